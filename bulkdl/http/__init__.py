@@ -1,0 +1,1 @@
+"""What every HTTP conversation here shares: failures named, retries decided, pace kept, sessions made."""

@@ -1,0 +1,87 @@
+"""
+Where foreign exceptions and status codes become reasons. The tables are the rule.
+
+Whatever aiohttp, the resolver or TLS raise inside ``translated`` leaves it as a ``Failure``.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import aiohttp
+
+from bulkdl.errors import Failure
+from bulkdl.http.retry import retry_after_s
+from bulkdl.model import Reason
+
+# First match wins, so the special stands before the general.
+_REASONS: tuple[tuple[type[BaseException], Reason], ...] = (
+    (aiohttp.ClientConnectorCertificateError, Reason.TLS),
+    (aiohttp.ClientConnectorSSLError, Reason.TLS),
+    (ssl.SSLCertVerificationError, Reason.TLS),
+    (aiohttp.ConnectionTimeoutError, Reason.UNREACHABLE),
+    (aiohttp.ClientConnectorError, Reason.UNREACHABLE),
+    (aiohttp.ServerTimeoutError, Reason.STALLED),
+    (TimeoutError, Reason.STALLED),
+    (aiohttp.ClientPayloadError, Reason.TRUNCATED),
+    (aiohttp.TooManyRedirects, Reason.REFUSED),
+    (aiohttp.InvalidURL, Reason.BAD_ANSWER),
+    (aiohttp.ClientError, Reason.CONNECTION_LOST),
+    (OSError, Reason.CONNECTION_LOST),
+    (ValueError, Reason.CONNECTION_LOST),  # aiohttp lets a few parser errors through bare
+)
+
+
+@contextmanager
+def translated(family: type[Failure], where: str) -> Iterator[None]:
+    """
+    Turn the exceptions of an HTTP conversation into *family*.
+
+    Args:
+        where: Host and path for the message; never a query, it may hold a signature.
+    """
+    try:
+        yield
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        raise family(_reason_of(error), f"{where}: {_describe(error)}") from None
+
+
+def _reason_of(error: BaseException) -> Reason:
+    return next(reason for kind, reason in _REASONS if isinstance(error, kind))
+
+
+def _describe(error: BaseException) -> str:
+    # The text of a client error may quote a whole URL with its signature: only what cannot is shown.
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"cannot connect ({error.os_error.strerror or type(error.os_error).__name__})"
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return "the body ended early"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return type(error).__name__
+
+
+def reason_of_status(status: int) -> Reason | None:
+    """The reason that a status stands for wherever it comes from; None for a success."""
+    if status < 300:
+        return None
+    special = {
+        401: Reason.CREDENTIALS,
+        403: Reason.FORBIDDEN,
+        404: Reason.NOT_FOUND,
+        408: Reason.SERVER_ERROR,
+        429: Reason.THROTTLED,
+    }
+    if status in special:
+        return special[status]
+    return Reason.SERVER_ERROR if status >= 500 else Reason.REFUSED
+
+
+def requested_wait_s(response: aiohttp.ClientResponse) -> float | None:
+    """What the server asked us to wait, in seconds from now."""
+    return retry_after_s(response.headers.get("Retry-After"), datetime.now(UTC))

@@ -1,0 +1,108 @@
+"""
+Whether and when to try again. Pure: the clock and the dice are arguments.
+
+An attempt that brought bytes sets the count of fruitless attempts back to zero, so a long
+transfer over a bad line ends when the bytes end, and a dead line ends after ``limit`` attempts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from bulkdl.errors import Failure
+from bulkdl.reactions import REACTIONS, Step
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """
+    Bounds on trying again.
+
+    Attributes:
+        limit: Attempts in a row without progress before an output is given up.
+        base_s: Upper end of the first random wait; it doubles with each fruitless attempt.
+        cap_s: Upper end of any random wait.
+        retry_after_cap_s: Longest wait that a server's Retry-After can impose.
+        free_limit: Re-signings in a row without progress that do not count as attempts.
+    """
+
+    limit: int = 8
+    base_s: float = 1.0
+    cap_s: float = 60.0
+    retry_after_cap_s: float = 300.0
+    free_limit: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How the attempts on one output have gone so far."""
+
+    attempts: int = 0
+    fruitless: int = 0
+    resigned: int = 0
+
+    def after(self, failure: Failure, *, progressed: bool) -> Tally:
+        """The tally after one more failed attempt."""
+        resigning = REACTIONS[failure.reason].step is Step.RESIGN
+        if progressed:
+            return Tally(self.attempts + 1, fruitless=0, resigned=1 if resigning else 0)
+        if resigning:
+            return replace(self, attempts=self.attempts + 1, resigned=self.resigned + 1)
+        return replace(self, attempts=self.attempts + 1, fruitless=self.fruitless + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What to do next, and how many seconds from now."""
+
+    step: Step
+    delay_s: float = 0.0
+
+
+def judge(failure: Failure, tally: Tally, policy: RetryPolicy, rand: Callable[[], float]) -> Verdict:
+    """
+    Decide what follows from *failure*, given the *tally* that already counts it.
+
+    Args:
+        rand: Gives a number in [0, 1); spreads the waits (full jitter).
+    """
+    step = REACTIONS[failure.reason].step
+    if step in (Step.GIVE_UP, Step.STOP_RUN):
+        return Verdict(step)
+    if step is Step.RESIGN and tally.resigned <= policy.free_limit:
+        return Verdict(Step.RESIGN)
+    tries = tally.fruitless + max(0, tally.resigned - policy.free_limit)
+    if tries >= policy.limit:
+        return Verdict(Step.GIVE_UP)
+    return Verdict(step, _delay_s(failure, tries, policy, rand))
+
+
+def _delay_s(failure: Failure, tries: int, policy: RetryPolicy, rand: Callable[[], float]) -> float:
+    jitter_s = rand() * min(policy.cap_s, policy.base_s * 2.0 ** min(max(tries - 1, 0), 32))
+    if failure.retry_after_s is None:
+        return jitter_s
+    return max(min(failure.retry_after_s, policy.retry_after_cap_s), 0.0) + min(jitter_s, policy.base_s)
+
+
+def retry_after_s(value: str | None, now: datetime) -> float | None:
+    """
+    Read a Retry-After header: seconds or an HTTP date (RFC 9110, section 10.2.3).
+
+    Returns:
+        Seconds from *now*, never negative; None when there is none or it cannot be read.
+    """
+    if value is None:
+        return None
+    text = value.strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:12])
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return max((moment - now).total_seconds(), 0.0)

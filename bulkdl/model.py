@@ -1,0 +1,214 @@
+"""
+The values everything else speaks of: projects, jobs, tasks, outputs, and what became of them.
+
+Nothing here does I/O or knows UP42's JSON; the words are those of ``docs/architecture.md``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+
+class Kind(StrEnum):
+    """What an output is."""
+
+    ARCHIVE = "archive"
+    QUICKLOOK = "quicklook"
+    GEOJSON = "geojson"
+
+
+class Level(StrEnum):
+    """Whose output it is: the whole job's (that of its last task) or one task's."""
+
+    JOB = "job"
+    TASK = "task"
+
+
+class Outcome(StrEnum):
+    """How one transfer ended."""
+
+    COMPLETED = "completed"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Reason(StrEnum):
+    """Why a transfer ended as it did; ``reactions.py`` says what follows from each."""
+
+    # completed
+    FETCHED = "fetched"
+    LINKED = "linked"
+    # skipped
+    ALREADY_THERE = "already_there"
+    UP42_HAS_NONE = "up42_has_none"
+    JOB_UNFINISHED = "job_unfinished"
+    # cancelled
+    STOPPED = "stopped"
+    # failed: may pass by itself
+    UNREACHABLE = "unreachable"
+    CONNECTION_LOST = "connection_lost"
+    STALLED = "stalled"
+    TRUNCATED = "truncated"
+    THROTTLED = "throttled"
+    SERVER_ERROR = "server_error"
+    URL_EXPIRED = "url_expired"
+    OBJECT_CHANGED = "object_changed"
+    # failed: the bytes are wrong
+    DIGEST_MISMATCH = "digest_mismatch"
+    WRONG_CONTENT = "wrong_content"
+    BROKEN_CONTENT = "broken_content"
+    # failed: will not pass by itself
+    TOO_LARGE = "too_large"
+    BAD_ANSWER = "bad_answer"
+    REFUSED = "refused"
+    FORBIDDEN = "forbidden"
+    CREDENTIALS = "credentials"
+    NOT_FOUND = "not_found"
+    TLS = "tls"
+    INSECURE_URL = "insecure_url"
+    DISK_FULL = "disk_full"
+    DISK_ERROR = "disk_error"
+    INTERNAL = "internal"
+
+
+TERMINAL_STATUSES = frozenset({"SUCCEEDED", "FAILED", "ERROR", "CANCELLED"})
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """
+    One UP42 job.
+
+    Attributes:
+        status: Upper case, spaces as underscores (``NOT_STARTED``).
+        document: The job object as UP42 answered it.
+    """
+
+    project_id: str
+    id: str
+    status: str
+    mode: str
+    name: str | None
+    created_at: datetime
+    finished_at: datetime | None
+    workflow_id: str | None
+    document: dict[str, Any] = field(repr=False, compare=False, hash=False, default_factory=dict)
+
+    @property
+    def succeeded(self) -> bool:
+        return self.status == "SUCCEEDED"
+
+    @property
+    def finished(self) -> bool:
+        """Whether UP42 will not change this job any more."""
+        return self.status in TERMINAL_STATUSES
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One task of a job; *parent_ids* are the tasks whose results it took in."""
+
+    id: str
+    name: str
+    status: str
+    parent_ids: tuple[str, ...]
+
+    @property
+    def succeeded(self) -> bool:
+        return self.status == "SUCCEEDED"
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """
+    One downloadable thing. Equal outputs are the same thing, whatever URL it is had from.
+
+    Attributes:
+        task_id: None at job level.
+        name: A quicklook's name as UP42 gives it (untrusted); empty for the other kinds.
+    """
+
+    project_id: str
+    job_id: str
+    task_id: str | None
+    kind: Kind
+    name: str = ""
+
+    @property
+    def level(self) -> Level:
+        return Level.JOB if self.task_id is None else Level.TASK
+
+    def __str__(self) -> str:
+        parts = [self.project_id, self.job_id, self.task_id or "", self.kind.value, self.name]
+        return "/".join(part for part in parts if part)
+
+
+@dataclass(frozen=True, slots=True)
+class Validator:
+    """
+    What a server says to tell one version of an object from the next (RFC 9110, section 8.8).
+
+    Attributes:
+        etag: As sent, quotes and ``W/`` included.
+        last_modified: As sent, an HTTP date.
+        generation: Google Cloud Storage's ``x-goog-generation``.
+    """
+
+    etag: str | None = None
+    last_modified: str | None = None
+    generation: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """A checksum of content: *algorithm* is ``crc32c`` or ``md5``, *value* base64 as in ``x-goog-hash``."""
+
+    algorithm: str
+    value: str
+
+    def __str__(self) -> str:
+        return f"{self.algorithm}={self.value}"
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """
+    What is known of an output that stands under its final name.
+
+    Attributes:
+        key: Path in the sink, relative, with forward slashes.
+        source: Where the object lives (URL without its query); None for what the API itself served.
+        digest: Of the bytes on disk, computed here.
+    """
+
+    key: str
+    size_bytes: int
+    digest: Digest
+    validator: Validator
+    source: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """
+    How the transfer of one output ended.
+
+    Attributes:
+        moved_bytes: Body bytes that came over the network for it in this run.
+        resumed_from_bytes: Bytes that an earlier run had left behind and that were kept.
+        detail: One line for a person; never holds a secret.
+    """
+
+    output: Output
+    outcome: Outcome
+    reason: Reason
+    receipt: Receipt | None = None
+    moved_bytes: int = 0
+    duration_s: float = 0.0
+    attempts: int = 0
+    resumed_from_bytes: int = 0
+    detail: str = ""

@@ -1,0 +1,1 @@
+"""What the outside sees of a run while it goes on: events, logs, bars."""
