@@ -1,0 +1,192 @@
+"""
+Which jobs and which of their outputs a run is about. Pure: the moment "now" is an argument.
+
+Sharding is rendezvous hashing of the job id: every pod finds its jobs without asking another, and
+going from N to N + 1 shards moves only the jobs that the new shard takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from hashlib import blake2b
+
+from bulkdl.errors import ConfigError
+from bulkdl.model import Job, Kind, Level, Output
+from bulkdl.settings import Settings, Shard, parse
+
+_BAD_LINES_SHOWN = 10
+
+
+@dataclass(frozen=True, slots=True)
+class JobRef:
+    """A job that was asked for by id; *project_id* None: whichever project has it."""
+
+    project_id: str | None
+    job_id: str
+
+    def __str__(self) -> str:
+        return f"{self.project_id}/{self.job_id}" if self.project_id else self.job_id
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """
+    Filters, all of which must hold.
+
+    Attributes:
+        project_ids: Projects to list; empty means every project there are credentials for.
+        jobs: Jobs asked for by id; empty means every job of the projects.
+        since_at: First moment of creation that counts.
+        until_at: Last moment of creation that counts.
+        statuses: Upper case with underscores; empty means any.
+        name_glob: Matched against the whole name, case and all; a job without a name has the name "".
+
+    """
+
+    project_ids: tuple[str, ...] = ()
+    jobs: tuple[JobRef, ...] = ()
+    since_at: datetime | None = None
+    until_at: datetime | None = None
+    statuses: frozenset[str] = frozenset()
+    mode: str | None = None
+    name_glob: str | None = None
+    workflow_id: str | None = None
+    kinds: frozenset[Kind] = frozenset(Kind)
+    levels: frozenset[Level] = frozenset(Level)
+    shard: Shard | None = None
+
+    @classmethod
+    def of(
+        cls,
+        settings: Settings,
+        *,
+        projects: Iterable[str] = (),
+        jobs: Iterable[str | JobRef] = (),
+        jobs_file_lines: Iterable[str] | None = None,
+        jobs_file_name: str = "jobs file",
+        now: datetime | None = None,
+    ) -> Selection:
+        """
+        The selection that *settings* describe, narrowed to the *projects* and *jobs* named.
+
+        A job is an id or ``PROJECT/JOB``; ages such as ``7d`` count from *now*.
+
+        Raises:
+            ConfigError: Something that should be an id is none.
+
+        """
+        now = now or datetime.now(UTC)
+        refs = [job if isinstance(job, JobRef) else _flag_job(job) for job in jobs]
+        if jobs_file_lines is not None:
+            refs += parse_jobs_file(jobs_file_lines, jobs_file_name)
+        return cls(
+            project_ids=tuple(dict.fromkeys(_flag_uuid("--project", project) for project in projects)),
+            jobs=tuple(dict.fromkeys(refs)),
+            since_at=(settings.since and parse.moment_at(settings.since, now)) or None,
+            until_at=(settings.until and parse.moment_at(settings.until, now, end_of_day=True)) or None,
+            statuses=frozenset(settings.status),
+            mode=settings.mode,
+            name_glob=settings.name,
+            workflow_id=settings.workflow,
+            kinds=settings.only,
+            levels=settings.level,
+            shard=settings.shard,
+        )
+
+    def matches(self, job: Job) -> bool:
+        """Whether *job* is one of those."""
+        return self.why_not(job) is None
+
+    def why_not(self, job: Job) -> str | None:
+        """The first filter that leaves *job* out, by its flag's name; None when it is in."""
+        checks = {
+            "project": not self.project_ids or job.project_id in self.project_ids or self._is_asked_for(job),
+            "job": not self.jobs or self._is_asked_for(job),
+            "since": self.since_at is None or job.created_at >= self.since_at,
+            "until": self.until_at is None or job.created_at <= self.until_at,
+            "status": not self.statuses or parse.constant(job.status) in self.statuses,
+            "mode": self.mode is None or parse.constant(job.mode) == self.mode,
+            "name": self.name_glob is None or fnmatchcase(job.name or "", self.name_glob),
+            "workflow": self.workflow_id is None or (job.workflow_id or "").lower() == self.workflow_id,
+            "shard": self.shard is None or in_shard(job.id, self.shard),
+        }
+        return next((flag for flag, holds in checks.items() if not holds), None)
+
+    def wants(self, output: Output) -> bool:
+        """Whether *output* of a job that matches is of a kind and level asked for."""
+        return output.kind in self.kinds and output.level in self.levels
+
+    def _is_asked_for(self, job: Job) -> bool:
+        return any(
+            ref.job_id == job.id.lower() and ref.project_id in (None, job.project_id.lower())
+            for ref in self.jobs
+        )
+
+
+def in_shard(job_id: str, shard: Shard) -> bool:
+    """Whether *shard* has the highest score for this job among all shards."""
+    return shard_of(job_id, shard.count) == shard.index
+
+
+def shard_of(job_id: str, count: int) -> int:
+    """The shard (from 0) that has this job when there are *count*."""
+    return max(range(count), key=lambda index: _score(job_id.lower(), index))
+
+
+def _score(job_id: str, index: int) -> bytes:
+    return blake2b(f"{job_id}#{index}".encode(), digest_size=8).digest()
+
+
+def parse_jobs_file(lines: Iterable[str], name: str) -> list[JobRef]:
+    """
+    The jobs in *lines*: one ``JOB`` or ``PROJECT/JOB`` a line, ``#`` comments, blank lines; no duplicates.
+
+    Raises:
+        ConfigError: Some lines are rubbish; it lists them.
+
+    """
+    refs: dict[JobRef, None] = {}
+    bad: list[str] = []
+    for number, line in enumerate(lines, start=1):
+        text = line.removeprefix("\ufeff").split("#", 1)[0].strip()
+        if not text:
+            continue
+        ref = _job_ref(text)
+        if ref is None:
+            bad.append(f"{name}:{number}: {text[:60]!r}")
+        else:
+            refs[ref] = None
+    if bad:
+        raise ConfigError(name, _bad_lines(bad))
+    return list(refs)
+
+
+def _bad_lines(bad: Sequence[str]) -> str:
+    shown = ", ".join(bad[:_BAD_LINES_SHOWN])
+    more = f" and {len(bad) - _BAD_LINES_SHOWN} more" if len(bad) > _BAD_LINES_SHOWN else ""
+    return f"expected a job id or PROJECT/JOB, got {shown}{more}; nothing was fetched"
+
+
+def _job_ref(text: str) -> JobRef | None:
+    project, slash, job = text.rpartition("/")
+    try:
+        return JobRef(parse.uuid(project) if slash else None, parse.uuid(job))
+    except ValueError:
+        return None
+
+
+def _flag_job(text: str) -> JobRef:
+    ref = _job_ref(text.strip())
+    if ref is None:
+        raise ConfigError("--job", f"{parse.UUID_EXPECTED} or PROJECT/JOB, got {text[:60]!r}")
+    return ref
+
+
+def _flag_uuid(flag: str, text: str) -> str:
+    try:
+        return parse.uuid(text)
+    except ValueError as error:
+        raise ConfigError(flag, f"{error}, got {text[:60]!r}") from None
