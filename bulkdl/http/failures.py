@@ -17,8 +17,14 @@ from bulkdl.errors import Failure
 from bulkdl.http.retry import retry_after_s
 from bulkdl.model import Reason
 
+
+class InsecureRedirect(aiohttp.ClientError):
+    """A redirect would have given up TLS; it was not followed."""
+
+
 # First match wins, so the special stands before the general.
 _REASONS: tuple[tuple[type[BaseException], Reason], ...] = (
+    (InsecureRedirect, Reason.INSECURE_URL),
     (aiohttp.ClientConnectorCertificateError, Reason.TLS),
     (aiohttp.ClientConnectorSSLError, Reason.TLS),
     (ssl.SSLCertVerificationError, Reason.TLS),
@@ -55,6 +61,8 @@ def _reason_of(error: BaseException) -> Reason:
 
 def _describe(error: BaseException) -> str:
     # The text of a client error may quote a whole URL with its signature: only what cannot is shown.
+    if isinstance(error, InsecureRedirect):
+        return "a redirect to a URL without TLS was not followed"
     if isinstance(error, aiohttp.ClientConnectorError):
         return f"cannot connect ({error.os_error.strerror or type(error.os_error).__name__})"
     if isinstance(error, TimeoutError):

@@ -1,0 +1,113 @@
+"""
+The two HTTP sessions: one that may carry credentials, one that never has any.
+
+Neither keeps cookies, reads proxies or .netrc from the environment, or has a total timeout.
+aiohttp drops ``Authorization`` when a redirect leaves the origin (a test holds it to that); that
+TLS is not given up on the way is our own rule, kept by a trace that sees each redirect before
+it is followed. A redirect's target is left exactly as the server wrote it, since it may be signed.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import aiohttp
+from yarl import URL
+
+from bulkdl.http.failures import InsecureRedirect
+
+_DNS_TTL_S = 300
+
+
+def api_session(
+    *,
+    user_agent: str,
+    connect_timeout_s: float,
+    read_timeout_s: float,
+    limit: int,
+    allow_http: bool = False,
+) -> aiohttp.ClientSession:
+    """
+    Make the session for UP42's API.
+
+    Args:
+        user_agent: ``bulkdl/<version>``.
+        read_timeout_s: Longest silence of a server.
+        limit: Connections open at once.
+        allow_http: Redirects from https to http are followed (never in earnest).
+    """
+    return _session(
+        user_agent=user_agent,
+        timeout=_timeout(connect_timeout_s, read_timeout_s),
+        limit=limit,
+        allow_http=allow_http,
+        auto_decompress=True,
+        headers={},
+    )
+
+
+def storage_session(
+    *,
+    user_agent: str,
+    connect_timeout_s: float,
+    read_timeout_s: float,
+    limit: int,
+    allow_http: bool = False,
+) -> aiohttp.ClientSession:
+    """Make the session for signed URLs: bytes come as they are stored, and no credentials go out."""
+    return _session(
+        user_agent=user_agent,
+        timeout=_timeout(connect_timeout_s, read_timeout_s),
+        limit=limit,
+        allow_http=allow_http,
+        auto_decompress=False,
+        headers={"Accept-Encoding": "identity"},
+    )
+
+
+def _timeout(connect_s: float, read_s: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, sock_connect=connect_s, sock_read=read_s)
+
+
+def _session(
+    *,
+    user_agent: str,
+    timeout: aiohttp.ClientTimeout,
+    limit: int,
+    allow_http: bool,
+    auto_decompress: bool,
+    headers: dict[str, str],
+) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=limit, ssl=True, use_dns_cache=True, ttl_dns_cache=_DNS_TTL_S),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"User-Agent": user_agent, **headers},
+        timeout=timeout,
+        trust_env=False,
+        auto_decompress=auto_decompress,
+        requote_redirect_url=False,
+        trace_configs=[] if allow_http else [_tls_kept()],
+    )
+
+
+def _tls_kept() -> aiohttp.TraceConfig:
+    trace = aiohttp.TraceConfig()
+    trace.on_request_redirect.append(_refuse_downgrade)
+    return trace
+
+
+async def _refuse_downgrade(
+    session: aiohttp.ClientSession,  # noqa: ARG001 - aiohttp's signature
+    context: SimpleNamespace,  # noqa: ARG001 - aiohttp's signature
+    params: aiohttp.TraceRequestRedirectParams,
+) -> None:
+    target = params.response.headers.get("Location") or params.response.headers.get("URI") or ""
+    if params.url.scheme == "https" and _scheme_of(target) == "http":
+        raise InsecureRedirect
+
+
+def _scheme_of(location: str) -> str:
+    try:
+        return URL(location, encoded=True).scheme
+    except ValueError:
+        return ""  # aiohttp refuses it by itself

@@ -1,0 +1,217 @@
+"""
+UP42's API for one set of credentials: what there is, and where it can be fetched.
+
+Questions that are answered in JSON are asked until there is an answer or a reason to stop.
+``open`` makes one attempt and hands over the response: what to do about a body is the transfer's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import aiohttp
+import structlog
+from yarl import URL
+
+from bulkdl.errors import ApiFailure
+from bulkdl.http.failures import translated
+from bulkdl.http.pace import Cooldown, Pace, Sleep
+from bulkdl.http.retry import RetryPolicy
+from bulkdl.model import Job, Kind, Output, Reason, Task
+from bulkdl.up42 import decode, paths
+from bulkdl.up42.auth import TokenSource
+from bulkdl.up42.complaints import Complaint, complaint_in, failure_of, message_in
+from bulkdl.up42.decode import UnreadableJob
+from bulkdl.up42.exchange import Manners, body_of, host_of, place_of
+from bulkdl.up42.listing import Page, listed
+
+_log = structlog.get_logger(__name__)
+_T = TypeVar("_T")
+
+JSON_LIMIT_BYTES = 64 * 1024 * 1024
+# Documents longer than this are read outside the event loop.
+_LONG_BYTES = 256 * 1024
+
+
+class _Unauthorised(ApiFailure):
+    """The server refused the token of this attempt."""
+
+
+class Client:
+    """UP42's API for one set of credentials."""
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        api_url: str,
+        tokens: TokenSource,
+        *,
+        pace: Pace,
+        cooldown: Cooldown,
+        policy: RetryPolicy,
+        rand: Callable[[], float] = random.random,
+        sleep: Sleep = asyncio.sleep,
+        json_limit_bytes: int = JSON_LIMIT_BYTES,
+        allow_http: bool = False,
+    ) -> None:
+        """
+        Put a client together.
+
+        Args:
+            json_limit_bytes: Longest JSON answer that is read into memory.
+            allow_http: Signed URLs without TLS are given out even if the API itself has TLS.
+        """
+        self._session = session
+        self._api_url = api_url
+        self._tokens = tokens
+        self._manners = Manners(pace, cooldown, policy, rand, sleep)
+        self._limit_bytes = json_limit_bytes
+        self._allow_http = allow_http or URL(api_url).scheme == "http"
+
+    async def check(self, project_id: str) -> None:
+        """
+        Find out whether there is a project that these credentials may see.
+
+        Raises:
+            ApiFailure: NOT_FOUND, FORBIDDEN, CREDENTIALS, or what else came in between.
+        """
+        await self._ask(paths.project(project_id), decode.data_of)
+
+    async def jobs(self, project_id: str) -> AsyncIterator[Job | UnreadableJob]:
+        """
+        List all jobs of a project, oldest first, each once; the next page is on its way meanwhile.
+
+        Close the iterator (``contextlib.aclosing``) if you leave it early.
+
+        Raises:
+            ApiFailure: A page could not be had; what came before it has been given out.
+        """
+
+        async def page(number: int) -> Page:
+            return await self._page(project_id, number)
+
+        async for entry in listed(page, project_id):
+            yield entry
+
+    async def _page(self, project_id: str, number: int) -> Page:
+        def read(document: object, where: str) -> Page:
+            return decode.jobs_page(document, project_id, where)
+
+        found, _ = await self._ask(paths.jobs(project_id, number), read)
+        return found
+
+    async def job(self, project_id: str, job_id: str) -> tuple[Job, bytes]:
+        """Return one job, and the answer as UP42 gave it."""
+
+        def read(document: object, where: str) -> Job:
+            return decode.job(document, project_id, job_id, where)
+
+        return await self._ask(paths.job(project_id, job_id), read)
+
+    async def tasks(self, project_id: str, job_id: str) -> tuple[list[Task], bytes]:
+        """Return a job's tasks in UP42's order, and the answer as UP42 gave it."""
+        return await self._ask(paths.tasks(project_id, job_id), decode.tasks)
+
+    async def quicklooks(self, project_id: str, job_id: str, task_id: str) -> tuple[list[str], bytes]:
+        """Return the names of a task's quicklooks (untrusted), and the answer as UP42 gave it."""
+        return await self._ask(paths.quicklooks(project_id, job_id, task_id), decode.quicklooks)
+
+    async def sign(self, output: Output) -> str:
+        """
+        Ask for a signed URL of an archive. It is opaque, and lives for about two minutes.
+
+        Raises:
+            ApiFailure: INSECURE_URL if it has no TLS; NOT_FOUND if UP42 has no such archive.
+        """
+        if output.kind is not Kind.ARCHIVE:
+            raise ValueError(f"{output}: only archives have signed URLs")
+        text, _ = await self._ask(paths.output(output), decode.signed_url)
+        url = URL(text, encoded=True)
+        if url.scheme == "http" and not self._allow_http:
+            raise ApiFailure(Reason.INSECURE_URL, f"{output}: http://{host_of(url)}{url.raw_path}")
+        _log.debug("url.signed", host=host_of(url), path=url.raw_path)
+        return text
+
+    @asynccontextmanager
+    async def open(self, output: Output) -> AsyncIterator[aiohttp.ClientResponse]:
+        """
+        Ask for a quicklook or a geojson: one attempt, any status, the body not yet read.
+
+        A refused token is renewed and the attempt made once more, which is all the patience here.
+
+        Raises:
+            ApiFailure: No response came, or no token. What is raised while reading is aiohttp's.
+        """
+        if output.kind is Kind.ARCHIVE:
+            raise ValueError(f"{output}: an archive is fetched from its signed URL")
+        url = paths.address(self._api_url, paths.output(output))
+        response = await self._opened(url, {"Accept": "*/*", "Accept-Encoding": "identity"})
+        async with response:
+            yield response
+
+    async def _opened(self, url: URL, headers: dict[str, str]) -> aiohttp.ClientResponse:
+        for last in (False, True):
+            await self._manners.turn(url)
+            token = await self._tokens.token()
+            with translated(ApiFailure, place_of("GET", url)):
+                response = await self._session.get(
+                    url, headers={**headers, "Authorization": f"Bearer {token}"}
+                )
+            self._manners.heed(response)
+            if response.status != 401:
+                break
+            self._tokens.expired(token)
+            if not last:
+                response.release()
+        return response
+
+    async def _ask(self, path: str, read: Callable[[object, str], _T]) -> tuple[_T, bytes]:
+        """Ask until there is an answer that *read* can make a value of; return it and the answer."""
+        url = paths.address(self._api_url, path)
+
+        async def attempt() -> tuple[_T, bytes]:
+            try:
+                return await self._attempt(url, read)
+            except _Unauthorised:
+                pass
+            try:
+                return await self._attempt(url, read)
+            except _Unauthorised as failure:
+                raise ApiFailure(Reason.CREDENTIALS, f"{failure.detail} (with a new token)") from None
+
+        return await self._manners.persist(attempt)
+
+    async def _attempt(self, url: URL, read: Callable[[object, str], _T]) -> tuple[_T, bytes]:
+        where = place_of("GET", url)
+        await self._manners.turn(url)
+        token = await self._tokens.token()
+        headers = {"Accept": "application/json", "Authorization": f"Bearer {token}"}
+        with translated(ApiFailure, where):
+            async with self._session.get(url, headers=headers) as response:
+                asked_s = self._manners.heed(response)
+                body = await body_of(response, self._limit_bytes, where)
+        if response.status == 200:
+            answer = await _understood(body, read, where)
+            if not isinstance(answer, Complaint):
+                return answer, body
+        else:
+            answer = Complaint(response.status, message_in(body))
+        failure = failure_of(answer.status, answer.message, where, retry_after_s=asked_s, secrets=(token,))
+        if answer.status == 401:
+            self._tokens.expired(token)
+            raise _Unauthorised(failure.reason, failure.detail)
+        raise failure
+
+
+async def _understood(body: bytes, read: Callable[[object, str], _T], where: str) -> _T | Complaint:
+    """Return what a 200 really says: the value, or the error that is in it."""
+
+    def understand() -> _T | Complaint:
+        document = decode.parsed(body, where)
+        return complaint_in(document) or read(document, where)
+
+    return await asyncio.to_thread(understand) if len(body) > _LONG_BYTES else understand()

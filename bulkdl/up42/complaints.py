@@ -1,0 +1,101 @@
+"""
+What UP42 says when it does not do what was asked, made into a ``Failure``.
+
+Its error codes are integers here and words there; errors come with any status, 200 included, and
+in front of it stand gateways that speak HTML.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from bulkdl.errors import ApiFailure
+from bulkdl.http.failures import reason_of_status
+from bulkdl.model import Reason
+from bulkdl.up42.quoting import quoted
+
+_STATUS_OF_WORD = {
+    "BAD_REQUEST": 400,
+    "UNAUTHORIZED": 401,
+    "ACCESS_TOKEN_EXPIRED": 401,
+    "INVALID_TOKEN": 401,
+    "FORBIDDEN": 403,
+    "ACCESS_DENIED": 403,
+    "NOT_FOUND": 404,
+    "RESOURCE_NOT_FOUND": 404,
+    "TOO_MANY_REQUESTS": 429,
+    "RATE_LIMIT_EXCEEDED": 429,
+    "INTERNAL_SERVER_ERROR": 500,
+    "INTERNAL_ERROR": 500,
+    "BAD_GATEWAY": 502,
+    "SERVICE_UNAVAILABLE": 503,
+    "GATEWAY_TIMEOUT": 504,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """
+    An error as UP42 words it.
+
+    Attributes:
+        status: The HTTP status that its code stands for; 400 when it stands for none.
+        message: As sent: not yet fit to be shown.
+    """
+
+    status: int
+    message: str
+
+
+def complaint_in(document: object) -> Complaint | None:
+    """Return the error that *document* tells beside or instead of data; None if it tells none."""
+    if not isinstance(document, dict):
+        return None
+    error = document.get("error")
+    if not error:  # null, and the {} of some answers
+        return None
+    if isinstance(error, dict):
+        code, message = error.get("code"), error.get("message")
+        return Complaint(_status_of(code), str(message or code or "no message"))
+    return Complaint(_status_of(error), str(document.get("error_description") or error))
+
+
+def _status_of(code: object) -> int:
+    if isinstance(code, str):
+        word = re.sub(r"[^A-Z0-9]+", "_", code[:100].upper()).strip("_")
+        if not (word.isascii() and word.isdigit()):
+            return _STATUS_OF_WORD.get(word, 400)
+        code = int(word)
+    return code if isinstance(code, int) and 400 <= code <= 599 else 400
+
+
+def message_in(body: bytes) -> str:
+    """Return what an error's body says, whatever its form; empty when it is no JSON or says nothing."""
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return ""
+    complaint = complaint_in(document)
+    if not isinstance(document, dict):
+        return ""
+    plain = next((document[key] for key in ("message", "detail", "title") if document.get(key)), "")
+    if complaint is None:
+        return str(plain)
+    return str(plain) if plain and isinstance(document["error"], str) else complaint.message
+
+
+def failure_of(
+    status: int,
+    message: str,
+    where: str,
+    *,
+    retry_after_s: float | None = None,
+    secrets: Iterable[str] = (),
+) -> ApiFailure:
+    """Make the failure that an answer with *status* (not a success) is."""
+    told = quoted(message, secrets)
+    detail = f"{where}: {status}" + (f" {told}" if told else "")
+    return ApiFailure(reason_of_status(status) or Reason.BAD_ANSWER, detail, retry_after_s=retry_after_s)

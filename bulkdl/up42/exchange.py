@@ -1,0 +1,121 @@
+"""
+One conversation with the API: in its turn, bounded in size, tried again within a policy.
+
+``Manners`` is what all requests of a run to one API share. Waiting for the turn comes before
+the token is taken up, so that a token is used while it is fresh.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import aiohttp
+import structlog
+from yarl import URL
+
+from bulkdl.errors import ApiFailure
+from bulkdl.http.failures import requested_wait_s
+from bulkdl.http.pace import Cooldown, Pace, Sleep, cooling_s
+from bulkdl.http.retry import RetryPolicy, Tally, judge
+from bulkdl.model import Reason
+from bulkdl.reactions import Step
+
+_log = structlog.get_logger(__name__)
+_T = TypeVar("_T")
+
+# What may follow an API request; the other steps belong to transfers.
+_AGAIN = frozenset({Step.BACK_OFF})
+
+
+class TokenFailure(ApiFailure):
+    """No token could be had. It has been retried already, as far as that makes sense."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manners:
+    """How this program behaves towards one API."""
+
+    pace: Pace
+    cooldown: Cooldown
+    policy: RetryPolicy
+    rand: Callable[[], float] = random.random
+    sleep: Sleep = asyncio.sleep
+
+    async def turn(self, url: URL) -> None:
+        """Return when a request to *url* may go."""
+        await self.cooldown.passed(host_of(url))
+        await self.pace.turn()
+        await self.cooldown.passed(host_of(url))  # it may have begun while others had their turn
+
+    def heed(self, response: aiohttp.ClientResponse) -> float | None:
+        """Hold everybody back if *response* asks for it; return what it asked, in seconds."""
+        asked_s = requested_wait_s(response)
+        host_s = cooling_s(response.status, asked_s, self.policy)
+        if host_s is not None:
+            self.cooldown.cool(host_of(response.url), host_s)
+        return asked_s
+
+    async def persist(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
+        """
+        Make *attempt* until it succeeds or its failure is one to stay with.
+
+        Raises:
+            ApiFailure: The last attempt's.
+        """
+        tally = Tally()
+        while True:
+            try:
+                return await attempt()
+            except TokenFailure:
+                raise
+            except ApiFailure as failure:
+                tally = tally.after(failure, progressed=False)
+                verdict = judge(failure, tally, self.policy, self.rand)
+                if verdict.step not in _AGAIN:
+                    raise
+                _log.info(
+                    "request.retry_scheduled",
+                    reason=failure.reason.value,
+                    detail=failure.detail,
+                    attempts=tally.attempts,
+                    delay_s=round(verdict.delay_s, 3),
+                )
+            await self.sleep(verdict.delay_s)
+
+
+def host_of(url: URL) -> str:
+    """Return host and, unless it is the usual one, port: what a cooldown is kept for."""
+    return url.host_port_subcomponent or ""
+
+
+def place_of(method: str, url: URL) -> str:
+    """Return *method* and *url* for a message: without the query."""
+    return f"{method} {host_of(url)}{url.raw_path}"
+
+
+async def body_of(response: aiohttp.ClientResponse, limit_bytes: int, where: str) -> bytes:
+    """
+    Read a body of at most *limit_bytes*.
+
+    Raises:
+        ApiFailure: TOO_LARGE; no more than the limit has been read.
+    """
+    told = response.content_length
+    if told is not None and told > limit_bytes:
+        raise _too_large(where, limit_bytes)
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in response.content.iter_any():
+        size += len(chunk)
+        if size > limit_bytes:
+            raise _too_large(where, limit_bytes)
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _too_large(where: str, limit_bytes: int) -> ApiFailure:
+    return ApiFailure(Reason.TOO_LARGE, f"{where}: the answer has more than {limit_bytes} bytes")
