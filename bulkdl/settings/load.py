@@ -16,13 +16,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from bulkdl.errors import ConfigError
-from bulkdl.settings.model import ProjectTable, Settings
+from bulkdl.settings.model import Settings
 from bulkdl.settings.names import Names
 from bulkdl.settings.problems import config_error
 
 PREFIX = "BULKDL_"
 # Tables; BULKDL_PROJECT selects among projects and is read by the command line.
 _FILE_ONLY = frozenset({"names", "project"})
+# Variables of flags that are no settings.
+_OTHER_VARIABLES = ("CONFIG", "PROJECT", "JOB", "JOBS_FILE", "FORMAT", "DRY_RUN")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +135,3 @@ def _misspelt(env: Mapping[str, str]) -> tuple[str, ...]:
         if near:
             lines.append(f"{name} is no setting; did you mean {near[0]}?")
     return tuple(lines)
-
-
-_OTHER_VARIABLES = ("CONFIG", "PROJECT", "JOB", "JOBS_FILE", "FORMAT", "DRY_RUN")
-
-__all__ = ["Loaded", "ProjectTable", "all_keys", "load_settings", "read_file", "variables"]

@@ -10,6 +10,7 @@ import math
 import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE | re.ASCII)
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d|w))+", re.ASCII)
@@ -48,11 +49,7 @@ def size_bytes(value: object) -> int:
     match = _SIZE.fullmatch(text)
     if match is None:
         raise ValueError(SIZE_EXPECTED)
-    return (
-        int(float(match[1]) * 1024 ** _POWERS[match[2].upper()])
-        if "." in match[1] or match[2]
-        else int(match[1])
-    )
+    return int(Decimal(match[1]) * 1024 ** _POWERS[match[2].upper()])
 
 
 def duration_s(value: object) -> float:
@@ -71,8 +68,7 @@ def moment_at(text: str, now: datetime, *, end_of_day: bool = False) -> datetime
     """
     An aware UTC moment from an ISO date or time (naive means UTC) or from an age before *now*.
 
-    Args:
-        end_of_day: A plain date means the last microsecond of that day instead of its first.
+    With *end_of_day* a plain date means the last microsecond of that day instead of its first.
 
     """
     text = text.strip()

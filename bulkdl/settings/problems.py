@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from difflib import get_close_matches
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from bulkdl.errors import ConfigError
@@ -59,7 +59,7 @@ def _problem(complaint: ErrorDetails) -> str:
 
 
 def _unknown(loc: tuple[int | str, ...]) -> str:
-    models = {"names": Names, "project": ProjectTable}
+    models: dict[str, type[BaseModel]] = {"names": Names, "project": ProjectTable}
     model = models.get(str(loc[0]), Settings) if len(loc) > 1 else Settings
     key = str(loc[-1])
     near = get_close_matches(key, model.model_fields, n=1, cutoff=0.5)
