@@ -1,0 +1,138 @@
+"""``bulkdl simulate``: the simulator in the foreground, until a signal ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+if TYPE_CHECKING:
+    from bulkdl.simulator import Simulator
+
+_EXAMPLE = "Example: bulkdl simulate --jobs 1000 --archive-bytes 1M-50M --port 8042"
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+class _Sizes(click.ParamType[Any]):
+    """``300``, ``64K``, ``2G``, or a range of two such: ``1M-50M``."""
+
+    name = "size[-size]"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        low, _, high = str(value).partition("-")
+        try:
+            sizes = _bytes(low), _bytes(high or low)
+        except (ValueError, KeyError):
+            self.fail(f"{value!r} is no size; expected e.g. 300, 64K, 2G or 1M-50M", param, ctx)
+        if sizes[0] > sizes[1]:
+            self.fail(f"{value!r} goes down; expected the smaller size first", param, ctx)
+        return sizes
+
+
+def _bytes(text: str) -> int:
+    digits = text.strip().upper().removesuffix("B").removesuffix("I")
+    unit = digits[-1:] if digits[-1:].isalpha() else ""
+    number = float(digits.removesuffix(unit))
+    if number < 0:
+        raise ValueError(text)
+    return round(number * _UNITS[unit])
+
+
+@click.command(
+    epilog=_EXAMPLE,
+    context_settings={"auto_envvar_prefix": "BULKDL_SIMULATE", "show_default": True},
+)
+@click.option("--host", default="127.0.0.1", help="Address to listen on.")
+@click.option("--port", default=0, type=click.IntRange(0, 65535), help="Port of the API; 0 takes a free one.")
+@click.option("--storage-host", default="localhost", help="Host name in signed URLs.")
+@click.option("--storage-port", default=0, type=click.IntRange(0, 65535), help="Port of the storage.")
+@click.option("--projects", default=2, type=click.IntRange(1, 4096), help="Projects of the account.")
+@click.option("--jobs", default=32, type=click.IntRange(0), help="Jobs in all projects together.")
+@click.option("--seed", default=1, help="The same seed gives the same account.")
+@click.option("--archive-bytes", default="2000-400000", type=_Sizes(), help="Size of an archive, or a range.")
+@click.option("--quicklook-bytes", default=0, type=click.IntRange(0), help="Least size of a quicklook.")
+@click.option("--hostile-names", is_flag=True, help="Some quicklooks have names no file may have.")
+@click.option("--token-life", default=300.0, help="Seconds until a token expires.")
+@click.option("--url-life", default=120.0, help="Seconds until a signed URL expires.")
+@click.option("--page-size", default=100, type=click.IntRange(1), help="Jobs on one page of a list.")
+@click.option("--latency", default=0.0, type=click.FloatRange(0), help="Seconds before each answer.")
+@click.option("--strict-storage-auth", is_flag=True, help="Storage answers 400 to an Authorization header.")
+@click.option("--username", default="someone@example.com", help="User of the password grant.")
+@click.option("--password", default="correct horse", help="Password of the password grant.")
+@click.option(
+    "--faults", type=click.Path(dir_okay=False, path_type=Path), help="Script of faults, TOML or JSON."
+)
+def simulate(**options: Any) -> None:
+    """
+    Serve a made-up UP42 account and its storage until interrupted.
+
+    Prints one JSON line with the URLs and the projects' keys as soon as it listens.
+    """
+    sys.exit(asyncio.run(_serve(_build(options))))
+
+
+def _build(options: dict[str, Any]) -> Simulator:
+    try:
+        from bulkdl.simulator import Account, Faults, FaultScriptError, Simulator  # noqa: PLC0415 - Pillow is optional
+    except ModuleNotFoundError as error:
+        if error.name != "PIL":
+            raise
+        _refuse("the simulator draws pictures and needs Pillow: pip install 'bulkdl[simulator]'")
+    try:
+        faults = Faults.load(options["faults"]) if options["faults"] else None
+    except FaultScriptError as error:
+        _refuse(str(error))
+    account = Account(
+        **{name: options[name] for name in ("seed", "projects", "jobs", "archive_bytes")},
+        **{name: options[name] for name in ("quicklook_bytes", "hostile_names")},
+    )
+    return Simulator(
+        account,
+        host=options["host"],
+        api_port=options["port"],
+        storage_host=options["storage_host"],
+        storage_port=options["storage_port"],
+        token_life_s=options["token_life"],
+        url_life_s=options["url_life"],
+        page_size=options["page_size"],
+        latency_s=options["latency"],
+        strict_storage_auth=options["strict_storage_auth"],
+        username=options["username"],
+        password=options["password"],
+        faults=faults,
+    )
+
+
+def _refuse(problem: str) -> NoReturn:
+    click.echo(f"bulkdl simulate: {problem}", err=True)
+    sys.exit(2)
+
+
+async def _serve(simulator: Simulator) -> int:
+    """Until SIGINT or SIGTERM; the exit code that goes with it."""
+    signals: asyncio.Queue[int] = asyncio.Queue()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, signals.put_nowait, number)
+    try:
+        async with simulator:
+            _announce(simulator)
+            return 128 + await signals.get()
+    except OSError as error:
+        _refuse(f"cannot listen: {error.strerror or error}")
+        raise
+
+
+def _announce(simulator: Simulator) -> None:
+    projects = [{"id": project.id, "api_key": project.api_key} for project in simulator.projects]
+    line = {"api_url": simulator.api_url, "storage_url": simulator.storage_url, "projects": projects}
+    click.echo(json.dumps(line))
+    sys.stdout.flush()

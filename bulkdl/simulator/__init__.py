@@ -1,0 +1,18 @@
+"""A faithful local UP42 with its signed-URL storage, for the demo, the tests and the docs."""
+
+from bulkdl.simulator.account import Account, ProjectKey
+from bulkdl.simulator.exchange import Seen
+from bulkdl.simulator.expected import ExpectedOutput, ExpectedSkip
+from bulkdl.simulator.faults import Faults, FaultScriptError
+from bulkdl.simulator.server import Simulator
+
+__all__ = [
+    "Account",
+    "ExpectedOutput",
+    "ExpectedSkip",
+    "FaultScriptError",
+    "Faults",
+    "ProjectKey",
+    "Seen",
+    "Simulator",
+]

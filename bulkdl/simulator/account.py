@@ -1,0 +1,237 @@
+"""
+An UP42 account that is computed, not stored.
+
+Job *k* of project *p* is a pure function of (seed, p, k): a million jobs cost nothing until they are
+asked for, a larger account begins with the same jobs as a smaller one, and two processes with one
+seed agree on every byte. The first jobs of each project are a fixed gallery of all the cases a
+client must know; those after it are drawn.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import cached_property, lru_cache
+
+from bulkdl.simulator.archives import Format
+from bulkdl.simulator.geotiff import Bounds
+from bulkdl.simulator.ids import Ids, Index, Thing
+from bulkdl.simulator.plots import GALLERY, HOSTILE_NAMES, Plot, task_statuses
+
+FIRST_JOB_AT = datetime(2019, 1, 7, 9, 30, tzinfo=UTC)
+LAST_JOB_AT = datetime(2024, 1, 31, tzinfo=UTC)
+_HALF_WAY = 50  # that many jobs fill the first half of the years between
+_NAMES = ("NDVI weekly", "coast 2021", "ships", "Äcker/Nord", "tile_07", "nightly", "a b c", "harbour #4")
+_BLOCKS = ("sentinel2-l1c-aoiclipped", "tiling", "ndvi", "superresolution")
+_ENDINGS = ("jpg", "png", "jpeg")
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectKey:
+    id: str
+    api_key: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    id: str
+    bounds: Bounds
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFacts:
+    """
+    One task and what it left behind.
+
+    Attributes:
+        quicklooks: File names; empty for processing tasks.
+        archive_bytes: About how large its archive is; None if it has none.
+        node: The number in its storage object's path.
+    """
+
+    id: str
+    index: int
+    name: str
+    block_id: str
+    is_data: bool
+    status: str
+    parent_ids: tuple[str, ...]
+    started_at: datetime | None
+    finished_at: datetime | None
+    features: tuple[Feature, ...]
+    quicklooks: tuple[str, ...]
+    archive_bytes: int | None
+    form: Format
+    node: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobFacts:
+    project_id: str
+    id: str
+    index: int
+    name: str | None
+    status: str
+    mode: str
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    workflow_id: str
+    workflow_name: str
+    tasks: tuple[TaskFacts, ...]
+
+
+@dataclass(frozen=True)
+class Account:
+    """
+    What one UP42 user has.
+
+    Attributes:
+        jobs: In all projects together; the first projects get one more when it does not divide.
+        archive_bytes: Size of an archive with rasters, or (low, high) to draw it from, evenly on
+            a logarithmic scale. What headers and data.json need is a floor of some hundred bytes.
+        quicklook_bytes: Quicklooks are padded to at least this size.
+        hostile_names: Data tasks of every fourth job also have quicklooks with the names of
+            ``HOSTILE_NAMES``.
+        settled: Jobs that were still going on have SUCCEEDED: the same account a day later.
+    """
+
+    seed: int = 1
+    projects: int = 2
+    jobs: int = 32
+    archive_bytes: int | tuple[int, int] = (2_000, 400_000)
+    quicklook_bytes: int = 0
+    hostile_names: bool = False
+    settled: bool = False
+
+    @cached_property
+    def ids(self) -> Ids:
+        return Ids(self.seed)
+
+    @cached_property
+    def user_id(self) -> str:
+        return self.ids.encode(Index(Thing.USER))
+
+    def project(self, number: int) -> ProjectKey:
+        rng = random.Random(f"{self.seed}/key/{number}")
+        letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+        head = "".join(rng.choices(letters, k=8))
+        tail = "".join(rng.choices(letters + "0123456789", k=35))
+        return ProjectKey(self.ids.encode(Index(Thing.PROJECT, number)), f"{head}.{tail}")
+
+    def project_number(self, project_id: str) -> int | None:
+        index = self.ids.decode(project_id)
+        if index is None or index.thing is not Thing.PROJECT or index.project >= self.projects:
+            return None
+        return index.project
+
+    def job_count(self, project: int) -> int:
+        share, more = divmod(self.jobs, self.projects)
+        return share + (project < more)
+
+    def job(self, project: int, number: int) -> JobFacts:
+        return _derive(self, project, number)
+
+    def find_job(self, project: int, job_id: str) -> JobFacts | None:
+        index = self.ids.decode(job_id)
+        if index is None or index.thing is not Thing.JOB or index.project != project:
+            return None
+        return self.job(project, index.job) if index.job < self.job_count(project) else None
+
+    def all_jobs(self) -> Iterator[JobFacts]:
+        for project in range(self.projects):
+            for number in range(self.job_count(project)):
+                yield self.job(project, number)
+
+
+@lru_cache(maxsize=8_192)
+def _derive(account: Account, project: int, number: int) -> JobFacts:
+    rng = random.Random(f"{account.seed}/{project}/{number}")
+    plot = GALLERY[number] if number < len(GALLERY) else Plot.drawn(rng)
+    if account.settled and plot.unfinished:
+        plot = replace(plot, status="SUCCEEDED")
+    created = FIRST_JOB_AT + (LAST_JOB_AT - FIRST_JOB_AT) * (number / (number + _HALF_WAY))
+    tasks = _tasks(account, project, number, plot, created, rng)
+    ids, workflow = account.ids, rng.randrange(3)
+    moments = [moment for task in tasks for moment in (task.started_at, task.finished_at) if moment]
+    return JobFacts(
+        project_id=ids.encode(Index(Thing.PROJECT, project)),
+        id=ids.encode(Index(Thing.JOB, project, number)),
+        index=number,
+        name=None if plot.nameless else plot.name or rng.choice(_NAMES),
+        status=plot.status,
+        mode=plot.mode,
+        created_at=created,
+        started_at=min(moments, default=None),
+        finished_at=None if plot.unfinished else max(moments, default=created),
+        workflow_id=ids.encode(Index(Thing.WORKFLOW, project, part=workflow)),
+        workflow_name=f"workflow {workflow}",
+        tasks=tasks,
+    )
+
+
+def _tasks(
+    account: Account, project: int, number: int, plot: Plot, created: datetime, rng: random.Random
+) -> tuple[TaskFacts, ...]:
+    statuses = task_statuses(plot, rng)
+    tasks: list[TaskFacts] = []
+    for place, (parents, status) in enumerate(zip(plot.parents, statuses, strict=True)):
+        index = Index(Thing.TASK, project, number, place)
+        parent_ids = tuple(tasks[parent].id for parent in parents)
+        started = created + timedelta(seconds=2 + 40 * place)
+        tasks.append(_task(account, plot, index, status, parent_ids, started))
+    return tuple(tasks)
+
+
+def _task(
+    account: Account, plot: Plot, index: Index, status: str, parent_ids: tuple[str, ...], started: datetime
+) -> TaskFacts:
+    rng = random.Random(f"{account.seed}/{index.project}/{index.job}/{index.task}")
+    done, begun = status == "SUCCEEDED", status not in {"NOT_STARTED", "PENDING"}
+    ended = done or status in {"FAILED", "ERROR", "CANCELLED"}
+    features = _features(account, index, plot, rng) if done else ()
+    form: Format = plot.form or rng.choices(("tgz", "zip", "tar"), (8, 1, 1))[0]
+    block = _BLOCKS[0] if not parent_ids else rng.choice(_BLOCKS[1:])
+    return TaskFacts(
+        id=account.ids.encode(index),
+        index=index.task,
+        name=f"{block}:{index.task + 1}",
+        block_id=account.ids.encode(Index(Thing.BLOCK, part=_BLOCKS.index(block))),
+        is_data=not parent_ids,
+        status=status,
+        parent_ids=parent_ids,
+        started_at=started if begun else None,
+        finished_at=started + timedelta(seconds=35) if begun and ended else None,
+        features=features,
+        quicklooks=_quicklooks(account, index, features, rng) if not parent_ids else (),
+        archive_bytes=_size(account, rng) if done and not plot.no_archive else None,
+        form=form,
+        node=rng.getrandbits(32),
+    )
+
+
+def _features(account: Account, index: Index, plot: Plot, rng: random.Random) -> tuple[Feature, ...]:
+    if plot.empty:
+        return ()
+    features = []
+    for part in range(rng.choice((1, 1, 2, 3))):
+        feature_id = account.ids.encode(Index(Thing.FEATURE, index.project, index.job, index.task, part))
+        west, south = rng.randrange(-180 * 64, 178 * 64) / 64, rng.randrange(-60 * 64, 60 * 64) / 64
+        features.append(Feature(feature_id, (west, south, west + 1 / 16, south + 1 / 32)))
+    return tuple(features)
+
+
+def _quicklooks(
+    account: Account, index: Index, features: tuple[Feature, ...], rng: random.Random
+) -> tuple[str, ...]:
+    names = tuple(f"{feature.id}.{rng.choice(_ENDINGS)}" for feature in features)
+    return names + HOSTILE_NAMES if account.hostile_names and names and index.job % 4 == 0 else names
+
+
+def _size(account: Account, rng: random.Random) -> int:
+    if isinstance(account.archive_bytes, int):
+        return account.archive_bytes
+    low, high = account.archive_bytes
+    return round(low * (high / low) ** rng.random()) if low else rng.randint(0, high)

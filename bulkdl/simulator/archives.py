@@ -1,0 +1,105 @@
+"""
+TAR, gzipped TAR and ZIP over members that are blobs: valid to any reader, and readable at any offset.
+
+Checksums that a header needs (ZIP's and gzip's CRC-32) are computed when that header is first read.
+"""
+
+from __future__ import annotations
+
+import struct
+import tarfile
+import zlib
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from functools import cache, partial
+from typing import Literal as OneOf
+
+from bulkdl.simulator.blobs import Blob, Chain, Lazy, Literal, StoredGzip, crc32, whole
+
+Format = OneOf["tgz", "tar", "zip"]
+Members = Sequence[tuple[str, Blob]]
+
+MAX_ZIP_BYTES = 2 << 30  # no ZIP64 here
+_COMPRESSED_BELOW_BYTES = 8_192
+_BLOCK = tarfile.BLOCKSIZE
+
+
+def archive(form: Format, members: Members, written_at: datetime) -> Blob:
+    """
+    All *members* (path, content) in their order, below a folder ``output/``.
+
+    A very small ``tgz`` is really compressed, so that a few hundred bytes are possible; larger
+    ones hold stored blocks.
+    """
+    if form == "zip":
+        return _zip(members, written_at)
+    tar = _tar(members, int(written_at.timestamp()))
+    if form == "tar":
+        return tar
+    if tar.size <= _COMPRESSED_BELOW_BYTES:
+        packer = zlib.compressobj(9, wbits=31)
+        return Literal(packer.compress(whole(tar)) + packer.flush())
+    return StoredGzip(tar)
+
+
+def overhead_bytes(form: Format, members: Members) -> int:
+    """About how much *form* adds to the bytes of its members."""
+    if form == "zip":
+        return 22 + sum(2 * len(path) + 76 for path, _ in members) + 90
+    return _BLOCK * (3 + len(members)) + _BLOCK // 2 * len(members)
+
+
+def _tar(members: Members, mtime_s: int) -> Blob:
+    parts: list[Blob] = [Literal(_tar_header("output", 0, mtime_s, tarfile.DIRTYPE))]
+    for path, blob in members:
+        parts += [
+            Literal(_tar_header(path, blob.size, mtime_s)),
+            blob,
+            Literal(b"\0" * (-blob.size % _BLOCK)),
+        ]
+    parts.append(Literal(b"\0" * 2 * _BLOCK))
+    return Chain(parts)
+
+
+def _tar_header(path: str, size: int, mtime_s: int, kind: bytes = tarfile.REGTYPE) -> bytes:
+    info = tarfile.TarInfo(path)
+    info.size, info.mtime, info.type = size, mtime_s, kind
+    info.mode = 0o777 if kind == tarfile.DIRTYPE else 0o644
+    info.uname = info.gname = "root"
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def _zip(members: Members, written_at: datetime) -> Blob:
+    stamp = _dos_time(written_at)
+    parts: list[Blob] = []
+    records: list[Blob] = []
+    offset = 0
+    for path, blob in members:
+        name = path.encode()
+        checksum = cache(partial(crc32, blob))
+        common = partial(_zip_common, checksum, blob.size, len(name), stamp)
+        local = Lazy(30 + len(name), partial(_joined, b"PK\3\4", common, name))
+        place = struct.pack("<HHHII", 0, 0, 0, 0o644 << 16, offset)
+        record = Lazy(46 + len(name), partial(_joined, b"PK\1\2\x14\3", common, place + name))
+        parts += [local, blob]
+        records.append(record)
+        offset += local.size + blob.size
+    size = sum(record.size for record in records)
+    end = struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, len(members), len(members), size, offset, 0)
+    return Chain([*parts, *records, Literal(end)])
+
+
+def _joined(head: bytes, middle: Callable[[], bytes], tail: bytes) -> bytes:
+    return head + middle() + tail
+
+
+def _zip_common(checksum: Callable[[], int], size: int, name_bytes: int, stamp: tuple[int, int]) -> bytes:
+    """What local header and central record share: version needed to the length of the extra field."""
+    return struct.pack("<HHHHHIIIHH", 20, 0x800, 0, *stamp, checksum(), size, size, name_bytes, 0)
+
+
+def _dos_time(moment: datetime) -> tuple[int, int]:
+    return (
+        moment.hour << 11 | moment.minute << 5 | moment.second // 2,
+        (moment.year - 1980) << 9 | moment.month << 5 | moment.day,
+    )

@@ -1,0 +1,194 @@
+"""
+Bodies that are never whole in memory: each can give any of its bytes when asked.
+
+A gigabyte archive is a chain of a few literal headers and a filler that is computed from its key,
+so a Range in the middle costs no more than its own length.
+"""
+
+from __future__ import annotations
+
+import random
+import struct
+import zlib
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, cached_property
+from hashlib import blake2b
+from itertools import accumulate
+from typing import Protocol
+
+CHUNK_BYTES = 1 << 20
+_STAMP_BYTES = 16
+
+
+class Blob(Protocol):
+    """Bytes with random access; ``read(start, stop)`` needs 0 <= start <= stop <= size."""
+
+    @property
+    def size(self) -> int: ...
+
+    def read(self, start: int, stop: int) -> bytes: ...
+
+
+def chunks(blob: Blob, start: int = 0, stop: int | None = None, step: int = CHUNK_BYTES) -> Iterator[bytes]:
+    end = blob.size if stop is None else stop
+    for at in range(start, end, step):
+        yield blob.read(at, min(at + step, end))
+
+
+def whole(blob: Blob) -> bytes:
+    return blob.read(0, blob.size)
+
+
+def crc32(blob: Blob) -> int:
+    value = 0
+    for chunk in chunks(blob):
+        value = zlib.crc32(chunk, value)
+    return value
+
+
+class Literal:
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.size = len(data)
+
+    def read(self, start: int, stop: int) -> bytes:
+        return self._data[start:stop]
+
+
+class Lazy:
+    """*size* bytes that *make* computes when they are first read."""
+
+    def __init__(self, size: int, make: Callable[[], bytes]) -> None:
+        self.size = size
+        self._make = make
+
+    @cached_property
+    def _data(self) -> bytes:
+        return self._make()
+
+    def read(self, start: int, stop: int) -> bytes:
+        return self._data[start:stop]
+
+
+class Window:
+    """The bytes *start* to *stop* of another blob."""
+
+    def __init__(self, blob: Blob, start: int, stop: int) -> None:
+        self._blob, self._start = blob, start
+        self.size = stop - start
+
+    def read(self, start: int, stop: int) -> bytes:
+        return self._blob.read(self._start + start, self._start + stop)
+
+
+class Repeated:
+    """*unit* over and over, *size* bytes of it."""
+
+    def __init__(self, unit: bytes, size: int) -> None:
+        self._unit = unit
+        self.size = size
+
+    def read(self, start: int, stop: int) -> bytes:
+        phase = start % len(self._unit)
+        times = (phase + stop - start) // len(self._unit) + 1
+        return (self._unit * times)[phase : phase + stop - start]
+
+
+class Chain:
+    """Blobs one after another."""
+
+    def __init__(self, parts: Sequence[Blob]) -> None:
+        self._parts = [part for part in parts if part.size]
+        self._ends = list(accumulate(part.size for part in self._parts))
+        self.size = self._ends[-1] if self._ends else 0
+
+    def read(self, start: int, stop: int) -> bytes:
+        pieces = []
+        number = bisect_right(self._ends, start)
+        while start < stop:
+            part, end = self._parts[number], self._ends[number]
+            base = end - part.size
+            pieces.append(part.read(start - base, min(stop, end) - base))
+            start, number = end, number + 1
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+@cache
+def _noise() -> bytes:
+    block = random.Random("filler").randbytes(CHUNK_BYTES)
+    return block + block
+
+
+class Filler:
+    """
+    Incompressible bytes that depend on *key* and on their own offset.
+
+    Each MiB is one fixed block of noise, rotated by an amount of its own and stamped at its start:
+    a copy's speed, and still no two places look alike, so bytes put at a wrong offset are seen.
+    """
+
+    def __init__(self, key: bytes, size: int) -> None:
+        self._key = key
+        self.size = size
+
+    def read(self, start: int, stop: int) -> bytes:
+        pieces = []
+        while start < stop:
+            number, inside = divmod(start, CHUNK_BYTES)
+            length = min(stop - start, CHUNK_BYTES - inside)
+            pieces.append(self._block(number, inside, inside + length))
+            start += length
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _block(self, number: int, start: int, stop: int) -> bytes:
+        digest = blake2b(number.to_bytes(8, "big"), key=self._key[:64], digest_size=4 + _STAMP_BYTES).digest()
+        turn = int.from_bytes(digest[:4], "big") % CHUNK_BYTES
+        stamp = digest[4:][start:stop]
+        return stamp + _noise()[turn + start + len(stamp) : turn + stop]
+
+
+class StoredGzip:
+    """
+    A gzip member around *inner* with stored (uncompressed) deflate blocks.
+
+    Stored blocks have a fixed size, so every byte's place is known without compressing those before.
+    """
+
+    _HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
+    _BLOCK = 0xFFFF
+    _BLOCK_HEAD = 5
+
+    def __init__(self, inner: Blob) -> None:
+        self.inner = inner
+        self._blocks = max(1, -(-inner.size // self._BLOCK))
+        body = self._blocks * self._BLOCK_HEAD + inner.size
+        self._chain_ends = (len(self._HEAD), len(self._HEAD) + body)
+        self.size = self._chain_ends[1] + 8
+
+    @cached_property
+    def _trailer(self) -> bytes:
+        return struct.pack("<II", crc32(self.inner), self.inner.size & 0xFFFFFFFF)
+
+    def read(self, start: int, stop: int) -> bytes:
+        first, last = self._chain_ends
+        pieces = [self._HEAD[start:stop]]
+        pieces.extend(self._body(max(start, first) - first, min(stop, last) - first))
+        if stop > last:
+            pieces.append(self._trailer[max(start - last, 0) : stop - last])
+        return b"".join(pieces)
+
+    def _body(self, start: int, stop: int) -> Iterator[bytes]:
+        stride = self._BLOCK_HEAD + self._BLOCK
+        while start < stop:
+            number, inside = divmod(start, stride)
+            base = number * self._BLOCK
+            length = min(self._BLOCK, self.inner.size - base)
+            end = min(stop - number * stride, self._BLOCK_HEAD + length)
+            if inside < self._BLOCK_HEAD:
+                final = number == self._blocks - 1
+                yield struct.pack("<BHH", final, length, length ^ 0xFFFF)[inside:end]
+            yield self.inner.read(
+                base + max(inside - self._BLOCK_HEAD, 0), base + max(end - self._BLOCK_HEAD, 0)
+            )
+            start = number * stride + end

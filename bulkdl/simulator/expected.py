@@ -1,0 +1,81 @@
+"""What a complete download of an account must have, for tests to compare with, byte for byte."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from bulkdl.model import TERMINAL_STATUSES, Kind, Reason
+from bulkdl.simulator.account import Account, JobFacts, TaskFacts
+from bulkdl.simulator.api import quicklook
+from bulkdl.simulator.blobs import Blob, Literal, whole
+from bulkdl.simulator.documents import data_json
+from bulkdl.simulator.objects import Bucket, has_archive
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedOutput:
+    """
+    One output.
+
+    Attributes:
+        task_id: None at job level.
+        name: A quicklook's name as UP42 gives it, else empty.
+    """
+
+    project_id: str
+    job_id: str
+    task_id: str | None
+    kind: Kind
+    name: str
+    body: Blob = field(repr=False)
+
+    @property
+    def size_bytes(self) -> int:
+        return self.body.size
+
+    def read(self) -> bytes:
+        return whole(self.body)
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedSkip:
+    """What is rightly not there: a whole unfinished job (*kind* None), or an output that UP42 has none of."""
+
+    project_id: str
+    job_id: str
+    task_id: str | None
+    kind: Kind | None
+    reason: Reason
+
+
+def outputs(account: Account, bucket: Bucket) -> Iterator[ExpectedOutput]:
+    for job in account.all_jobs():
+        if job.status not in TERMINAL_STATUSES:
+            continue
+        for task_id, task in _sources(job):
+            where = (job.project_id, job.id, task_id)
+            if has_archive(task):
+                yield ExpectedOutput(*where, Kind.ARCHIVE, "", bucket.body(job, task))
+            yield ExpectedOutput(*where, Kind.GEOJSON, "", Literal(data_json(task)))
+            for name in task.quicklooks if task_id else ():
+                yield ExpectedOutput(*where, Kind.QUICKLOOK, name, Literal(quicklook(account, task, name)))
+
+
+def skips(account: Account) -> Iterator[ExpectedSkip]:
+    for job in account.all_jobs():
+        if job.status not in TERMINAL_STATUSES:
+            yield ExpectedSkip(job.project_id, job.id, None, None, Reason.JOB_UNFINISHED)
+            continue
+        for task_id, task in _sources(job):
+            if not has_archive(task):
+                yield ExpectedSkip(job.project_id, job.id, task_id, Kind.ARCHIVE, Reason.UP42_HAS_NONE)
+
+
+def _sources(job: JobFacts) -> Iterator[tuple[str | None, TaskFacts]]:
+    """The levels that have outputs, and the task whose outputs those are."""
+    if job.status == "SUCCEEDED":
+        yield None, job.tasks[-1]
+    for task in job.tasks:
+        if task.status == "SUCCEEDED":
+            yield task.id, task

@@ -1,0 +1,98 @@
+"""
+Identities that lead back to what they name, without a table.
+
+A UUID of version 4 has 122 free bits. The index of a thing (kind, project, job, task, part) fills
+64 of them and the rest is zero; a keyed Feistel network scrambles all 122. Unscrambling an unknown
+UUID gives zeros with a chance of 2**-58, so an account of a million jobs needs no memory to say
+"no such job".
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from enum import IntEnum
+from hashlib import blake2b
+
+_HALF_BITS = 61
+_HALF = (1 << _HALF_BITS) - 1
+_ROUNDS = 4
+_FIELD_BITS = (4, 12, 32, 6, 10)  # kind, project, job, task, part
+
+
+class Thing(IntEnum):
+    PROJECT = 1
+    JOB = 2
+    TASK = 3
+    FEATURE = 4
+    WORKFLOW = 5
+    BLOCK = 6
+    USER = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    thing: Thing
+    project: int = 0
+    job: int = 0
+    task: int = 0
+    part: int = 0
+
+
+class Ids:
+    """Both ways between an index and its UUID, for one *seed*."""
+
+    def __init__(self, seed: int) -> None:
+        self._key = str(seed).encode()
+
+    def encode(self, index: Index) -> str:
+        packed = 0
+        fields = (index.thing, index.project, index.job, index.task, index.part)
+        for value, bits in zip(fields, _FIELD_BITS, strict=True):
+            packed = packed << bits | value
+        return _as_uuid(self._scramble(packed))
+
+    def decode(self, text: str) -> Index | None:
+        """The index that *text* was made from; None for what this seed never made."""
+        try:
+            packed = self._unscramble(_from_uuid(text))
+        except ValueError:
+            return None
+        values = []
+        for bits in reversed(_FIELD_BITS):
+            values.append(packed & ((1 << bits) - 1))
+            packed >>= bits
+        part, task, job, project, kind = values
+        if packed or kind not in set(Thing):
+            return None
+        index = Index(Thing(kind), project, job, task, part)
+        return index if self.encode(index) == text else None
+
+    def _round(self, number: int, half: int) -> int:
+        digest = blake2b(half.to_bytes(8, "big"), digest_size=8, key=self._key, salt=bytes([number])).digest()
+        return int.from_bytes(digest, "big") & _HALF
+
+    def _scramble(self, value: int) -> int:
+        left, right = value >> _HALF_BITS, value & _HALF
+        for number in range(_ROUNDS):
+            left, right = right, left ^ self._round(number, right)
+        return left << _HALF_BITS | right
+
+    def _unscramble(self, value: int) -> int:
+        left, right = value >> _HALF_BITS, value & _HALF
+        for number in reversed(range(_ROUNDS)):
+            left, right = right ^ self._round(number, left), left
+        return left << _HALF_BITS | right
+
+
+def _as_uuid(bits: int) -> str:
+    high, middle, low = bits >> 74, bits >> 62 & 0xFFF, bits & ((1 << 62) - 1)
+    return str(uuid.UUID(int=high << 80 | 0x4 << 76 | middle << 64 | 0b10 << 62 | low))
+
+
+def _from_uuid(text: str) -> int:
+    whole = uuid.UUID(text)
+    if whole.version != 4:
+        raise ValueError(text)
+    number = whole.int
+    return (number >> 80) << 74 | (number >> 64 & 0xFFF) << 62 | number & ((1 << 62) - 1)

@@ -1,0 +1,153 @@
+"""
+The simulator itself: two listeners, the account behind them, and what they have seen.
+
+API and storage listen on two ports, and the storage URL has a host name of its own, so that a
+credential sent to the wrong one shows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from types import TracebackType
+from typing import Self
+
+from aiohttp import web
+
+from bulkdl.simulator import routes
+from bulkdl.simulator.account import Account, ProjectKey
+from bulkdl.simulator.api import Api
+from bulkdl.simulator.exchange import Call, Reply, Seen, Sender
+from bulkdl.simulator.expected import ExpectedOutput, ExpectedSkip, outputs, skips
+from bulkdl.simulator.faults import Faults
+from bulkdl.simulator.listener import Listener
+from bulkdl.simulator.objects import Bucket
+from bulkdl.simulator.signing import Signer
+from bulkdl.simulator.storage import Storage
+from bulkdl.simulator.tokens import Tokens
+
+_SEEN_LIMIT = 100_000
+_SIGNATURE = re.compile(r"(Signature=)[^&]*")
+
+
+class Simulator:
+    """
+    UP42 and its storage on local sockets, from ``async with`` to its end.
+
+    Attributes:
+        api_url: Known once entered, like *storage_url*.
+        seen: The latest requests, oldest first; at most 100,000.
+        faults: May be replaced while the simulator runs.
+    """
+
+    def __init__(
+        self,
+        account: Account,
+        *,
+        host: str = "127.0.0.1",
+        api_port: int = 0,
+        storage_host: str = "localhost",
+        storage_port: int = 0,
+        token_life_s: float = 300,
+        url_life_s: float = 120,
+        page_size: int = 100,
+        latency_s: float = 0,
+        strict_storage_auth: bool = False,
+        faults: Faults | None = None,
+        username: str = "someone@example.com",
+        password: str = "correct horse",  # noqa: S107 - the simulator's user is no secret
+    ) -> None:
+        self.account = account
+        self.latency_s = latency_s
+        self.faults = faults
+        self.seen: deque[Seen] = deque(maxlen=_SEEN_LIMIT)
+        self._count = 0
+        self._storage_host = storage_host
+        self._tokens = Tokens(account, token_life_s, username, password)
+        self._signer = Signer(url_life_s)
+        self._bucket = Bucket(account)
+        self._api = Api(account, self._tokens, self._sign, page_size)
+        self._storage = Storage(self._bucket, self._signer, strict_auth=strict_storage_auth)
+        self._listeners = {
+            "api": Listener(self._serve_api, host, api_port),
+            "storage": Listener(self._serve_storage, host, storage_port),
+        }
+        self._exit = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        for listener in self._listeners.values():
+            await self._exit.enter_async_context(listener)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._exit.aclose()
+
+    @property
+    def api_url(self) -> str:
+        return f"http://{self._listeners['api'].host}:{self._listeners['api'].port}"
+
+    @property
+    def storage_url(self) -> str:
+        return f"http://{self._storage_host}:{self._listeners['storage'].port}"
+
+    @property
+    def projects(self) -> list[ProjectKey]:
+        return [self.account.project(number) for number in range(self.account.projects)]
+
+    def expected(self) -> Iterator[ExpectedOutput]:
+        """Every output that a complete download of the account has."""
+        return outputs(self.account, self._bucket)
+
+    def expected_skips(self) -> Iterator[ExpectedSkip]:
+        return skips(self.account)
+
+    def revoke_tokens(self) -> None:
+        """Every token issued so far is worth a 401."""
+        self._tokens.revoke_all()
+
+    def expire_urls(self) -> None:
+        """Every URL signed so far has expired."""
+        self._signer.expire_all()
+
+    def settle(self) -> None:
+        """The jobs that were going on have SUCCEEDED."""
+        self.account = replace(self.account, settled=True)
+        self._api.account = self._bucket.account = self._tokens.account = self.account
+
+    def _sign(self, path: str) -> str:
+        return self.storage_url + self._signer.sign(path)
+
+    async def _serve_api(self, request: web.BaseRequest) -> web.StreamResponse:
+        route = routes.find(Call("api", request.method, request.raw_path, request.headers).segments)
+        return await self._serve(request, "api", self._api.answer, route.endpoint, route.level)
+
+    async def _serve_storage(self, request: web.BaseRequest) -> web.StreamResponse:
+        return await self._serve(request, "storage", self._storage.answer, "object", "")
+
+    async def _serve(
+        self,
+        request: web.BaseRequest,
+        server: str,
+        answer: Callable[[Call], Awaitable[Reply]],
+        endpoint: str,
+        level: str,
+    ) -> web.StreamResponse:
+        call = Call(server, request.method, request.raw_path, request.headers, await request.read())
+        call.endpoint, call.level = endpoint, level
+        seen = self._note(call)
+        await asyncio.sleep(self.latency_s)
+        return Sender(await answer(call), seen)
+
+    def _note(self, call: Call) -> Seen:
+        self._count += 1
+        path, _, query = call.target.partition("?")
+        query = _SIGNATURE.sub(r"\1-", query)
+        seen = Seen(self._count, call.server, call.method, path, query, call.endpoint, call.headers)
+        self.seen.append(seen)
+        return seen

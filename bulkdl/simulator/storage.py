@@ -1,0 +1,155 @@
+"""
+The storage host: signed URLs in, objects out, XML for all that goes wrong, as Google Cloud Storage does it.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from datetime import UTC, datetime
+from email.utils import format_datetime, parsedate_to_datetime
+
+from bulkdl.simulator.blobs import Literal, Window
+from bulkdl.simulator.exchange import Call, Headers, Reply
+from bulkdl.simulator.objects import Bucket, StoredObject
+from bulkdl.simulator.signing import Signer, Verdict
+
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)$")
+
+
+class Storage:
+    def __init__(self, bucket: Bucket, signer: Signer, *, strict_auth: bool) -> None:
+        self.bucket, self._signer = bucket, signer
+        self._strict_auth = strict_auth
+
+    async def answer(self, call: Call) -> Reply:
+        refusal = self._refusal(call)
+        if refusal:
+            return refusal
+        stored = await self.bucket.get(call.path)
+        if stored is None:
+            return xml_error(404, "NoSuchKey", "The specified key does not exist.")
+        wanted = call.headers.get("If-Match")
+        if wanted is not None and wanted not in {"*", stored.digests.etag}:
+            return xml_error(412, "PreconditionFailed", "At least one of the pre-conditions did not hold.")
+        return ranged(stored, call)
+
+    def _refusal(self, call: Call) -> Reply | None:
+        if call.method not in {"GET", "HEAD"}:
+            return xml_error(
+                405, "MethodNotAllowed", "The specified method is not allowed against this resource."
+            )
+        if self._strict_auth and "Authorization" in call.headers:
+            return xml_error(400, "InvalidArgument", "Only one auth mechanism allowed.")
+        verdict, expires = self._signer.check(call.target)
+        match verdict:
+            case Verdict.MISSING:
+                who = "Anonymous caller does not have storage.objects.get access"
+                return xml_error(403, "AccessDenied", "Access denied.", f"{who} to {call.path[1:]}.")
+            case Verdict.WRONG:
+                return signature_mismatch()
+            case Verdict.EXPIRED:
+                return expired(expires)
+            case Verdict.GOOD:
+                return None
+
+
+def xml_error(status: int, code: str, message: str, details: str = "") -> Reply:
+    more = f"<Details>{details}</Details>" if details else ""
+    error = f"<Error><Code>{code}</Code><Message>{message}</Message>{more}</Error>"
+    text = f"<?xml version='1.0' encoding='UTF-8'?>{error}"
+    return Reply(
+        status,
+        (("Content-Type", "application/xml; charset=UTF-8"), *_server_headers()),
+        Literal(text.encode()),
+    )
+
+
+def expired(expires: int) -> Reply:
+    moment = datetime.fromtimestamp(expires, UTC).isoformat()
+    details = f"The provided token has expired. Request signature expired at: {moment}"
+    return xml_error(400, "ExpiredToken", "Invalid argument.", details)
+
+
+def signature_mismatch() -> Reply:
+    return xml_error(
+        403,
+        "SignatureDoesNotMatch",
+        "The request signature we calculated does not match the signature you provided. "
+        "Check your Google secret key and signing method.",
+    )
+
+
+def unsatisfiable(size: int) -> Reply:
+    reply = xml_error(416, "InvalidRange", "The requested range cannot be satisfied.")
+    return reply.with_headers(("Content-Range", f"bytes */{size}"))
+
+
+def complete(stored: StoredObject) -> Reply:
+    return Reply(200, object_headers(stored), stored.body)
+
+
+def part(stored: StoredObject, start: int, stop: int) -> Reply:
+    """206 with the bytes *start* to *stop* (exclusive)."""
+    span = ("Content-Range", f"bytes {start}-{stop - 1}/{stored.body.size}")
+    return Reply(206, (*object_headers(stored), span), Window(stored.body, start, stop))
+
+
+def ranged(stored: StoredObject, call: Call) -> Reply:
+    """What Range and If-Range ask for; several ranges at once are answered with the whole."""
+    found = _RANGE.match(call.headers.get("Range", "").strip())
+    if not found or found[1] == found[2] == "" or not _same_version(stored, call.headers.get("If-Range")):
+        return complete(stored)
+    size = stored.body.size
+    if found[1]:
+        start = int(found[1])
+        stop = min(size, int(found[2]) + 1) if found[2] else size
+        if stop <= start < size:
+            return complete(stored)
+    else:
+        start, stop = max(0, size - int(found[2])), size
+    if start >= size:
+        return unsatisfiable(size)
+    return part(stored, start, stop)
+
+
+def _same_version(stored: StoredObject, validator: str | None) -> bool:
+    """RFC 9110, 13.1.5: a strong ETag, or a date that is exactly Last-Modified."""
+    if validator is None or validator == stored.digests.etag:
+        return True
+    if validator.startswith(('"', "W/")):
+        return False
+    try:
+        return parsedate_to_datetime(validator) == stored.modified_at
+    except ValueError:
+        return False
+
+
+def object_headers(stored: StoredObject) -> Headers:
+    hashes: list[tuple[str, str]] = [("x-goog-hash", f"crc32c={stored.digests.crc32c}")]
+    if stored.digests.md5:
+        hashes.append(("x-goog-hash", f"md5={stored.digests.md5}"))
+    else:
+        hashes.append(("x-goog-component-count", "8"))
+    return (
+        ("Accept-Ranges", "bytes"),
+        ("Content-Type", "application/octet-stream"),
+        ("ETag", stored.digests.etag),
+        ("Last-Modified", format_datetime(stored.modified_at, usegmt=True)),
+        ("Cache-Control", "private, max-age=0"),
+        ("x-goog-generation", str(stored.generation)),
+        ("x-goog-metageneration", "1"),
+        *hashes,
+        ("x-goog-stored-content-encoding", "identity"),
+        ("x-goog-stored-content-length", str(stored.body.size)),
+        ("x-goog-storage-class", "STANDARD"),
+        *_server_headers(),
+    )
+
+
+def _server_headers() -> Headers:
+    return (
+        ("X-GUploader-UploadID", uuid.uuid4().hex),
+        ("Date", format_datetime(datetime.now(UTC), usegmt=True)),
+        ("Server", "UploadServer"),
+    )

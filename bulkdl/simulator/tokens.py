@@ -1,0 +1,148 @@
+"""
+Access tokens: JWT-shaped, checked by making them again, so none has to be remembered.
+
+Their signature is a keyed hash, not RS512: nobody but the simulator verifies it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import json
+import time
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha512
+from typing import Any
+from urllib.parse import parse_qs
+
+from bulkdl.simulator.account import Account
+from bulkdl.simulator.exchange import Call
+
+_HEADER = {"typ": "JWT", "kid": "1", "token_type": "ACCESS", "alg": "RS512"}
+
+
+class Unauthorized(Exception):
+    """The request's token is missing, unknown, expired or revoked; the message is UP42's."""
+
+
+class UnsupportedGrant(Exception):
+    """``/oauth/token`` was not told a grant type it knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: one project's key, or (None) the user who owns them all."""
+
+    project: int | None
+
+    def may_read(self, project: int) -> bool:
+        return self.project in {None, project}
+
+
+class Tokens:
+    def __init__(self, account: Account, life_s: float, username: str, password: str) -> None:
+        self.account, self.life_s = account, life_s
+        self._user = (username, password)
+        self._secret = f"token/{account.seed}/{uuid.uuid4()}".encode()
+        self._epoch = 0
+
+    def revoke_all(self) -> None:
+        self._epoch += 1
+
+    def grant(self, call: Call) -> str:
+        """
+        The token for a request to ``/oauth/token``.
+
+        Raises:
+            UnsupportedGrant: There is no ``grant_type``, or another one than UP42's two.
+            Unauthorized: Wrong credentials.
+        """
+        form = {key: values[0] for key, values in parse_qs(call.body.decode("utf-8", "replace")).items()}
+        match form.get("grant_type"):
+            case "client_credentials":
+                return self._issue(self._project_of(call.headers.get("Authorization", "")))
+            case "password":
+                if (form.get("username"), form.get("password")) != self._user:
+                    raise Unauthorized("Bad credentials")
+                return self._issue(None)
+            case _:
+                raise UnsupportedGrant
+
+    def check(self, authorization: str) -> Caller:
+        """Raises: Unauthorized."""
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer" or token.count(".") != 2:
+            raise Unauthorized("Full authentication is required to access this resource")
+        body, _, signature = token.rpartition(".")
+        if not hmac.compare_digest(signature, self._sign(body)):
+            raise Unauthorized("ACCESS_TOKEN_INVALID: JWT signature does not match")
+        claims = _unpack(body.partition(".")[2])
+        self._check_time(claims)
+        if claims["client_type"] == "USER":
+            return Caller(None)
+        return Caller(self.account.project_number(claims["sub"]))
+
+    def _check_time(self, claims: dict[str, Any]) -> None:
+        now = time.time()
+        if claims["epoch"] != self._epoch:
+            raise Unauthorized("ACCESS_TOKEN_INVALID: the token was revoked")
+        if now > claims["exp_exact"]:
+            late_ms = round((now - claims["exp_exact"]) * 1000)
+            raise Unauthorized(
+                f"ACCESS_TOKEN_EXPIRED: JWT expired at {_iso(claims['exp'])}. Current time: {_iso(now)}, "
+                f"a difference of {late_ms} milliseconds.  Allowed clock skew: 0 milliseconds."
+            )
+
+    def _project_of(self, authorization: str) -> int:
+        scheme, _, encoded = authorization.partition(" ")
+        try:
+            project_id, _, key = base64.b64decode(encoded, validate=True).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError) as error:
+            raise Unauthorized("Bad credentials") from error
+        number = self.account.project_number(project_id)
+        if scheme.lower() != "basic" or number is None or self.account.project(number).api_key != key:
+            raise Unauthorized("Bad credentials")
+        return number
+
+    def _issue(self, project: int | None) -> str:
+        now = time.time()
+        subject = self.account.user_id if project is None else self.account.project(project).id
+        claims = {
+            "iss": "backend-core",
+            "jti": str(uuid.uuid4()),
+            "iat": int(now),
+            "exp": int(now) + round(self.life_s),
+            "exp_exact": now + self.life_s,
+            "epoch": self._epoch,
+            "sub": subject,
+            "aud": "api.up42.com",
+            "client_id": subject,
+            "client_type": "USER" if project is None else "API_KEY",
+            "account_id": self.account.user_id,
+            "authorities": ["VIEW_PROJECT", "RUN_JOB"],
+        }
+        body = f"{_pack(_HEADER)}.{_pack(claims)}"
+        return f"{body}.{self._sign(body)}"
+
+    def _sign(self, body: str) -> str:
+        return _base64(hmac.digest(self._secret, body.encode(), sha512))
+
+
+def _pack(claims: dict[str, Any]) -> str:
+    return _base64(json.dumps(claims, separators=(",", ":")).encode())
+
+
+def _unpack(text: str) -> dict[str, Any]:
+    claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+    return claims
+
+
+def _base64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+def _iso(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
