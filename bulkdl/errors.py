@@ -47,7 +47,10 @@ class Failure(BulkdlError):
     Attributes:
         detail: One line for a person; never holds a secret.
         retry_after_s: What the server asked us to wait, already in seconds from now.
+        exhausted: It has been tried again already, as far as that makes sense.
     """
+
+    exhausted = False
 
     def __init__(self, reason: Reason, detail: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(f"{reason.value}: {detail}")

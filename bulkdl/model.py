@@ -175,6 +175,31 @@ class Digest:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredObject:
+    """
+    What a server said of the object behind an output: enough to know it again.
+
+    Attributes:
+        source: Where it lives (URL without its query); None for what the API itself serves.
+        total_bytes: Length of the stored bytes; None when not announced.
+        digests: Those that the server gave, of the whole object.
+    """
+
+    source: str | None
+    validator: Validator
+    total_bytes: int | None
+    digests: tuple[Digest, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PartState:
+    """The first *at_bytes* bytes of *object* are in the part."""
+
+    object: StoredObject
+    at_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """
     What is known of an output that stands under its final name.

@@ -35,6 +35,7 @@ _REASONS: tuple[tuple[type[BaseException], Reason], ...] = (
     (aiohttp.ClientPayloadError, Reason.TRUNCATED),
     (aiohttp.TooManyRedirects, Reason.REFUSED),
     (aiohttp.InvalidURL, Reason.BAD_ANSWER),
+    (aiohttp.NonHttpUrlClientError, Reason.BAD_ANSWER),
     (aiohttp.ClientError, Reason.CONNECTION_LOST),
     (OSError, Reason.CONNECTION_LOST),
     (ValueError, Reason.CONNECTION_LOST),  # aiohttp lets a few parser errors through bare

@@ -72,6 +72,8 @@ def judge(failure: Failure, tally: Tally, policy: RetryPolicy, rand: Callable[[]
     step = REACTIONS[failure.reason].step
     if step in (Step.GIVE_UP, Step.STOP_RUN):
         return Verdict(step)
+    if failure.exhausted:
+        return Verdict(Step.GIVE_UP)
     if step is Step.RESIGN and tally.resigned <= policy.free_limit:
         return Verdict(Step.RESIGN)
     tries = tally.fruitless + max(0, tally.resigned - policy.free_limit)

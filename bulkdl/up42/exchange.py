@@ -32,7 +32,9 @@ _AGAIN = frozenset({Step.BACK_OFF})
 
 
 class TokenFailure(ApiFailure):
-    """No token could be had. It has been retried already, as far as that makes sense."""
+    """No token could be had."""
+
+    exhausted = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +72,6 @@ class Manners:
         while True:
             try:
                 return await attempt()
-            except TokenFailure:
-                raise
             except ApiFailure as failure:
                 tally = tally.after(failure, progressed=False)
                 verdict = judge(failure, tally, self.policy, self.rand)

@@ -1,0 +1,1 @@
+"""The durable record: what is done, what failed, and why. SQLite."""

@@ -1,0 +1,169 @@
+"""
+The ledger as the event loop sees it: one SQLite connection on one thread of its own.
+
+Writes that come while a transaction is being committed wait and go into the next one together
+(group commit): each caller still returns only after its write is durable, but a thousand small files
+need no thousand fsyncs. That wants a whole batch in one trip to the thread, which is why this is the
+standard sqlite3 on an executor and not aiosqlite, whose every statement is a trip.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from bulkdl.errors import BulkdlError, LedgerError, SinkFailure
+from bulkdl.ledger.migrate import migrate, refuse_newer
+from bulkdl.model import Reason
+
+T = TypeVar("T")
+Statement = Callable[[sqlite3.Connection], Any]
+
+_BUSY_S = 30.0
+
+
+class Ledger:
+    """An open ledger. Make one with ``Ledger.open``; close it with ``close``."""
+
+    def __init__(self, path: Path, executor: ThreadPoolExecutor, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self._executor = executor
+        self._connection = connection
+        self._waiting: list[tuple[Statement, asyncio.Future[Any]]] = []
+        self._committing: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(cls, path: Path, *, read_only: bool = False) -> Ledger:
+        """
+        Open the ledger, making or migrating it unless *read_only*.
+
+        Raises:
+            LedgerTooNew: A newer bulkdl wrote it.
+            LedgerError: It is no ledger, or cannot be opened.
+        """
+        executor = ThreadPoolExecutor(1, thread_name_prefix="ledger")
+        try:
+            connection = await asyncio.get_running_loop().run_in_executor(executor, _connect, path, read_only)
+        except BaseException:
+            executor.shutdown(wait=False)
+            raise
+        return cls(path, executor, connection)
+
+    async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """Run *query* between two transactions."""
+        return await self._in_thread(lambda: _translated(self.path, query, self._connection))
+
+    async def write(self, statement: Callable[[sqlite3.Connection], T]) -> T:
+        """
+        Run *statement* in a transaction, with whatever else waits; returns once that is durable.
+
+        Raises:
+            SinkFailure: The disk is full or broken; nothing of the transaction was kept.
+        """
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.append((statement, future))
+        if self._committing is None or self._committing.done():
+            self._committing = asyncio.create_task(self._commit_all(), name="ledger-commit")
+        return await future
+
+    async def _commit_all(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            try:
+                answers = await self._in_thread(partial(self._commit, batch))
+            except BulkdlError as error:
+                answers = [error] * len(batch)
+            for (_, future), answer in zip(batch, answers, strict=True):
+                _settle(future, answer)
+
+    def _commit(self, batch: list[tuple[Statement, asyncio.Future[Any]]]) -> list[Any]:
+        def together(connection: sqlite3.Connection) -> list[Any]:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                answers = [_one(connection, statement) for statement, _ in batch]
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+            return answers
+
+        return _translated(self.path, together, self._connection)
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+
+    async def close(self) -> None:
+        """Finish what waits, and close."""
+        if self._committing is not None:
+            with suppress(BulkdlError):
+                await self._committing
+        await self._in_thread(self._connection.close)
+        self._executor.shutdown(wait=True)
+
+
+def _one(connection: sqlite3.Connection, statement: Statement) -> Any:
+    """One caller's statements: its own error undoes only its own part of the batch."""
+    connection.execute("SAVEPOINT one")
+    try:
+        answer = statement(connection)
+    except BulkdlError as error:
+        connection.execute("ROLLBACK TO one")
+        answer = error
+    connection.execute("RELEASE one")
+    return answer
+
+
+def _settle(future: asyncio.Future[Any], answer: Any) -> None:
+    if future.done():  # its caller was cancelled; the write stands
+        return
+    if isinstance(answer, BulkdlError):
+        future.set_exception(answer)
+    else:
+        future.set_result(answer)
+
+
+def _connect(path: Path, read_only: bool) -> sqlite3.Connection:
+    def prepare(connection: sqlite3.Connection) -> None:
+        connection.row_factory = sqlite3.Row
+        if read_only:
+            refuse_newer(connection, path)
+            return
+        refuse_newer(connection, path)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        migrate(connection, path)
+
+    mode = "ro" if read_only else "rwc"
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    try:
+        connection = sqlite3.connect(
+            uri, uri=True, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+        )
+    except sqlite3.Error as error:
+        raise LedgerError(f"{path}: the ledger cannot be opened ({error})") from None
+    try:
+        _translated(path, prepare, connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _translated(path: Path, call: Callable[[sqlite3.Connection], T], connection: sqlite3.Connection) -> T:
+    try:
+        return call(connection)
+    except sqlite3.DatabaseError as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_FULL:
+            raise SinkFailure(Reason.DISK_FULL, f"{path}: {error}") from None
+        if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
+            raise SinkFailure(Reason.DISK_ERROR, f"{path}: {error}") from None
+        raise LedgerError(f"{path}: the ledger cannot be used ({error})") from None

@@ -1,0 +1,178 @@
+"""What is asked of the ledger and written to it: functions of a connection. They block."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bulkdl.ledger.rows import (
+    KnownJob,
+    KnownOutput,
+    known_job,
+    known_output,
+    now_text,
+    result_values,
+    text_of,
+)
+from bulkdl.model import Job, Kind, Output, Reason, Receipt, Result
+
+_KNOWN_OUTPUTS = """
+SELECT jobs.project_id, jobs.job_id, outputs.*
+FROM outputs JOIN jobs ON jobs.id = outputs.job
+"""
+
+_UPSERT_JOB = """
+INSERT INTO jobs (
+    project_id, job_id, status, created_at, finished_at, mode, name, workflow_id,
+    last_task_id, tasks_listed_at, quicklooks_listed_at, reason, detail
+)
+VALUES (
+    :project_id, :job_id, :status, :created_at, :finished_at, :mode, :name, :workflow_id,
+    :last_task_id, :tasks_listed_at, :quicklooks_listed_at, :reason, :detail
+)
+ON CONFLICT (project_id, job_id) DO UPDATE SET
+    status = excluded.status, created_at = excluded.created_at, finished_at = excluded.finished_at,
+    mode = excluded.mode, name = excluded.name, workflow_id = excluded.workflow_id,
+    last_task_id = coalesce(excluded.last_task_id, last_task_id),
+    tasks_listed_at = coalesce(excluded.tasks_listed_at, tasks_listed_at),
+    quicklooks_listed_at = coalesce(excluded.quicklooks_listed_at, quicklooks_listed_at),
+    reason = excluded.reason, detail = excluded.detail
+RETURNING id
+"""
+
+_PLAN_OUTPUT = """
+INSERT INTO outputs (job, task_id, kind, name, filename, state) VALUES (?, ?, ?, ?, ?, 'planned')
+ON CONFLICT (job, task_id, kind, name) DO UPDATE SET filename = excluded.filename
+"""
+
+_RECORD = """
+UPDATE outputs SET
+    state = :state, reason = :reason, detail = :detail, attempts = attempts + :attempts,
+    run_id = :run_id, recorded_at = :recorded_at,
+    key = coalesce(:key, key), size_bytes = coalesce(:size_bytes, size_bytes),
+    digest = coalesce(:digest, digest), source = coalesce(:source, source),
+    etag = CASE WHEN :key IS NULL THEN etag ELSE :etag END,
+    last_modified = CASE WHEN :key IS NULL THEN last_modified ELSE :last_modified END,
+    generation = CASE WHEN :key IS NULL THEN generation ELSE :generation END
+WHERE job = (SELECT id FROM jobs WHERE project_id = :project_id AND job_id = :job_id)
+  AND task_id = :task_id AND kind = :kind AND name = :name
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedOutput:
+    """An output and, for a quicklook, its file name on disk."""
+
+    output: Output
+    filename: str = ""
+
+
+def known_jobs(
+    connection: sqlite3.Connection, project_id: str, job_ids: Sequence[str]
+) -> dict[str, KnownJob]:
+    """What is known of these jobs, by job id; a job that is not known is left out."""
+    marks = ",".join("?" * len(job_ids))
+    chosen = f"jobs.project_id = ? AND jobs.job_id IN ({marks})"
+    values = (project_id, *job_ids)
+    outputs: dict[str, list[KnownOutput]] = {}
+    for row in connection.execute(f"{_KNOWN_OUTPUTS} WHERE {chosen} ORDER BY outputs.id", values):
+        outputs.setdefault(row["job_id"], []).append(known_output(row))
+    jobs = connection.execute(f"SELECT * FROM jobs WHERE {chosen}", values)  # noqa: S608 - only marks
+    return {row["job_id"]: known_job(row, outputs.get(row["job_id"], [])) for row in jobs}
+
+
+def projects_of(connection: sqlite3.Connection, job_id: str) -> list[str]:
+    """The projects in which a job of that id is known."""
+    rows = connection.execute("SELECT project_id FROM jobs WHERE job_id = ?", (job_id,))
+    return [row["project_id"] for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """
+    What UP42 listed of one job.
+
+    Attributes:
+        quicklooks: Whether the quicklooks of all its tasks were listed.
+    """
+
+    job: Job
+    last_task_id: str | None
+    outputs: tuple[PlannedOutput, ...]
+    quicklooks: bool
+
+
+def plan_job(connection: sqlite3.Connection, listing: Listing) -> None:
+    """Write a listed job with all its outputs. What is already recorded of an output stays."""
+    now = now_text()
+    row_id = _upsert_job(
+        connection,
+        listing.job,
+        last_task_id=listing.last_task_id,
+        tasks_listed_at=now,
+        quicklooks_listed_at=now if listing.quicklooks else None,
+    )
+    if listing.quicklooks:
+        connection.execute(
+            "DELETE FROM outputs WHERE job = ? AND kind = ? AND name = ''", (row_id, Kind.QUICKLOOK)
+        )
+    connection.executemany(
+        _PLAN_OUTPUT,
+        [
+            (row_id, planned.output.task_id or "", planned.output.kind, planned.output.name, planned.filename)
+            for planned in listing.outputs
+        ],
+    )
+
+
+def unlisted_job(connection: sqlite3.Connection, job: Job, reason: Reason, detail: str) -> None:
+    """Note why the tasks of a job could not be listed; the next run tries again."""
+    _upsert_job(connection, job, reason=reason.value, detail=detail)
+
+
+def _upsert_job(connection: sqlite3.Connection, job: Job, **more: str | None) -> int:
+    values: dict[str, str | None] = {
+        "project_id": job.project_id,
+        "job_id": job.id,
+        "status": job.status,
+        "created_at": text_of(job.created_at),
+        "finished_at": text_of(job.finished_at),
+        "mode": job.mode,
+        "name": job.name,
+        "workflow_id": job.workflow_id,
+    }
+    absent = dict.fromkeys(("last_task_id", "tasks_listed_at", "quicklooks_listed_at", "reason", "detail"))
+    row_id: int = connection.execute(_UPSERT_JOB, {**absent, **values, **more}).fetchone()["id"]
+    return row_id
+
+
+def twin(connection: sqlite3.Connection, output: Output, source: str) -> Receipt | None:
+    """A committed archive of the same job that came from the same object."""
+    row = connection.execute(
+        f"{_KNOWN_OUTPUTS} WHERE jobs.project_id = ? AND jobs.job_id = ? AND outputs.kind = ?"
+        " AND outputs.source = ? AND outputs.state = 'completed' AND outputs.task_id <> ?",
+        (output.project_id, output.job_id, output.kind, source, output.task_id or ""),
+    ).fetchone()
+    return known_output(row).receipt if row else None
+
+
+def forget_job(connection: sqlite3.Connection, project_id: str, job_id: str) -> None:
+    """The job ran again: what was fetched of it describes an older result."""
+    connection.execute("DELETE FROM jobs WHERE project_id = ? AND job_id = ?", (project_id, job_id))
+
+
+def record(connection: sqlite3.Connection, results: Sequence[Result], run_id: str) -> None:
+    """Write how transfers ended. Call it only after their files are durable."""
+    connection.executemany(_RECORD, [result_values(result, run_id) for result in results])
+
+
+def start_run(connection: sqlite3.Connection, run_id: str) -> None:
+    connection.execute("INSERT INTO runs (run_id, started_at) VALUES (?, ?)", (run_id, now_text()))
+
+
+def finish_run(connection: sqlite3.Connection, run_id: str, exit_code: int, summary: str) -> None:
+    connection.execute(
+        "UPDATE runs SET finished_at = ?, exit_code = ?, summary = ? WHERE run_id = ?",
+        (now_text(), exit_code, summary, run_id),
+    )

@@ -1,0 +1,122 @@
+"""Rows of the ledger as values, both ways."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from bulkdl.model import Digest, Job, Kind, Outcome, Output, Reason, Receipt, Result, Validator
+
+PLANNED = "planned"
+
+
+@dataclass(frozen=True, slots=True)
+class KnownOutput:
+    """
+    What the ledger knows of one output.
+
+    Attributes:
+        state: ``planned``, or the outcome of the last transfer.
+        filename: A quicklook's name on disk; empty for the other kinds.
+        receipt: Of the file that was committed last; None when there never was one.
+    """
+
+    output: Output
+    state: str
+    reason: Reason | None
+    filename: str
+    receipt: Receipt | None
+
+    @property
+    def completed(self) -> bool:
+        return self.state == Outcome.COMPLETED and self.receipt is not None
+
+    @property
+    def none_at_up42(self) -> bool:
+        return self.state == Outcome.SKIPPED and self.reason is Reason.UP42_HAS_NONE
+
+
+@dataclass(frozen=True, slots=True)
+class KnownJob:
+    """What the ledger knows of one job; *outputs* is complete as far as the two flags say."""
+
+    job: Job
+    last_task_id: str | None
+    tasks_listed: bool
+    quicklooks_listed: bool
+    outputs: tuple[KnownOutput, ...]
+
+
+def moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text).astimezone(UTC) if text else None
+
+
+def text_of(moment_at: datetime | None) -> str | None:
+    return moment_at.astimezone(UTC).isoformat() if moment_at else None
+
+
+def now_text() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def known_job(row: sqlite3.Row, outputs: list[KnownOutput]) -> KnownJob:
+    job = Job(
+        project_id=row["project_id"],
+        id=row["job_id"],
+        status=row["status"],
+        mode=row["mode"],
+        name=row["name"],
+        created_at=datetime.fromisoformat(row["created_at"]),
+        finished_at=moment(row["finished_at"]),
+        workflow_id=row["workflow_id"],
+    )
+    return KnownJob(
+        job,
+        last_task_id=row["last_task_id"],
+        tasks_listed=row["tasks_listed_at"] is not None,
+        quicklooks_listed=row["quicklooks_listed_at"] is not None,
+        outputs=tuple(outputs),
+    )
+
+
+def known_output(row: sqlite3.Row) -> KnownOutput:
+    output = Output(row["project_id"], row["job_id"], row["task_id"] or None, Kind(row["kind"]), row["name"])
+    receipt = None
+    if row["key"] is not None:
+        algorithm, _, value = (row["digest"] or "").partition("=")
+        receipt = Receipt(
+            key=row["key"],
+            size_bytes=row["size_bytes"],
+            digest=Digest(algorithm, value),
+            validator=Validator(row["etag"], row["last_modified"], row["generation"]),
+            source=row["source"],
+        )
+    reason = Reason(row["reason"]) if row["reason"] else None
+    return KnownOutput(output, row["state"], reason, row["filename"], receipt)
+
+
+def result_values(result: Result, run_id: str) -> dict[str, object]:
+    """Parameters for ``queries.RECORD``."""
+    receipt = result.receipt
+    validator = receipt.validator if receipt else Validator()
+    return {
+        "project_id": result.output.project_id,
+        "job_id": result.output.job_id,
+        "task_id": result.output.task_id or "",
+        "kind": result.output.kind.value,
+        "name": result.output.name,
+        "state": result.outcome.value,
+        "reason": result.reason.value,
+        "detail": result.detail or None,
+        "key": receipt.key if receipt else None,
+        "size_bytes": receipt.size_bytes if receipt else None,
+        "digest": str(receipt.digest) if receipt else None,
+        "etag": validator.etag,
+        "last_modified": validator.last_modified,
+        "generation": validator.generation,
+        "source": receipt.source if receipt else None,
+        "attempts": result.attempts,
+        "run_id": run_id,
+        "recorded_at": now_text(),
+    }

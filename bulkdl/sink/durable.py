@@ -1,0 +1,66 @@
+"""
+Steps that survive a power cut: write aside, fsync, rename into place, fsync the folder.
+
+All of it blocks and is called in a thread, one call for each file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in *folder* durable."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_aside(path: Path, data: bytes, *, append: bool = False) -> None:
+    """Write *data* to *path* (after what is there, with *append*) and fsync it."""
+    with path.open("ab" if append else "wb", buffering=0) as stream:
+        view = memoryview(data)
+        while view:
+            view = view[stream.write(view) :]
+        os.fsync(stream.fileno())
+
+
+def publish(aside: Path, final: Path) -> None:
+    """Give the fsynced file *aside* its final name; an older file of that name is replaced at once."""
+    make_folder(final.parent)
+    aside.replace(final)
+    sync_folder(final.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Make *folder* and its parents, durably."""
+    missing = []
+    while not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for level in reversed(missing):
+        level.mkdir(exist_ok=True)
+        sync_folder(level.parent)
+
+
+def link_or_copy(source: Path, aside: Path, final: Path) -> None:
+    """Publish the content of *source* as *final* too: by a hard link, by a copy where links are refused."""
+    make_folder(final.parent)
+    if final.exists() and final.samefile(source):
+        return
+    aside.unlink(missing_ok=True)
+    try:
+        os.link(source, aside)
+    except OSError:
+        with contextlib.ExitStack() as undo:
+            undo.callback(aside.unlink, missing_ok=True)
+            shutil.copyfile(source, aside)
+            with aside.open("rb") as stream:
+                os.fsync(stream.fileno())
+            undo.pop_all()
+    publish(aside, final)

@@ -1,0 +1,62 @@
+"""
+What a name becomes: pure functions from the names that servers chose to names that are safe on disk.
+
+A quicklook's name is UP42's free choice and is distrusted. A name that every file system takes as it
+is stays as it is; any other gets its harmless part and a short hash of the original, so that two
+different names never meet in one file and the same name is found again on a rerun.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
+
+from pathvalidate import is_valid_filename, sanitize_filename
+
+MAX_NAME_BYTES = 180
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ ()+,=@-]*")
+
+
+def safe_filenames(names: Iterable[str]) -> dict[str, str]:
+    """
+    Give each of the *names* of one folder a file name of its own.
+
+    Names that would meet on a file system that ignores case or Unicode form all get their hash, in
+    whatever order they are listed.
+    """
+    plain = {name: _plain(name) for name in names}
+    twins = Counter(_folded(safe) for safe in plain.values())
+    return {
+        name: safe if safe == name and twins[_folded(safe)] == 1 else _with_hash(safe, name)
+        for name, safe in plain.items()
+    }
+
+
+def _plain(name: str) -> str:
+    """*name* itself when it is harmless everywhere, else what is harmless of it."""
+    if (
+        _PLAIN.fullmatch(name)
+        and len(name) <= MAX_NAME_BYTES
+        and is_valid_filename(name, platform="universal")
+    ):
+        return name
+    text = unicodedata.normalize("NFC", name).encode("utf-8", "replace").decode("utf-8")
+    text = re.sub(r"[^\w.()+,=@-]", "_", text).strip("._ ")
+    return str(sanitize_filename(text, platform="universal", replacement_text="_")) or "unnamed"
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFKC", name).casefold()
+
+
+def _with_hash(safe: str, original: str) -> str:
+    mark = hashlib.sha256(original.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    stem, dot, suffix = safe.rpartition(".")
+    if not dot or len(suffix.encode()) > 10:
+        stem, suffix = safe, ""
+    room = MAX_NAME_BYTES - len(suffix.encode()) - len(mark) - 2
+    stem = stem.encode()[:room].decode("utf-8", "ignore").strip("._ ") or "unnamed"
+    return f"{stem}-{mark}" + (f".{suffix}" if suffix else "")

@@ -1,0 +1,93 @@
+"""A folder on a local (or mounted) file system as the place where bytes land."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import stat
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+
+from bulkdl.errors import ConfigError
+from bulkdl.model import Output
+from bulkdl.sink import durable
+from bulkdl.sink.errors import translated
+from bulkdl.sink.part import LocalPart
+
+STATE_FOLDER = ".bulkdl"
+
+
+class LocalSink:
+    """
+    Files below *root*; what is not committed lives in ``.bulkdl/parts`` below it.
+
+    Attributes:
+        state: The folder for the ledger, the parts and the reports of runs.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.state = root / STATE_FOLDER
+        self._parts = self.state / "parts"
+
+    def prepare(self) -> None:
+        """
+        Make the folders and try whether they can be written.
+
+        Raises:
+            ConfigError: They cannot; nothing has been changed.
+        """
+        try:
+            self._parts.mkdir(parents=True, exist_ok=True)
+            probe = self._parts / f"probe-{secrets.token_hex(4)}.tmp"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise ConfigError(
+                f"--output {self.root}", f"cannot be written ({error.strerror}); name a folder that can"
+            ) from None
+
+    def part(self, output: Output) -> LocalPart:
+        return LocalPart(output, self._parts, self.locate)
+
+    def locate(self, key: str) -> Path:
+        """The path of *key*, which must stay below the root."""
+        pure = PurePosixPath(key)
+        if pure.is_absolute() or not pure.parts or ".." in pure.parts or "\0" in key:
+            raise ValueError(f"not a key: {key!r}")
+        return self.root.joinpath(*pure.parts)
+
+    async def publish(self, documents: Mapping[str, bytes]) -> None:
+        """Put small documents, by key, in place: each atomically and durably, all in one trip."""
+        await asyncio.to_thread(self._publish, documents)
+
+    def _publish(self, documents: Mapping[str, bytes]) -> None:
+        for key, data in documents.items():
+            final = self.locate(key)
+            with translated(final):
+                aside = self._aside()
+                durable.write_aside(aside, data)
+                durable.publish(aside, final)
+
+    async def link(self, key: str, new_key: str) -> None:
+        """Let *new_key* be the same file as *key* (a copy where hard links are refused)."""
+        await asyncio.to_thread(self._link, self.locate(key), self.locate(new_key))
+
+    def _link(self, source: Path, final: Path) -> None:
+        with translated(final):
+            durable.link_or_copy(source, self._aside(), final)
+
+    def _aside(self) -> Path:
+        return self._parts / f"aside-{secrets.token_hex(8)}.tmp"
+
+    def sizes(self, keys: Iterable[str]) -> dict[str, int]:
+        """Sizes in bytes of those *keys* that are there as regular files; blocks."""
+        found = {}
+        for key in keys:
+            try:
+                entry = self.locate(key).lstat()
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            if stat.S_ISREG(entry.st_mode):
+                found[key] = entry.st_size
+        return found

@@ -1,0 +1,1 @@
+"""One resumable transfer: pure decisions, and the HTTP stream that carries them out."""

@@ -1,0 +1,240 @@
+"""
+What a response means for a part: begin, continue, ask again, or fail. Pure functions of values.
+
+The rule of resuming is here and nowhere else. Bytes are continued only when the server proves that
+it speaks of the same object: a 206 that starts where the part ends, with the stored length and a
+validator that does not differ. A 200 always begins anew.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from multidict import CIMultiDictProxy
+
+from bulkdl.errors import TransferFailure
+from bulkdl.http.failures import reason_of_status
+from bulkdl.model import Kind, PartState, Reason, StoredObject, Validator
+from bulkdl.transfer.digests import parse_goog_hash
+
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_PROSE_TYPES = {
+    Kind.ARCHIVE: (
+        "text/html",
+        "text/xml",
+        "application/xml",
+        "application/json",
+        "application/problem+json",
+    ),
+    Kind.QUICKLOOK: (
+        "text/html",
+        "text/xml",
+        "application/xml",
+        "application/json",
+        "application/problem+json",
+    ),
+    Kind.GEOJSON: ("text/html", "text/xml", "application/xml", "application/problem+json"),
+}
+_EXPIRED_CODES = ("ExpiredToken", "RequestTimeTooSkewed")
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """
+    The head of a response, as values.
+
+    Attributes:
+        length_bytes: Content-Length, of this body.
+        range_start: First byte of a 206; None when the header is missing or unreadable.
+        range_total: Full length that the Content-Range tells.
+        stored_gzip: Storage keeps the object gzip-compressed and may be unpacking it for us.
+    """
+
+    status: int
+    content_type: str
+    content_encoding: str
+    length_bytes: int | None
+    range_start: int | None
+    range_total: int | None
+    object: StoredObject
+    stored_gzip: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Byte 0 of *object* comes next; what the part holds is void."""
+
+    object: StoredObject
+
+
+@dataclass(frozen=True, slots=True)
+class Continue:
+    """The byte after the part's last one comes next."""
+
+    object: StoredObject
+
+
+@dataclass(frozen=True, slots=True)
+class AskForStored:
+    """Ask again and accept gzip: only then do the stored bytes come, with length and digest."""
+
+
+def read_head(status: int, headers: CIMultiDictProxy[str], source: str | None) -> Head:
+    """Take from the headers of a response what the decisions need."""
+    span = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
+    encoding = headers.get("Content-Encoding", "").strip().lower()
+    length = _integer(headers.get("Content-Length"))
+    total = _integer(headers.get("x-goog-stored-content-length"))
+    range_total = _integer(span[3]) if span else None
+    if total is None:
+        total = range_total if status == 206 else (length if not encoding else None)
+    return Head(
+        status=status,
+        content_type=headers.get("Content-Type", "").partition(";")[0].strip().lower(),
+        content_encoding=encoding,
+        length_bytes=length,
+        range_start=int(span[1]) if span else None,
+        range_total=range_total,
+        object=StoredObject(
+            source=source,
+            validator=Validator(
+                etag=headers.get("ETag"),
+                last_modified=headers.get("Last-Modified"),
+                generation=headers.get("x-goog-generation"),
+            ),
+            total_bytes=total,
+            digests=parse_goog_hash(headers.getall("x-goog-hash", [])),
+        ),
+        stored_gzip=headers.get("x-goog-stored-content-encoding", "").strip().lower() == "gzip",
+    )
+
+
+def _integer(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isascii() and text.isdigit() else None
+
+
+def continuable(state: PartState | None) -> bool:
+    """Whether the part can be gone on with at all: there are bytes, and something to prove them by."""
+    return state is not None and state.at_bytes > 0 and _condition(state.object.validator) is not None
+
+
+def complete(state: PartState | None) -> bool:
+    """Whether every byte is there already and only verification is missing."""
+    return state is not None and state.at_bytes > 0 and state.at_bytes == state.object.total_bytes
+
+
+def request_headers(state: PartState | None, *, accept_gzip: bool) -> dict[str, str]:
+    """Headers that ask for what is missing from the part."""
+    headers = {"Accept-Encoding": "gzip" if accept_gzip else "identity"}
+    if state is not None and continuable(state):
+        condition = _condition(state.object.validator)
+        assert condition is not None  # noqa: S101 - continuable() has just said so
+        headers |= {"Range": f"bytes={state.at_bytes}-", "If-Range": condition}
+    return headers
+
+
+def _condition(validator: Validator) -> str | None:
+    """What may stand in If-Range: a strong ETag, else a date (RFC 9110, section 13.1.5)."""
+    if validator.etag is not None and not validator.etag.startswith("W/"):
+        return validator.etag
+    return validator.last_modified
+
+
+def decide(
+    head: Head, state: PartState | None, kind: Kind, *, accept_gzip: bool
+) -> Begin | Continue | AskForStored:
+    """
+    Say what *head* means for a part in *state*.
+
+    Raises:
+        TransferFailure: The body, whatever it is, is not the bytes that were asked for.
+    """
+    _refuse_status(head)
+    _refuse_prose(head, kind)
+    if head.status == 206:
+        return _continue(head, state)
+    if head.stored_gzip and head.content_encoding != "gzip" and not accept_gzip:
+        return AskForStored()
+    if kind is Kind.ARCHIVE and head.content_encoding and not head.stored_gzip:
+        raise TransferFailure(
+            Reason.WRONG_CONTENT, f"the server encoded the stored bytes as {head.content_encoding!r} unasked"
+        )
+    return Begin(head.object)
+
+
+def _refuse_status(head: Head) -> None:
+    if head.status in (200, 206):
+        return
+    if head.status == 416:
+        raise TransferFailure(Reason.OBJECT_CHANGED, "the object is shorter than the part (HTTP 416)")
+    reason = reason_of_status(head.status)
+    raise TransferFailure(reason or Reason.WRONG_CONTENT, f"HTTP {head.status}")
+
+
+def _refuse_prose(head: Head, kind: Kind) -> None:
+    if head.content_type in _PROSE_TYPES[kind]:
+        raise TransferFailure(
+            Reason.WRONG_CONTENT, f"the server sent {head.content_type} where a {kind.value} was asked for"
+        )
+
+
+def _continue(head: Head, state: PartState | None) -> Continue:
+    if state is None or not continuable(state):
+        raise TransferFailure(Reason.WRONG_CONTENT, "a partial answer (HTTP 206) to a request for the whole")
+    if head.range_start != state.at_bytes:
+        raise TransferFailure(
+            Reason.WRONG_CONTENT, f"asked for bytes from {state.at_bytes}, got them from {head.range_start}"
+        )
+    known = state.object
+    if head.range_total is not None and known.total_bytes not in (None, head.range_total):
+        raise TransferFailure(
+            Reason.OBJECT_CHANGED, f"the object has {head.range_total} bytes now, it had {known.total_bytes}"
+        )
+    if _differs(known.validator, head.object.validator):
+        raise TransferFailure(Reason.OBJECT_CHANGED, "the object is another version now")
+    if head.object.digests and known.digests and not set(head.object.digests) & set(known.digests):
+        raise TransferFailure(Reason.OBJECT_CHANGED, "the object has another digest now")
+    return Continue(known)
+
+
+def _differs(known: Validator, told: Validator) -> bool:
+    """Whether any validator that both sides name is another one."""
+    pairs = (
+        (known.etag, told.etag),
+        (known.last_modified, told.last_modified),
+        (known.generation, told.generation),
+    )
+    return any(ours is not None and theirs is not None and ours != theirs for ours, theirs in pairs)
+
+
+def storage_refusal(status: int, body: str, *, url_expired: bool) -> Reason:
+    """
+    What a 4xx of the storage means.
+
+    Args:
+        body: The beginning of the XML error.
+        url_expired: Whether the URL's own expiry has passed.
+    """
+    if status in (401, 403):
+        return Reason.URL_EXPIRED
+    if status == 400 and (url_expired or any(code in body for code in _EXPIRED_CODES)):
+        return Reason.URL_EXPIRED
+    return reason_of_status(status) or Reason.WRONG_CONTENT
+
+
+def xml_error(body: str) -> str:
+    """Code of an XML error of the storage, for a message; empty when there is none."""
+    match = re.search(r"<Code>([A-Za-z0-9]{1,64})</Code>", body)
+    return match[1] if match else ""
+
+
+def ceiling_bytes(kind: Kind, announced: int | None, ceilings: Mapping[Kind, int]) -> int | None:
+    """How many bytes may come: what was announced, else the ceiling of the kind (None: no bound)."""
+    ceiling = ceilings.get(kind)
+    if announced is None:
+        return ceiling
+    if ceiling is not None and announced > ceiling:
+        raise TransferFailure(Reason.TOO_LARGE, f"{announced} bytes announced, at most {ceiling} allowed")
+    return announced

@@ -1,0 +1,136 @@
+"""
+One transfer from beginning to outcome: attempts, and what the table of reactions says between them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+import structlog
+
+from bulkdl.errors import Failure
+from bulkdl.http.pace import Pace
+from bulkdl.http.retry import RetryPolicy, Tally, Verdict, judge
+from bulkdl.model import Outcome, Output, Reason, Receipt, Result
+from bulkdl.reactions import REACTIONS, Step
+from bulkdl.transfer.ports import Name, Origin, Part, Progress
+from bulkdl.transfer.reception import Limits, Reception
+
+log = structlog.get_logger(__name__)
+
+RetryScheduled = Callable[[Reason, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Fetcher:
+    """
+    Brings outputs into parts and publishes them; one serves all workers.
+
+    Attributes:
+        bandwidth: Shared pace of body bytes.
+        rand: Spreads the waits between attempts.
+    """
+
+    policy: RetryPolicy
+    limits: Limits
+    bandwidth: Pace
+    rand: Callable[[], float] = random.random
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+    async def fetch(
+        self,
+        output: Output,
+        origin: Origin,
+        part: Part,
+        name: Name,
+        *,
+        progress: Progress,
+        retry_scheduled: RetryScheduled,
+    ) -> Result:
+        """
+        Bring *output* to its end, whatever that is.
+
+        Cancelling leaves the part usable. Every other end is a Result: completed, skipped because
+        UP42 has none, or failed for good as far as this run goes.
+        """
+        started_s = time.monotonic()
+        reception = Reception(output, part, self.limits, self.bandwidth, progress)
+        tally = Tally()
+        try:
+            await reception.restore()
+            tally, receipt = await self._persist(reception, origin, name, retry_scheduled)
+            ended = Result(output, Outcome.COMPLETED, Reason.FETCHED, receipt, attempts=tally.attempts + 1)
+        except _GivenUp as given_up:
+            ended = _ended(output, given_up.failure, given_up.tally)
+        except Failure as failure:
+            ended = _ended(output, failure, tally)
+        return replace(
+            ended,
+            moved_bytes=reception.moved_bytes,
+            resumed_from_bytes=reception.resumed_from_bytes,
+            duration_s=time.monotonic() - started_s,
+        )
+
+    async def _persist(
+        self, reception: Reception, origin: Origin, name: Name, retry_scheduled: RetryScheduled
+    ) -> tuple[Tally, Receipt]:
+        tally = Tally()
+        while True:
+            await origin.prepare()  # its failures are final: the API client has tried again itself
+            before_bytes = reception.kept_bytes
+            try:
+                return tally, await reception.attempt(origin, name)
+            except Failure as failure:
+                progressed = _progressed(failure, before_bytes, reception.kept_bytes)
+                tally = tally.after(failure, progressed=progressed)
+                verdict = judge(failure, tally, self.policy, self.rand)
+                if verdict.step in (Step.GIVE_UP, Step.STOP_RUN):
+                    raise _GivenUp(failure, tally) from None
+                await self._prepare_next(failure, verdict, reception, origin)
+                retry_scheduled(failure.reason, verdict.delay_s)
+                await self.sleep(verdict.delay_s)
+
+    async def _prepare_next(
+        self, failure: Failure, verdict: Verdict, reception: Reception, origin: Origin
+    ) -> None:
+        if verdict.step is Step.RESIGN:
+            origin.renew()
+        if verdict.step is Step.RESTART:
+            log.warning("transfer.restarted", reason=failure.reason.value, detail=failure.detail)
+            await reception.restart()
+        log.info(
+            "transfer.retry_scheduled",
+            reason=failure.reason.value,
+            detail=failure.detail,
+            delay_s=round(verdict.delay_s, 3),
+            kept_bytes=reception.kept_bytes,
+        )
+
+
+class _GivenUp(Exception):
+    def __init__(self, failure: Failure, tally: Tally) -> None:
+        super().__init__(str(failure))
+        self.failure = failure
+        self.tally = tally
+
+
+def _progressed(failure: Failure, before_bytes: int, kept_bytes: int) -> bool:
+    return REACTIONS[failure.reason].step is not Step.RESTART and kept_bytes > before_bytes
+
+
+def _ended(output: Output, failure: Failure, tally: Tally) -> Result:
+    if failure.reason is Reason.NOT_FOUND:
+        return Result(
+            output,
+            Outcome.SKIPPED,
+            Reason.UP42_HAS_NONE,
+            attempts=max(tally.attempts, 1),
+            detail=failure.detail,
+        )
+    return Result(
+        output, Outcome.FAILED, failure.reason, attempts=max(tally.attempts, 1), detail=failure.detail
+    )

@@ -1,0 +1,162 @@
+"""
+Gates that a body must pass before it may have a final name, by what its bytes are.
+
+``admit`` looks at the first bytes before any of them reaches the disk; ``inspect`` reads the whole
+where the server gave no digest. Archives are only ever read, never unpacked to disk.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import tarfile
+import zipfile
+import zlib
+from typing import BinaryIO
+
+import ijson
+
+from bulkdl.errors import TransferFailure
+from bulkdl.model import Kind, Reason
+
+HEAD_BYTES = 512
+_BLOCK_BYTES = 1 << 20
+_IN_MEMORY_BYTES = 16 << 20
+_GEOJSON_TYPES = frozenset(
+    {"FeatureCollection", "Feature", "GeometryCollection", "Point", "MultiPoint", "LineString"}
+    | {"MultiLineString", "Polygon", "MultiPolygon"}
+)
+_PICTURES: tuple[tuple[bytes, int], ...] = (
+    (b"\xff\xd8\xff", 0),  # JPEG
+    (b"\x89PNG\r\n\x1a\n", 0),
+    (b"WEBP", 8),
+    (b"GIF8", 0),
+    (b"II*\x00", 0),  # TIFF
+    (b"MM\x00*", 0),
+    (b"jP  ", 4),  # JPEG 2000
+)
+
+
+def archive_suffix(head: bytes) -> str | None:
+    """``.tar.gz``, ``.zip`` or ``.tar`` by the magic bytes; None when they are none of these."""
+    if head.startswith(b"\x1f\x8b"):
+        return ".tar.gz"
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return ".zip"
+    if head[257:262] == b"ustar" or _is_old_tar(head):
+        return ".tar"
+    return None
+
+
+def _is_old_tar(head: bytes) -> bool:
+    try:
+        tarfile.TarInfo.frombuf(head[:512], "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    return True
+
+
+def admit(kind: Kind, head: bytes, content_type: str, *, has_digest: bool) -> str:
+    """
+    Let a body in by its first bytes.
+
+    Args:
+        head: The first 512 bytes, or all if there are fewer.
+        has_digest: Whether the server told a digest that the whole will be held against.
+
+    Returns:
+        The suffix for the name of an archive; empty for the other kinds.
+
+    Raises:
+        TransferFailure: The body is something else than this kind.
+    """
+    looks_like_prose = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"<", b"{", b"[", b"")
+    if kind is Kind.ARCHIVE:
+        suffix = archive_suffix(head)
+        if suffix is None and (looks_like_prose or not has_digest):
+            raise TransferFailure(Reason.WRONG_CONTENT, f"no archive: it begins with {_shown(head)}")
+        return suffix or ".bin"
+    if kind is Kind.QUICKLOOK:
+        is_picture = any(head[at : at + len(magic)] == magic for magic, at in _PICTURES)
+        if not is_picture and (looks_like_prose or not content_type.startswith("image/")):
+            raise TransferFailure(Reason.WRONG_CONTENT, f"no picture: it begins with {_shown(head)}")
+    elif not looks_like_prose or head[:1] == b"<" or not head:
+        raise TransferFailure(Reason.WRONG_CONTENT, f"no JSON: it begins with {_shown(head)}")
+    return ""
+
+
+def _shown(head: bytes) -> str:
+    return repr(head[:16])[1:] if head else "nothing"
+
+
+def needs_inspection(kind: Kind, *, has_digest: bool) -> bool:
+    """Whether the whole body must be read once more: always for JSON, for archives without a digest."""
+    return kind is Kind.GEOJSON or (kind is Kind.ARCHIVE and not has_digest)
+
+
+def inspect(kind: Kind, stream: BinaryIO, size_bytes: int) -> None:
+    """
+    Read the whole body and check its structure; blocks, so call it in a thread.
+
+    Raises:
+        TransferFailure: The structure is broken or ends early.
+    """
+    if kind is Kind.GEOJSON:
+        _inspect_geojson(stream, size_bytes)
+    elif kind is Kind.ARCHIVE:
+        _inspect_archive(stream)
+
+
+def _inspect_geojson(stream: BinaryIO, size_bytes: int) -> None:
+    try:
+        if size_bytes <= _IN_MEMORY_BYTES:
+            document = json.loads(stream.read())
+            kind = document.get("type") if isinstance(document, dict) else None
+        else:
+            kind = _type_of_large(stream)
+    except (ValueError, RecursionError, ijson.JSONError) as error:
+        raise TransferFailure(
+            Reason.BROKEN_CONTENT, f"the JSON cannot be read ({type(error).__name__})"
+        ) from None
+    if kind not in _GEOJSON_TYPES:
+        raise TransferFailure(Reason.WRONG_CONTENT, f"JSON, but no GeoJSON: its type is {str(kind)[:40]!r}")
+
+
+def _type_of_large(stream: BinaryIO) -> object:
+    kind = None
+    for prefix, event, value in ijson.parse(stream):
+        if prefix == "type" and event == "string":
+            kind = value
+    return kind
+
+
+def _inspect_archive(stream: BinaryIO) -> None:
+    suffix = archive_suffix(stream.read(HEAD_BYTES))
+    stream.seek(0)
+    try:
+        if suffix == ".zip":
+            _read_zip(stream)
+        elif suffix == ".tar.gz":
+            with gzip.GzipFile(fileobj=stream) as unpacked:
+                _read_tar(io.BufferedReader(unpacked, _BLOCK_BYTES))
+        else:
+            _read_tar(stream)
+    except (OSError, EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile, ValueError) as error:
+        raise TransferFailure(Reason.BROKEN_CONTENT, f"the archive is damaged ({error})") from None
+
+
+def _read_zip(stream: BinaryIO) -> None:
+    with zipfile.ZipFile(stream) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise zipfile.BadZipFile(f"bad checksum of {damaged[:80]!r}")
+
+
+def _read_tar(stream: BinaryIO | io.BufferedReader) -> None:
+    """Walk all members and read to the very end, so that gzip's own checksum is checked too."""
+    with tarfile.open(fileobj=stream, mode="r|", bufsize=_BLOCK_BYTES) as archive:
+        while archive.next() is not None:
+            archive.members = []  # type: ignore[attr-defined] # else memory grows with the members
+    while stream.read(_BLOCK_BYTES):
+        pass

@@ -1,0 +1,74 @@
+"""What a transfer needs from its two ends, as protocols; the graph plugs in the real ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import BinaryIO, Protocol, TypeVar
+
+import aiohttp
+
+from bulkdl.errors import TransferFailure
+from bulkdl.model import PartState, StoredObject
+
+T = TypeVar("T")
+
+
+class Origin(Protocol):
+    """
+    Where the bytes of one output come from.
+
+    Attributes:
+        resumable: Whether it can be asked for a range at all.
+        source: Where the object lives, without secrets; None for the API.
+    """
+
+    @property
+    def resumable(self) -> bool: ...
+
+    @property
+    def source(self) -> str | None: ...
+
+    async def prepare(self) -> None:
+        """Have an address to ask at (for storage: a signed URL that is still valid)."""
+
+    def open(self, headers: dict[str, str]) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        """One GET. The response may have any status; its body is not read yet."""
+
+    async def refusal(self, response: aiohttp.ClientResponse) -> TransferFailure:
+        """What a response that is no success means."""
+
+    def renew(self) -> None:
+        """The address was refused: get another one before the next GET."""
+
+
+class Part(Protocol):
+    """Bytes of one output that are not committed yet. Written at its end only."""
+
+    async def look(self) -> PartState | None:
+        """What is there from before; None when nothing is, or nothing that can be trusted."""
+
+    async def begin(self, stored: StoredObject) -> None:
+        """Forget older bytes, then make *stored* durable before its first byte is written."""
+
+    async def write(self, block: bytes) -> None:
+        """Append *block*; returns before it is on disk, at most one block is under way."""
+
+    async def pause(self) -> None:
+        """Finish the write under way and close; what was written stays usable."""
+
+    async def read(self, reader: Callable[[BinaryIO], T], tail: bytes = b"") -> T:
+        """Call *reader* in a thread on all bytes so far, followed by *tail*."""
+
+    async def commit(self, key: str, tail: bytes = b"") -> None:
+        """Append *tail*, make everything durable, and publish it as *key*."""
+
+    async def discard(self) -> None:
+        """Forget the bytes."""
+
+
+Progress = Callable[[int, int | None, int], None]
+"""Called with (bytes here, bytes in all or None, bytes that came just now)."""
+
+Name = Callable[[str], str]
+"""Gives the key for a suffix that the bytes decided."""

@@ -1,0 +1,221 @@
+"""
+The bytes of one output on their way into its part: what one attempt does.
+
+A body is gathered into blocks of 1 MiB. What fits into less than one block never becomes a part on
+disk: it is committed in one step. Larger bodies are written behind the reading, and whatever has
+come when an attempt breaks off is kept, as long as the server gave something to prove it by later.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import aiohttp
+
+from bulkdl.errors import TransferFailure
+from bulkdl.http.failures import translated
+from bulkdl.http.pace import Pace
+from bulkdl.model import Kind, Output, PartState, Reason, Receipt, StoredObject, Validator
+from bulkdl.transfer import decisions, gates
+from bulkdl.transfer.decisions import AskForStored, Begin
+from bulkdl.transfer.digests import Digester
+from bulkdl.transfer.ports import Name, Origin, Part, Progress
+from bulkdl.transfer.speed import SpeedFloor
+
+BLOCK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """
+    Bounds on one body.
+
+    Attributes:
+        speed_limit_bytes_per_s: Slower than this for *speed_time_s* is a stall.
+        ceilings: Most bytes for the kinds whose length nobody need announce.
+    """
+
+    speed_limit_bytes_per_s: float = 1024
+    speed_time_s: float = 30
+    ceilings: Mapping[Kind, int] = field(default_factory=dict)
+
+
+class Reception:
+    """
+    Attributes:
+        moved_bytes: Body bytes that came over the network, in all attempts.
+        resumed_from_bytes: Bytes of an earlier run that the server proved to be still right.
+        kept_bytes: Bytes that the next attempt need not fetch again.
+    """
+
+    def __init__(
+        self, output: Output, part: Part, limits: Limits, bandwidth: Pace, progress: Progress
+    ) -> None:
+        self.moved_bytes = 0
+        self.resumed_from_bytes = 0
+        self._output = output
+        self._part = part
+        self._limits = limits
+        self._bandwidth = bandwidth
+        self._progress = progress
+        self._state: PartState | None = None
+        self._accept_gzip = False
+        self._digester = Digester()
+        self._suffix = ""
+        self._content_type = ""
+        self._block: list[bytes] = []
+        self._block_bytes = 0
+        self._at_bytes = 0
+        self._object = StoredObject(None, Validator(), None)
+
+    @property
+    def kept_bytes(self) -> int:
+        return self._state.at_bytes if self._state and decisions.continuable(self._state) else 0
+
+    async def restore(self) -> None:
+        """Take up what an earlier run has left in the part."""
+        self._state = await self._part.look()
+        self.resumed_from_bytes = self.kept_bytes
+
+    async def restart(self) -> None:
+        """Drop what is there and begin at zero next time."""
+        await self._part.discard()
+        self._state = None
+        self.resumed_from_bytes = 0
+
+    async def attempt(self, origin: Origin, name: Name) -> Receipt:
+        """
+        Bring the output to its full length, check it, and publish it.
+
+        Raises:
+            Failure: The attempt broke off; what is kept can be gone on with.
+        """
+        state = self._state if origin.resumable else None
+        if state is not None and decisions.complete(state):
+            await self._go_on(state)
+        else:
+            await self._receive(origin, state)
+        return await self._publish(name)
+
+    async def _receive(self, origin: Origin, state: PartState | None) -> None:
+        headers = decisions.request_headers(state, accept_gzip=self._accept_gzip)
+        async with origin.open(headers) as response:
+            if response.status not in (200, 206, 416):
+                raise await origin.refusal(response)
+            head = decisions.read_head(response.status, response.headers, origin.source)
+            decision = decisions.decide(head, state, self._output.kind, accept_gzip=self._accept_gzip)
+            if not isinstance(decision, AskForStored):
+                self._content_type = head.content_type
+                if isinstance(decision, Begin) or state is None:
+                    await self._begin(decision.object)
+                else:
+                    await self._go_on(state)
+                await self._read_body(response, origin)
+                return
+        self._accept_gzip = True
+        await self._receive(origin, state)
+
+    async def _begin(self, stored: StoredObject) -> None:
+        self._object, self._state = stored, None
+        self._digester = Digester(stored.digests)
+        self._at_bytes, self.resumed_from_bytes = 0, 0
+        self._block, self._block_bytes = [], 0
+
+    async def _go_on(self, state: PartState) -> None:
+        """Have the digests and the suffix of the bytes that are kept."""
+        self._object, self._at_bytes = state.object, state.at_bytes
+        self._block, self._block_bytes = [], 0
+        if self._digester.at_bytes != state.at_bytes or not self._suffix:
+            digester = Digester(state.object.digests)
+            head = await self._part.read(lambda stream: stream.read(gates.HEAD_BYTES))
+            self._suffix = self._admit(head)
+            await self._part.read(lambda stream: digester.read(stream, state.at_bytes))
+            self._digester = digester
+
+    async def _read_body(self, response: aiohttp.ClientResponse, origin: Origin) -> None:
+        ceiling = decisions.ceiling_bytes(self._output.kind, self._object.total_bytes, self._limits.ceilings)
+        try:
+            await self._gather(response, ceiling)
+        finally:
+            if origin.resumable:
+                await self._keep()
+        if self._object.total_bytes is not None and self._at_bytes != self._object.total_bytes:
+            raise TransferFailure(
+                Reason.TRUNCATED, f"{self._at_bytes} of {self._object.total_bytes} bytes came"
+            )
+
+    async def _gather(self, response: aiohttp.ClientResponse, ceiling: int | None) -> None:
+        floor = SpeedFloor(self._limits.speed_limit_bytes_per_s, self._limits.speed_time_s)
+        where = str(self._output)
+        while True:
+            asked_at = time.monotonic()
+            with translated(TransferFailure, where):
+                chunk = await response.content.readany()
+            if not chunk:
+                return
+            if floor.stalled(time.monotonic() - asked_at, len(chunk)):
+                raise TransferFailure(
+                    Reason.STALLED,
+                    f"under {floor.limit_bytes_per_s:g} bytes/s for {floor.window_s:g} s, "
+                    f"at byte {self._at_bytes}",
+                )
+            self._take(chunk, ceiling)
+            if self._block_bytes >= BLOCK_BYTES:
+                await self._store()
+            await self._bandwidth.turn(len(chunk))
+
+    def _take(self, chunk: bytes, ceiling: int | None) -> None:
+        self.moved_bytes += len(chunk)
+        if ceiling is not None and self._at_bytes + len(chunk) > ceiling:
+            announced = self._object.total_bytes is not None
+            reason = Reason.WRONG_CONTENT if announced else Reason.TOO_LARGE
+            raise TransferFailure(reason, f"more than {ceiling} bytes came")
+        self._at_bytes += len(chunk)
+        self._block.append(chunk)
+        self._block_bytes += len(chunk)
+        self._progress(self._at_bytes, self._object.total_bytes, len(chunk))
+
+    def _next_block(self) -> bytes:
+        block = b"".join(self._block)
+        if self._digester.at_bytes == 0:
+            self._suffix = self._admit(block[: gates.HEAD_BYTES])
+        self._block, self._block_bytes = [], 0
+        self._digester.update(block)
+        return block
+
+    def _admit(self, head: bytes) -> str:
+        return gates.admit(self._output.kind, head, self._content_type, has_digest=bool(self._object.digests))
+
+    async def _store(self) -> None:
+        first = self._digester.at_bytes == 0
+        block = self._next_block()
+        if first:
+            await self._part.begin(self._object)
+        await self._part.write(block)
+
+    async def _keep(self) -> None:
+        """Leave what has come so that the next attempt, or the next run, can go on with it."""
+        whole = self._at_bytes == self._object.total_bytes
+        small = self._digester.at_bytes == 0 and self._block_bytes < gates.HEAD_BYTES
+        if not whole and not small and self._block:
+            await self._store()
+        await self._part.pause()
+        if self._digester.at_bytes:
+            self._state = PartState(self._object, self._digester.at_bytes)
+
+    async def _publish(self, name: Name) -> Receipt:
+        tail = self._next_block() if self._block else b""
+        wrong = self._digester.contradicts(self._object.digests)
+        if wrong is not None:
+            raise TransferFailure(Reason.DIGEST_MISMATCH, f"the server told {wrong}, the bytes are others")
+        kind, size_bytes = self._output.kind, self._at_bytes
+        if size_bytes == 0:
+            self._admit(b"")
+        if gates.needs_inspection(kind, has_digest=bool(self._object.digests)):
+            await self._part.read(lambda stream: gates.inspect(kind, stream, size_bytes), tail)
+        key = name(self._suffix)
+        await self._part.commit(key, tail)
+        stored = self._object
+        return Receipt(key, size_bytes, self._digester.crc32c, stored.validator, stored.source)
