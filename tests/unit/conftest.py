@@ -1,0 +1,48 @@
+"""
+Time that passes only when somebody sleeps, and aioresponses made to work with this aiohttp.
+
+``ClientResponse`` must now be given a ``stream_writer``, which aioresponses 0.7.9 does not know.
+Once a release of it does, that fixture has no purpose.
+"""
+
+import asyncio
+from unittest.mock import Mock
+
+import aiohttp
+import aioresponses.core
+import pytest
+
+
+class _Response(aiohttp.ClientResponse):
+    def __init__(self, *args, **kwargs):
+        kwargs.setdefault("stream_writer", Mock(output_size=0))
+        super().__init__(*args, **kwargs)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _aioresponses_for_this_aiohttp():
+    patch = pytest.MonkeyPatch()
+    patch.setattr(aioresponses.core, "ClientResponse", _Response)
+    yield
+    patch.undo()
+
+
+class Timeline:
+    """A clock that stands still, and a sleep that moves it."""
+
+    def __init__(self):
+        self.now = 1000.0
+        self.slept = []
+
+    def clock(self):
+        return self.now
+
+    async def sleep(self, delay_s):
+        self.slept.append(delay_s)
+        self.now += delay_s
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def timeline():
+    return Timeline()

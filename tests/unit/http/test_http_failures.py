@@ -1,0 +1,80 @@
+import asyncio
+import socket
+import ssl
+
+import aiohttp
+import pytest
+from aiohttp.client_reqrep import ConnectionKey
+
+from bulkdl.errors import ApiFailure, TransferFailure
+from bulkdl.http.failures import InsecureRedirect, reason_of_status, translated
+from bulkdl.model import Reason
+
+KEY = ConnectionKey("host", 443, True, True, None, None, None)
+URL_WITH_SECRET = "https://storage.example/o?Signature=canary"
+
+CASES = [
+    (InsecureRedirect(), Reason.INSECURE_URL),
+    (aiohttp.ClientConnectorCertificateError(KEY, ssl.SSLCertVerificationError("bad")), Reason.TLS),
+    (aiohttp.ClientConnectorCertificateError(KEY, RuntimeError("odd")), Reason.TLS),
+    (aiohttp.ClientConnectorSSLError(KEY, OSError(1, "bad handshake")), Reason.TLS),
+    (aiohttp.ClientConnectorError(KEY, OSError(111, "Connection refused")), Reason.UNREACHABLE),
+    (aiohttp.ClientConnectorDNSError(KEY, socket.gaierror(-2, "Name not known")), Reason.UNREACHABLE),
+    (aiohttp.ConnectionTimeoutError("slow " + URL_WITH_SECRET), Reason.UNREACHABLE),
+    (aiohttp.SocketTimeoutError("slow " + URL_WITH_SECRET), Reason.STALLED),
+    (TimeoutError(), Reason.STALLED),
+    (aiohttp.ClientPayloadError("short"), Reason.TRUNCATED),
+    (aiohttp.InvalidURL(URL_WITH_SECRET), Reason.BAD_ANSWER),
+    (aiohttp.InvalidUrlRedirectClientError(URL_WITH_SECRET), Reason.BAD_ANSWER),
+    (aiohttp.NonHttpUrlRedirectClientError(URL_WITH_SECRET), Reason.BAD_ANSWER),
+    (aiohttp.ServerDisconnectedError(), Reason.CONNECTION_LOST),
+    (aiohttp.ClientOSError(104, "Connection reset by peer"), Reason.CONNECTION_LOST),
+    (aiohttp.ClientConnectionResetError("gone"), Reason.CONNECTION_LOST),
+    (ConnectionResetError(104, "Connection reset by peer"), Reason.CONNECTION_LOST),
+    (OSError(), Reason.CONNECTION_LOST),
+    (ValueError(URL_WITH_SECRET), Reason.CONNECTION_LOST),
+]
+
+
+@pytest.mark.parametrize(("error", "reason"), CASES, ids=[type(error).__name__ for error, _ in CASES])
+@pytest.mark.parametrize("family", [ApiFailure, TransferFailure])
+def test_what_aiohttp_raises_gets_a_reason_and_shows_no_query(error, reason, family):
+    with pytest.raises(family) as caught, translated(family, "GET host/path"):
+        raise error
+    assert caught.value.reason is reason
+    assert caught.value.detail.startswith("GET host/path: ")
+    assert "canary" not in str(caught.value)
+    assert "None" not in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    "error", [asyncio.CancelledError(), KeyboardInterrupt(), ApiFailure(Reason.REFUSED, "x")]
+)
+def test_what_is_no_failure_of_the_network_passes(error):
+    with pytest.raises(type(error)) as caught, translated(TransferFailure, "x"):
+        raise error
+    assert caught.value is error
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        (200, None),
+        (204, None),
+        (206, None),
+        (302, Reason.REFUSED),
+        (400, Reason.REFUSED),
+        (401, Reason.CREDENTIALS),
+        (403, Reason.FORBIDDEN),
+        (404, Reason.NOT_FOUND),
+        (408, Reason.SERVER_ERROR),
+        (416, Reason.REFUSED),
+        (422, Reason.REFUSED),
+        (429, Reason.THROTTLED),
+        (500, Reason.SERVER_ERROR),
+        (503, Reason.SERVER_ERROR),
+        (599, Reason.SERVER_ERROR),
+    ],
+)
+def test_statuses_and_their_reasons(status, reason):
+    assert reason_of_status(status) is reason

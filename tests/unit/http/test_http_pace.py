@@ -1,0 +1,162 @@
+import asyncio
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from bulkdl.http.pace import Cooldown, Pace, TokenBucket, cooling_s
+from bulkdl.http.retry import RetryPolicy
+
+POLICY = RetryPolicy(base_s=1.0, retry_after_cap_s=300.0)
+
+
+def test_a_burst_goes_at_once_and_then_the_rate_holds():
+    bucket = TokenBucket(rate=10, burst=3)
+    assert [bucket.take(0.0) for _ in range(5)] == pytest.approx([0, 0, 0, 0.1, 0.2])
+
+
+def test_a_rest_earns_no_more_than_the_burst():
+    bucket = TokenBucket(rate=10, burst=3)
+    bucket.take(0.0, 3)
+    assert [bucket.take(1000.0) for _ in range(4)] == pytest.approx([0, 0, 0, 0.1])
+
+
+def test_rate_zero_is_no_limit():
+    bucket = TokenBucket(rate=0, burst=0)
+    assert all(bucket.take(0.0, 1e9) == 0 for _ in range(100))
+
+
+def test_more_than_the_burst_is_let_through_and_paid_for():
+    bucket = TokenBucket(rate=10, burst=5)
+    assert bucket.take(0.0, 25) == pytest.approx(2.0)
+    assert bucket.take(2.0, 5) == pytest.approx(0.5)
+
+
+def test_a_clock_that_steps_back_grants_nothing():
+    bucket = TokenBucket(rate=10, burst=1)
+    bucket.take(100.0)
+    assert bucket.take(50.0) == pytest.approx(0.1)
+    assert bucket.take(100.0) == pytest.approx(0.2)
+
+
+@given(
+    rate=st.floats(0.5, 1000),
+    burst=st.floats(0, 100),
+    steps=st.lists(st.tuples(st.floats(0, 5), st.floats(0.01, 50)), min_size=1, max_size=40),
+)
+def test_no_window_lets_through_more_than_burst_and_rate(rate, burst, steps):
+    bucket, now, gone = TokenBucket(rate, burst), 0.0, []
+    for pause_s, amount in steps:
+        now += pause_s
+        now += bucket.take(now, amount)
+        gone.append((now, amount))
+    for first, last in itertools.combinations_with_replacement(range(len(gone)), 2):
+        # What goes at the end of a window may have been saved for since before it.
+        amounts = sum(amount for _, amount in gone[first : last + 1])
+        allowed = burst + rate * (gone[last][0] - gone[first][0]) + gone[first][1]
+        assert amounts <= allowed * (1 + 1e-6) + 1e-6
+
+
+async def test_turns_come_in_the_order_of_asking(timeline):
+    pace, order = Pace(2, 1, clock=timeline.clock, sleep=timeline.sleep), []
+
+    async def worker(number):
+        await pace.turn()
+        order.append((number, timeline.now))
+
+    await asyncio.gather(*(worker(number) for number in range(4)))
+    assert order == [(0, 1000.0), (1, 1000.5), (2, 1001.0), (3, 1001.5)]
+
+
+@pytest.mark.parametrize("victim", [1, 2, 3])
+async def test_a_cancelled_waiter_gives_its_turn_to_the_next(timeline, victim):
+    gate, order = asyncio.Event(), []
+
+    async def sleep(delay_s):
+        await gate.wait()
+        await timeline.sleep(delay_s)
+
+    pace = Pace(1, 1, clock=timeline.clock, sleep=sleep)
+
+    async def worker(number):
+        await pace.turn()
+        order.append((number, timeline.now))
+
+    workers = [asyncio.create_task(worker(number)) for number in range(4)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    workers[victim].cancel()
+    await asyncio.wait([workers[victim]])
+    gate.set()
+    await asyncio.gather(*workers, return_exceptions=True)
+    left = [number for number in (1, 2, 3) if number != victim]
+    assert order == [(0, 1000.0), (left[0], 1001.0), (left[1], 1002.0)]
+
+
+async def test_without_a_limit_nobody_waits(timeline):
+    pace = Pace(0, 0, clock=timeline.clock, sleep=timeline.sleep)
+    await asyncio.gather(*(pace.turn(1e6) for _ in range(100)))
+    assert timeline.slept == []
+
+
+async def test_everybody_waits_for_a_cooling_host_and_nobody_for_another(timeline):
+    cooldown = Cooldown(clock=timeline.clock, sleep=timeline.sleep)
+    cooldown.cool("a", 7.0)
+    await cooldown.passed("b")
+    assert timeline.now == 1000.0
+    await asyncio.gather(*(cooldown.passed("a") for _ in range(3)))
+    assert timeline.now >= 1007.0
+
+
+async def test_a_cooldown_is_extended_but_never_shortened(timeline):
+    cooldown = Cooldown(clock=timeline.clock, sleep=timeline.sleep)
+    cooldown.cool("a", 5.0)
+    cooldown.cool("a", 1.0)
+    await cooldown.passed("a")
+    assert timeline.now == 1005.0
+
+
+async def test_a_cooldown_extended_while_waiting_is_waited_for(timeline):
+    async def sleep(delay_s):
+        if not timeline.slept:
+            cooldown.cool("a", 9.0)
+        await timeline.sleep(delay_s)
+
+    cooldown = Cooldown(clock=timeline.clock, sleep=sleep)
+    cooldown.cool("a", 5.0)
+    await cooldown.passed("a")
+    assert timeline.now == 1009.0
+
+
+def test_throttling_is_told_once_not_by_every_worker(timeline):
+    cooldown = Cooldown(clock=timeline.clock, sleep=timeline.sleep)
+    with capture_logs() as logs:
+        for _ in range(16):
+            cooldown.cool("a", 5.0)
+            timeline.now += 0.01
+        cooldown.cool("a", 60.0)
+    assert [(line["event"], line["host"], line["delay_s"]) for line in logs] == [
+        ("pace.throttled", "a", 5.0),
+        ("pace.throttled", "a", 60.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("status", "asked_s", "cooling"),
+    [
+        (200, None, None),
+        (200, 5.0, None),
+        (404, 5.0, None),
+        (429, None, 1.0),
+        (429, 5.0, 5.0),
+        (429, 1e9, 300.0),
+        (500, 5.0, None),
+        (503, None, None),
+        (503, 5.0, 5.0),
+        (503, 1e9, 300.0),
+    ],
+)
+def test_which_answers_cool_a_host(status, asked_s, cooling):
+    assert cooling_s(status, asked_s, POLICY) == cooling
