@@ -1,7 +1,7 @@
 """Settings and credentials: defaults < TOML file < ``BULKDL_`` variables < flags."""
 
 from bulkdl.settings.credentials import CredentialBook, load_credentials
-from bulkdl.settings.load import Loaded, all_keys, load_settings, variables
+from bulkdl.settings.load import Loaded, all_keys, load_settings, shown, variables
 from bulkdl.settings.model import ProjectTable, Settings
 from bulkdl.settings.names import Names
 from bulkdl.settings.parse import Shard
@@ -16,5 +16,6 @@ __all__ = [
     "all_keys",
     "load_credentials",
     "load_settings",
+    "shown",
     "variables",
 ]

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from bulkdl.errors import ConfigError
-from bulkdl.settings.model import Settings
+from bulkdl.settings.model import ProjectTable, Settings
 from bulkdl.settings.names import Names
 from bulkdl.settings.problems import config_error
 
@@ -81,6 +81,21 @@ def all_keys() -> list[str]:
     """Every key, in the model's order; templates as ``names.job``."""
     top = [key for key in Settings.model_fields if key != "names"]
     return [*top, *(f"names.{key}" for key in Names.model_fields)]
+
+
+def shown(value: object) -> str:
+    """*value* as one would write it in a flag; empty for none."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, (frozenset, set)):
+        return ",".join(sorted(map(str, value)))
+    if isinstance(value, tuple):
+        return ",".join(value.id if isinstance(value, ProjectTable) else str(value) for value in value)
+    return str(value)
 
 
 def variables() -> dict[str, str]:

@@ -1,0 +1,5 @@
+"""``python -m bulkdl``."""
+
+from bulkdl.cli import main
+
+main()

@@ -1,0 +1,89 @@
+"""``bulkdl config``: every setting, its value, and the place it came from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from bulkdl.cli import options
+from bulkdl.cli.inputs import settings_from
+from bulkdl.cli.output import emit_json, emit_rows
+from bulkdl.errors import ConfigError
+from bulkdl.settings import Loaded, Settings, load_credentials, shown
+from bulkdl.telemetry.redaction import MASK, redact
+
+_CREDENTIALS = ("UP42_PROJECT_ID", "UP42_PROJECT_API_KEY", "UP42_USERNAME", "UP42_PASSWORD", "UP42_TOKEN")
+_OPEN = ("UP42_PROJECT_ID", "UP42_USERNAME")
+
+
+@click.command(
+    short_help="the effective settings and where each came from",
+    epilog="Example:  BULKDL_ARCHIVES=8 bulkdl config -c config/nightly.toml",
+)
+@options.output
+@options.common
+@options.selection
+@options.pools
+@options.result_format
+def command(**params: Any) -> int:
+    """Show the effective settings and where each came from; secrets are masked."""
+    loaded = settings_from(params)
+    if params["result_format"] == "json":
+        emit_json(_document(loaded, os.environ))
+    else:
+        rows = [*_setting_rows(loaded), *_credential_rows(os.environ)]
+        emit_rows(("key", "value", "source"), rows)
+    _warn(loaded, os.environ)
+    return 0
+
+
+def _setting_rows(loaded: Loaded) -> list[tuple[str, str, str]]:
+    return [
+        (key, redact(shown(value)) or "-", loaded.sources[key])
+        for key, value in _values(loaded.settings).items()
+    ]
+
+
+def _values(settings: Settings) -> dict[str, Any]:
+    values = {key: getattr(settings, key) for key in Settings.model_fields if key != "names"}
+    return values | {f"names.{key}": value for key, value in settings.names}
+
+
+def _credential_rows(env: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    rows = []
+    for name in _CREDENTIALS:
+        if env.get(name):
+            rows.append((name, env[name] if name in _OPEN else MASK, f"env {name}"))
+        if env.get(f"{name}_FILE"):
+            rows.append((name, MASK, f"env {name}_FILE, file {env[f'{name}_FILE']}"))
+    return rows
+
+
+def _document(loaded: Loaded, env: Mapping[str, str]) -> dict[str, Any]:
+    plain = loaded.settings.model_dump(mode="json")
+    names = {f"names.{key}": value for key, value in plain.pop("names").items()}
+    values = {**plain, "shard": shown(loaded.settings.shard) or None, **names}
+    for key in ("only", "level"):
+        values[key] = sorted(values[key])
+    return {
+        "settings": {
+            key: {"value": redact(value) if isinstance(value, str) else value, "source": loaded.sources[key]}
+            for key, value in values.items()
+        },
+        "credentials": {
+            name: {"value": value, "source": source} for name, value, source in _credential_rows(env)
+        },
+    }
+
+
+def _warn(loaded: Loaded, env: Mapping[str, str]) -> None:
+    """What would stop a run, or is probably a slip; this command itself is about settings."""
+    for line in loaded.warnings:
+        click.echo(f"bulkdl: {line}", err=True)
+    try:
+        load_credentials(loaded.settings, env)
+    except ConfigError as error:
+        click.echo(f"bulkdl: {error}", err=True)

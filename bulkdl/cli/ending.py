@@ -1,0 +1,93 @@
+"""
+How a command ends: one line on stderr for what went wrong, and the exit code that goes with it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+
+import click
+
+from bulkdl.errors import BulkdlError, DirectoryHeld, Failure, NoSuchSelection
+from bulkdl.reactions import REACTIONS, Exit
+from bulkdl.telemetry.redaction import redact
+
+_BROKEN_PIPE = 128 + signal.SIGPIPE
+
+
+def ended(command: Callable[[], object], argv: Sequence[str], env: Mapping[str, str] = os.environ) -> int:
+    """Run *command*, tell what went wrong with it, and return its exit code."""
+    try:
+        code = command()
+        sys.stdout.flush()
+        return int(code) if isinstance(code, int) else 0
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.ClickException as error:
+        error.show()
+        return int(Exit.USAGE)
+    except (KeyboardInterrupt, click.Abort):
+        return int(Exit.INTERRUPTED)
+    except BrokenPipeError:
+        silence_stdout()
+        return _BROKEN_PIPE
+    except Exception as error:  # noqa: BLE001 - this is where the process ends; nothing is above
+        return _told(_innermost(error), verbose=verbosity(argv, env))
+
+
+def silence_stdout() -> None:
+    """The reader of stdout is gone: let the interpreter's last flush go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _told(error: BaseException, *, verbose: int) -> int:
+    if isinstance(error, KeyboardInterrupt):
+        return int(Exit.INTERRUPTED)
+    if isinstance(error, BulkdlError):
+        code = code_of(error)
+        hint = f"; {REACTIONS[error.reason].hint}" if isinstance(error, Failure) else ""
+        click.echo(redact(f"bulkdl: {_one_line(error)}{hint}"), err=True)
+    else:
+        code = Exit.BUG
+        what = f"{type(error).__name__}: {_one_line(error)}"
+        click.echo(redact(f"bulkdl: this is a bug: {what}; run again with -vv and report it"), err=True)
+    if verbose >= 2:
+        click.echo(redact("".join(traceback.format_exception(error))), err=True)
+    return int(code)
+
+
+def code_of(error: BulkdlError) -> Exit:
+    """The exit code for an error that ended a command."""
+    if isinstance(error, NoSuchSelection):
+        return Exit.NOT_FOUND
+    if isinstance(error, DirectoryHeld):
+        return Exit.HELD
+    if isinstance(error, Failure):
+        return REACTIONS[error.reason].exit_code
+    return Exit.USAGE
+
+
+def verbosity(argv: Sequence[str], env: Mapping[str, str]) -> int:
+    """How much was asked for, when the settings themselves may not have been read."""
+    flags = [arg for arg in argv if re.fullmatch(r"-v+", arg)]
+    if flags:
+        return sum(len(flag) - 1 for flag in flags)
+    text = env.get("BULKDL_VERBOSE", "")
+    return int(text) if text.isdigit() else 0
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """The error that a group is about: one of ours if there is one, else the first."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    leaves = [_innermost(each) for each in error.exceptions]
+    return next((leaf for leaf in leaves if isinstance(leaf, BulkdlError)), leaves[0])
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())

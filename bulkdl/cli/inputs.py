@@ -1,0 +1,78 @@
+"""
+From what click parsed to settings and a selection.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bulkdl.errors import ConfigError
+from bulkdl.selection import Selection
+from bulkdl.settings import CredentialBook, Loaded, Settings, load_settings
+
+
+def settings_from(params: Mapping[str, Any]) -> Loaded:
+    """
+    The settings, with the flags among *params* on top.
+
+    Raises:
+        ConfigError: A flag, a variable or a key is wrong.
+    """
+    flags = {key: value for key, value in params.items() if key in Settings.model_fields}
+    louder = int(params.get("louder", 0)) - int(params.get("quieter", 0))
+    if params.get("louder") or params.get("quieter"):
+        flags["verbose"] = max(-2, min(louder, 2))
+    config = params.get("config")
+    return load_settings(flags, Path(config).expanduser() if config else None)
+
+
+def selection_from(params: Mapping[str, Any], settings: Settings) -> Selection:
+    """
+    The selection that flags and settings describe.
+
+    Raises:
+        ConfigError: An id is none, or the jobs file cannot be read or holds rubbish.
+    """
+    name = params.get("jobs_file")
+    return Selection.of(
+        settings,
+        projects=params.get("projects", ()),
+        jobs=params.get("jobs", ()),
+        jobs_file_lines=_lines(name) if name else None,
+        jobs_file_name="stdin" if name == "-" else str(name),
+    )
+
+
+def output_of(settings: Settings) -> Path:
+    """
+    The output directory.
+
+    Raises:
+        ConfigError: None was named.
+    """
+    if settings.output is None:
+        raise ConfigError("--output", "is missing; name the directory that the outputs go to")
+    return settings.output
+
+
+def check_projects(selection: Selection, credentials: CredentialBook) -> None:
+    """
+    Make sure that there is a project to look into.
+
+    Raises:
+        ConfigError: Neither the selection nor the credentials name one.
+    """
+    if not selection.projects_to_list(credentials.project_ids):
+        raise ConfigError("--project", "is missing; these credentials name no project of their own")
+
+
+def _lines(name: str) -> list[str]:
+    try:
+        data = sys.stdin.buffer.read() if name == "-" else Path(name).expanduser().read_bytes()
+    except OSError as error:
+        raise ConfigError("--jobs-file", f"{name} cannot be read: {error.strerror}") from error
+    # Bytes that are no UTF-8 become rubbish, which the parser names with its line.
+    return data.decode("utf-8", "backslashreplace").splitlines()

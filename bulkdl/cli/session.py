@@ -1,0 +1,92 @@
+"""
+What a command that works has around it: logs, bars, signals, and the downloader inside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+import structlog
+
+from bulkdl.cli.inputs import check_projects, output_of, selection_from, settings_from
+from bulkdl.cli.signals import stopping
+from bulkdl.graph.downloader import Downloader
+from bulkdl.reactions import Exit
+from bulkdl.selection import Selection
+from bulkdl.settings import CredentialBook, Loaded, load_credentials
+from bulkdl.telemetry.events import Reporter
+from bulkdl.telemetry.logging import logging_to, stderr_console
+from bulkdl.telemetry.progress import progress_on
+from bulkdl.telemetry.redaction import register_secret
+
+T = TypeVar("T")
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What the command line asks for, read and checked before anything is done."""
+
+    loaded: Loaded
+    selection: Selection
+    credentials: CredentialBook
+
+    @classmethod
+    def read(cls, params: Mapping[str, Any]) -> Order:
+        """
+        Read every input there is.
+
+        Raises:
+            ConfigError: One of them is wrong or missing.
+        """
+        loaded = settings_from(params)
+        output_of(loaded.settings)
+        selection = selection_from(params, loaded.settings)
+        credentials = load_credentials(loaded.settings)
+        check_projects(selection, credentials)
+        return cls(loaded, selection, credentials)
+
+
+@contextmanager
+def seen(loaded: Loaded, credentials: CredentialBook) -> Iterator[Reporter]:
+    """Logs and bars on stderr until left, with every secret masked."""
+    for secret in credentials.secrets():
+        register_secret(secret)
+    settings = loaded.settings
+    console = stderr_console()
+    with logging_to(console, settings.log_format, settings.verbose):
+        for warning in loaded.warnings:
+            log.warning("settings.suspected", detail=warning)
+        with progress_on(console, settings.progress) as reporter:
+            yield reporter
+
+
+def carry_out(order: Order, work: Callable[[Downloader], Awaitable[T]]) -> tuple[T, Exit | None]:
+    """
+    Open a downloader, do *work* with it, and close it.
+
+    Returns:
+        What *work* gave, and the exit code of the signal that came meanwhile, if one did.
+    """
+    with seen(order.loaded, order.credentials) as reporter:
+        return asyncio.run(_worked(order, work, reporter))
+
+
+async def _worked(
+    order: Order, work: Callable[[Downloader], Awaitable[T]], reporter: Reporter
+) -> tuple[T, Exit | None]:
+    downloader = Downloader(order.loaded.settings, credentials=order.credentials, reporter=reporter)
+    with stopping(downloader.stop) as caught:
+        try:
+            async with downloader:
+                result = await work(downloader)
+        except asyncio.CancelledError:
+            if caught.exit_code is None:
+                raise
+            raise click.exceptions.Exit(int(caught.exit_code)) from None
+    return result, caught.exit_code

@@ -1,0 +1,285 @@
+"""
+What a run came to: counted as results arrive, bounded in memory however many there are.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from bulkdl.model import Kind, Outcome, Output, Reason, Result
+from bulkdl.reactions import REACTIONS, Exit, worst
+
+FAILURES_KEPT = 1000
+
+
+@dataclass(slots=True)
+class JobCounts:
+    """
+    Jobs by what became of them.
+
+    Attributes:
+        seen: In the lists that UP42 gave.
+        selected: Of those, the ones that the selection wants.
+        settled: Of the selected, those that needed no request: everything was there already.
+        unfinished: Of the selected, those that UP42 has not finished; a later run takes them up.
+    """
+
+    seen: int = 0
+    selected: int = 0
+    settled: int = 0
+    unfinished: int = 0
+
+
+@dataclass(slots=True)
+class Count:
+    """How many outputs, and their bytes: as they stand on disk, and as they travelled in this run."""
+
+    outputs: int = 0
+    size_bytes: int = 0
+    moved_bytes: int = 0
+
+    def add(self, outputs: int, size_bytes: int, moved_bytes: int) -> None:
+        """Count more."""
+        self.outputs += outputs
+        self.size_bytes += size_bytes
+        self.moved_bytes += moved_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FailureRow:
+    """One output that did not come, and what to do about it."""
+
+    output: Output
+    key: str | None
+    reason: Reason
+    detail: str
+    attempts: int = 0
+
+    @property
+    def hint(self) -> str:
+        """What a person can do next."""
+        return hint_for(self.reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that went wrong with no single output: *what* is a project, a job, the directory."""
+
+    reason: Reason
+    what: str
+    detail: str
+
+    @property
+    def hint(self) -> str:
+        """What a person can do next."""
+        return hint_for(self.reason)
+
+
+@dataclass(slots=True)
+class Summary:
+    """
+    One run from start to end.
+
+    Attributes:
+        counts: By kind, outcome and reason.
+        failures: The first ones; *failures_total* tells how many there were.
+        stopped_by: The exit code of the signal that ended the run early, if one did.
+    """
+
+    run_id: str
+    started_at: datetime
+    finished_at: datetime
+    jobs: JobCounts = field(default_factory=JobCounts)
+    counts: dict[tuple[Kind, Outcome, Reason], Count] = field(default_factory=dict)
+    failures: list[FailureRow] = field(default_factory=list)
+    failures_total: int = 0
+    problems: list[Problem] = field(default_factory=list)
+    problems_total: int = 0
+    stopped_by: Exit | None = None
+    exit_code: Exit = Exit.OK
+
+    @property
+    def duration_s(self) -> float:
+        """Wall time."""
+        return max((self.finished_at - self.started_at).total_seconds(), 0.0)
+
+    @property
+    def moved_bytes(self) -> int:
+        """Body bytes that travelled in this run."""
+        return sum(count.moved_bytes for count in self.counts.values())
+
+    @property
+    def bytes_per_s(self) -> float:
+        """Mean over the whole run."""
+        return self.moved_bytes / self.duration_s if self.duration_s > 0 else 0.0
+
+    def after_signal(self, code: Exit | None) -> Summary:
+        """This summary, ended by the signal that *code* stands for; itself when there was none."""
+        return self if code is None else replace(self, stopped_by=code, exit_code=code)
+
+    def outputs(self, outcome: Outcome | None = None) -> int:
+        """Outputs that ended with *outcome*, or all."""
+        return sum(count.outputs for (_, each, _), count in self.counts.items() if outcome in (None, each))
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: plain values, moments in ISO form, sizes in bytes."""
+        return {
+            "run_id": self.run_id,
+            "started_at": self.started_at.isoformat(),
+            "finished_at": self.finished_at.isoformat(),
+            "duration_s": round(self.duration_s, 3),
+            "exit_code": int(self.exit_code),
+            "jobs": {
+                "seen": self.jobs.seen,
+                "selected": self.jobs.selected,
+                "settled": self.jobs.settled,
+                "unfinished": self.jobs.unfinished,
+            },
+            "outputs": {str(outcome): self.outputs(outcome) for outcome in Outcome},
+            "moved_bytes": self.moved_bytes,
+            "bytes_per_s": round(self.bytes_per_s),
+            "counts": [
+                {
+                    "kind": str(kind),
+                    "outcome": str(outcome),
+                    "reason": str(reason),
+                    "outputs": count.outputs,
+                    "size_bytes": count.size_bytes,
+                    "moved_bytes": count.moved_bytes,
+                }
+                for (kind, outcome, reason), count in sorted(self.counts.items())
+            ],
+            "failures_total": self.failures_total,
+            "failures": [failure_dict(row) for row in self.failures],
+            "problems_total": self.problems_total,
+            "problems": [
+                {"reason": str(each.reason), "what": each.what, "detail": each.detail, "hint": each.hint}
+                for each in self.problems
+            ],
+        }
+
+
+def failure_dict(row: FailureRow) -> dict[str, Any]:
+    """For JSON."""
+    return {
+        "project_id": row.output.project_id,
+        "job_id": row.output.job_id,
+        "task_id": row.output.task_id,
+        "kind": str(row.output.kind),
+        "name": row.output.name,
+        "key": row.key,
+        "reason": str(row.reason),
+        "detail": row.detail,
+        "attempts": row.attempts,
+        "hint": row.hint,
+    }
+
+
+class SummaryBuilder:
+    """Counts what happens; ``build`` gives the summary at any moment."""
+
+    def __init__(self, run_id: str, started_at: datetime, *, failures_kept: int = FAILURES_KEPT) -> None:
+        self.jobs = JobCounts()
+        self._run_id = run_id
+        self._started_at = started_at
+        self._kept = failures_kept
+        self._counts: dict[tuple[Kind, Outcome, Reason], Count] = {}
+        self._failures: list[FailureRow] = []
+        self._failed: Counter[Reason] = Counter()
+        self._problems: list[Problem] = []
+        self._troubled: Counter[Reason] = Counter()
+        self._projects: set[str] = set()
+        self._refused: set[str] = set()
+
+    def add_project(self, project_id: str) -> None:
+        """A project is to be listed."""
+        self._projects.add(project_id)
+
+    def add(self, result: Result, *, key: str | None = None) -> None:
+        """One output ended; *key* is where it would have gone, when there is no receipt to tell."""
+        receipt = result.receipt
+        size_bytes = receipt.size_bytes if receipt else 0
+        self.count(result.output.kind, result.outcome, result.reason, 1, size_bytes, result.moved_bytes)
+        if result.outcome is not Outcome.FAILED:
+            return
+        self._failed[result.reason] += 1
+        if len(self._failures) < self._kept:
+            at = receipt.key if receipt else key
+            row = FailureRow(result.output, at, result.reason, result.detail, result.attempts)
+            self._failures.append(row)
+
+    def count(
+        self,
+        kind: Kind,
+        outcome: Outcome,
+        reason: Reason,
+        outputs: int,
+        size_bytes: int = 0,
+        moved_bytes: int = 0,
+    ) -> None:
+        """Count outputs that ended alike, such as all those of a settled job."""
+        self._counts.setdefault((kind, outcome, reason), Count()).add(outputs, size_bytes, moved_bytes)
+
+    def add_problem(
+        self, reason: Reason, what: str, detail: str = "", *, project_id: str | None = None
+    ) -> None:
+        """
+        Something went wrong with *what* that is no output.
+
+        With *project_id* and refused credentials, that project counts as refused as a whole.
+        """
+        self._troubled[reason] += 1
+        if reason is Reason.CREDENTIALS and project_id is not None:
+            self._refused.add(project_id)
+        if len(self._problems) < self._kept:
+            self._problems.append(Problem(reason, what, detail))
+
+    def build(self, finished_at: datetime | None = None, *, stopped_by: Exit | None = None) -> Summary:
+        """The summary so far."""
+        others_went_on = bool(self._projects - self._refused) and bool(self._refused)
+        return Summary(
+            run_id=self._run_id,
+            started_at=self._started_at,
+            finished_at=finished_at or datetime.now(UTC),
+            jobs=self.jobs,
+            counts=self._counts,
+            failures=list(self._failures),
+            failures_total=self._failed.total(),
+            problems=list(self._problems),
+            problems_total=self._troubled.total(),
+            stopped_by=stopped_by,
+            exit_code=exit_code(
+                self._failed, self._troubled, others_went_on=others_went_on, stopped_by=stopped_by
+            ),
+        )
+
+
+def exit_code(
+    failed: Iterable[Reason],
+    problems: Iterable[Reason] = (),
+    *,
+    others_went_on: bool = False,
+    stopped_by: Exit | None = None,
+) -> Exit:
+    """
+    The exit code of a run.
+
+    A signal overrides everything. Refused credentials are 7 only when no project could be
+    listed; when others went on, what is missing is some outputs, 3.
+    """
+    if stopped_by is not None:
+        return stopped_by
+    codes: set[Exit] = {REACTIONS[reason].exit_code for reason in (*failed, *problems)}
+    if others_went_on and Exit.CREDENTIALS in codes:
+        codes = codes - {Exit.CREDENTIALS} | {Exit.FAILED}
+    return worst(codes)
+
+
+def hint_for(reason: Reason) -> str:
+    """What a person can do about *reason*."""
+    reaction = REACTIONS.get(reason)
+    return reaction.hint if reaction else ""
