@@ -57,7 +57,7 @@ def refused(status: int, message: str, code: int | str | None = None) -> Refused
     return Refused(answered(error_envelope(status if code is None else code, message), status=status))
 
 
-def unauthorized(message: str) -> Reply:
+def unauthorized_reply(message: str) -> Reply:
     body = dump({"error": {"code": "UNAUTHORIZED", "message": message, "details": None}, "data": None})
     return answered(body, status=401)
 
@@ -74,7 +74,7 @@ class _Ask:
 class Api:
     def __init__(self, account: Account, tokens: Tokens, sign: Callable[[str], str], page_size: int) -> None:
         """*sign* turns an object's path into a signed URL."""
-        self.account, self._tokens, self._sign, self._page_size = account, tokens, sign, page_size
+        self.account, self._tokens, self._sign, self.page_size = account, tokens, sign, page_size
         self._endpoints: dict[str, Callable[[_Ask], Reply]] = {
             "me": self._me,
             "project": self._project,
@@ -101,7 +101,7 @@ class Api:
                 raise refused(405, f"Request method '{call.method}' not supported")
             return endpoint(_Ask(call, caller, route.names))
         except Unauthorized as error:
-            return unauthorized(str(error))
+            return unauthorized_reply(str(error))
         except Refused as error:
             return error.reply
 
@@ -131,13 +131,13 @@ class Api:
         page = query.get("page", "0")
         if not page.isdigit():
             raise refused(400, f"Failed to convert page '{page}'")
-        offset = ask.call.overrides.get("offset", int(page) * self._page_size)
+        offset = ask.call.overrides.get("offset", int(page) * self.page_size)
         order = _order(self.account, number, query.get("sort", "createdAt,desc"))
         jobs = [self.account.job(number, order[at]) for at in self._window(offset, len(order))]
         return answered(envelope([job_document(job) for job in jobs]))
 
     def _window(self, offset: int, count: int) -> range:
-        return range(min(offset, count), min(offset + self._page_size, count))
+        return range(min(offset, count), min(offset + self.page_size, count))
 
     def _job(self, ask: _Ask) -> Reply:
         return answered(envelope(job_document(self._found_job(ask))))

@@ -82,6 +82,20 @@ class Window:
         return self._blob.read(self._start + start, self._start + stop)
 
 
+class Flipped:
+    """Another blob, all bits of the byte *at* turned over."""
+
+    def __init__(self, blob: Blob, at: int) -> None:
+        self._blob, self._at = blob, at
+        self.size = blob.size
+
+    def read(self, start: int, stop: int) -> bytes:
+        data = bytearray(self._blob.read(start, stop))
+        if start <= self._at < stop:
+            data[self._at - start] ^= 0xFF
+        return bytes(data)
+
+
 class Repeated:
     """*unit* over and over, *size* bytes of it."""
 

@@ -1,29 +1,20 @@
 """
-One request and its reply as values, and the one place that writes a reply to a socket.
+One request and its reply as values.
 
 A handler describes what should be sent; a fault may then change the description, or how it travels
-(``Delivery``). Heads are written by hand, not by aiohttp's response class, which would not let a
-length lie, a header come twice or a body go on past its end.
+(``Delivery``); ``sender.py`` carries it out.
 """
 
 from __future__ import annotations
 
-import asyncio
-import socket
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl, unquote
-
-from aiohttp import web
-from aiohttp.abc import AbstractStreamWriter
 
 from bulkdl.simulator.blobs import Blob, Literal
 
 Headers = tuple[tuple[str, str], ...]
-_PIECE_BYTES = 1 << 18
 
 
 @dataclass(slots=True)
@@ -148,104 +139,3 @@ class Seen:
     status: int = 0
     sent_bytes: int = 0
     faults: tuple[str, ...] = ()
-
-
-class Sender(web.StreamResponse):
-    """Hands a reply to aiohttp in the shape of a response that writes itself."""
-
-    def __init__(self, reply: Reply, seen: Seen) -> None:
-        super().__init__(status=reply.status)
-        self._reply, self._seen = reply, seen
-        self._stays_open = False
-
-    @property
-    def keep_alive(self) -> bool | None:
-        return self._stays_open
-
-    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        reply, how = self._reply, self._reply.delivery
-        await asyncio.sleep(how.wait_s)
-        if how.reset:
-            _reset(request)
-            return None
-        old = request.version < (1, 1)
-        chunked = not reply.announced and not old
-        self._seen.status = reply.status
-        self._stays_open = (
-            request.keep_alive and not how.ends_connection and not (old and not reply.announced)
-        )
-        await self._write_head(request, chunked)
-        if request.method != "HEAD" and reply.status not in {204, 304}:
-            await self._write_body(request, chunked)
-        if how.stop_resets:
-            _reset(request)
-        elif not self._stays_open and request.transport:
-            request.transport.close()
-        return None
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        """Nothing is left to do: ``prepare`` wrote it all."""
-
-    async def _write_head(self, request: web.BaseRequest, chunked: bool) -> None:
-        reply = self._reply
-        lines = [f"HTTP/1.1 {reply.status} {_phrase(reply.status)}"]
-        lines += [f"{name}: {value}" for name, value in reply.headers]
-        if reply.announced and reply.status != 204:
-            lines.append(f"Content-Length: {reply.body.size}")
-        if chunked:
-            lines.append("Transfer-Encoding: chunked")
-        if not self._stays_open:
-            lines.append("Connection: close")
-        head = ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8")
-        pace = reply.delivery.head_bytes_per_s
-        for piece in _pieces(head, 1) if pace else (head,):
-            await request.writer.write(piece)
-            if pace:
-                await asyncio.sleep(1 / pace)
-
-    async def _write_body(self, request: web.BaseRequest, chunked: bool) -> None:
-        how, size = self._reply.delivery, self._reply.body.size
-        stop = size if how.stop_at is None else min(size, how.stop_at)
-        at = 0
-        while at < stop:
-            if how.stall_at is not None and at >= how.stall_at:
-                await asyncio.sleep(how.stall_s)
-            end = self._next_end(at, stop)
-            await self._put(request, self._reply.body.read(at, end), chunked)
-            at = end
-        if how.stop_at is not None:
-            return
-        while how.extra_bytes < 0 or at < size + how.extra_bytes:
-            await self._put(request, b"\0" * min(_PIECE_BYTES, abs(how.extra_bytes)), chunked)
-            at += _PIECE_BYTES
-        if chunked:
-            await request.writer.write(b"0\r\n\r\n")
-
-    def _next_end(self, at: int, stop: int) -> int:
-        how = self._reply.delivery
-        step = _PIECE_BYTES if not how.bytes_per_s else max(1, min(_PIECE_BYTES, int(how.bytes_per_s / 20)))
-        end = min(at + step, stop)
-        return how.stall_at if how.stall_at is not None and at < how.stall_at < end else end
-
-    async def _put(self, request: web.BaseRequest, data: bytes, chunked: bool) -> None:
-        await request.writer.write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
-        self._seen.sent_bytes += len(data)
-        if self._reply.delivery.bytes_per_s:
-            await asyncio.sleep(len(data) / self._reply.delivery.bytes_per_s)
-
-
-def _reset(request: web.BaseRequest) -> None:
-    transport = request.transport
-    if transport is None:
-        return
-    connection: socket.socket = transport.get_extra_info("socket")
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    transport.abort()
-
-
-def _phrase(status: int) -> str:
-    return HTTPStatus(status).phrase if status in set(HTTPStatus) else "Unknown"
-
-
-def _pieces(data: bytes, step: int) -> list[bytes]:
-    return [data[at : at + step] for at in range(0, len(data), step)]

@@ -29,7 +29,7 @@ class Listener:
         self._opening: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        server = web.Server(self._handler, access_log=None)
+        server = web.Server(self._handler, access_log=None, handler_cancellation=True)
         self._runner = web.ServerRunner(server, shutdown_timeout=_SHUTDOWN_S)
         await self._runner.setup()
         await self._open()

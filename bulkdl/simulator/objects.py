@@ -83,7 +83,9 @@ class Bucket:
         return StoredObject(path, body, generation, modified, await self._digest(path, version, body))
 
     def body(self, job: JobFacts, task: TaskFacts) -> Blob:
-        return self._outline(object_path(job, task), _Version(), job, task)
+        """The object's bytes as they are now."""
+        path = object_path(job, task)
+        return self._outline(path, self._versions.get(path, _Version()), job, task)
 
     def replace_object(self, path: str, longer_by: int = 0) -> None:
         """From now on another object stands at *path*: other bytes, generation and validators."""

@@ -21,11 +21,14 @@ from aiohttp import web
 from bulkdl.simulator import routes
 from bulkdl.simulator.account import Account, ProjectKey
 from bulkdl.simulator.api import Api
-from bulkdl.simulator.exchange import Call, Reply, Seen, Sender
+from bulkdl.simulator.exchange import Call, Reply, Seen
 from bulkdl.simulator.expected import ExpectedOutput, ExpectedSkip, outputs, skips
+from bulkdl.simulator.fault_events import Event
+from bulkdl.simulator.fault_replies import Scene
 from bulkdl.simulator.faults import Faults
 from bulkdl.simulator.listener import Listener
 from bulkdl.simulator.objects import Bucket
+from bulkdl.simulator.sender import Sender
 from bulkdl.simulator.signing import Signer
 from bulkdl.simulator.storage import Storage
 from bulkdl.simulator.tokens import Tokens
@@ -120,6 +123,22 @@ class Simulator:
         self.account = replace(self.account, settled=True)
         self._api.account = self._bucket.account = self._tokens.account = self.account
 
+    async def vanish(self, server: str, seconds: float) -> None:
+        """Listener *server* (``api`` or ``storage``) refuses connections for *seconds*."""
+        await self._listeners[server].vanish(seconds)
+
+    def replace_object(self, path: str, longer_by: int = 0) -> None:
+        """From now on another object stands at storage *path*, of about that many bytes more."""
+        self._bucket.replace_object(path, longer_by)
+
+    def job_count(self, project_id: str) -> int:
+        number = self.account.project_number(project_id)
+        return 0 if number is None else self.account.job_count(number)
+
+    @property
+    def page_size(self) -> int:
+        return self._api.page_size
+
     def _sign(self, path: str) -> str:
         return self.storage_url + self._signer.sign(path)
 
@@ -142,7 +161,23 @@ class Simulator:
         call.endpoint, call.level = endpoint, level
         seen = self._note(call)
         await asyncio.sleep(self.latency_s)
-        return Sender(await answer(call), seen)
+        return Sender(await self._answer(call, answer, seen), seen)
+
+    async def _answer(self, call: Call, answer: Callable[[Call], Awaitable[Reply]], seen: Seen) -> Reply:
+        """The honest reply, and what the faults of the script make of it."""
+        meeting = self.faults.meeting(call) if self.faults else []
+        seen.faults = tuple(rule.kind.name for rule in meeting)
+        for rule in meeting:
+            if rule.kind.happen:
+                await rule.kind.happen(Event(call, self, rule.values))
+        reply = await answer(call)
+        if not meeting:
+            return reply
+        stored = await self._bucket.get(call.path) if call.server == "storage" else None
+        for rule in meeting:
+            if rule.kind.change and (reply.ok or not rule.kind.on_success):
+                reply = rule.kind.change(Scene(call, stored, rule.values), reply)
+        return reply
 
     def _note(self, call: Call) -> Seen:
         self._count += 1

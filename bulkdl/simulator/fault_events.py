@@ -1,0 +1,55 @@
+"""Faults that change the world before a request is answered: the listener, an object, the tokens, a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from bulkdl.simulator.exchange import Call
+
+
+class World(Protocol):
+    """What such a fault may do."""
+
+    @property
+    def page_size(self) -> int: ...
+    async def vanish(self, server: str, seconds: float) -> None: ...
+    def replace_object(self, path: str, longer_by: int) -> None: ...
+    def revoke_tokens(self) -> None: ...
+    def expire_urls(self) -> None: ...
+    def job_count(self, project_id: str) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One fault about to happen to *call*."""
+
+    call: Call
+    world: World
+    values: Mapping[str, Any]
+
+
+async def down(event: Event) -> None:
+    await event.world.vanish(event.call.server, event.values["seconds"])
+
+
+async def replaced(event: Event) -> None:
+    event.world.replace_object(event.call.path, event.values["longer_by"])
+
+
+async def revoke_tokens(event: Event) -> None:
+    event.world.revoke_tokens()
+
+
+async def expire_urls(event: Event) -> None:
+    event.world.expire_urls()
+
+
+async def repeat_pages(event: Event) -> None:
+    """Page n begins at n x (size - overlap), and starts over at the list's end if that never comes."""
+    page = event.call.query.get("page", "0")
+    step = max(0, event.world.page_size - event.values["overlap"])
+    offset = int(page) * step if page.isdigit() else 0
+    count = event.world.job_count(event.call.segments[1])
+    event.call.overrides["offset"] = offset % max(1, count) if event.values["forever"] else offset

@@ -1,0 +1,128 @@
+"""Reading one rule of a fault script: every key checked, every problem told with its place."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from fnmatch import translate
+from typing import Any
+
+from bulkdl.simulator.fault_table import FAULTS, FaultKind
+from bulkdl.simulator.routes import ENDPOINTS
+
+_SERVERS = ("api", "storage")
+_LEVELS = ("job", "task")
+_PER = ("object", "all")
+
+
+class FaultScriptError(ValueError):
+    """
+    A script of faults that cannot be understood.
+
+    Attributes:
+        source: The file.
+        rule: 1-based place of the rule; None when the fault is outside of all.
+        key: The key that is wrong; empty when none is.
+    """
+
+    def __init__(self, source: str, rule: int | None, key: str, problem: str) -> None:
+        place = "" if rule is None else f", rule {rule}"
+        super().__init__(f"{source}{place}{f', {key}' if key else ''}: {problem}")
+        self.source, self.rule, self.key = source, rule, key
+
+
+def read_rule(
+    source: str, number: int, table: Mapping[str, Any]
+) -> tuple[FaultKind, dict[str, Any], dict[str, Any]]:
+    """
+    The fault of one rule, its parameters, and which requests meet it.
+
+    Raises:
+        FaultScriptError: An unknown fault or key, a wrong value, a missing parameter.
+    """
+    name = table.get("fault")
+    kind = FAULTS.get(name) if isinstance(name, str) else None
+    if kind is None:
+        raise FaultScriptError(
+            source, number, "fault", f"unknown fault {name!r}; there are {', '.join(FAULTS)}"
+        )
+    values = {key: parameter.default for key, parameter in kind.parameters.items()}
+    where = {key: _WHERE[key](value) for key, value in kind.where.items()}
+    for key in table.keys() - {"fault"}:
+        try:
+            _read_key(kind, key, table[key], values, where)
+        except (TypeError, re.error) as error:
+            raise FaultScriptError(source, number, key, str(error)) from error
+    for key, parameter in kind.parameters.items():
+        if parameter.needed and values[key] is None:
+            raise FaultScriptError(source, number, key, f"{name!r} needs it")
+    return kind, values, where
+
+
+def _read_key(kind: FaultKind, key: str, value: Any, values: dict[str, Any], where: dict[str, Any]) -> None:
+    if key in kind.parameters:
+        values[key] = kind.parameters[key].read(value)
+    elif key in _WHERE:
+        where["path_regex" if key == "path" else key] = _WHERE[key](value)
+    else:
+        known = ", ".join(("fault", *kind.parameters, *_WHERE))
+        raise TypeError(f"unknown key for {kind.name!r}; there are {known}")
+
+
+def _one_of(*choices: str) -> Callable[[Any], str]:
+    def read(value: Any) -> str:
+        if value not in choices:
+            raise TypeError(f"expected one of {', '.join(choices)}; got {value!r}")
+        return str(value)
+
+    return read
+
+
+def _endpoints(value: Any) -> tuple[str, ...]:
+    read = _one_of(*ENDPOINTS, "object", "unknown")
+    return tuple(read(one) for one in (value if isinstance(value, list | tuple) else [value]))
+
+
+def _counts(value: Any) -> tuple[int, ...]:
+    return tuple(_count(one) for one in (value if isinstance(value, list | tuple) else [value]))
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or value < 1:
+        raise TypeError(f"expected a whole number from 1; got {value!r}")
+    return value
+
+
+def _chance(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise TypeError(f"expected a number from 0 to 1; got {value!r}")
+    return value
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"expected true or false; got {value!r}")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"expected a text; got {value!r}")
+    return value
+
+
+_WHERE: dict[str, Callable[[Any], Any]] = {
+    "server": _one_of(*_SERVERS),
+    "endpoint": _endpoints,
+    "level": _one_of(*_LEVELS),
+    "method": _text,
+    "path": lambda value: re.compile(translate(_text(value))),
+    "path_regex": lambda value: re.compile(_text(value)),
+    "ranged": _flag,
+    "nth": _counts,
+    "first": _count,
+    "every": _count,
+    "per": _one_of(*_PER),
+    "probability": _chance,
+    "limit": _count,
+}
