@@ -43,7 +43,6 @@ class Selection:
         until_at: Last moment of creation that counts.
         statuses: Upper case with underscores; empty means any.
         name_glob: Matched against the whole name, case and all; a job without a name has the name "".
-
     """
 
     project_ids: tuple[str, ...] = ()
@@ -76,7 +75,6 @@ class Selection:
 
         Raises:
             ConfigError: Something that should be an id is none.
-
         """
         now = now or datetime.now(UTC)
         refs = [job if isinstance(job, JobRef) else _flag_job(job) for job in jobs]
@@ -160,7 +158,6 @@ def parse_jobs_file(lines: Iterable[str], name: str) -> list[JobRef]:
 
     Raises:
         ConfigError: Some lines are rubbish; it lists them.
-
     """
     refs: dict[JobRef, None] = {}
     bad: list[str] = []

@@ -1,6 +1,6 @@
 """
 The command line. A command's module is imported when the command is used, so that ``--help`` is quick;
-each has its click command under the name ``command``.
+its click command has the name of its module.
 """
 
 from __future__ import annotations
@@ -32,8 +32,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"bulkdl.cli.{cmd_name}").command
-        command.name = cmd_name
+        command: click.Command = getattr(import_module(f"bulkdl.cli.{cmd_name}"), cmd_name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

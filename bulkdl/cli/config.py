@@ -28,7 +28,7 @@ _OPEN = ("UP42_PROJECT_ID", "UP42_USERNAME")
 @options.selection
 @options.pools
 @options.result_format
-def command(**params: Any) -> int:
+def config(**params: Any) -> int:
     """Show the effective settings and where each came from; secrets are masked."""
     loaded = settings_from(params)
     if params["result_format"] == "json":

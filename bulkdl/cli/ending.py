@@ -74,9 +74,9 @@ def code_of(error: BulkdlError) -> Exit:
 
 def verbosity(argv: Sequence[str], env: Mapping[str, str]) -> int:
     """How much was asked for, when the settings themselves may not have been read."""
-    flags = [arg for arg in argv if re.fullmatch(r"-v+", arg)]
-    if flags:
-        return sum(len(flag) - 1 for flag in flags)
+    louder = sum(len(arg) - 1 for arg in argv if re.fullmatch(r"-v+", arg)) + argv.count("--verbose")
+    if louder:
+        return louder
     text = env.get("BULKDL_VERBOSE", "")
     return int(text) if text.isdigit() else 0
 

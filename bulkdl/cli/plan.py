@@ -18,12 +18,12 @@ from bulkdl.cli.show import show_plan
 @options.pools
 @options.result_format
 @options.common
-def command(**params: Any) -> int:
+def plan(**params: Any) -> int:
     """List what run would fetch, without fetching a byte of output."""
-    return plan(params)
+    return tell_plan(params)
 
 
-def plan(params: Mapping[str, Any]) -> int:
+def tell_plan(params: Mapping[str, Any]) -> int:
     """Enumerate and tell; also what ``run --dry-run`` does."""
     order = Order.read(params)
     result, signalled = carry_out(order, lambda downloader: downloader.plan(order.selection))

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from bulkdl.cli import options
-from bulkdl.cli.plan import plan
+from bulkdl.cli.plan import tell_plan
 from bulkdl.cli.session import Order, carry_out
 from bulkdl.cli.show import show_summary
 
@@ -19,7 +19,7 @@ from bulkdl.cli.show import show_summary
 @click.option("--dry-run", is_flag=True, envvar="BULKDL_DRY_RUN", help="the same as plan  [BULKDL_DRY_RUN]")
 @options.result_format
 @options.common
-def command(**params: Any) -> int:
+def run(**params: Any) -> int:
     """
     Fetch every selected output that is not there yet.
 
@@ -27,7 +27,7 @@ def command(**params: Any) -> int:
     what is in flight end within the grace, the second stops it.
     """
     if params["dry_run"]:
-        return plan(params)
+        return tell_plan(params)
     order = Order.read(params)
     summary, signalled = carry_out(order, lambda downloader: downloader.run(order.selection))
     summary = summary.after_signal(signalled)

@@ -4,15 +4,17 @@ Summaries, plans and ledger states on stdout.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from rich.filesize import decimal
 
 from bulkdl.cli.output import emit_json, emit_rows, emit_text
-from bulkdl.model import Kind, Outcome, Reason
+from bulkdl.model import Kind, Outcome
 from bulkdl.report.plan import Plan
+from bulkdl.report.rows import Count, FailureRow, JobCounts, Problem
 from bulkdl.report.status import Status
-from bulkdl.report.summary import Count, FailureRow, JobCounts, Problem, Summary
+from bulkdl.report.summary import Summary
 
 FAILURES_SHOWN = 20
 _COUNT_HEADER = ("kind", "outcome", "reason", "outputs", "size", "moved")
@@ -53,7 +55,7 @@ def show_status(status: Status, result_format: str = "table") -> None:
         emit_json(status.as_dict())
         return
     rows = [row[:-1] for row in _count_rows(status.counts)]
-    emit_rows(_COUNT_HEADER[:-1], rows, title=status.output, numbers=_NUMBERS)
+    emit_rows(("kind", "state", "reason", "outputs", "size"), rows, title=status.output, numbers=_NUMBERS)
     jobs = ", ".join(f"{number} {state}" for state, number in status.jobs.items())
     last = status.last_run_at.isoformat(timespec="seconds") if status.last_run_at else "none has ended"
     lines = [
@@ -77,7 +79,7 @@ def headline(summary: Summary) -> str:
     return f"run {summary.run_id}: {', '.join(parts)}; {moved} ({rate}); exit code {int(summary.exit_code)}"
 
 
-def _count_rows(counts: dict[tuple[Kind, Outcome, Reason], Count]) -> list[tuple[str, ...]]:
+def _count_rows(counts: Mapping[tuple[Kind, Any, Any], Count]) -> list[tuple[str, ...]]:
     return [
         (
             str(kind),

@@ -17,7 +17,7 @@ from bulkdl.graph.status import read_status
 @options.output
 @options.result_format
 @options.common
-def command(**params: Any) -> int:
+def status(**params: Any) -> int:
     """Show outputs by kind and state, and failures with their reasons. Asks nobody but the ledger."""
     output = output_of(settings_from(params).settings)
     show_status(asyncio.run(read_status(output)), params["result_format"])

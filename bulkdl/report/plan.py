@@ -11,7 +11,8 @@ from typing import Any
 
 from bulkdl.model import Kind, Output
 from bulkdl.reactions import Exit
-from bulkdl.report.summary import JobCounts, Problem, Summary, SummaryBuilder
+from bulkdl.report.rows import JobCounts, Problem
+from bulkdl.report.summary import Summary, SummaryBuilder
 
 OUTPUTS_KEPT = 1000
 

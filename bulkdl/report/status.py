@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from bulkdl.model import Kind, Outcome, Reason
-from bulkdl.report.summary import Count, FailureRow, failure_dict
+from bulkdl.model import Kind
+from bulkdl.report.rows import Count, FailureRow
 
 
 @dataclass(slots=True)
@@ -19,14 +19,14 @@ class Status:
 
     Attributes:
         jobs: Number of jobs by state, in the ledger's words (``settled``, ``open``).
-        counts: Outputs by kind, outcome and reason.
+        counts: Outputs by kind, state (``planned`` or an outcome) and reason ("" for none).
         failures: The first ones; *failures_total* tells how many there are.
         last_run_at: When the last run ended; None while the first one has not.
     """
 
     output: str
     jobs: dict[str, int] = field(default_factory=dict)
-    counts: dict[tuple[Kind, Outcome, Reason], Count] = field(default_factory=dict)
+    counts: dict[tuple[Kind, str, str], Count] = field(default_factory=dict)
     failures: list[FailureRow] = field(default_factory=list)
     failures_total: int = 0
     last_run_at: datetime | None = None
@@ -40,13 +40,13 @@ class Status:
             "counts": [
                 {
                     "kind": str(kind),
-                    "outcome": str(outcome),
-                    "reason": str(reason),
+                    "state": str(state),
+                    "reason": str(reason) or None,
                     "outputs": count.outputs,
                     "size_bytes": count.size_bytes,
                 }
-                for (kind, outcome, reason), count in sorted(self.counts.items())
+                for (kind, state, reason), count in sorted(self.counts.items())
             ],
             "failures_total": self.failures_total,
-            "failures": [failure_dict(row) for row in self.failures],
+            "failures": [row.as_dict() for row in self.failures],
         }

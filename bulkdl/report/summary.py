@@ -10,73 +10,11 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from bulkdl.model import Kind, Outcome, Output, Reason, Result
+from bulkdl.model import Kind, Outcome, Reason, Result
 from bulkdl.reactions import REACTIONS, Exit, worst
+from bulkdl.report.rows import Count, FailureRow, JobCounts, Problem, count_dict
 
 FAILURES_KEPT = 1000
-
-
-@dataclass(slots=True)
-class JobCounts:
-    """
-    Jobs by what became of them.
-
-    Attributes:
-        seen: In the lists that UP42 gave.
-        selected: Of those, the ones that the selection wants.
-        settled: Of the selected, those that needed no request: everything was there already.
-        unfinished: Of the selected, those that UP42 has not finished; a later run takes them up.
-    """
-
-    seen: int = 0
-    selected: int = 0
-    settled: int = 0
-    unfinished: int = 0
-
-
-@dataclass(slots=True)
-class Count:
-    """How many outputs, and their bytes: as they stand on disk, and as they travelled in this run."""
-
-    outputs: int = 0
-    size_bytes: int = 0
-    moved_bytes: int = 0
-
-    def add(self, outputs: int, size_bytes: int, moved_bytes: int) -> None:
-        """Count more."""
-        self.outputs += outputs
-        self.size_bytes += size_bytes
-        self.moved_bytes += moved_bytes
-
-
-@dataclass(frozen=True, slots=True)
-class FailureRow:
-    """One output that did not come, and what to do about it."""
-
-    output: Output
-    key: str | None
-    reason: Reason
-    detail: str
-    attempts: int = 0
-
-    @property
-    def hint(self) -> str:
-        """What a person can do next."""
-        return hint_for(self.reason)
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Something that went wrong with no single output: *what* is a project, a job, the directory."""
-
-    reason: Reason
-    what: str
-    detail: str
-
-    @property
-    def hint(self) -> str:
-        """What a person can do next."""
-        return hint_for(self.reason)
 
 
 @dataclass(slots=True)
@@ -143,40 +81,14 @@ class Summary:
             "moved_bytes": self.moved_bytes,
             "bytes_per_s": round(self.bytes_per_s),
             "counts": [
-                {
-                    "kind": str(kind),
-                    "outcome": str(outcome),
-                    "reason": str(reason),
-                    "outputs": count.outputs,
-                    "size_bytes": count.size_bytes,
-                    "moved_bytes": count.moved_bytes,
-                }
+                count_dict(kind, outcome, reason, count)
                 for (kind, outcome, reason), count in sorted(self.counts.items())
             ],
             "failures_total": self.failures_total,
-            "failures": [failure_dict(row) for row in self.failures],
+            "failures": [row.as_dict() for row in self.failures],
             "problems_total": self.problems_total,
-            "problems": [
-                {"reason": str(each.reason), "what": each.what, "detail": each.detail, "hint": each.hint}
-                for each in self.problems
-            ],
+            "problems": [each.as_dict() for each in self.problems],
         }
-
-
-def failure_dict(row: FailureRow) -> dict[str, Any]:
-    """For JSON."""
-    return {
-        "project_id": row.output.project_id,
-        "job_id": row.output.job_id,
-        "task_id": row.output.task_id,
-        "kind": str(row.output.kind),
-        "name": row.output.name,
-        "key": row.key,
-        "reason": str(row.reason),
-        "detail": row.detail,
-        "attempts": row.attempts,
-        "hint": row.hint,
-    }
 
 
 class SummaryBuilder:
@@ -277,9 +189,3 @@ def exit_code(
     if others_went_on and Exit.CREDENTIALS in codes:
         codes = codes - {Exit.CREDENTIALS} | {Exit.FAILED}
     return worst(codes)
-
-
-def hint_for(reason: Reason) -> str:
-    """What a person can do about *reason*."""
-    reaction = REACTIONS.get(reason)
-    return reaction.hint if reaction else ""

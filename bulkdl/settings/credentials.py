@@ -34,7 +34,6 @@ class CredentialBook:
         account: User name and password; good for every project of the user.
         token: A ready token; good for as long as it lives.
         project_ids: Every project named in the config or the environment, in that order.
-
     """
 
     by_project: dict[str, SecretStr] = field(default_factory=dict)
@@ -54,7 +53,6 @@ def load_credentials(settings: Settings, env: Mapping[str, str] = os.environ) ->
 
     Raises:
         ConfigError: There is none, one is half there, or a file that should hold one cannot be read.
-
     """
     token = _secret("UP42_TOKEN", env)
     account = _account(env)

@@ -35,7 +35,6 @@ class Loaded:
     Attributes:
         sources: Key (a template's is ``names.job``) → ``default``, ``file PATH``, ``env NAME``, ``flag --x``.
         warnings: Variables that look like a misspelt setting, one line each.
-
     """
 
     settings: Settings
@@ -55,7 +54,6 @@ def load_settings(
 
     Raises:
         ConfigError: It names the flag, the variable, or file and key, and what was expected there.
-
     """
     if config_file is None and env.get(f"{PREFIX}CONFIG"):
         config_file = Path(env[f"{PREFIX}CONFIG"])
@@ -109,7 +107,6 @@ def read_file(path: Path) -> dict[str, Any]:
 
     Raises:
         ConfigError: The file is missing, unreadable, or no TOML.
-
     """
     try:
         values = tomllib.loads(path.read_bytes().decode("utf-8-sig"))

@@ -66,7 +66,6 @@ class Settings(BaseSettings):
 
     Raises:
         pydantic.ValidationError: A value is out of bounds; ``load_settings`` turns it into ConfigError.
-
     """
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="BULKDL_")
@@ -116,26 +115,24 @@ class Settings(BaseSettings):
     speed_limit: SizeBytes = Field(
         1024, description="bytes a second below which a transfer is stalled; 0 is off"
     )
-    speed_time: DurationS = Field(30.0, gt=0, description="for how long it must be that slow")
-    connect_timeout_s: DurationS = Field(15.0, gt=0, description="longest wait for a connection")
-    headers_timeout_s: DurationS = Field(
-        60.0, gt=0, description="longest wait for the first byte of an answer"
-    )
+    speed_time: DurationS = Field(30.0, gt=0, description="seconds for which it must be that slow")
+    connect_timeout_s: DurationS = Field(15.0, gt=0, description="seconds to wait for a connection, at most")
+    headers_timeout_s: DurationS = Field(60.0, gt=0, description="seconds to wait for an answer to begin")
 
     # trying again
     retries: int = Field(8, ge=1, le=1000, description="attempts in a row without progress before giving up")
-    retry_base_s: DurationS = Field(
-        1.0, ge=0, description="upper end of the first wait; it doubles each time"
+    retry_base_s: DurationS = Field(1.0, ge=0, description="seconds, upper end of the first wait; it doubles")
+    retry_cap_s: DurationS = Field(60.0, ge=0, description="seconds, upper end of any wait")
+    retry_after_cap_s: DurationS = Field(
+        300.0, ge=0, description="seconds, longest wait that a server can ask for"
     )
-    retry_cap_s: DurationS = Field(60.0, ge=0, description="upper end of any wait")
-    retry_after_cap_s: DurationS = Field(300.0, ge=0, description="longest wait that a server can ask for")
 
     # bounds
-    quicklook_max_bytes: SizeBytes = Field(64 * MIB, gt=0, description="largest quicklook")
-    geojson_max_bytes: SizeBytes = Field(512 * MIB, gt=0, description="largest GeoJSON file")
-    json_max_bytes: SizeBytes = Field(64 * MIB, gt=0, description="largest answer of the API")
+    quicklook_max_bytes: SizeBytes = Field(64 * MIB, gt=0, description="bytes, largest quicklook")
+    geojson_max_bytes: SizeBytes = Field(512 * MIB, gt=0, description="bytes, largest GeoJSON file")
+    json_max_bytes: SizeBytes = Field(64 * MIB, gt=0, description="bytes, largest answer of the API")
     grace: DurationS = Field(
-        20.0, ge=0, description="from the first signal until what is in flight is stopped"
+        20.0, ge=0, description="seconds from the first signal until what is in flight is stopped"
     )
 
     # what is seen of it

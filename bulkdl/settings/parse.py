@@ -69,7 +69,6 @@ def moment_at(text: str, now: datetime, *, end_of_day: bool = False) -> datetime
     An aware UTC moment from an ISO date or time (naive means UTC) or from an age before *now*.
 
     With *end_of_day* a plain date means the last microsecond of that day instead of its first.
-
     """
     text = text.strip()
     if _DURATION.fullmatch(text.lower()):
