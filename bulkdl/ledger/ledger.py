@@ -25,6 +25,8 @@ from bulkdl.model import Reason
 T = TypeVar("T")
 Statement = Callable[[sqlite3.Connection], Any]
 
+LEDGER_NAME = "ledger.sqlite3"
+
 _BUSY_S = 30.0
 
 

@@ -176,3 +176,49 @@ def finish_run(connection: sqlite3.Connection, run_id: str, exit_code: int, summ
         "UPDATE runs SET finished_at = ?, exit_code = ?, summary = ? WHERE run_id = ?",
         (now_text(), exit_code, summary, run_id),
     )
+
+
+def count_jobs(connection: sqlite3.Connection) -> dict[str, int]:
+    """Jobs by state: ``settled`` (nothing is missing that has been planned), ``open``, ``unlisted``."""
+    rows = connection.execute(
+        """
+        SELECT CASE
+            WHEN tasks_listed_at IS NULL THEN 'unlisted'
+            WHEN EXISTS (
+                SELECT 1 FROM outputs
+                WHERE job = jobs.id AND state IN ('planned', 'failed', 'cancelled')
+            )
+                THEN 'open'
+            ELSE 'settled'
+        END AS state, count(*) AS jobs FROM jobs GROUP BY 1
+        """
+    )
+    return {row["state"]: row["jobs"] for row in rows}
+
+
+def count_outputs(connection: sqlite3.Connection) -> list[tuple[Kind, str, str, int, int]]:
+    """Kind, state, reason ('' for none), number of outputs, bytes of those that are completed."""
+    rows = connection.execute(
+        """
+        SELECT kind, state, coalesce(reason, '') AS reason, count(*) AS outputs,
+               sum(CASE WHEN state = 'completed' THEN size_bytes ELSE 0 END) AS size_bytes
+        FROM outputs GROUP BY 1, 2, 3
+        """
+    )
+    return [
+        (Kind(row["kind"]), row["state"], row["reason"], row["outputs"], row["size_bytes"]) for row in rows
+    ]
+
+
+def failed_outputs(connection: sqlite3.Connection, most: int) -> list[tuple[KnownOutput, str, int]]:
+    """The first failed outputs with detail and number of attempts."""
+    rows = connection.execute(
+        f"{_KNOWN_OUTPUTS} WHERE outputs.state = 'failed' ORDER BY outputs.id LIMIT ?", (most,)
+    )
+    return [(known_output(row), row["detail"] or "", row["attempts"]) for row in rows]
+
+
+def last_run_at(connection: sqlite3.Connection) -> str | None:
+    """When the last run that came to its end ended."""
+    text: str | None = connection.execute("SELECT max(finished_at) FROM runs").fetchone()[0]
+    return text

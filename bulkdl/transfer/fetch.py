@@ -20,6 +20,8 @@ from bulkdl.reactions import REACTIONS, Step
 from bulkdl.transfer.ports import Name, Origin, Part, Progress
 from bulkdl.transfer.reception import Limits, Reception
 
+_UNTRIED = Tally()
+
 log = structlog.get_logger(__name__)
 
 RetryScheduled = Callable[[Reason, float], None]
@@ -65,9 +67,9 @@ class Fetcher:
             tally, receipt = await self._persist(reception, origin, name, retry_scheduled)
             ended = Result(output, Outcome.COMPLETED, Reason.FETCHED, receipt, attempts=tally.attempts + 1)
         except _GivenUp as given_up:
-            ended = _ended(output, given_up.failure, given_up.tally)
+            ended = ended_by(output, given_up.failure, given_up.tally)
         except Failure as failure:
-            ended = _ended(output, failure, tally)
+            ended = ended_by(output, failure, tally)
         return replace(
             ended,
             moved_bytes=reception.moved_bytes,
@@ -122,7 +124,8 @@ def _progressed(failure: Failure, before_bytes: int, kept_bytes: int) -> bool:
     return REACTIONS[failure.reason].step is not Step.RESTART and kept_bytes > before_bytes
 
 
-def _ended(output: Output, failure: Failure, tally: Tally) -> Result:
+def ended_by(output: Output, failure: Failure, tally: Tally = _UNTRIED) -> Result:
+    """What a failure that stays makes of *output*: 404 means that UP42 has none, which is no failure."""
     if failure.reason is Reason.NOT_FOUND:
         return Result(
             output,

@@ -1,0 +1,115 @@
+"""
+Who asks UP42: one client for each set of credentials, all on the same sessions and at one pace.
+"""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+
+from bulkdl import __version__
+from bulkdl.http.pace import Cooldown, Pace
+from bulkdl.http.retry import RetryPolicy
+from bulkdl.http.sessions import api_session, storage_session
+from bulkdl.settings import CredentialBook, Settings
+from bulkdl.up42.auth import TokenSource
+from bulkdl.up42.client import Client
+from bulkdl.up42.credentials import Account, Credentials, ProjectKey, ReadyToken
+
+
+def retry_policy(settings: Settings) -> RetryPolicy:
+    return RetryPolicy(
+        limit=settings.retries,
+        base_s=settings.retry_base_s,
+        cap_s=settings.retry_cap_s,
+        retry_after_cap_s=settings.retry_after_cap_s,
+    )
+
+
+class Accounts:
+    """
+    The sessions of a run and the clients that use them. An async context manager.
+
+    Attributes:
+        storage: Session for signed URLs; it carries no credentials.
+        cooldown: Shared by API and storage, by host.
+    """
+
+    storage: aiohttp.ClientSession
+
+    def __init__(self, settings: Settings, book: CredentialBook) -> None:
+        self.cooldown = Cooldown()
+        self.policy = retry_policy(settings)
+        self._settings = settings
+        self._book = book
+        self._pace = Pace(settings.rate, settings.burst)
+        self._clients: dict[Credentials, Client] = {}
+        self._stack = AsyncExitStack()
+        self._api: aiohttp.ClientSession
+
+    async def __aenter__(self) -> Self:
+        settings = self._settings
+        common = {
+            "user_agent": f"bulkdl/{__version__}",
+            "connect_timeout_s": settings.connect_timeout_s,
+        }
+        workers = settings.archives + settings.quicklooks + settings.geojson + 8 * settings.enumerators
+        self._api = await self._stack.enter_async_context(
+            api_session(**common, read_timeout_s=settings.headers_timeout_s, limit=workers)  # type: ignore[arg-type]
+        )
+        self.storage = await self._stack.enter_async_context(
+            storage_session(**common, read_timeout_s=settings.speed_time, limit=settings.archives)  # type: ignore[arg-type]
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    @property
+    def project_ids(self) -> tuple[str, ...]:
+        """Every project that the configuration names."""
+        return self._book.project_ids
+
+    def client(self, project_id: str) -> Client:
+        """The client that may see *project_id*."""
+        credentials = self._credentials(project_id)
+        if credentials not in self._clients:
+            self._clients[credentials] = self._make(credentials)
+        return self._clients[credentials]
+
+    def _credentials(self, project_id: str) -> Credentials:
+        """The project's own key; else what is good for a whole account; else any key there is."""
+        book = self._book
+        if project_id in book.by_project:
+            return ProjectKey(project_id, book.by_project[project_id])
+        if book.token is not None:
+            return ReadyToken(book.token)
+        if book.account is not None:
+            return Account(*book.account)
+        known_id, api_key = next(iter(book.by_project.items()))
+        return ProjectKey(known_id, api_key)
+
+    def _make(self, credentials: Credentials) -> Client:
+        settings = self._settings
+        tokens = TokenSource(
+            self._api,
+            settings.token_url or f"{settings.api_url}/oauth/token",
+            credentials,
+            pace=self._pace,
+            cooldown=self.cooldown,
+            policy=self.policy,
+        )
+        return Client(
+            self._api,
+            settings.api_url,
+            tokens,
+            pace=self._pace,
+            cooldown=self.cooldown,
+            policy=self.policy,
+            json_limit_bytes=settings.json_max_bytes,
+        )

@@ -1,0 +1,322 @@
+"""
+The library's front door: settings in, summary out. It opens what a run needs, in the order in which
+it can be refused, and closes it again whatever happens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import UTC, datetime
+from functools import partial
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from bulkdl.errors import BulkdlError, ConfigError, SinkFailure
+from bulkdl.graph.accounts import Accounts
+from bulkdl.graph.channel import Channel
+from bulkdl.graph.enumeration import Enumeration, Outlets
+from bulkdl.graph.planning import Bundle, key_of
+from bulkdl.graph.pools import Pools, RunStopped
+from bulkdl.graph.record import Listener, Recorder
+from bulkdl.graph.run import Run, enumerate_all
+from bulkdl.graph.stop import Stop
+from bulkdl.http.pace import Pace
+from bulkdl.ledger import lease, queries
+from bulkdl.ledger.ledger import LEDGER_NAME, Ledger
+from bulkdl.ledger.rows import KnownOutput
+from bulkdl.model import Kind, Result
+from bulkdl.report.plan import Plan, PlanBuilder
+from bulkdl.report.summary import Summary, SummaryBuilder
+from bulkdl.selection import Selection
+from bulkdl.settings import CredentialBook, Settings, load_credentials
+from bulkdl.sink.local import LocalSink
+from bulkdl.telemetry.events import NullReporter, Reporter
+from bulkdl.transfer.fetch import Fetcher
+from bulkdl.transfer.reception import Limits
+
+log = structlog.get_logger(__name__)
+
+
+_OUTCOMES_WAITING = 64
+
+
+class Downloader:
+    """
+    Fetches every selected output that is not there yet.
+
+    Args:
+        settings: Where from, where to, how; ``output`` must be set.
+        credentials: By default those of the environment and of the settings.
+        reporter: Takes the events of a run as they happen.
+
+    Raises:
+        ConfigError: There is no output directory, or there are no credentials.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        credentials: CredentialBook | None = None,
+        reporter: Reporter | None = None,
+    ) -> None:
+        if settings.output is None:
+            raise ConfigError("--output", "is missing: name the directory that the outputs go to")
+        self.summary: Summary | None = None
+        self._settings = settings
+        self._book = credentials if credentials is not None else load_credentials(settings)
+        self._reporter = reporter or NullReporter()
+        self._sink = LocalSink(settings.output)
+        self._stack = AsyncExitStack()
+        self._accounts: Accounts
+        self._stop: Stop
+
+    async def __aenter__(self) -> Self:
+        self._stop = Stop()
+        self._accounts = await self._stack.enter_async_context(Accounts(self._settings, self._book))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    def stop(self) -> None:
+        """End the run: the first call drains, the second aborts."""
+        self._stop.request()
+
+    async def run(self, selection: Selection | None = None) -> Summary:
+        """
+        Fetch what is missing of *selection* (by default: what the settings select).
+
+        A failed output is no exception; the summary tells of it.
+
+        Raises:
+            ConfigError: The output directory or the selection cannot be used.
+            DirectoryHeld: Another run is at work there.
+            LedgerError: The ledger cannot be used.
+        """
+        return await self._execute(selection, None)
+
+    async def outcomes(self, selection: Selection | None = None) -> AsyncIterator[Result]:
+        """
+        Run, and give out each result once it is recorded; ``summary`` is there afterwards.
+
+        Leaving the iteration early stops the run.
+        """
+        channel: Channel[Result] = Channel(_OUTCOMES_WAITING)
+
+        async def execute() -> None:
+            try:
+                await self._execute(selection, channel.put)
+            finally:
+                await channel.close()
+
+        run = asyncio.create_task(execute(), name="run")
+        try:
+            async for result in channel:
+                yield result
+            await run
+        finally:
+            run.cancel()
+            await asyncio.wait([run])
+
+    async def plan(self, selection: Selection | None = None) -> Plan:
+        """Enumerate as a run would, and say what it would fetch. Nothing is written anywhere."""
+        selection = self._checked(selection)
+        builder = self._summary_builder(selection, "plan")
+        plan = PlanBuilder(builder)
+        async with AsyncExitStack() as stack:
+            path = self._sink.state / LEDGER_NAME
+            ledger = None
+            if await asyncio.to_thread(path.exists):
+                ledger = await Ledger.open(path, read_only=True)
+                stack.push_async_callback(ledger.close)
+            enumeration = self._enumeration(
+                selection, ledger, builder, _plan_outlets(plan, self._settings), dry=True
+            )
+            await enumerate_all(enumeration, self._settings.enumerators, _nothing)
+        return plan.build()
+
+    def _checked(self, selection: Selection | None) -> Selection:
+        selection = selection if selection is not None else Selection.of(self._settings)
+        if not (selection.project_ids or self._accounts.project_ids or _all_placed(selection)):
+            raise ConfigError(
+                "--project", "is missing: name a project, or set UP42_PROJECT_ID, or add [[project]] tables"
+            )
+        return selection
+
+    def _summary_builder(self, selection: Selection, run_id: str) -> SummaryBuilder:
+        builder = SummaryBuilder(run_id, datetime.now(UTC))
+        for project_id in selection.project_ids or self._accounts.project_ids:
+            builder.add_project(project_id)
+        return builder
+
+    async def _execute(self, selection: Selection | None, listener: Listener | None) -> Summary:
+        selection = self._checked(selection)
+        run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+        builder = self._summary_builder(selection, run_id)
+        with structlog.contextvars.bound_contextvars(run_id=run_id):
+            async with self._held_directory(run_id) as ledger:
+                log.info("run.started", output=str(self._sink.root))
+                await self._go(selection, ledger, builder, run_id, listener)
+                self.summary = builder.build()
+                await self._conclude(ledger, self.summary)
+        return self.summary
+
+    @asynccontextmanager
+    async def _held_directory(self, run_id: str) -> AsyncIterator[Ledger]:
+        """The output directory, writable, its ledger open, and nobody else at work in it."""
+        await asyncio.to_thread(self._sink.prepare)
+        ledger = await Ledger.open(self._sink.state / LEDGER_NAME)
+        owner = lease.Owner.myself(run_id)
+        try:
+            acquire = partial(lease.acquire, owner=owner, path=str(self._sink.root), now=datetime.now(UTC))
+            await ledger.write(acquire)
+            try:
+                yield ledger
+            finally:
+                with suppress(BulkdlError):
+                    await ledger.write(partial(lease.release, owner=owner))
+        finally:
+            await ledger.close()
+
+    async def _go(
+        self,
+        selection: Selection,
+        ledger: Ledger,
+        builder: SummaryBuilder,
+        run_id: str,
+        listener: Listener | None,
+    ) -> None:
+        settings = self._settings
+        recorder = Recorder(ledger, run_id, builder, self._reporter, listener)
+        pools = Pools(settings, self._accounts, self._sink, ledger, self._fetcher(), recorder, self._reporter)
+        outlets = Outlets(pools.put, recorder.settled, recorder.ended, recorder.problem)
+        run = Run(
+            self._enumeration(selection, ledger, builder, outlets),
+            pools,
+            recorder,
+            self._reporter,
+            enumerators=settings.enumerators,
+            stop=self._stop,
+            grace_s=settings.grace,
+        )
+        try:
+            await ledger.write(partial(queries.start_run, run_id=run_id))
+            async with asyncio.TaskGroup() as group:
+                beat = group.create_task(_keep_lease(ledger, lease.Owner.myself(run_id), self._stop))
+                await run.execute()
+                beat.cancel()
+        except* RunStopped:
+            log.warning("run.stopped")  # the result that stopped it is recorded already
+        except* SinkFailure as failures:
+            failure = _first(failures)
+            recorder.problem(failure.reason, f"output directory {self._sink.root}", failure.detail)
+
+    async def _conclude(self, ledger: Ledger, summary: Summary) -> None:
+        """Leave the report of the run; a full disk must not hide its result."""
+        document = json.dumps(summary.as_dict(), indent=1, ensure_ascii=False)
+        try:
+            await ledger.write(
+                partial(
+                    queries.finish_run,
+                    run_id=summary.run_id,
+                    exit_code=int(summary.exit_code),
+                    summary=document,
+                )
+            )
+            await self._sink.publish({f".bulkdl/runs/{summary.run_id}.json": document.encode()})
+        except SinkFailure as failure:
+            log.warning("report.failed", reason=failure.reason.value, detail=failure.detail)
+        log.info(
+            "run.finished",
+            exit_code=int(summary.exit_code),
+            duration_s=round(summary.duration_s, 3),
+            moved_bytes=summary.moved_bytes,
+        )
+
+    def _fetcher(self) -> Fetcher:
+        settings = self._settings
+        return Fetcher(
+            policy=self._accounts.policy,
+            limits=Limits(
+                speed_limit_bytes_per_s=settings.speed_limit,
+                speed_time_s=settings.speed_time,
+                ceilings={
+                    Kind.QUICKLOOK: settings.quicklook_max_bytes,
+                    Kind.GEOJSON: settings.geojson_max_bytes,
+                },
+            ),
+            bandwidth=Pace(settings.bwlimit, max(settings.bwlimit, 1)),
+        )
+
+    def _enumeration(
+        self,
+        selection: Selection,
+        ledger: Ledger | None,
+        builder: SummaryBuilder,
+        outlets: Outlets,
+        *,
+        dry: bool = False,
+    ) -> Enumeration:
+        return Enumeration(
+            selection=selection,
+            names=self._settings.names,
+            accounts=self._accounts,
+            sink=self._sink,
+            ledger=ledger,
+            counts=builder.jobs,
+            outlets=outlets,
+            reporter=self._reporter,
+            dry=dry,
+        )
+
+
+def _all_placed(selection: Selection) -> bool:
+    return bool(selection.jobs) and all(ref.project_id for ref in selection.jobs)
+
+
+def _plan_outlets(plan: PlanBuilder, settings: Settings) -> Outlets:
+    async def add(bundle: Bundle) -> None:
+        for wanted in bundle:
+            known_key = wanted.output.kind is not Kind.ARCHIVE
+            plan.add(wanted.output, key_of(wanted, settings.names)("") if known_key else None)
+
+    def settled(outputs: tuple[KnownOutput, ...]) -> None:
+        for known in outputs:
+            plan.settle(known.output.kind)
+
+    async def ended(result: Result) -> None:
+        plan.summary.add(result)
+
+    return Outlets(add, settled, ended, plan.summary.add_problem)
+
+
+async def _keep_lease(ledger: Ledger, owner: lease.Owner, stop: Stop) -> None:
+    """Beat while the run goes on; a lease that another run has taken over ends this one."""
+    while True:
+        await asyncio.sleep(lease.BEAT_S)
+        if not await ledger.write(partial(lease.beat, owner=owner, now=datetime.now(UTC))):
+            log.error("lease.lost")
+            stop.request()
+            stop.request()
+            return
+
+
+async def _nothing() -> None:
+    """Nothing follows the enumeration of a plan."""
+
+
+def _first(group: BaseExceptionGroup[SinkFailure]) -> SinkFailure:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, SinkFailure)  # noqa: S101 - except* has just said so
+    return error

@@ -1,0 +1,136 @@
+"""
+Which outputs there are, and which of them are missing. Pure functions of values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from bulkdl.ledger.rows import KnownJob, KnownOutput
+from bulkdl.model import Job, Kind, Level, Output, Task
+from bulkdl.selection import Selection
+from bulkdl.settings.names import Names
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """An output that is missing; *filename* is a quicklook's name on disk."""
+
+    output: Output
+    filename: str = ""
+
+
+# Outputs that one worker brings one after another, because they may be one storage object.
+Bundle = tuple[Wanted, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The outputs of a job that are wanted and missing, and those that are settled."""
+
+    missing: tuple[Wanted, ...]
+    settled: tuple[KnownOutput, ...]
+
+
+def files_of(job: Job, tasks: Sequence[Task]) -> list[Output]:
+    """
+    Archives and GeoJSON that a finished job can have.
+
+    At job level only if the job succeeded; at task level for each task that succeeded, also
+    under a job that failed later. UP42 may still have none of them (404).
+    """
+    owners: list[str | None] = [task.id for task in tasks if task.succeeded]
+    if job.succeeded:
+        owners.insert(0, None)
+    return [
+        Output(job.project_id, job.id, owner, kind)
+        for owner in owners
+        for kind in (Kind.GEOJSON, Kind.ARCHIVE)
+    ]
+
+
+def last_task_id(tasks: Sequence[Task]) -> str | None:
+    """The task that no other names as its parent: its result is the job's. The later one of several."""
+    parents = {parent for task in tasks for parent in task.parent_ids}
+    last = [task.id for task in tasks if task.id not in parents]
+    return last[-1] if last else None
+
+
+def same_run(job: Job, known: KnownJob) -> bool:
+    """Whether what is known is of this very run of the job. A job can be run again under its id."""
+    return job.status == known.job.status and job.finished_at == known.job.finished_at
+
+
+def must_be_listed(known: KnownJob | None, selection: Selection) -> bool:
+    """Whether UP42 must be asked for the job's tasks, or for their quicklooks."""
+    if known is None or not known.tasks_listed:
+        return True
+    wants_quicklooks = Kind.QUICKLOOK in selection.kinds and Level.TASK in selection.levels
+    return wants_quicklooks and not known.quicklooks_listed
+
+
+def judge(outputs: Iterable[KnownOutput], selection: Selection, sizes: Mapping[str, int]) -> Verdict:
+    """
+    Divide the wanted *outputs* into missing and settled.
+
+    Args:
+        sizes: Bytes of the files that are there, by key. A completed output whose file is gone or
+            has another size is missing.
+    """
+    missing, settled = [], []
+    for known in outputs:
+        if not selection.wants(known.output) or is_list(known.output):
+            continue
+        if known.none_at_up42 or _is_there(known, sizes):
+            settled.append(known)
+        else:
+            missing.append(Wanted(known.output, known.filename))
+    return Verdict(tuple(missing), tuple(settled))
+
+
+def is_list(output: Output) -> bool:
+    """Whether *output* stands for a list of quicklooks that could not be had, not for a quicklook."""
+    return output.kind is Kind.QUICKLOOK and not output.name
+
+
+def _is_there(known: KnownOutput, sizes: Mapping[str, int]) -> bool:
+    receipt = known.receipt
+    return known.completed and receipt is not None and sizes.get(receipt.key) == receipt.size_bytes
+
+
+def bundles(missing: Iterable[Wanted], last_task: str | None) -> list[Bundle]:
+    """Each output by itself, but a job's archive right behind that of its last task."""
+    missing = list(missing)
+    twins = [
+        wanted
+        for wanted in missing
+        if wanted.output.kind is Kind.ARCHIVE and wanted.output.task_id in (None, last_task)
+    ]
+    if len(twins) < 2:
+        return [(wanted,) for wanted in missing]
+    twins.sort(key=lambda wanted: wanted.output.level is Level.JOB)
+    return [(wanted,) for wanted in missing if wanted not in twins] + [tuple(twins)]
+
+
+def key_of(wanted: Wanted, names: Names) -> Callable[[str], str]:
+    """Where *wanted* lands, as a function of the suffix that its bytes will decide."""
+    output = wanted.output
+    template = {
+        (Kind.ARCHIVE, Level.JOB): names.job_archive,
+        (Kind.ARCHIVE, Level.TASK): names.task_archive,
+        (Kind.GEOJSON, Level.JOB): names.job_geojson,
+        (Kind.GEOJSON, Level.TASK): names.task_geojson,
+        (Kind.QUICKLOOK, Level.TASK): names.quicklook,
+    }[output.kind, output.level]
+
+    def key(suffix: str) -> str:
+        return template.format(
+            project_id=output.project_id,
+            job_id=output.job_id,
+            task_id=output.task_id,
+            filename=wanted.filename,
+            suffix=suffix,
+        )
+
+    return key

@@ -1,0 +1,113 @@
+"""
+One run: the stages wired together by bounded channels, in one TaskGroup.
+
+    find jobs ─► pending ─► list jobs ─► lanes (one a kind) ─► pools ─► recorder
+
+A stage that ends closes the channels it fed, so the run ends by running dry. Draining cancels the
+stages before the lanes, empties these, and lets the workers finish what they hold; when the grace
+is over, the workers are cancelled too, each at a byte from which it can go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any
+
+import structlog
+
+from bulkdl.graph.channel import Channel, ChannelClosed
+from bulkdl.graph.enumeration import Enumeration
+from bulkdl.graph.pools import Pools
+from bulkdl.graph.record import Recorder
+from bulkdl.graph.stop import Stop
+from bulkdl.telemetry.events import EnumerationFinished, Reporter
+
+log = structlog.get_logger(__name__)
+
+Worker = Callable[[], Coroutine[Any, Any, None]]
+
+
+class Run:
+    """The stages of one run."""
+
+    def __init__(
+        self,
+        enumeration: Enumeration,
+        pools: Pools,
+        recorder: Recorder,
+        reporter: Reporter,
+        *,
+        enumerators: int,
+        stop: Stop,
+        grace_s: float,
+    ) -> None:
+        self._enumeration = enumeration
+        self._pools = pools
+        self._recorder = recorder
+        self._reporter = reporter
+        self._enumerators = enumerators
+        self._stop = stop
+        self._grace_s = grace_s
+
+    async def execute(self) -> None:
+        """Run until everything is done, or the run is stopped."""
+        async with asyncio.TaskGroup() as group:
+            front = group.create_task(
+                enumerate_all(self._enumeration, self._enumerators, self._finish_front), name="front"
+            )
+            back = group.create_task(self._fetch(), name="back")
+            watch = group.create_task(self._watch(front, back), name="stop")
+            await asyncio.wait([back])
+            watch.cancel()
+
+    async def _finish_front(self) -> None:
+        self._reporter.report(EnumerationFinished())
+        for lane in self._pools.lanes.values():
+            await lane.close()
+
+    async def _fetch(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for kind, size in self._pools.sizes.items():
+                for number in range(size):
+                    group.create_task(self._pools.work(kind), name=f"{kind}-{number}")
+
+    async def _watch(self, front: asyncio.Task[None], back: asyncio.Task[None]) -> None:
+        await self._stop.draining.wait()
+        log.warning("run.draining", grace_s=self._grace_s)
+        front.cancel()
+        for lane in self._pools.lanes.values():
+            for bundle in await lane.drop():
+                for wanted in bundle:
+                    self._recorder.cancelled(wanted.output)
+        try:
+            async with asyncio.timeout(self._grace_s):
+                await self._stop.aborting.wait()
+        except TimeoutError:
+            log.warning("run.grace_ended", grace_s=self._grace_s)
+        back.cancel()
+
+
+async def enumerate_all(
+    enumeration: Enumeration, enumerators: int, finish: Callable[[], Awaitable[None]]
+) -> None:
+    """Both stages of the enumeration; *finish* is called when the last output is handed over."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(stage("find", [enumeration.find_jobs] * enumerators, [enumeration.pending]))
+            group.create_task(stage("list", [enumeration.list_jobs] * enumerators, []))
+    except* ChannelClosed:
+        pass  # the run is being drained
+    finally:
+        await finish()
+
+
+async def stage(name: str, workers: Sequence[Worker], feeds: Sequence[Channel[Any]]) -> None:
+    """Run *workers* to their end, then close the channels that they fed."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for number, worker in enumerate(workers):
+                group.create_task(worker(), name=f"{name}-{number}")
+    finally:
+        for channel in feeds:
+            await channel.close()
