@@ -9,7 +9,6 @@ cancelled, the next in line does it: there is no worker in the background to lea
 from __future__ import annotations
 
 import asyncio
-import base64
 import random
 import time
 from collections.abc import Callable
@@ -24,10 +23,11 @@ from bulkdl.http.failures import translated
 from bulkdl.http.pace import Cooldown, Pace, Sleep
 from bulkdl.http.retry import RetryPolicy
 from bulkdl.model import Reason
-from bulkdl.up42.complaints import failure_of, message_in
+from bulkdl.up42.complaints import Complaint, complaint_in, failure_of, message_in
 from bulkdl.up42.credentials import Account, Credentials, ProjectKey, ReadyToken, secrets_of
+from bulkdl.up42.decode import parsed
 from bulkdl.up42.exchange import Manners, TokenFailure, body_of, place_of
-from bulkdl.up42.grants import Grant, read_grant
+from bulkdl.up42.grants import Grant, grant_in
 
 _log = structlog.get_logger(__name__)
 
@@ -111,7 +111,7 @@ class TokenSource:
         except ApiFailure as failure:
             self._failed = TokenFailure(failure.reason, failure.detail, retry_after_s=failure.retry_after_s)
             if failure.reason is Reason.CREDENTIALS:
-                self._refused = self._failed
+                self._refused, self._held = self._failed, None
             # A token in its last seconds is better than none.
             if self._held is not None and self._clock() >= self._held.ends_at:
                 self._held = None
@@ -136,15 +136,19 @@ class TokenSource:
             ) as response:
                 asked_s = self._manners.heed(response)
                 body = await body_of(response, _BODY_LIMIT_BYTES, where)
-        if response.status == 200:
-            return read_grant(body, where)
-        raise self._failure(response.status, body, where, asked_s)
+        if response.status != 200:
+            raise self._failure(Complaint(response.status, message_in(body)), where, asked_s)
+        document = parsed(body, where)
+        if (complaint := complaint_in(document)) is not None:
+            raise self._failure(complaint, where, asked_s)
+        return grant_in(document, where)
 
-    def _failure(self, status: int, body: bytes, where: str, asked_s: float | None) -> ApiFailure:
+    def _failure(self, complaint: Complaint, where: str, asked_s: float | None) -> ApiFailure:
+        secrets = secrets_of(self._credentials)
         failure = failure_of(
-            status, message_in(body), where, retry_after_s=asked_s, secrets=secrets_of(self._credentials)
+            complaint.status, complaint.message, where, retry_after_s=asked_s, secrets=secrets
         )
-        if status in (400, 401, 403):
+        if complaint.status in (400, 401, 403):
             return ApiFailure(Reason.CREDENTIALS, failure.detail)
         if failure.reason is Reason.NOT_FOUND:
             return ApiFailure(Reason.REFUSED, f"{failure.detail} (is the API URL right?)")
@@ -153,10 +157,8 @@ class TokenSource:
 
 def _request_of(credentials: Credentials) -> tuple[dict[str, str], dict[str, str]]:
     match credentials:
-        case ProjectKey(project_id, api_key):
-            pair = f"{project_id}:{api_key.get_secret_value()}".encode()
-            basic = base64.b64encode(pair).decode("ascii")
-            return {"grant_type": "client_credentials"}, {"Authorization": f"Basic {basic}"}
+        case ProjectKey() as key:
+            return {"grant_type": "client_credentials"}, {"Authorization": f"Basic {key.basic()}"}
         case Account(username, password):
             secret = password.get_secret_value()
             return {"grant_type": "password", "username": username, "password": secret}, {}

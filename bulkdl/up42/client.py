@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -81,7 +81,7 @@ class Client:
         """
         await self._ask(paths.project(project_id), decode.data_of)
 
-    async def jobs(self, project_id: str) -> AsyncIterator[Job | UnreadableJob]:
+    def jobs(self, project_id: str) -> AsyncGenerator[Job | UnreadableJob, None]:
         """
         List all jobs of a project, oldest first, each once; the next page is on its way meanwhile.
 
@@ -94,8 +94,7 @@ class Client:
         async def page(number: int) -> Page:
             return await self._page(project_id, number)
 
-        async for entry in listed(page, project_id):
-            yield entry
+        return listed(page, project_id)
 
     async def _page(self, project_id: str, number: int) -> Page:
         def read(document: object, where: str) -> Page:

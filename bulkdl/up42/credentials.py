@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 
 from pydantic import SecretStr
@@ -13,6 +14,12 @@ class ProjectKey:
 
     project_id: str
     api_key: SecretStr
+
+    def basic(self) -> str:
+        """Return what follows ``Basic`` in the header; as secret as the key."""
+        return base64.b64encode(f"{self.project_id}:{self.api_key.get_secret_value()}".encode()).decode(
+            "ascii"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,5 +43,7 @@ Credentials = ProjectKey | Account | ReadyToken
 def secrets_of(credentials: Credentials) -> tuple[str, ...]:
     """Return the texts of *credentials* that must not be quoted anywhere."""
     match credentials:
-        case ProjectKey(api_key=secret) | Account(password=secret) | ReadyToken(token=secret):
+        case ProjectKey(api_key=secret):
+            return (credentials.basic(), secret.get_secret_value())
+        case Account(password=secret) | ReadyToken(token=secret):
             return (secret.get_secret_value(),)

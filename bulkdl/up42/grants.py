@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 
 from bulkdl.errors import ApiFailure
 from bulkdl.model import Reason
-from bulkdl.up42.complaints import complaint_in, failure_of
-from bulkdl.up42.decode import parsed
 
 USUAL_LIFE_S = 300.0
 
@@ -23,16 +21,13 @@ class Grant:
     life_s: float
 
 
-def read_grant(body: bytes, where: str) -> Grant:
+def grant_in(document: object, where: str) -> Grant:
     """
     Read the answer of the token endpoint.
 
     Raises:
         ApiFailure: BAD_ANSWER if there is no token in it.
     """
-    document = parsed(body, where)
-    if (complaint := complaint_in(document)) is not None:
-        raise failure_of(complaint.status, complaint.message, where)
     fields = document if isinstance(document, dict) else {}
     data = fields.get("data")
     inner = data.get("accessToken") if isinstance(data, dict) else None

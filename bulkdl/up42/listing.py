@@ -8,7 +8,7 @@ and no last page: the end is an empty one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from uuid import UUID
 
 import structlog
@@ -52,7 +52,7 @@ def _key_of(entry: Job | UnreadableJob) -> int | str:
 
 async def listed(
     page: Callable[[int], Awaitable[Page]], project_id: str
-) -> AsyncIterator[Job | UnreadableJob]:
+) -> AsyncGenerator[Job | UnreadableJob, None]:
     """Give out what is on the pages, until an empty one."""
     seen, number, stale = Seen(), 0, 0
     ahead = _request(page, number, project_id)

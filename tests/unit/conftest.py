@@ -33,6 +33,7 @@ class Timeline:
     def __init__(self):
         self.now = 1000.0
         self.slept = []
+        self.somebody_sleeps = asyncio.Event()
 
     def clock(self):
         return self.now
@@ -40,6 +41,7 @@ class Timeline:
     async def sleep(self, delay_s):
         self.slept.append(delay_s)
         self.now += delay_s
+        self.somebody_sleeps.set()
         await asyncio.sleep(0)
 
 

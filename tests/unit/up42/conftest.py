@@ -1,0 +1,61 @@
+"""A token source and a client on a mocked API, in a time that stands still."""
+
+import aiohttp
+import pytest
+from aioresponses import aioresponses
+from pydantic import SecretStr
+
+from bulkdl.http.pace import Cooldown, Pace
+from bulkdl.http.retry import RetryPolicy
+from bulkdl.up42.auth import TokenSource
+from bulkdl.up42.client import Client
+from bulkdl.up42.credentials import ProjectKey
+
+API = "https://api.example"
+TOKEN_URL = f"{API}/oauth/token"
+KEY = "abcdEFGH.canary0123456789012345678901234567"
+
+
+class Kit:
+    """All that is needed to talk to one mocked API."""
+
+    def __init__(self, api, session, timeline):
+        self.api, self.session, self.timeline = api, session, timeline
+        self.policy = RetryPolicy(limit=4, base_s=1.0, cap_s=8.0)
+        self.cooldown = Cooldown(clock=timeline.clock, sleep=timeline.sleep)
+        self.shared = {
+            "pace": Pace(100, 500, clock=timeline.clock, sleep=timeline.sleep),
+            "cooldown": self.cooldown,
+            "policy": self.policy,
+            "rand": lambda: 1.0,
+            "sleep": timeline.sleep,
+        }
+
+    def tokens(self, credentials=None, token_url=TOKEN_URL):
+        credentials = credentials or ProjectKey("p1", SecretStr(KEY))
+        return TokenSource(self.session, token_url, credentials, clock=self.timeline.clock, **self.shared)
+
+    def client(self, tokens=None, api_url=API, **more):
+        return Client(self.session, api_url, tokens or self.tokens(), **{**self.shared, **more})
+
+    def grant(self, *tokens, **fields):
+        for token in tokens:
+            self.api.post(
+                TOKEN_URL, payload={"data": {"accessToken": token}, "access_token": token, **fields}
+            )
+
+    def requests(self, method="GET"):
+        """The requests made so far: ``(path and query, headers)``."""
+        return [
+            (url.raw_path_qs, call.kwargs["headers"])
+            for (verb, url), calls in self.api.requests.items()
+            if verb == method
+            for call in calls
+        ]
+
+
+@pytest.fixture
+async def kit(timeline):
+    with aioresponses() as api:
+        async with aiohttp.ClientSession() as session:
+            yield Kit(api, session, timeline)

@@ -1,0 +1,232 @@
+"""What only real sockets show: bytes of the request line, bodies that are long, short or never end."""
+
+import asyncio
+import gzip
+import json
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from pydantic import SecretStr
+
+from bulkdl.errors import ApiFailure
+from bulkdl.http.pace import Cooldown, Pace
+from bulkdl.http.retry import RetryPolicy
+from bulkdl.http.sessions import api_session
+from bulkdl.model import Kind, Output, Reason
+from bulkdl.up42.auth import TokenSource
+from bulkdl.up42.client import Client
+from bulkdl.up42.credentials import ReadyToken
+
+LIMIT_BYTES = 1_000_000
+
+
+@asynccontextmanager
+async def talking_to(timeline, handler):
+    """A client, and the requests that *handler* got from it."""
+    seen = []
+
+    async def handle(request):
+        seen.append(request)
+        return await handler(request)
+
+    app = web.Application()
+    app.router.add_route("*", "/{rest:.*}", handle)
+    async with TestServer(app) as server, _session() as session:
+        shared = {
+            "pace": Pace(0, 0),
+            "cooldown": Cooldown(clock=timeline.clock, sleep=timeline.sleep),
+            "policy": RetryPolicy(limit=2),
+            "sleep": timeline.sleep,
+        }
+        url = str(server.make_url("")).rstrip("/")
+        tokens = TokenSource(session, f"{url}/oauth/token", ReadyToken(SecretStr("T")), **shared)
+        yield Client(session, url, tokens, json_limit_bytes=LIMIT_BYTES, **shared), seen
+
+
+def _session():
+    return api_session(user_agent="bulkdl/test", connect_timeout_s=5, read_timeout_s=5, limit=4)
+
+
+async def _failure(client):
+    with pytest.raises(ApiFailure) as caught:
+        await client.quicklooks("p", "j", "t")
+    return caught.value
+
+
+async def test_a_long_answer_is_read_whole(timeline):
+    names = [f"{number}.jpg" for number in range(50_000)]
+
+    async def handler(request):
+        return web.json_response({"data": names})
+
+    async with talking_to(timeline, handler) as (client, _):
+        assert (await client.quicklooks("p", "j", "t"))[0] == names
+
+
+@pytest.mark.parametrize(
+    "name", ["../../../users/me", "..", "a/b?c#d%e", "é 港.jpg", "%2e%2e%2f", "a;b=c&d+e"]
+)
+async def test_a_hostile_name_goes_out_as_one_segment(timeline, name):
+    async def handler(request):
+        return web.Response(body=b"image")
+
+    output = Output("p", "j", "t", Kind.QUICKLOOK, name)
+    async with talking_to(timeline, handler) as (client, seen), client.open(output) as response:
+        assert await response.read() == b"image"
+    path = seen[0].raw_path
+    base = "/projects/p/jobs/j/tasks/t/outputs/quicklooks/"
+    assert path.startswith(base)
+    assert not set(path.removeprefix(base)) & set("/?#;&+ ")
+    assert path.removeprefix(base) not in (".", "..")
+
+
+async def test_a_list_is_asked_for_as_up42_knows_it(timeline):
+    async def handler(request):
+        return web.json_response({"data": []})
+
+    async with talking_to(timeline, handler) as (client, seen):
+        assert [job async for job in client.jobs("p")] == []
+    assert seen[0].raw_path == "/projects/p/jobs?page=0&sort=createdAt,asc"
+    assert seen[0].headers["Accept"] == "application/json"
+    assert seen[0].headers["User-Agent"] == "bulkdl/test"
+
+
+async def _endless(response):
+    try:
+        while True:
+            await response.write(b" " * 65536)
+    except ConnectionError:
+        return response
+
+
+async def test_a_body_without_end_is_left(timeline):
+    async def handler(request):
+        response = web.StreamResponse()
+        await response.prepare(request)
+        return await _endless(response)
+
+    async with talking_to(timeline, handler) as (client, seen):
+        assert (await _failure(client)).reason is Reason.TOO_LARGE
+        assert len(seen) == 1
+
+
+async def test_a_body_that_blows_up_when_unpacked_is_left(timeline):
+    bomb = gzip.compress(b'{"data":[' + b" " * 50_000_000 + b"]}")
+    assert len(bomb) < LIMIT_BYTES
+
+    async def handler(request):
+        return web.Response(body=bomb, headers={"Content-Encoding": "gzip"})
+
+    async with talking_to(timeline, handler) as (client, _):
+        assert (await _failure(client)).reason is Reason.TOO_LARGE
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"data":[', Reason.TRUNCATED),
+        (b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{"dat', Reason.TRUNCATED),
+        (b'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{"data":[', Reason.BAD_ANSWER),
+        (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nnope", Reason.TRUNCATED),
+        (b"SSH-2.0-OpenSSH\r\n", Reason.CONNECTION_LOST),
+        (b"", Reason.CONNECTION_LOST),
+    ],
+)
+async def test_an_answer_cut_or_garbled_is_tried_again_and_named(timeline, answer, reason):
+    asked = 0
+
+    async def serve(reader, writer):
+        nonlocal asked
+        asked += 1
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, _session() as session:
+        shared = {
+            "pace": Pace(0, 0),
+            "cooldown": Cooldown(),
+            "policy": RetryPolicy(limit=2),
+            "sleep": timeline.sleep,
+        }
+        tokens = TokenSource(session, url, ReadyToken(SecretStr("T")), **shared)
+        assert (await _failure(Client(session, url, tokens, **shared))).reason is reason
+    assert asked >= 2
+
+
+async def test_an_api_that_nobody_serves_is_unreachable(timeline, unused_tcp_port):
+    url = f"http://127.0.0.1:{unused_tcp_port}"
+    async with _session() as session:
+        shared = {
+            "pace": Pace(0, 0),
+            "cooldown": Cooldown(),
+            "policy": RetryPolicy(limit=3),
+            "sleep": timeline.sleep,
+        }
+        tokens = TokenSource(session, url, ReadyToken(SecretStr("T")), **shared)
+        failure = await _failure(Client(session, url, tokens, **shared))
+    assert failure.reason is Reason.UNREACHABLE
+    assert len(timeline.slept) == 2
+
+
+async def test_leaving_open_early_does_not_wait_for_the_body(timeline):
+    left = asyncio.Event()
+
+    async def handler(request):
+        response = web.StreamResponse()
+        await response.prepare(request)
+        try:
+            return await _endless(response)
+        finally:
+            left.set()
+
+    async with talking_to(timeline, handler) as (client, _):
+        async with client.open(Output("p", "j", "t", Kind.GEOJSON)) as response:
+            assert len(await response.content.readexactly(10)) == 10
+        await left.wait()
+
+
+async def test_the_token_does_not_follow_an_output_to_another_origin(timeline):
+    async def elsewhere(request):
+        return web.json_response({"authorization": request.headers.get("Authorization")})
+
+    other_app = web.Application()
+    other_app.router.add_get("/there", elsewhere)
+    async with TestServer(other_app) as other:
+
+        async def handler(request):
+            raise web.HTTPFound(other.make_url("/there"))
+
+        async with talking_to(timeline, handler) as (client, seen):
+            async with client.open(Output("p", "j", "t", Kind.GEOJSON)) as response:
+                assert json.loads(await response.read()) == {"authorization": None}
+            assert seen[0].headers["Authorization"] == "Bearer T"
+
+
+async def test_a_redirect_without_end_is_refused(timeline):
+    async def handler(request):
+        raise web.HTTPFound(request.path)
+
+    async with talking_to(timeline, handler) as (client, _):
+        assert (await _failure(client)).reason is Reason.REFUSED
+
+
+async def test_a_read_error_in_open_stays_with_the_reader(timeline):
+    async def handler(request):
+        response = web.StreamResponse(headers={"Content-Length": "100"})
+        await response.prepare(request)
+        await response.write(b"short")
+        request.transport.abort()
+        return response
+
+    async with talking_to(timeline, handler) as (client, _):
+        with pytest.raises((aiohttp.ClientPayloadError, ConnectionError)):
+            async with client.open(Output("p", "j", "t", Kind.GEOJSON)) as response:
+                await response.read()
