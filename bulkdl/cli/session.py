@@ -74,10 +74,10 @@ def carry_out(order: Order, work: Callable[[Downloader], Awaitable[T]]) -> tuple
         What *work* gave, and the exit code of the signal that came meanwhile, if one did.
     """
     with seen(order.loaded, order.credentials) as reporter:
-        return asyncio.run(_worked(order, work, reporter))
+        return asyncio.run(worked(order, work, reporter))
 
 
-async def _worked(
+async def worked(
     order: Order, work: Callable[[Downloader], Awaitable[T]], reporter: Reporter
 ) -> tuple[T, Exit | None]:
     downloader = Downloader(order.loaded.settings, credentials=order.credentials, reporter=reporter)

@@ -6,7 +6,9 @@ import asyncio
 import json
 import signal
 import sys
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -81,21 +83,16 @@ def simulate(**options: Any) -> None:
 
 
 def _build(options: dict[str, Any]) -> Simulator:
+    parts = simulator_parts()
     try:
-        from bulkdl.simulator import Account, Faults, FaultScriptError, Simulator  # noqa: PLC0415 - Pillow is optional
-    except ModuleNotFoundError as error:
-        if error.name != "PIL":
-            raise
-        _refuse("the simulator draws pictures and needs Pillow: pip install 'bulkdl[simulator]'")
-    try:
-        faults = Faults.load(options["faults"]) if options["faults"] else None
-    except FaultScriptError as error:
+        faults = parts.Faults.load(options["faults"]) if options["faults"] else None
+    except parts.FaultScriptError as error:
         _refuse(str(error))
-    account = Account(
+    account = parts.Account(
         **{name: options[name] for name in ("seed", "projects", "jobs", "archive_bytes")},
         **{name: options[name] for name in ("quicklook_bytes", "hostile_names")},
     )
-    return Simulator(
+    return parts.Simulator(
         account,
         host=options["host"],
         api_port=options["port"],
@@ -110,6 +107,16 @@ def _build(options: dict[str, Any]) -> Simulator:
         password=options["password"],
         faults=faults,
     )
+
+
+def simulator_parts() -> ModuleType:
+    """Return the simulator's package, or end with one line: it is an extra, for it needs Pillow."""
+    try:
+        return import_module("bulkdl.simulator")
+    except ModuleNotFoundError as error:
+        if error.name != "PIL":
+            raise
+    _refuse("the simulator draws pictures and needs Pillow: pip install 'bulkdl[simulator]'")
 
 
 def _refuse(problem: str) -> NoReturn:
