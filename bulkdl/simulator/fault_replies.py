@@ -192,9 +192,10 @@ def _unpacked(body: Blob) -> Blob | None:
 
 
 def huge_list(scene: Scene, reply: Reply) -> Reply:
-    head, tail = b'{"data":["', b'.jpg"],"error":null}'
-    filling = Repeated(b'0123456789abcdef.jpg","', max(0, scene.values["size_bytes"] - len(head) - len(tail)))
-    return replace(reply, body=Chain([Literal(head), filling, Literal(tail)]))
+    head, unit, tail = b'{"data":["', b'0123456789abcdef.jpg","', b'.jpg"],"error":null}'
+    times, rest = divmod(max(0, scene.values["size_bytes"] - len(head) - len(tail)), len(unit))
+    body = Chain([Literal(head), Repeated(unit, times * len(unit)), Literal(b"0" * rest + tail)])
+    return replace(reply, body=body)
 
 
 def hostile_names(_scene: Scene, reply: Reply) -> Reply:

@@ -27,12 +27,15 @@ class Parameter:
     types: tuple[type, ...]
     default: Any = None
     needed: bool = False
+    words: tuple[str, ...] = ()  # all that a text may be; any if empty
 
     def read(self, value: Any) -> Any:
         """*value* if it has one of the types. Raises: TypeError."""
         if object not in self.types and type(value) not in self.types:
             names = " or ".join(one.__name__ for one in self.types)
             raise TypeError(f"expected {names}; got {value!r}")
+        if self.words and isinstance(value, str) and value not in self.words:
+            raise TypeError(f"expected one of {', '.join(self.words)}; got {value!r}")
         return value
 
 
@@ -160,7 +163,10 @@ _KINDS = (
     FaultKind(
         "throttled",
         '429; retry_after is seconds, or "date" (in *seconds*), "past", "huge", "none"',
-        {"retry_after": Parameter((int, str), 1), "seconds": Parameter(_NUMBER, 1.0)},
+        {
+            "retry_after": Parameter((int, str), 1, words=("date", "past", "huge", "none")),
+            "seconds": Parameter(_NUMBER, 1.0),
+        },
         change=replies.throttled,
         on_success=False,
     ),

@@ -1,0 +1,425 @@
+"""Each fault, as a raw client sees it."""
+
+import asyncio
+import base64
+import gzip
+import hashlib
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import pytest
+from multidict import CIMultiDict
+
+from bulkdl.simulator import Account, Faults, Simulator
+from bulkdl.simulator.fault_table import FAULTS
+from bulkdl.simulator.plots import HOSTILE_NAMES
+
+ACCOUNT = Account(projects=1, jobs=16, archive_bytes=100_000)
+
+
+@dataclass
+class Answer:
+    """What came over a socket of its own until it ended; *status* 0 when no head came."""
+
+    status: int
+    headers: CIMultiDict[str]
+    body: bytes
+    reset: bool
+    refused: bool = False
+
+    @property
+    def complete(self) -> bool:
+        if self.headers.get("Transfer-Encoding") == "chunked":
+            return self.body.endswith(b"0\r\n\r\n")
+        return len(self.body) == int(self.headers["Content-Length"])
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+async def ask(url: str, *, most: int = 10_000_000, **headers: str) -> Answer:
+    parts = urlsplit(url)
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", parts.port)
+    except ConnectionRefusedError:
+        return Answer(0, CIMultiDict(), b"", reset=False, refused=True)
+    lines = [f"GET {parts.path}?{parts.query} HTTP/1.1", "Host: x", "Connection: close"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    data, reset = b"", False
+    try:
+        writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
+        while len(data) < most and (piece := await reader.read(65_536)):
+            data += piece
+    except ConnectionResetError:
+        reset = True
+    finally:
+        writer.close()
+    head, _, body = data.partition(b"\r\n\r\n")
+    status, *fields = head.decode().split("\r\n")
+    pairs = [field.split(": ", 1) for field in fields]
+    code = int(status.split()[1]) if status else 0
+    return Answer(code, CIMultiDict((name, value) for name, value in pairs), body, reset)
+
+
+class Probe:
+    """A simulator with a token and the honest bytes of one archive, and a script for what comes next."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        self.simulator = simulator
+        self.job = simulator.account.job(0, 0)
+        self.bearer = ""
+        self.honest = b""
+
+    async def prepare(self) -> None:
+        project = self.simulator.projects[0]
+        basic = base64.b64encode(f"{project.id}:{project.api_key}".encode()).decode()
+        parts = urlsplit(self.simulator.api_url)
+        reader, writer = await asyncio.open_connection("127.0.0.1", parts.port)
+        form = "grant_type=client_credentials"
+        writer.write(
+            f"POST /oauth/token HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Basic {basic}\r\n"
+            "Content-Type: application/x-www-form-urlencoded\r\n"
+            f"Content-Length: {len(form)}\r\n\r\n{form}".encode()
+        )
+        answer = (await reader.read()).partition(b"\r\n\r\n")[2]
+        writer.close()
+        self.bearer = f"Bearer {json.loads(answer)['access_token']}"
+        self.honest = (await ask(await self.signed())).body
+
+    def meet(self, fault: str, **rule: Any) -> None:
+        self.simulator.faults = Faults.of({"fault": fault, **rule})
+
+    async def api(self, path: str, **more: Any) -> Answer:
+        base = f"{self.simulator.api_url}/projects/{self.job.project_id}"
+        return await ask(base + path, Authorization=self.bearer, **more)
+
+    async def jobs(self, query: str = "") -> Answer:
+        return await self.api(f"/jobs?{query}")
+
+    async def quicklooks(self) -> Answer:
+        return await self.api(f"/jobs/{self.job.id}/tasks/{self.job.tasks[0].id}/outputs/quicklooks")
+
+    async def signed(self, job: int = 0) -> str:
+        found = self.simulator.account.job(0, job)
+        return str((await self.api(f"/jobs/{found.id}/downloads/results")).json()["data"]["url"])
+
+    async def archive(self, **headers: Any) -> Answer:
+        return await ask(await self.signed(), **headers)
+
+
+@asynccontextmanager
+async def probing(**settings: Any) -> AsyncIterator[Probe]:
+    async with Simulator(ACCOUNT, **settings) as simulator:
+        probe = Probe(simulator)
+        await probe.prepare()
+        yield probe
+
+
+@pytest.fixture
+async def probe() -> AsyncIterator[Probe]:
+    async with probing() as ready:
+        yield ready
+
+
+async def test_without_faults_all_is_honest(probe: Probe) -> None:
+    answer = await probe.archive()
+    assert answer.complete
+    assert answer.body == probe.honest
+    assert not answer.reset
+
+
+async def test_down_refuses_and_comes_back_on_the_same_port(probe: Probe) -> None:
+    url = await probe.signed()
+    probe.meet("down", server="storage", seconds=0.2, limit=1)
+    first = await ask(url)
+    assert first.status == 0
+    answer = await ask(url)
+    assert answer.refused
+    async with asyncio.timeout(20):
+        while answer.refused:
+            await asyncio.sleep(0.02)
+            answer = await ask(url)
+    assert answer.body == probe.honest
+
+
+async def test_reset_comes_before_any_header(probe: Probe) -> None:
+    probe.meet("reset", server="storage")
+    answer = await probe.archive()
+    assert (answer.status, answer.body, answer.reset) == (0, b"", True)
+    assert probe.simulator.seen[-1].faults == ("reset",)
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_cut_ends_at_the_byte(probe: Probe, chunked: bool) -> None:
+    probe.meet("cut", server="storage", at_byte=1_000, chunked=chunked)
+    answer = await probe.archive()
+    assert ("Content-Length" in answer.headers) is not chunked
+    assert not answer.complete
+    if not chunked:
+        assert answer.body == probe.honest[:1_000]
+        assert probe.simulator.seen[-1].sent_bytes == 1_000
+
+
+async def test_cut_can_be_a_reset_and_at_a_fraction(probe: Probe) -> None:
+    probe.meet("cut", server="storage", at_fraction=0.25, reset=True)
+    answer = await probe.archive()
+    assert answer.reset
+    assert len(answer.body) <= len(probe.honest) // 4 + 1
+
+
+async def test_stall_stands_still_at_the_byte(probe: Probe) -> None:
+    url = await probe.signed()
+    probe.meet("stall", server="storage", at_byte=500)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(ask(url), 0.3)
+    assert probe.simulator.seen[-1].sent_bytes == 500
+    probe.meet("stall", server="storage", at_byte=500, seconds=0.01)
+    assert (await ask(url)).body == probe.honest
+
+
+async def test_drip_is_slow_and_right(probe: Probe) -> None:
+    url = await probe.signed()
+    probe.meet("drip", server="storage", bytes_per_s=1_000)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(ask(url), 0.3)
+    assert 0 < probe.simulator.seen[-1].sent_bytes < 2_000
+    probe.meet("drip", server="storage", bytes_per_s=10_000_000)
+    assert (await ask(url)).body == probe.honest
+
+
+async def test_slow_headers_end_only_in_time(probe: Probe) -> None:
+    url = await probe.signed()
+    probe.meet("slow_headers", server="storage", bytes_per_s=50)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(ask(url), 0.3)
+    assert probe.simulator.seen[-1].sent_bytes == 0
+
+
+async def test_latency_delays_and_changes_nothing(probe: Probe) -> None:
+    probe.meet("latency", seconds=0.01)
+    assert (await probe.archive()).body == probe.honest
+
+
+async def test_flip_changes_one_byte_under_a_true_hash(probe: Probe) -> None:
+    probe.meet("flip", server="storage", at_byte=77)
+    answer = await probe.archive()
+    assert [n for n, (a, b) in enumerate(zip(answer.body, probe.honest, strict=True)) if a != b] == [77]
+    md5 = hashlib.md5(probe.honest, usedforsecurity=False).digest()
+    assert f"md5={base64.b64encode(md5).decode()}" in answer.headers.getall("x-goog-hash")
+
+
+async def test_short_lacks_a_byte_and_its_length_agrees(probe: Probe) -> None:
+    probe.meet("short", server="storage")
+    answer = await probe.archive()
+    assert answer.complete
+    assert answer.body == probe.honest[:-1]
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_endless_goes_on(probe: Probe, chunked: bool) -> None:
+    probe.meet("endless", server="storage", chunked=chunked)
+    answer = await probe.archive(most=3_000_000)
+    assert len(answer.body) > 2_000_000
+    probe.meet("endless", server="storage", extra_bytes=7)
+    assert (await probe.archive()).body == probe.honest + b"\0" * 7
+
+
+async def test_a_range_can_be_ignored_shifted_or_refused(probe: Probe) -> None:
+    probe.meet("ignore_range")
+    answer = await probe.archive(Range="bytes=50-")
+    assert (answer.status, answer.body) == (200, probe.honest)
+    probe.meet("wrong_offset", shift=3)
+    answer = await probe.archive(Range="bytes=50-")
+    assert (answer.status, answer.body) == (206, probe.honest[53:])
+    assert answer.headers["Content-Range"] == f"bytes 53-{len(probe.honest) - 1}/{len(probe.honest)}"
+    probe.meet("unsatisfiable")
+    assert (await probe.archive(Range="bytes=50-")).status == 416
+    assert (await probe.archive()).status == 200
+
+
+@pytest.mark.parametrize("longer_by", [0, 2_048])
+async def test_replaced_is_another_object_from_then_on(probe: Probe, longer_by: int) -> None:
+    before = await probe.archive()
+    probe.meet("replaced", nth=1, longer_by=longer_by)
+    after, again = await probe.archive(), await probe.archive()
+    assert after.body == again.body != before.body
+    assert (len(after.body) == len(before.body)) is (longer_by == 0)
+    for name in ("ETag", "x-goog-generation", "Last-Modified"):
+        assert after.headers[name] != before.headers[name]
+    probe.simulator.faults = None
+    assert (await probe.archive(**{"Range": "bytes=9-", "If-Range": before.headers["ETag"]})).status == 200
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "words"),
+    [
+        ("url_expired", 400, b"<Code>ExpiredToken</Code>"),
+        ("signature_mismatch", 403, b"<Code>SignatureDoesNotMatch</Code>"),
+        ("xml_200", 200, b"<Code>InternalError</Code>"),
+        ("html", 503, b"<html>"),
+    ],
+)
+async def test_pages_instead_of_objects(probe: Probe, fault: str, status: int, words: bytes) -> None:
+    probe.meet(fault, server="storage")
+    answer = await probe.archive()
+    assert (answer.status, words in answer.body) == (status, True)
+    assert answer.complete
+
+
+async def test_any_status(probe: Probe) -> None:
+    probe.meet("status", status=502)
+    assert (await probe.jobs()).json()["error"]["code"] == 502
+    probe.meet("status", status=418, body="tea", server="storage")
+    assert (await probe.archive()).body == b"tea"
+
+
+@pytest.mark.parametrize("server", ["api", "storage"])
+async def test_throttled_says_when_in_every_way(probe: Probe, server: str) -> None:
+    url = await probe.signed()
+
+    async def retry_after(**rule: Any) -> str | None:
+        probe.meet("throttled", **rule)
+        answer = await (ask(url) if server == "storage" else probe.jobs())
+        assert answer.status == 429
+        return answer.headers.get("Retry-After")
+
+    now = datetime.now(UTC)
+    assert await retry_after(retry_after=4) == "4"
+    assert await retry_after(retry_after="none") is None
+    assert int(await retry_after(retry_after="huge") or 0) > 86_400
+    later = parsedate_to_datetime(await retry_after(retry_after="date", seconds=60) or "")
+    assert 50 < (later - now).total_seconds() < 120
+    assert parsedate_to_datetime(await retry_after(retry_after="past") or "") < now
+
+
+async def test_401_at_any_time_and_revoked_tokens(probe: Probe) -> None:
+    probe.meet("unauthorized", nth=2)
+    assert [(await probe.jobs()).status for _ in range(3)] == [200, 401, 200]
+    probe.meet("revoke_tokens", nth=1)
+    assert [(await probe.jobs()).status for _ in range(2)] == [401, 401]
+
+
+async def test_urls_expire_in_the_middle_of_everything(probe: Probe) -> None:
+    url = await probe.signed()
+    probe.meet("expire_urls", nth=2)
+    assert [(await ask(url)).status for _ in range(3)] == [200, 400, 400]
+
+
+async def test_the_token_endpoint_fails(probe: Probe) -> None:
+    probe.meet("status", status=500, endpoint="token")
+    with pytest.raises(KeyError):
+        await probe.prepare()
+    assert probe.simulator.seen[-1].status == 500
+
+
+async def test_json_can_end_early_or_have_wrong_types(probe: Probe) -> None:
+    probe.meet("truncated_json", at_fraction=0.5)
+    answer = await probe.jobs()
+    assert answer.complete
+    with pytest.raises(json.JSONDecodeError):
+        answer.json()
+    probe.meet("wrong_type", field="data.0.id", value=[7])
+    assert (await probe.jobs()).json()["data"][0]["id"] == [7]
+    probe.meet("wrong_type")
+    assert (await probe.jobs()).json() == {"data": "surprise", "error": None}
+    probe.meet("wrong_type", field="data.x.y")
+    assert len((await probe.jobs()).json()["data"]) == 16
+
+
+async def test_an_error_comes_in_a_200(probe: Probe) -> None:
+    probe.meet("error_in_200", code="BROKEN")
+    answer = await probe.jobs()
+    assert answer.status == 200
+    assert answer.json()["data"] is None
+    assert answer.json()["error"]["code"] == "BROKEN"
+
+
+async def test_a_transcoded_object_is_unpacked_without_length_or_comes_as_stored(probe: Probe) -> None:
+    probe.meet("gzip_transcoded")
+    stored = await probe.archive(**{"Accept-Encoding": "gzip", "Range": "bytes=9-"})
+    assert (stored.status, stored.body, stored.headers["Content-Encoding"]) == (206, probe.honest[9:], "gzip")
+    plain = await probe.archive(**{"Accept-Encoding": "identity", "Range": "bytes=9-"})
+    assert plain.status == 200
+    assert "Content-Length" not in plain.headers
+    assert "Content-Encoding" not in plain.headers
+    assert plain.headers["x-goog-stored-content-encoding"] == "gzip"
+    assert plain.headers["x-goog-stored-content-length"] == str(len(probe.honest))
+    assert unchunked(plain.body) == gzip.decompress(probe.honest)
+
+
+def unchunked(body: bytes) -> bytes:
+    out = b""
+    while body:
+        size, _, rest = body.partition(b"\r\n")
+        out, body = out + rest[: int(size, 16)], rest[int(size, 16) + 2 :]
+    return out
+
+
+async def test_job_pages_overlap_and_never_end() -> None:
+    async with probing(page_size=5) as probe:
+        probe.meet("repeat_pages", overlap=2)
+        pages = [(await probe.jobs(f"page={page}")).json()["data"] for page in range(12)]
+        assert all(pages)
+        assert pages[0][3:] == pages[1][:2]
+        assert len({job["id"] for page in pages for job in page}) == 16
+        probe.meet("repeat_pages", overlap=2, forever=False)
+        assert (await probe.jobs("page=6")).json()["data"] == []
+
+
+async def test_a_list_can_be_huge_and_is_still_json(probe: Probe) -> None:
+    probe.meet("huge_list", size_bytes=1_000_000)
+    answer = await probe.quicklooks()
+    assert len(answer.body) == 1_000_000
+    assert len(answer.json()["data"]) > 40_000
+
+
+async def test_hostile_names_are_listed_and_can_be_had(probe: Probe) -> None:
+    probe.meet("hostile_names")
+    names = (await probe.quicklooks()).json()["data"]
+    assert tuple(names) == HOSTILE_NAMES
+    for name in names:
+        path = f"/jobs/{probe.job.id}/tasks/{probe.job.tasks[0].id}/outputs/quicklooks/"
+        answer = await probe.api(path + quote(name, safe=""))
+        assert answer.body.startswith(b"\xff\xd8")
+
+
+@pytest.mark.parametrize(
+    ("rule", "gone"),
+    [
+        ({"fault": "no_hash"}, "x-goog-hash"),
+        ({"fault": "no_etag"}, "ETag"),
+        ({"fault": "no_length", "server": "storage"}, "Content-Length"),
+        ({"fault": "without", "headers": ["accept-ranges"], "server": "storage"}, "Accept-Ranges"),
+    ],
+)
+async def test_headers_can_be_missing(probe: Probe, rule: dict[str, Any], gone: str) -> None:
+    probe.simulator.faults = Faults.of(rule)
+    answer = await probe.archive()
+    assert answer.status == 200
+    assert gone not in answer.headers
+    assert answer.complete
+
+
+async def test_redirect_sends_elsewhere(probe: Probe) -> None:
+    probe.meet("redirect", location="http://elsewhere.example/x", server="storage")
+    answer = await probe.archive()
+    assert (answer.status, answer.headers["Location"]) == (302, "http://elsewhere.example/x")
+
+
+async def test_faults_of_bodies_leave_errors_alone(probe: Probe) -> None:
+    probe.meet("cut", server="storage", at_byte=3)
+    url = await probe.signed()
+    assert (await ask(url + "x")).complete
+
+
+def test_each_fault_has_its_test() -> None:
+    from pathlib import Path
+
+    text = Path(__file__).read_text()
+    assert [name for name in FAULTS if f'"{name}"' not in text] == []

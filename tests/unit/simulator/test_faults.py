@@ -1,0 +1,135 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from multidict import CIMultiDict
+
+from bulkdl.simulator import Faults, FaultScriptError
+from bulkdl.simulator.exchange import Call
+from bulkdl.simulator.fault_table import FAULTS
+
+
+def call(path: str = "/a", *, server: str = "storage", endpoint: str = "object", **headers: str) -> Call:
+    return Call(server, "GET", path, CIMultiDict(headers), endpoint=endpoint)
+
+
+def fired(faults: Faults, *calls: Call) -> list[int]:
+    return [len(faults.meeting(one)) for one in calls]
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ({}, [1, 1, 1, 1]),
+        ({"nth": 2}, [0, 0, 1, 0]),
+        ({"nth": [1, 3]}, [1, 1, 0, 1]),
+        ({"first": 2}, [1, 1, 1, 0]),
+        ({"every": 2}, [0, 0, 1, 0]),
+        ({"nth": 2, "per": "all"}, [0, 1, 0, 0]),
+        ({"limit": 3}, [1, 1, 1, 0]),
+        ({"probability": 0}, [0, 0, 0, 0]),
+        ({"probability": 1.0}, [1, 1, 1, 1]),
+        ({"path": "/b*"}, [0, 1, 0, 0]),
+        ({"path_regex": "^/[a]$"}, [1, 0, 1, 1]),
+        ({"server": "api"}, [0, 0, 0, 0]),
+        ({"endpoint": ["object", "token"]}, [1, 1, 1, 1]),
+        ({"endpoint": "token"}, [0, 0, 0, 0]),
+        ({"method": "POST"}, [0, 0, 0, 0]),
+        ({"ranged": True}, [0, 0, 0, 1]),
+        ({"ranged": False}, [1, 1, 1, 0]),
+        ({"level": "job"}, [0, 0, 0, 0]),
+    ],
+)
+def test_which_requests_a_rule_meets(rule: dict[str, Any], expected: list[int]) -> None:
+    faults = Faults.of({"fault": "reset", **rule})
+    assert fired(faults, call(), call("/b"), call(), call(Range="bytes=1-")) == expected
+    assert faults.fired["reset"] == sum(expected)
+
+
+def test_chance_is_the_same_however_requests_interleave() -> None:
+    def hits(order: list[str]) -> set[tuple[str, int]]:
+        faults, count, met = (
+            Faults.of({"fault": "reset", "probability": 0.5}, seed=5),
+            dict.fromkeys(order, 0),
+            set(),
+        )
+        for path in order:
+            count[path] += 1
+            if faults.meeting(call(path)):
+                met.add((path, count[path]))
+        return met
+
+    assert hits(["/a"] * 20 + ["/b"] * 20) == hits(["/a", "/b"] * 20)
+    assert 5 < len(hits(["/a", "/b"] * 20)) < 35
+
+
+def test_several_rules_meet_one_request_in_their_order() -> None:
+    faults = Faults.of(
+        {"fault": "latency", "seconds": 1}, {"fault": "cut"}, {"fault": "reset", "server": "api"}
+    )
+    assert [rule.kind.name for rule in faults.meeting(call())] == ["latency", "cut"]
+
+
+def test_a_fault_keeps_to_its_own_requests_unless_told_otherwise() -> None:
+    assert not Faults.of({"fault": "huge_list"}).meeting(call(server="api", endpoint="jobs"))
+    assert Faults.of({"fault": "unauthorized", "endpoint": "token"}).meeting(
+        call(server="api", endpoint="token")
+    )
+
+
+@pytest.mark.parametrize(
+    ("rule", "key", "words"),
+    [
+        ({"fault": "explode"}, "fault", "unknown fault 'explode'"),
+        ({}, "fault", "unknown fault None"),
+        ({"fault": "cut", "at_bite": 3}, "at_bite", "unknown key for 'cut'"),
+        ({"fault": "cut", "at_byte": "3"}, "at_byte", "expected int; got '3'"),
+        ({"fault": "cut", "chunked": 1}, "chunked", "expected bool"),
+        ({"fault": "drip"}, "bytes_per_s", "needs it"),
+        ({"fault": "reset", "nth": 0}, "nth", "whole number from 1"),
+        ({"fault": "reset", "probability": 2}, "probability", "from 0 to 1"),
+        ({"fault": "reset", "server": "mail"}, "server", "expected one of api, storage"),
+        ({"fault": "reset", "endpoint": ["jobs", "x"]}, "endpoint", "expected one of"),
+        ({"fault": "reset", "path_regex": "("}, "path_regex", "unterminated"),
+        ({"fault": "reset", "ranged": "yes"}, "ranged", "true or false"),
+        ({"fault": "throttled", "retry_after": "soon"}, "retry_after", "expected"),
+    ],
+)
+def test_a_wrong_rule_is_told_with_its_place(rule: dict[str, Any], key: str, words: str) -> None:
+    with pytest.raises(FaultScriptError) as caught:
+        Faults.of({"fault": "reset"}, rule)
+    assert (caught.value.rule, caught.value.key) == (2, key)
+    assert words in str(caught.value)
+    assert "rule 2" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "script", ["[1]", '{"rules": []}', '{"rule": 3}', '{"rule": [3]}', '{"seed": "x"}', "{"]
+)
+def test_a_wrong_file_is_named(script: str, tmp_path: Path) -> None:
+    path = tmp_path / "faults.json"
+    path.write_text(script)
+    with pytest.raises(FaultScriptError, match=r"faults\.json"):
+        Faults.load(path)
+    with pytest.raises(FaultScriptError, match="cannot be read"):
+        Faults.load(tmp_path / "absent.toml")
+
+
+def test_toml_and_json_say_the_same(tmp_path: Path) -> None:
+    toml, text = tmp_path / "f.toml", tmp_path / "f.json"
+    toml.write_text('seed = 3\n[[rule]]\nfault = "cut"\nat_byte = 5\npath = "*.tgz"\nnth = [1, 2]\n')
+    text.write_text(
+        json.dumps({"seed": 3, "rule": [{"fault": "cut", "at_byte": 5, "path": "*.tgz", "nth": [1, 2]}]})
+    )
+    for path in (toml, text):
+        faults = Faults.load(path)
+        assert faults.seed == 3
+        assert fired(faults, call("/x.tgz"), call("/x.zip"), call("/x.tgz"), call("/x.tgz")) == [1, 0, 1, 0]
+
+
+def test_every_fault_says_what_it_means_and_does_one_thing() -> None:
+    for kind in FAULTS.values():
+        assert kind.meaning
+        assert (kind.change is None) != (kind.happen is None)

@@ -1,0 +1,44 @@
+import pytest
+
+from bulkdl.simulator.account import Account
+from bulkdl.simulator.blobs import whole
+from bulkdl.simulator.objects import BUCKET, Bucket, digest, object_path
+
+
+@pytest.mark.parametrize("size", [400, 20_000, 1_000_000, 50_000_000, 6 << 30])
+def test_archives_are_about_as_large_as_asked(size: int) -> None:
+    account = Account(projects=1, jobs=20, archive_bytes=size)
+    bucket = Bucket(account)
+    for job in account.all_jobs():
+        for task in job.tasks:
+            if task.archive_bytes is None or not task.features:
+                continue
+            got = bucket.body(job, task).size
+            if size >= 20_000:
+                assert got == pytest.approx(size, rel=0.05)
+            else:
+                assert got < (1_500 if task.form == "tgz" else 12_000)
+
+
+async def test_a_replaced_object_differs_in_bytes_and_by_the_length_asked() -> None:
+    account = Account(projects=1, jobs=1)
+    bucket, job = Bucket(account), account.job(0, 0)
+    path = object_path(job, job.tasks[0])
+    first = await bucket.get(path)
+    bucket.replace_object(path)
+    same = await bucket.get(path)
+    bucket.replace_object(path, longer_by=5_120)
+    longer = await bucket.get(path)
+    assert first
+    assert same
+    assert longer
+    assert first.body.size == same.body.size < longer.body.size
+    assert len({one.digests.etag for one in (first, same, longer)}) == 3
+    assert len({one.generation for one in (first, same, longer)}) == 3
+    assert whole(bucket.body(job, job.tasks[0])) == whole(longer.body)
+    assert digest(longer.body) == longer.digests
+
+
+@pytest.mark.parametrize("path", ["/", "/a/b", f"/{BUCKET}/x/x-1/output.tgz", "/a/b/c/d"])
+async def test_other_paths_hold_nothing(path: str) -> None:
+    assert await Bucket(Account()).get(path) is None

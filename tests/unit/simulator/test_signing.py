@@ -1,0 +1,40 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bulkdl.simulator.signing import Signer, Verdict
+
+
+@given(st.text("abc/", min_size=1))
+def test_a_signature_always_has_escaped_slashes_and_equals(path: str) -> None:
+    query = Signer(120).sign(path).partition("Signature=")[2]
+    assert "%2F" in query
+    assert query.endswith("%3D%3D")
+
+
+@given(st.integers(0, 10_000))
+def test_any_changed_byte_is_noticed(place: int) -> None:
+    signer = Signer(120)
+    good = signer.sign("/bucket/object")
+    at = place % len(good)
+    bad = good[:at] + ("a" if good[at] != "a" else "b") + good[at + 1 :]
+    assert signer.check(good)[0] is Verdict.GOOD
+    assert signer.check(bad)[0] is not Verdict.GOOD
+
+
+def test_verdicts() -> None:
+    signer = Signer(120)
+    old = signer.sign("/o")
+    signer.expire_all()
+    assert signer.check(old)[0] is Verdict.EXPIRED
+    assert signer.check(signer.sign("/o"))[0] is Verdict.GOOD
+    assert Signer(-5).check("/o")[0] is Verdict.MISSING
+    late = Signer(-5)
+    assert late.check(late.sign("/o"))[0] is Verdict.EXPIRED
+    assert signer.check(Signer(120).sign("/o"))[0] is Verdict.WRONG
+
+
+@pytest.mark.parametrize("change", [("%2F", "/"), ("%3D", "="), ("&Expires", "&x=1&Expires")])
+def test_an_equivalent_url_is_another_url(change: tuple[str, str]) -> None:
+    signer = Signer(120)
+    assert signer.check(signer.sign("/o").replace(*change))[0] is Verdict.WRONG
