@@ -30,8 +30,7 @@ async def server(redirect_to=None, tls=None):
 
     async def end(request):
         seen.append(request)
-        response = web.Response(text="here", headers={"Set-Cookie": "a=b"})
-        return response
+        return web.Response(text="here", headers={"Set-Cookie": "a=b"})
 
     app = web.Application()
     app.router.add_get("/go", go)

@@ -202,6 +202,19 @@ async def test_trouble_that_stays_is_shared_by_those_who_waited_and_tried_anew_l
     assert await tokens.token() == "T1"
 
 
+async def test_old_trouble_is_not_told_to_those_who_ask_after_it(kit):
+    for _ in range(kit.policy.limit):
+        kit.api.post(TOKEN_URL, status=503)
+    tokens = kit.tokens()
+    await _failure(tokens.token())
+    kit.grant("T1", "T2")
+
+    async def refused_at_once():
+        tokens.expired(await tokens.token())
+
+    assert await asyncio.gather(refused_at_once(), tokens.token()) == [None, "T2"]
+
+
 async def test_a_token_in_its_last_seconds_is_better_than_none(kit):
     kit.grant("T1")
     tokens = kit.tokens()
