@@ -8,7 +8,7 @@ going from N to N + 1 shards moves only the jobs that the new shard takes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from hashlib import blake2b
@@ -56,6 +56,11 @@ class Selection:
     kinds: frozenset[Kind] = frozenset(Kind)
     levels: frozenset[Level] = frozenset(Level)
     shard: Shard | None = None
+    # The same as *jobs*, for looking up: lists of tens of thousands are real.
+    _refs: frozenset[JobRef] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_refs", frozenset(self.jobs))
 
     @classmethod
     def of(
@@ -79,7 +84,7 @@ class Selection:
         now = now or datetime.now(UTC)
         refs = [job if isinstance(job, JobRef) else _flag_job(job) for job in jobs]
         if jobs_file_lines is not None:
-            refs += parse_jobs_file(jobs_file_lines, jobs_file_name)
+            refs += _some(parse_jobs_file(jobs_file_lines, jobs_file_name), jobs_file_name)
         return cls(
             project_ids=tuple(dict.fromkeys(_flag_uuid("--project", project) for project in projects)),
             jobs=tuple(dict.fromkeys(refs)),
@@ -114,9 +119,11 @@ class Selection:
 
     def why_not(self, job: Job) -> str | None:
         """The first filter that leaves *job* out, by its flag's name; None when it is in."""
+        project_id = job.project_id.lower()
+        in_project = not self.project_ids or project_id in self.project_ids
         checks = {
-            "project": not self.project_ids or job.project_id in self.project_ids or self._is_asked_for(job),
-            "job": not self.jobs or self._is_asked_for(job),
+            "project": in_project or self._names(job, project_id),
+            "job": not self.jobs or self._names(job, project_id, None),
             "since": self.since_at is None or job.created_at >= self.since_at,
             "until": self.until_at is None or job.created_at <= self.until_at,
             "status": not self.statuses or parse.constant(job.status) in self.statuses,
@@ -131,11 +138,8 @@ class Selection:
         """Whether *output* of a job that matches is of a kind and level asked for."""
         return output.kind in self.kinds and output.level in self.levels
 
-    def _is_asked_for(self, job: Job) -> bool:
-        return any(
-            ref.job_id == job.id.lower() and ref.project_id in (None, job.project_id.lower())
-            for ref in self.jobs
-        )
+    def _names(self, job: Job, *project_ids: str | None) -> bool:
+        return any(JobRef(project_id, job.id.lower()) in self._refs for project_id in project_ids)
 
 
 def in_shard(job_id: str, shard: Shard) -> bool:
@@ -173,6 +177,13 @@ def parse_jobs_file(lines: Iterable[str], name: str) -> list[JobRef]:
     if bad:
         raise ConfigError(name, _bad_lines(bad))
     return list(refs)
+
+
+def _some(refs: list[JobRef], name: str) -> list[JobRef]:
+    # No jobs in a selection means all of them, which is the last thing that an empty list asks for.
+    if not refs:
+        raise ConfigError(name, "names no job; nothing was fetched")
+    return refs
 
 
 def _bad_lines(bad: Sequence[str]) -> str:

@@ -105,7 +105,9 @@ common: Decorator[Any] = _stack(
     _setting("--api-url", metavar="URL"),
     _setting("--log-format", metavar="auto|console|json"),
     _setting("--progress", metavar="auto|never"),
-    click.option("-v", "--verbose", "louder", count=True, help=f"more logs; twice for everything  [{PREFIX}VERBOSE]"),
+    click.option(
+        "-v", "--verbose", "louder", count=True, help=f"more logs; twice for everything  [{PREFIX}VERBOSE]"
+    ),
     click.option("-q", "--quiet", "quieter", count=True, help="fewer logs; twice for errors only"),
 )
 

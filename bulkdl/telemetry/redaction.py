@@ -17,7 +17,7 @@ MASK = "***"
 _MIN_SECRET = 4
 
 _WORDS = (
-    r"access_token|refresh_token|id_token|client_secret|api_?key|password|passwd|secret|authorization|cookie"
+    r"access_token|refresh_token|id_token|client_secret|api[_-]?key|password|passwd|secret|authorization|cookie"
 )
 _SECRET_KEY = re.compile(rf"(?:^|[_-])(?:{_WORDS}|token|signature)$", re.IGNORECASE)
 _JWT = re.compile(r"\beyJ[\w-]{6,}\.[\w-]+(?:\.[\w-]*)?", re.ASCII)

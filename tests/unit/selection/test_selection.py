@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bulkdl.errors import ConfigError
+from bulkdl.model import Job, Kind, Level, Output
+from bulkdl.selection import JobRef, Selection, in_shard, parse_jobs_file, shard_of
+from bulkdl.settings import Settings, Shard
+
+P1 = "5f0c1a52-7a3a-4c52-9d0e-0f3f1a2b3c4d"
+P2 = "8d3a6c1e-0b7f-4e57-a3c9-52f1d7e64b20"
+J1 = "023694d4-1b52-46e8-a9a0-05c9ee23f15c"
+J2 = "b5c33b12-aa62-4809-94b8-5352bdfecf4a"
+W1 = "2b1d7d4e-5c5f-4f0a-8f0a-6f3b8a1c9d10"
+NOW = datetime(2022, 3, 10, 12, tzinfo=UTC)
+JOB = Job(P1, J1, "SUCCEEDED", "DEFAULT", "harvest 2022", datetime(2022, 3, 1, 12, tzinfo=UTC), None, W1)
+
+
+def selection(*, projects=(), jobs=(), **settings):
+    return Selection.of(Settings(**settings), projects=projects, jobs=jobs, now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "left_out_by"),
+    [
+        (selection(), None),
+        (selection(projects=[P1]), None),
+        (selection(projects=[P2]), "project"),
+        (selection(jobs=[J1.upper()]), None),
+        (selection(jobs=[f"{P1}/{J1}"]), None),
+        (selection(jobs=[f"{P2}/{J1}"]), "job"),
+        (selection(jobs=[J2]), "job"),
+        (selection(projects=[P2], jobs=[f"{P1}/{J1}"]), None),
+        (selection(projects=[P2], jobs=[J1]), "project"),
+        (selection(since="2022-03-01"), None),
+        (selection(since="2022-03-01T12:00"), None),
+        (selection(since="2022-03-01T12:00:01"), "since"),
+        (selection(since="8d"), "since"),
+        (selection(since="9d"), None),
+        (selection(until="2022-03-01"), None),
+        (selection(until="2022-02-28"), "until"),
+        (selection(until="2022-03-01T12:00"), None),
+        (selection(until="2022-03-01T11:59"), "until"),
+        (selection(until="10d"), "until"),
+        (selection(status="succeeded"), None),
+        (selection(status="failed,SUCCEEDED"), None),
+        (selection(status="not started"), "status"),
+        (selection(mode="default"), None),
+        (selection(mode="dry run"), "mode"),
+        (selection(name="harvest*"), None),
+        (selection(name="*2022"), None),
+        (selection(name="harvest"), "name"),
+        (selection(name="HARVEST*"), "name"),
+        (selection(workflow=W1.upper()), None),
+        (selection(workflow=J2), "workflow"),
+        (selection(shard=Shard(shard_of(J1, 4), 4)), None),
+        (selection(shard=Shard((shard_of(J1, 4) + 1) % 4, 4)), "shard"),
+    ],
+)
+def test_each_filter_lets_in_and_leaves_out(chosen, left_out_by):
+    assert chosen.why_not(JOB) == left_out_by
+    assert chosen.matches(JOB) is (left_out_by is None)
+
+
+def test_a_job_without_a_name_or_workflow_is_not_matched_by_one():
+    bare = replace(JOB, name=None, workflow_id=None)
+    assert selection(name="*").matches(bare)
+    assert not selection(name="h*").matches(bare)
+    assert not selection(workflow=W1).matches(bare)
+
+
+def test_status_is_compared_without_regard_to_spelling():
+    assert selection(status="NOT_STARTED").matches(replace(JOB, status="not started"))
+
+
+@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("level", Level)
+def test_kind_and_level_must_both_be_wanted(kind, level):
+    output = Output(P1, J1, None if level is Level.JOB else "t", kind)
+    assert selection().wants(output)
+    assert selection(only=kind.value).wants(output)
+    assert selection(level=level.value).wants(output)
+    assert not selection(only=frozenset(set(Kind) - {kind})).wants(output)
+    assert not selection(level=frozenset(set(Level) - {level})).wants(output)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "known", "listed"),
+    [
+        (selection(), (P1, P2), (P1, P2)),
+        (selection(projects=[P2]), (P1,), (P2,)),
+        (selection(jobs=[J1]), (P1, P2), (P1, P2)),
+        (selection(jobs=[f"{P2}/{J1}"]), (P1,), (P2,)),
+        (selection(jobs=[f"{P2}/{J1}", J2]), (P1,), (P1, P2)),
+        (selection(projects=[P1], jobs=[f"{P2}/{J1}"]), (), (P1, P2)),
+        (selection(), (), ()),
+    ],
+)
+def test_only_projects_that_can_hold_what_is_wanted_are_listed(chosen, known, listed):
+    assert chosen.projects_to_list(known) == listed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"projects": ["demo"]}, "--project: expected an id such as"),
+        ({"jobs": ["42"]}, "--job: expected an id such as"),
+        ({"jobs": [f"{P1}/{J1}/x"]}, "--job: "),
+        ({"jobs": [f"/{J1}"]}, "--job: "),
+    ],
+)
+def test_an_id_on_the_command_line_that_is_none_is_told(arguments, told):
+    with pytest.raises(ConfigError) as caught:
+        Selection.of(Settings(), **arguments, now=NOW)
+    assert str(caught.value).startswith(told)
+
+
+def test_duplicates_are_dropped_and_order_is_kept():
+    chosen = Selection.of(
+        Settings(), projects=[P2, P1, P2.upper()], jobs=[J2, J1], jobs_file_lines=[J1, J2], now=NOW
+    )
+    assert chosen.project_ids == (P2, P1)
+    assert chosen.jobs == (JobRef(None, J2), JobRef(None, J1))
+
+
+def test_a_jobs_file_as_people_write_it():
+    lines = [
+        "\ufeff# jobs of March\r\n",
+        "\r\n",
+        f"{J1}  # the first\r\n",
+        f"  {J1.upper()}\n",
+        f"{P1}/{J2}#x\n",
+        "   \n",
+    ]
+    assert parse_jobs_file(lines, "jobs.txt") == [JobRef(None, J1), JobRef(P1, J2)]
+
+
+def test_rubbish_in_a_jobs_file_is_named_by_line():
+    with pytest.raises(ConfigError) as caught:
+        parse_jobs_file([J1, "42", "# fine", f"{J1} {J2}"], "jobs.txt")
+    assert "jobs.txt:2: '42'" in str(caught.value)
+    assert "jobs.txt:4: " in str(caught.value)
+    assert "nothing was fetched" in str(caught.value)
+    assert "jobs.txt:1" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_of_rubbish_does_not_make_an_endless_message():
+    with pytest.raises(ConfigError) as caught:
+        parse_jobs_file(["x" * 10_000] * 500, "jobs.txt")
+    assert "jobs.txt:10: " in str(caught.value)
+    assert "jobs.txt:11: " not in str(caught.value)
+    assert "and 490 more" in str(caught.value)
+    assert len(str(caught.value)) < 2000
+
+
+def test_an_empty_jobs_file_is_no_wish_for_every_job():
+    with pytest.raises(ConfigError, match=r"jobs\.txt: names no job"):
+        Selection.of(Settings(), jobs_file_lines=["# none today\n"], jobs_file_name="jobs.txt", now=NOW)
+
+
+@given(st.lists(st.text(max_size=60), max_size=20))
+def test_a_jobs_file_of_anything_is_read_or_refused_as_a_whole(lines):
+    try:
+        refs = parse_jobs_file(lines, "f")
+    except ConfigError:
+        return
+    assert len(set(refs)) == len(refs)
+
+
+@given(st.lists(st.uuids().map(str), max_size=20), st.sampled_from(["\n", "\r\n", ""]))
+def test_every_job_in_a_file_is_found(ids, end):
+    refs = parse_jobs_file([f"{each}{end}" for each in ids], "f")
+    assert [ref.job_id for ref in refs] == list(dict.fromkeys(ids))
+
+
+@given(st.uuids().map(str), st.integers(1, 32))
+def test_every_job_is_in_exactly_one_shard(job_id, count):
+    assert sum(in_shard(job_id, Shard(index, count)) for index in range(count)) == 1
+    assert shard_of(job_id.upper(), count) == shard_of(job_id, count)
+
+
+@given(st.uuids().map(str), st.integers(1, 16))
+def test_one_more_shard_moves_only_the_jobs_it_takes(job_id, count):
+    assert shard_of(job_id, count + 1) in (shard_of(job_id, count), count)
+
+
+def test_shards_are_of_one_size_and_stay_what_they_are():
+    ids = [f"{number:08x}-0000-4000-8000-000000000000" for number in range(4000)]
+    sizes = Counter(shard_of(job_id, 4) for job_id in ids)
+    assert all(900 < sizes[index] < 1100 for index in range(4))
+    # Written down: a release that hashed otherwise would make every pod fetch the others' jobs.
+    assert [shard_of(job_id, 4) for job_id in ids[:8]] == [3, 0, 2, 3, 1, 2, 1, 2]

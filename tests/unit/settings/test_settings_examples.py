@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from bulkdl.settings import Names, ProjectTable, Settings, load_settings
+
+CONFIG = Path(__file__).parents[3] / "config"
+
+
+def uncommented() -> str:
+    lines = (CONFIG / "example.toml").read_text(encoding="utf-8").splitlines()
+    return "\n".join(line.removeprefix("#") for line in lines if not re.match(r"# |#$", line))
+
+
+def test_the_example_has_every_key_and_no_other():
+    keys = tomllib.loads(uncommented())
+    assert set(keys) == set(Settings.model_fields)
+    assert set(keys["names"]) == set(Names.model_fields)
+    assert {key for table in keys["project"] for key in table} == set(ProjectTable.model_fields)
+
+
+def test_the_example_is_valid_and_shows_the_defaults(tmp_path):
+    path = tmp_path / "all.toml"
+    path.write_text(uncommented(), encoding="utf-8")
+    shown, default = load_settings({}, path, {}).settings, Settings()
+    for key in set(Settings.model_fields) - {"project"}:
+        if getattr(default, key) is not None:
+            assert getattr(shown, key) == getattr(default, key), key
+
+
+def test_as_it_stands_the_example_changes_nothing():
+    assert load_settings({}, CONFIG / "example.toml", {}).settings == Settings()
+
+
+@pytest.mark.parametrize("model", [Settings, Names])
+def test_each_key_of_the_example_is_described_as_in_the_model(model):
+    lines = (CONFIG / "example.toml").read_text(encoding="utf-8").splitlines()
+    for key, field in model.model_fields.items():
+        if key in ("names", "project"):
+            continue
+        at = next(number for number, line in enumerate(lines) if line.startswith(f"#{key} = "))
+        assert lines[at - 1].removeprefix("# ").removesuffix("; no default") == field.description
+
+
+@pytest.mark.parametrize("key", [key for key in Settings.model_fields if key.endswith("_s")])
+def test_durations_tell_their_unit(key):
+    assert "seconds" in str(Settings.model_fields[key].description)
+
+
+@pytest.mark.parametrize("profile", ["nightly", "backfill"])
+def test_the_profiles_load(profile):
+    settings = load_settings({}, CONFIG / f"{profile}.toml", {}).settings
+    assert settings.output is not None
+    assert settings != Settings(output=settings.output)

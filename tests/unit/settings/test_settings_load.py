@@ -1,0 +1,269 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from bulkdl.errors import ConfigError
+from bulkdl.model import Kind, Level
+from bulkdl.settings import Settings, Shard, load_settings, variables
+from bulkdl.settings.load import all_keys, shown
+
+PROJECT = "5f0c1a52-7a3a-4c52-9d0e-0f3f1a2b3c4d"
+
+
+@pytest.fixture
+def config(tmp_path):
+    def write(text: str) -> Path:
+        path = tmp_path / "bulkdl.toml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def problem(flags=None, path=None, env=None) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(flags or {}, path, env or {})
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("in_file", "in_env", "in_flag", "value", "source"),
+    [
+        (None, None, None, 4, "default"),
+        ("5", None, None, 5, "file {path}"),
+        ("5", "6", None, 6, "env BULKDL_ARCHIVES"),
+        ("5", "6", "7", 7, "flag --archives"),
+        (None, None, "7", 7, "flag --archives"),
+        ("5", "", None, 5, "file {path}"),
+    ],
+)
+def test_flags_win_over_variables_over_the_file_over_defaults(
+    config, in_file, in_env, in_flag, value, source
+):
+    path = config(f"archives = {in_file}" if in_file else "")
+    env = {} if in_env is None else {"BULKDL_ARCHIVES": in_env}
+    loaded = load_settings({"archives": in_flag}, path, env)
+    assert loaded.settings.archives == value
+    assert loaded.sources["archives"] == source.format(path=path)
+
+
+def test_a_variable_names_the_config_file_and_a_flag_wins_over_it(config, tmp_path):
+    named = config("archives = 9")
+    assert load_settings({}, None, {"BULKDL_CONFIG": str(named)}).settings.archives == 9
+    other = tmp_path / "other.toml"
+    other.write_text("archives = 3")
+    assert load_settings({}, other, {"BULKDL_CONFIG": str(named)}).settings.archives == 3
+
+
+def test_every_key_has_a_source_and_every_plain_key_a_variable():
+    loaded = load_settings({}, None, {})
+    assert set(loaded.sources) == set(all_keys())
+    assert set(loaded.sources.values()) == {"default"}
+    assert set(variables()) == set(Settings.model_fields) - {"names", "project"}
+
+
+def test_text_from_variables_becomes_what_the_key_is():
+    env = {
+        "BULKDL_BWLIMIT": "1.5M",
+        "BULKDL_SPEED_TIME": "2m",
+        "BULKDL_ONLY": "archive,geojson",
+        "BULKDL_LEVEL": "job",
+        "BULKDL_SHARD": "1/3",
+        "BULKDL_STATUS": "not started",
+        "BULKDL_MODE": "dry run",
+        "BULKDL_ALLOW_HTTP": "true",
+        "BULKDL_VERBOSE": "-1",
+        "BULKDL_OUTPUT": "~/x",
+    }
+    settings = load_settings({}, None, env).settings
+    assert settings.bwlimit == 1536 * 1024
+    assert settings.speed_time == 120
+    assert settings.only == {Kind.ARCHIVE, Kind.GEOJSON}
+    assert settings.level == {Level.JOB}
+    assert settings.shard == Shard(1, 3)
+    assert settings.status == ("NOT_STARTED",)
+    assert settings.mode == "DRY_RUN"
+    assert settings.allow_http is True
+    assert settings.verbose == -1
+    assert settings.output == Path.home() / "x"
+
+
+def test_the_library_takes_its_arguments_and_not_its_surroundings(monkeypatch, tmp_path):
+    monkeypatch.setenv("BULKDL_ARCHIVES", "9")
+    settings = Settings(output=tmp_path)
+    assert (settings.archives, settings.output) == (4, tmp_path)
+    with pytest.raises(ValidationError):
+        Settings(output=tmp_path, archive=3)
+    with pytest.raises(ValidationError):
+        settings.archives = 5
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("archive = 3", "{path}: archive: unknown key; did you mean archives?"),
+        ("[names]\njobb = 'x'", "{path}: names.jobb: unknown key; did you mean job?"),
+        ("[transfer]\nx = 1", "{path}: transfer: unknown key"),
+        ("zzz = 1", "{path}: zzz: unknown key"),
+        ("archives = 'many'", "{path}: archives: expected a valid integer"),
+        ("archives = 0", "{path}: archives: expected greater than or equal to 1, got '0'"),
+        ("bwlimit = '2X'", "{path}: bwlimit: expected a size in bytes such as"),
+        ("speed_time = '5y'", "{path}: speed_time: expected a duration such as"),
+        ("log_format = 'xml'", "{path}: log_format: expected 'auto', 'console' or 'json', got 'xml'"),
+        ("only = ['tar']", "{path}: only[1]: expected 'archive', 'quicklook' or 'geojson', got 'tar'"),
+        ("only = []", "{path}: only: "),
+        ("since = 'soon'", "{path}: since: expected a date"),
+        ("shard = '4/4'", "{path}: shard: expected K/N"),
+        ("workflow = 'w'", "{path}: workflow: expected an id"),
+        ("archives = 0\nquicklooks = 0", "(and 1 more)"),
+        ("[[project]]\nid = 'x'", "{path}: project[1].id: expected an id"),
+        (
+            f"[[project]]\nid = '{PROJECT}'\n[[project]]\napi_key_env = 'K'",
+            "{path}: project[2].id: field required",
+        ),
+        (
+            f"[[project]]\nid = '{PROJECT}'\napi_key_env = 'K'\napi_key_file = 'f'",
+            "{path}: project[1]: expected one of api_key_env and api_key_file",
+        ),
+        ("a = 1\nb = [1,\nc = 2", "{path}:3: broken TOML"),
+        ("a = \n", "{path}:1: broken TOML"),
+        ("a = [1,", "broken TOML"),
+    ],
+)
+def test_a_wrong_file_is_told_by_file_key_and_what_was_expected(config, text, told):
+    path = config(text)
+    assert told.format(path=path) in problem(path=path)
+
+
+def test_a_key_that_stands_in_the_config_by_mistake_is_not_shown(config):
+    told = problem(path=config(f"[[project]]\nid = '{PROJECT}'\napi_key = 'canary-key'"))
+    assert "project[1].api_key: unknown key; did you mean api_key_" in told
+    assert "canary-key" not in told
+
+
+@pytest.mark.parametrize("name", ["missing.toml", "."])
+def test_a_config_file_that_cannot_be_read_is_told(tmp_path, name):
+    assert str(tmp_path / name) in problem(path=tmp_path / name)
+    assert "cannot be read" in problem(path=tmp_path / name)
+
+
+def test_a_config_file_that_is_no_text_is_told(tmp_path):
+    (tmp_path / "x.toml").write_bytes(b"a = '\xff'")
+    assert "expected UTF-8" in problem(path=tmp_path / "x.toml")
+
+
+def test_a_byte_order_mark_is_no_problem(tmp_path):
+    (tmp_path / "x.toml").write_bytes(b"\xef\xbb\xbfarchives = 5\r\n")
+    assert load_settings({}, tmp_path / "x.toml", {}).settings.archives == 5
+
+
+def test_a_wrong_variable_and_a_wrong_flag_are_told_by_name():
+    assert problem(env={"BULKDL_ARCHIVES": "x"}).startswith("BULKDL_ARCHIVES: expected")
+    assert problem({"speed_limit": "x"}).startswith("--speed-limit: expected")
+
+
+@pytest.mark.parametrize(
+    ("url", "extra", "fine"),
+    [
+        ("https://api.up42.com", {}, True),
+        ("https://mirror.example/up42/", {}, True),
+        ("http://localhost:8042", {}, True),
+        ("http://127.0.0.1:8042", {}, True),
+        ("http://127.9.9.9", {}, True),
+        ("http://[::1]:8042", {}, True),
+        ("http://api.localhost", {}, True),
+        ("http://api.up42.com", {}, False),
+        ("http://10.0.0.1", {}, False),
+        ("http://localhost.example.com", {}, False),
+        ("http://10.0.0.1", {"allow_http": True}, True),
+        ("ftp://localhost", {}, False),
+        ("api.up42.com", {}, False),
+        ("https://", {}, False),
+        ("https://host:port", {}, False),
+        ("https://[::1", {}, False),
+        ("https://api.up42.com?x=1", {}, False),
+    ],
+)
+@pytest.mark.parametrize("key", ["api_url", "token_url"])
+def test_plain_http_is_for_this_machine_only(key, url, extra, fine):
+    flags = {key: url, **extra}
+    if fine:
+        assert getattr(load_settings(flags, None, {}).settings, key) == url.rstrip("/")
+    else:
+        assert problem(flags).startswith(f"--{key.replace('_', '-')}: expected")
+
+
+def test_credentials_in_a_url_are_refused_and_not_repeated():
+    told = problem({"api_url": "https://me:canary-pw@api.up42.com"})
+    assert "without user name and password" in told
+    assert "canary-pw" not in told
+
+
+def test_the_token_url_follows_the_api_url():
+    assert Settings().token_endpoint == "https://api.up42.com/oauth/token"
+    assert Settings(api_url="http://localhost:1/").token_endpoint == "http://localhost:1/oauth/token"
+    assert Settings(token_url="https://login.example/t").token_endpoint == "https://login.example/t"
+
+
+@pytest.mark.parametrize(
+    ("rate", "url", "fine"),
+    [
+        ("100", "https://api.up42.com", True),
+        ("100.5", "https://api.up42.com", False),
+        ("0", "https://api.up42.com", False),
+        ("0", "http://localhost:1", True),
+        ("5000", "http://localhost:1", True),
+        ("-1", "http://localhost:1", False),
+        ("nan", "http://localhost:1", False),
+    ],
+)
+def test_up42_is_never_asked_more_often_than_it_allows(rate, url, fine):
+    flags = {"rate": rate, "api_url": url}
+    if fine:
+        assert load_settings(flags, None, {}).settings.rate == float(rate)
+    else:
+        assert problem(flags).startswith("--rate: ")
+
+
+def test_a_variable_that_is_nearly_one_of_ours_is_warned_of_and_kubernetes_own_are_not():
+    env = {
+        "BULKDL_ARCHIVE": "3",
+        "BULKDL_SERVICE_HOST": "10.0.0.1",
+        "BULKDL_PORT": "tcp://10.0.0.1:80",
+        "BULKDL_PROJECT": PROJECT,
+        "BULKDL_FORMAT": "json",
+    }
+    assert load_settings({}, None, env).warnings == (
+        "BULKDL_ARCHIVE is no setting; did you mean BULKDL_ARCHIVES?",
+    )
+
+
+def test_a_project_variable_selects_and_does_not_replace_the_tables(config):
+    path = config(f"[[project]]\nid = '{PROJECT.upper()}'\napi_key_env = 'K'")
+    settings = load_settings({}, path, {"BULKDL_PROJECT": "x"}).settings
+    assert [table.id for table in settings.project] == [PROJECT]
+
+
+def test_a_key_file_is_looked_for_beside_the_config_file(config, tmp_path):
+    path = config(f"[[project]]\nid = '{PROJECT}'\napi_key_file = 'keys/one'")
+    assert load_settings({}, path, {}).settings.project[0].api_key_file == tmp_path / "keys" / "one"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, ""),
+        (True, "true"),
+        (30.0, "30"),
+        (0.25, "0.25"),
+        (frozenset({Kind.GEOJSON, Kind.ARCHIVE}), "archive,geojson"),
+        (("A", "B"), "A,B"),
+        (Shard(0, 4), "0/4"),
+    ],
+)
+def test_values_are_shown_as_one_would_write_them(value, text):
+    assert shown(value) == text

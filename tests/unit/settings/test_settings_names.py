@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from bulkdl.settings import Names
+
+SAMPLE = {"project_id": "p", "job_id": "j", "task_id": "t", "filename": "q.png", "suffix": ".tar.gz"}
+
+
+def test_the_defaults_are_the_names_of_the_manual_way():
+    filled = {key: template.format(**SAMPLE) for key, template in Names()}
+    assert filled == {
+        "job": "p/j/job.json",
+        "job_tasks": "p/j/job_tasks.json",
+        "job_archive": "p/j/final_output.tar.gz",
+        "job_geojson": "p/j/job_output.json",
+        "task_archive": "p/j/t/task_output.tar.gz",
+        "task_geojson": "p/j/t/task_output.json",
+        "task_quicklooks": "p/j/t/task_quicklook.json",
+        "quicklook": "p/j/t/quicklooks/q.png",
+    }
+
+
+@pytest.mark.parametrize(
+    ("key", "template", "told"),
+    [
+        ("job", "{job_id}/{task_id}.json", "unknown placeholder {task_id}"),
+        ("job", "{job_id}/{nope}.json", "known here: {job_id}, {project_id}"),
+        ("job", "{project_id}/job.json", "needs {job_id}"),
+        ("job_archive", "{job_id}/final.tar.gz", "needs {suffix}"),
+        ("task_geojson", "{job_id}/t.json", "needs {task_id}"),
+        ("quicklook", "{job_id}/{task_id}/q.png", "needs {filename}"),
+        ("quicklook", "{job_id}/{task_id}/q-{filename}", "whole last segment"),
+        ("quicklook", "{job_id}/{task_id}/{filename}/x", "whole last segment"),
+        ("job", "/{job_id}.json", "relative"),
+        ("job", "C:/{job_id}.json", "relative"),
+        ("job", "../{job_id}.json", "no '..'"),
+        ("job", "a/../{job_id}.json", "no '..'"),
+        ("job", "./{job_id}.json", "no '.'"),
+        ("job", "a//{job_id}.json", "no empty segment"),
+        ("job", "{job_id}/", "no empty segment"),
+        ("job", "a\\{job_id}.json", "forward slashes"),
+        ("job", "a\n{job_id}.json", "control characters"),
+        ("job", ".bulkdl/{job_id}.json", "kept for the ledger"),
+        ("job", ".BulkDL/{job_id}.json", "kept for the ledger"),
+        ("job", "{job_id!r}.json", "plain placeholders"),
+        ("job", "{job_id:>9}.json", "plain placeholders"),
+        ("job", "{job_id.__class__}.json", "unknown placeholder"),
+        ("job", "{job_id}/{}.json", "unknown placeholder"),
+        ("job", "{job_id", "plain placeholders"),
+        ("job", "", "needs {job_id}"),
+    ],
+)
+def test_a_template_that_could_mix_up_or_escape_is_refused(key, template, told):
+    with pytest.raises(ValidationError) as caught:
+        Names(**{key: template})
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "templates",
+    [
+        {"job": "{job_id}/x.json", "job_tasks": "{job_id}/x.json"},
+        {"job": "{job_id}/x.json", "job_tasks": "{job_id}/X.JSON"},
+        {"job": "{project_id}/{job_id}"},
+        {"job_geojson": "{job_id}/a.zip", "job_archive": "{job_id}/a{suffix}"},
+        {"quicklook": "{project_id}/{job_id}/{task_id}/{filename}"},
+    ],
+)
+def test_two_templates_that_could_meet_are_refused(templates):
+    with pytest.raises(ValidationError, match="one name"):
+        Names(**templates)
+
+
+def test_other_layouts_are_fine():
+    Names(
+        job="jobs/{job_id}.json",
+        job_archive="{job_id}/archive{suffix}",
+        quicklook="previews/{job_id}/{task_id}/{filename}",
+        job_geojson="{job_id}/{{literal}}.json",
+    )
+
+
+@given(st.text(alphabet="ab./\\{}job_id:~ ", max_size=30))
+def test_no_accepted_template_leaves_the_directory(text):
+    try:
+        names = Names(job=text)
+    except ValidationError:
+        return
+    path = names.job.format(project_id="p", job_id="j")
+    assert not path.startswith("/")
+    assert ".." not in path.split("/")
+    assert "j" in path

@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import io
+import json
+import logging
+import warnings
+
+import pytest
+import structlog
+from rich.console import Console
+
+from bulkdl.telemetry.logging import logging_to, stderr_console
+from bulkdl.telemetry.progress import RichProgress
+from bulkdl.telemetry.redaction import Redactor
+
+CANARY = "cAnArY-9f8e7d"
+
+
+def fail_twice():
+    try:
+        raise ValueError(CANARY)
+    except ValueError as error:
+        raise RuntimeError(f"Bearer {CANARY}") from error
+
+
+def fail_with_a_local(swordfish):
+    raise ValueError(len(swordfish))
+
+
+def pipe() -> Console:
+    return Console(file=io.StringIO(), force_terminal=False)
+
+
+def terminal(**more) -> Console:
+    return Console(file=io.StringIO(), force_terminal=True, width=120, **more)
+
+
+def text_of(console: Console) -> str:
+    return console.file.getvalue()
+
+
+def lines_of(console: Console) -> list[dict]:
+    return [json.loads(line) for line in text_of(console).splitlines()]
+
+
+def test_a_pipe_gets_one_json_object_a_line_with_the_bound_context():
+    console = pipe()
+    with logging_to(console), structlog.contextvars.bound_contextvars(run_id="r1", job_id="j1"):
+        structlog.get_logger("bulkdl.x").info("transfer.completed", size_bytes=7, name="ü")
+    (line,) = lines_of(console)
+    assert line["event"] == "transfer.completed"
+    assert line["level"] == "info"
+    assert line["logger"] == "bulkdl.x"
+    assert (line["run_id"], line["job_id"], line["size_bytes"], line["name"]) == ("r1", "j1", 7, "ü")
+    assert line["timestamp"].endswith("Z")
+
+
+def test_other_libraries_go_the_same_way():
+    console = pipe()
+    with logging_to(console), structlog.contextvars.bound_contextvars(run_id="r1"):
+        logging.getLogger("aiohttp.client").warning("slow %s", "host", extra={"host": "h"})
+    (line,) = lines_of(console)
+    assert line["event"] == "slow host"
+    assert (line["logger"], line["run_id"], line["host"]) == ("aiohttp.client", "r1", "h")
+
+
+@pytest.mark.parametrize(
+    ("verbose", "events"),
+    [
+        (-2, ["ours error"]),
+        (-1, ["ours warning", "ours error", "others warning"]),
+        (0, ["ours info", "ours warning", "ours error", "others warning"]),
+        (1, ["ours debug", "ours info", "ours warning", "ours error", "others warning"]),
+        (
+            2,
+            [
+                "ours debug",
+                "ours info",
+                "ours warning",
+                "ours error",
+                "others debug",
+                "others info",
+                "others warning",
+            ],
+        ),
+    ],
+)
+def test_v_and_q_choose_the_level_of_ours_and_of_others(verbose, events):
+    console = pipe()
+    with logging_to(console, "json", verbose):
+        ours = structlog.get_logger("bulkdl.y")
+        for level in ("debug", "info", "warning", "error"):
+            getattr(ours, level)(f"ours {level}")
+        for level in ("debug", "info", "warning"):
+            getattr(logging.getLogger("aiohttp"), level)(f"others {level}")
+    assert [line["event"] for line in lines_of(console)] == events
+
+
+@pytest.mark.parametrize(
+    ("console", "log_format", "is_json"),
+    [
+        (pipe, "auto", True),
+        (pipe, "console", False),
+        (terminal, "auto", False),
+        (terminal, "json", True),
+    ],
+)
+def test_the_format_follows_the_console_unless_told(console, log_format, is_json):
+    target = console()
+    with logging_to(target, log_format):
+        structlog.get_logger("bulkdl").info("run.started", n=1)
+    assert text_of(target).startswith("{") is is_json
+
+
+def test_a_long_json_line_is_not_broken_on_a_terminal():
+    console = terminal()
+    with logging_to(console, "json"):
+        structlog.get_logger("bulkdl").info("x" * 500)
+    assert len(text_of(console).splitlines()) == 1
+
+
+def test_no_color_is_honoured(monkeypatch):
+    for env, coloured in (({}, True), ({"NO_COLOR": "1"}, False)):
+        console = terminal(_environ={"TERM": "xterm-256color", **env})
+        with logging_to(console):
+            structlog.get_logger("bulkdl").info("run.started")
+        assert ("32m" in text_of(console)) is coloured
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_no_secret_reaches_a_line_however_it_is_wrapped(monkeypatch, log_format):
+    redactor = Redactor()
+    redactor.register(CANARY)
+    monkeypatch.setattr("bulkdl.telemetry.logging.redactor", redactor)
+    console = pipe()
+    with logging_to(console, log_format, 2):
+        log = structlog.get_logger("bulkdl.z")
+        log.info(CANARY, url=f"https://x/?Signature={CANARY}", headers={"Authorization": f"Basic {CANARY}"})
+        log.info("deep", value=[{"a": (CANARY.encode(), {"b": CANARY})}], error=OSError(CANARY))
+        with structlog.contextvars.bound_contextvars(key=CANARY):
+            logging.getLogger("asyncio").error("%s", CANARY)
+        try:
+            fail_twice()
+        except RuntimeError:
+            log.exception("x.failed")
+            logging.getLogger("aiohttp.server").exception("Error handling request")
+    text = text_of(console)
+    assert "Error handling request" in text
+    assert "RuntimeError" in text
+    assert CANARY not in text
+
+
+def test_an_exception_shows_no_local_variables():
+    console = pipe()
+    with logging_to(console, "console"):
+        try:
+            fail_with_a_local("local-value-" + "of-a-secret")
+        except ValueError:
+            structlog.get_logger("bulkdl").exception("x.failed")
+    assert "ValueError: 23" in text_of(console)
+    assert "local-value-of-a-secret" not in text_of(console)
+
+
+def test_warnings_of_libraries_are_logged_and_not_printed(capsys):
+    console = pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        with logging_to(console):
+            warnings.warn("old ways", DeprecationWarning, stacklevel=1)
+    assert "old ways" in text_of(console)
+    assert capsys.readouterr().err == ""
+
+
+def test_nothing_is_written_to_stdout(capsys):
+    with logging_to(stderr_console({}), "auto"):
+        structlog.get_logger("bulkdl").info("run.started")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert json.loads(err)["event"] == "run.started"
+
+
+def test_a_closed_stderr_does_not_end_the_run():
+    console = pipe()
+    with logging_to(console):
+        console.file.close()
+        structlog.get_logger("bulkdl").info("run.started")
+
+
+def test_everything_is_as_before_afterwards():
+    root = logging.getLogger()
+    before = (root.level, list(root.handlers), logging.getLogger("bulkdl").level)
+    with logging_to(pipe(), "json", 2):
+        pass
+    assert (root.level, list(root.handlers), logging.getLogger("bulkdl").level) == before
+    assert not structlog.is_configured()
+
+
+def test_log_lines_stand_above_live_bars():
+    console = terminal()
+    with logging_to(console, "console"), RichProgress(console):
+        structlog.get_logger("bulkdl").info("run.started")
+    lines = text_of(console).splitlines()
+    assert any("run.started" in line and "outputs" not in line for line in lines)

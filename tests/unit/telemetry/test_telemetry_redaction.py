@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bulkdl.telemetry.redaction import Redactor
+
+CANARY = "cAnArY-9f8e7d"
+JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJjYW5hcnkifQ.c2lnbmF0dXJl"
+SIGNED = (
+    "https://storage.example/bucket/o?GoogleAccessId=sa%40x&Expires=1700000000&Signature=cAnArY%2F9f8e7d%3D"
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"GET https://s.example/o?Expires=1&Signature={CANARY}&x=1",
+        f"GET https://s.example/o?X-Goog-Signature={CANARY}",
+        f"GET https://s.example/o?X-Amz-Signature={CANARY}",
+        f"redirect to https%3A%2F%2Fs.example%2Fo%3FSignature%3D{CANARY}",
+        f"Authorization: Basic {CANARY}",
+        f"authorization: Bearer {CANARY}",
+        f"'Authorization': '{CANARY}'",
+        f"{{'Authorization': 'Bearer {CANARY}'}}",
+        f"Bearer {CANARY}",
+        f'{{"access_token": "{CANARY}", "token_type": "bearer"}}',
+        f"grant_type=password&username=me&password={CANARY}",
+        f"https://me:{CANARY}@api.example/x",
+        f"Cookie: session; cookie={CANARY}",
+    ],
+)
+def test_shapes_of_secrets_are_masked_without_being_known(text):
+    assert CANARY not in Redactor().text(text)
+    assert "***" in Redactor().text(text)
+
+
+@pytest.mark.parametrize("text", [JWT, f"token {JWT} refused", f"({JWT})", JWT.rsplit(".", 1)[0]])
+def test_tokens_are_told_by_their_shape(text):
+    assert "eyJ" not in Redactor().text(text)
+
+
+def test_what_is_no_secret_stays():
+    text = (
+        "GET https://s.example/bucket/o?GoogleAccessId=sa&Expires=1700000000: 403, 12 of 40 bytes, task 3f2a"
+    )
+    assert Redactor().text(text) == text
+    assert Redactor().value(
+        {"key": "p/j/final_output.tar.gz", "size_bytes": 7, "ok": True, "none": None}
+    ) == {
+        "key": "p/j/final_output.tar.gz",
+        "size_bytes": 7,
+        "ok": True,
+        "none": None,
+    }
+
+
+def test_the_rest_of_a_signed_url_stays_readable():
+    assert Redactor().text(SIGNED).endswith("Expires=1700000000&Signature=***")
+
+
+@given(st.text(min_size=4, max_size=30), st.text(max_size=10), st.text(max_size=10))
+def test_a_known_secret_is_masked_in_any_text(secret, before, after):
+    redactor = Redactor()
+    redactor.register(secret)
+    masked = redactor.text(f"{before}|{secret}|{after}")
+    assert masked.count(secret) <= "|***|".count(secret) + before.count(secret) + after.count(secret)
+    assert f"|{secret}|" not in masked or secret in "|***|"
+
+
+@pytest.mark.parametrize("form", [str, lambda s: quote(s, safe=""), repr])
+def test_a_known_secret_is_masked_in_its_other_forms(form):
+    redactor = Redactor()
+    redactor.register("pä ss/w+rd'\"\\x")
+    assert "rd" not in redactor.text(f"<{form('pä ss/w+rd' + chr(39) + chr(34) + chr(92) + 'x')}>")
+
+
+def test_the_longer_of_two_secrets_is_masked_whole():
+    redactor = Redactor()
+    redactor.register("canary")
+    redactor.register("canary-and-more")
+    assert redactor.text("x canary-and-more x") == "x *** x"
+
+
+def test_nothing_is_too_deep_or_of_a_wrong_type():
+    redactor = Redactor()
+    redactor.register(CANARY)
+
+    class Odd:
+        def __str__(self):
+            return f"Odd({CANARY})"
+
+    event = {
+        "event": f"x {CANARY}",
+        "nested": {"list": [{"tuple": (CANARY, {CANARY}, frozenset({CANARY}))}]},
+        "bytes": CANARY.encode(),
+        "more": [bytearray(CANARY.encode()), memoryview(CANARY.encode())],
+        "object": Odd(),
+        "error": ValueError(CANARY),
+        CANARY: 1,
+    }
+    assert CANARY not in repr(redactor(None, "info", event))
+
+
+@pytest.mark.parametrize(
+    "key", ["password", "api_key", "Authorization", "access_token", "token", "X-Api-Key"]
+)
+def test_values_under_telling_keys_are_masked_whatever_they_look_like(key):
+    assert Redactor().value({key: "swordfish"}) == {key: "***"}
+    assert Redactor().value({"headers": {key: b"swordfish"}}) == {"headers": {key: "***"}}
+
+
+def test_a_short_secret_does_not_blot_out_the_log():
+    redactor = Redactor()
+    redactor.register("a")
+    redactor.register("")
+    assert redactor.text("banana") == "banana"
