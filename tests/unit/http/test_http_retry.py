@@ -96,6 +96,12 @@ def test_a_permanent_failure_ends_at_once(reason):
     assert _run([ApiFailure(reason, "x", retry_after_s=1)])[1].step is REACTIONS[reason].step
 
 
+def test_what_has_been_tried_again_already_is_not_tried_again_above():
+    failure = ApiFailure(Reason.SERVER_ERROR, "x")
+    failure.exhausted = True
+    assert _run([failure])[1].step is Step.GIVE_UP
+
+
 def test_waits_double_up_to_the_cap():
     lost = ApiFailure(Reason.CONNECTION_LOST, "x")
     policy = RetryPolicy(limit=99, base_s=1.0, cap_s=10.0)

@@ -35,7 +35,7 @@ async def test_requests_keep_the_pace(timeline):
 async def test_after_a_cooldown_the_pace_holds_as_well(timeline):
     behaved = manners(timeline)
     behaved.cooldown.cool("api.example", 10)
-    assert await turns(behaved, timeline, 3) == [1010, 1011, 1012]
+    assert sorted(await turns(behaved, timeline, 3)) == [1010, 1011, 1012]
 
 
 async def test_a_cooldown_that_begins_while_others_have_their_turn_is_obeyed(timeline):

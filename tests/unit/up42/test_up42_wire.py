@@ -18,13 +18,14 @@ from bulkdl.http.sessions import api_session
 from bulkdl.model import Kind, Output, Reason
 from bulkdl.up42.auth import TokenSource
 from bulkdl.up42.client import Client
-from bulkdl.up42.credentials import ReadyToken
+from bulkdl.up42.credentials import ProjectKey, ReadyToken
 
 LIMIT_BYTES = 1_000_000
+READY = ReadyToken(SecretStr("T"))
 
 
 @asynccontextmanager
-async def talking_to(timeline, handler):
+async def talking_to(timeline, handler, credentials=READY):
     """A client, and the requests that *handler* got from it."""
     seen = []
 
@@ -42,12 +43,13 @@ async def talking_to(timeline, handler):
             "sleep": timeline.sleep,
         }
         url = str(server.make_url("")).rstrip("/")
-        tokens = TokenSource(session, f"{url}/oauth/token", ReadyToken(SecretStr("T")), **shared)
+        tokens = TokenSource(session, f"{url}/oauth/token", credentials, **shared)
         yield Client(session, url, tokens, json_limit_bytes=LIMIT_BYTES, **shared), seen
 
 
 def _session():
-    return api_session(user_agent="bulkdl/test", connect_timeout_s=5, read_timeout_s=5, limit=4)
+    # One connection: whoever forgets to give it back is found out.
+    return api_session(user_agent="bulkdl/test", connect_timeout_s=5, read_timeout_s=5, limit=1)
 
 
 async def _failure(client):
@@ -230,3 +232,25 @@ async def test_a_read_error_in_open_stays_with_the_reader(timeline):
         with pytest.raises((aiohttp.ClientPayloadError, ConnectionError)):
             async with client.open(Output("p", "j", "t", Kind.GEOJSON)) as response:
                 await response.read()
+
+
+async def test_a_refused_attempt_gives_its_connection_back(timeline):
+    granted = 0
+
+    async def handler(request):
+        nonlocal granted
+        if request.path == "/oauth/token":
+            granted += 1
+            return web.json_response({"access_token": f"T{granted}"})
+        fresh = request.headers["Authorization"] == "Bearer T2"
+        return web.Response(status=200 if fresh else 401, body=b"x" * 1_000_000)
+
+    output = Output("p", "j", "t", Kind.GEOJSON)
+    key = ProjectKey("p", SecretStr("k"))
+    async with (
+        asyncio.timeout(30),
+        talking_to(timeline, handler, key) as (client, _),
+        client.open(output) as response,
+    ):
+        assert response.status == 200
+        assert len(await response.read()) == 1_000_000
