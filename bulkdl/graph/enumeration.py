@@ -122,9 +122,11 @@ class Enumeration:
 
     async def _list_project(self, project_id: str) -> None:
         jobs: list[Job] = []
+        seen = 0
         try:
             async with aclosing(self._accounts.client(project_id).jobs(project_id)) as entries:
                 async for entry in entries:
+                    seen += 1
                     self._counts.seen += 1
                     if not isinstance(entry, Job):
                         what = f"job {entry.job_id or '(unreadable)'} of project {project_id}"
@@ -137,8 +139,9 @@ class Enumeration:
         except ApiFailure as failure:
             what = f"project {project_id}"
             self._outlets.problem(failure.reason, what, failure.detail, project_id=project_id)
+        else:
+            log.info("project.enumerated", jobs=seen)
         await self._sift(project_id, jobs)
-        log.info("project.enumerated", jobs=self._counts.seen)
 
     def _takes(self, job: Job) -> bool:
         if not self._selection.matches(job):

@@ -6,11 +6,12 @@ An error in one output ends that output. Only what nobody can get past (a full d
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 
 import structlog
 
-from bulkdl.errors import Failure
+from bulkdl.errors import BulkdlError, Failure
 from bulkdl.graph import planning
 from bulkdl.graph.accounts import Accounts
 from bulkdl.graph.channel import Channel
@@ -41,6 +42,7 @@ class Pools:
     """
     Attributes:
         lanes: What is to be fetched, by kind.
+        draining: Nothing more is to be taken up.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Pools:
         self.lanes: dict[Kind, Channel[Bundle]] = {
             kind: Channel(max(64, 4 * size)) for kind, size in self.sizes.items()
         }
+        self.draining = False
         self._settings = settings
         self._accounts = accounts
         self._sink = sink
@@ -78,6 +81,9 @@ class Pools:
         async for bundle in self.lanes[kind]:
             for wanted in bundle:
                 output = wanted.output
+                if self.draining:
+                    self._recorder.cancelled(output)
+                    continue
                 with structlog.contextvars.bound_contextvars(
                     project_id=output.project_id,
                     job_id=output.job_id,
@@ -88,16 +94,26 @@ class Pools:
 
     async def _bring(self, wanted: Wanted) -> None:
         self._reporter.report(TransferStarted(wanted.output))
-        recorded = False
         try:
-            result = await self._fetch(wanted)
+            result = await self._guarded(wanted)
             await self._recorder.ended(result)
-            recorded = True
-        finally:
-            if not recorded:
-                self._recorder.cancelled(wanted.output)
+        except BaseException:
+            self._recorder.cancelled(wanted.output)
+            raise
+        if result.outcome is Outcome.COMPLETED and wanted.output.kind is Kind.ARCHIVE:
+            await self._sink.part(wanted.output).release()
         if result.outcome is Outcome.FAILED and REACTIONS[result.reason].step is Step.STOP_RUN:
             raise RunStopped(result)
+
+    async def _guarded(self, wanted: Wanted) -> Result:
+        """A bug that one output brings to light must not take the others down with it."""
+        try:
+            return await self._fetch(wanted)
+        except (BulkdlError, asyncio.CancelledError):
+            raise
+        except Exception as error:
+            log.exception("transfer.crashed")
+            return Result(wanted.output, Outcome.FAILED, Reason.INTERNAL, detail=type(error).__name__)
 
     async def _fetch(self, wanted: Wanted) -> Result:
         output = wanted.output

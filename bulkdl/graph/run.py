@@ -76,6 +76,7 @@ class Run:
         await self._stop.draining.wait()
         log.warning("run.draining", grace_s=self._grace_s)
         front.cancel()
+        self._pools.draining = True
         for lane in self._pools.lanes.values():
             for bundle in await lane.drop():
                 for wanted in bundle:

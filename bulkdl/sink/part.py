@@ -4,6 +4,9 @@ A part on local disk: a data file, and beside it a JSON sidecar that says of whi
 The sidecar names the data file, and a new object always gets a new data file. So replacing the
 sidecar, one atomic rename, is the moment at which the old bytes stop counting: at no point in time
 can bytes of one object stand beside the validator of another, whatever is killed when.
+
+Before the data file gets its final name, the receipt goes into the sidecar, and there it stays until
+the ledger has it (``release``): whoever dies in between has not to fetch a whole archive again.
 """
 
 from __future__ import annotations
@@ -11,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import os
 import secrets
 import shutil
 from collections.abc import Callable
@@ -23,12 +25,15 @@ import aiofiles
 from aiofiles.threadpool.binary import AsyncFileIO
 
 from bulkdl.errors import SinkFailure
-from bulkdl.model import Digest, Output, PartState, Reason, StoredObject, Validator
+from bulkdl.model import Digest, Output, PartState, Reason, Receipt, StoredObject, Validator
 from bulkdl.sink import durable
 from bulkdl.sink.errors import translated
 from bulkdl.sink.tail import WithTail
 
 T = TypeVar("T")
+
+# What a missing, half-written or foreign sidecar looks like: there is nothing to go on with.
+_UNUSABLE = (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError)
 
 # What must stay free for the ledger, logs and other programs when a large body is about to come.
 HEADROOM_BYTES = 16 << 20
@@ -53,22 +58,29 @@ class LocalPart:
         self._stream: AsyncFileIO | None = None
         self._writing: asyncio.Future[int] | None = None
 
-    async def look(self) -> PartState | None:
+    async def look(self) -> PartState | Receipt | None:
         return await asyncio.to_thread(self._look)
 
-    def _look(self) -> PartState | None:
+    def _look(self) -> PartState | Receipt | None:
         with translated(self._sidecar):
             try:
                 sidecar = json.loads(self._sidecar.read_bytes())
                 data = self._folder / Path(sidecar["data"]).name
+                if "committed" in sidecar and not data.exists():
+                    return self._committed(sidecar)
                 state = PartState(_stored_object(sidecar), data.stat().st_size)
-            except (FileNotFoundError, ValueError, KeyError, TypeError):
+            except _UNUSABLE:
                 return None
         total = state.object.total_bytes
         if total is not None and state.at_bytes > total:
             return None
         self._data = data
         return state
+
+    def _committed(self, sidecar: dict[str, Any]) -> Receipt | None:
+        receipt = _receipt(sidecar, sidecar["committed"])
+        is_there = self._locate(receipt.key).stat().st_size == receipt.size_bytes
+        return receipt if is_there else None
 
     async def begin(self, stored: StoredObject) -> None:
         await asyncio.to_thread(self._begin, stored)
@@ -79,11 +91,15 @@ class LocalPart:
             self._remove()
             self._refuse_without_room(stored.total_bytes)
             data = self._folder / f"{self._stem}-{secrets.token_hex(4)}.part"
-            aside = self._sidecar.with_suffix(".tmp")
-            durable.write_aside(aside, _sidecar(self._output, stored, data.name))
-            durable.publish(aside, self._sidecar)
+            self._write_sidecar(_sidecar(self._output, stored, data.name))
             data.touch()
             self._data = data
+
+    def _write_sidecar(self, document: dict[str, Any]) -> None:
+        aside = self._sidecar.with_suffix(".tmp")
+        text = json.dumps(document, indent=1)
+        durable.write_aside(aside, text.encode("utf-8", "surrogatepass"))
+        durable.publish(aside, self._sidecar)
 
     def _refuse_without_room(self, total_bytes: int | None) -> None:
         free_bytes = shutil.disk_usage(self._folder).free
@@ -126,22 +142,40 @@ class LocalPart:
         with translated(self._folder), WithTail(self._data, tail) as stream:
             return reader(stream)
 
-    async def commit(self, key: str, tail: bytes = b"") -> None:
+    async def commit(self, receipt: Receipt, tail: bytes = b"") -> None:
         await self.pause()
-        await asyncio.to_thread(self._commit, self._locate(key), tail)
+        await asyncio.to_thread(self._commit, receipt, tail)
 
-    def _commit(self, final: Path, tail: bytes) -> None:
+    def _commit(self, receipt: Receipt, tail: bytes) -> None:
+        final = self._locate(receipt.key)
         with translated(final):
-            data = self._data
-            if data is None:
-                durable.make_folder(self._folder)
-                data = self._folder / f"{self._stem}.part"
-                data.unlink(missing_ok=True)
-            durable.write_aside(data, tail, append=True)
-            durable.publish(data, final)
-            if self._data is not None:
-                self._sidecar.unlink(missing_ok=True)
+            if self._data is None:
+                self._commit_small(final, tail)
+                return
+            durable.write_aside(self._data, tail, append=True)
+            committed = {
+                "key": receipt.key,
+                "size_bytes": receipt.size_bytes,
+                "digest": asdict(receipt.digest),
+            }
+            stored = StoredObject(receipt.source, receipt.validator, receipt.size_bytes)
+            self._write_sidecar({**_sidecar(self._output, stored, self._data.name), "committed": committed})
+            durable.publish(self._data, final)
             self._data = None
+
+    def _commit_small(self, final: Path, data: bytes) -> None:
+        """All of it is in memory: no part, no sidecar, one step."""
+        durable.make_folder(self._folder)
+        aside = self._folder / f"{self._stem}.tmp"
+        durable.write_aside(aside, data)
+        durable.publish(aside, final)
+
+    async def release(self) -> None:
+        await asyncio.to_thread(self._release)
+
+    def _release(self) -> None:
+        with translated(self._sidecar):
+            self._sidecar.unlink(missing_ok=True)
 
     async def discard(self) -> None:
         await self.pause()
@@ -166,9 +200,19 @@ async def _write_all(stream: AsyncFileIO, block: bytes) -> int:
     return len(block)
 
 
-def _sidecar(output: Output, stored: StoredObject, data_name: str) -> bytes:
-    document: dict[str, Any] = {"version": 1, "output": str(output), "data": data_name, **asdict(stored)}
-    return json.dumps(document, indent=1, default=os.fspath).encode("utf-8", "surrogatepass")
+def _sidecar(output: Output, stored: StoredObject, data_name: str) -> dict[str, Any]:
+    return {"version": 1, "output": str(output), "data": data_name, **asdict(stored)}
+
+
+def _receipt(sidecar: dict[str, Any], committed: dict[str, Any]) -> Receipt:
+    stored = _stored_object(sidecar)
+    return Receipt(
+        key=committed["key"],
+        size_bytes=committed["size_bytes"],
+        digest=Digest(**committed["digest"]),
+        validator=stored.validator,
+        source=stored.source,
+    )
 
 
 def _stored_object(sidecar: dict[str, Any]) -> StoredObject:

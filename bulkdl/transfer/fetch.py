@@ -63,8 +63,9 @@ class Fetcher:
         reception = Reception(output, part, self.limits, self.bandwidth, progress)
         tally = Tally()
         try:
-            await reception.restore()
-            tally, receipt = await self._persist(reception, origin, name, retry_scheduled)
+            receipt = await reception.restore() if origin.resumable else None
+            if receipt is None:
+                tally, receipt = await self._persist(reception, origin, name, retry_scheduled)
             ended = Result(output, Outcome.COMPLETED, Reason.FETCHED, receipt, attempts=tally.attempts + 1)
         except _GivenUp as given_up:
             ended = ended_by(output, given_up.failure, given_up.tally)

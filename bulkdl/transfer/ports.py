@@ -9,7 +9,7 @@ from typing import BinaryIO, Protocol, TypeVar
 import aiohttp
 
 from bulkdl.errors import TransferFailure
-from bulkdl.model import PartState, StoredObject
+from bulkdl.model import PartState, Receipt, StoredObject
 
 T = TypeVar("T")
 
@@ -45,8 +45,13 @@ class Origin(Protocol):
 class Part(Protocol):
     """Bytes of one output that are not committed yet. Written at its end only."""
 
-    async def look(self) -> PartState | None:
-        """What is there from before; None when nothing is, or nothing that can be trusted."""
+    async def look(self) -> PartState | Receipt | None:
+        """
+        What is there from before.
+
+        A receipt means that an earlier run committed the output but did not live to record it;
+        None that there is nothing, or nothing that can be trusted.
+        """
 
     async def begin(self, stored: StoredObject) -> None:
         """Forget older bytes, then make *stored* durable before its first byte is written."""
@@ -60,8 +65,8 @@ class Part(Protocol):
     async def read(self, reader: Callable[[BinaryIO], T], tail: bytes = b"") -> T:
         """Call *reader* in a thread on all bytes so far, followed by *tail*."""
 
-    async def commit(self, key: str, tail: bytes = b"") -> None:
-        """Append *tail*, make everything durable, and publish it as *key*."""
+    async def commit(self, receipt: Receipt, tail: bytes = b"") -> None:
+        """Append *tail*, make everything durable, and publish it under the receipt's key."""
 
     async def discard(self) -> None:
         """Forget the bytes."""

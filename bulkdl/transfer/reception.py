@@ -74,10 +74,15 @@ class Reception:
     def kept_bytes(self) -> int:
         return self._state.at_bytes if self._state and decisions.continuable(self._state) else 0
 
-    async def restore(self) -> None:
-        """Take up what an earlier run has left in the part."""
-        self._state = await self._part.look()
+    async def restore(self) -> Receipt | None:
+        """Take up what an earlier run has left; its receipt, if only recording it was missing."""
+        found = await self._part.look()
+        if isinstance(found, Receipt):
+            self.resumed_from_bytes = found.size_bytes
+            return found
+        self._state = found
         self.resumed_from_bytes = self.kept_bytes
+        return None
 
     async def restart(self) -> None:
         """Drop what is there and begin at zero next time."""
@@ -215,7 +220,9 @@ class Reception:
             self._admit(b"")
         if gates.needs_inspection(kind, has_digest=bool(self._object.digests)):
             await self._part.read(lambda stream: gates.inspect(kind, stream, size_bytes), tail)
-        key = name(self._suffix)
-        await self._part.commit(key, tail)
         stored = self._object
-        return Receipt(key, size_bytes, self._digester.crc32c, stored.validator, stored.source)
+        receipt = Receipt(
+            name(self._suffix), size_bytes, self._digester.crc32c, stored.validator, stored.source
+        )
+        await self._part.commit(receipt, tail)
+        return receipt
