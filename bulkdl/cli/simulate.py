@@ -6,12 +6,15 @@ import asyncio
 import json
 import signal
 import sys
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from bulkdl.errors import ConfigError
 
 if TYPE_CHECKING:
     from bulkdl.simulator import Simulator
@@ -49,37 +52,38 @@ def _bytes(text: str) -> int:
     return round(number * _UNITS[unit])
 
 
+_option = partial(click.option, show_envvar=True)
+
+
 @click.command(
     epilog=_EXAMPLE,
     context_settings={"auto_envvar_prefix": "BULKDL_SIMULATE", "show_default": True},
 )
-@click.option("--host", default="127.0.0.1", help="Address to listen on.")
-@click.option("--port", default=0, type=click.IntRange(0, 65535), help="Port of the API; 0 takes a free one.")
-@click.option("--storage-host", default="localhost", help="Host name in signed URLs.")
-@click.option("--storage-port", default=0, type=click.IntRange(0, 65535), help="Port of the storage.")
-@click.option("--projects", default=2, type=click.IntRange(1, 4096), help="Projects of the account.")
-@click.option("--jobs", default=32, type=click.IntRange(0), help="Jobs in all projects together.")
-@click.option("--seed", default=1, help="The same seed gives the same account.")
-@click.option("--archive-bytes", default="2000-400000", type=_Sizes(), help="Size of an archive, or a range.")
-@click.option("--quicklook-bytes", default=0, type=click.IntRange(0), help="Least size of a quicklook.")
-@click.option("--hostile-names", is_flag=True, help="Some quicklooks have names no file may have.")
-@click.option("--token-life", default=300.0, help="Seconds until a token expires.")
-@click.option("--url-life", default=120.0, help="Seconds until a signed URL expires.")
-@click.option("--page-size", default=100, type=click.IntRange(1), help="Jobs on one page of a list.")
-@click.option("--latency", default=0.0, type=click.FloatRange(0), help="Seconds before each answer.")
-@click.option("--strict-storage-auth", is_flag=True, help="Storage answers 400 to an Authorization header.")
-@click.option("--username", default="someone@example.com", help="User of the password grant.")
-@click.option("--password", default="correct horse", help="Password of the password grant.")
-@click.option(
-    "--faults", type=click.Path(dir_okay=False, path_type=Path), help="Script of faults, TOML or JSON."
-)
-def simulate(**options: Any) -> None:
+@_option("--host", default="127.0.0.1", help="Address to listen on.")
+@_option("--port", default=0, type=click.IntRange(0, 65535), help="Port of the API; 0 takes a free one.")
+@_option("--storage-host", default="localhost", help="Host name in signed URLs.")
+@_option("--storage-port", default=0, type=click.IntRange(0, 65535), help="Port of the storage.")
+@_option("--projects", default=2, type=click.IntRange(1, 4096), help="Projects of the account.")
+@_option("--jobs", default=32, type=click.IntRange(0), help="Jobs in all projects together.")
+@_option("--seed", default=1, help="The same seed gives the same account.")
+@_option("--archive-bytes", default="2000-400000", type=_Sizes(), help="Size of an archive, or a range.")
+@_option("--quicklook-bytes", default=0, type=click.IntRange(0), help="Least size of a quicklook.")
+@_option("--hostile-names", is_flag=True, help="Some quicklooks have names no file may have.")
+@_option("--token-life", default=300.0, help="Seconds until a token expires.")
+@_option("--url-life", default=120.0, help="Seconds until a signed URL expires.")
+@_option("--page-size", default=100, type=click.IntRange(1), help="Jobs on one page of a list.")
+@_option("--latency", default=0.0, type=click.FloatRange(0), help="Seconds before each answer.")
+@_option("--strict-storage-auth", is_flag=True, help="Storage answers 400 to an Authorization header.")
+@_option("--username", default="someone@example.com", help="User of the password grant.")
+@_option("--password", default="correct horse", help="Password of the password grant.")
+@_option("--faults", type=click.Path(dir_okay=False, path_type=Path), help="Script of faults, TOML or JSON.")
+def simulate(**options: Any) -> int:
     """
     Serve a made-up UP42 account and its storage until interrupted.
 
     Prints one JSON line with the URLs and the projects' keys as soon as it listens.
     """
-    sys.exit(asyncio.run(_serve(_build(options))))
+    return asyncio.run(_serve(_build(options)))
 
 
 def _build(options: dict[str, Any]) -> Simulator:
@@ -87,12 +91,12 @@ def _build(options: dict[str, Any]) -> Simulator:
     try:
         faults = parts.Faults.load(options["faults"]) if options["faults"] else None
     except parts.FaultScriptError as error:
-        _refuse(str(error))
+        raise ConfigError("--faults", str(error)) from error
     account = parts.Account(
         **{name: options[name] for name in ("seed", "projects", "jobs", "archive_bytes")},
         **{name: options[name] for name in ("quicklook_bytes", "hostile_names")},
     )
-    return parts.Simulator(
+    simulator: Simulator = parts.Simulator(
         account,
         host=options["host"],
         api_port=options["port"],
@@ -107,6 +111,7 @@ def _build(options: dict[str, Any]) -> Simulator:
         password=options["password"],
         faults=faults,
     )
+    return simulator
 
 
 def simulator_parts() -> ModuleType:
@@ -116,12 +121,8 @@ def simulator_parts() -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != "PIL":
             raise
-    _refuse("the simulator draws pictures and needs Pillow: pip install 'bulkdl[simulator]'")
-
-
-def _refuse(problem: str) -> NoReturn:
-    click.echo(f"bulkdl simulate: {problem}", err=True)
-    sys.exit(2)
+        problem = "it draws pictures and needs Pillow: pip install 'bulkdl[simulator]'"
+        raise ConfigError("the simulator", problem) from error
 
 
 async def _serve(simulator: Simulator) -> int:
@@ -134,8 +135,7 @@ async def _serve(simulator: Simulator) -> int:
             _announce(simulator)
             return 128 + await signals.get()
     except OSError as error:
-        _refuse(f"cannot listen: {error.strerror or error}")
-        raise
+        raise ConfigError("--port", f"cannot listen: {error.strerror or error}") from error
 
 
 def _announce(simulator: Simulator) -> None:

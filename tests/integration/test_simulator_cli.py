@@ -1,0 +1,93 @@
+"""``bulkdl simulate`` as a process."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from urllib.request import Request, urlopen
+
+import pytest
+
+MODULE = [sys.executable, "-m", "bulkdl"]
+WITHOUT_PILLOW = [
+    sys.executable,
+    "-c",
+    "import sys; sys.modules['PIL'] = None; from bulkdl.cli import main; main()",
+]
+
+
+def refused(*arguments: str, program: list[str] = MODULE, **variables: str) -> str:
+    """The one line that a start which cannot succeed leaves on stderr."""
+    done = subprocess.run(
+        [*program, "simulate", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, **variables},
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    (line,) = done.stderr.strip().splitlines()[-1:]
+    assert "Traceback" not in done.stderr
+    return line
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_it_says_where_it_listens_and_ends_on_a_signal(number: signal.Signals, code: int) -> None:
+    command = [*MODULE, "simulate", "--jobs", "1000000", "--projects", "3"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stderr
+        line = json.loads(process.stdout.readline())
+        assert list(line) == ["api_url", "storage_url", "projects"]
+        assert len(line["projects"]) == 3
+        assert all(set(project) == {"id", "api_key"} for project in line["projects"])
+        request = Request(f"{line['api_url']}/oauth/token", data=b"grant_type=password&username=u&password=p")
+        with pytest.raises(OSError, match="401"):
+            urlopen(request)
+        process.send_signal(number)
+        assert process.wait(20) == code
+        assert process.stdout.read() == process.stderr.read() == ""
+
+
+def test_variables_do_what_flags_do() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        line = refused(BULKDL_SIMULATE_PORT=port)
+    assert "--port" in line
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ('[[rule]]\nfault = "cut"\nat_bite = 3\n', ["faults.toml", "rule 1", "at_bite"]),
+        ('[[rule]]\nfault = "cat"\n', ["faults.toml", "rule 1", "'cat'"]),
+        ("[[rule]\n", ["faults.toml"]),
+        (None, ["faults.toml", "cannot be read"]),
+    ],
+)
+def test_a_wrong_script_of_faults_is_one_line(script: str | None, words: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "faults.toml"
+    if script is not None:
+        path.write_text(script)
+    line = refused("--faults", str(path))
+    assert all(word in line for word in words)
+
+
+@pytest.mark.parametrize("value", ["x", "5-2", "1Q", "-5"])
+def test_a_wrong_size_is_refused(value: str) -> None:
+    assert "--archive-bytes" in refused(f"--archive-bytes={value}")
+
+
+def test_without_pillow_it_says_what_to_install() -> None:
+    assert "pip install 'bulkdl[simulator]'" in refused(program=WITHOUT_PILLOW)
+
+
+def test_help_ends_with_an_example() -> None:
+    done = subprocess.run([*MODULE, "simulate", "--help"], capture_output=True, text=True, check=True)
+    assert "BULKDL_SIMULATE_FAULTS" in done.stdout
+    assert done.stdout.strip().splitlines()[-1].startswith("Example: ")
