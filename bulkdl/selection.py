@@ -99,20 +99,6 @@ class Selection:
             shard=settings.shard,
         )
 
-    def projects_to_list(self, known: Iterable[str]) -> tuple[str, ...]:
-        """
-        The projects that must be looked into, when credentials are there for *known*.
-
-        Jobs that name their project need no other; one that does not may be in any.
-        """
-        if self.project_ids:
-            wanted: Iterable[str] = self.project_ids
-        elif self.jobs and all(ref.project_id for ref in self.jobs):
-            wanted = ()
-        else:
-            wanted = known
-        return tuple(dict.fromkeys([*wanted, *(ref.project_id for ref in self.jobs if ref.project_id)]))
-
     def matches(self, job: Job) -> bool:
         """Whether *job* is one of those."""
         return self.why_not(job) is None

@@ -11,7 +11,7 @@ from typing import Any
 
 from bulkdl.errors import ConfigError
 from bulkdl.selection import Selection
-from bulkdl.settings import CredentialBook, Loaded, Settings, load_settings
+from bulkdl.settings import Loaded, Settings, load_settings
 
 
 def settings_from(params: Mapping[str, Any]) -> Loaded:
@@ -56,17 +56,6 @@ def output_of(settings: Settings) -> Path:
     if settings.output is None:
         raise ConfigError("--output", "is missing; name the directory that the outputs go to")
     return settings.output
-
-
-def check_projects(selection: Selection, credentials: CredentialBook) -> None:
-    """
-    Make sure that there is a project to look into.
-
-    Raises:
-        ConfigError: Neither the selection nor the credentials name one.
-    """
-    if not selection.projects_to_list(credentials.project_ids):
-        raise ConfigError("--project", "is missing; these credentials name no project of their own")
 
 
 def _lines(name: str) -> list[str]:

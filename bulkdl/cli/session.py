@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import click
 import structlog
 
-from bulkdl.cli.inputs import check_projects, output_of, selection_from, settings_from
+from bulkdl.cli.inputs import output_of, selection_from, settings_from
 from bulkdl.cli.signals import stopping
 from bulkdl.graph.downloader import Downloader
 from bulkdl.reactions import Exit
@@ -48,7 +48,6 @@ class Order:
         output_of(loaded.settings)
         selection = selection_from(params, loaded.settings)
         credentials = load_credentials(loaded.settings)
-        check_projects(selection, credentials)
         return cls(loaded, selection, credentials)
 
 

@@ -30,6 +30,7 @@ _LEVELS = {
     1: (logging.DEBUG, logging.WARNING),
     2: (logging.DEBUG, logging.DEBUG),
 }
+_FIRST = ("timestamp", "level", "event")
 _SHARED: tuple[Processor, ...] = (
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_logger_name,
@@ -88,6 +89,12 @@ def logging_to(console: Console, log_format: LogFormat = "auto", verbose: int = 
         structlog.reset_defaults()
 
 
+def _in_reading_order(_logger: object, _method: str, event: MutableMapping[str, Any]) -> dict[str, Any]:
+    """When, how bad and what come first in a line."""
+    first = {key: event[key] for key in _FIRST if key in event}
+    return {**first, **{key: value for key, value in event.items() if key not in first}}
+
+
 def _route_structlog() -> None:
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *_SHARED, ProcessorFormatter.wrap_for_formatter],
@@ -109,7 +116,7 @@ def _formatter(console: Console, *, as_json: bool) -> ProcessorFormatter:
     )
     return ProcessorFormatter(
         foreign_pre_chain=[*_SHARED],
-        processors=[ProcessorFormatter.remove_processors_meta, redactor, renderer],
+        processors=[ProcessorFormatter.remove_processors_meta, redactor, _in_reading_order, renderer],
     )
 
 

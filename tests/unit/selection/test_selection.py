@@ -91,22 +91,6 @@ def test_kind_and_level_must_both_be_wanted(kind, level):
 
 
 @pytest.mark.parametrize(
-    ("chosen", "known", "listed"),
-    [
-        (selection(), (P1, P2), (P1, P2)),
-        (selection(projects=[P2]), (P1,), (P2,)),
-        (selection(jobs=[J1]), (P1, P2), (P1, P2)),
-        (selection(jobs=[f"{P2}/{J1}"]), (P1,), (P2,)),
-        (selection(jobs=[f"{P2}/{J1}", J2]), (P1,), (P1, P2)),
-        (selection(projects=[P1], jobs=[f"{P2}/{J1}"]), (), (P1, P2)),
-        (selection(), (), ()),
-    ],
-)
-def test_only_projects_that_can_hold_what_is_wanted_are_listed(chosen, known, listed):
-    assert chosen.projects_to_list(known) == listed
-
-
-@pytest.mark.parametrize(
     ("arguments", "told"),
     [
         ({"projects": ["demo"]}, "--project: expected an id such as"),
