@@ -110,6 +110,7 @@ def _build(options: dict[str, Any]) -> Simulator:
         username=options["username"],
         password=options["password"],
         faults=faults,
+        seen_limit=0,
     )
     return simulator
 

@@ -146,7 +146,7 @@ class Account:
                 yield self.job(project, number)
 
 
-@lru_cache(maxsize=8_192)
+@lru_cache(maxsize=2_048)
 def _derive(account: Account, project: int, number: int) -> JobFacts:
     rng = random.Random(f"{account.seed}/{project}/{number}")
     plot = GALLERY[number] if number < len(GALLERY) else Plot.drawn(rng)

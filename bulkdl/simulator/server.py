@@ -33,7 +33,6 @@ from bulkdl.simulator.signing import Signer
 from bulkdl.simulator.storage import Storage
 from bulkdl.simulator.tokens import Tokens
 
-_SEEN_LIMIT = 100_000
 _SIGNATURE = re.compile(r"(Signature=)[^&]*")
 
 
@@ -43,7 +42,7 @@ class Simulator:
 
     Attributes:
         api_url: Known once entered, like *storage_url*.
-        seen: The latest requests, oldest first; at most 100,000.
+        seen: The latest requests, oldest first; at most *seen_limit*.
         faults: May be replaced while the simulator runs.
     """
 
@@ -61,13 +60,14 @@ class Simulator:
         latency_s: float = 0,
         strict_storage_auth: bool = False,
         faults: Faults | None = None,
+        seen_limit: int | None = 100_000,
         username: str = "someone@example.com",
         password: str = "correct horse",  # noqa: S107 - the simulator's user is no secret
     ) -> None:
         self.account = account
         self.latency_s = latency_s
         self.faults = faults
-        self.seen: deque[Seen] = deque(maxlen=_SEEN_LIMIT)
+        self.seen: deque[Seen] = deque(maxlen=seen_limit)
         self._count = 0
         self._storage_host = storage_host
         self._tokens = Tokens(account, token_life_s, username, password)
