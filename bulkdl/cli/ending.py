@@ -36,7 +36,7 @@ def ended(command: Callable[[], object], argv: Sequence[str], env: Mapping[str, 
     except BrokenPipeError:
         silence_stdout()
         return _BROKEN_PIPE
-    except Exception as error:  # noqa: BLE001 - this is where the process ends; nothing is above
+    except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - this is where the process ends; nothing is above
         return _told(_innermost(error), verbose=verbosity(argv, env))
 
 

@@ -16,7 +16,10 @@ MASK = "***"
 # Masking shorter ones would blot out half of every line.
 _MIN_SECRET = 4
 
-_WORDS = r"access_token|refresh_token|id_token|client_secret|api[_-]?key|password|passwd|secret|authorization|cookie"
+_WORDS = (
+    r"access_token|refresh_token|id_token|client_secret|api[_-]?key"
+    r"|password|passwd|secret|authorization|cookie"
+)
 _SECRET_KEY = re.compile(rf"(?:^|[_-])(?:{_WORDS}|token|signature)$", re.IGNORECASE)
 _JWT = re.compile(r"\beyJ[\w-]{6,}\.[\w-]+(?:\.[\w-]*)?", re.ASCII)
 _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (

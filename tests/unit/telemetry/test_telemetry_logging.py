@@ -18,7 +18,7 @@ CANARY = "cAnArY-9f8e7d"
 
 def fail_twice():
     try:
-        raise ValueError(CANARY)
+        int(CANARY)
     except ValueError as error:
         raise RuntimeError(f"Bearer {CANARY}") from error
 

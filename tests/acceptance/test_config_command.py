@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CANARY = "cAnArY-9f8e7d"
+P1 = "5f0c1a52-7a3a-4c52-9d0e-0f3f1a2b3c4d"
+
+
+def bulkdl(*args, cwd, env=None, **more) -> subprocess.CompletedProcess[str]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("BULKDL_", "UP42_"))}
+    return subprocess.run(
+        [sys.executable, "-m", "bulkdl", *args],
+        cwd=cwd,
+        env={**kept, "PYTHONPATH": str(ROOT), **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        **more,
+    )
+
+
+@pytest.mark.parametrize("profile", ["example", "nightly", "backfill"])
+def test_each_profile_is_accepted(tmp_path, profile):
+    ended = bulkdl("config", "-c", str(ROOT / "config" / f"{profile}.toml"), "--format", "json", cwd=tmp_path)
+    assert ended.returncode == 0
+    assert "archives" in json.loads(ended.stdout)["settings"]
+
+
+@pytest.mark.parametrize("command", ["run", "plan", "status", "config"])
+def test_a_wrong_key_is_2_and_one_line_with_file_key_and_a_proposal(tmp_path, command):
+    (tmp_path / "c.toml").write_text("archive = 3\n")
+    ended = bulkdl(command, "-c", "c.toml", "-o", "out", cwd=tmp_path, env={"UP42_TOKEN": CANARY})
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert ended.stderr == "bulkdl: c.toml: archive: unknown key; did you mean archives?\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_broken_toml_is_2_and_one_line_with_file_and_line(tmp_path):
+    (tmp_path / "c.toml").write_text("archives = 3\nrate == 5\n")
+    ended = bulkdl("config", "-c", "c.toml", cwd=tmp_path)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("bulkdl: c.toml:2: broken TOML: ")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_the_reader_of_stdout_may_leave(tmp_path):
+    reading, writing = os.pipe()
+    os.close(reading)
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("BULKDL_", "UP42_"))}
+    command = [sys.executable, "-m", "bulkdl", "config"]
+    env = {**kept, "PYTHONPATH": str(ROOT), "UP42_TOKEN": CANARY}
+    with os.fdopen(writing, "w") as stdout:
+        ended = subprocess.run(
+            command, cwd=tmp_path, env=env, stdout=stdout, stderr=subprocess.PIPE, check=False
+        )
+    assert ended.returncode == 0
+    assert ended.stderr == b""
+
+
+def test_help_imports_no_command(tmp_path):
+    code = """
+import sys
+import bulkdl.cli
+sys.argv = ["bulkdl", "--help"]
+try:
+    bulkdl.cli.main()
+finally:
+    print(*(name for name in ("aiohttp", "pydantic", "rich", "asyncio") if name in sys.modules))
+"""
+    kept = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=kept, capture_output=True, text=True, check=True
+    )
+    assert ended.stdout.splitlines()[-1] == ""
+
+
+def test_no_colour_and_no_bars_in_a_pipe(tmp_path):
+    ended = bulkdl("config", cwd=tmp_path, env={"UP42_TOKEN": CANARY})
+    assert "\x1b" not in ended.stdout + ended.stderr
+    assert CANARY not in ended.stdout + ended.stderr

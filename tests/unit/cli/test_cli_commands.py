@@ -1,0 +1,294 @@
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime
+from typing import ClassVar
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from bulkdl.cli import COMMANDS, cli, session
+from bulkdl.cli.ending import ended
+from bulkdl.model import Kind, Outcome, Output, Reason, Result
+from bulkdl.report.plan import PlanBuilder
+from bulkdl.report.summary import SummaryBuilder
+from bulkdl.selection import JobRef
+from bulkdl.settings import Settings, Shard
+
+P1 = "5f0c1a52-7a3a-4c52-9d0e-0f3f1a2b3c4d"
+P2 = "8d3a6c1e-0b7f-4e57-a3c9-52f1d7e64b20"
+J1 = "023694d4-1b52-46e8-a9a0-05c9ee23f15c"
+J2 = "b5c33b12-aa62-4809-94b8-5352bdfecf4a"
+OUTPUT = Output(P1, J1, None, Kind.ARCHIVE)
+START = datetime(2022, 3, 10, 12, tzinfo=UTC)
+
+
+class FakeDownloader:
+    """Remembers what it was asked for."""
+
+    made: ClassVar[list[FakeDownloader]] = []
+    results: ClassVar[list[Result]] = []
+
+    def __init__(self, settings, *, credentials=None, reporter=None):
+        self.settings, self.credentials = settings, credentials
+        self.stopped = 0
+        self.selection = None
+        FakeDownloader.made.append(self)
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *_error):
+        return None
+
+    def stop(self):
+        self.stopped += 1
+
+    def _builder(self):
+        build = SummaryBuilder("r1", START)
+        for result in self.results:
+            build.add(result)
+        return build
+
+    async def run(self, selection=None):
+        self.selection = selection
+        return self._builder().build(START)
+
+    async def plan(self, selection=None):
+        self.selection = selection
+        plan = PlanBuilder(self._builder())
+        plan.add(OUTPUT)
+        return plan.build(START)
+
+
+@pytest.fixture
+def downloader(monkeypatch, tmp_path):
+    for name in list(os.environ):
+        if name.startswith(("BULKDL_", "UP42_")):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("UP42_PROJECT_ID", P1)
+    monkeypatch.setenv("UP42_PROJECT_API_KEY", "canary-key")
+    monkeypatch.setattr(session, "Downloader", FakeDownloader)
+    monkeypatch.setattr(FakeDownloader, "made", [])
+    monkeypatch.setattr(FakeDownloader, "results", [])
+    return FakeDownloader
+
+
+class Ended:
+    def __init__(self, result):
+        self.code, self.out, self.err = result.exit_code, result.stdout, result.stderr
+
+
+def invoke(*args, stdin=None) -> Ended:
+    @click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+    @click.argument("argv", nargs=-1, type=click.UNPROCESSED)
+    @click.pass_context
+    def process(ctx, argv):
+        def command():
+            return cli.main(list(argv), prog_name="bulkdl", standalone_mode=False)
+
+        ctx.exit(ended(command, list(argv), {}))
+
+    return Ended(CliRunner().invoke(process, list(args), input=stdin))
+
+
+def test_flags_become_settings_and_a_selection(downloader, tmp_path):
+    ended_ = invoke(
+        *["run", "-o", "out", "-p", P1, "--project", P2, "--job", f"{P1}/{J1}"],
+        *["--since", "2022-01-01", "--until", "2022-01-31", "--status", "not started", "--status", "FAILED"],
+        *["--mode", "default", "--name", "h*", "--workflow", J2, "--only", "archive", "--only", "geojson"],
+        *["--level", "job", "--shard", "1/3", "--archives", "2", "--quicklooks", "3", "--geojson", "5"],
+        *[
+            "--enumerators",
+            "6",
+            "--rate",
+            "7",
+            "--bwlimit",
+            "2M",
+            "--speed-limit",
+            "1K",
+            "--speed-time",
+            "1m",
+        ],
+        *["--api-url", "http://localhost:9", "--log-format", "json", "--progress", "never", "-q"],
+    )
+    assert (ended_.code, ended_.err) == (0, "")
+    (made,) = downloader.made
+    settings, selection = made.settings, made.selection
+    assert (settings.archives, settings.quicklooks, settings.geojson, settings.enumerators) == (2, 3, 5, 6)
+    assert (settings.rate, settings.bwlimit, settings.speed_limit, settings.speed_time) == (
+        7,
+        2097152,
+        1024,
+        60,
+    )
+    assert (settings.api_url, settings.log_format, settings.progress) == (
+        "http://localhost:9",
+        "json",
+        "never",
+    )
+    assert (str(settings.output), settings.verbose) == ("out", -1)
+    assert selection.project_ids == (P1, P2)
+    assert selection.jobs == (JobRef(P1, J1),)
+    assert selection.since_at == datetime(2022, 1, 1, tzinfo=UTC)
+    assert selection.until_at == datetime(2022, 1, 31, 23, 59, 59, 999999, tzinfo=UTC)
+    assert selection.statuses == {"NOT_STARTED", "FAILED"}
+    assert (selection.mode, selection.name_glob, selection.workflow_id) == ("DEFAULT", "h*", J2)
+    assert selection.kinds == {Kind.ARCHIVE, Kind.GEOJSON}
+    assert selection.shard == Shard(1, 3)
+    assert made.credentials.by_project[P1].get_secret_value() == "canary-key"
+
+
+def test_every_flag_has_a_variable(downloader, monkeypatch, tmp_path):
+    (tmp_path / "jobs.txt").write_text(f"{J2}\n")
+    (tmp_path / "c.toml").write_text("quicklooks = 7")
+    for name, value in {
+        "OUTPUT": "out",
+        "CONFIG": "c.toml",
+        "PROJECT": f"{P1}, {P2}",
+        "JOB": J1,
+        "JOBS_FILE": "jobs.txt",
+        "SINCE": "2022-01-01",
+        "ONLY": "archive",
+        "SHARD": "0/2",
+        "ARCHIVES": "9",
+        "FORMAT": "json",
+        "DRY_RUN": "1",
+    }.items():
+        monkeypatch.setenv(f"BULKDL_{name}", value)
+    ended_ = invoke("run")
+    assert ended_.code == 0
+    (made,) = downloader.made
+    assert (str(made.settings.output), made.settings.archives, made.settings.quicklooks) == ("out", 9, 7)
+    assert made.selection.project_ids == (P1, P2)
+    assert made.selection.jobs == (JobRef(None, J1), JobRef(None, J2))
+    assert json.loads(ended_.out)["to_fetch"]["archive"] == 1
+
+
+def test_a_jobs_file_comes_from_stdin_too(downloader):
+    ended_ = invoke("run", "-o", "out", "-i", "-", stdin=f"# today\r\n{J1}\r\n{J1}\r\n\r\n{P2}/{J2} # x\r\n")
+    assert ended_.code == 0
+    assert downloader.made[0].selection.jobs == (JobRef(None, J1), JobRef(P2, J2))
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (
+            ["-o", "out", "-i", "jobs.txt"],
+            "bulkdl: jobs.txt: expected a job id or PROJECT/JOB, got jobs.txt:2: 'x y'",
+        ),
+        (["-o", "out", "-i", "none.txt"], "bulkdl: --jobs-file: none.txt cannot be read"),
+        (["-o", "out", "-i", "empty.txt"], "bulkdl: empty.txt: names no job"),
+        (["-o", "out", "-i", "bytes.bin"], "bytes.bin:1: "),
+        (["-o", "out", "-c", "none.toml"], "bulkdl: none.toml: cannot be read"),
+        (["-o", "out", "-p", "demo"], "bulkdl: --project: expected an id"),
+        (["-o", "out", "--job", "demo"], "bulkdl: --job: expected an id"),
+        (["-o", "out", "--archives", "x"], "bulkdl: --archives: expected"),
+        (["-o", "out", "--rate", "1000"], "bulkdl: --rate: expected at most 100"),
+        (["-o", "out", "--api-url", "http://example.com"], "bulkdl: --api-url: expected https://"),
+        ([], "bulkdl: --output: is missing"),
+        (["-o", "out", "--nope"], "No such option"),
+        (["-o", "out", "--format", "xml"], "'xml' is not one of"),
+        (["-o"], "requires an argument"),
+    ],
+)
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_what_is_wrong_is_told_before_anything_is_done(downloader, tmp_path, command, args, told):
+    (tmp_path / "jobs.txt").write_text(f"{J1}\nx y\n")
+    (tmp_path / "empty.txt").write_text("# nothing\n")
+    (tmp_path / "bytes.bin").write_bytes(bytes(range(128, 140)))
+    ended_ = invoke(command, *args)
+    assert (ended_.code, ended_.out) == (2, "")
+    assert told in ended_.err
+    assert downloader.made == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_credentials_are_told_before_anything_is_done(downloader, monkeypatch):
+    monkeypatch.delenv("UP42_PROJECT_ID")
+    assert "UP42_PROJECT_ID: is missing" in invoke("run", "-o", "out").err
+    monkeypatch.delenv("UP42_PROJECT_API_KEY")
+    ended_ = invoke("run", "-o", "out")
+    assert ended_.code == 2
+    assert "UP42_USERNAME and UP42_PASSWORD" in ended_.err
+
+
+def failure(reason: Reason) -> Result:
+    return Result(OUTPUT, Outcome.FAILED, reason, detail="after 8 attempts")
+
+
+def test_the_exit_code_is_that_of_the_summary(downloader, monkeypatch):
+    monkeypatch.setattr(downloader, "results", [failure(Reason.STALLED)])
+    assert invoke("run", "-o", "out").code == 5
+    monkeypatch.setattr(downloader, "results", [failure(Reason.BROKEN_CONTENT)])
+    assert invoke("run", "-o", "out", "--format", "json").code == 6
+
+
+def test_a_failure_is_told_with_the_output_and_what_to_do(downloader, monkeypatch):
+    monkeypatch.setattr(downloader, "results", [failure(Reason.STALLED)])
+    out = invoke("run", "-o", "out").out
+    assert f"failed: {P1}/{J1}/archive: stalled: after 8 attempts; run the same command again" in out
+    assert "0 fetched, 1 failed" in out
+    assert "exit code 5" in out
+
+
+def test_a_thousand_failures_are_not_all_printed(downloader, monkeypatch):
+    monkeypatch.setattr(downloader, "results", [failure(Reason.STALLED)] * 1500)
+    out = invoke("run", "-o", "out").out
+    assert out.count("failed: ") == 20
+    assert "… and 1480 more failed" in out
+    document = json.loads(invoke("run", "-o", "out", "--format", "json").out)
+    assert (len(document["failures"]), document["failures_total"]) == (1000, 1500)
+
+
+def test_json_is_one_object_and_alone_on_stdout(downloader):
+    ended_ = invoke("run", "-o", "out", "--format", "json")
+    assert ended_.out.count("\n") == 1
+    assert json.loads(ended_.out)["run_id"] == "r1"
+
+
+def test_a_dry_run_is_a_plan(downloader):
+    assert invoke("run", "--dry-run", "-o", "out").out == invoke("plan", "-o", "out").out
+    assert "1 output to fetch" in invoke("plan", "-o", "out").out
+
+
+def test_a_likely_slip_in_a_variable_is_logged(downloader, monkeypatch):
+    monkeypatch.setenv("BULKDL_ARCHIVE", "3")
+    ended_ = invoke("run", "-o", "out", "--log-format", "json")
+    assert json.loads(ended_.err)["detail"] == "BULKDL_ARCHIVE is no setting; did you mean BULKDL_ARCHIVES?"
+
+
+def test_help_ends_with_an_example_and_knows_every_setting_of_its_command(downloader):
+    for command in COMMANDS:
+        ended_ = invoke(command, "--help")
+        assert ended_.code == 0
+        assert f"bulkdl {command}" in ended_.out.split("Example:")[-1]
+    out = invoke("run", "--help").out
+    for flag in ("--project", "--jobs-file", "--shard", "--bwlimit", "--dry-run", "--config", "--log-format"):
+        assert flag in out
+    assert "BULKDL_SPEED_LIMIT; default 1024" in " ".join(out.split())
+
+
+def test_no_flag_takes_a_secret(downloader):
+    for command in COMMANDS:
+        if command != "simulate":
+            flags = [word for word in invoke(command, "--help").out.split() if word.startswith("--")]
+            assert not [flag for flag in flags if any(word in flag for word in ("key", "token", "password"))]
+
+
+def test_the_group_lists_its_commands_without_importing_them(downloader):
+    out = invoke("--help").out
+    assert all(command in out for command in COMMANDS)
+    assert invoke("--version").out.startswith("bulkdl ")
+    assert invoke("nope").code == 2
+
+
+def test_every_setting_that_is_a_flag_is_named_as_one():
+    params = {param.name for param in cli.get_command(click.Context(cli), "run").params}
+    without = {"allow_http", "token_url", "project", "verbose", "names"}
+    with_units = {key for key in Settings.model_fields if key.endswith(("_s", "_bytes"))}
+    assert set(Settings.model_fields) - without - with_units <= params

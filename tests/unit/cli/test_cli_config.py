@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+from click.testing import CliRunner
+
+from bulkdl.cli.config import config
+from bulkdl.settings import all_keys
+
+P1 = "5f0c1a52-7a3a-4c52-9d0e-0f3f1a2b3c4d"
+CANARY = "cAnArY-9f8e7d"
+
+
+@pytest.fixture(autouse=True)
+def surroundings(monkeypatch, tmp_path):
+    for name in list(os.environ):
+        if name.startswith(("BULKDL_", "UP42_")):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.toml").write_text(
+        f"quicklooks = 3\n[[project]]\nid = '{P1}'\napi_key_env = 'K'\n[names]\njob = '{{job_id}}.json'\n"
+    )
+    (tmp_path / "token").write_text(CANARY)
+    monkeypatch.setenv("K", CANARY)
+    monkeypatch.setenv("BULKDL_ARCHIVES", "9")
+    monkeypatch.setenv("UP42_USERNAME", "me@example.com")
+    monkeypatch.setenv("UP42_PASSWORD", CANARY)
+    monkeypatch.setenv("UP42_TOKEN_FILE", "token")
+
+
+def test_each_key_is_shown_with_its_value_and_where_it_came_from():
+    result = CliRunner().invoke(config, ["-c", "c.toml", "--rate", "50"], standalone_mode=False)
+    rows = {line.split()[0]: line.split(maxsplit=2)[1:] for line in result.stdout.splitlines()}
+    assert set(all_keys()) <= set(rows)
+    assert rows["archives"] == ["9", "env BULKDL_ARCHIVES"]
+    assert rows["quicklooks"] == ["3", "file c.toml"]
+    assert rows["rate"] == ["50", "flag --rate"]
+    assert rows["geojson"] == ["16", "default"]
+    assert rows["names.job"] == ["{job_id}.json", "file c.toml"]
+    assert rows["project"] == [P1, "file c.toml"]
+    assert rows["UP42_PASSWORD"] == ["***", "env UP42_PASSWORD"]
+    assert rows["UP42_TOKEN"] == ["***", "env UP42_TOKEN_FILE, file token"]
+
+
+def test_json_has_the_same():
+    result = CliRunner().invoke(config, ["-c", "c.toml", "--format", "json"], standalone_mode=False)
+    document = json.loads(result.stdout)
+    assert set(document["settings"]) == set(all_keys())
+    assert document["settings"]["archives"] == {"value": 9, "source": "env BULKDL_ARCHIVES"}
+    assert document["settings"]["only"]["value"] == ["archive", "geojson", "quicklook"]
+    assert document["credentials"]["UP42_PASSWORD"]["value"] == "***"
+
+
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_no_secret_is_shown(form):
+    result = CliRunner().invoke(config, ["-c", "c.toml", "--format", form], standalone_mode=False)
+    assert "UP42_PASSWORD" in result.stdout
+    assert CANARY not in result.output
+
+
+def test_what_would_stop_a_run_is_told_and_is_no_error(monkeypatch):
+    monkeypatch.delenv("UP42_USERNAME")
+    result = CliRunner().invoke(config, [], standalone_mode=False)
+    assert result.return_value == 0
+    assert "UP42_USERNAME: is missing" in result.stderr

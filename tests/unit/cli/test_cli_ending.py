@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import click
+import pytest
+
+from bulkdl.cli.ending import ended, verbosity
+from bulkdl.errors import (
+    ApiFailure,
+    ConfigError,
+    DirectoryHeld,
+    LedgerError,
+    LedgerTooNew,
+    NoSuchSelection,
+    SinkFailure,
+)
+from bulkdl.model import Reason
+
+CANARY = "cAnArY-9f8e7d"
+
+
+def end_with(error: BaseException, argv=(), env=None) -> int:
+    def command():
+        raise error
+
+    return ended(command, argv, env or {})
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (ConfigError("x.toml: archives", "expected 1"), 2, "bulkdl: x.toml: archives: expected 1\n"),
+        (LedgerError("broken"), 2, "bulkdl: broken\n"),
+        (LedgerTooNew("out", 9, 1), 2, "bulkdl: out: the ledger has version 9"),
+        (NoSuchSelection("project", "p1"), 4, "bulkdl: UP42 knows no project p1\n"),
+        (DirectoryHeld("out", "h", 7, datetime(2022, 3, 1, tzinfo=UTC)), 11, "another run holds"),
+        (ApiFailure(Reason.CREDENTIALS, "401"), 7, "check the project id and its API key"),
+        (ApiFailure(Reason.UNREACHABLE, "no route"), 5, "no route"),
+        (SinkFailure(Reason.DISK_FULL, "out"), 12, "make room"),
+        (ValueError("boo"), 1, "bulkdl: this is a bug: ValueError: boo; run again with -vv"),
+        (
+            ExceptionGroup("g", [ValueError("a"), ExceptionGroup("h", [ConfigError("-o", "no")])]),
+            2,
+            "bulkdl: -o: no",
+        ),
+        (ExceptionGroup("g", [ValueError("a")]), 1, "ValueError: a"),
+    ],
+)
+def test_each_error_is_one_line_and_its_exit_code(capsys, error, code, line):
+    assert end_with(error) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert line in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (KeyboardInterrupt(), 130),
+        (click.Abort(), 130),
+        (BaseExceptionGroup("g", [KeyboardInterrupt()]), 130),
+        (click.exceptions.Exit(143), 143),
+        (click.exceptions.Exit(0), 0),
+    ],
+)
+def test_ends_that_are_no_errors_are_quiet(capsys, error, code):
+    assert end_with(error) == code
+    assert capsys.readouterr().err == ""
+
+
+def test_a_usage_error_is_2_and_tells_the_usage(capsys):
+    assert end_with(click.UsageError("no such option")) == 2
+    assert "no such option" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("result", "code"), [(0, 0), (3, 3), (None, 0)])
+def test_a_command_that_returns_gives_its_code(result, code):
+    assert ended(lambda: result, [], {}) == code
+
+
+@pytest.mark.parametrize("argv", [["run", "-vv"], ["-v", "-v"], ["--verbose", "-v"]])
+def test_only_vv_shows_where_a_bug_is(capsys, argv):
+    end_with(ValueError("boo"), argv)
+    assert "Traceback" in capsys.readouterr().err
+    end_with(ValueError("boo"), ["run", "-v"])
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_no_secret_is_in_the_last_words(capsys):
+    end_with(RuntimeError(f"GET https://s/?Signature={CANARY} with Bearer {CANARY}"), ["-vv"])
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert CANARY not in err
+
+
+def test_an_error_of_many_lines_is_told_in_one(capsys):
+    end_with(ValueError("a\n\n  b\tc"))
+    assert "a b c" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "env", "level"),
+    [
+        ([], {}, 0),
+        (["-v"], {}, 1),
+        (["-vvv"], {}, 3),
+        ([], {"BULKDL_VERBOSE": "2"}, 2),
+        ([], {"BULKDL_VERBOSE": "x"}, 0),
+    ],
+)
+def test_verbosity_is_known_even_when_the_settings_are_not(argv, env, level):
+    assert verbosity(argv, env) == level

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+import pytest
+
+from bulkdl.cli.signals import stopping
+from bulkdl.reactions import Exit
+
+
+async def send(number: signal.Signals) -> None:
+    os.kill(os.getpid(), number)
+    # The handler runs in a callback of the loop, which two turns are enough for.
+    reached = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.01, reached.set)
+    await reached.wait()
+
+
+@pytest.mark.parametrize(
+    ("numbers", "code"),
+    [
+        ([], None),
+        ([signal.SIGINT], Exit.INTERRUPTED),
+        ([signal.SIGTERM], Exit.TERMINATED),
+        ([signal.SIGTERM, signal.SIGINT], Exit.TERMINATED),
+        ([signal.SIGINT, signal.SIGINT], Exit.INTERRUPTED),
+    ],
+)
+async def test_each_signal_stops_once_and_the_first_gives_the_exit_code(numbers, code):
+    stops = []
+    with stopping(lambda: stops.append(1)) as caught:
+        for number in numbers:
+            await send(number)
+    assert len(stops) == len(numbers)
+    assert caught.exit_code == code
+
+
+async def test_the_third_signal_is_nobodys():
+    with stopping(lambda: None):
+        await send(signal.SIGTERM)
+        await send(signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+async def test_the_handlers_are_gone_afterwards():
+    with stopping(lambda: None):
+        assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from bulkdl.model import Digest, Kind, Outcome, Output, Reason, Receipt, Result, Validator
+from bulkdl.reactions import REACTIONS, Exit
+from bulkdl.report.plan import PlanBuilder
+from bulkdl.report.rows import Count, FailureRow
+from bulkdl.report.status import Status
+from bulkdl.report.summary import SummaryBuilder, exit_code
+
+START = datetime(2022, 3, 10, 12, tzinfo=UTC)
+ARCHIVE = Output("p1", "j1", None, Kind.ARCHIVE)
+PICTURE = Output("p1", "j1", "t1", Kind.QUICKLOOK, "a.png")
+
+
+def fetched(output=ARCHIVE, size_bytes=100, moved_bytes=60) -> Result:
+    receipt = Receipt("p1/j1/x", size_bytes, Digest("md5", "x"), Validator(), None)
+    return Result(output, Outcome.COMPLETED, Reason.FETCHED, receipt, moved_bytes=moved_bytes)
+
+
+def failed(reason: Reason, output=ARCHIVE) -> Result:
+    return Result(output, Outcome.FAILED, reason, moved_bytes=7, attempts=8, detail="it broke")
+
+
+def builder(**more) -> SummaryBuilder:
+    return SummaryBuilder("r1", START, **more)
+
+
+def test_outputs_and_bytes_are_counted_by_kind_outcome_and_reason():
+    build = builder()
+    build.add(fetched())
+    build.add(fetched())
+    build.add(fetched(PICTURE, 5, 5))
+    build.add(failed(Reason.STALLED))
+    build.count(Kind.GEOJSON, Outcome.SKIPPED, Reason.ALREADY_THERE, 40, 4000)
+    summary = build.build(START + timedelta(seconds=10))
+    assert summary.counts == {
+        (Kind.ARCHIVE, Outcome.COMPLETED, Reason.FETCHED): Count(2, 200, 120),
+        (Kind.QUICKLOOK, Outcome.COMPLETED, Reason.FETCHED): Count(1, 5, 5),
+        (Kind.ARCHIVE, Outcome.FAILED, Reason.STALLED): Count(1, 0, 7),
+        (Kind.GEOJSON, Outcome.SKIPPED, Reason.ALREADY_THERE): Count(40, 4000, 0),
+    }
+    assert summary.outputs() == 44
+    assert summary.outputs(Outcome.COMPLETED) == 3
+    assert summary.moved_bytes == 132
+    assert summary.bytes_per_s == pytest.approx(13.2)
+
+
+def test_a_run_without_time_has_no_rate():
+    assert builder().build(START).bytes_per_s == 0.0
+    assert builder().build(START - timedelta(seconds=5)).duration_s == 0.0
+
+
+def test_each_failure_says_what_to_which_output_and_what_next():
+    build = builder()
+    build.add(failed(Reason.TOO_LARGE, PICTURE), key="p1/j1/t1/quicklooks/a.png")
+    (row,) = build.build(START).failures
+    assert (row.output, row.reason, row.detail, row.attempts) == (PICTURE, Reason.TOO_LARGE, "it broke", 8)
+    assert row.key == "p1/j1/t1/quicklooks/a.png"
+    assert row.hint == REACTIONS[Reason.TOO_LARGE].hint
+
+
+def test_a_million_failures_keep_the_first_and_count_them_all():
+    build = builder(failures_kept=3)
+    for _ in range(5000):
+        build.add(failed(Reason.SERVER_ERROR))
+        build.add_problem(Reason.UNREACHABLE, "project p", "no route")
+    summary = build.build(START)
+    assert (len(summary.failures), summary.failures_total) == (3, 5000)
+    assert (len(summary.problems), summary.problems_total) == (3, 5000)
+
+
+def test_a_failure_that_is_no_longer_kept_still_decides_the_exit_code():
+    build = builder(failures_kept=1)
+    build.add(failed(Reason.SERVER_ERROR))
+    build.add(failed(Reason.DIGEST_MISMATCH))
+    assert build.build(START).exit_code is Exit.INTEGRITY
+
+
+@pytest.mark.parametrize(
+    ("failures", "problems", "code"),
+    [
+        ([], [], Exit.OK),
+        ([Reason.STALLED], [], Exit.TEMPORARY),
+        ([], [Reason.UNREACHABLE], Exit.TEMPORARY),
+        ([Reason.STALLED, Reason.REFUSED], [], Exit.FAILED),
+        ([Reason.STALLED], [Reason.NOT_FOUND], Exit.NOT_FOUND),
+        ([Reason.REFUSED], [Reason.NOT_FOUND], Exit.FAILED),
+        ([Reason.REFUSED, Reason.BROKEN_CONTENT], [], Exit.INTEGRITY),
+        ([Reason.BROKEN_CONTENT, Reason.DISK_FULL], [], Exit.DISK_FULL),
+        ([Reason.DISK_FULL], [Reason.CREDENTIALS], Exit.CREDENTIALS),
+        ([Reason.INTERNAL, Reason.CREDENTIALS], [], Exit.BUG),
+    ],
+)
+def test_the_highest_ranked_exit_code_wins(failures, problems, code):
+    assert exit_code(failures, problems) is code
+
+
+@pytest.mark.parametrize(
+    ("projects", "refused", "code"),
+    [
+        (["p1"], ["p1"], Exit.CREDENTIALS),
+        (["p1", "p2"], ["p1", "p2"], Exit.CREDENTIALS),
+        (["p1", "p2"], ["p1"], Exit.FAILED),
+        (["p1", "p2"], [], Exit.OK),
+    ],
+)
+def test_refused_credentials_are_7_only_when_no_project_went_on(projects, refused, code):
+    build = builder()
+    for project_id in projects:
+        build.add_project(project_id)
+    for project_id in refused:
+        build.add_problem(Reason.CREDENTIALS, f"project {project_id}", "401", project_id=project_id)
+    assert build.build(START).exit_code is code
+
+
+@pytest.mark.parametrize("code", [Exit.INTERRUPTED, Exit.TERMINATED])
+def test_a_signal_overrides_even_success(code):
+    build = builder()
+    build.add(fetched())
+    summary = build.build(START)
+    assert summary.exit_code is Exit.OK
+    assert summary.after_signal(code).exit_code is code
+    assert summary.after_signal(None) is summary
+    assert exit_code([Reason.DISK_FULL], stopped_by=code) is code
+    assert builder().build(START, stopped_by=code).exit_code is code
+
+
+def test_json_has_everything_as_plain_values():
+    build = builder()
+    build.jobs.seen = 3
+    build.add(fetched())
+    build.add(failed(Reason.STALLED))
+    build.add_problem(Reason.NOT_FOUND, "job j9", "404")
+    document = json.loads(json.dumps(build.build(START + timedelta(seconds=2)).as_dict()))
+    assert document["exit_code"] == 4
+    assert document["duration_s"] == 2.0
+    assert document["jobs"] == {"seen": 3, "selected": 0, "settled": 0, "unfinished": 0}
+    assert document["outputs"] == {"completed": 1, "skipped": 0, "failed": 1, "cancelled": 0}
+    assert document["counts"][0] == {
+        "kind": "archive",
+        "outcome": "completed",
+        "reason": "fetched",
+        "outputs": 1,
+        "size_bytes": 100,
+        "moved_bytes": 60,
+    }
+    assert document["failures"][0]["job_id"] == "j1"
+    assert document["failures"][0]["hint"]
+    assert document["problems"] == [
+        {"reason": "not_found", "what": "job j9", "detail": "404", "hint": REACTIONS[Reason.NOT_FOUND].hint}
+    ]
+
+
+def test_a_summary_does_not_change_when_counting_goes_on():
+    build = builder()
+    build.add(fetched())
+    before = build.build(START)
+    build.add(fetched())
+    build.add(failed(Reason.STALLED))
+    build.jobs.seen = 9
+    assert (before.outputs(), before.failures_total, len(before.failures), before.jobs.seen) == (1, 0, 0, 0)
+
+
+def test_a_plan_counts_without_keeping_every_output():
+    plan = PlanBuilder(builder(), outputs_kept=2)
+    for _ in range(10):
+        plan.add(ARCHIVE)
+    plan.add(PICTURE, "p1/j1/t1/quicklooks/a.png")
+    plan.settle(Kind.GEOJSON, 4)
+    plan.summary.add_problem(Reason.NOT_FOUND, "job j9")
+    document = json.loads(json.dumps(plan.build(START).as_dict()))
+    assert document["to_fetch"] == {"archive": 10, "quicklook": 1, "geojson": 0}
+    assert document["settled"] == {"archive": 0, "quicklook": 0, "geojson": 4}
+    assert (document["outputs_total"], len(document["outputs"])) == (11, 2)
+    assert document["exit_code"] == 4
+    assert document["problems_total"] == 1
+
+
+def test_a_status_is_plain_values():
+    status = Status(
+        "out",
+        jobs={"settled": 2},
+        counts={(Kind.ARCHIVE, "planned", ""): Count(3)},
+        failures=[FailureRow(ARCHIVE, None, Reason.STALLED, "slow")],
+        failures_total=1,
+        last_run_at=START,
+    )
+    document = json.loads(json.dumps(status.as_dict()))
+    assert document["counts"] == [
+        {"kind": "archive", "state": "planned", "reason": None, "outputs": 3, "size_bytes": 0}
+    ]
+    assert document["last_run_at"] == "2022-03-10T12:00:00+00:00"
+    assert document["failures"][0]["reason"] == "stalled"
