@@ -15,6 +15,8 @@ from bulkdl.http.pace import Cooldown, Pace
 from bulkdl.http.retry import RetryPolicy
 from bulkdl.http.sessions import api_session, storage_session
 from bulkdl.settings import CredentialBook, Settings
+from bulkdl.telemetry.events import Reporter
+from bulkdl.telemetry.requests import watch_api, watch_storage
 from bulkdl.up42.auth import TokenSource
 from bulkdl.up42.client import Client
 from bulkdl.up42.credentials import Account, Credentials, ProjectKey, ReadyToken
@@ -40,11 +42,12 @@ class Accounts:
 
     storage: aiohttp.ClientSession
 
-    def __init__(self, settings: Settings, book: CredentialBook) -> None:
+    def __init__(self, settings: Settings, book: CredentialBook, reporter: Reporter) -> None:
         self.cooldown = Cooldown()
         self.policy = retry_policy(settings)
         self._settings = settings
         self._book = book
+        self._reporter = reporter
         self._pace = Pace(settings.rate, settings.burst)
         self._clients: dict[Credentials, Client] = {}
         self._stack = AsyncExitStack()
@@ -63,6 +66,8 @@ class Accounts:
         self.storage = await self._stack.enter_async_context(
             storage_session(**common, read_timeout_s=settings.speed_time, limit=settings.archives)  # type: ignore[arg-type]
         )
+        watch_api(self._api, self._reporter)
+        watch_storage(self.storage, self._reporter)
         return self
 
     async def __aexit__(

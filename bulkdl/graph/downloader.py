@@ -36,7 +36,7 @@ from bulkdl.report.summary import Summary, SummaryBuilder
 from bulkdl.selection import Selection
 from bulkdl.settings import CredentialBook, Settings, load_credentials
 from bulkdl.sink.local import LocalSink
-from bulkdl.telemetry.events import NullReporter, Reporter
+from bulkdl.telemetry.events import LanesOpened, NullReporter, Reporter, RunFinished, RunStarted
 from bulkdl.transfer.fetch import Fetcher
 from bulkdl.transfer.reception import Limits
 
@@ -79,7 +79,9 @@ class Downloader:
 
     async def __aenter__(self) -> Self:
         self._stop = Stop()
-        self._accounts = await self._stack.enter_async_context(Accounts(self._settings, self._book))
+        self._accounts = await self._stack.enter_async_context(
+            Accounts(self._settings, self._book, self._reporter)
+        )
         return self
 
     async def __aexit__(
@@ -165,6 +167,7 @@ class Downloader:
         with structlog.contextvars.bound_contextvars(run_id=run_id):
             async with self._held_directory(run_id) as ledger:
                 log.info("run.started", output=str(self._sink.root))
+                self._reporter.report(RunStarted(run_id, datetime.now(UTC)))
                 await self._go(selection, ledger, builder, run_id, listener)
                 self.summary = builder.build()
                 await self._conclude(ledger, self.summary)
@@ -199,8 +202,11 @@ class Downloader:
         recorder = Recorder(ledger, run_id, builder, self._reporter, listener)
         pools = Pools(settings, self._accounts, self._sink, ledger, self._fetcher(), recorder, self._reporter)
         outlets = Outlets(pools.put, recorder.settled, recorder.ended, recorder.problem)
+        enumeration = self._enumeration(selection, ledger, builder, outlets)
+        depths = {str(kind): lane.__len__ for kind, lane in pools.lanes.items()}
+        self._reporter.report(LanesOpened({"jobs": enumeration.pending.__len__, **depths}))
         run = Run(
-            self._enumeration(selection, ledger, builder, outlets),
+            enumeration,
             pools,
             recorder,
             self._reporter,
@@ -241,6 +247,7 @@ class Downloader:
             duration_s=round(summary.duration_s, 3),
             moved_bytes=summary.moved_bytes,
         )
+        self._reporter.report(RunFinished(summary.finished_at, int(summary.exit_code)))
 
     def _fetcher(self) -> Fetcher:
         settings = self._settings

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ from bulkdl.selection import JobRef, Selection
 from bulkdl.settings.names import Names
 from bulkdl.sink.keys import safe_filenames
 from bulkdl.sink.local import LocalSink
-from bulkdl.telemetry.events import JobEnumerated, Reporter
+from bulkdl.telemetry.events import JobEnumerated, JobUnfinished, Reporter
 
 log = structlog.get_logger(__name__)
 
@@ -149,6 +150,7 @@ class Enumeration:
         self._counts.selected += 1
         if not job.finished:
             self._counts.unfinished += 1
+            self._reporter.report(JobUnfinished(job.project_id, job.id))
             log.debug("job.skipped", job_id=job.id, reason=Reason.JOB_UNFINISHED.value, status=job.status)
             return False
         return True
@@ -320,8 +322,9 @@ class Enumeration:
         if not verdict.missing and not fresh:
             self._counts.settled += 1
         self._outlets.settled(verdict.settled)
+        kinds = Counter(wanted.output.kind for wanted in verdict.missing)
         self._reporter.report(
-            JobEnumerated(job.project_id, job.id, len(verdict.missing), len(verdict.settled))
+            JobEnumerated(job.project_id, job.id, len(verdict.missing), len(verdict.settled), kinds)
         )
         log.debug("job.enumerated", job_id=job.id, missing=len(verdict.missing), settled=len(verdict.settled))
         for bundle in planning.bundles(verdict.missing, last_task):

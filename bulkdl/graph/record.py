@@ -15,7 +15,7 @@ from bulkdl.ledger.ledger import Ledger
 from bulkdl.ledger.rows import KnownOutput
 from bulkdl.model import Outcome, Output, Reason, Result
 from bulkdl.report.summary import SummaryBuilder
-from bulkdl.telemetry.events import Reporter, TransferEnded
+from bulkdl.telemetry.events import OutputSettled, ProblemFound, Reporter, TransferEnded
 
 log = structlog.get_logger(__name__)
 
@@ -62,11 +62,13 @@ class Recorder:
             reason = Reason.UP42_HAS_NONE if known.none_at_up42 else Reason.ALREADY_THERE
             size_bytes = known.receipt.size_bytes if known.receipt and known.completed else 0
             self.summary.count(known.output.kind, Outcome.SKIPPED, reason, 1, size_bytes)
+            self._reporter.report(OutputSettled(known.output, reason))
 
     def problem(self, reason: Reason, what: str, detail: str, *, project_id: str | None = None) -> None:
         """Something that is no single output went wrong."""
         log.error("problem.found", what=what, reason=reason.value, detail=detail)
         self.summary.add_problem(reason, what, detail, project_id=project_id)
+        self._reporter.report(ProblemFound(reason, what, detail))
 
     def _tell(self, result: Result) -> None:
         _log_line(result)

@@ -4,10 +4,43 @@ Typed events of a run and the reporter that takes them. A reporter may drop, but
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
 
-from bulkdl.model import Output, Reason, Result
+from bulkdl.model import Kind, Output, Reason, Result
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """The output directory is held by this run."""
+
+    run_id: str
+    started_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LanesOpened:
+    """*depths* tell at any moment how much waits in each channel, by its name."""
+
+    depths: Mapping[str, Callable[[], int]]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestEnded:
+    """
+    A request was answered, or came to nothing.
+
+    Attributes:
+        endpoint: One of ``endpoints.ENDPOINTS``.
+        status: None when there was no answer.
+        duration_s: From its start to the head of the answer.
+    """
+
+    endpoint: str
+    status: int | None
+    duration_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +51,32 @@ class JobEnumerated:
     job_id: str
     planned: int
     settled: int
+    planned_by_kind: Mapping[Kind, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class JobUnfinished:
+    """UP42 has not finished this job; a later run takes it up."""
+
+    project_id: str
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class OutputSettled:
+    """This output needs no transfer, for *reason*."""
+
+    output: Output
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemFound:
+    """Something that is no single output went wrong: *what* is a project, a job, the directory."""
+
+    reason: Reason
+    what: str
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +117,29 @@ class TransferEnded:
     result: Result
 
 
-Event = JobEnumerated | EnumerationFinished | TransferStarted | TransferAdvanced | RetryScheduled | TransferEnded
+@dataclass(frozen=True, slots=True)
+class RunFinished:
+    """The run is over and its report is written."""
+
+    finished_at: datetime
+    exit_code: int
+
+
+Event = (
+    RunStarted
+    | LanesOpened
+    | RequestEnded
+    | JobEnumerated
+    | JobUnfinished
+    | OutputSettled
+    | ProblemFound
+    | EnumerationFinished
+    | TransferStarted
+    | TransferAdvanced
+    | RetryScheduled
+    | TransferEnded
+    | RunFinished
+)
 
 
 class Reporter(Protocol):
