@@ -77,12 +77,16 @@ _option = partial(click.option, show_envvar=True)
 @_option("--username", default="someone@example.com", help="User of the password grant.")
 @_option("--password", default="correct horse", help="Password of the password grant.")
 @_option("--faults", type=click.Path(dir_okay=False, path_type=Path), help="Script of faults, TOML or JSON.")
+@click.option("--list-faults", is_flag=True, help="Say which faults there are, and end.")
 def simulate(**options: Any) -> int:
     """
     Serve a made-up UP42 account and its storage until interrupted.
 
     Prints one JSON line with the URLs and the projects' keys as soon as it listens.
     """
+    if options["list_faults"]:
+        click.echo("\n".join(map(str, simulator_parts().FAULTS.values())))
+        return 0
     return asyncio.run(_serve(_build(options)))
 
 

@@ -4,10 +4,12 @@ from bulkdl.simulator.account import Account, ProjectKey
 from bulkdl.simulator.exchange import Seen
 from bulkdl.simulator.expected import ExpectedOutput, ExpectedSkip
 from bulkdl.simulator.fault_script import FaultScriptError
+from bulkdl.simulator.fault_table import FAULTS
 from bulkdl.simulator.faults import Faults
 from bulkdl.simulator.server import Simulator
 
 __all__ = [
+    "FAULTS",
     "Account",
     "ExpectedOutput",
     "ExpectedSkip",

@@ -123,8 +123,10 @@ def html(scene: Scene, _reply: Reply) -> Reply:
 def status(scene: Scene, _reply: Reply) -> Reply:
     code, body = scene.values["status"], scene.values["body"]
     if body or scene.call.server == "storage":
-        return Reply(code, (("Content-Type", "text/plain"),), Literal(body.encode()))
-    return answered(error_envelope(code, "Something went wrong"), status=code)
+        reply = Reply(code, (("Content-Type", "text/plain"),), Literal(body.encode()))
+    else:
+        reply = answered(error_envelope(code, "Something went wrong"), status=code)
+    return reply.with_headers(*((name, str(value)) for name, value in scene.values["headers"].items()))
 
 
 def throttled(scene: Scene, _reply: Reply) -> Reply:

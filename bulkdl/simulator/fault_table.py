@@ -16,6 +16,7 @@ from bulkdl.simulator import fault_replies as replies
 from bulkdl.simulator.exchange import Reply
 from bulkdl.simulator.fault_events import Event
 from bulkdl.simulator.fault_replies import Scene
+from bulkdl.simulator.routes import ENDPOINTS
 
 _NUMBER = (int, float)
 
@@ -59,6 +60,14 @@ class FaultKind:
     happen: Callable[[Event], Awaitable[None]] | None = None
     where: Mapping[str, Any] = field(default_factory=dict)
     on_success: bool = True
+
+    def __str__(self) -> str:
+        """One line for a person: name, meaning, parameters with their defaults."""
+        keys = [
+            key if parameter.needed or parameter.default is None else f"{key}={parameter.default!r}"
+            for key, parameter in self.parameters.items()
+        ]
+        return f"{self.name:<20}{self.meaning}" + (f" ({', '.join(keys)})" if keys else "")
 
 
 _PLACE = {"at_byte": Parameter((int,)), "at_fraction": Parameter(_NUMBER)}
@@ -156,7 +165,11 @@ _KINDS = (
     FaultKind(
         "status",
         "any status",
-        {"status": Parameter((int,), needed=True), "body": Parameter((str,), "")},
+        {
+            "status": Parameter((int,), needed=True),
+            "body": Parameter((str,), ""),
+            "headers": Parameter((dict,), {}),
+        },
         change=replies.status,
         on_success=False,
     ),
@@ -171,7 +184,11 @@ _KINDS = (
         on_success=False,
     ),
     FaultKind(
-        "unauthorized", "401 as UP42 words it", change=replies.unauthorized, where=_API, on_success=False
+        "unauthorized",
+        "401 as UP42 words it; not from the token endpoint, unless the rule names it",
+        change=replies.unauthorized,
+        where={**_API, "endpoint": [name for name in ENDPOINTS if name != "token"]},
+        on_success=False,
     ),
     FaultKind("revoke_tokens", "all tokens so far are worth a 401", happen=events.revoke_tokens, where=_API),
     FaultKind(

@@ -12,6 +12,9 @@ TOML (or the same as JSON)::
     first = 3                # which of those: nth, first, every; counted per "object" (path) or "all";
     per = "object"           #   probability, limit
 
+Bytes are counted in the body of the reply that is sent, so in a ranged one from the range's start;
+a negative ``at_byte`` counts from the end.
+
 Every rule counts for itself, and chance is drawn from seed, rule, path and count, so a script meets
 the same requests however they interleave. All rules that match apply, in the order of the script.
 """

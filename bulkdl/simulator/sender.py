@@ -11,6 +11,7 @@ import asyncio
 import math
 import socket
 import struct
+from email.utils import formatdate
 from http import HTTPStatus
 
 from aiohttp import web
@@ -61,6 +62,7 @@ class Sender(web.StreamResponse):
         reply = self._reply
         lines = [f"HTTP/1.1 {reply.status} {_phrase(reply.status)}"]
         lines += [f"{name}: {value}" for name, value in reply.headers]
+        lines.append(f"Date: {formatdate(usegmt=True)}")
         if reply.announced and reply.status != 204:
             lines.append(f"Content-Length: {reply.body.size}")
         if chunked:

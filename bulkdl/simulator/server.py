@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from aiohttp import web
 
@@ -118,9 +118,13 @@ class Simulator:
         """Every URL signed so far has expired."""
         self._signer.expire_all()
 
-    def settle(self) -> None:
-        """The jobs that were going on have SUCCEEDED."""
-        self.account = replace(self.account, settled=True)
+    def evolve(self, **changes: Any) -> None:
+        """
+        Time goes by: fields of the account change, such as ``settled=True`` or more ``jobs``.
+
+        The seed has to stay, or it would be another account.
+        """
+        self.account = replace(self.account, **changes)
         self._api.account = self._bucket.account = self._tokens.account = self.account
 
     async def vanish(self, server: str, seconds: float) -> None:

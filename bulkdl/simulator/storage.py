@@ -150,6 +150,5 @@ def object_headers(stored: StoredObject) -> Headers:
 def _server_headers() -> Headers:
     return (
         ("X-GUploader-UploadID", uuid.uuid4().hex),
-        ("Date", format_datetime(datetime.now(UTC), usegmt=True)),
         ("Server", "UploadServer"),
     )

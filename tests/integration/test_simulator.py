@@ -383,11 +383,13 @@ async def test_what_is_seen_has_no_signature_and_counts_bytes() -> None:
 async def test_unfinished_jobs_settle_and_a_larger_account_begins_with_the_same_jobs() -> None:
     async with connected(Account(jobs=28)) as client:
         before = len(list(client.simulator.expected()))
-        client.simulator.settle()
+        client.simulator.evolve(settled=True)
         assert len(list(client.simulator.expected())) > before
         job = client.simulator.account.job(0, 6)
         status = (await client.data(job.project_id, f"/jobs/{job.id}"))["status"]
         assert status == "SUCCEEDED"
+        client.simulator.evolve(jobs=40)
+        assert len(await client.data(job.project_id, "/jobs")) == 20
 
 
 async def test_a_million_jobs_and_gigabytes_start_at_once() -> None:

@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from bulkdl.simulator import FAULTS
+
 MODULE = [sys.executable, "-m", "bulkdl"]
 WITHOUT_PILLOW = [
     sys.executable,
@@ -91,6 +93,11 @@ def test_a_wrong_size_is_refused(value: str) -> None:
 
 def test_without_pillow_it_says_what_to_install() -> None:
     assert "pip install 'bulkdl[simulator]'" in refused(program=WITHOUT_PILLOW)
+
+
+def test_it_lists_its_faults() -> None:
+    done = subprocess.run([*MODULE, "simulate", "--list-faults"], capture_output=True, text=True, check=True)
+    assert [line.split()[0] for line in done.stdout.splitlines()] == list(FAULTS)
 
 
 def test_help_ends_with_an_example() -> None:

@@ -277,6 +277,8 @@ async def test_any_status(probe: Probe) -> None:
     assert (await probe.jobs()).json()["error"]["code"] == 502
     probe.meet("status", status=418, body="tea", server="storage")
     assert (await probe.archive()).body == b"tea"
+    probe.meet("status", status=503, headers={"Retry-After": 9})
+    assert (await probe.jobs()).headers["Retry-After"] == "9"
 
 
 @pytest.mark.parametrize("server", ["api", "storage"])
