@@ -51,12 +51,40 @@ format: install ## put every file into the house's format
 test-peer: install .venv-peer/.installed ## the official client against the simulator, compared with bulkdl
 	.venv-peer/bin/python -m pytest -q -c tests/peer/pytest.ini tests/peer
 
+LOCK := uv pip compile --universal --python-version 3.11 \
+  --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --quiet
+
 .PHONY: lock
-lock: ## requirements.lock anew from pyproject.toml (needs uv)
-	uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 \
-	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --quiet -o requirements.lock
+lock: ## every lock anew from pyproject.toml (needs uv)
+	$(LOCK) pyproject.toml --all-extras --group dev -o requirements.lock
+	$(LOCK) pyproject.toml --extra simulator -c requirements.lock -o requirements-runtime.lock
+	echo 'hatchling>=1.27' | $(LOCK) - -c requirements.lock -o requirements-build.lock
+	$(LOCK) tests/image/requirements.in -o tests/image/requirements.lock
 
 .PHONY: clean
 clean: ## remove what make has made
-	rm -rf $(VENV) .venv-peer demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-peer .venv-image demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# ENGINE=podman takes that one; BUILD_FLAGS go to its build, such as --build-arg BASE=….
+ENGINE ?= docker podman buildah
+IMAGE  ?= localhost/bulkdl:latest
+
+.PHONY: image
+image: ## the container image, with docker, podman or buildah, whichever works
+	@for engine in $(ENGINE); do \
+	  if $$engine info >/dev/null 2>&1; then \
+	    exec $$engine build $(BUILD_FLAGS) --tag $(IMAGE) \
+	      --build-arg VERSION="$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)" \
+	      --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null || echo unknown)" . ; \
+	  fi; \
+	done; echo "none of these works here: $(ENGINE)" >&2; exit 1
+
+.venv-image/.installed: tests/image/requirements.lock
+	$(PYTHON) -m venv .venv-image
+	.venv-image/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+.PHONY: test-image
+test-image: install .venv-image/.installed ## the image and the manifests, with the real tools (installs them when root)
+	tests/image/run
