@@ -12,16 +12,17 @@ from typing import Any, TypeVar
 
 import click
 import structlog
+from rich.console import Console
 
 from bulkdl.cli.inputs import output_of, selection_from, settings_from
 from bulkdl.cli.signals import stopping
 from bulkdl.graph.downloader import Downloader
 from bulkdl.reactions import Exit
 from bulkdl.selection import Selection
-from bulkdl.settings import CredentialBook, Loaded, load_credentials
+from bulkdl.settings import CredentialBook, Loaded, Settings, load_credentials
 from bulkdl.telemetry.events import Reporter
 from bulkdl.telemetry.logging import logging_to, stderr_console
-from bulkdl.telemetry.progress import progress_on
+from bulkdl.telemetry.progress import has_bars, progress_on
 from bulkdl.telemetry.redaction import register_secret
 
 T = TypeVar("T")
@@ -58,11 +59,18 @@ def seen(loaded: Loaded, credentials: CredentialBook) -> Iterator[Reporter]:
         register_secret(secret)
     settings = loaded.settings
     console = stderr_console()
-    with logging_to(console, settings.log_format, settings.verbose):
+    with logging_to(console, settings.log_format, _verbosity(settings, console)):
         for warning in loaded.warnings:
             log.warning("settings.suspected", detail=warning)
         with progress_on(console, settings.progress) as reporter:
             yield reporter
+
+
+def _verbosity(settings: Settings, console: Console) -> int:
+    """Bars tell what the lines of a normal run would; with them only what went wrong is a line."""
+    if settings.log_format == "auto" and has_bars(console, settings.progress) and settings.verbose in (0, 1):
+        return settings.verbose - 1
+    return settings.verbose
 
 
 def carry_out(order: Order, work: Callable[[Downloader], Awaitable[T]]) -> tuple[T, Exit | None]:

@@ -174,9 +174,12 @@ class _Silent(NullReporter):
 
 def progress_on(console: Console, wanted: Literal["auto", "never"] = "auto") -> RichProgress | _Silent:
     """The reporter that fits *console*: bars on a terminal, nothing in a pipe or when not wanted."""
-    if wanted == "auto" and console.is_terminal and not console.is_dumb_terminal:
-        return RichProgress(console)
-    return _Silent()
+    return RichProgress(console) if has_bars(console, wanted) else _Silent()
+
+
+def has_bars(console: Console, wanted: Literal["auto", "never"] = "auto") -> bool:
+    """Whether bars are drawn there."""
+    return wanted == "auto" and console.is_terminal and not console.is_dumb_terminal
 
 
 def _label(output: Output) -> str:

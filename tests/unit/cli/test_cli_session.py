@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import signal
+
+import click
+import pytest
+import structlog
+from rich.console import Console
+
+from bulkdl.cli import session
+from bulkdl.reactions import Exit
+from bulkdl.selection import Selection
+from bulkdl.settings import CredentialBook, Loaded, Settings
+
+
+def shown(monkeypatch, *, is_terminal: bool, **settings) -> str:
+    console = Console(file=io.StringIO(), force_terminal=is_terminal, _environ={"TERM": "xterm"}, width=100)
+    monkeypatch.setattr(session, "stderr_console", lambda: console)
+    with session.seen(Loaded(Settings(**settings), {}, ()), CredentialBook()):
+        log = structlog.get_logger("bulkdl.x")
+        log.debug("debug.line")
+        log.info("info.line")
+        log.warning("warning.line")
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("is_terminal", "settings", "lines"),
+    [
+        (False, {}, "info warning"),
+        (True, {}, "warning"),
+        (True, {"progress": "never"}, "info warning"),
+        (True, {"log_format": "console"}, "info warning"),
+        (True, {"verbose": 1}, "info warning"),
+        (True, {"verbose": 2}, "debug info warning"),
+        (True, {"verbose": -2}, ""),
+        (False, {"verbose": 1}, "debug info warning"),
+    ],
+)
+def test_a_terminal_gets_bars_and_a_pipe_gets_lines(monkeypatch, is_terminal, settings, lines):
+    text = shown(monkeypatch, is_terminal=is_terminal, **settings)
+    assert [word for word in ("debug", "info", "warning") if f"{word}.line" in text] == lines.split()
+
+
+class Downloader:
+    """Works until it is stopped; the second stop cancels it."""
+
+    def __init__(self, *_args, **_kwargs):
+        self.stops = 0
+        self.stopped = asyncio.Event()
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *_error):
+        return None
+
+    def stop(self):
+        self.stops += 1
+        if self.stops == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        else:
+            self.stopped.set()
+
+
+ORDER = session.Order(Loaded(Settings(), {}, ()), Selection(), CredentialBook())
+
+
+def test_two_signals_stop_twice_and_the_first_gives_the_exit_code(monkeypatch):
+    monkeypatch.setattr(session, "Downloader", Downloader)
+
+    async def work(downloader):
+        os.kill(os.getpid(), signal.SIGINT)
+        await downloader.stopped.wait()
+        return downloader.stops
+
+    assert session.carry_out(ORDER, work) == (2, Exit.INTERRUPTED)
+
+
+def test_a_run_that_a_signal_cancelled_ends_with_its_exit_code(monkeypatch):
+    monkeypatch.setattr(session, "Downloader", Downloader)
+
+    async def work(downloader):
+        os.kill(os.getpid(), signal.SIGINT)
+        await downloader.stopped.wait()
+        raise asyncio.CancelledError
+
+    with pytest.raises(click.exceptions.Exit) as caught:
+        session.carry_out(ORDER, work)
+    assert caught.value.exit_code == Exit.INTERRUPTED
