@@ -23,7 +23,11 @@ _PIECE_BYTES = 1 << 18
 
 
 class Sender(web.StreamResponse):
-    """Hands a reply to aiohttp in the shape of a response that writes itself."""
+    """
+    Hands a reply to aiohttp in the shape of a response that writes itself.
+
+    aiohttp closes the connection afterwards unless ``keep_alive`` says otherwise.
+    """
 
     def __init__(self, reply: Reply, seen: Seen) -> None:
         super().__init__(status=reply.status)
@@ -51,8 +55,6 @@ class Sender(web.StreamResponse):
             await self._write_body(request, chunked)
         if how.stop_resets:
             _reset(request)
-        elif not self._stays_open and request.transport:
-            request.transport.close()
         return None
 
     async def write_eof(self, data: bytes = b"") -> None:

@@ -257,6 +257,19 @@ async def test_the_token_endpoint_wants_a_grant_and_the_right_credentials() -> N
             assert (await response.json())["data"]["id"] == client.simulator.account.user_id
 
 
+async def test_a_key_of_another_project_is_refused() -> None:
+    async with connected(Account()) as client:
+        first, second = client.simulator.projects
+        url = f"{client.simulator.api_url}/oauth/token"
+        for pair in (f"{first.id}:{second.api_key}", f"{first.id}:", f"nobody:{first.api_key}", "\xff"):
+            basic = base64.b64encode(pair.encode("latin-1")).decode()
+            form = {"grant_type": "client_credentials"}
+            async with client.http.post(
+                url, data=form, headers={"Authorization": f"Basic {basic}"}
+            ) as response:
+                assert (response.status, await response.read()) == (401, b"")
+
+
 async def test_a_token_is_a_jwt_that_tells_its_life() -> None:
     async with connected(Account(), token_life_s=77) as client:
         _, claims, _ = next(iter(client.tokens.values())).split(".")
