@@ -5,7 +5,7 @@ import base64
 import gzip
 import hashlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit
 import pytest
 from multidict import CIMultiDict
 
-from bulkdl.simulator import Account, Faults, Simulator
+from bulkdl.simulator import Account, Faults, Seen, Simulator
 from bulkdl.simulator.fault_table import FAULTS
 from bulkdl.simulator.plots import HOSTILE_NAMES
 
@@ -143,7 +143,6 @@ async def test_down_refuses_and_comes_back_on_the_same_port(probe: Probe) -> Non
     assert answer.refused
     async with asyncio.timeout(20):
         while answer.refused:
-            await asyncio.sleep(0.02)
             answer = await ask(url)
     assert answer.body == probe.honest
 
@@ -173,32 +172,48 @@ async def test_cut_can_be_a_reset_and_at_a_fraction(probe: Probe) -> None:
     assert len(answer.body) <= len(probe.honest) // 4 + 1
 
 
+@asynccontextmanager
+async def asking(probe: Probe, fault: str, **rule: Any) -> AsyncIterator[Seen]:
+    """A request for an archive that is left hanging, and what the simulator sees of it."""
+    url, before = await probe.signed(), len(probe.simulator.seen)
+    probe.meet(fault, server="storage", **rule)
+    task = asyncio.create_task(ask(url))
+    await until(lambda: len(probe.simulator.seen) > before and probe.simulator.seen[-1].status == 200)
+    yield probe.simulator.seen[-1]
+    assert not task.done()
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 - what is awaited has no event to set
+            await asyncio.sleep(0)  # both ends run in this loop: each turn lets the server go on
+
+
 async def test_stall_stands_still_at_the_byte(probe: Probe) -> None:
-    url = await probe.signed()
-    probe.meet("stall", server="storage", at_byte=500)
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(ask(url), 0.3)
-    assert probe.simulator.seen[-1].sent_bytes == 500
+    async with asking(probe, "stall", at_byte=500) as seen:
+        await until(lambda: seen.sent_bytes == 500)
     probe.meet("stall", server="storage", at_byte=500, seconds=0.01)
-    assert (await ask(url)).body == probe.honest
+    assert (await probe.archive()).body == probe.honest
 
 
 async def test_drip_is_slow_and_right(probe: Probe) -> None:
-    url = await probe.signed()
-    probe.meet("drip", server="storage", bytes_per_s=1_000)
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(ask(url), 0.3)
-    assert 0 < probe.simulator.seen[-1].sent_bytes < 2_000
+    async with asking(probe, "drip", bytes_per_s=1_000) as seen:
+        await until(lambda: seen.sent_bytes > 0)
+        assert seen.sent_bytes == 50
     probe.meet("drip", server="storage", bytes_per_s=10_000_000)
-    assert (await ask(url)).body == probe.honest
+    assert (await probe.archive()).body == probe.honest
 
 
-async def test_slow_headers_end_only_in_time(probe: Probe) -> None:
-    url = await probe.signed()
-    probe.meet("slow_headers", server="storage", bytes_per_s=50)
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(ask(url), 0.3)
+async def test_slow_headers_come_byte_by_byte(probe: Probe) -> None:
+    url = urlsplit(await probe.signed())
+    probe.meet("slow_headers", server="storage", bytes_per_s=20)
+    reader, writer = await asyncio.open_connection("127.0.0.1", url.port)
+    writer.write(f"GET {url.path}?{url.query} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    assert await reader.read(100) == b"H"
     assert probe.simulator.seen[-1].sent_bytes == 0
+    writer.close()
 
 
 async def test_latency_delays_and_changes_nothing(probe: Probe) -> None:
