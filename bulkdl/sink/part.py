@@ -83,6 +83,7 @@ class LocalPart:
         return receipt if is_there else None
 
     async def begin(self, stored: StoredObject) -> None:
+        await self.pause()
         await asyncio.to_thread(self._begin, stored)
 
     def _begin(self, stored: StoredObject) -> None:
@@ -183,14 +184,14 @@ class LocalPart:
 
     def _discard(self) -> None:
         with translated(self._folder):
-            self._look()
             self._remove()
 
     def _remove(self) -> None:
-        self._sidecar.unlink(missing_ok=True)
-        if self._data is not None:
-            self._data.unlink(missing_ok=True)
+        """The sidecar goes first, then every data file, also one that a crash has left without."""
         self._data = None
+        self._sidecar.unlink(missing_ok=True)
+        for data in self._folder.glob(f"{self._stem}-*.part"):
+            data.unlink(missing_ok=True)
 
 
 async def _write_all(stream: AsyncFileIO, block: bytes) -> int:

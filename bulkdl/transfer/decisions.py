@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from multidict import CIMultiDictProxy
 
@@ -196,7 +196,7 @@ def _continue(head: Head, state: PartState | None) -> Continue:
         raise TransferFailure(Reason.OBJECT_CHANGED, "the object is another version now")
     if head.object.digests and known.digests and not set(head.object.digests) & set(known.digests):
         raise TransferFailure(Reason.OBJECT_CHANGED, "the object has another digest now")
-    return Continue(known)
+    return Continue(known if known.total_bytes is not None else replace(known, total_bytes=head.range_total))
 
 
 def _differs(known: Validator, told: Validator) -> bool:

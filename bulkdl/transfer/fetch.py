@@ -63,7 +63,8 @@ class Fetcher:
         reception = Reception(output, part, self.limits, self.bandwidth, progress)
         tally = Tally()
         try:
-            receipt = await reception.restore() if origin.resumable else None
+            await origin.prepare()
+            receipt = await reception.restore(origin) if origin.resumable else None
             if receipt is None:
                 tally, receipt = await self._persist(reception, origin, name, retry_scheduled)
             ended = Result(output, Outcome.COMPLETED, Reason.FETCHED, receipt, attempts=tally.attempts + 1)
@@ -83,7 +84,10 @@ class Fetcher:
     ) -> tuple[Tally, Receipt]:
         tally = Tally()
         while True:
-            await origin.prepare()  # its failures are final: the API client has tried again itself
+            try:
+                await origin.prepare()
+            except Failure as failure:  # final: the API client has tried again itself
+                raise _GivenUp(failure, tally) from None
             before_bytes = reception.kept_bytes
             try:
                 return tally, await reception.attempt(origin, name)
@@ -92,6 +96,8 @@ class Fetcher:
                 tally = tally.after(failure, progressed=progressed)
                 verdict = judge(failure, tally, self.policy, self.rand)
                 if verdict.step in (Step.GIVE_UP, Step.STOP_RUN):
+                    if REACTIONS[failure.reason].step is Step.RESTART:
+                        await reception.restart()  # no later run may go on with these bytes
                     raise _GivenUp(failure, tally) from None
                 await self._prepare_next(failure, verdict, reception, origin)
                 retry_scheduled(failure.reason, verdict.delay_s)

@@ -50,14 +50,18 @@ class SignedOrigin:
         self._policy = policy
         self._headers_timeout_s = headers_timeout_s
         self._signed: SignedUrl | None = None
+        self._tried = False
 
     @property
     def source(self) -> str | None:
         return self._signed.source if self._signed else None
 
     async def prepare(self) -> None:
-        if self._signed is None or not self._signed.fresh(datetime.now(UTC), _FRESH_MARGIN_S):
+        # A URL that nobody has tried is kept though it looks old: it may be our clock that is wrong.
+        known = self._signed
+        if known is None or (self._tried and not known.fresh(datetime.now(UTC), _FRESH_MARGIN_S)):
             self._signed = SignedUrl.parse(await self._sign())
+            self._tried = False
 
     def renew(self) -> None:
         self._signed = None
@@ -66,6 +70,7 @@ class SignedOrigin:
     async def open(self, headers: dict[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
         signed = self._signed
         assert signed is not None, "prepare() comes first"  # noqa: S101
+        self._tried = True
         await self._cooldown.passed(signed.host)
         with translated(TransferFailure, signed.source):
             async with asyncio.timeout(self._headers_timeout_s):

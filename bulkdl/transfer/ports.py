@@ -68,6 +68,9 @@ class Part(Protocol):
     async def commit(self, receipt: Receipt, tail: bytes = b"") -> None:
         """Append *tail*, make everything durable, and publish it under the receipt's key."""
 
+    async def release(self) -> None:
+        """The receipt is known elsewhere: nothing need be remembered of this part."""
+
     async def discard(self) -> None:
         """Forget the bytes."""
 

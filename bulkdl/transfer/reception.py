@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import aiohttp
 
-from bulkdl.errors import TransferFailure
+from bulkdl.errors import Failure, TransferFailure
 from bulkdl.http.failures import translated
 from bulkdl.http.pace import Pace
 from bulkdl.model import Kind, Output, PartState, Reason, Receipt, StoredObject, Validator
@@ -61,6 +62,7 @@ class Reception:
         self._bandwidth = bandwidth
         self._progress = progress
         self._state: PartState | None = None
+        self._in_part = False
         self._accept_gzip = False
         self._digester = Digester()
         self._suffix = ""
@@ -74,10 +76,13 @@ class Reception:
     def kept_bytes(self) -> int:
         return self._state.at_bytes if self._state and decisions.continuable(self._state) else 0
 
-    async def restore(self) -> Receipt | None:
+    async def restore(self, origin: Origin) -> Receipt | None:
         """Take up what an earlier run has left; its receipt, if only recording it was missing."""
         found = await self._part.look()
+        self._in_part = found is not None
         if isinstance(found, Receipt):
+            if found.source != origin.source:
+                return None
             self.resumed_from_bytes = found.size_bytes
             return found
         self._state = found
@@ -86,9 +91,14 @@ class Reception:
 
     async def restart(self) -> None:
         """Drop what is there and begin at zero next time."""
-        await self._part.discard()
+        await self._empty_part()
         self._state = None
         self.resumed_from_bytes = 0
+
+    async def _empty_part(self) -> None:
+        if self._in_part:
+            await self._part.discard()
+            self._in_part = False
 
     async def attempt(self, origin: Origin, name: Name) -> Receipt:
         """
@@ -98,11 +108,14 @@ class Reception:
             Failure: The attempt broke off; what is kept can be gone on with.
         """
         state = self._state if origin.resumable else None
-        if state is not None and decisions.complete(state):
+        if state is not None and decisions.complete(state) and state.object.source == origin.source:
             await self._go_on(state)
         else:
             await self._receive(origin, state)
-        return await self._publish(name)
+        receipt = await self._publish(name)
+        if self._in_part and not origin.resumable:
+            await self._part.release()  # nobody will ever look for it
+        return receipt
 
     async def _receive(self, origin: Origin, state: PartState | None) -> None:
         headers = decisions.request_headers(state, accept_gzip=self._accept_gzip)
@@ -116,13 +129,14 @@ class Reception:
                 if isinstance(decision, Begin) or state is None:
                     await self._begin(decision.object)
                 else:
-                    await self._go_on(state)
+                    await self._go_on(PartState(decision.object, state.at_bytes))
                 await self._read_body(response, origin)
                 return
         self._accept_gzip = True
         await self._receive(origin, state)
 
     async def _begin(self, stored: StoredObject) -> None:
+        await self._empty_part()
         self._object, self._state = stored, None
         self._digester = Digester(stored.digests)
         self._at_bytes, self.resumed_from_bytes = 0, 0
@@ -143,13 +157,31 @@ class Reception:
         ceiling = decisions.ceiling_bytes(self._output.kind, self._object.total_bytes, self._limits.ceilings)
         try:
             await self._gather(response, ceiling)
-        finally:
-            if origin.resumable:
-                await self._keep()
-        if self._object.total_bytes is not None and self._at_bytes != self._object.total_bytes:
-            raise TransferFailure(
-                Reason.TRUNCATED, f"{self._at_bytes} of {self._object.total_bytes} bytes came"
-            )
+            self._refuse_truncated()
+            await self._part.pause()
+        except Failure:
+            self._salvage(response.content, ceiling)
+            await self._keep(origin)
+            raise
+        except BaseException:  # cancelled: that outranks whatever keeping the bytes brings to light
+            self._salvage(response.content, ceiling)
+            with suppress(Failure):
+                await self._keep(origin)
+            raise
+
+    def _refuse_truncated(self) -> None:
+        total_bytes = self._object.total_bytes
+        if total_bytes is not None and self._at_bytes != total_bytes:
+            raise TransferFailure(Reason.TRUNCATED, f"{self._at_bytes} of {total_bytes} bytes came")
+
+    def _salvage(self, content: aiohttp.StreamReader, ceiling: int | None) -> None:
+        """Take what had come before the connection broke; aiohttp keeps it behind the error."""
+        error = content.exception()
+        content.set_exception(None)  # type: ignore[arg-type] # there is no other way to the bytes
+        chunk = content.read_nowait()
+        content.set_exception(error)  # type: ignore[arg-type]
+        with suppress(TransferFailure):
+            self._take(chunk, ceiling)
 
     async def _gather(self, response: aiohttp.ClientResponse, ceiling: int | None) -> None:
         floor = SpeedFloor(self._limits.speed_limit_bytes_per_s, self._limits.speed_time_s)
@@ -160,13 +192,13 @@ class Reception:
                 chunk = await response.content.readany()
             if not chunk:
                 return
+            self._take(chunk, ceiling)
             if floor.stalled(time.monotonic() - asked_at, len(chunk)):
                 raise TransferFailure(
                     Reason.STALLED,
                     f"under {floor.limit_bytes_per_s:g} bytes/s for {floor.window_s:g} s, "
                     f"at byte {self._at_bytes}",
                 )
-            self._take(chunk, ceiling)
             if self._block_bytes >= BLOCK_BYTES:
                 await self._store()
             await self._bandwidth.turn(len(chunk))
@@ -197,14 +229,16 @@ class Reception:
         first = self._digester.at_bytes == 0
         block = self._next_block()
         if first:
+            self._in_part = True
             await self._part.begin(self._object)
         await self._part.write(block)
 
-    async def _keep(self) -> None:
+    async def _keep(self, origin: Origin) -> None:
         """Leave what has come so that the next attempt, or the next run, can go on with it."""
-        whole = self._at_bytes == self._object.total_bytes
-        small = self._digester.at_bytes == 0 and self._block_bytes < gates.HEAD_BYTES
-        if not whole and not small and self._block:
+        if not origin.resumable:
+            await self._empty_part()
+            return
+        if self._block and (self._digester.at_bytes or self._block_bytes >= gates.HEAD_BYTES):
             await self._store()
         await self._part.pause()
         if self._digester.at_bytes:

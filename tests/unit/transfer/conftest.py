@@ -1,0 +1,121 @@
+"""Everything a transfer needs around it: a scripted storage, a sink on disk, and a sleep that is only noted."""
+
+import io
+import random
+import tarfile
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from scripted_store import Store, serving
+
+from bulkdl.http.pace import Cooldown, Pace
+from bulkdl.http.retry import RetryPolicy
+from bulkdl.http.sessions import storage_session
+from bulkdl.model import Kind, Outcome, Output
+from bulkdl.sink.local import LocalSink
+from bulkdl.transfer.fetch import Fetcher
+from bulkdl.transfer.origins import ApiOrigin, SignedOrigin
+from bulkdl.transfer.reception import Limits
+
+POLICY = RetryPolicy(limit=3, base_s=1.0, cap_s=8.0, retry_after_cap_s=300.0, free_limit=2)
+
+
+def targz(size):
+    """A gzipped tar of about *size* bytes; its content cannot be compressed."""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w:gz", compresslevel=1) as archive:
+        info = tarfile.TarInfo("output/data.bin")
+        info.size = size
+        archive.addfile(info, io.BytesIO(random.Random(size).randbytes(size)))
+    return made.getvalue()
+
+
+SMALL = targz(40_000)
+LARGE = targz(3_500_000)
+
+
+class Yard:
+    """A sink in a folder, and fetches of one output into it."""
+
+    def __init__(self, root: Path, store, session, timeline):
+        self.store, self.timeline, self._session = store, timeline, session
+        self.sink = LocalSink(root)
+        self.sink.prepare()
+        self.output = Output("p", "j", "t", Kind.ARCHIVE)
+        self.scheduled = []
+        self.progress = []
+        self.fetcher = Fetcher(
+            POLICY, Limits(ceilings={}), Pace(0, 1), rand=lambda: 1.0, sleep=timeline.sleep
+        )
+
+    def signed(self):
+        return SignedOrigin(
+            self._session,
+            self.store.sign,
+            Cooldown(clock=self.timeline.clock, sleep=self.timeline.sleep),
+            POLICY,
+            headers_timeout_s=30,
+        )
+
+    def served(self):
+        """The object as something that the API itself serves: no ranges."""
+
+        @asynccontextmanager
+        async def get():
+            async with self._session.get(await self.store.sign()) as response:
+                yield response
+
+        return ApiOrigin(get)
+
+    async def fetch(self, *, origin=None, kind=Kind.ARCHIVE, name="output", recorded=True):
+        output = Output("p", "j", "t", kind)
+        part = self.sink.part(output)
+        result = await self.fetcher.fetch(
+            output,
+            origin or self.signed(),
+            part,
+            lambda suffix: name + suffix,
+            progress=lambda *numbers: self.progress.append(numbers),
+            retry_scheduled=lambda reason, delay_s: self.scheduled.append((reason, delay_s)),
+        )
+        if result.outcome is Outcome.COMPLETED and recorded:
+            await part.release()
+        return result
+
+    def files(self):
+        """Everything under a final name."""
+        return {
+            path.relative_to(self.sink.root).as_posix(): path.read_bytes()
+            for path in self.sink.root.rglob("*")
+            if path.is_file() and ".bulkdl" not in path.parts
+        }
+
+    def parts(self):
+        return sorted(path.name for path in (self.sink.state / "parts").iterdir())
+
+
+@pytest.fixture
+async def yard(tmp_path, timeline):
+    """Make a ``Yard`` around a store: ``yard(body, etag=None, …)``."""
+    async with _Opening(tmp_path, timeline) as opening:
+        yield opening.open
+
+
+class _Opening:
+    def __init__(self, root, timeline):
+        self._root, self._timeline, self._exits = root, timeline, []
+
+    async def __aenter__(self):
+        return self
+
+    async def open(self, body, **facts):
+        server = serving(Store(body, **facts))
+        store = await server.__aenter__()
+        session = storage_session(user_agent="test", connect_timeout_s=10, read_timeout_s=30, limit=8)
+        self._exits += [session.close(), server.__aexit__(None, None, None)]
+        return Yard(self._root / "out", store, session, self._timeline)
+
+    async def __aexit__(self, *_):
+        for leaving in self._exits:
+            await leaving

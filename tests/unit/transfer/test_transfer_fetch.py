@@ -1,0 +1,494 @@
+"""Whole transfers over a real socket into a real folder, against a storage that does as it is told."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+from conftest import LARGE, POLICY, SMALL, targz
+from scripted_store import goog_hash
+
+from bulkdl.errors import ApiFailure
+from bulkdl.model import Kind, Outcome, Reason
+from bulkdl.transfer.reception import BLOCK_BYTES, Limits
+
+
+def cut(at):
+    return lambda answer: answer.cut(at)
+
+
+def status(code, body=b"", **headers):
+    return lambda _: replace(_, status=code, headers={}, body=body, length=len(body)).but(**headers)
+
+
+def completed(result, yard, body):
+    assert (result.outcome, result.detail) == (Outcome.COMPLETED, "")
+    assert yard.files() == {result.receipt.key: body}
+    assert result.receipt.size_bytes == len(body)
+    assert str(result.receipt.digest) == goog_hash(body, "crc32c")
+    return True
+
+
+@pytest.mark.parametrize("body", [SMALL, LARGE])
+async def test_an_archive_lands_whole_under_the_suffix_of_its_bytes(yard, body):
+    site = await yard(body)
+    result = await site.fetch()
+    assert completed(result, site, body)
+    assert result.receipt.key == "output.tar.gz"
+    assert result.receipt.validator.etag == '"v1"'
+    assert result.receipt.source == f"http://127.0.0.1:{site.store.port}/bucket/task.tar.gz"
+    assert (result.attempts, result.moved_bytes, site.store.sent_bytes) == (1, len(body), len(body))
+    assert site.parts() == []
+
+
+@pytest.mark.parametrize("at", [0, 1, 511, 512, 65_536, 65_537, BLOCK_BYTES, 2_000_000, len(LARGE) - 1])
+async def test_a_body_cut_at_any_byte_goes_on_where_it_ended(yard, at):
+    site = await yard(LARGE)
+    site.store.script = [cut(at)]
+    result = await site.fetch()
+    assert completed(result, site, LARGE)
+    kept = at if at >= 512 else 0  # less is not worth a part
+    assert site.store.ranges == [None, f"bytes={kept}-" if kept else None]
+    assert result.moved_bytes == len(LARGE) + at - kept
+    assert result.attempts == 2
+    assert site.store.asked[-1].headers.get("if-range") == ('"v1"' if kept else None)
+
+
+async def test_each_cut_costs_nothing_and_progress_sets_the_count_back(yard):
+    site = await yard(LARGE)
+    site.store.script = [cut(200_000) for _ in range(3 * POLICY.limit)]
+    result = await site.fetch()
+    assert completed(result, site, LARGE)
+    assert site.store.sent_bytes == len(LARGE)
+    assert result.attempts == 3 * POLICY.limit + 1
+
+
+@pytest.mark.parametrize("digests", [("crc32c", "md5"), ("md5",), ()])
+async def test_a_resumed_body_is_held_against_its_digest_as_a_whole(yard, digests):
+    site = await yard(LARGE, digests=digests)
+    site.store.script = [cut(1_234_567)]
+    assert completed(await site.fetch(), site, LARGE)
+
+
+@pytest.mark.parametrize("digests", [("crc32c", "md5"), ()])
+@pytest.mark.parametrize(("old", "new"), [(LARGE, targz(3_400_000)), (SMALL, targz(40_001))])
+async def test_an_object_that_changes_between_attempts_is_fetched_anew(yard, old, new, digests):
+    site = await yard(old, digests=digests)
+
+    def cut_then_replace(answer):
+        site.store.body, site.store.etag, site.store.last_modified = new, '"v2"', None
+        return answer.cut(len(old) * 2 // 3)
+
+    site.store.script = [cut_then_replace]
+    result = await site.fetch()
+    assert completed(result, site, new)
+    assert result.receipt.validator.etag == '"v2"'
+    assert site.parts() == []
+
+
+async def test_a_range_answered_by_the_whole_begins_at_zero(yard):
+    site = await yard(LARGE)
+    site.store.script = [
+        cut(2_000_000),
+        lambda answer: replace(site.store.honest(replace(site.store.asked[0])), status=200),
+    ]
+    result = await site.fetch()
+    assert completed(result, site, LARGE)
+    assert result.moved_bytes == len(LARGE) + 2_000_000
+
+
+async def test_a_small_body_that_begins_again_is_not_appended_to_its_first_try(yard):
+    site = await yard(SMALL, etag=None, last_modified=None, digests=())
+    site.store.script = [cut(20_000)]
+    result = await site.fetch()
+    assert completed(result, site, SMALL)
+    assert (result.attempts, site.parts()) == (2, [])
+
+
+async def test_a_part_of_an_earlier_run_without_proof_is_not_appended_to(yard):
+    site = await yard(SMALL, etag=None, last_modified=None, digests=())
+    site.store.script = [cut(20_000)] * POLICY.limit
+    assert (await site.fetch()).outcome is Outcome.FAILED
+    result = await site.fetch()
+    assert completed(result, site, SMALL)
+    assert (result.attempts, result.resumed_from_bytes, site.parts()) == (1, 0, [])
+
+
+async def test_a_206_from_another_byte_is_not_used(yard):
+    site = await yard(LARGE)
+
+    def shifted(answer):
+        size = len(LARGE)
+        body = LARGE[1_000_001:]
+        return replace(answer, body=body, length=len(body)).but(
+            Content_Range=f"bytes 1000001-{size - 1}/{size}"
+        )
+
+    site.store.script = [cut(1_000_000), shifted]
+    assert completed(await site.fetch(), site, LARGE)
+    assert site.store.ranges == [None, "bytes=1000000-", None]
+
+
+async def test_a_416_begins_again(yard):
+    site = await yard(LARGE)
+    site.store.script = [cut(1_000_000), status(416)]
+    assert completed(await site.fetch(), site, LARGE)
+    assert site.scheduled[-1][0] is Reason.OBJECT_CHANGED
+    assert site.store.ranges == [None, "bytes=1000000-", None]
+
+
+async def test_a_server_without_validators_is_never_asked_for_a_range(yard):
+    site = await yard(LARGE, etag=None, last_modified=None)
+    site.store.script = [cut(2_000_000)]
+    assert completed(await site.fetch(), site, LARGE)
+    assert site.store.ranges == [None, None]
+
+
+async def test_a_weak_etag_alone_is_no_proof(yard):
+    site = await yard(LARGE, etag='W/"v1"', last_modified=None)
+    site.store.script = [cut(2_000_000)]
+    assert completed(await site.fetch(), site, LARGE)
+    assert site.store.ranges == [None, None]
+
+
+def flipped(answer):
+    middle = len(answer.body) // 2
+    broken = bytearray(answer.body)
+    broken[middle] ^= 1
+    return replace(answer, body=bytes(broken))
+
+
+@pytest.mark.parametrize("body", [SMALL, LARGE])
+@pytest.mark.parametrize("digests", [("crc32c", "md5"), ("crc32c",), ("md5",)])
+async def test_a_flipped_byte_is_fetched_again(yard, body, digests):
+    site = await yard(body, digests=digests)
+    site.store.script = [flipped]
+    result = await site.fetch()
+    assert completed(result, site, body)
+    assert [reason for reason, _ in site.scheduled] == [Reason.DIGEST_MISMATCH]
+
+
+@pytest.mark.parametrize("body", [SMALL, LARGE])
+async def test_bytes_that_stay_wrong_fail_and_never_get_a_name(yard, body):
+    site = await yard(body)
+    site.store.script = [flipped] * 9
+    result = await site.fetch()
+    assert (result.outcome, result.reason) == (Outcome.FAILED, Reason.DIGEST_MISMATCH)
+    assert (result.attempts, result.receipt) == (POLICY.limit, None)
+    assert (site.files(), site.parts()) == ({}, [])
+
+
+async def test_a_flipped_byte_without_digest_is_found_by_the_archives_own_checksum(yard):
+    site = await yard(LARGE, digests=())
+    site.store.script = [flipped]
+    assert completed(await site.fetch(), site, LARGE)
+    assert [reason for reason, _ in site.scheduled] == [Reason.BROKEN_CONTENT]
+
+
+@pytest.mark.parametrize("digests", [("crc32c", "md5"), ()])
+@pytest.mark.parametrize("body", [SMALL, LARGE])
+async def test_a_body_one_byte_short_with_a_length_that_agrees_is_noticed(yard, body, digests):
+    site = await yard(body, digests=digests)
+    site.store.script = [lambda answer: replace(answer, body=body[:-1], length=len(body) - 1)]
+    assert completed(await site.fetch(), site, body)
+    assert len(site.scheduled) == 1
+
+
+async def test_a_chunked_body_without_length_lands(yard):
+    site = await yard(LARGE, chunked=True)
+    result = await site.fetch()
+    assert completed(result, site, LARGE)
+    assert site.progress[-1][:2] == (len(LARGE), None)
+
+
+async def test_a_chunked_body_that_breaks_off_is_not_taken_for_whole(yard):
+    site = await yard(LARGE, chunked=True, digests=())
+    site.store.script = [cut(1_500_000)]
+    assert completed(await site.fetch(), site, LARGE)
+    assert site.store.sent_bytes == len(LARGE)
+
+
+async def test_a_range_tells_the_length_that_a_chunked_body_had_not(yard):
+    site = await yard(LARGE, chunked=True, digests=())
+
+    def only_some(answer):
+        start = len(LARGE) - len(answer.body)
+        return replace(answer, body=answer.body[:1000], length=1000).but(
+            Content_Range=f"bytes {start}-{start + 999}/{len(LARGE)}"
+        )
+
+    site.store.script = [cut(1_500_000), only_some]
+    assert completed(await site.fetch(), site, LARGE)
+    assert [reason for reason, _ in site.scheduled] == [Reason.TRUNCATED, Reason.TRUNCATED]
+
+
+@pytest.mark.parametrize("code", [400, 403])
+async def test_an_expired_url_is_signed_again_and_goes_on_at_the_same_byte(yard, code):
+    site = await yard(LARGE)
+    expired = status(code, b"<?xml version='1.0'?><Error><Code>ExpiredToken</Code></Error>")
+    site.store.script = [cut(1_000_000), expired, cut(1_000_000), expired, expired]
+    result = await site.fetch()
+    assert completed(result, site, LARGE)
+    assert site.store.sent_bytes - 3 * 61 == len(LARGE)
+    assert site.store.signed == 4
+    assert site.store.ranges[-1] == "bytes=2000000-"
+    assert len({one.target for one in site.store.asked}) == 4
+
+
+async def test_a_url_known_to_have_expired_is_not_even_tried(yard):
+    site = await yard(SMALL, expires="1")
+    site.store.script = [cut(10_000)]
+    assert completed(await site.fetch(), site, SMALL)
+    assert site.store.signed == len(site.store.asked) == 2
+
+
+async def test_signing_again_without_end_is_bounded(yard):
+    site = await yard(SMALL)
+    site.store.script = [status(403)] * 50
+    result = await site.fetch()
+    assert (result.outcome, result.reason) == (Outcome.FAILED, Reason.URL_EXPIRED)
+    assert len(site.store.asked) == POLICY.limit + POLICY.free_limit == result.attempts
+
+
+async def test_the_url_goes_out_as_it_was_signed(yard):
+    site = await yard(SMALL)
+    await site.fetch()
+    assert site.store.asked[0].target == (
+        "/bucket/task.tar.gz?GoogleAccessId=me&Expires=9999999999&Signature=can%2Fary1%3D"
+    )
+    assert "authorization" not in site.store.asked[0].headers
+
+
+async def test_a_404_means_that_up42_has_none(yard):
+    site = await yard(SMALL)
+    site.store.script = [status(404)]
+    result = await site.fetch()
+    assert (result.outcome, result.reason) == (Outcome.SKIPPED, Reason.UP42_HAS_NONE)
+    assert (site.files(), len(site.store.asked)) == ({}, 1)
+
+
+@pytest.mark.parametrize(("code", "reason"), [(410, Reason.REFUSED), (405, Reason.REFUSED)])
+async def test_other_refusals_are_final(yard, code, reason):
+    site = await yard(SMALL)
+    site.store.script = [status(code)]
+    result = await site.fetch()
+    assert (result.outcome, result.reason, result.attempts) == (Outcome.FAILED, reason, 1)
+
+
+@pytest.mark.parametrize("code", [408, 500, 502, 503, 504])
+async def test_a_dead_server_ends_at_the_limit_with_the_waits_of_the_policy(yard, code):
+    site = await yard(SMALL)
+    site.store.script = [status(code)] * 9
+    result = await site.fetch()
+    assert (result.outcome, result.reason) == (Outcome.FAILED, Reason.SERVER_ERROR)
+    assert result.attempts == POLICY.limit == len(site.store.asked)
+    assert site.timeline.slept == [1.0, 2.0]
+    assert site.scheduled == [(Reason.SERVER_ERROR, 1.0), (Reason.SERVER_ERROR, 2.0)]
+
+
+async def test_retry_after_is_obeyed_and_shared_by_the_host(yard):
+    site = await yard(SMALL)
+    site.store.script = [status(429, Retry_After="17")]
+    result = await site.fetch()
+    assert completed(result, site, SMALL)
+    assert site.timeline.now - 1000 >= 17
+    site.store.script = [status(503, Retry_After="100000")]
+    assert (await site.fetch(name="second")).outcome is Outcome.COMPLETED
+    assert 300 <= site.timeline.now - 1017 < 320
+
+
+async def test_cancelling_leaves_a_part_from_which_the_next_run_goes_on(yard):
+    site = await yard(LARGE)
+    site.store.script = [lambda answer: replace(answer, hold_at=2_345_678)]
+    fetching = asyncio.create_task(site.fetch())
+    await site.store.held.wait()
+    while not site.progress or site.progress[-1][0] < 2_345_678:
+        await asyncio.sleep(0)
+    fetching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await fetching
+    assert len(site.parts()) == 2
+    result = await site.fetch()
+    assert completed(result, site, LARGE)
+    assert result.resumed_from_bytes == 2_345_678
+    assert site.store.ranges == [None, "bytes=2345678-"]
+    assert result.moved_bytes == len(LARGE) - 2_345_678
+    assert site.parts() == []
+
+
+async def test_cancelling_ends_the_worker_even_when_the_bytes_so_far_are_refused(yard):
+    site = await yard(b"<html>" + b" " * 5000)
+    site.store.script = [lambda answer: replace(answer, hold_at=3000)]
+    fetching = asyncio.create_task(site.fetch())
+    await site.store.held.wait()
+    while not site.progress or site.progress[-1][0] < 3000:
+        await asyncio.sleep(0)
+    fetching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await fetching
+
+
+async def test_cancelling_between_attempts_ends_the_worker(yard):
+    site = await yard(SMALL)
+    site.store.script = [status(503)]
+
+    async def endless(_):
+        site.timeline.somebody_sleeps.set()
+        await asyncio.Event().wait()
+
+    site.fetcher = replace(site.fetcher, sleep=endless)
+    fetching = asyncio.create_task(site.fetch())
+    await site.timeline.somebody_sleeps.wait()
+    fetching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await fetching
+
+
+async def test_a_part_of_an_object_replaced_since_the_last_run_is_dropped(yard):
+    site = await yard(LARGE)
+    site.store.script = [cut(2_000_000), *[status(410)]]
+    assert (await site.fetch()).outcome is Outcome.FAILED
+    site.store.body, site.store.etag, site.store.last_modified = targz(3_000_000), '"v2"', None
+    result = await site.fetch()
+    assert completed(result, site, site.store.body)
+    assert result.resumed_from_bytes == 0
+    assert site.store.ranges[-1] == "bytes=2000000-"
+
+
+async def test_small_bodies_never_become_a_part(yard, monkeypatch):
+    site = await yard(SMALL)
+    part = type(site.sink.part(site.output))
+    monkeypatch.setattr(part, "_begin", lambda *_: pytest.fail("a part was begun"))
+    assert completed(await site.fetch(), site, SMALL)
+
+
+async def test_more_bytes_than_announced_are_refused(yard):
+    site = await yard(SMALL)
+    longer = SMALL + b"\0" * 1000
+    site.store.script = [
+        lambda answer: replace(answer, body=longer, length=None).but(
+            x_goog_stored_content_length=len(SMALL), without=("x-goog-hash",)
+        )
+    ]
+    result = await site.fetch()
+    assert completed(result, site, SMALL)
+    assert [reason for reason, _ in site.scheduled] == [Reason.WRONG_CONTENT]
+
+
+async def test_a_page_instead_of_the_archive_never_gets_a_name(yard):
+    site = await yard(SMALL)
+    page = b"<?xml version='1.0'?><Error><Code>InternalError</Code></Error>" + b" " * 2_000_000
+    site.store.script = [lambda answer: replace(answer, headers={}, body=page, length=len(page))] * 9
+    result = await site.fetch()
+    assert (result.outcome, result.reason) == (Outcome.FAILED, Reason.WRONG_CONTENT)
+    assert (site.files(), site.parts()) == ({}, [])
+
+
+async def test_an_object_stored_as_gzip_lands_as_it_is_stored(yard):
+    site = await yard(LARGE)
+    plain = {"x_goog_stored_content_encoding": "gzip", "x_goog_stored_content_length": len(LARGE)}
+
+    def transcoded(answer):
+        return replace(answer, body=b"unpacked" * 1000, length=None).but(**plain)
+
+    def stored(answer):
+        return answer.but(Content_Encoding="gzip", **plain)
+
+    site.store.script = [transcoded, stored]
+    result = await site.fetch()
+    assert completed(result, site, LARGE)
+    assert [one.headers["accept-encoding"] for one in site.store.asked] == ["identity", "gzip"]
+    assert result.attempts == 1
+
+
+PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 8000
+DOCUMENT = b'{"type": "FeatureCollection", "features": [' + b" " * 2_000_000 + b"]}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "content_type"),
+    [
+        (Kind.QUICKLOOK, PICTURE, "image/png"),
+        (Kind.QUICKLOOK, PICTURE[:9000], "image/png"),
+        (Kind.GEOJSON, DOCUMENT, "application/json"),
+        (Kind.GEOJSON, b'{"type": "FeatureCollection", "features": []}', "application/json"),
+    ],
+)
+@pytest.mark.parametrize("at", [40, 8000, 1_500_000])
+async def test_what_the_api_serves_begins_again_after_a_cut(yard, kind, body, content_type, at):
+    site = await yard(body, digests=(), content_type=content_type, etag=None, last_modified=None)
+    site.store.script = [cut(min(at, len(body) - 1))]
+    result = await site.fetch(origin=site.served(), kind=kind)
+    assert completed(result, site, body)
+    assert (result.attempts, site.store.ranges) == (2, [None, None])
+    assert site.parts() == []
+
+
+async def test_what_the_api_serves_leaves_no_part_when_it_fails(yard):
+    site = await yard(PICTURE, digests=(), content_type="image/png")
+    site.store.script = [cut(1_500_000)] * 9
+    result = await site.fetch(origin=site.served(), kind=Kind.QUICKLOOK)
+    assert (result.outcome, result.reason) == (Outcome.FAILED, Reason.TRUNCATED)
+    assert (site.files(), site.parts()) == ({}, [])
+
+
+async def test_a_body_that_announces_nothing_is_cut_off_at_the_ceiling(yard):
+    site = await yard(PICTURE * 4, digests=(), content_type="image/png", chunked=True)
+    site.fetcher = replace(site.fetcher, limits=Limits(ceilings={Kind.QUICKLOOK: 1_200_000}))
+    result = await site.fetch(origin=site.served(), kind=Kind.QUICKLOOK)
+    assert (result.outcome, result.reason, result.attempts) == (Outcome.FAILED, Reason.TOO_LARGE, 1)
+    assert result.moved_bytes < 4_000_000
+    assert (site.files(), site.parts()) == ({}, [])
+
+
+async def test_a_body_that_is_too_slow_is_asked_for_again_and_loses_nothing(yard):
+    site = await yard(LARGE)
+    site.fetcher = replace(site.fetcher, limits=Limits(speed_limit_bytes_per_s=1e12, speed_time_s=1e-9))
+    result = await site.fetch()
+    assert completed(result, site, LARGE)
+    assert {reason for reason, _ in site.scheduled} == {Reason.STALLED}
+    assert result.moved_bytes == len(LARGE)
+
+
+async def test_what_an_earlier_run_committed_without_recording_it_is_not_fetched_again(yard):
+    site = await yard(LARGE)
+    first = await site.fetch(recorded=False)
+    second = await site.fetch()
+    assert (second.outcome, second.receipt) == (Outcome.COMPLETED, first.receipt)
+    assert (second.moved_bytes, second.resumed_from_bytes) == (0, len(LARGE))
+    assert len(site.store.asked) == 1
+    assert site.parts() == []
+
+
+async def test_what_was_committed_of_another_object_is_fetched_again(yard):
+    site = await yard(LARGE)
+    await site.fetch(recorded=False)
+    site.store.body, site.store.path = targz(3_000_000), "/bucket/second-run.tar.gz"
+    result = await site.fetch()
+    assert completed(result, site, site.store.body)
+    assert site.parts() == []
+
+
+async def test_a_committed_file_that_is_gone_is_fetched_again(yard):
+    site = await yard(LARGE)
+    await site.fetch(recorded=False)
+    (site.sink.root / "output.tar.gz").unlink()
+    assert completed(await site.fetch(), site, LARGE)
+    assert len(site.store.asked) == 2
+
+
+async def test_a_failed_signing_is_final_and_counts_what_was_tried_before(yard):
+    site = await yard(LARGE)
+    origin = site.signed()
+    sign = site.store.sign
+
+    async def refuse_later():
+        if site.store.signed >= 1:
+            raise ApiFailure(Reason.FORBIDDEN, "no")
+        return await sign()
+
+    origin._sign = refuse_later
+    site.store.script = [cut(1_000_000), status(403)]
+    result = await site.fetch(origin=origin)
+    assert (result.outcome, result.reason) == (Outcome.FAILED, Reason.FORBIDDEN)
+    assert result.attempts == 2
+    assert len(site.parts()) == 2
