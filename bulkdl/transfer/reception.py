@@ -192,7 +192,7 @@ class Reception:
                 chunk = await response.content.readany()
             if not chunk:
                 return
-            self._take(chunk, ceiling)
+            goes_on = self._take(chunk, ceiling)
             if floor.stalled(time.monotonic() - asked_at, len(chunk)):
                 raise TransferFailure(
                     Reason.STALLED,
@@ -201,18 +201,28 @@ class Reception:
                 )
             if self._block_bytes >= BLOCK_BYTES:
                 await self._store()
+            if not goes_on:
+                return
             await self._bandwidth.turn(len(chunk))
 
-    def _take(self, chunk: bytes, ceiling: int | None) -> None:
+    def _take(self, chunk: bytes, ceiling: int | None) -> bool:
+        """
+        Take in what may come of *chunk*.
+
+        Returns:
+            False when it goes beyond what was announced: the rest belongs to nobody, and whether the
+            bytes before it are right is for the digest and the gates to say.
+        """
         self.moved_bytes += len(chunk)
-        if ceiling is not None and self._at_bytes + len(chunk) > ceiling:
-            announced = self._object.total_bytes is not None
-            reason = Reason.WRONG_CONTENT if announced else Reason.TOO_LARGE
-            raise TransferFailure(reason, f"more than {ceiling} bytes came")
-        self._at_bytes += len(chunk)
-        self._block.append(chunk)
-        self._block_bytes += len(chunk)
-        self._progress(self._at_bytes, self._object.total_bytes, len(chunk))
+        fitting = chunk if ceiling is None else chunk[: ceiling - self._at_bytes]
+        if len(fitting) < len(chunk) and self._object.total_bytes is None:
+            raise TransferFailure(Reason.TOO_LARGE, f"more than {ceiling} bytes came")
+        if fitting:
+            self._at_bytes += len(fitting)
+            self._block.append(fitting)
+            self._block_bytes += len(fitting)
+            self._progress(self._at_bytes, self._object.total_bytes, len(fitting))
+        return len(fitting) == len(chunk)
 
     def _next_block(self) -> bytes:
         block = b"".join(self._block)
