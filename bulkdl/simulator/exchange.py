@@ -105,9 +105,6 @@ class Reply:
     def ok(self) -> bool:
         return 200 <= self.status < 300
 
-    def header(self, name: str) -> str | None:
-        return next((value for key, value in self.headers if key.lower() == name.lower()), None)
-
     def without(self, *names: str) -> Reply:
         dropped = {name.lower() for name in names}
         return replace(self, headers=tuple(pair for pair in self.headers if pair[0].lower() not in dropped))

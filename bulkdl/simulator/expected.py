@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 from bulkdl.model import TERMINAL_STATUSES, Kind, Reason
 from bulkdl.simulator.account import Account, JobFacts, TaskFacts
@@ -21,6 +22,7 @@ class ExpectedOutput:
     Attributes:
         task_id: None at job level.
         name: A quicklook's name as UP42 gives it, else empty.
+        make: The body, made when it is asked for.
     """
 
     project_id: str
@@ -28,7 +30,11 @@ class ExpectedOutput:
     task_id: str | None
     kind: Kind
     name: str
-    body: Blob = field(repr=False)
+    make: Callable[[], Blob] = field(repr=False)
+
+    @property
+    def body(self) -> Blob:
+        return self.make()
 
     @property
     def size_bytes(self) -> int:
@@ -56,10 +62,18 @@ def outputs(account: Account, bucket: Bucket) -> Iterator[ExpectedOutput]:
         for task_id, task in _sources(job):
             where = (job.project_id, job.id, task_id)
             if has_archive(task):
-                yield ExpectedOutput(*where, Kind.ARCHIVE, "", bucket.body(job, task))
-            yield ExpectedOutput(*where, Kind.GEOJSON, "", Literal(data_json(task)))
+                yield ExpectedOutput(*where, Kind.ARCHIVE, "", partial(bucket.body, job, task))
+            yield ExpectedOutput(*where, Kind.GEOJSON, "", partial(_geojson, task))
             for name in task.quicklooks if task_id else ():
-                yield ExpectedOutput(*where, Kind.QUICKLOOK, name, Literal(quicklook(account, task, name)))
+                yield ExpectedOutput(*where, Kind.QUICKLOOK, name, partial(_picture, account, task, name))
+
+
+def _geojson(task: TaskFacts) -> Blob:
+    return Literal(data_json(task))
+
+
+def _picture(account: Account, task: TaskFacts, name: str) -> Blob:
+    return Literal(quicklook(account, task, name))
 
 
 def skips(account: Account) -> Iterator[ExpectedSkip]:

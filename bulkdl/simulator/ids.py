@@ -30,6 +30,9 @@ class Thing(IntEnum):
     USER = 7
 
 
+_KINDS = frozenset(Thing)
+
+
 @dataclass(frozen=True, slots=True)
 class Index:
     thing: Thing
@@ -63,7 +66,7 @@ class Ids:
             values.append(packed & ((1 << bits) - 1))
             packed >>= bits
         part, task, job, project, kind = values
-        if packed or kind not in set(Thing):
+        if packed or kind not in _KINDS:
             return None
         index = Index(Thing(kind), project, job, task, part)
         return index if self.encode(index) == text else None

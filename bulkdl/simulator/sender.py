@@ -20,6 +20,7 @@ from aiohttp.abc import AbstractStreamWriter
 from bulkdl.simulator.exchange import Reply, Seen
 
 _PIECE_BYTES = 1 << 18
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
 class Sender(web.StreamResponse):
@@ -62,7 +63,7 @@ class Sender(web.StreamResponse):
 
     async def _write_head(self, request: web.BaseRequest, chunked: bool) -> None:
         reply = self._reply
-        lines = [f"HTTP/1.1 {reply.status} {_phrase(reply.status)}"]
+        lines = [f"HTTP/1.1 {reply.status} {_PHRASES.get(reply.status, 'Unknown')}"]
         lines += [f"{name}: {value}" for name, value in reply.headers]
         lines.append(f"Date: {formatdate(usegmt=True)}")
         if reply.announced and reply.status != 204:
@@ -123,10 +124,6 @@ def _reset(request: web.BaseRequest) -> None:
     connection: socket.socket = transport.get_extra_info("socket")
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()
-
-
-def _phrase(status: int) -> str:
-    return HTTPStatus(status).phrase if status in set(HTTPStatus) else "Unknown"
 
 
 def _pieces(data: bytes, step: int) -> list[bytes]:
