@@ -21,6 +21,13 @@ class RunStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class HttpListening:
+    """The run can be looked at under *url*."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
 class LanesOpened:
     """*depths* tell at any moment how much waits in each channel, by its name."""
 
@@ -127,6 +134,7 @@ class RunFinished:
 
 Event = (
     RunStarted
+    | HttpListening
     | LanesOpened
     | RequestEnded
     | JobEnumerated

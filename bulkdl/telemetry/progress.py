@@ -17,11 +17,13 @@ from rich.console import Console, Group
 from rich.filesize import decimal
 from rich.live import Live
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from rich.text import Text
 
 from bulkdl.model import Kind, Output
 from bulkdl.telemetry.events import (
     EnumerationFinished,
     Event,
+    HttpListening,
     JobEnumerated,
     NullReporter,
     Reporter,
@@ -111,6 +113,8 @@ class RichProgress:
             case JobEnumerated(planned=planned, settled=settled):
                 self._planned += planned + settled
                 self._settled += settled
+            case HttpListening(url=url):
+                self._live.console.print(Text(f"live page: {url}"))
             case EnumerationFinished():
                 self._overall.update(self._task, description="fetching")
             case TransferStarted(output=output):

@@ -4,6 +4,7 @@ Every request of a session as an event, by aiohttp's own tracing.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -48,11 +49,10 @@ def _watch(
         ended(context, params.response.status)
 
     async def failed(
-        _session: aiohttp.ClientSession,
-        context: SimpleNamespace,
-        _params: aiohttp.TraceRequestExceptionParams,
+        _session: aiohttp.ClientSession, context: SimpleNamespace, params: aiohttp.TraceRequestExceptionParams
     ) -> None:
-        ended(context, None)
+        if not isinstance(params.exception, asyncio.CancelledError):
+            ended(context, None)
 
     trace = aiohttp.TraceConfig()
     trace.on_request_start.append(started)
