@@ -1,0 +1,196 @@
+"""
+What is asked of a ledger by those who look at it as a whole: status, verify, retry, rebuild.
+
+Everything that can be long is read a page at a time, by row id: nothing holds a list of all outputs,
+and no read lasts so long that it would keep a run from cleaning its log of changes.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from bulkdl.ledger.lease import Owner
+from bulkdl.ledger.rows import PLANNED, KnownOutput, known_output, now_text
+from bulkdl.model import Reason
+
+PAGE = 500
+
+_OUTPUTS = "SELECT jobs.project_id, jobs.job_id, outputs.* FROM outputs JOIN jobs ON jobs.id = outputs.job"
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who has the lease of a directory."""
+
+    owner: Owner
+    since_at: datetime
+    beat_at: datetime
+
+
+def holder(connection: sqlite3.Connection) -> Holder | None:
+    """Who has the lease; whether it is still alive is for ``lease.is_alive`` to say."""
+    row = connection.execute("SELECT * FROM lease").fetchone()
+    if row is None:
+        return None
+    moments = datetime.fromisoformat(row["since_at"]), datetime.fromisoformat(row["beat_at"])
+    return Holder(Owner(row["run_id"], row["host"], row["pid"]), *moments)
+
+
+@dataclass(frozen=True, slots=True)
+class FileRow:
+    """A completed output; *row_id* is its row."""
+
+    row_id: int
+    known: KnownOutput
+
+
+def completed_after(connection: sqlite3.Connection, row_id: int) -> list[FileRow]:
+    """The next page of completed outputs."""
+    rows = connection.execute(
+        f"{_OUTPUTS} WHERE outputs.id > ? AND outputs.state = 'completed' ORDER BY outputs.id LIMIT {PAGE}",
+        (row_id,),
+    )
+    return [FileRow(row["id"], known_output(row)) for row in rows]
+
+
+def count_completed(connection: sqlite3.Connection) -> tuple[int, int]:
+    """Completed outputs, and their bytes."""
+    row = connection.execute(
+        "SELECT count(*), coalesce(sum(size_bytes), 0) FROM outputs WHERE state = 'completed'"
+    ).fetchone()
+    return row[0], row[1]
+
+
+def plan_again(connection: sqlite3.Connection, rejected: Iterable[tuple[int, str]]) -> None:
+    """
+    Mark rows to be fetched again, each with what is wrong with its file.
+
+    They keep their receipt: a planned output that has one is a file that was rejected.
+    """
+    now = now_text()
+    connection.executemany(
+        f"UPDATE outputs SET state = '{PLANNED}', reason = NULL, detail = ?, recorded_at = ?"  # noqa: S608
+        " WHERE id = ? AND state = 'completed'",
+        [(detail, now, row_id) for row_id, detail in rejected],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class FailedRow:
+    """What failed last: an output, or (*known* None) a job whose tasks could not be listed."""
+
+    row_id: int
+    project_id: str
+    job_id: str
+    reason: Reason
+    detail: str
+    attempts: int
+    known: KnownOutput | None
+
+
+def failed_outputs_after(connection: sqlite3.Connection, row_id: int, limit: int = PAGE) -> list[FailedRow]:
+    """The next page of failed outputs."""
+    rows = connection.execute(
+        f"{_OUTPUTS} WHERE outputs.id > ? AND outputs.state = 'failed' ORDER BY outputs.id LIMIT ?",
+        (row_id, limit),
+    )
+    return [_failed(row, known_output(row), row["attempts"]) for row in rows]
+
+
+def unlisted_jobs_after(connection: sqlite3.Connection, row_id: int, limit: int = PAGE) -> list[FailedRow]:
+    """The next page of jobs whose tasks could not be listed."""
+    rows = connection.execute(
+        "SELECT * FROM jobs WHERE id > ? AND reason IS NOT NULL ORDER BY id LIMIT ?", (row_id, limit)
+    )
+    return [_failed(row, None, 0) for row in rows]
+
+
+def _failed(row: sqlite3.Row, known: KnownOutput | None, attempts: int) -> FailedRow:
+    reason = Reason(row["reason"] or Reason.INTERNAL)
+    return FailedRow(
+        row["id"], row["project_id"], row["job_id"], reason, row["detail"] or "", attempts, known
+    )
+
+
+def count_unlisted(connection: sqlite3.Connection) -> int:
+    """Jobs whose tasks could not be listed."""
+    count: int = connection.execute("SELECT count(*) FROM jobs WHERE reason IS NOT NULL").fetchone()[0]
+    return count
+
+
+def jobs_to_retry(
+    connection: sqlite3.Connection, reasons: Collection[Reason | None]
+) -> list[tuple[str, str]]:
+    """Project and job id of the jobs that have something that ended for one of *reasons*."""
+    named = [reason.value for reason in reasons if reason is not None]
+    marks = ",".join("?" * len(named))
+    rejected = f"OR (state = '{PLANNED}' AND key IS NOT NULL)" if None in reasons else ""
+    rows = connection.execute(
+        f"SELECT project_id, job_id FROM jobs WHERE reason IN ({marks}) OR id IN ("  # noqa: S608 - only marks
+        f"SELECT job FROM outputs WHERE (state IN ('failed', 'skipped') AND reason IN ({marks})) {rejected})"
+        " ORDER BY id",
+        (*named, *named),
+    )
+    return [(row["project_id"], row["job_id"]) for row in rows]
+
+
+def jobs_among(connection: sqlite3.Connection, job_ids: Sequence[str]) -> set[tuple[str, str]]:
+    """Project and job id of those jobs that are known."""
+    marks = ",".join("?" * len(job_ids))
+    rows = connection.execute(
+        f"SELECT project_id, job_id FROM jobs WHERE job_id IN ({marks})",  # noqa: S608 - only marks
+        tuple(job_ids),
+    )
+    return {(row["project_id"], row["job_id"]) for row in rows}
+
+
+def keys_of_jobs(connection: sqlite3.Connection, job_ids: Sequence[str]) -> Iterator[str]:
+    """The keys that outputs of these jobs have or had."""
+    marks = ",".join("?" * len(job_ids))
+    rows = connection.execute(
+        "SELECT key FROM outputs JOIN jobs ON jobs.id = outputs.job"  # noqa: S608 - only marks
+        f" WHERE jobs.job_id IN ({marks}) AND key IS NOT NULL",
+        tuple(job_ids),
+    )
+    return (row["key"] for row in rows)
+
+
+def keys_among(connection: sqlite3.Connection, keys: Sequence[str]) -> set[str]:
+    """Those of *keys* that any row has. Reads all rows: ask for many at once."""
+    marks = ",".join("?" * len(keys))
+    rows = connection.execute(f"SELECT key FROM outputs WHERE key IN ({marks})", tuple(keys))  # noqa: S608
+    return {row["key"] for row in rows}
+
+
+def count_rows(connection: sqlite3.Connection) -> int:
+    """Jobs that the ledger knows."""
+    count: int = connection.execute("SELECT count(*) FROM jobs").fetchone()[0]
+    return count
+
+
+def damage(connection: sqlite3.Connection) -> str | None:
+    """What SQLite finds wrong with the file; None for nothing."""
+    found: str = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    return None if found == "ok" else " ".join(found.split())
+
+
+# A rebuild that was interrupted leaves its row in runs, and may be gone on with.
+_REBUILD = "rebuild-"
+
+
+def begin_rebuild(connection: sqlite3.Connection, run_id: str) -> bool:
+    """Note that a rebuild is under way. False when the ledger is somebody's and must not be touched."""
+    under_way = connection.execute(f"SELECT 1 FROM runs WHERE run_id LIKE '{_REBUILD}%'").fetchone()  # noqa: S608
+    if under_way is None and count_rows(connection):
+        return False
+    connection.execute(f"DELETE FROM runs WHERE run_id LIKE '{_REBUILD}%'")  # noqa: S608
+    connection.execute("INSERT INTO runs (run_id, started_at) VALUES (?, ?)", (_REBUILD + run_id, now_text()))
+    return True
+
+
+def end_rebuild(connection: sqlite3.Connection) -> None:
+    """It is complete. No row stays: it was no run, and must not count as the last one that went well."""
+    connection.execute(f"DELETE FROM runs WHERE run_id LIKE '{_REBUILD}%'")  # noqa: S608
