@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from hashlib import blake2b
 
 from bulkdl.errors import ConfigError
-from bulkdl.model import Job, Kind, Level, Output
+from bulkdl.model import Job, Kind, Level, Output, Reason
 from bulkdl.settings import Settings, Shard, parse
 
 _BAD_LINES_SHOWN = 10
@@ -43,6 +43,8 @@ class Selection:
         until_at: Last moment of creation that counts.
         statuses: Upper case with underscores; empty means any.
         name_glob: Matched against the whole name, case and all; a job without a name has the name "".
+        reasons: Only outputs whose last transfer ended for one of these; None among them stands for
+            files that ``verify --repair`` has rejected. By default (no set at all) every missing output.
     """
 
     project_ids: tuple[str, ...] = ()
@@ -56,6 +58,7 @@ class Selection:
     kinds: frozenset[Kind] = frozenset(Kind)
     levels: frozenset[Level] = frozenset(Level)
     shard: Shard | None = None
+    reasons: frozenset[Reason | None] | None = None
     # The same as *jobs*, for looking up: lists of tens of thousands are real.
     _refs: frozenset[JobRef] = field(init=False, repr=False, compare=False)
 

@@ -26,7 +26,7 @@ from bulkdl.graph.planning import Bundle
 from bulkdl.ledger import queries
 from bulkdl.ledger.ledger import Ledger
 from bulkdl.ledger.queries import Listing, PlannedOutput
-from bulkdl.ledger.rows import PLANNED, KnownJob, KnownOutput
+from bulkdl.ledger.rows import NEW, KnownJob, KnownOutput
 from bulkdl.model import Job, Kind, Level, Outcome, Output, Reason, Result, Task
 from bulkdl.report.rows import JobCounts
 from bulkdl.selection import JobRef, Selection
@@ -291,10 +291,10 @@ class Enumeration:
 
     def _documents(self, job: Job, tasks: bytes) -> dict[str, bytes]:
         place = {"project_id": job.project_id, "job_id": job.id}
-        return {
-            self._names.job.format(**place): _enveloped(job.document),
-            self._names.job_tasks.format(**place): tasks,
-        }
+        documents = {self._names.job_tasks.format(**place): tasks}
+        if job.document:  # a job that comes from the ledger has none: what is there stays
+            documents[self._names.job.format(**place)] = _enveloped(job.document)
+        return documents
 
     async def _keep(
         self, listing: Listing, documents: dict[str, bytes], known: KnownJob | None
@@ -305,7 +305,7 @@ class Enumeration:
             await self._ledger.write(partial(queries.plan_job, listing=listing))
         before = {each.output: each for each in known.outputs} if known else {}
         return tuple(
-            before.get(planned.output) or KnownOutput(planned.output, PLANNED, None, planned.filename, None)
+            before.get(planned.output) or KnownOutput(planned.output, NEW, None, planned.filename, None)
             for planned in listing.outputs
         )
 

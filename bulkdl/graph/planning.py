@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bulkdl.ledger.rows import KnownJob, KnownOutput
+from bulkdl.ledger.rows import NEW, KnownJob, KnownOutput
 from bulkdl.model import Job, Kind, Level, Output, Task
 from bulkdl.selection import Selection
 from bulkdl.settings.names import Names
@@ -67,7 +67,20 @@ def must_be_listed(known: KnownJob | None, selection: Selection) -> bool:
     if known is None or not known.tasks_listed:
         return True
     wants_quicklooks = Kind.QUICKLOOK in selection.kinds and Level.TASK in selection.levels
+    if selection.reasons is not None:
+        if known.unlisted_for in selection.reasons - {None}:
+            return True
+        wants_quicklooks &= any(is_list(each.output) and is_due(each, selection) for each in known.outputs)
     return wants_quicklooks and not known.quicklooks_listed
+
+
+def is_due(known: KnownOutput, selection: Selection) -> bool:
+    """Whether *known* ended for a reason that the selection asks for, or was unknown until now."""
+    if selection.reasons is None or known.state == NEW:
+        return True
+    if known.reason is None and known.receipt is None:
+        return False  # it is planned, and was never tried
+    return known.reason in selection.reasons
 
 
 def judge(outputs: Iterable[KnownOutput], selection: Selection, sizes: Mapping[str, int]) -> Verdict:
@@ -80,9 +93,10 @@ def judge(outputs: Iterable[KnownOutput], selection: Selection, sizes: Mapping[s
     """
     missing, settled = [], []
     for known in outputs:
-        if not selection.wants(known.output) or is_list(known.output):
+        if not selection.wants(known.output) or is_list(known.output) or not is_due(known, selection):
             continue
-        if known.none_at_up42 or _is_there(known, sizes):
+        is_none = known.none_at_up42 and selection.reasons is None
+        if is_none or _is_there(known, sizes):
             settled.append(known)
         else:
             missing.append(Wanted(known.output, known.filename))

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from bulkdl.model import Digest, Job, Kind, Outcome, Output, Reason, Receipt, Result, Validator
 
 PLANNED = "planned"
+# Listed just now: what the ledger knew nothing of. Never written.
+NEW = "new"
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +19,7 @@ class KnownOutput:
     What the ledger knows of one output.
 
     Attributes:
-        state: ``planned``, or the outcome of the last transfer.
+        state: ``planned``, the outcome of the last transfer, or ``new``.
         filename: A quicklook's name on disk; empty for the other kinds.
         receipt: Of the file that was committed last; None when there never was one.
     """
@@ -39,13 +41,19 @@ class KnownOutput:
 
 @dataclass(frozen=True, slots=True)
 class KnownJob:
-    """What the ledger knows of one job; *outputs* is complete as far as the two flags say."""
+    """
+    What the ledger knows of one job; *outputs* is complete as far as the two flags say.
+
+    Attributes:
+        unlisted_for: Why listing it failed the last time; None when it did not.
+    """
 
     job: Job
     last_task_id: str | None
     tasks_listed: bool
     quicklooks_listed: bool
     outputs: tuple[KnownOutput, ...]
+    unlisted_for: Reason | None = None
 
 
 def moment(text: str | None) -> datetime | None:
@@ -77,6 +85,7 @@ def known_job(row: sqlite3.Row, outputs: list[KnownOutput]) -> KnownJob:
         tasks_listed=row["tasks_listed_at"] is not None,
         quicklooks_listed=row["quicklooks_listed_at"] is not None,
         outputs=tuple(outputs),
+        unlisted_for=Reason(row["reason"]) if row["reason"] else None,
     )
 
 
