@@ -24,6 +24,8 @@ class Exit(IntEnum):
     TEMPORARY = 5
     INTEGRITY = 6
     CREDENTIALS = 7
+    MAX_TRANSFER = 8
+    MAX_DURATION = 10
     HELD = 11
     DISK_FULL = 12
     INTERRUPTED = 130
@@ -52,7 +54,9 @@ class Reaction:
 _LATER = "run the same command again; it goes on where it stopped"
 
 REACTIONS: dict[Reason, Reaction] = {
-    Reason.UNREACHABLE: Reaction(Step.BACK_OFF, Exit.TEMPORARY, f"check the network and the API URL; {_LATER}"),
+    Reason.UNREACHABLE: Reaction(
+        Step.BACK_OFF, Exit.TEMPORARY, f"check the network and the API URL; {_LATER}"
+    ),
     Reason.CONNECTION_LOST: Reaction(Step.BACK_OFF, Exit.TEMPORARY, _LATER),
     Reason.STALLED: Reaction(
         Step.BACK_OFF, Exit.TEMPORARY, f"{_LATER}; lower --speed-limit if the link is slow"
@@ -67,13 +71,19 @@ REACTIONS: dict[Reason, Reaction] = {
         Step.RESTART, Exit.TEMPORARY, f"the object keeps changing at its source; {_LATER}"
     ),
     Reason.DIGEST_MISMATCH: Reaction(
-        Step.RESTART, Exit.INTEGRITY, "the bytes differ from the server's digest; check the network path, run again"
+        Step.RESTART,
+        Exit.INTEGRITY,
+        "the bytes differ from the server's digest; check the network path, run again",
     ),
     Reason.WRONG_CONTENT: Reaction(
-        Step.RESTART, Exit.INTEGRITY, "the server sent something else than this output; look at the detail, run again"
+        Step.RESTART,
+        Exit.INTEGRITY,
+        "the server sent something else than this output; look at the detail, run again",
     ),
     Reason.BROKEN_CONTENT: Reaction(
-        Step.RESTART, Exit.INTEGRITY, "the content is damaged at its source or on the way; run again, then ask UP42"
+        Step.RESTART,
+        Exit.INTEGRITY,
+        "the content is damaged at its source or on the way; run again, then ask UP42",
     ),
     Reason.TOO_LARGE: Reaction(
         Step.GIVE_UP, Exit.FAILED, "raise quicklook_max_bytes or geojson_max_bytes if this size is right"
@@ -81,20 +91,30 @@ REACTIONS: dict[Reason, Reaction] = {
     Reason.BAD_ANSWER: Reaction(
         Step.BACK_OFF, Exit.FAILED, "UP42 answered what this bulkdl cannot read; run again, then report it"
     ),
-    Reason.REFUSED: Reaction(Step.GIVE_UP, Exit.FAILED, "the server refuses this request; the detail says how"),
-    Reason.FORBIDDEN: Reaction(Step.GIVE_UP, Exit.FAILED, "give this key permission for the project, or leave it out"),
+    Reason.REFUSED: Reaction(
+        Step.GIVE_UP, Exit.FAILED, "the server refuses this request; the detail says how"
+    ),
+    Reason.FORBIDDEN: Reaction(
+        Step.GIVE_UP, Exit.FAILED, "give this key permission for the project, or leave it out"
+    ),
     Reason.CREDENTIALS: Reaction(
-        Step.GIVE_UP, Exit.CREDENTIALS, "check the project id and its API key (or user name and password, or token)"
+        Step.GIVE_UP,
+        Exit.CREDENTIALS,
+        "check the project id and its API key (or user name and password, or token)",
     ),
     Reason.NOT_FOUND: Reaction(Step.GIVE_UP, Exit.NOT_FOUND, "check the project or job id"),
     Reason.TLS: Reaction(
-        Step.GIVE_UP, Exit.FAILED, "the server's certificate is not trusted here; check the clock, the proxy, the CA bundle"
+        Step.GIVE_UP,
+        Exit.FAILED,
+        "the server's certificate is not trusted here; check the clock, the proxy, the CA bundle",
     ),
     Reason.INSECURE_URL: Reaction(
         Step.GIVE_UP, Exit.FAILED, "UP42 named a URL without TLS; it was not followed, report it to UP42"
     ),
     Reason.DISK_FULL: Reaction(Step.STOP_RUN, Exit.DISK_FULL, "make room, then run the same command again"),
-    Reason.DISK_ERROR: Reaction(Step.STOP_RUN, Exit.USAGE, "make the output directory writable, then run again"),
+    Reason.DISK_ERROR: Reaction(
+        Step.STOP_RUN, Exit.USAGE, "make the output directory writable, then run again"
+    ),
     Reason.INTERNAL: Reaction(Step.GIVE_UP, Exit.BUG, "this is a bug in bulkdl: report it with the log"),
 }
 
@@ -103,10 +123,13 @@ EXIT_RANK = (
     Exit.BUG,
     Exit.USAGE,
     Exit.CREDENTIALS,
+    Exit.HELD,
     Exit.DISK_FULL,
     Exit.INTEGRITY,
     Exit.FAILED,
     Exit.NOT_FOUND,
+    Exit.MAX_DURATION,
+    Exit.MAX_TRANSFER,
     Exit.TEMPORARY,
 )
 

@@ -8,8 +8,8 @@ going from N to N + 1 shards moves only the jobs that the new shard takes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from hashlib import blake2b
 
@@ -43,6 +43,8 @@ class Selection:
         until_at: Last moment of creation that counts.
         statuses: Upper case with underscores; empty means any.
         name_glob: Matched against the whole name, case and all; a job without a name has the name "".
+        since_last_s: Jobs since the last run that left nothing to do, with this overlap; older ones only
+            where something of them is still missing.
         reasons: Only outputs whose last transfer ended for one of these; None among them stands for
             files that ``verify --repair`` has rejected. By default (no set at all) every missing output.
     """
@@ -58,6 +60,7 @@ class Selection:
     kinds: frozenset[Kind] = frozenset(Kind)
     levels: frozenset[Level] = frozenset(Level)
     shard: Shard | None = None
+    since_last_s: float | None = None
     reasons: frozenset[Reason | None] | None = None
     # The same as *jobs*, for looking up: lists of tens of thousands are real.
     _refs: frozenset[JobRef] = field(init=False, repr=False, compare=False)
@@ -91,7 +94,10 @@ class Selection:
         return cls(
             project_ids=tuple(dict.fromkeys(_flag_uuid("--project", project) for project in projects)),
             jobs=tuple(dict.fromkeys(refs)),
-            since_at=(settings.since and parse.moment_at(settings.since, now)) or None,
+            since_at=parse.moment_at(settings.since, now)
+            if settings.since not in (None, parse.LAST)
+            else None,
+            since_last_s=settings.overlap if settings.since == parse.LAST else None,
             until_at=(settings.until and parse.moment_at(settings.until, now, end_of_day=True)) or None,
             statuses=frozenset(settings.status),
             mode=settings.mode,
@@ -102,9 +108,42 @@ class Selection:
             shard=settings.shard,
         )
 
+    def since_run_at(self, watermark_at: datetime | None) -> Selection:
+        """The selection with its watermark filled in: when the last run without failures began."""
+        if self.since_last_s is None or watermark_at is None:
+            return self
+        return replace(self, since_at=watermark_at - timedelta(seconds=self.since_last_s))
+
+    @property
+    def scope(self) -> str | None:
+        """
+        A mark of everything but the moment: runs of one scope share a watermark.
+
+        None for a run that leaves some jobs out for another reason, and so can be no watermark.
+        """
+        if self.jobs or self.until_at or self.reasons is not None:
+            return None
+        if self.since_at is not None and self.since_last_s is None:
+            return None
+        parts = [
+            sorted(self.project_ids),
+            sorted(self.statuses),
+            self.mode,
+            self.name_glob,
+            self.workflow_id,
+            sorted(self.kinds),
+            sorted(self.levels),
+            str(self.shard),
+        ]
+        return blake2b(repr(parts).encode(), digest_size=8).hexdigest()
+
     def matches(self, job: Job) -> bool:
         """Whether *job* is one of those."""
         return self.why_not(job) is None
+
+    def is_overdue(self, job: Job) -> bool:
+        """Whether *job* is left out by the watermark alone: it counts if something of it is missing."""
+        return self.since_last_s is not None and self.why_not(job) == "since"
 
     def why_not(self, job: Job) -> str | None:
         """The first filter that leaves *job* out, by its flag's name; None when it is in."""
@@ -113,13 +152,13 @@ class Selection:
         checks = {
             "project": in_project or self._names(job, project_id),
             "job": not self.jobs or self._names(job, project_id, None),
-            "since": self.since_at is None or job.created_at >= self.since_at,
             "until": self.until_at is None or job.created_at <= self.until_at,
             "status": not self.statuses or parse.constant(job.status) in self.statuses,
             "mode": self.mode is None or parse.constant(job.mode) == self.mode,
             "name": self.name_glob is None or fnmatchcase(job.name or "", self.name_glob),
             "workflow": self.workflow_id is None or (job.workflow_id or "").lower() == self.workflow_id,
             "shard": self.shard is None or in_shard(job.id, self.shard),
+            "since": self.since_at is None or job.created_at >= self.since_at,  # last: see is_overdue
         }
         return next((flag for flag, holds in checks.items() if not holds), None)
 

@@ -74,6 +74,7 @@ selection: Decorator[Any] = _stack(
         help=f"only the jobs in this file, one JOB or PROJECT/JOB a line, # comments  [{PREFIX}JOBS_FILE]",
     ),
     _setting("--since", metavar="WHEN"),
+    _setting("--overlap", metavar="DURATION"),
     _setting("--until", metavar="WHEN"),
     _setting("--status", metavar="STATUS", many=True),
     _setting("--mode", metavar="MODE"),
@@ -93,11 +94,18 @@ pools: Decorator[Any] = _stack(
     _setting("--enumerators", metavar="N"),
     _setting("--rate", metavar="REQ_PER_S"),
     _setting("--burst", metavar="N"),
-    _setting("--bwlimit", metavar="BYTES_PER_S"),
+    _setting("--bwlimit", metavar="BYTES_PER_S|TIMETABLE"),
+    _setting("--max-duration", metavar="DURATION"),
+    _setting("--max-transfer", metavar="BYTES"),
     _setting("--speed-limit", metavar="BYTES_PER_S"),
     _setting("--speed-time", metavar="S"),
     _setting("--retries", metavar="N"),
     _setting("--grace", metavar="S"),
+)
+
+outside: Decorator[Any] = _stack(
+    _setting("--http", metavar="HOST:PORT"),
+    _setting("--metrics-file", metavar="FILE"),
 )
 
 common: Decorator[Any] = _stack(

@@ -16,6 +16,7 @@ from bulkdl.cli.show import show_summary
 @options.selection
 @options.output
 @options.pools
+@options.outside
 @click.option("--dry-run", is_flag=True, envvar="BULKDL_DRY_RUN", help="the same as plan  [BULKDL_DRY_RUN]")
 @options.result_format
 @options.common

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -14,14 +14,19 @@ import click
 import structlog
 from rich.console import Console
 
+from bulkdl import __version__
+from bulkdl.cli.ending import code_of
 from bulkdl.cli.inputs import output_of, selection_from, settings_from
 from bulkdl.cli.signals import stopping
+from bulkdl.errors import BulkdlError
 from bulkdl.graph.downloader import Downloader
 from bulkdl.reactions import Exit
 from bulkdl.selection import Selection
 from bulkdl.settings import CredentialBook, Loaded, Settings, load_credentials
-from bulkdl.telemetry.events import Reporter
+from bulkdl.sink.local import STATE_FOLDER
+from bulkdl.telemetry.events import HttpListening, Reporter, Reporters
 from bulkdl.telemetry.logging import logging_to, stderr_console
+from bulkdl.telemetry.outside import Outside, outside
 from bulkdl.telemetry.progress import has_bars, progress_on
 from bulkdl.telemetry.redaction import register_secret
 
@@ -36,6 +41,7 @@ class Order:
     loaded: Loaded
     selection: Selection
     credentials: CredentialBook
+    watched: bool = False
 
     @classmethod
     def read(cls, params: Mapping[str, Any]) -> Order:
@@ -49,7 +55,8 @@ class Order:
         output_of(loaded.settings)
         selection = selection_from(params, loaded.settings)
         credentials = load_credentials(loaded.settings)
-        return cls(loaded, selection, credentials)
+        watched = "http" in params and not params.get("dry_run")
+        return cls(loaded, selection, credentials, watched)
 
 
 @contextmanager
@@ -85,6 +92,40 @@ def carry_out(order: Order, work: Callable[[Downloader], Awaitable[T]]) -> tuple
 
 
 async def worked(
+    order: Order, work: Callable[[Downloader], Awaitable[T]], reporter: Reporter
+) -> tuple[T, Exit | None]:
+    """Do *work*, seen from outside if the order says so."""
+    async with _outside(order) as view:
+        if view.url is not None:
+            reporter.report(HttpListening(view.url))
+        try:
+            result, signalled = await _worked(order, work, Reporters(reporter, view))
+        except BaseException as error:
+            view.ended(_code_of(error))
+            raise
+        if signalled is not None:
+            view.ended(signalled)
+        return result, signalled
+
+
+def _outside(order: Order) -> AbstractAsyncContextManager[Outside]:
+    settings, root = order.loaded.settings, output_of(order.loaded.settings)
+    return outside(
+        version=__version__,
+        output=root,
+        state=root / STATE_FOLDER,
+        http=(settings.http.host, settings.http.port) if settings.http and order.watched else None,
+        metrics_file=settings.metrics_file if order.watched else None,
+    )
+
+
+def _code_of(error: BaseException) -> int:
+    if isinstance(error, click.exceptions.Exit):
+        return error.exit_code
+    return code_of(error) if isinstance(error, BulkdlError) else Exit.BUG
+
+
+async def _worked(
     order: Order, work: Callable[[Downloader], Awaitable[T]], reporter: Reporter
 ) -> tuple[T, Exit | None]:
     downloader = Downloader(order.loaded.settings, credentials=order.credentials, reporter=reporter)

@@ -24,7 +24,7 @@ class Caught:
 
 
 @contextmanager
-def stopping(stop: Callable[[], None]) -> Iterator[Caught]:
+def stopping(stop: Callable[[Exit], None]) -> Iterator[Caught]:
     """Call *stop* for the first and the second signal; the default handlers have the third."""
     loop = asyncio.get_running_loop()
     caught = Caught()
@@ -34,7 +34,7 @@ def stopping(stop: Callable[[], None]) -> Iterator[Caught]:
         caught.count += 1
         if caught.count == 2:
             _let_go(loop)
-        stop()
+        stop(_EXITS[number])
 
     for number in _EXITS:
         loop.add_signal_handler(number, on_signal, number)

@@ -20,6 +20,7 @@ from bulkdl.telemetry.requests import watch_api, watch_storage
 from bulkdl.up42.auth import TokenSource
 from bulkdl.up42.client import Client
 from bulkdl.up42.credentials import Account, Credentials, ProjectKey, ReadyToken
+from bulkdl.up42.exchange import Patience
 
 
 def retry_policy(settings: Settings) -> RetryPolicy:
@@ -101,6 +102,7 @@ class Accounts:
 
     def _make(self, credentials: Credentials) -> Client:
         settings = self._settings
+        patience = Patience(settings.headers_timeout_s, settings.speed_limit, settings.speed_time)
         tokens = TokenSource(
             self._api,
             settings.token_url or f"{settings.api_url}/oauth/token",
@@ -108,6 +110,7 @@ class Accounts:
             pace=self._pace,
             cooldown=self.cooldown,
             policy=self.policy,
+            patience=patience,
         )
         return Client(
             self._api,
@@ -116,5 +119,6 @@ class Accounts:
             pace=self._pace,
             cooldown=self.cooldown,
             policy=self.policy,
+            patience=patience,
             json_limit_bytes=settings.json_max_bytes,
         )

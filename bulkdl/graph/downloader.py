@@ -31,10 +31,12 @@ from bulkdl.ledger import lease, queries
 from bulkdl.ledger.ledger import LEDGER_NAME, Ledger
 from bulkdl.ledger.rows import KnownOutput
 from bulkdl.model import Kind, Result
+from bulkdl.reactions import Exit
 from bulkdl.report.plan import Plan, PlanBuilder
 from bulkdl.report.summary import Summary, SummaryBuilder
 from bulkdl.selection import Selection
 from bulkdl.settings import CredentialBook, Settings, load_credentials
+from bulkdl.settings.timetable import Timetable
 from bulkdl.sink.local import LocalSink
 from bulkdl.telemetry.events import LanesOpened, NullReporter, Reporter, RunFinished, RunStarted
 from bulkdl.transfer.fetch import Fetcher
@@ -73,6 +75,7 @@ class Downloader:
         self._book = credentials if credentials is not None else load_credentials(settings)
         self._reporter = reporter or NullReporter()
         self._sink = LocalSink(settings.output)
+        self._bandwidth = Pace(0, 1)
         self._stack = AsyncExitStack()
         self._accounts: Accounts
         self._stop: Stop
@@ -89,9 +92,14 @@ class Downloader:
     ) -> None:
         await self._stack.aclose()
 
-    def stop(self) -> None:
-        """End the run: the first call drains, the second aborts."""
-        self._stop.request()
+    def stop(self, cause: Exit | None = None) -> None:
+        """
+        End the run: the first call drains, the second aborts.
+
+        Args:
+            cause: Becomes the exit code of the summary (130 and 143 are those of signals).
+        """
+        self._stop.request(cause)
 
     async def run(self, selection: Selection | None = None) -> Summary:
         """
@@ -140,6 +148,8 @@ class Downloader:
             if await asyncio.to_thread(path.exists):
                 ledger = await Ledger.open(path, read_only=True)
                 stack.push_async_callback(ledger.close)
+            if ledger is not None:
+                selection = await _since_last_run(selection, ledger)
             enumeration = self._enumeration(
                 selection, ledger, builder, _plan_outlets(plan, self._settings), dry=True
             )
@@ -168,8 +178,9 @@ class Downloader:
             async with self._held_directory(run_id) as ledger:
                 log.info("run.started", output=str(self._sink.root))
                 self._reporter.report(RunStarted(run_id, datetime.now(UTC)))
+                selection = await _since_last_run(selection, ledger)
                 await self._go(selection, ledger, builder, run_id, listener)
-                self.summary = builder.build()
+                self.summary = builder.build(stopped_by=self._stop.cause)
                 await self._conclude(ledger, self.summary)
         return self.summary
 
@@ -200,7 +211,16 @@ class Downloader:
     ) -> None:
         settings = self._settings
         recorder = Recorder(ledger, run_id, builder, self._reporter, listener)
-        pools = Pools(settings, self._accounts, self._sink, ledger, self._fetcher(), recorder, self._reporter)
+        pools = Pools(
+            settings,
+            self._accounts,
+            self._sink,
+            ledger,
+            self._fetcher(),
+            recorder,
+            self._reporter,
+            self._stop,
+        )
         outlets = Outlets(pools.put, recorder.settled, recorder.ended, recorder.problem)
         enumeration = self._enumeration(selection, ledger, builder, outlets)
         depths = {str(kind): lane.__len__ for kind, lane in pools.lanes.items()}
@@ -213,13 +233,18 @@ class Downloader:
             enumerators=settings.enumerators,
             stop=self._stop,
             grace_s=settings.grace,
+            max_duration_s=settings.max_duration,
         )
         try:
-            await ledger.write(partial(queries.start_run, run_id=run_id))
+            await ledger.write(partial(queries.start_run, run_id=run_id, scope=selection.scope))
             async with asyncio.TaskGroup() as group:
-                beat = group.create_task(_keep_lease(ledger, lease.Owner.myself(run_id), self._stop))
+                beside = [
+                    group.create_task(_keep_lease(ledger, lease.Owner.myself(run_id), self._stop)),
+                    group.create_task(_keep_timetable(self._bandwidth, settings.bwlimit)),
+                ]
                 await run.execute()
-                beat.cancel()
+                for task in beside:
+                    task.cancel()
         except* RunStopped:
             log.warning("run.stopped")  # the result that stopped it is recorded already
         except* SinkFailure as failures:
@@ -261,7 +286,7 @@ class Downloader:
                     Kind.GEOJSON: settings.geojson_max_bytes,
                 },
             ),
-            bandwidth=Pace(settings.bwlimit, max(settings.bwlimit, 1)),
+            bandwidth=self._bandwidth,
         )
 
     def _enumeration(
@@ -284,6 +309,14 @@ class Downloader:
             reporter=self._reporter,
             dry=dry,
         )
+
+
+async def _since_last_run(selection: Selection, ledger: Ledger) -> Selection:
+    if selection.since_last_s is None:
+        return selection
+    watermark_at = await ledger.read(partial(queries.watermark_at, scope=selection.scope))
+    log.info("watermark.read", watermark_at=watermark_at.isoformat() if watermark_at else None)
+    return selection.since_run_at(watermark_at)
 
 
 def _all_placed(selection: Selection) -> bool:
@@ -312,9 +345,16 @@ async def _keep_lease(ledger: Ledger, owner: lease.Owner, stop: Stop) -> None:
         await asyncio.sleep(lease.BEAT_S)
         if not await ledger.write(partial(lease.beat, owner=owner, now=datetime.now(UTC))):
             log.error("lease.lost")
-            stop.request()
-            stop.request()
+            stop.abort(Exit.HELD)
             return
+
+
+async def _keep_timetable(pace: Pace, timetable: Timetable) -> None:
+    """Have the limit of the hour in force."""
+    while True:
+        now = datetime.now().astimezone()
+        pace.set_rate(timetable.limit_at(now))
+        await asyncio.sleep(timetable.next_change_s(now))
 
 
 async def _nothing() -> None:

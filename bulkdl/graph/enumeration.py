@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -145,14 +145,12 @@ class Enumeration:
         await self._sift(project_id, jobs)
 
     def _takes(self, job: Job) -> bool:
+        """Whether *job* is to be held against the ledger."""
+        if self._selection.is_overdue(job):
+            return True
         if not self._selection.matches(job):
             return False
         self._counts.selected += 1
-        if not job.finished:
-            self._counts.unfinished += 1
-            self._reporter.report(JobUnfinished(job.project_id, job.id))
-            log.debug("job.skipped", job_id=job.id, reason=Reason.JOB_UNFINISHED.value, status=job.status)
-            return False
         return True
 
     async def _look_up(self, ref: JobRef) -> None:
@@ -204,16 +202,31 @@ class Enumeration:
         )
 
     async def _sift(self, project_id: str, jobs: Sequence[Job]) -> None:
-        """Hold finished jobs against the ledger and the files."""
+        """Hold jobs against the ledger and the files."""
         known = await self._known(project_id, [job.id for job in jobs])
+        finished = [job for job in jobs if job.finished]
+        await self._put_off([job for job in jobs if not job.finished], known)
         keys = [each.receipt.key for one in known.values() for each in one.outputs if each.receipt]
         sizes = await asyncio.to_thread(self._sink.sizes, keys)
-        for job in jobs:
+        for job in finished:
             of_job = await self._current(job, known.get(job.id))
+            if self._selection.is_overdue(job) and job.id not in known:
+                continue
             if planning.must_be_listed(of_job, self._selection):
                 await self.pending.put(Pending(job, of_job))
             elif of_job is not None:
                 await self._hand_over(of_job.outputs, of_job.last_task_id, job, sizes)
+
+    async def _put_off(self, jobs: Sequence[Job], known: Mapping[str, KnownJob]) -> None:
+        """Skip jobs that UP42 has not finished; a later run takes them up."""
+        for job in jobs:
+            if not self._selection.is_overdue(job):
+                self._counts.unfinished += 1
+            self._reporter.report(JobUnfinished(job.project_id, job.id))
+            log.debug("job.skipped", job_id=job.id, reason=Reason.JOB_UNFINISHED.value, status=job.status)
+        new = [job for job in jobs if job.id not in known and self._selection.matches(job)]
+        if new and self._ledger is not None and not self._dry:
+            await self._ledger.write(partial(queries.note_unfinished, jobs=new))
 
     async def _current(self, job: Job, known: KnownJob | None) -> KnownJob | None:
         if known is None or planning.same_run(job, known):
@@ -319,6 +332,8 @@ class Enumeration:
         fresh: bool = False,
     ) -> None:
         verdict = planning.judge(outputs, self._selection, sizes)
+        if not verdict.missing and self._selection.is_overdue(job):
+            return
         if not verdict.missing and not fresh:
             self._counts.settled += 1
         self._outlets.settled(verdict.settled)

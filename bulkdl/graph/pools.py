@@ -7,7 +7,9 @@ An error in one output ends that output. Only what nobody can get past (a full d
 from __future__ import annotations
 
 import asyncio
+import time
 from functools import partial
+from typing import Any
 
 import structlog
 
@@ -15,12 +17,14 @@ from bulkdl.errors import BulkdlError, Failure
 from bulkdl.graph import planning
 from bulkdl.graph.accounts import Accounts
 from bulkdl.graph.channel import Channel
+from bulkdl.graph.flight import Flight, may_end
 from bulkdl.graph.planning import Bundle, Wanted
 from bulkdl.graph.record import Recorder
+from bulkdl.graph.stop import Stop
 from bulkdl.ledger import queries
 from bulkdl.ledger.ledger import Ledger
 from bulkdl.model import Kind, Outcome, Output, Reason, Receipt, Result
-from bulkdl.reactions import REACTIONS, Step
+from bulkdl.reactions import REACTIONS, Exit, Step
 from bulkdl.settings import Settings
 from bulkdl.sink.local import LocalSink
 from bulkdl.telemetry.events import Reporter, RetryScheduled, TransferAdvanced, TransferStarted
@@ -42,7 +46,6 @@ class Pools:
     """
     Attributes:
         lanes: What is to be fetched, by kind.
-        draining: Nothing more is to be taken up.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Pools:
         fetcher: Fetcher,
         recorder: Recorder,
         reporter: Reporter,
+        stop: Stop,
     ) -> None:
         self.sizes = {
             Kind.ARCHIVE: settings.archives,
@@ -63,7 +67,6 @@ class Pools:
         self.lanes: dict[Kind, Channel[Bundle]] = {
             kind: Channel(max(64, 4 * size)) for kind, size in self.sizes.items()
         }
-        self.draining = False
         self._settings = settings
         self._accounts = accounts
         self._sink = sink
@@ -71,17 +74,27 @@ class Pools:
         self._fetcher = fetcher
         self._recorder = recorder
         self._reporter = reporter
+        self._stop = stop
+        self._moved_bytes = 0
+        self._flights: dict[asyncio.Task[Any], Flight] = {}
 
     async def put(self, bundle: Bundle) -> None:
         """Put *bundle* into its lane, waiting for room."""
         await self.lanes[bundle[0].output.kind].put(bundle)
+
+    def stop_slow(self, grace_s: float) -> None:
+        """Cancel the workers whose transfers will not end within *grace_s*."""
+        now_s = time.monotonic()
+        for worker, flight in list(self._flights.items()):
+            if not may_end(flight, now_s, grace_s):
+                worker.cancel()
 
     async def work(self, kind: Kind) -> None:
         """Worker: bring one bundle after another."""
         async for bundle in self.lanes[kind]:
             for wanted in bundle:
                 output = wanted.output
-                if self.draining:
+                if self._stop.draining.is_set():
                     self._recorder.cancelled(output)
                     continue
                 with structlog.contextvars.bound_contextvars(
@@ -93,15 +106,21 @@ class Pools:
                     await self._bring(wanted)
 
     async def _bring(self, wanted: Wanted) -> None:
-        self._reporter.report(TransferStarted(wanted.output))
+        output = wanted.output
+        worker = asyncio.current_task()
+        assert worker is not None  # noqa: S101 - workers are tasks
+        self._flights[worker] = Flight(output, time.monotonic())
+        self._reporter.report(TransferStarted(output))
         try:
             result = await self._guarded(wanted)
             await self._recorder.ended(result)
         except BaseException:
-            self._recorder.cancelled(wanted.output)
+            self._recorder.cancelled(output, moved_bytes=self._flights[worker].moved_bytes)
             raise
-        if result.outcome is Outcome.COMPLETED and wanted.output.kind is Kind.ARCHIVE:
-            await self._sink.part(wanted.output).release()
+        finally:
+            del self._flights[worker]
+        if result.outcome is Outcome.COMPLETED and output.kind is Kind.ARCHIVE:
+            await self._sink.part(output).release()
         if result.outcome is Outcome.FAILED and REACTIONS[result.reason].step is Step.STOP_RUN:
             raise RunStopped(result)
 
@@ -141,8 +160,8 @@ class Pools:
             origin,
             self._sink.part(output),
             planning.key_of(wanted, self._settings.names),
-            progress=partial(self._advanced, output),
-            retry_scheduled=partial(self._retry_scheduled, output),
+            progress=partial(self._advanced, output, self._flight()),
+            retry_scheduled=partial(self._retry_scheduled, output, self._flight()),
         )
 
     async def _link_twin(self, wanted: Wanted, source: str | None) -> Result | None:
@@ -158,8 +177,22 @@ class Pools:
         receipt = Receipt(key, twin.size_bytes, twin.digest, twin.validator, twin.source)
         return Result(wanted.output, Outcome.COMPLETED, Reason.LINKED, receipt)
 
-    def _advanced(self, output: Output, at_bytes: int, total_bytes: int | None, moved_bytes: int) -> None:
+    def _flight(self) -> Flight:
+        worker = asyncio.current_task()
+        assert worker is not None  # noqa: S101 - workers are tasks
+        return self._flights[worker]
+
+    def _advanced(
+        self, output: Output, flight: Flight, at_bytes: int, total_bytes: int | None, moved_bytes: int
+    ) -> None:
+        flight.waiting = False
+        flight.at_bytes, flight.total_bytes = at_bytes, total_bytes
+        flight.moved_bytes += moved_bytes
+        self._moved_bytes += moved_bytes
+        if self._settings.max_transfer and self._moved_bytes >= self._settings.max_transfer:
+            self._stop.drain(Exit.MAX_TRANSFER)
         self._reporter.report(TransferAdvanced(output, at_bytes, total_bytes, moved_bytes))
 
-    def _retry_scheduled(self, output: Output, reason: Reason, delay_s: float) -> None:
+    def _retry_scheduled(self, output: Output, flight: Flight, reason: Reason, delay_s: float) -> None:
+        flight.waiting = delay_s > 0
         self._reporter.report(RetryScheduled(output, reason, delay_s))

@@ -52,9 +52,9 @@ class Recorder:
         if self._listener is not None:
             await self._listener(result)
 
-    def cancelled(self, output: Output) -> None:
+    def cancelled(self, output: Output, *, moved_bytes: int = 0) -> None:
         """*output* was stopped before its end. The ledger needs no word of it: it is still planned."""
-        self._tell(Result(output, Outcome.CANCELLED, Reason.STOPPED))
+        self._tell(Result(output, Outcome.CANCELLED, Reason.STOPPED, moved_bytes=moved_bytes))
 
     def settled(self, outputs: tuple[KnownOutput, ...]) -> None:
         """These were there already, or are known not to exist."""

@@ -4,14 +4,15 @@ One run: the stages wired together by bounded channels, in one TaskGroup.
     find jobs ─► pending ─► list jobs ─► lanes (one a kind) ─► pools ─► recorder
 
 A stage that ends closes the channels it fed, so the run ends by running dry. Draining cancels the
-stages before the lanes, empties these, and lets the workers finish what they hold; when the grace
-is over, the workers are cancelled too, each at a byte from which it can go on.
+stages before the lanes, empties these, and cancels the workers that cannot end within the grace, each at
+a byte from which it can go on; when the grace is over, or the run is aborted, so are the others.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -21,6 +22,7 @@ from bulkdl.graph.enumeration import Enumeration
 from bulkdl.graph.pools import Pools
 from bulkdl.graph.record import Recorder
 from bulkdl.graph.stop import Stop
+from bulkdl.reactions import Exit
 from bulkdl.telemetry.events import EnumerationFinished, Reporter
 
 log = structlog.get_logger(__name__)
@@ -41,6 +43,7 @@ class Run:
         enumerators: int,
         stop: Stop,
         grace_s: float,
+        max_duration_s: float,
     ) -> None:
         self._enumeration = enumeration
         self._pools = pools
@@ -49,6 +52,7 @@ class Run:
         self._enumerators = enumerators
         self._stop = stop
         self._grace_s = grace_s
+        self._max_duration_s = max_duration_s
 
     async def execute(self) -> None:
         """Run until everything is done, or the run is stopped."""
@@ -73,14 +77,17 @@ class Run:
                     group.create_task(self._pools.work(kind), name=f"{kind}-{number}")
 
     async def _watch(self, front: asyncio.Task[None], back: asyncio.Task[None]) -> None:
-        await self._stop.draining.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._max_duration_s or None):
+                await self._stop.draining.wait()
+        self._stop.drain(Exit.MAX_DURATION)
         log.warning("run.draining", grace_s=self._grace_s)
         front.cancel()
-        self._pools.draining = True
         for lane in self._pools.lanes.values():
             for bundle in await lane.drop():
                 for wanted in bundle:
                     self._recorder.cancelled(wanted.output)
+        self._pools.stop_slow(self._grace_s)
         try:
             async with asyncio.timeout(self._grace_s):
                 await self._stop.aborting.wait()

@@ -46,6 +46,11 @@ class TokenBucket:
     def unlimited(self) -> bool:
         return self._rate <= 0
 
+    def set_rate(self, rate: float, burst: float) -> None:
+        """Go on at another rate; what is owed so far is paid at the new one."""
+        self._rate, self._burst = rate, burst
+        self._level = min(self._level, burst)
+
     def take(self, now: float, amount: float = 1.0) -> float:
         """Reserve *amount* and return the seconds until it may go."""
         if self.unlimited:
@@ -70,6 +75,10 @@ class Pace:
         self._clock = clock
         self._sleep = sleep
         self._head = asyncio.Lock()  # wakes its waiters in the order they came
+
+    def set_rate(self, rate: float, burst: float | None = None) -> None:
+        """Keep another rate from now on; without *burst*, what comes in one second may come at once."""
+        self._bucket.set_rate(rate, rate if burst is None else burst)
 
     async def turn(self, amount: float = 1.0) -> None:
         """Return when *amount* may go."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from bulkdl.ledger.rows import (
     KnownJob,
     KnownOutput,
     known_job,
     known_output,
+    moment,
     now_text,
     result_values,
     text_of,
@@ -126,6 +128,12 @@ def plan_job(connection: sqlite3.Connection, listing: Listing) -> None:
     )
 
 
+def note_unfinished(connection: sqlite3.Connection, jobs: Sequence[Job]) -> None:
+    """Remember jobs that UP42 has not finished, so that no watermark passes them by."""
+    for job in jobs:
+        _upsert_job(connection, job, reason=Reason.JOB_UNFINISHED.value)
+
+
 def unlisted_job(connection: sqlite3.Connection, job: Job, reason: Reason, detail: str) -> None:
     """Note why the tasks of a job could not be listed; the next run tries again."""
     _upsert_job(connection, job, reason=reason.value, detail=detail)
@@ -167,8 +175,18 @@ def record(connection: sqlite3.Connection, results: Sequence[Result], run_id: st
     connection.executemany(_RECORD, [result_values(result, run_id) for result in results])
 
 
-def start_run(connection: sqlite3.Connection, run_id: str) -> None:
-    connection.execute("INSERT INTO runs (run_id, started_at) VALUES (?, ?)", (run_id, now_text()))
+def start_run(connection: sqlite3.Connection, run_id: str, scope: str | None) -> None:
+    connection.execute(
+        "INSERT INTO runs (run_id, started_at, scope) VALUES (?, ?, ?)", (run_id, now_text(), scope)
+    )
+
+
+def watermark_at(connection: sqlite3.Connection, scope: str | None) -> datetime | None:
+    """When the last run of that scope began that left nothing to do."""
+    row = connection.execute(
+        "SELECT max(started_at) AS at FROM runs WHERE scope = ? AND exit_code = 0", (scope,)
+    ).fetchone()
+    return moment(row["at"])
 
 
 def finish_run(connection: sqlite3.Connection, run_id: str, exit_code: int, summary: str) -> None:

@@ -49,6 +49,7 @@ CREATE TABLE runs (
     started_at  TEXT NOT NULL,
     finished_at TEXT,
     exit_code   INTEGER,
+    scope       TEXT,                      -- runs of one scope share a watermark; NULL: it sets none
     summary     TEXT                       -- JSON
 ) STRICT;
 

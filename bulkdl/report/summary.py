@@ -15,6 +15,7 @@ from bulkdl.reactions import REACTIONS, Exit, worst
 from bulkdl.report.rows import Count, FailureRow, JobCounts, Problem, count_dict
 
 FAILURES_KEPT = 1000
+SIGNALS = (Exit.INTERRUPTED, Exit.TERMINATED)
 
 
 @dataclass(slots=True)
@@ -25,7 +26,7 @@ class Summary:
     Attributes:
         counts: By kind, outcome and reason.
         failures: The first ones; *failures_total* tells how many there were.
-        stopped_by: The exit code of the signal that ended the run early, if one did.
+        stopped_by: The exit code of what ended the run early (a signal, a budget), if anything did.
     """
 
     run_id: str
@@ -183,9 +184,10 @@ def exit_code(
     A signal overrides everything. Refused credentials are 7 only when no project could be
     listed; when others went on, what is missing is some outputs, 3.
     """
-    if stopped_by is not None:
+    if stopped_by in SIGNALS:
         return stopped_by
-    codes: set[Exit] = {REACTIONS[reason].exit_code for reason in (*failed, *problems)}
+    codes: set[Exit] = {stopped_by} if stopped_by is not None else set()
+    codes |= {REACTIONS[reason].exit_code for reason in (*failed, *problems)}
     if others_went_on and Exit.CREDENTIALS in codes:
         codes = codes - {Exit.CREDENTIALS} | {Exit.FAILED}
     return worst(codes)

@@ -27,8 +27,10 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from bulkdl.model import Kind, Level
 from bulkdl.settings import parse
+from bulkdl.settings.address import Address, address
 from bulkdl.settings.names import Names
 from bulkdl.settings.parse import Shard
+from bulkdl.settings.timetable import UNLIMITED, Timetable, timetable
 
 UP42_HOST = "api.up42.com"
 UP42_MAX_RATE = 100.0
@@ -38,6 +40,9 @@ DurationS = Annotated[float, BeforeValidator(parse.duration_s)]
 SizeBytes = Annotated[int, BeforeValidator(parse.size_bytes), Field(ge=0)]
 Uuid = Annotated[str, BeforeValidator(parse.uuid)]
 Workers = Annotated[int, Field(ge=1, le=256)]
+MaybeAddress = Annotated[
+    Address | None, BeforeValidator(lambda value: value if value is None else address(value))
+]
 MaybeShard = Annotated[
     Shard | None, BeforeValidator(lambda value: value if value is None else parse.shard(value))
 ]
@@ -79,7 +84,12 @@ class Settings(BaseSettings):
 
     # which jobs and outputs
     since: str | None = Field(
-        None, description="jobs created at or after: ISO date or time, or an age (36h, 7d)"
+        None,
+        description="jobs created at or after: ISO date or time, an age (36h, 7d), or last: the last run "
+        "that left nothing to do",
+    )
+    overlap: DurationS = Field(
+        2 * 86400.0, ge=0, description="seconds (2d) that --since last looks back behind that run's start"
     )
     until: str | None = Field(None, description="jobs created at or before: ISO date or time, or an age")
     status: Annotated[tuple[str, ...], BeforeValidator(parse.constants)] = Field(
@@ -109,8 +119,9 @@ class Settings(BaseSettings):
     enumerators: Workers = Field(8, description="jobs listed at a time")
     rate: float = Field(80.0, ge=0, allow_inf_nan=False, description="API requests a second; 0 is no limit")
     burst: int = Field(400, ge=1, le=500, description="API requests that may come at once after a pause")
-    bwlimit: SizeBytes = Field(
-        0, description="bytes a second over all transfers (2M, 500K); 0 or off is no limit"
+    bwlimit: Annotated[Timetable, BeforeValidator(timetable)] = Field(
+        UNLIMITED,
+        description="bytes a second over all transfers (2M, off), or a timetable ('08:00,2M 19:00,off')",
     )
     speed_limit: SizeBytes = Field(
         1024, description="bytes a second below which a transfer is stalled; 0 is off"
@@ -118,6 +129,12 @@ class Settings(BaseSettings):
     speed_time: DurationS = Field(30.0, gt=0, description="seconds for which it must be that slow")
     connect_timeout_s: DurationS = Field(15.0, gt=0, description="seconds to wait for a connection, at most")
     headers_timeout_s: DurationS = Field(60.0, gt=0, description="seconds to wait for an answer to begin")
+
+    # budgets: the rest is the next run's
+    max_duration: DurationS = Field(
+        0.0, description="seconds (6h) after which nothing new is begun; 0 is off"
+    )
+    max_transfer: SizeBytes = Field(0, description="bytes (500G) after which nothing new is begun; 0 is off")
 
     # trying again
     retries: int = Field(8, ge=1, le=1000, description="attempts in a row without progress before giving up")
@@ -139,6 +156,11 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "console", "json"] = Field("auto", description="auto, console or json")
     verbose: int = Field(0, ge=-2, le=2, description="-1 warnings and up, 0 normal, 1 debug, 2 everything")
     progress: Literal["auto", "never"] = Field("auto", description="bars on a terminal: auto or never")
+
+    http: MaybeAddress = Field(
+        None, description="HOST:PORT for health, metrics and a live page; port 0 takes a free one"
+    )
+    metrics_file: Path | None = Field(None, description="metrics for node-exporter's textfile collector")
 
     names: Names = Field(default_factory=Names, description="file-name templates")
 
@@ -174,14 +196,21 @@ class Settings(BaseSettings):
             raise ValueError(f"expected at most {UP42_MAX_RATE:g} requests a second with {UP42_HOST}")
         return rate
 
+    @field_validator("until")
+    @classmethod
+    def _is_no_watermark(cls, text: str | None) -> str | None:
+        if text is not None and text.strip() == parse.LAST:
+            raise ValueError(parse.MOMENT_EXPECTED)
+        return text
+
     @field_validator("since", "until")
     @classmethod
     def _is_moment(cls, text: str | None) -> str | None:
-        if text is not None:
+        if text is not None and text.strip() != parse.LAST:
             parse.moment_at(text, datetime.now(UTC))
-        return text
+        return text and text.strip()
 
-    @field_validator("output")
+    @field_validator("output", "metrics_file")
     @classmethod
     def _is_expanded(cls, path: Path | None) -> Path | None:
         return path and path.expanduser()

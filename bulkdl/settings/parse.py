@@ -24,6 +24,7 @@ _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 SIZE_EXPECTED = "expected a size in bytes such as 4096, 500K, 2M, 1.5G, or off"
 DURATION_EXPECTED = "expected a duration such as 30, 30s, 5m, 6h or 7d"
 MOMENT_EXPECTED = "expected a date (2022-03-01), a time (2022-03-01T12:00Z) or an age (36h, 7d, 2w)"
+LAST = "last"
 SHARD_EXPECTED = "expected K/N with 0 <= K < N, such as 0/4"
 UUID_EXPECTED = "expected an id such as 023694d4-1b52-46e8-a9a0-05c9ee23f15c"
 

@@ -18,12 +18,12 @@ import aiohttp
 from bulkdl.errors import Failure, TransferFailure
 from bulkdl.http.failures import translated
 from bulkdl.http.pace import Pace
+from bulkdl.http.speed import SpeedFloor
 from bulkdl.model import Kind, Output, PartState, Reason, Receipt, StoredObject, Validator
 from bulkdl.transfer import decisions, gates
 from bulkdl.transfer.decisions import AskForStored, Begin
 from bulkdl.transfer.digests import Digester
 from bulkdl.transfer.ports import Name, Origin, Part, Progress
-from bulkdl.transfer.speed import SpeedFloor
 
 BLOCK_BYTES = 1 << 20
 

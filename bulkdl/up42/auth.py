@@ -26,7 +26,7 @@ from bulkdl.model import Reason
 from bulkdl.up42.complaints import Complaint, complaint_in, failure_of, message_in
 from bulkdl.up42.credentials import Account, Credentials, ProjectKey, ReadyToken, secrets_of
 from bulkdl.up42.decode import parsed
-from bulkdl.up42.exchange import Manners, TokenFailure, body_of, place_of
+from bulkdl.up42.exchange import Manners, Patience, TokenFailure, body_of, place_of
 from bulkdl.up42.grants import Grant, grant_in
 
 _log = structlog.get_logger(__name__)
@@ -58,11 +58,12 @@ class TokenSource:
         rand: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.monotonic,
         sleep: Sleep = asyncio.sleep,
+        patience: Patience | None = None,
     ) -> None:
         self._session = session
         self._url = URL(token_url, encoded=True)
         self._credentials = credentials
-        self._manners = Manners(pace, cooldown, policy, rand, sleep)
+        self._manners = Manners(pace, cooldown, policy, rand, sleep, patience or Patience())
         self._clock = clock
         self._lock = asyncio.Lock()
         self._held: _Held | None = None
@@ -131,11 +132,10 @@ class TokenSource:
         form, headers = _request_of(self._credentials)
         # No redirect is followed: it would carry the password to wherever it points.
         with translated(ApiFailure, where):
-            async with self._session.post(
-                self._url, data=form, headers=headers, allow_redirects=False
-            ) as response:
+            request = self._session.post(self._url, data=form, headers=headers, allow_redirects=False)
+            async with await self._manners.begun(request) as response:
                 asked_s = self._manners.heed(response)
-                body = await body_of(response, _BODY_LIMIT_BYTES, where)
+                body = await body_of(response, _BODY_LIMIT_BYTES, where, self._manners.patience)
         if response.status != 200:
             raise self._failure(Complaint(response.status, message_in(body)), where, asked_s)
         document = parsed(body, where)

@@ -26,7 +26,7 @@ from bulkdl.up42 import decode, paths
 from bulkdl.up42.auth import TokenSource
 from bulkdl.up42.complaints import Complaint, complaint_in, failure_of, message_in
 from bulkdl.up42.decode import UnreadableJob
-from bulkdl.up42.exchange import Manners, body_of, host_of, place_of
+from bulkdl.up42.exchange import Manners, Patience, body_of, host_of, place_of
 from bulkdl.up42.listing import Page, listed
 
 _log = structlog.get_logger(__name__)
@@ -55,6 +55,7 @@ class Client:
         policy: RetryPolicy,
         rand: Callable[[], float] = random.random,
         sleep: Sleep = asyncio.sleep,
+        patience: Patience | None = None,
         json_limit_bytes: int = JSON_LIMIT_BYTES,
         allow_http: bool = False,
     ) -> None:
@@ -68,7 +69,7 @@ class Client:
         self._session = session
         self._api_url = api_url
         self._tokens = tokens
-        self._manners = Manners(pace, cooldown, policy, rand, sleep)
+        self._manners = Manners(pace, cooldown, policy, rand, sleep, patience or Patience())
         self._limit_bytes = json_limit_bytes
         self._allow_http = allow_http or URL(api_url).scheme == "http"
 
@@ -157,8 +158,8 @@ class Client:
             await self._manners.turn(url)
             token = await self._tokens.token()
             with translated(ApiFailure, place_of("GET", url)):
-                response = await self._session.get(
-                    url, headers={**headers, "Authorization": f"Bearer {token}"}
+                response = await self._manners.begun(
+                    self._session.get(url, headers={**headers, "Authorization": f"Bearer {token}"})
                 )
             self._manners.heed(response)
             if response.status != 401:
@@ -190,9 +191,9 @@ class Client:
         token = await self._tokens.token()
         headers = {"Accept": "application/json", "Authorization": f"Bearer {token}"}
         with translated(ApiFailure, where):
-            async with self._session.get(url, headers=headers) as response:
+            async with await self._manners.begun(self._session.get(url, headers=headers)) as response:
                 asked_s = self._manners.heed(response)
-                body = await body_of(response, self._limit_bytes, where)
+                body = await body_of(response, self._limit_bytes, where, self._manners.patience)
         if response.status == 200:
             answer = await _understood(body, read, where)
             if not isinstance(answer, Complaint):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -21,6 +22,7 @@ from bulkdl.errors import ApiFailure
 from bulkdl.http.failures import requested_wait_s
 from bulkdl.http.pace import Cooldown, Pace, Sleep, cooling_s
 from bulkdl.http.retry import RetryPolicy, Tally, judge
+from bulkdl.http.speed import SpeedFloor
 from bulkdl.model import Reason
 from bulkdl.reactions import Step
 
@@ -38,6 +40,24 @@ class TokenFailure(ApiFailure):
 
 
 @dataclass(frozen=True, slots=True)
+class Patience:
+    """
+    How long a server may take. There is no bound on the whole of an answer that comes along.
+
+    Attributes:
+        headers_timeout_s: Until the last of the headers, however they trickle in.
+        speed_limit_bytes_per_s: A body slower than this for *speed_time_s* has stalled.
+    """
+
+    headers_timeout_s: float = 60.0
+    speed_limit_bytes_per_s: float = 1024.0
+    speed_time_s: float = 30.0
+
+
+_USUAL_PATIENCE = Patience()
+
+
+@dataclass(frozen=True, slots=True)
 class Manners:
     """How this program behaves towards one API."""
 
@@ -46,12 +66,23 @@ class Manners:
     policy: RetryPolicy
     rand: Callable[[], float] = random.random
     sleep: Sleep = asyncio.sleep
+    patience: Patience = _USUAL_PATIENCE
 
     async def turn(self, url: URL) -> None:
         """Return when a request to *url* may go."""
         await self.cooldown.passed(host_of(url))
         await self.pace.turn()
         await self.cooldown.passed(host_of(url))  # it may have begun while others had their turn
+
+    async def begun(self, request: Awaitable[aiohttp.ClientResponse]) -> aiohttp.ClientResponse:
+        """
+        Make *request* and return its response once all headers are there.
+
+        Raises:
+            TimeoutError: They are not, in time.
+        """
+        async with asyncio.timeout(self.patience.headers_timeout_s):
+            return await request
 
     def heed(self, response: aiohttp.ClientResponse) -> float | None:
         """Hold everybody back if *response* asks for it; return what it asked, in seconds."""
@@ -97,23 +128,30 @@ def place_of(method: str, url: URL) -> str:
     return f"{method} {host_of(url)}{url.raw_path}"
 
 
-async def body_of(response: aiohttp.ClientResponse, limit_bytes: int, where: str) -> bytes:
+async def body_of(
+    response: aiohttp.ClientResponse, limit_bytes: int, where: str, patience: Patience = _USUAL_PATIENCE
+) -> bytes:
     """
     Read a body of at most *limit_bytes*.
 
     Raises:
-        ApiFailure: TOO_LARGE; no more than the limit has been read.
+        ApiFailure: TOO_LARGE (no more than the limit has been read), or STALLED.
     """
     told = response.content_length
     if told is not None and told > limit_bytes:
         raise _too_large(where, limit_bytes)
+    floor = SpeedFloor(patience.speed_limit_bytes_per_s, patience.speed_time_s)
     chunks: list[bytes] = []
     size = 0
-    async for chunk in response.content.iter_any():
+    asked_s = time.monotonic()
+    while chunk := await response.content.readany():
+        if floor.stalled(time.monotonic() - asked_s, len(chunk)):
+            raise ApiFailure(Reason.STALLED, f"{where}: the answer comes too slowly, {size} bytes so far")
         size += len(chunk)
         if size > limit_bytes:
             raise _too_large(where, limit_bytes)
         chunks.append(chunk)
+        asked_s = time.monotonic()
     return b"".join(chunks)
 
 

@@ -119,9 +119,9 @@ def test_flags_become_settings_and_a_selection(downloader, tmp_path):
     (made,) = downloader.made
     settings, selection = made.settings, made.selection
     assert (settings.archives, settings.quicklooks, settings.geojson, settings.enumerators) == (2, 3, 5, 6)
-    assert (settings.rate, settings.bwlimit, settings.speed_limit, settings.speed_time) == (
+    assert (settings.rate, str(settings.bwlimit), settings.speed_limit, settings.speed_time) == (
         7,
-        2097152,
+        "2097152",
         1024,
         60,
     )

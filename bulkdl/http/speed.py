@@ -1,5 +1,5 @@
 """
-When a transfer counts as stalled: slower than a floor, for a whole window.
+When a body counts as stalled: slower than a floor, for a whole window.
 
 Only time spent waiting for the network counts, so that neither our own bandwidth limit nor a slow
 disk looks like a stalled server. There is no total time limit anywhere: a large file may take days.
