@@ -1,0 +1,167 @@
+"""Each fault of the storage, met by a whole run: right bytes, few bytes, the right questions."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_faults_world import ACCOUNT, ARCHIVE_BYTES, World, world
+
+from bulkdl.model import Kind, Outcome, Reason
+from bulkdl.simulator import Account, Simulator
+
+ONCE = {"nth": 1, "server": "storage"}
+CUT = {"fault": "cut", "at_byte": 2_000_000, **ONCE}
+HALF = 2_000_000
+
+
+@dataclass(frozen=True)
+class Case:
+    """
+    What befalls each of the two objects, and what must follow.
+
+    Attributes:
+        offsets: The bytes from which the object is asked for, request by request.
+        times: Bytes moved over bytes needed, at most.
+        signed: Signed URLs asked for beyond one for each archive.
+    """
+
+    rules: tuple[Mapping[str, Any], ...]
+    offsets: tuple[int, ...] | None
+    times: float
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    signed: int = 0
+
+
+SURVIVED = {
+    "three cuts": Case(
+        ({"fault": "cut", "at_byte": 700_000, "first": 3, "server": "storage"},), (0, 700_000, 1_400_000, 2_100_000), 1.0
+    ),
+    "three cuts of bodies that could have been longer": Case(
+        ({"fault": "cut", "at_byte": 700_000, "first": 3, "chunked": True, "server": "storage"},),
+        (0, 700_000, 1_400_000, 2_100_000),
+        1.0,
+    ),
+    "three cuts without progress in between": Case(
+        (CUT, {"fault": "cut", "at_byte": 0, "nth": [2, 3], "server": "storage"}), (0, HALF, HALF, HALF), 1.0
+    ),
+    "a reset in the body": Case(({**CUT, "reset": True},), None, 1.0),
+    "a reset before any header": Case(({"fault": "reset", **ONCE},), (0, 0), 1.0),
+    "a body that stands still": Case(
+        ({"fault": "stall", "at_byte": HALF, **ONCE},), (0, HALF), 1.0, {"speed_time": 0.2}
+    ),
+    "a body that drips": Case(
+        ({"fault": "drip", "bytes_per_s": 2_000, **ONCE},),
+        None,
+        1.01,
+        {"speed_time": 0.2, "speed_limit": 100_000},
+    ),
+    "headers that drip": Case(({"fault": "slow_headers", **ONCE},), (0, 0), 1.0, {"headers_timeout_s": 0.2}),
+    "headers that drip at a resume": Case(
+        (CUT, {"fault": "slow_headers", "nth": 2, "server": "storage"}),
+        (0, HALF, HALF),
+        1.0,
+        {"headers_timeout_s": 0.2},
+    ),
+    "a flipped byte": Case(({"fault": "flip", **ONCE},), (0, 0), 2.0),
+    "a flipped byte in bytes that are kept": Case(
+        ({"fault": "flip", "at_byte": 10, **ONCE}, CUT), (0, HALF, 0), 2.0
+    ),
+    "a body one byte short": Case(({"fault": "short", **ONCE},), (0, -1), 1.0),
+    "200 to a ranged request": Case(
+        (CUT, {"fault": "ignore_range", "nth": 2}), (0, HALF), 1 + HALF / ARCHIVE_BYTES
+    ),
+    "206 from another offset": Case(
+        (CUT, {"fault": "wrong_offset", "nth": 2}), (0, HALF, 0), 2.0
+    ),
+    "206 from an earlier offset": Case(
+        (CUT, {"fault": "wrong_offset", "shift": -5, "nth": 2}), (0, HALF, 0), 2.0
+    ),
+    "416": Case((CUT, {"fault": "unsatisfiable", "nth": 1}), (0, HALF, 0), 1 + HALF / ARCHIVE_BYTES),
+    "another object of the same length": Case(
+        (CUT, {"fault": "replaced", "nth": 2}), (0, HALF), 1 + HALF / ARCHIVE_BYTES
+    ),
+    "another object, longer": Case(
+        (CUT, {"fault": "replaced", "nth": 2, "longer_by": 5_000}), (0, HALF), 1 + HALF / ARCHIVE_BYTES
+    ),
+    "another object, and no ETag to tell": Case(
+        (CUT, {"fault": "replaced", "nth": 2}, {"fault": "no_etag"}), (0, HALF), 1 + HALF / ARCHIVE_BYTES
+    ),
+    "another object, and If-Range ignored": Case(
+        (CUT, {"fault": "replaced", "nth": 2}, {"fault": "without", "headers": ["ETag", "Last-Modified"]}),
+        (0, 0),
+        1 + HALF / ARCHIVE_BYTES,
+    ),
+    "a URL that has expired on arrival": Case(({"fault": "url_expired", **ONCE},), (0, 0), 1.0, signed=1),
+    "a URL that expires between two attempts": Case(
+        (CUT, {"fault": "url_expired", "nth": 2}), (0, HALF, HALF), 1.0, signed=1
+    ),
+    "all URLs expired at once": Case(
+        (CUT, {"fault": "expire_urls", "nth": 2}), (0, HALF, HALF), 1.0, signed=1
+    ),
+    "a signature that does not match": Case(
+        (CUT, {"fault": "signature_mismatch", "nth": 2}), (0, HALF, HALF), 1.0, signed=1
+    ),
+    "an XML error with status 200": Case(({"fault": "xml_200", **ONCE},), (0, 0), 1.01),
+    "an HTML page with status 200": Case(({"fault": "html", "status": 200, **ONCE},), (0, 0), 1.01),
+    "an HTML page with status 503": Case(({"fault": "html", **ONCE},), (0, 0), 1.0),
+    "an HTML page with status 503 at a resume": Case(
+        (CUT, {"fault": "html", "nth": 2, "server": "storage"}), (0, HALF, HALF), 1.0
+    ),
+    "408": Case(({"fault": "status", "status": 408, **ONCE},), (0, 0), 1.0),
+    "500": Case(({"fault": "status", "status": 500, **ONCE},), (0, 0), 1.0),
+    "502": Case(({"fault": "status", "status": 502, **ONCE},), (0, 0), 1.0),
+    "504": Case(({"fault": "status", "status": 504, **ONCE},), (0, 0), 1.0),
+    "429 with seconds": Case(({"fault": "throttled", "retry_after": 1, **ONCE},), (0, 0), 1.0),
+    "429 with a date": Case(({"fault": "throttled", "retry_after": "date", **ONCE},), (0, 0), 1.0),
+    "429 with a date in the past": Case(({"fault": "throttled", "retry_after": "past", **ONCE},), (0, 0), 1.0),
+    "429 with thirty years": Case(({"fault": "throttled", "retry_after": "huge", **ONCE},), (0, 0), 1.0),
+    "429 without a word": Case(({"fault": "throttled", "retry_after": "none", **ONCE},), (0, 0), 1.0),
+    "a gzip that is unpacked for us": Case(({"fault": "gzip_transcoded"},), (0, 0), 1.01),
+    "a gzip that is unpacked for us, cut": Case(
+        ({"fault": "gzip_transcoded"}, {**CUT, "nth": 2}), (0, 0, HALF), 1.01
+    ),
+    "more bytes than announced": Case(({"fault": "endless", "server": "storage"},), (0,), 1.0),
+    "a body that never ends": Case(
+        ({"fault": "endless", "server": "storage", "chunked": True},), (0,), 1.0
+    ),
+    "a cut without a digest": Case(({"fault": "no_hash"}, CUT), (0, HALF), 1.0),
+    "a cut without an ETag": Case(({"fault": "no_etag"}, CUT), (0, HALF), 1.0),
+    "a cut without any length": Case(
+        (
+            {"fault": "without", "headers": ["x-goog-stored-content-length"]},
+            {**CUT, "chunked": True},
+            {"fault": "no_length", "server": "storage"},
+        ),
+        (0, HALF),
+        1.0,
+    ),
+}
+
+
+def spare_of(case: Case) -> float:
+    # A connection that is broken off in the middle has brought what was in its buffers.
+    return 1.02 if case.times == 1.0 else case.times * 1.02
+
+
+@pytest.mark.parametrize("name", SURVIVED)
+async def test_a_run_survives(tmp_path: Path, name: str) -> None:
+    case = SURVIVED[name]
+    async with world(tmp_path) as here:
+        ran = await here.run(*case.rules, **case.settings)
+        assert here.is_right()
+        assert ran.exit_code == 0
+        assert set(ran.ended()) <= {(Outcome.COMPLETED, Reason.FETCHED), (Outcome.COMPLETED, Reason.LINKED)}
+        assert all(ran.faults.fired[str(rule["fault"])] for rule in case.rules)
+        assert ran.moved_bytes <= here.needed_bytes * spare_of(case)
+        if case.offsets is not None:
+            for offsets in ran.offsets():
+                assert list(map(sign_free, offsets)) == list(map(sign_free, case.offsets))
+        assert len(ran.to("results")) == 3 + 2 * case.signed
+        assert not any("Authorization" in each.headers for each in ran.to("object"))
+
+
+def sign_free(offset: int) -> int:
+    """Offsets near an object's end, whose length differs a little, count as -1."""
+    return -1 if offset >= ARCHIVE_BYTES - 1_000 or offset < 0 else offset

@@ -1,0 +1,231 @@
+"""
+The world of the fault tests: a small account, a script of faults, and the real downloader in between.
+
+The waits between attempts are milliseconds, so a test is over when the work is. What a run did is read
+off the other side: the requests that the simulator saw and the bytes that it sent.
+"""
+
+import asyncio
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+
+from bulkdl.graph.downloader import Downloader
+from bulkdl.model import Kind, Outcome, Reason, Result
+from bulkdl.report.summary import Summary
+from bulkdl.selection import Selection
+from bulkdl.settings import CredentialBook, Settings
+from bulkdl.simulator import Account, ExpectedOutput, Faults, Seen, Simulator
+from bulkdl.simulator.exchange import Call
+from bulkdl.simulator.faults import Rule
+
+ARCHIVE_BYTES = 3_000_000
+# One job of two tasks: two objects, three archives (the job's is its last task's), quicklooks, GeoJSON.
+ACCOUNT = Account(projects=1, jobs=1, archive_bytes=ARCHIVE_BYTES)
+SWIFT: Mapping[str, Any] = {
+    "retry_base_s": 0.001,
+    "retry_cap_s": 0.002,
+    "retry_after_cap_s": 0.01,
+    "rate": 0,
+    "archives": 2,
+}
+
+
+class Witness(Faults):
+    """Faults that also note when each request came."""
+
+    def __init__(self, rules: list[Rule], seed: int = 0) -> None:
+        super().__init__(rules, seed)
+        self.came: list[tuple[float, Call, tuple[str, ...]]] = []
+
+    def meeting(self, call: Call) -> list[Rule]:
+        meeting = super().meeting(call)
+        self.came.append((time.monotonic(), call, tuple(rule.kind.name for rule in meeting)))
+        return meeting
+
+
+@dataclass
+class Ran:
+    """One finished run, and what the simulator saw of it."""
+
+    summary: Summary
+    results: list[Result]
+    seen: list[Seen]
+    faults: Witness
+    root: Path
+
+    @property
+    def exit_code(self) -> int:
+        return int(self.summary.exit_code)
+
+    def ended(self, kind: Kind | None = None) -> Counter[tuple[Outcome, Reason]]:
+        return Counter(
+            (each.outcome, each.reason) for each in self.results if kind in (None, each.output.kind)
+        )
+
+    def failures(self) -> set[Reason]:
+        return {each.reason for each in self.results if each.outcome is Outcome.FAILED}
+
+    def to(self, *endpoints: str) -> list[Seen]:
+        return [each for each in self.seen if each.endpoint in endpoints]
+
+    @property
+    def sent_bytes(self) -> int:
+        """Bytes of archives that left the storage."""
+        return sum(each.sent_bytes for each in self.to("object") if each.status in (200, 206))
+
+    def objects(self) -> list[list[Seen]]:
+        """The storage requests, by object."""
+        by_path: dict[str, list[Seen]] = {}
+        for each in self.to("object"):
+            by_path.setdefault(each.path, []).append(each)
+        return list(by_path.values())
+
+    def offsets(self) -> list[list[int]]:
+        """For each object the bytes from which it was asked for."""
+        return [[offset_of(each) for each in requests] for requests in self.objects()]
+
+    @property
+    def moved_bytes(self) -> int:
+        return sum(each.moved_bytes for each in self.results if each.output.kind is Kind.ARCHIVE)
+
+
+def offset_of(seen: Seen) -> int:
+    return int(seen.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")[0])
+
+
+@dataclass
+class World:
+    """A simulator and an output directory."""
+
+    simulator: Simulator
+    root: Path
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    async def run(self, *rules: Mapping[str, Any], seed: int = 0, **settings: Any) -> Ran:
+        simulator = self.simulator
+        simulator.faults = faults = Witness.of(*rules, seed=seed)
+        before = len(simulator.seen)
+        downloader = Downloader(self._settings(settings), credentials=self.credentials())
+        async with downloader:
+            results = [each async for each in downloader.outcomes(Selection())]
+        assert downloader.summary is not None
+        return Ran(downloader.summary, results, list(simulator.seen)[before:], faults, self.root)
+
+    def _settings(self, more: Mapping[str, Any]) -> Settings:
+        chosen = {**SWIFT, **self.settings, **more}
+        return Settings(api_url=self.simulator.api_url, output=self.root, **chosen)
+
+    def credentials(self) -> CredentialBook:
+        keys = {project.id: SecretStr(project.api_key) for project in self.simulator.projects}
+        return CredentialBook(by_project=keys, project_ids=tuple(keys))
+
+    @property
+    def needed_bytes(self) -> int:
+        """Bytes of all archives, each object once."""
+        sizes = {
+            (each.job_id, each.read()[-64:], each.size_bytes): each.size_bytes
+            for each in self.simulator.expected()
+            if each.kind is Kind.ARCHIVE
+        }
+        return sum(sizes.values())
+
+    def wrong(self) -> list[str]:
+        """Files under final names that are not, byte for byte, what they should be."""
+        return wrong_files(self.root, list(self.simulator.expected()))
+
+    def missing(self) -> list[str]:
+        """Outputs that are not there."""
+        there = files_by_output(self.root)
+        return [
+            f"{each.kind} {each.name} of {each.task_id or each.job_id}"
+            for each in self.simulator.expected()
+            if identity(each) not in there
+        ]
+
+    def is_right(self) -> bool:
+        assert self.wrong() == []
+        assert self.missing() == []
+        return True
+
+
+def identity(output: ExpectedOutput) -> tuple[str, str, str, str]:
+    return output.job_id, output.task_id or "", output.kind.value, output.name
+
+
+def files_by_output(root: Path) -> dict[tuple[str, str, str, str], Path]:
+    """Where the ledger says that each completed output is, if there is a file."""
+    ledger = root / ".bulkdl" / "ledger.sqlite3"
+    if not ledger.exists():
+        return {}
+    connection = sqlite3.connect(ledger)
+    try:
+        rows = connection.execute(
+            "SELECT job_id, task_id, kind, outputs.name, key FROM outputs"
+            " JOIN jobs ON jobs.id = outputs.job WHERE key IS NOT NULL"
+        ).fetchall()
+    except sqlite3.OperationalError:
+        rows = []
+    finally:
+        connection.close()
+    found = {tuple(row[:4]): root / row[4] for row in rows}
+    return {key: path for key, path in found.items() if path.is_file()}
+
+
+def wrong_files(root: Path, expected: list[ExpectedOutput]) -> list[str]:
+    """
+    Names below *root* whose bytes are not those of an output of their folder.
+
+    It does not ask the ledger: a file that was never recorded must be right, too.
+    """
+    bodies: dict[str, set[bytes]] = {}
+    for each in expected:
+        bodies.setdefault(each.task_id or each.job_id, set()).add(each.read())
+    documents = {"job.json", "job_tasks.json", "task_quicklook.json"}
+    wrong = []
+    for path in root.rglob("*"):
+        inside = path.relative_to(root)
+        if not path.is_file() or inside.parts[0] == ".bulkdl" or path.name in documents:
+            continue
+        owner = path.parent.parent.name if path.parent.name == "quicklooks" else path.parent.name
+        if path.read_bytes() not in bodies.get(owner, set()):
+            wrong.append(str(inside))
+    return wrong
+
+
+@asynccontextmanager
+async def world(
+    root: Path, account: Account = ACCOUNT, *, of_simulator: Mapping[str, Any] | None = None, **settings: Any
+) -> AsyncIterator[World]:
+    async with Simulator(account, **(of_simulator or {})) as simulator:
+        yield World(simulator, root, settings)
+
+
+async def test_without_faults_each_object_travels_once(tmp_path: Path) -> None:
+    async with world(tmp_path) as here:
+        ran = await here.run()
+        assert ran.exit_code == 0
+        assert here.is_right()
+        assert ran.moved_bytes == ran.sent_bytes == here.needed_bytes
+        assert ran.offsets() == [[0], [0]]
+        again = await here.run()
+    assert again.exit_code == 0
+    assert {each.endpoint for each in again.seen} == {"token", "jobs"}
+
+
+async def test_a_file_that_is_wrong_is_seen(tmp_path: Path) -> None:
+    """The tests' own eyes: a flipped byte under a final name does not escape them."""
+    async with world(tmp_path) as here:
+        await here.run()
+        victim = await asyncio.to_thread(lambda: next(tmp_path.rglob("task_output.tar.gz")))
+        data = bytearray(victim.read_bytes())
+        data[1000] ^= 1
+        victim.write_bytes(data)
+        assert str(victim.relative_to(tmp_path)) in here.wrong()
