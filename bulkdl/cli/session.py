@@ -26,7 +26,7 @@ from bulkdl.settings import CredentialBook, Loaded, Settings, load_credentials
 from bulkdl.sink.local import STATE_FOLDER
 from bulkdl.telemetry.events import HttpListening, Reporter, Reporters
 from bulkdl.telemetry.logging import logging_to, stderr_console
-from bulkdl.telemetry.outside import Outside, outside
+from bulkdl.telemetry.outside import Outside, outside, unseen
 from bulkdl.telemetry.progress import has_bars, progress_on
 from bulkdl.telemetry.redaction import register_secret
 
@@ -109,13 +109,16 @@ async def worked(
 
 
 def _outside(order: Order) -> AbstractAsyncContextManager[Outside]:
-    settings, root = order.loaded.settings, output_of(order.loaded.settings)
+    settings = order.loaded.settings
+    if not order.watched or (settings.http is None and settings.metrics_file is None):
+        return unseen()
+    root, address = output_of(settings), settings.http
     return outside(
         version=__version__,
         output=root,
         state=root / STATE_FOLDER,
-        http=(settings.http.host, settings.http.port) if settings.http and order.watched else None,
-        metrics_file=settings.metrics_file if order.watched else None,
+        http=(address.host, address.port) if address else None,
+        metrics_file=settings.metrics_file,
     )
 
 

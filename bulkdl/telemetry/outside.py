@@ -49,6 +49,12 @@ class Outside:
 
 
 @asynccontextmanager
+async def unseen() -> AsyncIterator[Outside]:
+    """Nothing listens, nothing is written."""
+    yield Outside(NullReporter(), None, None)
+
+
+@asynccontextmanager
 async def outside(
     *, version: str, output: Path, state: Path, http: tuple[str, int] | None, metrics_file: Path | None
 ) -> AsyncIterator[Outside]:
@@ -64,9 +70,6 @@ async def outside(
     Raises:
         ConfigError: Nothing can listen there, or the file cannot be written.
     """
-    if http is None and metrics_file is None:
-        yield Outside(NullReporter(), None, None)
-        return
     disk = Disk(output, state)
     metrics = Metrics(version, lambda: disk.free_bytes)
     board = Board(version, time.monotonic, lambda: datetime.now(UTC))

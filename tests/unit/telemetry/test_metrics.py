@@ -1,0 +1,182 @@
+"""What the metrics say after events, as Prometheus' own parser reads it."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+import pytest
+from prometheus_client import REGISTRY
+from prometheus_client.parser import text_string_to_metric_families
+
+from bulkdl.model import Kind, Outcome, Output, Reason, Result
+from bulkdl.telemetry.events import (
+    Event,
+    JobEnumerated,
+    JobUnfinished,
+    LanesOpened,
+    OutputSettled,
+    ProblemFound,
+    RequestEnded,
+    RetryScheduled,
+    RunFinished,
+    RunStarted,
+    TransferAdvanced,
+    TransferEnded,
+    TransferStarted,
+)
+from bulkdl.telemetry.metrics import Metrics
+
+AT = datetime(2024, 3, 1, 2, 30, tzinfo=UTC)
+ARCHIVE = Output("p", "j", None, Kind.ARCHIVE)
+PICTURE = Output("p", "j", "t", Kind.QUICKLOOK, 'a"b\\c\n.jpg')
+
+
+def after(*events: Event, free_bytes: float = 5.0) -> Metrics:
+    metrics = Metrics("1.2.3", lambda: free_bytes)
+    for event in events:
+        metrics.report(event)
+    return metrics
+
+
+def samples(text: bytes) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text.decode())
+        for sample in family.samples
+    }
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return samples(metrics.exposition()).get((f"bulkdl_{name}", frozenset(labels.items())))
+
+
+def test_bytes_count_as_they_move_and_outputs_as_they_end():
+    metrics = after(
+        TransferStarted(ARCHIVE),
+        TransferAdvanced(ARCHIVE, 100, 300, 100),
+        TransferAdvanced(ARCHIVE, 300, 300, 200),
+        TransferEnded(Result(ARCHIVE, Outcome.COMPLETED, Reason.FETCHED)),
+        TransferEnded(Result(PICTURE, Outcome.FAILED, Reason.STALLED)),
+    )
+    assert value(metrics, "bytes_total", kind="archive") == 300
+    assert value(metrics, "bytes_total", kind="geojson") == 0
+    assert value(metrics, "outputs_total", kind="archive", outcome="completed", reason="fetched") == 1
+    assert value(metrics, "outputs_total", kind="quicklook", outcome="failed", reason="stalled") == 1
+
+
+def test_in_flight_goes_up_and_down_and_not_below_zero_for_outputs_never_taken_up():
+    dropped = TransferEnded(Result(PICTURE, Outcome.CANCELLED, Reason.STOPPED))
+    metrics = after(TransferStarted(ARCHIVE), dropped)
+    assert value(metrics, "in_flight", kind="archive") == 1
+    assert value(metrics, "in_flight", kind="quicklook") == 0
+    metrics.report(TransferEnded(Result(ARCHIVE, Outcome.FAILED, Reason.STALLED)))
+    assert value(metrics, "in_flight", kind="archive") == 0
+
+
+def test_jobs_and_what_was_found_missing():
+    metrics = after(
+        JobEnumerated("p", "a", 3, 1, {Kind.ARCHIVE: 1, Kind.QUICKLOOK: 2}),
+        JobEnumerated("p", "b", 0, 4),
+        JobUnfinished("p", "c"),
+        OutputSettled(ARCHIVE, Reason.ALREADY_THERE),
+    )
+    assert [value(metrics, "jobs_total", state=s) for s in ("planned", "settled", "unfinished")] == [1, 1, 1]
+    assert value(metrics, "outputs_planned_total", kind="quicklook") == 2
+    assert value(metrics, "outputs_planned_total", kind="geojson") == 0
+    assert value(metrics, "outputs_total", kind="archive", outcome="skipped", reason="already_there") == 1
+
+
+def test_requests_throttles_retries_and_problems():
+    metrics = after(
+        RequestEnded("jobs", 200, 0.2),
+        RequestEnded("jobs", 429, 0.02),
+        RequestEnded("storage", None, 61.0),
+        RetryScheduled(ARCHIVE, Reason.TRUNCATED, 1.0),
+        ProblemFound(Reason.CREDENTIALS, "project p", "no"),
+    )
+    assert value(metrics, "requests_total", endpoint="jobs", status="2xx") == 1
+    assert value(metrics, "requests_total", endpoint="jobs", status="4xx") == 1
+    assert value(metrics, "requests_total", endpoint="storage", status="error") == 1
+    assert value(metrics, "throttles_total") == 1
+    assert value(metrics, "retries_total", reason="truncated") == 1
+    assert value(metrics, "problems_total", reason="credentials") == 1
+    assert value(metrics, "request_duration_seconds_count", endpoint="jobs") == 2
+    assert value(metrics, "request_duration_seconds_bucket", endpoint="jobs", le="0.05") == 1
+    assert value(metrics, "request_duration_seconds_bucket", endpoint="storage", le="60.0") == 0
+    assert value(metrics, "request_duration_seconds_bucket", endpoint="storage", le="+Inf") == 1
+
+
+def test_queue_depths_are_asked_for_at_the_moment_of_the_scrape():
+    waiting: list[int] = []
+    metrics = after(LanesOpened({"jobs": waiting.__len__}))
+    assert value(metrics, "queue_depth", lane="jobs") == 0
+    waiting.extend([1, 2])
+    assert value(metrics, "queue_depth", lane="jobs") == 2
+
+
+def test_the_run_and_the_program_are_named_and_the_disk_measured():
+    metrics = after(RunStarted("r-1", AT), free_bytes=float("nan"))
+    assert value(metrics, "run_info", run_id="r-1") == 1
+    assert value(metrics, "run_start_timestamp_seconds") == AT.timestamp()
+    free = value(metrics, "disk_free_bytes")
+    assert free != free  # NaN: not known
+    assert any(name == "bulkdl_build_info" for name, _ in samples(metrics.textfile()))
+
+
+def test_nothing_is_said_of_a_last_run_until_one_has_ended():
+    metrics = after(RunStarted("r-1", AT))
+    assert value(metrics, "last_run_exit_code") is None
+    metrics.report(RunFinished(AT, 3))
+    metrics.report(RunFinished(AT, 143))  # a signal has the last word
+    assert value(metrics, "last_run_exit_code") == 143
+    assert value(metrics, "last_run_timestamp_seconds") == AT.timestamp()
+
+
+def test_the_textfile_leaves_process_metrics_to_node_exporter():
+    metrics = after()
+    assert b"process_resident_memory_bytes" in metrics.exposition()
+    assert b"process_" not in metrics.textfile()
+
+
+def test_series_have_no_creation_times_and_the_global_registry_none_of_ours():
+    metrics = after(RequestEnded("jobs", 200, 0.2), RetryScheduled(ARCHIVE, Reason.STALLED, 1.0))
+    assert b"_created" not in metrics.textfile()
+    assert not [family for family in REGISTRY.collect() if family.name.startswith("bulkdl")]
+    Metrics("1", lambda: 0.0)  # a second run in one process meets no duplicate
+
+
+def test_names_follow_prometheus_conventions():
+    metrics = after(*_every_event())
+    for family in text_string_to_metric_families(metrics.textfile().decode()):
+        assert family.name.startswith("bulkdl_")
+        assert family.documentation.endswith(".")
+        if family.type == "counter":
+            assert all(sample.name.endswith("_total") for sample in family.samples)
+        else:
+            assert not family.name.endswith("_total")
+        for label in {label for sample in family.samples for label in sample.labels}:
+            assert label not in {"job", "instance", "name", "job_id", "project_id"}, family.name
+
+
+def test_names_of_the_server_never_become_labels():
+    assert b".jpg" not in after(*_every_event()).exposition()
+
+
+def _every_event() -> Iterable[Event]:
+    return (
+        RunStarted("r-1", AT),
+        LanesOpened({"jobs": lambda: 1}),
+        RequestEnded("quicklook", 200, 0.2),
+        JobEnumerated("p", "a", 1, 0, {Kind.QUICKLOOK: 1}),
+        OutputSettled(PICTURE, Reason.ALREADY_THERE),
+        ProblemFound(Reason.BAD_ANSWER, "job j", PICTURE.name),
+        TransferStarted(PICTURE),
+        TransferAdvanced(PICTURE, 1, 2, 1),
+        RetryScheduled(PICTURE, Reason.STALLED, 1.0),
+        TransferEnded(Result(PICTURE, Outcome.FAILED, Reason.STALLED, detail=PICTURE.name)),
+        RunFinished(AT, 3),
+    )
+
+
+@pytest.mark.parametrize("event", _every_event(), ids=lambda event: type(event).__name__)
+def test_each_event_alone_gives_text_that_parses(event):
+    assert samples(after(event).exposition())

@@ -1,0 +1,118 @@
+"""Docs, alerts and dashboard against the code: the docs have every metric, and nobody has one more."""
+
+import json
+import re
+from itertools import chain
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bulkdl.model import Kind, Outcome, Reason
+from bulkdl.reactions import Exit
+from bulkdl.telemetry.endpoints import ENDPOINTS
+from bulkdl.telemetry.metrics import Metrics
+
+ROOT = Path(__file__).parents[3]
+DOCS = (ROOT / "docs" / "metrics.md").read_text("utf-8")
+ALERTS = yaml.safe_load((ROOT / "config" / "prometheus" / "alerts.yml").read_text("utf-8"))
+DASHBOARD = json.loads((ROOT / "config" / "grafana" / "bulkdl.json").read_text("utf-8"))
+RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]
+
+VALUES = {
+    "kind": set(Kind),
+    "outcome": set(Outcome),
+    "reason": set(Reason),
+    "state": {"planned", "settled", "unfinished"},
+    "endpoint": set(ENDPOINTS),
+    "status": {"2xx", "3xx", "4xx", "5xx", "error"},
+}
+FROM_SCRAPING = {"job", "instance"}
+
+
+def in_code() -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Name → type and labels."""
+    families = Metrics("0", lambda: 0.0)._families
+    collectors = [each for each in vars(families).values() if hasattr(each, "_labelnames")]
+    return {
+        each._name + ("_total" if each._type == "counter" else ""): (each._type, tuple(each._labelnames))
+        for each in collectors
+    }
+
+
+CODE = in_code()
+
+
+def expressions() -> list[str]:
+    targets = chain.from_iterable(panel["targets"] for panel in DASHBOARD["panels"])
+    return [rule["expr"] for rule in RULES] + [target["expr"] for target in targets]
+
+
+def names_in(text: str) -> set[str]:
+    found = set(re.findall(r"\bbulkdl_[a-z_]+", text))
+    return {re.sub(r"_(bucket|sum|count)$", "", name) for name in found}
+
+
+def test_the_docs_list_every_metric_with_its_type_and_labels_and_no_other():
+    rows = re.findall(r"^\| `(bulkdl_\w+)` \| (\w+) \| (.*?)\s*\|", DOCS, re.MULTILINE)
+    listed = {name: (kind, tuple(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
+    assert listed == CODE
+    assert names_in(DOCS) == set(CODE)
+
+
+def test_the_docs_list_every_endpoint():
+    sentence = re.search(r"`endpoint` is one of (.*?):", DOCS, re.DOTALL)
+    assert sentence
+    assert tuple(re.findall(r"`(\w+)`", sentence[1])) == ENDPOINTS
+
+
+@pytest.mark.parametrize("expression", expressions())
+def test_alerts_and_dashboard_use_names_labels_and_values_that_there_are(expression):
+    names = names_in(expression)
+    assert names
+    assert names <= set(CODE)
+    labels = set(chain.from_iterable(CODE[name][1] for name in names)) | FROM_SCRAPING | {"le"}
+    for clause in re.findall(r"\bby \((.*?)\)", expression):
+        assert set(clause.split(", ")) <= labels
+    for label, value in re.findall(r'(\w+)[!=]~?"([^"]*)"', expression):
+        assert label in labels
+        if label not in FROM_SCRAPING:
+            assert set(value.split("|")) <= VALUES[label], label
+
+
+def test_every_metric_is_of_use_in_an_alert_or_a_panel():
+    assert set().union(*map(names_in, expressions())) == set(CODE)
+
+
+def test_alert_rules_are_whole():
+    assert len({rule["alert"] for rule in RULES}) == len(RULES)
+    for rule in RULES:
+        assert set(rule) <= {"alert", "expr", "for", "labels", "annotations"}
+        assert rule["labels"]["severity"] in {"info", "warning", "critical"}
+        assert set(rule["annotations"]) == {"summary", "description"}
+        assert re.fullmatch(r"\d+[smhd]", rule.get("for", "0s"))
+        assert rule["expr"].count("(") == rule["expr"].count(")")
+
+
+def test_exit_codes_in_alerts_are_those_there_are():
+    for rule in RULES:
+        for code in re.findall(r"exit_code [!=]= (\d+)", rule["expr"]):
+            assert int(code) in set(Exit), rule["alert"]
+
+
+def test_the_dashboard_has_each_panel_in_a_place_of_its_own():
+    panels = DASHBOARD["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    taken: set[tuple[int, int]] = set()
+    for panel in panels:
+        place = panel["gridPos"]
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert not cells & taken, panel["title"]
+        assert all(x < 24 for x, _ in cells)
+        taken |= cells
+    for panel in panels:
+        assert panel["datasource"]["uid"] == "${datasource}"
