@@ -3,6 +3,8 @@ Whether and when to try again. Pure: the clock and the dice are arguments.
 
 An attempt that brought bytes sets the count of fruitless attempts back to zero, so a long
 transfer over a bad line ends when the bytes end, and a dead line ends after ``limit`` attempts.
+Beginning again at zero is counted by itself, whatever came in between: who fetches the same bytes
+over and over gets no further.
 """
 
 from __future__ import annotations
@@ -38,20 +40,31 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """How the attempts on one output have gone so far."""
+    """
+    How the attempts on one output have gone so far.
+
+    Attributes:
+        fruitless: In a row, without progress.
+        resigned: In a row, for a signed URL that was refused.
+        restarted: In all, after which the bytes so far were void.
+    """
 
     attempts: int = 0
     fruitless: int = 0
     resigned: int = 0
+    restarted: int = 0
 
     def after(self, failure: Failure, *, progressed: bool) -> Tally:
         """The tally after one more failed attempt."""
-        resigning = REACTIONS[failure.reason].step is Step.RESIGN
+        step = REACTIONS[failure.reason].step
+        so_far = replace(self, attempts=self.attempts + 1)
+        if step is Step.RESTART:
+            return replace(so_far, fruitless=self.fruitless + 1, restarted=self.restarted + 1)
         if progressed:
-            return Tally(self.attempts + 1, fruitless=0, resigned=1 if resigning else 0)
-        if resigning:
-            return replace(self, attempts=self.attempts + 1, resigned=self.resigned + 1)
-        return replace(self, attempts=self.attempts + 1, fruitless=self.fruitless + 1)
+            return replace(so_far, fruitless=0, resigned=1 if step is Step.RESIGN else 0)
+        if step is Step.RESIGN:
+            return replace(so_far, resigned=self.resigned + 1)
+        return replace(so_far, fruitless=self.fruitless + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +89,7 @@ def judge(failure: Failure, tally: Tally, policy: RetryPolicy, rand: Callable[[]
         return Verdict(Step.GIVE_UP)
     if step is Step.RESIGN and tally.resigned <= policy.free_limit:
         return Verdict(Step.RESIGN)
-    tries = tally.fruitless + max(0, tally.resigned - policy.free_limit)
+    tries = max(tally.fruitless + max(0, tally.resigned - policy.free_limit), tally.restarted)
     if tries >= policy.limit:
         return Verdict(Step.GIVE_UP)
     return Verdict(step, _delay_s(failure, tries, policy, rand))

@@ -83,23 +83,25 @@ class Fetcher:
         self, reception: Reception, origin: Origin, name: Name, retry_scheduled: RetryScheduled
     ) -> tuple[Tally, Receipt]:
         tally = Tally()
+        most_bytes = reception.kept_bytes
         while True:
             try:
                 await origin.prepare()
             except Failure as failure:  # final: the API client has tried again itself
                 raise _GivenUp(failure, tally) from None
-            before_bytes = reception.kept_bytes
             try:
                 return tally, await reception.attempt(origin, name)
             except Failure as failure:
-                progressed = _progressed(failure, before_bytes, reception.kept_bytes)
-                tally = tally.after(failure, progressed=progressed)
+                tally = tally.after(failure, progressed=reception.kept_bytes > most_bytes)
+                most_bytes = max(most_bytes, reception.kept_bytes)
                 verdict = judge(failure, tally, self.policy, self.rand)
                 if verdict.step in (Step.GIVE_UP, Step.STOP_RUN):
                     if REACTIONS[failure.reason].step is Step.RESTART:
                         await reception.restart()  # no later run may go on with these bytes
                     raise _GivenUp(failure, tally) from None
                 await self._prepare_next(failure, verdict, reception, origin)
+                if verdict.step is Step.RESTART:
+                    most_bytes = 0
                 retry_scheduled(failure.reason, verdict.delay_s)
                 await self.sleep(verdict.delay_s)
 
@@ -125,10 +127,6 @@ class _GivenUp(Exception):
         super().__init__(str(failure))
         self.failure = failure
         self.tally = tally
-
-
-def _progressed(failure: Failure, before_bytes: int, kept_bytes: int) -> bool:
-    return REACTIONS[failure.reason].step is not Step.RESTART and kept_bytes > before_bytes
 
 
 def ended_by(output: Output, failure: Failure, tally: Tally = _UNTRIED) -> Result:

@@ -211,12 +211,14 @@ class Reception:
 
         Returns:
             False when it goes beyond what was announced: the rest belongs to nobody, and whether the
-            bytes before it are right is for the digest and the gates to say.
+            bytes before it are right is for the digest to say.
         """
         self.moved_bytes += len(chunk)
         fitting = chunk if ceiling is None else chunk[: ceiling - self._at_bytes]
-        if len(fitting) < len(chunk) and self._object.total_bytes is None:
-            raise TransferFailure(Reason.TOO_LARGE, f"more than {ceiling} bytes came")
+        if len(fitting) < len(chunk) and not (self._object.total_bytes and self._object.digests):
+            announced = self._object.total_bytes is not None
+            reason = Reason.WRONG_CONTENT if announced else Reason.TOO_LARGE
+            raise TransferFailure(reason, f"more than {ceiling} bytes came")
         if fitting:
             self._at_bytes += len(fitting)
             self._block.append(fitting)

@@ -1,16 +1,14 @@
 """Each fault of UP42's API and of its token endpoint, met by a whole run."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from test_faults_world import ACCOUNT, World, world
+from test_faults_world import world
 
-from bulkdl.model import Kind, Outcome, Reason
-from bulkdl.simulator import Account
+from bulkdl.model import Outcome, Reason
 
 API = {"server": "api"}
 QUESTIONS = ("jobs", "tasks", "quicklooks", "results")
@@ -44,9 +42,7 @@ SURVIVED = {
     "a list that is none": Case((first("wrong_type", *QUESTIONS),)),
     "a number for a URL": Case((first("wrong_type", "results", field="data.url", value=7),)),
     "an error in a 200": Case((first("error_in_200", *EVERYTHING),)),
-    "an error in a 200, by a word": Case(
-        (first("error_in_200", *EVERYTHING, code="INTERNAL_SERVER_ERROR"),)
-    ),
+    "an error in a 200, by a word": Case((first("error_in_200", *EVERYTHING, code="INTERNAL_SERVER_ERROR"),)),
     "an HTML page with status 503": Case((first("html", *EVERYTHING, "token"),)),
     "an HTML page with status 200": Case((first("html", *EVERYTHING, "token", status=200),)),
     "a reset before any header": Case((first("reset", *EVERYTHING, "token"),)),

@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from bulkdl.graph.downloader import Downloader
-from bulkdl.model import Kind, Outcome, Reason, Result
+from bulkdl.model import Kind, Level, Outcome, Reason, Result
 from bulkdl.report.summary import Summary
 from bulkdl.selection import Selection
 from bulkdl.settings import CredentialBook, Settings
@@ -109,13 +109,16 @@ class World:
     root: Path
     settings: dict[str, Any] = field(default_factory=dict)
 
-    async def run(self, *rules: Mapping[str, Any], seed: int = 0, **settings: Any) -> Ran:
+    async def run(
+        self, *rules: Mapping[str, Any], seed: int = 0, level: Level | None = None, **settings: Any
+    ) -> Ran:
         simulator = self.simulator
         simulator.faults = faults = Witness.of(*rules, seed=seed)
         before = len(simulator.seen)
+        selection = Selection(levels=frozenset({level} if level else Level))
         downloader = Downloader(self._settings(settings), credentials=self.credentials())
         async with downloader:
-            results = [each async for each in downloader.outcomes(Selection())]
+            results = [each async for each in downloader.outcomes(selection)]
         assert downloader.summary is not None
         return Ran(downloader.summary, results, list(simulator.seen)[before:], faults, self.root)
 

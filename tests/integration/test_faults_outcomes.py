@@ -1,0 +1,233 @@
+"""
+Faults that stay: which outcome, reason and exit code they lead to, after how many attempts, and that
+the next run, without them, completes with what is missing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_faults_world import ARCHIVE_BYTES, world
+
+from bulkdl.model import Kind, Level, Outcome, Reason
+from bulkdl.simulator import Account
+
+HALF = 2_000_000
+TRIES = 3
+CUT = {"fault": "cut", "at_byte": HALF, "nth": 1, "server": "storage"}
+
+
+def storage(fault: str, **more: Any) -> dict[str, Any]:
+    return {"fault": fault, "server": "storage", **more}
+
+
+def api(fault: str, *endpoints: str, **more: Any) -> dict[str, Any]:
+    return {"fault": fault, "server": "api", "endpoint": list(endpoints), **more}
+
+
+@dataclass(frozen=True)
+class Case:
+    """
+    A fault without end.
+
+    Attributes:
+        asked: For each thing that meets the fault, how often it is asked for.
+        kept_bytes: Of each archive, what need not travel again in the next run.
+    """
+
+    rules: tuple[Mapping[str, Any], ...]
+    reason: Reason
+    exit_code: int
+    asked: int = TRIES
+    kept_bytes: int = 0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+PATIENCE = {"headers_timeout_s": 0.1, "speed_time": 0.1}
+TWICE = 2 * TRIES  # aiohttp asks once more by itself when a connection that it kept is gone
+FREE = 4  # re-signings that are no attempts
+
+STORAGE = {
+    "reset": Case((storage("reset"),), Reason.CONNECTION_LOST, 5, TWICE),
+    "cut": Case((storage("cut", at_byte=0),), Reason.TRUNCATED, 5),
+    "cut after the middle": Case(
+        (CUT, storage("cut", at_byte=0, ranged=True)), Reason.TRUNCATED, 5, 1 + TRIES, kept_bytes=HALF
+    ),
+    "reset after the middle": Case(
+        (CUT, storage("reset", ranged=True)), Reason.CONNECTION_LOST, 5, 1 + TWICE, kept_bytes=HALF
+    ),
+    "stall": Case((storage("stall", at_byte=0),), Reason.STALLED, 5, settings=PATIENCE),
+    "slow headers": Case((storage("slow_headers"),), Reason.STALLED, 5, settings=PATIENCE),
+    "flip": Case((storage("flip"),), Reason.DIGEST_MISMATCH, 6),
+    "flip without a digest": Case(
+        (storage("flip", at_byte=2_999_000), storage("no_hash")), Reason.BROKEN_CONTENT, 6
+    ),
+    "xml": Case((storage("xml_200"),), Reason.WRONG_CONTENT, 6),
+    "html": Case((storage("html", status=200),), Reason.WRONG_CONTENT, 6),
+    "html 503": Case((storage("html"),), Reason.SERVER_ERROR, 5),
+    "html 503 after the middle": Case(
+        (CUT, storage("html", ranged=True)), Reason.SERVER_ERROR, 5, 1 + TRIES, kept_bytes=HALF
+    ),
+    "429": Case((storage("throttled"),), Reason.THROTTLED, 5),
+    "416": Case(({**CUT, "nth": [1, 3, 5]}, storage("unsatisfiable")), Reason.OBJECT_CHANGED, 5, 2 * TRIES),
+    "206 from elsewhere": Case(
+        ({**CUT, "nth": [1, 3, 5]}, storage("wrong_offset")), Reason.WRONG_CONTENT, 6, 2 * TRIES
+    ),
+    "expired": Case((storage("url_expired"),), Reason.URL_EXPIRED, 5, FREE + TRIES),
+    "wrong signature": Case((storage("signature_mismatch"),), Reason.URL_EXPIRED, 5, FREE + TRIES),
+    "wrong signature after the middle": Case(
+        (CUT, storage("signature_mismatch", ranged=True)),
+        Reason.URL_EXPIRED,
+        5,
+        1 + FREE + TRIES,
+        kept_bytes=HALF,
+    ),
+    "405": Case((storage("status", status=405),), Reason.REFUSED, 3, 1),
+}
+
+
+@pytest.mark.parametrize("name", STORAGE)
+async def test_a_fault_of_the_storage_that_stays(tmp_path: Path, name: str) -> None:
+    case = STORAGE[name]
+    async with world(tmp_path, retries=TRIES) as here:
+        ran = await here.run(*case.rules, level=Level.TASK, **case.settings)
+        assert here.wrong() == []
+        failed = [each for each in ran.results if each.outcome is Outcome.FAILED]
+        assert {(each.output.kind, each.reason) for each in failed} == {(Kind.ARCHIVE, case.reason)}
+        assert len(failed) == 2
+        assert ran.exit_code == case.exit_code
+        assert all(each.detail for each in failed)
+        assert [len(requests) for requests in ran.objects()] == [case.asked] * 2
+        again = await here.run()
+        assert again.exit_code == 0
+        assert here.is_right()
+        assert again.moved_bytes == here.needed_bytes - case.kept_bytes * 2
+
+
+API = {
+    "truncated JSON": Case((api("truncated_json", "results"),), Reason.BAD_ANSWER, 3),
+    "a number for a URL": Case(
+        (api("wrong_type", "results", field="data.url", value=7),), Reason.BAD_ANSWER, 3
+    ),
+    "an error in a 200": Case((api("error_in_200", "results"),), Reason.SERVER_ERROR, 5),
+    "a refusal in a 200": Case((api("error_in_200", "results", code=403),), Reason.FORBIDDEN, 3, 1),
+    "an error for data-json": Case((api("error_in_200", "geojson"),), Reason.WRONG_CONTENT, 6),
+    "an error for a picture": Case((api("error_in_200", "quicklook"),), Reason.WRONG_CONTENT, 6),
+    "data-json cut": Case((api("cut", "geojson"),), Reason.TRUNCATED, 5),
+    "data-json truncated": Case((api("truncated_json", "geojson"),), Reason.BROKEN_CONTENT, 6),
+    "a picture cut": Case((api("cut", "quicklook", chunked=True),), Reason.TRUNCATED, 5),
+    "a picture that stands still": Case((api("stall", "quicklook"),), Reason.STALLED, 5, settings=PATIENCE),
+    "a picture that never ends": Case(
+        (api("endless", "quicklook", chunked=True),),
+        Reason.TOO_LARGE,
+        3,
+        1,
+        settings={"quicklook_max_bytes": 300_000},
+    ),
+    "data-json that never ends": Case(
+        (api("endless", "geojson", chunked=True),),
+        Reason.TOO_LARGE,
+        3,
+        1,
+        settings={"geojson_max_bytes": 300_000},
+    ),
+    "data-json larger than allowed": Case(
+        (api("latency", "geojson", seconds=0.0),), Reason.TOO_LARGE, 3, 1, settings={"geojson_max_bytes": 100}
+    ),
+    "503": Case((api("html", "geojson"),), Reason.SERVER_ERROR, 5),
+    "429": Case((api("throttled", "geojson"),), Reason.THROTTLED, 5),
+    "403": Case((api("status", "geojson", status=403),), Reason.FORBIDDEN, 3, 1),
+    "422": Case((api("status", "geojson", status=422),), Reason.REFUSED, 3, 1),
+    "reset": Case((api("reset", "geojson"),), Reason.CONNECTION_LOST, 5, TWICE),
+    "401": Case((api("unauthorized", "geojson"),), Reason.CREDENTIALS, 7, 2),
+    "slow headers": Case((api("slow_headers", "geojson"),), Reason.STALLED, 5, settings=PATIENCE),
+}
+
+
+@pytest.mark.parametrize("name", API)
+async def test_a_fault_of_the_api_that_stays(tmp_path: Path, name: str) -> None:
+    case = API[name]
+    async with world(tmp_path, retries=TRIES) as here:
+        ran = await here.run(*case.rules, **case.settings)
+        assert here.wrong() == []
+        assert ran.failures() == {case.reason}
+        assert ran.exit_code == case.exit_code
+        (endpoint,) = {each.endpoint for each in ran.seen if each.faults}
+        asked: dict[str, int] = {}
+        for each in ran.to(endpoint):
+            asked[each.path] = asked.get(each.path, 0) + 1
+        if endpoint != "results":  # the last task's archive is the job's, and asked for twice
+            assert set(asked.values()) == {case.asked}
+        assert max(each.sent_bytes for each in ran.to(endpoint)) < 16 << 20  # of which sockets hold the most
+        again = await here.run()
+        assert again.exit_code == 0
+        assert here.is_right()
+
+
+@pytest.mark.parametrize("endpoint", ["geojson", "quicklook", "results", "object"])
+async def test_404_is_an_outcome_and_no_failure(tmp_path: Path, endpoint: str) -> None:
+    async with world(tmp_path) as here:
+        ran = await here.run({"fault": "status", "status": 404, "endpoint": endpoint})
+        assert ran.exit_code == 0
+        assert (Outcome.SKIPPED, Reason.UP42_HAS_NONE) in ran.ended()
+        assert not ran.failures()
+
+
+PROBLEMS = {
+    "tasks": (api("truncated_json", "tasks"), Reason.BAD_ANSWER, 3),
+    "tasks refused": (api("status", "tasks", status=400), Reason.REFUSED, 3),
+    "jobs": (api("wrong_type", "jobs"), Reason.BAD_ANSWER, 3),
+    "jobs 503": (api("html", "jobs"), Reason.SERVER_ERROR, 5),
+    "jobs 403": (api("status", "jobs", status=403), Reason.FORBIDDEN, 3),
+    "jobs 404": (api("status", "jobs", status=404), Reason.NOT_FOUND, 4),
+    "token 401": (api("unauthorized", "token"), Reason.CREDENTIALS, 7),
+    "token 503": (api("html", "token"), Reason.SERVER_ERROR, 5),
+    "jobs too many bytes": (api("endless", "jobs", chunked=True), Reason.TOO_LARGE, 3),
+    "401 whatever the token": (api("unauthorized", "jobs"), Reason.CREDENTIALS, 7),
+}
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+async def test_what_cannot_be_listed_is_told(tmp_path: Path, name: str) -> None:
+    rule, reason, exit_code = PROBLEMS[name]
+    async with world(tmp_path, retries=TRIES, json_max_bytes=1_000_000) as here:
+        ran = await here.run(rule)
+        assert ran.exit_code == exit_code
+        assert {each.reason for each in ran.summary.problems} == {reason}
+        assert all(each.detail for each in ran.summary.problems)
+        assert len(ran.seen) < 30
+        assert (await here.run()).exit_code == 0
+        assert here.is_right()
+
+
+@pytest.mark.parametrize("more", [[], [{"fault": "no_length", "endpoint": "quicklooks"}]])
+async def test_a_list_of_200_mib_is_not_read(tmp_path: Path, more: list[dict[str, Any]]) -> None:
+    async with world(tmp_path, json_max_bytes=4 << 20) as here:
+        ran = await here.run({"fault": "huge_list"}, *more)
+        assert ran.exit_code == 3
+        assert ran.failures() == {Reason.TOO_LARGE}
+        assert ran.ended(Kind.ARCHIVE).total() == 3
+        assert sum(each.sent_bytes for each in ran.to("quicklooks")) < 2 * (12 << 20)
+        assert (await here.run()).exit_code == 0
+        assert here.is_right()
+
+
+async def test_pages_that_repeat_for_ever_end(tmp_path: Path) -> None:
+    account = Account(projects=1, jobs=12, archive_bytes=3_000)
+    async with world(tmp_path, account, of_simulator={"page_size": 5}) as here:
+        ran = await here.run({"fault": "repeat_pages", "overlap": 2})
+        assert ran.exit_code == 0
+        assert ran.summary.jobs.seen == 12
+        assert len(ran.to("jobs")) <= 4 + 3 + 1
+        assert here.is_right()
+
+
+async def test_an_archive_is_given_up_only_after_attempts_without_progress(tmp_path: Path) -> None:
+    """Twelve cuts, two attempts allowed: each brought bytes, so none of them counts."""
+    async with world(tmp_path, retries=2) as here:
+        ran = await here.run(storage("cut", at_byte=ARCHIVE_BYTES // 13, first=12))
+        assert ran.exit_code == 0
+        assert ran.moved_bytes == here.needed_bytes
+        assert here.is_right()
