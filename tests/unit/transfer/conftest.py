@@ -1,5 +1,6 @@
-"""Everything a transfer needs around it: a scripted storage, a sink on disk, and a sleep that is only noted."""
+"""What a transfer needs around it: a scripted storage, a sink on disk, a sleep that is only noted."""
 
+import asyncio
 import io
 import random
 import tarfile
@@ -45,6 +46,7 @@ class Yard:
         self.output = Output("p", "j", "t", Kind.ARCHIVE)
         self.scheduled = []
         self.progress = []
+        self.awaited = {}
         self.fetcher = Fetcher(
             POLICY, Limits(ceilings={}), Pace(0, 1), rand=lambda: 1.0, sleep=timeline.sleep
         )
@@ -76,12 +78,22 @@ class Yard:
             origin or self.signed(),
             part,
             lambda suffix: name + suffix,
-            progress=lambda *numbers: self.progress.append(numbers),
+            progress=self._advanced,
             retry_scheduled=lambda reason, delay_s: self.scheduled.append((reason, delay_s)),
         )
         if result.outcome is Outcome.COMPLETED and recorded:
             await part.release()
         return result
+
+    def _advanced(self, at_bytes, total_bytes, moved_bytes):
+        self.progress.append((at_bytes, total_bytes, moved_bytes))
+        for wanted_bytes, event in self.awaited.items():
+            if at_bytes >= wanted_bytes:
+                event.set()
+
+    async def arrived(self, at_bytes):
+        """Return once that many bytes have come."""
+        await self.awaited.setdefault(at_bytes, asyncio.Event()).wait()
 
     def files(self):
         """Everything under a final name."""

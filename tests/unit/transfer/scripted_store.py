@@ -84,7 +84,6 @@ class Store:
     signed: int = 0
     path: str = "/bucket/task.tar.gz"
     expires: str = "9999999999"
-    held: asyncio.Event = field(default_factory=asyncio.Event)
     release: asyncio.Event = field(default_factory=asyncio.Event)
     port: int = 0
 
@@ -148,7 +147,6 @@ class Store:
         hold_at = end if answer.hold_at is None else min(answer.hold_at, end)
         await self._body(writer, asked, answer.body[:hold_at], chunked=answer.length is None)
         if hold_at < end:
-            self.held.set()
             await self.release.wait()
             await self._body(writer, asked, answer.body[hold_at:end], chunked=answer.length is None)
         if answer.length is None and answer.cut_at is None:

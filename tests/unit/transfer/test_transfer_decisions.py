@@ -1,0 +1,264 @@
+"""The tables of what a response means for a part."""
+
+import re
+from dataclasses import replace
+
+import pytest
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from bulkdl.errors import TransferFailure
+from bulkdl.model import Digest, Kind, PartState, Reason, StoredObject, Validator
+from bulkdl.transfer.decisions import (
+    AskForStored,
+    Begin,
+    Continue,
+    ceiling_bytes,
+    complete,
+    continuable,
+    decide,
+    read_head,
+    request_headers,
+    storage_refusal,
+    xml_error,
+)
+
+STRONG = Validator('"v1"', "Mon, 01 Jan 2024 00:00:00 GMT", "17")
+CRC = Digest("crc32c", "yZRlqg==")
+OBJECT = StoredObject("https://storage.example/a.tgz", STRONG, 1000, (CRC,))
+STATE = PartState(OBJECT, 600)
+HONEST = {
+    "Content-Type": "application/gzip",
+    "Content-Length": "400",
+    "Content-Range": "bytes 600-999/1000",
+    "ETag": '"v1"',
+    "Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT",
+    "x-goog-generation": "17",
+    "x-goog-hash": "crc32c=yZRlqg==",
+}
+
+
+def head(status, headers=(), **changes):
+    merged = CIMultiDict(headers)
+    for name, value in changes.items():
+        merged.pop(name.replace("_", "-"), None)
+        if value is not None:
+            merged[name.replace("_", "-")] = value
+    return read_head(status, CIMultiDictProxy(merged), "https://storage.example/a.tgz")
+
+
+def reason_of(status, headers=(), state=STATE, kind=Kind.ARCHIVE, **changes):
+    with pytest.raises(TransferFailure) as raised:
+        decide(head(status, headers, **changes), state, kind, accept_gzip=False)
+    return raised.value.reason
+
+
+@pytest.mark.parametrize("state", [None, STATE, replace(STATE, at_bytes=0)])
+def test_a_200_always_begins_anew(state):
+    told = head(200, HONEST, Content_Range=None, Content_Length="1000")
+    assert decide(told, state, Kind.ARCHIVE, accept_gzip=False) == Begin(OBJECT)
+
+
+def test_a_206_that_proves_itself_goes_on():
+    assert decide(head(206, HONEST), STATE, Kind.ARCHIVE, accept_gzip=False) == Continue(OBJECT)
+
+
+@pytest.mark.parametrize(
+    "bare", [{"ETag": None}, {"ETag": None, "Last_Modified": None, "x_goog_generation": None}]
+)
+def test_a_206_may_leave_out_what_it_need_not_repeat(bare):
+    told = head(206, HONEST, x_goog_hash=None, **bare)
+    assert decide(told, STATE, Kind.ARCHIVE, accept_gzip=False) == Continue(OBJECT)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"Content_Range": None}, Reason.WRONG_CONTENT),
+        ({"Content_Range": "bytes 599-999/1000"}, Reason.WRONG_CONTENT),
+        ({"Content_Range": "bytes 601-999/1000"}, Reason.WRONG_CONTENT),
+        ({"Content_Range": "bytes 0-999/1000"}, Reason.WRONG_CONTENT),
+        ({"Content_Range": "bytes -999/1000"}, Reason.WRONG_CONTENT),
+        ({"Content_Range": "items 600-999/1000"}, Reason.WRONG_CONTENT),
+        ({"Content_Range": "rubbish"}, Reason.WRONG_CONTENT),
+        ({"Content_Range": "bytes 600-1000/1001"}, Reason.OBJECT_CHANGED),
+        ({"Content_Range": "bytes 600-998/999"}, Reason.OBJECT_CHANGED),
+        ({"ETag": '"v2"'}, Reason.OBJECT_CHANGED),
+        ({"ETag": 'W/"v1"'}, Reason.OBJECT_CHANGED),
+        ({"Last_Modified": "Tue, 02 Jan 2024 00:00:00 GMT"}, Reason.OBJECT_CHANGED),
+        ({"x_goog_generation": "18"}, Reason.OBJECT_CHANGED),
+        ({"x_goog_hash": "crc32c=AAAAAA=="}, Reason.OBJECT_CHANGED),
+        ({"Content_Type": "text/html"}, Reason.WRONG_CONTENT),
+    ],
+)
+def test_a_206_that_contradicts_the_part_is_refused(changes, reason):
+    assert reason_of(206, HONEST, **changes) is reason
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        None,
+        replace(STATE, at_bytes=0),
+        PartState(replace(OBJECT, validator=Validator()), 600),
+        PartState(replace(OBJECT, validator=Validator(etag='W/"v1"')), 600),
+        PartState(replace(OBJECT, validator=Validator(generation="17")), 600),
+    ],
+)
+def test_a_206_that_nobody_asked_for_is_refused(state):
+    assert reason_of(206, HONEST, state) is Reason.WRONG_CONTENT
+
+
+def test_a_range_with_an_unknown_total_goes_on():
+    told = head(206, HONEST, Content_Range="bytes 600-999/*")
+    assert decide(told, STATE, Kind.ARCHIVE, accept_gzip=False) == Continue(OBJECT)
+
+
+def test_a_range_tells_the_total_that_was_unknown():
+    unknown = PartState(replace(OBJECT, total_bytes=None), 600)
+    assert decide(head(206, HONEST), unknown, Kind.ARCHIVE, accept_gzip=False) == Continue(OBJECT)
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        (416, Reason.OBJECT_CHANGED),
+        (400, Reason.REFUSED),
+        (401, Reason.CREDENTIALS),
+        (403, Reason.FORBIDDEN),
+        (404, Reason.NOT_FOUND),
+        (408, Reason.SERVER_ERROR),
+        (410, Reason.REFUSED),
+        (429, Reason.THROTTLED),
+        (500, Reason.SERVER_ERROR),
+        (503, Reason.SERVER_ERROR),
+        (204, Reason.WRONG_CONTENT),
+        (302, Reason.REFUSED),
+    ],
+)
+def test_other_statuses_are_failures(status, reason):
+    assert reason_of(status, HONEST) is reason
+
+
+PAGES = ("text/html", "text/xml", "application/xml", "application/problem+json")
+
+
+@pytest.mark.parametrize(
+    ("kind", "content_type", "taken"),
+    [
+        *((kind, page, False) for kind in Kind for page in PAGES),
+        (Kind.ARCHIVE, "application/json", False),
+        (Kind.QUICKLOOK, "application/json", False),
+        (Kind.GEOJSON, "application/json", True),
+        (Kind.GEOJSON, "text/plain", True),
+        (Kind.ARCHIVE, "application/x-tar", True),
+        (Kind.ARCHIVE, "", True),
+        (Kind.QUICKLOOK, "application/octet-stream", True),
+    ],
+)
+@pytest.mark.parametrize("dressed", ["{}", "{}; charset=UTF-8", " {} "])
+def test_prose_is_refused_by_its_content_type(kind, content_type, taken, dressed):
+    told = head(200, Content_Type=dressed.format(content_type.upper()), Content_Length="5")
+    if taken:
+        assert isinstance(decide(told, None, kind, accept_gzip=False), Begin)
+    else:
+        with pytest.raises(TransferFailure, match=re.escape(content_type)) as raised:
+            decide(told, None, kind, accept_gzip=False)
+        assert raised.value.reason is Reason.WRONG_CONTENT
+
+
+def test_an_object_stored_as_gzip_is_asked_for_as_it_is_stored():
+    stored = {"x-goog-stored-content-encoding": "gzip", "x-goog-stored-content-length": "77"}
+    unpacked = head(200, stored)
+    packed = head(200, stored, Content_Encoding="gzip", Content_Length="77")
+    assert decide(unpacked, None, Kind.ARCHIVE, accept_gzip=False) == AskForStored()
+    assert decide(packed, None, Kind.ARCHIVE, accept_gzip=True).object.total_bytes == 77
+    assert isinstance(decide(unpacked, None, Kind.ARCHIVE, accept_gzip=True), Begin)
+
+
+def test_an_encoding_that_nobody_asked_for_is_refused():
+    assert reason_of(200, Content_Encoding="br", state=None) is Reason.WRONG_CONTENT
+
+
+def test_the_length_of_an_encoded_body_is_not_that_of_the_object():
+    assert head(200, Content_Encoding="gzip", Content_Length="50").object.total_bytes is None
+    assert head(200, Content_Length="50").object.total_bytes == 50
+    assert head(206, HONEST).object.total_bytes == 1000
+    assert head(200, Content_Length="-5").object.total_bytes is None
+    assert head(200, Content_Length="٣").object.total_bytes is None
+
+
+@pytest.mark.parametrize(
+    ("validator", "condition"),
+    [
+        (STRONG, '"v1"'),
+        (Validator(etag='W/"v1"', last_modified="Mon, 01 Jan 2024 00:00:00 GMT"), STRONG.last_modified),
+        (Validator(last_modified="Mon, 01 Jan 2024 00:00:00 GMT"), STRONG.last_modified),
+        (Validator(etag='W/"v1"'), None),
+        (Validator(generation="17"), None),
+        (Validator(), None),
+    ],
+)
+def test_only_what_proves_the_object_makes_a_range(validator, condition):
+    state = PartState(replace(OBJECT, validator=validator), 600)
+    plain = {"Accept-Encoding": "identity"}
+    ranged = plain | {"Range": "bytes=600-", "If-Range": condition}
+    assert request_headers(state, accept_gzip=False) == (ranged if condition else plain)
+    assert continuable(state) is (condition is not None)
+
+
+def test_nothing_is_asked_for_by_range_when_there_is_nothing():
+    assert request_headers(None, accept_gzip=True) == {"Accept-Encoding": "gzip"}
+    assert request_headers(replace(STATE, at_bytes=0), accept_gzip=False) == {"Accept-Encoding": "identity"}
+
+
+@pytest.mark.parametrize(
+    ("at", "total", "whole"), [(1000, 1000, True), (999, 1000, False), (0, 0, False), (5, None, False)]
+)
+def test_a_part_is_complete_when_every_byte_is_there(at, total, whole):
+    assert complete(PartState(replace(OBJECT, total_bytes=total), at)) is whole
+    assert not complete(None)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "expired", "reason"),
+    [
+        (400, "<Code>ExpiredToken</Code>", False, Reason.URL_EXPIRED),
+        (400, "<Code>RequestTimeTooSkewed</Code>", False, Reason.URL_EXPIRED),
+        (400, "<Code>InvalidArgument</Code>", True, Reason.URL_EXPIRED),
+        (400, "<Code>InvalidArgument</Code>", False, Reason.REFUSED),
+        (401, "", False, Reason.URL_EXPIRED),
+        (403, "<Code>SignatureDoesNotMatch</Code>", False, Reason.URL_EXPIRED),
+        (404, "<Code>NoSuchKey</Code>", True, Reason.NOT_FOUND),
+        (429, "", False, Reason.THROTTLED),
+        (503, "", False, Reason.SERVER_ERROR),
+        (204, "", False, Reason.WRONG_CONTENT),
+    ],
+)
+def test_what_the_storage_refuses(status, body, expired, reason):
+    assert storage_refusal(status, body, url_expired=expired) is reason
+
+
+def test_only_a_code_is_taken_from_an_error_of_the_storage():
+    secret = "<Error><Code>AccessDenied</Code><StringToSign>GET sig%2Fnature</StringToSign></Error>"
+    assert xml_error(secret) == "AccessDenied"
+    assert xml_error("<Code>not a code</Code>") == xml_error("") == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "announced", "most"),
+    [
+        (Kind.QUICKLOOK, None, 64),
+        (Kind.QUICKLOOK, 64, 64),
+        (Kind.QUICKLOOK, 10, 10),
+        (Kind.ARCHIVE, None, None),
+        (Kind.ARCHIVE, 10**12, 10**12),
+    ],
+)
+def test_no_more_bytes_than_announced_or_allowed(kind, announced, most):
+    assert ceiling_bytes(kind, announced, {Kind.QUICKLOOK: 64}) == most
+
+
+def test_an_announcement_over_the_ceiling_is_refused_at_once():
+    with pytest.raises(TransferFailure) as raised:
+        ceiling_bytes(Kind.QUICKLOOK, 65, {Kind.QUICKLOOK: 64})
+    assert raised.value.reason is Reason.TOO_LARGE
