@@ -7,7 +7,9 @@ Each function takes text (or a plain number from TOML) and raises ValueError wit
 from __future__ import annotations
 
 import math
+import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -25,7 +27,9 @@ SIZE_EXPECTED = "expected a size in bytes such as 4096, 500K, 2M, 1.5G, or off"
 DURATION_EXPECTED = "expected a duration such as 30, 30s, 5m, 6h or 7d"
 MOMENT_EXPECTED = "expected a date (2022-03-01), a time (2022-03-01T12:00Z) or an age (36h, 7d, 2w)"
 LAST = "last"
-SHARD_EXPECTED = "expected K/N with 0 <= K < N, such as 0/4"
+SHARD_EXPECTED = "expected K/N with 0 <= K < N, such as 0/4, or auto"
+AUTO = "auto"
+SHARD_INDEX, SHARD_COUNT = "JOB_COMPLETION_INDEX", "BULKDL_SHARDS"
 UUID_EXPECTED = "expected an id such as 023694d4-1b52-46e8-a9a0-05c9ee23f15c"
 
 
@@ -95,14 +99,29 @@ def _day(day: date, *, end_of_day: bool) -> datetime:
     return start.replace(hour=23, minute=59, second=59, microsecond=999_999) if end_of_day else start
 
 
-def shard(value: object) -> Shard:
-    """A shard from ``K/N``."""
+def shard(value: object, env: Mapping[str, str] = os.environ) -> Shard:
+    """
+    A shard from ``K/N``, or, from ``auto``, the one that *env* has for a pod of an Indexed Job.
+
+    Kubernetes sets ``JOB_COMPLETION_INDEX``; the Job's completions are told as ``BULKDL_SHARDS``.
+    """
     if isinstance(value, Shard):
         return value
+    if isinstance(value, str) and value.strip().lower() == AUTO:
+        return _own_shard(env)
     match = _SHARD.fullmatch(value.strip()) if isinstance(value, str) else None
     if match is None or not int(match[1]) < int(match[2]):
         raise ValueError(SHARD_EXPECTED)
     return Shard(int(match[1]), int(match[2]))
+
+
+def _own_shard(env: Mapping[str, str]) -> Shard:
+    index, count = env.get(SHARD_INDEX, ""), env.get(SHARD_COUNT, "")
+    try:
+        return shard(f"{index.strip()}/{count.strip()}")
+    except ValueError:
+        told = f"{SHARD_INDEX} is {index!r}, {SHARD_COUNT} is {count!r}"
+        raise ValueError(f"expected K and N in the environment, with 0 <= K < N: {told}") from None
 
 
 def uuid(value: object) -> str:

@@ -140,6 +140,27 @@ def test_what_is_no_shard_is_refused(written):
         parse.shard(written)
 
 
+def test_a_pod_of_an_indexed_job_finds_its_shard_in_the_environment():
+    assert parse.shard("auto", {"JOB_COMPLETION_INDEX": "2", "BULKDL_SHARDS": "8"}) == Shard(2, 8)
+    assert parse.shard(" Auto ", {"JOB_COMPLETION_INDEX": "0", "BULKDL_SHARDS": " 1 "}) == Shard(0, 1)
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {},
+        {"JOB_COMPLETION_INDEX": "2"},
+        {"BULKDL_SHARDS": "8"},
+        {"JOB_COMPLETION_INDEX": "8", "BULKDL_SHARDS": "8"},
+        {"JOB_COMPLETION_INDEX": "1", "BULKDL_SHARDS": "2/3"},
+        {"JOB_COMPLETION_INDEX": "auto", "BULKDL_SHARDS": "2"},
+    ],
+)
+def test_an_automatic_shard_that_is_half_told_is_refused_and_never_all_jobs(env):
+    with pytest.raises(ValueError, match="JOB_COMPLETION_INDEX is .*BULKDL_SHARDS is "):
+        parse.shard("auto", env)
+
+
 @given(st.uuids())
 def test_an_id_in_any_case_is_read_in_lower_case(value):
     assert parse.uuid(f" {str(value).upper()} ") == str(value)
