@@ -63,6 +63,7 @@ class _Families:
             buckets=_BUCKETS_S,
             registry=into,
         )
+        self.open = gauge("outputs_open", "Outputs found missing that have not ended.", "kind")
         self.in_flight = gauge("in_flight", "Outputs that a worker is bringing.", "kind")
         self.queue_depth = gauge("queue_depth", "What waits between two stages.", "lane")
         self.disk_free = gauge("disk_free_bytes", "Free bytes where the outputs go.")
@@ -94,6 +95,7 @@ class Metrics:
         families.build_info.labels(version, platform.python_version()).set(1)
         for kind in Kind:
             families.planned.labels(kind.value)
+            families.open.labels(kind.value)
             families.in_flight.labels(kind.value)
         self._bytes = {kind: families.bytes.labels(kind.value) for kind in Kind}
         self._handlers: Mapping[type[Event], Callable[..., None]] = {
@@ -154,6 +156,7 @@ class Metrics:
         self._families.jobs.labels("planned" if event.planned else "settled").inc()
         for kind, count in event.planned_by_kind.items():
             self._families.planned.labels(kind.value).inc(count)
+            self._families.open.labels(kind.value).inc(count)
 
     def _output_settled(self, event: OutputSettled) -> None:
         labels = (event.output.kind.value, Outcome.SKIPPED.value, event.reason.value)
@@ -165,6 +168,9 @@ class Metrics:
 
     def _transfer_ended(self, result: Result) -> None:
         kind = result.output.kind.value
+        if result.output.name or result.output.kind is not Kind.QUICKLOOK:
+            # Without a name it is a list of quicklooks that could not be had, which nobody planned.
+            self._families.open.labels(kind).dec()
         if result.output in self._flying:  # some end without ever having been taken up
             self._flying.remove(result.output)
             self._families.in_flight.labels(kind).dec()

@@ -63,6 +63,18 @@ def test_bytes_count_as_they_move_and_outputs_as_they_end():
     assert value(metrics, "outputs_total", kind="quicklook", outcome="failed", reason="stalled") == 1
 
 
+def test_open_outputs_are_those_planned_and_not_ended():
+    whole_list = Output("p", "j", "t", Kind.QUICKLOOK)
+    metrics = after(
+        JobEnumerated("p", "j", 3, 0, {Kind.ARCHIVE: 2, Kind.QUICKLOOK: 1}),
+        TransferEnded(Result(ARCHIVE, Outcome.COMPLETED, Reason.FETCHED)),
+        TransferEnded(Result(whole_list, Outcome.FAILED, Reason.SERVER_ERROR)),
+        OutputSettled(PICTURE, Reason.UP42_HAS_NONE),
+    )
+    assert value(metrics, "outputs_open", kind="archive") == 1
+    assert value(metrics, "outputs_open", kind="quicklook") == 1
+
+
 def test_in_flight_goes_up_and_down_and_not_below_zero_for_outputs_never_taken_up():
     dropped = TransferEnded(Result(PICTURE, Outcome.CANCELLED, Reason.STOPPED))
     metrics = after(TransferStarted(ARCHIVE), dropped)
