@@ -1,0 +1,154 @@
+"""What the page is told."""
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from bulkdl.model import Kind, Outcome, Output, Reason, Result
+from bulkdl.reactions import REACTIONS
+from bulkdl.telemetry.board import FAILURES_SHOWN, FLIGHTS_SHOWN, Board
+from bulkdl.telemetry.events import (
+    EnumerationFinished,
+    JobEnumerated,
+    JobUnfinished,
+    LanesOpened,
+    OutputSettled,
+    ProblemFound,
+    RequestEnded,
+    RetryScheduled,
+    RunFinished,
+    RunStarted,
+    TransferAdvanced,
+    TransferEnded,
+    TransferStarted,
+)
+
+AT = datetime(2024, 3, 1, 2, 30, tzinfo=UTC)
+ARCHIVE = Output("p", "j", None, Kind.ARCHIVE)
+
+
+def picture(number: int) -> Output:
+    return Output("p", "j", "t", Kind.QUICKLOOK, f"{number}.jpg")
+
+
+class Seen:
+    """A board and its time."""
+
+    def __init__(self):
+        self.now_s = 0.0
+        self.board = Board("1.2.3", lambda: self.now_s, lambda: AT)
+
+    def after(self, *events):
+        for event in events:
+            self.board.report(event)
+        document = self.board.document(5.0)
+        assert json.loads(json.dumps(document, allow_nan=False)) == document
+        return document
+
+    def kind(self, kind, *events):
+        return next(each for each in self.after(*events)["kinds"] if each["kind"] == kind)
+
+
+@pytest.fixture
+def seen():
+    return Seen()
+
+
+def test_a_run_goes_through_its_states(seen):
+    assert seen.after()["state"] == "starting"
+    assert seen.after(RunStarted("r-1", AT))["state"] == "listing"
+    assert seen.after(EnumerationFinished())["state"] == "fetching"
+    document = seen.after(RunFinished(AT, 3))
+    assert [document[key] for key in ("state", "exit_code", "run_id")] == ["finished", 3, "r-1"]
+    assert document["started_at"] == document["finished_at"] == AT.isoformat()
+
+
+def test_outputs_count_by_kind_and_by_what_became_of_them(seen):
+    tally = seen.kind(
+        "quicklook",
+        JobEnumerated("p", "j", 4, 2, {Kind.QUICKLOOK: 4}),
+        OutputSettled(picture(8), Reason.ALREADY_THERE),
+        OutputSettled(picture(9), Reason.UP42_HAS_NONE),
+        TransferAdvanced(picture(0), 10, 10, 10),
+        TransferEnded(Result(picture(0), Outcome.COMPLETED, Reason.FETCHED)),
+        TransferEnded(Result(picture(1), Outcome.SKIPPED, Reason.UP42_HAS_NONE)),
+        TransferEnded(Result(picture(2), Outcome.FAILED, Reason.STALLED)),
+        TransferEnded(Result(picture(3), Outcome.CANCELLED, Reason.STOPPED)),
+    )
+    assert tally == {
+        "kind": "quicklook",
+        "planned": 4,
+        "settled": 2,
+        "completed": 1,
+        "skipped": 1,
+        "failed": 1,
+        "cancelled": 1,
+        "moved_bytes": 10,
+    }
+
+
+def test_a_flight_tells_its_bytes_and_what_it_waits_for(seen):
+    seen.after(TransferStarted(ARCHIVE))
+    seen.now_s = 4.0
+    flight = seen.after(TransferAdvanced(ARCHIVE, 300, 900, 300))["in_flight"][0]
+    assert (flight["at_bytes"], flight["total_bytes"], flight["for_s"], flight["note"]) == (300, 900, 4.0, "")
+    document = seen.after(RetryScheduled(ARCHIVE, Reason.STALLED, 2.4))
+    assert document["in_flight"][0]["note"] == "stalled, again in 2 s"
+    assert document["retries"] == 1
+    assert seen.after(TransferAdvanced(ARCHIVE, 400, 900, 100))["in_flight"][0]["note"] == ""
+    assert seen.after(TransferEnded(Result(ARCHIVE, Outcome.COMPLETED, Reason.FETCHED)))["in_flight"] == []
+
+
+def test_archives_in_flight_come_first_and_the_list_is_bounded(seen):
+    document = seen.after(*(TransferStarted(picture(n)) for n in range(200)), TransferStarted(ARCHIVE))
+    assert len(document["in_flight"]) == FLIGHTS_SHOWN
+    assert document["in_flight_total"] == 201
+    assert document["in_flight"][0]["kind"] == "archive"
+
+
+def test_failures_have_reason_detail_and_hint_the_latest_first_and_bounded(seen):
+    for number in range(100):
+        seen.after(TransferEnded(Result(picture(number), Outcome.FAILED, Reason.STALLED, detail="x" * 9000)))
+    document = seen.after(
+        ProblemFound(Reason.FORBIDDEN, "project p", "403 at https://h/o?X-Goog-Signature=abc123 no")
+    )
+    assert document["failures_total"] == 101
+    assert len(document["failures"]) == FAILURES_SHOWN
+    latest, before = document["failures"][:2]
+    assert (latest["what"], latest["reason"]) == ("project p", "forbidden")
+    assert latest["detail"] == "403 at https://h/o?X-Goog-Signature=*** no"
+    assert latest["hint"] == REACTIONS[Reason.FORBIDDEN].hint
+    assert before["name"] == "99.jpg"
+    assert len(json.dumps(document)) < 60_000
+
+
+def test_skipped_and_cancelled_outputs_are_no_failures(seen):
+    document = seen.after(
+        TransferEnded(Result(ARCHIVE, Outcome.SKIPPED, Reason.UP42_HAS_NONE)),
+        TransferEnded(Result(picture(1), Outcome.CANCELLED, Reason.STOPPED)),
+    )
+    assert document["failures_total"] == 0
+
+
+def test_rate_is_that_of_the_last_seconds(seen):
+    for second in range(20):
+        seen.now_s = float(second)
+        seen.after(TransferAdvanced(ARCHIVE, 0, None, 1000))
+    assert seen.after()["rate_bytes_per_s"] == pytest.approx(1000, rel=0.15)
+    seen.now_s = 60.0
+    assert seen.after()["rate_bytes_per_s"] == 0
+
+
+def test_jobs_queues_and_throttles(seen):
+    document = seen.after(
+        LanesOpened({"jobs": lambda: 3}),
+        JobEnumerated("p", "a", 1, 0),
+        JobEnumerated("p", "b", 0, 1),
+        JobUnfinished("p", "c"),
+        RequestEnded("jobs", 429, 0.1),
+        RequestEnded("jobs", 200, 0.1),
+    )
+    assert document["jobs"] == {"planned": 1, "settled": 1, "unfinished": 1}
+    assert document["waiting"] == {"jobs": 3}
+    assert document["throttles"] == 1
