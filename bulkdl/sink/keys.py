@@ -3,7 +3,8 @@ What a name becomes: pure functions from the names that servers chose to names t
 
 A quicklook's name is UP42's free choice and is distrusted. A name that every file system takes as it
 is stays as it is; any other gets its harmless part and a short hash of the original, so that two
-different names never meet in one file and the same name is found again on a rerun.
+different names never meet in one file and the same name is found again on a rerun. The hash stands
+behind a ``~``, which no name that stays as it is has: nobody can send a name that looks hashed.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ def _plain(name: str) -> str:
     ):
         return name
     text = unicodedata.normalize("NFC", name).encode("utf-8", "replace").decode("utf-8")
-    text = re.sub(r"[^\w.()+,=@-]", "_", text).strip("._ ")
-    return str(sanitize_filename(text, platform="universal", replacement_text="_")) or "unnamed"
+    text = re.sub(r"[^\w.()+,=@-]", "_", text).strip("._ ").lstrip("._- ")
+    return str(sanitize_filename(_cut(text), platform="universal", replacement_text="_")) or "unnamed"
 
 
 def _folded(name: str) -> str:
@@ -54,9 +55,14 @@ def _folded(name: str) -> str:
 
 def _with_hash(safe: str, original: str) -> str:
     mark = hashlib.sha256(original.encode("utf-8", "surrogatepass")).hexdigest()[:12]
-    stem, dot, suffix = safe.rpartition(".")
+    return _cut(safe, f"~{mark}")
+
+
+def _cut(name: str, mark: str = "") -> str:
+    """*name* within MAX_NAME_BYTES, its suffix kept, with *mark* before that."""
+    stem, dot, suffix = name.rpartition(".")
     if not dot or len(suffix.encode()) > 10:
-        stem, suffix = safe, ""
-    room = MAX_NAME_BYTES - len(suffix.encode()) - len(mark) - 2
-    stem = stem.encode()[:room].decode("utf-8", "ignore").strip("._ ") or "unnamed"
-    return f"{stem}-{mark}" + (f".{suffix}" if suffix else "")
+        stem, dot, suffix = name, "", ""
+    end = f"{mark}{dot}{suffix}"
+    room = MAX_NAME_BYTES - len(end.encode())
+    return (stem.encode()[:room].decode("utf-8", "ignore").strip("._ ") or "unnamed") + end

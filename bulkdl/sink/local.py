@@ -84,10 +84,12 @@ class LocalSink:
         """Sizes in bytes of those *keys* that are there as regular files; blocks."""
         found = {}
         for key in keys:
-            try:
-                entry = self.locate(key).lstat()
-            except (FileNotFoundError, NotADirectoryError):
-                continue
+            path = self.locate(key)
+            with translated(path):
+                try:
+                    entry = path.lstat()
+                except (FileNotFoundError, NotADirectoryError):
+                    continue
             if stat.S_ISREG(entry.st_mode):
                 found[key] = entry.st_size
         return found

@@ -1,0 +1,201 @@
+"""Publishing, linking, and what the operating system says about it."""
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from bulkdl.errors import ConfigError, SinkFailure
+from bulkdl.model import Reason
+from bulkdl.sink import durable
+from bulkdl.sink.errors import translated
+from bulkdl.sink.local import LocalSink
+from bulkdl.sink.tail import WithTail
+
+
+@pytest.fixture
+def sink(tmp_path):
+    made = LocalSink(tmp_path / "out")
+    made.prepare()
+    return made
+
+
+def parts(sink):
+    return [path.name for path in (sink.state / "parts").iterdir()]
+
+
+@pytest.fixture
+def synced(monkeypatch):
+    """Names of what was fsynced and renamed, in order."""
+    seen = []
+    fsync, replace = os.fsync, Path.replace
+
+    def noting_fsync(handle):
+        seen.append(("fsync", Path(f"/proc/self/fd/{handle}").readlink().name))
+        fsync(handle)
+
+    def noting_replace(path, target):
+        seen.append(("replace", target.name))
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", noting_fsync)
+    monkeypatch.setattr(Path, "replace", noting_replace)
+    return seen
+
+
+def test_a_name_is_given_to_synced_bytes_and_is_synced_itself(tmp_path, synced):
+    durable.write_aside(tmp_path / "aside", b"bytes")
+    durable.publish(tmp_path / "aside", tmp_path / "deep" / "er" / "final")
+    assert synced == [
+        ("fsync", "aside"),
+        ("fsync", tmp_path.name),
+        ("fsync", "deep"),
+        ("replace", "final"),
+        ("fsync", "er"),
+    ]
+    assert (tmp_path / "deep" / "er" / "final").read_bytes() == b"bytes"
+
+
+def test_a_tail_is_appended_and_synced(tmp_path, synced):
+    (tmp_path / "data").write_bytes(b"head ")
+    durable.write_aside(tmp_path / "data", b"tail", append=True)
+    assert (tmp_path / "data").read_bytes() == b"head tail"
+    assert synced == [("fsync", "data")]
+
+
+async def test_documents_replace_older_ones_and_leave_nothing_aside(sink):
+    await sink.publish({"p/j/job.json": b"old", "p/j/job_tasks.json": b"{}"})
+    await sink.publish({"p/j/job.json": b"new"})
+    assert (sink.root / "p/j/job.json").read_bytes() == b"new"
+    assert sink.sizes(["p/j/job.json", "p/j/job_tasks.json", "p/none"]) == {
+        "p/j/job.json": 3,
+        "p/j/job_tasks.json": 2,
+    }
+    assert parts(sink) == []
+
+
+async def test_a_link_is_the_same_file(sink):
+    await sink.publish({"a": b"bytes"})
+    await sink.link("a", "deep/b")
+    assert (sink.root / "a").samefile(sink.root / "deep/b")
+    await sink.link("a", "deep/b")
+    await sink.link("a", "a")
+    assert (sink.root / "a").read_bytes() == b"bytes"
+    assert parts(sink) == []
+
+
+async def test_where_links_are_refused_a_copy_is_made(sink, monkeypatch, synced):
+    def refused(*_, **__):
+        raise OSError(errno.EPERM, "links are refused")
+
+    await sink.publish({"a": b"bytes", "b": b"older"})
+    synced.clear()
+    monkeypatch.setattr(os, "link", refused)
+    await sink.link("a", "b")
+    assert (sink.root / "b").read_bytes() == b"bytes"
+    assert not (sink.root / "a").samefile(sink.root / "b")
+    assert [what for what, _ in synced] == ["fsync", "replace", "fsync"]
+    assert parts(sink) == []
+
+
+async def test_a_copy_that_fails_leaves_nothing(sink, monkeypatch):
+    def refused(*_, **__):
+        raise OSError(errno.EPERM, "no")
+
+    def full(source, target):
+        target.write_bytes(b"by")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    await sink.publish({"a": b"bytes"})
+    monkeypatch.setattr(os, "link", refused)
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(SinkFailure) as raised:
+        await sink.link("a", "b")
+    assert raised.value.reason is Reason.DISK_FULL
+    assert sink.sizes(["b"]) == {}
+    assert parts(sink) == []
+
+
+@pytest.mark.parametrize(
+    "key", ["/etc/passwd", "../up", "a/../../up", "a/..", "..", "", ".", "nul\0byte", "//double"]
+)
+def test_a_key_cannot_leave_the_root(sink, key):
+    with pytest.raises(ValueError, match="not a key"):
+        sink.locate(key)
+
+
+def test_a_key_lies_below_the_root(sink):
+    assert sink.locate("p/j/final_output.tar.gz") == sink.root / "p/j/final_output.tar.gz"
+
+
+def test_only_regular_files_have_a_size(sink):
+    (sink.root / "folder").mkdir()
+    (sink.root / "link").symlink_to(sink.root / "nowhere")
+    (sink.root / "file").write_bytes(b"1234")
+    assert sink.sizes(["folder", "link", "file", "file/below"]) == {"file": 4}
+
+
+def test_a_folder_that_may_not_be_read_is_no_crash(sink, monkeypatch):
+    def refused(_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "lstat", refused)
+    with pytest.raises(SinkFailure) as raised:
+        sink.sizes(["a"])
+    assert raised.value.reason is Reason.DISK_ERROR
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [
+        (errno.ENOSPC, Reason.DISK_FULL),
+        (errno.EDQUOT, Reason.DISK_FULL),
+        (errno.EROFS, Reason.DISK_ERROR),
+        (errno.EACCES, Reason.DISK_ERROR),
+        (errno.EIO, Reason.DISK_ERROR),
+        (errno.ENOENT, Reason.DISK_ERROR),
+        (errno.ENOTDIR, Reason.DISK_ERROR),
+    ],
+)
+def test_what_the_system_says_becomes_a_reason_and_names_the_path(tmp_path, number, reason):
+    with pytest.raises(SinkFailure, match=str(tmp_path)) as raised, translated(tmp_path):
+        raise OSError(number, os.strerror(number))
+    assert raised.value.reason is reason
+    assert os.strerror(number) in raised.value.detail
+    assert raised.value.__cause__ is None
+
+
+def test_a_folder_that_cannot_be_made_is_told_in_one_line(tmp_path):
+    (tmp_path / "file").write_bytes(b"in the way")
+    with pytest.raises(ConfigError, match=f"--output {tmp_path}/file/out: cannot be written"):
+        LocalSink(tmp_path / "file" / "out").prepare()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_preparing_leaves_no_trace_but_the_folders(sink):
+    sink.prepare()
+    assert parts(sink) == []
+
+
+@pytest.mark.parametrize("file", [b"", b"0123456789"])
+@pytest.mark.parametrize("tail", [b"", b"abcdef"])
+def test_file_and_tail_read_as_one(tmp_path, file, tail):
+    whole = file + tail
+    (tmp_path / "data").write_bytes(file)
+    with WithTail(tmp_path / "data", tail) as stream:
+        assert stream.read() == whole
+        for at in range(len(whole) + 2):
+            assert stream.seek(at) == at
+            assert stream.read(4) == whole[at : at + 4]
+        assert stream.seek(0, os.SEEK_END) == len(whole)
+        assert stream.seek(-min(3, len(whole)), os.SEEK_CUR) == max(len(whole) - 3, 0)
+        assert stream.read() == whole[-3:]
+        stream.seek(0)
+        assert stream.read() == whole
+
+
+def test_a_tail_without_a_file_is_all_there_is():
+    with WithTail(None, b"abc") as stream:
+        assert stream.read() == b"abc"

@@ -1,0 +1,307 @@
+"""The part: bytes of one object beside that object's validator, whatever is killed when."""
+
+import asyncio
+import errno
+import json
+import os
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from bulkdl.errors import SinkFailure
+from bulkdl.model import Digest, Kind, Output, PartState, Reason, Receipt, StoredObject, Validator
+from bulkdl.sink.local import LocalSink
+
+OUTPUT = Output("p", "j", "t", Kind.ARCHIVE)
+OLD, NEW = b"old!" * 5_000, b"NEW?" * 6_000
+KEY = "p/j/t/task_output.tar.gz"
+
+
+def stored(body, etag):
+    return StoredObject(
+        "https://s/o", Validator(etag, "date", "7"), len(body), (Digest("crc32c", "AAAAAA=="),)
+    )
+
+
+V1, V2 = stored(OLD, '"v1"'), stored(NEW, '"v2"')
+BODIES = {'"v1"': OLD, '"v2"': NEW}
+
+
+def receipt(of, body):
+    return Receipt(KEY, len(body), Digest("crc32c", "x"), of.validator, of.source)
+
+
+@pytest.fixture
+def sink(tmp_path):
+    made = LocalSink(tmp_path / "out")
+    made.prepare()
+    return made
+
+
+def files(sink):
+    return sorted(path.name.partition("-")[2] or path.suffix for path in (sink.state / "parts").iterdir())
+
+
+async def fill(part, of, body, blocks=3):
+    await part.begin(of)
+    for at in range(blocks):
+        size = len(body) // blocks
+        await part.write(body[at * size : (at + 1) * size if at < blocks - 1 else len(body)])
+    await part.pause()
+
+
+async def test_a_part_is_found_again_with_its_object(sink):
+    part = sink.part(OUTPUT)
+    assert await part.look() is None
+    await fill(part, V1, OLD)
+    assert await sink.part(OUTPUT).look() == PartState(V1, len(OLD))
+    assert await sink.part(Output("p", "j", "u", Kind.ARCHIVE)).look() is None
+
+
+async def test_bytes_go_on_behind_those_of_an_earlier_run(sink):
+    first = sink.part(OUTPUT)
+    await first.begin(V1)
+    await first.write(OLD[:7000])
+    await first.pause()
+    second = sink.part(OUTPUT)
+    assert await second.look() == PartState(V1, 7000)
+    await second.write(OLD[7000:9000])
+    assert await second.read(lambda stream: stream.read(), OLD[9000:]) == OLD
+    await second.commit(receipt(V1, OLD), OLD[9000:])
+    assert (sink.root / KEY).read_bytes() == OLD
+
+
+async def test_a_new_object_never_gets_bytes_of_the_old_one(sink):
+    part = sink.part(OUTPUT)
+    await part.begin(V1)
+    await part.write(OLD)
+    await part.begin(V2)  # with a write under way and a stream open
+    await part.write(NEW[:5000])
+    await part.commit(receipt(V2, NEW), NEW[5000:])
+    assert (sink.root / KEY).read_bytes() == NEW
+
+
+async def test_a_small_output_needs_no_part(sink):
+    await sink.part(OUTPUT).commit(receipt(V1, OLD), OLD)
+    assert (sink.root / KEY).read_bytes() == OLD
+    assert files(sink) == []
+
+
+async def test_what_was_committed_is_remembered_until_it_is_recorded(sink):
+    part = sink.part(OUTPUT)
+    await fill(part, V1, OLD)
+    await part.commit(receipt(V1, OLD))
+    assert await sink.part(OUTPUT).look() == receipt(V1, OLD)
+    await sink.part(OUTPUT).release()
+    await sink.part(OUTPUT).release()
+    assert await sink.part(OUTPUT).look() is None
+    assert files(sink) == []
+
+
+@pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_bytes(b"changed")])
+async def test_a_committed_file_that_is_gone_or_changed_is_not_adopted(sink, spoil):
+    part = sink.part(OUTPUT)
+    await fill(part, V1, OLD)
+    await part.commit(receipt(V1, OLD))
+    spoil(sink.root / KEY)
+    assert await sink.part(OUTPUT).look() is None
+
+
+async def test_discarded_bytes_are_gone(sink):
+    part = sink.part(OUTPUT)
+    await fill(part, V1, OLD)
+    await sink.part(OUTPUT).discard()
+    assert await sink.part(OUTPUT).look() is None
+    assert files(sink) == []
+
+
+def rubbish(sidecar):
+    return [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'"text"',
+        b"\xff\xfe",
+        b"{}",
+        json.dumps({**sidecar, "data": 5}).encode(),
+    ]
+
+
+async def test_a_sidecar_that_cannot_be_read_counts_for_nothing(sink):
+    part = sink.part(OUTPUT)
+    await fill(part, V1, OLD)
+    path = next((sink.state / "parts").glob("*.json"))
+    good = json.loads(path.read_bytes())
+    spoilt = [*rubbish(good)]
+    spoilt += [
+        json.dumps({key: good[key] for key in good if key != missing}).encode()
+        for missing in ("data", "source", "validator", "total_bytes", "digests")
+    ]
+    spoilt += [json.dumps({**good, key: None}).encode() for key in ("data", "validator", "digests")]
+    spoilt += [json.dumps({**good, "validator": {"etag": "x", "color": "blue"}}).encode()]
+    for text in spoilt:
+        path.write_bytes(text)
+        assert await sink.part(OUTPUT).look() is None, text
+    again = sink.part(OUTPUT)
+    await fill(again, V2, NEW)
+    assert await sink.part(OUTPUT).look() == PartState(V2, len(NEW))
+    assert len(files(sink)) == 2
+
+
+async def test_a_sidecar_cannot_point_out_of_the_folder(sink):
+    part = sink.part(OUTPUT)
+    await fill(part, V1, OLD)
+    (sink.root / "outside").write_bytes(b"x")
+    path = next((sink.state / "parts").glob("*.json"))
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), "data": "../../outside"}))
+    assert await sink.part(OUTPUT).look() is None
+
+
+async def test_more_bytes_than_the_object_has_are_no_part(sink):
+    part = sink.part(OUTPUT)
+    await fill(part, V1, OLD + b"!")
+    assert await sink.part(OUTPUT).look() is None
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+class Executioner:
+    """Kills at the n-th step that changes the disk."""
+
+    def __init__(self, monkeypatch, at):
+        self.left = at
+        for owner, name in (
+            (os, "fsync"),
+            (Path, "replace"),
+            (Path, "unlink"),
+            (Path, "touch"),
+            (Path, "mkdir"),
+            (Path, "open"),
+        ):
+            monkeypatch.setattr(owner, name, self._deadly(getattr(owner, name)))
+
+    def _deadly(self, step):
+        def wrapped(*args, **kwargs):
+            self.left -= 1
+            if self.left == 0:
+                raise Killed
+            return step(*args, **kwargs)
+
+        return wrapped
+
+
+async def replace_and_commit(sink):
+    part = sink.part(OUTPUT)
+    await part.look()
+    await fill(part, V2, NEW)
+    await part.commit(receipt(V2, NEW))
+    await part.release()
+
+
+async def test_killed_between_any_two_steps_bytes_and_validator_belong_together(tmp_path, monkeypatch):
+    deaths = 0
+    for at in range(1, 100):
+        sink = LocalSink(tmp_path / str(at))
+        sink.prepare()
+        await fill(sink.part(OUTPUT), V1, OLD[:7000])
+        with monkeypatch.context() as patch:
+            Executioner(patch, at)
+            try:
+                await replace_and_commit(sink)
+            except Killed:
+                deaths += 1
+            else:
+                break
+        final = sink.root / KEY
+        found = await sink.part(OUTPUT).look()
+        if isinstance(found, PartState):
+            data = next(
+                path
+                for path in (sink.state / "parts").glob("*.part")
+                if path.stat().st_size == found.at_bytes
+            )
+            assert BODIES[found.object.validator.etag].startswith(data.read_bytes())
+        if isinstance(found, Receipt):
+            assert found == receipt(V2, NEW)
+        if final.exists():
+            assert final.read_bytes() == NEW
+        await replace_and_commit(sink)
+        assert final.read_bytes() == NEW
+        assert files(sink) == []
+    assert deaths > 12
+
+
+async def test_a_full_disk_leaves_a_part_that_can_be_gone_on_with(sink, monkeypatch):
+    part = sink.part(OUTPUT)
+    await part.begin(V1)
+    await part.write(OLD[:7000])
+    await part.pause()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(SinkFailure) as raised:
+            await part.commit(receipt(V1, OLD), OLD[7000:])
+        assert raised.value.reason is Reason.DISK_FULL
+    assert not (sink.root / KEY).exists()
+    found = await sink.part(OUTPUT).look()
+    assert isinstance(found, PartState)
+    assert found.object == V1
+    assert 7000 <= found.at_bytes <= len(OLD)
+
+
+async def test_a_write_that_fails_is_told_at_the_next_step_and_nothing_follows_it(sink):
+    part = sink.part(OUTPUT)
+    await part.begin(V1)
+    data = next((sink.state / "parts").glob("*.part"))
+    data.unlink()
+    data.symlink_to("/dev/full")
+    await part.write(OLD[:4000])
+    with pytest.raises(SinkFailure) as raised:
+        await part.write(OLD[4000:8000])
+    assert raised.value.reason is Reason.DISK_FULL
+    await part.pause()
+
+
+async def test_a_folder_that_vanished_is_a_disk_error(sink):
+    part = sink.part(OUTPUT)
+    await fill(part, V1, OLD)
+    shutil.rmtree(sink.root)
+    with pytest.raises(SinkFailure) as raised:
+        await part.write(b"more")
+    assert raised.value.reason is Reason.DISK_ERROR
+    await part.discard()
+
+
+async def test_what_cannot_fit_is_refused_before_it_comes(sink, monkeypatch):
+    usage = namedtuple("usage", "total used free")  # noqa: PYI024 - shaped like shutil's
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1 << 40, 0, len(OLD) + 1000))
+    with pytest.raises(
+        SinkFailure, match=f"{len(OLD)} bytes are to come, {len(OLD) + 1000} are free"
+    ) as raised:
+        await sink.part(OUTPUT).begin(V1)
+    assert raised.value.reason is Reason.DISK_FULL
+    assert files(sink) == []
+    await sink.part(OUTPUT).begin(StoredObject(None, Validator(), None))
+
+
+async def test_a_cancelled_writer_waits_for_the_block_under_way(sink):
+    part = sink.part(OUTPUT)
+    await part.begin(V1)
+    await part.write(OLD[:10_000])
+    writer = asyncio.create_task(part.write(OLD[10_000:]))
+    await asyncio.sleep(0)
+    writer.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writer
+    await part.pause()
+    found = await sink.part(OUTPUT).look()
+    assert found.at_bytes in (10_000, len(OLD))
+    assert await part.read(lambda stream: stream.read()) == OLD[: found.at_bytes]
