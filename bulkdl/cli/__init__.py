@@ -17,6 +17,8 @@ COMMANDS = {
     "run": "fetch every selected output that is not there yet",
     "plan": "what run would do, without a byte of output",
     "status": "what the ledger knows: outputs by kind and state, failures with reasons",
+    "verify": "files against ledger; --repair marks bad ones, --rebuild makes a lost ledger again",
+    "retry": "run, for what failed",
     "simulate": "a local UP42 with signed-URL storage, in the foreground",
     "demo": "the simulator and a run against it, in one process",
     "config": "the effective settings and where each came from",

@@ -4,6 +4,8 @@ Summaries, plans and ledger states on stdout.
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +17,7 @@ from bulkdl.report.plan import Plan
 from bulkdl.report.rows import Count, FailureRow, JobCounts, Problem
 from bulkdl.report.status import Status
 from bulkdl.report.summary import Summary
+from bulkdl.report.verification import FINDINGS_KEPT, Verification
 
 FAILURES_SHOWN = 20
 _COUNT_HEADER = ("kind", "outcome", "reason", "outputs", "size", "moved")
@@ -60,10 +63,46 @@ def show_status(status: Status, result_format: str = "table") -> None:
     last = status.last_run_at.isoformat(timespec="seconds") if status.last_run_at else "none has ended"
     lines = [
         *_failure_lines(status.failures, status.failures_total),
+        *_unlisted_lines(status.unlisted_total),
         f"jobs: {jobs or 'none'}",
+        *([f"ledgers: {len(status.ledgers)}"] if len(status.ledgers) > 1 else []),
         f"last run: {last}",
+        *_work_lines(status),
     ]
     emit_text("\n".join(["", *lines]))
+
+
+def show_verification(verification: Verification, result_format: str = "table") -> None:
+    """What comparing the files with the ledger, or making it again, came to."""
+    if result_format == "json":
+        emit_json(verification.as_dict())
+        return
+    rows = [
+        (str(kind), str(verdict), str(count.outputs), decimal(count.size_bytes))
+        for (kind, verdict), count in sorted(verification.counts.items())
+    ]
+    emit_rows(("kind", "verdict", "outputs", "size"), rows, title=verification.output, numbers=_NUMBERS)
+    emit_text("\n".join(["", *_finding_lines(verification), verification_headline(verification)]))
+
+
+def verification_headline(verification: Verification) -> str:
+    """One line."""
+    parts = [f"{verification.findings_total} wrong"]
+    if verification.mode == "rebuild":
+        parts.append(f"a ledger of {_many(verification.jobs, 'job')} written")
+    if verification.repaired:
+        parts.append(f"{verification.repaired} to be fetched again by bulkdl retry or run")
+    parts.append(f"exit code {int(verification.exit_code)}")
+    return f"verified ({verification.mode}): {', '.join(parts)}"
+
+
+def emit_csv(header: Sequence[str], rows: Iterable[Sequence[object]], *, header_too: bool = True) -> None:
+    """Rows as CSV, with a line of column names before them."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([header] if header_too else [])
+    writer.writerows(rows)
+    emit_text(text.getvalue().removesuffix("\n"))
 
 
 def headline(summary: Summary) -> str:
@@ -104,7 +143,7 @@ def _failure_lines(rows: Sequence[FailureRow], total: int) -> Iterable[str]:
         yield f"failed: {row.output}: {what}; {row.hint}"
     if total > FAILURES_SHOWN:
         more = total - min(FAILURES_SHOWN, len(rows))
-        yield f"… and {more} more failed; bulkdl status --format json lists them"
+        yield f"… and {more} more failed; bulkdl status --failures lists them"
 
 
 def _problem_lines(problems: Sequence[Problem], total: int) -> Iterable[str]:
@@ -113,6 +152,37 @@ def _problem_lines(problems: Sequence[Problem], total: int) -> Iterable[str]:
         yield f"problem: {each.what}: {what}; {each.hint}"
     if total > FAILURES_SHOWN:
         yield f"… and {total - min(FAILURES_SHOWN, len(problems))} more problems; --format json lists them"
+
+
+def _finding_lines(verification: Verification) -> Iterable[str]:
+    if verification.set_aside:
+        yield f"the ledger could not be read; it is kept as {verification.set_aside}"
+    for finding in verification.findings[:FAILURES_SHOWN]:
+        yield f"{finding.verdict}: {finding.key}: {finding.detail}; {finding.hint}"
+    more = verification.findings_total - min(FAILURES_SHOWN, len(verification.findings))
+    if more:
+        yield f"… and {more} more; --format json lists the first {FINDINGS_KEPT}"
+    for key in verification.leftovers[:FAILURES_SHOWN]:
+        yield f"leftover: {key}"
+    more = verification.leftovers_total - min(FAILURES_SHOWN, len(verification.leftovers))
+    if more:
+        yield f"… and {more} more that no row of the ledger knows"
+
+
+def _unlisted_lines(unlisted: int) -> Iterable[str]:
+    if unlisted:
+        yield f"failed: {_many(unlisted, 'job')} could not be listed; bulkdl status --failures names them"
+
+
+def _work_lines(status: Status) -> Iterable[str]:
+    for ledger in status.ledgers:
+        held = ledger.held_by
+        if held is None:
+            continue
+        what = "at work" if held.alive else "gone without a word (the next run takes over)"
+        since = held.since_at.isoformat(timespec="seconds")
+        where = "" if ledger.output == "." else f" in {ledger.output}"
+        yield f"{what}: {held.run_id}{where} since {since} (host {held.host}, pid {held.pid})"
 
 
 def _many(number: int, noun: str) -> str:

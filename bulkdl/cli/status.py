@@ -1,24 +1,70 @@
-"""``bulkdl status``: what the ledger knows."""
+"""``bulkdl status``: what the ledgers know."""
 
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import click
 
 from bulkdl.cli import options
 from bulkdl.cli.inputs import output_of, settings_from
-from bulkdl.cli.show import show_status
-from bulkdl.graph.status import read_status
+from bulkdl.cli.output import emit_json, emit_text
+from bulkdl.cli.show import emit_csv, show_status
+from bulkdl.graph.status import all_failures, failure_dict, read_status
+from bulkdl.report.status import COUNT_COLUMNS, FAILURE_COLUMNS
 
 
-@click.command(epilog="Example:  bulkdl status -o outputs --format json | jq .failures_total")
+@click.command(epilog="Example:  bulkdl status -o outputs --failures --format csv > failures.csv")
 @options.output
-@options.result_format
+@click.option("--failures", is_flag=True, help="every failure, one a line (csv, or JSON lines)")
+@click.option(
+    "--format",
+    "result_format",
+    type=click.Choice(["table", "json", "csv"]),
+    default="table",
+    envvar="BULKDL_FORMAT",
+    help="what stdout gets  [BULKDL_FORMAT; default table]",
+)
 @options.common
 def status(**params: Any) -> int:
-    """Show outputs by kind and state, and failures with their reasons. Asks nobody but the ledger."""
+    """
+    Show outputs by kind and state, and failures with their reasons.
+
+    Asks nobody but the ledger, also while a run is at work. In a directory that holds the directories
+    of shards, all their ledgers count as one.
+    """
     output = output_of(settings_from(params).settings)
-    show_status(asyncio.run(read_status(output)), params["result_format"])
+    result_format = params["result_format"]
+    if params["failures"]:
+        asyncio.run(_tell_failures(output, result_format))
+        return 0
+    found = asyncio.run(read_status(output))
+    if result_format == "csv":
+        emit_csv(COUNT_COLUMNS, found.rows())
+    else:
+        show_status(found, result_format)
     return 0
+
+
+async def _tell_failures(output: Path, result_format: str) -> None:
+    """One line each, as they are read: there may be a million."""
+    header = result_format == "csv"
+    async for ledger, failed in all_failures(output):
+        row = failure_dict(failed, ledger)
+        if result_format == "json":
+            emit_json(row)
+        elif result_format == "csv":
+            emit_csv(FAILURE_COLUMNS, [[row[column] for column in FAILURE_COLUMNS]], header_too=header)
+            header = False
+        else:
+            emit_text(_line(row))
+    if header:
+        emit_csv(FAILURE_COLUMNS, ())
+
+
+def _line(row: dict[str, object]) -> str:
+    parts = (row[part] for part in ("project_id", "job_id", "task_id", "kind", "name"))
+    where = "/".join(str(part) for part in parts if part)
+    return f"failed: {where}: {row['reason']}: {row['detail']}; {row['hint']}"

@@ -1,64 +1,144 @@
-"""One look at the ledger of an output directory, while a run is at work there or not."""
+"""
+One look at the ledgers of an output directory, while runs are at work there or not.
+
+A directory's own ledger, and one level below it those of shards that have a directory each.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from sqlite3 import Connection
 
 from bulkdl.errors import ConfigError
-from bulkdl.ledger import queries
+from bulkdl.ledger import audit, lease, queries
+from bulkdl.ledger.audit import FailedRow
 from bulkdl.ledger.ledger import LEDGER_NAME, Ledger
 from bulkdl.ledger.rows import moment
-from bulkdl.model import Outcome, Reason
+from bulkdl.reactions import REACTIONS
 from bulkdl.report.rows import Count, FailureRow
-from bulkdl.report.status import Status
+from bulkdl.report.status import FAILURE_COLUMNS, LedgerStatus, RunAtWork, Status
 from bulkdl.sink.local import STATE_FOLDER
 
 FAILURES_KEPT = 1000
 
 
-async def read_status(output: Path) -> Status:
+def ledgers_of(output: Path) -> list[Path]:
     """
-    Count what the ledger of *output* knows.
+    The ledgers of *output*, its own first; blocks.
 
     Raises:
-        ConfigError: There is no ledger.
-        LedgerError: It cannot be read.
+        ConfigError: There is none.
     """
-    path = output / STATE_FOLDER / LEDGER_NAME
-    if not await asyncio.to_thread(path.is_file):
+    own = output / STATE_FOLDER / LEDGER_NAME
+    paths = [
+        path for path in (own, *sorted(output.glob(f"*/{STATE_FOLDER}/{LEDGER_NAME}"))) if path.is_file()
+    ]
+    if not paths:
         raise ConfigError(
             f"--output {output}", "holds no ledger; name a directory that bulkdl run has filled"
         )
+    return paths
+
+
+async def read_status(output: Path) -> Status:
+    """
+    Count what the ledgers of *output* know.
+
+    Raises:
+        ConfigError: There is no ledger.
+        LedgerError: One cannot be read.
+    """
+    status = Status(str(output))
+    for path in await asyncio.to_thread(ledgers_of, output):
+        name = _name(path, output)
+        async with _opened(path) as ledger:
+            status.add(await ledger.read(partial(_status, name=name)))
+            room = FAILURES_KEPT - len(status.failures)
+            failed = await ledger.read(partial(audit.failed_outputs_after, row_id=0, limit=room))
+        status.failures += [row for each in failed if (row := _row_of(each)) is not None]
+    return status
+
+
+async def all_failures(output: Path) -> AsyncIterator[tuple[str, FailedRow]]:
+    """
+    Each failure of each ledger, with the ledger's directory: outputs, then jobs that could not be listed.
+
+    Raises:
+        ConfigError: There is no ledger.
+        LedgerError: One cannot be read.
+    """
+    for path in await asyncio.to_thread(ledgers_of, output):
+        async with _opened(path) as ledger:
+            for page in (audit.failed_outputs_after, audit.unlisted_jobs_after):
+                async for row in _paged(ledger, page):
+                    yield _name(path, output), row
+
+
+async def _paged(
+    ledger: Ledger, page: Callable[..., list[FailedRow]]
+) -> AsyncIterator[FailedRow]:
+    last = 0
+    while rows := await ledger.read(partial(page, row_id=last)):
+        for row in rows:
+            yield row
+        last = rows[-1].row_id
+
+
+@asynccontextmanager
+async def _opened(path: Path) -> AsyncIterator[Ledger]:
     ledger = await Ledger.open(path, read_only=True)
     try:
-        return await ledger.read(lambda connection: _status(connection, output))
+        yield ledger
     finally:
         await ledger.close()
 
 
-def _status(connection: sqlite3.Connection, output: Path) -> Status:
-    counts = {}
-    failures_total = 0
-    for kind, state, reason, outputs, size_bytes in queries.count_outputs(connection):
-        counts[kind, state, reason] = Count(outputs, size_bytes)
-        failures_total += outputs if state == Outcome.FAILED else 0
-    failures = [
-        FailureRow(
-            known.output,
-            known.receipt.key if known.receipt else None,
-            known.reason or Reason.INTERNAL,
-            detail,
-            attempts,
-        )
-        for known, detail, attempts in queries.failed_outputs(connection, FAILURES_KEPT)
-    ]
-    return Status(
-        output=str(output),
+def _name(path: Path, output: Path) -> str:
+    return path.parent.parent.relative_to(output).as_posix()
+
+
+def _status(connection: Connection, name: str) -> LedgerStatus:
+    return LedgerStatus(
+        output=name,
         jobs=queries.count_jobs(connection),
-        counts=counts,
-        failures=failures,
-        failures_total=failures_total,
+        counts={
+            (kind, state, reason): Count(outputs, size_bytes)
+            for kind, state, reason, outputs, size_bytes in queries.count_outputs(connection)
+        },
+        unlisted=audit.count_unlisted(connection),
+        held_by=_at_work(connection),
         last_run_at=moment(queries.last_run_at(connection)),
     )
+
+
+def _at_work(connection: Connection) -> RunAtWork | None:
+    held = audit.holder(connection)
+    if held is None:
+        return None
+    owner, myself = held.owner, lease.Owner.myself("")
+    alive = lease.is_alive(owner, held.beat_at, myself, datetime.now(UTC))
+    return RunAtWork(owner.run_id, owner.host, owner.pid, held.since_at, held.beat_at, alive)
+
+
+def _row_of(failed: FailedRow) -> FailureRow | None:
+    known = failed.known
+    if known is None:
+        return None
+    key = known.receipt.key if known.receipt else None
+    return FailureRow(known.output, key, failed.reason, failed.detail, failed.attempts)
+
+
+def failure_dict(failed: FailedRow, ledger: str) -> dict[str, object]:
+    """One failure as ``status --failures`` tells it; a job that could not be listed has no kind."""
+    row = _row_of(failed)
+    if row is not None:
+        return {**row.as_dict(), "ledger": ledger}
+    told = dict.fromkeys(FAILURE_COLUMNS)
+    told |= {"project_id": failed.project_id, "job_id": failed.job_id, "ledger": ledger}
+    told |= {"reason": str(failed.reason), "detail": f"its tasks could not be listed: {failed.detail}"}
+    return {**told, "name": "", "attempts": 0, "hint": REACTIONS[failed.reason].hint}

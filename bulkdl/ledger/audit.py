@@ -7,10 +7,10 @@ and no read lasts so long that it would keep a run from cleaning its log of chan
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from sqlite3 import Connection, Row
 
 from bulkdl.ledger.lease import Owner
 from bulkdl.ledger.rows import PLANNED, KnownOutput, known_output, now_text
@@ -30,7 +30,7 @@ class Holder:
     beat_at: datetime
 
 
-def holder(connection: sqlite3.Connection) -> Holder | None:
+def holder(connection: Connection) -> Holder | None:
     """Who has the lease; whether it is still alive is for ``lease.is_alive`` to say."""
     row = connection.execute("SELECT * FROM lease").fetchone()
     if row is None:
@@ -47,7 +47,7 @@ class FileRow:
     known: KnownOutput
 
 
-def completed_after(connection: sqlite3.Connection, row_id: int) -> list[FileRow]:
+def completed_after(connection: Connection, row_id: int) -> list[FileRow]:
     """The next page of completed outputs."""
     rows = connection.execute(
         f"{_OUTPUTS} WHERE outputs.id > ? AND outputs.state = 'completed' ORDER BY outputs.id LIMIT {PAGE}",
@@ -56,7 +56,7 @@ def completed_after(connection: sqlite3.Connection, row_id: int) -> list[FileRow
     return [FileRow(row["id"], known_output(row)) for row in rows]
 
 
-def count_completed(connection: sqlite3.Connection) -> tuple[int, int]:
+def count_completed(connection: Connection) -> tuple[int, int]:
     """Completed outputs, and their bytes."""
     row = connection.execute(
         "SELECT count(*), coalesce(sum(size_bytes), 0) FROM outputs WHERE state = 'completed'"
@@ -64,7 +64,7 @@ def count_completed(connection: sqlite3.Connection) -> tuple[int, int]:
     return row[0], row[1]
 
 
-def plan_again(connection: sqlite3.Connection, rejected: Iterable[tuple[int, str]]) -> None:
+def plan_again(connection: Connection, rejected: Iterable[tuple[int, str]]) -> None:
     """
     Mark rows to be fetched again, each with what is wrong with its file.
 
@@ -91,7 +91,7 @@ class FailedRow:
     known: KnownOutput | None
 
 
-def failed_outputs_after(connection: sqlite3.Connection, row_id: int, limit: int = PAGE) -> list[FailedRow]:
+def failed_outputs_after(connection: Connection, row_id: int, limit: int = PAGE) -> list[FailedRow]:
     """The next page of failed outputs."""
     rows = connection.execute(
         f"{_OUTPUTS} WHERE outputs.id > ? AND outputs.state = 'failed' ORDER BY outputs.id LIMIT ?",
@@ -100,7 +100,7 @@ def failed_outputs_after(connection: sqlite3.Connection, row_id: int, limit: int
     return [_failed(row, known_output(row), row["attempts"]) for row in rows]
 
 
-def unlisted_jobs_after(connection: sqlite3.Connection, row_id: int, limit: int = PAGE) -> list[FailedRow]:
+def unlisted_jobs_after(connection: Connection, row_id: int, limit: int = PAGE) -> list[FailedRow]:
     """The next page of jobs whose tasks could not be listed."""
     rows = connection.execute(
         "SELECT * FROM jobs WHERE id > ? AND reason IS NOT NULL ORDER BY id LIMIT ?", (row_id, limit)
@@ -108,22 +108,20 @@ def unlisted_jobs_after(connection: sqlite3.Connection, row_id: int, limit: int 
     return [_failed(row, None, 0) for row in rows]
 
 
-def _failed(row: sqlite3.Row, known: KnownOutput | None, attempts: int) -> FailedRow:
+def _failed(row: Row, known: KnownOutput | None, attempts: int) -> FailedRow:
     reason = Reason(row["reason"] or Reason.INTERNAL)
     return FailedRow(
         row["id"], row["project_id"], row["job_id"], reason, row["detail"] or "", attempts, known
     )
 
 
-def count_unlisted(connection: sqlite3.Connection) -> int:
+def count_unlisted(connection: Connection) -> int:
     """Jobs whose tasks could not be listed."""
     count: int = connection.execute("SELECT count(*) FROM jobs WHERE reason IS NOT NULL").fetchone()[0]
     return count
 
 
-def jobs_to_retry(
-    connection: sqlite3.Connection, reasons: Collection[Reason | None]
-) -> list[tuple[str, str]]:
+def jobs_to_retry(connection: Connection, reasons: Collection[Reason | None]) -> list[tuple[str, str]]:
     """Project and job id of the jobs that have something that ended for one of *reasons*."""
     named = [reason.value for reason in reasons if reason is not None]
     marks = ",".join("?" * len(named))
@@ -137,7 +135,7 @@ def jobs_to_retry(
     return [(row["project_id"], row["job_id"]) for row in rows]
 
 
-def jobs_among(connection: sqlite3.Connection, job_ids: Sequence[str]) -> set[tuple[str, str]]:
+def jobs_among(connection: Connection, job_ids: Sequence[str]) -> set[tuple[str, str]]:
     """Project and job id of those jobs that are known."""
     marks = ",".join("?" * len(job_ids))
     rows = connection.execute(
@@ -147,7 +145,7 @@ def jobs_among(connection: sqlite3.Connection, job_ids: Sequence[str]) -> set[tu
     return {(row["project_id"], row["job_id"]) for row in rows}
 
 
-def keys_of_jobs(connection: sqlite3.Connection, job_ids: Sequence[str]) -> Iterator[str]:
+def keys_of_jobs(connection: Connection, job_ids: Sequence[str]) -> Iterator[str]:
     """The keys that outputs of these jobs have or had."""
     marks = ",".join("?" * len(job_ids))
     rows = connection.execute(
@@ -158,20 +156,20 @@ def keys_of_jobs(connection: sqlite3.Connection, job_ids: Sequence[str]) -> Iter
     return (row["key"] for row in rows)
 
 
-def keys_among(connection: sqlite3.Connection, keys: Sequence[str]) -> set[str]:
+def keys_among(connection: Connection, keys: Sequence[str]) -> set[str]:
     """Those of *keys* that any row has. Reads all rows: ask for many at once."""
     marks = ",".join("?" * len(keys))
     rows = connection.execute(f"SELECT key FROM outputs WHERE key IN ({marks})", tuple(keys))  # noqa: S608
     return {row["key"] for row in rows}
 
 
-def count_rows(connection: sqlite3.Connection) -> int:
+def count_rows(connection: Connection) -> int:
     """Jobs that the ledger knows."""
     count: int = connection.execute("SELECT count(*) FROM jobs").fetchone()[0]
     return count
 
 
-def damage(connection: sqlite3.Connection) -> str | None:
+def damage(connection: Connection) -> str | None:
     """What SQLite finds wrong with the file; None for nothing."""
     found: str = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     return None if found == "ok" else " ".join(found.split())
@@ -181,16 +179,20 @@ def damage(connection: sqlite3.Connection) -> str | None:
 _REBUILD = "rebuild-"
 
 
-def begin_rebuild(connection: sqlite3.Connection, run_id: str) -> bool:
-    """Note that a rebuild is under way. False when the ledger is somebody's and must not be touched."""
+def begin_rebuild(connection: Connection, run_id: str) -> bool:
+    """
+    Note that the rebuild *run_id* (its name begins with ``rebuild-``) is under way.
+
+    False when the ledger is somebody's and must not be touched.
+    """
     under_way = connection.execute(f"SELECT 1 FROM runs WHERE run_id LIKE '{_REBUILD}%'").fetchone()  # noqa: S608
     if under_way is None and count_rows(connection):
         return False
     connection.execute(f"DELETE FROM runs WHERE run_id LIKE '{_REBUILD}%'")  # noqa: S608
-    connection.execute("INSERT INTO runs (run_id, started_at) VALUES (?, ?)", (_REBUILD + run_id, now_text()))
+    connection.execute("INSERT INTO runs (run_id, started_at) VALUES (?, ?)", (run_id, now_text()))
     return True
 
 
-def end_rebuild(connection: sqlite3.Connection) -> None:
+def end_rebuild(connection: Connection) -> None:
     """It is complete. No row stays: it was no run, and must not count as the last one that went well."""
     connection.execute(f"DELETE FROM runs WHERE run_id LIKE '{_REBUILD}%'")  # noqa: S608

@@ -1,0 +1,116 @@
+"""``bulkdl verify``: files against ledger, and a lost ledger made again from files."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.filesize import decimal
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from bulkdl.cli import options
+from bulkdl.cli.inputs import output_of, settings_from
+from bulkdl.cli.show import show_verification
+from bulkdl.cli.signals import stopping
+from bulkdl.errors import ConfigError
+from bulkdl.graph.rebuild import rebuild
+from bulkdl.graph.verify import Check
+from bulkdl.graph.verify import verify as held_against_ledger
+from bulkdl.reactions import Exit
+from bulkdl.report.verification import Verification
+from bulkdl.settings import Settings
+from bulkdl.telemetry.logging import logging_to, stderr_console
+from bulkdl.telemetry.progress import has_bars
+
+Work = Callable[[Check], Awaitable[Verification]]
+
+
+@click.command(epilog="Example:  bulkdl verify --deep --repair -o outputs || bulkdl retry -o outputs")
+@options.output
+@click.option("--deep", is_flag=True, help="digests too: reads every byte")
+@click.option("--repair", is_flag=True, help="mark what is wrong to be fetched again by retry or run")
+@click.option("--rebuild", "again", is_flag=True, help="make a lost ledger again from the tree")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=4,
+    show_default=True,
+    envvar="BULKDL_VERIFY_WORKERS",
+    help="files read at a time",
+)
+@options.result_format
+@options.common
+def verify(deep: bool, repair: bool, again: bool, workers: int, **params: Any) -> int:
+    """
+    Hold the files against the ledger: missing, wrong size, with --deep wrong digest.
+
+    Exit code 0: all is as it should be; 6: something is not. Files that no row of the ledger knows
+    are told, and are no fault.
+    """
+    settings = settings_from(params).settings
+    if again and (deep or repair):
+        raise ConfigError("--rebuild", "reads every file as it is, and repairs nothing; give it alone")
+    console = stderr_console()
+    with logging_to(console, settings.log_format, settings.verbose), _bar(console, settings) as bar:
+        check = Check(
+            output_of(settings),
+            settings.names,
+            deep=deep,
+            repair=repair,
+            workers=workers,
+            started=bar.start,
+            advance=bar.advance,
+        )
+        verification = asyncio.run(_interruptible(rebuild if again else held_against_ledger, check))
+    show_verification(verification, params["result_format"])
+    return int(verification.exit_code)
+
+
+async def _interruptible(work: Work, check: Check) -> Verification:
+    """A signal ends the work between two blocks; the lease is given back."""
+    task = asyncio.ensure_future(work(check))
+
+    def stop(*_code: Exit) -> None:
+        task.cancel()
+
+    with stopping(stop) as caught:
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if caught.exit_code is None:
+                raise
+            raise click.exceptions.Exit(int(caught.exit_code)) from None
+
+
+@dataclass(slots=True)
+class _Bar:
+    """How many files and bytes have been checked; *progress* None: nobody looks."""
+
+    progress: Progress | None = None
+    task: TaskID | None = None
+    files: int = 0
+
+    def start(self, files: int, size_bytes: int) -> None:
+        if self.progress is not None:
+            self.task = self.progress.add_task("verifying", total=size_bytes or files, note="")
+
+    def advance(self, files: int, size_bytes: int) -> None:
+        self.files += files
+        if self.progress is not None and self.task is not None:
+            note = f"{self.files} files, {decimal(int(self.progress.tasks[0].completed))}"
+            self.progress.update(self.task, advance=size_bytes, note=note)
+
+
+@contextmanager
+def _bar(console: Console, settings: Settings) -> Iterator[_Bar]:
+    if not has_bars(console, settings.progress):
+        yield _Bar()
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"))
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
+        yield _Bar(progress)

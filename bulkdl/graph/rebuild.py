@@ -1,0 +1,176 @@
+"""
+A lost ledger made again from the tree. ``job_files.py`` reads one job, here they are written down.
+
+``job.json`` says which job there is, ``job_tasks.json`` which tasks it had, ``task_quicklook.json``
+which quicklooks: from these follow the outputs, and from the templates their names. A file counts only
+after its structure has been checked, as if it had just come without a digest from the server. What
+cannot be known again: validators and the object's address (a twin is not found by it), and why an
+output that is not there is not. So such outputs are planned, and the next run asks for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from sqlite3 import Connection
+
+import structlog
+
+from bulkdl.errors import ApiFailure, ConfigError, LedgerError, LedgerTooNew
+from bulkdl.graph.channel import Channel
+from bulkdl.graph.holding import held
+from bulkdl.graph.job_files import Found, JobReader
+from bulkdl.graph.tree import Place, Places, files_in
+from bulkdl.graph.verify import Check, leftovers
+from bulkdl.ledger import audit, queries
+from bulkdl.ledger.ledger import LEDGER_NAME, Ledger
+from bulkdl.model import Digest
+from bulkdl.report.verification import Finding, Verdict, Verification
+from bulkdl.sink.local import LocalSink
+
+log = structlog.get_logger(__name__)
+
+_FILES_AT_ONCE = 500
+_NO_DIGEST = Digest("crc32c", "")
+
+
+async def rebuild(check: Check) -> Verification:
+    """
+    Write a new ledger from what is in the tree.
+
+    Raises:
+        ConfigError: There is a ledger that knows jobs.
+        DirectoryHeld: A run is at work there.
+        LedgerTooNew: A newer bulkdl wrote the ledger that is there.
+    """
+    verification = Verification(str(check.output), "rebuild")
+    sink = LocalSink(check.output)
+    if not await asyncio.to_thread(check.output.is_dir):
+        raise ConfigError(f"--output {check.output}", "is no directory; name the one that holds the outputs")
+    verification.set_aside = await _set_aside_if_damaged(sink)
+    run_id = f"rebuild-{secrets.token_hex(3)}"
+    async with held(sink, run_id) as ledger:
+        if not await ledger.write(partial(audit.begin_rebuild, run_id=run_id)):
+            raise ConfigError(
+                f"--output {check.output}",
+                "has a ledger that knows jobs; bulkdl verify checks files against it",
+            )
+        try:
+            await Rebuilder(check, sink, ledger, verification, run_id).work()
+            if not verification.jobs and not verification.findings_total:
+                raise ConfigError(
+                    f"--output {check.output}",
+                    f"has no {check.names.job}; the names in the settings must be those it was filled with",
+                )
+            await leftovers(check, ledger, verification)
+            await ledger.write(audit.end_rebuild)
+        finally:
+            check.stop.set()
+    log.info("ledger.rebuilt", jobs=verification.jobs, rejected=verification.findings_total)
+    return verification
+
+
+async def _set_aside_if_damaged(sink: LocalSink) -> str | None:
+    """Rename a ledger that SQLite cannot read, and what belongs to it; nothing is deleted."""
+    path = sink.state / LEDGER_NAME
+    if not await asyncio.to_thread(path.exists):
+        return None
+    problem = await _damage(path)
+    if problem is None:
+        return None
+    aside = path.with_name(f"{LEDGER_NAME}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
+    for suffix in ("-wal", "-shm", ""):
+        with suppress(FileNotFoundError):
+            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
+    log.warning("ledger.set_aside", path=str(aside), detail=problem)
+    return str(aside)
+
+
+async def _damage(path: Path) -> str | None:
+    try:
+        ledger = await Ledger.open(path, read_only=True)
+    except LedgerTooNew:
+        raise
+    except LedgerError as error:
+        return str(error)
+    try:
+        return await ledger.read(audit.damage)
+    except LedgerError as error:
+        return str(error)
+    finally:
+        await ledger.close()
+
+
+class Rebuilder:
+    """Writes down one job after another, each in one transaction."""
+
+    def __init__(
+        self, check: Check, sink: LocalSink, ledger: Ledger, verification: Verification, run_id: str
+    ) -> None:
+        self._check = check
+        self._ledger = ledger
+        self._verification = verification
+        self._run_id = run_id
+        self._reader = JobReader(check, sink)
+        self._places: Channel[tuple[str, Place]] = Channel(4 * check.workers)
+
+    async def work(self) -> None:
+        """All of the tree."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._feed(), name="rebuild-tree")
+            for number in range(self._check.workers):
+                group.create_task(self._work(), name=f"rebuild-{number}")
+
+    async def _feed(self) -> None:
+        files, places = files_in(self._check.output), Places(self._check.names)
+        while keys := await asyncio.to_thread(lambda: list(islice(files, _FILES_AT_ONCE))):
+            for key in keys:
+                place = places.of(key)
+                if place is not None and place.template == "job":
+                    await self._places.put((key, place))
+        await self._places.close()
+
+    async def _work(self) -> None:
+        async for key, place in self._places:
+            if await self._ledger.read(partial(_is_known, place=place)):
+                continue
+            try:
+                found = await asyncio.to_thread(self._reader.read, key, place)
+            except ApiFailure as failure:
+                self._reject(Finding(key, Verdict.DAMAGED, failure.detail))
+            except OSError as error:
+                self._reject(Finding(key, Verdict.UNREADABLE, error.strerror or str(error)))
+            else:
+                await self._ledger.write(partial(_write, found=found, run_id=self._run_id))
+                self._tell(found)
+
+    def _tell(self, found: Found) -> None:
+        self._verification.jobs += 1
+        for result in found.results:
+            size_bytes = result.receipt.size_bytes if result.receipt else 0
+            self._verification.count(result.output.kind, Verdict.OK, size_bytes)
+            self._check.advance(1, size_bytes)
+        for finding in found.findings:
+            if finding.output is not None:
+                self._verification.count(finding.output.kind, finding.verdict, 0)
+            self._reject(finding)
+
+    def _reject(self, finding: Finding) -> None:
+        self._verification.find(finding)
+        log.warning("file.rejected", key=finding.key, verdict=finding.verdict.value, detail=finding.detail)
+
+
+def _is_known(connection: Connection, place: Place) -> bool:
+    """Whether a rebuild that was interrupted has written this job down already."""
+    jobs = audit.jobs_among(connection, [place.job_id])
+    return any(place.project_id in (None, project_id) for project_id, _ in jobs)
+
+
+def _write(connection: Connection, found: Found, run_id: str) -> None:
+    queries.plan_job(connection, found.listing)
+    queries.record(connection, found.results, run_id)

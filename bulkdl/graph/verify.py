@@ -1,0 +1,242 @@
+"""
+Files against ledger: is everything there that the ledger says is there, and is it still the same?
+
+Without repair nothing is written and no lease is taken: a look is allowed while a run is at work. Rows
+are read a page at a time and divided among fixed workers, each of which blocks in a thread; the rows of
+one job stay together, so that a job's archive that is linked to its last task's is read once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import stat
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import groupby, islice
+from pathlib import Path
+from sqlite3 import Connection
+
+import structlog
+
+from bulkdl.errors import ConfigError
+from bulkdl.graph.channel import Channel
+from bulkdl.graph.holding import held
+from bulkdl.graph.tree import DOCUMENTS, Places, files_in
+from bulkdl.ledger import audit
+from bulkdl.ledger.audit import FileRow
+from bulkdl.ledger.ledger import LEDGER_NAME, Ledger
+from bulkdl.model import Digest, Receipt
+from bulkdl.report.verification import Finding, Verdict, Verification
+from bulkdl.settings.names import Names
+from bulkdl.sink.local import LocalSink
+from bulkdl.transfer.digests import Digester
+
+log = structlog.get_logger(__name__)
+
+_BLOCK_BYTES = 1 << 20
+_FILES_AT_ONCE = 500
+
+Advance = Callable[[int, int], None]
+"""Called with (files, bytes) that have just been checked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """
+    What is to be verified, and how.
+
+    Attributes:
+        started: Told how many files and bytes there are to check, before the first.
+        advance: Told how many of them have just been checked.
+        stop: Set when the work was cancelled: threads end at the next block.
+    """
+
+    output: Path
+    names: Names
+    deep: bool = False
+    repair: bool = False
+    workers: int = 4
+    started: Advance = lambda _files, _bytes: None
+    advance: Advance = lambda _files, _bytes: None
+    stop: threading.Event = field(default_factory=threading.Event)
+
+
+async def verify(check: Check) -> Verification:
+    """
+    Hold the files of an output directory against its ledger.
+
+    Raises:
+        ConfigError: There is no ledger.
+        DirectoryHeld: A run is at work there, and *check* wants to repair.
+    """
+    verification = Verification(str(check.output), "deep" if check.deep else "quick")
+    sink = LocalSink(check.output)
+    async with _opened(check, sink) as ledger:
+        try:
+            await Verifier(check, sink, ledger, verification).work()
+            await leftovers(check, ledger, verification)
+        finally:
+            check.stop.set()
+    return verification
+
+
+@asynccontextmanager
+async def _opened(check: Check, sink: LocalSink) -> AsyncIterator[Ledger]:
+    path = sink.state / LEDGER_NAME
+    if not await asyncio.to_thread(path.is_file):
+        raise ConfigError(
+            f"--output {check.output}",
+            "holds no ledger; name a directory that bulkdl run has filled (of shards: one of them), "
+            "or make a lost ledger again with bulkdl verify --rebuild",
+        )
+    if check.repair:
+        async with held(sink, f"verify-{secrets.token_hex(3)}") as ledger:
+            yield ledger
+        return
+    ledger = await Ledger.open(path, read_only=True)
+    try:
+        yield ledger
+    finally:
+        await ledger.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What one row's file was found to be."""
+
+    row: FileRow
+    receipt: Receipt
+    verdict: Verdict
+    detail: str = ""
+
+
+class Verifier:
+    """Checks all completed outputs of one ledger."""
+
+    def __init__(self, check: Check, sink: LocalSink, ledger: Ledger, verification: Verification) -> None:
+        self._check = check
+        self._sink = sink
+        self._ledger = ledger
+        self._verification = verification
+        self._batches: Channel[Sequence[FileRow]] = Channel(4 * check.workers)
+
+    async def work(self) -> None:
+        """All of it."""
+        self._check.started(*await self._ledger.read(audit.count_completed))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._feed(), name="verify-rows")
+            for number in range(self._check.workers):
+                group.create_task(self._work(), name=f"verify-{number}")
+
+    async def _feed(self) -> None:
+        last = 0
+        while rows := await self._ledger.read(partial(audit.completed_after, row_id=last)):
+            last = rows[-1].row_id
+            for _, of_job in groupby(rows, key=lambda row: row.known.output.job_id):
+                await self._batches.put(list(of_job))
+        await self._batches.close()
+
+    async def _work(self) -> None:
+        async for rows in self._batches:
+            found = await asyncio.to_thread(look, self._sink, rows, self._check)
+            for checked in found:
+                self._tell(checked)
+            await self._repair([each for each in found if _is_repairable(each)])
+
+    def _tell(self, checked: Checked) -> None:
+        output, receipt = checked.row.known.output, checked.receipt
+        self._verification.count(output.kind, checked.verdict, receipt.size_bytes)
+        self._check.advance(1, receipt.size_bytes)
+        if checked.verdict is not Verdict.OK:
+            finding = Finding(receipt.key, checked.verdict, checked.detail, output)
+            self._verification.find(finding)
+            log.warning(
+                "file.rejected", key=finding.key, verdict=finding.verdict.value, detail=finding.detail
+            )
+
+    async def _repair(self, bad: Sequence[Checked]) -> None:
+        if not bad or not self._check.repair:
+            return
+        marks = [(each.row.row_id, f"verify: {each.verdict}: {each.detail}") for each in bad]
+        await self._ledger.write(partial(audit.plan_again, rejected=marks))
+        for each in bad:  # a receipt that is still in a part would have the file adopted, not fetched
+            await self._sink.part(each.row.known.output).discard()
+        self._verification.repaired += len(bad)
+
+
+def _is_repairable(checked: Checked) -> bool:
+    """A file that only could not be read may be whole: fetching it again is no cure for that."""
+    return checked.verdict not in (Verdict.OK, Verdict.UNREADABLE)
+
+
+def look(sink: LocalSink, rows: Sequence[FileRow], check: Check) -> list[Checked]:
+    """Check the files of *rows*, one after another; blocks."""
+    digests: dict[tuple[int, int], Digest] = {}
+    return [
+        _looked_at(sink.locate(row.known.receipt.key), row, row.known.receipt, check, digests)
+        for row in rows
+        if row.known.receipt is not None
+    ]
+
+
+def _looked_at(
+    path: Path, row: FileRow, receipt: Receipt, check: Check, digests: dict[tuple[int, int], Digest]
+) -> Checked:
+    try:
+        entry = path.lstat()
+        if not stat.S_ISREG(entry.st_mode):
+            return Checked(row, receipt, Verdict.MISSING, "there is no regular file of that name")
+        if entry.st_size != receipt.size_bytes:
+            detail = f"{entry.st_size} bytes instead of {receipt.size_bytes}"
+            return Checked(row, receipt, Verdict.WRONG_SIZE, detail)
+        if not check.deep:
+            return Checked(row, receipt, Verdict.OK)
+        inode = entry.st_dev, entry.st_ino
+        if inode not in digests:
+            digests[inode] = digest_of(path, receipt.digest, check.stop)
+    except (FileNotFoundError, NotADirectoryError):
+        return Checked(row, receipt, Verdict.MISSING, "there is no file")
+    except OSError as error:
+        return Checked(row, receipt, Verdict.UNREADABLE, error.strerror or str(error))
+    if digests[inode] != receipt.digest:
+        detail = f"{digests[inode]} instead of {receipt.digest}"
+        return Checked(row, receipt, Verdict.WRONG_DIGEST, detail)
+    return Checked(row, receipt, Verdict.OK)
+
+
+def digest_of(path: Path, like: Digest, stop: threading.Event) -> Digest:
+    """The digest of a file, by the algorithm of *like*; ends early, with no use, after *stop*."""
+    digester = Digester((like,))
+    with path.open("rb", buffering=0) as stream:
+        while not stop.is_set() and (block := stream.read(_BLOCK_BYTES)):
+            digester.update(block)
+    return like if digester.contradicts((like,)) is None else digester.crc32c
+
+
+async def leftovers(check: Check, ledger: Ledger, verification: Verification) -> None:
+    """Find the files of the tree that no row of the ledger knows."""
+    files, places = files_in(check.output), Places(check.names)
+    while keys := await asyncio.to_thread(lambda: list(islice(files, _FILES_AT_ONCE))):
+        unknown = await ledger.read(partial(_unknown, keys=keys, places=places))
+        verification.leave(unknown)
+
+
+def _unknown(connection: Connection, keys: Sequence[str], places: Places) -> list[str]:
+    placed = {key: place for key in keys if (place := places.of(key)) is not None}
+    job_ids = list({place.job_id for place in placed.values()})
+    jobs = audit.jobs_among(connection, job_ids)
+    known = set(audit.keys_of_jobs(connection, job_ids))
+    known |= {
+        key
+        for key, place in placed.items()
+        if place.template in DOCUMENTS
+        and any(place.job_id == job and place.project_id in (None, project) for project, job in jobs)
+    }
+    rest = [key for key in keys if key not in known]
+    # Names that today's templates do not make may be of another time.
+    of_old = audit.keys_among(connection, rest) if rest else set()
+    return [key for key in rest if key not in of_old]

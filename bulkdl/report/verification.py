@@ -1,0 +1,140 @@
+"""
+What comparing the files with the ledger came to: counted, and bounded in memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from bulkdl.model import Kind, Output
+from bulkdl.reactions import Exit
+from bulkdl.report.rows import Count
+
+FINDINGS_KEPT = 1000
+
+
+class Verdict(StrEnum):
+    """What a file was found to be."""
+
+    OK = "ok"
+    MISSING = "missing"
+    WRONG_SIZE = "wrong_size"
+    WRONG_DIGEST = "wrong_digest"
+    DAMAGED = "damaged"
+    UNREADABLE = "unreadable"
+
+
+HINTS = {
+    Verdict.MISSING: "bulkdl verify --repair, then bulkdl retry, fetches it again",
+    Verdict.WRONG_SIZE: "bulkdl verify --repair, then bulkdl retry, fetches it again",
+    Verdict.WRONG_DIGEST: "bulkdl verify --repair, then bulkdl retry, fetches it again; test the disk",
+    Verdict.DAMAGED: "the next bulkdl run fetches it again",
+    Verdict.UNREADABLE: "look at its permissions and at the disk; --repair leaves it alone",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """
+    One file that is not as it should be.
+
+    Attributes:
+        output: None for a document that belongs to no single output (``job.json``).
+    """
+
+    key: str
+    verdict: Verdict
+    detail: str
+    output: Output | None = None
+
+    @property
+    def hint(self) -> str:
+        """What a person can do next."""
+        return HINTS[self.verdict]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        output = self.output
+        return {
+            "key": self.key,
+            "verdict": str(self.verdict),
+            "detail": self.detail,
+            "project_id": output.project_id if output else None,
+            "job_id": output.job_id if output else None,
+            "task_id": output.task_id if output else None,
+            "kind": str(output.kind) if output else None,
+            "hint": self.hint,
+        }
+
+
+@dataclass(slots=True)
+class Verification:
+    """
+    One look at the files.
+
+    Attributes:
+        mode: ``quick`` (names and sizes), ``deep`` (digests too) or ``rebuild``.
+        counts: By kind and verdict.
+        findings: The first bad ones; *findings_total* tells how many there are.
+        leftovers: The first files that no row of the ledger knows; they are no fault.
+        repaired: Rows marked to be fetched again.
+        jobs: Jobs that a rebuild has written down.
+        set_aside: Where a ledger that could not be read went.
+    """
+
+    output: str
+    mode: str
+    counts: dict[tuple[Kind, Verdict], Count] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    findings_total: int = 0
+    leftovers: list[str] = field(default_factory=list)
+    leftovers_total: int = 0
+    repaired: int = 0
+    jobs: int = 0
+    set_aside: str | None = None
+
+    @property
+    def exit_code(self) -> Exit:
+        """Something wrong is 6, also when it was marked to be fetched again: it is not there yet."""
+        return Exit.INTEGRITY if self.findings_total else Exit.OK
+
+    def count(self, kind: Kind, verdict: Verdict, size_bytes: int) -> None:
+        """Count one output."""
+        self.counts.setdefault((kind, verdict), Count()).add(1, size_bytes, 0)
+
+    def find(self, finding: Finding) -> None:
+        """Take note of something that is wrong."""
+        self.findings_total += 1
+        if len(self.findings) < FINDINGS_KEPT:
+            self.findings.append(finding)
+
+    def leave(self, keys: list[str]) -> None:
+        """Take note of files that nobody knows."""
+        self.leftovers_total += len(keys)
+        self.leftovers += keys[: FINDINGS_KEPT - len(self.leftovers)]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "output": self.output,
+            "mode": self.mode,
+            "exit_code": int(self.exit_code),
+            "counts": [
+                {
+                    "kind": str(kind),
+                    "verdict": str(verdict),
+                    "outputs": count.outputs,
+                    "size_bytes": count.size_bytes,
+                }
+                for (kind, verdict), count in sorted(self.counts.items())
+            ],
+            "findings_total": self.findings_total,
+            "findings": [finding.as_dict() for finding in self.findings],
+            "leftovers_total": self.leftovers_total,
+            "leftovers": self.leftovers,
+            "repaired": self.repaired,
+            "jobs": self.jobs,
+            "set_aside": self.set_aside,
+        }
