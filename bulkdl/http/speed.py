@@ -7,6 +7,7 @@ disk looks like a stalled server. There is no total time limit anywhere: a large
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 
@@ -22,6 +23,10 @@ class SpeedFloor:
     window_s: float
     _waited_s: float = 0.0
     _got_bytes: int = 0
+
+    def silence(self) -> asyncio.Timeout:
+        """A bound on one read: nothing at all for the whole window is a stall, too."""
+        return asyncio.timeout(self.window_s if self.limit_bytes_per_s > 0 else None)
 
     def stalled(self, waited_s: float, got_bytes: int) -> bool:
         """Take in one read that lasted *waited_s* and brought *got_bytes*; True when that was too slow."""

@@ -49,6 +49,7 @@ class Head:
         length_bytes: Content-Length, of this body.
         range_start: First byte of a 206; None when the header is missing or unreadable.
         range_total: Full length that the Content-Range tells.
+        accepts_ranges: The server says that it takes ranges.
         stored_gzip: Storage keeps the object gzip-compressed and may be unpacking it for us.
     """
 
@@ -60,6 +61,7 @@ class Head:
     range_total: int | None
     object: StoredObject
     stored_gzip: bool = False
+    accepts_ranges: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,7 @@ def read_head(status: int, headers: CIMultiDictProxy[str], source: str | None) -
             total_bytes=total,
             digests=parse_goog_hash(headers.getall("x-goog-hash", [])),
         ),
+        accepts_ranges="bytes" in headers.get("Accept-Ranges", "").lower(),
         stored_gzip=headers.get("x-goog-stored-content-encoding", "").strip().lower() == "gzip",
     )
 
@@ -125,13 +128,21 @@ def complete(state: PartState | None) -> bool:
     return state is not None and state.at_bytes > 0 and state.at_bytes == state.object.total_bytes
 
 
-def request_headers(state: PartState | None, *, accept_gzip: bool) -> dict[str, str]:
-    """Headers that ask for what is missing from the part."""
+def request_headers(
+    state: PartState | None, *, accept_gzip: bool, until_bytes: int | None = None
+) -> dict[str, str]:
+    """
+    Headers that ask for what is missing from the part.
+
+    Args:
+        until_bytes: Where to end; by default at the end of the object.
+    """
     headers = {"Accept-Encoding": "gzip" if accept_gzip else "identity"}
     if state is not None and continuable(state):
         condition = _condition(state.object.validator)
         assert condition is not None  # noqa: S101 - continuable() has just said so
-        headers |= {"Range": f"bytes={state.at_bytes}-", "If-Range": condition}
+        last = "" if until_bytes is None else until_bytes - 1
+        headers |= {"Range": f"bytes={state.at_bytes}-{last}", "If-Range": condition}
     return headers
 
 

@@ -189,7 +189,8 @@ class Reception:
         while True:
             asked_at = time.monotonic()
             with translated(TransferFailure, where):
-                chunk = await response.content.readany()
+                async with floor.silence():
+                    chunk = await response.content.readany()
             if not chunk:
                 return
             goes_on = self._take(chunk, ceiling)

@@ -143,16 +143,18 @@ async def body_of(
     floor = SpeedFloor(patience.speed_limit_bytes_per_s, patience.speed_time_s)
     chunks: list[bytes] = []
     size = 0
-    asked_s = time.monotonic()
-    while chunk := await response.content.readany():
+    while True:
+        asked_s = time.monotonic()
+        async with floor.silence():
+            chunk = await response.content.readany()
+        if not chunk:
+            return b"".join(chunks)
         if floor.stalled(time.monotonic() - asked_s, len(chunk)):
             raise ApiFailure(Reason.STALLED, f"{where}: the answer comes too slowly, {size} bytes so far")
         size += len(chunk)
         if size > limit_bytes:
             raise _too_large(where, limit_bytes)
         chunks.append(chunk)
-        asked_s = time.monotonic()
-    return b"".join(chunks)
 
 
 def _too_large(where: str, limit_bytes: int) -> ApiFailure:

@@ -96,9 +96,6 @@ SURVIVED = {
     "a URL that expires between two attempts": Case(
         (CUT, {"fault": "url_expired", "nth": 2}), (0, HALF, HALF), 1.0, signed=1
     ),
-    "all URLs expired at once": Case(
-        (CUT, {"fault": "expire_urls", "nth": 2}), (0, HALF, HALF), 1.0, signed=1
-    ),
     "a signature that does not match": Case(
         (CUT, {"fault": "signature_mismatch", "nth": 2}), (0, HALF, HALF), 1.0, signed=1
     ),
