@@ -33,6 +33,7 @@ from bulkdl.ledger.rows import KnownOutput
 from bulkdl.model import Kind, Result
 from bulkdl.reactions import Exit
 from bulkdl.report.plan import Plan, PlanBuilder
+from bulkdl.report.run_report import run_report
 from bulkdl.report.summary import Summary, SummaryBuilder
 from bulkdl.selection import Selection
 from bulkdl.settings import CredentialBook, Settings, load_credentials
@@ -181,7 +182,7 @@ class Downloader:
                 selection = await _since_last_run(selection, ledger)
                 await self._go(selection, ledger, builder, run_id, listener)
                 self.summary = builder.build(stopped_by=self._stop.cause)
-                await self._conclude(ledger, self.summary)
+                await self._conclude(ledger, self.summary, selection)
         return self.summary
 
     @asynccontextmanager
@@ -251,9 +252,10 @@ class Downloader:
             failure = _first(failures)
             recorder.problem(failure.reason, f"output directory {self._sink.root}", failure.detail)
 
-    async def _conclude(self, ledger: Ledger, summary: Summary) -> None:
+    async def _conclude(self, ledger: Ledger, summary: Summary, selection: Selection) -> None:
         """Leave the report of the run; a full disk must not hide its result."""
-        document = json.dumps(summary.as_dict(), indent=1, ensure_ascii=False)
+        report = run_report(summary, selection, self._settings)
+        document = json.dumps(report, indent=1, ensure_ascii=False)
         try:
             await ledger.write(
                 partial(

@@ -27,7 +27,7 @@ async def retry_selection(
     *selection* narrowed to what ended for one of *reasons*; None when there is no such job.
 
     Without reasons: everything that failed, and the files that ``verify --repair`` has rejected.
-    The jobs are named one by one, so that a run with it lists no project.
+    The jobs are named one by one, so that a run with it lists no project; no watermark holds.
 
     Raises:
         ConfigError: There is no ledger.
@@ -45,7 +45,7 @@ async def retry_selection(
     finally:
         await ledger.close()
     refs = _asked_for((JobRef(*ids) for ids in found), selection)
-    return replace(selection, jobs=refs, reasons=wanted) if refs else None
+    return replace(selection, jobs=refs, reasons=wanted, since_last_s=None) if refs else None
 
 
 def _asked_for(found: Iterable[JobRef], selection: Selection) -> tuple[JobRef, ...]:

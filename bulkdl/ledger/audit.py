@@ -20,6 +20,9 @@ PAGE = 500
 
 _OUTPUTS = "SELECT jobs.project_id, jobs.job_id, outputs.* FROM outputs JOIN jobs ON jobs.id = outputs.job"
 
+# A job that UP42 has not finished has that as its reason; nothing failed.
+_UNLISTED = f"reason <> '{Reason.JOB_UNFINISHED}'"
+
 
 @dataclass(frozen=True, slots=True)
 class Holder:
@@ -103,7 +106,8 @@ def failed_outputs_after(connection: Connection, row_id: int, limit: int = PAGE)
 def unlisted_jobs_after(connection: Connection, row_id: int, limit: int = PAGE) -> list[FailedRow]:
     """The next page of jobs whose tasks could not be listed."""
     rows = connection.execute(
-        "SELECT * FROM jobs WHERE id > ? AND reason IS NOT NULL ORDER BY id LIMIT ?", (row_id, limit)
+        f"SELECT * FROM jobs WHERE id > ? AND {_UNLISTED} ORDER BY id LIMIT ?",  # noqa: S608
+        (row_id, limit),
     )
     return [_failed(row, None, 0) for row in rows]
 
@@ -117,7 +121,7 @@ def _failed(row: Row, known: KnownOutput | None, attempts: int) -> FailedRow:
 
 def count_unlisted(connection: Connection) -> int:
     """Jobs whose tasks could not be listed."""
-    count: int = connection.execute("SELECT count(*) FROM jobs WHERE reason IS NOT NULL").fetchone()[0]
+    count: int = connection.execute(f"SELECT count(*) FROM jobs WHERE {_UNLISTED}").fetchone()[0]  # noqa: S608
     return count
 
 

@@ -1,0 +1,69 @@
+"""
+The report of a run, as it stands in ``.bulkdl/runs/{run_id}.json``: what was asked for, and what came of it.
+
+``run-report.schema.json`` beside this file describes it, docs/run-report.md explains it. Keys may be
+added within a version; one that goes, or changes its meaning, makes a new version.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from typing import Any
+
+from bulkdl import __version__
+from bulkdl.report.summary import Summary
+from bulkdl.selection import Selection
+from bulkdl.settings import Settings
+
+VERSION = 1
+JOBS_KEPT = 100
+
+# What changes how a run goes. Neither secrets nor where they are, nor what only changes how it looks.
+_SETTINGS = (
+    *("api_url", "archives", "quicklooks", "geojson", "enumerators", "rate", "burst", "bwlimit"),
+    *("speed_limit", "speed_time", "connect_timeout_s", "headers_timeout_s", "max_duration", "max_transfer"),
+    *("retries", "retry_base_s", "retry_cap_s", "retry_after_cap_s"),
+    *("quicklook_max_bytes", "geojson_max_bytes", "json_max_bytes", "grace", "names"),
+)
+
+
+def run_report(summary: Summary, selection: Selection, settings: Settings) -> dict[str, Any]:
+    """For JSON."""
+    return {
+        "version": VERSION,
+        "bulkdl": __version__,
+        **summary.as_dict(),
+        "stopped_by": int(summary.stopped_by) if summary.stopped_by is not None else None,
+        "selection": _selection(selection),
+        "settings": settings.model_dump(mode="json", include=set(_SETTINGS)),
+    }
+
+
+def _selection(selection: Selection) -> dict[str, Any]:
+    reasons = selection.reasons
+    return {
+        "project_ids": list(selection.project_ids),
+        "jobs_total": len(selection.jobs),
+        "jobs": [str(ref) for ref in selection.jobs[:JOBS_KEPT]],
+        "since_at": selection.since_at.isoformat() if selection.since_at else None,
+        "since_last_s": selection.since_last_s,
+        "until_at": selection.until_at.isoformat() if selection.until_at else None,
+        "statuses": sorted(selection.statuses),
+        "mode": selection.mode,
+        "name": selection.name_glob,
+        "workflow_id": selection.workflow_id,
+        "kinds": sorted(selection.kinds),
+        "levels": sorted(selection.levels),
+        "shard": str(selection.shard) if selection.shard else None,
+        "reasons": sorted(str(reason) if reason else "rejected_file" for reason in reasons)
+        if reasons is not None
+        else None,
+    }
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of the report."""
+    text = files("bulkdl.report").joinpath("run-report.schema.json").read_text("utf-8")
+    document: dict[str, Any] = json.loads(text)
+    return document
