@@ -9,7 +9,7 @@ from typing import BinaryIO, Protocol, TypeVar
 import aiohttp
 
 from bulkdl.errors import TransferFailure
-from bulkdl.model import Extent, PartState, Receipt, StoredObject
+from bulkdl.model import PartState, Receipt, StoredObject
 
 T = TypeVar("T")
 
@@ -43,11 +43,7 @@ class Origin(Protocol):
 
 
 class Part(Protocol):
-    """
-    Bytes of one output that are not committed yet.
-
-    A part grows at its end, or, begun as *divided*, is filled in several places at once.
-    """
+    """Bytes of one output that are not committed yet. Written at its end only."""
 
     async def look(self) -> PartState | Receipt | None:
         """
@@ -57,14 +53,11 @@ class Part(Protocol):
         None that there is nothing, or nothing that can be trusted.
         """
 
-    async def begin(self, stored: StoredObject, *, divided: bool = False) -> None:
+    async def begin(self, stored: StoredObject) -> None:
         """Forget older bytes, then make *stored* durable before its first byte is written."""
 
     async def write(self, block: bytes) -> None:
         """Append *block*; returns before it is on disk, at most one block is under way."""
-
-    async def write_at(self, extent: Extent, block: bytes) -> None:
-        """Put *block* into a divided part, and then note that it is there."""
 
     async def pause(self) -> None:
         """Finish the write under way and close; what was written stays usable."""
