@@ -79,7 +79,7 @@ class Ledger:
             batch, self._waiting = self._waiting, []
             try:
                 answers = await self._in_thread(partial(self._commit, batch))
-            except BulkdlError as error:
+            except Exception as error:  # noqa: BLE001 - told to the callers: else they wait for ever
                 answers = [error] * len(batch)
             for (_, future), answer in zip(batch, answers, strict=True):
                 _settle(future, answer)
@@ -115,7 +115,9 @@ def _one(connection: sqlite3.Connection, statement: Statement) -> Any:
     connection.execute("SAVEPOINT one")
     try:
         answer = statement(connection)
-    except BulkdlError as error:
+    except sqlite3.Error:
+        raise  # the transaction itself may be gone
+    except Exception as error:  # noqa: BLE001 - told to its caller
         connection.execute("ROLLBACK TO one")
         answer = error
     connection.execute("RELEASE one")
@@ -125,7 +127,7 @@ def _one(connection: sqlite3.Connection, statement: Statement) -> Any:
 def _settle(future: asyncio.Future[Any], answer: Any) -> None:
     if future.done():  # its caller was cancelled; the write stands
         return
-    if isinstance(answer, BulkdlError):
+    if isinstance(answer, Exception):
         future.set_exception(answer)
     else:
         future.set_result(answer)

@@ -1,0 +1,302 @@
+"""Opening, migrating and group commit, on a real file."""
+
+import asyncio
+import sqlite3
+from functools import partial
+
+import pytest
+
+from bulkdl.errors import BulkdlError, LedgerError, LedgerTooNew, SinkFailure
+from bulkdl.ledger import migrate
+from bulkdl.ledger.ledger import Ledger
+from bulkdl.ledger.migrate import VERSION
+from bulkdl.model import Reason
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "ledger.sqlite3"
+
+
+@pytest.fixture
+async def ledger(path):
+    opened = await Ledger.open(path)
+    yield opened
+    await opened.close()
+
+
+def columns(connection):
+    tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+    return {table: list(connection.execute(f"PRAGMA table_info({table})")) for table in tables}
+
+
+def started(run_id):
+    return lambda connection: (
+        connection.execute("INSERT INTO runs (run_id, started_at) VALUES (?, 'now')", (run_id,)).rowcount
+    )
+
+
+def runs(connection):
+    return [row[0] for row in connection.execute("SELECT run_id FROM runs ORDER BY rowid")]
+
+
+def other(path):
+    """What another process would see."""
+    connection = sqlite3.connect(path)
+    try:
+        return runs(connection)
+    finally:
+        connection.close()
+
+
+async def test_a_new_ledger_has_the_newest_version(ledger, path):
+    assert (
+        await ledger.read(lambda connection: connection.execute("PRAGMA user_version").fetchone()[0])
+        == VERSION
+    )
+    assert (
+        await ledger.read(lambda connection: connection.execute("PRAGMA journal_mode").fetchone()[0]) == "wal"
+    )
+    assert await ledger.read(lambda connection: connection.execute("PRAGMA synchronous").fetchone()[0]) == 2
+    assert await ledger.read(lambda connection: connection.execute("PRAGMA foreign_keys").fetchone()[0]) == 1
+
+
+async def test_what_was_written_is_there_when_it_is_opened_again(path):
+    first = await Ledger.open(path)
+    await first.write(started("a"))
+    await first.close()
+    second = await Ledger.open(path)
+    assert await second.read(runs) == ["a"]
+    await second.close()
+
+
+async def test_many_who_open_a_new_ledger_at_once_all_get_it(path):
+    opened = await asyncio.gather(*(Ledger.open(path) for _ in range(8)))
+    await asyncio.gather(*(each.write(started(str(number))) for number, each in enumerate(opened)))
+    assert sorted(other(path)) == [str(number) for number in range(8)]
+    for each in opened:
+        await each.close()
+
+
+STEPS = {
+    1: migrate.schema(),
+    2: "ALTER TABLE runs ADD COLUMN host TEXT;",
+    3: "CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT); INSERT INTO notes (text) VALUES ('moved');",
+}
+
+
+def test_a_migrated_ledger_is_like_a_new_one_and_keeps_its_rows(path, monkeypatch):
+    migrated = sqlite3.connect(path, isolation_level=None)
+    migrate.migrate(migrated, path, version=1)
+    started("kept")(migrated)
+    migrate.migrate(migrated, path, version=3, steps=STEPS)
+    monkeypatch.setattr(migrate, "schema", lambda: "\n".join(STEPS.values()))
+    fresh = sqlite3.connect(":memory:", isolation_level=None)
+    migrate.migrate(fresh, path, version=3)
+    assert columns(migrated) == columns(fresh)
+    assert runs(migrated) == ["kept"]
+    for connection in (migrated, fresh):
+        assert connection.execute("PRAGMA user_version").fetchone()[0] == 3
+        migrate.migrate(connection, path, version=3, steps={})
+        connection.close()
+
+
+def test_every_version_on_the_way_has_its_migration():
+    assert sorted(migrate.migrations()) == list(range(2, VERSION + 1))
+
+
+def test_a_migration_that_fails_changes_nothing(path):
+    connection = sqlite3.connect(path, isolation_level=None)
+    migrate.migrate(connection, path, version=1)
+    before = columns(connection)
+    with pytest.raises(sqlite3.Error):
+        migrate.migrate(
+            connection, path, version=3, steps={2: STEPS[2], 3: "CREATE TABLE x (a); SELECT rubbish;"}
+        )
+    assert not connection.in_transaction
+    assert columns(connection) == before
+    assert connection.execute("PRAGMA user_version").fetchone()[0] == 1
+    connection.close()
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+async def test_a_ledger_of_a_newer_version_is_refused_and_left_as_it_is(path, read_only):
+    connection = sqlite3.connect(path)
+    connection.executescript(f"CREATE TABLE future (x); PRAGMA user_version = {VERSION + 1};")
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(LedgerTooNew, match=f"version {VERSION + 1}, this bulkdl knows up to {VERSION}"):
+        await Ledger.open(path, read_only=read_only)
+    assert path.read_bytes() == before
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize(
+    "content", [b"this is no database, but long enough to look like one. " * 40, b"x" * 100]
+)
+@pytest.mark.parametrize("read_only", [True, False])
+async def test_what_is_no_ledger_is_told_in_one_line_and_left_as_it_is(path, content, read_only):
+    path.write_bytes(content)
+    with pytest.raises(LedgerError) as raised:
+        await Ledger.open(path, read_only=read_only)
+    assert str(path) in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert path.read_bytes() == content
+
+
+async def test_a_folder_in_its_place_is_told_in_one_line(path):
+    path.mkdir()
+    with pytest.raises((LedgerError, SinkFailure), match=str(path)):
+        await Ledger.open(path)
+
+
+async def test_a_damaged_page_is_a_ledger_error(path):
+    first = await Ledger.open(path)
+    await first.write(started("a"))
+    await first.close()
+    data = bytearray(path.read_bytes())
+    data[4096:] = b"\xff" * (len(data) - 4096)
+    path.write_bytes(data)
+    second = await Ledger.open(path)
+    with pytest.raises(LedgerError, match="cannot be used"):
+        await second.read(runs)
+    await second.close()
+
+
+async def test_a_reader_changes_nothing_and_sees_what_a_run_writes(ledger, path):
+    reader = await Ledger.open(path, read_only=True)
+    await ledger.write(started("a"))
+    assert await reader.read(runs) == ["a"]
+    with pytest.raises(SinkFailure):
+        await reader.write(started("b"))
+    assert await ledger.read(runs) == ["a"]
+    await reader.close()
+
+
+async def test_a_reader_makes_no_ledger(path):
+    with pytest.raises((LedgerError, SinkFailure)):
+        await Ledger.open(path, read_only=True)
+    assert not path.exists()
+
+
+def counting(ledger):
+    """How many transactions are committed from now on."""
+    commits = []
+    ledger._connection.set_trace_callback(lambda text: commits.append(text) if text == "COMMIT" else None)
+    return commits
+
+
+async def test_writes_that_come_together_share_a_transaction(ledger, path):
+    commits = counting(ledger)
+    await asyncio.gather(*(ledger.write(started(str(number))) for number in range(500)))
+    assert len(commits) <= 3
+    assert other(path) == [str(number) for number in range(500)]
+
+
+async def test_a_write_returns_only_when_others_can_see_it(ledger, path):
+    async def write(number):
+        await ledger.write(started(str(number)))
+        assert str(number) in other(path)
+
+    await asyncio.gather(*(write(number) for number in range(20)))
+
+
+async def test_the_error_of_one_caller_undoes_only_its_own_part(ledger, path):
+    def refused(connection):
+        started("refused")(connection)
+        raise BulkdlError("no")
+
+    answers = await asyncio.gather(
+        ledger.write(started("a")), ledger.write(refused), ledger.write(started("b")), return_exceptions=True
+    )
+    assert [type(answer) for answer in answers] == [int, BulkdlError, int]
+    assert other(path) == ["a", "b"]
+
+
+async def test_a_bug_in_one_statement_reaches_its_caller_and_nobody_waits_for_ever(ledger, path):
+    def buggy(connection):
+        started("buggy")(connection)
+        raise KeyError("a bug")
+
+    answers = await asyncio.gather(
+        ledger.write(started("a")), ledger.write(buggy), ledger.write(started("b")), return_exceptions=True
+    )
+    assert [type(answer) for answer in answers] == [int, KeyError, int]
+    await ledger.write(started("c"))
+    assert other(path) == ["a", "b", "c"]
+
+
+async def test_a_broken_transaction_fails_for_all_and_keeps_nothing(ledger, path):
+    answers = await asyncio.gather(
+        ledger.write(started("a")),
+        ledger.write(lambda connection: connection.execute("INSERT INTO nowhere VALUES (1)")),
+        return_exceptions=True,
+    )
+    assert all(isinstance(answer, LedgerError) for answer in answers)
+    assert other(path) == []
+    await ledger.write(started("b"))
+    assert other(path) == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (sqlite3.SQLITE_FULL, Reason.DISK_FULL),
+        (sqlite3.SQLITE_IOERR, Reason.DISK_ERROR),
+        (sqlite3.SQLITE_IOERR_WRITE, Reason.DISK_ERROR),
+        (sqlite3.SQLITE_READONLY, Reason.DISK_ERROR),
+        (sqlite3.SQLITE_CANTOPEN, Reason.DISK_ERROR),
+    ],
+)
+async def test_trouble_with_the_disk_is_the_sinks(ledger, path, code, reason):
+    def broken(_):
+        error = sqlite3.OperationalError("the disk")
+        error.sqlite_errorcode = code
+        raise error
+
+    with pytest.raises(SinkFailure, match="the disk") as raised:
+        await ledger.write(broken)
+    assert raised.value.reason is reason
+    await ledger.write(started("after"))
+    assert other(path) == ["after"]
+
+
+async def test_a_full_disk_is_told_and_the_ledger_goes_on_with_room_again(ledger, path):
+    await ledger.read(lambda connection: connection.execute("PRAGMA max_page_count = 20"))
+
+    def large(connection):
+        for number in range(2000):
+            started("x" * 500 + str(number))(connection)
+
+    with pytest.raises(SinkFailure) as raised:
+        await ledger.write(large)
+    assert raised.value.reason is Reason.DISK_FULL
+    await ledger.read(lambda connection: connection.execute("PRAGMA max_page_count = 100000"))
+    await ledger.write(started("a"))
+    assert other(path) == ["a"]
+
+
+async def test_a_write_whose_caller_was_cancelled_stands(ledger, path):
+    writer = asyncio.create_task(ledger.write(started("a")))
+    await asyncio.sleep(0)
+    writer.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writer
+    await ledger.write(started("b"))
+    assert other(path) == ["a", "b"]
+
+
+async def test_closing_finishes_what_waits(path):
+    ledger = await Ledger.open(path)
+    writers = [asyncio.create_task(ledger.write(started(str(number)))) for number in range(20)]
+    await asyncio.sleep(0)
+    await ledger.close()
+    await asyncio.gather(*writers)
+    assert len(other(path)) == 20
+
+
+async def test_a_write_after_closing_is_an_error_and_no_hang(path):
+    ledger = await Ledger.open(path)
+    await ledger.close()
+    with pytest.raises(RuntimeError):
+        await ledger.write(partial(runs))
