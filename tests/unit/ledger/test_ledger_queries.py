@@ -1,0 +1,212 @@
+"""What the ledger remembers of jobs, outputs and runs."""
+
+import sqlite3
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bulkdl.ledger import queries
+from bulkdl.ledger.migrate import migrate
+from bulkdl.ledger.queries import Listing, PlannedOutput
+from bulkdl.model import Digest, Job, Kind, Outcome, Output, Reason, Receipt, Result, Validator
+
+AT = datetime(2024, 1, 31, 12, 30, 15, 123456, tzinfo=UTC)
+JOB = Job("p", "j", "SUCCEEDED", "DEFAULT", "a name", AT, AT, "w")
+ARCHIVE = Output("p", "j", "t", Kind.ARCHIVE)
+FINAL = Output("p", "j", None, Kind.ARCHIVE)
+QUICKLOOK = Output("p", "j", "t", Kind.QUICKLOOK, "../a.jpg")
+LIST = Output("p", "j", "t", Kind.QUICKLOOK)
+PLANNED = (PlannedOutput(ARCHIVE), PlannedOutput(FINAL), PlannedOutput(QUICKLOOK, "a~123.jpg"))
+
+
+def opened():
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection.row_factory = sqlite3.Row
+    connection.execute("PRAGMA foreign_keys = ON")
+    migrate(connection, "memory")
+    return connection
+
+
+@pytest.fixture
+def ledger():
+    connection = opened()
+    yield connection
+    connection.close()
+
+
+def receipt(key="p/j/t/task_output.tar.gz", source="https://s/o"):
+    return Receipt(key, 77, Digest("crc32c", "yZRlqg=="), Validator('"v1"', "date", "17"), source)
+
+
+def fetched(output, **more):
+    return Result(output, Outcome.COMPLETED, Reason.FETCHED, receipt(**more), attempts=2, moved_bytes=77)
+
+
+def plan(connection, *planned, job=JOB, quicklooks=True):
+    queries.plan_job(connection, Listing(job, "t", planned or PLANNED, quicklooks))
+
+
+def known(connection):
+    return queries.known_jobs(connection, "p", ["j", "unknown"])["j"]
+
+
+def of(connection, output):
+    return next(each for each in known(connection).outputs if each.output == output)
+
+
+def test_a_planned_job_is_known_with_all_its_outputs(ledger):
+    assert queries.known_jobs(ledger, "p", ["j"]) == {}
+    plan(ledger)
+    found = known(ledger)
+    assert found.job == JOB
+    assert (found.last_task_id, found.tasks_listed, found.quicklooks_listed) == ("t", True, True)
+    assert [each.output for each in found.outputs] == [ARCHIVE, FINAL, QUICKLOOK]
+    assert [each.filename for each in found.outputs] == ["", "", "a~123.jpg"]
+    assert {each.state for each in found.outputs} == {"planned"}
+    assert queries.known_jobs(ledger, "other", ["j"]) == {}
+    assert queries.projects_of(ledger, "j") == ["p"]
+    assert queries.projects_of(ledger, "unknown") == []
+
+
+@given(
+    name=st.none() | st.text(st.characters(exclude_categories=["Cs"])),
+    created=st.datetimes(timezones=st.timezones()),
+    finished=st.none() | st.datetimes(timezones=st.just(UTC)),
+    quicklook=st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
+)
+def test_whatever_up42_says_comes_back_as_it_was(name, created, finished, quicklook):
+    connection = opened()
+    job = Job("p", "j", "FAILED", "DRY_RUN", name, created.astimezone(UTC), finished, None)
+    output = Output("p", "j", "t", Kind.QUICKLOOK, quicklook)
+    plan(connection, PlannedOutput(output, "file"), job=job)
+    found = known(connection)
+    assert (found.job, [each.output for each in found.outputs]) == (job, [output])
+    connection.close()
+
+
+def test_a_result_comes_back_as_it_was_recorded(ledger):
+    plan(ledger)
+    queries.record(ledger, [fetched(ARCHIVE)], "run1")
+    found = of(ledger, ARCHIVE)
+    assert (found.state, found.reason, found.receipt) == ("completed", Reason.FETCHED, receipt())
+    assert found.completed
+    assert not of(ledger, FINAL).completed
+
+
+def test_attempts_add_up_over_runs(ledger):
+    plan(ledger)
+    queries.record(ledger, [fetched(ARCHIVE)], "run1")
+    queries.record(
+        ledger, [Result(ARCHIVE, Outcome.FAILED, Reason.STALLED, attempts=5, detail="slow")], "run2"
+    )
+    [(failed, detail, attempts)] = queries.failed_outputs(ledger, 10)
+    assert (failed.output, failed.reason, detail, attempts) == (ARCHIVE, Reason.STALLED, "slow", 7)
+
+
+def test_a_failure_keeps_the_receipt_of_the_file_that_is_there(ledger):
+    plan(ledger)
+    queries.record(ledger, [fetched(ARCHIVE)], "run1")
+    queries.record(ledger, [Result(ARCHIVE, Outcome.FAILED, Reason.STALLED)], "run2")
+    assert of(ledger, ARCHIVE).receipt == receipt()
+    assert not of(ledger, ARCHIVE).completed
+
+
+def test_a_new_receipt_takes_nothing_from_the_old_one(ledger):
+    plan(ledger)
+    queries.record(ledger, [fetched(ARCHIVE)], "run1")
+    bare = Receipt("k", 1, Digest("crc32c", "AAAAAA=="), Validator(), None)
+    queries.record(ledger, [Result(ARCHIVE, Outcome.COMPLETED, Reason.FETCHED, bare)], "run2")
+    assert of(ledger, ARCHIVE).receipt.validator == Validator()
+    assert of(ledger, ARCHIVE).receipt.key == "k"
+
+
+def test_up42_has_none_is_known(ledger):
+    plan(ledger)
+    queries.record(ledger, [Result(FINAL, Outcome.SKIPPED, Reason.UP42_HAS_NONE)], "run1")
+    assert of(ledger, FINAL).none_at_up42
+    assert not of(ledger, ARCHIVE).none_at_up42
+
+
+def test_listing_again_keeps_what_is_recorded(ledger):
+    plan(ledger)
+    queries.record(ledger, [fetched(ARCHIVE)], "run1")
+    plan(ledger, PlannedOutput(ARCHIVE), PlannedOutput(QUICKLOOK, "renamed.jpg"))
+    assert of(ledger, ARCHIVE).completed
+    assert of(ledger, QUICKLOOK).filename == "renamed.jpg"
+    assert len(known(ledger).outputs) == 3
+
+
+def test_a_list_that_failed_is_to_be_listed_again_and_then_forgotten(ledger):
+    plan(ledger, PlannedOutput(ARCHIVE), PlannedOutput(LIST), quicklooks=False)
+    queries.record(ledger, [Result(LIST, Outcome.FAILED, Reason.SERVER_ERROR, detail="HTTP 503")], "run1")
+    assert (known(ledger).tasks_listed, known(ledger).quicklooks_listed) == (True, False)
+    assert len(queries.failed_outputs(ledger, 10)) == 1
+    plan(ledger)
+    assert known(ledger).quicklooks_listed
+    assert queries.failed_outputs(ledger, 10) == []
+    plan(ledger, PlannedOutput(ARCHIVE), quicklooks=False)
+    assert known(ledger).quicklooks_listed
+
+
+def test_a_job_that_could_not_be_listed_is_told_and_listed_later(ledger):
+    queries.unlisted_job(ledger, JOB, Reason.SERVER_ERROR, "HTTP 503")
+    assert not known(ledger).tasks_listed
+    assert queries.count_jobs(ledger) == {"unlisted": 1}
+    plan(ledger)
+    assert known(ledger).tasks_listed
+    queries.unlisted_job(ledger, JOB, Reason.SERVER_ERROR, "HTTP 503")
+    assert known(ledger).tasks_listed
+
+
+def test_the_same_object_is_found_within_its_job_only(ledger):
+    plan(ledger)
+    plan(
+        ledger,
+        PlannedOutput(Output("p", "k", "t", Kind.ARCHIVE)),
+        job=Job("p", "k", "SUCCEEDED", "", None, AT, AT, None),
+    )
+    queries.record(ledger, [fetched(ARCHIVE)], "run1")
+    assert queries.twin(ledger, FINAL, "https://s/o") == receipt()
+    assert queries.twin(ledger, ARCHIVE, "https://s/o") is None
+    assert queries.twin(ledger, FINAL, "https://s/other") is None
+    assert queries.twin(ledger, Output("p", "k", None, Kind.ARCHIVE), "https://s/o") is None
+    queries.record(ledger, [Result(ARCHIVE, Outcome.FAILED, Reason.STALLED)], "run2")
+    assert queries.twin(ledger, FINAL, "https://s/o") is None
+
+
+def test_a_forgotten_job_takes_its_outputs_with_it(ledger):
+    plan(ledger)
+    queries.forget_job(ledger, "p", "j")
+    assert queries.known_jobs(ledger, "p", ["j"]) == {}
+    assert ledger.execute("SELECT count(*) FROM outputs").fetchone()[0] == 0
+
+
+def test_an_output_that_was_never_planned_is_not_made_up(ledger):
+    queries.record(ledger, [fetched(ARCHIVE)], "run1")
+    assert ledger.execute("SELECT count(*) FROM outputs").fetchone()[0] == 0
+
+
+def test_status_counts_jobs_and_outputs(ledger):
+    plan(ledger)
+    assert queries.count_jobs(ledger) == {"open": 1}
+    queries.record(ledger, [fetched(ARCHIVE), fetched(FINAL)], "run1")
+    queries.record(ledger, [Result(QUICKLOOK, Outcome.FAILED, Reason.STALLED)], "run1")
+    assert queries.count_jobs(ledger) == {"open": 1}
+    assert sorted(queries.count_outputs(ledger)) == [
+        (Kind.ARCHIVE, "completed", "fetched", 2, 154),
+        (Kind.QUICKLOOK, "failed", "stalled", 1, 0),
+    ]
+    queries.record(ledger, [Result(QUICKLOOK, Outcome.SKIPPED, Reason.UP42_HAS_NONE)], "run1")
+    assert queries.count_jobs(ledger) == {"settled": 1}
+
+
+def test_runs_are_remembered_once_they_have_ended(ledger):
+    assert queries.last_run_at(ledger) is None
+    queries.start_run(ledger, "run1", None)
+    assert queries.last_run_at(ledger) is None
+    queries.finish_run(ledger, "run1", 3, "{}")
+    assert queries.last_run_at(ledger) is not None
+    row = ledger.execute("SELECT * FROM runs").fetchone()
+    assert (row["run_id"], row["exit_code"], row["summary"]) == ("run1", 3, "{}")
