@@ -192,11 +192,31 @@ class StoredObject:
 
 
 @dataclass(frozen=True, slots=True)
+class Extent:
+    """Some bytes of an object and their checksum."""
+
+    start: int
+    size_bytes: int
+    crc32c: int
+
+    @property
+    def end(self) -> int:
+        return self.start + self.size_bytes
+
+
+@dataclass(frozen=True, slots=True)
 class PartState:
-    """The first *at_bytes* bytes of *object* are in the part."""
+    """
+    What is in a part: the first *at_bytes* bytes of *object*.
+
+    Attributes:
+        extents: Of a part that is filled in several places at once, which bytes are there, by
+            their start; *at_bytes* is then their sum. None for a part that only grows at its end.
+    """
 
     object: StoredObject
     at_bytes: int
+    extents: tuple[Extent, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,9 +88,10 @@ selection: Decorator[Any] = _stack(
 output: Decorator[Any] = _setting("-o", "--output", metavar="DIR")
 
 pools: Decorator[Any] = _stack(
-    _setting("--archives", metavar="N"),
-    _setting("--quicklooks", metavar="N"),
-    _setting("--geojson", metavar="N"),
+    _setting("--archives", metavar="N|auto"),
+    _setting("--connections", metavar="N"),
+    _setting("--quicklooks", metavar="N|auto"),
+    _setting("--geojson", metavar="N|auto"),
     _setting("--enumerators", metavar="N"),
     _setting("--rate", metavar="REQ_PER_S"),
     _setting("--burst", metavar="N"),

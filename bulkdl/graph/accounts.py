@@ -11,9 +11,11 @@ from typing import Self
 import aiohttp
 
 from bulkdl import __version__
+from bulkdl.graph.sizes import sizes_of
 from bulkdl.http.pace import Cooldown, Pace
 from bulkdl.http.retry import RetryPolicy
 from bulkdl.http.sessions import api_session, storage_session
+from bulkdl.model import Kind
 from bulkdl.settings import CredentialBook, Settings
 from bulkdl.telemetry.events import Reporter
 from bulkdl.telemetry.requests import watch_api, watch_storage
@@ -21,6 +23,8 @@ from bulkdl.up42.auth import TokenSource
 from bulkdl.up42.client import Client
 from bulkdl.up42.credentials import Account, Credentials, ProjectKey, ReadyToken
 from bulkdl.up42.exchange import Patience
+
+_USER_AGENT = f"bulkdl/{__version__}"
 
 
 def retry_policy(settings: Settings) -> RetryPolicy:
@@ -56,16 +60,22 @@ class Accounts:
 
     async def __aenter__(self) -> Self:
         settings = self._settings
-        common = {
-            "user_agent": f"bulkdl/{__version__}",
-            "connect_timeout_s": settings.connect_timeout_s,
-        }
-        workers = settings.archives + settings.quicklooks + settings.geojson + 8 * settings.enumerators
+        sizes = sizes_of(settings)
         self._api = await self._stack.enter_async_context(
-            api_session(**common, read_timeout_s=settings.headers_timeout_s, limit=workers)  # type: ignore[arg-type]
+            api_session(
+                user_agent=_USER_AGENT,
+                connect_timeout_s=settings.connect_timeout_s,
+                read_timeout_s=settings.headers_timeout_s,
+                limit=sum(size.workers for size in sizes.values()) + 8 * settings.enumerators,
+            )
         )
         self.storage = await self._stack.enter_async_context(
-            storage_session(**common, read_timeout_s=settings.speed_time, limit=settings.archives)  # type: ignore[arg-type]
+            storage_session(
+                user_agent=_USER_AGENT,
+                connect_timeout_s=settings.connect_timeout_s,
+                read_timeout_s=settings.speed_time,
+                limit=sizes[Kind.ARCHIVE].most,
+            )
         )
         watch_api(self._api, self._reporter)
         watch_storage(self.storage, self._reporter)

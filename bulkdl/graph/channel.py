@@ -44,6 +44,19 @@ class Channel(Generic[T]):
             self._items.append(item)
             self._changed.notify_all()
 
+    async def ready(self) -> bool:
+        """Wait for an item; False once the channel is closed and empty."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._closed or self._items)
+            return bool(self._items)
+
+    async def take(self) -> T | None:
+        """The next item, if nobody else was quicker."""
+        async with self._changed:
+            item = self._items.popleft() if self._items else None
+            self._changed.notify_all()
+            return item
+
     def __aiter__(self) -> Channel[T]:
         return self
 

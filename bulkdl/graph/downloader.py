@@ -25,6 +25,7 @@ from bulkdl.graph.planning import Bundle, key_of
 from bulkdl.graph.pools import Pools, RunStopped
 from bulkdl.graph.record import Listener, Recorder
 from bulkdl.graph.run import Run, enumerate_all
+from bulkdl.graph.sizes import sizes_of
 from bulkdl.graph.stop import Stop
 from bulkdl.http.pace import Pace
 from bulkdl.ledger import lease, queries
@@ -41,7 +42,8 @@ from bulkdl.settings.timetable import Timetable
 from bulkdl.sink.local import LocalSink
 from bulkdl.telemetry.events import LanesOpened, NullReporter, Reporter, RunFinished, RunStarted
 from bulkdl.transfer.fetch import Fetcher
-from bulkdl.transfer.reception import Limits
+from bulkdl.transfer.permits import Permits
+from bulkdl.transfer.reception import Limits, Means
 
 log = structlog.get_logger(__name__)
 
@@ -212,15 +214,17 @@ class Downloader:
     ) -> None:
         settings = self._settings
         recorder = Recorder(ledger, run_id, builder, self._reporter, listener)
+        permits = {kind: Permits(size.start) for kind, size in sizes_of(settings).items()}
         pools = Pools(
             settings,
             self._accounts,
             self._sink,
             ledger,
-            self._fetcher(),
+            self._fetcher(permits[Kind.ARCHIVE]),
             recorder,
             self._reporter,
             self._stop,
+            permits,
         )
         outlets = Outlets(pools.put, recorder.settled, recorder.ended, recorder.problem)
         enumeration = self._enumeration(selection, ledger, builder, outlets)
@@ -276,20 +280,19 @@ class Downloader:
         )
         self._reporter.report(RunFinished(summary.finished_at, int(summary.exit_code)))
 
-    def _fetcher(self) -> Fetcher:
+    def _fetcher(self, permits: Permits) -> Fetcher:
         settings = self._settings
-        return Fetcher(
-            policy=self._accounts.policy,
-            limits=Limits(
-                speed_limit_bytes_per_s=settings.speed_limit,
-                speed_time_s=settings.speed_time,
-                ceilings={
-                    Kind.QUICKLOOK: settings.quicklook_max_bytes,
-                    Kind.GEOJSON: settings.geojson_max_bytes,
-                },
-            ),
-            bandwidth=self._bandwidth,
+        limits = Limits(
+            speed_limit_bytes_per_s=settings.speed_limit,
+            speed_time_s=settings.speed_time,
+            ceilings={
+                Kind.QUICKLOOK: settings.quicklook_max_bytes,
+                Kind.GEOJSON: settings.geojson_max_bytes,
+            },
+            segment_bytes=settings.segment_bytes,
+            connections=settings.connections,
         )
+        return Fetcher(Means(limits, self._accounts.policy, self._bandwidth, permits))
 
     def _enumeration(
         self,

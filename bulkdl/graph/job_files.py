@@ -73,7 +73,7 @@ class JobReader:
         named = data.get("projectId") if isinstance(data, dict) else None
         project_id = place.project_id or named
         if not isinstance(project_id, str):
-            raise ApiFailure(Reason.BAD_ANSWER, f"{key}: data.projectId: missing")
+            raise ApiFailure(Reason.BAD_ANSWER, f"{key}: its project is neither in its name nor in it")
         return decode.job(document, project_id, place.job_id, key)
 
     def _document(self, key: str) -> object:

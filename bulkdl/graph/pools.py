@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -16,10 +17,12 @@ import structlog
 from bulkdl.errors import BulkdlError, Failure
 from bulkdl.graph import planning
 from bulkdl.graph.accounts import Accounts
+from bulkdl.graph.adapt import TROUBLE, Climb, Meter, keep_adapting
 from bulkdl.graph.channel import Channel
 from bulkdl.graph.flight import Flight, may_end
 from bulkdl.graph.planning import Bundle, Wanted
 from bulkdl.graph.record import Recorder
+from bulkdl.graph.sizes import sizes_of
 from bulkdl.graph.stop import Stop
 from bulkdl.ledger import queries
 from bulkdl.ledger.ledger import Ledger
@@ -30,6 +33,7 @@ from bulkdl.sink.local import LocalSink
 from bulkdl.telemetry.events import Reporter, RetryScheduled, TransferAdvanced, TransferStarted
 from bulkdl.transfer.fetch import Fetcher, ended_by
 from bulkdl.transfer.origins import ApiOrigin, SignedOrigin
+from bulkdl.transfer.permits import Permits
 
 log = structlog.get_logger(__name__)
 
@@ -58,15 +62,14 @@ class Pools:
         recorder: Recorder,
         reporter: Reporter,
         stop: Stop,
+        permits: Mapping[Kind, Permits],
     ) -> None:
-        self.sizes = {
-            Kind.ARCHIVE: settings.archives,
-            Kind.QUICKLOOK: settings.quicklooks,
-            Kind.GEOJSON: settings.geojson,
-        }
+        self.sizes = sizes_of(settings)
         self.lanes: dict[Kind, Channel[Bundle]] = {
-            kind: Channel(max(64, 4 * size)) for kind, size in self.sizes.items()
+            kind: Channel(max(64, 4 * size.workers)) for kind, size in self.sizes.items()
         }
+        self._permits = permits
+        self._meters = {kind: Meter() for kind in Kind}
         self._settings = settings
         self._accounts = accounts
         self._sink = sink
@@ -89,21 +92,37 @@ class Pools:
             if not may_end(flight, now_s, grace_s):
                 worker.cancel()
 
+    async def adapt(self, kind: Kind) -> None:
+        """Have as many at work as pays; ends only when cancelled."""
+        meter, size = self._meters[kind], self.sizes[kind]
+        climb = Climb(size.least, size.most, size.start)
+        await keep_adapting(climb, self._permits[kind], meter)
+
     async def work(self, kind: Kind) -> None:
-        """Worker: bring one bundle after another."""
-        async for bundle in self.lanes[kind]:
-            for wanted in bundle:
-                output = wanted.output
-                if self._stop.draining.is_set():
-                    self._recorder.cancelled(output)
-                    continue
-                with structlog.contextvars.bound_contextvars(
-                    project_id=output.project_id,
-                    job_id=output.job_id,
-                    task_id=output.task_id,
-                    kind=output.kind.value,
-                ):
-                    await self._bring(wanted)
+        """Worker: bring one bundle after another, each with a permit."""
+        lane, permits = self.lanes[kind], self._permits[kind]
+        while await lane.ready():
+            await permits.acquire()
+            try:
+                bundle = await lane.take()
+                if bundle is not None:
+                    await self._bring_all(bundle)
+            finally:
+                permits.release()
+
+    async def _bring_all(self, bundle: Bundle) -> None:
+        for wanted in bundle:
+            output = wanted.output
+            if self._stop.draining.is_set():
+                self._recorder.cancelled(output)
+                continue
+            with structlog.contextvars.bound_contextvars(
+                project_id=output.project_id,
+                job_id=output.job_id,
+                task_id=output.task_id,
+                kind=output.kind.value,
+            ):
+                await self._bring(wanted)
 
     async def _bring(self, wanted: Wanted) -> None:
         output = wanted.output
@@ -119,7 +138,9 @@ class Pools:
             raise
         finally:
             del self._flights[worker]
-        if result.outcome is Outcome.COMPLETED and output.kind is Kind.ARCHIVE:
+        if output.kind is not Kind.ARCHIVE:
+            self._meters[output.kind].add(1)
+        elif result.outcome is Outcome.COMPLETED:
             await self._sink.part(output).release()
         if result.outcome is Outcome.FAILED and REACTIONS[result.reason].step is Step.STOP_RUN:
             raise RunStopped(result)
@@ -186,6 +207,11 @@ class Pools:
         self, output: Output, flight: Flight, at_bytes: int, total_bytes: int | None, moved_bytes: int
     ) -> None:
         flight.waiting = False
+        meter = self._meters[output.kind]
+        if output.kind is Kind.ARCHIVE:
+            meter.add(moved_bytes)
+        if not flight.moved_bytes:
+            meter.note_latency(time.monotonic() - flight.started_s)
         flight.at_bytes, flight.total_bytes = at_bytes, total_bytes
         flight.moved_bytes += moved_bytes
         self._moved_bytes += moved_bytes
@@ -195,4 +221,6 @@ class Pools:
 
     def _retry_scheduled(self, output: Output, flight: Flight, reason: Reason, delay_s: float) -> None:
         flight.waiting = delay_s > 0
+        if reason in TROUBLE:
+            self._meters[output.kind].note_trouble()
         self._reporter.report(RetryScheduled(output, reason, delay_s))

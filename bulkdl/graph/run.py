@@ -61,9 +61,13 @@ class Run:
                 enumerate_all(self._enumeration, self._enumerators, self._finish_front), name="front"
             )
             back = group.create_task(self._fetch(), name="back")
-            watch = group.create_task(self._watch(front, back), name="stop")
+            beside = [group.create_task(self._watch(front, back), name="stop")]
+            beside += [
+                group.create_task(self._pools.adapt(kind), name=f"adapt-{kind}") for kind in self._pools.sizes
+            ]
             await asyncio.wait([back])
-            watch.cancel()
+            for task in beside:
+                task.cancel()
 
     async def _finish_front(self) -> None:
         self._reporter.report(EnumerationFinished())
@@ -73,7 +77,7 @@ class Run:
     async def _fetch(self) -> None:
         async with asyncio.TaskGroup() as group:
             for kind, size in self._pools.sizes.items():
-                for number in range(size):
+                for number in range(size.workers):
                     group.create_task(self._pools.work(kind), name=f"{kind}-{number}")
 
     async def _watch(self, front: asyncio.Task[None], back: asyncio.Task[None]) -> None:

@@ -79,9 +79,7 @@ async def all_failures(output: Path) -> AsyncIterator[tuple[str, FailedRow]]:
                     yield _name(path, output), row
 
 
-async def _paged(
-    ledger: Ledger, page: Callable[..., list[FailedRow]]
-) -> AsyncIterator[FailedRow]:
+async def _paged(ledger: Ledger, page: Callable[..., list[FailedRow]]) -> AsyncIterator[FailedRow]:
     last = 0
     while rows := await ledger.read(partial(page, row_id=last)):
         for row in rows:

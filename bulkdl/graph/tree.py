@@ -20,6 +20,8 @@ from bulkdl.sink.local import STATE_FOLDER
 SUFFIXES = (".tar.gz", ".tar", ".zip", ".bin")
 DOCUMENTS = frozenset({"job", "job_tasks", "task_quicklooks"})
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
+# Ids have hyphens in them, and a template may have one between two ids.
+_ID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[A-Za-z0-9_-]+"
 
 
 def files_in(root: Path) -> Iterator[str]:
@@ -72,7 +74,7 @@ def _pattern(template: str) -> re.Pattern[str]:
         seen.add(name)
         if name == "suffix":
             return f"(?P<suffix>{'|'.join(map(re.escape, SUFFIXES))})"
-        return f"(?P<{name}>[^/]+)"
+        return f"(?P<{name}>{'[^/]+' if name == 'filename' else _ID})"
 
     pieces = _PLACEHOLDER.split(template)
     return re.compile(

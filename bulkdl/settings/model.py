@@ -40,6 +40,7 @@ DurationS = Annotated[float, BeforeValidator(parse.duration_s)]
 SizeBytes = Annotated[int, BeforeValidator(parse.size_bytes), Field(ge=0)]
 Uuid = Annotated[str, BeforeValidator(parse.uuid)]
 Workers = Annotated[int, Field(ge=1, le=256)]
+Pool = Literal["auto"] | Workers
 MaybeAddress = Annotated[
     Address | None, BeforeValidator(lambda value: value if value is None else address(value))
 ]
@@ -113,9 +114,15 @@ class Settings(BaseSettings):
     )
 
     # pools and pace
-    archives: Workers = Field(4, description="archives fetched at a time")
-    quicklooks: Workers = Field(16, description="quicklooks fetched at a time")
-    geojson: Workers = Field(16, description="GeoJSON files fetched at a time")
+    archives: Pool = Field("auto", description="archives fetched at a time; auto begins with 4")
+    quicklooks: Pool = Field("auto", description="quicklooks fetched at a time; auto begins with 16")
+    geojson: Pool = Field("auto", description="GeoJSON files fetched at a time; auto begins with 16")
+    connections: Annotated[int, Field(ge=1, le=16)] = Field(
+        8, description="connections for one large archive, at most; 1 is off"
+    )
+    segment_bytes: SizeBytes = Field(
+        64 * MIB, ge=4 * MIB, description="bytes, size from which an archive may have several connections"
+    )
     enumerators: Workers = Field(8, description="jobs listed at a time")
     rate: float = Field(80.0, ge=0, allow_inf_nan=False, description="API requests a second; 0 is no limit")
     burst: int = Field(400, ge=1, le=500, description="API requests that may come at once after a pause")

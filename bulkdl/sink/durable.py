@@ -30,6 +30,24 @@ def write_aside(path: Path, data: bytes, *, append: bool = False) -> None:
         os.fsync(stream.fileno())
 
 
+def write_into(path: Path, at: int, data: bytes) -> None:
+    """Put *data* into the existing file *path*; not durable before it is fsynced."""
+    handle = os.open(path, os.O_WRONLY)
+    try:
+        view = memoryview(data)
+        while view:
+            written = os.pwrite(handle, view, at)
+            view, at = view[written:], at + written
+    finally:
+        os.close(handle)
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Append one short line, in one write."""
+    with path.open("ab", buffering=0) as stream:
+        stream.write(line)
+
+
 def publish(aside: Path, final: Path) -> None:
     """Give the fsynced file *aside* its final name; an older file of that name is replaced at once."""
     make_folder(final.parent)

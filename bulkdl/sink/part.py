@@ -12,8 +12,10 @@ the ledger has it (``release``): whoever dies in between has not to fetch a whol
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import json
+import os
 import secrets
 import shutil
 from collections.abc import Callable
@@ -25,8 +27,8 @@ import aiofiles
 from aiofiles.threadpool.binary import AsyncFileIO
 
 from bulkdl.errors import SinkFailure
-from bulkdl.model import Digest, Output, PartState, Reason, Receipt, StoredObject, Validator
-from bulkdl.sink import durable
+from bulkdl.model import Digest, Extent, Output, PartState, Reason, Receipt, StoredObject, Validator
+from bulkdl.sink import durable, extents
 from bulkdl.sink.errors import translated
 from bulkdl.sink.tail import WithTail
 
@@ -57,6 +59,7 @@ class LocalPart:
         self._data: Path | None = None
         self._stream: AsyncFileIO | None = None
         self._writing: asyncio.Future[int] | None = None
+        self._writes: set[asyncio.Future[None]] = set()
 
     async def look(self) -> PartState | Receipt | None:
         return await asyncio.to_thread(self._look)
@@ -68,33 +71,43 @@ class LocalPart:
                 data = self._folder / Path(sidecar["data"]).name
                 if "committed" in sidecar and not data.exists():
                     return self._committed(sidecar)
+                self._data = data
+                if sidecar.get("divided"):
+                    return self._divided(_stored_object(sidecar), data)
                 state = PartState(_stored_object(sidecar), data.stat().st_size)
             except _UNUSABLE:
                 return None
         total = state.object.total_bytes
         if total is not None and state.at_bytes > total:
             return None
-        self._data = data
         return state
+
+    def _divided(self, stored: StoredObject, data: Path) -> PartState:
+        told = extents.parse(_map_of(data).read_bytes(), stored.total_bytes or 0)
+        with data.open("rb") as stream:
+            kept = extents.holding(stream, told)
+        return PartState(stored, sum(extent.size_bytes for extent in kept), kept)
 
     def _committed(self, sidecar: dict[str, Any]) -> Receipt | None:
         receipt = _receipt(sidecar, sidecar["committed"])
         is_there = self._locate(receipt.key).stat().st_size == receipt.size_bytes
         return receipt if is_there else None
 
-    async def begin(self, stored: StoredObject) -> None:
+    async def begin(self, stored: StoredObject, *, divided: bool = False) -> None:
         await self.pause()
-        await asyncio.to_thread(self._begin, stored)
+        await asyncio.to_thread(self._begin, stored, divided)
 
-    def _begin(self, stored: StoredObject) -> None:
+    def _begin(self, stored: StoredObject, divided: bool) -> None:
         with translated(self._folder):
             durable.make_folder(self._folder)
             self._remove()
             self._refuse_without_room(stored.total_bytes)
             data = self._folder / f"{self._stem}-{secrets.token_hex(4)}.part"
-            self._write_sidecar(_sidecar(self._output, stored, data.name))
+            self._write_sidecar({**_sidecar(self._output, stored, data.name), "divided": divided})
             data.touch()
             self._data = data
+            if divided:
+                _preallocate(data, stored.total_bytes or 0)
 
     def _write_sidecar(self, document: dict[str, Any]) -> None:
         aside = self._sidecar.with_suffix(".tmp")
@@ -127,7 +140,21 @@ class LocalPart:
                     if self._writing.done():
                         self._writing = None
 
+    async def write_at(self, extent: Extent, block: bytes) -> None:
+        assert self._data is not None, "begin() or look() comes first"  # noqa: S101
+        write = asyncio.ensure_future(asyncio.to_thread(self._write_at, self._data, extent, block))
+        self._writes.add(write)
+        write.add_done_callback(self._writes.discard)
+        await asyncio.shield(write)
+
+    def _write_at(self, data: Path, extent: Extent, block: bytes) -> None:
+        with translated(self._folder):
+            durable.write_into(data, extent.start, block)
+            durable.append_line(_map_of(data), extents.line(extent))
+
     async def pause(self) -> None:
+        while self._writes:  # a cancelled worker leaves its write to the thread
+            await asyncio.wait(self._writes)
         try:
             await self._settle()
         finally:
@@ -176,7 +203,7 @@ class LocalPart:
 
     def _release(self) -> None:
         with translated(self._sidecar):
-            self._sidecar.unlink(missing_ok=True)
+            self._remove()
 
     async def discard(self) -> None:
         await self.pause()
@@ -190,7 +217,7 @@ class LocalPart:
         """The sidecar goes first, then every data file, also one that a crash has left without."""
         self._data = None
         self._sidecar.unlink(missing_ok=True)
-        for data in self._folder.glob(f"{self._stem}-*.part"):
+        for data in self._folder.glob(f"{self._stem}-*"):  # data and map
             data.unlink(missing_ok=True)
 
 
@@ -199,6 +226,22 @@ async def _write_all(stream: AsyncFileIO, block: bytes) -> int:
     while view:
         view = view[await stream.write(view) :]
     return len(block)
+
+
+def _map_of(data: Path) -> Path:
+    return data.with_suffix(".map")
+
+
+def _preallocate(data: Path, total_bytes: int) -> None:
+    """Have the room, so that a full disk is found out now, and no file grows in pieces."""
+    with data.open("r+b") as stream:
+        try:
+            os.posix_fallocate(stream.fileno(), 0, total_bytes)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                raise
+            stream.truncate(total_bytes)
+    _map_of(data).touch()
 
 
 def _sidecar(output: Output, stored: StoredObject, data_name: str) -> dict[str, Any]:

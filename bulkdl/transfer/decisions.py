@@ -128,22 +128,26 @@ def complete(state: PartState | None) -> bool:
     return state is not None and state.at_bytes > 0 and state.at_bytes == state.object.total_bytes
 
 
-def request_headers(
-    state: PartState | None, *, accept_gzip: bool, until_bytes: int | None = None
-) -> dict[str, str]:
-    """
-    Headers that ask for what is missing from the part.
-
-    Args:
-        until_bytes: Where to end; by default at the end of the object.
-    """
+def request_headers(state: PartState | None, *, accept_gzip: bool) -> dict[str, str]:
+    """Headers that ask for what is missing from a part that grows at its end."""
     headers = {"Accept-Encoding": "gzip" if accept_gzip else "identity"}
     if state is not None and continuable(state):
-        condition = _condition(state.object.validator)
-        assert condition is not None  # noqa: S101 - continuable() has just said so
-        last = "" if until_bytes is None else until_bytes - 1
-        headers |= {"Range": f"bytes={state.at_bytes}-{last}", "If-Range": condition}
+        headers |= _range(state.object, state.at_bytes, "")
     return headers
+
+
+def piece_headers(
+    stored: StoredObject, at_bytes: int, end_bytes: int, *, accept_gzip: bool
+) -> dict[str, str]:
+    """Headers that ask for the bytes from *at_bytes* up to, not including, *end_bytes*."""
+    encoding = {"Accept-Encoding": "gzip" if accept_gzip else "identity"}
+    return encoding | _range(stored, at_bytes, str(end_bytes - 1))
+
+
+def _range(stored: StoredObject, first: int, last: str) -> dict[str, str]:
+    condition = _condition(stored.validator)
+    assert condition is not None, "nothing proves that it is still this object"  # noqa: S101
+    return {"Range": f"bytes={first}-{last}", "If-Range": condition}
 
 
 def _condition(validator: Validator) -> str | None:
@@ -151,6 +155,20 @@ def _condition(validator: Validator) -> str | None:
     if validator.etag is not None and not validator.etag.startswith("W/"):
         return validator.etag
     return validator.last_modified
+
+
+def divisible(head: Head, least_bytes: int) -> bool:
+    """Whether the object of *head* is worth several connections, and can be had in pieces with proof."""
+    stored = head.object
+    return (
+        head.status == 200
+        and head.accepts_ranges
+        and not head.content_encoding
+        and stored.total_bytes is not None
+        and stored.total_bytes >= least_bytes
+        and stored.total_bytes == head.length_bytes
+        and _condition(stored.validator) is not None
+    )
 
 
 def decide(
@@ -165,7 +183,11 @@ def decide(
     _refuse_status(head)
     _refuse_prose(head, kind)
     if head.status == 206:
-        return _continue(head, state)
+        if state is None or not continuable(state):
+            raise TransferFailure(
+                Reason.WRONG_CONTENT, "a partial answer (HTTP 206) to a request for the whole"
+            )
+        return _continue(head, state.object, state.at_bytes)
     if head.stored_gzip and head.content_encoding != "gzip" and not accept_gzip:
         return AskForStored()
     if kind is Kind.ARCHIVE and head.content_encoding and not head.stored_gzip:
@@ -191,14 +213,26 @@ def _refuse_prose(head: Head, kind: Kind) -> None:
         )
 
 
-def _continue(head: Head, state: PartState | None) -> Continue:
-    if state is None or not continuable(state):
-        raise TransferFailure(Reason.WRONG_CONTENT, "a partial answer (HTTP 206) to a request for the whole")
-    if head.range_start != state.at_bytes:
+def check_piece(head: Head, stored: StoredObject, at_bytes: int, kind: Kind) -> None:
+    """
+    Make sure that the body of *head* continues *stored* at *at_bytes*.
+
+    Raises:
+        TransferFailure: It does not. A 200 means that the object is another one now, or that the
+            server has stopped taking ranges: either way the pieces are void.
+    """
+    _refuse_status(head)
+    _refuse_prose(head, kind)
+    if head.status != 206:
+        raise TransferFailure(Reason.OBJECT_CHANGED, "the server sent the whole where a piece was asked for")
+    _continue(head, stored, at_bytes)
+
+
+def _continue(head: Head, known: StoredObject, at_bytes: int) -> Continue:
+    if head.range_start != at_bytes:
         raise TransferFailure(
-            Reason.WRONG_CONTENT, f"asked for bytes from {state.at_bytes}, got them from {head.range_start}"
+            Reason.WRONG_CONTENT, f"asked for bytes from {at_bytes}, got them from {head.range_start}"
         )
-    known = state.object
     if head.range_total is not None and known.total_bytes not in (None, head.range_total):
         raise TransferFailure(
             Reason.OBJECT_CHANGED, f"the object has {head.range_total} bytes now, it had {known.total_bytes}"

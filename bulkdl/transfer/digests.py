@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Iterable
 from typing import BinaryIO, Protocol
 
 import google_crc32c
 
-from bulkdl.model import Digest
+from bulkdl.model import Digest, Extent
 
 _READ_BYTES = 1 << 20
 
@@ -24,6 +25,19 @@ class _Hash(Protocol):
     def digest(self) -> bytes: ...
 
 
+class _Known:
+    """A finished digest."""
+
+    def __init__(self, value: bytes) -> None:
+        self._value = value
+
+    def update(self, data: bytes, /) -> None:
+        raise AssertionError(f"this digest is finished; {len(data)} bytes came after it")
+
+    def digest(self) -> bytes:
+        return self._value
+
+
 class Digester:
     """Running digests over the first ``at_bytes`` bytes of an object."""
 
@@ -31,8 +45,19 @@ class Digester:
         self.at_bytes = 0
         crc32c: _Hash = google_crc32c.Checksum()  # type: ignore[no-untyped-call]
         self._hashes: dict[str, _Hash] = {"crc32c": crc32c}
-        if wanted and all(digest.algorithm == "md5" for digest in wanted):
+        if needs_md5(wanted):
             self._hashes["md5"] = hashlib.md5(usedforsecurity=False)
+
+    @classmethod
+    def of_extents(cls, extents: Iterable[Extent]) -> Digester:
+        """The digester of bytes whose checksums are known, without reading them again."""
+        whole = cls()
+        crc = 0
+        for extent in extents:
+            crc = combined_crc32c(crc, extent.crc32c, extent.size_bytes)
+            whole.at_bytes += extent.size_bytes
+        whole._hashes = {"crc32c": _Known(crc.to_bytes(4, "big"))}
+        return whole
 
     def update(self, block: bytes) -> None:
         for running in self._hashes.values():
@@ -64,6 +89,54 @@ class Digester:
 
     def _digest(self, algorithm: str) -> Digest:
         return Digest(algorithm, base64.b64encode(self._hashes[algorithm].digest()).decode("ascii"))
+
+
+def needs_md5(told: tuple[Digest, ...]) -> bool:
+    """Whether MD5 is the only digest that the server gave."""
+    return bool(told) and all(digest.algorithm == "md5" for digest in told)
+
+
+_POLYNOMIAL = 0x82F63B78  # CRC-32C (Castagnoli), reflected
+
+
+def _times(matrix: list[int], vector: int) -> int:
+    product, row = 0, 0
+    while vector:
+        if vector & 1:
+            product ^= matrix[row]
+        vector >>= 1
+        row += 1
+    return product
+
+
+def _zero_byte_powers() -> list[list[int]]:
+    """Matrices over GF(2) that append 1, 2, 4, 8 … zero bytes to a message."""
+    matrix = [_POLYNOMIAL, *(1 << bit for bit in range(31))]  # one zero bit
+    for _ in range(3):
+        matrix = [_times(matrix, column) for column in matrix]
+    powers = [matrix]
+    for _ in range(47):
+        powers.append([_times(powers[-1], column) for column in powers[-1]])
+    return powers
+
+
+_ZEROS = _zero_byte_powers()
+
+
+def combined_crc32c(first: int, second: int, second_bytes: int) -> int:
+    """The CRC-32C of two runs of bytes, one after the other, from the CRC-32C of each."""
+    for power in _ZEROS:
+        if not second_bytes:
+            break
+        if second_bytes & 1:
+            first = _times(power, first)
+        second_bytes >>= 1
+    return first ^ second
+
+
+def crc32c_of(block: bytes) -> int:
+    value: int = google_crc32c.value(block)
+    return value
 
 
 def parse_goog_hash(values: list[str]) -> tuple[Digest, ...]:

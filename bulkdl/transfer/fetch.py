@@ -4,27 +4,22 @@ One transfer from beginning to outcome: attempts, and what the table of reaction
 
 from __future__ import annotations
 
-import asyncio
-import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import structlog
 
 from bulkdl.errors import Failure
-from bulkdl.http.pace import Pace
-from bulkdl.http.retry import RetryPolicy, Tally, Verdict, judge
+from bulkdl.http.retry import Tally, Verdict
 from bulkdl.model import Outcome, Output, Reason, Receipt, Result
 from bulkdl.reactions import REACTIONS, Step
-from bulkdl.transfer.ports import Name, Origin, Part, Progress
-from bulkdl.transfer.reception import Limits, Reception
+from bulkdl.transfer.ports import Name, Origin, Part, Progress, Retried
+from bulkdl.transfer.reception import Means, Reception
 
 _UNTRIED = Tally()
 
 log = structlog.get_logger(__name__)
-
-RetryScheduled = Callable[[Reason, float], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +28,10 @@ class Fetcher:
     Brings outputs into parts and publishes them; one serves all workers.
 
     Attributes:
-        bandwidth: Shared pace of body bytes.
-        rand: Spreads the waits between attempts.
+        means: What all transfers share.
     """
 
-    policy: RetryPolicy
-    limits: Limits
-    bandwidth: Pace
-    rand: Callable[[], float] = random.random
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    means: Means
 
     async def fetch(
         self,
@@ -51,7 +41,7 @@ class Fetcher:
         name: Name,
         *,
         progress: Progress,
-        retry_scheduled: RetryScheduled,
+        retry_scheduled: Callable[[Reason, float], None],
     ) -> Result:
         """
         Bring *output* to its end, whatever that is.
@@ -60,13 +50,18 @@ class Fetcher:
         UP42 has none, or failed for good as far as this run goes.
         """
         started_s = time.monotonic()
-        reception = Reception(output, part, self.limits, self.bandwidth, progress)
+
+        def retried(failure: Failure, verdict: Verdict) -> None:
+            _log_retry(failure, verdict)
+            retry_scheduled(failure.reason, verdict.delay_s)
+
+        reception = Reception(output, part, self.means, progress, retried)
         tally = Tally()
         try:
             await origin.prepare()
             receipt = await reception.restore(origin) if origin.resumable else None
             if receipt is None:
-                tally, receipt = await self._persist(reception, origin, name, retry_scheduled)
+                tally, receipt = await self._persist(reception, origin, name, retried)
             ended = Result(output, Outcome.COMPLETED, Reason.FETCHED, receipt, attempts=tally.attempts + 1)
         except _GivenUp as given_up:
             ended = ended_by(output, given_up.failure, given_up.tally)
@@ -80,30 +75,29 @@ class Fetcher:
         )
 
     async def _persist(
-        self, reception: Reception, origin: Origin, name: Name, retry_scheduled: RetryScheduled
+        self, reception: Reception, origin: Origin, name: Name, retried: Retried
     ) -> tuple[Tally, Receipt]:
-        tally = Tally()
+        patience = self.means.patience()
         most_bytes = reception.kept_bytes
         while True:
             try:
                 await origin.prepare()
             except Failure as failure:  # final: the API client has tried again itself
-                raise _GivenUp(failure, tally) from None
+                raise _GivenUp(failure, patience.tally) from None
             try:
-                return tally, await reception.attempt(origin, name)
+                return patience.tally, await reception.attempt(origin, name)
             except Failure as failure:
-                tally = tally.after(failure, progressed=reception.kept_bytes > most_bytes)
+                verdict = patience.judge(failure, progressed=reception.kept_bytes > most_bytes)
                 most_bytes = max(most_bytes, reception.kept_bytes)
-                verdict = judge(failure, tally, self.policy, self.rand)
                 if verdict.step in (Step.GIVE_UP, Step.STOP_RUN):
                     if REACTIONS[failure.reason].step is Step.RESTART:
                         await reception.restart()  # no later run may go on with these bytes
-                    raise _GivenUp(failure, tally) from None
+                    raise _GivenUp(failure, patience.tally) from None
                 await self._prepare_next(failure, verdict, reception, origin)
                 if verdict.step is Step.RESTART:
                     most_bytes = 0
-                retry_scheduled(failure.reason, verdict.delay_s)
-                await self.sleep(verdict.delay_s)
+                retried(failure, verdict)
+                await self.means.sleep(verdict.delay_s)
 
     async def _prepare_next(
         self, failure: Failure, verdict: Verdict, reception: Reception, origin: Origin
@@ -113,13 +107,15 @@ class Fetcher:
         if verdict.step is Step.RESTART:
             log.warning("transfer.restarted", reason=failure.reason.value, detail=failure.detail)
             await reception.restart()
-        log.info(
-            "transfer.retry_scheduled",
-            reason=failure.reason.value,
-            detail=failure.detail,
-            delay_s=round(verdict.delay_s, 3),
-            kept_bytes=reception.kept_bytes,
-        )
+
+
+def _log_retry(failure: Failure, verdict: Verdict) -> None:
+    log.info(
+        "transfer.retry_scheduled",
+        reason=failure.reason.value,
+        detail=failure.detail,
+        delay_s=round(verdict.delay_s, 3),
+    )
 
 
 class _GivenUp(Exception):

@@ -24,6 +24,8 @@ from bulkdl.model import Kind, Reason
 
 HEAD_BYTES = 512
 _BLOCK_BYTES = 1 << 20
+_END_BYTES = 4096
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _IN_MEMORY_BYTES = 16 << 20
 _GEOJSON_TYPES = frozenset(
     {"FeatureCollection", "Feature", "GeometryCollection", "Point", "MultiPoint", "LineString"}
@@ -95,13 +97,13 @@ def _shown(head: bytes) -> str:
 
 
 def needs_inspection(kind: Kind, *, has_digest: bool) -> bool:
-    """Whether the whole body must be read once more: always for JSON, for archives without a digest."""
-    return kind is Kind.GEOJSON or (kind is Kind.ARCHIVE and not has_digest)
+    """Whether the body must be looked at once more: always for JSON, for others without a digest."""
+    return kind is Kind.GEOJSON or not has_digest
 
 
 def inspect(kind: Kind, stream: BinaryIO, size_bytes: int) -> None:
     """
-    Read the whole body and check its structure; blocks, so call it in a thread.
+    Check the structure of a body (of a picture only its ends); blocks, so call it in a thread.
 
     Raises:
         TransferFailure: The structure is broken or ends early.
@@ -110,6 +112,28 @@ def inspect(kind: Kind, stream: BinaryIO, size_bytes: int) -> None:
         _inspect_geojson(stream, size_bytes)
     elif kind is Kind.ARCHIVE:
         _inspect_archive(stream)
+    elif kind is Kind.QUICKLOOK:
+        head = stream.read(HEAD_BYTES)
+        stream.seek(max(0, size_bytes - _END_BYTES))
+        if not _ends_well(head, stream.read(_END_BYTES), size_bytes):
+            raise TransferFailure(Reason.BROKEN_CONTENT, "the picture ends too early")
+
+
+def _ends_well(head: bytes, end: bytes, size_bytes: int) -> bool:
+    """
+    Whether a picture has its end. There may be something behind it; of other formats nothing is known.
+
+    Inside of a JPEG's data the mark of its end cannot occur: there 0xFF is followed by 0x00 or a restart.
+    """
+    if head.startswith(b"\xff\xd8\xff"):
+        return b"\xff\xd9" in end
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return _PNG_END in end
+    if head.startswith(b"GIF8"):
+        return b";" in end[-16:]
+    if head[:4] == b"RIFF":
+        return int.from_bytes(head[4:8], "little") + 8 <= size_bytes
+    return True
 
 
 def _inspect_geojson(stream: BinaryIO, size_bytes: int) -> None:

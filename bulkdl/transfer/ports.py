@@ -8,8 +8,9 @@ from typing import BinaryIO, Protocol, TypeVar
 
 import aiohttp
 
-from bulkdl.errors import TransferFailure
-from bulkdl.model import PartState, Receipt, StoredObject
+from bulkdl.errors import Failure, TransferFailure
+from bulkdl.http.retry import Verdict
+from bulkdl.model import Extent, PartState, Receipt, StoredObject
 
 T = TypeVar("T")
 
@@ -43,7 +44,11 @@ class Origin(Protocol):
 
 
 class Part(Protocol):
-    """Bytes of one output that are not committed yet. Written at its end only."""
+    """
+    Bytes of one output that are not committed yet.
+
+    A part grows at its end, or, begun as *divided*, is filled in several places at once.
+    """
 
     async def look(self) -> PartState | Receipt | None:
         """
@@ -53,11 +58,14 @@ class Part(Protocol):
         None that there is nothing, or nothing that can be trusted.
         """
 
-    async def begin(self, stored: StoredObject) -> None:
+    async def begin(self, stored: StoredObject, *, divided: bool = False) -> None:
         """Forget older bytes, then make *stored* durable before its first byte is written."""
 
     async def write(self, block: bytes) -> None:
         """Append *block*; returns before it is on disk, at most one block is under way."""
+
+    async def write_at(self, extent: Extent, block: bytes) -> None:
+        """Put *block* into a divided part, and then note that it is there."""
 
     async def pause(self) -> None:
         """Finish the write under way and close; what was written stays usable."""
@@ -77,6 +85,9 @@ class Part(Protocol):
 
 Progress = Callable[[int, int | None, int], None]
 """Called with (bytes here, bytes in all or None, bytes that came just now)."""
+
+Retried = Callable[[Failure, Verdict], None]
+"""Called when another attempt is about to follow a failed one."""
 
 Name = Callable[[str], str]
 """Gives the key for a suffix that the bytes decided."""

@@ -8,24 +8,27 @@ come when an attempt breaks off is kept, as long as the server gave something to
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 import aiohttp
 
 from bulkdl.errors import Failure, TransferFailure
-from bulkdl.http.failures import translated
 from bulkdl.http.pace import Pace
+from bulkdl.http.retry import RetryPolicy
 from bulkdl.http.speed import SpeedFloor
-from bulkdl.model import Kind, Output, PartState, Reason, Receipt, StoredObject, Validator
+from bulkdl.model import Extent, Kind, Output, PartState, Reason, Receipt, StoredObject, Validator
 from bulkdl.transfer import decisions, gates
+from bulkdl.transfer.body import BLOCK_BYTES, Body
 from bulkdl.transfer.decisions import AskForStored, Begin
-from bulkdl.transfer.digests import Digester
-from bulkdl.transfer.ports import Name, Origin, Part, Progress
-
-BLOCK_BYTES = 1 << 20
+from bulkdl.transfer.digests import Digester, needs_md5
+from bulkdl.transfer.patience import Patience
+from bulkdl.transfer.permits import Permits
+from bulkdl.transfer.ports import Name, Origin, Part, Progress, Retried
+from bulkdl.transfer.segments import Segments, Surroundings
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +39,37 @@ class Limits:
     Attributes:
         speed_limit_bytes_per_s: Slower than this for *speed_time_s* is a stall.
         ceilings: Most bytes for the kinds whose length nobody need announce.
+        segment_bytes: From this size on an object may come over several connections.
+        connections: How many at most.
     """
 
     speed_limit_bytes_per_s: float = 1024
     speed_time_s: float = 30
     ceilings: Mapping[Kind, int] = field(default_factory=dict)
+    segment_bytes: int = 64 << 20
+    connections: int = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """
+    What all transfers share.
+
+    Attributes:
+        bandwidth: The pace of body bytes.
+        permits: How many connections to the storage there may be.
+        rand: Spreads the waits between attempts.
+    """
+
+    limits: Limits
+    policy: RetryPolicy
+    bandwidth: Pace
+    permits: Permits
+    rand: Callable[[], float] = random.random
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+    def patience(self) -> Patience:
+        return Patience(self.policy, self.rand)
 
 
 class Reception:
@@ -52,18 +81,19 @@ class Reception:
     """
 
     def __init__(
-        self, output: Output, part: Part, limits: Limits, bandwidth: Pace, progress: Progress
+        self, output: Output, part: Part, means: Means, progress: Progress, retried: Retried
     ) -> None:
         self.moved_bytes = 0
         self.resumed_from_bytes = 0
         self._output = output
         self._part = part
-        self._limits = limits
-        self._bandwidth = bandwidth
+        self._means = means
+        self._retried = retried
         self._progress = progress
         self._state: PartState | None = None
         self._in_part = False
         self._accept_gzip = False
+        self._may_divide = means.limits.connections > 1
         self._digester = Digester()
         self._suffix = ""
         self._content_type = ""
@@ -108,7 +138,9 @@ class Reception:
             Failure: The attempt broke off; what is kept can be gone on with.
         """
         state = self._state if origin.resumable else None
-        if state is not None and decisions.complete(state) and state.object.source == origin.source:
+        if state is not None and state.extents is not None:
+            await self._receive_pieces(origin, state.object, state.extents, None)
+        elif state is not None and decisions.complete(state) and state.object.source == origin.source:
             await self._go_on(state)
         else:
             await self._receive(origin, state)
@@ -128,12 +160,72 @@ class Reception:
                 self._content_type = head.content_type
                 if isinstance(decision, Begin) or state is None:
                     await self._begin(decision.object)
+                    if self._may_divide and decisions.divisible(head, self._means.limits.segment_bytes):
+                        await self._divide(origin, response)
+                        return
                 else:
                     await self._go_on(PartState(decision.object, state.at_bytes))
                 await self._read_body(response, origin)
                 return
         self._accept_gzip = True
         await self._receive(origin, state)
+
+    async def _divide(self, origin: Origin, response: aiohttp.ClientResponse) -> None:
+        self._in_part = True
+        await self._part.begin(self._object, divided=True)
+        await self._receive_pieces(origin, self._object, (), response)
+
+    async def _receive_pieces(
+        self,
+        origin: Origin,
+        stored: StoredObject,
+        extents: tuple[Extent, ...],
+        first: aiohttp.ClientResponse | None,
+    ) -> None:
+        means = self._means
+        around = Surroundings(
+            origin,
+            self._part,
+            means.permits,
+            means.limits.connections,
+            body=self._body,
+            admit=lambda block: self._admit(block[: gates.HEAD_BYTES]),
+            patience=means.patience,
+            progress=self._piece_came,
+            retried=self._retried,
+            sleep=means.sleep,
+        )
+        segments = Segments(stored, extents, around)
+        self._object, self._at_bytes = stored, segments.at_bytes
+        try:
+            await segments.receive(first)
+        except Failure as failure:
+            self._may_divide = failure.reason is not Reason.OBJECT_CHANGED
+            raise
+        finally:
+            self._state = PartState(stored, segments.at_bytes, tuple(sorted(segments.extents, key=_start)))
+        await self._digest_pieces(self._state)
+
+    async def _digest_pieces(self, state: PartState) -> None:
+        head = await self._part.read(lambda stream: stream.read(gates.HEAD_BYTES))
+        self._suffix = self._admit(head)
+        self._at_bytes = state.at_bytes
+        self._refuse_truncated()
+        if needs_md5(state.object.digests):
+            self._digester = digester = Digester(state.object.digests)
+            await self._part.read(lambda stream: digester.read(stream, state.at_bytes))
+        else:
+            self._digester = Digester.of_extents(state.extents or ())
+
+    def _piece_came(self, size_bytes: int) -> None:
+        self.moved_bytes += size_bytes
+        self._at_bytes += size_bytes
+        self._progress(self._at_bytes, self._object.total_bytes, size_bytes)
+
+    def _body(self) -> Body:
+        limits = self._means.limits
+        floor = SpeedFloor(limits.speed_limit_bytes_per_s, limits.speed_time_s)
+        return Body(str(self._output), floor, self._means.bandwidth)
 
     async def _begin(self, stored: StoredObject) -> None:
         await self._empty_part()
@@ -154,17 +246,20 @@ class Reception:
             self._digester = digester
 
     async def _read_body(self, response: aiohttp.ClientResponse, origin: Origin) -> None:
-        ceiling = decisions.ceiling_bytes(self._output.kind, self._object.total_bytes, self._limits.ceilings)
+        ceiling = decisions.ceiling_bytes(
+            self._output.kind, self._object.total_bytes, self._means.limits.ceilings
+        )
+        body = self._body()
         try:
-            await self._gather(response, ceiling)
+            await self._gather(body, response, ceiling)
             self._refuse_truncated()
             await self._part.pause()
         except Failure:
-            self._salvage(response.content, ceiling)
+            self._salvage(body.salvaged(response), ceiling)
             await self._keep(origin)
             raise
         except BaseException:  # cancelled: that outranks whatever keeping the bytes brings to light
-            self._salvage(response.content, ceiling)
+            self._salvage(body.salvaged(response), ceiling)
             with suppress(Failure):
                 await self._keep(origin)
             raise
@@ -174,37 +269,18 @@ class Reception:
         if total_bytes is not None and self._at_bytes != total_bytes:
             raise TransferFailure(Reason.TRUNCATED, f"{self._at_bytes} of {total_bytes} bytes came")
 
-    def _salvage(self, content: aiohttp.StreamReader, ceiling: int | None) -> None:
-        """Take what had come before the connection broke; aiohttp keeps it behind the error."""
-        error = content.exception()
-        content.set_exception(None)  # type: ignore[arg-type] # there is no other way to the bytes
-        chunk = content.read_nowait()
-        content.set_exception(error)  # type: ignore[arg-type]
+    def _salvage(self, chunk: bytes, ceiling: int | None) -> None:
         with suppress(TransferFailure):
             self._take(chunk, ceiling)
 
-    async def _gather(self, response: aiohttp.ClientResponse, ceiling: int | None) -> None:
-        floor = SpeedFloor(self._limits.speed_limit_bytes_per_s, self._limits.speed_time_s)
-        where = str(self._output)
-        while True:
-            asked_at = time.monotonic()
-            with translated(TransferFailure, where):
-                async with floor.silence():
-                    chunk = await response.content.readany()
-            if not chunk:
-                return
+    async def _gather(self, body: Body, response: aiohttp.ClientResponse, ceiling: int | None) -> None:
+        goes_on = True
+        while goes_on and (chunk := await body.read(response)):
             goes_on = self._take(chunk, ceiling)
-            if floor.stalled(time.monotonic() - asked_at, len(chunk)):
-                raise TransferFailure(
-                    Reason.STALLED,
-                    f"under {floor.limit_bytes_per_s:g} bytes/s for {floor.window_s:g} s, "
-                    f"at byte {self._at_bytes}",
-                )
             if self._block_bytes >= BLOCK_BYTES:
                 await self._store()
-            if not goes_on:
-                return
-            await self._bandwidth.turn(len(chunk))
+            if goes_on:
+                await body.pace(len(chunk))
 
     def _take(self, chunk: bytes, ceiling: int | None) -> bool:
         """
@@ -273,3 +349,7 @@ class Reception:
         )
         await self._part.commit(receipt, tail)
         return receipt
+
+
+def _start(extent: Extent) -> int:
+    return extent.start

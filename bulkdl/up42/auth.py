@@ -93,15 +93,21 @@ class TokenSource:
                 raise _again(self._refused or self._failed)
             return self._held.token
 
-    def expired(self, token: str) -> None:
-        """Note that the server refused *token*: the next who asks renews it, once for everybody."""
+    def expired(self, token: str) -> bool:
+        """
+        Note that the server refused *token*: the next who asks renews it, once for everybody.
+
+        Returns:
+            False if it is out of use already, so that the next token may not be that new, either.
+        """
         if self._held is None or self._held.token != token:
-            return
+            return self._held is None
         self._held = None
         if isinstance(self._credentials, ReadyToken):
             self._refused = TokenFailure(
                 Reason.CREDENTIALS, "UP42 does not accept the given token (any more)"
             )
+        return True
 
     async def _renew(self) -> None:
         if self._refused is not None:

@@ -33,12 +33,21 @@ _log = structlog.get_logger(__name__)
 _T = TypeVar("_T")
 
 JSON_LIMIT_BYTES = 64 * 1024 * 1024
+# Tokens that one request may try: one that all have, one that others had meanwhile, and a new one.
+_TOKENS = 3
 # Documents longer than this are read outside the event loop.
 _LONG_BYTES = 256 * 1024
 
 
 class _Unauthorised(ApiFailure):
-    """The server refused the token of this attempt."""
+    """
+    The server refused the token of this attempt.
+
+    Attributes:
+        renews: The next token will be a new one; else it may be one that others have had for a while.
+    """
+
+    renews = True
 
 
 class Client:
@@ -154,7 +163,8 @@ class Client:
             yield response
 
     async def _opened(self, url: URL, headers: dict[str, str]) -> aiohttp.ClientResponse:
-        for last in (False, True):
+        new = False
+        for turn in range(_TOKENS):
             await self._manners.turn(url)
             token = await self._tokens.token()
             with translated(ApiFailure, place_of("GET", url)):
@@ -164,9 +174,11 @@ class Client:
             self._manners.heed(response)
             if response.status != 401:
                 break
-            self._tokens.expired(token)
-            if not last:
-                response.release()
+            renews = self._tokens.expired(token)
+            if new or turn == _TOKENS - 1:
+                break
+            new = renews
+            response.release()
         return response
 
     async def _ask(self, path: str, read: Callable[[object, str], _T]) -> tuple[_T, bytes]:
@@ -174,14 +186,16 @@ class Client:
         url = paths.address(self._api_url, path)
 
         async def attempt() -> tuple[_T, bytes]:
-            try:
-                return await self._attempt(url, read)
-            except _Unauthorised:
-                pass
-            try:
-                return await self._attempt(url, read)
-            except _Unauthorised as failure:
-                raise ApiFailure(Reason.CREDENTIALS, f"{failure.detail} (with a new token)") from None
+            new = False
+            for _ in range(_TOKENS):
+                try:
+                    return await self._attempt(url, read)
+                except _Unauthorised as failure:
+                    refused = failure
+                if new:
+                    break
+                new = refused.renews
+            raise ApiFailure(Reason.CREDENTIALS, f"{refused.detail} (with a new token)")
 
         return await self._manners.persist(attempt)
 
@@ -202,8 +216,9 @@ class Client:
             answer = Complaint(response.status, message_in(body))
         failure = failure_of(answer.status, answer.message, where, retry_after_s=asked_s, secrets=(token,))
         if answer.status == 401:
-            self._tokens.expired(token)
-            raise _Unauthorised(failure.reason, failure.detail)
+            refusal = _Unauthorised(failure.reason, failure.detail)
+            refusal.renews = self._tokens.expired(token)
+            raise refusal
         raise failure
 
 

@@ -1,0 +1,52 @@
+"""
+The map of a divided part: one line for each run of bytes that is there.
+
+Lines are appended after their bytes are written, so whoever is killed leaves at most one unfinished
+line. What a power cut can do to bytes and lines is found out by reading the bytes back: an extent
+counts only if its checksum still holds.
+"""
+
+from __future__ import annotations
+
+from typing import BinaryIO
+
+import google_crc32c
+
+from bulkdl.model import Extent
+
+
+def line(extent: Extent) -> bytes:
+    return b"%d %d %08x\n" % (extent.start, extent.size_bytes, extent.crc32c)
+
+
+def parse(text: bytes, total_bytes: int) -> list[Extent]:
+    """The extents of a map, by their start; unfinished, foreign and overlapping lines are left out."""
+    found = []
+    for each in text.split(b"\n")[:-1]:
+        words = each.split(b" ")
+        try:
+            extent = Extent(int(words[0]), int(words[1]), int(words[2], 16))
+        except (ValueError, IndexError):
+            continue
+        if len(words) == 3 and extent.start >= 0 and 0 < extent.size_bytes <= total_bytes - extent.start:
+            found.append(extent)
+    return _apart(sorted(found, key=lambda extent: extent.start))
+
+
+def _apart(extents: list[Extent]) -> list[Extent]:
+    kept: list[Extent] = []
+    for extent in extents:
+        if not kept or extent.start >= kept[-1].end:
+            kept.append(extent)
+    return kept
+
+
+def holding(stream: BinaryIO, extents: list[Extent]) -> tuple[Extent, ...]:
+    """Those of *extents* whose bytes are still what they were; blocks."""
+    kept = []
+    for extent in extents:
+        stream.seek(extent.start)
+        data = stream.read(extent.size_bytes)
+        if len(data) == extent.size_bytes and google_crc32c.value(data) == extent.crc32c:
+            kept.append(extent)
+    return tuple(kept)

@@ -1,0 +1,67 @@
+"""
+Reading one response: chunk by chunk, with a floor under its speed and a pace over it.
+"""
+
+from __future__ import annotations
+
+import time
+
+import aiohttp
+
+from bulkdl.errors import TransferFailure
+from bulkdl.http.failures import translated
+from bulkdl.http.pace import Pace
+from bulkdl.http.speed import SpeedFloor
+from bulkdl.model import Reason
+
+BLOCK_BYTES = 1 << 20
+
+
+class Body:
+    """
+    The reader of one response.
+
+    Args:
+        where: For messages; never holds a secret.
+        bandwidth: Shared by all transfers.
+    """
+
+    def __init__(self, where: str, floor: SpeedFloor, bandwidth: Pace) -> None:
+        self._where = where
+        self._floor = floor
+        self._bandwidth = bandwidth
+        self._late: TransferFailure | None = None
+
+    async def read(self, response: aiohttp.ClientResponse) -> bytes:
+        """
+        The next chunk; empty at the end.
+
+        Raises:
+            TransferFailure: The connection broke, or has been too slow for too long. That a chunk
+                came too late is raised in place of the next one, for the chunk itself is good.
+        """
+        if self._late is not None:
+            raise self._late
+        asked_at = time.monotonic()
+        with translated(TransferFailure, self._where):
+            chunk = await response.content.readany()
+        if chunk and self._floor.stalled(time.monotonic() - asked_at, len(chunk)):
+            floor = self._floor
+            self._late = TransferFailure(
+                Reason.STALLED,
+                f"{self._where}: under {floor.limit_bytes_per_s:g} bytes/s for {floor.window_s:g} s",
+            )
+        return chunk
+
+    async def pace(self, size_bytes: int) -> None:
+        """Wait until that much more may come."""
+        await self._bandwidth.turn(size_bytes)
+
+    def salvaged(self, response: aiohttp.ClientResponse) -> bytes:
+        """What had come before the connection broke; aiohttp keeps it behind the error."""
+        content = response.content
+        error = content.exception()
+        content.set_exception(None)  # type: ignore[arg-type] # there is no other way to the bytes
+        chunk = content.read_nowait()
+        content.set_exception(error)  # type: ignore[arg-type]
+        return chunk

@@ -1,0 +1,254 @@
+"""
+One large object over several connections at once.
+
+Each connection fetches spans that a Board hands out, and puts what comes into its place in the part,
+block by block, each noted with its checksum as soon as it is written. A connection that breaks off
+tries again by itself, by the same table as any transfer, while the others go on; what none of them can
+get past ends the attempt. The first connection is always there; others come while spare permits are
+to be had and leave when there are fewer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import aiohttp
+
+from bulkdl.errors import Failure, TransferFailure
+from bulkdl.http.retry import Verdict
+from bulkdl.model import Extent, Kind, Reason, StoredObject
+from bulkdl.reactions import Step
+from bulkdl.transfer import decisions
+from bulkdl.transfer.body import BLOCK_BYTES, Body
+from bulkdl.transfer.digests import crc32c_of
+from bulkdl.transfer.patience import Patience
+from bulkdl.transfer.permits import Permits
+from bulkdl.transfer.ports import Origin, Part
+from bulkdl.transfer.spans import Board, Span
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """
+    What the connections of one object share with the rest of its transfer.
+
+    Attributes:
+        body: Makes the reader of one response.
+        admit: Lets the object in by its first bytes, or raises.
+        patience: Makes the judge of one connection's failures.
+        progress: Called with the bytes that came just now.
+        retried: Called when a connection is about to try again.
+    """
+
+    origin: Origin
+    part: Part
+    permits: Permits
+    connections: int
+    body: Callable[[], Body]
+    admit: Callable[[bytes], object]
+    patience: Callable[[], Patience]
+    progress: Callable[[int], None]
+    retried: Callable[[Failure, Verdict], None]
+    sleep: Callable[[float], Awaitable[None]]
+
+
+class Segments:
+    """
+    Attributes:
+        extents: The bytes that are there, in the order in which they came.
+    """
+
+    def __init__(self, stored: StoredObject, extents: tuple[Extent, ...], around: Surroundings) -> None:
+        assert stored.total_bytes is not None, "only what has a length can be divided"  # noqa: S101
+        self.extents = list(extents)
+        self._stored = stored
+        self._around = around
+        self._board = Board(stored.total_bytes, [(extent.start, extent.end) for extent in extents])
+        self._extra = 0
+        self._left = asyncio.Event()
+        self._preparing = asyncio.Lock()
+
+    @property
+    def at_bytes(self) -> int:
+        return sum(extent.size_bytes for extent in self.extents)
+
+    async def receive(self, first: aiohttp.ClientResponse | None) -> None:
+        """
+        Bring what is missing.
+
+        Args:
+            first: A response for the whole whose body has not been read, if there is one.
+
+        Raises:
+            Failure: A connection met what trying again does not mend. The extents are right.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                grow = group.create_task(self._grow(group), name="segments-grow")
+                try:
+                    if first is not None:
+                        await self._read_first(first)
+                    await self._work(lambda: False)
+                finally:
+                    grow.cancel()
+        except* Failure as failures:
+            raise _first(failures) from None
+
+    async def _grow(self, group: asyncio.TaskGroup) -> None:
+        """Open further connections while there are spare permits."""
+        around = self._around
+        while True:
+            while self._extra >= around.connections - 1:
+                self._left.clear()
+                await self._left.wait()
+            await around.permits.acquire_spare()
+            self._extra += 1
+            line = group.create_task(self._work(lambda: around.permits.over), name=f"segment-{self._extra}")
+            line.add_done_callback(self._line_ended)
+
+    def _line_ended(self, _line: asyncio.Task[None]) -> None:
+        self._extra -= 1
+        self._around.permits.release()
+        self._left.set()
+
+    async def _work(self, must_leave: Callable[[], bool]) -> None:
+        while not must_leave():
+            span = self._board.take()
+            if span is None:
+                return
+            try:
+                await self._fetch(span)
+            finally:
+                self._board.finish(span)
+
+    async def _read_first(self, response: aiohttp.ClientResponse) -> None:
+        span = self._board.front()
+        try:
+            await self._read(response, span)
+        except Failure as failure:
+            await self._after(failure, self._around.patience(), progressed=True)
+            await self._fetch(span)
+        finally:
+            response.close()  # it may go on with what others have fetched meanwhile
+            self._board.finish(span)
+
+    async def _fetch(self, span: Span) -> None:
+        patience = self._around.patience()
+        while span.left:
+            before = span.at
+            try:
+                await self._ask(span)
+            except Failure as failure:
+                await self._after(failure, patience, progressed=span.at > before)
+
+    async def _after(self, failure: Failure, patience: Patience, *, progressed: bool) -> None:
+        """Wait until this connection may ask again, or raise what it cannot get past."""
+        verdict = patience.judge(failure, progressed=progressed)
+        if verdict.step is Step.RESIGN:
+            self._around.origin.renew()
+        elif verdict.step is not Step.BACK_OFF:
+            failure.exhausted = verdict.step is Step.GIVE_UP
+            raise failure
+        self._around.retried(failure, verdict)
+        await self._around.sleep(verdict.delay_s)
+
+    async def _ask(self, span: Span) -> None:
+        origin = self._around.origin
+        async with self._preparing:
+            try:
+                await origin.prepare()
+            except Failure as failure:
+                failure.exhausted = True  # the API client has tried again itself
+                raise
+        headers = decisions.piece_headers(self._stored, span.at, span.end, accept_gzip=False)
+        async with origin.open(headers) as response:
+            if response.status not in (200, 206, 416):
+                raise await origin.refusal(response)
+            head = decisions.read_head(response.status, response.headers, origin.source)
+            decisions.check_piece(head, self._stored, span.at, Kind.ARCHIVE)
+            await self._read(response, span)
+
+    async def _read(self, response: aiohttp.ClientResponse, span: Span) -> None:
+        """Read into the part what belongs to *span*, which may become shorter meanwhile."""
+        block = _Block(span.at)
+        body = self._around.body()
+        try:
+            while span.left:
+                chunk = await _next(body, response, span)
+                self._take(chunk, span, block)
+                if block.size_bytes >= BLOCK_BYTES:
+                    await self._write_behind(block)
+                await body.pace(len(chunk))
+        except BaseException:
+            self._take(body.salvaged(response), span, block)
+            with suppress(Failure):
+                await self._finish(block)
+            raise
+        await self._finish(block)
+
+    def _take(self, chunk: bytes, span: Span, block: _Block) -> None:
+        fitting = chunk[: span.left]
+        span.at += len(fitting)
+        block.add(fitting)
+        self._around.progress(len(fitting))
+
+    async def _write_behind(self, block: _Block) -> None:
+        """Start to write what has come, once what came before it is written."""
+        await block.settle()
+        start, data = block.cut()
+        if start == 0:
+            self._around.admit(data)
+        block.writing = asyncio.ensure_future(self._write(start, data))
+
+    async def _write(self, start: int, data: bytes) -> None:
+        extent = Extent(start, len(data), crc32c_of(data))
+        await self._around.part.write_at(extent, data)
+        self.extents.append(extent)
+
+    async def _finish(self, block: _Block) -> None:
+        if block.size_bytes:
+            await self._write_behind(block)
+        await block.settle()
+
+
+async def _next(body: Body, response: aiohttp.ClientResponse, span: Span) -> bytes:
+    chunk = await body.read(response)
+    if not chunk:
+        raise TransferFailure(Reason.TRUNCATED, f"the connection ended at byte {span.at}")
+    return chunk
+
+
+class _Block:
+    """Chunks that follow one another, on their way to becoming one write."""
+
+    def __init__(self, start: int) -> None:
+        self.size_bytes = 0
+        self.writing: asyncio.Future[None] | None = None
+        self._start = start
+        self._chunks: list[bytes] = []
+
+    def add(self, chunk: bytes) -> None:
+        self._chunks.append(chunk)
+        self.size_bytes += len(chunk)
+
+    def cut(self) -> tuple[int, bytes]:
+        data = b"".join(self._chunks)
+        start, self._start = self._start, self._start + len(data)
+        self._chunks, self.size_bytes = [], 0
+        return start, data
+
+    async def settle(self) -> None:
+        if self.writing is not None:
+            writing, self.writing = self.writing, None
+            await asyncio.shield(writing)
+
+
+def _first(group: BaseExceptionGroup[Failure]) -> Failure:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, Failure)  # noqa: S101 - except* has just said so
+    return error
