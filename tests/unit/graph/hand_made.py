@@ -1,0 +1,105 @@
+"""An output directory made by hand: real files, a real ledger, no network."""
+
+import base64
+import hashlib
+from datetime import UTC, datetime
+from pathlib import Path
+
+import google_crc32c
+
+from bulkdl.graph.verify import Check
+from bulkdl.ledger import queries
+from bulkdl.ledger.ledger import LEDGER_NAME, Ledger
+from bulkdl.ledger.queries import Listing, PlannedOutput
+from bulkdl.model import Digest, Job, Kind, Outcome, Output, Reason, Receipt, Result, Validator
+from bulkdl.settings.names import Names
+
+P1 = "5f0c1a52-7a3a-4c52-9d0e-0f3f1a2b3c4d"
+J1 = "023694d4-1b52-46e8-a9a0-05c9ee23f15c"
+J2 = "b5c33b12-aa62-4809-94b8-5352bdfecf4a"
+T1 = "1f6e2a90-3c4d-4e5f-8a6b-7c8d9e0f1a2b"
+
+
+def a_job(job_id=J1, project_id=P1, status="SUCCEEDED"):
+    at = datetime(2022, 3, 10, 12, tzinfo=UTC)
+    return Job(project_id, job_id, status, "DEFAULT", "a job", at, at, None)
+
+
+def archive(job_id=J1, task_id=None):
+    return Output(P1, job_id, task_id, Kind.ARCHIVE)
+
+
+def quicklook(name, job_id=J1):
+    return Output(P1, job_id, T1, Kind.QUICKLOOK, name)
+
+
+def crc32c(data):
+    return Digest("crc32c", base64.b64encode(google_crc32c.Checksum(data).digest()).decode())
+
+
+def md5(data):
+    return Digest("md5", base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode())
+
+
+def done(output, key, data, digest=crc32c, reason=Reason.FETCHED):
+    receipt = Receipt(key, len(data), digest(data), Validator(etag='"e"'), None)
+    return Result(output, Outcome.COMPLETED, reason, receipt)
+
+
+def failed(output, reason=Reason.STALLED, detail="it stood still"):
+    return Result(output, Outcome.FAILED, reason, attempts=8, detail=detail)
+
+
+class Folder:
+    """One output directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def check(self, **how) -> Check:
+        return Check(self.root, Names(), **how)
+
+    def put(self, key, data=b"bytes"):
+        path = self.root / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        return path
+
+    async def ledger(self) -> Ledger:
+        path = self.root / ".bulkdl" / LEDGER_NAME
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return await Ledger.open(path)
+
+    async def write(self, *statements):
+        ledger = await self.ledger()
+        try:
+            for statement in statements:
+                await ledger.write(statement)
+        finally:
+            await ledger.close()
+
+    async def read(self, query):
+        ledger = await self.ledger()
+        try:
+            return await ledger.read(query)
+        finally:
+            await ledger.close()
+
+    async def record(self, *results, job=None):
+        """Write *results* down as those of *job*."""
+        job = job or a_job()
+        outputs = tuple(PlannedOutput(each.output) for each in results)
+        listing = Listing(job, T1, outputs, quicklooks=True)
+        await self.write(
+            lambda connection: queries.plan_job(connection, listing),
+            lambda connection: queries.record(connection, results, "r1"),
+        )
+
+    async def rows(self):
+        """State, reason and detail by key."""
+
+        def ask(connection):
+            rows = connection.execute("SELECT key, state, reason, detail FROM outputs ORDER BY id")
+            return {row["key"]: (row["state"], row["reason"], row["detail"]) for row in rows}
+
+        return await self.read(ask)

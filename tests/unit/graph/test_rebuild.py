@@ -1,0 +1,243 @@
+import shutil
+import sqlite3
+from datetime import UTC, datetime
+from functools import partial
+
+import pytest
+from hand_made import Folder
+from pydantic import SecretStr
+
+from bulkdl import Downloader, Selection, Settings
+from bulkdl.errors import ConfigError, DirectoryHeld, LedgerTooNew
+from bulkdl.graph import rebuild as module
+from bulkdl.graph.rebuild import rebuild
+from bulkdl.graph.verify import Check, verify
+from bulkdl.ledger import audit, lease
+from bulkdl.model import Kind, Outcome
+from bulkdl.reactions import Exit
+from bulkdl.report.verification import Verdict
+from bulkdl.settings import CredentialBook
+from bulkdl.simulator import Account, Simulator
+
+SCATTERED = {
+    "job": "meta/{project_id}-{job_id}.json",
+    "job_archive": "archives/{job_id}{suffix}",
+    "quicklook": "pictures/{job_id}/{task_id}/{filename}",
+}
+
+
+class Site(Folder):
+    """A folder that a real run has filled from a simulator."""
+
+    def __init__(self, root, simulator, **more):
+        super().__init__(root)
+        self.settings = Settings(output=root, api_url=simulator.api_url, **more)
+        keys = {project.id: SecretStr(project.api_key) for project in simulator.projects}
+        self.book = CredentialBook(by_project=keys, project_ids=tuple(keys))
+
+    async def run(self, **selection):
+        async with Downloader(self.settings, credentials=self.book) as downloader:
+            return await downloader.run(Selection(**selection))
+
+    def check(self, **how):
+        return Check(self.root, self.settings.names, **how)
+
+    @property
+    def path(self):
+        return self.root / ".bulkdl" / "ledger.sqlite3"
+
+    def files(self, pattern):
+        return sorted(path for path in self.root.glob(pattern) if ".bulkdl" not in path.parts)
+
+
+@pytest.fixture
+async def simulator():
+    async with Simulator(Account(seed=3, projects=2, jobs=8)) as running:
+        yield running
+
+
+@pytest.fixture
+async def site(tmp_path, simulator):
+    filled = Site(tmp_path, simulator)
+    assert (await filled.run()).exit_code is Exit.OK
+    return filled
+
+
+async def what_is_known(site):
+    def ask(connection):
+        rows = connection.execute(
+            "SELECT project_id, job_id, task_id, kind, outputs.name, filename, key, size_bytes, digest"
+            " FROM outputs JOIN jobs ON jobs.id = outputs.job WHERE state = 'completed'"
+        )
+        return sorted(map(tuple, rows))
+
+    return await site.read(ask)
+
+
+async def moves_nothing(site, simulator):
+    seen = len(simulator.seen)
+    summary = await site.run()
+    asked = [call.path for call in list(simulator.seen)[seen:]]
+    assert (summary.moved_bytes, summary.outputs(Outcome.COMPLETED), summary.exit_code) == (0, 0, Exit.OK)
+    return asked
+
+
+async def test_a_lost_ledger_is_made_again_and_the_next_run_moves_no_byte(site, simulator):
+    before = await what_is_known(site)
+    shutil.rmtree(site.root / ".bulkdl")
+    found = await rebuild(site.check())
+    assert (found.exit_code, found.findings, found.leftovers, found.set_aside) == (Exit.OK, [], [], None)
+    assert await what_is_known(site) == before
+    assert (await verify(site.check(deep=True))).exit_code is Exit.OK
+    asked = await moves_nothing(site, simulator)
+    assert not any("download-results" in path or path.endswith(".tgz") for path in asked)
+
+
+async def test_names_of_ones_own_are_read_backwards_too(tmp_path, simulator):
+    site = Site(tmp_path, simulator, names=SCATTERED)
+    await site.run()
+    before = await what_is_known(site)
+    shutil.rmtree(site.root / ".bulkdl")
+    assert (await rebuild(site.check())).exit_code is Exit.OK
+    assert await what_is_known(site) == before
+    await moves_nothing(site, simulator)
+
+
+async def test_a_damaged_file_does_not_count_and_is_fetched_again(site):
+    archive = site.files("*/*/*/task_output.*")[0]
+    document = site.files("*/*/job_output.json")[0]
+    picture = site.files("*/*/*/quicklooks/*")[0]
+    whole = {path: path.read_bytes() for path in (archive, document, picture)}
+    data = whole[archive]
+    archive.unlink()  # it may be linked to the job's archive, which stays whole
+    archive.write_bytes(data[: len(data) // 2])
+    document.write_bytes(b'{"type": "FeatureColl')
+    picture.write_bytes(b"<html>proxy</html>")
+    shutil.rmtree(site.root / ".bulkdl")
+    found = await rebuild(site.check())
+    keys = {path.relative_to(site.root).as_posix() for path in whole}
+    assert {finding.key for finding in found.findings} == keys
+    assert {finding.verdict for finding in found.findings} == {Verdict.DAMAGED}
+    assert found.exit_code is Exit.INTEGRITY
+    summary = await site.run()
+    assert summary.outputs(Outcome.COMPLETED) == 3
+    assert {path: path.read_bytes() for path in whole} == whole
+
+
+async def test_an_archive_under_a_wrong_suffix_is_not_what_it_says(site):
+    archive = site.files("*/*/final_output.tar.gz")[0]
+    archive.rename(archive.with_name("final_output.zip"))
+    shutil.rmtree(site.root / ".bulkdl")
+    (finding,) = (await rebuild(site.check())).findings
+    assert (finding.verdict, finding.detail) == (Verdict.DAMAGED, "its bytes are those of a .tar.gz")
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [("job.json", b"{"), ("job_tasks.json", b"[]"), ("job_tasks.json", None), ("job.json", b'{"data": {}}')],
+)
+async def test_one_job_that_cannot_be_read_does_not_hide_the_others(site, name, data):
+    path = site.files(f"*/*/{name}")[0]
+    path.unlink() if data is None else path.write_bytes(data)
+    shutil.rmtree(site.root / ".bulkdl")
+    found = await rebuild(site.check())
+    assert (found.jobs, found.findings_total, found.exit_code) == (7, 1, Exit.INTEGRITY)
+    assert path.name in found.findings[0].detail
+    assert (await site.run()).exit_code is Exit.OK
+
+
+async def test_a_ledger_that_knows_jobs_is_never_touched(site):
+    before = await what_is_known(site)
+    with pytest.raises(ConfigError, match="knows jobs"):
+        await rebuild(site.check())
+    assert await what_is_known(site) == before
+    shutil.rmtree(site.root / ".bulkdl")
+    await rebuild(site.check())
+    with pytest.raises(ConfigError, match="knows jobs"):
+        await rebuild(site.check())
+
+
+@pytest.mark.parametrize("damage", ["no database", "a page of zeros"])
+async def test_a_ledger_that_cannot_be_read_is_kept_aside(site, simulator, damage):
+    with sqlite3.connect(site.path) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE").fetchall()
+    connection.close()
+    data = bytearray(site.path.read_bytes())
+    if damage == "no database":
+        data[:100] = b"x" * 100
+    else:
+        data[4096 : 8 * 4096] = bytes(7 * 4096)
+    site.path.write_bytes(data)
+    found = await rebuild(site.check())
+    (kept,) = site.path.parent.glob("ledger.sqlite3.damaged-*")
+    assert (found.set_aside, kept.read_bytes()) == (str(kept), bytes(data))
+    await moves_nothing(site, simulator)
+
+
+async def test_a_newer_ledger_is_not_damaged(site):
+    connection = sqlite3.connect(site.path)
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(LedgerTooNew):
+        await rebuild(site.check())
+    assert site.path.exists()
+
+
+async def test_it_never_runs_beside_a_run(site):
+    shutil.rmtree(site.root / ".bulkdl")
+    owner = lease.Owner.myself("other")
+    acquire = partial(lease.acquire, owner=owner, path="x", now=datetime.now(UTC))
+    await site.write(acquire)
+    with pytest.raises(DirectoryHeld):
+        await rebuild(site.check())
+
+
+async def test_interrupted_it_goes_on_where_it_was(site, simulator, monkeypatch):
+    before = await what_is_known(site)
+    shutil.rmtree(site.root / ".bulkdl")
+    write, written = module._write, []
+
+    def dies_at_the_third(connection, found, run_id):
+        if len(written) == 2:
+            raise KeyError("power cut")
+        written.append(found.listing.job.id)
+        write(connection, found, run_id)
+
+    monkeypatch.setattr(module, "_write", dies_at_the_third)
+    with pytest.raises(KeyError):
+        await rebuild(site.check(workers=1))
+    monkeypatch.undo()
+    assert (await rebuild(site.check())).jobs == 6
+    assert await what_is_known(site) == before
+    await moves_nothing(site, simulator)
+
+
+async def test_a_rebuilt_ledger_has_no_last_run(site):
+    """Else ``--since last`` would pass by everything that was missing."""
+    shutil.rmtree(site.root / ".bulkdl")
+    await rebuild(site.check())
+    assert await site.read(lambda c: c.execute("SELECT count(*) FROM runs").fetchone()[0]) == 0
+    assert await site.read(audit.holder) is None
+
+
+async def test_what_is_not_there_is_planned(site):
+    picture = site.files("*/*/*/quicklooks/*")[0]
+    picture.unlink()
+    shutil.rmtree(site.root / ".bulkdl")
+    assert (await rebuild(site.check())).exit_code is Exit.OK
+    summary = await site.run()
+    assert [
+        (kind, count.outputs)
+        for (kind, outcome, _), count in summary.counts.items()
+        if outcome is Outcome.COMPLETED
+    ] == [(Kind.QUICKLOOK, 1)]
+    assert picture.exists()
+
+
+async def test_a_folder_without_jobs_is_a_wrong_folder(tmp_path):
+    (tmp_path / "holiday.jpg").write_bytes(b"x")
+    with pytest.raises(ConfigError, match=r"has no .*job\.json"):
+        await rebuild(Folder(tmp_path).check())
+    with pytest.raises(ConfigError, match="is no directory"):
+        await rebuild(Folder(tmp_path / "typo").check())
+    assert not (tmp_path / "typo").exists()
