@@ -5,6 +5,7 @@ import io
 import random
 import tarfile
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,8 @@ from bulkdl.model import Kind, Outcome, Output
 from bulkdl.sink.local import LocalSink
 from bulkdl.transfer.fetch import Fetcher
 from bulkdl.transfer.origins import ApiOrigin, SignedOrigin
-from bulkdl.transfer.reception import Limits
+from bulkdl.transfer.permits import Permits
+from bulkdl.transfer.reception import Limits, Means
 
 POLICY = RetryPolicy(limit=3, base_s=1.0, cap_s=8.0, retry_after_cap_s=300.0, free_limit=2)
 
@@ -47,9 +49,14 @@ class Yard:
         self.scheduled = []
         self.progress = []
         self.awaited = {}
-        self.fetcher = Fetcher(
-            POLICY, Limits(ceilings={}), Pace(0, 1), rand=lambda: 1.0, sleep=timeline.sleep
+        means = Means(
+            Limits(ceilings={}), POLICY, Pace(0, 1), Permits(1), rand=lambda: 1.0, sleep=timeline.sleep
         )
+        self.fetcher = Fetcher(means)
+
+    def means(self, **changes):
+        """From now on transfers go by other means."""
+        self.fetcher = Fetcher(replace(self.fetcher.means, **changes))
 
     def signed(self):
         return SignedOrigin(

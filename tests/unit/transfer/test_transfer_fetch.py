@@ -331,7 +331,7 @@ async def test_cancelling_between_attempts_ends_the_worker(yard):
         site.timeline.somebody_sleeps.set()
         await asyncio.Event().wait()
 
-    site.fetcher = replace(site.fetcher, sleep=endless)
+    site.means(sleep=endless)
     fetching = asyncio.create_task(site.fetch())
     await site.timeline.somebody_sleeps.wait()
     fetching.cancel()
@@ -396,7 +396,9 @@ async def test_an_object_stored_as_gzip_lands_as_it_is_stored(yard):
     assert result.attempts == 1
 
 
-PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 8000
+PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 8000 + PNG_END
+SMALL_PICTURE = PICTURE[:9000] + PNG_END
 DOCUMENT = b'{"type": "FeatureCollection", "features": [' + b" " * 2_000_000 + b"]}"
 
 
@@ -404,7 +406,7 @@ DOCUMENT = b'{"type": "FeatureCollection", "features": [' + b" " * 2_000_000 + b
     ("kind", "body", "content_type"),
     [
         (Kind.QUICKLOOK, PICTURE, "image/png"),
-        (Kind.QUICKLOOK, PICTURE[:9000], "image/png"),
+        (Kind.QUICKLOOK, SMALL_PICTURE, "image/png"),
         (Kind.GEOJSON, DOCUMENT, "application/json"),
         (Kind.GEOJSON, b'{"type": "FeatureCollection", "features": []}', "application/json"),
     ],
@@ -429,7 +431,7 @@ async def test_what_the_api_serves_leaves_no_part_when_it_fails(yard):
 
 async def test_a_body_that_announces_nothing_is_cut_off_at_the_ceiling(yard):
     site = await yard(PICTURE * 4, digests=(), content_type="image/png", chunked=True)
-    site.fetcher = replace(site.fetcher, limits=Limits(ceilings={Kind.QUICKLOOK: 1_200_000}))
+    site.means(limits=Limits(ceilings={Kind.QUICKLOOK: 1_200_000}))
     result = await site.fetch(origin=site.served(), kind=Kind.QUICKLOOK)
     assert (result.outcome, result.reason, result.attempts) == (Outcome.FAILED, Reason.TOO_LARGE, 1)
     assert result.moved_bytes < 4_000_000
@@ -438,7 +440,7 @@ async def test_a_body_that_announces_nothing_is_cut_off_at_the_ceiling(yard):
 
 async def test_a_body_that_is_too_slow_is_asked_for_again_and_loses_nothing(yard):
     site = await yard(LARGE)
-    site.fetcher = replace(site.fetcher, limits=Limits(speed_limit_bytes_per_s=1e12, speed_time_s=1e-9))
+    site.means(limits=Limits(speed_limit_bytes_per_s=1e12, speed_time_s=1e-9))
     result = await site.fetch()
     assert completed(result, site, LARGE)
     assert {reason for reason, _ in site.scheduled} == {Reason.STALLED}

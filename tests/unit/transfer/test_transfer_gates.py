@@ -10,6 +10,7 @@ from contextlib import suppress
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from PIL import Image
 
 from bulkdl.errors import TransferFailure
 from bulkdl.model import Kind, Reason
@@ -188,6 +189,36 @@ def test_an_unknown_picture_passes_only_when_it_is_called_one():
         admit(Kind.QUICKLOOK, b"\x00avif", "application/octet-stream", has_digest=False)
 
 
+def drawn(form, **more):
+    made = io.BytesIO()
+    Image.effect_noise((64, 48), 50).convert("RGB").save(made, form, **more)
+    return made.getvalue()
+
+
+DRAWN = {
+    "jpeg": drawn("JPEG"),
+    "jpeg with restarts": drawn("JPEG", restart_marker_rows=1),
+    "progressive": drawn("JPEG", progressive=True),
+    "png": drawn("PNG"),
+    "gif": drawn("GIF"),
+    "webp": drawn("WEBP"),
+}
+
+
+@pytest.mark.parametrize("form", DRAWN)
+@pytest.mark.parametrize("behind", [b"", b"\0", b"some program's signature"])
+def test_a_whole_picture_passes_also_with_something_behind_it(form, behind):
+    if form != "gif" or len(behind) < 16:
+        assert broken(DRAWN[form] + behind, Kind.QUICKLOOK) is None
+
+
+@pytest.mark.parametrize("form", [form for form in DRAWN if form != "gif"])
+def test_a_picture_cut_anywhere_is_noticed(form):
+    whole = DRAWN[form]
+    passed = [at for at in range(len(whole)) if broken(whole[:at], Kind.QUICKLOOK) is None]
+    assert passed == []
+
+
 @pytest.mark.parametrize(
     ("kind", "has_digest", "inspected"),
     [
@@ -195,10 +226,11 @@ def test_an_unknown_picture_passes_only_when_it_is_called_one():
         (Kind.ARCHIVE, False, True),
         (Kind.GEOJSON, True, True),
         (Kind.GEOJSON, False, True),
-        (Kind.QUICKLOOK, False, False),
+        (Kind.QUICKLOOK, True, False),
+        (Kind.QUICKLOOK, False, True),
     ],
 )
-def test_what_has_a_digest_is_not_read_twice_but_json_is(kind, has_digest, inspected):
+def test_what_has_a_digest_is_not_looked_at_twice_but_json_is(kind, has_digest, inspected):
     assert needs_inspection(kind, has_digest=has_digest) is inspected
 
 
