@@ -65,7 +65,7 @@ class Accounts:
             api_session(
                 user_agent=_USER_AGENT,
                 connect_timeout_s=settings.connect_timeout_s,
-                read_timeout_s=settings.headers_timeout_s,
+                read_timeout_s=settings.speed_time,
                 limit=sum(size.workers for size in sizes.values()) + 8 * settings.enumerators,
             )
         )

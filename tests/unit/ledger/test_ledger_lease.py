@@ -103,8 +103,8 @@ def test_who_was_succeeded_hears_of_it_and_takes_nothing_away(ledger):
 @pytest.mark.parametrize(
     ("pid", "host", "beat_s", "alive"),
     [
-        (os.getpid(), "here", 0, True),
-        (os.getpid(), "here", STALE_S, False),
+        pytest.param(os.getpid(), "here", 0, True, id="mine"),
+        pytest.param(os.getpid(), "here", STALE_S, False, id="mine-stale"),
         (1, "here", 1, True),
         (1, "there", STALE_S - 1, True),
         (1, "there", STALE_S, False),
