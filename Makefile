@@ -88,3 +88,14 @@ image: ## the container image, with docker, podman or buildah, whichever works
 .PHONY: test-image
 test-image: install .venv-image/.installed ## the image and the manifests, with the real tools (installs them when root)
 	tests/image/run
+
+.venv-browser/.installed: tests/browser/requirements.lock
+	$(PYTHON) -m venv .venv-browser
+	.venv-browser/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+.PHONY: test-browser
+test-browser: install .venv-browser/.installed ## the live page in a real Chromium (installs it when root)
+	@command -v chromium >/dev/null || [ "$$(id -u)" -ne 0 ] || \
+	  { apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium >/dev/null; }
+	.venv-browser/bin/python -m pytest -q -c tests/browser/pytest.ini tests/browser

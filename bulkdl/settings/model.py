@@ -40,7 +40,7 @@ DurationS = Annotated[float, BeforeValidator(parse.duration_s)]
 SizeBytes = Annotated[int, BeforeValidator(parse.size_bytes), Field(ge=0)]
 Uuid = Annotated[str, BeforeValidator(parse.uuid)]
 Workers = Annotated[int, Field(ge=1, le=256)]
-Pool = Literal["auto"] | Workers
+Pool = Annotated[int | Literal["auto"], BeforeValidator(parse.pool)]
 MaybeAddress = Annotated[
     Address | None, BeforeValidator(lambda value: value if value is None else address(value))
 ]

@@ -27,6 +27,9 @@ SIZE_EXPECTED = "expected a size in bytes such as 4096, 500K, 2M, 1.5G, or off"
 DURATION_EXPECTED = "expected a duration such as 30, 30s, 5m, 6h or 7d"
 MOMENT_EXPECTED = "expected a date (2022-03-01), a time (2022-03-01T12:00Z) or an age (36h, 7d, 2w)"
 LAST = "last"
+AUTO = "auto"
+MOST_WORKERS = 256
+POOL_EXPECTED = f"expected a number from 1 to {MOST_WORKERS}, or auto"
 SHARD_EXPECTED = "expected K/N with 0 <= K < N, such as 0/4, or auto"
 AUTO = "auto"
 SHARD_INDEX, SHARD_COUNT = "JOB_COMPLETION_INDEX", "BULKDL_SHARDS"
@@ -122,6 +125,18 @@ def _own_shard(env: Mapping[str, str]) -> Shard:
     except ValueError:
         told = f"{SHARD_INDEX} is {index!r}, {SHARD_COUNT} is {count!r}"
         raise ValueError(f"expected K and N in the environment, with 0 <= K < N: {told}") from None
+
+
+def pool(value: object) -> object:
+    """The size of a pool: a number of workers, or ``auto``."""
+    text = value.strip().lower() if isinstance(value, str) else value
+    if text == AUTO:
+        return AUTO
+    if isinstance(text, str) and text.isascii() and text.isdigit():
+        text = int(text)
+    if isinstance(text, bool) or not isinstance(text, int) or not 1 <= text <= MOST_WORKERS:
+        raise ValueError(POOL_EXPECTED)
+    return text
 
 
 def uuid(value: object) -> str:

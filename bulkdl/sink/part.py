@@ -99,7 +99,6 @@ class LocalPart:
 
     def _begin(self, stored: StoredObject, divided: bool) -> None:
         with translated(self._folder):
-            durable.make_folder(self._folder)
             self._remove()
             self._refuse_without_room(stored.total_bytes)
             data = self._folder / f"{self._stem}-{secrets.token_hex(4)}.part"
@@ -193,7 +192,6 @@ class LocalPart:
 
     def _commit_small(self, final: Path, data: bytes) -> None:
         """All of it is in memory: no part, no sidecar, one step."""
-        durable.make_folder(self._folder)
         aside = self._folder / f"{self._stem}.tmp"
         durable.write_aside(aside, data)
         durable.publish(aside, final)

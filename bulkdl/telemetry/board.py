@@ -208,7 +208,7 @@ class Board:
     def _retry(self, event: RetryScheduled) -> None:
         self._retries += 1
         if event.output in self._flights:
-            self._flights[event.output].note = f"{event.reason.value}, again in {event.delay_s:.0f} s"
+            self._flights[event.output].note = f"{event.reason.value}, again in {event.delay_s:.1f} s"
 
     def _end(self, event: TransferEnded) -> None:
         result = event.result

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
-from bulkdl.errors import Failure, TransferFailure
+from bulkdl.errors import Failure, SinkFailure, TransferFailure
 from bulkdl.http.pace import Pace
 from bulkdl.http.retry import RetryPolicy
 from bulkdl.http.speed import SpeedFloor
@@ -254,6 +254,10 @@ class Reception:
             await self._gather(body, response, ceiling)
             self._refuse_truncated()
             await self._part.pause()
+        except SinkFailure:  # what is in memory has nowhere to go
+            with suppress(Failure):
+                await self._part.pause()
+            raise
         except Failure:
             self._salvage(body.salvaged(response), ceiling)
             await self._keep(origin)

@@ -24,7 +24,7 @@ RESTRICTED = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges
 
 
 def called(*command: str | Path, check: bool = True, **more: Any) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, **more)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT, **more)
     assert not check or done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
     return done
 
@@ -86,7 +86,9 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     certificates = Path(os.environ.get("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt"))
     certificates = certificates if certificates.is_file() else None
     flags = f"--build-arg BASE={made.base}"
-    flags += f" --secret id=pip-conf,src={pip_conf(tmp_path_factory.mktemp('pip') / 'pip.conf', certificates)}"
+    flags += (
+        f" --secret id=pip-conf,src={pip_conf(tmp_path_factory.mktemp('pip') / 'pip.conf', certificates)}"
+    )
     if certificates:
         flags += f" --secret id=ca-bundle,src={certificates}"
     # The secrets are new with each session, the layers need not be: what pip fetched is proven by hash.

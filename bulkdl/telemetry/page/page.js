@@ -4,6 +4,7 @@
 const EVERY_MS = 1000;
 const PATIENCE_MS = 5000;
 const SAMPLES = 120;
+const LINGERING_S = 2;
 const PARTS = ["settled", "completed", "skipped", "cancelled", "failed"];
 const rates = [];
 let lastAnswer = null;
@@ -145,6 +146,7 @@ function makeFailure(failure) {
 function showSpark(rate) {
   rates.push(rate);
   if (rates.length > SAMPLES) rates.shift();
+  if (rates.length < 3) return;
   const top = Math.max(...rates, 1);
   const start = SAMPLES - rates.length;
   const points = rates.map((one, place) => `${start + place},${(29 - 27 * (one / top)).toFixed(1)}`);
@@ -170,7 +172,7 @@ function showOverall(status) {
   const wanted = all.reduce((sum, one) => sum + one.wanted, 0);
   // While jobs are still being listed, a share of what is known so far would mislead.
   const known = wanted > 0 && status.state !== "listing";
-  const share = known ? `${Math.floor((100 * done) / wanted)} %` : wanted ? `${count(done)} of ${count(wanted)} so far` : "";
+  const share = known ? `${Math.floor((100 * done) / wanted)} % of ${count(wanted)} outputs` : wanted ? `${count(done)} of ${count(wanted)} outputs so far` : "";
   setText(at("overall"), share);
   document.title = share ? `${share} · bulkdl` : "bulkdl";
 }
@@ -192,12 +194,15 @@ function show(status) {
   showOverall(status);
   showTiles(status);
   const { planned, settled, unfinished } = status.jobs;
-  setText(at("jobs"), `${count(planned + settled)} jobs listed, ${count(settled)} of them there before` +
+  setText(at("jobs"), `${count(planned + settled)} jobs listed` +
+    (settled ? `, ${count(settled)} of them with nothing missing` : "") +
     (unfinished ? `; ${count(unfinished)} unfinished at UP42` : ""));
   sync(at("kinds"), status.kinds, (kind) => kind.kind, makeKind, showKind, "nothing yet");
-  const more = status.in_flight_total - status.in_flight.length;
-  setText(at("flying"), count(status.in_flight_total) + (more > 0 ? `, ${count(more)} not shown` : ""));
-  sync(at("flights"), status.in_flight, keyOfOutput, makeFlight, showFlight, "nothing");
+  // What comes and goes within moments is counted, not shown.
+  const flights = status.in_flight.filter((one) => one.kind === "archive" || one.note || one.for_s >= LINGERING_S);
+  const more = status.in_flight_total - flights.length;
+  setText(at("flying"), `${count(status.in_flight_total)}${more ? `, ${count(more)} of them brief ones that are not shown` : ""}`);
+  sync(at("flights"), flights, keyOfOutput, makeFlight, showFlight, more ? "only brief ones" : "nothing");
   const shown = status.failures.length;
   setText(at("failing"), status.failures_total > shown ? `${count(shown)} of ${count(status.failures_total)}` : "");
   sync(at("failures"), status.failures, (one) => String(one.number), makeFailure, () => {}, "none");

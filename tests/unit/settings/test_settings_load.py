@@ -33,7 +33,7 @@ def problem(flags=None, path=None, env=None) -> str:
 @pytest.mark.parametrize(
     ("in_file", "in_env", "in_flag", "value", "source"),
     [
-        (None, None, None, 4, "default"),
+        (None, None, None, "auto", "default"),
         ("5", None, None, 5, "file {path}"),
         ("5", "6", None, 6, "env BULKDL_ARCHIVES"),
         ("5", "6", "7", 7, "flag --archives"),
@@ -95,7 +95,7 @@ def test_text_from_variables_becomes_what_the_key_is():
 def test_the_library_takes_its_arguments_and_not_its_surroundings(monkeypatch, tmp_path):
     monkeypatch.setenv("BULKDL_ARCHIVES", "9")
     settings = Settings(output=tmp_path)
-    assert (settings.archives, settings.output) == (4, tmp_path)
+    assert (settings.archives, settings.output) == ("auto", tmp_path)
     with pytest.raises(ValidationError):
         Settings(output=tmp_path, archive=3)
     with pytest.raises(ValidationError):
@@ -109,8 +109,9 @@ def test_the_library_takes_its_arguments_and_not_its_surroundings(monkeypatch, t
         ("[names]\njobb = 'x'", "{path}: names.jobb: unknown key; did you mean job?"),
         ("[transfer]\nx = 1", "{path}: transfer: unknown key"),
         ("zzz = 1", "{path}: zzz: unknown key"),
-        ("archives = 'many'", "{path}: archives: expected a valid integer"),
-        ("archives = 0", "{path}: archives: expected greater than or equal to 1, got '0'"),
+        ("archives = 'many'", "{path}: archives: expected a number from 1 to 256, or auto, got 'many'"),
+        ("archives = 0", "{path}: archives: expected a number from 1 to 256, or auto, got '0'"),
+        ("enumerators = 0", "{path}: enumerators: expected greater than or equal to 1, got '0'"),
         ("bwlimit = '2X'", "{path}: bwlimit: expected a size in bytes such as"),
         ("speed_time = '5y'", "{path}: speed_time: expected a duration such as"),
         ("log_format = 'xml'", "{path}: log_format: expected 'auto', 'console' or 'json', got 'xml'"),

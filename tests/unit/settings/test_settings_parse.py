@@ -157,7 +157,7 @@ def test_a_pod_of_an_indexed_job_finds_its_shard_in_the_environment():
     ],
 )
 def test_an_automatic_shard_that_is_half_told_is_refused_and_never_all_jobs(env):
-    with pytest.raises(ValueError, match="JOB_COMPLETION_INDEX is .*BULKDL_SHARDS is "):
+    with pytest.raises(ValueError, match=r"JOB_COMPLETION_INDEX is .*BULKDL_SHARDS is "):
         parse.shard("auto", env)
 
 

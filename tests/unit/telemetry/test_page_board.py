@@ -94,7 +94,7 @@ def test_a_flight_tells_its_bytes_and_what_it_waits_for(seen):
     flight = seen.after(TransferAdvanced(ARCHIVE, 300, 900, 300))["in_flight"][0]
     assert (flight["at_bytes"], flight["total_bytes"], flight["for_s"], flight["note"]) == (300, 900, 4.0, "")
     document = seen.after(RetryScheduled(ARCHIVE, Reason.STALLED, 2.4))
-    assert document["in_flight"][0]["note"] == "stalled, again in 2 s"
+    assert document["in_flight"][0]["note"] == "stalled, again in 2.4 s"
     assert document["retries"] == 1
     assert seen.after(TransferAdvanced(ARCHIVE, 400, 900, 100))["in_flight"][0]["note"] == ""
     assert seen.after(TransferEnded(Result(ARCHIVE, Outcome.COMPLETED, Reason.FETCHED)))["in_flight"] == []
