@@ -1,0 +1,119 @@
+"""The live page as a person sees it: in Chromium, while a run is going on."""
+
+import os
+import re
+from pathlib import Path
+
+from conftest import LiveRun, Look
+from playwright.sync_api import Page, expect
+
+HOSTILE = "<img src=x onerror=\"document.documentElement.dataset.pwned='img'\">.jpg"
+PATIENCE_MS = 30_000
+SHOTS = Path(os.environ.get("BULKDL_SCREENSHOTS", "build/screenshots"))
+
+TOO_WIDE = """() => [...document.querySelectorAll("body *")]
+  .filter(one => one.getBoundingClientRect().right > window.innerWidth).map(one => one.outerHTML)"""
+
+expect.set_options(timeout=PATIENCE_MS)
+
+
+def shoot(page: Page, name: str) -> None:
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SHOTS / f"{name}.png", full_page=True)
+
+
+def test_the_page_shows_a_run_while_it_goes_on(live_run: LiveRun, look: Look) -> None:
+    page = look.page
+    page.goto(live_run.url)
+
+    expect(page.locator("#state")).to_have_text("fetching")
+    expect(page.locator("#run")).to_have_text(re.compile(r"^run \d{8}T\d{6}Z-\w{6}$"))
+    expect(page.locator("#overall")).to_have_text(re.compile(r"^\d{1,2} % of \d+ outputs$"))
+    expect(page).to_have_title(re.compile(r"^\d{1,2} % of \d+ outputs · bulkdl$"))
+
+    geojson = page.locator(".kind", has_text="geojson")
+    expect(geojson.locator(".count b")).to_have_text(re.compile(r"^(\d+) / \1$"))
+    expect(geojson.get_by_role("progressbar")).to_have_attribute("aria-valuenow", "100")
+    archives = page.locator(".kind", has_text="archive").get_by_role("progressbar")
+    expect(archives).to_have_attribute("aria-valuenow", re.compile(r"^\d{1,2}$"))
+
+    flights = page.locator(".flight", has_text="archive")
+    expect(flights).to_have_count(4)
+    expect(flights.first.locator(".bytes")).to_have_text(re.compile(r"^[\d.]+ [kM]B of [\d.]+ MB$"))
+    expect(page.locator("#retries")).to_have_text("1")
+
+    shoot(page, "light")
+    page.emulate_media(color_scheme="dark")
+    shoot(page, "dark")
+    page.set_viewport_size({"width": 400, "height": 900})
+    shoot(page, "narrow")
+    assert page.evaluate(TOO_WIDE) == []
+
+
+def test_it_moves_on_by_itself_without_being_loaded_again(live_run: LiveRun, look: Look) -> None:
+    page = look.page
+    page.goto(live_run.url)
+    loaded = page.evaluate("performance.timeOrigin")
+    first = page.locator(".flight .bytes").first
+    expect(first).to_contain_text(" of ")
+    flight, before, times = page.locator(".flight").first.element_handle(), first.inner_text(), "#times"
+    time_before = page.locator(times).inner_text()
+
+    expect(first).not_to_have_text(before)
+    expect(page.locator(times)).not_to_have_text(time_before)
+    # The row is the same element: the bar glides, and text that somebody has marked stays marked.
+    assert flight
+    assert flight.evaluate("row => row.isConnected")
+    assert page.evaluate("performance.timeOrigin") == loaded
+
+
+def test_a_failure_has_its_reason_and_a_hint_and_a_hostile_name_is_text(
+    live_run: LiveRun, look: Look
+) -> None:
+    page = look.page
+    page.goto(live_run.url)
+    failure = page.locator(".failure", has_text=HOSTILE).first
+    expect(failure).to_be_visible()
+    expect(failure.locator(".quicklook")).to_have_text(HOSTILE)
+    expect(failure.locator(".reason")).to_have_text("refused")
+    expect(failure.locator(".detail")).to_contain_text("400")
+    expect(failure.locator(".hint")).to_contain_text("the server refuses this request")
+    expect(page.locator("#failed")).to_have_text(re.compile(r"^[1-9]\d*$"))
+    expect(page.locator("main img, main script, main b[onclick]")).to_have_count(0)
+    assert page.evaluate("document.documentElement.dataset.pwned") is None
+    failure.scroll_into_view_if_needed()
+    shoot(page, "failures")
+
+
+def test_it_needs_nothing_from_elsewhere_and_the_browser_has_no_complaint(
+    live_run: LiveRun, look: Look
+) -> None:
+    page = look.page
+    page.goto(live_run.url)
+    expect(page.locator(".flight").first).to_be_visible()
+    assert look.complaints == []
+    assert all(url.startswith((live_run.url, "data:")) for url in look.requested), look.requested
+
+
+def test_the_policy_keeps_markup_from_running_even_if_there_were_some(live_run: LiveRun, look: Look) -> None:
+    page = look.page
+    page.goto(live_run.url)
+    page.evaluate("name => document.querySelector('main').insertAdjacentHTML('beforeend', name)", HOSTILE)
+    page.evaluate(
+        "document.body.append(Object.assign(document.createElement('script'), { text: 'window.pwned = 1' }))"
+    )
+    expect(page.locator("main img")).to_have_count(1)
+    assert page.evaluate("document.documentElement.dataset.pwned ?? window.pwned ?? null") is None
+    assert any("Content Security Policy" in complaint for complaint in look.complaints)
+
+
+def test_when_the_run_is_stopped_the_page_says_so_and_keeps_what_it_knew(
+    live_run: LiveRun, look: Look
+) -> None:
+    page = look.page
+    page.goto(live_run.url)
+    expect(page.locator(".flight")).to_have_count(4)
+    assert live_run.end() == 143
+    expect(page.locator("#state")).to_contain_text("no answer since")
+    expect(page.locator(".kind")).to_have_count(3)
+    shoot(page, "gone")
