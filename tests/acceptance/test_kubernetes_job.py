@@ -1,0 +1,173 @@
+"""The backfill's Job as it stands in config/kubernetes, carried out by processes against the simulator."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kubernetes_job import IndexedJob, Pod
+
+from bulkdl.selection import shard_of
+from bulkdl.simulator import Account, Faults, Simulator
+
+BASE = Path(__file__).parents[2] / "config" / "kubernetes" / "base" / "backfill"
+SHARDS = 8
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+def manifest() -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((BASE / "job.yaml").read_text(encoding="utf-8"))
+    return loaded
+
+
+def job_of(manifest: dict[str, Any], simulator: Simulator, folder: Path, **more: str) -> IndexedJob:
+    """The Job with its Secret as files, its ConfigMap as it is in the repository, its volume empty."""
+    for name in ("data", "secret", "logs"):
+        (folder / name).mkdir()
+    (folder / "secret" / "project-id").write_text(simulator.projects[0].id)
+    (folder / "secret" / "api-key").write_text(simulator.projects[0].api_key + "\n")
+    paths = {"/data": folder / "data", "/etc/bulkdl": BASE, "/run/secrets/up42": folder / "secret"}
+    extra = {"BULKDL_API_URL": simulator.api_url, "BULKDL_HTTP": "127.0.0.1:0", **more}
+    return IndexedJob(manifest, paths, folder / "logs", lambda _index, _attempt: extra)
+
+
+def logs_of(job: IndexedJob) -> str:
+    return "\n".join(f"{path.name}\n{path.read_text()[-2000:]}" for path in sorted(job.logs.iterdir()))
+
+
+def begun_bytes(output: Path) -> int:
+    files = [*output.glob("*/**/*_output.*"), *(output / ".bulkdl" / "parts").rglob("*")]
+    return sum(path.stat().st_size for path in files if path.is_file())
+
+
+def outputs(folder: Path) -> dict[Path, Path]:
+    """
+    Each output's path in its shard, and where it is; not what bulkdl and UP42 say about them.
+
+    Raises:
+        AssertionError: Two shards have the same.
+    """
+    found: dict[Path, Path] = {}
+    for path in folder.glob("shard-*/[!.]*/**/*"):
+        if path.is_file() and path.name not in ("job.json", "job_tasks.json", "task_quicklook.json"):
+            place = path.relative_to(folder).relative_to(path.relative_to(folder).parts[0])
+            assert place not in found, f"{path} is {found[place]} once more"
+            found[place] = path
+    return found
+
+
+def digests(bodies: Iterable[bytes]) -> Counter[str]:
+    return Counter(sha256(body).hexdigest() for body in bodies)
+
+
+def requested(simulator: Simulator) -> Counter[str]:
+    """How often the bytes of each stored object were asked for."""
+    return Counter(seen.path for seen in simulator.seen if seen.server == "storage")
+
+
+async def test_shards_killed_evicted_and_stopped_bring_every_output_once_and_none_twice(manifest, tmp_path):
+    account = Account(seed=3, projects=1, jobs=16, archive_bytes=(MIB, 2 * MIB))
+    upsets = dict(zip(fullest_shards(account), ("kill", "evict", "terminate"), strict=False))
+    done: set[int] = set()
+
+    async def disturb(pod: Pod) -> None:
+        if pod.attempt > 1 or pod.index not in upsets:
+            return
+        while begun_bytes(pod.output) == 0:  # noqa: ASYNC110 - another process's disk has no event
+            await asyncio.sleep(0.01)
+        done.add(pod.index)
+        if upsets[pod.index] == "kill":
+            pod.process.kill()
+        else:
+            await getattr(pod, upsets[pod.index])()
+
+    async with Simulator(account) as simulator:
+        job = job_of(manifest, simulator, tmp_path, BULKDL_GRACE="0.1s")
+        calm, slow = job.added(0, 1), {"BULKDL_ARCHIVES": "1", "BULKDL_BWLIMIT": "1M"}
+        job.added = lambda index, attempt: {**calm, **(slow if attempt == 1 and index in upsets else {})}
+        job.disturb = disturb
+        assert await job.run() == "Complete", logs_of(job)
+        assert done == set(upsets), "a shard ended before it could be disturbed"
+        assert job.codes() == {
+            (0, "Complete"): SHARDS,
+            (137, "Count"): 1,
+            (143, "Ignore"): 1,
+            (143, "Count"): 1,
+        }
+
+        expected = digests(output.read() for output in simulator.expected())
+        repeats = {path: count - 1 for path, count in requested(simulator).items() if count > 1}
+    shards = sorted(path.name for path in (tmp_path / "data").iterdir())
+    assert shards == [f"shard-{index}" for index in range(SHARDS)]
+
+    assert digests(path.read_bytes() for path in outputs(tmp_path / "data").values()) == expected
+    assert sum(repeats.values()) <= len(upsets), "more was asked for again than was in flight"
+
+
+def fullest_shards(account: Account) -> list[int]:
+    """Those with most to do come first."""
+    shards = Counter(shard_of(job.id, SHARDS) for job in account.all_jobs() if job.status == "SUCCEEDED")
+    return [shard for shard, _ in shards.most_common()]
+
+
+async def test_shards_that_nobody_disturbs_ask_for_each_object_once(manifest, tmp_path):
+    account = Account(seed=4, projects=1, jobs=16, archive_bytes=(2_000, 20_000))
+    async with Simulator(account) as simulator:
+        job = job_of(manifest, simulator, tmp_path)
+        assert await job.run() == "Complete", logs_of(job)
+        assert set(requested(simulator).values()) == {1}
+        expected = digests(output.read() for output in simulator.expected())
+    assert digests(path.read_bytes() for path in outputs(tmp_path / "data").values()) == expected
+
+
+async def test_a_refused_key_fails_the_job_at_once(manifest, tmp_path):
+    async with Simulator(Account(seed=5, projects=1, jobs=4)) as simulator:
+        job = job_of(manifest, simulator, tmp_path)
+        (tmp_path / "secret" / "api-key").write_text("wrong")
+        assert await job.run() == "PodFailurePolicy", logs_of(job)
+    assert job.codes()[7, "FailJob"] >= 1
+    assert len(job.ends) <= manifest["spec"]["parallelism"]
+    assert job.succeeded == set()
+
+
+async def test_a_shard_that_cannot_run_is_given_up_alone_after_its_retries(manifest, tmp_path):
+    async def disturb(pod: Pod) -> None:
+        if pod.index == 5:
+            pod.process.kill()
+
+    async with Simulator(Account(seed=6, projects=1, jobs=12, archive_bytes=2_000)) as simulator:
+        job = job_of(manifest, simulator, tmp_path)
+        job.disturb = disturb
+        assert await job.run() == "FailedIndexes", logs_of(job)
+    assert job.failed == {5}
+    assert job.succeeded == set(range(SHARDS)) - {5}
+    assert job.codes() == {
+        (0, "Complete"): SHARDS - 1,
+        (137, "Count"): manifest["spec"]["backoffLimitPerIndex"] + 1,
+    }
+
+
+async def test_temporary_failures_are_tried_again_and_final_ones_are_not(manifest, tmp_path):
+    account = Account(seed=6, projects=1, jobs=16, archive_bytes=2_000)
+    later, never = two_jobs_of_different_shards(account)
+    faults = Faults.of(
+        {"fault": "status", "status": 503, "path": f"*/jobs/{later}/downloads/results", "limit": 1},
+        {"fault": "status", "status": 451, "path": f"*/jobs/{never}/outputs/data-json"},
+    )
+    async with Simulator(account, faults=faults) as simulator:
+        job = job_of(manifest, simulator, tmp_path, BULKDL_RETRIES="1")
+        assert await job.run() == "FailedIndexes", logs_of(job)
+    assert job.codes() == {(0, "Complete"): SHARDS - 1, (5, "Count"): 1, (3, "FailIndex"): 1}
+    assert job.failed == {shard_of(never, SHARDS)}
+
+
+def two_jobs_of_different_shards(account: Account) -> tuple[str, str]:
+    ids = [job.id for job in account.all_jobs() if job.status == "SUCCEEDED"]
+    return ids[0], next(other for other in ids if shard_of(other, SHARDS) != shard_of(ids[0], SHARDS))

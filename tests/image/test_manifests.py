@@ -1,0 +1,73 @@
+"""What kustomize makes of config/kubernetes: held against the API's schemas and the rules between fields."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT, TOOLS, called
+
+# The rules stand with the unit tests, which hold them against the files as they are.
+sys.path.insert(0, str(ROOT / "tests" / "unit" / "config"))
+
+import test_kubernetes_network
+import test_kubernetes_pods
+import test_kubernetes_policy
+from test_kubernetes_files import CONFIG, Documents, complaints, jobs, of_kind
+
+OVERLAYS = sorted(path.name for path in (CONFIG / "overlays").iterdir())
+# podReplacementPolicy and the limits for each index are on by default from 1.29, stable in 1.33 and 1.34.
+VERSIONS = ("1.29", "1.33", "1.37")
+RULES = [*test_kubernetes_policy.RULES, *test_kubernetes_pods.RULES, *test_kubernetes_network.RULES]
+
+
+@pytest.fixture(scope="module", params=OVERLAYS)
+def rendered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("rendered") / f"{request.param}.yaml"
+    path.write_text(called(TOOLS / "kubectl", "kustomize", CONFIG / "overlays" / request.param).stdout)
+    return path
+
+
+@pytest.fixture
+def documents(rendered: Path) -> Documents:
+    return [each for each in yaml.safe_load_all(rendered.read_text()) if each]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_schemas_have_nothing_to_say(rendered, version):
+    done = called(TOOLS / "kubernetes-validate", "--strict", "-k", version, rendered, check=False)
+    told = [line for line in (done.stdout + done.stderr).splitlines() if not line.startswith("INFO")]
+    # The operator's own kind has no schema there.
+    assert [line for line in told if "Couldn't find schema for kind PodMonitor" not in line] == []
+    assert done.returncode == 0
+    assert "passed for resource" in done.stdout + done.stderr
+
+
+def test_the_schemas_are_strict(rendered, tmp_path):
+    """The same tool, shown to fail."""
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(rendered.read_text().replace("podFailurePolicy:", "podFailurePolicies:"))
+    done = called(TOOLS / "kubernetes-validate", "--strict", "-k", VERSIONS[-1], wrong, check=False)
+    assert done.returncode != 0
+
+
+def test_every_rule_between_fields_is_kept(documents):
+    assert list(jobs(documents))
+    assert complaints(RULES, documents) == []
+
+
+def test_a_change_of_the_config_is_a_change_of_its_name(documents):
+    """So that a pod that is started later never reads a newer config than its Job was made for."""
+    for config_map in of_kind(documents, "ConfigMap"):
+        assert config_map["metadata"]["name"].rpartition("-")[2].isalnum()
+        assert len(config_map["metadata"]["name"].rpartition("-")[2]) == 10
+
+
+def test_the_image_has_a_registry_and_a_version(documents):
+    for _, spec in jobs(documents):
+        image = spec["template"]["spec"]["containers"][0]["image"]
+        name, _, tag = image.rpartition(":")
+        assert "/" in name
+        assert tag not in ("", "latest")
