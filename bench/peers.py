@@ -1,0 +1,30 @@
+"""The programs that bulkdl is compared with: set up where that can be done, named where it cannot."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+
+from bench.setting import REPOSITORY, Setting
+
+_DEBIAN = {"nginx": "nginx-light", "aria2c": "aria2", "curl": "curl", "jq": "jq", "openssl": "openssl"}
+
+
+def set_up(setting: Setting) -> list[str]:
+    """Install what is missing; return what is still missing afterwards."""
+    absent = [package for tool, package in _DEBIAN.items() if not setting.has(tool)]
+    if absent and os.getuid() == 0 and shutil.which("apt-get"):
+        _try(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *absent])
+    if not setting.peer_python.exists():
+        _try(["make", "--no-print-directory", ".venv-peer/.installed"])
+    missing = [tool for tool in _DEBIAN if not setting.has(tool)]
+    return missing + ([] if setting.peer_python.exists() else ["up42-py 0.37.2 (.venv-peer)"])
+
+
+def _try(command: list[str]) -> None:
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, check=False)  # noqa: S603
+    if done.returncode:
+        print(f"{command[0]}: {done.stderr.decode(errors='replace')[-300:]}", file=sys.stderr)  # noqa: T201

@@ -1,0 +1,138 @@
+"""
+Rows 6 and 8: a first run over very many tiny outputs, and a rerun over what it has settled.
+
+A job has three tasks: four archives (the job's is the last task's), four GeoJSON files and two
+quicklooks, ten outputs. The bodies have a few bytes, so what is measured is what surrounds a body.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+from bench import check, tools
+from bench.measure import MemoryWatch, Sample, timed
+from bench.nginx import Nginx
+from bench.pairs import Course, Tally
+from bench.result import Mark, RowResult, bounded, cost, sample_facts
+from bench.setting import Setting
+from bench.site import Site
+from bench.spy import profile
+
+_TASKS, _QUICKLOOKS, _EACH = 3, 2, 10
+_SUFFIXES = (".tar.gz", "_output.json", ".jpg")
+_RERUN_OUTPUTS, _RERUN_S = 100_000, 5.0
+_SETTLED_IN = 10_000
+_FLAT_MIB, _RATE_KEPT = 20.0, 0.9
+
+
+def first_run(setting: Setting) -> RowResult:
+    """Row 8."""
+    scratch = setting.fresh("backfill")
+    result = RowResult("backfill", f"a first run over {setting.outputs:,} outputs of a few bytes")
+    watch = MemoryWatch()
+    with _origin(scratch, setting.outputs) as origin:
+        command, sample, tally = _fill(origin.http_url, scratch, setting.outputs, watch)
+    result.command = tools.shown(command)
+    result.costs = [cost(Course("bulkdl", [sample], tally))]
+    _judge(result, list(_completions(scratch / "first.log")), watch, setting.outputs)
+    if setting.profiler:
+        result.profile = _profile(setting, scratch)
+    shutil.rmtree(scratch / "tree")
+    return result
+
+
+def rerun(setting: Setting) -> RowResult:
+    """Row 6."""
+    scratch = setting.fresh("rerun")
+    outputs = min(_RERUN_OUTPUTS, setting.outputs)
+    result = RowResult("rerun", f"a rerun over {outputs:,} settled outputs in {outputs // _EACH:,} jobs")
+    with _origin(scratch, outputs) as origin:
+        _, first, tally = _fill(origin.http_url, scratch, outputs)
+    result.facts["the first run"] = sample_facts(first)
+    course = Course("bulkdl", tally=tally)
+    with _origin(scratch, outputs, logged=True) as origin:
+        command = tools.bulkdl("run", origin.http_url, scratch / "tree")
+        for _ in range(setting.pairs):
+            course.samples.append(timed(command, log=scratch / "again.log", env=tools.ENVIRONMENT))
+            os.sync()
+        if setting.profiler:
+            result.profile = profile(command, scratch, setting.profiler, tools.ENVIRONMENT)
+    runs = setting.pairs + bool(setting.profiler)
+    asked = Counter(map(_endpoint, origin.requests_log.read_text().splitlines()))
+    result.facts["requests of one rerun"] = ", ".join(f"{n / runs:g} {name}" for name, n in asked.items())
+    result.command = tools.shown(command)
+    result.costs = [cost(course)]
+    others = sum(number for name, number in asked.items() if name not in ("job lists", "tokens"))
+    result.marks = [
+        bounded("time", course.median(lambda sample: sample.wall_s), _RERUN_S, "s"),
+        Mark("requests other than job lists and the token", str(others), "0", others == 0),
+    ]
+    shutil.rmtree(scratch / "tree")
+    return result
+
+
+def _origin(scratch: Path, outputs: int, *, logged: bool = False) -> Nginx:
+    site = Site(scratch / "site", jobs=outputs // _EACH, tasks=_TASKS, quicklooks=_QUICKLOOKS)
+    assert site.outputs == outputs, "ten to a job"  # noqa: S101
+    site.write()
+    return Nginx(scratch / "nginx", site.root, site.locations(), site.maps(), logged=logged)
+
+
+def _fill(
+    api_url: str, scratch: Path, outputs: int, watch: MemoryWatch | None = None
+) -> tuple[list[str], Sample, Tally]:
+    tree = scratch / "tree"
+    command = tools.bulkdl("run", api_url, tree)
+    sample = timed(command, log=scratch / "first.log", env=tools.ENVIRONMENT, watch=watch)
+    os.sync()
+    return command, sample, check.many(tree, _SUFFIXES, outputs)
+
+
+def _profile(setting: Setting, scratch: Path) -> list[str]:
+    with _origin(scratch, min(setting.outputs, 2 * _SETTLED_IN)) as origin:
+        command = tools.bulkdl("run", origin.http_url, setting.fresh("backfill/profiled"))
+        return profile(command, scratch, str(setting.profiler), tools.ENVIRONMENT)
+
+
+def _endpoint(line: str) -> str:
+    path = line.partition(" ")[2]
+    if path.startswith("/bucket/"):
+        return "archives"
+    return {"jobs": "job lists", "token": "tokens", "tasks": "task lists"}.get(
+        path.rsplit("/", 1)[-1], path.rsplit("/", 1)[-1]
+    )
+
+
+def _completions(log: Path) -> Iterator[float]:
+    """When each output was recorded, in unix time."""
+    with log.open() as lines:
+        for line in lines:
+            if '"transfer.completed"' in line:
+                yield datetime.fromisoformat(json.loads(line)["timestamp"]).timestamp()
+
+
+def _judge(result: RowResult, ended: list[float], watch: MemoryWatch, outputs: int) -> None:
+    tenth = outputs // 10
+    # The very first moments are a ramp, the very last a drain: neither is a rate.
+    first = tenth / (ended[tenth] - ended[0])
+    last = tenth / (ended[-1] - ended[-1 - tenth])
+    early, late = watch.at(ended[min(_SETTLED_IN, outputs - 1)]), watch.at(ended[-1])
+    growth = (late - early) / (1 << 20)
+    result.facts["outputs/s, first and last tenth"] = f"{first:,.0f} and {last:,.0f}"
+    result.facts["outputs/s overall"] = f"{outputs / (ended[-1] - ended[0]):,.0f}"
+    result.facts["memory after 10,000 and at the end"] = f"{early >> 20} and {late >> 20} MiB"
+    result.marks = [
+        Mark(
+            "rate at the end / at the start",
+            f"{last / first:.2f}",
+            f"≥ {_RATE_KEPT}",
+            last >= _RATE_KEPT * first,
+        ),
+        bounded("memory grown since 10,000", growth, _FLAT_MIB, "MiB"),
+    ]

@@ -1,0 +1,88 @@
+"""Row 1: 10,000 quicklooks of 32 KiB, a hundred to a job."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+
+from bench import check, tools
+from bench.nginx import Nginx
+from bench.pairs import Contender, race
+from bench.result import RowResult, beside, cost
+from bench.setting import Setting
+from bench.site import PROJECT, Site, job_id, quicklook_name, task_id
+from bench.spy import profile
+from bench.tools import Link
+
+NAME = "quicklooks"
+TITLE = "10,000 quicklooks of 32 KiB, loopback"
+_JOBS, _EACH, _BYTES = 100, 100, 32 << 10
+
+
+def run(setting: Setting) -> RowResult:
+    scratch = setting.fresh(NAME)
+    site = Site(scratch / "site", jobs=_JOBS, quicklooks=_EACH)
+    site.write()
+    originals = _pictures(site.root)
+    with Nginx(scratch / "nginx", site.root, site.locations(), site.maps()) as origin:
+        contenders = _contenders(setting, origin.http_url, originals, scratch)
+        courses = race(contenders, scratch, pairs=setting.pairs)
+        result = RowResult(NAME, TITLE, tools.shown(_command(origin.http_url, Path("DIR"))))
+        result.costs = [cost(course) for course in courses.values()]
+        for peer, mark in (("aria2c -j32", 1.0), ("curl -Z", None)):
+            if peer in courses:
+                result.marks.append(beside(courses["bulkdl"], courses[peer], mark))
+        for course in courses.values():
+            if course.samples:
+                rate = _JOBS * _EACH / course.median(lambda sample: sample.wall_s)
+                result.facts[f"files/s of {course.name}"] = f"{rate:,.0f}"
+        if setting.profiler:
+            command = _command(origin.http_url, setting.fresh(f"{NAME}/profiled"))
+            result.profile = profile(command, scratch, setting.profiler, tools.ENVIRONMENT)
+    return result
+
+
+def _command(api_url: str, folder: Path) -> list[str]:
+    return tools.bulkdl("run", api_url, folder, "--only", "quicklook")
+
+
+def _pictures(root: Path) -> dict[tuple[int, int], Path]:
+    """Distinct files that begin as a JPEG does, by job and number."""
+    found = {}
+    for job in range(_JOBS):
+        folder = root / f"quicklooks/{job:08x}"
+        folder.mkdir(parents=True)
+        for number in range(_EACH):
+            path = folder / quicklook_name(number)
+            path.write_bytes(b"\xff\xd8\xff\xe0" + os.urandom(_BYTES - 4))
+            found[job, number] = path
+    return found
+
+
+def _contenders(
+    setting: Setting, api_url: str, originals: dict[tuple[int, int], Path], scratch: Path
+) -> list[Contender]:
+    tree = {
+        f"{PROJECT}/{job_id(job)}/{task_id(job, 0)}/quicklooks/{quicklook_name(number)}": path
+        for (job, number), path in originals.items()
+    }
+    flat = {f"{job:08x}-{number}.jpg": path for (job, number), path in originals.items()}
+    links = [
+        Link(
+            f"{api_url}/projects/{PROJECT}/jobs/{job_id(job)}/tasks/{task_id(job, 0)}"
+            f"/outputs/quicklooks/{quicklook_name(number)}",
+            f"{job:08x}-{number}.jpg",
+        )
+        for job, number in originals
+    ]
+    same_tree = partial(check.same_bytes, expected=tree)
+    same_flat = partial(check.same_bytes, expected=flat)
+    found = [Contender("bulkdl", lambda folder: _command(api_url, folder), same_tree, tools.ENVIRONMENT)]
+    if setting.has("aria2c"):
+        command = tools.aria2c(links, scratch / "aria2c.txt", "-j32")
+        found.append(Contender("aria2c -j32", lambda _: command, same_flat))
+    if setting.has("curl"):
+        many = tools.curl(links, scratch / "curl.txt", "--parallel-max", "32")
+        found.append(Contender("curl -Z", lambda _: many, same_flat))
+    return found

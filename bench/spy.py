@@ -1,0 +1,42 @@
+"""A profile of one more run that does not count: where the samples of py-spy fall."""
+
+from __future__ import annotations
+
+import subprocess
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from bench.measure import timed
+
+_RATE = 200
+# Threads that wait for work, which py-spy does not always know for idle.
+_WAITING = ("_worker (concurrent", "EpollSelector.select ", "Thread._bootstrap ")
+_ROWS = 12
+
+
+def profile(command: Sequence[str], scratch: Path, profiler: str, env: Mapping[str, str]) -> list[str]:
+    """Shares of the samples, idle threads left out: innermost functions, then those with what they call."""
+    stacks = scratch / "stacks.txt"
+    spy = [profiler, "record", "-r", str(_RATE), "-f", "raw", "-o", str(stacks), "--"]
+    try:
+        timed([*spy, *command], log=scratch / "profile.log", env=env)
+        lines = stacks.read_text().splitlines()
+    except (OSError, subprocess.SubprocessError) as error:
+        return [f"no profile: {error}"]
+    return [*_top("self", lines, innermost=True), *_top("with callees", lines, innermost=False)]
+
+
+def _top(label: str, lines: Sequence[str], *, innermost: bool) -> list[str]:
+    counts: Counter[str] = Counter()
+    total = 0
+    for line in lines:
+        stack, _, samples = line.rpartition(" ")
+        frames = [frame.rsplit(":", 1)[0] for frame in stack.split(";")]
+        if frames[-1].startswith(_WAITING):
+            continue
+        total += int(samples)
+        for frame in {frames[-1]} if innermost else set(frames):
+            counts[frame] += int(samples)
+    shown = counts.most_common(_ROWS if innermost else 4 * _ROWS)
+    return [f"{label} {count / total:.1%} {frame})" for frame, count in shown]

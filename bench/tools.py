@@ -1,0 +1,50 @@
+"""The command lines that are compared: bulkdl as users run it, and the others at their best."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.site import API_KEY, PROJECT, TOKEN
+
+BULKDL = (str(Path(sys.executable).with_name("bulkdl")),)
+ENVIRONMENT: Mapping[str, str] = {"UP42_PROJECT_ID": PROJECT, "UP42_PROJECT_API_KEY": API_KEY}
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A URL, and where its bytes go below a folder."""
+
+    url: str
+    file: str
+
+
+def bulkdl(command: str, api_url: str, folder: Path, *more: str) -> list[str]:
+    """No pace of our own: the origin has no limit, and the others keep none."""
+    return [*BULKDL, command, "-o", str(folder), "--api-url", api_url, "--rate", "0", *more]
+
+
+def aria2c(links: Sequence[Link], listing: Path, *more: str) -> list[str]:
+    """*listing* is written as its input file; ``--file-allocation=none`` is its fastest here."""
+    listing.write_text("".join(f"{link.url}\n out={link.file}\n" for link in links))
+    quiet = ["--console-log-level=error", "--summary-interval=0", "--download-result=hide", "-q"]
+    token = f"--header=Authorization: Bearer {TOKEN}"
+    return ["aria2c", "-i", str(listing), "--no-conf", "--file-allocation=none", token, *quiet, *more]
+
+
+def curl(links: Sequence[Link], listing: Path, *more: str) -> list[str]:
+    """*listing* is written as its configuration."""
+    listing.write_text("".join(f'url = "{link.url}"\noutput = "{link.file}"\n' for link in links))
+    token = ["-H", f"Authorization: Bearer {TOKEN}"]
+    return ["curl", "-q", "-sS", "-f", "-Z", *token, *more, "-K", str(listing)]
+
+
+def shown(command: Sequence[str]) -> str:
+    """*command* as a person would type it: without the folders and ports of this machine."""
+    words = [Path(word).name if word == BULKDL[0] else word for word in command]
+    for option, name in (("-o", "DIR"), ("--api-url", "ORIGIN")):
+        if option in words:
+            words[words.index(option) + 1] = name
+    return " ".join(words)
