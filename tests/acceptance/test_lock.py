@@ -1,0 +1,106 @@
+"""Two runs on one directory: the second leaves at once; the lock of a dead run is taken over."""
+
+import asyncio
+import os
+import signal
+import socket
+import sqlite3
+import sys
+from asyncio.subprocess import PIPE, Process
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[1] / "integration"))
+from test_faults_world import Witness, World, world
+
+from bulkdl.simulator import Account
+from bulkdl.simulator.exchange import Call
+from bulkdl.simulator.faults import Rule
+
+ACCOUNT = Account(projects=1, jobs=1, archive_bytes=50_000)
+
+
+class Herald(Witness):
+    """Tells when an archive is asked for."""
+
+    def __init__(self, rules: list[Rule], seed: int = 0) -> None:
+        super().__init__(rules, seed)
+        self.at_work = asyncio.Event()
+
+    def meeting(self, call: Call) -> list[Rule]:
+        if call.endpoint == "object":
+            self.at_work.set()
+        return super().meeting(call)
+
+
+async def start(here: World) -> Process:
+    (project,) = here.simulator.projects
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bulkdl", "run", "-o", str(here.root), "--api-url", here.simulator.api_url),
+        "-q",
+        stdout=PIPE,
+        stderr=PIPE,
+        env={
+            **os.environ,
+            "UP42_PROJECT_ID": project.id,
+            "UP42_PROJECT_API_KEY": project.api_key,
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        },
+    )
+
+
+async def ended(process: Process) -> tuple[int, str]:
+    _, log = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, log.decode()
+
+
+async def test_the_second_run_leaves_at_once_and_names_the_owner(tmp_path: Path) -> None:
+    async with world(tmp_path, ACCOUNT) as here:
+        herald = Herald.of({"fault": "stall", "at_byte": 1000, "server": "storage", "nth": 1})
+        here.simulator.faults = herald
+        first = await start(here)
+        await herald.at_work.wait()
+        asked = len(here.simulator.seen)
+        code, told = await ended(await start(here))
+        assert code == 11
+        assert socket.gethostname() in told
+        assert f"pid {first.pid}" in told
+        assert f"since {datetime.now(UTC):%Y-%m-%d}" in told
+        assert len(told.strip().splitlines()) == 1
+        assert len(here.simulator.seen) == asked
+        first.send_signal(signal.SIGKILL)
+        await first.wait()
+        code, told = await ended(await start(here))  # the owner is dead: no waiting for its lease
+        assert code == 0, told
+        assert here.is_right()
+
+
+def hand_over(root: Path, *, host: str, pid: int, beat_at: datetime) -> None:
+    """Somebody else has, or had, the directory."""
+    connection = sqlite3.connect(root / ".bulkdl" / "ledger.sqlite3")
+    with connection:
+        connection.execute(
+            "INSERT OR REPLACE INTO lease (id, run_id, host, pid, since_at, beat_at)"
+            " VALUES (1, ?, ?, ?, ?, ?)",
+            ("someone", host, pid, beat_at.isoformat(), beat_at.isoformat()),
+        )
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("age_s", "exit_code"), [(5, 11), (50, 11), (70, 0), (86_400, 0), (-30, 11), (-86_400, 0)]
+)
+async def test_only_a_heartbeat_that_is_stale_is_taken_over(
+    tmp_path: Path, age_s: int, exit_code: int
+) -> None:
+    """Of another host nothing is known but its heartbeat, and a clock may be wrong by a day."""
+    async with world(tmp_path, ACCOUNT) as here:
+        assert (await here.run()).exit_code == 0
+        moment = datetime.now(UTC) - timedelta(seconds=age_s)
+        hand_over(tmp_path, host="elsewhere", pid=os.getpid(), beat_at=moment)
+        code, told = await ended(await start(here))
+        assert code == exit_code, told
+        assert ("elsewhere" in told) is (exit_code == 11)

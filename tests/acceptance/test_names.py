@@ -1,0 +1,111 @@
+"""Names that a server chose: they stay in their folder, keep apart, and are found again."""
+
+import sqlite3
+import sys
+import unicodedata
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+sys.path.append(str(Path(__file__).parents[1] / "integration"))
+from test_faults_world import world
+
+from bulkdl.model import Kind
+from bulkdl.simulator import Account
+from bulkdl.simulator import account as account_module
+from bulkdl.simulator.plots import HOSTILE_NAMES
+
+RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
+PIECES = st.sampled_from(
+    ["..", "/", "\\", "con", "NUL", ".", " ", "\n", "\0", "é", "e\u0301", "A", "a", "ﬁ", "ß", "SS", "x" * 120]  # noqa: RUF005
+    + ["C:", "~", "%2e", "-", "🛰", ".jpg", ".JPG", "\u202e", "*", "?", '"', "<", "|", "\x7f", "ａ"]
+)
+NAMES = st.lists(
+    st.one_of(st.lists(PIECES, min_size=1, max_size=6).map("".join), st.sampled_from(HOSTILE_NAMES)),
+    min_size=1,
+    max_size=12,
+    unique=True,
+).map(lambda names: [name for name in names if name])
+
+
+def files_of(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def assert_harmless(name: str) -> None:
+    assert name not in (".", "..")
+    assert not set(name) & set('/\\:*?"<>|') | {char for char in name if ord(char) < 32 or ord(char) == 127}
+    assert len(name.encode()) <= 255
+    assert name.split(".", maxsplit=1)[0].strip().lower() not in RESERVED
+    assert name == name.rstrip(". ")
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the simulator's quicklooks are called; the list may be changed."""
+    chosen: list[str] = []
+    monkeypatch.setattr(account_module, "HOSTILE_NAMES", chosen)
+    return chosen
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(drawn=NAMES)
+async def test_any_names_end_to_end(
+    tmp_path_factory: pytest.TempPathFactory, names: list[str], drawn: list[str]
+) -> None:
+    if not drawn:
+        return
+    names[:] = drawn
+    account_module._derive.cache_clear()
+    root = tmp_path_factory.mktemp("names")
+    account = Account(projects=1, jobs=1, archive_bytes=2_000, hostile_names=True)
+    async with world(root / "out", account) as here:
+        ran = await here.run()
+        expected = {each.name: each for each in here.simulator.expected() if each.kind is Kind.QUICKLOOK}
+        assert ran.exit_code == 0
+        assert set(drawn) <= set(expected)
+        assert [path.name for path in root.iterdir()] == ["out"]
+        (folder,) = (root / "out").rglob("quicklooks")
+        files = files_of(folder)
+        assert all(path.parent == folder for path in files)
+        for path in files:
+            assert_harmless(path.name)
+        folded = {unicodedata.normalize("NFKC", path.name).casefold() for path in files}
+        assert len(folded) == len(files) == len(expected)
+        for name, filename in told(root / "out").items():
+            assert (folder / filename).read_bytes() == expected[name].read()
+        assert set(told(root / "out")) == set(expected)
+        again = await here.run()
+        assert {each.endpoint for each in again.seen} == {"token", "jobs"}
+        (folder / told(root / "out")[drawn[0]]).unlink()
+        third = await here.run()
+        assert len(third.to("quicklook")) == 1
+        assert files_of(folder) == files
+    account_module._derive.cache_clear()
+
+
+def told(root: Path) -> dict[str, str]:
+    """Original name → file name, as the ledger has it."""
+    connection = sqlite3.connect(root / ".bulkdl" / "ledger.sqlite3")
+    try:
+        rows = connection.execute("SELECT name, key FROM outputs WHERE kind = 'quicklook'").fetchall()
+    finally:
+        connection.close()
+    return {name: Path(key).name for name, key in rows}
+
+
+async def test_names_that_differ_only_by_case_or_form_keep_apart(tmp_path: Path) -> None:
+    account = Account(projects=1, jobs=1, archive_bytes=2_000, hostile_names=True)
+    async with world(tmp_path, account) as here:
+        ran = await here.run()
+        assert ran.exit_code == 0
+        assert here.is_right()
+        names = told(tmp_path)
+        assert set(HOSTILE_NAMES) <= set(names)
+        for one, other in (("Twin.jpg", "twin.JPG"), ("café.jpg", "cafe\u0301.jpg"), ("con", "con.jpg")):
+            assert (
+                unicodedata.normalize("NFC", names[one]).lower()
+                != unicodedata.normalize("NFC", names[other]).lower()
+            )
