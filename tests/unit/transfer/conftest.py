@@ -53,6 +53,7 @@ class Yard:
             Limits(ceilings={}), POLICY, Pace(0, 1), Permits(1), rand=lambda: 1.0, sleep=timeline.sleep
         )
         self.fetcher = Fetcher(means)
+        self.cooldown = Cooldown(clock=timeline.clock, sleep=timeline.sleep)
 
     def means(self, **changes):
         """From now on transfers go by other means."""
@@ -62,7 +63,7 @@ class Yard:
         return SignedOrigin(
             self._session,
             self.store.sign,
-            Cooldown(clock=self.timeline.clock, sleep=self.timeline.sleep),
+            self.cooldown,
             POLICY,
             headers_timeout_s=30,
         )

@@ -107,19 +107,16 @@ class Store:
         if self.digests:
             headers["x-goog-hash"] = goog_hash(self.body, *self.digests)
         headers = {key: value for key, value in headers.items() if value is not None}
-        start = self._start(asked)
-        if start is None:
+        if asked.range is None or asked.headers.get("if-range") not in (self.etag, self.last_modified):
+            headers["Accept-Ranges"] = "bytes"
             return Answer(200, headers, self.body, None if self.chunked else len(self.body))
         size = len(self.body)
+        start, _, last = asked.range.removeprefix("bytes=").partition("-")
+        start, end = int(start), min(int(last) + 1 if last else size, size)
         if start >= size:
             return Answer(416, headers | {"Content-Range": f"bytes */{size}"}, b"", 0)
-        headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
-        return Answer(206, headers, self.body[start:], size - start)
-
-    def _start(self, asked):
-        if asked.range is None or asked.headers.get("if-range") not in (self.etag, self.last_modified):
-            return None
-        return int(asked.range.removeprefix("bytes=").removesuffix("-"))
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+        return Answer(206, headers, self.body[start:end], end - start)
 
     async def serve(self, reader, writer):
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):

@@ -296,6 +296,18 @@ async def test_retry_after_is_obeyed_and_shared_by_the_host(yard):
     assert 300 <= site.timeline.now - 1017 < 320
 
 
+async def test_one_429_cools_the_host_for_every_transfer(yard):
+    site = await yard(SMALL)
+    site.store.script = [status(429, Retry_After="17")]
+
+    async def at_once(_):
+        """The wait between two attempts takes no time: what waits is the host."""
+
+    site.means(sleep=at_once)
+    assert completed(await site.fetch(), site, SMALL)
+    assert site.timeline.slept == [17.0]
+
+
 async def test_cancelling_leaves_a_part_from_which_the_next_run_goes_on(yard):
     site = await yard(LARGE)
     site.store.script = [lambda answer: replace(answer, hold_at=2_345_678)]
