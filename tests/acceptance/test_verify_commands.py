@@ -1,0 +1,165 @@
+import csv
+import io
+import json
+import shutil
+import signal
+from copy import deepcopy
+
+import jsonschema
+import pytest
+from filled_site import Site
+
+from bulkdl import __version__
+from bulkdl.report.run_report import schema
+from bulkdl.simulator import Account, Faults, Simulator
+
+
+@pytest.fixture
+async def site(tmp_path):
+    async with Simulator(Account(seed=3, projects=1, jobs=6)) as running:
+        yield Site(tmp_path, running)
+
+
+@pytest.fixture
+async def filled(site):
+    assert (await site.bulkdl("run", "-q")).code == 0
+    return site
+
+
+def closed(part):
+    """The schema, with no key in a report that it does not describe."""
+    for value in part.values() if isinstance(part, dict) else part:
+        if isinstance(value, (dict, list)):
+            closed(value)
+    if isinstance(part, dict) and "properties" in part:
+        part["additionalProperties"] = False
+    return part
+
+
+def reports(site):
+    return [json.loads(path.read_text()) for path in sorted(site.output.glob(".bulkdl/runs/*.json"))]
+
+
+async def test_damage_is_6_is_repaired_and_then_all_is_right(filled):
+    site = filled
+    assert (await site.bulkdl("verify", "--deep")).code == 0
+    quicklook, document = site.file("*/*/*/quicklooks/*"), site.file("*/*/job_output.json")
+    quicklook.unlink()
+    document.write_bytes(document.read_bytes().swapcase())
+    (site.output / "notes.txt").write_text("mine")
+    quick = await site.bulkdl("verify", "--format", "json")
+    assert (quick.code, quick.document["exit_code"], quick.document["findings_total"]) == (6, 6, 1)
+    deep = await site.bulkdl("verify", "--deep", "--repair")
+    assert deep.code == 6
+    assert f"wrong_digest: {document.relative_to(site.output)}" in deep.out
+    assert f"missing: {quicklook.relative_to(site.output)}" in deep.out
+    assert "leftover: notes.txt" in deep.out
+    assert "2 to be fetched again" in deep.out
+    again = await site.bulkdl("retry", "-q", "--format", "json")
+    assert (again.code, again.document["outputs"]["completed"]) == (0, 2)
+    assert (await site.bulkdl("verify", "--deep")).code == 0
+
+
+async def test_a_lost_ledger_comes_back_and_the_next_run_moves_nothing(filled):
+    site = filled
+    refused = await site.bulkdl("verify", "--rebuild")
+    assert (refused.code, refused.out, refused.err.count("\n")) == (2, "", 1)
+    shutil.rmtree(site.output / ".bulkdl")
+    lost = await site.bulkdl("verify")
+    assert lost.code == 2
+    assert "--rebuild" in lost.err
+    rebuilt = await site.bulkdl("verify", "--rebuild", "--format", "json")
+    assert (rebuilt.code, rebuilt.document["jobs"]) == (0, 6)
+    again = await site.bulkdl("run", "-q", "--format", "json")
+    assert (again.code, again.document["moved_bytes"], again.document["outputs"]["completed"]) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("flag", ["--repair", "--deep"])
+async def test_rebuild_stands_alone(site, flag):
+    ended = await site.bulkdl("verify", "--rebuild", flag)
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
+
+
+async def test_beside_a_run_a_repair_is_11_a_look_is_not_and_status_says_who_is_there(site):
+    site.simulator.faults = Faults.of({"fault": "stall", "server": "storage", "at_byte": 100})
+    run = await site.start("run", "-v")
+    while b"url.signed" not in await run.stderr.readline():
+        pass
+    try:
+        held = await site.bulkdl("verify", "--repair")
+        assert (held.code, held.out) == (11, "")
+        assert (await site.bulkdl("verify")).code == 0
+        (ledger,) = (await site.bulkdl("status", "--format", "json")).document["ledgers"]
+        assert (ledger["held_by"]["pid"], ledger["held_by"]["alive"]) == (run.pid, True)
+        told = (await site.bulkdl("status")).out
+        assert f"at work: {ledger['held_by']['run_id']} since " in told
+    finally:
+        run.send_signal(signal.SIGTERM)
+        run.send_signal(signal.SIGKILL)
+        await run.communicate()
+    assert "gone without a word" in (await site.bulkdl("status")).out
+
+
+async def test_what_failed_is_listed_retried_and_reported(site):
+    site.simulator.faults = Faults.of({"fault": "status", "status": 503, "endpoint": "geojson"})
+    failed = await site.bulkdl("run", "-q", "--format", "json", BULKDL_RETRIES="1")
+    assert failed.code == 5
+    lines = (await site.bulkdl("status", "--failures", "--format", "json")).out.splitlines()
+    assert len(lines) == failed.document["failures_total"] > 0
+    assert {json.loads(line)["reason"] for line in lines} == {"server_error"}
+    rows = list(
+        csv.DictReader(io.StringIO((await site.bulkdl("status", "--failures", "--format", "csv")).out))
+    )
+    assert [row["key"] for row in rows] == [json.loads(line)["key"] or "" for line in lines]
+    counted = list(csv.DictReader(io.StringIO((await site.bulkdl("status", "--format", "csv")).out)))
+    assert {
+        (row["kind"], row["state"], row["outputs"]) for row in counted if row["reason"] == "server_error"
+    } == {("geojson", "failed", str(len(lines)))}
+    site.simulator.faults = None
+    other = await site.bulkdl("retry", "--reason", "stalled")
+    assert (other.code, other.out) == (0, "nothing to retry: nothing ended with stalled\n")
+    again = await site.bulkdl("retry", "-q", "--reason", "server_error", "--format", "json")
+    assert (again.code, again.document["outputs"]["completed"]) == (0, len(lines))
+    nothing = await site.bulkdl("retry", "--format", "json")
+    assert (nothing.code, nothing.document["run_id"], nothing.document["outputs"]["failed"]) == (0, None, 0)
+    first, second = reports(site)
+    assert (first["selection"]["reasons"], second["selection"]["reasons"]) == (None, ["server_error"])
+    assert second["selection"]["jobs_total"] == len(second["selection"]["jobs"]) > 0
+    for report in (first, second):
+        jsonschema.validate(report, closed(deepcopy(schema())))
+        assert (report["version"], report["bulkdl"]) == (1, __version__)
+
+
+async def test_a_wrong_reason_is_2_and_the_nearest_is_proposed(site):
+    ended = await site.bulkdl("retry", "--reason", "stall")
+    assert ended.code == 2
+    assert ended.err == "bulkdl: --reason: 'stall' is none that can be tried again; did you mean stalled?\n"
+
+
+async def test_a_report_of_everything_that_can_go_wrong_fits_its_schema(site):
+    site.simulator.faults = Faults.of(
+        {"fault": "xml_200", "server": "storage"},
+        {"fault": "status", "status": 503, "endpoint": "tasks", "first": 1, "per": "all"},
+    )
+    options = ["--since", "9000d", "--until", "1s", "--name", "*", "--status", "SUCCEEDED", "--shard", "0/1"]
+    ended = await site.bulkdl("run", "-q", *options, "--bwlimit", "500M", BULKDL_RETRIES="1")
+    assert ended.code == 6
+    (report,) = reports(site)
+    jsonschema.validate(report, closed(deepcopy(schema())))
+    assert report["failures"]
+    assert report["problems"]
+    assert report["settings"]["retries"] == 1
+    assert site.env["KEY"] not in json.dumps(report)
+
+
+def test_the_schema_is_one():
+    jsonschema.Draft202012Validator.check_schema(schema())
+
+
+async def test_shards_in_one_directory_are_one(site):
+    shards = [site.output / f"shard-{number}" for number in range(2)]
+    for number, shard in enumerate(shards):
+        assert (await site.bulkdl("run", "-q", "--shard", f"{number}/2", BULKDL_OUTPUT=str(shard))).code == 0
+    whole = (await site.bulkdl("status", "--format", "json")).document
+    assert [each["output"] for each in whole["ledgers"]] == ["shard-0", "shard-1"]
+    assert whole["jobs"] == {"settled": 6}

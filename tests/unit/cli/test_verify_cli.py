@@ -1,0 +1,96 @@
+import asyncio
+import io
+import os
+import signal
+
+import click
+import pytest
+from rich.console import Console
+
+from bulkdl.cli import verify as module
+from bulkdl.cli.retry import reason_of
+from bulkdl.cli.show import emit_csv, verification_headline
+from bulkdl.errors import ConfigError
+from bulkdl.graph.retry import REASONS
+from bulkdl.graph.verify import Check
+from bulkdl.model import Reason
+from bulkdl.report.verification import Finding, Verdict, Verification
+from bulkdl.settings import Settings
+from bulkdl.settings.names import Names
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_each_reason_that_can_be_tried_again_is_taken(reason):
+    assert reason_of(reason.value) is reason
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("stall", "did you mean stalled?"),
+        ("Server-Error", "did you mean server_error?"),
+        ("fetched", "is none that can be tried again"),
+        ("qqqq", "expected one of unreachable, "),
+    ],
+)
+def test_another_is_told_with_what_was_meant(text, told):
+    with pytest.raises(ConfigError, match="--reason") as caught:
+        reason_of(text)
+    assert told in str(caught.value)
+
+
+def test_what_is_there_is_nothing_to_try_again():
+    assert not {Reason.ALREADY_THERE, Reason.FETCHED, Reason.LINKED, Reason.STOPPED} & set(REASONS)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+async def test_a_signal_ends_the_work_in_order(tmp_path, number, code):
+    given_back = []
+
+    async def work(_check):
+        os.kill(os.getpid(), number)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            given_back.append("lease")
+
+    with pytest.raises(click.exceptions.Exit) as caught:
+        await module._interruptible(work, Check(tmp_path, Names()))
+    assert (caught.value.exit_code, given_back) == (code, ["lease"])
+
+
+def test_on_a_terminal_it_shows_how_far_it_is():
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, _environ={"TERM": "xterm"})
+    with module._bar(console, Settings()) as bar:
+        bar.start(4, 4000)
+        bar.advance(1, 1000)
+        bar.advance(2, 2000)
+        bar.progress.refresh()
+    assert "verifying" in screen.getvalue()
+    assert "3 files, 3.0 kB" in screen.getvalue()
+
+
+@pytest.mark.parametrize(("terminal", "progress"), [(False, "auto"), (True, "never")])
+def test_elsewhere_nothing_is_drawn(terminal, progress):
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=terminal, _environ={"TERM": "xterm"})
+    with module._bar(console, Settings(progress=progress)) as bar:
+        bar.start(4, 4000)
+        bar.advance(1, 1000)
+    assert screen.getvalue() == ""
+
+
+def test_csv_keeps_what_is_awkward_in_one_cell(capsys):
+    emit_csv(("a", "b"), [['x,"y"', "two\nlines"], [None, 3]])
+    assert capsys.readouterr().out == 'a,b\n"x,""y""","two\nlines"\n,3\n'
+
+
+def test_the_last_line_says_what_was_done():
+    found = Verification("out", "quick")
+    assert verification_headline(found) == "verified (quick): 0 wrong, exit code 0"
+    found.find(Finding("k", Verdict.MISSING, ""))
+    found.repaired = 1
+    assert verification_headline(found) == (
+        "verified (quick): 1 wrong, 1 to be fetched again by bulkdl retry or run, exit code 6"
+    )
