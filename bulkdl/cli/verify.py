@@ -94,6 +94,7 @@ class _Bar:
     progress: Progress | None = None
     task: TaskID | None = None
     files: int = 0
+    size_bytes: int = 0
 
     def start(self, files: int, size_bytes: int) -> None:
         if self.progress is not None:
@@ -101,8 +102,9 @@ class _Bar:
 
     def advance(self, files: int, size_bytes: int) -> None:
         self.files += files
+        self.size_bytes += size_bytes
         if self.progress is not None and self.task is not None:
-            note = f"{self.files} files, {decimal(int(self.progress.tasks[0].completed))}"
+            note = f"{self.files} files, {decimal(self.size_bytes)}"
             self.progress.update(self.task, advance=size_bytes, note=note)
 
 
