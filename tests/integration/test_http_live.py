@@ -1,8 +1,6 @@
 """A real run, held in the middle, looked at from outside."""
 
 import asyncio
-import signal
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,7 +19,6 @@ from bulkdl.selection import Selection
 from bulkdl.settings import CredentialBook, Loaded, Settings
 from bulkdl.simulator import Account, Faults, Simulator
 from bulkdl.telemetry.events import Event, HttpListening, RequestEnded, TransferAdvanced, TransferEnded
-from bulkdl.telemetry.textfile import last_run_in
 
 ACCOUNT = Account(projects=1, jobs=8, archive_bytes=3_000_000)
 FOREVER_S = 3600.0
@@ -252,28 +249,3 @@ async def test_a_port_that_is_taken_ends_it_before_anything_is_done(tmp_path):
             await worked(order, lambda downloader: downloader.run(order.selection), Watch())
         assert not simulator.seen
     assert not (tmp_path / "out").exists()
-
-
-async def test_a_signal_has_the_last_word_in_the_textfile(tmp_path):
-    path = tmp_path / "bulkdl.prom"
-    async with Simulator(ACCOUNT, faults=Faults.of(HELD)) as simulator:
-        project = simulator.projects[0]
-        command = [sys.executable, "-m", "bulkdl", "run", "-o", str(tmp_path / "out"), "--grace", "0"]
-        command += ["--api-url", simulator.api_url, "--metrics-file", str(path), "--http", "127.0.0.1:0"]
-        env = {"UP42_PROJECT_ID": project.id, "UP42_PROJECT_API_KEY": project.api_key}
-        process = await asyncio.create_subprocess_exec(
-            *command, env=env, stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL
-        )
-        assert process.stderr
-        lines = [await process.stderr.readline()]
-        assert b"http.listening" in lines[0]
-        while b"transfer.completed" not in lines[-1]:
-            lines.append(await process.stderr.readline())
-            assert lines[-1], b"".join(lines)
-        process.send_signal(signal.SIGTERM)
-        lines.append(await process.stderr.read())
-        assert await process.wait() == 143
-    last = last_run_in(path)
-    assert last is not None
-    assert last[1] == 143
-    assert project.api_key.encode() not in b"".join(lines) + path.read_bytes()

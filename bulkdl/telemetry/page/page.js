@@ -4,6 +4,7 @@
 const EVERY_MS = 1000;
 const PATIENCE_MS = 5000;
 const SAMPLES = 120;
+const WIDTH = 120; // of the sparkline's viewBox
 const LINGERING_S = 2;
 const PARTS = ["settled", "completed", "skipped", "cancelled", "failed"];
 const rates = [];
@@ -148,11 +149,12 @@ function showSpark(rate) {
   if (rates.length > SAMPLES) rates.shift();
   if (rates.length < 3) return;
   const top = Math.max(...rates, 1);
-  const start = SAMPLES - rates.length;
-  const points = rates.map((one, place) => `${start + place},${(29 - 27 * (one / top)).toFixed(1)}`);
+  const step = WIDTH / (Math.max(rates.length, 30) - 1);
+  const left = WIDTH - step * (rates.length - 1);
+  const points = rates.map((one, place) => `${(left + step * place).toFixed(1)},${(29 - 27 * (one / top)).toFixed(1)}`);
   const [area, line] = at("spark").children;
   line.setAttribute("d", `M${points.join("L")}`);
-  area.setAttribute("d", `M${start},30L${points.join("L")}L${SAMPLES - 1},30Z`);
+  area.setAttribute("d", `M${left},30L${points.join("L")}L${WIDTH},30Z`);
 }
 
 function showRun(status) {
