@@ -34,6 +34,7 @@ from bulkdl.report.summary import SummaryBuilder
 @options.selection
 @options.output
 @options.pools
+@options.outside
 @options.result_format
 @options.common
 def retry(reasons: tuple[str, ...], **params: Any) -> int:

@@ -19,12 +19,10 @@ from bulkdl.settings import Settings
 VERSION = 1
 JOBS_KEPT = 100
 
-# What changes how a run goes. Neither secrets nor where they are, nor what only changes how it looks.
-_SETTINGS = (
-    *("api_url", "archives", "quicklooks", "geojson", "enumerators", "rate", "burst", "bwlimit"),
-    *("speed_limit", "speed_time", "connect_timeout_s", "headers_timeout_s", "max_duration", "max_transfer"),
-    *("retries", "retry_base_s", "retry_cap_s", "retry_after_cap_s"),
-    *("quicklook_max_bytes", "geojson_max_bytes", "json_max_bytes", "grace", "names"),
+# Told elsewhere (the selection), or of no consequence for how a run goes, or a place of secrets.
+_LEFT_OUT = frozenset(
+    {"project", "output", "since", "overlap", "until", "status", "mode", "name", "workflow"}
+    | {"only", "level", "shard", "log_format", "verbose", "progress", "http", "metrics_file"}
 )
 
 
@@ -36,7 +34,7 @@ def run_report(summary: Summary, selection: Selection, settings: Settings) -> di
         **summary.as_dict(),
         "stopped_by": int(summary.stopped_by) if summary.stopped_by is not None else None,
         "selection": _selection(selection),
-        "settings": settings.model_dump(mode="json", include=set(_SETTINGS)),
+        "settings": settings.model_dump(mode="json", exclude=set(_LEFT_OUT)),
     }
 
 
