@@ -49,28 +49,24 @@ async def rebuild(check: Check) -> Verification:
         LedgerTooNew: A newer bulkdl wrote the ledger that is there.
     """
     verification = Verification(str(check.output), "rebuild")
+    where = f"--output {check.output}"
     sink = LocalSink(check.output)
     if not await asyncio.to_thread(check.output.is_dir):
-        raise ConfigError(f"--output {check.output}", "is no directory; name the one that holds the outputs")
+        raise ConfigError(where, "is no directory; name the one that holds the outputs")
     verification.set_aside = await _set_aside_if_damaged(sink)
     run_id = f"rebuild-{secrets.token_hex(3)}"
     async with held(sink, run_id) as ledger:
         if not await ledger.write(partial(audit.begin_rebuild, run_id=run_id)):
-            raise ConfigError(
-                f"--output {check.output}",
-                "has a ledger that knows jobs; bulkdl verify checks files against it",
-            )
+            raise ConfigError(where, "has a ledger that knows jobs; bulkdl verify holds the files against it")
         try:
             await Rebuilder(check, sink, ledger, verification, run_id).work()
-            if not verification.jobs and not verification.findings_total:
-                raise ConfigError(
-                    f"--output {check.output}",
-                    f"has no {check.names.job}; the names in the settings must be those it was filled with",
-                )
-            await leftovers(check, ledger, verification)
-            await ledger.write(audit.end_rebuild)
         finally:
             check.stop.set()
+        if not verification.jobs and not verification.findings_total:
+            problem = f"has no {check.names.job}; the names in the settings must be those it was filled with"
+            raise ConfigError(where, problem)
+        await leftovers(check, ledger, verification)
+        await ledger.write(audit.end_rebuild)
     log.info("ledger.rebuilt", jobs=verification.jobs, rejected=verification.findings_total)
     return verification
 
