@@ -1,0 +1,229 @@
+"""A disk that is full, read-only or gone: one clear line, exit 12 or 2, and with room again the rest."""
+
+import asyncio
+import errno
+import os
+import shutil
+import subprocess
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[1] / "integration"))
+from test_faults_world import World, world
+
+from bulkdl.model import Reason
+from bulkdl.simulator import Account
+from bulkdl.simulator.exchange import Call
+from bulkdl.simulator.faults import Faults, Rule
+from bulkdl.sink import durable
+from bulkdl.sink.part import HEADROOM_BYTES
+
+MIB = 1 << 20
+ACCOUNT = Account(projects=1, jobs=1, archive_bytes=6 * MIB)
+SMALL = Account(projects=1, jobs=6, archive_bytes=900_000)
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[Path]:
+    """An empty tmpfs of 64 MiB."""
+    where = tmp_path / "mounted"
+    where.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(where)], capture_output=True, check=False
+    )
+    if done.returncode:
+        pytest.skip("this test may not mount a file system")
+    yield where
+    subprocess.run(["umount", "-l", str(where)], check=True)
+
+
+def resize(where: Path, size: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{size}", str(where)], check=True)
+
+
+@contextmanager
+def filled_but(where: Path, left_bytes: int) -> Iterator[None]:
+    """No more than *left_bytes* are free."""
+    ballast = where / "ballast"
+    with ballast.open("wb") as stream:
+        os.posix_fallocate(stream.fileno(), 0, max(1, shutil.disk_usage(where).free - left_bytes))
+    try:
+        yield
+    finally:
+        ballast.unlink()
+
+
+async def cli(here: World, *more: str, **env: str) -> tuple[int, str]:
+    """Exit code and stderr of one ``bulkdl run``."""
+    (project,) = here.simulator.projects
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bulkdl", "run", "-o", str(here.root), "--api-url", here.simulator.api_url),
+        *("--archives", "2", "-q", *more),
+        stdout=PIPE,
+        stderr=PIPE,
+        env={
+            **os.environ,
+            "UP42_PROJECT_ID": project.id,
+            "UP42_PROJECT_API_KEY": project.api_key,
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            **env,
+        },
+    )
+    out, log = await process.communicate()
+    assert process.returncode is not None
+    assert "Traceback" not in log.decode()
+    return process.returncode, log.decode() + out.decode()
+
+
+async def test_no_room_is_seen_before_an_archive_is_written(mount: Path) -> None:
+    async with world(mount / "out", ACCOUNT) as here:
+        with filled_but(mount, HEADROOM_BYTES + 2 * MIB):
+            ran = await here.run()
+            assert ran.exit_code == 12
+            assert Reason.DISK_FULL in ran.failures()
+            assert "are to come" in " ".join(each.detail for each in ran.results)
+            assert sum(path.stat().st_size for path in (mount / "out").rglob("*.part")) == 0
+        assert (await here.run()).exit_code == 0
+        assert here.is_right()
+
+
+async def test_full_in_the_middle_of_a_part(mount: Path) -> None:
+    """Others use the disk, too: there was room when the archive was begun."""
+    async with world(mount / "out", ACCOUNT) as here:
+        faults = Meddling.of({"fault": "cut", "at_byte": 3 * MIB, "nth": 1, "server": "storage"})
+        ballast = filled_but(mount, MIB // 2)
+        faults.meddle, faults.at_a_resume = ballast.__enter__, True
+        here.simulator.faults = faults
+        with closing_of(ballast):
+            code, told = await cli(here, "--archives", "1")
+            assert code == 12, told
+            assert here.wrong() == []
+        kept = sum(path.stat().st_size for path in (mount / "out").rglob("*.part"))
+        assert kept > 0
+        again = await here.run()
+        assert again.exit_code == 0
+        assert here.is_right()
+        assert again.moved_bytes <= here.needed_bytes - kept + 2 * MIB
+
+
+@pytest.mark.parametrize("left_bytes", [0, 300_000, 1_500_000, 3_000_000])
+async def test_full_while_small_files_and_the_ledger_are_written(mount: Path, left_bytes: int) -> None:
+    async with world(mount / "out", SMALL) as here:
+        with filled_but(mount, left_bytes):
+            code, told = await cli(here)
+            assert code == 12, told
+            assert "make room" in told
+            assert here.wrong() == []
+        code, told = await cli(here)
+        assert code == 0, told
+        assert here.is_right()
+
+
+@contextmanager
+def closing_of(entered: Any) -> Iterator[None]:
+    """Leave at the end what somebody else has entered meanwhile."""
+    try:
+        yield
+    finally:
+        entered.__exit__(None, None, None)
+
+
+class Meddling(Faults):
+    """At the first request for an archive something happens to the disk."""
+
+    def __init__(self, rules: list[Rule], seed: int = 0) -> None:
+        super().__init__(rules, seed)
+        self.meddle: Any = None
+        self.at_a_resume = False
+
+    def meeting(self, call: Call) -> list[Rule]:
+        if call.endpoint == "object" and self.meddle and ("Range" in call.headers or not self.at_a_resume):
+            meddle, self.meddle = self.meddle, None
+            meddle()
+        return super().meeting(call)
+
+
+async def test_read_only_in_the_middle(mount: Path) -> None:
+    async with world(mount / "out", ACCOUNT) as here:
+        faults = Meddling([])
+        # Files open for writing keep a mount from becoming read-only, but not another one on top of it.
+        place = str(here.root)
+
+        def meddle() -> None:
+            subprocess.run(["mount", "--bind", place, place], check=True)
+            subprocess.run(["mount", "-o", "remount,bind,ro", place], check=True)
+
+        faults.meddle = meddle
+        try:
+            here.simulator.faults = faults
+            code, told = await cli(here)
+            assert code == 2, told
+            assert "writable" in told
+            assert here.wrong() == []
+            code, told = await cli(here)
+            assert code == 2, told
+        finally:
+            await asyncio.to_thread(subprocess.run, ["umount", "-l", place], check=True)
+        code, told = await cli(here)
+        assert code == 0, told
+        assert here.is_right()
+
+
+@pytest.mark.parametrize("what", ["everything", "the state", "the parts"])
+async def test_the_output_directory_vanishes(tmp_path: Path, what: str) -> None:
+    root = tmp_path / "out"
+    victim = {"everything": root, "the state": root / ".bulkdl", "the parts": root / ".bulkdl" / "parts"}[
+        what
+    ]
+    async with world(root, ACCOUNT) as here:
+        faults = Meddling([])
+        faults.meddle = lambda: victim.rename(tmp_path / "gone")
+        here.simulator.faults = faults
+        code, told = await cli(here)
+        assert code == 2, told
+        assert str(root) in told
+        assert here.wrong() == []
+        code, told = await cli(here)
+        assert code == 0, told
+        assert here.is_right()
+
+
+@pytest.mark.parametrize(("number", "exit_code"), [(errno.ENOSPC, 12), (errno.EDQUOT, 12), (errno.EIO, 2)])
+@pytest.mark.parametrize("step", ["write_aside", "publish", "make_folder", "sync_folder", "link_or_copy"])
+async def test_any_step_on_disk_may_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, number: int, exit_code: int
+) -> None:
+    calls = 0
+    original = getattr(durable, step)
+
+    def failing(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == (1 if step == "link_or_copy" else 5):
+            raise OSError(number, os.strerror(number))
+        return original(*args, **kwargs)
+
+    async with world(tmp_path, ACCOUNT) as here:
+        monkeypatch.setattr(durable, step, failing)
+        ran = await here.run()
+        assert ran.exit_code == exit_code
+        assert here.wrong() == []
+        assert (await here.run()).exit_code == 0
+        assert here.is_right()
+
+
+async def test_nowhere_to_write_is_told_before_anything_is_asked(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("no directory")
+    async with world(blocked / "out", ACCOUNT) as here:
+        code, told = await cli(here)
+        assert code == 2
+        assert "cannot be written" in told
+        assert len(told.strip().splitlines()) == 1
+        assert not here.simulator.seen

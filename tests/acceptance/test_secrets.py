@@ -1,0 +1,158 @@
+"""Canaries for every secret there is, a run with every fault at -vv, and a look into all that was written."""
+
+import asyncio
+import os
+import re
+import sys
+import traceback
+from asyncio.subprocess import PIPE
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+from pydantic import SecretStr
+
+sys.path.append(str(Path(__file__).parents[1] / "integration"))
+from test_faults_world import Witness, World, world
+
+from bulkdl.settings import CredentialBook
+from bulkdl.simulator import Account, Simulator
+from bulkdl.simulator.fault_table import FAULTS
+from bulkdl.simulator.tokens import Tokens
+from bulkdl.up42.credentials import Account as UserAccount
+from bulkdl.up42.credentials import ProjectKey, ReadyToken
+
+ACCOUNT = Account(projects=1, jobs=8, archive_bytes=20_000)
+PASSWORD = "canary-password-x7Gq"
+NEEDED = {"drip": {"bytes_per_s": 50_000_000}, "latency": {"seconds": 0.0}, "status": {"status": 500}}
+NEEDED["without"] = {"headers": ["ETag"]}  # type: ignore[dict-item]
+# What ends a run early, or would only wait, has tests of its own.
+LEFT_OUT = {"down", "redirect", "repeat_pages", "huge_list", "hostile_names", "endless", "without"}
+
+
+def every_fault(stranger: Simulator) -> list[dict[str, object]]:
+    rules: list[dict[str, object]] = []
+    for number, name in enumerate(sorted(set(FAULTS) - LEFT_OUT)):
+        rules.append({"fault": name, **NEEDED.get(name, {}), "per": "all", "nth": 2 + number, "limit": 2})
+    elsewhere = stranger.api_url.replace("127.0.0.1", "localhost") + "/away?Signature=canary-redirect-9Zk"
+    rules.append({"fault": "redirect", "location": elsewhere, "endpoint": ["geojson", "object"], "nth": 3})
+    return rules
+
+
+class Canaries:
+    """Every token and every signed URL that the simulator gave out."""
+
+    def __init__(self, here: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.found: set[str] = {here.simulator.projects[0].api_key, PASSWORD, "canary-redirect-9Zk"}
+        issue, sign = Tokens._issue, here.simulator._sign
+
+        def issued(tokens: Tokens, project: int | None) -> str:
+            token = issue(tokens, project)
+            self.found |= {token, *token.split(".")[1:]}
+            return token
+
+        def signed(path: str) -> str:
+            url = sign(path)
+            (signature,) = re.findall(r"Signature=([^&]+)", url)
+            self.found |= {signature, unquote(signature)}
+            return url
+
+        monkeypatch.setattr(Tokens, "_issue", issued)
+        monkeypatch.setattr(here.simulator._api, "_sign", signed)
+
+    def seen_in(self, text: str) -> list[str]:
+        return [canary for canary in self.found if canary in text]
+
+
+def everything_below(root: Path) -> str:
+    files = [path for path in root.rglob("*") if path.is_file()]
+    texts = [f"{path}\n{path.read_bytes().decode('utf-8', 'replace')}" for path in files]
+    return "\n".join(texts)
+
+
+@pytest.mark.parametrize(("grant", "log_format"), [("key", "json"), ("password", "console")])
+async def test_no_secret_is_written_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grant: str, log_format: str
+) -> None:
+    async with (
+        Simulator(ACCOUNT) as stranger,
+        world(tmp_path / "out", ACCOUNT, of_simulator={"password": PASSWORD}) as here,
+    ):
+        canaries = Canaries(here, monkeypatch)
+        (project,) = here.simulator.projects
+        env = {"UP42_PROJECT_ID": project.id, "UP42_PROJECT_API_KEY": project.api_key}
+        if grant == "password":
+            env = {"UP42_USERNAME": "someone@example.com", "UP42_PASSWORD": PASSWORD}
+        here.simulator.faults = faults = Witness.of(*every_fault(stranger))
+        written = ""
+        for _ in range(2):
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "bulkdl", "run", "-p", project.id, "-o", str(here.root)),
+                *("--api-url", here.simulator.api_url, "-vv", "--log-format", log_format),
+                *("--retries", "3", "--speed-time", "0.2"),
+                stdout=PIPE,
+                stderr=PIPE,
+                env={
+                    **os.environ,
+                    **env,
+                    "BULKDL_RETRY_BASE_S": "0.001",
+                    "BULKDL_RETRY_AFTER_CAP_S": "0.01",
+                    "BULKDL_HEADERS_TIMEOUT_S": "0.5",
+                    "PYTHONPATH": os.pathsep.join(sys.path),
+                },
+            )
+            out, log = await process.communicate()
+            written += out.decode() + log.decode()
+        assert sum(faults.fired.values()) > 20
+        assert len(canaries.found) > 10
+        assert "transfer.completed" in written
+        assert canaries.seen_in(written) == []
+        assert canaries.seen_in(everything_below(here.root)) == []
+        assert here.wrong() == []
+        for each in (*stranger.seen, *(one for one in here.simulator.seen if one.server == "storage")):
+            assert "Authorization" not in each.headers
+
+
+@pytest.mark.parametrize("status", [401, 403, 500])
+async def test_a_refused_login_quotes_no_secret(tmp_path: Path, status: int) -> None:
+    """The server sends the credentials back in its answer, and -vv prints tracebacks."""
+    async with world(tmp_path / "out", ACCOUNT) as here:
+        (project,) = here.simulator.projects
+        body = f'{{"error": {{"code": {status}, "message": "no user {PASSWORD} with {project.api_key}"}}}}'
+        here.simulator.faults = Witness.of(
+            {"fault": "status", "status": status, "body": body, "endpoint": "token"}
+        )
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "bulkdl", "run", "-p", project.id, "-o", str(here.root), "-vv"),
+            *("--api-url", here.simulator.api_url, "--retries", "1"),
+            stdout=PIPE,
+            stderr=PIPE,
+            env={
+                **os.environ,
+                "UP42_USERNAME": "someone@example.com",
+                "UP42_PASSWORD": PASSWORD,
+                "PYTHONPATH": os.pathsep.join(sys.path),
+            },
+        )
+        out, log = await process.communicate()
+        assert process.returncode in (5, 7)
+        text = out.decode() + log.decode() + everything_below(here.root)
+        assert PASSWORD not in text
+        assert project.api_key not in text
+
+
+def test_no_repr_and_no_traceback_shows_a_secret() -> None:
+    secret = "canary-repr-Q2x9"
+    things = [
+        CredentialBook(
+            by_project={"p": SecretStr(secret)}, account=("u", SecretStr(secret)), token=SecretStr(secret)
+        ),
+        ProjectKey("p", SecretStr(secret)),
+        UserAccount("u", SecretStr(secret)),
+        ReadyToken(SecretStr(secret)),
+    ]
+    for thing in things:
+        assert secret not in repr(thing)
+        assert secret not in str(thing)
+        shown = traceback.format_exception(RuntimeError(thing))
+        assert secret not in "".join(shown)
