@@ -17,7 +17,7 @@ from bulkdl.selection import shard_of
 from bulkdl.simulator import Account, Faults, Simulator
 
 BASE = Path(__file__).parents[2] / "config" / "kubernetes" / "base" / "backfill"
-SHARDS = 8
+SHARDS, FEW = 8, 3
 MIB = 1024 * 1024
 
 
@@ -25,6 +25,19 @@ MIB = 1024 * 1024
 def manifest() -> dict[str, Any]:
     loaded: dict[str, Any] = yaml.safe_load((BASE / "job.yaml").read_text(encoding="utf-8"))
     return loaded
+
+
+@pytest.fixture
+def small(manifest: dict[str, Any]) -> dict[str, Any]:
+    """The same with fewer shards, which is one number in two places."""
+    manifest["spec"]["completions"] = FEW
+    (shards,) = [
+        entry
+        for entry in manifest["spec"]["template"]["spec"]["containers"][0]["env"]
+        if entry["name"] == "BULKDL_SHARDS"
+    ]
+    shards["value"] = str(FEW)
+    return manifest
 
 
 def job_of(manifest: dict[str, Any], simulator: Simulator, folder: Path, **more: str) -> IndexedJob:
@@ -117,10 +130,10 @@ def fullest_shards(account: Account) -> list[int]:
     return [shard for shard, _ in shards.most_common()]
 
 
-async def test_shards_that_nobody_disturbs_ask_for_each_object_once(manifest, tmp_path):
-    account = Account(seed=4, projects=1, jobs=16, archive_bytes=(2_000, 20_000))
+async def test_shards_that_nobody_disturbs_ask_for_each_object_once(small, tmp_path):
+    account = Account(seed=4, projects=1, jobs=12, archive_bytes=(2_000, 20_000))
     async with Simulator(account) as simulator:
-        job = job_of(manifest, simulator, tmp_path)
+        job = job_of(small, simulator, tmp_path)
         assert await job.run() == "Complete", logs_of(job)
         assert set(requested(simulator).values()) == {1}
         expected = digests(output.read() for output in simulator.expected())
@@ -137,37 +150,37 @@ async def test_a_refused_key_fails_the_job_at_once(manifest, tmp_path):
     assert job.succeeded == set()
 
 
-async def test_a_shard_that_cannot_run_is_given_up_alone_after_its_retries(manifest, tmp_path):
+async def test_a_shard_that_cannot_run_is_given_up_alone_after_its_retries(small, tmp_path):
     async def disturb(pod: Pod) -> None:
-        if pod.index == 5:
+        if pod.index == 1:
             pod.process.kill()
 
     async with Simulator(Account(seed=6, projects=1, jobs=12, archive_bytes=2_000)) as simulator:
-        job = job_of(manifest, simulator, tmp_path)
+        job = job_of(small, simulator, tmp_path)
         job.disturb = disturb
         assert await job.run() == "FailedIndexes", logs_of(job)
-    assert job.failed == {5}
-    assert job.succeeded == set(range(SHARDS)) - {5}
+    assert job.failed == {1}
+    assert job.succeeded == set(range(FEW)) - {1}
     assert job.codes() == {
-        (0, "Complete"): SHARDS - 1,
-        (137, "Count"): manifest["spec"]["backoffLimitPerIndex"] + 1,
+        (0, "Complete"): FEW - 1,
+        (137, "Count"): small["spec"]["backoffLimitPerIndex"] + 1,
     }
 
 
-async def test_temporary_failures_are_tried_again_and_final_ones_are_not(manifest, tmp_path):
-    account = Account(seed=6, projects=1, jobs=16, archive_bytes=2_000)
+async def test_temporary_failures_are_tried_again_and_final_ones_are_not(small, tmp_path):
+    account = Account(seed=6, projects=1, jobs=12, archive_bytes=2_000)
     later, never = two_jobs_of_different_shards(account)
     faults = Faults.of(
         {"fault": "status", "status": 503, "path": f"*/jobs/{later}/downloads/results", "limit": 1},
         {"fault": "status", "status": 451, "path": f"*/jobs/{never}/outputs/data-json"},
     )
     async with Simulator(account, faults=faults) as simulator:
-        job = job_of(manifest, simulator, tmp_path, BULKDL_RETRIES="1")
+        job = job_of(small, simulator, tmp_path, BULKDL_RETRIES="1")
         assert await job.run() == "FailedIndexes", logs_of(job)
-    assert job.codes() == {(0, "Complete"): SHARDS - 1, (5, "Count"): 1, (3, "FailIndex"): 1}
-    assert job.failed == {shard_of(never, SHARDS)}
+    assert job.codes() == {(0, "Complete"): FEW - 1, (5, "Count"): 1, (3, "FailIndex"): 1}
+    assert job.failed == {shard_of(never, FEW)}
 
 
 def two_jobs_of_different_shards(account: Account) -> tuple[str, str]:
     ids = [job.id for job in account.all_jobs() if job.status == "SUCCEEDED"]
-    return ids[0], next(other for other in ids if shard_of(other, SHARDS) != shard_of(ids[0], SHARDS))
+    return ids[0], next(other for other in ids if shard_of(other, FEW) != shard_of(ids[0], FEW))

@@ -27,7 +27,6 @@ from bulkdl.reactions import Exit
 from bulkdl.settings.model import UP42_MAX_RATE
 from bulkdl.settings.parse import SHARD_COUNT, SHARD_INDEX
 
-BUDGETS = {8, 10}  # exit codes: transfer and time used up
 KILLED = 137  # by SIGKILL: out of memory, or the grace was over
 A_DAY_S = 86400
 # An exit code, and what follows; for FailIndex, a Job that is not Indexed has FailJob.
@@ -80,7 +79,7 @@ def exit_codes_are_written_as_the_api_wants_them(documents: Documents) -> Iterat
 
 
 def exit_codes_are_ones_that_bulkdl_has(documents: Documents) -> Iterator[str]:
-    known = {int(code) for code in Exit} | BUDGETS
+    known = {int(code) for code in Exit}
     for name, spec in jobs(documents):
         for rule in policy(spec):
             for code in set(rule.get("onExitCodes", {}).get("values", ())) - known:
@@ -179,6 +178,13 @@ def no_job_runs_for_ever(documents: Documents) -> Iterator[str]:
             yield f"{name}: may run for ever"
 
 
+def time_is_up_before_the_job_is_stopped(documents: Documents) -> Iterator[str]:
+    for name, spec in jobs(documents):
+        settings = settings_of(documents, spec["template"]["spec"])
+        if settings.max_duration + settings.grace >= spec["activeDeadlineSeconds"]:
+            yield f"{name}: max_duration {settings.max_duration:g} s is not below activeDeadlineSeconds"
+
+
 def nights_never_meet(documents: Documents) -> Iterator[str]:
     for document in of_kind(documents, "CronJob"):
         spec = document["spec"]
@@ -206,6 +212,7 @@ RULES = [
     pods_on_several_nodes_share_what_can_be_shared,
     together_they_stay_below_what_up42_allows,
     no_job_runs_for_ever,
+    time_is_up_before_the_job_is_stopped,
     nights_never_meet,
 ]
 
@@ -240,6 +247,7 @@ BREAKS: list[Break] = [
     (("CronJob", "spec", "concurrencyPolicy"), "Allow", "two nights"),
     (("CronJob", "spec", "startingDeadlineSeconds"), 5, "below ten seconds"),
     (("CronJob", *CRON, "activeDeadlineSeconds"), 86000, "before the next"),
+    (("CronJob", *CRON, "activeDeadlineSeconds"), 25000, "not below activeDeadlineSeconds"),
     (("CronJob", *CRON, "podFailurePolicy", "rules", 1, "action"), "Count", "must lead to FailJob"),
 ]
 
