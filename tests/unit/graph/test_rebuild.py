@@ -212,6 +212,16 @@ async def test_interrupted_it_goes_on_where_it_was(site, simulator, monkeypatch)
     await moves_nothing(site, simulator)
 
 
+async def test_after_a_run_an_interrupted_rebuild_is_not_gone_on_with(site):
+    await site.write(
+        lambda connection: connection.execute(
+            "INSERT INTO runs (run_id, started_at) VALUES ('rebuild-1', '')"
+        )
+    )
+    with pytest.raises(ConfigError, match="knows jobs"):
+        await rebuild(site.check())
+
+
 async def test_a_rebuilt_ledger_has_no_last_run(site):
     """Else ``--since last`` would pass by everything that was missing."""
     shutil.rmtree(site.root / ".bulkdl")

@@ -1,204 +1,205 @@
-"""One large archive over several connections: the same promises, each byte in its place."""
+"""Large objects over several connections: all that holds for one connection holds for eight."""
+
+from __future__ import annotations
 
 import asyncio
-import itertools
-from dataclasses import replace
 
 import pytest
-from conftest import targz
-from scripted_store import goog_hash
+from conftest import POLICY, targz
 
+from bulkdl.http.pace import Pace
 from bulkdl.model import Outcome, Reason
+from bulkdl.transfer import spans
+from bulkdl.transfer.fetch import Fetcher
 from bulkdl.transfer.permits import Permits
-from bulkdl.transfer.reception import Limits
+from bulkdl.transfer.reception import Limits, Means
 
-BODY = targz(12_000_000)
-OTHER = targz(11_000_000)
-LIMITS = Limits(segment_bytes=1 << 20, connections=4)
+MIB = 1 << 20
+BODY = targz(9 * MIB)
+
+
+@pytest.fixture(autouse=True)
+def _small_pieces(monkeypatch):
+    monkeypatch.setattr(spans, "LEAST_BYTES", 256 << 10)
+    monkeypatch.setattr(spans, "_PIECE_BYTES", (512 << 10, 2 * MIB))
 
 
 @pytest.fixture
-def wide(yard):
-    """A yard whose transfers may use four connections."""
+def many(yard, timeline):
+    """A yard whose fetches may have *connections*."""
 
-    async def make(body=BODY, **facts):
-        site = await yard(body, **facts)
-        site.means(limits=LIMITS, permits=Permits(4))
-        return site
+    async def open_yard(body=BODY, *, connections=4, permits=None, **facts):
+        made = await yard(body, **facts)
+        limits = Limits(segment_bytes=MIB, connections=connections)
+        made.permits = permits or Permits(connections)
+        made.permits.in_use = 1  # that of the worker itself
+        made.fetcher = Fetcher(
+            Means(limits, POLICY, Pace(0, 1), made.permits, rand=lambda: 1.0, sleep=timeline.sleep)
+        )
+        return made
 
-    return make
+    return open_yard
 
 
-def landed(result, site, body=BODY):
-    assert (result.outcome, result.detail) == (Outcome.COMPLETED, "")
-    assert site.files() == {result.receipt.key: body}
-    assert str(result.receipt.digest) == goog_hash(body, "crc32c")
-    assert site.parts() == []
+def whole(result, yard, body=BODY):
+    assert (result.outcome, result.reason) == (Outcome.COMPLETED, Reason.FETCHED), result.detail
+    assert yard.files() == {"output.tar.gz": body}
+    assert yard.parts() == []
+    assert yard.permits.in_use == 1
     return True
 
 
-class Each:
-    """A script that does not end: the n-th answer is what *change* makes of it."""
-
-    def __init__(self, change):
-        self._change, self._numbers = change, itertools.count(1)
-
-    def __bool__(self):
-        return True
-
-    def pop(self, _):
-        number = next(self._numbers)
-        return lambda answer: self._change(number, answer)
+@pytest.mark.parametrize("digests", [("crc32c", "md5"), ("md5",), ()])
+async def test_a_large_archive_comes_over_several_connections_and_is_checked(many, digests):
+    yard = await many(digests=digests)
+    assert whole(await yard.fetch(), yard)
+    assert len([one for one in yard.store.asked if one.range]) >= 2
+    assert all(one.headers.get("if-range") == '"v1"' for one in yard.store.asked if one.range)
 
 
-def opened(site):
-    return [one for one in site.store.asked if one.range]
+async def test_without_spare_permits_one_connection_does_it_all(many):
+    yard = await many(permits=Permits(1))
+    assert whole(await yard.fetch(), yard)
+    assert yard.store.ranges == [None]
 
 
-@pytest.mark.parametrize("digests", [("crc32c", "md5"), ("md5",), ("crc32c",), ()])
-async def test_it_lands_whole_and_comes_over_several_connections(wide, digests):
-    site = await wide(digests=digests)
-    result = await site.fetch()
-    assert landed(result, site)
+@pytest.mark.parametrize(
+    "facts",
+    [{"etag": None, "last_modified": None}, {"chunked": True}, {"etag": 'W/"1"', "last_modified": None}],
+)
+async def test_what_cannot_be_had_in_pieces_with_proof_comes_over_one(many, facts):
+    yard = await many(**facts)
+    assert whole(await yard.fetch(), yard)
+    assert yard.store.ranges == [None]
+
+
+async def test_a_small_archive_is_not_divided(many):
+    body = targz(MIB // 2)
+    yard = await many(body)
+    assert whole(await yard.fetch(), yard, body)
+    assert yard.store.ranges == [None]
+
+
+async def test_connections_that_break_off_cost_nothing(many):
+    yard = await many()
+    yard.store.script = [
+        lambda answer, at=at: answer.cut(at) for at in (700_000, 300_000, 0, 100_000, 65_536)
+    ]
+    result = await yard.fetch()
+    assert whole(result, yard)
     assert result.moved_bytes == len(BODY)
-    assert opened(site)
-    assert all(one.headers["if-range"] == '"v1"' for one in opened(site))
 
 
-async def test_every_connection_may_break_again_and_again(wide):
-    site = await wide()
-    site.store.script = Each(lambda _, answer: answer.cut(300_000))
-    result = await site.fetch()
-    assert landed(result, site)
-    assert result.moved_bytes == len(BODY)
-    assert site.store.sent_bytes < len(BODY) * 1.1
+async def test_a_flipped_byte_is_found_and_all_is_fetched_anew(many):
+    yard = await many()
 
-
-@pytest.mark.parametrize("at", [0, 1, 100, 511, 513])
-async def test_a_first_connection_that_breaks_at_once_leaves_no_hole(wide, at):
-    site = await wide()
-    site.store.script = [lambda answer: answer.cut(at)]
-    assert landed(await site.fetch(), site)
-
-
-@pytest.mark.parametrize("number", [1, 2, 5])
-@pytest.mark.parametrize("digests", [("crc32c", "md5"), ()])
-async def test_an_object_that_changes_midway_is_fetched_anew(wide, number, digests):
-    site = await wide(digests=digests)
-
-    def change(count, answer):
-        if count == number:
-            site.store.body, site.store.etag, site.store.last_modified = OTHER, '"v2"', None
-        return answer.cut(500_000) if count <= number else answer
-
-    site.store.script = Each(change)
-    assert landed(await site.fetch(), site, OTHER)
-
-
-@pytest.mark.parametrize("number", [1, 2, 3])
-async def test_a_flipped_byte_in_any_piece_is_noticed(wide, number):
-    site = await wide()
-
-    def flip(count, answer):
-        if count != number:
-            return answer
+    def flipped(answer):
         body = bytearray(answer.body)
-        body[1000] ^= 1
-        return replace(answer, body=bytes(body))
+        body[len(body) // 2] ^= 1
+        return answer.but().__class__(answer.status, answer.headers, bytes(body), answer.length)
 
-    site.store.script = Each(flip)
-    assert landed(await site.fetch(), site)
-    assert Reason.DIGEST_MISMATCH in {reason for reason, _ in site.scheduled}
-
-
-async def test_bytes_from_another_place_are_never_used(wide):
-    site = await wide(digests=())
-
-    def shift(count, answer):
-        if answer.status != 206 or count > 6:
-            return answer
-        text = answer.headers["Content-Range"].partition("-")[0].removeprefix("bytes ")
-        moved = f"bytes {int(text) + 1}-{int(text) + len(answer.body)}/{len(BODY)}"
-        return replace(answer, body=BODY[int(text) + 1 :][: len(answer.body)]).but(Content_Range=moved)
-
-    site.store.script = Each(shift)
-    result = await site.fetch()
-    assert result.outcome is Outcome.FAILED or landed(result, site)
+    yard.store.script = [flipped]
+    result = await yard.fetch()
+    assert whole(result, yard)
+    assert [reason for reason, _ in yard.scheduled] == [Reason.DIGEST_MISMATCH]
 
 
-async def test_a_server_that_answers_ranges_with_the_whole_is_survived(wide):
-    site = await wide()
-    whole = site.store.honest(type("asked", (), {"range": None, "headers": {}}))
-    site.store.script = Each(lambda count, answer: answer if count == 1 else whole)
-    assert landed(await site.fetch(), site)
+async def test_an_object_that_changes_meanwhile_is_fetched_anew_and_never_mixed(many):
+    yard = await many()
+    new = targz(9 * MIB + 4096)
+
+    def change(answer):
+        yard.store.body, yard.store.etag = new, '"v2"'
+        return answer
+
+    yard.store.script = [lambda answer: answer, change]
+    assert whole(await yard.fetch(), yard, new)
 
 
-async def test_an_expired_url_is_signed_again_for_all(wide):
-    site = await wide()
+async def test_a_server_that_stops_taking_ranges_is_asked_for_the_whole_over_one_connection(many):
+    yard = await many()
+    honest = yard.store.honest
 
-    def expire(count, answer):
-        if count in (3, 4, 5):
-            return replace(answer, status=403, headers={}, body=b"", length=0)
-        return answer.cut(1_000_000)
+    def deaf(asked):
+        asked.headers = {key: value for key, value in asked.headers.items() if key != "range"}
+        return honest(asked)
 
-    site.store.script = Each(expire)
-    result = await site.fetch()
-    assert landed(result, site)
-    assert 2 <= site.store.signed <= 4
+    yard.store.honest = deaf
+    assert whole(await yard.fetch(), yard)
+
+
+async def test_expired_urls_are_signed_again_for_all_connections(many):
+    yard = await many()
+    refused = []
+
+    def expired(answer):
+        refused.append(answer)
+        return answer.__class__(400, {"Content-Type": "application/xml"}, b"<Code>ExpiredToken</Code>", 25)
+
+    yard.store.script = [lambda answer: answer, expired, expired]
+    result = await yard.fetch()
+    assert whole(result, yard)
+    assert len(refused) == 2
     assert result.moved_bytes == len(BODY)
 
 
-async def test_cancelling_keeps_every_piece_for_the_next_run(wide):
-    site = await wide()
-    site.store.script = Each(lambda _, answer: replace(answer, hold_at=700_000))
-    fetching = asyncio.create_task(site.fetch())
-    await site.arrived(2_500_000)
-    fetching.cancel()
+async def test_a_dead_storage_ends_at_the_limit_and_what_came_is_kept_for_the_next_run(many):
+    yard = await many()
+    honest = yard.store.honest
+
+    def dying(asked):
+        answer = honest(asked)
+        if yard.store.sent_bytes > 4 * MIB:
+            return answer.__class__(503, {}, b"", 0)
+        return answer
+
+    yard.store.honest = dying
+    failed = await yard.fetch()
+    assert (failed.outcome, failed.reason) == (Outcome.FAILED, Reason.SERVER_ERROR)
+    yard.store.honest = honest
+    before = yard.store.sent_bytes
+    again = await yard.fetch()
+    assert whole(again, yard)
+    assert again.resumed_from_bytes > 0
+    assert again.resumed_from_bytes + again.moved_bytes == len(BODY)
+    # What a connection is cut short of may have been sent already: no more than fits into its buffers.
+    assert yard.store.sent_bytes - before - again.moved_bytes < 4 * (512 << 10)
+
+
+async def test_cancelling_keeps_what_has_come(many):
+    yard = await many()
+    yard.store.script = [lambda answer: answer.__class__(**{**vars(answer), "hold_at": 2 * MIB})] * 8
+    fetch = asyncio.ensure_future(yard.fetch())
+    await yard.arrived(3 * MIB)
+    fetch.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await fetching
-    site.store.release.set()
-    site.store.script = []
-    result = await site.fetch()
-    assert landed(result, site)
-    assert result.resumed_from_bytes >= 2_500_000
-    assert result.moved_bytes == len(BODY) - result.resumed_from_bytes
+        await fetch
+    assert yard.files() == {}
+    assert yard.permits.in_use == 1
+    yard.store.script = []
+    yard.store.release.set()
+    again = await yard.fetch()
+    assert whole(again, yard)
+    assert again.resumed_from_bytes >= 2 * MIB
+    assert again.resumed_from_bytes + again.moved_bytes == len(BODY)
 
 
-async def test_pieces_of_an_object_replaced_since_are_dropped(wide):
-    site = await wide()
-    site.store.script = Each(lambda _, answer: replace(answer, hold_at=700_000))
-    fetching = asyncio.create_task(site.fetch())
-    await site.arrived(2_000_000)
-    fetching.cancel()
-    await asyncio.wait([fetching])
-    site.store.release.set()
-    site.store.script = []
-    site.store.body, site.store.etag, site.store.last_modified = OTHER, '"v2"', None
-    assert landed(await site.fetch(), site, OTHER)
+async def test_a_page_instead_of_the_archive_reaches_no_disk(many):
+    page = b"<html>" + bytes(2 * MIB)
+    yard = await many(page, digests=())
+    result = await yard.fetch()
+    assert (result.outcome, result.reason) == (Outcome.FAILED, Reason.WRONG_CONTENT)
+    assert yard.files() == {}
+    assert yard.parts() == []
 
 
-async def test_pieces_are_gone_on_with_by_one_connection_too(wide):
-    site = await wide()
-    site.store.script = Each(lambda _, answer: replace(answer, hold_at=700_000))
-    fetching = asyncio.create_task(site.fetch())
-    await site.arrived(2_000_000)
-    fetching.cancel()
-    await asyncio.wait([fetching])
-    site.store.release.set()
-    site.store.script = []
-    site.means(limits=Limits(connections=1), permits=Permits(1))
-    assert landed(await site.fetch(), site)
+async def test_lines_leave_when_there_are_fewer_permits(many):
+    permits = Permits(4)
+    yard = await many(permits=permits)
 
+    def shrink(answer):
+        permits.resize(1)
+        return answer
 
-async def test_a_dead_server_ends_within_the_limit(wide):
-    site = await wide()
-    dead = {"status": 503, "headers": {}, "body": b"", "length": 0}
-    site.store.script = Each(
-        lambda count, answer: replace(answer, **dead) if count > 3 else answer.cut(400_000)
-    )
-    result = await site.fetch()
-    assert (result.outcome, result.reason) == (Outcome.FAILED, Reason.SERVER_ERROR)
-    assert len(site.store.asked) < 40
-    assert site.files() == {}
-    site.store.script = []
-    assert landed(await site.fetch(), site)
+    yard.store.script = [lambda answer: answer] * 3 + [shrink]
+    assert whole(await yard.fetch(), yard)

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from bulkdl.settings.timetable import timetable
+
+
+def at(clock: str) -> datetime:
+    return datetime.fromisoformat(f"2024-03-01T{clock}+02:00")
+
+
+@pytest.mark.parametrize(
+    ("clock", "limit", "next_s"),
+    [
+        ("00:00", 0, 8 * 3600),
+        ("07:59:59", 0, 1),
+        ("08:00", 2 << 20, 11 * 3600),
+        ("18:59:59", 2 << 20, 1),
+        ("19:00", 0, 13 * 3600),
+        ("23:00", 0, 9 * 3600),
+    ],
+)
+def test_the_hour_decides(clock, limit, next_s):
+    plan = timetable("08:00,2M 19:00,off")
+    assert plan.limit_at(at(clock)) == limit
+    assert plan.next_change_s(at(clock)) == next_s
+
+
+@pytest.mark.parametrize(("text", "limit"), [("2M", 2 << 20), ("off", 0), (512, 512), ("0", 0)])
+def test_a_plain_number_holds_all_day(text, limit):
+    plan = timetable(text)
+    assert [plan.limit_at(at("00:00") + timedelta(hours=hour)) for hour in (0, 5, 23)] == [limit] * 3
+    assert plan.next_change_s(at("12:00")) == 12 * 3600
+
+
+def test_entries_may_stand_in_any_order():
+    assert timetable("19:00,off 8:00,2M") == timetable("08:00,2M 19:00,off")
+
+
+@pytest.mark.parametrize(
+    "text", ["8,2M", "25:00,1M", "08:60,1M", "08:00,fast", "08:00,1M 08:00,2M", "08:00,"]
+)
+def test_rubbish_is_refused(text):
+    with pytest.raises(ValueError, match="expected"):
+        timetable(text)
+
+
+@pytest.mark.parametrize("text", ["2M", "08:00,2M 19:00,off", "512"])
+def test_it_is_shown_as_one_would_write_it(text):
+    assert timetable(str(timetable(text))) == timetable(text)
