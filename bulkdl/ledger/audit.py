@@ -189,8 +189,9 @@ def begin_rebuild(connection: Connection, run_id: str) -> bool:
 
     False when the ledger is somebody's and must not be touched.
     """
-    under_way = connection.execute(f"SELECT 1 FROM runs WHERE run_id LIKE '{_REBUILD}%'").fetchone()  # noqa: S608
-    if under_way is None and count_rows(connection):
+    runs = [row["run_id"] for row in connection.execute("SELECT run_id FROM runs")]
+    was_interrupted = bool(runs) and all(run.startswith(_REBUILD) for run in runs)
+    if count_rows(connection) and not was_interrupted:
         return False
     connection.execute(f"DELETE FROM runs WHERE run_id LIKE '{_REBUILD}%'")  # noqa: S608
     connection.execute("INSERT INTO runs (run_id, started_at) VALUES (?, ?)", (run_id, now_text()))

@@ -64,14 +64,11 @@ async def site(tmp_path, simulator):
 
 
 async def what_is_known(site):
-    def ask(connection):
-        rows = connection.execute(
-            "SELECT project_id, job_id, task_id, kind, outputs.name, filename, key, size_bytes, digest"
-            " FROM outputs JOIN jobs ON jobs.id = outputs.job WHERE state = 'completed'"
-        )
-        return sorted(map(tuple, rows))
-
-    return await site.read(ask)
+    query = (
+        "SELECT project_id, job_id, task_id, kind, outputs.name, filename, key, size_bytes, digest"
+        " FROM outputs JOIN jobs ON jobs.id = outputs.job WHERE state = 'completed'"
+    )
+    return await site.read(lambda connection: sorted(map(tuple, connection.execute(query))))
 
 
 async def moves_nothing(site, simulator):
