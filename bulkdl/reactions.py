@@ -86,7 +86,9 @@ REACTIONS: dict[Reason, Reaction] = {
         "the content is damaged at its source or on the way; run again, then ask UP42",
     ),
     Reason.TOO_LARGE: Reaction(
-        Step.GIVE_UP, Exit.FAILED, "raise quicklook_max_bytes or geojson_max_bytes if this size is right"
+        Step.GIVE_UP,
+        Exit.FAILED,
+        "raise quicklook_max_bytes, geojson_max_bytes or json_max_bytes if this size is right",
     ),
     Reason.BAD_ANSWER: Reaction(
         Step.BACK_OFF, Exit.FAILED, "UP42 answered what this bulkdl cannot read; run again, then report it"
@@ -137,3 +139,28 @@ EXIT_RANK = (
 def worst(codes: set[Exit]) -> Exit:
     """The exit code of a run in which all of *codes* apply."""
     return next((code for code in EXIT_RANK if code in codes), Exit.OK)
+
+
+_TABLE_HEAD = """\
+# What follows from each failure
+
+Rendered from `bulkdl/reactions.py` by `make docs`; a test fails when it is stale.
+
+A reason is in the log, in the ledger and in the report of a run. What a worker does next holds within a
+run; the exit code is what a failure that stays adds to the end of the run. Of several the highest in
+rank counts: {rank}. After a signal it is always 130 or 143.
+
+| reason | temporary | within the run | exit code | what to do |
+|---|---|---|---|---|
+"""
+
+
+def as_markdown() -> str:
+    """The table as a page of the documentation."""
+    head = _TABLE_HEAD.format(rank=" > ".join(str(int(code)) for code in EXIT_RANK))
+    rows = [
+        f"| `{reason.value}` | {'yes' if reaction.exit_code is Exit.TEMPORARY else 'no'} "
+        f"| {reaction.step.value} | {int(reaction.exit_code)} | {reaction.hint} |"
+        for reason, reaction in REACTIONS.items()
+    ]
+    return head + "\n".join(rows) + "\n"
