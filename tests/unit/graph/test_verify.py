@@ -158,14 +158,16 @@ async def test_a_receipt_in_a_part_does_not_bring_a_rejected_file_back(folder):
     folder.put(KEY, b"archivE")
     result = done(archive(), KEY, b"archive")
     await folder.record(result)
-    part = LocalSink(folder.root).part(archive())
+    sink = LocalSink(folder.root)
+    sink.prepare()
+    part = sink.part(archive())
     await part.begin(StoredObject(None, Validator(), 7))
     await part.write(b"archive")
     await part.commit(result.receipt)
     folder.put(KEY, b"archivE")
     assert isinstance(await part.look(), Receipt), "else this test shows nothing"
     await verify(folder.check(deep=True, repair=True))
-    assert await LocalSink(folder.root).part(archive()).look() is None
+    assert await sink.part(archive()).look() is None
 
 
 async def hold(folder):
