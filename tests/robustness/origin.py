@@ -1,0 +1,393 @@
+"""
+An origin in the likeness of UP42 and its storage, written by itself: standard library, threads, HTTP/1.1.
+
+It shares nothing with ``bulkdl.simulator``, so that the two can be wrong only in different ways. Pages
+of seven jobs that shift, tokens of one second, URLs of thirty, headers that differ from object to object.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import io
+import json
+import random
+import socket
+import struct
+import tarfile
+import threading
+import time
+import zlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+from urllib.parse import parse_qs, quote, urlsplit
+from uuid import UUID
+
+PAGE = 7
+Fault = str
+
+
+@dataclass
+class Thing:
+    """
+    One stored object.
+
+    Attributes:
+        style: What the storage says of it: ``gcs`` (md5 and ETag), ``etag``, ``date``, ``chunked``.
+    """
+
+    seed: int
+    size_bytes: int
+    style: str = "gcs"
+    version: int = 1
+    body: bytes = b""
+
+    def __post_init__(self) -> None:
+        self.body = tgz(self.seed, self.size_bytes)
+
+    def change(self) -> None:
+        """Other bytes of the same length."""
+        self.version += 1
+        self.body = tgz(self.seed + 1000 * self.version, self.size_bytes)
+
+    @property
+    def etag(self) -> str:
+        return f'"{hashlib.sha1(self.body).hexdigest()}"'  # noqa: S324 - an ETag, no more
+
+    def headers(self) -> list[tuple[str, str]]:
+        date = formatdate(1_600_000_000 + 1000 * self.version, usegmt=True)
+        found = [("Content-Type", "application/x-tar"), ("Accept-Ranges", "bytes")]
+        if self.style in ("date", "gcs"):
+            found.append(("Last-Modified", date))
+        if self.style != "date":
+            found.append(("ETag", self.etag))
+        if self.style == "gcs":
+            md5 = base64.b64encode(hashlib.md5(self.body).digest()).decode()  # noqa: S324 - as GCS does
+            found.append(("x-goog-hash", f"md5={md5}"))
+        return found
+
+    def is_same(self, condition: str | None) -> bool:
+        names = {name: value for name, value in self.headers() if name in ("ETag", "Last-Modified")}
+        return condition is None or condition in names.values()
+
+
+@dataclass
+class Asked:
+    """One request, and the body bytes that went out for it."""
+
+    server: str
+    path: str
+    headers: dict[str, str]
+    sent_bytes: int = 0
+    at_s: float = field(default_factory=time.monotonic)
+
+
+def tgz(seed: int, size_bytes: int) -> bytes:
+    """A gzipped TAR; equal sizes give equal lengths."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        data = random.Random(seed).randbytes(size_bytes)
+        member = tarfile.TarInfo(f"output/{seed}.tif")
+        member.size = len(data)
+        archive.addfile(member, io.BytesIO(data))
+    return gzip.compress(out.getvalue(), 0, mtime=0)
+
+
+def png(seed: int) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    side = 24
+    rows = b"".join(b"\0" + random.Random(seed + row).randbytes(3 * side) for row in range(side))
+    head = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+
+
+def identity(*numbers: int) -> str:
+    number = int.from_bytes(hashlib.sha256(repr(numbers).encode()).digest()[:16], "big")
+    return str(UUID(int=number, version=4))
+
+
+class Origin:
+    """
+    Both servers, on free ports, from ``with`` to its end.
+
+    Attributes:
+        faults: What the n-th request for a path meets: ``faults(server, path, n)``; None is nothing.
+        asked: Every request.
+    """
+
+    project = identity(0)
+    key = "ABCDEFGH.0123456789abcdefghijklmnopqrstuvwxyz"
+
+    def __init__(self, things: list[Thing], *, token_life_s: float = 300.0, url_life_s: int = 30) -> None:
+        self.things = things
+        self.token_life_s, self.url_life_s = token_life_s, url_life_s
+        self.faults: Callable[[str, str, int], Fault | None] = lambda _server, _path, _count: None
+        self.asked: list[Asked] = []
+        self.secret = random.Random(1).randbytes(16)
+        self.elsewhere = ""
+        self._counts: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        self._ending = threading.Event()
+        self.api = self._server("api")
+        self.storage = self._server("storage")
+        self.stranger = self._server("stranger")
+
+    def _server(self, name: str) -> ThreadingHTTPServer:
+        handler = type(f"{name}Handler", (_Handler,), {"origin": self, "server_name_here": name})
+        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        server.daemon_threads = True
+        return server
+
+    def __enter__(self) -> Self:
+        for server in (self.api, self.storage, self.stranger):
+            threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ending.set()
+        for server in (self.api, self.storage, self.stranger):
+            server.shutdown()
+            server.server_close()
+
+    @property
+    def api_url(self) -> str:
+        return f"http://127.0.0.1:{self.api.server_port}"
+
+    def url_of(self, number: int) -> str:
+        """A signed URL."""
+        expires = int(time.time()) + self.url_life_s
+        signed = self.sign(f"/bucket/{number}/output.tgz", expires)
+        return f"http://localhost:{self.storage.server_port}/{signed}"
+
+    def plain_url(self, number: int) -> str:
+        """A URL for tools that know no signatures."""
+        return f"http://127.0.0.1:{self.storage.server_port}/plain/{number}/output.tgz"
+
+    def sign(self, path: str, expires: int) -> str:
+        mark = hashlib.blake2b(f"{path}{expires}".encode(), key=self.secret, digest_size=24).digest()
+        signature = quote(base64.b64encode(mark).decode(), safe="")
+        return f"{path[1:]}?GoogleAccessId=robot@example.iam&Expires={expires}&Signature={signature}"
+
+    def note(self, server: str, path: str, headers: dict[str, str]) -> tuple[Asked, Fault | None]:
+        with self._lock:
+            asked = Asked(server, path, headers)
+            self.asked.append(asked)
+            self._counts[f"{server} {path}"] += 1
+            return asked, self.faults(server, path, self._counts[f"{server} {path}"])
+
+    def forget(self) -> None:
+        """Begin to count anew."""
+        with self._lock:
+            self.asked.clear()
+            self._counts.clear()
+
+    def sent_bytes(self) -> int:
+        return sum(each.sent_bytes for each in self.asked if each.server == "storage")
+
+    def wait(self, seconds: float) -> None:
+        """Stand still, but not beyond the origin's own end."""
+        self._ending.wait(seconds)
+
+    def job(self, number: int) -> dict[str, Any]:
+        return {
+            "id": identity(1, number),
+            "status": "SUCCEEDED",
+            "mode": "DEFAULT",
+            "name": None,
+            "createdAt": f"2021-03-{1 + number:02d}T10:00:00.123456Z",
+            "finishedAt": f"2021-03-{1 + number:02d}T11:00:00Z",
+            "workflowId": identity(9),
+        }
+
+    def page(self, number: int) -> list[dict[str, Any]]:
+        """Pages shift by one from the second on, as if jobs were made and deleted meanwhile."""
+        begin = max(0, number * PAGE - number)
+        return [self.job(one) for one in range(begin, min(begin + PAGE, len(self.things)))]
+
+    def number_of(self, job_id: str) -> int | None:
+        ids = [identity(1, number) for number in range(len(self.things))]
+        return ids.index(job_id) if job_id in ids else None
+
+    def geojson(self, number: int) -> bytes:
+        return json.dumps({"type": "FeatureCollection", "features": [], "number": number}).encode()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    origin: Origin
+    server_name_here: str
+
+    def log_message(self, *args: object) -> None:
+        """Silence."""
+
+    def do_HEAD(self) -> None:
+        self._serve()
+
+    def do_GET(self) -> None:
+        self._serve()
+
+    def do_POST(self) -> None:
+        self._serve()
+
+    def _serve(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        parts = urlsplit(self.path)
+        self.asked, fault = self.origin.note(self.server_name_here, parts.path, dict(self.headers))
+        try:
+            if self.server_name_here == "stranger":
+                self._stored(self.origin.things[0], None)
+            elif not self._met(fault):
+                self._answer(parts.path, parse_qs(parts.query), fault)
+        except (BrokenPipeError, ConnectionResetError):
+            self.close_connection = True
+
+    def _met(self, fault: Fault | None) -> bool:
+        """Faults that need no object."""
+        kind, _, value = (fault or "").partition(":")
+        if kind == "429":
+            self._say(429, b'{"error":{"code":429,"message":"slow down"}}', [("Retry-After", value or "1")])
+        elif kind == "503":
+            self._say(503, b"<html>gateway</html>", [("Content-Type", "text/html")])
+        elif kind == "xml":
+            body = b"<?xml version='1.0'?><Error><Code>InternalError</Code></Error>" + b" " * 2000
+            self._say(200, body, [("Content-Type", "application/octet-stream")])
+        elif kind == "drop":
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+        elif kind == "redirect":
+            self._say(302, b"", [("Location", f"http://localhost:{self.origin.stranger.server_port}/x.tgz")])
+        else:
+            return False
+        return True
+
+    def _answer(self, path: str, query: dict[str, list[str]], fault: Fault | None) -> None:
+        steps = path.strip("/").split("/")
+        if self.server_name_here == "storage":
+            self._storage(path, steps, query, fault)
+        elif path == "/oauth/token":
+            self._token()
+        elif not self._may():
+            self._say(401, b'{"error":{"code":"UNAUTHORIZED","message":"JWT expired"},"data":null}')
+        else:
+            self._api(steps[2:], query)
+
+    def _token(self) -> None:
+        basic = base64.b64encode(f"{self.origin.project}:{self.origin.key}".encode()).decode()
+        if self.headers.get("Authorization") != f"Basic {basic}":
+            self._say(401, b"")
+            return
+        token = f"opaque-{time.time() + self.origin.token_life_s:.6f}"
+        self._json({"access_token": token, "token_type": "bearer", "expires_in": self.origin.token_life_s})
+
+    def _may(self) -> bool:
+        word, _, end = self.headers.get("Authorization", "").partition("opaque-")
+        return word == "Bearer " and float(end) > time.time()
+
+    def _api(self, steps: list[str], query: dict[str, list[str]]) -> None:  # noqa: C901 - a table
+        if steps == ["jobs"]:
+            self._json({"data": self.origin.page(int(query.get("page", ["0"])[0])), "error": {}})
+            return
+        number = self.origin.number_of(steps[1]) if len(steps) > 1 else None
+        if number is None:
+            self._say(404, b'{"error":"Not found!"}')
+            return
+        match steps[2:]:
+            case []:
+                self._json({"data": self.origin.job(number), "error": None})
+            case ["tasks"]:
+                task = {
+                    "id": identity(2, number),
+                    "name": "data:1",
+                    "status": "SUCCEEDED",
+                    "parentsIds": None,
+                }
+                self._json({"data": [task]})
+            case [*_, "downloads", "results"]:
+                self._json({"error": None, "data": {"url": self.origin.url_of(number)}})
+            case [*_, "outputs", "data-json"]:
+                self._say(200, self.origin.geojson(number), [("Content-Type", "application/json")])
+            case [*_, "outputs", "quicklooks"]:
+                self._json({"data": [f"{number}.png"]})
+            case [*_, "outputs", "quicklooks", _]:
+                self._say(200, png(number), [("Content-Type", "image/jpg")])
+            case _:
+                self._say(404, b"")
+
+    def _storage(self, path: str, steps: list[str], query: dict[str, list[str]], fault: Fault | None) -> None:
+        thing = self.origin.things[int(steps[1])]
+        if steps[0] != "plain":
+            expires = int(query.get("Expires", ["0"])[0])
+            if self.path != f"/{self.origin.sign(path, expires)}":
+                self._say(403, b"<Error><Code>SignatureDoesNotMatch</Code></Error>")
+                return
+            if expires < time.time() or fault == "expired":
+                self._say(400, b"<Error><Code>ExpiredToken</Code></Error>")
+                return
+        if fault == "changed":
+            thing.change()
+        self._stored(thing, fault)
+
+    def _stored(self, thing: Thing, fault: Fault | None) -> None:
+        wanted, size = self.headers.get("Range"), len(thing.body)
+        begin, end, status = 0, size, 200
+        if wanted and thing.is_same(self.headers.get("If-Range")):
+            first, _, last = wanted.removeprefix("bytes=").partition("-")
+            begin, end, status = int(first), min(size, int(last) + 1 if last else size), 206
+        if begin >= size:
+            self._say(416, b"", [("Content-Range", f"bytes */{size}")])
+            return
+        headers = thing.headers()
+        if status == 206:
+            headers.append(("Content-Range", f"bytes {begin}-{end - 1}/{size}"))
+        self._send(status, thing.body[begin:end], headers, fault, chunked=thing.style == "chunked")
+
+    def _json(self, document: Any) -> None:
+        self._say(200, json.dumps(document).encode(), [("Content-Type", "application/json")])
+
+    def _say(self, status: int, body: bytes, headers: list[tuple[str, str]] | None = None) -> None:
+        self._send(status, body, headers or [], None, chunked=False)
+
+    def _send(
+        self, status: int, body: bytes, headers: list[tuple[str, str]], fault: Fault | None, *, chunked: bool
+    ) -> None:
+        kind, _, value = (fault or "").partition(":")
+        self.send_response(status)
+        for name, text in headers:
+            self.send_header(name, text)
+        if chunked:
+            self.send_header("Transfer-Encoding", "chunked")
+        else:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command == "HEAD":
+            return
+        stop = int(len(body) * float(value or 0.5)) if kind in ("cut", "stall", "pause") else len(body)
+        self._write(body[:stop], chunked=chunked)
+        if kind == "pause":
+            self.origin.wait(1.0)
+            self._write(body[stop:], chunked=chunked)
+        elif kind in ("cut", "stall"):
+            self.origin.wait(3600.0 if kind == "stall" else 0.0)
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+            return
+        if chunked:
+            self.wfile.write(b"0\r\n\r\n")
+
+    def _write(self, data: bytes, *, chunked: bool) -> None:
+        for at in range(0, len(data), 1 << 16):
+            piece = data[at : at + (1 << 16)]
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+            self.asked.sent_bytes += len(piece)
