@@ -85,6 +85,7 @@ class Store:
     path: str = "/bucket/task.tar.gz"
     expires: str = "9999999999"
     release: asyncio.Event = field(default_factory=asyncio.Event)
+    serving: set = field(default_factory=set)
     port: int = 0
 
     @property
@@ -119,6 +120,14 @@ class Store:
         return Answer(206, headers, self.body[start:end], end - start)
 
     async def serve(self, reader, writer):
+        self.serving.add(asyncio.current_task())
+        try:
+            await self._serve(reader, writer)
+        finally:
+            writer.transport.abort()
+            self.serving.discard(asyncio.current_task())
+
+    async def _serve(self, reader, writer):
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
             pairs = (line.split(": ", 1) for line in head[1:] if line)
@@ -128,8 +137,7 @@ class Store:
             if self.script:
                 answer = self.script.pop(0)(answer)
             await self._send(writer, asked, answer)
-        writer.close()
-        with contextlib.suppress(ConnectionError):
+            writer.close()
             await writer.wait_closed()
 
     async def _send(self, writer, asked, answer):
@@ -166,6 +174,8 @@ async def serving(store):
     try:
         yield store
     finally:
-        store.release.set()
         server.close()
+        for handler in store.serving:
+            handler.cancel()
+        await asyncio.gather(*store.serving, return_exceptions=True)
         await server.wait_closed()

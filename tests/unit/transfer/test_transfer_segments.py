@@ -95,7 +95,7 @@ async def test_a_flipped_byte_is_found_and_all_is_fetched_anew(many):
 
     def flipped(answer):
         body = bytearray(answer.body)
-        body[len(body) // 2] ^= 1
+        body[1000] ^= 1  # what is further on may come over another connection
         return answer.but().__class__(answer.status, answer.headers, bytes(body), answer.length)
 
     yard.store.script = [flipped]

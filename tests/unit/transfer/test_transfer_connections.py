@@ -1,0 +1,204 @@
+"""One large archive over several connections: the same promises, each byte in its place."""
+
+import asyncio
+import itertools
+from dataclasses import replace
+
+import pytest
+from conftest import targz
+from scripted_store import goog_hash
+
+from bulkdl.model import Outcome, Reason
+from bulkdl.transfer.permits import Permits
+from bulkdl.transfer.reception import Limits
+
+BODY = targz(12_000_000)
+OTHER = targz(11_000_000)
+LIMITS = Limits(segment_bytes=1 << 20, connections=4)
+
+
+@pytest.fixture
+def wide(yard):
+    """A yard whose transfers may use four connections."""
+
+    async def make(body=BODY, **facts):
+        site = await yard(body, **facts)
+        site.means(limits=LIMITS, permits=Permits(4))
+        return site
+
+    return make
+
+
+def landed(result, site, body=BODY):
+    assert (result.outcome, result.detail) == (Outcome.COMPLETED, "")
+    assert site.files() == {result.receipt.key: body}
+    assert str(result.receipt.digest) == goog_hash(body, "crc32c")
+    assert site.parts() == []
+    return True
+
+
+class Each:
+    """A script that does not end: the n-th answer is what *change* makes of it."""
+
+    def __init__(self, change):
+        self._change, self._numbers = change, itertools.count(1)
+
+    def __bool__(self):
+        return True
+
+    def pop(self, _):
+        number = next(self._numbers)
+        return lambda answer: self._change(number, answer)
+
+
+def opened(site):
+    return [one for one in site.store.asked if one.range]
+
+
+@pytest.mark.parametrize("digests", [("crc32c", "md5"), ("md5",), ("crc32c",), ()])
+async def test_it_lands_whole_and_comes_over_several_connections(wide, digests):
+    site = await wide(digests=digests)
+    result = await site.fetch()
+    assert landed(result, site)
+    assert result.moved_bytes == len(BODY)
+    assert opened(site)
+    assert all(one.headers["if-range"] == '"v1"' for one in opened(site))
+
+
+async def test_every_connection_may_break_again_and_again(wide):
+    site = await wide()
+    site.store.script = Each(lambda _, answer: answer.cut(300_000))
+    result = await site.fetch()
+    assert landed(result, site)
+    assert result.moved_bytes == len(BODY)
+    assert site.store.sent_bytes < len(BODY) * 1.1
+
+
+@pytest.mark.parametrize("at", [0, 1, 100, 511, 513])
+async def test_a_first_connection_that_breaks_at_once_leaves_no_hole(wide, at):
+    site = await wide()
+    site.store.script = [lambda answer: answer.cut(at)]
+    assert landed(await site.fetch(), site)
+
+
+@pytest.mark.parametrize("number", [1, 2, 5])
+@pytest.mark.parametrize("digests", [("crc32c", "md5"), ()])
+async def test_an_object_that_changes_midway_is_fetched_anew(wide, number, digests):
+    site = await wide(digests=digests)
+
+    def change(count, answer):
+        if count == number:
+            site.store.body, site.store.etag, site.store.last_modified = OTHER, '"v2"', None
+        return answer.cut(500_000) if count <= number else answer
+
+    site.store.script = Each(change)
+    assert landed(await site.fetch(), site, OTHER)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+async def test_a_flipped_byte_in_any_piece_is_noticed(wide, number):
+    site = await wide()
+
+    def flip(count, answer):
+        if count != number:
+            return answer
+        body = bytearray(answer.body)
+        body[1000] ^= 1
+        return replace(answer, body=bytes(body))
+
+    site.store.script = Each(flip)
+    assert landed(await site.fetch(), site)
+    assert Reason.DIGEST_MISMATCH in {reason for reason, _ in site.scheduled}
+
+
+async def test_bytes_from_another_place_are_never_used(wide):
+    site = await wide(digests=())
+
+    def shift(count, answer):
+        if answer.status != 206 or count > 6:
+            return answer
+        text = answer.headers["Content-Range"].partition("-")[0].removeprefix("bytes ")
+        moved = f"bytes {int(text) + 1}-{int(text) + len(answer.body)}/{len(BODY)}"
+        return replace(answer, body=BODY[int(text) + 1 :][: len(answer.body)]).but(Content_Range=moved)
+
+    site.store.script = Each(shift)
+    result = await site.fetch()
+    assert result.outcome is Outcome.FAILED or landed(result, site)
+
+
+async def test_a_server_that_answers_ranges_with_the_whole_is_survived(wide):
+    site = await wide()
+    whole = site.store.honest(type("asked", (), {"range": None, "headers": {}}))
+    site.store.script = Each(lambda count, answer: answer if count == 1 else whole)
+    assert landed(await site.fetch(), site)
+
+
+async def test_an_expired_url_is_signed_again_for_all(wide):
+    site = await wide()
+
+    def expire(count, answer):
+        if count in (3, 4, 5):
+            return replace(answer, status=403, headers={}, body=b"", length=0)
+        return answer.cut(1_000_000)
+
+    site.store.script = Each(expire)
+    result = await site.fetch()
+    assert landed(result, site)
+    assert 2 <= site.store.signed <= 4
+    assert result.moved_bytes == len(BODY)
+
+
+async def test_cancelling_keeps_every_piece_for_the_next_run(wide):
+    site = await wide()
+    site.store.script = Each(lambda _, answer: replace(answer, hold_at=700_000))
+    fetching = asyncio.create_task(site.fetch())
+    await site.arrived(2_500_000)
+    fetching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await fetching
+    site.store.release.set()
+    site.store.script = []
+    result = await site.fetch()
+    assert landed(result, site)
+    assert result.resumed_from_bytes >= 2_500_000
+    assert result.moved_bytes == len(BODY) - result.resumed_from_bytes
+
+
+async def test_pieces_of_an_object_replaced_since_are_dropped(wide):
+    site = await wide()
+    site.store.script = Each(lambda _, answer: replace(answer, hold_at=700_000))
+    fetching = asyncio.create_task(site.fetch())
+    await site.arrived(2_000_000)
+    fetching.cancel()
+    await asyncio.wait([fetching])
+    site.store.release.set()
+    site.store.script = []
+    site.store.body, site.store.etag, site.store.last_modified = OTHER, '"v2"', None
+    assert landed(await site.fetch(), site, OTHER)
+
+
+async def test_pieces_are_gone_on_with_by_one_connection_too(wide):
+    site = await wide()
+    site.store.script = Each(lambda _, answer: replace(answer, hold_at=700_000))
+    fetching = asyncio.create_task(site.fetch())
+    await site.arrived(2_000_000)
+    fetching.cancel()
+    await asyncio.wait([fetching])
+    site.store.release.set()
+    site.store.script = []
+    site.means(limits=Limits(connections=1), permits=Permits(1))
+    assert landed(await site.fetch(), site)
+
+
+async def test_a_dead_server_ends_within_the_limit(wide):
+    site = await wide()
+    dead = {"status": 503, "headers": {}, "body": b"", "length": 0}
+    site.store.script = Each(
+        lambda count, answer: replace(answer, **dead) if count > 3 else answer.cut(400_000)
+    )
+    result = await site.fetch()
+    assert (result.outcome, result.reason) == (Outcome.FAILED, Reason.SERVER_ERROR)
+    assert len(site.store.asked) < 40
+    assert site.files() == {}
+    site.store.script = []
+    assert landed(await site.fetch(), site)
