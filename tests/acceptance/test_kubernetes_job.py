@@ -13,6 +13,7 @@ import pytest
 import yaml
 from kubernetes_job import IndexedJob, Pod
 
+from bulkdl.model import Kind
 from bulkdl.selection import shard_of
 from bulkdl.simulator import Account, Faults, Simulator
 
@@ -55,11 +56,6 @@ def logs_of(job: IndexedJob) -> str:
     return "\n".join(f"{path.name}\n{path.read_text()[-2000:]}" for path in sorted(job.logs.iterdir()))
 
 
-def begun_bytes(output: Path) -> int:
-    files = [*output.glob("*/**/*_output.*"), *(output / ".bulkdl" / "parts").rglob("*")]
-    return sum(path.stat().st_size for path in files if path.is_file())
-
-
 def outputs(folder: Path) -> dict[Path, Path]:
     """
     Each output's path in its shard, and where it is; not what bulkdl and UP42 say about them.
@@ -86,48 +82,55 @@ def requested(simulator: Simulator) -> Counter[str]:
 
 
 async def test_shards_killed_evicted_and_stopped_bring_every_output_once_and_none_twice(manifest, tmp_path):
+    """Each is held in the middle of an archive, so that none can be done before it is disturbed."""
     account = Account(seed=3, projects=1, jobs=16, archive_bytes=(MIB, 2 * MIB))
-    upsets = dict(zip(fullest_shards(account), ("kill", "evict", "terminate"), strict=False))
-    done: set[int] = set()
-
-    async def disturb(pod: Pod) -> None:
-        if pod.attempt > 1 or pod.index not in upsets:
-            return
-        while begun_bytes(pod.output) == 0:  # noqa: ASYNC110 - another process's disk has no event
-            await asyncio.sleep(0.01)
-        done.add(pod.index)
-        if upsets[pod.index] == "kill":
-            pod.process.kill()
-        else:
-            await getattr(pod, upsets[pod.index])()
-
     async with Simulator(account) as simulator:
-        job = job_of(manifest, simulator, tmp_path, BULKDL_GRACE="0.1s")
-        calm, slow = job.added(0, 1), {"BULKDL_ARCHIVES": "1", "BULKDL_BWLIMIT": "1M"}
-        job.added = lambda index, attempt: {**calm, **(slow if attempt == 1 and index in upsets else {})}
+        held = large_jobs_of_different_shards(simulator)
+        upsets = dict(zip(held, ("kill", "evict", "terminate"), strict=False))
+        hold = {"fault": "stall", "server": "storage", "at_fraction": 0.5, "limit": 1}
+        simulator.faults = Faults.of(*({**hold, "path": f"*/{held[shard]}/*"} for shard in upsets))
+
+        async def disturb(pod: Pod) -> None:
+            if pod.attempt == 1 and pod.index in upsets:
+                await in_the_middle(simulator, held[pod.index])
+                await UPSET[upsets[pod.index]](pod)
+
+        job = job_of(manifest, simulator, tmp_path, BULKDL_ARCHIVES="1", BULKDL_GRACE="0.1s")
         job.disturb = disturb
         assert await job.run() == "Complete", logs_of(job)
-        assert done == set(upsets), "a shard ended before it could be disturbed"
-        assert job.codes() == {
-            (0, "Complete"): SHARDS,
-            (137, "Count"): 1,
-            (143, "Ignore"): 1,
-            (143, "Count"): 1,
-        }
-
         expected = digests(output.read() for output in simulator.expected())
         repeats = {path: count - 1 for path, count in requested(simulator).items() if count > 1}
+    ends = {(137, "Count"): 1, (143, "Ignore"): 1, (143, "Count"): 1}
+    assert job.codes() == {(0, "Complete"): SHARDS, **ends}
     shards = sorted(path.name for path in (tmp_path / "data").iterdir())
     assert shards == [f"shard-{index}" for index in range(SHARDS)]
-
     assert digests(path.read_bytes() for path in outputs(tmp_path / "data").values()) == expected
-    assert sum(repeats.values()) <= len(upsets), "more was asked for again than was in flight"
+    # What was in flight is asked for once more, from where it was; nothing else is.
+    assert sorted(repeats.values()) == [1] * len(upsets)
+    assert all(any(job_id in path for job_id in held.values()) for path in repeats)
 
 
-def fullest_shards(account: Account) -> list[int]:
-    """Those with most to do come first."""
-    shards = Counter(shard_of(job.id, SHARDS) for job in account.all_jobs() if job.status == "SUCCEEDED")
-    return [shard for shard, _ in shards.most_common()]
+async def killed(pod: Pod) -> None:
+    pod.process.kill()
+
+
+UPSET = {"kill": killed, "evict": Pod.evict, "terminate": Pod.terminate}
+
+
+def large_jobs_of_different_shards(simulator: Simulator) -> dict[int, str]:
+    """Shard → a job of it with an archive that no socket's buffer swallows."""
+    large = [each for each in simulator.expected() if each.kind is Kind.ARCHIVE and each.size_bytes >= MIB]
+    return {shard_of(each.job_id, SHARDS): each.job_id for each in large}
+
+
+async def in_the_middle(simulator: Simulator, job_id: str) -> None:
+    def held() -> bool:
+        return any(
+            "stall" in seen.faults and job_id in seen.path and seen.sent_bytes for seen in simulator.seen
+        )
+
+    while not held():  # noqa: ASYNC110 - the simulator's log has no event
+        await asyncio.sleep(0.02)
 
 
 async def test_shards_that_nobody_disturbs_ask_for_each_object_once(small, tmp_path):
@@ -177,8 +180,11 @@ async def test_temporary_failures_are_tried_again_and_final_ones_are_not(small, 
     async with Simulator(account, faults=faults) as simulator:
         job = job_of(small, simulator, tmp_path, BULKDL_RETRIES="1")
         assert await job.run() == "FailedIndexes", logs_of(job)
-    assert job.codes() == {(0, "Complete"): FEW - 1, (5, "Count"): 1, (3, "FailIndex"): 1}
+    codes = job.codes()
+    assert codes[5, "Count"] >= 1  # a busy machine may add one
+    assert codes[3, "FailIndex"] == 1
     assert job.failed == {shard_of(never, FEW)}
+    assert job.succeeded == set(range(FEW)) - job.failed
 
 
 def two_jobs_of_different_shards(account: Account) -> tuple[str, str]:
