@@ -99,3 +99,16 @@ test-browser: install .venv-browser/.installed ## the live page in a real Chromi
 	@command -v chromium >/dev/null || [ "$$(id -u)" -ne 0 ] || \
 	  { apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium >/dev/null; }
 	.venv-browser/bin/python -m pytest -q -c tests/browser/pytest.ini tests/browser
+
+.PHONY: docs
+docs: install ## the pages that are made from code
+	$(BIN)/python -c 'from pathlib import Path; from bulkdl.reactions import as_markdown; Path("docs/reactions.md").write_text(as_markdown(), "utf-8")'
+
+.venv-robustness/.installed: tests/robustness/requirements.lock
+	$(PYTHON) -m venv .venv-robustness
+	.venv-robustness/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+.PHONY: robustness
+robustness: install .venv-robustness/.installed ## bulkdl and its peers on one hostile origin, into docs/robustness.md
+	PATH="$(CURDIR)/.venv-robustness/bin:$$PATH" $(BIN)/python tests/robustness/matrix.py docs/robustness.md
