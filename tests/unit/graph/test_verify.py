@@ -103,7 +103,8 @@ async def test_leftovers_are_told_and_are_no_fault(folder):
     folder.put(KEY, b"archive")
     old = "old/names/archive.tar.gz"
     folder.put(old, b"archive")
-    await folder.record(done(archive(), KEY, b"archive"), done(archive(task_id=T1), old, b"archive"))
+    await folder.record(done(archive(), KEY, b"archive"))
+    await folder.record(done(archive(T1), old, b"archive"), job=a_job(T1))
     for known in ("job.json", "job_tasks.json", f"{T1}/task_quicklook.json"):
         folder.put(f"{P1}/{J1}/{known}")
     folder.put("shard-0/.bulkdl/ledger.sqlite3")
