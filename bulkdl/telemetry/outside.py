@@ -32,20 +32,16 @@ class Outside:
         self.url = url
         self._reporter = reporter
         self._textfile = textfile
-        self._started = False
 
     def report(self, event: Event) -> None:
         """Pass *event* on; the textfile begins with the run, which by then holds its directory."""
         self._reporter.report(event)
-        if isinstance(event, RunStarted):
-            self._started = True
-            if self._textfile is not None:
-                self._textfile.begin()
+        if isinstance(event, RunStarted) and self._textfile is not None:
+            self._textfile.begin()
 
     def ended(self, exit_code: int) -> None:
         """The process will end with *exit_code*, whatever the run itself came to."""
-        if self._started:
-            self.report(RunFinished(datetime.now(UTC), exit_code))
+        self.report(RunFinished(datetime.now(UTC), exit_code))
 
 
 @asynccontextmanager

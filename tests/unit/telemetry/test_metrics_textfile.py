@@ -65,6 +65,17 @@ def test_a_file_that_cannot_be_understood_tells_nothing(tmp_path, text):
     assert last_run_in(tmp_path / "none.prom") is None
 
 
+async def test_what_happens_after_the_last_minute_is_in_it_too(tmp_path):
+    texts = ["end\n", "begin\n"]
+    path = tmp_path / "x.prom"
+    async with Textfile(path, lambda: texts.pop().encode()) as textfile:
+        textfile.begin()
+        assert textfile._writing
+        await textfile._writing
+        assert path.read_text() == "begin\n"
+    assert path.read_text() == "end\n"
+
+
 async def test_it_is_written_at_once_again_and_again_and_at_the_end(tmp_path):
     path, texts, third = tmp_path / "x.prom", [], asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -1,0 +1,95 @@
+"""What a run leaves in its textfile, compared with what it came to."""
+
+from dataclasses import replace
+
+import click
+import pytest
+from http_live import ACCOUNT, Watch, order_for, samples, value
+from pydantic import SecretStr
+
+from bulkdl.cli.session import worked
+from bulkdl.errors import ConfigError
+from bulkdl.graph.downloader import Downloader
+from bulkdl.model import Kind
+from bulkdl.reactions import Exit
+from bulkdl.settings import CredentialBook
+from bulkdl.simulator import Faults, Simulator
+
+
+async def test_when_it_is_over_the_metrics_are_what_the_summary_says(tmp_path):
+    path = tmp_path / "bulkdl.prom"
+    # A data.json that UP42 cannot give, one that comes at the second attempt, and a throttling.
+    faults = Faults.of(
+        {"fault": "status", "status": 400, "endpoint": "geojson", "level": "job", "limit": 1},
+        {"fault": "cut", "endpoint": "geojson", "level": "task", "nth": 1, "limit": 1},
+        {"fault": "throttled", "retry_after": 0, "endpoint": "tasks", "nth": 1, "limit": 2},
+    )
+    async with Simulator(ACCOUNT, faults=faults) as simulator:
+        order = order_for(simulator, tmp_path, metrics_file=path)
+        summary, _ = await worked(order, lambda downloader: downloader.run(order.selection), Watch())
+        # A plan holds no directory, so it leaves the file to those that do.
+        again, _ = await worked(order, lambda downloader: downloader.plan(order.selection), Watch())
+    found = samples(path.read_text())
+    told = {
+        (labels["kind"], labels["outcome"], labels["reason"]): count
+        for (name, pairs), count in found.items()
+        if name == "bulkdl_outputs_total" and (labels := dict(pairs))
+    }
+    assert told == {tuple(map(str, key)): count.outputs for key, count in summary.counts.items()}
+    assert sum(value(found, "bytes_total", kind=kind) for kind in Kind) == summary.moved_bytes
+    assert value(found, "retries_total", reason="truncated") == 1
+    assert value(found, "throttles_total") == 2
+    assert value(found, "jobs_total", state="unfinished") == summary.jobs.unfinished
+    for kind in Kind:
+        assert value(found, "in_flight", kind=kind) == 0
+        assert value(found, "outputs_open", kind=kind) == 0
+        assert value(found, "queue_depth", lane=kind) == 0
+    assert value(found, "last_run_exit_code") == summary.exit_code == 3
+    assert again.summary.jobs.seen == summary.jobs.seen
+    assert samples(path.read_text()) == found
+
+
+async def test_refused_credentials_are_a_problem_that_an_alert_can_see(tmp_path):
+    path = tmp_path / "bulkdl.prom"
+    async with Simulator(ACCOUNT) as simulator:
+        order = order_for(simulator, tmp_path, metrics_file=path)
+        keys = {project.id: SecretStr("Wrong123.key") for project in simulator.projects}
+        order = replace(order, credentials=CredentialBook(by_project=keys, project_ids=tuple(keys)))
+        await worked(order, lambda downloader: downloader.run(order.selection), Watch())
+    found = samples(path.read_text())
+    assert value(found, "problems_total", reason="credentials") == 1
+    assert value(found, "last_run_exit_code") == Exit.CREDENTIALS
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (RuntimeError("a bug"), Exit.BUG),
+        (ConfigError("--x", "is wrong"), Exit.USAGE),
+        (click.exceptions.Exit(130), Exit.INTERRUPTED),
+    ],
+)
+async def test_what_ends_the_process_is_how_the_run_ended(tmp_path, error, code):
+    path = tmp_path / "bulkdl.prom"
+
+    async def work(downloader: Downloader) -> None:
+        await downloader.run()
+        raise error
+
+    async with Simulator(ACCOUNT) as simulator:
+        with pytest.raises(type(error)):
+            await worked(order_for(simulator, tmp_path, metrics_file=path), work, Watch())
+    assert value(samples(path.read_text()), "last_run_exit_code") == code
+
+
+async def test_what_was_there_before_counts_as_skipped(tmp_path):
+    async with Simulator(ACCOUNT) as simulator:
+        for _ in range(2):
+            order = order_for(simulator, tmp_path, metrics_file=tmp_path / "bulkdl.prom")
+            await worked(order, lambda downloader: downloader.run(order.selection), Watch())  # noqa: B023
+        wanted = sum(1 for expected in simulator.expected() if expected.kind is Kind.ARCHIVE)
+    found = samples((tmp_path / "bulkdl.prom").read_text())
+    there = value(found, "outputs_total", kind="archive", outcome="skipped", reason="already_there")
+    assert there == wanted
+    assert value(found, "outputs_planned_total", kind="archive") == 0
+    assert value(found, "bytes_total", kind="archive") == 0
