@@ -41,7 +41,16 @@ _PICTURES: tuple[tuple[bytes, int], ...] = (
     (b"jP  ", 4),  # JPEG 2000
 )
 # What the readers of the standard library raise about bytes that are not as they should be.
-_DAMAGED = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile)
+_DAMAGED = (
+    OSError,
+    EOFError,
+    ValueError,
+    NotImplementedError,  # a zip of a version that there is not
+    zlib.error,
+    lzma.LZMAError,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+)
 
 
 def archive_suffix(head: bytes) -> str | None:

@@ -4,7 +4,7 @@ import sqlite3
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bulkdl.ledger import queries
@@ -70,9 +70,10 @@ def test_a_planned_job_is_known_with_all_its_outputs(ledger):
     assert queries.projects_of(ledger, "unknown") == []
 
 
+@settings(deadline=None)
 @given(
     name=st.none() | st.text(st.characters(exclude_categories=["Cs"])),
-    created=st.datetimes(timezones=st.timezones()),
+    created=st.datetimes(datetime(1990, 1, 1), datetime(2090, 1, 1), timezones=st.timezones()),
     finished=st.none() | st.datetimes(timezones=st.just(UTC)),
     quicklook=st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
 )

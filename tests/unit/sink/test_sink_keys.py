@@ -5,7 +5,7 @@ import unicodedata
 from pathlib import PurePosixPath, PureWindowsPath
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bulkdl.simulator.plots import HOSTILE_NAMES
@@ -34,6 +34,7 @@ def folded(name, form):
     return unicodedata.normalize(form, unicodedata.normalize(form, name).casefold())
 
 
+@settings(deadline=None)
 @given(st.lists(ANY_NAME, max_size=12))
 @example(["Twin.jpg", "twin.JPG", "TWIN.jpg"])
 @example(["caf\u00e9.jpg", "cafe\u0301.jpg"])
@@ -55,12 +56,14 @@ def test_any_names_stay_in_their_folder_and_apart(names):
         assert all(unicodedata.category(letter)[0] != "C" for letter in safe)
 
 
+@settings(deadline=None)
 @given(st.lists(ANY_NAME, max_size=8), st.randoms())
 def test_a_name_is_found_again_in_whatever_order_it_is_listed(names, rng):
     shuffled = rng.sample(names, len(names))
     assert safe_filenames(names) == safe_filenames(shuffled)
 
 
+@settings(deadline=None)
 @given(ANY_NAME, ANY_NAME)
 def test_nobody_can_send_the_name_that_another_one_is_given(name, suffix):
     given_name = safe_filenames([name])[name]

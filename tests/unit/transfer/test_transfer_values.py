@@ -4,7 +4,7 @@ import io
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted_store import goog_hash
 
@@ -40,11 +40,13 @@ def test_goog_hash_in_all_its_forms(values, found):
     assert parse_goog_hash(values) == found
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(max_size=60), max_size=4))
 def test_rubbish_in_goog_hash_is_left_out(values):
     assert all(digest.algorithm in ("crc32c", "md5") for digest in parse_goog_hash(values))
 
 
+@settings(deadline=None)
 @given(
     st.binary(max_size=300), st.integers(0, 300), st.sampled_from([("crc32c",), ("md5",), ("crc32c", "md5")])
 )
@@ -126,6 +128,7 @@ _NAMES = st.sampled_from(["id", "generation", "token", "Expires", "Signature", "
 _QUERY = st.lists(st.tuples(_NAMES, st.text("abc=&%/é", max_size=4)), max_size=3)
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(["/a", "/b", "/a%2Fb", "/a/b"]),
     _QUERY,
