@@ -112,3 +112,7 @@ docs: install ## the pages that are made from code
 .PHONY: robustness
 robustness: install .venv-robustness/.installed ## bulkdl and its peers on one hostile origin, into docs/robustness.md
 	PATH="$(CURDIR)/.venv-robustness/bin:$$PATH" $(BIN)/python tests/robustness/matrix.py docs/robustness.md
+
+.PHONY: bench
+bench: install ## bulkdl beside its peers on one origin, into docs/performance.md (ROWS="tls plan", BENCH="--pairs 3")
+	-$(BIN)/python -m bench $(BENCH) $(ROWS)

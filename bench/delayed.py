@@ -1,0 +1,105 @@
+"""
+``python -m bench.delayed``: the simulator with an account of equal jobs, each answer held back for a while.
+
+It announces itself as ``bulkdl simulate`` does, with what a complete download must have, and at its
+end prints how often each endpoint was asked since the last ``SIGUSR1``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import json
+import signal
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+
+from bulkdl.simulator import Account, ExpectedOutput, Simulator
+from bulkdl.simulator.account import JobFacts
+from bulkdl.simulator.ids import Thing
+
+_CANDIDATES = 20
+
+
+@dataclass(frozen=True)
+class EqualJobs(Account):
+    """
+    The jobs of an account that SUCCEEDED, are no dry runs and have so many tasks; one project.
+
+    Attributes:
+        tasks: Of each job.
+    """
+
+    projects: int = 1
+    tasks: int = 3
+
+    @cached_property
+    def _numbers(self) -> list[int]:
+        found: list[int] = []
+        for number in range(self.jobs * _CANDIDATES):
+            if len(found) == self.jobs:
+                break
+            if self._fits(super().job(0, number)):
+                found.append(number)
+        return found
+
+    def _fits(self, job: JobFacts) -> bool:
+        whole = all(task.features for task in job.tasks)
+        return whole and job.status == "SUCCEEDED" and job.mode == "DEFAULT" and len(job.tasks) == self.tasks
+
+    def job_count(self, project: int) -> int:
+        return len(self._numbers) if project == 0 else 0
+
+    def job(self, project: int, number: int) -> JobFacts:
+        return super().job(project, self._numbers[number])
+
+    def find_job(self, project: int, job_id: str) -> JobFacts | None:
+        index = self.ids.decode(job_id)
+        if index is None or index.thing is not Thing.JOB or index.job not in self._numbers:
+            return None
+        return super().job(project, index.job)
+
+
+def described(output: ExpectedOutput) -> list[object]:
+    """Where it belongs and what it holds, for whoever compares."""
+    digest = hashlib.sha256(output.read()).hexdigest()
+    return [output.job_id, output.task_id, output.kind.value, output.name, output.size_bytes, digest]
+
+
+async def serve(jobs: int, latency_s: float) -> None:
+    account = EqualJobs(jobs=jobs, archive_bytes=(2_000, 50_000), seed=5)
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    async with Simulator(account, latency_s=latency_s) as simulator:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stopped.set)
+        loop.add_signal_handler(signal.SIGUSR1, simulator.seen.clear)
+        key = simulator.projects[0]
+        line = {
+            "api_url": simulator.api_url,
+            "projects": [{"id": key.id, "api_key": key.api_key}],
+            "expected": [described(output) for output in simulator.expected()],
+        }
+        _print(line)
+        await stopped.wait()
+        _print(Counter(f"{seen.server} {seen.endpoint}" for seen in simulator.seen))
+
+
+def _print(document: object) -> None:
+    print(json.dumps(document), flush=True)  # noqa: T201 - read by the bench
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.delayed")
+    parser.add_argument("--jobs", type=int, default=40)
+    parser.add_argument("--latency", type=float, default=0.1)
+    options = parser.parse_args()
+    asyncio.run(serve(options.jobs, options.latency))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

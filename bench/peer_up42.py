@@ -1,0 +1,40 @@
+"""Everything of a project with up42-py 0.37.2, as its documentation shows it. Runs in .venv-peer."""
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import up42.host
+from up42.auth import Auth
+from up42.project import Project
+
+
+def point_client_at(url: str) -> None:
+    """Every module of the client holds its own name for ``endpoint``; they all share its code."""
+
+    def endpoint(path: str) -> str:
+        return BASE_URL + path  # type: ignore[name-defined] # noqa: F821 - a global of up42.host
+
+    up42.host.BASE_URL = url
+    up42.host.endpoint.__code__ = endpoint.__code__
+
+
+def main(api_url: str, folder: Path) -> None:
+    tempfile.tempdir = str(folder)  # the client leaves each archive behind where temporary files are made
+    point_client_at(api_url)
+    project_id = os.environ["UP42_PROJECT_ID"]
+    auth = Auth(project_id=project_id, project_api_key=os.environ["UP42_PROJECT_API_KEY"])
+    for job in Project(auth, project_id).get_jobs(test_jobs=False).jobs:
+        into = folder / job.job_id
+        job.download_results(into, unpacking=False)
+        job.download_quicklooks(into)
+        (into / "job_output.json").write_text(json.dumps(job.get_results_json()))
+        for task in job.get_jobtasks():
+            task.download_results(into / task.jobtask_id)
+            (into / task.jobtask_id / "task_output.json").write_text(json.dumps(task.get_results_json()))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))

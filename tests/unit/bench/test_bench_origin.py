@@ -1,0 +1,76 @@
+"""The account that nginx serves, as far as it can be seen without nginx; and how results are checked."""
+
+import json
+import tarfile
+
+import pytest
+
+from bench import check
+from bench.delayed import EqualJobs
+from bench.pairs import Tally, Unverified
+from bench.site import Site, crc32c_of, job_id, quicklook_name, task_id
+
+
+@pytest.fixture
+def site(tmp_path):
+    site = Site(tmp_path, jobs=250, tasks=3, quicklooks=2)
+    site.write()
+    return site
+
+
+def test_every_job_is_on_one_page_and_the_page_after_the_last_is_empty(site):
+    pages = [json.loads((site.root / f"pages/{name}.json").read_text())["data"] for name in (0, 1, 2, "end")]
+    assert [len(page) for page in pages] == [100, 100, 50, 0]
+    assert [job["id"] for page in pages for job in page] == [job_id(number) for number in range(250)]
+
+
+def test_ten_outputs_to_a_job_of_three_tasks_and_two_quicklooks(site):
+    assert site.outputs == 2500
+
+
+def test_the_ids_of_a_job_and_its_tasks_have_the_prefix_that_nginx_goes_by():
+    assert job_id(255)[:8] == task_id(255, 2)[:8] == "000000ff"
+
+
+def test_the_tiny_archive_is_one_and_its_digest_is_told(site):
+    (key, path), *more = site.archives()
+    assert not more
+    with tarfile.open(path) as archive:
+        assert archive.getnames() == ["output/data.json"]
+    assert key == "default"
+    assert f"crc32c={crc32c_of(path)}" in site.maps()
+
+
+def test_a_limit_is_only_where_it_was_asked_for(site):
+    assert "limit_rate" not in site.locations()
+    assert "limit_rate 4000000;" in Site(site.root, jobs=1, rate="4000000").locations()
+
+
+def test_results_are_compared_byte_by_byte(tmp_path):
+    original, folder = tmp_path / "original", tmp_path / "out"
+    original.write_bytes(b"abc")
+    folder.mkdir()
+    with pytest.raises(Unverified):
+        check.same_bytes(folder, {"x.jpg": original})
+    (folder / "x.jpg").write_bytes(b"abd")
+    with pytest.raises(Unverified):
+        check.same_bytes(folder, {"x.jpg": original})
+    (folder / "x.jpg").write_bytes(b"abc")
+    assert check.same_bytes(folder, {"x.jpg": original}) == Tally(1, 3)
+
+
+def test_counting_leaves_out_what_is_no_result(tmp_path):
+    for name in ("a/job.json", ".bulkdl/parts/x.jpg", "a/1.jpg", "a/2.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    assert check.many(tmp_path, (".jpg",), 2) == Tally(2, 2)
+    with pytest.raises(Unverified, match="2 of 3 files"):
+        check.many(tmp_path, (".jpg",), 3)
+
+
+def test_the_jobs_of_the_delayed_account_are_equal_and_can_be_found():
+    account = EqualJobs(jobs=5, archive_bytes=2_000, seed=5)
+    jobs = list(account.all_jobs())
+    assert [(job.status, len(job.tasks)) for job in jobs] == [("SUCCEEDED", 3)] * 5
+    assert [account.find_job(0, job.id) for job in jobs] == jobs
+    assert quicklook_name(1) != quicklook_name(2)
