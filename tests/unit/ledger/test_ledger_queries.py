@@ -13,6 +13,7 @@ from bulkdl.ledger.queries import Listing, PlannedOutput
 from bulkdl.model import Digest, Job, Kind, Outcome, Output, Reason, Receipt, Result, Validator
 
 AT = datetime(2024, 1, 31, 12, 30, 15, 123456, tzinfo=UTC)
+YEARS = (datetime(1990, 1, 1), datetime(2090, 1, 1))  # noqa: DTZ001 - hypothesis adds the zones
 JOB = Job("p", "j", "SUCCEEDED", "DEFAULT", "a name", AT, AT, "w")
 ARCHIVE = Output("p", "j", "t", Kind.ARCHIVE)
 FINAL = Output("p", "j", None, Kind.ARCHIVE)
@@ -73,7 +74,7 @@ def test_a_planned_job_is_known_with_all_its_outputs(ledger):
 @settings(deadline=None)
 @given(
     name=st.none() | st.text(st.characters(exclude_categories=["Cs"])),
-    created=st.datetimes(datetime(1990, 1, 1), datetime(2090, 1, 1), timezones=st.timezones()),
+    created=st.datetimes(*YEARS, timezones=st.timezones()),
     finished=st.none() | st.datetimes(timezones=st.just(UTC)),
     quicklook=st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
 )
