@@ -150,7 +150,7 @@ async def test_every_crash_between_two_steps_is_mended(tmp_path: Path) -> None:
             assert code == 0, place
             assert here.wrong() == [], place
             assert recorded(root) == 3, place
-            parts = [path.name for path in (root / ".bulkdl" / "parts").iterdir() if path.suffix != ".tmp"]
+            parts = [path.name for path in (root / ".bulkdl" / "parts").iterdir() if path.suffix == ".part"]
             assert parts == [], place
             sent = sum(
                 each.sent_bytes for each in list(here.simulator.seen)[before:] if each.endpoint == "object"

@@ -164,8 +164,8 @@ def killed(one: Attempt) -> bool:
 
 
 def changed(one: Attempt) -> bool:
-    one.origin.faults = of_storage("cut", then="503")
-    one.run()
+    one.origin.faults = of_storage("stall")
+    one.run_and_kill()
     one.origin.things[0].change()
     one.origin.faults = nothing
     return one.run() == 0 and one.right
