@@ -9,7 +9,7 @@ import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import partial
 from types import TracebackType
@@ -17,20 +17,20 @@ from typing import Self
 
 import structlog
 
-from bulkdl.errors import BulkdlError, ConfigError, SinkFailure
+from bulkdl.errors import ConfigError, SinkFailure
 from bulkdl.graph.accounts import Accounts
 from bulkdl.graph.channel import Channel
-from bulkdl.graph.enumeration import Enumeration, Outlets
-from bulkdl.graph.planning import Bundle, key_of
+from bulkdl.graph.enumeration import Enumeration
+from bulkdl.graph.holding import held
+from bulkdl.graph.outlets import Outlets, outlets_of
 from bulkdl.graph.pools import Pools, RunStopped
 from bulkdl.graph.record import Listener, Recorder
 from bulkdl.graph.run import Run, enumerate_all
 from bulkdl.graph.sizes import sizes_of
 from bulkdl.graph.stop import Stop
 from bulkdl.http.pace import Pace
-from bulkdl.ledger import lease, queries
+from bulkdl.ledger import queries
 from bulkdl.ledger.ledger import LEDGER_NAME, Ledger
-from bulkdl.ledger.rows import KnownOutput
 from bulkdl.model import Kind, Result
 from bulkdl.reactions import Exit
 from bulkdl.report.plan import Plan, PlanBuilder
@@ -144,19 +144,17 @@ class Downloader:
         """Enumerate as a run would, and say what it would fetch. Nothing is written anywhere."""
         selection = self._checked(selection)
         builder = self._summary_builder(selection, "plan")
-        plan = PlanBuilder(builder)
         async with AsyncExitStack() as stack:
-            path = self._sink.state / LEDGER_NAME
             ledger = None
+            path = self._sink.state / LEDGER_NAME
             if await asyncio.to_thread(path.exists):
                 ledger = await Ledger.open(path, read_only=True)
                 stack.push_async_callback(ledger.close)
-            if ledger is not None:
                 selection = await _since_last_run(selection, ledger)
-            enumeration = self._enumeration(
-                selection, ledger, builder, _plan_outlets(plan, self._settings), dry=True
-            )
-            await enumerate_all(enumeration, self._settings.enumerators, _nothing)
+            plan = PlanBuilder(builder)
+            outlets = outlets_of(plan, self._settings.names)
+            enumeration = self._enumeration(selection, ledger, builder, outlets, dry=True)
+            await enumerate_all(enumeration, self._settings.enumerators)
         return plan.build()
 
     def _checked(self, selection: Selection | None) -> Selection:
@@ -178,7 +176,7 @@ class Downloader:
         run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
         builder = self._summary_builder(selection, run_id)
         with structlog.contextvars.bound_contextvars(run_id=run_id):
-            async with self._held_directory(run_id) as ledger:
+            async with held(self._sink, run_id, lost=partial(self._stop.abort, Exit.HELD)) as ledger:
                 log.info("run.started", output=str(self._sink.root))
                 self._reporter.report(RunStarted(run_id, datetime.now(UTC)))
                 selection = await _since_last_run(selection, ledger)
@@ -186,23 +184,6 @@ class Downloader:
                 self.summary = builder.build(stopped_by=self._stop.cause)
                 await self._conclude(ledger, self.summary, selection)
         return self.summary
-
-    @asynccontextmanager
-    async def _held_directory(self, run_id: str) -> AsyncIterator[Ledger]:
-        """The output directory, writable, its ledger open, and nobody else at work in it."""
-        await asyncio.to_thread(self._sink.prepare)
-        ledger = await Ledger.open(self._sink.state / LEDGER_NAME)
-        owner = lease.Owner.myself(run_id)
-        try:
-            acquire = partial(lease.acquire, owner=owner, path=str(self._sink.root), now=datetime.now(UTC))
-            await ledger.write(acquire)
-            try:
-                yield ledger
-            finally:
-                with suppress(BulkdlError):
-                    await ledger.write(partial(lease.release, owner=owner))
-        finally:
-            await ledger.close()
 
     async def _go(
         self,
@@ -243,13 +224,9 @@ class Downloader:
         try:
             await ledger.write(partial(queries.start_run, run_id=run_id, scope=selection.scope))
             async with asyncio.TaskGroup() as group:
-                beside = [
-                    group.create_task(_keep_lease(ledger, lease.Owner.myself(run_id), self._stop)),
-                    group.create_task(_keep_timetable(self._bandwidth, settings.bwlimit)),
-                ]
+                timetable = group.create_task(_keep_timetable(self._bandwidth, settings.bwlimit))
                 await run.execute()
-                for task in beside:
-                    task.cancel()
+                timetable.cancel()
         except* RunStopped:
             log.warning("run.stopped")  # the result that stopped it is recorded already
         except* SinkFailure as failures:
@@ -328,42 +305,12 @@ def _all_placed(selection: Selection) -> bool:
     return bool(selection.jobs) and all(ref.project_id for ref in selection.jobs)
 
 
-def _plan_outlets(plan: PlanBuilder, settings: Settings) -> Outlets:
-    async def add(bundle: Bundle) -> None:
-        for wanted in bundle:
-            known_key = wanted.output.kind is not Kind.ARCHIVE
-            plan.add(wanted.output, key_of(wanted, settings.names)("") if known_key else None)
-
-    def settled(outputs: tuple[KnownOutput, ...]) -> None:
-        for known in outputs:
-            plan.settle(known.output.kind)
-
-    async def ended(result: Result) -> None:
-        plan.summary.add(result)
-
-    return Outlets(add, settled, ended, plan.summary.add_problem)
-
-
-async def _keep_lease(ledger: Ledger, owner: lease.Owner, stop: Stop) -> None:
-    """Beat while the run goes on; a lease that another run has taken over ends this one."""
-    while True:
-        await asyncio.sleep(lease.BEAT_S)
-        if not await ledger.write(partial(lease.beat, owner=owner, now=datetime.now(UTC))):
-            log.error("lease.lost")
-            stop.abort(Exit.HELD)
-            return
-
-
 async def _keep_timetable(pace: Pace, timetable: Timetable) -> None:
     """Have the limit of the hour in force."""
     while True:
         now = datetime.now().astimezone()
         pace.set_rate(timetable.limit_at(now))
         await asyncio.sleep(timetable.next_change_s(now))
-
-
-async def _nothing() -> None:
-    """Nothing follows the enumeration of a plan."""
 
 
 def _first(group: BaseExceptionGroup[SinkFailure]) -> SinkFailure:

@@ -1,25 +1,35 @@
-"""An output directory held for work that is no run: nobody else writes to it meanwhile."""
+"""An output directory held for as long as somebody works there: nobody else writes to it meanwhile."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
+
+import structlog
 
 from bulkdl.errors import BulkdlError, LedgerError
 from bulkdl.ledger import lease
 from bulkdl.ledger.ledger import LEDGER_NAME, Ledger
 from bulkdl.sink.local import LocalSink
 
+log = structlog.get_logger(__name__)
+
 
 @asynccontextmanager
-async def held(sink: LocalSink, run_id: str) -> AsyncIterator[Ledger]:
+async def held(
+    sink: LocalSink, run_id: str, *, lost: Callable[[], None] | None = None
+) -> AsyncIterator[Ledger]:
     """
     The ledger of *sink*, open for writing, and the lease of its directory, kept until left.
 
+    Args:
+        lost: Called when another run has taken the lease; by default LedgerError is raised.
+
     Raises:
+        ConfigError: The directory cannot be written.
         DirectoryHeld: A run is at work there.
         LedgerError: The ledger cannot be used, or the lease was lost on the way.
     """
@@ -31,7 +41,7 @@ async def held(sink: LocalSink, run_id: str) -> AsyncIterator[Ledger]:
         await ledger.write(acquire)
         try:
             async with asyncio.TaskGroup() as group:
-                beat = group.create_task(_keep(ledger, owner, sink), name="lease")
+                beat = group.create_task(_keep(ledger, owner, sink, lost), name="lease")
                 yield ledger
                 beat.cancel()
         except BaseExceptionGroup as errors:
@@ -43,11 +53,16 @@ async def held(sink: LocalSink, run_id: str) -> AsyncIterator[Ledger]:
         await ledger.close()
 
 
-async def _keep(ledger: Ledger, owner: lease.Owner, sink: LocalSink) -> None:
+async def _keep(ledger: Ledger, owner: lease.Owner, sink: LocalSink, lost: Callable[[], None] | None) -> None:
     while True:
         await asyncio.sleep(lease.BEAT_S)
-        if not await ledger.write(partial(lease.beat, owner=owner, now=datetime.now(UTC))):
+        if await ledger.write(partial(lease.beat, owner=owner, now=datetime.now(UTC))):
+            continue
+        if lost is None:
             raise LedgerError(f"{sink.root}: another run has taken the lease of this directory")
+        log.error("lease.lost")
+        lost()
+        return
 
 
 def _first(error: BaseException) -> BaseException:

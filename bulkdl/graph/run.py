@@ -101,7 +101,7 @@ class Run:
 
 
 async def enumerate_all(
-    enumeration: Enumeration, enumerators: int, finish: Callable[[], Awaitable[None]]
+    enumeration: Enumeration, enumerators: int, finish: Callable[[], Awaitable[None]] | None = None
 ) -> None:
     """Both stages of the enumeration; *finish* is called when the last output is handed over."""
     try:
@@ -111,7 +111,8 @@ async def enumerate_all(
     except* ChannelClosed:
         pass  # the run is being drained
     finally:
-        await finish()
+        if finish is not None:
+            await finish()
 
 
 async def stage(name: str, workers: Sequence[Worker], feeds: Sequence[Channel[Any]]) -> None:

@@ -1,0 +1,143 @@
+"""
+Projects → jobs: which jobs the selection is about, from UP42's lists or by their ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing
+from functools import partial
+
+import structlog
+
+from bulkdl.errors import ApiFailure
+from bulkdl.graph.accounts import Accounts
+from bulkdl.graph.outlets import Outlets
+from bulkdl.ledger import queries
+from bulkdl.ledger.ledger import Ledger
+from bulkdl.ledger.rows import KnownJob
+from bulkdl.model import Job, Reason
+from bulkdl.report.rows import JobCounts
+from bulkdl.selection import JobRef, Selection
+
+log = structlog.get_logger(__name__)
+
+PAGE = 100
+
+Sift = Callable[[str, Sequence[Job]], Awaitable[None]]
+"""Takes jobs of one project, a page at a time."""
+
+
+class JobFinder:
+    """
+    Finds jobs; several workers share one.
+
+    Args:
+        ledger: None where there is none.
+        sift: Takes what is found.
+    """
+
+    def __init__(
+        self,
+        selection: Selection,
+        accounts: Accounts,
+        ledger: Ledger | None,
+        counts: JobCounts,
+        outlets: Outlets,
+        sift: Sift,
+    ) -> None:
+        self._selection = selection
+        self._accounts = accounts
+        self._ledger = ledger
+        self._counts = counts
+        self._outlets = outlets
+        self._sift = sift
+        self._projects = iter(() if selection.jobs else self.project_ids)
+        self._refs: Iterator[JobRef] = iter(selection.jobs)
+
+    @property
+    def project_ids(self) -> tuple[str, ...]:
+        """The projects that this selection is about."""
+        return self._selection.project_ids or self._accounts.project_ids
+
+    async def work(self) -> None:
+        """Worker: list projects, or look up the jobs that were asked for by id."""
+        for project_id in self._projects:
+            with structlog.contextvars.bound_contextvars(project_id=project_id):
+                await self._list_project(project_id)
+        for ref in self._refs:
+            await self._look_up(ref)
+
+    async def _list_project(self, project_id: str) -> None:
+        jobs: list[Job] = []
+        seen = 0
+        try:
+            async with aclosing(self._accounts.client(project_id).jobs(project_id)) as entries:
+                async for entry in entries:
+                    seen += 1
+                    self._counts.seen += 1
+                    if not isinstance(entry, Job):
+                        what = f"job {entry.job_id or '(unreadable)'} of project {project_id}"
+                        self._outlets.problem(Reason.BAD_ANSWER, what, entry.problem)
+                    elif self._takes(entry):
+                        jobs.append(entry)
+                    if len(jobs) >= PAGE:
+                        await self._sift(project_id, jobs)
+                        jobs = []
+        except ApiFailure as failure:
+            what = f"project {project_id}"
+            self._outlets.problem(failure.reason, what, failure.detail, project_id=project_id)
+        else:
+            log.info("project.enumerated", jobs=seen)
+        await self._sift(project_id, jobs)
+
+    def _takes(self, job: Job) -> bool:
+        """Whether *job* is to be held against the ledger."""
+        if self._selection.is_overdue(job):
+            return True
+        if not self._selection.matches(job):
+            return False
+        self._counts.selected += 1
+        return True
+
+    async def _look_up(self, ref: JobRef) -> None:
+        known = await self._known_ref(ref)
+        if known is not None and known.job.finished and known.tasks_listed:
+            job: Job | None = known.job
+        else:
+            job = await self._ask_for(ref)
+        if job is None:
+            return
+        self._counts.seen += 1
+        if self._takes(job):
+            await self._sift(job.project_id, [job])
+
+    async def _known_ref(self, ref: JobRef) -> KnownJob | None:
+        if self._ledger is None:
+            return None
+        projects = await self._ledger.read(partial(queries.projects_of, job_id=ref.job_id))
+        allowed = (ref.project_id,) if ref.project_id else self.project_ids
+        for project_id in projects:
+            if project_id in allowed:
+                ask = partial(queries.known_jobs, project_id=project_id, job_ids=[ref.job_id])
+                return (await self._ledger.read(ask)).get(ref.job_id)
+        return None
+
+    async def _ask_for(self, ref: JobRef) -> Job | None:
+        """Find the job in whichever project has it."""
+        projects = (ref.project_id,) if ref.project_id else self.project_ids
+        failures: list[tuple[str, ApiFailure]] = []
+        for project_id in projects:
+            try:
+                job, _ = await self._accounts.client(project_id).job(project_id, ref.job_id)
+            except ApiFailure as failure:
+                failures.append((project_id, failure))
+            else:
+                return job
+        self._report_missing(ref, failures)
+        return None
+
+    def _report_missing(self, ref: JobRef, failures: Sequence[tuple[str, ApiFailure]]) -> None:
+        others = [pair for pair in failures if pair[1].reason is not Reason.NOT_FOUND]
+        project_id, failure = (others or failures)[0]
+        self._outlets.problem(failure.reason, f"job {ref}", failure.detail, project_id=project_id)
