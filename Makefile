@@ -60,10 +60,11 @@ lock: ## every lock anew from pyproject.toml (needs uv)
 	$(LOCK) pyproject.toml --extra simulator -c requirements.lock -o requirements-runtime.lock
 	echo 'hatchling>=1.27' | $(LOCK) - -c requirements.lock -o requirements-build.lock
 	$(LOCK) tests/image/requirements.in -o tests/image/requirements.lock
+	$(LOCK) tests/browser/requirements.in -o tests/browser/requirements.lock
 
 .PHONY: clean
 clean: ## remove what make has made
-	rm -rf $(VENV) .venv-peer .venv-image demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-peer .venv-image .venv-browser demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ENGINE=podman takes that one; BUILD_FLAGS go to its build, such as --build-arg BASE=….
