@@ -40,6 +40,7 @@ async def held(
         acquire = partial(lease.acquire, owner=owner, path=str(sink.root), now=datetime.now(UTC))
         await ledger.write(acquire)
         try:
+            await asyncio.to_thread(sink.sweep)
             async with asyncio.TaskGroup() as group:
                 beat = group.create_task(_keep(ledger, owner, sink, lost), name="lease")
                 yield ledger

@@ -12,6 +12,7 @@ import socket
 import sqlite3
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from bulkdl.errors import DirectoryHeld
 
@@ -21,22 +22,29 @@ STALE_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """A run, as others see it."""
+    """
+    A run, as others see it.
+
+    Attributes:
+        process: When the process began, in the kernel's ticks: a pid alone may be somebody else's by
+            now (in a container it is always 1). Empty where that cannot be told.
+    """
 
     run_id: str
     host: str
     pid: int
+    process: str = ""
 
     @classmethod
     def myself(cls, run_id: str) -> Owner:
-        return cls(run_id, _host(), os.getpid())
+        return cls(run_id, _host(), os.getpid(), _beginning(os.getpid()))
 
 
 def _host() -> str:
     """Host and boot: a pod that comes back under its old name is another host."""
     try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:  # noqa: PTH123 - not a file of ours
-            return f"{socket.gethostname()}/{stream.read(8)}"
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii")
+        return f"{socket.gethostname()}/{boot[:8]}"
     except OSError:
         return socket.gethostname()
 
@@ -50,26 +58,38 @@ def acquire(connection: sqlite3.Connection, owner: Owner, path: str, now: dateti
     """
     row = connection.execute("SELECT * FROM lease").fetchone()
     if row is not None:
-        holder = Owner(row["run_id"], row["host"], row["pid"])
+        holder = Owner(row["run_id"], row["host"], row["pid"], row["process"])
         if is_alive(holder, datetime.fromisoformat(row["beat_at"]), owner, now):
             raise DirectoryHeld(path, holder.host, holder.pid, datetime.fromisoformat(row["since_at"]))
     text = now.astimezone(UTC).isoformat()
     connection.execute(
-        "INSERT OR REPLACE INTO lease (id, run_id, host, pid, since_at, beat_at) VALUES (1, ?, ?, ?, ?, ?)",
-        (owner.run_id, owner.host, owner.pid, text, text),
+        "INSERT OR REPLACE INTO lease (id, run_id, host, pid, process, since_at, beat_at)"
+        " VALUES (1, ?, ?, ?, ?, ?, ?)",
+        (owner.run_id, owner.host, owner.pid, owner.process, text, text),
     )
 
 
 def is_alive(holder: Owner, beat_at: datetime, asker: Owner, now: datetime) -> bool:
     """Whether *holder* must be taken for running, as far as *asker* can see."""
-    if holder.host == asker.host and not _process_exists(holder.pid):
+    if holder.host == asker.host and not _goes_on(holder):
         return False
     return abs((now - beat_at).total_seconds()) < STALE_S
 
 
-def _process_exists(pid: int) -> bool:
+def _beginning(pid: int) -> str:
     try:
-        os.kill(pid, 0)
+        stat = Path(f"/proc/{pid}/stat").read_text("ascii", "replace")
+    except OSError:
+        return ""
+    return stat.rpartition(")")[2].split()[19]
+
+
+def _goes_on(holder: Owner) -> bool:
+    """Whether the process of *holder*, on this host, is still the same one."""
+    if holder.process and holder.process != _beginning(holder.pid):
+        return False
+    try:
+        os.kill(holder.pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:

@@ -60,6 +60,7 @@ CREATE TABLE lease (
     run_id   TEXT NOT NULL,
     host     TEXT NOT NULL,
     pid      INTEGER NOT NULL,
+    process  TEXT NOT NULL DEFAULT '',     -- when that process began, in the kernel's ticks
     since_at TEXT NOT NULL,
     beat_at  TEXT NOT NULL
 ) STRICT;

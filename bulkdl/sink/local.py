@@ -47,6 +47,12 @@ class LocalSink:
                 f"--output {self.root}", f"cannot be written ({error.strerror}); name a folder that can"
             ) from None
 
+    def sweep(self) -> None:
+        """Remove what a killed run has left half-made beside the parts; only for who holds the directory."""
+        with translated(self._parts):
+            for aside in self._parts.glob("*.tmp"):
+                aside.unlink(missing_ok=True)
+
     def part(self, output: Output) -> LocalPart:
         return LocalPart(output, self._parts, self.locate)
 

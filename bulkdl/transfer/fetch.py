@@ -81,7 +81,7 @@ class Fetcher:
         most_bytes = reception.kept_bytes
         while True:
             try:
-                await origin.prepare()
+                address = await origin.prepare()
             except Failure as failure:  # final: the API client has tried again itself
                 raise _GivenUp(failure, patience.tally) from None
             try:
@@ -93,17 +93,15 @@ class Fetcher:
                     if REACTIONS[failure.reason].step is Step.RESTART:
                         await reception.restart()  # no later run may go on with these bytes
                     raise _GivenUp(failure, patience.tally) from None
-                await self._prepare_next(failure, verdict, reception, origin)
+                if verdict.step is Step.RESIGN:
+                    origin.renew(address)
+                await self._prepare_next(failure, verdict, reception)
                 if verdict.step is Step.RESTART:
                     most_bytes = 0
                 retried(failure, verdict)
                 await self.means.sleep(verdict.delay_s)
 
-    async def _prepare_next(
-        self, failure: Failure, verdict: Verdict, reception: Reception, origin: Origin
-    ) -> None:
-        if verdict.step is Step.RESIGN:
-            origin.renew()
+    async def _prepare_next(self, failure: Failure, verdict: Verdict, reception: Reception) -> None:
         if verdict.step is Step.RESTART:
             log.warning("transfer.restarted", reason=failure.reason.value, detail=failure.detail)
             await reception.restart()

@@ -51,20 +51,24 @@ class SignedOrigin:
         self._headers_timeout_s = headers_timeout_s
         self._signed: SignedUrl | None = None
         self._tried = False
+        self._address = 0
 
     @property
     def source(self) -> str | None:
         return self._signed.source if self._signed else None
 
-    async def prepare(self) -> None:
+    async def prepare(self) -> int:
         # A URL that nobody has tried is kept though it looks old: it may be our clock that is wrong.
         known = self._signed
         if known is None or (self._tried and not known.fresh(datetime.now(UTC), _FRESH_MARGIN_S)):
             self._signed = SignedUrl.parse(await self._sign())
             self._tried = False
+            self._address += 1
+        return self._address
 
-    def renew(self) -> None:
-        self._signed = None
+    def renew(self, address: int) -> None:
+        if address == self._address:
+            self._signed = None
 
     @asynccontextmanager
     async def open(self, headers: dict[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -102,10 +106,11 @@ class ApiOrigin:
     def __init__(self, get: Callable[[], AbstractAsyncContextManager[aiohttp.ClientResponse]]) -> None:
         self._get = get
 
-    async def prepare(self) -> None:
+    async def prepare(self) -> int:
         """Nothing to prepare: the client brings its token along."""
+        return 0
 
-    def renew(self) -> None:
+    def renew(self, address: int) -> None:
         """Nothing to renew, either."""
 
     @asynccontextmanager

@@ -30,8 +30,8 @@ class Origin(Protocol):
     @property
     def source(self) -> str | None: ...
 
-    async def prepare(self) -> None:
-        """Have an address to ask at (for storage: a signed URL that is still valid)."""
+    async def prepare(self) -> int:
+        """Have an address to ask at (for storage: a signed URL that is still valid); return its number."""
 
     def open(self, headers: dict[str, str]) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         """One GET. The response may have any status; its body is not read yet."""
@@ -39,8 +39,8 @@ class Origin(Protocol):
     async def refusal(self, response: aiohttp.ClientResponse) -> TransferFailure:
         """What a response that is no success means."""
 
-    def renew(self) -> None:
-        """The address was refused: get another one before the next GET."""
+    def renew(self, address: int) -> None:
+        """That address was refused: get another one before the next GET, unless there is one already."""
 
 
 class Part(Protocol):

@@ -129,7 +129,7 @@ class Segments:
         try:
             await self._read(response, span)
         except Failure as failure:
-            await self._after(failure, self._around.patience(), progressed=True)
+            await self._after(failure, self._around.patience(), address=0, progressed=True)
             await self._fetch(span)
         finally:
             response.close()  # it may go on with what others have fetched meanwhile
@@ -138,31 +138,33 @@ class Segments:
     async def _fetch(self, span: Span) -> None:
         patience = self._around.patience()
         while span.left:
-            before = span.at
+            before, address = span.at, await self._address()
             try:
                 await self._ask(span)
             except Failure as failure:
-                await self._after(failure, patience, progressed=span.at > before)
+                await self._after(failure, patience, address=address, progressed=span.at > before)
 
-    async def _after(self, failure: Failure, patience: Patience, *, progressed: bool) -> None:
+    async def _after(self, failure: Failure, patience: Patience, *, address: int, progressed: bool) -> None:
         """Wait until this connection may ask again, or raise what it cannot get past."""
         verdict = patience.judge(failure, progressed=progressed)
         if verdict.step is Step.RESIGN:
-            self._around.origin.renew()
+            self._around.origin.renew(address)
         elif verdict.step is not Step.BACK_OFF:
             failure.exhausted = verdict.step is Step.GIVE_UP
             raise failure
         self._around.retried(failure, verdict)
         await self._around.sleep(verdict.delay_s)
 
-    async def _ask(self, span: Span) -> None:
-        origin = self._around.origin
+    async def _address(self) -> int:
         async with self._preparing:
             try:
-                await origin.prepare()
+                return await self._around.origin.prepare()
             except Failure as failure:
                 failure.exhausted = True  # the API client has tried again itself
                 raise
+
+    async def _ask(self, span: Span) -> None:
+        origin = self._around.origin
         headers = decisions.piece_headers(self._stored, span.at, span.end, accept_gzip=False)
         async with origin.open(headers) as response:
             if response.status not in (200, 206, 416):
