@@ -21,6 +21,8 @@ BASE = Path(__file__).parents[2] / "config" / "kubernetes" / "base" / "backfill"
 SHARDS, FEW = 8, 3
 MIB = 1024 * 1024
 
+pytestmark = pytest.mark.timeout(240)  # a dozen interpreters start in a test; a busy machine takes its time
+
 
 @pytest.fixture
 def manifest() -> dict[str, Any]:
@@ -138,6 +140,7 @@ async def test_shards_that_nobody_disturbs_ask_for_each_object_once(small, tmp_p
     async with Simulator(account) as simulator:
         job = job_of(small, simulator, tmp_path)
         assert await job.run() == "Complete", logs_of(job)
+        assert job.codes() == {(0, "Complete"): FEW}
         assert set(requested(simulator).values()) == {1}
         expected = digests(output.read() for output in simulator.expected())
     assert digests(path.read_bytes() for path in outputs(tmp_path / "data").values()) == expected
