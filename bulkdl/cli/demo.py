@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from bulkdl.reactions import Exit
 from bulkdl.report.summary import Summary
 from bulkdl.selection import Selection
 from bulkdl.settings import CredentialBook, Loaded
+from bulkdl.settings.address import Address
 
 _WHERE = Path("demo")
 _SEED = 1  # the same account each time, so that a second demo finds what the first has fetched
@@ -26,6 +28,7 @@ _SEED = 1  # the same account each time, so that a second demo finds what the fi
 @click.command(epilog="Example:  bulkdl demo --jobs 200 -o demo")
 @options.output
 @click.option("--jobs", default=24, show_default=True, type=click.IntRange(1), help="jobs of the account")
+@options.outside
 @options.result_format
 @options.common
 def demo(**params: Any) -> int:
@@ -34,7 +37,9 @@ def demo(**params: Any) -> int:
 
     Nothing leaves this machine. Run it again: everything is there already.
     """
-    loaded = settings_from({**params, "output": params["output"] or _WHERE})
+    loaded = settings_from(params)
+    if loaded.settings.output is None:
+        loaded = replace(loaded, settings=loaded.settings.model_copy(update={"output": _WHERE}))
     summary, signalled = asyncio.run(_demo(loaded, params["jobs"]))
     summary = summary.after_signal(signalled)
     show_summary(summary, params["result_format"])
@@ -47,11 +52,18 @@ async def _demo(loaded: Loaded, jobs: int) -> tuple[Summary, Exit | None]:
     parts = simulator_parts()
     async with parts.Simulator(parts.Account(seed=_SEED, projects=2, jobs=jobs)) as simulator:
         keys = {project.id: SecretStr(project.api_key) for project in simulator.projects}
-        settings = loaded.settings.model_copy(update={"api_url": simulator.api_url, "project": ()})
+        settings = loaded.settings.model_copy(
+            update={
+                "api_url": simulator.api_url,
+                "project": (),
+                "http": loaded.settings.http or Address("127.0.0.1", 0),
+            }
+        )
         order = Order(
             Loaded(settings, loaded.sources, loaded.warnings),
             Selection.of(settings),
             CredentialBook(by_project=keys, project_ids=tuple(keys)),
+            watched=True,
         )
         with seen(order.loaded, order.credentials) as reporter:
             return await worked(order, lambda downloader: downloader.run(order.selection), reporter)

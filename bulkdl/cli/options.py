@@ -82,7 +82,7 @@ selection: Decorator[Any] = _stack(
     _setting("--workflow", metavar="ID"),
     _setting("--only", metavar="KIND,…", many=True),
     _setting("--level", metavar="LEVEL,…", many=True),
-    _setting("--shard", metavar="K/N"),
+    _setting("--shard", metavar="K/N|auto"),
 )
 
 output: Decorator[Any] = _setting("-o", "--output", metavar="DIR")

@@ -19,6 +19,7 @@ import structlog
 
 from bulkdl.errors import ConfigError, SinkFailure
 from bulkdl.graph.accounts import Accounts
+from bulkdl.graph.bringing import Bringer
 from bulkdl.graph.channel import Channel
 from bulkdl.graph.enumeration import Enumeration
 from bulkdl.graph.holding import held
@@ -196,17 +197,9 @@ class Downloader:
         settings = self._settings
         recorder = Recorder(ledger, run_id, builder, self._reporter, listener)
         permits = {kind: Permits(size.start) for kind, size in sizes_of(settings).items()}
-        pools = Pools(
-            settings,
-            self._accounts,
-            self._sink,
-            ledger,
-            self._fetcher(permits[Kind.ARCHIVE]),
-            recorder,
-            self._reporter,
-            self._stop,
-            permits,
-        )
+        fetcher = self._fetcher(permits[Kind.ARCHIVE])
+        bringer = Bringer(settings, self._accounts, self._sink, ledger, fetcher)
+        pools = Pools(settings, bringer, recorder, self._reporter, self._stop, permits)
         outlets = Outlets(pools.put, recorder.settled, recorder.ended, recorder.problem)
         enumeration = self._enumeration(selection, ledger, builder, outlets)
         depths = {str(kind): lane.__len__ for kind, lane in pools.lanes.items()}

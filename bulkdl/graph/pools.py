@@ -14,25 +14,19 @@ from typing import Any
 
 import structlog
 
-from bulkdl.errors import BulkdlError, Failure
-from bulkdl.graph import planning
-from bulkdl.graph.accounts import Accounts
+from bulkdl.errors import BulkdlError
 from bulkdl.graph.adapt import TROUBLE, Climb, Meter, keep_adapting
+from bulkdl.graph.bringing import Bringer, FailedObjects
 from bulkdl.graph.channel import Channel
 from bulkdl.graph.flight import Flight, may_end
 from bulkdl.graph.planning import Bundle, Wanted
 from bulkdl.graph.record import Recorder
 from bulkdl.graph.sizes import sizes_of
 from bulkdl.graph.stop import Stop
-from bulkdl.ledger import queries
-from bulkdl.ledger.ledger import Ledger
-from bulkdl.model import Kind, Outcome, Output, Reason, Receipt, Result
+from bulkdl.model import Kind, Outcome, Output, Reason, Result
 from bulkdl.reactions import REACTIONS, Exit, Step
 from bulkdl.settings import Settings
-from bulkdl.sink.local import LocalSink
 from bulkdl.telemetry.events import Reporter, RetryScheduled, TransferAdvanced, TransferStarted
-from bulkdl.transfer.fetch import Fetcher, ended_by
-from bulkdl.transfer.origins import ApiOrigin, SignedOrigin
 from bulkdl.transfer.permits import Permits
 
 log = structlog.get_logger(__name__)
@@ -55,10 +49,7 @@ class Pools:
     def __init__(
         self,
         settings: Settings,
-        accounts: Accounts,
-        sink: LocalSink,
-        ledger: Ledger,
-        fetcher: Fetcher,
+        bringer: Bringer,
         recorder: Recorder,
         reporter: Reporter,
         stop: Stop,
@@ -70,11 +61,8 @@ class Pools:
         }
         self._permits = permits
         self._meters = {kind: Meter() for kind in Kind}
-        self._settings = settings
-        self._accounts = accounts
-        self._sink = sink
-        self._ledger = ledger
-        self._fetcher = fetcher
+        self._max_transfer = settings.max_transfer
+        self._bringer = bringer
         self._recorder = recorder
         self._reporter = reporter
         self._stop = stop
@@ -111,6 +99,7 @@ class Pools:
                 permits.release()
 
     async def _bring_all(self, bundle: Bundle) -> None:
+        failed: FailedObjects = {}
         for wanted in bundle:
             output = wanted.output
             if self._stop.draining.is_set():
@@ -122,86 +111,43 @@ class Pools:
                 task_id=output.task_id,
                 kind=output.kind.value,
             ):
-                await self._bring(wanted)
+                await self._bring(wanted, failed)
 
-    async def _bring(self, wanted: Wanted) -> None:
+    async def _bring(self, wanted: Wanted, failed: FailedObjects) -> None:
         output = wanted.output
         worker = asyncio.current_task()
         assert worker is not None  # noqa: S101 - workers are tasks
-        self._flights[worker] = Flight(output, time.monotonic())
+        flight = self._flights[worker] = Flight(output, time.monotonic())
         self._reporter.report(TransferStarted(output))
         try:
-            result = await self._guarded(wanted)
+            result = await self._guarded(wanted, failed, flight)
             await self._recorder.ended(result)
         except BaseException:
-            self._recorder.cancelled(output, moved_bytes=self._flights[worker].moved_bytes)
+            self._recorder.cancelled(output, moved_bytes=flight.moved_bytes)
             raise
         finally:
             del self._flights[worker]
         if output.kind is not Kind.ARCHIVE:
             self._meters[output.kind].add(1)
-        elif result.outcome is Outcome.COMPLETED:
-            await self._sink.part(output).release()
+        await self._bringer.recorded(result)
         if result.outcome is Outcome.FAILED and REACTIONS[result.reason].step is Step.STOP_RUN:
             raise RunStopped(result)
 
-    async def _guarded(self, wanted: Wanted) -> Result:
+    async def _guarded(self, wanted: Wanted, failed: FailedObjects, flight: Flight) -> Result:
         """A bug that one output brings to light must not take the others down with it."""
+        output = wanted.output
         try:
-            return await self._fetch(wanted)
+            return await self._bringer.bring(
+                wanted,
+                failed,
+                progress=partial(self._advanced, output, flight),
+                retry_scheduled=partial(self._retry_scheduled, output, flight),
+            )
         except (BulkdlError, asyncio.CancelledError):
             raise
         except Exception as error:
             log.exception("transfer.crashed")
-            return Result(wanted.output, Outcome.FAILED, Reason.INTERNAL, detail=type(error).__name__)
-
-    async def _fetch(self, wanted: Wanted) -> Result:
-        output = wanted.output
-        client = self._accounts.client(output.project_id)
-        origin: SignedOrigin | ApiOrigin
-        if output.kind is Kind.ARCHIVE:
-            origin = SignedOrigin(
-                self._accounts.storage,
-                partial(client.sign, output),
-                self._accounts.cooldown,
-                self._accounts.policy,
-                headers_timeout_s=self._settings.headers_timeout_s,
-            )
-            try:
-                await origin.prepare()
-                linked = await self._link_twin(wanted, origin.source)
-            except Failure as failure:
-                return ended_by(output, failure)
-            if linked is not None:
-                return linked
-        else:
-            origin = ApiOrigin(partial(client.open, output))
-        return await self._fetcher.fetch(
-            output,
-            origin,
-            self._sink.part(output),
-            planning.key_of(wanted, self._settings.names),
-            progress=partial(self._advanced, output, self._flight()),
-            retry_scheduled=partial(self._retry_scheduled, output, self._flight()),
-        )
-
-    async def _link_twin(self, wanted: Wanted, source: str | None) -> Result | None:
-        """Link the same object of the same job, if it has been fetched and is still there."""
-        if source is None:
-            return None
-        twin = await self._ledger.read(partial(queries.twin, output=wanted.output, source=source))
-        if twin is None or self._sink.sizes([twin.key]).get(twin.key) != twin.size_bytes:
-            return None
-        suffix = next(each for each in (".tar.gz", ".tar", ".zip", ".bin", "") if twin.key.endswith(each))
-        key = planning.key_of(wanted, self._settings.names)(suffix)
-        await self._sink.link(twin.key, key)
-        receipt = Receipt(key, twin.size_bytes, twin.digest, twin.validator, twin.source)
-        return Result(wanted.output, Outcome.COMPLETED, Reason.LINKED, receipt)
-
-    def _flight(self) -> Flight:
-        worker = asyncio.current_task()
-        assert worker is not None  # noqa: S101 - workers are tasks
-        return self._flights[worker]
+            return Result(output, Outcome.FAILED, Reason.INTERNAL, detail=type(error).__name__)
 
     def _advanced(
         self, output: Output, flight: Flight, at_bytes: int, total_bytes: int | None, moved_bytes: int
@@ -215,7 +161,7 @@ class Pools:
         flight.at_bytes, flight.total_bytes = at_bytes, total_bytes
         flight.moved_bytes += moved_bytes
         self._moved_bytes += moved_bytes
-        if self._settings.max_transfer and self._moved_bytes >= self._settings.max_transfer:
+        if self._max_transfer and self._moved_bytes >= self._max_transfer:
             self._stop.drain(Exit.MAX_TRANSFER)
         self._reporter.report(TransferAdvanced(output, at_bytes, total_bytes, moved_bytes))
 

@@ -24,7 +24,7 @@ PREFIX = "BULKDL_"
 # Tables; BULKDL_PROJECT selects among projects and is read by the command line.
 _FILE_ONLY = frozenset({"names", "project"})
 # Variables of flags that are no settings.
-_OTHER_VARIABLES = ("CONFIG", "PROJECT", "JOB", "JOBS_FILE", "FORMAT", "DRY_RUN")
+_OTHER_VARIABLES = ("CONFIG", "SHARDS", "PROJECT", "JOB", "JOBS_FILE", "FORMAT", "DRY_RUN")
 
 
 @dataclass(frozen=True, slots=True)

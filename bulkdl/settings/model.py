@@ -110,7 +110,9 @@ class Settings(BaseSettings):
         frozenset(Level), min_length=1, description="whose outputs: job, task"
     )
     shard: MaybeShard = Field(
-        None, description="slice K (from 0) of N of the jobs, by a stable hash of their ids"
+        None,
+        description="slice K/N of the jobs (K from 0) by a stable hash of their ids, or auto: "
+        "JOB_COMPLETION_INDEX and BULKDL_SHARDS",
     )
 
     # pools and pace

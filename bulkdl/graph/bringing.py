@@ -1,0 +1,123 @@
+"""
+One output from where it is to where it belongs: linked, if the same object is there already, else fetched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from bulkdl.errors import Failure
+from bulkdl.graph.accounts import Accounts
+from bulkdl.graph.planning import Wanted, key_of
+from bulkdl.ledger import queries
+from bulkdl.ledger.ledger import Ledger
+from bulkdl.model import Kind, Outcome, Reason, Receipt, Result
+from bulkdl.settings import Settings
+from bulkdl.sink.local import LocalSink
+from bulkdl.transfer.body import BLOCK_BYTES
+from bulkdl.transfer.fetch import Fetcher, ended_by
+from bulkdl.transfer.origins import ApiOrigin, SignedOrigin
+from bulkdl.transfer.ports import Origin, Progress
+
+FailedObjects = dict[str | None, Result]
+"""What became of objects that could not be had, by their source."""
+
+_SUFFIXES = (".tar.gz", ".tar", ".zip", ".bin", "")
+
+
+class Bringer:
+    """Brings outputs; all workers share one."""
+
+    def __init__(
+        self, settings: Settings, accounts: Accounts, sink: LocalSink, ledger: Ledger, fetcher: Fetcher
+    ) -> None:
+        self._names = settings.names
+        self._headers_timeout_s = settings.headers_timeout_s
+        self._accounts = accounts
+        self._sink = sink
+        self._ledger = ledger
+        self._fetcher = fetcher
+
+    async def bring(
+        self,
+        wanted: Wanted,
+        failed: FailedObjects,
+        *,
+        progress: Progress,
+        retry_scheduled: Callable[[Reason, float], None],
+    ) -> Result:
+        """
+        Bring *wanted* to its end.
+
+        Args:
+            failed: Objects that the outputs before it in its bundle failed to get: they are not
+                asked for again, and what fails now is added.
+        """
+        fetch = partial(self._fetch, wanted, progress=progress, retry_scheduled=retry_scheduled)
+        if wanted.output.kind is not Kind.ARCHIVE:
+            client = self._accounts.client(wanted.output.project_id)
+            return await fetch(ApiOrigin(partial(client.open, wanted.output)))
+        origin = self._signed(wanted)
+        try:
+            await origin.prepare()
+            linked = await self._link_twin(wanted, origin.source)
+        except Failure as failure:
+            return ended_by(wanted.output, failure)
+        if linked is not None:
+            return linked
+        if origin.source in failed:
+            return replace(failed[origin.source], output=wanted.output, attempts=0, moved_bytes=0)
+        result = await fetch(origin)
+        if result.outcome is Outcome.FAILED:
+            failed[origin.source] = result
+        return result
+
+    async def recorded(self, result: Result) -> None:
+        """*result* is durable in the ledger: nothing of it need be remembered beside the parts."""
+        receipt = result.receipt
+        if receipt is None or result.reason is not Reason.FETCHED or result.output.kind is not Kind.ARCHIVE:
+            return
+        if receipt.size_bytes >= BLOCK_BYTES or result.attempts > 1 or result.resumed_from_bytes:
+            await self._sink.part(result.output).release()
+
+    def _signed(self, wanted: Wanted) -> SignedOrigin:
+        client = self._accounts.client(wanted.output.project_id)
+        return SignedOrigin(
+            self._accounts.storage,
+            partial(client.sign, wanted.output),
+            self._accounts.cooldown,
+            self._accounts.policy,
+            headers_timeout_s=self._headers_timeout_s,
+        )
+
+    async def _fetch(
+        self,
+        wanted: Wanted,
+        origin: Origin,
+        *,
+        progress: Progress,
+        retry_scheduled: Callable[[Reason, float], None],
+    ) -> Result:
+        return await self._fetcher.fetch(
+            wanted.output,
+            origin,
+            self._sink.part(wanted.output),
+            key_of(wanted, self._names),
+            progress=progress,
+            retry_scheduled=retry_scheduled,
+        )
+
+    async def _link_twin(self, wanted: Wanted, source: str | None) -> Result | None:
+        """Link the same object of the same job, if it has been fetched and is still there."""
+        if source is None:
+            return None
+        twin = await self._ledger.read(partial(queries.twin, output=wanted.output, source=source))
+        if twin is None or self._sink.sizes([twin.key]).get(twin.key) != twin.size_bytes:
+            return None
+        suffix = next(each for each in _SUFFIXES if twin.key.endswith(each))
+        key = key_of(wanted, self._names)(suffix)
+        await self._sink.link(twin.key, key)
+        receipt = Receipt(key, twin.size_bytes, twin.digest, twin.validator, twin.source)
+        return Result(wanted.output, Outcome.COMPLETED, Reason.LINKED, receipt)
