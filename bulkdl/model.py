@@ -59,6 +59,7 @@ class Reason(StrEnum):
     OBJECT_CHANGED = "object_changed"
     # failed: the bytes are wrong
     DIGEST_MISMATCH = "digest_mismatch"
+    ERROR_PAGE = "error_page"
     WRONG_CONTENT = "wrong_content"
     BROKEN_CONTENT = "broken_content"
     # failed: will not pass by itself

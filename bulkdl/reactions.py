@@ -75,6 +75,11 @@ REACTIONS: dict[Reason, Reaction] = {
         Exit.INTEGRITY,
         "the bytes differ from the server's digest; check the network path, run again",
     ),
+    Reason.ERROR_PAGE: Reaction(
+        Step.BACK_OFF,
+        Exit.INTEGRITY,
+        "a server or a proxy sent a page where the output should be; look at the detail, run again",
+    ),
     Reason.WRONG_CONTENT: Reaction(
         Step.RESTART,
         Exit.INTEGRITY,

@@ -209,7 +209,7 @@ def _refuse_status(head: Head) -> None:
 def _refuse_prose(head: Head, kind: Kind) -> None:
     if head.content_type in _PROSE_TYPES[kind]:
         raise TransferFailure(
-            Reason.WRONG_CONTENT, f"the server sent {head.content_type} where a {kind.value} was asked for"
+            Reason.ERROR_PAGE, f"the server sent {head.content_type} where a {kind.value} was asked for"
         )
 
 

@@ -64,8 +64,8 @@ STORAGE = {
     "flip without a digest": Case(
         (storage("flip", at_byte=2_999_000), storage("no_hash")), Reason.BROKEN_CONTENT, 6
     ),
-    "xml": Case((storage("xml_200"),), Reason.WRONG_CONTENT, 6),
-    "html": Case((storage("html", status=200),), Reason.WRONG_CONTENT, 6),
+    "xml": Case((storage("xml_200"),), Reason.ERROR_PAGE, 6),
+    "html": Case((storage("html", status=200),), Reason.ERROR_PAGE, 6),
     "html 503": Case((storage("html"),), Reason.SERVER_ERROR, 5),
     "html 503 after the middle": Case(
         (CUT, storage("html", ranged=True)), Reason.SERVER_ERROR, 5, 1 + TRIES, kept_bytes=HALF
@@ -114,7 +114,7 @@ API = {
     "an error in a 200": Case((api("error_in_200", "results"),), Reason.SERVER_ERROR, 5),
     "a refusal in a 200": Case((api("error_in_200", "results", code=403),), Reason.FORBIDDEN, 3, 1),
     "an error for data-json": Case((api("error_in_200", "geojson"),), Reason.WRONG_CONTENT, 6),
-    "an error for a picture": Case((api("error_in_200", "quicklook"),), Reason.WRONG_CONTENT, 6),
+    "an error for a picture": Case((api("error_in_200", "quicklook"),), Reason.ERROR_PAGE, 6),
     "data-json cut": Case((api("cut", "geojson"),), Reason.TRUNCATED, 5),
     "data-json truncated": Case((api("truncated_json", "geojson"),), Reason.BROKEN_CONTENT, 6),
     "a picture cut": Case((api("cut", "quicklook", chunked=True),), Reason.TRUNCATED, 5),

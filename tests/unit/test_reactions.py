@@ -58,6 +58,7 @@ def test_nothing_wrong_is_zero():
         ),
         ("URL_EXPIRED", Step.RESIGN, Exit.TEMPORARY),
         ("OBJECT_CHANGED", Step.RESTART, Exit.TEMPORARY),
+        ("ERROR_PAGE", Step.BACK_OFF, Exit.INTEGRITY),
         ("DIGEST_MISMATCH WRONG_CONTENT BROKEN_CONTENT", Step.RESTART, Exit.INTEGRITY),
         ("TOO_LARGE REFUSED TLS INSECURE_URL", Step.GIVE_UP, Exit.FAILED),
         ("CREDENTIALS", Step.GIVE_UP, Exit.CREDENTIALS),

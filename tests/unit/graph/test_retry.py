@@ -198,11 +198,12 @@ async def test_what_nobody_asked_for_is_not_fetched_by_a_retry(site):
     """A run with ``--only archive`` lists all files of a job, and leaves the rest planned."""
     site.simulator.faults = Faults.of({"fault": "html", "server": "storage", "first": 1, "per": "all"})
     first = await site.run(Selection(kinds=frozenset({Kind.ARCHIVE})))
-    assert first.outputs(Outcome.FAILED) == 1
+    failed = first.outputs(Outcome.FAILED)  # two, if the object was the last task's and so the job's too
+    assert failed in (1, 2)
     site.simulator.faults = None
     summary, _ = await site.retry()
     assert {kind for kind, _, _ in summary.counts} == {Kind.ARCHIVE}
-    assert summary.outputs() == 1
+    assert summary.outputs() == failed
 
 
 async def test_a_list_of_quicklooks_that_failed_is_asked_for_again(site):

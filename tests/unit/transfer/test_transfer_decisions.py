@@ -87,7 +87,7 @@ def test_a_206_may_leave_out_what_it_need_not_repeat(bare):
         ({"Last_Modified": "Tue, 02 Jan 2024 00:00:00 GMT"}, Reason.OBJECT_CHANGED),
         ({"x_goog_generation": "18"}, Reason.OBJECT_CHANGED),
         ({"x_goog_hash": "crc32c=AAAAAA=="}, Reason.OBJECT_CHANGED),
-        ({"Content_Type": "text/html"}, Reason.WRONG_CONTENT),
+        ({"Content_Type": "text/html"}, Reason.ERROR_PAGE),
     ],
 )
 def test_a_206_that_contradicts_the_part_is_refused(changes, reason):
@@ -163,7 +163,7 @@ def test_prose_is_refused_by_its_content_type(kind, content_type, taken, dressed
     else:
         with pytest.raises(TransferFailure, match=re.escape(content_type)) as raised:
             decide(told, None, kind, accept_gzip=False)
-        assert raised.value.reason is Reason.WRONG_CONTENT
+        assert raised.value.reason is Reason.ERROR_PAGE
 
 
 def test_an_object_stored_as_gzip_is_asked_for_as_it_is_stored():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -44,7 +45,7 @@ def test_whoever_leaves_when_each_byte_is_fetched_exactly_once(total, done, with
     ends = sorted(run for run in fetched if run[0] < run[1])
     assert ends[0][0] == 0
     assert ends[-1][1] == total
-    assert all(one[1] == two[0] for one, two in zip(ends, ends[1:], strict=False))
+    assert all(one[1] == two[0] for one, two in pairwise(ends))
 
 
 def _apart(runs):
