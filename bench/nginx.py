@@ -28,7 +28,7 @@ pid {folder}/nginx.pid;
 error_log {folder}/error.log warn;
 events {{ worker_connections 8192; }}
 http {{
-  log_format path '$request_method $uri';
+  log_format path '$request_method $request_uri';
   access_log {access_log};
   client_body_temp_path {folder}/body;
   proxy_temp_path {folder}/proxy;

@@ -101,7 +101,7 @@ def _profile(setting: Setting, scratch: Path) -> list[str]:
 
 
 def _endpoint(line: str) -> str:
-    path = line.partition(" ")[2]
+    path = line.partition(" ")[2].partition("?")[0]
     if path.startswith("/bucket/"):
         return "archives"
     return {"jobs": "job lists", "token": "tokens", "tasks": "task lists"}.get(

@@ -39,7 +39,8 @@ def holder(connection: Connection) -> Holder | None:
     if row is None:
         return None
     moments = datetime.fromisoformat(row["since_at"]), datetime.fromisoformat(row["beat_at"])
-    return Holder(Owner(row["run_id"], row["host"], row["pid"]), *moments)
+    owner = Owner(row["run_id"], row["host"], row["pid"], row["process"])
+    return Holder(owner, *moments)
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ def assert_harmless(name: str) -> None:
 def names(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the simulator's quicklooks are called; the list may be changed."""
     chosen: list[str] = []
-    monkeypatch.setattr(account_module, "HOSTILE_NAMES", chosen)
+    monkeypatch.setattr(account_module, "HOSTILE_NAMES", tuple(chosen))
     return chosen
 
 

@@ -92,8 +92,9 @@ async def test_a_failure_tells_what_to_do(folder):
     assert "make room" in told["hint"]
 
 
-def held_by(run_id, host=None, beat_at=NOW):
+def held_by(run_id, host=None, beat_at=None):
     owner = lease.Owner.myself(run_id)
+    beat_at = beat_at or datetime.now(UTC)  # whatever time it is by now
     owner = lease.Owner(run_id, host or owner.host, owner.pid)
 
     def take(connection):
