@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import structlog
 
@@ -142,7 +142,11 @@ class Downloader:
             await asyncio.wait([run])
 
     async def plan(self, selection: Selection | None = None) -> Plan:
-        """Enumerate as a run would, and say what it would fetch. Nothing is written anywhere."""
+        """
+        Enumerate as a run would, and say what it would fetch. Nothing is written anywhere.
+
+        Stopped, it says what it has found so far.
+        """
         selection = self._checked(selection)
         builder = self._summary_builder(selection, "plan")
         async with AsyncExitStack() as stack:
@@ -155,8 +159,17 @@ class Downloader:
             plan = PlanBuilder(builder)
             outlets = outlets_of(plan, self._settings.names)
             enumeration = self._enumeration(selection, ledger, builder, outlets, dry=True)
-            await enumerate_all(enumeration, self._settings.enumerators)
-        return plan.build()
+            await self._unless_stopped(enumerate_all(enumeration, self._settings.enumerators))
+        return plan.build(stopped_by=self._stop.cause)
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do *work*, to its end or until the first request to stop."""
+        async with asyncio.TaskGroup() as group:
+            working = group.create_task(work, name="plan")
+            stopping = group.create_task(self._stop.draining.wait(), name="stop")
+            await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
+            working.cancel()
+            stopping.cancel()
 
     def _checked(self, selection: Selection | None) -> Selection:
         selection = selection if selection is not None else Selection.of(self._settings)

@@ -38,16 +38,16 @@ def may_end(flight: Flight, now_s: float, grace_s: float) -> bool:
     Whether *flight* will probably be over within *grace_s*, at the speed it has had.
 
     Small outputs always may: they end in the time it takes to say so. One that waits for its next
-    attempt may not: it holds nothing that would be lost.
+    attempt may not, nor an archive of which no byte has come yet: nothing would be lost with them.
     """
     if flight.waiting:
         return False
-    if flight.output.kind is not Kind.ARCHIVE or flight.total_bytes is None:
+    if flight.output.kind is not Kind.ARCHIVE:
         return True
     elapsed_s = now_s - flight.started_s
-    if elapsed_s < _TOO_YOUNG_S and flight.moved_bytes == 0:
-        return True
     if flight.moved_bytes == 0:
-        return False
+        return elapsed_s < _TOO_YOUNG_S
+    if flight.total_bytes is None:
+        return True
     left_bytes = flight.total_bytes - flight.at_bytes
     return left_bytes * max(elapsed_s, 0.001) / flight.moved_bytes <= grace_s

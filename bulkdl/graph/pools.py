@@ -74,10 +74,10 @@ class Pools:
         await self.lanes[bundle[0].output.kind].put(bundle)
 
     def stop_slow(self, grace_s: float) -> None:
-        """Cancel the workers whose transfers will not end within *grace_s*."""
+        """Cancel the workers whose transfers will not end within *grace_s*; each once: it is cleaning up."""
         now_s = time.monotonic()
         for worker, flight in list(self._flights.items()):
-            if not may_end(flight, now_s, grace_s):
+            if not worker.cancelling() and not may_end(flight, now_s, grace_s):
                 worker.cancel()
 
     async def adapt(self, kind: Kind) -> None:

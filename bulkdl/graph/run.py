@@ -29,6 +29,8 @@ log = structlog.get_logger(__name__)
 
 Worker = Callable[[], Coroutine[Any, Any, None]]
 
+_LOOK_AGAIN_S = 1.0
+
 
 class Run:
     """The stages of one run."""
@@ -91,13 +93,20 @@ class Run:
             for bundle in await lane.drop():
                 for wanted in bundle:
                     self._recorder.cancelled(wanted.output)
-        self._pools.stop_slow(self._grace_s)
         try:
             async with asyncio.timeout(self._grace_s):
-                await self._stop.aborting.wait()
+                await self._let_end()
         except TimeoutError:
             log.warning("run.grace_ended", grace_s=self._grace_s)
         back.cancel()
+
+    async def _let_end(self) -> None:
+        """Stop what will not end, judged anew as it goes on; returns when the run is aborted."""
+        while not self._stop.aborting.is_set():
+            self._pools.stop_slow(self._grace_s)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_AGAIN_S):
+                    await self._stop.aborting.wait()
 
 
 async def enumerate_all(
