@@ -84,13 +84,16 @@ def test_a_hostile_pass_ends_with_exit_0_and_the_right_bytes(origin: Origin, tmp
         "changed",
     ]
     api: list[Fault] = ["503", "429:0", "drop", "xml"]
+    deck = dice.sample(storage, len(storage))  # each of them once, then by chance
     drawn: dict[tuple[str, str, int], Fault | None] = {}
 
     def faults(server: str, path: str, count: int) -> Fault | None:
         if count > 3:
             return None
         place = (server, path, count)
-        if place not in drawn:
+        if place not in drawn and server == "storage" and deck:
+            drawn[place] = deck.pop()
+        elif place not in drawn:
             chance = 0.5 if server == "storage" else 0.1
             drawn[place] = (
                 dice.choice(storage if server == "storage" else api) if dice.random() < chance else None

@@ -24,7 +24,7 @@ from bulkdl.simulator import Account, Faults
 from bulkdl.simulator.sender import Sender
 
 KILLS = 3
-ACCOUNT = Account(projects=1, jobs=6, archive_bytes=8_000_000)
+ACCOUNT = Account(projects=1, jobs=6, archive_bytes=12_000_000)
 
 
 class Odometer:

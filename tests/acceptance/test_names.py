@@ -3,6 +3,7 @@
 import sqlite3
 import sys
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -43,22 +44,24 @@ def assert_harmless(name: str) -> None:
 
 
 @pytest.fixture
-def names(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the simulator's quicklooks are called; the list may be changed."""
-    chosen: list[str] = []
-    monkeypatch.setattr(account_module, "HOSTILE_NAMES", tuple(chosen))
-    return chosen
+def names(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], None]:
+    """Say what the simulator's quicklooks are called."""
+
+    def call_them(chosen: list[str]) -> None:
+        monkeypatch.setattr(account_module, "HOSTILE_NAMES", tuple(chosen))
+        account_module._derive.cache_clear()
+
+    return call_them
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(drawn=NAMES)
 async def test_any_names_end_to_end(
-    tmp_path_factory: pytest.TempPathFactory, names: list[str], drawn: list[str]
+    tmp_path_factory: pytest.TempPathFactory, names: Callable[[list[str]], None], drawn: list[str]
 ) -> None:
     if not drawn:
         return
-    names[:] = drawn
-    account_module._derive.cache_clear()
+    names(drawn)
     root = tmp_path_factory.mktemp("names")
     account = Account(projects=1, jobs=1, archive_bytes=2_000, hostile_names=True)
     async with world(root / "out", account) as here:
