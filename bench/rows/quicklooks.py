@@ -63,26 +63,24 @@ def _pictures(root: Path) -> dict[tuple[int, int], Path]:
 def _contenders(
     setting: Setting, api_url: str, originals: dict[tuple[int, int], Path], scratch: Path
 ) -> list[Contender]:
-    tree = {
-        f"{PROJECT}/{job_id(job)}/{task_id(job, 0)}/quicklooks/{quicklook_name(number)}": path
-        for (job, number), path in originals.items()
-    }
-    flat = {f"{job:08x}-{number}.jpg": path for (job, number), path in originals.items()}
-    links = [
-        Link(
-            f"{api_url}/projects/{PROJECT}/jobs/{job_id(job)}/tasks/{task_id(job, 0)}"
-            f"/outputs/quicklooks/{quicklook_name(number)}",
-            f"{job:08x}-{number}.jpg",
-        )
-        for job, number in originals
-    ]
-    same_tree = partial(check.same_bytes, expected=tree)
-    same_flat = partial(check.same_bytes, expected=flat)
-    found = [Contender("bulkdl", lambda folder: _command(api_url, folder), same_tree, tools.ENVIRONMENT)]
+    tree = {_key(job, number): path for (job, number), path in originals.items()}
+    links = [Link(f"{api_url}/{_url_path(job, number)}", _key(job, number)) for job, number in originals]
+    same = partial(check.same_bytes, expected=tree)
+    found = [Contender("bulkdl", lambda folder: _command(api_url, folder), same, tools.ENVIRONMENT)]
     if setting.has("aria2c"):
         command = tools.aria2c(links, scratch / "aria2c.txt", "-j32")
-        found.append(Contender("aria2c -j32", lambda _: command, same_flat))
+        found.append(Contender("aria2c -j32", lambda _: command, same))
     if setting.has("curl"):
-        many = tools.curl(links, scratch / "curl.txt", "--parallel-max", "32")
-        found.append(Contender("curl -Z", lambda _: many, same_flat))
+        many = tools.curl(links, scratch / "curl.txt", "--parallel-max", "32", "--create-dirs")
+        found.append(Contender("curl -Z", lambda _: many, same))
     return found
+
+
+def _key(job: int, number: int) -> str:
+    """Where bulkdl puts it; the others are told to do so too, for one large folder is slow to fill."""
+    return f"{PROJECT}/{job_id(job)}/{task_id(job, 0)}/quicklooks/{quicklook_name(number)}"
+
+
+def _url_path(job: int, number: int) -> str:
+    owner = f"projects/{PROJECT}/jobs/{job_id(job)}/tasks/{task_id(job, 0)}"
+    return f"{owner}/outputs/quicklooks/{quicklook_name(number)}"

@@ -1,5 +1,6 @@
 """
 Stopping: the first request drains (no new work, what is in flight may end), the second aborts.
+A budget that is used up drains too, but is nobody's request.
 """
 
 from __future__ import annotations
@@ -14,25 +15,29 @@ class Stop:
     Who wants the run to end, and how urgently.
 
     Attributes:
-        cause: The exit code of the first request that gave one.
+        cause: The exit code of the first request that gave one, else of what drained by itself.
     """
 
     def __init__(self) -> None:
         self.draining = asyncio.Event()
         self.aborting = asyncio.Event()
         self.cause: Exit | None = None
+        self._requested = False
 
     def request(self, cause: Exit | None = None) -> None:
-        """Drain; when that has been asked for already, abort."""
-        self.cause = self.cause or cause
-        if self.draining.is_set():
+        """Drain; when that has been requested already, abort."""
+        if self._requested:
             self.aborting.set()
+            self.cause = self.cause or cause
+        elif not self.aborting.is_set():
+            self.cause = cause or self.cause
+        self._requested = True
         self.draining.set()
 
     def drain(self, cause: Exit) -> None:
         """Drain, however often it is asked for."""
-        if not self.draining.is_set():
-            self.request(cause)
+        self.cause = self.cause or cause
+        self.draining.set()
 
     def abort(self, cause: Exit) -> None:
         """End at once."""

@@ -35,6 +35,13 @@ _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(\w://)[^/\s:@]*:[^/\s@]+@", re.ASCII), rf"\1{MASK}@"),
 )
 
+# Every shape needs one of these, in lower case. Looking for them first makes a harmless line ten
+# times cheaper than trying each pattern on each of its texts.
+_MARKS = (
+    *("eyj", "authorization", "bearer", "signature", "token", "secret", "password", "passwd"),
+    *("api_key", "api-key", "apikey", "cookie", "://"),
+)
+
 
 class Redactor:
     """Masks secrets in text and in nested values."""
@@ -53,8 +60,11 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """*text* with each secret in it masked."""
-        if self._pattern is not None:
+        if self._pattern is not None and any(secret in text for secret in self._known):
             text = self._pattern.sub(MASK, text)
+        lowered = text.lower()
+        if not any(mark in lowered for mark in _MARKS):
+            return text
         for shape, masked in _SHAPES:
             text = shape.sub(masked, text)
         return text
