@@ -27,6 +27,14 @@ class Level(StrEnum):
     TASK = "task"
 
 
+class Durability(StrEnum):
+    """When what was fetched is proof against a power cut (``kill -9`` loses nothing in any case)."""
+
+    FULL = "full"  # each file is synced as it is committed, its folder before it is recorded
+    BATCH = "batch"  # the whole file system is synced before each transaction of the ledger
+    NONE = "none"  # the operating system writes when it likes
+
+
 class Outcome(StrEnum):
     """How one transfer ended."""
 

@@ -93,6 +93,7 @@ pools: Decorator[Any] = _stack(
     _setting("--quicklooks", metavar="N|auto"),
     _setting("--geojson", metavar="N|auto"),
     _setting("--enumerators", metavar="N"),
+    _setting("--durability", metavar="full|batch|none"),
     _setting("--rate", metavar="REQ_PER_S"),
     _setting("--burst", metavar="N"),
     _setting("--bwlimit", metavar="BYTES_PER_S|TIMETABLE"),

@@ -78,7 +78,7 @@ class Downloader:
         self._settings = settings
         self._book = credentials if credentials is not None else load_credentials(settings)
         self._reporter = reporter or NullReporter()
-        self._sink = LocalSink(settings.output)
+        self._sink = LocalSink(settings.output, settings.durability)
         self._bandwidth = Pace(0, 1)
         self._stack = AsyncExitStack()
         self._accounts: Accounts
@@ -96,12 +96,13 @@ class Downloader:
     ) -> None:
         await self._stack.aclose()
 
-    def stop(self, cause: Exit | None = None) -> None:
+    def stop(self, cause: Exit = Exit.INTERRUPTED) -> None:
         """
         End the run: the first call drains, the second aborts.
 
         Args:
-            cause: Becomes the exit code of the summary (130 and 143 are those of signals).
+            cause: Becomes the exit code of the summary (130 and 143 are those of signals). It is
+                never 0: what was left out must be no watermark for the runs after it.
         """
         self._stop.request(cause)
 
@@ -208,7 +209,7 @@ class Downloader:
         listener: Listener | None,
     ) -> None:
         settings = self._settings
-        recorder = Recorder(ledger, run_id, builder, self._reporter, listener)
+        recorder = Recorder(ledger, run_id, builder, self._reporter, listener, locate=self._sink.locate)
         permits = {kind: Permits(size.start) for kind, size in sizes_of(settings).items()}
         fetcher = self._fetcher(permits[Kind.ARCHIVE])
         bringer = Bringer(settings, self._accounts, self._sink, ledger, fetcher)

@@ -13,6 +13,7 @@ import structlog
 from bulkdl.errors import BulkdlError, LedgerError
 from bulkdl.ledger import lease
 from bulkdl.ledger.ledger import LEDGER_NAME, Ledger
+from bulkdl.model import Durability
 from bulkdl.sink.local import LocalSink
 
 log = structlog.get_logger(__name__)
@@ -34,7 +35,11 @@ async def held(
         LedgerError: The ledger cannot be used, or the lease was lost on the way.
     """
     await asyncio.to_thread(sink.prepare)
-    ledger = await Ledger.open(sink.state / LEDGER_NAME)
+    ledger = await Ledger.open(
+        sink.state / LEDGER_NAME,
+        settle=sink.settle,
+        synchronous=sink.durability is not Durability.NONE,
+    )
     owner = lease.Owner.myself(run_id)
     try:
         acquire = partial(lease.acquire, owner=owner, path=str(sink.root), now=datetime.now(UTC))

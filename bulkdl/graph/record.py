@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
 
 import structlog
 
@@ -33,21 +34,28 @@ class Recorder:
         summary: SummaryBuilder,
         reporter: Reporter,
         listener: Listener | None = None,
+        *,
+        locate: Callable[[str], Path],
     ) -> None:
         self.summary = summary
         self._ledger = ledger
         self._run_id = run_id
         self._reporter = reporter
         self._listener = listener
+        self._locate = locate
 
     async def ended(self, result: Result) -> None:
         """
-        Record *result*; its file, if any, is durable already.
+        Record *result*; the name of its file, if any, is made durable first.
 
         Raises:
             SinkFailure: The ledger's disk refuses; the next run finds the file and fetches again.
         """
-        await self._ledger.write(partial(queries.record, results=[result], run_id=self._run_id))
+        folder = None
+        if result.outcome is Outcome.COMPLETED and result.receipt is not None:
+            folder = self._locate(result.receipt.key).parent
+        record = partial(queries.record, results=[result], run_id=self._run_id)
+        await self._ledger.write(record, folder=folder)
         self._tell(result)
         if self._listener is not None:
             await self._listener(result)

@@ -35,9 +35,10 @@ class Stop:
         self.draining.set()
 
     def drain(self, cause: Exit) -> None:
-        """Drain, however often it is asked for."""
-        self.cause = self.cause or cause
-        self.draining.set()
+        """Drain, however often it is asked for; *cause* counts only if nobody has drained before."""
+        if not self.draining.is_set():
+            self.cause = self.cause or cause
+            self.draining.set()
 
     def abort(self, cause: Exit) -> None:
         """End at once."""

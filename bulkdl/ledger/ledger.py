@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,20 +31,43 @@ LEDGER_NAME = "ledger.sqlite3"
 _BUSY_S = 30.0
 
 
+Settle = Callable[[Iterable[Path]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Write:
+    statement: Statement
+    folder: Path | None
+    future: asyncio.Future[Any]
+
+
+def _settled(_folders: Iterable[Path]) -> None:
+    """Whoever wrote the files has seen to it."""
+
+
 class Ledger:
     """An open ledger. Make one with ``Ledger.open``; close it with ``close``."""
 
-    def __init__(self, path: Path, executor: ThreadPoolExecutor, connection: sqlite3.Connection) -> None:
+    def __init__(
+        self, path: Path, executor: ThreadPoolExecutor, connection: sqlite3.Connection, settle: Settle
+    ) -> None:
         self.path = path
+        self._settle_folders = settle
         self._executor = executor
         self._connection = connection
-        self._waiting: list[tuple[Statement, asyncio.Future[Any]]] = []
+        self._waiting: list[_Write] = []
         self._committing: asyncio.Task[None] | None = None
 
     @classmethod
-    async def open(cls, path: Path, *, read_only: bool = False) -> Ledger:
+    async def open(
+        cls, path: Path, *, read_only: bool = False, settle: Settle | None = None, synchronous: bool = True
+    ) -> Ledger:
         """
         Open the ledger, making or migrating it unless *read_only*.
+
+        Args:
+            settle: Makes folders durable; called before each transaction that speaks of files in them.
+            synchronous: A transaction is durable when it ends; without it, only ``kill -9`` is survived.
 
         Raises:
             LedgerTooNew: A newer bulkdl wrote it.
@@ -51,25 +75,29 @@ class Ledger:
         """
         executor = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         try:
-            connection = await asyncio.get_running_loop().run_in_executor(executor, _connect, path, read_only)
+            connect = partial(_connect, path, read_only, synchronous=synchronous)
+            connection = await asyncio.get_running_loop().run_in_executor(executor, connect)
         except BaseException:
             executor.shutdown(wait=False)
             raise
-        return cls(path, executor, connection)
+        return cls(path, executor, connection, settle or _settled)
 
     async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Run *query* between two transactions."""
         return await self._in_thread(lambda: _translated(self.path, query, self._connection))
 
-    async def write(self, statement: Callable[[sqlite3.Connection], T]) -> T:
+    async def write(self, statement: Callable[[sqlite3.Connection], T], *, folder: Path | None = None) -> T:
         """
         Run *statement* in a transaction, with whatever else waits; returns once that is durable.
+
+        Args:
+            folder: A folder that must be durable first, because the statement speaks of a file in it.
 
         Raises:
             SinkFailure: The disk is full or broken; nothing of the transaction was kept.
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append((statement, future))
+        self._waiting.append(_Write(statement, folder, future))
         if self._committing is None or self._committing.done():
             self._committing = asyncio.create_task(self._commit_all(), name="ledger-commit")
         return await future
@@ -81,14 +109,14 @@ class Ledger:
                 answers = await self._in_thread(partial(self._commit, batch))
             except Exception as error:  # noqa: BLE001 - told to the callers: else they wait for ever
                 answers = [error] * len(batch)
-            for (_, future), answer in zip(batch, answers, strict=True):
-                _settle(future, answer)
+            for write, answer in zip(batch, answers, strict=True):
+                _tell(write.future, answer)
 
-    def _commit(self, batch: list[tuple[Statement, asyncio.Future[Any]]]) -> list[Any]:
+    def _commit(self, batch: list[_Write]) -> list[Any]:
         def together(connection: sqlite3.Connection) -> list[Any]:
             connection.execute("BEGIN IMMEDIATE")
             try:
-                answers = [_one(connection, statement) for statement, _ in batch]
+                answers = [_one(connection, write.statement) for write in batch]
                 connection.execute("COMMIT")
             except BaseException:
                 if connection.in_transaction:
@@ -96,6 +124,9 @@ class Ledger:
                 raise
             return answers
 
+        folders = {write.folder for write in batch if write.folder is not None}
+        if folders:
+            self._settle_folders(folders)
         return _translated(self.path, together, self._connection)
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
@@ -124,7 +155,7 @@ def _one(connection: sqlite3.Connection, statement: Statement) -> Any:
     return answer
 
 
-def _settle(future: asyncio.Future[Any], answer: Any) -> None:
+def _tell(future: asyncio.Future[Any], answer: Any) -> None:
     if future.done():  # its caller was cancelled; the write stands
         return
     if isinstance(answer, Exception):
@@ -133,7 +164,7 @@ def _settle(future: asyncio.Future[Any], answer: Any) -> None:
         future.set_result(answer)
 
 
-def _connect(path: Path, read_only: bool) -> sqlite3.Connection:
+def _connect(path: Path, read_only: bool, *, synchronous: bool = True) -> sqlite3.Connection:
     def prepare(connection: sqlite3.Connection) -> None:
         connection.row_factory = sqlite3.Row
         if read_only:
@@ -141,7 +172,7 @@ def _connect(path: Path, read_only: bool) -> sqlite3.Connection:
             return
         refuse_newer(connection, path)
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA synchronous = {'FULL' if synchronous else 'OFF'}")
         connection.execute("PRAGMA foreign_keys = ON")
         migrate(connection, path)
 

@@ -25,7 +25,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from bulkdl.model import Kind, Level
+from bulkdl.model import Durability, Kind, Level
 from bulkdl.settings import parse
 from bulkdl.settings.address import Address, address
 from bulkdl.settings.names import Names
@@ -113,6 +113,12 @@ class Settings(BaseSettings):
         None,
         description="slice K/N of the jobs (K from 0) by a stable hash of their ids, or auto: "
         "JOB_COMPLETION_INDEX and BULKDL_SHARDS",
+    )
+
+    durability: Durability = Field(
+        Durability.FULL,
+        description="what a power cut may cost: full (nothing), batch (nothing; one sync for many files), "
+        "none (what the system had not written yet)",
     )
 
     # pools and pace

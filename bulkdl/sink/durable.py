@@ -7,9 +7,13 @@ All of it blocks and is called in a thread, one call for each file.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import shutil
 from pathlib import Path
+
+# Linux has it, the standard library has not; elsewhere os.sync() does the same for all file systems.
+_syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
 
 
 def sync_folder(folder: Path) -> None:
@@ -21,13 +25,27 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def write_aside(path: Path, data: bytes, *, append: bool = False) -> None:
-    """Write *data* to *path* (after what is there, with *append*) and fsync it."""
+def sync_file_system(folder: Path) -> None:
+    """Make everything durable that has been written to the file system of *folder*."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if _syncfs is None:
+            os.sync()
+        elif _syncfs(handle) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(folder))
+    finally:
+        os.close(handle)
+
+
+def write_aside(path: Path, data: bytes, *, append: bool = False, sync: bool = True) -> None:
+    """Write *data* to *path* (after what is there, with *append*) and, with *sync*, make it durable."""
     with path.open("ab" if append else "wb", buffering=0) as stream:
         view = memoryview(data)
         while view:
             view = view[stream.write(view) :]
-        os.fsync(stream.fileno())
+        if sync:
+            os.fsync(stream.fileno())
 
 
 def write_into(path: Path, at: int, data: bytes) -> None:
@@ -48,10 +66,19 @@ def append_line(path: Path, line: bytes) -> None:
         stream.write(line)
 
 
-def publish(aside: Path, final: Path) -> None:
-    """Give the fsynced file *aside* its final name; an older file of that name is replaced at once."""
+def place(aside: Path, final: Path) -> None:
+    """
+    Give the file *aside* its final name; an older file of that name is replaced at once.
+
+    The name is durable only once the folder is synced: many names of one folder share that.
+    """
     make_folder(final.parent)
     aside.replace(final)
+
+
+def publish(aside: Path, final: Path) -> None:
+    """Give the fsynced file *aside* its final name, durably."""
+    place(aside, final)
     sync_folder(final.parent)
 
 
@@ -81,4 +108,4 @@ def link_or_copy(source: Path, aside: Path, final: Path) -> None:
             with aside.open("rb") as stream:
                 os.fsync(stream.fileno())
             undo.pop_all()
-    publish(aside, final)
+    place(aside, final)

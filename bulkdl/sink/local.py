@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from bulkdl.errors import ConfigError
-from bulkdl.model import Output
+from bulkdl.model import Durability, Output
 from bulkdl.sink import durable
 from bulkdl.sink.errors import translated
 from bulkdl.sink.part import LocalPart
@@ -23,10 +23,12 @@ class LocalSink:
 
     Attributes:
         state: The folder for the ledger, the parts and the reports of runs.
+        durability: When what is committed is proof against a power cut.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, durability: Durability = Durability.FULL) -> None:
         self.root = root
+        self.durability = durability
         self.state = root / STATE_FOLDER
         self._parts = self.state / "parts"
 
@@ -54,7 +56,20 @@ class LocalSink:
                 aside.unlink(missing_ok=True)
 
     def part(self, output: Output) -> LocalPart:
-        return LocalPart(output, self._parts, self.locate)
+        return LocalPart(output, self._parts, self.locate, sync=self.durability is Durability.FULL)
+
+    def settle(self, folders: Iterable[Path]) -> None:
+        """
+        Make durable what was committed into *folders*, as far as the durability says; blocks.
+
+        Nothing counts as done before this has returned.
+        """
+        with translated(self.root):
+            if self.durability is Durability.BATCH:
+                durable.sync_file_system(self.root)
+            elif self.durability is Durability.FULL:
+                for folder in folders:
+                    durable.sync_folder(folder)
 
     def locate(self, key: str) -> Path:
         """The path of *key*, which must stay below the root."""
@@ -68,12 +83,15 @@ class LocalSink:
         await asyncio.to_thread(self._publish, documents)
 
     def _publish(self, documents: Mapping[str, bytes]) -> None:
+        folders = set()
         for key, data in documents.items():
             final = self.locate(key)
             with translated(final):
                 aside = self._aside()
-                durable.write_aside(aside, data)
-                durable.publish(aside, final)
+                durable.write_aside(aside, data, sync=self.durability is Durability.FULL)
+                durable.place(aside, final)
+            folders.add(final.parent)
+        self.settle(folders)
 
     async def link(self, key: str, new_key: str) -> None:
         """Let *new_key* be the same file as *key* (a copy where hard links are refused)."""

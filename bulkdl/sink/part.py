@@ -48,12 +48,16 @@ class LocalPart:
     Args:
         folder: Where parts live; on the same file system as *locate*'s answers.
         locate: Gives the path of a key.
+        sync: Make a file durable as it is committed; without it somebody else does, before it counts.
     """
 
-    def __init__(self, output: Output, folder: Path, locate: Callable[[str], Path]) -> None:
+    def __init__(
+        self, output: Output, folder: Path, locate: Callable[[str], Path], *, sync: bool = True
+    ) -> None:
         self._output = output
         self._folder = folder
         self._locate = locate
+        self._sync = sync
         self._stem = hashlib.sha256(str(output).encode("utf-8", "surrogatepass")).hexdigest()[:32]
         self._sidecar = folder / f"{self._stem}.json"
         self._data: Path | None = None
@@ -179,7 +183,7 @@ class LocalPart:
             if self._data is None:
                 self._commit_small(final, tail)
                 return
-            durable.write_aside(self._data, tail, append=True)
+            durable.write_aside(self._data, tail, append=True, sync=self._sync)
             committed = {
                 "key": receipt.key,
                 "size_bytes": receipt.size_bytes,
@@ -187,14 +191,14 @@ class LocalPart:
             }
             stored = StoredObject(receipt.source, receipt.validator, receipt.size_bytes)
             self._write_sidecar({**_sidecar(self._output, stored, self._data.name), "committed": committed})
-            durable.publish(self._data, final)
+            durable.place(self._data, final)
             self._data = None
 
     def _commit_small(self, final: Path, data: bytes) -> None:
         """All of it is in memory: no part, no sidecar, one step."""
         aside = self._folder / f"{self._stem}.tmp"
-        durable.write_aside(aside, data)
-        durable.publish(aside, final)
+        durable.write_aside(aside, data, sync=self._sync)
+        durable.place(aside, final)
 
     async def release(self) -> None:
         await asyncio.to_thread(self._release)
