@@ -10,6 +10,7 @@ import json
 import secrets
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from types import TracebackType
@@ -178,7 +179,10 @@ class Downloader:
             raise ConfigError(
                 "--project", "is missing: name a project, or set UP42_PROJECT_ID, or add [[project]] tables"
             )
-        return selection
+        if selection.jobs or selection.project_ids:
+            return selection
+        # By name: a project that joins the config later is no part of this one's watermark.
+        return replace(selection, project_ids=self._accounts.project_ids)
 
     def _summary_builder(self, selection: Selection, run_id: str) -> SummaryBuilder:
         builder = SummaryBuilder(run_id, datetime.now(UTC))

@@ -1,0 +1,277 @@
+"""
+``--since last``: the jobs since the last run that left nothing to do, and what older ones still owe.
+
+The simulator's jobs are years old, so the overlap is what places the watermark between two of them.
+"""
+
+import json
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.append(str(Path(__file__).parent))
+from test_stopping_world import Place, place
+
+from bulkdl import Downloader, Selection, Settings
+from bulkdl.settings import CredentialBook
+from bulkdl.simulator import Account
+from bulkdl.simulator.expected import ExpectedOutput
+
+# The first six are finished, the seventh is RUNNING, the rest come later.
+ACCOUNT = Account(projects=1, jobs=7, archive_bytes=2_000)
+LATER = 10
+SWIFT: dict[str, Any] = {"retry_base_s": 0.001, "retries": 2, "rate": 0}
+
+
+def overlap_before(number: int) -> float:
+    """With it, only the jobs from *number* on are newer than the watermark."""
+    between_at = ACCOUNT.job(0, number).created_at - timedelta(hours=1)
+    return (datetime.now(UTC) - between_at).total_seconds()
+
+
+async def ran(here: Place, *, jobs: tuple[str, ...] = (), code: int = 0, **settings: Any) -> dict[str, Any]:
+    """The summary of a run; the simulator's log begins with it."""
+    here.simulator.seen.clear()
+    async with downloader(here, **settings) as loader:
+        summary = await loader.run(Selection.of(loader._settings, jobs=jobs))
+    assert summary.exit_code == code, summary
+    return summary.as_dict()
+
+
+async def planned(here: Place, **settings: Any) -> dict[str, Any]:
+    async with downloader(here, **settings) as loader:
+        return (await loader.plan()).as_dict()
+
+
+def downloader(here: Place, **settings: Any) -> Downloader:
+    chosen = Settings(api_url=here.simulator.api_url, output=here.root, **{**SWIFT, **settings})
+    return Downloader(chosen, credentials=here.credentials())
+
+
+async def last(here: Place, **more: Any) -> dict[str, Any]:
+    return await ran(here, since="last", **more)
+
+
+def watermarks(here: Place) -> int:
+    """Runs that may be one."""
+    query = "SELECT count(*) FROM runs WHERE scope IS NOT NULL AND exit_code = 0"
+    count: int = here.from_ledger(query)[0][0]
+    return count
+
+
+def files_of(root: Path) -> dict[str, bytes]:
+    """All but what SQLite has beside a database while it is open."""
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in root.rglob("*")
+        if path.is_file() and not path.name.endswith(("-shm", "-wal"))
+    }
+
+
+def outputs_of(here: Place, *numbers: int) -> list[ExpectedOutput]:
+    ids = {here.simulator.account.job(0, number).id for number in numbers}
+    return [each for each in here.simulator.expected() if each.job_id in ids]
+
+
+async def test_as_a_process_the_first_takes_all_and_the_second_only_what_is_newer(tmp_path: Path) -> None:
+    flags = ("--since", "last", "--format", "json")
+    async with place(tmp_path, ACCOUNT) as here:
+        first = await here.bulkdl(*flags)
+        assert first.process.returncode == 0, first.log
+        assert first.summary["jobs"]["selected"] == ACCOUNT.jobs
+        here.simulator.evolve(jobs=LATER)
+        overlap = ("--overlap", f"{overlap_before(8):.0f}s")
+        plan = await here.bulkdl(*flags, *overlap, command="plan")
+        second = await here.bulkdl(*flags, *overlap)
+        assert second.summary["jobs"]["selected"] == plan.summary["jobs"]["selected"] == 2
+        assert second.summary["outputs"]["completed"] == plan.summary["outputs_total"]
+
+
+async def test_the_second_run_asks_for_nothing_of_older_jobs(tmp_path: Path) -> None:
+    async with place(tmp_path, ACCOUNT) as here:
+        assert (await last(here))["jobs"]["selected"] == ACCOUNT.jobs
+        assert here.is_right()
+        here.simulator.evolve(jobs=LATER)
+        before = files_of(here.root)
+        plan = await planned(here, since="last", overlap=overlap_before(8))
+        assert files_of(here.root) == before
+        second = await last(here, overlap=overlap_before(8))
+        new = {here.simulator.account.job(0, number).id for number in (8, 9)}
+        assert {each.path.split("/")[4] for each in here.to("tasks")} == new
+        assert second["jobs"]["selected"] == plan["jobs"]["selected"] == len(new)
+        assert second["outputs"]["completed"] == plan["outputs_total"]
+        assert {each["job_id"] for each in plan["outputs"]} <= new
+        third = await last(here)
+        assert third["jobs"]["selected"] == 0
+        assert {each.endpoint for each in here.simulator.seen} == {"token", "jobs"}
+
+
+async def test_the_overlap_looks_back_behind_the_start_of_that_run(tmp_path: Path) -> None:
+    """A job that appears late, with an older date, is taken as long as the overlap reaches it."""
+    async with place(tmp_path, ACCOUNT) as here:
+        await last(here)
+        here.simulator.evolve(jobs=LATER)
+        assert (await last(here))["outputs"]["completed"] == 0  # two days do not reach back that far
+        assert len(here.missing()) == len(outputs_of(here, *range(7, LATER))) > 0
+        await last(here, overlap=overlap_before(7))
+        assert here.is_right()
+
+
+async def test_a_job_that_finishes_long_after_the_overlap_is_still_taken(tmp_path: Path) -> None:
+    async with place(tmp_path, ACCOUNT) as here:
+        assert (await last(here))["jobs"]["unfinished"] == 1
+        again = await last(here)
+        assert (again["jobs"]["selected"], again["outputs"]["completed"]) == (0, 0)
+        here.simulator.evolve(settled=True)
+        plan = await planned(here, since="last")
+        assert plan["outputs_total"] == len(outputs_of(here, 6)) > 0
+        assert (await last(here))["outputs"]["completed"] == plan["outputs_total"]
+        assert len(here.to("tasks")) == 1
+        assert here.is_right()
+
+
+async def test_a_job_that_only_a_plan_has_seen_unfinished_is_no_loss(tmp_path: Path) -> None:
+    async with place(tmp_path, ACCOUNT) as here:
+        await planned(here, since="last")
+        assert not here.root.exists()
+        here.simulator.evolve(settled=True)
+        await last(here)
+        assert here.is_right()
+
+
+FAULTS = {
+    "output": ({"fault": "status", "status": 410, "endpoint": "geojson", "limit": 1}, 3),
+    "archive": ({"fault": "html", "server": "storage", "limit": 2, "per": "object", "first": 2}, 5),
+    "list of quicklooks": ({"fault": "html", "endpoint": "quicklooks"}, 5),
+    "tasks": ({"fault": "status", "status": 400, "endpoint": "tasks", "limit": 1}, 3),
+    "jobs": ({"fault": "html", "endpoint": "jobs"}, 5),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+async def test_a_run_with_failures_does_not_move_it(tmp_path: Path, name: str) -> None:
+    fault, code = FAULTS[name]
+    async with place(tmp_path, ACCOUNT) as here:
+        here.meets(fault)
+        await last(here, code=code, retries=1)
+        assert watermarks(here) == 0
+        assert here.missing()
+        here.meets()
+        assert (await last(here))["jobs"]["selected"] == ACCOUNT.jobs
+        assert watermarks(here) == 1
+        assert here.is_right()
+
+
+@pytest.mark.parametrize("name", ["output", "archive", "list of quicklooks", "tasks"])
+async def test_what_failed_is_tried_again_whatever_the_watermark(tmp_path: Path, name: str) -> None:
+    """An old job finishes late, behind the watermark, and then something of it fails, more than once."""
+    fault, code = FAULTS[name]
+    async with place(tmp_path, ACCOUNT) as here:
+        await last(here)
+        here.simulator.evolve(settled=True)
+        for _ in range(2):
+            here.meets(fault)
+            assert (await last(here, code=code, retries=1))["jobs"]["selected"] == 0
+            assert here.missing()
+        here.meets()
+        await last(here)
+        assert here.is_right()
+
+
+async def test_a_file_that_is_gone_comes_back_whatever_the_watermark(tmp_path: Path) -> None:
+    async with place(tmp_path, ACCOUNT) as here:
+        await last(here)
+        min(here.root.rglob("job_output.json")).unlink()
+        min(here.root.rglob("task_output.*")).unlink()
+        again = await last(here)
+        assert (again["jobs"]["selected"], again["outputs"]["completed"]) == (0, 2)
+        assert here.is_right()
+
+
+@pytest.mark.parametrize(
+    "narrowed",
+    [
+        {"jobs": (ACCOUNT.job(0, 0).id,)},
+        {"since": "3000d"},
+        {"until": "2100-01-01"},
+        {"since": "last", "until": "2100-01-01"},
+    ],
+    ids=json.dumps,
+)
+async def test_a_run_that_leaves_jobs_out_sets_none(tmp_path: Path, narrowed: dict[str, Any]) -> None:
+    async with place(tmp_path, ACCOUNT) as here:
+        await ran(here, **narrowed)
+        assert watermarks(here) == 0
+        assert (await last(here))["jobs"]["selected"] == ACCOUNT.jobs
+        assert watermarks(here) == 1
+        assert here.is_right()
+
+
+async def test_a_run_of_everything_sets_one_too(tmp_path: Path) -> None:
+    async with place(tmp_path, ACCOUNT) as here:
+        await ran(here)
+        assert watermarks(here) == 1
+        assert (await last(here))["jobs"]["selected"] == 0
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"only": "geojson"},
+        {"level": "task"},
+        {"status": "FAILED"},
+        {"mode": "DRY_RUN"},
+        {"name": "ndvi*"},
+        {"workflow": ACCOUNT.job(0, 0).workflow_id},
+        {"shard": "0/2"},
+    ],
+    ids=json.dumps,
+)
+async def test_scopes_do_not_share_one(tmp_path: Path, other: dict[str, Any]) -> None:
+    """A run of the GeoJSON says nothing of the archives, one of a status nothing of the others."""
+    async with place(tmp_path, ACCOUNT) as here:
+        await last(here, **other)
+        assert (await last(here, **other))["jobs"]["selected"] == 0
+        assert (await last(here))["jobs"]["selected"] == ACCOUNT.jobs
+        assert here.is_right()
+
+
+async def test_a_project_that_joins_the_config_is_taken_whole(tmp_path: Path) -> None:
+    """Without -p a run is of every project there is a key for; yesterday there were fewer."""
+    async with place(tmp_path, Account(projects=2, jobs=10, archive_bytes=2_000)) as here:
+        first, second = here.credentials().project_ids
+        keys = here.credentials().by_project
+        settings = Settings(api_url=here.simulator.api_url, output=here.root, since="last", **SWIFT)
+        for project_ids in ((first,), (first, second)):
+            book = CredentialBook({each: keys[each] for each in project_ids}, project_ids=project_ids)
+            async with Downloader(settings, credentials=book) as loader:
+                summary = await loader.run()
+            assert (summary.exit_code, summary.jobs.selected) == (0, 5 * len(project_ids))
+        assert here.is_right()
+        assert (await last(here))["jobs"]["selected"] == 0
+
+
+async def test_a_run_that_its_caller_has_stopped_sets_none(tmp_path: Path) -> None:
+    """The library's ``stop`` needs no signal, and what it leaves out must not be passed by."""
+    async with place(tmp_path, ACCOUNT) as here:
+        async with downloader(here, since="last") as loader:
+            async for _ in loader.outcomes():
+                loader.stop()
+        assert loader.summary is not None
+        assert loader.summary.exit_code == 130
+        assert here.missing()
+        assert watermarks(here) == 0
+        await last(here)
+        assert here.is_right()
+
+
+@pytest.mark.parametrize("budget", [{"max_transfer": 1}, {"max_duration": 0.001}])
+async def test_a_run_that_a_budget_has_ended_sets_none(tmp_path: Path, budget: dict[str, Any]) -> None:
+    async with place(tmp_path, ACCOUNT) as here:
+        await last(here, code=8 if "max_transfer" in budget else 10, **budget)
+        assert watermarks(here) == 0
+        await last(here)
+        assert here.is_right()
