@@ -145,6 +145,12 @@ class Selection:
         """Whether *job* is left out by the watermark alone: it counts if something of it is missing."""
         return self.since_last_s is not None and self.why_not(job) == "since"
 
+    def is_awaited(self, job: Job) -> bool:
+        """Whether *job* is left out by a status that it will not keep: no watermark may pass it by."""
+        if job.finished or not self.statuses or self.scope is None:
+            return False
+        return replace(self, statuses=frozenset()).matches(job) and not self.matches(job)
+
     def why_not(self, job: Job) -> str | None:
         """The first filter that leaves *job* out, by its flag's name; None when it is in."""
         project_id = job.project_id.lower()

@@ -112,12 +112,15 @@ class Enumeration:
 
     async def _put_off(self, jobs: Sequence[Job], known: Mapping[str, KnownJob]) -> None:
         """Skip jobs that UP42 has not finished; a later run takes them up."""
+        chosen = self._selection
         for job in jobs:
-            if not self._selection.is_overdue(job):
+            if chosen.is_awaited(job):
+                continue
+            if not chosen.is_overdue(job):
                 self._counts.unfinished += 1
             self._reporter.report(JobUnfinished(job.project_id, job.id))
             log.debug("job.skipped", job_id=job.id, reason=Reason.JOB_UNFINISHED.value, status=job.status)
-        new = [job for job in jobs if job.id not in known and self._selection.matches(job)]
+        new = [job for job in jobs if job.id not in known and (chosen.matches(job) or chosen.is_awaited(job))]
         if new and self._ledger is not None and not self._dry:
             await self._ledger.write(partial(queries.note_unfinished, jobs=new))
 

@@ -93,7 +93,7 @@ class JobFinder:
 
     def _takes(self, job: Job) -> bool:
         """Whether *job* is to be held against the ledger."""
-        if self._selection.is_overdue(job):
+        if self._selection.is_overdue(job) or self._selection.is_awaited(job):
             return True
         if not self._selection.matches(job):
             return False

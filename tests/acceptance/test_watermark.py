@@ -133,6 +133,22 @@ async def test_a_job_that_finishes_long_after_the_overlap_is_still_taken(tmp_pat
         assert here.is_right()
 
 
+@pytest.mark.parametrize("first", [{"since": "last"}, {}], ids=json.dumps)
+async def test_it_is_taken_too_where_only_one_status_is_asked_for(
+    tmp_path: Path, first: dict[str, Any]
+) -> None:
+    """While it was RUNNING the filter left it out."""
+    async with place(tmp_path, ACCOUNT) as here:
+        before = await ran(here, status="SUCCEEDED", **first)
+        assert before["jobs"]["unfinished"] == 0
+        assert before["jobs"]["selected"] == 5
+        here.simulator.evolve(settled=True)
+        late = await last(here, status="SUCCEEDED")
+        assert late["outputs"]["completed"] == len(outputs_of(here, 6)) > 0
+        assert (await last(here, status="FAILED"))["jobs"]["selected"] == 1
+        assert here.is_right()
+
+
 async def test_a_job_that_only_a_plan_has_seen_unfinished_is_no_loss(tmp_path: Path) -> None:
     async with place(tmp_path, ACCOUNT) as here:
         await planned(here, since="last")
