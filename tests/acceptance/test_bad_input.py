@@ -1,0 +1,206 @@
+"""Bad input, as a process: the exit code, one clear line, no traceback, nothing changed."""
+
+import asyncio
+import socket
+import sqlite3
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[1] / "integration"))
+sys.path.append(str(Path(__file__).parent))
+from test_faults_world import files_by_output
+from test_stopping_world import NOISE, Place, Running, place
+
+from bulkdl.simulator import Account
+
+ACCOUNT = Account(projects=2, jobs=6, archive_bytes=3_000)
+NOBODY = "00000000-0000-4000-8000-000000000000"
+JOBS = [ACCOUNT.job(0, number) for number in range(3)]
+JSON = ("--format", "json")
+
+
+def one_line(run: Running, *words: str) -> bool:
+    """All that is told is one line of ours with these words."""
+    assert run.out == ""
+    assert run.log.startswith("bulkdl: ")
+    assert run.log.count("\n") == 1
+    assert [word for word in words if word not in run.log] == []
+    assert [word for word in NOISE if word in run.log] == []
+    return True
+
+
+def files_below(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def jobs_there(here: Place) -> set[str]:
+    return {key[0] for key in files_by_output(here.root)}
+
+
+async def test_wrong_credentials_are_7_within_seconds(tmp_path: Path) -> None:
+    async with place(tmp_path, ACCOUNT) as here:
+        begun_s = time.monotonic()
+        ran = await here.bulkdl("-q", UP42_PROJECT_API_KEY="wrong.key-canary")
+        assert time.monotonic() - begun_s < 10
+        assert ran.process.returncode == 7
+        assert "check the project id and its API key" in ran.out
+        assert ran.is_quiet()
+        assert "wrong.key-canary" not in ran.out + ran.log
+
+
+async def test_an_unknown_project_is_4_and_the_others_are_fetched(tmp_path: Path) -> None:
+    async with place(tmp_path, ACCOUNT, UP42_USERNAME="someone@example.com") as here:
+        known = [word for number in (0, 1) for word in ("-p", ACCOUNT.project(number).id)]
+        ran = await here.bulkdl("-p", NOBODY, *known, *JSON, UP42_PASSWORD="correct horse")
+        assert ran.process.returncode == 4
+        assert ran.is_quiet()
+        (problem,) = ran.summary["problems"]
+        assert problem["reason"] == "not_found"
+        assert NOBODY in problem["what"]
+        assert here.is_right()
+
+
+async def test_an_unknown_job_is_4_and_the_others_are_fetched(tmp_path: Path) -> None:
+    async with place(tmp_path, ACCOUNT) as here:
+        ran = await here.bulkdl("--job", NOBODY, "--job", JOBS[0].id, *JSON)
+        assert ran.process.returncode == 4
+        assert ran.is_quiet()
+        assert [NOBODY in each["what"] for each in ran.summary["problems"]] == [True]
+        assert jobs_there(here) == {JOBS[0].id}
+        assert here.wrong() == []
+
+
+async def test_an_unreachable_api_is_5_after_a_bounded_number_of_attempts(tmp_path: Path) -> None:
+    with socket.socket() as taken:  # bound and not listening: nobody else gets it, and it refuses
+        taken.bind(("127.0.0.1", 0))
+        async with place(tmp_path, ACCOUNT) as here:
+            url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+            ran = await here.bulkdl("--retries", "3", *JSON, BULKDL_API_URL=url)
+            assert ran.process.returncode == 5
+            assert ran.is_quiet()
+            assert {each["reason"] for each in ran.summary["problems"]} == {"unreachable"}
+            assert len(ran.logged("request.retry_scheduled")) == 2
+            assert not here.simulator.seen
+
+
+LIST = [
+    "# what we owe the customer\r\n",
+    "\r\n",
+    f"{JOBS[0].id}\r\n",
+    f"  {JOBS[0].id.upper()}   # twice\n",
+    f"{JOBS[1].project_id}/{JOBS[1].id}\n",
+    "\t\n",
+]
+
+
+async def test_a_jobs_file_as_people_write_it(tmp_path: Path) -> None:
+    async with place(tmp_path, ACCOUNT) as here:
+        path = tmp_path / "jobs.txt"
+        path.write_bytes("".join(LIST).encode())
+        ran = await here.bulkdl("-i", str(path), *JSON)
+        assert ran.process.returncode == 0, ran.log
+        assert ran.summary["jobs"]["selected"] == 2
+        assert jobs_there(here) == {JOBS[0].id, JOBS[1].id}
+
+
+async def test_a_list_of_no_jobs_is_no_wish_for_all(tmp_path: Path) -> None:
+    async with place(tmp_path, ACCOUNT) as here:
+        ran = await here.bulkdl("-i", "-")
+        assert ran.process.returncode == 2
+        assert one_line(ran, "stdin", "names no job")
+        assert not here.simulator.seen
+
+
+async def test_rubbish_in_a_jobs_file_is_2_with_file_and_line_before_anything_is_asked(
+    tmp_path: Path,
+) -> None:
+    async with place(tmp_path, ACCOUNT) as here:
+        path = tmp_path / "jobs.txt"
+        path.write_bytes(
+            "".join([*LIST, "rubbish\r\n", f"{JOBS[2].id}\n", "../../etc\n"]).encode() + b"\xff\n"
+        )
+        ran = await here.bulkdl("-i", str(path))
+        assert ran.process.returncode == 2
+        assert one_line(ran, f"{path}:7: 'rubbish'", f"{path}:9: '../../etc'", f"{path}:10: ", "expected")
+        assert f"{path}:8" not in ran.log
+        assert not here.simulator.seen
+        assert not here.root.exists()
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["output", "state"])
+async def test_a_file_where_a_folder_should_be_is_2_and_stays(tmp_path: Path, inside: bool) -> None:
+    async with place(tmp_path, ACCOUNT) as here:
+        blocked = here.root / ".bulkdl" if inside else here.root
+        blocked.parent.mkdir(exist_ok=True)
+        blocked.write_text("somebody's notes")
+        ran = await here.bulkdl()
+        assert ran.process.returncode == 2
+        assert one_line(ran, str(here.root), "cannot be written")
+        assert blocked.read_text() == "somebody's notes"
+        assert not here.simulator.seen
+        assert files_below(tmp_path) == [blocked]
+
+
+@pytest.mark.parametrize("command", ["run", "plan", "status", "verify", "retry"])
+async def test_a_ledger_of_a_newer_version_is_2_and_stays(tmp_path: Path, command: str) -> None:
+    async with place(tmp_path, ACCOUNT) as here:
+        await here.run()
+        path = here.root / ".bulkdl" / "ledger.sqlite3"
+        connection = sqlite3.connect(path)
+        connection.execute("PRAGMA user_version = 99")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.close()
+        before, asked = await asyncio.to_thread(path.read_bytes), len(here.simulator.seen)
+        ran = await here.bulkdl(command=command)
+        assert ran.process.returncode == 2
+        assert one_line(ran, str(path), "newer")
+        assert path.read_bytes() == before
+        assert len(here.simulator.seen) == asked
+
+
+async def test_a_ledger_that_is_none_is_2_and_stays(tmp_path: Path) -> None:
+    async with place(tmp_path, ACCOUNT) as here:
+        path = here.root / ".bulkdl" / "ledger.sqlite3"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"no database at all\n" * 100)
+        ran = await here.bulkdl()
+        assert ran.process.returncode == 2
+        assert one_line(ran, str(path))
+        assert path.read_bytes() == b"no database at all\n" * 100
+        assert not here.simulator.seen
+
+
+async def test_a_directory_that_may_only_be_read_is_2(tmp_path: Path) -> None:
+    """As it is also for root: a folder of the kernel, in which nobody can make files."""
+    async with place(tmp_path, ACCOUNT) as here:
+        ran = await here.bulkdl("-o", "/proc/sys/bulkdl")
+        assert ran.process.returncode == 2
+        assert one_line(ran, "--output /proc/sys/bulkdl", "cannot be written")
+        assert not here.simulator.seen
+
+
+@pytest.mark.parametrize(
+    ("variable", "file", "words"),
+    [
+        ("UP42_PROJECT_API_KEY_FILE", None, ("UP42_PROJECT_API_KEY_FILE", "cannot be read")),
+        ("UP42_PROJECT_API_KEY_FILE", b"  \n", ("UP42_PROJECT_API_KEY_FILE", "is empty")),
+        ("UP42_PROJECT_API_KEY_FILE", b"\xff\xfecanary", ("UP42_PROJECT_API_KEY_FILE", "no UTF-8 text")),
+        ("BULKDL_CONFIG", b"archives = 'canary'\n", ("archives", "expected")),
+    ],
+)
+async def test_credentials_and_config_that_cannot_be_used_are_2(
+    tmp_path: Path, variable: str, file: bytes | None, words: tuple[str, ...]
+) -> None:
+    async with place(tmp_path, ACCOUNT) as here:
+        path = tmp_path / "mounted"
+        if file is not None:
+            path.write_bytes(file)
+        key = {"UP42_PROJECT_API_KEY": ""} if variable.startswith("UP42") else {}
+        ran = await here.bulkdl(**key, **{variable: str(path)})
+        assert ran.process.returncode == 2
+        assert one_line(ran, *words)
+        assert not here.simulator.seen
+        assert not here.root.exists()
