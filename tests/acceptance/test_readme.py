@@ -1,0 +1,174 @@
+"""The README says what is so: its example runs, its table is the model's, its commands parse."""
+
+import re
+import shlex
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+sys.path.append(str(Path(__file__).parent))
+from test_stopping_world import place
+
+from bulkdl.cli import COMMANDS, cli
+from bulkdl.reactions import EXIT_RANK, Exit
+from bulkdl.settings import Settings, shown
+from bulkdl.settings.load import variables
+from bulkdl.simulator import Account
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+SUCH_AN_ID = "5f0c1a52-7a3a-4c52-9d0e-0f3f1a2b3c4d"
+
+
+def blocks(language: str) -> list[str]:
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    return [text for name, text in fenced if name == language]
+
+
+def section(title: str) -> str:
+    return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def rows(title: str) -> list[list[str]]:
+    """The cells of the table in a section, without its head."""
+    lines = [line for line in section(title).splitlines() if line.startswith("|")][2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+async def test_the_library_example_runs_as_it_stands(tmp_path: Path) -> None:
+    (example,) = blocks("python")
+    # Its environment: a settings variable is none of a library's, so the API is where UP42's name points.
+    async with place(tmp_path, Account(projects=1, jobs=3, archive_bytes=3_000)) as here:
+        prelude = f"import bulkdl.settings.model as m, os; os.chdir({str(tmp_path)!r})\n"
+        default = f"m.Settings.model_fields['api_url'].default = {here.simulator.api_url!r}\n"
+        rebuilt = "m.Settings.model_rebuild(force=True)\n"
+        ran = await here.start(code=prelude + default + rebuilt + example)
+        assert await ran.ended() == 0, ran.log
+        lines = ran.out.splitlines()
+        assert lines[-1] == "0"
+        here.root = tmp_path / "outputs"
+        assert here.is_right()
+        told = [line for line in lines if line.startswith("completed ")]
+        assert len(told) == sum(1 for _ in here.simulator.expected())
+
+
+def spoken(key: str) -> str:
+    """A default as the README has it."""
+    value = getattr(Settings(), key)
+    if key in ("bwlimit", "max_duration", "max_transfer"):
+        return "off" if shown(value) == "0" else shown(value)
+    return shown(value)
+
+
+SETTINGS = [
+    (flag, variable, default)
+    for flags, names, defaults, _ in rows("Settings")
+    for flag, variable, default in zip(
+        re.findall(r"`(--[\w-]+)`", flags),
+        re.findall(r"`(\w+)`", names),
+        [each.strip() for each in (defaults or "").split(",")],
+        strict=True,
+    )
+]
+
+
+def test_the_table_of_settings_is_read_whole() -> None:
+    assert len(SETTINGS) == section("Settings").count("\n| `--") + 1  # one row has two
+
+
+@pytest.mark.parametrize(("flag", "variable", "default"), SETTINGS)
+def test_each_setting_has_that_flag_that_variable_and_that_default(
+    flag: str, variable: str, default: str
+) -> None:
+    key = flag.removeprefix("--").replace("-", "_")
+    assert variables()[key] == variable
+    assert default == spoken(key)
+    run = import_module("bulkdl.cli.run").run
+    assert flag in {name for parameter in run.params for name in parameter.opts}
+
+
+def test_what_auto_begins_with_is_what_it_begins_with() -> None:
+    for flags, _, _, text in rows("Settings"):
+        if "auto begins with" in text:
+            key = flags.strip("`-")
+            assert text.split("; ")[1] in str(Settings.model_fields[key].description)
+
+
+COMMAND_LINES = [
+    line.split("  #")[0].split(" # ")[0].strip()
+    for block in blocks("console")
+    for line in block.splitlines()
+    if "bulkdl " in line.split("#")[0]
+]
+
+
+def arguments(line: str) -> list[str]:
+    words = [word for word in shlex.split(line)[1:] if word != "…"]
+    ids = {"PROJECT": SUCH_AN_ID, "JOB": SUCH_AN_ID, "PROJECT/JOB": f"{SUCH_AN_ID}/{SUCH_AN_ID}"}
+    return [ids.get(word, word) for word in words]
+
+
+@pytest.mark.parametrize("line", COMMAND_LINES)
+def test_each_command_line_parses(line: str) -> None:
+    name, *words = arguments(line)
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None, f"no such command: {name}"
+    command.make_context(name, list(words))
+    helped = CliRunner().invoke(cli, [name, *words, "--help"])
+    assert helped.exit_code == 0
+
+
+def test_the_command_lines_are_there_and_each_command_that_is_named_exists() -> None:
+    assert len(COMMAND_LINES) >= 9
+    named = set(re.findall(r"`bulkdl (\w+)", README))
+    assert named
+    assert named <= set(COMMANDS)
+
+
+def test_each_flag_that_is_named_anywhere_exists() -> None:
+    flags = {
+        name
+        for command in COMMANDS
+        for parameter in getattr(import_module(f"bulkdl.cli.{command}"), command).params
+        for name in parameter.opts
+    }
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) <= flags
+
+
+def test_each_make_verb_exists() -> None:
+    verbs = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    named = set(re.findall(r"`make ([a-z-]+)`|^make ([a-z-]+)", README, re.MULTILINE))
+    assert {first or second for first, second in named} <= verbs
+
+
+def test_the_first_lines_are_the_two_commands() -> None:
+    assert [line.split("#")[0].strip() for line in blocks("console")[0].splitlines()] == [
+        "make demo",
+        "make test",
+    ]
+
+
+def test_each_link_within_the_project_leads_somewhere() -> None:
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", README)
+    inside = [link for link in links if "://" not in link]
+    assert len(inside) >= 5
+    assert [link for link in inside if not (ROOT / link).exists()] == []
+
+
+def test_the_exit_codes_are_those_there_are_in_their_rank() -> None:
+    codes = {int(code) for cells in rows("Exit codes") for code in cells[0].split(",")}
+    assert codes == {int(code) for code in Exit}
+    (rank,) = re.findall(r"The highest-ranked applies: ([\d, then]+)\.", section("Exit codes"))
+    told = [int(code) for code in re.findall(r"\d+", rank)]
+    assert told == [int(code) for code in EXIT_RANK if int(code) in told]
+    assert set(told) == {3, 4, 5, 6, 7, 8, 10, 12}
+
+
+def test_the_tree_has_the_names_of_the_settings() -> None:
+    (tree,) = [block for block in blocks("") if "{job_id}" in block]
+    for template in Settings().names.model_dump().values():
+        assert str(template).split("/")[-1].replace("{suffix}", ".tar.gz").split("{")[0] in tree
