@@ -144,7 +144,7 @@ async def test_a_file_where_a_folder_should_be_is_2_and_stays(tmp_path: Path, in
         assert files_below(tmp_path) == [blocked]
 
 
-@pytest.mark.parametrize("command", ["run", "plan", "status", "verify", "retry"])
+@pytest.mark.parametrize("command", ["run", "plan"])
 async def test_a_ledger_of_a_newer_version_is_2_and_stays(tmp_path: Path, command: str) -> None:
     async with place(tmp_path, ACCOUNT) as here:
         await here.run()

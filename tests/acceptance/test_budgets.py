@@ -92,7 +92,6 @@ async def test_budgets_that_are_not_reached_change_nothing(tmp_path: Path) -> No
     ("status", "budget", "code"),
     [
         (410, ("--max-transfer", "200K"), 3),  # for good: somebody should look
-        (410, ("--max-duration", "0.6"), 3),
         (503, ("--max-transfer", "200K"), 8),  # temporary: the next run goes on anyway
     ],
 )

@@ -1,0 +1,131 @@
+"""The grace, the second and the third signal, and a plan that is stopped."""
+
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parent))
+from test_stopping import AT_ONCE_S, BIG, CODES, SMALL, hanging, slow
+from test_stopping_world import FOREVER_S, place
+
+
+async def test_what_can_end_within_the_grace_ends_and_what_cannot_is_stopped_at_once(
+    tmp_path: Path,
+) -> None:
+    """Two archives: one needs a second more, the other half a minute, and the grace is 8."""
+    async with place(tmp_path, BIG) as here:
+        here.meets({**slow(4_000_000), "nth": 1, "per": "all"}, {**slow(400_000), "nth": 2, "per": "all"})
+        run = await here.start("--connections", "1", "--grace", "8", "--format", "json")
+        await run.until(lambda: [each.sent_bytes > 400_000 for each in here.to("object")] == [True, True])
+        run.stop()
+        await run.until(lambda: run.logged("transfer.cancelled"))
+        quick, sluggish = here.to("object")
+        at_signal_bytes = quick.sent_bytes
+        assert await run.ended(AT_ONCE_S) == 143
+        assert run.is_quiet()
+        assert at_signal_bytes < 12_000_000 <= quick.sent_bytes
+        assert sluggish.sent_bytes < 3_000_000
+        assert not run.logged("run.grace_ended")
+        archives = [count for count in run.summary["counts"] if count["kind"] == "archive"]
+        assert {count["outcome"] for count in archives} == {"completed", "cancelled"}
+        assert here.is_in_order(143)
+
+
+async def test_what_backs_off_within_the_grace_is_not_waited_for(tmp_path: Path) -> None:
+    """When the signal comes it looks as if it would end; then the storage asks for five minutes."""
+    async with place(tmp_path, BIG) as here:
+        here.meets(
+            {**slow(6_000_000), "nth": 1},
+            {"fault": "cut", "at_byte": 6_000_000, "nth": 1, "server": "storage"},
+            {"fault": "throttled", "retry_after": 300, "server": "storage", "ranged": True},
+        )
+        run = await here.start("--connections", "1", "--grace", "60")
+        await run.until(lambda: here.sent_bytes > 1_000_000)
+        run.stop()
+        assert await run.ended(2 * AT_ONCE_S) == 143
+        assert here.is_in_order(143)
+        assert here.reports[-1]["moved_bytes"] > 8_000_000
+
+
+@pytest.mark.parametrize("second", [signal.SIGINT])
+async def test_a_second_signal_aborts_and_loses_no_more_than_the_first(
+    tmp_path: Path,
+    second: signal.Signals,
+) -> None:
+    """The transfers would fit the grace, and are held up by a picture besides."""
+    async with place(tmp_path, BIG) as here:
+        here.meets(
+            slow(3_000_000),
+            {"fault": "stall", "at_byte": 0, "seconds": FOREVER_S, "endpoint": "quicklook"},
+        )
+        run = await here.start("--connections", "1", "--grace", "600")
+        await run.until(lambda: here.sent_bytes > 5_000_000)
+        run.stop()
+        await run.until(lambda: run.logged("run.draining"))
+        assert not run.logged("transfer.cancelled")
+        run.stop(second)
+        assert await run.ended(AT_ONCE_S) == 143
+        assert run.is_quiet()
+        assert here.is_in_order(143)
+        here.meets()
+        again = await here.bulkdl()
+        assert await again.ended() == 0
+        assert here.is_right()
+        assert here.sent_bytes <= 1.05 * here.needed_bytes
+
+
+HANGS_AT_THE_END = """
+import asyncio, sys
+from bulkdl import cli
+from bulkdl.graph.downloader import Downloader
+
+async def never(downloader, *_):
+    sys.stderr.write('{"event": "test.hangs"}\\n')
+    await downloader._stop.aborting.wait()
+    sys.stderr.write('{"event": "test.aborted"}\\n')
+    await asyncio.Event().wait()
+
+Downloader._conclude = never
+cli.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("third", "codes"), [(signal.SIGTERM, {-signal.SIGTERM}), (signal.SIGINT, {130, -signal.SIGINT})]
+)
+async def test_a_third_signal_kills_what_does_not_listen(
+    tmp_path: Path,
+    third: signal.Signals,
+    codes: set[int],
+) -> None:
+    async with place(tmp_path, SMALL) as here:
+        run = await here.start(code=HANGS_AT_THE_END)
+        await run.until(lambda: run.logged("test.hangs"))
+        run.stop()
+        run.stop(signal.SIGINT)  # the one that came second
+        await run.until(lambda: run.logged("test.aborted"))
+        run.stop(third)
+        assert await run.ended(AT_ONCE_S) in codes
+        assert "\nTraceback" not in run.log
+        again = await here.bulkdl()
+        assert await again.ended() == 0
+        assert here.is_right()
+
+
+@pytest.mark.parametrize("number", CODES)
+async def test_a_plan_can_be_stopped_and_says_what_it_has_found(
+    tmp_path: Path,
+    number: signal.Signals,
+) -> None:
+    async with place(tmp_path, SMALL) as here:
+        here.meets(hanging("tasks", nth=1, per="all"))
+        plan = await here.start("--format", "json", command="plan")
+        await plan.until(lambda: len(here.to("tasks")) == 2 and len(here.to("quicklooks")) == 1)
+        plan.stop(number)
+        assert await plan.ended(AT_ONCE_S) == CODES[number]
+        assert plan.is_quiet()
+        assert plan.summary["exit_code"] == CODES[number]
+        assert plan.summary["jobs"]["selected"] == 2
+        assert not here.root.exists()
