@@ -196,7 +196,7 @@ async def test_the_output_directory_vanishes(tmp_path: Path, what: str) -> None:
 
 
 @pytest.mark.parametrize(("number", "exit_code"), [(errno.ENOSPC, 12), (errno.EDQUOT, 12), (errno.EIO, 2)])
-@pytest.mark.parametrize("step", ["write_aside", "publish", "make_folder", "sync_folder", "link_or_copy"])
+@pytest.mark.parametrize("step", ["write_aside", "place", "make_folder", "sync_folder", "link_or_copy"])
 async def test_any_step_on_disk_may_fail(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, number: int, exit_code: int
 ) -> None:
