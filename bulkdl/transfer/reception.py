@@ -92,6 +92,7 @@ class Reception:
         self._progress = progress
         self._state: PartState | None = None
         self._in_part = False
+        self._is_storing = False
         self._accept_gzip = False
         self._may_divide = means.limits.connections > 1
         self._digester = Digester()
@@ -229,7 +230,7 @@ class Reception:
 
     async def _begin(self, stored: StoredObject) -> None:
         await self._empty_part()
-        self._object, self._state = stored, None
+        self._object, self._state, self._is_storing = stored, None, False
         self._digester = Digester(stored.digests)
         self._at_bytes, self.resumed_from_bytes = 0, 0
         self._block, self._block_bytes = [], 0
@@ -321,15 +322,20 @@ class Reception:
     async def _store(self) -> None:
         first = self._digester.at_bytes == 0
         block = self._next_block()
+        self._is_storing = True  # until the part has the block: whoever is stopped in between has lost it
         if first:
             self._in_part = True
             await self._part.begin(self._object)
         await self._part.write(block)
+        self._is_storing = False
 
     async def _keep(self, origin: Origin) -> None:
         """Leave what has come so that the next attempt, or the next run, can go on with it."""
         if not origin.resumable:
             await self._empty_part()
+            return
+        if self._is_storing:
+            await self._part.pause()
             return
         if self._block and (self._digester.at_bytes or self._block_bytes >= gates.HEAD_BYTES):
             await self._store()

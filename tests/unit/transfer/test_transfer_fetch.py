@@ -9,6 +9,7 @@ from scripted_store import goog_hash
 
 from bulkdl.errors import ApiFailure
 from bulkdl.model import Kind, Outcome, Reason
+from bulkdl.sink.part import LocalPart
 from bulkdl.transfer.reception import BLOCK_BYTES, Limits
 
 
@@ -502,3 +503,26 @@ async def test_a_failed_signing_is_final_and_counts_what_was_tried_before(yard):
     assert (result.outcome, result.reason) == (Outcome.FAILED, Reason.FORBIDDEN)
     assert result.attempts == 2
     assert len(site.parts()) == 2
+
+
+async def test_who_is_stopped_while_the_part_is_begun_leaves_nothing_wrong(yard, monkeypatch):
+    made = await yard(LARGE)
+    begun = asyncio.Event()
+    begin = LocalPart.begin
+
+    async def slow(part, stored, *, divided=False):
+        await begin(part, stored, divided=divided)
+        begun.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(LocalPart, "begin", slow)
+    fetch = asyncio.ensure_future(made.fetch())
+    await begun.wait()
+    fetch.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await fetch
+    monkeypatch.undo()
+    (data,) = (made.sink.state / "parts").glob("*.part")
+    assert LARGE.startswith(data.read_bytes())
+    assert (await made.fetch()).outcome is Outcome.COMPLETED
+    assert made.files() == {"output.tar.gz": LARGE}
