@@ -27,8 +27,12 @@ demo: install ## the main job, end to end, against the built-in simulator
 	$(BIN)/bulkdl demo -o demo
 
 .PHONY: test
-test: install ## all tests but the peer's
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+test: install ## the tests that fit into two minutes: all but those below
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+.PHONY: test-slow
+test-slow: install ## kills, crash points, signals in every stage, shards: many processes each
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 .PHONY: check
 check: install ## format, lint, types, import direction

@@ -17,10 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 sys.path.append(str(Path(__file__).parents[1] / "integration"))
 from test_faults_world import World, files_by_output, world
 
 from bulkdl.simulator import Account
+
+pytestmark = pytest.mark.slow
 
 # Forks, so that what is imported once serves all runs. It has one thread and no event loop.
 RUNNER = """

@@ -21,7 +21,10 @@ BASE = Path(__file__).parents[2] / "config" / "kubernetes" / "base" / "backfill"
 SHARDS, FEW = 8, 3
 MIB = 1024 * 1024
 
-pytestmark = pytest.mark.timeout(240)  # a dozen interpreters start in a test; a busy machine takes its time
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(240),
+]  # a dozen interpreters start in a test; a busy machine takes its time
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ from test_stopping_world import FOREVER_S, SLACK_BYTES, place
 
 from bulkdl.simulator import Account
 
+pytestmark = pytest.mark.slow
+
 SMALL = Account(projects=1, jobs=2, archive_bytes=20_000)
 BIG = Account(projects=1, jobs=1, archive_bytes=12_000_000)
 AT_ONCE_S = 10.0  # far below the usual grace of 20, far above what it takes

@@ -10,6 +10,8 @@ sys.path.append(str(Path(__file__).parent))
 from test_stopping import AT_ONCE_S, BIG, CODES, SMALL, hanging, slow
 from test_stopping_world import FOREVER_S, place
 
+pytestmark = pytest.mark.slow
+
 
 async def test_what_can_end_within_the_grace_ends_and_what_cannot_is_stopped_at_once(
     tmp_path: Path,

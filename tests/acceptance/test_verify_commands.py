@@ -13,6 +13,8 @@ from bulkdl import __version__
 from bulkdl.report.run_report import schema
 from bulkdl.simulator import Account, Faults, Simulator
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 async def site(tmp_path):
