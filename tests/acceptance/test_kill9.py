@@ -23,6 +23,8 @@ from test_faults_world import World, files_by_output, world
 from bulkdl.simulator import Account, Faults
 from bulkdl.simulator.sender import Sender
 
+pytestmark = pytest.mark.slow
+
 KILLS = 3
 ACCOUNT = Account(projects=1, jobs=6, archive_bytes=12_000_000)
 
