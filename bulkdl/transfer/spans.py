@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-LEAST_BYTES = 2 << 20
-_PIECE_BYTES = (4 << 20, 64 << 20)
+LEAST_BYTES = 512 << 10
+_PIECE_BYTES = (1 << 20, 64 << 20)
 
 
 @dataclass(slots=True, eq=False)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from bulkdl.model import Extent
 from bulkdl.sink import extents
+from bulkdl.transfer import spans
 from bulkdl.transfer.digests import Digester, combined_crc32c, crc32c_of
 from bulkdl.transfer.spans import LEAST_BYTES, Board
 
@@ -65,7 +66,9 @@ def test_the_first_connection_is_cut_short_at_its_far_end_only():
     assert {span.end for span in taken} >= {200 * MIB}
 
 
-def test_an_idle_connection_takes_over_half_of_the_slowest_piece():
+def test_an_idle_connection_takes_over_half_of_the_slowest_piece(monkeypatch):
+    monkeypatch.setattr(spans, "LEAST_BYTES", 2 * MIB)
+    monkeypatch.setattr(spans, "_PIECE_BYTES", (4 * MIB, 64 * MIB))
     board = Board(8 * MIB)
     slow = board.take()
     assert (slow.at, slow.end) == (0, 4 * MIB)
