@@ -16,6 +16,13 @@ class BulkdlError(Exception):
     """Root of all errors of this package."""
 
 
+def first_of(error: BaseException) -> BaseException:
+    """The first error in a group, however deep the groups; *error* itself when it is none."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
 class ConfigError(BulkdlError):
     """
     Something the user wrote is wrong: a flag, a variable, a key, a line of a file. Exit code 2.

@@ -18,7 +18,7 @@ from typing import Any, Self
 
 import structlog
 
-from bulkdl.errors import ConfigError, SinkFailure
+from bulkdl.errors import ConfigError, SinkFailure, first_of
 from bulkdl.graph.accounts import Accounts
 from bulkdl.graph.bringing import Bringer
 from bulkdl.graph.channel import Channel
@@ -241,7 +241,8 @@ class Downloader:
         except* RunStopped:
             log.warning("run.stopped")  # the result that stopped it is recorded already
         except* SinkFailure as failures:
-            failure = _first(failures)
+            failure = first_of(failures)
+            assert isinstance(failure, SinkFailure)  # noqa: S101 - except* has just said so
             recorder.problem(failure.reason, f"output directory {self._sink.root}", failure.detail)
 
     async def _conclude(self, ledger: Ledger, summary: Summary, selection: Selection) -> None:
@@ -322,11 +323,3 @@ async def _keep_timetable(pace: Pace, timetable: Timetable) -> None:
         now = datetime.now().astimezone()
         pace.set_rate(timetable.limit_at(now))
         await asyncio.sleep(timetable.next_change_s(now))
-
-
-def _first(group: BaseExceptionGroup[SinkFailure]) -> SinkFailure:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, SinkFailure)  # noqa: S101 - except* has just said so
-    return error

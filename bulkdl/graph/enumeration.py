@@ -99,8 +99,7 @@ class Enumeration:
         known = await self._known(project_id, [job.id for job in jobs])
         finished = [job for job in jobs if job.finished]
         await self._put_off([job for job in jobs if not job.finished], known)
-        keys = [each.receipt.key for one in known.values() for each in one.outputs if each.receipt]
-        sizes = await asyncio.to_thread(self._sink.sizes, keys)
+        sizes = await self._sizes([each for one in known.values() for each in one.outputs])
         for job in finished:
             of_job = await self._current(job, known.get(job.id))
             if self._selection.is_overdue(job) and job.id not in known:
@@ -109,6 +108,11 @@ class Enumeration:
                 await self.pending.put(Pending(job, of_job))
             elif of_job is not None:
                 await self._hand_over(of_job.outputs, of_job.last_task_id, job, sizes)
+
+    async def _sizes(self, outputs: Sequence[KnownOutput]) -> dict[str, int]:
+        """Sizes of their files that are there, by key; no trip to a thread for a job that has none yet."""
+        keys = [known.receipt.key for known in outputs if known.receipt]
+        return await asyncio.to_thread(self._sink.sizes, keys) if keys else {}
 
     async def _put_off(self, jobs: Sequence[Job], known: Mapping[str, KnownJob]) -> None:
         """Skip jobs that UP42 has not finished; a later run takes them up."""
@@ -142,7 +146,7 @@ class Enumeration:
         known = await self._keep(listed, pending.known)
         for failed in listed.failures:
             await self._outlets.ended(failed)
-        sizes = await asyncio.to_thread(self._sink.sizes, [k.receipt.key for k in known if k.receipt])
+        sizes = await self._sizes(known)
         await self._hand_over(known, listed.listing.last_task_id, job, sizes, fresh=True)
 
     async def _note_unlisted(self, job: Job, failure: ApiFailure) -> None:

@@ -10,7 +10,7 @@ from functools import partial
 
 import structlog
 
-from bulkdl.errors import BulkdlError, LedgerError
+from bulkdl.errors import BulkdlError, LedgerError, first_of
 from bulkdl.ledger import lease
 from bulkdl.ledger.ledger import LEDGER_NAME, Ledger
 from bulkdl.model import Durability
@@ -51,7 +51,7 @@ async def held(
                 yield ledger
                 beat.cancel()
         except BaseExceptionGroup as errors:
-            raise _first(errors) from None
+            raise first_of(errors) from None
         finally:
             with suppress(BulkdlError):
                 await ledger.write(partial(lease.release, owner=owner))
@@ -69,9 +69,3 @@ async def _keep(ledger: Ledger, owner: lease.Owner, sink: LocalSink, lost: Calla
         log.error("lease.lost")
         lost()
         return
-
-
-def _first(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from bulkdl.errors import Failure, TransferFailure
+from bulkdl.errors import Failure, TransferFailure, first_of
 from bulkdl.http.retry import Verdict
 from bulkdl.model import Extent, Kind, Reason, StoredObject
 from bulkdl.reactions import Step
@@ -95,7 +95,7 @@ class Segments:
                 finally:
                     grow.cancel()
         except* Failure as failures:
-            raise _first(failures) from None
+            raise first_of(failures) from None
 
     async def _grow(self, group: asyncio.TaskGroup) -> None:
         """Open further connections while there are spare permits."""
@@ -246,11 +246,3 @@ class _Block:
         if self.writing is not None:
             writing, self.writing = self.writing, None
             await asyncio.shield(writing)
-
-
-def _first(group: BaseExceptionGroup[Failure]) -> Failure:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, Failure)  # noqa: S101 - except* has just said so
-    return error
