@@ -44,8 +44,8 @@ from bulkdl.settings.timetable import Timetable
 from bulkdl.sink.local import LocalSink
 from bulkdl.telemetry.events import LanesOpened, NullReporter, Reporter, RunFinished, RunStarted
 from bulkdl.transfer.fetch import Fetcher
+from bulkdl.transfer.means import Limits, Means
 from bulkdl.transfer.permits import Permits
-from bulkdl.transfer.reception import Limits, Means
 
 log = structlog.get_logger(__name__)
 

@@ -14,8 +14,9 @@ from bulkdl.errors import Failure
 from bulkdl.http.retry import Tally, Verdict
 from bulkdl.model import Outcome, Output, Reason, Receipt, Result
 from bulkdl.reactions import REACTIONS, Step
+from bulkdl.transfer.means import Means
 from bulkdl.transfer.ports import Name, Origin, Part, Progress, Retried
-from bulkdl.transfer.reception import Means, Reception
+from bulkdl.transfer.reception import Reception
 
 _UNTRIED = Tally()
 

@@ -17,9 +17,9 @@ from bulkdl.http.sessions import storage_session
 from bulkdl.model import Kind, Outcome, Output
 from bulkdl.sink.local import LocalSink
 from bulkdl.transfer.fetch import Fetcher
+from bulkdl.transfer.means import Limits, Means
 from bulkdl.transfer.origins import ApiOrigin, SignedOrigin
 from bulkdl.transfer.permits import Permits
-from bulkdl.transfer.reception import Limits, Means
 
 POLICY = RetryPolicy(limit=3, base_s=1.0, cap_s=8.0, retry_after_cap_s=300.0, free_limit=2)
 

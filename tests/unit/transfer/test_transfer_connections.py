@@ -9,8 +9,8 @@ from conftest import targz
 from scripted_store import goog_hash
 
 from bulkdl.model import Outcome, Reason
+from bulkdl.transfer.means import Limits
 from bulkdl.transfer.permits import Permits
-from bulkdl.transfer.reception import Limits
 
 BODY = targz(12_000_000)
 OTHER = targz(11_000_000)

@@ -10,7 +10,8 @@ from scripted_store import goog_hash
 from bulkdl.errors import ApiFailure
 from bulkdl.model import Kind, Outcome, Reason
 from bulkdl.sink.part import LocalPart
-from bulkdl.transfer.reception import BLOCK_BYTES, Limits
+from bulkdl.transfer.body import BLOCK_BYTES
+from bulkdl.transfer.means import Limits
 
 
 def cut(at):

@@ -8,11 +8,11 @@ import pytest
 from conftest import POLICY, targz
 
 from bulkdl.http.pace import Pace
-from bulkdl.model import Outcome, Reason
+from bulkdl.model import Kind, Outcome, Reason
 from bulkdl.transfer import spans
 from bulkdl.transfer.fetch import Fetcher
+from bulkdl.transfer.means import Limits, Means
 from bulkdl.transfer.permits import Permits
-from bulkdl.transfer.reception import Limits, Means
 
 MIB = 1 << 20
 BODY = targz(9 * MIB)
@@ -78,6 +78,13 @@ async def test_a_small_archive_is_not_divided(many):
     yard = await many(body)
     assert whole(await yard.fetch(), yard, body)
     assert yard.store.ranges == [None]
+
+
+async def test_what_takes_no_ranges_is_not_divided_whatever_its_headers_say(many):
+    document = b'{"type": "FeatureCollection", "features": [' + b" " * 2 * MIB + b"]}"
+    yard = await many(document, content_type="application/json")
+    result = await yard.fetch(origin=yard.served(), kind=Kind.GEOJSON)
+    assert (result.outcome, result.attempts, yard.store.ranges) == (Outcome.COMPLETED, 1, [None])
 
 
 async def test_connections_that_break_off_cost_nothing(many):

@@ -1,0 +1,94 @@
+"""The part of one output as its attempts see it, and what all of them together have made of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bulkdl.errors import TransferFailure
+from bulkdl.model import PartState, Reason, Receipt, StoredObject
+from bulkdl.transfer import decisions
+from bulkdl.transfer.digests import Digester
+from bulkdl.transfer.ports import Part
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """
+    All bytes of an object, not yet held against its digests.
+
+    Attributes:
+        suffix: For the name, by the first bytes.
+        digester: Has taken in all of them.
+        tail: The last of them, if they are in memory and not in the part.
+    """
+
+    object: StoredObject
+    suffix: str
+    digester: Digester
+    tail: bytes = b""
+
+    @property
+    def size_bytes(self) -> int:
+        return self.digester.at_bytes
+
+
+class Kept:
+    """
+    Attributes:
+        part: Where the bytes are.
+        state: Those that the next attempt can go on with; None when there are none.
+        resumed_from_bytes: Those of an earlier run that the server has not disproved.
+    """
+
+    def __init__(self, part: Part) -> None:
+        self.part = part
+        self.state: PartState | None = None
+        self.resumed_from_bytes = 0
+        self._is_there = False
+
+    @property
+    def at_bytes(self) -> int:
+        """Bytes that the next attempt need not fetch again."""
+        return self.state.at_bytes if self.state and decisions.continuable(self.state) else 0
+
+    async def look(self) -> Receipt | None:
+        """Take up what an earlier run has left; its receipt, if it had committed all."""
+        found = await self.part.look()
+        self._is_there = found is not None
+        if isinstance(found, Receipt):
+            return found
+        self.state = found
+        self.resumed_from_bytes = self.at_bytes
+        return None
+
+    async def begin(self, stored: StoredObject, *, divided: bool = False) -> None:
+        """Forget older bytes; those of *stored* come next."""
+        self._forget()
+        self._is_there = True
+        await self.part.begin(stored, divided=divided)
+
+    async def drop(self) -> None:
+        """Forget the bytes; what comes next may not need a part at all."""
+        self._forget()
+        if self._is_there:
+            await self.part.discard()
+            self._is_there = False
+
+    def _forget(self) -> None:
+        self.state, self.resumed_from_bytes = None, 0
+
+    async def release(self) -> None:
+        """All is committed, and nobody will ever look for a receipt."""
+        if self._is_there:
+            await self.part.release()
+
+
+def refuse_truncated(stored: StoredObject, at_bytes: int) -> None:
+    """
+    Make sure that *at_bytes* are all that was announced.
+
+    Raises:
+        TransferFailure: TRUNCATED; they are not.
+    """
+    if stored.total_bytes is not None and at_bytes != stored.total_bytes:
+        raise TransferFailure(Reason.TRUNCATED, f"{at_bytes} of {stored.total_bytes} bytes came")

@@ -1,0 +1,62 @@
+"""What all transfers share: bounds, pace, permits, patience."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+from bulkdl.http.pace import Pace
+from bulkdl.http.retry import RetryPolicy
+from bulkdl.http.speed import SpeedFloor
+from bulkdl.model import Kind, Output
+from bulkdl.transfer.body import Body
+from bulkdl.transfer.patience import Patience
+from bulkdl.transfer.permits import Permits
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """
+    Bounds on one body.
+
+    Attributes:
+        speed_limit_bytes_per_s: Slower than this for *speed_time_s* is a stall.
+        ceilings: Most bytes for the kinds whose length nobody need announce.
+        segment_bytes: From this size on an object may come over several connections.
+        connections: How many at most.
+    """
+
+    speed_limit_bytes_per_s: float = 1024
+    speed_time_s: float = 30
+    ceilings: Mapping[Kind, int] = field(default_factory=dict)
+    segment_bytes: int = 64 << 20
+    connections: int = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """
+    What all transfers share.
+
+    Attributes:
+        bandwidth: The pace of body bytes.
+        permits: How many connections to the storage there may be.
+        rand: Spreads the waits between attempts.
+    """
+
+    limits: Limits
+    policy: RetryPolicy
+    bandwidth: Pace
+    permits: Permits
+    rand: Callable[[], float] = random.random
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+    def patience(self) -> Patience:
+        return Patience(self.policy, self.rand)
+
+    def body_of(self, output: Output) -> Body:
+        """The reader of one response with bytes of *output*."""
+        floor = SpeedFloor(self.limits.speed_limit_bytes_per_s, self.limits.speed_time_s)
+        return Body(str(output), floor, self.bandwidth)
