@@ -13,6 +13,9 @@ BULKDL = (str(Path(sys.executable).with_name("bulkdl")),)
 ENVIRONMENT: Mapping[str, str] = {"UP42_PROJECT_ID": PROJECT, "UP42_PROJECT_API_KEY": API_KEY}
 
 
+BARE = "a bare aiohttp loop"
+
+
 @dataclass(frozen=True, slots=True)
 class Link:
     """A URL, and where its bytes go below a folder."""
@@ -39,6 +42,12 @@ def curl(links: Sequence[Link], listing: Path, *more: str) -> list[str]:
     listing.write_text("".join(f'url = "{link.url}"\noutput = "{link.file}"\n' for link in links))
     token = ["-H", f"Authorization: Bearer {TOKEN}"]
     return ["curl", "-q", "-sS", "-f", "-Z", *token, *more, "-K", str(listing)]
+
+
+def bare_aiohttp(links: Sequence[Link], listing: Path) -> list[str]:
+    """*listing* is written as its list."""
+    listing.write_text("".join(f"{link.url} {link.file}\n" for link in links))
+    return [sys.executable, str(Path(__file__).with_name("peer_aiohttp.py")), str(listing)]
 
 
 def shown(command: Sequence[str]) -> str:

@@ -28,7 +28,7 @@ def plain(setting: Setting) -> RowResult:
         setting,
         RowResult("archives", "3 archives of 256 MiB with x-goog-hash"),
         sizes=(256 * _MIB,) * 3,
-        peers={"curl -Z": 1.0, "aria2c -x4": 1.0},
+        peers={"curl -Z": 1.0, "aria2c -x4": 1.0, tools.BARE: None},
     )
 
 
@@ -38,7 +38,7 @@ def over_tls(setting: Setting) -> RowResult:
         setting,
         RowResult("tls", "3 archives of 256 MiB over TLS"),
         sizes=(256 * _MIB,) * 3,
-        peers={"curl -Z": 1.1},
+        peers={"curl -Z": 1.1, tools.BARE: None},
         secure=True,
     )
 
@@ -60,7 +60,7 @@ def _compare(
     result: RowResult,
     *,
     sizes: tuple[int, ...],
-    peers: Mapping[str, float],
+    peers: Mapping[str, float | None],
     rate: str = "",
     secure: bool = False,
     warm: bool = True,
@@ -120,7 +120,7 @@ def _bulkdl(api_url: str, originals: list[Path], env: Mapping[str, str]) -> Cont
 
 def _peers(
     setting: Setting,
-    names: Mapping[str, float],
+    names: Mapping[str, float | None],
     api_url: str,
     originals: list[Path],
     certificate: Path | None,
@@ -135,16 +135,24 @@ def _peers(
     )
     found = []
     for name in names:
-        program, *options = name.split()
-        if not setting.has(program):
-            continue
-        make, trust = (tools.curl, "--cacert") if program == "curl" else (tools.aria2c, "--ca-certificate")
-        more = [option for option in options if option != "-Z"]
-        if certificate is not None:
-            more += [f"{trust}={certificate}"] if program == "aria2c" else [trust, str(certificate)]
-        command = make(links, scratch / f"{program}.txt", *more)
-        found.append(Contender(name, partial(_always, command), same))
+        if name == tools.BARE:
+            env = {"SSL_CERT_FILE": str(certificate)} if certificate else {}
+            command = tools.bare_aiohttp(links, scratch / "aiohttp.txt")
+            found.append(Contender(name, partial(_always, command), same, env))
+        elif setting.has(name.split()[0]):
+            command = _command(name, links, scratch, certificate)
+            found.append(Contender(name, partial(_always, command), same))
     return found
+
+
+def _command(name: str, links: list[Link], scratch: Path, certificate: Path | None) -> list[str]:
+    program, *options = name.split()
+    more = [option for option in options if option != "-Z"]
+    if program == "aria2c":
+        trust = [f"--ca-certificate={certificate}"] if certificate else []
+        return tools.aria2c(links, scratch / "aria2c.txt", *more, *trust)
+    trust = ["--cacert", str(certificate)] if certificate else []
+    return tools.curl(links, scratch / "curl.txt", *more, *trust)
 
 
 def _always(command: list[str], _folder: Path) -> list[str]:
