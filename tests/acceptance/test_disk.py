@@ -21,7 +21,7 @@ from bulkdl.model import Reason
 from bulkdl.simulator import Account
 from bulkdl.simulator.exchange import Call
 from bulkdl.simulator.faults import Faults, Rule
-from bulkdl.sink import durable
+from bulkdl.sink import durable, part
 from bulkdl.sink.part import HEADROOM_BYTES
 
 MIB = 1 << 20
@@ -213,6 +213,24 @@ async def test_any_step_on_disk_may_fail(
     async with world(tmp_path, ACCOUNT) as here:
         monkeypatch.setattr(durable, step, failing)
         ran = await here.run()
+        assert ran.exit_code == exit_code
+        assert here.wrong() == []
+        assert (await here.run()).exit_code == 0
+        assert here.is_right()
+
+
+@pytest.mark.parametrize(("number", "exit_code"), [(errno.ENOSPC, 12), (errno.EIO, 2)])
+async def test_when_the_disk_refuses_one_archive_no_other_is_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, exit_code: int
+) -> None:
+    async def failing(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    async with world(tmp_path, ACCOUNT, archives=1, only=["archive"]) as here:
+        with monkeypatch.context() as patched:
+            patched.setattr(part, "_write_all", failing)
+            ran = await here.run()
+        assert len(ran.to("object")) == 1
         assert ran.exit_code == exit_code
         assert here.wrong() == []
         assert (await here.run()).exit_code == 0

@@ -1,0 +1,170 @@
+"""What is not to be trusted: certificates that nobody knows, and ways out of TLS. And a bug of our own."""
+
+import asyncio
+import ssl
+from asyncio import StreamReader, StreamWriter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from test_faults_world import World, world
+
+from bulkdl.graph.bringing import Bringer
+from bulkdl.graph.planning import Wanted
+from bulkdl.model import Kind, Outcome, Reason, Result
+from bulkdl.settings import Settings
+from bulkdl.simulator import Account, Simulator
+
+# For localhost and 127.0.0.1; nobody trusts it.
+CERTIFICATE = Path(__file__).parents[1] / "unit" / "http" / "localhost.pem"
+ACCOUNT = Account(projects=1, jobs=2, archive_bytes=20_000)
+# One worker: after a failure that stops the run no further archive is taken up.
+ONE_BY_ONE = {"archives": 1, "retries": 3}
+
+Serve = Callable[[StreamReader, StreamWriter], Any]
+
+
+class Front:
+    """A TLS listener; *hellos* counts the conversations that were begun with it."""
+
+    def __init__(self) -> None:
+        self.hellos, self.port = 0, 0
+
+    @asynccontextmanager
+    async def serving(self, serve: Serve) -> AsyncIterator["Front"]:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(CERTIFICATE)
+        context.sni_callback = self._count
+        async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as server:
+            self.port = server.sockets[0].getsockname()[1]
+            yield self
+
+    def _count(self, *_: object) -> None:
+        self.hellos += 1
+
+
+def handing_on_to(simulator: Simulator) -> Serve:
+    """Bytes go to the simulator's API and back."""
+
+    async def serve(reader: StreamReader, writer: StreamWriter) -> None:
+        port = int(simulator.api_url.rpartition(":")[2])
+        api_reader, api_writer = await asyncio.open_connection("127.0.0.1", port)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_pumped(reader, api_writer))
+            group.create_task(_pumped(api_reader, writer))
+
+    return serve
+
+
+async def _pumped(reader: StreamReader, writer: StreamWriter) -> None:
+    try:
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+            await writer.drain()
+    except ConnectionError:
+        pass
+    finally:
+        writer.close()
+
+
+async def _redirecting(reader: StreamReader, writer: StreamWriter) -> None:
+    """To where there is no TLS, and nobody."""
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 302 Found\r\nLocation: http://localhost:1/\r\nContent-Length: 0\r\n\r\n")
+    await writer.drain()
+    writer.close()
+
+
+class BehindTls(World):
+    """The API is asked at *front*."""
+
+    front: Front
+
+    def _settings(self, more: Any) -> Settings:
+        plain = super()._settings(more)
+        return plain.model_copy(update={"api_url": f"https://localhost:{self.front.port}"})
+
+
+@pytest.fixture
+def trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The certificate is one that this machine knows."""
+    context = ssl.create_default_context(cafile=str(CERTIFICATE))
+    connector = aiohttp.TCPConnector
+    monkeypatch.setattr(aiohttp, "TCPConnector", lambda **how: connector(**{**how, "ssl": context}))
+
+
+def leading_to(front: Front) -> dict[str, Any]:
+    """All signed URLs lead to *front*."""
+    url = f"https://localhost:{front.port}/object.tgz?Signature=x"
+    return {"fault": "wrong_type", "endpoint": "results", "field": "data.url", "value": url}
+
+
+OBJECTS = 3  # of five archives: each job's is its last task's
+
+
+@pytest.mark.parametrize("reason", [Reason.TLS, Reason.INSECURE_URL])
+async def test_what_is_not_to_be_trusted_is_asked_once_for_each_object(
+    tmp_path: Path, request: pytest.FixtureRequest, reason: Reason
+) -> None:
+    """The certificate is unknown; or it is known, and the way leads to where there is no TLS."""
+    if reason is Reason.INSECURE_URL:
+        request.getfixturevalue("trusted")
+    async with world(tmp_path, ACCOUNT, **ONE_BY_ONE) as here, Front().serving(_redirecting) as front:
+        ran = await here.run(leading_to(front))
+        assert ran.ended(Kind.ARCHIVE) == {(Outcome.FAILED, reason): 5}
+        assert ran.failures() == {reason}
+        assert front.hellos == sum(each.attempts for each in ran.results if each.reason is reason) == OBJECTS
+        assert ran.exit_code == 3
+        assert here.wrong() == []
+        assert (await here.run()).exit_code == 0
+        assert here.is_right()
+
+
+@pytest.mark.usefixtures("trusted")
+async def test_a_signed_url_without_tls_is_not_followed_where_the_api_has_it(tmp_path: Path) -> None:
+    async with world(tmp_path, ACCOUNT, **ONE_BY_ONE) as plain:
+        here = BehindTls(plain.simulator, plain.root, plain.settings)
+        async with Front().serving(handing_on_to(plain.simulator)) as here.front:
+            ran = await here.run()
+        assert ran.ended(Kind.ARCHIVE) == {(Outcome.FAILED, Reason.INSECURE_URL): 5}
+        assert ran.failures() == {Reason.INSECURE_URL}
+        assert ran.to("object") == []
+        assert len(ran.to("results")) == 5
+        assert ran.exit_code == 3
+
+
+async def test_an_api_with_an_unknown_certificate_is_asked_once(tmp_path: Path) -> None:
+    async with world(tmp_path, ACCOUNT, **ONE_BY_ONE) as plain:
+        here = BehindTls(plain.simulator, plain.root, plain.settings)
+        async with Front().serving(handing_on_to(plain.simulator)) as here.front:
+            ran = await here.run()
+            assert here.front.hellos == 1
+        assert [each.reason for each in ran.summary.problems] == [Reason.TLS]
+        assert ran.exit_code == 3
+        assert ran.seen == []
+
+
+async def test_a_bug_stops_the_output_that_brings_it_to_light_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One worker for archives: those after it are still brought."""
+    bring, met = Bringer.bring, []
+
+    async def buggy(bringer: Bringer, wanted: Wanted, *args: Any, **more: Any) -> Result:
+        if wanted.output.kind is Kind.ARCHIVE and not met:
+            met.append(wanted.output)
+            raise LookupError("not as it was thought")
+        return await bring(bringer, wanted, *args, **more)
+
+    async with world(tmp_path, ACCOUNT, **ONE_BY_ONE) as here:
+        monkeypatch.setattr(Bringer, "bring", buggy)
+        ran = await here.run()
+        assert [each.output for each in ran.results if each.reason is Reason.INTERNAL] == met
+        assert ran.failures() == {Reason.INTERNAL}
+        assert len(here.missing()) == 1
+        assert ran.exit_code == 1
+        assert (await here.run()).exit_code == 0
+        assert here.is_right()
