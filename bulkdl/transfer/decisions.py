@@ -213,18 +213,21 @@ def _refuse_prose(head: Head, kind: Kind) -> None:
         )
 
 
+class SentWhole(TransferFailure):
+    """A 200 where a piece was asked for: another object, no ranges any more, or no object at all."""
+
+
 def check_piece(head: Head, stored: StoredObject, at_bytes: int, kind: Kind) -> None:
     """
     Make sure that the body of *head* continues *stored* at *at_bytes*.
 
     Raises:
-        TransferFailure: It does not. A 200 means that the object is another one now, or that the
-            server has stopped taking ranges: either way the pieces are void.
+        TransferFailure: It does not. SentWhole makes the pieces void, if that body is an archive.
     """
     _refuse_status(head)
     _refuse_prose(head, kind)
     if head.status != 206:
-        raise TransferFailure(Reason.OBJECT_CHANGED, "the server sent the whole where a piece was asked for")
+        raise SentWhole(Reason.OBJECT_CHANGED, "the server sent the whole where a piece was asked for")
     _continue(head, stored, at_bytes)
 
 

@@ -40,8 +40,12 @@ class Divided:
         self._at_bytes = 0
 
     async def begin(self, origin: Origin, stored: StoredObject, response: aiohttp.ClientResponse) -> Received:
-        """Bring all of *stored*; *response* is one for the whole whose body has not been read."""
-        await self._kept.begin(stored, divided=True)
+        """
+        Bring all of *stored*; *response* is one for the whole whose body has not been read.
+
+        Raises:
+            TurnedAway: It begins like something else; what is kept stays.
+        """
         return await self._receive(origin, PartState(stored, 0, ()), response)
 
     async def go_on(self, origin: Origin, state: PartState) -> Received:
@@ -60,8 +64,9 @@ class Divided:
             self.may_begin = failure.reason is not Reason.OBJECT_CHANGED
             raise
         finally:
-            extents = tuple(sorted(segments.extents, key=_start))
-            self._kept.state = state = PartState(state.object, segments.at_bytes, extents)
+            if segments.has_begun:
+                extents = tuple(sorted(segments.extents, key=_start))
+                self._kept.state = state = PartState(state.object, segments.at_bytes, extents)
         return await self._received(state)
 
     def _around(self, origin: Origin) -> Surroundings:
@@ -73,6 +78,7 @@ class Divided:
             means.limits.connections,
             body=lambda: means.body_of(self._output),
             admit=self._admit,
+            begin=self._begin_part,
             patience=means.patience,
             progress=self._came,
             retried=self._retried,
@@ -84,13 +90,16 @@ class Divided:
         self._at_bytes += size_bytes
         self._progress(self._at_bytes, self._object.total_bytes, size_bytes)
 
+    async def _begin_part(self) -> None:
+        await self._kept.begin(self._object, divided=True)
+
     def _admit(self, block: bytes) -> str:
         has_digest = bool(self._object.digests)
         return gates.admit(self._output.kind, block[: gates.HEAD_BYTES], "", has_digest=has_digest)
 
     async def _received(self, state: PartState) -> Received:
         part, stored = self._kept.part, state.object
-        suffix = self._admit(await part.read(lambda stream: stream.read(gates.HEAD_BYTES)))
+        suffix = await self._kept.suffix(self._admit)
         refuse_truncated(stored, state.at_bytes)
         if needs_md5(stored.digests):
             digester = Digester(stored.digests)

@@ -90,25 +90,20 @@ class Fetcher:
             except Failure as failure:
                 verdict = patience.judge(failure, progressed=reception.kept_bytes > most_bytes)
                 most_bytes = max(most_bytes, reception.kept_bytes)
+                if REACTIONS[failure.reason].step is Step.RESTART:
+                    await reception.restart_after(failure)  # nor may a later run go on with these bytes
+                    most_bytes = reception.kept_bytes
                 if verdict.step in (Step.GIVE_UP, Step.STOP_RUN):
-                    if REACTIONS[failure.reason].step is Step.RESTART:
-                        await reception.restart()  # no later run may go on with these bytes
                     raise _GivenUp(failure, patience.tally) from None
                 if verdict.step is Step.RESIGN:
                     origin.renew(address)
-                await self._prepare_next(failure, verdict, reception)
-                if verdict.step is Step.RESTART:
-                    most_bytes = 0
                 retried(failure, verdict)
                 await self.means.sleep(verdict.delay_s)
 
-    async def _prepare_next(self, failure: Failure, verdict: Verdict, reception: Reception) -> None:
-        if verdict.step is Step.RESTART:
-            log.warning("transfer.restarted", reason=failure.reason.value, detail=failure.detail)
-            await reception.restart()
-
 
 def _log_retry(failure: Failure, verdict: Verdict) -> None:
+    if verdict.step is Step.RESTART:
+        log.warning("transfer.restarted", reason=failure.reason.value, detail=failure.detail)
     log.info(
         "transfer.retry_scheduled",
         reason=failure.reason.value,

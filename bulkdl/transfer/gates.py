@@ -53,6 +53,10 @@ _DAMAGED = (
 )
 
 
+class TurnedAway(TransferFailure):
+    """A body is something else than what was asked for, by its first bytes: nothing of it was let in."""
+
+
 def archive_suffix(head: bytes) -> str | None:
     """``.tar.gz``, ``.zip`` or ``.tar`` by the magic bytes; None when they are none of these."""
     if head.startswith(b"\x1f\x8b"):
@@ -84,20 +88,20 @@ def admit(kind: Kind, head: bytes, content_type: str, *, has_digest: bool) -> st
         The suffix for the name of an archive; empty for the other kinds.
 
     Raises:
-        TransferFailure: The body is something else than this kind.
+        TurnedAway: The body is something else than this kind.
     """
     looks_like_prose = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"<", b"{", b"[", b"")
     if kind is Kind.ARCHIVE:
         suffix = archive_suffix(head)
         if suffix is None and (looks_like_prose or not has_digest):
-            raise TransferFailure(Reason.WRONG_CONTENT, f"no archive: it begins with {_shown(head)}")
+            raise TurnedAway(Reason.WRONG_CONTENT, f"no archive: it begins with {_shown(head)}")
         return suffix or ".bin"
     if kind is Kind.QUICKLOOK:
         is_picture = any(head[at : at + len(magic)] == magic for magic, at in _PICTURES)
         if not is_picture and (looks_like_prose or not content_type.startswith("image/")):
-            raise TransferFailure(Reason.WRONG_CONTENT, f"no picture: it begins with {_shown(head)}")
+            raise TurnedAway(Reason.WRONG_CONTENT, f"no picture: it begins with {_shown(head)}")
     elif not looks_like_prose or head[:1] == b"<" or not head:
-        raise TransferFailure(Reason.WRONG_CONTENT, f"no JSON: it begins with {_shown(head)}")
+        raise TurnedAway(Reason.WRONG_CONTENT, f"no JSON: it begins with {_shown(head)}")
     return ""
 
 

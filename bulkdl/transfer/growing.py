@@ -43,9 +43,8 @@ class Growing:
         self._at_bytes = 0
         self._is_storing = False
 
-    async def begin(self, stored: StoredObject, content_type: str) -> None:
+    def begin(self, stored: StoredObject, content_type: str) -> None:
         """Byte 0 of *stored* comes next."""
-        await self._kept.drop()
         self._expect(stored, 0)
         self._content_type = content_type
         self._digester = Digester(stored.digests)
@@ -55,8 +54,7 @@ class Growing:
         self._expect(state.object, state.at_bytes)
         if self._digester.at_bytes != state.at_bytes or not self._suffix:
             part, digester = self._kept.part, Digester(state.object.digests)
-            head = await part.read(lambda stream: stream.read(gates.HEAD_BYTES))
-            self._suffix = self._admit(head)
+            self._suffix = await self._kept.suffix(self._admit)
             await part.read(lambda stream: digester.read(stream, state.at_bytes))
             self._digester = digester
 
@@ -93,11 +91,12 @@ class Growing:
                 await self._keep(resumable)
             raise
 
-    def received(self) -> Received:
+    async def received(self) -> Received:
         """All of the object, once its body has been read."""
-        tail = self._next_block() if self._block else b""
-        if self._at_bytes == 0:
-            self._admit(b"")
+        is_small = self._digester.at_bytes == 0
+        tail = self._next_block() if self._block or is_small else b""
+        if is_small:
+            await self._kept.drop()
         return Received(self._object, self._suffix, self._digester, tail)
 
     def _salvage(self, chunk: bytes, ceiling: int | None) -> None:
@@ -135,6 +134,7 @@ class Growing:
         return len(fitting) == len(chunk)
 
     def _next_block(self) -> bytes:
+        """What has been gathered; the first block only if it is let in."""
         block = b"".join(self._block)
         if self._digester.at_bytes == 0:
             self._suffix = self._admit(block[: gates.HEAD_BYTES])

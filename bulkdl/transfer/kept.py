@@ -1,12 +1,18 @@
-"""The part of one output as its attempts see it, and what all of them together have made of it."""
+"""
+The part of one output as its attempts see it, and what all of them together have made of it.
+
+What is kept is given up only for a body that has been let in by its first bytes: an error page with
+status 200 costs nothing, whether a server had ignored a range or something stood in its place.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from bulkdl.errors import TransferFailure
 from bulkdl.model import PartState, Reason, Receipt, StoredObject
-from bulkdl.transfer import decisions
+from bulkdl.transfer import decisions, gates
 from bulkdl.transfer.digests import Digester
 from bulkdl.transfer.ports import Part
 
@@ -60,6 +66,19 @@ class Kept:
         self.state = found
         self.resumed_from_bytes = self.at_bytes
         return None
+
+    async def suffix(self, admit: Callable[[bytes], str]) -> str:
+        """
+        What *admit* says of the first bytes that are there.
+
+        Raises:
+            TransferFailure: They should never have got there: what is kept is void.
+        """
+        head = await self.part.read(lambda stream: stream.read(gates.HEAD_BYTES))
+        try:
+            return admit(head)
+        except gates.TurnedAway as failure:
+            raise TransferFailure(failure.reason, failure.detail) from None
 
     async def begin(self, stored: StoredObject, *, divided: bool = False) -> None:
         """Forget older bytes; those of *stored* come next."""

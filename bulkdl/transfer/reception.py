@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import aiohttp
 
-from bulkdl.errors import TransferFailure
+from bulkdl.errors import Failure, TransferFailure
 from bulkdl.model import Output, PartState, Reason, Receipt
 from bulkdl.transfer import decisions, gates
 from bulkdl.transfer.decisions import AskForStored, Begin, Continue, Head
@@ -57,9 +57,10 @@ class Reception:
         self._kept.resumed_from_bytes = receipt.size_bytes
         return receipt
 
-    async def restart(self) -> None:
-        """Drop what is there and begin at zero next time."""
-        await self._kept.drop()
+    async def restart_after(self, failure: Failure) -> None:
+        """Drop what *failure* has made void: all that is kept, unless it was about bytes not let in."""
+        if not isinstance(failure, gates.TurnedAway):
+            await self._kept.drop()
 
     async def attempt(self, origin: Origin, name: Name) -> Receipt:
         """
@@ -73,7 +74,7 @@ class Reception:
             received = await self._divided.go_on(origin, state)
         elif state is not None and decisions.complete(state) and state.object.source == origin.source:
             await self._growing.go_on(state)
-            received = self._growing.received()
+            received = await self._growing.received()
         else:
             received = await self._receive(origin, state)
         receipt = await self._publish(received, name)
@@ -108,11 +109,11 @@ class Reception:
         resumable: bool,
     ) -> Received:
         if isinstance(decision, Begin) or state is None:
-            await self._growing.begin(decision.object, head.content_type)
+            self._growing.begin(decision.object, head.content_type)
         else:
             await self._growing.go_on(PartState(decision.object, state.at_bytes))
         await self._growing.read(response, resumable=resumable)
-        return self._growing.received()
+        return await self._growing.received()
 
     async def _publish(self, received: Received, name: Name) -> Receipt:
         kind, stored, digester = self._output.kind, received.object, received.digester

@@ -5,13 +5,13 @@ Each connection fetches spans that a Board hands out, and puts what comes into i
 block by block, each noted with its checksum as soon as it is written. A connection that breaks off
 tries again by itself, by the same table as any transfer, while the others go on; what none of them can
 get past ends the attempt. The first connection is always there; others come while spare permits are
-to be had and leave when there are fewer.
+to be had and leave when there are fewer, but none before the first bytes of a new object are let in.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ from bulkdl.errors import Failure, TransferFailure, first_of
 from bulkdl.http.retry import Verdict
 from bulkdl.model import Extent, Kind, Reason, StoredObject
 from bulkdl.reactions import Step
-from bulkdl.transfer import decisions
+from bulkdl.transfer import decisions, gates
 from bulkdl.transfer.body import BLOCK_BYTES, Body
 from bulkdl.transfer.digests import crc32c_of
 from bulkdl.transfer.patience import Patience
@@ -37,7 +37,8 @@ class Surroundings:
 
     Attributes:
         body: Makes the reader of one response.
-        admit: Lets the object in by its first bytes, or raises.
+        admit: Lets an object in by its first bytes, or raises TurnedAway.
+        begin: Makes the part ready for a new object, which has been let in.
         patience: Makes the judge of one connection's failures.
         progress: Called with the bytes that came just now.
         retried: Called when a connection is about to try again.
@@ -49,6 +50,7 @@ class Surroundings:
     connections: int
     body: Callable[[], Body]
     admit: Callable[[bytes], object]
+    begin: Callable[[], Coroutine[None, None, None]]
     patience: Callable[[], Patience]
     progress: Callable[[int], None]
     retried: Callable[[Failure, Verdict], None]
@@ -69,11 +71,18 @@ class Segments:
         self._board = Board(stored.total_bytes, [(extent.start, extent.end) for extent in extents])
         self._extra = 0
         self._left = asyncio.Event()
+        self._begun = asyncio.Event()
+        self._beginning: asyncio.Future[None] | None = None
         self._preparing = asyncio.Lock()
 
     @property
     def at_bytes(self) -> int:
         return sum(extent.size_bytes for extent in self.extents)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the part is one of this object."""
+        return self._begun.is_set()
 
     async def receive(self, first: aiohttp.ClientResponse | None) -> None:
         """
@@ -91,6 +100,7 @@ class Segments:
                 try:
                     if first is not None:
                         await self._read_first(first)
+                    self._begun.set()
                     await self._work(lambda: False)
                 finally:
                     grow.cancel()
@@ -100,6 +110,7 @@ class Segments:
     async def _grow(self, group: asyncio.TaskGroup) -> None:
         """Open further connections while there are spare permits."""
         around = self._around
+        await self._begun.wait()
         while True:
             while self._extra >= around.connections - 1:
                 self._left.clear()
@@ -129,6 +140,8 @@ class Segments:
         try:
             await self._read(response, span)
         except Failure as failure:
+            if not self.has_begun:
+                raise
             await self._after(failure, self._around.patience(), address=0, progressed=True)
             await self._fetch(span)
         finally:
@@ -170,8 +183,18 @@ class Segments:
             if response.status not in (200, 206, 416):
                 raise await origin.refusal(response)
             head = decisions.read_head(response.status, response.headers, origin.source)
-            decisions.check_piece(head, self._stored, span.at, Kind.ARCHIVE)
+            try:
+                decisions.check_piece(head, self._stored, span.at, Kind.ARCHIVE)
+            except decisions.SentWhole:
+                self._around.admit(await self._head_of(response))
+                raise
             await self._read(response, span)
+
+    async def _head_of(self, response: aiohttp.ClientResponse) -> bytes:
+        body, head = self._around.body(), b""
+        while len(head) < gates.HEAD_BYTES and (chunk := await body.read(response)):
+            head += chunk
+        return head
 
     async def _read(self, response: aiohttp.ClientResponse, span: Span) -> None:
         """Read into the part what belongs to *span*, which may become shorter meanwhile."""
@@ -181,9 +204,11 @@ class Segments:
             while span.left:
                 chunk = await _next(body, response, span)
                 self._take(chunk, span, block)
-                if block.size_bytes >= BLOCK_BYTES:
+                if block.size_bytes >= (BLOCK_BYTES if self.has_begun else gates.HEAD_BYTES):
                     await self._write_behind(block)
                 await body.pace(len(chunk))
+        except gates.TurnedAway:
+            raise
         except BaseException:
             self._take(body.salvaged(response), span, block)
             with suppress(Failure):
@@ -200,10 +225,18 @@ class Segments:
     async def _write_behind(self, block: _Block) -> None:
         """Start to write what has come, once what came before it is written."""
         await block.settle()
+        if not self.has_begun:
+            await self._begin(block.head)
         start, data = block.cut()
-        if start == 0:
-            self._around.admit(data)
         block.writing = asyncio.ensure_future(self._write(start, data))
+
+    async def _begin(self, head: bytes) -> None:
+        """Let the object in; who is cancelled meanwhile finds it done when its bytes are to be kept."""
+        if self._beginning is None:
+            self._around.admit(head)
+            self._beginning = asyncio.ensure_future(self._around.begin())
+        await asyncio.shield(self._beginning)
+        self._begun.set()
 
     async def _write(self, start: int, data: bytes) -> None:
         extent = Extent(start, len(data), crc32c_of(data))
@@ -211,7 +244,7 @@ class Segments:
         self.extents.append(extent)
 
     async def _finish(self, block: _Block) -> None:
-        if block.size_bytes:
+        if block.size_bytes >= (1 if self.has_begun else gates.HEAD_BYTES):
             await self._write_behind(block)
         await block.settle()
 
@@ -235,6 +268,10 @@ class _Block:
     def add(self, chunk: bytes) -> None:
         self._chunks.append(chunk)
         self.size_bytes += len(chunk)
+
+    @property
+    def head(self) -> bytes:
+        return b"".join(self._chunks)[: gates.HEAD_BYTES]
 
     def cut(self) -> tuple[int, bytes]:
         data = b"".join(self._chunks)

@@ -9,6 +9,7 @@ from conftest import targz
 from scripted_store import goog_hash
 
 from bulkdl.model import Outcome, Reason
+from bulkdl.sink.part import LocalPart
 from bulkdl.transfer.means import Limits
 from bulkdl.transfer.permits import Permits
 
@@ -175,6 +176,71 @@ async def test_pieces_of_an_object_replaced_since_are_dropped(wide):
     site.store.script = []
     site.store.body, site.store.etag, site.store.last_modified = OTHER, '"v2"', None
     assert landed(await site.fetch(), site, OTHER)
+
+
+PAGE = b"<?xml version='1.0'?><Error><Code>InternalError</Code></Error>"
+
+
+def page(answer):
+    """A page with status 200 and the headers of an object that could be divided."""
+    body = PAGE.ljust(2 << 20)
+    changed = replace(answer, status=200, body=body, length=len(body))
+    return changed.but(Accept_Ranges="bytes", ETag='"v2"', x_goog_hash="")
+
+
+async def stopped_at(site, at_bytes):
+    """A fetch that was stopped after that much; what it leaves is kept."""
+    site.store.script = Each(lambda _, answer: replace(answer, hold_at=700_000))
+    fetching = asyncio.create_task(site.fetch())
+    await site.arrived(at_bytes)
+    fetching.cancel()
+    await asyncio.wait([fetching])
+    site.store.release.set()
+
+
+async def test_a_page_where_a_piece_was_asked_for_costs_no_piece(wide):
+    site = await wide()
+    await stopped_at(site, 2_000_000)
+    site.store.script = [page]
+    result = await site.fetch()
+    assert landed(result, site)
+    assert result.resumed_from_bytes >= 2_000_000
+    assert result.moved_bytes <= len(BODY) - result.resumed_from_bytes + (2 << 20)
+
+
+async def test_a_large_page_that_answers_a_resume_costs_nothing_of_a_part_that_grows(wide):
+    site = await wide()
+    site.means(limits=replace(LIMITS, connections=1))
+    site.store.script = [lambda answer: answer.cut(2_000_000), lambda answer: replace(answer, status=410)]
+    await site.fetch()
+    site.means(limits=LIMITS)
+    site.store.script = [page]
+    result = await site.fetch()
+    assert landed(result, site)
+    assert result.resumed_from_bytes == 2_000_000
+    assert site.store.ranges[2:] == ["bytes=2000000-", "bytes=2000000-"]
+
+
+async def test_who_is_stopped_while_a_divided_part_is_begun_loses_nothing(wide, monkeypatch):
+    site = await wide()
+    begin, begun, may_end = LocalPart.begin, asyncio.Event(), asyncio.Event()
+
+    async def slow(part, stored, *, divided=False):
+        begun.set()
+        await may_end.wait()
+        await begin(part, stored, divided=divided)
+
+    monkeypatch.setattr(LocalPart, "begin", slow)
+    fetching = asyncio.create_task(site.fetch())
+    await begun.wait()
+    fetching.cancel()
+    await asyncio.sleep(0)
+    may_end.set()
+    await asyncio.wait([fetching])
+    monkeypatch.undo()
+    result = await site.fetch()
+    assert landed(result, site)
+    assert result.resumed_from_bytes > 0
 
 
 async def test_pieces_are_gone_on_with_by_one_connection_too(wide):

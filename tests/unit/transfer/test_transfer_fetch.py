@@ -393,6 +393,53 @@ async def test_a_page_instead_of_the_archive_never_gets_a_name(yard):
     assert (site.files(), site.parts()) == ({}, [])
 
 
+PAGE = b"<?xml version='1.0'?><Error><Code>InternalError</Code></Error>"
+
+
+def instead(body):
+    """*body* with status 200 and the headers of an object, whatever was asked for."""
+    return lambda answer: replace(answer, status=200, body=body, length=len(body)).but(x_goog_hash="")
+
+
+@pytest.mark.parametrize("page", [PAGE, PAGE + b" " * 2_000_000, b""])
+async def test_a_page_that_answers_a_resume_costs_nothing_of_what_is_kept(yard, page):
+    site = await yard(LARGE)
+    site.store.script = [cut(2_000_000), instead(page)]
+    result = await site.fetch()
+    assert completed(result, site, LARGE)
+    assert site.store.ranges == [None, "bytes=2000000-", "bytes=2000000-"]
+    assert [reason for reason, _ in site.scheduled] == [Reason.TRUNCATED, Reason.WRONG_CONTENT]
+
+
+async def test_pages_without_end_leave_what_is_kept_to_the_next_run(yard):
+    site = await yard(LARGE)
+    site.store.script = [cut(2_000_000)] + [instead(PAGE)] * 9
+    result = await site.fetch()
+    assert (result.outcome, result.reason) == (Outcome.FAILED, Reason.WRONG_CONTENT)
+    assert result.attempts == POLICY.limit + 1
+    site.store.script = []
+    result = await site.fetch()
+    assert completed(result, site, LARGE)
+    assert result.resumed_from_bytes == 2_000_000
+    assert result.moved_bytes == len(LARGE) - 2_000_000
+
+
+async def test_a_small_object_that_replaces_a_part_is_not_appended_to_it(yard):
+    site = await yard(LARGE, digests=())
+    site.store.script = [cut(2_000_000), instead(SMALL)]
+    assert completed(await site.fetch(), site, SMALL)
+    assert site.parts() == []
+
+
+async def test_a_part_that_is_no_archive_after_all_is_fetched_anew(yard):
+    site = await yard(LARGE)
+    site.store.script = [cut(2_000_000), status(410)]
+    await site.fetch()
+    (data,) = (site.sink.state / "parts").glob("*.part")
+    data.write_bytes(PAGE.ljust(2_000_000))
+    assert completed(await site.fetch(), site, LARGE)
+
+
 async def test_an_object_stored_as_gzip_lands_as_it_is_stored(yard):
     site = await yard(LARGE)
     plain = {"x_goog_stored_content_encoding": "gzip", "x_goog_stored_content_length": len(LARGE)}
