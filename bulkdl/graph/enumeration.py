@@ -133,8 +133,19 @@ class Enumeration:
             return known
         log.info("job.changed", job_id=job.id, status=job.status)
         if self._ledger is not None and not self._dry:
-            await self._ledger.write(partial(queries.forget_job, project_id=job.project_id, job_id=job.id))
+            await self._forget(known, self._ledger)
         return None
+
+    async def _forget(self, known: KnownJob, ledger: Ledger) -> None:
+        """
+        Drop what there is of an earlier run of the job: its objects may stand at the same paths.
+
+        The rows go last, for they name the parts.
+        """
+        for each in known.outputs:
+            await self._sink.part(each.output).discard()
+        job = known.job
+        await ledger.write(partial(queries.forget_job, project_id=job.project_id, job_id=job.id))
 
     async def _list_job(self, pending: Pending) -> None:
         job = pending.job

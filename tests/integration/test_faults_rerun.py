@@ -1,0 +1,58 @@
+"""A job that was run again under its id, with a new result where the old one stood."""
+
+import errno
+import json
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_faults_world import Ran, World, world
+
+from bulkdl.graph.bringing import Bringer
+from bulkdl.simulator import Account
+from bulkdl.sink import durable
+
+ACCOUNT = Account(projects=1, jobs=1, archive_bytes=1_200_000)
+
+
+def run_again(here: World, before: Ran) -> None:
+    """Every archive is another one now; what the ledger knows is of an earlier run of the job."""
+    for path in {each.path for each in before.to("object")}:
+        here.simulator.replace_object(path)
+    ledger = sqlite3.connect(here.root / ".bulkdl" / "ledger.sqlite3")
+    with ledger:
+        ledger.execute("UPDATE jobs SET finished_at = '2019-01-01T00:00:00+00:00'")
+    ledger.close()
+
+
+async def unrecorded(*_: object) -> None:
+    """The process was killed before it could say so."""
+
+
+def unplaced(data: Path, final: Path, place: Callable[[Path, Path], None] = durable.place) -> None:
+    """It was killed when all bytes of an archive were there, before they had their name."""
+    if data.suffix == ".part":
+        raise OSError(errno.EIO, "killed")
+    place(data, final)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "killed"), [(Bringer, "recorded", unrecorded), (durable, "place", unplaced)]
+)
+async def test_nothing_of_the_first_result_is_taken_for_the_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, killed: Any
+) -> None:
+    async with world(tmp_path, ACCOUNT) as here:
+        with monkeypatch.context() as patched:
+            patched.setattr(owner, name, killed)
+            before = await here.run()
+        parts = tmp_path / ".bulkdl" / "parts"
+        assert [json.loads(path.read_text())["committed"] for path in parts.glob("*.json")]
+        run_again(here, before)
+        ran = await here.run()
+        assert ran.exit_code == 0
+        assert here.is_right()
+        assert ran.moved_bytes == ran.sent_bytes == here.needed_bytes
+        assert list(parts.iterdir()) == []
