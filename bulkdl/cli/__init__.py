@@ -5,8 +5,10 @@ its click command has the name of its module.
 
 from __future__ import annotations
 
+import gc
 import sys
 from importlib import import_module
+from types import ModuleType
 
 import click
 
@@ -34,12 +36,22 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"bulkdl.cli.{cmd_name}"), cmd_name)
+        command: click.Command = getattr(_loaded(f"bulkdl.cli.{cmd_name}"), cmd_name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
+
+
+def _loaded(name: str) -> ModuleType:
+    """Import *name*; what stays for good is no garbage, and is not looked through as such again."""
+    gc.disable()
+    try:
+        return import_module(name)
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 @click.group(

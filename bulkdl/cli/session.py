@@ -26,7 +26,7 @@ from bulkdl.settings import CredentialBook, Loaded, Settings, load_credentials
 from bulkdl.sink.local import STATE_FOLDER
 from bulkdl.telemetry.events import HttpListening, Reporter, Reporters
 from bulkdl.telemetry.logging import logging_to, stderr_console
-from bulkdl.telemetry.outside import Outside, outside, unseen
+from bulkdl.telemetry.outside import Outside, unseen
 from bulkdl.telemetry.progress import has_bars, progress_on
 from bulkdl.telemetry.redaction import register_secret
 
@@ -112,8 +112,10 @@ def _outside(order: Order) -> AbstractAsyncContextManager[Outside]:
     settings = order.loaded.settings
     if not order.watched or (settings.http is None and settings.metrics_file is None):
         return unseen()
+    from bulkdl.telemetry.exposure import exposed  # noqa: PLC0415 - a web server is loaded for those who ask
+
     root, address = output_of(settings), settings.http
-    return outside(
+    return exposed(
         version=__version__,
         output=root,
         state=root / STATE_FOLDER,

@@ -66,15 +66,22 @@ def test_the_reader_of_stdout_may_leave(tmp_path):
     assert ended.stderr == b""
 
 
-def test_help_imports_no_command(tmp_path):
-    code = """
+@pytest.mark.parametrize(
+    ("command", "unneeded"),
+    [
+        ((), ("aiohttp", "pydantic", "rich", "asyncio")),
+        (("run",), ("aiohttp.web", "prometheus_client", "PIL")),
+    ],
+)
+def test_help_imports_no_more_than_its_command_needs(tmp_path, command, unneeded):
+    code = f"""
 import sys
 import bulkdl.cli
-sys.argv = ["bulkdl", "--help"]
+sys.argv = ["bulkdl", *{command}, "--help"]
 try:
     bulkdl.cli.main()
 finally:
-    print(*(name for name in ("aiohttp", "pydantic", "rich", "asyncio") if name in sys.modules))
+    print(*(name for name in {unneeded} if name in sys.modules))
 """
     kept = {**os.environ, "PYTHONPATH": str(ROOT)}
     ended = subprocess.run(

@@ -10,14 +10,14 @@ import pytest
 from bulkdl.errors import ConfigError
 from bulkdl.telemetry.disk import Disk
 from bulkdl.telemetry.events import RunFinished, RunStarted
-from bulkdl.telemetry.outside import outside
+from bulkdl.telemetry.exposure import exposed
 from bulkdl.telemetry.textfile import Textfile, last_run_in
 
 AT = datetime(2024, 3, 1, 2, 30, tzinfo=UTC)
 
 
 def written_by(tmp_path: Path):
-    return outside(
+    return exposed(
         version="1", output=tmp_path, state=tmp_path, http=None, metrics_file=tmp_path / "bulkdl.prom"
     )
 
