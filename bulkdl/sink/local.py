@@ -13,6 +13,7 @@ from bulkdl.model import Durability, Output
 from bulkdl.sink import durable
 from bulkdl.sink.errors import translated
 from bulkdl.sink.part import LocalPart
+from bulkdl.sink.room import Room
 
 STATE_FOLDER = ".bulkdl"
 
@@ -31,6 +32,7 @@ class LocalSink:
         self.durability = durability
         self.state = root / STATE_FOLDER
         self._parts = self.state / "parts"
+        self._room = Room(self._parts)
 
     def prepare(self) -> None:
         """
@@ -56,7 +58,8 @@ class LocalSink:
                 aside.unlink(missing_ok=True)
 
     def part(self, output: Output) -> LocalPart:
-        return LocalPart(output, self._parts, self.locate, sync=self.durability is Durability.FULL)
+        sync = self.durability is Durability.FULL
+        return LocalPart(output, self._parts, self.locate, self._room, sync=sync)
 
     def settle(self, folders: Iterable[Path]) -> None:
         """

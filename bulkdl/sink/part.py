@@ -17,7 +17,6 @@ import hashlib
 import json
 import os
 import secrets
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -26,19 +25,16 @@ from typing import Any, BinaryIO, TypeVar
 import aiofiles
 from aiofiles.threadpool.binary import AsyncFileIO
 
-from bulkdl.errors import SinkFailure
-from bulkdl.model import Digest, Extent, Output, PartState, Reason, Receipt, StoredObject, Validator
+from bulkdl.model import Digest, Extent, Output, PartState, Receipt, StoredObject, Validator
 from bulkdl.sink import durable, extents
 from bulkdl.sink.errors import translated
+from bulkdl.sink.room import Room
 from bulkdl.sink.tail import WithTail
 
 T = TypeVar("T")
 
 # What a missing, half-written or foreign sidecar looks like: there is nothing to go on with.
 _UNUSABLE = (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError)
-
-# What must stay free for the ledger, logs and other programs when a large body is about to come.
-HEADROOM_BYTES = 16 << 20
 
 
 class LocalPart:
@@ -48,21 +44,30 @@ class LocalPart:
     Args:
         folder: Where parts live; on the same file system as *locate*'s answers.
         locate: Gives the path of a key.
+        room: The account of who is promised how much of the file system.
         sync: Make a file durable as it is committed; without it somebody else does, before it counts.
     """
 
     def __init__(
-        self, output: Output, folder: Path, locate: Callable[[str], Path], *, sync: bool = True
+        self,
+        output: Output,
+        folder: Path,
+        locate: Callable[[str], Path],
+        room: Room,
+        *,
+        sync: bool = True,
     ) -> None:
         self._output = output
         self._folder = folder
         self._locate = locate
+        self._room = room
         self._sync = sync
         self._stem = hashlib.sha256(str(output).encode("utf-8", "surrogatepass")).hexdigest()[:32]
         self._sidecar = folder / f"{self._stem}.json"
         self._data: Path | None = None
+        self._is_open_ended = False
         self._stream: AsyncFileIO | None = None
-        self._writing: asyncio.Future[int] | None = None
+        self._writing: asyncio.Future[None] | None = None
         self._writes: set[asyncio.Future[None]] = set()
 
     async def look(self) -> PartState | Receipt | None:
@@ -104,13 +109,14 @@ class LocalPart:
     def _begin(self, stored: StoredObject, divided: bool) -> None:
         with translated(self._folder):
             self._remove()
-            self._refuse_without_room(stored.total_bytes)
+            self._promise(stored.total_bytes, 0)
             data = self._folder / f"{self._stem}-{secrets.token_hex(4)}.part"
             self._write_sidecar({**_sidecar(self._output, stored, data.name), "divided": divided})
             data.touch()
             self._data = data
             if divided:
                 _preallocate(data, stored.total_bytes or 0)
+                self._room.written(self._stem, _allocated_bytes(data))
 
     def _write_sidecar(self, document: dict[str, Any]) -> None:
         aside = self._sidecar.with_suffix(".tmp")
@@ -118,20 +124,34 @@ class LocalPart:
         durable.write_aside(aside, text.encode("utf-8", "surrogatepass"))
         durable.publish(aside, self._sidecar)
 
-    def _refuse_without_room(self, total_bytes: int | None) -> None:
-        free_bytes = shutil.disk_usage(self._folder).free
-        if total_bytes is not None and total_bytes + HEADROOM_BYTES > free_bytes:
-            raise SinkFailure(
-                Reason.DISK_FULL, f"{self._folder}: {total_bytes} bytes are to come, {free_bytes} are free"
-            )
+    async def resume(self, state: PartState) -> None:
+        await asyncio.to_thread(self._resume, state)
+
+    def _resume(self, state: PartState) -> None:
+        assert self._data is not None, "begin() or look() comes first"  # noqa: S101
+        with translated(self._folder):
+            is_divided = state.extents is not None
+            held_bytes = max(state.at_bytes, _allocated_bytes(self._data) if is_divided else 0)
+            self._promise(state.object.total_bytes, held_bytes)
+
+    def _promise(self, total_bytes: int | None, held_bytes: int) -> None:
+        """Have room for what is missing; of a body of unknown length for each block as it comes."""
+        self._is_open_ended = total_bytes is None
+        self._room.promise(self._stem, max(0, (total_bytes or 0) - held_bytes))
 
     async def write(self, block: bytes) -> None:
         await self._settle()
         with translated(self._folder):
+            if self._is_open_ended:
+                await asyncio.to_thread(self._room.promise, self._stem, len(block))
             if self._stream is None:
                 assert self._data is not None, "begin() or look() comes first"  # noqa: S101
                 self._stream = await aiofiles.open(self._data, "ab", buffering=0)
-            self._writing = asyncio.ensure_future(_write_all(self._stream, block))
+            self._writing = asyncio.ensure_future(self._append(self._stream, block))
+
+    async def _append(self, stream: AsyncFileIO, block: bytes) -> None:
+        await _write_all(stream, block)
+        self._room.written(self._stem, len(block))
 
     async def _settle(self) -> None:
         """Wait for the write under way, even when this worker is cancelled: two writers would mix."""
@@ -154,6 +174,7 @@ class LocalPart:
         with translated(self._folder):
             durable.write_into(data, extent.start, block)
             durable.append_line(_map_of(data), extents.line(extent))
+        self._room.written(self._stem, len(block))
 
     async def pause(self) -> None:
         while self._writes:  # a cancelled worker leaves its write to the thread
@@ -193,6 +214,7 @@ class LocalPart:
             self._write_sidecar({**_sidecar(self._output, stored, self._data.name), "committed": committed})
             durable.place(self._data, final)
             self._data = None
+            self._room.withdraw(self._stem)
 
     def _commit_small(self, final: Path, data: bytes) -> None:
         """All of it is in memory: no part, no sidecar, one step."""
@@ -215,9 +237,13 @@ class LocalPart:
         with translated(self._folder):
             self._remove()
 
+    def close(self) -> None:
+        self._room.withdraw(self._stem)
+
     def _remove(self) -> None:
         """The sidecar goes first, then every data file, also one that a crash has left without."""
         self._data = None
+        self._room.withdraw(self._stem)
         self._sidecar.unlink(missing_ok=True)
         for data in self._folder.glob(f"{self._stem}-*"):  # data and map
             data.unlink(missing_ok=True)
@@ -244,6 +270,11 @@ def _preallocate(data: Path, total_bytes: int) -> None:
                 raise
             stream.truncate(total_bytes)
     _map_of(data).touch()
+
+
+def _allocated_bytes(data: Path) -> int:
+    """What *data* takes up on disk: all of it once it is preallocated, less where that is not possible."""
+    return data.stat().st_blocks * 512
 
 
 def _sidecar(output: Output, stored: StoredObject, data_name: str) -> dict[str, Any]:

@@ -68,6 +68,8 @@ class Fetcher:
             ended = ended_by(output, given_up.failure, given_up.tally)
         except Failure as failure:
             ended = ended_by(output, failure, tally)
+        finally:
+            part.close()
         return replace(
             ended,
             moved_bytes=reception.moved_bytes,

@@ -59,10 +59,28 @@ class Part(Protocol):
         """
 
     async def begin(self, stored: StoredObject, *, divided: bool = False) -> None:
-        """Forget older bytes, then make *stored* durable before its first byte is written."""
+        """
+        Forget older bytes, then make *stored* durable before its first byte is written.
+
+        Raises:
+            SinkFailure: There is no room for all of it beside what other transfers will still need.
+        """
+
+    async def resume(self, state: PartState) -> None:
+        """
+        Have room for what is missing behind *state*, which is what is there.
+
+        Raises:
+            SinkFailure: There is none.
+        """
 
     async def write(self, block: bytes) -> None:
-        """Append *block*; returns before it is on disk, at most one block is under way."""
+        """
+        Append *block*; returns before it is on disk, at most one block is under way.
+
+        Raises:
+            SinkFailure: It does not fit, or the one before it did not.
+        """
 
     async def write_at(self, extent: Extent, block: bytes) -> None:
         """Put *block* into a divided part, and then note that it is there."""
@@ -81,6 +99,9 @@ class Part(Protocol):
 
     async def discard(self) -> None:
         """Forget the bytes."""
+
+    def close(self) -> None:
+        """The transfer is over for now: it needs no more room. What is there stays."""
 
 
 Progress = Callable[[int, int | None, int], None]

@@ -17,12 +17,12 @@ import pytest
 sys.path.append(str(Path(__file__).parents[1] / "integration"))
 from test_faults_world import World, world
 
-from bulkdl.model import Reason
+from bulkdl.model import Level, Reason
 from bulkdl.simulator import Account
 from bulkdl.simulator.exchange import Call
 from bulkdl.simulator.faults import Faults, Rule
 from bulkdl.sink import durable, part
-from bulkdl.sink.part import HEADROOM_BYTES
+from bulkdl.sink.room import HEADROOM_BYTES
 
 MIB = 1 << 20
 ACCOUNT = Account(projects=1, jobs=1, archive_bytes=6 * MIB)
@@ -92,6 +92,40 @@ async def test_no_room_is_seen_before_an_archive_is_written(mount: Path) -> None
             assert sum(path.stat().st_size for path in (mount / "out").rglob("*.part")) == 0
         assert (await here.run()).exit_code == 0
         assert here.is_right()
+
+
+async def test_archives_that_fit_one_by_one_but_not_together_do_not_fill_the_disk(mount: Path) -> None:
+    """Each finds room when it begins; what the others still need is no room any more."""
+    account = Account(projects=1, jobs=2, archive_bytes=20 * MIB)
+    stall = {"fault": "stall", "at_byte": 3 * MIB, "nth": 1, "server": "storage"}
+    async with world(mount / "out", account, archives=4, connections=1, speed_time=0.3) as here:
+        ran = await here.run(stall)
+        assert ran.exit_code == 12
+        full = [each for each in ran.results if each.reason is Reason.DISK_FULL]
+        assert all("are to come" in each.detail and "under way" in each.detail for each in full)
+        assert shutil.disk_usage(mount).free >= HEADROOM_BYTES
+        resize(mount, "size=256m")
+        kept = sum(path.stat().st_size for path in (mount / "out").rglob("*.part"))
+        assert kept > 0
+        again = await here.run()
+        assert again.exit_code == 0
+        assert here.is_right()
+
+
+async def test_a_resume_needs_room_for_what_is_missing_and_no_more(mount: Path) -> None:
+    account = Account(projects=1, jobs=1, archive_bytes=12 * MIB)
+    cut = {"fault": "cut", "at_byte": 9 * MIB, "nth": 1, "server": "storage"}
+    dead = {"fault": "cut", "at_byte": 0, "server": "storage", "ranged": True}
+    async with world(mount / "out", account, retries=1) as here:
+        await here.run(cut, dead, level=Level.TASK)
+        with filled_but(mount, HEADROOM_BYTES + MIB):
+            ran = await here.run(level=Level.TASK)
+            assert ran.exit_code == 12
+            assert ran.moved_bytes == 0
+        with filled_but(mount, HEADROOM_BYTES + 7 * MIB):
+            ran = await here.run(level=Level.TASK)
+            assert ran.exit_code == 0
+            assert ran.moved_bytes <= 7 * MIB
 
 
 async def test_full_in_the_middle_of_a_part(mount: Path) -> None:

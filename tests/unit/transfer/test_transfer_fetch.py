@@ -327,6 +327,17 @@ async def test_cancelling_leaves_a_part_from_which_the_next_run_goes_on(yard):
     assert site.parts() == []
 
 
+async def test_a_transfer_that_is_over_for_now_needs_no_more_room(yard):
+    site = await yard(LARGE)
+    site.store.script = [lambda answer: replace(answer, hold_at=2_345_678)]
+    fetching = asyncio.create_task(site.fetch())
+    await site.arrived(2_345_678)
+    assert site.sink._room.promised_bytes >= len(LARGE) - 2_345_678
+    fetching.cancel()
+    await asyncio.wait([fetching])
+    assert site.sink._room.promised_bytes == 0
+
+
 async def test_cancelling_ends_the_worker_even_when_the_bytes_so_far_are_refused(yard):
     site = await yard(b"<html>" + b" " * 5000)
     site.store.script = [lambda answer: replace(answer, hold_at=3000)]
