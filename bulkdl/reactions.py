@@ -93,7 +93,7 @@ REACTIONS: dict[Reason, Reaction] = {
     Reason.TOO_LARGE: Reaction(
         Step.GIVE_UP,
         Exit.FAILED,
-        "raise quicklook_max_bytes, geojson_max_bytes or json_max_bytes if this size is right",
+        "raise archive_, quicklook_, geojson_ or json_max_bytes if this size is right",
     ),
     Reason.BAD_ANSWER: Reaction(
         Step.BACK_OFF, Exit.FAILED, "UP42 answered what this bulkdl cannot read; run again, then report it"

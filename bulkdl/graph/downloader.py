@@ -275,6 +275,7 @@ class Downloader:
             speed_limit_bytes_per_s=settings.speed_limit,
             speed_time_s=settings.speed_time,
             ceilings={
+                Kind.ARCHIVE: settings.archive_max_bytes,
                 Kind.QUICKLOOK: settings.quicklook_max_bytes,
                 Kind.GEOJSON: settings.geojson_max_bytes,
             },

@@ -35,6 +35,7 @@ from bulkdl.settings.timetable import UNLIMITED, Timetable, timetable
 UP42_HOST = "api.up42.com"
 UP42_MAX_RATE = 100.0
 MIB = 1024 * 1024
+TIB = 1024 * 1024 * MIB
 
 DurationS = Annotated[float, BeforeValidator(parse.duration_s)]
 SizeBytes = Annotated[int, BeforeValidator(parse.size_bytes), Field(ge=0)]
@@ -160,6 +161,7 @@ class Settings(BaseSettings):
     )
 
     # bounds
+    archive_max_bytes: SizeBytes = Field(TIB, gt=0, description="bytes, largest archive")
     quicklook_max_bytes: SizeBytes = Field(64 * MIB, gt=0, description="bytes, largest quicklook")
     geojson_max_bytes: SizeBytes = Field(512 * MIB, gt=0, description="bytes, largest GeoJSON file")
     json_max_bytes: SizeBytes = Field(64 * MIB, gt=0, description="bytes, largest answer of the API")

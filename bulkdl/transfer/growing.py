@@ -14,7 +14,7 @@ import aiohttp
 
 from bulkdl.errors import Failure, SinkFailure, TransferFailure
 from bulkdl.model import Output, PartState, Reason, StoredObject, Validator
-from bulkdl.transfer import decisions, gates
+from bulkdl.transfer import gates
 from bulkdl.transfer.body import BLOCK_BYTES, Body
 from bulkdl.transfer.digests import Digester
 from bulkdl.transfer.kept import Kept, Received, refuse_truncated
@@ -63,16 +63,16 @@ class Growing:
         self._object, self._at_bytes = stored, at_bytes
         self._block, self._block_bytes, self._is_storing = [], 0, False
 
-    async def read(self, response: aiohttp.ClientResponse, *, resumable: bool) -> None:
+    async def read(self, response: aiohttp.ClientResponse, ceiling: int | None, *, resumable: bool) -> None:
         """
         Read a body to its end.
+
+        Args:
+            ceiling: As many bytes may come in all.
 
         Raises:
             Failure: It broke off; what has come is kept if its origin is *resumable*.
         """
-        ceiling = decisions.ceiling_bytes(
-            self._output.kind, self._object.total_bytes, self._means.limits.ceilings
-        )
         body = self._means.body_of(self._output)
         try:
             await self._gather(body, response, ceiling)
@@ -122,7 +122,7 @@ class Growing:
             bytes before it are right is for the digest to say.
         """
         self.moved_bytes += len(chunk)
-        fitting = chunk if ceiling is None else chunk[: ceiling - self._at_bytes]
+        fitting = chunk if ceiling is None else chunk[: max(0, ceiling - self._at_bytes)]
         if len(fitting) < len(chunk) and not (self._object.total_bytes and self._object.digests):
             announced = self._object.total_bytes is not None
             reason = Reason.WRONG_CONTENT if announced else Reason.TOO_LARGE

@@ -23,7 +23,7 @@ class Limits:
 
     Attributes:
         speed_limit_bytes_per_s: Slower than this for *speed_time_s* is a stall.
-        ceilings: Most bytes for the kinds whose length nobody need announce.
+        ceilings: Most bytes by kind, announced or not.
         segment_bytes: From this size on an object may come over several connections.
         connections: How many at most.
     """

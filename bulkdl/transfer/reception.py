@@ -11,7 +11,7 @@ from __future__ import annotations
 import aiohttp
 
 from bulkdl.errors import Failure, TransferFailure
-from bulkdl.model import Output, PartState, Reason, Receipt
+from bulkdl.model import Output, PartState, Reason, Receipt, StoredObject
 from bulkdl.transfer import decisions, gates
 from bulkdl.transfer.decisions import AskForStored, Begin, Continue, Head
 from bulkdl.transfer.divided import Divided
@@ -28,7 +28,7 @@ class Reception:
         self, output: Output, part: Part, means: Means, progress: Progress, retried: Retried
     ) -> None:
         self._output = output
-        self._segment_bytes = means.limits.segment_bytes
+        self._limits = means.limits
         self._kept = Kept(part)
         self._growing = Growing(output, self._kept, means, progress)
         self._divided = Divided(output, self._kept, means, progress, retried)
@@ -71,6 +71,7 @@ class Reception:
         """
         state = self._kept.state if origin.resumable else None
         if state is not None and state.extents is not None:
+            self._ceiling(state.object)
             received = await self._divided.go_on(origin, state)
         elif state is not None and decisions.complete(state) and state.object.source == origin.source:
             await self._growing.go_on(state)
@@ -89,31 +90,35 @@ class Reception:
                 raise await origin.refusal(response)
             head = decisions.read_head(response.status, response.headers, origin.source)
             decision = decisions.decide(head, state, self._output.kind, accept_gzip=self._accept_gzip)
-            if isinstance(decision, Begin) and self._is_divisible(head, origin):
-                return await self._divided.begin(origin, decision.object, response)
             if not isinstance(decision, AskForStored):
-                return await self._read(response, head, decision, state, resumable=origin.resumable)
+                return await self._take_in(origin, response, head, decision, state)
         self._accept_gzip = True
         return await self._receive(origin, state)
 
-    def _is_divisible(self, head: Head, origin: Origin) -> bool:
-        return self._divided.may_begin and origin.resumable and decisions.divisible(head, self._segment_bytes)
-
-    async def _read(
+    async def _take_in(
         self,
+        origin: Origin,
         response: aiohttp.ClientResponse,
         head: Head,
         decision: Begin | Continue,
         state: PartState | None,
-        *,
-        resumable: bool,
     ) -> Received:
+        ceiling = self._ceiling(decision.object)
+        if isinstance(decision, Begin) and self._is_divisible(head, origin):
+            return await self._divided.begin(origin, decision.object, response)
         if isinstance(decision, Begin) or state is None:
             self._growing.begin(decision.object, head.content_type)
         else:
             await self._growing.go_on(PartState(decision.object, state.at_bytes))
-        await self._growing.read(response, resumable=resumable)
+        await self._growing.read(response, ceiling, resumable=origin.resumable)
         return await self._growing.received()
+
+    def _is_divisible(self, head: Head, origin: Origin) -> bool:
+        least_bytes = self._limits.segment_bytes
+        return self._divided.may_begin and origin.resumable and decisions.divisible(head, least_bytes)
+
+    def _ceiling(self, stored: StoredObject) -> int | None:
+        return decisions.ceiling_bytes(self._output.kind, stored.total_bytes, self._limits.ceilings)
 
     async def _publish(self, received: Received, name: Name) -> Receipt:
         kind, stored, digester = self._output.kind, received.object, received.digester

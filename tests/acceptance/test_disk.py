@@ -128,6 +128,21 @@ async def test_a_resume_needs_room_for_what_is_missing_and_no_more(mount: Path) 
             assert ran.moved_bytes <= 7 * MIB
 
 
+@pytest.mark.parametrize(
+    ("ceiling", "exit_code", "reason"), [(1 << 40, 12, Reason.DISK_FULL), (4 * MIB, 3, Reason.TOO_LARGE)]
+)
+async def test_an_archive_without_end_is_cut_off_before_the_disk_is_full(
+    mount: Path, ceiling: int, exit_code: int, reason: Reason
+) -> None:
+    endless = {"fault": "endless", "server": "storage", "chunked": True}
+    unannounced = {"fault": "without", "headers": ["x-goog-stored-content-length"]}
+    async with world(mount / "out", ACCOUNT, archive_max_bytes=ceiling) as here:
+        ran = await here.run(endless, unannounced)
+        assert (ran.exit_code, ran.failures()) == (exit_code, {reason})
+        assert shutil.disk_usage(mount).free >= HEADROOM_BYTES - MIB
+        assert here.wrong() == []
+
+
 async def test_full_in_the_middle_of_a_part(mount: Path) -> None:
     """Others use the disk, too: there was room when the archive was begun."""
     async with world(mount / "out", ACCOUNT) as here:

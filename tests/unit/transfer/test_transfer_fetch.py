@@ -510,6 +510,28 @@ async def test_a_body_that_announces_nothing_is_cut_off_at_the_ceiling(yard):
     assert (site.files(), site.parts()) == ({}, [])
 
 
+async def test_an_archive_that_announces_nothing_is_cut_off_at_the_ceiling(yard):
+    site = await yard(LARGE, digests=(), chunked=True)
+    site.means(limits=Limits(ceilings={Kind.ARCHIVE: 1_200_000}))
+    result = await site.fetch()
+    assert (result.outcome, result.reason, result.attempts) == (Outcome.FAILED, Reason.TOO_LARGE, 1)
+    assert site.files() == {}
+    again = await site.fetch()
+    assert (again.reason, again.attempts) == (Reason.TOO_LARGE, 1)
+    assert again.resumed_from_bytes + again.moved_bytes < 2_000_000
+    site.means(limits=Limits())
+    assert completed(await site.fetch(), site, LARGE)
+    assert site.store.ranges[-1] is not None
+
+
+async def test_an_archive_announced_larger_than_the_ceiling_is_not_begun(yard):
+    site = await yard(LARGE)
+    site.means(limits=Limits(ceilings={Kind.ARCHIVE: len(LARGE) - 1}, segment_bytes=1 << 20))
+    result = await site.fetch()
+    assert (result.outcome, result.reason, result.moved_bytes) == (Outcome.FAILED, Reason.TOO_LARGE, 0)
+    assert (site.files(), site.parts()) == ({}, [])
+
+
 async def test_a_body_that_is_too_slow_is_asked_for_again_and_loses_nothing(yard):
     site = await yard(LARGE)
     site.means(limits=Limits(speed_limit_bytes_per_s=1e12, speed_time_s=1e-9))
