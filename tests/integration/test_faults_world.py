@@ -118,11 +118,13 @@ class World:
         simulator.faults = faults = Witness.of(*rules, seed=seed)
         before = len(simulator.seen)
         selection = Selection(levels=frozenset({level} if level else Level))
-        downloader = Downloader(self._settings(settings), credentials=self.credentials())
-        async with downloader:
+        async with self.downloader(**settings) as downloader:
             results = [each async for each in downloader.outcomes(selection)]
         assert downloader.summary is not None
         return Ran(downloader.summary, results, list(simulator.seen)[before:], faults, self.root)
+
+    def downloader(self, **settings: Any) -> Downloader:
+        return Downloader(self._settings(settings), credentials=self.credentials())
 
     def _settings(self, more: Mapping[str, Any]) -> Settings:
         chosen = {**SWIFT, **self.settings, **more}
