@@ -1,18 +1,26 @@
 """
-SIGINT and SIGTERM while a run is on: the first drains, the second aborts, the third kills.
+SIGINT and SIGTERM while a run is on: the first drains, the second aborts, the third ends the process.
+
+They are counted where the interpreter delivers them, not in the event loop: a loop that hangs must not
+keep anybody from ending it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FrameType
 
 from bulkdl.reactions import Exit
 
 _EXITS = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED}
+_LAST_WORDS = "bulkdl: ended at once; run the same command again: it goes on where it stopped\n"
+_SHOW_CURSOR = "\x1b[?25h\n"  # bars hide it
 
 
 @dataclass(slots=True)
@@ -25,25 +33,33 @@ class Caught:
 
 @contextmanager
 def stopping(stop: Callable[[Exit], None]) -> Iterator[Caught]:
-    """Call *stop* for the first and the second signal; the default handlers have the third."""
+    """
+    Call *stop* in the loop for the first and the second signal; the third ends the process.
+
+    It does so also after this was left, if two had come: what is left to do may hang, too.
+    """
     loop = asyncio.get_running_loop()
     caught = Caught()
 
-    def on_signal(number: signal.Signals) -> None:
-        caught.exit_code = caught.exit_code or _EXITS[number]
+    def on_signal(number: int, _frame: FrameType | None) -> None:
         caught.count += 1
-        if caught.count == 2:
-            _let_go(loop)
-        stop(_EXITS[number])
+        cause = _EXITS[signal.Signals(number)]
+        caught.exit_code = caught.exit_code or cause
+        if caught.count > 2:
+            _end_at_once(caught.exit_code)
+        loop.call_soon_threadsafe(stop, cause)
 
-    for number in _EXITS:
-        loop.add_signal_handler(number, on_signal, number)
+    before = {number: signal.signal(number, on_signal) for number in _EXITS}
     try:
         yield caught
     finally:
-        _let_go(loop)
+        if caught.count < 2:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
-def _let_go(loop: asyncio.AbstractEventLoop) -> None:
-    for number in _EXITS:
-        loop.remove_signal_handler(number)
+def _end_at_once(code: Exit) -> None:
+    """No clean-up, which is what hangs: that the next run goes on from here is the ledger's promise."""
+    words = (_SHOW_CURSOR if sys.stderr.isatty() else "") + _LAST_WORDS
+    os.write(sys.stderr.fileno(), words.encode())
+    os._exit(code)

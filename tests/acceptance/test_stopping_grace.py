@@ -79,38 +79,53 @@ async def test_a_second_signal_aborts_and_loses_no_more_than_the_first(
 
 
 HANGS_AT_THE_END = """
-import asyncio, sys
+import asyncio, sys, time
 from bulkdl import cli
+from bulkdl.cli import signals
 from bulkdl.graph.downloader import Downloader
 
-async def never(downloader, *_):
-    sys.stderr.write('{"event": "test.hangs"}\\n')
-    await downloader._stop.aborting.wait()
-    sys.stderr.write('{"event": "test.aborted"}\\n')
-    await asyncio.Event().wait()
+def say(word):
+    sys.stderr.write('{{"event": "test.%s"}}\\n' % word)
 
+async def never(downloader, *_):
+    say("hangs")
+    {hang}
+
+class Caught(signals.Caught):
+    def __setattr__(self, name, value):
+        super().__setattr__(name, value)
+        if name == "count":
+            say("caught")
+
+signals.Caught = Caught
 Downloader._conclude = never
 cli.main()
 """
+HANGS = {
+    "a task that is not heard of again": "await asyncio.Event().wait()",
+    "a loop that stands still": "time.sleep(3600)",
+}
 
 
-@pytest.mark.parametrize(
-    ("third", "codes"), [(signal.SIGTERM, {-signal.SIGTERM}), (signal.SIGINT, {130, -signal.SIGINT})]
-)
-async def test_a_third_signal_kills_what_does_not_listen(
-    tmp_path: Path,
-    third: signal.Signals,
-    codes: set[int],
+@pytest.mark.parametrize("hang", HANGS.values(), ids=HANGS)
+@pytest.mark.parametrize("numbers", [[signal.SIGINT] * 3, [signal.SIGTERM, signal.SIGINT, signal.SIGTERM]])
+async def test_a_third_signal_ends_what_does_not_listen(
+    tmp_path: Path, numbers: list[signal.Signals], hang: str
 ) -> None:
+    """At once, with the exit code of the first, and one line for a person."""
     async with place(tmp_path, SMALL) as here:
-        run = await here.start(code=HANGS_AT_THE_END)
+        run = await here.start(code=HANGS_AT_THE_END.format(hang=hang))
         await run.until(lambda: run.logged("test.hangs"))
-        run.stop()
-        run.stop(signal.SIGINT)  # the one that came second
-        await run.until(lambda: run.logged("test.aborted"))
-        run.stop(third)
-        assert await run.ended(AT_ONCE_S) in codes
-        assert "\nTraceback" not in run.log
+        for count, number in enumerate(numbers, 1):
+            run.stop(number)
+            await run.until(lambda count=count: len(run.logged("test.caught")) == 1 + count)
+        assert await run.ended(AT_ONCE_S) == CODES[numbers[0]]
+        assert run.log.endswith(
+            "\nbulkdl: ended at once; run the same command again: it goes on where it stopped\n"
+        )
+        assert [line for line in run.log.splitlines() if not line.startswith("{")] == run.log.splitlines()[
+            -1:
+        ]
         again = await here.bulkdl()
         assert await again.ended() == 0
         assert here.is_right()

@@ -1,11 +1,13 @@
 """
-Time that passes only when somebody sleeps, and aioresponses made to work with this aiohttp.
+Time that passes only when somebody sleeps, signal handlers put back, and aioresponses made to work with
+this aiohttp.
 
 ``ClientResponse`` must now be given a ``stream_writer``, which aioresponses 0.7.9 does not know.
 Once a release of it does, that fixture has no purpose.
 """
 
 import asyncio
+import signal
 from unittest.mock import Mock
 
 import aiohttp
@@ -48,3 +50,12 @@ class Timeline:
 @pytest.fixture
 def timeline():
     return Timeline()
+
+
+@pytest.fixture
+def own_signals():
+    """What handles signals afterwards is what did before."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)

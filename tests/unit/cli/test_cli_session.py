@@ -15,6 +15,8 @@ from bulkdl.reactions import Exit
 from bulkdl.selection import Selection
 from bulkdl.settings import CredentialBook, Loaded, Settings
 
+pytestmark = pytest.mark.usefixtures("own_signals")
+
 
 def shown(monkeypatch, *, is_terminal: bool, **settings) -> str:
     console = Console(file=io.StringIO(), force_terminal=is_terminal, _environ={"TERM": "xterm"}, width=100)

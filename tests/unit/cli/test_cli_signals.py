@@ -9,6 +9,16 @@ import pytest
 from bulkdl.cli.signals import stopping
 from bulkdl.reactions import Exit
 
+pytestmark = pytest.mark.usefixtures("own_signals")
+
+
+@pytest.fixture
+def ended(monkeypatch):
+    """The exit codes with which the process would have ended."""
+    codes = []
+    monkeypatch.setattr("bulkdl.cli.signals._end_at_once", codes.append)
+    return codes
+
 
 async def send(number: signal.Signals) -> None:
     os.kill(os.getpid(), number)
@@ -37,11 +47,23 @@ async def test_each_signal_stops_once_and_the_first_gives_the_exit_code(numbers,
     assert caught.exit_code == code
 
 
-async def test_the_third_signal_is_nobodys():
+@pytest.mark.parametrize("left", [False, True])
+async def test_the_third_signal_ends_the_process_even_after_the_work(left, ended):
     with stopping(lambda cause: None):
         await send(signal.SIGTERM)
-        await send(signal.SIGTERM)
-        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        await send(signal.SIGINT)
+        assert ended == []
+        if not left:
+            await send(signal.SIGINT)
+    await send(signal.SIGINT)
+    assert ended[0] == Exit.TERMINATED
+
+
+async def test_a_loop_that_hangs_can_be_ended(ended):
+    with stopping(lambda cause: None):
+        for _ in range(3):
+            signal.raise_signal(signal.SIGINT)  # the loop has no turn in between
+        assert ended == [Exit.INTERRUPTED]
 
 
 async def test_the_handlers_are_gone_afterwards():
