@@ -24,12 +24,14 @@ class Body:
     Args:
         where: For messages; never holds a secret.
         bandwidth: Shared by all transfers.
+        begun: Has been read of the body already.
     """
 
-    def __init__(self, where: str, floor: SpeedFloor, bandwidth: Pace) -> None:
+    def __init__(self, where: str, floor: SpeedFloor, bandwidth: Pace, begun: bytes = b"") -> None:
         self._where = where
         self._floor = floor
         self._bandwidth = bandwidth
+        self._begun = begun
         self._late: TransferFailure | None = None
 
     async def read(self, response: aiohttp.ClientResponse) -> bytes:
@@ -40,6 +42,9 @@ class Body:
             TransferFailure: The connection broke, or has been too slow for too long. That a chunk
                 came too late is raised in place of the next one, for the chunk itself is good.
         """
+        if self._begun:
+            begun, self._begun = self._begun, b""
+            return begun
         if self._late is not None:
             raise self._late
         asked_at = time.monotonic()

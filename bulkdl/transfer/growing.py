@@ -63,17 +63,20 @@ class Growing:
         self._object, self._at_bytes = stored, at_bytes
         self._block, self._block_bytes, self._is_storing = [], 0, False
 
-    async def read(self, response: aiohttp.ClientResponse, ceiling: int | None, *, resumable: bool) -> None:
+    async def read(
+        self, response: aiohttp.ClientResponse, begun: bytes, ceiling: int | None, *, resumable: bool
+    ) -> None:
         """
         Read a body to its end.
 
         Args:
+            begun: Has been read of it already.
             ceiling: As many bytes may come in all.
 
         Raises:
             Failure: It broke off; what has come is kept if its origin is *resumable*.
         """
-        body = self._means.body_of(self._output)
+        body = self._means.body_of(self._output, begun)
         try:
             await self._gather(body, response, ceiling)
             refuse_truncated(self._object, self._at_bytes)

@@ -56,7 +56,7 @@ class Means:
     def patience(self) -> Patience:
         return Patience(self.policy, self.rand)
 
-    def body_of(self, output: Output) -> Body:
-        """The reader of one response with bytes of *output*."""
+    def body_of(self, output: Output, begun: bytes = b"") -> Body:
+        """The reader of one response with bytes of *output*, of which *begun* has been read."""
         floor = SpeedFloor(self.limits.speed_limit_bytes_per_s, self.limits.speed_time_s)
-        return Body(str(output), floor, self.bandwidth)
+        return Body(str(output), floor, self.bandwidth, begun)

@@ -34,6 +34,7 @@ class SignedOrigin:
     """
 
     resumable = True
+    begun = b""
 
     def __init__(
         self,
@@ -98,12 +99,20 @@ class SignedOrigin:
 
 
 class ApiOrigin:
-    """A quicklook or a data.json, which the API serves itself; it takes no ranges."""
+    """
+    A quicklook or a data.json, which the API serves itself; it takes no ranges.
+
+    Args:
+        get: Gives a response, and what has been read of its body already.
+    """
 
     resumable = False
     source = None
 
-    def __init__(self, get: Callable[[], AbstractAsyncContextManager[aiohttp.ClientResponse]]) -> None:
+    def __init__(
+        self, get: Callable[[], AbstractAsyncContextManager[tuple[aiohttp.ClientResponse, bytes]]]
+    ) -> None:
+        self.begun = b""
         self._get = get
 
     async def prepare(self) -> int:
@@ -116,7 +125,7 @@ class ApiOrigin:
     @asynccontextmanager
     async def open(self, headers: dict[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
         del headers  # no ranges, and the session negotiates its own encoding
-        async with self._get() as response:
+        async with self._get() as (response, self.begun):
             yield response
 
     async def refusal(self, response: aiohttp.ClientResponse) -> TransferFailure:

@@ -22,6 +22,7 @@ class Origin(Protocol):
     Attributes:
         resumable: Whether it can be asked for a range at all.
         source: Where the object lives, without secrets; None for the API.
+        begun: What has been read already of the body of the response that was opened last.
     """
 
     @property
@@ -30,11 +31,14 @@ class Origin(Protocol):
     @property
     def source(self) -> str | None: ...
 
+    @property
+    def begun(self) -> bytes: ...
+
     async def prepare(self) -> int:
         """Have an address to ask at (for storage: a signed URL that is still valid); return its number."""
 
     def open(self, headers: dict[str, str]) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        """One GET. The response may have any status; its body is not read yet."""
+        """One GET. The response may have any status; of its body no more than ``begun`` has been read."""
 
     async def refusal(self, response: aiohttp.ClientResponse) -> TransferFailure:
         """What a response that is no success means."""

@@ -110,7 +110,7 @@ class Reception:
             self._growing.begin(decision.object, head.content_type)
         else:
             await self._growing.go_on(PartState(decision.object, state.at_bytes))
-        await self._growing.read(response, ceiling, resumable=origin.resumable)
+        await self._growing.read(response, origin.begun, ceiling, resumable=origin.resumable)
         return await self._growing.received()
 
     def _is_divisible(self, head: Head, origin: Origin) -> bool:

@@ -2,7 +2,8 @@
 UP42's API for one set of credentials: what there is, and where it can be fetched.
 
 Questions that are answered in JSON are asked until there is an answer or a reason to stop.
-``open`` makes one attempt and hands over the response: what to do about a body is the transfer's.
+``open`` makes one attempt and hands over the response: what to do about a body is the transfer's. An
+error that stands in a 200 is what its code says, whatever was asked for.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from bulkdl.http.retry import RetryPolicy
 from bulkdl.model import Job, Kind, Output, Reason, Task
 from bulkdl.up42 import decode, paths
 from bulkdl.up42.auth import TokenSource
-from bulkdl.up42.complaints import Complaint, complaint_in, failure_of, message_in
+from bulkdl.up42.complaints import Complaint, complaint_in, complaint_instead, failure_of, message_in
 from bulkdl.up42.decode import UnreadableJob
-from bulkdl.up42.exchange import Manners, Patience, body_of, host_of, place_of
+from bulkdl.up42.exchange import Manners, Patience, beginning_of, body_of, host_of, place_of
 from bulkdl.up42.listing import Page, listed
 
 _log = structlog.get_logger(__name__)
@@ -37,6 +38,8 @@ JSON_LIMIT_BYTES = 64 * 1024 * 1024
 _TOKENS = 3
 # Documents longer than this are read outside the event loop.
 _LONG_BYTES = 256 * 1024
+# No error that UP42 words is longer.
+_COMPLAINT_BYTES = 16 * 1024
 
 
 class _Unauthorised(ApiFailure):
@@ -146,40 +149,59 @@ class Client:
         return text
 
     @asynccontextmanager
-    async def open(self, output: Output) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def open(self, output: Output) -> AsyncIterator[tuple[aiohttp.ClientResponse, bytes]]:
         """
-        Ask for a quicklook or a geojson: one attempt, any status, the body not yet read.
+        Ask for a quicklook or a geojson: one attempt, any status.
 
         A refused token is renewed and the attempt made once more, which is all the patience here.
 
+        Returns:
+            The response, and the bytes of its body that have been read already.
+
         Raises:
-            ApiFailure: No response came, or no token. What is raised while reading is aiohttp's.
+            ApiFailure: No response came, or no token, or an error in a 200. What is raised while
+                reading is aiohttp's.
         """
         if output.kind is Kind.ARCHIVE:
             raise ValueError(f"{output}: an archive is fetched from its signed URL")
         url = paths.address(self._api_url, paths.output(output))
-        response = await self._opened(url, {"Accept": "*/*", "Accept-Encoding": "identity"})
+        response, begun = await self._opened(url)
         async with response:
-            yield response
+            yield response, begun
 
-    async def _opened(self, url: URL, headers: dict[str, str]) -> aiohttp.ClientResponse:
+    async def _opened(self, url: URL) -> tuple[aiohttp.ClientResponse, bytes]:
         new = False
         for turn in range(_TOKENS):
             await self._manners.turn(url)
             token = await self._tokens.token()
             with translated(ApiFailure, place_of("GET", url)):
-                response = await self._manners.begun(
-                    self._session.get(url, headers={**headers, "Authorization": f"Bearer {token}"})
-                )
-            self._manners.heed(response)
-            if response.status != 401:
+                response, begun, complaint = await self._begun(url, token)
+            status = complaint.status if complaint else response.status
+            asked_s = self._manners.heed(response, status)
+            if status != 401:
                 break
             renews = self._tokens.expired(token)
             if new or turn == _TOKENS - 1:
                 break
             new = renews
             response.release()
-        return response
+        if complaint is None:
+            return response, begun
+        where = place_of("GET", url)
+        raise failure_of(status, complaint.message, where, retry_after_s=asked_s, secrets=(token,))
+
+    async def _begun(self, url: URL, token: str) -> tuple[aiohttp.ClientResponse, bytes, Complaint | None]:
+        """A response, what has been read of a 200, and the error that this is, if it is one."""
+        headers = {"Accept": "*/*", "Accept-Encoding": "identity", "Authorization": f"Bearer {token}"}
+        response = await self._manners.begun(self._session.get(url, headers=headers))
+        if response.status != 200:
+            return response, b"", None
+        try:
+            begun, is_all = await beginning_of(response, _COMPLAINT_BYTES, self._manners.patience)
+        except BaseException:
+            response.close()
+            raise
+        return response, begun, complaint_instead(begun) if is_all else None
 
     async def _ask(self, path: str, read: Callable[[object, str], _T]) -> tuple[_T, bytes]:
         """Ask until there is an answer that *read* can make a value of; return it and the answer."""
@@ -212,6 +234,7 @@ class Client:
             answer = await _understood(body, read, where)
             if not isinstance(answer, Complaint):
                 return answer, body
+            self._manners.heed(response, answer.status)
         else:
             answer = Complaint(response.status, message_in(body))
         failure = failure_of(answer.status, answer.message, where, retry_after_s=asked_s, secrets=(token,))

@@ -63,6 +63,18 @@ def complaint_in(document: object) -> Complaint | None:
     return Complaint(_status_of(error), str(document.get("error_description") or error))
 
 
+def complaint_instead(body: bytes) -> Complaint | None:
+    """Return the error that the whole *body* of an output tells instead; None if it is an output."""
+    if b'"error"' not in body:
+        return None
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    is_output = isinstance(document, dict) and "type" in document  # GeoJSON may have members of any name
+    return None if is_output else complaint_in(document)
+
+
 def _status_of(code: object) -> int:
     if isinstance(code, str):
         word = re.sub(r"[^A-Z0-9]+", "_", code[:100].upper()).strip("_")

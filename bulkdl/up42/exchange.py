@@ -84,10 +84,15 @@ class Manners:
         async with asyncio.timeout(self.patience.headers_timeout_s):
             return await request
 
-    def heed(self, response: aiohttp.ClientResponse) -> float | None:
-        """Hold everybody back if *response* asks for it; return what it asked, in seconds."""
+    def heed(self, response: aiohttp.ClientResponse, status: int | None = None) -> float | None:
+        """
+        Hold everybody back if *response* asks for it; return what it asked, in seconds.
+
+        Args:
+            status: The one that its body tells, if that is another one.
+        """
         asked_s = requested_wait_s(response)
-        host_s = cooling_s(response.status, asked_s, self.policy)
+        host_s = cooling_s(status or response.status, asked_s, self.policy)
         if host_s is not None:
             self.cooldown.cool(host_of(response.url), host_s)
         return asked_s
@@ -155,6 +160,32 @@ async def body_of(
         if size > limit_bytes:
             raise _too_large(where, limit_bytes)
         chunks.append(chunk)
+
+
+async def beginning_of(
+    response: aiohttp.ClientResponse, least_bytes: int, patience: Patience = _USUAL_PATIENCE
+) -> tuple[bytes, bool]:
+    """
+    Read until *least_bytes* are there, or the body ends or breaks off; whoever reads on is told of that.
+
+    Returns:
+        What came, and whether it is all there is.
+
+    Raises:
+        TimeoutError: Nothing came for too long.
+    """
+    floor = SpeedFloor(patience.speed_limit_bytes_per_s, patience.speed_time_s)
+    begun = b""
+    while len(begun) < least_bytes:
+        async with floor.silence():
+            try:
+                chunk = await response.content.readany()
+            except (aiohttp.ClientError, OSError):
+                return begun, False
+        if not chunk:
+            return begun, True
+        begun += chunk
+    return begun, False
 
 
 def _too_large(where: str, limit_bytes: int) -> ApiFailure:

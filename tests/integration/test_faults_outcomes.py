@@ -113,8 +113,11 @@ API = {
     ),
     "an error in a 200": Case((api("error_in_200", "results"),), Reason.SERVER_ERROR, 5),
     "a refusal in a 200": Case((api("error_in_200", "results", code=403),), Reason.FORBIDDEN, 3, 1),
-    "an error for data-json": Case((api("error_in_200", "geojson"),), Reason.WRONG_CONTENT, 6),
-    "an error for a picture": Case((api("error_in_200", "quicklook"),), Reason.ERROR_PAGE, 6),
+    "an error for data-json": Case((api("error_in_200", "geojson"),), Reason.SERVER_ERROR, 5),
+    "an error for a picture": Case((api("error_in_200", "quicklook"),), Reason.SERVER_ERROR, 5),
+    "429 in a 200 for a picture": Case((api("error_in_200", "quicklook", code=429),), Reason.THROTTLED, 5),
+    "401 in a 200 for data-json": Case((api("error_in_200", "geojson", code=401),), Reason.CREDENTIALS, 7, 2),
+    "403 in a 200 for data-json": Case((api("error_in_200", "geojson", code=403),), Reason.FORBIDDEN, 3, 1),
     "data-json cut": Case((api("cut", "geojson"),), Reason.TRUNCATED, 5),
     "data-json truncated": Case((api("truncated_json", "geojson"),), Reason.BROKEN_CONTENT, 6),
     "a picture cut": Case((api("cut", "quicklook", chunked=True),), Reason.TRUNCATED, 5),
@@ -170,6 +173,15 @@ async def test_a_fault_of_the_api_that_stays(tmp_path: Path, name: str) -> None:
 async def test_404_is_an_outcome_and_no_failure(tmp_path: Path, endpoint: str) -> None:
     async with world(tmp_path) as here:
         ran = await here.run({"fault": "status", "status": 404, "endpoint": endpoint})
+        assert ran.exit_code == 0
+        assert (Outcome.SKIPPED, Reason.UP42_HAS_NONE) in ran.ended()
+        assert not ran.failures()
+
+
+@pytest.mark.parametrize("endpoint", ["geojson", "quicklook", "results"])
+async def test_404_in_a_200_is_the_same_outcome(tmp_path: Path, endpoint: str) -> None:
+    async with world(tmp_path) as here:
+        ran = await here.run(api("error_in_200", endpoint, code=404))
         assert ran.exit_code == 0
         assert (Outcome.SKIPPED, Reason.UP42_HAS_NONE) in ran.ended()
         assert not ran.failures()

@@ -74,7 +74,7 @@ class Yard:
         @asynccontextmanager
         async def get():
             async with self._session.get(await self.store.sign()) as response:
-                yield response
+                yield response, b""
 
         return ApiOrigin(get)
 

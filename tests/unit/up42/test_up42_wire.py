@@ -76,8 +76,8 @@ async def test_a_hostile_name_goes_out_as_one_segment(timeline, name):
         return web.Response(body=b"image")
 
     output = Output("p", "j", "t", Kind.QUICKLOOK, name)
-    async with talking_to(timeline, handler) as (client, seen), client.open(output) as response:
-        assert await response.read() == b"image"
+    async with talking_to(timeline, handler) as (client, seen), client.open(output) as (response, begun):
+        assert begun + await response.read() == b"image"
     path = seen[0].raw_path
     base = "/projects/p/jobs/j/tasks/t/outputs/quicklooks/"
     assert path.startswith(base)
@@ -190,7 +190,7 @@ async def test_leaving_open_early_does_not_wait_for_the_body(timeline):
             left.set()
 
     async with talking_to(timeline, handler) as (client, _):
-        async with client.open(Output("p", "j", "t", Kind.GEOJSON)) as response:
+        async with client.open(Output("p", "j", "t", Kind.GEOJSON)) as (response, _):
             assert len(await response.content.readexactly(10)) == 10
         await left.wait()
 
@@ -207,8 +207,8 @@ async def test_the_token_does_not_follow_an_output_to_another_origin(timeline):
             raise web.HTTPFound(other.make_url("/there"))
 
         async with talking_to(timeline, handler) as (client, seen):
-            async with client.open(Output("p", "j", "t", Kind.GEOJSON)) as response:
-                assert json.loads(await response.read()) == {"authorization": None}
+            async with client.open(Output("p", "j", "t", Kind.GEOJSON)) as (response, begun):
+                assert json.loads(begun + await response.read()) == {"authorization": None}
             assert seen[0].headers["Authorization"] == "Bearer T"
 
 
@@ -230,7 +230,7 @@ async def test_a_read_error_in_open_stays_with_the_reader(timeline):
 
     async with talking_to(timeline, handler) as (client, _):
         with pytest.raises((aiohttp.ClientPayloadError, ConnectionError)):
-            async with client.open(Output("p", "j", "t", Kind.GEOJSON)) as response:
+            async with client.open(Output("p", "j", "t", Kind.GEOJSON)) as (response, _):
                 await response.read()
 
 
@@ -250,7 +250,113 @@ async def test_a_refused_attempt_gives_its_connection_back(timeline):
     async with (
         asyncio.timeout(30),
         talking_to(timeline, handler, key) as (client, _),
-        client.open(output) as response,
+        client.open(output) as (response, begun),
     ):
         assert response.status == 200
-        assert len(await response.read()) == 1_000_000
+        assert len(begun + await response.read()) == 1_000_000
+
+
+def told(error, *, chunked=False):
+    """An error as UP42 words it, with status 200."""
+    body = json.dumps({"data": None, "error": error}).encode()
+
+    async def handler(request):
+        if not chunked:
+            return web.Response(body=body, content_type="application/json")
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for byte in body:
+            await response.write(bytes([byte]))
+        return response
+
+    return handler
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("kind", [Kind.GEOJSON, Kind.QUICKLOOK])
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (404, Reason.NOT_FOUND),
+        ("RESOURCE_NOT_FOUND", Reason.NOT_FOUND),
+        (403, Reason.FORBIDDEN),
+        (422, Reason.REFUSED),
+        (429, Reason.THROTTLED),
+        (503, Reason.SERVER_ERROR),
+    ],
+)
+async def test_an_error_in_a_200_where_an_output_should_be_is_what_its_code_says(
+    timeline, kind, code, reason, chunked
+):
+    handler = told({"code": code, "message": "no such thing", "details": None}, chunked=chunked)
+    async with talking_to(timeline, handler) as (client, seen):
+        with pytest.raises(ApiFailure, match="no such thing") as caught:
+            async with client.open(Output("p", "j", "t", kind, "a.jpg")):
+                pass
+        assert (caught.value.reason, len(seen)) == (reason, 1)
+        with pytest.raises(ApiFailure):  # and the only connection is free again
+            async with client.open(Output("p", "j", "t", kind, "a.jpg")):
+                pass
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"type": "FeatureCollection", "features": [], "error": {"code": 404}}',
+        b'{"error": null, "features": []}',
+        b'["error"]',
+        b'{"error": {"code": 404',
+        b'\xff\xd8\xff"error"',
+        b'{"error": {"code": 404}}' + b" " * 20_000,
+    ],
+)
+async def test_what_is_no_error_of_up42s_is_handed_over_as_it_came(timeline, body):
+    async def handler(request):
+        return web.Response(body=body)
+
+    output = Output("p", "j", "t", Kind.GEOJSON)
+    async with talking_to(timeline, handler) as (client, _), client.open(output) as (response, begun):
+        assert begun + await response.read() == body
+
+
+async def test_a_token_refused_in_a_200_is_renewed_and_asked_with_once_more(timeline):
+    granted = 0
+    refused = told({"code": "UNAUTHORIZED", "message": "ACCESS_TOKEN_EXPIRED"})
+
+    async def handler(request):
+        nonlocal granted
+        if request.path == "/oauth/token":
+            granted += 1
+            return web.json_response({"access_token": f"T{granted}"})
+        if request.headers["Authorization"] == "Bearer T2":
+            return web.Response(body=b"{}")
+        return await refused(request)
+
+    output = Output("p", "j", "t", Kind.GEOJSON)
+    key = ProjectKey("p", SecretStr("k"))
+    async with talking_to(timeline, handler, key) as (client, _), client.open(output) as (_, begun):
+        assert begun == b"{}"
+    async with talking_to(timeline, refused) as (client, _):
+        with pytest.raises(ApiFailure) as caught:
+            async with client.open(output):
+                pass
+    assert caught.value.reason is Reason.CREDENTIALS
+
+
+async def test_a_host_that_throttles_in_a_200_is_left_alone_for_a_while(timeline):
+    """For an output as for a list: whoever asks next waits."""
+    throttled = told({"code": 429, "message": "slow down"})
+
+    async def handler(request):
+        answer = await throttled(request)
+        answer.headers["Retry-After"] = "40"
+        return answer
+
+    async with talking_to(timeline, handler) as (client, _):
+        with pytest.raises(ApiFailure) as caught:
+            async with client.open(Output("p", "j", "t", Kind.GEOJSON)):
+                pass
+        assert caught.value.retry_after_s == 40
+        before = timeline.now
+        assert (await _failure(client)).reason is Reason.THROTTLED
+        assert timeline.now - before >= 40 + 40
