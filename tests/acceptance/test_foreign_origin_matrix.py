@@ -1,4 +1,4 @@
-"""bulkdl's part of the matrix of faults, and the page that was made of all of it."""
+"""bulkdl's column of the matrix of faults, and the page that was made of all of it."""
 
 import sys
 from pathlib import Path
@@ -6,25 +6,41 @@ from pathlib import Path
 import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "robustness"))
-from matrix import FAULTS, cell
+from faults import FAULTS, KILLED
+from matrix import cell
+from tools import BULKDL, PEERS
 
 PAGE = Path(__file__).parents[2] / "docs" / "robustness.md"
-# A changed object has to come anew; what a killed process had in memory, too; an error page has bytes.
-MOST = {"object changed (same size) between runs": 1.51, "kill -9 half way, rerun": 1.4}
-LEAST_IS_NOTHING = ("every body cut off", "no Authorization to another host on a redirect")
+# Exit codes, and bytes moved over bytes needed at least and at most. What a killed process had in memory has
+# to come anew, a changed object altogether; refusals and error pages have bytes, too.
+BOUNDS: dict[str, tuple[tuple[int, ...], float, float]] = {
+    "drop mid-body, same run": ((0,), 1.0, 1.01),
+    "run fails, plain rerun": ((5, 0), 1.0, 1.01),
+    "kill -9 half way, rerun": ((KILLED, 0), 1.0, 1.4),
+    "object changed (same size) between runs": ((KILLED, 0), 1.49, 1.51),
+    "body stalls half way": ((0,), 1.0, 1.01),
+    "signed URL expires half way": ((0,), 1.0, 1.01),
+    "429 `Retry-After: 2`": ((0,), 1.0, 1.01),
+    "503 once": ((0,), 1.0, 1.01),
+    "401 by the API for a good token": ((0,), 1.0, 1.01),
+    "no Authorization to another host on a redirect": ((0,), 1.0, 1.01),
+    "every body cut off": ((5,), 0.0, 0.01),
+    "XML error page with status 200": ((0,), 1.0, 1.01),
+}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_bulkdl_passes(fault: str) -> None:
-    done = cell(None, fault)
+    done = cell(BULKDL, fault)
+    exits, least, most = BOUNDS[fault]
     assert done.passed, done
-    assert done.times <= MOST.get(fault, 1.02)
-    assert fault in LEAST_IS_NOTHING or done.times >= 1.0
+    assert done.exits == exits
+    assert least <= done.times <= most
 
 
-def test_the_page_has_every_fault_and_bulkdl_passes_them_all() -> None:
+def test_the_page_has_every_fault_and_tool_and_bulkdl_passes_them_all() -> None:
     lines = PAGE.read_text("utf-8").splitlines()
     rows = [[each.strip() for each in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
-    assert rows[0][1] == "**bulkdl**"
+    assert rows[0] == ["fault", BULKDL.label, *(tool.label for tool in PEERS)]
     assert [row[0] for row in rows[1:]] == list(FAULTS)
     assert all(row[1].startswith("pass · ") for row in rows[1:])

@@ -3,6 +3,11 @@ An origin in the likeness of UP42 and its storage, written by itself: standard l
 
 It shares nothing with ``bulkdl.simulator``, so that the two can be wrong only in different ways. Pages
 of seven jobs that shift, tokens of one second, URLs of thirty, headers that differ from object to object.
+
+A fault is a word, with a value after a colon for some. For any request: a status (``401``, ``429:2`` with
+its Retry-After), ``xml`` (an error page with status 200), ``drop`` (no answer), ``redirect`` (to a stranger).
+For an object: ``cut:0.9`` (that part of the body, then the end), ``stall``, ``pause``, ``expire`` (cut, and
+every URL signed so far has expired), ``expired`` (this once), ``changed``.
 """
 
 from __future__ import annotations
@@ -15,6 +20,7 @@ import json
 import random
 import socket
 import struct
+import sys
 import tarfile
 import threading
 import time
@@ -29,6 +35,8 @@ from urllib.parse import parse_qs, quote, urlsplit
 from uuid import UUID
 
 PAGE = 7
+PARTIAL = ("cut", "stall", "pause", "expire")
+UNAUTHORIZED = b'{"error":{"code":"UNAUTHORIZED","message":"JWT expired"},"data":null}'
 Fault = str
 
 
@@ -83,6 +91,7 @@ class Asked:
     server: str
     path: str
     headers: dict[str, str]
+    fault: Fault | None = None
     sent_bytes: int = 0
     at_s: float = field(default_factory=time.monotonic)
 
@@ -135,8 +144,7 @@ class Origin:
         self.token_life_s, self.url_life_s = token_life_s, url_life_s
         self.faults: Callable[[str, str, int], Fault | None] = lambda _server, _path, _count: None
         self.asked: list[Asked] = []
-        self.secret = random.Random(1).randbytes(16)
-        self.elsewhere = ""
+        self.secrets = [random.Random(1).randbytes(16)]
         self._counts: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._ending = threading.Event()
@@ -146,9 +154,7 @@ class Origin:
 
     def _server(self, name: str) -> ThreadingHTTPServer:
         handler = type(f"{name}Handler", (_Handler,), {"origin": self, "server_name_here": name})
-        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        server.daemon_threads = True
-        return server
+        return _Server(("127.0.0.1", 0), handler)
 
     def __enter__(self) -> Self:
         for server in (self.api, self.storage, self.stranger):
@@ -168,24 +174,28 @@ class Origin:
     def url_of(self, number: int) -> str:
         """A signed URL."""
         expires = int(time.time()) + self.url_life_s
-        signed = self.sign(f"/bucket/{number}/output.tgz", expires)
+        signed = self.sign(f"/bucket/{number}/output.tgz", expires, self.secrets[-1])
         return f"http://localhost:{self.storage.server_port}/{signed}"
 
     def plain_url(self, number: int) -> str:
         """A URL for tools that know no signatures."""
         return f"http://127.0.0.1:{self.storage.server_port}/plain/{number}/output.tgz"
 
-    def sign(self, path: str, expires: int) -> str:
-        mark = hashlib.blake2b(f"{path}{expires}".encode(), key=self.secret, digest_size=24).digest()
+    def expire(self) -> None:
+        """Every URL signed so far has expired."""
+        self.secrets.append(hashlib.sha256(self.secrets[-1]).digest())
+
+    def sign(self, path: str, expires: int, secret: bytes) -> str:
+        mark = hashlib.blake2b(f"{path}{expires}".encode(), key=secret, digest_size=24).digest()
         signature = quote(base64.b64encode(mark).decode(), safe="")
         return f"{path[1:]}?GoogleAccessId=robot@example.iam&Expires={expires}&Signature={signature}"
 
     def note(self, server: str, path: str, headers: dict[str, str]) -> tuple[Asked, Fault | None]:
         with self._lock:
-            asked = Asked(server, path, headers)
-            self.asked.append(asked)
             self._counts[f"{server} {path}"] += 1
-            return asked, self.faults(server, path, self._counts[f"{server} {path}"])
+            fault = self.faults(server, path, self._counts[f"{server} {path}"])
+            self.asked.append(Asked(server, path, headers, fault))
+            return self.asked[-1], fault
 
     def forget(self) -> None:
         """Begin to count anew."""
@@ -194,11 +204,16 @@ class Origin:
             self._counts.clear()
 
     def sent_bytes(self) -> int:
-        return sum(each.sent_bytes for each in self.asked if each.server == "storage")
+        """Body bytes of objects, from whichever server."""
+        return sum(each.sent_bytes for each in self.asked if each.path.endswith("/output.tgz"))
 
     def wait(self, seconds: float) -> None:
         """Stand still, but not beyond the origin's own end."""
         self._ending.wait(seconds)
+
+    def about_project(self) -> dict[str, Any]:
+        created = "2021-03-01T10:00:00.123456Z"
+        return {"id": self.project, "name": "hostile", "description": None, "createdAt": created}
 
     def job(self, number: int) -> dict[str, Any]:
         return {
@@ -207,8 +222,11 @@ class Origin:
             "mode": "DEFAULT",
             "name": None,
             "createdAt": f"2021-03-{1 + number:02d}T10:00:00.123456Z",
+            "startedAt": f"2021-03-{1 + number:02d}T10:00:01Z",
             "finishedAt": f"2021-03-{1 + number:02d}T11:00:00Z",
+            "inputs": {},
             "workflowId": identity(9),
+            "workflowName": None,
         }
 
     def page(self, number: int) -> list[dict[str, Any]]:
@@ -222,6 +240,15 @@ class Origin:
 
     def geojson(self, number: int) -> bytes:
         return json.dumps({"type": "FeatureCollection", "features": [], "number": number}).encode()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *args: Any) -> None:
+        """Clients go away; that is what is tried here."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(*args)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -246,9 +273,7 @@ class _Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         self.asked, fault = self.origin.note(self.server_name_here, parts.path, dict(self.headers))
         try:
-            if self.server_name_here == "stranger":
-                self._stored(self.origin.things[0], None)
-            elif not self._met(fault):
+            if not self._met(fault):
                 self._answer(parts.path, parse_qs(parts.query), fault)
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
@@ -258,6 +283,8 @@ class _Handler(BaseHTTPRequestHandler):
         kind, _, value = (fault or "").partition(":")
         if kind == "429":
             self._say(429, b'{"error":{"code":429,"message":"slow down"}}', [("Retry-After", value or "1")])
+        elif kind == "401":
+            self._say(401, UNAUTHORIZED)
         elif kind == "503":
             self._say(503, b"<html>gateway</html>", [("Content-Type", "text/html")])
         elif kind == "xml":
@@ -267,7 +294,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)
         elif kind == "redirect":
-            self._say(302, b"", [("Location", f"http://localhost:{self.origin.stranger.server_port}/x.tgz")])
+            path = urlsplit(self.path).path
+            self._say(302, b"", [("Location", f"http://localhost:{self.origin.stranger.server_port}{path}")])
         else:
             return False
         return True
@@ -276,10 +304,14 @@ class _Handler(BaseHTTPRequestHandler):
         steps = path.strip("/").split("/")
         if self.server_name_here == "storage":
             self._storage(path, steps, query, fault)
+        elif path.endswith("/output.tgz"):
+            self._stored(self.origin.things[int(steps[1])], fault)
         elif path == "/oauth/token":
             self._token()
-        elif not self._may():
-            self._say(401, b'{"error":{"code":"UNAUTHORIZED","message":"JWT expired"},"data":null}')
+        elif self.server_name_here == "api" and not self._may():
+            self._say(401, UNAUTHORIZED)
+        elif path == "/users/me":
+            self._json({"data": {"id": identity(8)}, "error": None})
         else:
             self._api(steps[2:], query)
 
@@ -296,6 +328,9 @@ class _Handler(BaseHTTPRequestHandler):
         return word == "Bearer " and float(end) > time.time()
 
     def _api(self, steps: list[str], query: dict[str, list[str]]) -> None:  # noqa: C901 - a table
+        if not steps:
+            self._json({"data": self.origin.about_project(), "error": None})
+            return
         if steps == ["jobs"]:
             self._json({"data": self.origin.page(int(query.get("page", ["0"])[0])), "error": {}})
             return
@@ -326,18 +361,24 @@ class _Handler(BaseHTTPRequestHandler):
                 self._say(404, b"")
 
     def _storage(self, path: str, steps: list[str], query: dict[str, list[str]], fault: Fault | None) -> None:
+        refusal = "" if steps[0] == "plain" else self._refusal(path, query)
+        if refusal or fault == "expired":
+            code = refusal or "ExpiredToken"
+            status = 400 if code == "ExpiredToken" else 403
+            self._say(status, f"<Error><Code>{code}</Code></Error>".encode())
+            return
         thing = self.origin.things[int(steps[1])]
-        if steps[0] != "plain":
-            expires = int(query.get("Expires", ["0"])[0])
-            if self.path != f"/{self.origin.sign(path, expires)}":
-                self._say(403, b"<Error><Code>SignatureDoesNotMatch</Code></Error>")
-                return
-            if expires < time.time() or fault == "expired":
-                self._say(400, b"<Error><Code>ExpiredToken</Code></Error>")
-                return
         if fault == "changed":
             thing.change()
         self._stored(thing, fault)
+
+    def _refusal(self, path: str, query: dict[str, list[str]]) -> str:
+        """What is wrong with a signed URL."""
+        expires = int(query.get("Expires", ["0"])[0])
+        *before, now = (self.origin.sign(path, expires, secret) for secret in self.origin.secrets)
+        if self.path[1:] in before or (self.path[1:] == now and expires < time.time()):
+            return "ExpiredToken"
+        return "" if self.path[1:] == now else "SignatureDoesNotMatch"
 
     def _stored(self, thing: Thing, fault: Fault | None) -> None:
         wanted, size = self.headers.get("Range"), len(thing.body)
@@ -373,12 +414,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
-        stop = int(len(body) * float(value or 0.5)) if kind in ("cut", "stall", "pause") else len(body)
+        stop = int(len(body) * float(value or 0.5)) if kind in PARTIAL else len(body)
+        if kind == "expire":
+            self.origin.expire()
         self._write(body[:stop], chunked=chunked)
         if kind == "pause":
             self.origin.wait(1.0)
             self._write(body[stop:], chunked=chunked)
-        elif kind in ("cut", "stall"):
+        elif kind in PARTIAL:
             self.origin.wait(3600.0 if kind == "stall" else 0.0)
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)

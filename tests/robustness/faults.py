@@ -1,0 +1,210 @@
+"""
+The rows of the matrix: each makes the origin hostile in one way and tells whether a tool bore it.
+
+To pass is to have the right bytes and exit code 0 at the end, unless the row says otherwise.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from origin import Asked, Fault, Origin, Thing
+from tools import Tool
+
+SIZE_BYTES = 8 << 20
+CANARY = "Authorization: Bearer canary-matrix-51"
+PATIENCE_S = 150  # up42-py reads for 120 s before it gives up
+KILLED, HUNG = -9, -1
+Faults = Callable[[str, str, int], Fault | None]
+
+
+class Attempt:
+    """One tool, one directory, one origin: it can be run again and again."""
+
+    def __init__(self, tool: Tool, origin: Origin, folder: Path) -> None:
+        self.tool, self.origin, self.folder = tool, origin, folder
+        self.url = origin.plain_url(0)
+        self.header: str | None = None
+        self.exits: list[int] = []
+
+    def run(self) -> int:
+        """Its exit code."""
+        with self.tool.start(self.folder, self.url, self.origin.api_url, self.header) as process:
+            try:
+                self.exits.append(process.wait(PATIENCE_S))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                self.exits.append(HUNG)
+        return self.exits[-1]
+
+    def run_and_kill(self) -> None:
+        """Kill it when half of the bytes have gone out."""
+        with self.tool.start(self.folder, self.url, self.origin.api_url, self.header) as process:
+            end_s = time.monotonic() + PATIENCE_S
+            while self.origin.sent_bytes() < SIZE_BYTES // 2 and time.monotonic() < end_s:
+                time.sleep(0.02)
+            time.sleep(0.3)  # for what is in the sockets
+            process.kill()
+        self.exits.append(KILLED)
+
+    def asked_of(self, server: str) -> list[Asked]:
+        return [each for each in self.origin.asked if each.server == server]
+
+    @property
+    def is_right(self) -> bool:
+        """The bytes of the object as it is now."""
+        file = self.folder / self.tool.file
+        return file.is_file() and file.read_bytes() == self.origin.things[0].body
+
+    @property
+    def is_done(self) -> bool:
+        return self.exits[-1] == 0 and self.is_right
+
+    @property
+    def is_honest(self) -> bool:
+        """Right, or another exit code than 0 and no file under the final name."""
+        return self.is_right or (self.exits[-1] != 0 and not (self.folder / self.tool.file).exists())
+
+
+@contextmanager
+def attempt(tool: Tool) -> Iterator[Attempt]:
+    with tempfile.TemporaryDirectory() as folder, Origin([Thing(7, SIZE_BYTES)]) as origin:
+        yield Attempt(tool, origin, Path(folder))
+
+
+def nothing(_server: str, _path: str, _count: int) -> Fault | None:
+    return None
+
+
+def is_asking_for_url(path: str) -> bool:
+    return path.rstrip("/").endswith("/downloads/results")
+
+
+def of_storage(*script: Fault, then: Fault | None = None) -> Faults:
+    """The n-th request to the storage meets the n-th fault of the *script*, all later ones *then*."""
+
+    def faults(server: str, _path: str, count: int) -> Fault | None:
+        if server != "storage":
+            return None
+        return script[count - 1] if count <= len(script) else then
+
+    return faults
+
+
+def drop(one: Attempt) -> bool:
+    one.origin.faults = of_storage("cut")
+    one.run()
+    return one.is_done
+
+
+def rerun(one: Attempt) -> bool:
+    one.origin.faults = of_storage("cut", then="503")
+    failed = one.run() != 0
+    one.origin.faults = nothing
+    one.run()
+    return failed and one.is_done
+
+
+def killed(one: Attempt) -> bool:
+    one.origin.faults = of_storage("stall")
+    one.run_and_kill()
+    one.origin.faults = nothing
+    one.run()
+    return one.is_done
+
+
+def changed(one: Attempt) -> bool:
+    one.origin.faults = of_storage("stall")
+    one.run_and_kill()
+    one.origin.things[0].change()
+    one.origin.faults = nothing
+    one.run()
+    return one.is_done
+
+
+def stalled(one: Attempt) -> bool:
+    one.origin.faults = of_storage("stall")
+    one.run()
+    return one.is_done
+
+
+def expired(one: Attempt) -> bool:
+    """Whoever takes a URL gets a signed one too, and for the second run a new one."""
+    one.origin.faults = of_storage("expire")
+    one.url = one.origin.url_of(0)
+    if one.run() != 0:
+        one.url = one.origin.url_of(0)
+        one.run()
+    return one.is_done
+
+
+def throttled(one: Attempt) -> bool:
+    """To pass it has to wait, too."""
+    one.origin.faults = of_storage("429:2")
+    one.run()
+    at_s = [each.at_s for each in one.asked_of("storage")]
+    return one.is_done and at_s[1] - at_s[0] >= 1.9
+
+
+def unavailable(one: Attempt) -> bool:
+    one.origin.faults = of_storage("503")
+    one.run()
+    return one.is_done
+
+
+def unauthorized(one: Attempt) -> bool | None:
+    """The token that was good for the request before; None for whoever has no API to ask."""
+    if not one.tool.asks_api:
+        return None
+    one.origin.faults = lambda _server, path, count: "401" if is_asking_for_url(path) and count == 1 else None
+    one.run()
+    return one.is_done
+
+
+def stranger(one: Attempt) -> bool:
+    """The API, once, and the storage send to another host; the token must not go along."""
+    one.header = CANARY
+
+    def faults(server: str, path: str, _count: int) -> Fault | None:
+        is_for_archive = server == "storage" or (server == "api" and is_asking_for_url(path))
+        return "redirect" if is_for_archive else None
+
+    one.origin.faults = faults
+    one.run()
+    seen = one.asked_of("stranger")
+    return bool(seen) and not any("Authorization" in each.headers for each in seen)
+
+
+def truncated(one: Attempt) -> bool:
+    """To pass is to fail: another exit code, and no file."""
+    one.origin.faults = of_storage(then="cut:0")
+    one.run()
+    return one.exits[-1] != 0 and one.is_honest
+
+
+def error_page(one: Attempt) -> bool:
+    """To fail and leave no file is to pass, too."""
+    one.origin.faults = of_storage("xml")
+    one.run()
+    return one.is_honest
+
+
+FAULTS: Mapping[str, Callable[[Attempt], bool | None]] = {
+    "drop mid-body, same run": drop,
+    "run fails, plain rerun": rerun,
+    "kill -9 half way, rerun": killed,
+    "object changed (same size) between runs": changed,
+    "body stalls half way": stalled,
+    "signed URL expires half way": expired,
+    "429 `Retry-After: 2`": throttled,
+    "503 once": unavailable,
+    "401 by the API for a good token": unauthorized,
+    "no Authorization to another host on a redirect": stranger,
+    "every body cut off": truncated,
+    "XML error page with status 200": error_page,
+}

@@ -1,0 +1,112 @@
+"""bulkdl and its peers: how each is started for the one archive of the origin, and where that lands."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from origin import Origin, identity
+
+HERE = Path(__file__).parent
+PEER_PYTHON = os.environ.get("PEER_PYTHON", str(HERE.parents[1] / ".venv-peer" / "bin" / "python"))
+ENVIRONMENT: Mapping[str, str] = {
+    "UP42_PROJECT_ID": Origin.project,
+    "UP42_PROJECT_API_KEY": Origin.key,
+    "BULKDL_RETRY_BASE_S": "0.01",
+    "PYTHONPATH": str(HERE.parents[1]),
+    "NO_PROXY": "127.0.0.1,localhost",
+    "no_proxy": "127.0.0.1,localhost",
+}
+
+
+@dataclass(frozen=True)
+class Tool:
+    """
+    A downloader.
+
+    Attributes:
+        words: Its command; names in braces are filled in.
+        version: A command whose first line names it.
+        header: The words that add a header, for those that take a URL; the others log in to the API.
+        file: Where the archive lands, below the folder.
+    """
+
+    label: str
+    words: str
+    version: Sequence[str]
+    header: str = ""
+    file: str = "output.tgz"
+
+    @property
+    def asks_api(self) -> bool:
+        return not self.header
+
+    @property
+    def is_installed(self) -> bool:
+        return shutil.which(self.version[0]) is not None
+
+    def told_version(self) -> str:
+        done = subprocess.run(self.version, capture_output=True, text=True, check=False)
+        return " ".join(done.stdout.splitlines()[0].split()[:3])
+
+    def typed(self) -> str:
+        """The command for a reader."""
+        names = {"python": "python", "peer_python": "python", "here": "tests/robustness"}
+        return self.words.format(url="URL", api_url="API", folder="FOLDER", file=self.file, **names)
+
+    def start(self, folder: Path, url: str, api_url: str, header: str | None) -> subprocess.Popen[bytes]:
+        """Run it; a *header* goes to those that take a URL."""
+        fill = {"python": sys.executable, "peer_python": PEER_PYTHON, "here": HERE, "folder": folder}
+        fill |= {"url": url, "api_url": api_url, "file": folder / self.file, "header": header}
+        words = [*self.words.split(), *(self.header.split() if header else [])]
+        return subprocess.Popen(
+            [word.format(**fill) for word in words],
+            env={**os.environ, **ENVIRONMENT},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+
+BULKDL = Tool(
+    "**bulkdl**",
+    "{python} -m bulkdl run -q --only archive --level task --retries 3 --speed-time 2"
+    " --api-url {api_url} -o {folder}",
+    (sys.executable, "-m", "bulkdl", "--version"),
+    file=f"{Origin.project}/{identity(1, 0)}/{identity(2, 0)}/task_output.tar.gz",
+)
+PEERS = (
+    Tool(
+        "up42-py",
+        "{peer_python} {here}/up42_py.py {api_url} {folder}",
+        (PEER_PYTHON, "-c", "from importlib.metadata import version; print('up42-py', version('up42-py'))"),
+    ),
+    Tool(
+        "curl",
+        "curl -fsSL -C - --retry 3 --retry-all-errors --speed-limit 1024 --speed-time 2 -o {file} {url}",
+        ("curl", "--version"),
+        header="-H {header}",
+    ),
+    Tool(
+        "wget",
+        "wget -q -c --tries=4 --waitretry=1 --read-timeout=2 -O {file} {url}",
+        ("wget", "--version"),
+        header="--header={header}",
+    ),
+    Tool(
+        "aria2c",
+        "aria2c -q -x4 -c --max-tries=4 --retry-wait=1 --timeout=2 --dir={folder} --out=output.tgz {url}",
+        ("aria2c", "--version"),
+        header="--header={header}",
+    ),
+    Tool(
+        "rclone",
+        "rclone copyurl --retries 3 --low-level-retries 3 --timeout 2s {url} {file}",
+        ("rclone", "version"),
+        header="--header {header}",
+    ),
+)
