@@ -68,7 +68,7 @@ lock: ## every lock anew from pyproject.toml (needs uv)
 
 .PHONY: clean
 clean: ## remove what make has made
-	rm -rf $(VENV) .venv-peer .venv-image .venv-browser demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-peer .venv-image .venv-browser .venv-robustness demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ENGINE=podman takes that one; BUILD_FLAGS go to its build, such as --build-arg BASE=….
@@ -115,7 +115,10 @@ docs: install ## the pages that are made from code
 	@touch $@
 
 .PHONY: robustness
-robustness: install .venv-robustness/.installed ## bulkdl and its peers on one hostile origin, into docs/robustness.md
+robustness: install .venv-peer/.installed .venv-robustness/.installed ## bulkdl and its peers on one hostile origin, into docs/robustness.md
+	-@missing=; for tool in curl wget aria2c; do command -v $$tool >/dev/null || missing=yes; done; \
+	  [ -z "$$missing" ] || [ "$$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null || \
+	  { apt-get -qq update && apt-get -qq install -y --no-install-recommends curl wget aria2 >/dev/null; }
 	PATH="$(CURDIR)/.venv-robustness/bin:$$PATH" $(BIN)/python tests/robustness/matrix.py docs/robustness.md
 
 .PHONY: bench
