@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import click
-import structlog
 from rich.console import Console
 
 from bulkdl import __version__
@@ -20,6 +19,7 @@ from bulkdl.cli.inputs import output_of, selection_from, settings_from
 from bulkdl.cli.signals import stopping
 from bulkdl.errors import BulkdlError
 from bulkdl.graph.downloader import Downloader
+from bulkdl.log import get_logger
 from bulkdl.reactions import Exit
 from bulkdl.selection import Selection
 from bulkdl.settings import CredentialBook, Loaded, Settings, load_credentials
@@ -31,7 +31,7 @@ from bulkdl.telemetry.progress import has_bars, progress_on
 from bulkdl.telemetry.redaction import register_secret
 
 T = TypeVar("T")
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,11 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-import structlog
-
+from bulkdl.log import get_logger
 from bulkdl.model import Reason
 from bulkdl.transfer.permits import Permits
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 TICK_S = 0.1
 _FAIR_SHARE = 0.3  # of the growth that perfect scaling would bring

@@ -33,6 +33,7 @@ from bulkdl.graph.stop import Stop
 from bulkdl.http.pace import Pace
 from bulkdl.ledger import queries
 from bulkdl.ledger.ledger import LEDGER_NAME, Ledger
+from bulkdl.log import get_logger
 from bulkdl.model import Kind, Result
 from bulkdl.reactions import Exit
 from bulkdl.report.plan import Plan, PlanBuilder
@@ -47,7 +48,7 @@ from bulkdl.transfer.fetch import Fetcher
 from bulkdl.transfer.means import Limits, Means
 from bulkdl.transfer.permits import Permits
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 _OUTCOMES_WAITING = 64

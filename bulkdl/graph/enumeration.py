@@ -25,6 +25,7 @@ from bulkdl.graph.outlets import Outlets
 from bulkdl.ledger import queries
 from bulkdl.ledger.ledger import Ledger
 from bulkdl.ledger.rows import NEW, KnownJob, KnownOutput
+from bulkdl.log import get_logger
 from bulkdl.model import Job, Reason
 from bulkdl.report.rows import JobCounts
 from bulkdl.selection import Selection
@@ -32,7 +33,7 @@ from bulkdl.settings.names import Names
 from bulkdl.sink.local import LocalSink
 from bulkdl.telemetry.events import JobEnumerated, JobUnfinished, Reporter
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

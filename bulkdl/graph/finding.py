@@ -16,11 +16,12 @@ from bulkdl.graph.outlets import Outlets
 from bulkdl.ledger import queries
 from bulkdl.ledger.ledger import Ledger
 from bulkdl.ledger.rows import KnownJob
+from bulkdl.log import get_logger
 from bulkdl.model import Job, Reason
 from bulkdl.report.rows import JobCounts
 from bulkdl.selection import JobRef, Selection
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 PAGE = 100
 

@@ -10,16 +10,15 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-import structlog
-
 from bulkdl.errors import BulkdlError, LedgerError, first_of
 from bulkdl.ledger import lease
 from bulkdl.ledger.ledger import LEDGER_NAME, Ledger
+from bulkdl.log import get_logger
 from bulkdl.model import Durability
 from bulkdl.sink.errors import translated
 from bulkdl.sink.local import LocalSink
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 # What a transaction of one row may need, with its log of changes.
 _RESERVE_BYTES = 64 << 10

@@ -23,13 +23,14 @@ from bulkdl.graph.planning import Bundle, Wanted
 from bulkdl.graph.record import Recorder
 from bulkdl.graph.sizes import sizes_of
 from bulkdl.graph.stop import Stop
+from bulkdl.log import get_logger
 from bulkdl.model import Kind, Outcome, Output, Reason, Result
 from bulkdl.reactions import REACTIONS, Exit, Step
 from bulkdl.settings import Settings
 from bulkdl.telemetry.events import Reporter, RetryScheduled, TransferAdvanced, TransferStarted
 from bulkdl.transfer.permits import Permits
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class RunStopped(Exception):

@@ -19,8 +19,6 @@ from itertools import islice
 from pathlib import Path
 from sqlite3 import Connection
 
-import structlog
-
 from bulkdl.errors import ApiFailure, ConfigError, LedgerError, LedgerTooNew
 from bulkdl.graph.channel import Channel
 from bulkdl.graph.holding import held
@@ -29,11 +27,12 @@ from bulkdl.graph.tree import Place, Places, files_in
 from bulkdl.graph.verify import Check, leftovers
 from bulkdl.ledger import audit, queries
 from bulkdl.ledger.ledger import LEDGER_NAME, Ledger
+from bulkdl.log import get_logger
 from bulkdl.model import Digest
 from bulkdl.report.verification import Finding, Verdict, Verification
 from bulkdl.sink.local import LocalSink
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _FILES_AT_ONCE = 500
 _NO_DIGEST = Digest("crc32c", "")

@@ -9,16 +9,15 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
-import structlog
-
 from bulkdl.ledger import queries
 from bulkdl.ledger.ledger import Ledger
 from bulkdl.ledger.rows import KnownOutput
+from bulkdl.log import get_logger
 from bulkdl.model import Outcome, Output, Reason, Result
 from bulkdl.report.summary import SummaryBuilder
 from bulkdl.telemetry.events import OutputSettled, ProblemFound, Reporter, TransferEnded
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 Listener = Callable[[Result], Awaitable[None]]
 """Takes each result of a run; used by the library's async iterator."""

@@ -15,17 +15,16 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any
 
-import structlog
-
 from bulkdl.graph.channel import Channel, ChannelClosed
 from bulkdl.graph.enumeration import Enumeration
 from bulkdl.graph.pools import Pools
 from bulkdl.graph.record import Recorder
 from bulkdl.graph.stop import Stop
+from bulkdl.log import get_logger
 from bulkdl.reactions import Exit
 from bulkdl.telemetry.events import EnumerationFinished, Reporter
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 Worker = Callable[[], Coroutine[Any, Any, None]]
 

@@ -20,8 +20,6 @@ from itertools import groupby, islice
 from pathlib import Path
 from sqlite3 import Connection
 
-import structlog
-
 from bulkdl.errors import ConfigError
 from bulkdl.graph.channel import Channel
 from bulkdl.graph.holding import held
@@ -29,13 +27,14 @@ from bulkdl.graph.tree import DOCUMENTS, Places, files_in
 from bulkdl.ledger import audit
 from bulkdl.ledger.audit import FileRow
 from bulkdl.ledger.ledger import LEDGER_NAME, Ledger
+from bulkdl.log import get_logger
 from bulkdl.model import Digest, Receipt
 from bulkdl.report.verification import Finding, Verdict, Verification
 from bulkdl.settings.names import Names
 from bulkdl.sink.local import LocalSink
 from bulkdl.transfer.digests import Digester
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _BLOCK_BYTES = 1 << 20
 _FILES_AT_ONCE = 500

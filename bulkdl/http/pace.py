@@ -12,11 +12,10 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-import structlog
-
 from bulkdl.http.retry import RetryPolicy
+from bulkdl.log import get_logger
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 Clock = Callable[[], float]
 Sleep = Callable[[float], Awaitable[object]]

@@ -16,16 +16,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 
-import structlog
 from aiohttp import web
 
 from bulkdl.errors import ConfigError
+from bulkdl.log import get_logger
 from bulkdl.telemetry.board import Board
 from bulkdl.telemetry.disk import Disk
 from bulkdl.telemetry.metrics import CONTENT_TYPE, Metrics
 from bulkdl.telemetry.readiness import Readiness
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _SHUTDOWN_S = 1.0
 

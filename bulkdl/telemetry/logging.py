@@ -8,7 +8,7 @@ redaction, the last step before rendering, sees every line there is.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -17,10 +17,10 @@ from rich.console import Console
 from rich.text import Text
 from structlog.stdlib import ProcessorFormatter
 
+from bulkdl.log import COMPLETE, Processor
 from bulkdl.telemetry.redaction import redactor
 
 LogFormat = Literal["auto", "console", "json"]
-Processor = Callable[[Any, str, MutableMapping[str, Any]], Any]
 
 # -v and -q: the level of our own loggers, and that of everybody else's.
 _LEVELS = {
@@ -31,15 +31,6 @@ _LEVELS = {
     2: (logging.DEBUG, logging.DEBUG),
 }
 _FIRST = ("timestamp", "level", "event")
-_SHARED: tuple[Processor, ...] = (
-    structlog.contextvars.merge_contextvars,
-    structlog.stdlib.add_logger_name,
-    structlog.stdlib.add_log_level,
-    structlog.stdlib.ExtraAdder(),
-    structlog.processors.TimeStamper(fmt="iso", utc=True),
-    structlog.processors.StackInfoRenderer(),
-    structlog.processors.format_exc_info,
-)
 
 
 class ConsoleHandler(logging.Handler):
@@ -78,7 +69,6 @@ def logging_to(console: Console, log_format: LogFormat = "auto", verbose: int = 
     ours.setLevel(own_level)
     others.setLevel(other_level)
     logging.captureWarnings(capture=True)
-    _route_structlog()
     try:
         yield
     finally:
@@ -86,22 +76,12 @@ def logging_to(console: Console, log_format: LogFormat = "auto", verbose: int = 
         others.removeHandler(handler)
         ours.setLevel(before[0])
         others.setLevel(before[1])
-        structlog.reset_defaults()
 
 
 def _in_reading_order(_logger: object, _method: str, event: MutableMapping[str, Any]) -> dict[str, Any]:
     """When, how bad and what come first in a line."""
     first = {key: event[key] for key in _FIRST if key in event}
     return {**first, **{key: value for key, value in event.items() if key not in first}}
-
-
-def _route_structlog() -> None:
-    structlog.configure(
-        processors=[structlog.stdlib.filter_by_level, *_SHARED, ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=False,
-    )
 
 
 def _formatter(console: Console, *, as_json: bool) -> ProcessorFormatter:
@@ -115,7 +95,7 @@ def _formatter(console: Console, *, as_json: bool) -> ProcessorFormatter:
         )
     )
     return ProcessorFormatter(
-        foreign_pre_chain=[*_SHARED],
+        foreign_pre_chain=[*COMPLETE],
         processors=[ProcessorFormatter.remove_processors_meta, redactor, _in_reading_order, renderer],
     )
 

@@ -18,12 +18,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import structlog
 from prometheus_client.parser import text_string_to_metric_families
 
 from bulkdl.errors import ConfigError
+from bulkdl.log import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 EVERY_S = 60.0
 

@@ -8,10 +8,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import structlog
-
 from bulkdl.errors import Failure
 from bulkdl.http.retry import Tally, Verdict
+from bulkdl.log import get_logger
 from bulkdl.model import Outcome, Output, Reason, Receipt, Result
 from bulkdl.reactions import REACTIONS, Step
 from bulkdl.transfer.means import Means
@@ -20,7 +19,7 @@ from bulkdl.transfer.reception import Reception
 
 _UNTRIED = Tally()
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

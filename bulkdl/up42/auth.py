@@ -15,13 +15,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import aiohttp
-import structlog
 from yarl import URL
 
 from bulkdl.errors import ApiFailure
 from bulkdl.http.failures import translated
 from bulkdl.http.pace import Cooldown, Pace, Sleep
 from bulkdl.http.retry import RetryPolicy
+from bulkdl.log import get_logger
 from bulkdl.model import Reason
 from bulkdl.up42.complaints import Complaint, complaint_in, failure_of, message_in
 from bulkdl.up42.credentials import Account, Credentials, ProjectKey, ReadyToken, secrets_of
@@ -29,7 +29,7 @@ from bulkdl.up42.decode import parsed
 from bulkdl.up42.exchange import Manners, Patience, TokenFailure, body_of, place_of
 from bulkdl.up42.grants import Grant, grant_in
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _MARGIN_S = 30.0
 _MARGIN_SHARE = 0.1

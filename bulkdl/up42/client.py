@@ -15,13 +15,13 @@ from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import aiohttp
-import structlog
 from yarl import URL
 
 from bulkdl.errors import ApiFailure
 from bulkdl.http.failures import translated
 from bulkdl.http.pace import Cooldown, Pace, Sleep
 from bulkdl.http.retry import RetryPolicy
+from bulkdl.log import get_logger
 from bulkdl.model import Job, Kind, Output, Reason, Task
 from bulkdl.up42 import decode, paths
 from bulkdl.up42.auth import TokenSource
@@ -30,7 +30,7 @@ from bulkdl.up42.decode import UnreadableJob
 from bulkdl.up42.exchange import Manners, Patience, beginning_of, body_of, host_of, place_of
 from bulkdl.up42.listing import Page, listed
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 _T = TypeVar("_T")
 
 JSON_LIMIT_BYTES = 64 * 1024 * 1024

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import aiohttp
-import structlog
 from yarl import URL
 
 from bulkdl.errors import ApiFailure
@@ -23,10 +22,11 @@ from bulkdl.http.failures import requested_wait_s
 from bulkdl.http.pace import Cooldown, Pace, Sleep, cooling_s
 from bulkdl.http.retry import RetryPolicy, Tally, judge
 from bulkdl.http.speed import SpeedFloor
+from bulkdl.log import get_logger
 from bulkdl.model import Reason
 from bulkdl.reactions import Step
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 _T = TypeVar("_T")
 
 # What may follow an API request; the other steps belong to transfers.

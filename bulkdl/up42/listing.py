@@ -11,12 +11,11 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from uuid import UUID
 
-import structlog
-
+from bulkdl.log import get_logger
 from bulkdl.model import Job
 from bulkdl.up42.decode import UnreadableJob
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 Page = list[Job | UnreadableJob]
 

@@ -1,12 +1,13 @@
 """
-Time that passes only when somebody sleeps, signal handlers put back, and aioresponses made to work with
-this aiohttp.
+Time that passes only when somebody sleeps, lines of the log as they were meant, signal handlers put back,
+and aioresponses made to work with this aiohttp.
 
 ``ClientResponse`` must now be given a ``stream_writer``, which aioresponses 0.7.9 does not know.
 Once a release of it does, that fixture has no purpose.
 """
 
 import asyncio
+import logging
 import signal
 from unittest.mock import Mock
 
@@ -59,3 +60,10 @@ def own_signals():
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture
+def logs(caplog):
+    """Gives the lines of our own loggers so far, as fields."""
+    caplog.set_level(logging.DEBUG, "bulkdl")
+    return lambda: [record.msg for record in caplog.records if record.name.startswith("bulkdl")]

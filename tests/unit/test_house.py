@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2] / "bulkdl"
 
 # Lowest first. Boxes on one level know nothing of each other.
 LEVELS = (
-    {"model"},
+    {"model", "log"},
     {"errors"},
     {"reactions"},
     {"settings"},
@@ -144,7 +144,16 @@ def spawns(root: Path) -> list[str]:
     ]
 
 
-RULES = (arrows_up, unknown_boxes, eager_imports, vague_names, prints, spawns)
+def strange_loggers(root: Path) -> list[str]:
+    """Loggers that write where the application's structlog is configured to, by default to stdout."""
+    return [
+        f"{path}:{node.lineno}"
+        for path, tree in modules(root)
+        for node in calls(tree, ".get_logger", ".configure")
+    ]
+
+
+RULES = (arrows_up, unknown_boxes, eager_imports, vague_names, prints, spawns, strange_loggers)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -179,6 +188,8 @@ LEANING = {
     "report/summary.py": ("print('done')", prints),
     "telemetry/board.py": ("import click\nclick.echo('done')", prints),
     "http/pace.py": ("import asyncio\nasyncio.create_task(work())", spawns),
+    "ledger/audit.py": ("import structlog\nlog = structlog.get_logger()", strange_loggers),
+    "graph/stop.py": ("import structlog\nstructlog.configure()", strange_loggers),
     "up42/paths.py": ("async def f(group):\n    group.create_task(work())", spawns),
 }
 

@@ -7,10 +7,10 @@ import signal
 
 import click
 import pytest
-import structlog
 from rich.console import Console
 
 from bulkdl.cli import session
+from bulkdl.log import get_logger
 from bulkdl.reactions import Exit
 from bulkdl.selection import Selection
 from bulkdl.settings import CredentialBook, Loaded, Settings
@@ -22,7 +22,7 @@ def shown(monkeypatch, *, is_terminal: bool, **settings) -> str:
     console = Console(file=io.StringIO(), force_terminal=is_terminal, _environ={"TERM": "xterm"}, width=100)
     monkeypatch.setattr(session, "stderr_console", lambda: console)
     with session.seen(Loaded(Settings(**settings), {}, ()), CredentialBook()):
-        log = structlog.get_logger("bulkdl.x")
+        log = get_logger("bulkdl.x")
         log.debug("debug.line")
         log.info("info.line")
         log.warning("warning.line")

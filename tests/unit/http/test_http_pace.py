@@ -4,7 +4,6 @@ import itertools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from structlog.testing import capture_logs
 
 from bulkdl.http.pace import Cooldown, Pace, TokenBucket, cooling_s
 from bulkdl.http.retry import RetryPolicy
@@ -130,14 +129,13 @@ async def test_a_cooldown_extended_while_waiting_is_waited_for(timeline):
     assert timeline.now == 1009.0
 
 
-def test_throttling_is_told_once_not_by_every_worker(timeline):
+def test_throttling_is_told_once_not_by_every_worker(timeline, logs):
     cooldown = Cooldown(clock=timeline.clock, sleep=timeline.sleep)
-    with capture_logs() as logs:
-        for _ in range(16):
-            cooldown.cool("a", 5.0)
-            timeline.now += 0.01
-        cooldown.cool("a", 60.0)
-    assert [(line["event"], line["host"], line["delay_s"]) for line in logs] == [
+    for _ in range(16):
+        cooldown.cool("a", 5.0)
+        timeline.now += 0.01
+    cooldown.cool("a", 60.0)
+    assert [(line["event"], line["host"], line["delay_s"]) for line in logs()] == [
         ("pace.throttled", "a", 5.0),
         ("pace.throttled", "a", 60.0),
     ]

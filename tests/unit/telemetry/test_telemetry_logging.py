@@ -9,6 +9,7 @@ import pytest
 import structlog
 from rich.console import Console
 
+from bulkdl.log import get_logger
 from bulkdl.telemetry.logging import logging_to, stderr_console
 from bulkdl.telemetry.progress import RichProgress
 from bulkdl.telemetry.redaction import Redactor
@@ -46,7 +47,7 @@ def lines_of(console: Console) -> list[dict]:
 def test_a_pipe_gets_one_json_object_a_line_with_the_bound_context():
     console = pipe()
     with logging_to(console), structlog.contextvars.bound_contextvars(run_id="r1", job_id="j1"):
-        structlog.get_logger("bulkdl.x").info("transfer.completed", size_bytes=7, name="ü")
+        get_logger("bulkdl.x").info("transfer.completed", size_bytes=7, name="ü")
     (line,) = lines_of(console)
     assert line["event"] == "transfer.completed"
     assert line["level"] == "info"
@@ -88,7 +89,7 @@ def test_other_libraries_go_the_same_way():
 def test_v_and_q_choose_the_level_of_ours_and_of_others(verbose, events):
     console = pipe()
     with logging_to(console, "json", verbose):
-        ours = structlog.get_logger("bulkdl.y")
+        ours = get_logger("bulkdl.y")
         for level in ("debug", "info", "warning", "error"):
             getattr(ours, level)(f"ours {level}")
         for level in ("debug", "info", "warning"):
@@ -108,14 +109,14 @@ def test_v_and_q_choose_the_level_of_ours_and_of_others(verbose, events):
 def test_the_format_follows_the_console_unless_told(console, log_format, is_json):
     target = console()
     with logging_to(target, log_format):
-        structlog.get_logger("bulkdl").info("run.started", n=1)
+        get_logger("bulkdl").info("run.started", n=1)
     assert text_of(target).startswith("{") is is_json
 
 
 def test_a_long_json_line_is_not_broken_on_a_terminal():
     console = terminal()
     with logging_to(console, "json"):
-        structlog.get_logger("bulkdl").info("x" * 500)
+        get_logger("bulkdl").info("x" * 500)
     assert len(text_of(console).splitlines()) == 1
 
 
@@ -123,7 +124,7 @@ def test_no_color_is_honoured(monkeypatch):
     for env, coloured in (({}, True), ({"NO_COLOR": "1"}, False)):
         console = terminal(_environ={"TERM": "xterm-256color", **env})
         with logging_to(console):
-            structlog.get_logger("bulkdl").info("run.started")
+            get_logger("bulkdl").info("run.started")
         assert ("32m" in text_of(console)) is coloured
 
 
@@ -134,7 +135,7 @@ def test_no_secret_reaches_a_line_however_it_is_wrapped(monkeypatch, log_format)
     monkeypatch.setattr("bulkdl.telemetry.logging.redactor", redactor)
     console = pipe()
     with logging_to(console, log_format, 2):
-        log = structlog.get_logger("bulkdl.z")
+        log = get_logger("bulkdl.z")
         log.info(CANARY, url=f"https://x/?Signature={CANARY}", headers={"Authorization": f"Basic {CANARY}"})
         log.info("deep", value=[{"a": (CANARY.encode(), {"b": CANARY})}], error=OSError(CANARY))
         with structlog.contextvars.bound_contextvars(key=CANARY):
@@ -156,7 +157,7 @@ def test_an_exception_shows_no_local_variables():
         try:
             fail_with_a_local("local-value-" + "of-a-secret")
         except ValueError:
-            structlog.get_logger("bulkdl").exception("x.failed")
+            get_logger("bulkdl").exception("x.failed")
     assert "ValueError: 23" in text_of(console)
     assert "local-value-of-a-secret" not in text_of(console)
 
@@ -173,7 +174,7 @@ def test_warnings_of_libraries_are_logged_and_not_printed(capsys):
 
 def test_nothing_is_written_to_stdout(capsys):
     with logging_to(stderr_console({}), "auto"):
-        structlog.get_logger("bulkdl").info("run.started")
+        get_logger("bulkdl").info("run.started")
     out, err = capsys.readouterr()
     assert out == ""
     assert json.loads(err)["event"] == "run.started"
@@ -183,7 +184,7 @@ def test_a_closed_stderr_does_not_end_the_run():
     console = pipe()
     with logging_to(console):
         console.file.close()
-        structlog.get_logger("bulkdl").info("run.started")
+        get_logger("bulkdl").info("run.started")
 
 
 def test_everything_is_as_before_afterwards():
@@ -198,6 +199,6 @@ def test_everything_is_as_before_afterwards():
 def test_log_lines_stand_above_live_bars():
     console = terminal()
     with logging_to(console, "console"), RichProgress(console):
-        structlog.get_logger("bulkdl").info("run.started")
+        get_logger("bulkdl").info("run.started")
     lines = text_of(console).splitlines()
     assert any("run.started" in line and "outputs" not in line for line in lines)

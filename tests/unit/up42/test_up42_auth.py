@@ -5,7 +5,6 @@ import aiohttp
 import pytest
 from aioresponses import CallbackResult
 from pydantic import SecretStr
-from structlog.testing import capture_logs
 
 from bulkdl.errors import ApiFailure
 from bulkdl.model import Reason
@@ -279,9 +278,8 @@ async def test_a_ready_token_is_used_until_it_is_refused(kit):
     assert _posts(kit) == 0
 
 
-async def test_the_log_tells_of_a_renewal_but_not_the_token(kit):
+async def test_the_log_tells_of_a_renewal_but_not_the_token(kit, logs):
     kit.grant("canary")
-    with capture_logs() as logs:
-        await kit.tokens().token()
-    assert [line["event"] for line in logs] == ["token.renewed"]
-    assert "canary" not in str(logs)
+    await kit.tokens().token()
+    assert [line["event"] for line in logs()] == ["token.renewed"]
+    assert "canary" not in str(logs())

@@ -5,7 +5,6 @@ from contextlib import aclosing
 import aiohttp
 import pytest
 from aioresponses import CallbackResult
-from structlog.testing import capture_logs
 
 from bulkdl.errors import ApiFailure
 from bulkdl.model import Kind, Output, Reason
@@ -64,11 +63,10 @@ async def test_a_job_on_two_pages_is_listed_once(kit, client):
     assert await ids(client) == ["a", "b", "c"]
 
 
-async def test_a_list_that_repeats_itself_ends(kit, client):
+async def test_a_list_that_repeats_itself_ends(kit, client, logs):
     pages(kit, *[[job("a"), job("b")]] * 9, end=False)
-    with capture_logs() as logs:
-        assert await ids(client) == ["a", "b"]
-    assert "jobs.repeated" in [line["event"] for line in logs]
+    assert await ids(client) == ["a", "b"]
+    assert "jobs.repeated" in [line["event"] for line in logs()]
 
 
 async def test_pages_without_news_do_not_end_a_list_too_soon(kit, client):
@@ -77,14 +75,13 @@ async def test_pages_without_news_do_not_end_a_list_too_soon(kit, client):
     assert await ids(client) == ["a", "b", "c"]
 
 
-async def test_an_unreadable_job_is_told_once_beside_the_others(kit, client):
+async def test_an_unreadable_job_is_told_once_beside_the_others(kit, client, logs):
     bad = job("b", createdAt=None)
     pages(kit, [job("a"), bad, job("c")], [bad])
-    with capture_logs() as logs:
-        first, unreadable, last = await ids(client)
+    first, unreadable, last = await ids(client)
     assert (first, last) == ("a", "c")
     assert (unreadable.project_id, unreadable.job_id) == ("p1", "b")
-    assert [line["job_id"] for line in logs if line["event"] == "job.unreadable"] == ["b"]
+    assert [line["job_id"] for line in logs() if line["event"] == "job.unreadable"] == ["b"]
 
 
 async def test_the_next_page_is_on_its_way_while_this_one_is_used_and_no_further(kit, client):
@@ -278,13 +275,12 @@ async def test_an_endless_answer_is_not_read_into_memory(kit, size, headers):
     assert len(kit.requests()) == 1
 
 
-async def test_a_signed_url_is_handed_on_untouched_and_logged_without_its_query(kit, client):
+async def test_a_signed_url_is_handed_on_untouched_and_logged_without_its_query(kit, client, logs):
     kit.api.get(f"{JOB_URL}/downloads/results", payload={"data": {"url": SIGNED}, "error": None})
-    with capture_logs() as logs:
-        assert await client.sign(ARCHIVE) == SIGNED
-    line = next(line for line in logs if line["event"] == "url.signed")
+    assert await client.sign(ARCHIVE) == SIGNED
+    line = next(line for line in logs() if line["event"] == "url.signed")
     assert (line["host"], line["path"]) == ("storage.example", "/b/output.tgz")
-    assert "canary" not in str(logs)
+    assert "canary" not in str(logs())
 
 
 async def test_a_signed_url_without_tls_is_not_handed_on(kit, client):
