@@ -7,6 +7,7 @@ where the server gave no digest. Archives are only ever read, never unpacked to 
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import json
@@ -152,7 +153,7 @@ def _ends_well(head: bytes, end: bytes, size_bytes: int) -> bool:
 def _inspect_geojson(stream: BinaryIO, size_bytes: int) -> None:
     try:
         if size_bytes <= _IN_MEMORY_BYTES:
-            document = json.loads(stream.read())
+            document = json.loads(stream.read().decode("utf-8-sig"), parse_constant=_refuse_constant)
             kind = document.get("type") if isinstance(document, dict) else None
         else:
             kind = _type_of_large(stream)
@@ -164,10 +165,17 @@ def _inspect_geojson(stream: BinaryIO, size_bytes: int) -> None:
         raise TransferFailure(Reason.WRONG_CONTENT, f"JSON, but no GeoJSON: its type is {str(kind)[:40]!r}")
 
 
+def _refuse_constant(name: str) -> None:
+    """NaN and the infinities are Python's, not JSON's (RFC 8259, section 6)."""
+    raise ValueError(name)
+
+
 def _type_of_large(stream: BinaryIO) -> object:
     """The value of "type" in the outermost object. ``ijson.parse`` would tell it, at the price of a path
     with each event, whose memory grows with the square of the depth: some bytes of "[" are gigabytes."""
     kind, key, depth = None, None, 0
+    if stream.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
+        stream.seek(0)
     for event, value in ijson.basic_parse(stream):
         if event in ("start_map", "start_array"):
             depth += 1

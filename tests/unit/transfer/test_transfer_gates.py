@@ -1,5 +1,6 @@
 """What may have a final name: real archives, pictures and JSON made here, and everything else."""
 
+import codecs
 import gzip
 import io
 import random
@@ -274,6 +275,12 @@ FEATURES = (
         (FEATURES + b"}", Reason.BROKEN_CONTENT),
         (b'{"type": "Feature", "x": "\xff\xfe"}', Reason.BROKEN_CONTENT),
         (b"[" * 100_000, Reason.BROKEN_CONTENT),
+        (b'{"type": "Point", "coordinates": [NaN, 0]}', Reason.BROKEN_CONTENT),
+        (b'{"type": "Point", "coordinates": [Infinity, 0]}', Reason.BROKEN_CONTENT),
+        (b'{"type": "Point", "coordinates": [-Infinity, 0]}', Reason.BROKEN_CONTENT),
+        (b'{"type": "Point", "coordinates": [1e999, 0]}', None),
+        (codecs.BOM_UTF8 + FEATURES, None),
+        (FEATURES.decode().encode("utf-16-le"), Reason.BROKEN_CONTENT),
     ],
 )
 def test_geojson_is_told_from_other_json(document, reason):
