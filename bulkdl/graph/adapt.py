@@ -1,10 +1,11 @@
 """
-How many to have at work at once: more while that pays, fewer at once when it hurts.
+How many to have at work at once: more while that pays, fewer where they are of no use or do harm.
 
-``Climb`` is a pure function in all but name: rates go in, a limit comes out. One more (or, at the
-start, twice as many) is a trial; if the rate has not risen by a fair share of what was added, the
-trial is taken back and the next one waits a while. A server that throttles, fails or breaks
-connections halves the limit at once.
+``Climb`` is a pure function in all but name: rates go in, a limit comes out. Some more (at the start,
+twice as many) are a trial: if the rate does not rise by a fair share of what was added, they are taken
+back. After a rest the next trial is one of fewer: if the rate does not fall by a fair share of what was
+taken away, these were of no use and stay away. A server that throttles, fails or breaks connections
+halves the limit at once.
 """
 
 from __future__ import annotations
@@ -19,14 +20,32 @@ from bulkdl.transfer.permits import Permits
 log = get_logger(__name__)
 
 TICK_S = 0.1
-_FAIR_SHARE = 0.3  # of the growth that perfect scaling would bring
+_FAIR_SHARE = 0.3  # of the change of the rate that perfect scaling would bring
+_KEPT_SHARE = 0.75  # what a trial of fewer leaves
 _REST_TICKS = 50
-_LONGEST_TICK_S = 3.0
+_PATIENCE_TICKS = 20
+_LONGEST_TICK_S = 2.0
 
 # What says that there are too many of us.
 TROUBLE = frozenset(
     {Reason.THROTTLED, Reason.SERVER_ERROR, Reason.CONNECTION_LOST, Reason.STALLED, Reason.UNREACHABLE}
 )
+
+
+@dataclass(slots=True)
+class _Trial:
+    """
+    Attributes:
+        before: The limit that it began from.
+        rate: What was achieved there.
+        ticks: How long it has gone on.
+        in_force: As many are at work as it wants, since a whole tick ago.
+    """
+
+    before: int
+    rate: float
+    ticks: int = 0
+    in_force: bool = False
 
 
 @dataclass(slots=True)
@@ -41,10 +60,10 @@ class Climb:
     least: int
     most: int
     limit: int
-    _before: int = 0  # the limit before the trial that is on; 0: none is
-    _rate: float = 0.0  # at that limit
+    _trial: _Trial | None = None
     _rest: int = 0
     _doubling: bool = True
+    _down: bool = False
 
     def step(self, rate: float, in_use: int, *, trouble: bool) -> int:
         """
@@ -52,33 +71,47 @@ class Climb:
 
         Args:
             rate: What was achieved in this tick, in any unit.
-            in_use: How many were at work.
+            in_use: How many are at work.
             trouble: The server asked us to hold back, or could not keep up.
         """
         if trouble:
             self._settle(max(self.least, self.limit // 2))
-        elif self._before:
-            self._judge_trial(rate)
+        elif self._trial is not None:
+            self._follow(self._trial, rate, in_use)
         elif self._rest:
             self._rest -= 1
-        elif in_use >= self.limit and self.limit < self.most:
-            self._try_more(rate)
+        elif in_use >= self.limit:
+            self._try_another(rate)
         return self.limit
 
-    def _try_more(self, rate: float) -> None:
-        self._before, self._rate = self.limit, rate
-        self.limit = min(self.most, self.limit * 2 if self._doubling else self.limit + 1)
+    def _try_another(self, rate: float) -> None:
+        more = min(self.limit * 2 if self._doubling else self.limit + 1, self.most)
+        fewer = max(int(self.limit * _KEPT_SHARE), self.least)
+        must_shrink = self._down or more == self.limit
+        wanted = fewer if must_shrink and fewer < self.limit else more
+        if wanted != self.limit:
+            self._trial = _Trial(self.limit, rate)
+            self.limit = wanted
 
-    def _judge_trial(self, rate: float) -> None:
-        hoped = self.limit / self._before - 1
-        if rate >= self._rate * (1 + _FAIR_SHARE * hoped):
-            self._before = 0
+    def _follow(self, trial: _Trial, rate: float, in_use: int) -> None:
+        trial.ticks += 1
+        if trial.in_force:
+            self._judge(trial, rate)
+        elif in_use == self.limit:
+            trial.in_force = True
+        elif trial.ticks > _PATIENCE_TICKS:  # nobody wants as many, or nobody can leave so soon
+            self._settle(trial.before, down=not self._down)
+
+    def _judge(self, trial: _Trial, rate: float) -> None:
+        change = self.limit / trial.before - 1
+        if rate >= trial.rate * (1 + _FAIR_SHARE * change):
+            self._trial = None
         else:
-            self._settle(self._before)
+            self._settle(trial.before, down=not self._down)
 
-    def _settle(self, limit: int) -> None:
-        self.limit, self._before = limit, 0
-        self._rest, self._doubling = _REST_TICKS, False
+    def _settle(self, limit: int, *, down: bool = False) -> None:
+        self.limit, self._trial = limit, None
+        self._rest, self._doubling, self._down = _REST_TICKS, False, down
 
 
 class Meter:
@@ -106,7 +139,7 @@ class Meter:
     @property
     def tick_s(self) -> float:
         """Long enough for what was changed to show."""
-        return min(max(TICK_S, 3 * self.latency_s), _LONGEST_TICK_S)
+        return min(max(TICK_S, 1.5 * self.latency_s), _LONGEST_TICK_S)
 
 
 async def keep_adapting(climb: Climb, permits: Permits, meter: Meter) -> None:

@@ -33,6 +33,11 @@ from bulkdl.transfer.permits import Permits
 log = get_logger(__name__)
 
 
+# What an output that has ended counts for in the rate of its pool. An archive's is in bytes, and an archive
+# costs requests, however small it is.
+_WORTH = {Kind.ARCHIVE: 1 << 20, Kind.QUICKLOOK: 1, Kind.GEOJSON: 1}
+
+
 class RunStopped(Exception):
     """An output failed in a way that every other one would."""
 
@@ -85,7 +90,8 @@ class Pools:
         """Have as many at work as pays; ends only when cancelled."""
         meter, size = self._meters[kind], self.sizes[kind]
         climb = Climb(size.least, size.most, size.start)
-        await keep_adapting(climb, self._permits[kind], meter)
+        with structlog.contextvars.bound_contextvars(kind=kind.value):
+            await keep_adapting(climb, self._permits[kind], meter)
 
     async def work(self, kind: Kind) -> None:
         """Worker: bring one bundle after another, each with a permit."""
@@ -128,8 +134,7 @@ class Pools:
             raise
         finally:
             del self._flights[worker]
-        if output.kind is not Kind.ARCHIVE:
-            self._meters[output.kind].add(1)
+        self._meters[output.kind].add(_WORTH[output.kind])
         await self._bringer.recorded(result)
         if result.outcome is Outcome.FAILED and REACTIONS[result.reason].step is Step.STOP_RUN:
             raise RunStopped(result)

@@ -8,7 +8,7 @@ from bulkdl.model import Kind
 from bulkdl.settings import Settings
 
 _MOST_CONNECTIONS = 64
-_AUTO = {Kind.ARCHIVE: (4, 16), Kind.QUICKLOOK: (16, 64), Kind.GEOJSON: (16, 64)}
+_AUTO = {Kind.ARCHIVE: (8, 32), Kind.QUICKLOOK: (16, 64), Kind.GEOJSON: (16, 64)}
 
 
 @dataclass(frozen=True, slots=True)

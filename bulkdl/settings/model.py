@@ -132,7 +132,7 @@ class Settings(BaseSettings):
     segment_bytes: SizeBytes = Field(
         64 * MIB, ge=4 * MIB, description="bytes, size from which an archive may have several connections"
     )
-    enumerators: Workers = Field(8, description="jobs listed at a time")
+    enumerators: Workers = Field(16, description="jobs listed at a time")
     rate: float = Field(80.0, ge=0, allow_inf_nan=False, description="API requests a second; 0 is no limit")
     burst: int = Field(400, ge=1, le=500, description="API requests that may come at once after a pause")
     bwlimit: Annotated[Timetable, BeforeValidator(timetable)] = Field(

@@ -14,7 +14,7 @@ from collections.abc import Callable
 class Permits:
     """
     Attributes:
-        limit: How many may be out. Lowering it takes none away: holders look at ``over``.
+        limit: How many may be out. Lowering it takes none away: holders of spare ones yield them.
         in_use: How many are out.
     """
 
@@ -23,11 +23,6 @@ class Permits:
         self.in_use = 0
         self._waiting = 0
         self._sleepers: list[asyncio.Future[None]] = []
-
-    @property
-    def over(self) -> bool:
-        """Whether more are out than there should be."""
-        return self.in_use > self.limit
 
     async def acquire(self) -> None:
         """Take a permit for an output, waiting for one."""
@@ -47,6 +42,13 @@ class Permits:
     def release(self) -> None:
         self.in_use -= 1
         self._wake()
+
+    def yielded(self) -> bool:
+        """Give a spare permit back if more are out than there should be; the answer is whether it is gone."""
+        if self.in_use <= self.limit:
+            return False
+        self.release()
+        return True
 
     def resize(self, limit: int) -> None:
         self.limit = limit

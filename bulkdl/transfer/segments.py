@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import aiohttp
 
@@ -28,6 +29,28 @@ from bulkdl.transfer.patience import Patience
 from bulkdl.transfer.permits import Permits
 from bulkdl.transfer.ports import Origin, Part
 from bulkdl.transfer.spans import Board, Span
+
+MayStay = Callable[[], bool]
+
+
+class _Stay:
+    """The spare permit of one connection: asked whether it is kept still, it yields if there are too many."""
+
+    def __init__(self, permits: Permits) -> None:
+        self._permits = permits
+        self._kept = True
+
+    def __call__(self) -> bool:
+        self._kept = self._kept and not self._permits.yielded()
+        return self._kept
+
+    def end(self) -> None:
+        if self._kept:
+            self._permits.release()
+
+
+def _for_good() -> bool:
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +124,7 @@ class Segments:
                     if first is not None:
                         await self._read_first(first)
                     self._begun.set()
-                    await self._work(lambda: False)
+                    await self._work(_for_good)
                 finally:
                     grow.cancel()
         except* Failure as failures:
@@ -117,43 +140,44 @@ class Segments:
                 await self._left.wait()
             await around.permits.acquire_spare()
             self._extra += 1
-            line = group.create_task(self._work(lambda: around.permits.over), name=f"segment-{self._extra}")
-            line.add_done_callback(self._line_ended)
+            stay = _Stay(around.permits)
+            line = group.create_task(self._work(stay), name=f"segment-{self._extra}")
+            line.add_done_callback(partial(self._line_ended, stay))
 
-    def _line_ended(self, _line: asyncio.Task[None]) -> None:
+    def _line_ended(self, stay: _Stay, _line: asyncio.Task[None]) -> None:
         self._extra -= 1
-        self._around.permits.release()
+        stay.end()
         self._left.set()
 
-    async def _work(self, must_leave: Callable[[], bool]) -> None:
-        while not must_leave():
+    async def _work(self, may_stay: MayStay) -> None:
+        while may_stay():
             span = self._board.take()
             if span is None:
                 return
             try:
-                await self._fetch(span)
+                await self._fetch(span, may_stay)
             finally:
                 self._board.finish(span)
 
     async def _read_first(self, response: aiohttp.ClientResponse) -> None:
         span = self._board.front()
         try:
-            await self._read(response, span)
+            await self._read(response, span, _for_good)
         except Failure as failure:
             if not self.has_begun:
                 raise
             await self._after(failure, self._around.patience(), address=0, progressed=True)
-            await self._fetch(span)
+            await self._fetch(span, _for_good)
         finally:
             response.close()  # it may go on with what others have fetched meanwhile
             self._board.finish(span)
 
-    async def _fetch(self, span: Span) -> None:
+    async def _fetch(self, span: Span, may_stay: MayStay) -> None:
         patience = self._around.patience()
-        while span.left:
+        while span.left and may_stay():
             before, address = span.at, await self._address()
             try:
-                await self._ask(span)
+                await self._ask(span, may_stay)
             except Failure as failure:
                 await self._after(failure, patience, address=address, progressed=span.at > before)
 
@@ -176,7 +200,7 @@ class Segments:
                 failure.exhausted = True  # the API client has tried again itself
                 raise
 
-    async def _ask(self, span: Span) -> None:
+    async def _ask(self, span: Span, may_stay: MayStay) -> None:
         origin = self._around.origin
         headers = decisions.piece_headers(self._stored, span.at, span.end, accept_gzip=False)
         async with origin.open(headers) as response:
@@ -188,7 +212,7 @@ class Segments:
             except decisions.SentWhole:
                 self._around.admit(await self._head_of(response))
                 raise
-            await self._read(response, span)
+            await self._read(response, span, may_stay)
 
     async def _head_of(self, response: aiohttp.ClientResponse) -> bytes:
         body, head = self._around.body(), b""
@@ -196,17 +220,18 @@ class Segments:
             head += chunk
         return head
 
-    async def _read(self, response: aiohttp.ClientResponse, span: Span) -> None:
+    async def _read(self, response: aiohttp.ClientResponse, span: Span, may_stay: MayStay) -> None:
         """Read into the part what belongs to *span*, which may become shorter meanwhile."""
         block = _Block(span.at)
         body = self._around.body()
         try:
-            while span.left:
+            while span.left and may_stay():
                 chunk = await _next(body, response, span)
                 self._take(chunk, span, block)
                 if block.size_bytes >= (BLOCK_BYTES if self.has_begun else gates.HEAD_BYTES):
                     await self._write_behind(block)
                 await body.pace(len(chunk))
+            self._take(body.salvaged(response) if span.left else b"", span, block)
         except gates.TurnedAway:
             raise
         except BaseException:

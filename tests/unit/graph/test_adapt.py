@@ -45,7 +45,7 @@ def test_a_bottleneck_that_suffers_from_crowds_is_not_crowded():
 
 def test_doubling_is_quick_where_it_pays():
     limits = climb(per_connection(4, 1000), start=1)
-    assert limits.index(32) <= 12
+    assert limits.index(32) <= 16
 
 
 def test_a_server_with_a_hard_cap_halves_it_at_once_and_is_not_provoked_often():
@@ -60,6 +60,42 @@ def test_a_server_with_a_hard_cap_halves_it_at_once_and_is_not_provoked_often():
 def test_trouble_never_goes_below_the_least():
     limits = climb(per_connection(1, 10), least=3, start=8, trouble=lambda limit, tick: True)
     assert min(limits) == 3
+
+
+@pytest.mark.parametrize("start", [8, 16, 32])
+def test_a_crowd_that_is_of_no_use_is_thinned_out(start):
+    limits = climb(per_connection(25, 100), start=start, ticks=1500)
+    assert sum(limits[750:]) / 750 <= 6
+    assert min(limits) >= 3
+
+
+def test_the_least_is_where_the_way_up_begins():
+    made = Climb(1, 32, 4)
+    for tick in range(200):
+        made.step(1.0, made.limit, trouble=tick < 10)
+    for _ in range(1000):
+        made.step(4.0 * made.limit, made.limit, trouble=False)
+    assert made.limit >= 10
+
+
+def test_a_trial_that_nobody_takes_part_in_is_not_judged():
+    made = Climb(1, 32, 8)
+    seen = set()
+    for _ in range(300):
+        made.step(4.0, min(made.limit, 8), trouble=False)
+        seen.add(made.limit)
+    assert 16 in seen
+    assert made.limit <= 8
+
+
+def test_a_trial_is_judged_by_what_comes_once_it_is_in_force():
+    made = Climb(1, 32, 4)
+    made.step(40.0, 4, trouble=False)
+    for in_use in (4, 5, 6, 7):
+        assert made.step(40.0, in_use, trouble=False) == 8
+    made.step(40.0, 8, trouble=False)
+    assert made.step(80.0, 8, trouble=False) == 8
+    assert made.step(80.0, 8, trouble=False) == 16
 
 
 def test_what_is_not_used_is_no_reason_for_more():

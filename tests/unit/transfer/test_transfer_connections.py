@@ -243,6 +243,23 @@ async def test_who_is_stopped_while_a_divided_part_is_begun_loses_nothing(wide, 
     assert result.resumed_from_bytes > 0
 
 
+async def test_connections_that_are_one_too_many_leave_in_the_middle_and_keep_what_came(wide):
+    site = await wide()
+    permits = Permits(4)
+    site.means(limits=LIMITS, permits=permits)
+    site.store.script = Each(lambda _, answer: replace(answer, hold_at=700_000))
+    fetching = asyncio.create_task(site.fetch())
+    await site.arrived(2_800_000)
+    assert permits.in_use == 3  # the first connection is its worker's
+    permits.resize(0)
+    site.store.release.set()
+    site.store.script = []
+    result = await fetching
+    assert landed(result, site)
+    assert result.moved_bytes == len(BODY)
+    assert permits.in_use == 0
+
+
 async def test_pieces_are_gone_on_with_by_one_connection_too(wide):
     site = await wide()
     site.store.script = Each(lambda _, answer: replace(answer, hold_at=700_000))
