@@ -10,6 +10,7 @@ standard sqlite3 on an executor and not aiosqlite, whose every statement is a tr
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -167,17 +168,16 @@ def _tell(future: asyncio.Future[Any], answer: Any) -> None:
 def _connect(path: Path, read_only: bool, *, synchronous: bool = True) -> sqlite3.Connection:
     def prepare(connection: sqlite3.Connection) -> None:
         connection.row_factory = sqlite3.Row
-        if read_only:
-            refuse_newer(connection, path)
-            return
         refuse_newer(connection, path)
+        if read_only:
+            connection.execute("PRAGMA query_only = ON")
+            return
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {'FULL' if synchronous else 'OFF'}")
         connection.execute("PRAGMA foreign_keys = ON")
         migrate(connection, path)
 
-    mode = "ro" if read_only else "rwc"
-    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    uri = f"{path.absolute().as_uri()}?mode={_mode_of_reading(path) if read_only else 'rwc'}"
     try:
         connection = sqlite3.connect(
             uri, uri=True, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
@@ -190,6 +190,19 @@ def _connect(path: Path, read_only: bool, *, synchronous: bool = True) -> sqlite
         connection.close()
         raise
     return connection
+
+
+def _mode_of_reading(path: Path) -> str:
+    """
+    The mode that leaves the folder as it is.
+
+    SQLite puts a log of changes and its index beside the file also for who only reads. The last one out
+    removes them, but only who might write; where nobody can, it must be told that nothing changes.
+    """
+    if path.with_name(f"{path.name}-wal").exists():  # a run is at work, or was killed: they are there to stay
+        return "ro"
+    writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+    return "rw" if writable else "ro&immutable=1"
 
 
 def _translated(path: Path, call: Callable[[sqlite3.Connection], T], connection: sqlite3.Connection) -> T:

@@ -1,0 +1,95 @@
+"""What only reads leaves an output directory as it was: no file more, none less, none other."""
+
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from test_faults_world import World, world
+
+from bulkdl.graph.retry import retry_selection
+from bulkdl.graph.status import all_failures, read_status
+from bulkdl.ledger.ledger import Ledger
+from bulkdl.selection import Selection
+from bulkdl.simulator import Account
+
+ACCOUNT = Account(projects=1, jobs=1, archive_bytes=1000)
+# A run that is killed leaves what SQLite has beside the ledger.
+KILLED = """
+import os, sqlite3, sys
+ledger = sqlite3.connect(sys.argv[1])
+ledger.execute("UPDATE jobs SET name = 'changed'")
+ledger.commit()
+os._exit(0)
+"""
+
+
+def done(command: Sequence[object]) -> None:
+    subprocess.run(list(map(str, command)), check=True)
+
+
+def state_of(root: Path) -> dict[str, tuple[bytes, int]]:
+    """Bytes and time of each file; of the index of SQLite's log, in which readers make notes, the name."""
+    return {
+        str(path): (b"", 0) if path.name.endswith("-shm") else (path.read_bytes(), path.lstat().st_mtime_ns)
+        for path in root.rglob("*")
+        if path.is_file()
+    }
+
+
+async def read_all(here: World) -> None:
+    async with here.downloader() as downloader:
+        plan = await downloader.plan()
+    assert plan.summary.exit_code == 0
+    assert (await read_status(here.root)).as_dict()["jobs"]["settled"] == 1
+    assert [row async for row in all_failures(here.root)] == []
+    assert await retry_selection(here.root, Selection()) is None
+
+
+@pytest.mark.parametrize("killed", [False, True])
+async def test_a_directory_is_as_it_was(tmp_path: Path, killed: bool) -> None:
+    async with world(tmp_path / "out", ACCOUNT) as here:
+        await here.run()
+        ledger = here.root / ".bulkdl" / "ledger.sqlite3"
+        if killed:
+            done([sys.executable, "-c", KILLED, ledger])
+            assert ledger.with_name("ledger.sqlite3-wal").exists()
+        before = state_of(here.root)
+        await read_all(here)
+        assert state_of(here.root) == before
+
+
+async def test_nothing_is_made_where_there_is_nothing(tmp_path: Path) -> None:
+    async with world(tmp_path / "out", ACCOUNT) as here, here.downloader() as downloader:
+        assert (await downloader.plan()).summary.exit_code == 0
+        assert not here.root.exists()
+
+
+async def test_a_run_at_work_is_not_disturbed(tmp_path: Path) -> None:
+    async with world(tmp_path / "out", ACCOUNT) as here:
+        await here.run()
+        working = await Ledger.open(here.root / ".bulkdl" / "ledger.sqlite3")
+        await working.write(lambda connection: connection.execute("UPDATE jobs SET name = 'x'"))
+        await read_all(here)
+        await working.write(lambda connection: connection.execute("UPDATE jobs SET name = 'y'"))
+        await read_all(here)
+        await working.close()
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Path]:
+    """A folder that can be made read-only."""
+    where = tmp_path / "mounted"
+    where.mkdir()
+    if subprocess.run(["mount", "--bind", where, where], capture_output=True, check=False).returncode:
+        pytest.skip("this test may not mount a file system")
+    yield where
+    done(["umount", "-l", where])
+
+
+async def test_a_directory_that_nobody_can_write_is_read(read_only: Path) -> None:
+    async with world(read_only / "out", ACCOUNT) as here:
+        await here.run()
+        done(["mount", "-o", "remount,bind,ro", read_only])
+        await read_all(here)
