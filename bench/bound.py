@@ -3,7 +3,8 @@ How fast a run could be at best when each answer takes its time: the largest of 
 
 The critical path: token, page, tasks, list of quicklooks, signed URL, archive, one after another.
 The pools: what a kind asks for, one answer after another in each of its workers.
-The pace: requests beyond the burst, one after another at the rate.
+The pace: nothing but the token and the first page can be asked for before these are there; then the burst,
+then one request after another at the rate, and the answer to the last of them.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ _CRITICAL = (
     "archive",
     "signed URL of the twin",
 )
+_HEAD = 2  # token and first page
 _API = "api "
 
 
@@ -68,6 +70,7 @@ def bound(work: Work) -> dict[str, float]:
     for name, workers in work.workers.items():
         limits[f"pool of {name} ({workers})"] = work.answers[name] * work.latency_s / workers
     if work.rate:
-        waiting = max(work.requests - work.burst, 0)
-        limits[f"pace ({work.rate:g}/s, burst {work.burst})"] = waiting / work.rate
+        waiting_s = max(work.requests - _HEAD - work.burst, 0) / work.rate
+        name = f"pace ({work.rate:g}/s, burst {work.burst})"
+        limits[name] = _HEAD * work.latency_s + waiting_s + work.latency_s
     return limits

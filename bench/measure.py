@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 _WATCH_S = 0.2
 
 
@@ -36,23 +37,44 @@ class Sample:
         return self.user_s + self.sys_s
 
 
-@dataclass(slots=True)
-class MemoryWatch:
-    """Resident memory of a process over time; *readings* are (unix time, bytes)."""
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """
+    A look at a process that runs.
 
-    readings: list[tuple[float, int]] = field(default_factory=list)
+    Attributes:
+        at: Unix time.
+        resident_bytes: Its memory.
+        cpu_s: What it has used so far, user and system.
+    """
+
+    at: float
+    resident_bytes: int
+    cpu_s: float
+
+
+@dataclass(slots=True)
+class Watch:
+    """A process over time."""
+
+    readings: list[Reading] = field(default_factory=list)
 
     def follow(self, pid: int, ended: threading.Event) -> None:
         while not ended.wait(_WATCH_S):
             try:
-                pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+                self.readings.append(_reading(Path(f"/proc/{pid}")))
             except (OSError, IndexError):
                 return
-            self.readings.append((time.time(), pages * _PAGE_BYTES))
 
-    def at(self, moment: float) -> int:
-        """The latest reading before *moment* (unix time); 0 if there is none."""
-        return next((size for when, size in reversed(self.readings) if when <= moment), 0)
+    def at(self, moment: float) -> Reading:
+        """The latest reading before *moment* (unix time), or one of nothing."""
+        return next((one for one in reversed(self.readings) if one.at <= moment), Reading(moment, 0, 0.0))
+
+
+def _reading(proc: Path) -> Reading:
+    pages = int((proc / "statm").read_text().split()[1])
+    fields = (proc / "stat").read_text().rpartition(")")[2].split()
+    return Reading(time.time(), pages * _PAGE_BYTES, (int(fields[11]) + int(fields[12])) / _CLOCK_TICKS)
 
 
 def timed(
@@ -61,7 +83,7 @@ def timed(
     log: Path,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
-    watch: MemoryWatch | None = None,
+    watch: Watch | None = None,
 ) -> Sample:
     """Run *command* to its end; what it says goes to *log* (stderr) and ``log + .out`` (stdout)."""
     ended = threading.Event()

@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 
 from bench import check, tools
-from bench.measure import MemoryWatch, Sample, timed
+from bench.measure import Watch, Sample, timed
 from bench.nginx import Nginx
 from bench.pairs import Course, Tally
 from bench.result import Mark, RowResult, bounded, cost, sample_facts
@@ -35,7 +35,7 @@ def first_run(setting: Setting) -> RowResult:
     """Row 8."""
     scratch = setting.fresh("backfill")
     result = RowResult("backfill", f"a first run over {setting.outputs:,} outputs of a few bytes")
-    watch = MemoryWatch()
+    watch = Watch()
     with _origin(scratch, setting.outputs) as origin:
         command, sample, tally = _fill(origin.http_url, scratch, setting.outputs, watch)
     result.command = tools.shown(command)
@@ -85,7 +85,7 @@ def _origin(scratch: Path, outputs: int, *, logged: bool = False) -> Nginx:
 
 
 def _fill(
-    api_url: str, scratch: Path, outputs: int, watch: MemoryWatch | None = None
+    api_url: str, scratch: Path, outputs: int, watch: Watch | None = None
 ) -> tuple[list[str], Sample, Tally]:
     tree = scratch / "tree"
     command = tools.bulkdl("run", api_url, tree)
@@ -117,22 +117,22 @@ def _completions(log: Path) -> Iterator[float]:
                 yield datetime.fromisoformat(json.loads(line)["timestamp"]).timestamp()
 
 
-def _judge(result: RowResult, ended: list[float], watch: MemoryWatch, outputs: int) -> None:
+def _judge(result: RowResult, ended: list[float], watch: Watch, outputs: int) -> None:
     tenth = outputs // 10
     # The very first moments are a ramp, the very last a drain: neither is a rate.
-    first = tenth / (ended[tenth] - ended[0])
-    last = tenth / (ended[-1] - ended[-1 - tenth])
-    early, late = watch.at(ended[min(_SETTLED_IN, outputs - 1)]), watch.at(ended[-1])
-    growth = (late - early) / (1 << 20)
-    result.facts["outputs/s, first and last tenth"] = f"{first:,.0f} and {last:,.0f}"
+    first, last = (ended[0], ended[tenth]), (ended[-1 - tenth], ended[-1])
+    rates = [tenth / (until - since) for since, until in (first, last)]
+    cpu_ms = [
+        1000 * (watch.at(until).cpu_s - watch.at(since).cpu_s) / tenth for since, until in (first, last)
+    ]
+    early = watch.at(ended[min(_SETTLED_IN, outputs - 1)]).resident_bytes
+    late = watch.at(ended[-1]).resident_bytes
+    result.facts["outputs/s, first and last tenth"] = f"{rates[0]:,.0f} and {rates[1]:,.0f}"
     result.facts["outputs/s overall"] = f"{outputs / (ended[-1] - ended[0]):,.0f}"
+    result.facts["CPU of an output, first and last tenth"] = f"{cpu_ms[0]:.2f} and {cpu_ms[1]:.2f} ms"
     result.facts["memory after 10,000 and at the end"] = f"{early >> 20} and {late >> 20} MiB"
+    kept = rates[1] / rates[0]
     result.marks = [
-        Mark(
-            "rate at the end / at the start",
-            f"{last / first:.2f}",
-            f"≥ {_RATE_KEPT}",
-            last >= _RATE_KEPT * first,
-        ),
-        bounded("memory grown since 10,000", growth, _FLAT_MIB, "MiB"),
+        Mark("rate at the end / at the start", f"{kept:.2f}", f"≥ {_RATE_KEPT}", kept >= _RATE_KEPT),
+        bounded("memory grown since 10,000", (late - early) / (1 << 20), _FLAT_MIB, "MiB"),
     ]
