@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 
 from bench import check, tools
-from bench.measure import Watch, Sample, timed
+from bench.measure import Sample, Watch, timed
 from bench.nginx import Nginx
 from bench.pairs import Course, Tally
 from bench.result import Mark, RowResult, bounded, cost, sample_facts
