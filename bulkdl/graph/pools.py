@@ -106,10 +106,12 @@ class Pools:
                 permits.release()
 
     async def _bring_all(self, bundle: Bundle) -> None:
+        """When a budget is used up, a bundle that was begun goes on: what follows in it costs a link."""
         failed: FailedObjects = {}
+        goes_on = False
         for wanted in bundle:
             output = wanted.output
-            if self._stop.draining.is_set():
+            if self._stop.requested or (self._stop.draining.is_set() and not goes_on):
                 self._recorder.cancelled(output)
                 continue
             with structlog.contextvars.bound_contextvars(
@@ -119,6 +121,7 @@ class Pools:
                 kind=output.kind.value,
             ):
                 await self._bring(wanted, failed)
+            goes_on = True
 
     async def _bring(self, wanted: Wanted, failed: FailedObjects) -> None:
         output = wanted.output

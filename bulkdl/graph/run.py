@@ -54,6 +54,7 @@ class Run:
         self._stop = stop
         self._grace_s = grace_s
         self._max_duration_s = max_duration_s
+        self._cut_short = False
 
     async def execute(self) -> None:
         """Run until everything is done, or the run is stopped."""
@@ -69,6 +70,8 @@ class Run:
             await asyncio.wait([back])
             for task in beside:
                 task.cancel()
+        if not self._cut_short and not self._recorder.summary.cancelled:
+            self._stop.left_nothing_out()
 
     async def _finish_front(self) -> None:
         self._reporter.report(EnumerationFinished())
@@ -87,7 +90,7 @@ class Run:
                 await self._stop.draining.wait()
         self._stop.drain(Exit.MAX_DURATION)
         log.warning("run.draining", grace_s=self._grace_s)
-        front.cancel()
+        self._cut_short = front.cancel()
         for lane in self._pools.lanes.values():
             for bundle in await lane.drop():
                 for wanted in bundle:

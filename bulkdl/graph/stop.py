@@ -24,6 +24,11 @@ class Stop:
         self.cause: Exit | None = None
         self._requested = False
 
+    @property
+    def requested(self) -> bool:
+        """Whether somebody has asked for it, and no budget alone."""
+        return self._requested or self.aborting.is_set()
+
     def request(self, cause: Exit | None = None) -> None:
         """Drain; when that has been requested already, abort."""
         if self._requested:
@@ -45,3 +50,8 @@ class Stop:
         self.cause = self.cause or cause
         self.draining.set()
         self.aborting.set()
+
+    def left_nothing_out(self) -> None:
+        """All was there when the run came to its end: a budget that was used up has stopped nothing."""
+        if not self.requested:
+            self.cause = None

@@ -108,6 +108,11 @@ class SummaryBuilder:
         self._projects: set[str] = set()
         self._refused: set[str] = set()
 
+    @property
+    def cancelled(self) -> bool:
+        """Whether an output was stopped before its end."""
+        return any(outcome is Outcome.CANCELLED for _, outcome, _ in self._counts)
+
     def add_project(self, project_id: str) -> None:
         """A project is to be listed."""
         self._projects.add(project_id)

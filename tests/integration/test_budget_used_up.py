@@ -1,0 +1,62 @@
+"""A budget that is used up by the last byte that was wanted has kept nobody from anything."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_faults_world import World, world
+
+from bulkdl.graph.bringing import Bringer
+from bulkdl.graph.downloader import Downloader
+from bulkdl.model import Kind, Outcome, Result
+from bulkdl.report.summary import Summary
+from bulkdl.selection import Selection
+from bulkdl.simulator import Account
+from bulkdl.telemetry.events import EnumerationFinished, Event
+
+# Two objects and three archives: the job's is its last task's, and costs a link.
+ACCOUNT = Account(projects=1, jobs=1, archive_bytes=1_500_000)
+
+
+class AllListed:
+    """A reporter that tells when there is nothing left to be found."""
+
+    def __init__(self) -> None:
+        self.listed = asyncio.Event()
+
+    def report(self, event: Event) -> None:
+        if isinstance(event, EnumerationFinished):
+            self.listed.set()
+
+
+async def archives_within(here: World, budget_bytes: int, patch: pytest.MonkeyPatch) -> Summary:
+    """Nothing is fetched before all is listed."""
+    bring, reporter = Bringer.bring, AllListed()
+
+    async def later(bringer: Bringer, *args: Any, **more: Any) -> Result:
+        await reporter.listed.wait()
+        return await bring(bringer, *args, **more)
+
+    patch.setattr(Bringer, "bring", later)
+    settings = here.downloader(archives=1, max_transfer=budget_bytes)._settings
+    async with Downloader(settings, credentials=here.credentials(), reporter=reporter) as downloader:
+        return await downloader.run(Selection(kinds=frozenset({Kind.ARCHIVE})))
+
+
+@pytest.mark.parametrize("short_of_bytes", [0, 1, 1000])
+async def test_all_that_was_wanted_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short_of_bytes: int
+) -> None:
+    async with world(tmp_path, ACCOUNT) as here:
+        summary = await archives_within(here, here.needed_bytes - short_of_bytes, monkeypatch)
+        assert (summary.exit_code, summary.stopped_by) == (0, None)
+        assert summary.outputs(Outcome.COMPLETED) == summary.outputs() == 3
+        assert here.wrong() == []
+
+
+async def test_what_is_left_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with world(tmp_path, ACCOUNT) as here:
+        summary = await archives_within(here, 1000, monkeypatch)
+        assert (summary.exit_code, summary.stopped_by) == (8, 8)
+        assert 0 < summary.outputs(Outcome.COMPLETED) < summary.outputs() == 3
