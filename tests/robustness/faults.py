@@ -167,7 +167,7 @@ def unauthorized(one: Attempt) -> bool | None:
 
 
 def stranger(one: Attempt) -> bool:
-    """The API, once, and the storage send to another host; the token must not go along."""
+    """The API and the storage send to another host, as the storage is to the API; no token may go along."""
     one.header = CANARY
 
     def faults(server: str, path: str, _count: int) -> Fault | None:
@@ -177,7 +177,8 @@ def stranger(one: Attempt) -> bool:
     one.origin.faults = faults
     one.run()
     seen = one.asked_of("stranger")
-    return bool(seen) and not any("Authorization" in each.headers for each in seen)
+    others = seen + (one.asked_of("storage") if one.tool.asks_api else [])
+    return bool(seen) and not any("Authorization" in each.headers for each in others)
 
 
 def truncated(one: Attempt) -> bool:

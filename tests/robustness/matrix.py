@@ -28,10 +28,12 @@ no file under its name; after a 429, to have waited as told.
 bulkdl and up42-py log in to the origin's API and ask it for a signed URL, as they ask UP42; the others
 get a plain one. Where the URL expires they get a signed one too, and whoever fails is run once more, the
 others with a new URL, as a script around them would. In the row of the redirect they send `Authorization`
-to the first host; for up42-py and bulkdl the API redirects as well. An API's 401 is nothing the others
-can meet. up42-py runs `Job.download_results(unpacking=False)`, to keep the archive as the others do;
-unpacking, its default, would refuse the error page. For bodies it has no retries, and no timeout to set:
-it waits 120 s before it takes one for stalled.
+to the first host; for up42-py and bulkdl the API redirects as well, and the storage must see none either.
+An API's 401 is nothing the others can meet.
+
+up42-py runs `Job.download_results(unpacking=False)`, to keep the archive as the others do; unpacking, its
+default, would refuse the error page. For bodies it has no retries, and no timeout to set: it waits
+120 s before it takes one for stalled.
 
 """
 
