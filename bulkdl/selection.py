@@ -151,6 +151,10 @@ class Selection:
             return False
         return replace(self, statuses=frozenset()).matches(job) and not self.matches(job)
 
+    def has_ended_otherwise(self, job: Job) -> bool:
+        """Whether *job* was left out by its status, and will keep that."""
+        return job.finished and self.why_not(job) == "status"
+
     def why_not(self, job: Job) -> str | None:
         """The first filter that leaves *job* out, by its flag's name; None when it is in."""
         project_id = job.project_id.lower()

@@ -59,7 +59,7 @@ def show_status(status: Status, result_format: str = "table") -> None:
         return
     rows = [row[:-1] for row in _count_rows(status.counts)]
     emit_rows(("kind", "state", "reason", "outputs", "size"), rows, title=status.output, numbers=_NUMBERS)
-    jobs = ", ".join(f"{number} {state}" for state, number in status.jobs.items())
+    jobs = ", ".join(f"{number} {state.replace('_', ' ')}" for state, number in status.jobs.items())
     last = status.last_run_at.isoformat(timespec="seconds") if status.last_run_at else "none has ended"
     lines = [
         *_failure_lines(status.failures, status.failures_total),

@@ -98,8 +98,9 @@ class Enumeration:
     async def _sift(self, project_id: str, jobs: Sequence[Job]) -> None:
         """Hold jobs against the ledger and the files."""
         known = await self._known(project_id, [job.id for job in jobs])
-        finished = [job for job in jobs if job.finished]
         await self._put_off([job for job in jobs if not job.finished], known)
+        await self._leave_out([job for job in jobs if self._selection.has_ended_otherwise(job)], known)
+        finished = [job for job in jobs if job.finished and not self._selection.has_ended_otherwise(job)]
         sizes = await self._sizes([each for one in known.values() for each in one.outputs])
         for job in finished:
             of_job = await self._current(job, known.get(job.id))
@@ -128,6 +129,13 @@ class Enumeration:
         new = [job for job in jobs if job.id not in known and (chosen.matches(job) or chosen.is_awaited(job))]
         if new and self._ledger is not None and not self._dry:
             await self._ledger.write(partial(queries.note_unfinished, jobs=new))
+
+    async def _leave_out(self, jobs: Sequence[Job], known: Mapping[str, KnownJob]) -> None:
+        """Note how jobs ended that an earlier run saw unfinished: it waits for them no more."""
+        seen = {each.job.id for each in known.values() if each.unlisted_for is Reason.JOB_UNFINISHED}
+        ended = [job for job in jobs if job.id in seen]
+        if ended and self._ledger is not None and not self._dry:
+            await self._ledger.write(partial(queries.note_left_out, jobs=ended))
 
     async def _current(self, job: Job, known: KnownJob | None) -> KnownJob | None:
         if known is None or planning.same_run(job, known):

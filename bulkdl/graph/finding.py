@@ -94,9 +94,10 @@ class JobFinder:
 
     def _takes(self, job: Job) -> bool:
         """Whether *job* is to be held against the ledger."""
-        if self._selection.is_overdue(job) or self._selection.is_awaited(job):
+        chosen = self._selection
+        if chosen.is_overdue(job) or chosen.is_awaited(job) or chosen.has_ended_otherwise(job):
             return True
-        if not self._selection.matches(job):
+        if not chosen.matches(job):
             return False
         self._counts.selected += 1
         return True

@@ -134,6 +134,12 @@ def note_unfinished(connection: sqlite3.Connection, jobs: Sequence[Job]) -> None
         _upsert_job(connection, job, reason=Reason.JOB_UNFINISHED.value)
 
 
+def note_left_out(connection: sqlite3.Connection, jobs: Sequence[Job]) -> None:
+    """Remember how jobs ended that nobody has asked for; a run that does will list them."""
+    for job in jobs:
+        _upsert_job(connection, job)
+
+
 def unlisted_job(connection: sqlite3.Connection, job: Job, reason: Reason, detail: str) -> None:
     """Note why the tasks of a job could not be listed; the next run tries again."""
     _upsert_job(connection, job, reason=reason.value, detail=detail)
@@ -197,10 +203,15 @@ def finish_run(connection: sqlite3.Connection, run_id: str, exit_code: int, summ
 
 
 def count_jobs(connection: sqlite3.Connection) -> dict[str, int]:
-    """Jobs by state: ``settled`` (nothing is missing that has been planned), ``open``, ``unlisted``."""
+    """
+    Jobs by state: ``settled`` (nothing is missing that has been planned), ``open``, ``unfinished`` (UP42
+    was still at it), ``unlisted`` (that failed), ``left_out`` (it ended with a status not asked for).
+    """
     rows = connection.execute(
-        """
+        f"""
         SELECT CASE
+            WHEN tasks_listed_at IS NULL AND reason = '{Reason.JOB_UNFINISHED}' THEN 'unfinished'
+            WHEN tasks_listed_at IS NULL AND reason IS NULL THEN 'left_out'
             WHEN tasks_listed_at IS NULL THEN 'unlisted'
             WHEN EXISTS (
                 SELECT 1 FROM outputs
@@ -209,7 +220,7 @@ def count_jobs(connection: sqlite3.Connection) -> dict[str, int]:
                 THEN 'open'
             ELSE 'settled'
         END AS state, count(*) AS jobs FROM jobs GROUP BY 1
-        """
+        """  # noqa: S608 - a constant of ours
     )
     return {row["state"]: row["jobs"] for row in rows}
 

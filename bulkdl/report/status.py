@@ -82,7 +82,7 @@ class Status:
     One look at all ledgers.
 
     Attributes:
-        jobs: Number of jobs by state, in the ledger's words (``settled``, ``open``, ``unlisted``).
+        jobs: Number of jobs by state, in the ledger's words (``queries.count_jobs``).
         counts: Outputs by kind, state (``planned`` or an outcome) and reason ("" for none).
         failures: The first ones; *failures_total* tells how many there are.
         last_run_at: When the last run of any ledger ended; None while none has.

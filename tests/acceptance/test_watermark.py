@@ -16,6 +16,7 @@ sys.path.append(str(Path(__file__).parent))
 from test_stopping_world import Place, place
 
 from bulkdl import Downloader, Selection, Settings
+from bulkdl.graph.status import read_status
 from bulkdl.settings import CredentialBook
 from bulkdl.simulator import Account
 from bulkdl.simulator.expected import ExpectedOutput
@@ -146,6 +147,22 @@ async def test_it_is_taken_too_where_only_one_status_is_asked_for(
         late = await last(here, status="SUCCEEDED")
         assert late["outputs"]["completed"] == len(outputs_of(here, 6)) > 0
         assert (await last(here, status="FAILED"))["jobs"]["selected"] == 1
+        assert here.is_right()
+
+
+async def test_a_job_that_ended_otherwise_is_waited_for_no_more_and_lost_for_nobody(tmp_path: Path) -> None:
+    """It was RUNNING when FAILED ones were asked for, and has SUCCEEDED since."""
+    async with place(tmp_path, ACCOUNT) as here:
+        await last(here, status="FAILED")
+        assert (await read_status(here.root)).jobs["unfinished"] == 1
+        await last(here)
+        here.simulator.evolve(settled=True)
+        await last(here, status="FAILED")
+        known = (await read_status(here.root)).jobs
+        assert (known.get("unfinished"), known["left_out"]) == (None, 1)
+        assert here.missing()
+        await last(here)
+        assert (await read_status(here.root)).jobs == {"settled": ACCOUNT.jobs}
         assert here.is_right()
 
 
