@@ -269,6 +269,15 @@ class Segments:
         self.extents.append(extent)
 
     async def _finish(self, block: _Block) -> None:
+        """Write what has come; who is called off meanwhile goes when that is done."""
+        ending = asyncio.ensure_future(self._write_rest(block))
+        try:
+            await asyncio.shield(ending)
+        except asyncio.CancelledError:
+            await asyncio.wait([ending])
+            raise
+
+    async def _write_rest(self, block: _Block) -> None:
         if block.size_bytes >= (1 if self.has_begun else gates.HEAD_BYTES):
             await self._write_behind(block)
         await block.settle()
@@ -306,5 +315,5 @@ class _Block:
 
     async def settle(self) -> None:
         if self.writing is not None:
-            writing, self.writing = self.writing, None
-            await asyncio.shield(writing)
+            await asyncio.shield(self.writing)
+            self.writing = None

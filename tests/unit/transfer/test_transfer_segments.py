@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from conftest import POLICY, targz
 
 from bulkdl.http.pace import Pace
 from bulkdl.model import Kind, Outcome, Reason
+from bulkdl.sink.part import LocalPart
 from bulkdl.transfer import spans
 from bulkdl.transfer.fetch import Fetcher
 from bulkdl.transfer.means import Limits, Means
+from bulkdl.transfer.origins import SignedOrigin
 from bulkdl.transfer.permits import Permits
+from bulkdl.transfer.segments import Segments
 
 MIB = 1 << 20
 BODY = targz(9 * MIB)
@@ -189,6 +193,51 @@ async def test_cancelling_keeps_what_has_come(many):
     assert whole(again, yard)
     assert again.resumed_from_bytes >= 2 * MIB
     assert again.resumed_from_bytes + again.moved_bytes == len(BODY)
+
+
+@pytest.mark.parametrize("cut_at", [1_000_000, None])
+async def test_who_is_called_off_while_it_writes_what_has_come_loses_nothing(many, monkeypatch, cut_at):
+    """One connection breaks off, or waits for the disk, and another one gives up for all."""
+    yard = await many(connections=2)
+    write_at, finish, refusal = LocalPart.write_at, Segments._finish, SignedOrigin.refusal
+    finishing, refused, written = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def slow_write(part, extent, block):
+        await written.wait()
+        await write_at(part, extent, block)
+
+    async def noted_finish(segments, block):
+        finishing.set()
+        await finish(segments, block)
+
+    async def noted_refusal(origin, response):
+        failure = await refusal(origin, response)
+        refused.set()
+        return failure
+
+    monkeypatch.setattr(LocalPart, "write_at", slow_write)
+    monkeypatch.setattr(Segments, "_finish", noted_finish)
+    monkeypatch.setattr(SignedOrigin, "refusal", noted_refusal)
+    gone = {"status": 410, "headers": {}, "body": b"gone", "length": 4, "hold_at": 0}
+    yard.store.script = [
+        lambda answer: replace(answer, cut_at=cut_at),
+        lambda answer: replace(answer, **gone),
+    ]
+    fetching = asyncio.ensure_future(yard.fetch())
+    await (finishing.wait() if cut_at else yard.arrived(MIB))
+    yard.store.release.set()
+    await refused.wait()
+    for _ in range(20):  # the refusal becomes a cancellation of the other connection
+        await asyncio.sleep(0)
+    written.set()
+    first = await fetching
+    assert first.reason is Reason.REFUSED
+    assert first.moved_bytes >= 1_000_000
+    monkeypatch.undo()
+    again = await yard.fetch()
+    assert whole(again, yard)
+    assert again.resumed_from_bytes == first.moved_bytes
+    assert again.moved_bytes == len(BODY) - first.moved_bytes
 
 
 async def test_a_page_instead_of_the_archive_reaches_no_disk(many):
