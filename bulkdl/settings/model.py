@@ -130,7 +130,7 @@ class Settings(BaseSettings):
         8, description="connections for one large archive, at most; 1 is off"
     )
     segment_bytes: SizeBytes = Field(
-        64 * MIB, ge=4 * MIB, description="bytes, size from which an archive may have several connections"
+        64 * MIB, ge=MIB, description="bytes, size from which an archive may have several connections"
     )
     enumerators: Workers = Field(16, description="jobs listed at a time")
     rate: float = Field(80.0, ge=0, allow_inf_nan=False, description="API requests a second; 0 is no limit")

@@ -3,15 +3,16 @@ Faults that stay: which outcome, reason and exit code they lead to, after how ma
 the next run, without them, completes with what is missing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from test_faults_world import ARCHIVE_BYTES, world
+from test_faults_world import ARCHIVE_BYTES, SEVERAL, world
 
 from bulkdl.model import Kind, Level, Outcome, Reason
+from bulkdl.reactions import REACTIONS, Step
 from bulkdl.simulator import Account
 
 HALF = 2_000_000
@@ -104,6 +105,49 @@ async def test_a_fault_of_the_storage_that_stays(tmp_path: Path, name: str) -> N
         assert again.exit_code == 0
         assert here.is_right()
         assert again.moved_bytes == here.needed_bytes - case.kept_bytes * 2
+
+
+def of_pieces(rules: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The same for all requests for a piece, of which there are some: the first connection is cut early."""
+    return [{**CUT, "at_byte": 1_000_000}, *({**rule, "ranged": True} for rule in rules)]
+
+
+# Their like is among the others.
+ALIKE = ("wrong signature", "html 503", "429", "slow headers")
+OF_PIECES = [name for name, case in STORAGE.items() if len(case.rules) == 1]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if name in ALIKE else ()) for name in OF_PIECES],
+)
+async def test_a_fault_that_stays_with_every_piece(tmp_path: Path, name: str) -> None:
+    """What the first connection has brought is kept, unless the bytes themselves are wrong."""
+    case = STORAGE[name]
+    async with world(tmp_path, **SEVERAL, retries=TRIES) as here:
+        ran = await here.run(*of_pieces(case.rules), level=Level.TASK, **case.settings)
+        assert here.wrong() == []
+        assert ran.failures() == {case.reason}
+        assert ran.exit_code == case.exit_code
+        assert all(len(requests) <= 1 + SEVERAL["connections"] * case.asked for requests in ran.objects())
+        again = await here.run(**SEVERAL)
+        assert again.exit_code == 0
+        assert here.is_right()
+        is_void = REACTIONS[case.reason].step is Step.RESTART
+        assert again.moved_bytes == here.needed_bytes - (0 if is_void else ran.moved_bytes)
+        assert is_void or ran.moved_bytes >= 2 * 1_000_000
+
+
+@pytest.mark.parametrize("name", [name for name in STORAGE if name.endswith("after the middle")])
+async def test_a_fault_that_stays_with_what_is_left_for_several(tmp_path: Path, name: str) -> None:
+    case = STORAGE[name]
+    async with world(tmp_path, **SEVERAL, retries=TRIES) as here:
+        ran = await here.run(*case.rules, level=Level.TASK, **case.settings)
+        assert (ran.failures(), ran.exit_code) == ({case.reason}, case.exit_code)
+        again = await here.run(connections=1)
+        assert again.exit_code == 0
+        assert here.is_right()
+        assert again.moved_bytes == here.needed_bytes - ran.moved_bytes
 
 
 API = {

@@ -1,11 +1,12 @@
 """What one failure means for all who work: cool-downs, tokens, hosts that are away, strangers."""
 
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from test_faults_world import ACCOUNT, Ran, World, world
+from test_faults_world import ACCOUNT, SEVERAL, Ran, World, world
 
 from bulkdl.model import Kind, Level, Outcome, Reason
 from bulkdl.simulator import Account, Simulator
@@ -61,9 +62,10 @@ async def test_tokens_that_live_for_one_second(tmp_path: Path) -> None:
         assert not [each for each in ran.seen if each.status == 401]
 
 
-async def test_urls_that_live_for_one_second(tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", [{}, SEVERAL])
+async def test_urls_that_live_for_one_second(tmp_path: Path, way: Mapping[str, Any]) -> None:
     """A margin longer than the life of a URL must not mean that none is ever fit for use."""
-    async with world(tmp_path, of_simulator={"url_life_s": 1}) as here:
+    async with world(tmp_path, of_simulator={"url_life_s": 1}, **way) as here:
         ran = await here.run({"fault": "cut", "at_byte": HALF, "nth": 1, "server": "storage"})
         assert ran.exit_code == 0
         assert here.is_right()
@@ -71,10 +73,13 @@ async def test_urls_that_live_for_one_second(tmp_path: Path) -> None:
         assert len(ran.to("results")) <= 8
 
 
-async def test_expired_urls_are_no_failed_attempts(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("way", "ranged"), [({}, {}), (SEVERAL, {"ranged": True})])
+async def test_expired_urls_are_no_failed_attempts(
+    tmp_path: Path, way: Mapping[str, Any], ranged: Mapping[str, Any]
+) -> None:
     """One attempt is allowed, four URLs are refused, and the archive still comes."""
-    async with world(tmp_path, retries=1) as here:
-        ran = await here.run({"fault": "url_expired", "first": 4, "server": "storage"})
+    async with world(tmp_path, retries=1, **way) as here:
+        ran = await here.run({"fault": "url_expired", "first": 4, "server": "storage", **ranged})
         assert ran.exit_code == 0
         assert here.is_right()
 
@@ -162,9 +167,11 @@ async def test_one_output_that_fails_stops_no_other(tmp_path: Path) -> None:
         assert here.wrong() == []
 
 
-async def test_a_stormy_day(tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", [{}, SEVERAL])
+async def test_a_stormy_day(tmp_path: Path, way: Mapping[str, Any]) -> None:
     """Everything at once, with a seed: right bytes, and few of them twice."""
-    async with world(tmp_path, Account(projects=2, jobs=24, archive_bytes=(2_000, 1_500_000))) as here:
+    account = Account(projects=2, jobs=24, archive_bytes=(2_000, 1_500_000))
+    async with world(tmp_path, account, **way) as here:
         chance = {"per": "all", "probability": 0.05}
         ran = await here.run(
             {"fault": "cut", "at_fraction": 0.6, "server": "storage", **chance},
@@ -189,8 +196,9 @@ async def left_behind(here: World) -> list[str]:
     return sorted(path.name for path in (here.root / ".bulkdl" / "parts").iterdir())
 
 
-async def test_nothing_is_left_among_the_parts(tmp_path: Path) -> None:
-    async with world(tmp_path) as here:
+@pytest.mark.parametrize("way", [{}, SEVERAL])
+async def test_nothing_is_left_among_the_parts(tmp_path: Path, way: Mapping[str, Any]) -> None:
+    async with world(tmp_path, **way) as here:
         await here.run(
             {"fault": "cut", "at_byte": HALF, "nth": 1, "server": "storage"},
             {"fault": "flip", "nth": 2, "server": "storage"},

@@ -1,12 +1,15 @@
-"""Each fault of the storage, met by a whole run: right bytes, few bytes, the right questions."""
+"""
+Each fault of the storage, met by a whole run: right bytes, few bytes, the right questions. Over one
+connection, over several to one divided part, and, of these, over one that fetches a piece.
+"""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from test_faults_world import ARCHIVE_BYTES, world
+from test_faults_world import ARCHIVE_BYTES, SEVERAL, Ran, world
 
 from bulkdl.model import Outcome, Reason
 
@@ -136,26 +139,64 @@ SURVIVED = {
 }
 
 
+# Faults that befall one request, the first of all, whatever went before.
+FIRST = {name for name, case in SURVIVED.items() if all(rule.get("nth") == 1 for rule in case.rules)}
+# With one connection broken off early, somebody must ask for a piece, however fast the storage is.
+BEGUN = {"fault": "cut", "at_byte": 1_000_000, "ranged": False, "nth": 1, "server": "storage"}
+ALIKE = ("50", "429 with", "an HTML page with status 503")
+
+
+def of_a_piece(rule: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The same fault, met by the first request for a piece instead of that for the whole."""
+    return {**rule, "ranged": True} | ({"at_byte": 300_000} if "at_byte" in rule else {})
+
+
 def spare_of(case: Case) -> float:
     # A connection that is broken off in the middle has brought what was in its buffers.
     return 1.02 if case.times == 1.0 else case.times * 1.02
 
 
-@pytest.mark.parametrize("name", SURVIVED)
-async def test_a_run_survives(tmp_path: Path, name: str) -> None:
-    case = SURVIVED[name]
-    async with world(tmp_path) as here:
-        ran = await here.run(*case.rules, **case.settings)
+async def survived(root: Path, case: Case, rules: Iterable[Mapping[str, Any]], **way: Any) -> Ran:
+    async with world(root, **way) as here:
+        ran = await here.run(*rules, **case.settings)
         assert here.is_right()
         assert ran.exit_code == 0
         assert set(ran.ended()) <= {(Outcome.COMPLETED, Reason.FETCHED), (Outcome.COMPLETED, Reason.LINKED)}
-        assert all(ran.faults.fired[str(rule["fault"])] for rule in case.rules)
+        assert all(ran.faults.fired[str(rule["fault"])] for rule in rules)
         assert ran.moved_bytes <= here.needed_bytes * spare_of(case)
-        if case.offsets is not None:
-            for offsets in ran.offsets():
-                assert list(map(sign_free, offsets)) == list(map(sign_free, case.offsets))
         assert len(ran.to("results")) == 3 + 2 * case.signed
         assert not any("Authorization" in each.headers for each in ran.to("object"))
+        return ran
+
+
+@pytest.mark.parametrize("name", SURVIVED)
+async def test_a_run_survives(tmp_path: Path, name: str) -> None:
+    case = SURVIVED[name]
+    ran = await survived(tmp_path, case, case.rules, connections=1)
+    if case.offsets is not None:
+        for offsets in ran.offsets():
+            assert list(map(sign_free, offsets)) == list(map(sign_free, case.offsets))
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in FIRST else ()) for name in SURVIVED]
+)
+async def test_a_run_with_several_connections_survives(tmp_path: Path, name: str) -> None:
+    await survived(tmp_path, SURVIVED[name], SURVIVED[name].rules, **SEVERAL)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name.startswith(ALIKE) else ())
+        for name in SURVIVED
+        if name in FIRST
+    ],
+)
+async def test_a_run_survives_what_befalls_a_piece(tmp_path: Path, name: str) -> None:
+    case = SURVIVED[name]
+    ran = await survived(tmp_path, case, [BEGUN, *map(of_a_piece, case.rules)], **SEVERAL)
+    assert all(max(offsets) > 0 for offsets in ran.offsets())
 
 
 def sign_free(offset: int) -> int:

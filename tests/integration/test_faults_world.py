@@ -38,6 +38,9 @@ SWIFT: Mapping[str, Any] = {
     "archives": 2,
 }
 
+# Each archive over several connections, into one divided part.
+SEVERAL: Mapping[str, Any] = {"connections": 4, "segment_bytes": 1 << 20, "archives": 8}
+
 
 class Witness(Faults):
     """Faults that also note when each request came."""
@@ -234,6 +237,17 @@ async def test_without_faults_each_object_travels_once(tmp_path: Path) -> None:
         again = await here.run()
     assert again.exit_code == 0
     assert {each.endpoint for each in again.seen} == {"token", "jobs"}
+
+
+async def test_several_connections_share_an_archive(tmp_path: Path) -> None:
+    """One of them stands still, and the others bring what is behind it meanwhile."""
+    async with world(tmp_path, **SEVERAL, speed_time=0.2) as here:
+        ran = await here.run({"fault": "stall", "at_byte": 500_000, "nth": 1, "server": "storage"})
+        assert ran.exit_code == 0
+        assert here.is_right()
+        assert ran.moved_bytes == here.needed_bytes
+        assert all(max(offsets) > 1_000_000 for offsets in ran.offsets())
+        assert all("If-Range" in each.headers for each in ran.to("object") if offset_of(each))
 
 
 async def test_a_file_that_is_wrong_is_seen(tmp_path: Path) -> None:
