@@ -172,11 +172,12 @@ async def beginning_of(
         What came, and whether it is all there is.
 
     Raises:
-        TimeoutError: Nothing came for too long.
+        TimeoutError: Nothing, or hardly anything, came for too long.
     """
     floor = SpeedFloor(patience.speed_limit_bytes_per_s, patience.speed_time_s)
     begun = b""
     while len(begun) < least_bytes:
+        asked_s = time.monotonic()
         async with floor.silence():
             try:
                 chunk = await response.content.readany()
@@ -184,6 +185,8 @@ async def beginning_of(
                 return begun, False
         if not chunk:
             return begun, True
+        if floor.stalled(time.monotonic() - asked_s, len(chunk)):
+            raise TimeoutError
         begun += chunk
     return begun, False
 
