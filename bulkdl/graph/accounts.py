@@ -22,7 +22,7 @@ from bulkdl.telemetry.requests import watch_api, watch_storage
 from bulkdl.up42.auth import TokenSource
 from bulkdl.up42.client import Client
 from bulkdl.up42.credentials import Account, Credentials, ProjectKey, ReadyToken
-from bulkdl.up42.exchange import Patience
+from bulkdl.up42.exchange import Manners, Patience
 
 _USER_AGENT = f"bulkdl/{__version__}"
 
@@ -53,7 +53,12 @@ class Accounts:
         self._settings = settings
         self._book = book
         self._reporter = reporter
-        self._pace = Pace(settings.rate, settings.burst)
+        self._manners = Manners(
+            Pace(settings.rate, settings.burst),
+            self.cooldown,
+            self.policy,
+            patience=Patience(settings.headers_timeout_s, settings.speed_limit, settings.speed_time),
+        )
         self._clients: dict[Credentials, Client] = {}
         self._stack = AsyncExitStack()
         self._api: aiohttp.ClientSession
@@ -112,23 +117,7 @@ class Accounts:
 
     def _make(self, credentials: Credentials) -> Client:
         settings = self._settings
-        patience = Patience(settings.headers_timeout_s, settings.speed_limit, settings.speed_time)
-        tokens = TokenSource(
-            self._api,
-            settings.token_url or f"{settings.api_url}/oauth/token",
-            credentials,
-            pace=self._pace,
-            cooldown=self.cooldown,
-            policy=self.policy,
-            patience=patience,
-        )
+        tokens = TokenSource(self._api, settings.token_endpoint, credentials, self._manners)
         return Client(
-            self._api,
-            settings.api_url,
-            tokens,
-            pace=self._pace,
-            cooldown=self.cooldown,
-            policy=self.policy,
-            patience=patience,
-            json_limit_bytes=settings.json_max_bytes,
+            self._api, settings.api_url, tokens, self._manners, json_limit_bytes=settings.json_max_bytes
         )

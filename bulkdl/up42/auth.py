@@ -9,7 +9,6 @@ cancelled, the next in line does it: there is no worker in the background to lea
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,14 +18,12 @@ from yarl import URL
 
 from bulkdl.errors import ApiFailure
 from bulkdl.http.failures import translated
-from bulkdl.http.pace import Cooldown, Pace, Sleep
-from bulkdl.http.retry import RetryPolicy
 from bulkdl.log import get_logger
 from bulkdl.model import Reason
 from bulkdl.up42.complaints import Complaint, complaint_in, failure_of, message_in
 from bulkdl.up42.credentials import Account, Credentials, ProjectKey, ReadyToken, secrets_of
 from bulkdl.up42.decode import parsed
-from bulkdl.up42.exchange import Manners, Patience, TokenFailure, body_of, place_of
+from bulkdl.up42.exchange import Manners, TokenFailure, body_of, place_of
 from bulkdl.up42.grants import Grant, grant_in
 
 _log = get_logger(__name__)
@@ -51,19 +48,14 @@ class TokenSource:
         session: aiohttp.ClientSession,
         token_url: str,
         credentials: Credentials,
+        manners: Manners,
         *,
-        pace: Pace,
-        cooldown: Cooldown,
-        policy: RetryPolicy,
-        rand: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.monotonic,
-        sleep: Sleep = asyncio.sleep,
-        patience: Patience | None = None,
     ) -> None:
         self._session = session
         self._url = URL(token_url, encoded=True)
         self._credentials = credentials
-        self._manners = Manners(pace, cooldown, policy, rand, sleep, patience or Patience())
+        self._manners = manners
         self._clock = clock
         self._lock = asyncio.Lock()
         self._held: _Held | None = None

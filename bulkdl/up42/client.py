@@ -9,7 +9,6 @@ error that stands in a 200 is what its code says, whatever was asked for.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
@@ -19,15 +18,13 @@ from yarl import URL
 
 from bulkdl.errors import ApiFailure
 from bulkdl.http.failures import translated
-from bulkdl.http.pace import Cooldown, Pace, Sleep
-from bulkdl.http.retry import RetryPolicy
 from bulkdl.log import get_logger
 from bulkdl.model import Job, Kind, Output, Reason, Task
 from bulkdl.up42 import decode, paths
 from bulkdl.up42.auth import TokenSource
 from bulkdl.up42.complaints import Complaint, complaint_in, complaint_instead, failure_of, message_in
 from bulkdl.up42.decode import UnreadableJob
-from bulkdl.up42.exchange import Manners, Patience, beginning_of, body_of, host_of, place_of
+from bulkdl.up42.exchange import Manners, beginning_of, body_of, host_of, place_of
 from bulkdl.up42.listing import Page, listed
 
 _log = get_logger(__name__)
@@ -61,13 +58,8 @@ class Client:
         session: aiohttp.ClientSession,
         api_url: str,
         tokens: TokenSource,
+        manners: Manners,
         *,
-        pace: Pace,
-        cooldown: Cooldown,
-        policy: RetryPolicy,
-        rand: Callable[[], float] = random.random,
-        sleep: Sleep = asyncio.sleep,
-        patience: Patience | None = None,
         json_limit_bytes: int = JSON_LIMIT_BYTES,
         allow_http: bool = False,
     ) -> None:
@@ -81,7 +73,7 @@ class Client:
         self._session = session
         self._api_url = api_url
         self._tokens = tokens
-        self._manners = Manners(pace, cooldown, policy, rand, sleep, patience or Patience())
+        self._manners = manners
         self._limit_bytes = json_limit_bytes
         self._allow_http = allow_http or URL(api_url).scheme == "http"
 
@@ -198,7 +190,7 @@ class Client:
             return response, b"", None
         try:
             begun, is_all = await beginning_of(response, _COMPLAINT_BYTES, self._manners.patience)
-        except BaseException:
+        except BaseException:  # cancelled, too: nobody else knows of the response
             response.close()
             raise
         return response, begun, complaint_instead(begun) if is_all else None

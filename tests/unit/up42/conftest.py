@@ -10,6 +10,7 @@ from bulkdl.http.retry import RetryPolicy
 from bulkdl.up42.auth import TokenSource
 from bulkdl.up42.client import Client
 from bulkdl.up42.credentials import ProjectKey
+from bulkdl.up42.exchange import Manners
 
 API = "https://api.example"
 TOKEN_URL = f"{API}/oauth/token"
@@ -23,20 +24,15 @@ class Kit:
         self.api, self.session, self.timeline = api, session, timeline
         self.policy = RetryPolicy(limit=4, base_s=1.0, cap_s=8.0)
         self.cooldown = Cooldown(clock=timeline.clock, sleep=timeline.sleep)
-        self.shared = {
-            "pace": Pace(100, 500, clock=timeline.clock, sleep=timeline.sleep),
-            "cooldown": self.cooldown,
-            "policy": self.policy,
-            "rand": lambda: 1.0,
-            "sleep": timeline.sleep,
-        }
+        pace = Pace(100, 500, clock=timeline.clock, sleep=timeline.sleep)
+        self.manners = Manners(pace, self.cooldown, self.policy, lambda: 1.0, timeline.sleep)
 
     def tokens(self, credentials=None, token_url=TOKEN_URL):
         credentials = credentials or ProjectKey("p1", SecretStr(KEY))
-        return TokenSource(self.session, token_url, credentials, clock=self.timeline.clock, **self.shared)
+        return TokenSource(self.session, token_url, credentials, self.manners, clock=self.timeline.clock)
 
     def client(self, tokens=None, api_url=API, **more):
-        return Client(self.session, api_url, tokens or self.tokens(), **{**self.shared, **more})
+        return Client(self.session, api_url, tokens or self.tokens(), self.manners, **more)
 
     def grant(self, *tokens, **fields):
         for token in tokens:

@@ -19,6 +19,7 @@ from bulkdl.model import Kind, Output, Reason
 from bulkdl.up42.auth import TokenSource
 from bulkdl.up42.client import Client
 from bulkdl.up42.credentials import ProjectKey, ReadyToken
+from bulkdl.up42.exchange import Manners
 
 LIMIT_BYTES = 1_000_000
 READY = ReadyToken(SecretStr("T"))
@@ -36,15 +37,15 @@ async def talking_to(timeline, handler, credentials=READY):
     app = web.Application()
     app.router.add_route("*", "/{rest:.*}", handle)
     async with TestServer(app) as server, _session() as session:
-        shared = {
-            "pace": Pace(0, 0),
-            "cooldown": Cooldown(clock=timeline.clock, sleep=timeline.sleep),
-            "policy": RetryPolicy(limit=2),
-            "sleep": timeline.sleep,
-        }
+        manners = Manners(
+            Pace(0, 0),
+            Cooldown(clock=timeline.clock, sleep=timeline.sleep),
+            RetryPolicy(limit=2),
+            sleep=timeline.sleep,
+        )
         url = str(server.make_url("")).rstrip("/")
-        tokens = TokenSource(session, f"{url}/oauth/token", credentials, **shared)
-        yield Client(session, url, tokens, json_limit_bytes=LIMIT_BYTES, **shared), seen
+        tokens = TokenSource(session, f"{url}/oauth/token", credentials, manners)
+        yield Client(session, url, tokens, manners, json_limit_bytes=LIMIT_BYTES), seen
 
 
 def _session():
@@ -152,28 +153,18 @@ async def test_an_answer_cut_or_garbled_is_tried_again_and_named(timeline, answe
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     async with server, _session() as session:
-        shared = {
-            "pace": Pace(0, 0),
-            "cooldown": Cooldown(),
-            "policy": RetryPolicy(limit=2),
-            "sleep": timeline.sleep,
-        }
-        tokens = TokenSource(session, url, ReadyToken(SecretStr("T")), **shared)
-        assert (await _failure(Client(session, url, tokens, **shared))).reason is reason
+        manners = Manners(Pace(0, 0), Cooldown(), RetryPolicy(limit=2), sleep=timeline.sleep)
+        tokens = TokenSource(session, url, ReadyToken(SecretStr("T")), manners)
+        assert (await _failure(Client(session, url, tokens, manners))).reason is reason
     assert asked >= 2
 
 
 async def test_an_api_that_nobody_serves_is_unreachable(timeline, unused_tcp_port):
     url = f"http://127.0.0.1:{unused_tcp_port}"
     async with _session() as session:
-        shared = {
-            "pace": Pace(0, 0),
-            "cooldown": Cooldown(),
-            "policy": RetryPolicy(limit=3),
-            "sleep": timeline.sleep,
-        }
-        tokens = TokenSource(session, url, ReadyToken(SecretStr("T")), **shared)
-        failure = await _failure(Client(session, url, tokens, **shared))
+        manners = Manners(Pace(0, 0), Cooldown(), RetryPolicy(limit=3), sleep=timeline.sleep)
+        tokens = TokenSource(session, url, ReadyToken(SecretStr("T")), manners)
+        failure = await _failure(Client(session, url, tokens, manners))
     assert failure.reason is Reason.UNREACHABLE
     assert len(timeline.slept) == 2
 
