@@ -144,13 +144,18 @@ class LocalPart:
         with translated(self._folder):
             if self._is_open_ended:
                 await asyncio.to_thread(self._room.promise, self._stem, len(block))
-            if self._stream is None:
-                assert self._data is not None, "begin() or look() comes first"  # noqa: S101
-                self._stream = await aiofiles.open(self._data, "ab", buffering=0)
-            self._writing = asyncio.ensure_future(self._append(self._stream, block))
+        if self._stream is None:
+            self._writing = asyncio.ensure_future(self._open())
+            await self._settle()
+        self._writing = asyncio.ensure_future(self._append(block))
 
-    async def _append(self, stream: AsyncFileIO, block: bytes) -> None:
-        await _write_all(stream, block)
+    async def _open(self) -> None:
+        assert self._data is not None, "begin() or look() comes first"  # noqa: S101
+        self._stream = await aiofiles.open(self._data, "ab", buffering=0)
+
+    async def _append(self, block: bytes) -> None:
+        assert self._stream is not None, "it has just been opened"  # noqa: S101
+        await _write_all(self._stream, block)
         self._room.written(self._stem, len(block))
 
     async def _settle(self) -> None:

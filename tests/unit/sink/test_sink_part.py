@@ -8,6 +8,7 @@ import shutil
 from collections import namedtuple
 from pathlib import Path
 
+import aiofiles
 import pytest
 
 from bulkdl.errors import SinkFailure
@@ -290,6 +291,29 @@ async def test_what_cannot_fit_is_refused_before_it_comes(sink, monkeypatch):
     assert raised.value.reason is Reason.DISK_FULL
     assert files(sink) == []
     await sink.part(OUTPUT).begin(StoredObject(None, Validator(), None))
+
+
+async def test_who_is_cancelled_while_a_part_is_opened_leaves_no_file_open(sink, monkeypatch):
+    opened, may_open, made = asyncio.Event(), asyncio.Event(), []
+    open_file = aiofiles.open
+
+    async def slow(*args, **kwargs):
+        opened.set()
+        await may_open.wait()
+        made.append(await open_file(*args, **kwargs))
+        return made[0]
+
+    part = sink.part(OUTPUT)
+    await part.begin(V1)
+    monkeypatch.setattr(aiofiles, "open", slow)
+    writer = asyncio.create_task(part.write(OLD))
+    await opened.wait()
+    writer.cancel()
+    await asyncio.wait([writer])
+    may_open.set()
+    await part.pause()
+    assert writer.cancelled()
+    assert [stream.closed for stream in made] == [True]
 
 
 async def test_a_cancelled_writer_waits_for_the_block_under_way(sink):
