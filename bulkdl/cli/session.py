@@ -100,7 +100,7 @@ async def worked(
             reporter.report(HttpListening(view.url))
         try:
             result, signalled = await _worked(order, work, Reporters(reporter, view))
-        except BaseException as error:
+        except BaseException as error:  # who looks from outside is told of every end, an interrupt too
             view.ended(_code_of(error))
             raise
         if signalled is not None:

@@ -132,7 +132,7 @@ class Pools:
         try:
             result = await self._guarded(wanted, failed, flight)
             await self._recorder.ended(result)
-        except BaseException:
+        except BaseException:  # cancelled, or its end could not be recorded: it is told either way
             self._recorder.cancelled(output, moved_bytes=flight.moved_bytes)
             raise
         finally:
@@ -152,9 +152,9 @@ class Pools:
                 progress=partial(self._advanced, output, flight),
                 retry_scheduled=partial(self._retry_scheduled, output, flight),
             )
-        except (BulkdlError, asyncio.CancelledError):
+        except BulkdlError:
             raise
-        except Exception as error:
+        except Exception as error:  # whatever a bug may raise
             log.exception("transfer.crashed")
             return Result(output, Outcome.FAILED, Reason.INTERNAL, detail=type(error).__name__)
 

@@ -89,7 +89,7 @@ class Pace:
                 return
             try:
                 await self._sleep(wait_s)
-            except BaseException:
+            except asyncio.CancelledError:
                 self._bucket.give_back(amount)
                 raise
 

@@ -14,7 +14,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -74,13 +74,12 @@ class Ledger:
             LedgerTooNew: A newer bulkdl wrote it.
             LedgerError: It is no ledger, or cannot be opened.
         """
-        executor = ThreadPoolExecutor(1, thread_name_prefix="ledger")
-        try:
+        with ExitStack() as unless_open:
+            executor = ThreadPoolExecutor(1, thread_name_prefix="ledger")
+            unless_open.callback(executor.shutdown, wait=False)
             connect = partial(_connect, path, read_only, synchronous=synchronous)
             connection = await asyncio.get_running_loop().run_in_executor(executor, connect)
-        except BaseException:
-            executor.shutdown(wait=False)
-            raise
+            unless_open.pop_all()
         return cls(path, executor, connection, settle or _settled)
 
     async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
@@ -119,7 +118,7 @@ class Ledger:
             try:
                 answers = [_one(connection, write.statement) for write in batch]
                 connection.execute("COMMIT")
-            except BaseException:
+            except sqlite3.Error:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
@@ -184,11 +183,10 @@ def _connect(path: Path, read_only: bool, *, synchronous: bool = True) -> sqlite
         )
     except sqlite3.Error as error:
         raise LedgerError(f"{path}: the ledger cannot be opened ({error})") from None
-    try:
+    with ExitStack() as unless_prepared:
+        unless_prepared.callback(connection.close)
         _translated(path, prepare, connection)
-    except BaseException:
-        connection.close()
-        raise
+        unless_prepared.pop_all()
     return connection
 
 

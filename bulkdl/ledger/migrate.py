@@ -55,9 +55,9 @@ def migrate(
         connection.executescript(
             "BEGIN IMMEDIATE;\n" + "\n".join(scripts) + f"\nPRAGMA user_version = {version};\nCOMMIT;"
         )
-    except BaseException as error:
+    except sqlite3.Error:
         if connection.in_transaction:
             connection.rollback()
-        if isinstance(error, sqlite3.Error) and refuse_newer(connection, path, version) == version:
+        if refuse_newer(connection, path, version) == version:
             return  # another run has done the same meanwhile
         raise
