@@ -62,7 +62,7 @@ class Divided:
         try:
             await segments.receive(first)
         except Failure as failure:
-            self.may_begin = failure.reason is not Reason.OBJECT_CHANGED
+            self.may_begin = self.may_begin and failure.reason is not Reason.OBJECT_CHANGED
             raise
         finally:
             if segments.has_begun:

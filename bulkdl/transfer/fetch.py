@@ -98,13 +98,13 @@ class Fetcher:
                     raise _GivenUp(failure, patience.tally) from None
                 if verdict.step is Step.RESIGN:
                     origin.renew(address)
+                if verdict.step is Step.RESTART and not reception.kept_bytes:
+                    log.warning("transfer.restarted", reason=failure.reason.value, detail=failure.detail)
                 retried(failure, verdict)
                 await self.means.sleep(verdict.delay_s)
 
 
 def _log_retry(failure: Failure, verdict: Verdict) -> None:
-    if verdict.step is Step.RESTART:
-        log.warning("transfer.restarted", reason=failure.reason.value, detail=failure.detail)
     log.info(
         "transfer.retry_scheduled",
         reason=failure.reason.value,

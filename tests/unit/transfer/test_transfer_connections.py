@@ -273,6 +273,23 @@ async def test_pieces_are_gone_on_with_by_one_connection_too(wide):
     assert landed(await site.fetch(), site)
 
 
+async def test_who_may_have_one_connection_begins_no_divided_part(wide, monkeypatch):
+    """Not even when the pieces that an earlier run has left turn out to be void."""
+    site = await wide()
+    await stopped_at(site, 2_000_000)
+    site.means(limits=replace(LIMITS, connections=1), permits=Permits(1))
+    begin, begun = LocalPart.begin, []
+
+    async def noted(part, stored, *, divided=False):
+        begun.append(divided)
+        await begin(part, stored, divided=divided)
+
+    monkeypatch.setattr(LocalPart, "begin", noted)
+    site.store.script = [lambda answer: answer.but(Content_Range=f"bytes 7-{len(BODY) - 1}/{len(BODY)}")]
+    assert landed(await site.fetch(), site)
+    assert begun == [False]
+
+
 async def test_a_dead_server_ends_within_the_limit(wide):
     site = await wide()
     dead = {"status": 503, "headers": {}, "body": b"", "length": 0}

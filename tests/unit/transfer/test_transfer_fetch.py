@@ -422,6 +422,16 @@ async def test_a_page_that_answers_a_resume_costs_nothing_of_what_is_kept(yard, 
     assert [reason for reason, _ in site.scheduled] == [Reason.TRUNCATED, Reason.WRONG_CONTENT]
 
 
+async def test_only_a_transfer_that_begins_at_zero_is_said_to_restart(yard, caplog):
+    site = await yard(LARGE)
+    site.store.script = [cut(2_000_000), instead(PAGE)]
+    await site.fetch()
+    assert "transfer.restarted" not in caplog.text
+    site.store.script = [flipped]
+    await site.fetch(name="second")
+    assert caplog.text.count("transfer.restarted") == 1
+
+
 async def test_pages_without_end_leave_what_is_kept_to_the_next_run(yard):
     site = await yard(LARGE)
     site.store.script = [cut(2_000_000)] + [instead(PAGE)] * 9
