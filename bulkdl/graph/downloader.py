@@ -24,6 +24,7 @@ from bulkdl.graph.bringing import Bringer
 from bulkdl.graph.channel import Channel
 from bulkdl.graph.enumeration import Enumeration
 from bulkdl.graph.holding import held
+from bulkdl.graph.notes import Notes
 from bulkdl.graph.outlets import Outlets, outlets_of
 from bulkdl.graph.pools import Pools, RunStopped
 from bulkdl.graph.record import Listener, Recorder
@@ -161,7 +162,8 @@ class Downloader:
                 selection = await _since_last_run(selection, ledger)
             plan = PlanBuilder(builder)
             outlets = outlets_of(plan, self._settings.names)
-            enumeration = self._enumeration(selection, ledger, builder, outlets, dry=True)
+            notes = Notes(ledger, written=False)
+            enumeration = self._enumeration(selection, notes, builder, outlets)
             await self._unless_stopped(enumerate_all(enumeration, self._settings.enumerators))
         return plan.build(stopped_by=self._stop.cause)
 
@@ -220,19 +222,10 @@ class Downloader:
         bringer = Bringer(settings, self._accounts, self._sink, ledger, fetcher)
         pools = Pools(settings, bringer, recorder, self._reporter, self._stop, permits)
         outlets = Outlets(pools.put, recorder.settled, recorder.ended, recorder.problem)
-        enumeration = self._enumeration(selection, ledger, builder, outlets)
+        enumeration = self._enumeration(selection, Notes(ledger), builder, outlets)
         depths = {str(kind): lane.__len__ for kind, lane in pools.lanes.items()}
         self._reporter.report(LanesOpened({"jobs": enumeration.pending.__len__, **depths}))
-        run = Run(
-            enumeration,
-            pools,
-            recorder,
-            self._reporter,
-            enumerators=settings.enumerators,
-            stop=self._stop,
-            grace_s=settings.grace,
-            max_duration_s=settings.max_duration,
-        )
+        run = Run(settings, enumeration, pools, recorder, self._reporter, self._stop)
         try:
             await ledger.write(partial(queries.start_run, run_id=run_id, scope=selection.scope))
             async with asyncio.TaskGroup() as group:
@@ -286,24 +279,17 @@ class Downloader:
         return Fetcher(Means(limits, self._accounts.policy, self._bandwidth, permits))
 
     def _enumeration(
-        self,
-        selection: Selection,
-        ledger: Ledger | None,
-        builder: SummaryBuilder,
-        outlets: Outlets,
-        *,
-        dry: bool = False,
+        self, selection: Selection, notes: Notes, builder: SummaryBuilder, outlets: Outlets
     ) -> Enumeration:
         return Enumeration(
             selection=selection,
             names=self._settings.names,
             accounts=self._accounts,
             sink=self._sink,
-            ledger=ledger,
+            notes=notes,
             counts=builder.jobs,
             outlets=outlets,
             reporter=self._reporter,
-            dry=dry,
         )
 
 

@@ -21,9 +21,9 @@ from bulkdl.graph.accounts import Accounts
 from bulkdl.graph.channel import Channel
 from bulkdl.graph.finding import PAGE, JobFinder
 from bulkdl.graph.listing import JobLister, Listed
+from bulkdl.graph.notes import Notes
 from bulkdl.graph.outlets import Outlets
 from bulkdl.ledger import queries
-from bulkdl.ledger.ledger import Ledger
 from bulkdl.ledger.rows import NEW, KnownJob, KnownOutput
 from bulkdl.log import get_logger
 from bulkdl.model import Job, Reason
@@ -45,13 +45,7 @@ class Pending:
 
 
 class Enumeration:
-    """
-    Finds what is to be fetched.
-
-    Args:
-        ledger: None where there is none yet and none is to be made (a plan).
-        dry: Write neither documents nor ledger.
-    """
+    """Finds what is to be fetched."""
 
     def __init__(
         self,
@@ -60,22 +54,20 @@ class Enumeration:
         names: Names,
         accounts: Accounts,
         sink: LocalSink,
-        ledger: Ledger | None,
+        notes: Notes,
         counts: JobCounts,
         outlets: Outlets,
         reporter: Reporter,
-        dry: bool = False,
     ) -> None:
         self.pending: Channel[Pending] = Channel(2 * PAGE)
-        self._finder = JobFinder(selection, accounts, ledger, counts, outlets, self._sift)
+        self._finder = JobFinder(selection, accounts, notes, counts, outlets, self._sift)
         self._lister = JobLister(selection, accounts, names)
         self._selection = selection
         self._sink = sink
-        self._ledger = ledger
+        self._notes = notes
         self._counts = counts
         self._outlets = outlets
         self._reporter = reporter
-        self._dry = dry
 
     async def find_jobs(self) -> None:
         """Worker: list projects, or look up the jobs that were asked for by id."""
@@ -88,16 +80,9 @@ class Enumeration:
             with structlog.contextvars.bound_contextvars(project_id=job.project_id, job_id=job.id):
                 await self._list_job(pending)
 
-    async def _known(self, project_id: str, job_ids: Sequence[str]) -> dict[str, KnownJob]:
-        if self._ledger is None:
-            return {}
-        return await self._ledger.read(
-            partial(queries.known_jobs, project_id=project_id, job_ids=list(job_ids))
-        )
-
     async def _sift(self, project_id: str, jobs: Sequence[Job]) -> None:
         """Hold jobs against the ledger and the files."""
-        known = await self._known(project_id, [job.id for job in jobs])
+        known = await self._notes.known(project_id, [job.id for job in jobs])
         await self._put_off([job for job in jobs if not job.finished], known)
         await self._leave_out([job for job in jobs if self._selection.has_ended_otherwise(job)], known)
         finished = [job for job in jobs if job.finished and not self._selection.has_ended_otherwise(job)]
@@ -127,25 +112,25 @@ class Enumeration:
             self._reporter.report(JobUnfinished(job.project_id, job.id))
             log.debug("job.skipped", job_id=job.id, reason=Reason.JOB_UNFINISHED.value, status=job.status)
         new = [job for job in jobs if job.id not in known and (chosen.matches(job) or chosen.is_awaited(job))]
-        if new and self._ledger is not None and not self._dry:
-            await self._ledger.write(partial(queries.note_unfinished, jobs=new))
+        if new:
+            await self._notes.write(partial(queries.note_unfinished, jobs=new))
 
     async def _leave_out(self, jobs: Sequence[Job], known: Mapping[str, KnownJob]) -> None:
         """Note how jobs ended that an earlier run saw unfinished: it waits for them no more."""
         seen = {each.job.id for each in known.values() if each.unlisted_for is Reason.JOB_UNFINISHED}
         ended = [job for job in jobs if job.id in seen]
-        if ended and self._ledger is not None and not self._dry:
-            await self._ledger.write(partial(queries.note_left_out, jobs=ended))
+        if ended:
+            await self._notes.write(partial(queries.note_left_out, jobs=ended))
 
     async def _current(self, job: Job, known: KnownJob | None) -> KnownJob | None:
         if known is None or planning.same_run(job, known):
             return known
         log.info("job.changed", job_id=job.id, status=job.status)
-        if self._ledger is not None and not self._dry:
-            await self._forget(known, self._ledger)
+        if self._notes.written:
+            await self._forget(known)
         return None
 
-    async def _forget(self, known: KnownJob, ledger: Ledger) -> None:
+    async def _forget(self, known: KnownJob) -> None:
         """
         Drop what there is of an earlier run of the job: its objects may stand at the same paths.
 
@@ -154,7 +139,7 @@ class Enumeration:
         for each in known.outputs:
             await self._sink.part(each.output).discard()
         job = known.job
-        await ledger.write(partial(queries.forget_job, project_id=job.project_id, job_id=job.id))
+        await self._notes.write(partial(queries.forget_job, project_id=job.project_id, job_id=job.id))
 
     async def _list_job(self, pending: Pending) -> None:
         job = pending.job
@@ -173,16 +158,15 @@ class Enumeration:
         self._outlets.problem(
             failure.reason, f"job {job.id} of project {job.project_id}", f"its tasks: {failure.detail}"
         )
-        if self._ledger is not None and not self._dry:
-            await self._ledger.write(
-                partial(queries.unlisted_job, job=job, reason=failure.reason, detail=failure.detail)
-            )
+        await self._notes.write(
+            partial(queries.unlisted_job, job=job, reason=failure.reason, detail=failure.detail)
+        )
 
     async def _keep(self, listed: Listed, known: KnownJob | None) -> tuple[KnownOutput, ...]:
         """Write down the listing, and return its outputs with what was known of them before."""
-        if not self._dry and self._ledger is not None:
+        if self._notes.written:
             await self._sink.publish(listed.documents)
-            await self._ledger.write(partial(queries.plan_job, listing=listed.listing))
+            await self._notes.write(partial(queries.plan_job, listing=listed.listing))
         before = {each.output: each for each in known.outputs} if known else {}
         return tuple(
             before.get(planned.output) or KnownOutput(planned.output, NEW, None, planned.filename, None)

@@ -6,15 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
-from functools import partial
 
 import structlog
 
 from bulkdl.errors import ApiFailure
 from bulkdl.graph.accounts import Accounts
+from bulkdl.graph.notes import Notes
 from bulkdl.graph.outlets import Outlets
-from bulkdl.ledger import queries
-from bulkdl.ledger.ledger import Ledger
 from bulkdl.ledger.rows import KnownJob
 from bulkdl.log import get_logger
 from bulkdl.model import Job, Reason
@@ -34,7 +32,6 @@ class JobFinder:
     Finds jobs; several workers share one.
 
     Args:
-        ledger: None where there is none.
         sift: Takes what is found.
     """
 
@@ -42,14 +39,14 @@ class JobFinder:
         self,
         selection: Selection,
         accounts: Accounts,
-        ledger: Ledger | None,
+        notes: Notes,
         counts: JobCounts,
         outlets: Outlets,
         sift: Sift,
     ) -> None:
         self._selection = selection
         self._accounts = accounts
-        self._ledger = ledger
+        self._notes = notes
         self._counts = counts
         self._outlets = outlets
         self._sift = sift
@@ -115,14 +112,10 @@ class JobFinder:
             await self._sift(job.project_id, [job])
 
     async def _known_ref(self, ref: JobRef) -> KnownJob | None:
-        if self._ledger is None:
-            return None
-        projects = await self._ledger.read(partial(queries.projects_of, job_id=ref.job_id))
         allowed = (ref.project_id,) if ref.project_id else self.project_ids
-        for project_id in projects:
+        for project_id in await self._notes.projects_of(ref.job_id):
             if project_id in allowed:
-                ask = partial(queries.known_jobs, project_id=project_id, job_ids=[ref.job_id])
-                return (await self._ledger.read(ask)).get(ref.job_id)
+                return (await self._notes.known(project_id, [ref.job_id])).get(ref.job_id)
         return None
 
     async def _ask_for(self, ref: JobRef) -> Job | None:

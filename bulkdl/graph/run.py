@@ -22,6 +22,7 @@ from bulkdl.graph.record import Recorder
 from bulkdl.graph.stop import Stop
 from bulkdl.log import get_logger
 from bulkdl.reactions import Exit
+from bulkdl.settings import Settings
 from bulkdl.telemetry.events import EnumerationFinished, Reporter
 
 log = get_logger(__name__)
@@ -36,24 +37,21 @@ class Run:
 
     def __init__(
         self,
+        settings: Settings,
         enumeration: Enumeration,
         pools: Pools,
         recorder: Recorder,
         reporter: Reporter,
-        *,
-        enumerators: int,
         stop: Stop,
-        grace_s: float,
-        max_duration_s: float,
     ) -> None:
         self._enumeration = enumeration
         self._pools = pools
         self._recorder = recorder
         self._reporter = reporter
-        self._enumerators = enumerators
         self._stop = stop
-        self._grace_s = grace_s
-        self._max_duration_s = max_duration_s
+        self._enumerators = settings.enumerators
+        self._grace_s = settings.grace
+        self._max_duration_s = settings.max_duration
         self._cut_short = False
 
     async def execute(self) -> None:
