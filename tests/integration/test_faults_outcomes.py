@@ -66,6 +66,9 @@ STORAGE = {
         (storage("flip", at_byte=2_999_000), storage("no_hash")), Reason.BROKEN_CONTENT, 6
     ),
     "xml": Case((storage("xml_200"),), Reason.ERROR_PAGE, 6),
+    "xml after the middle": Case(
+        (CUT, storage("xml_200", ranged=True)), Reason.ERROR_PAGE, 6, 1 + TRIES, kept_bytes=HALF
+    ),
     "html": Case((storage("html", status=200),), Reason.ERROR_PAGE, 6),
     "html 503": Case((storage("html"),), Reason.SERVER_ERROR, 5),
     "html 503 after the middle": Case(
@@ -211,6 +214,25 @@ async def test_a_fault_of_the_api_that_stays(tmp_path: Path, name: str) -> None:
         again = await here.run()
         assert again.exit_code == 0
         assert here.is_right()
+
+
+FOR_GOOD = {
+    Reason.FORBIDDEN: (api("status", "geojson", status=403), {}),
+    Reason.REFUSED: (api("status", "geojson", status=422), {}),
+    Reason.CREDENTIALS: (api("unauthorized", "geojson", nth=[1, 2]), {}),
+    Reason.TOO_LARGE: (api("endless", "geojson", chunked=True), {"geojson_max_bytes": 300_000}),
+}
+
+
+@pytest.mark.parametrize("reason", FOR_GOOD)
+async def test_what_fails_for_good_stops_one_output_and_not_the_run(tmp_path: Path, reason: Reason) -> None:
+    """One worker: those after it are still brought."""
+    rule, settings = FOR_GOOD[reason]
+    async with world(tmp_path, geojson=1) as here:
+        ran = await here.run({"nth": 1, "per": "all", **rule}, **settings)
+        assert ran.failures() == {reason}
+        assert len(here.missing()) == 1
+        assert here.wrong() == []
 
 
 @pytest.mark.parametrize("endpoint", ["geojson", "quicklook", "results", "object"])
