@@ -24,7 +24,7 @@ def run(setting: Setting) -> RowResult:
     scratch = setting.fresh(NAME)
     site = Site(scratch / "site", jobs=_JOBS, quicklooks=_EACH)
     site.write()
-    originals = _pictures(site.root)
+    originals = pictures(site.root, _JOBS, _EACH)
     with Nginx(scratch / "nginx", site.root, site.locations(), site.maps()) as origin:
         contenders = _contenders(setting, origin.http_url, originals, scratch)
         courses = race(contenders, scratch, pairs=setting.pairs)
@@ -47,15 +47,15 @@ def _command(api_url: str, folder: Path) -> list[str]:
     return tools.bulkdl("run", api_url, folder, "--only", "quicklook")
 
 
-def _pictures(root: Path) -> dict[tuple[int, int], Path]:
-    """Distinct files that begin as a JPEG does, by job and number."""
+def pictures(root: Path, jobs: int, each: int) -> dict[tuple[int, int], Path]:
+    """Distinct files that begin and end as a JPEG does, by job and number."""
     found = {}
-    for job in range(_JOBS):
+    for job in range(jobs):
         folder = root / f"quicklooks/{job:08x}"
         folder.mkdir(parents=True)
-        for number in range(_EACH):
+        for number in range(each):
             path = folder / quicklook_name(number)
-            path.write_bytes(b"\xff\xd8\xff\xe0" + os.urandom(_BYTES - 4))
+            path.write_bytes(b"\xff\xd8\xff\xe0" + os.urandom(_BYTES - 6) + b"\xff\xd9")
             found[job, number] = path
     return found
 

@@ -8,7 +8,10 @@ import pytest
 from bench import check
 from bench.delayed import EqualJobs
 from bench.pairs import Tally, Unverified
+from bench.rows import quicklooks
 from bench.site import Site, crc32c_of, job_id, quicklook_name, task_id
+from bulkdl.model import Kind
+from bulkdl.transfer.gates import inspect
 
 
 @pytest.fixture
@@ -74,3 +77,11 @@ def test_the_jobs_of_the_delayed_account_are_equal_and_can_be_found():
     assert [(job.status, len(job.tasks)) for job in jobs] == [("SUCCEEDED", 3)] * 5
     assert [account.find_job(0, job.id) for job in jobs] == jobs
     assert quicklook_name(1) != quicklook_name(2)
+
+
+def test_its_pictures_have_a_beginning_and_an_end(tmp_path):
+    pictures = quicklooks.pictures(tmp_path, 1, 2)
+    for path in pictures.values():
+        with path.open("rb") as stream:
+            inspect(Kind.QUICKLOOK, stream, path.stat().st_size)
+    assert len({path.read_bytes() for path in pictures.values()}) == 2
