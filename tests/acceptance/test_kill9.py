@@ -12,7 +12,7 @@ import socket
 import sqlite3
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -73,7 +73,7 @@ def with_little_under_way(here: World) -> None:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 << 10)
 
 
-async def start(here: World) -> Process:
+async def start(here: World, more: Mapping[str, str] | None = None) -> Process:
     (project,) = here.simulator.projects
     command = [sys.executable, "-m", "bulkdl", "run", "-o", str(here.root), "--archives", "2", "-q"]
     return await asyncio.create_subprocess_exec(
@@ -86,6 +86,7 @@ async def start(here: World) -> Process:
             "UP42_PROJECT_ID": project.id,
             "UP42_PROJECT_API_KEY": project.api_key,
             "PYTHONPATH": os.pathsep.join(sys.path),
+            **(more or {}),
         },
     )
 
@@ -119,29 +120,31 @@ def told_and_there(root: Path) -> tuple[int, int]:
     return told, len(files_by_output(root))
 
 
+@pytest.mark.parametrize("connections", ["1", "4"])
 async def test_killed_at_random_moments_it_ends_right_and_moves_little_twice(
-    tmp_path: Path, odometer: Odometer
+    tmp_path: Path, odometer: Odometer, connections: str
 ) -> None:
     seed = int(os.environ.get("KILL_SEED") or random.randrange(1_000_000))
     sys.stdout.write(f"KILL_SEED={seed}\n")
     dice = random.Random(seed)
+    divided = {"BULKDL_CONNECTIONS": connections, "BULKDL_SEGMENT_BYTES": str(1 << 20)}
     async with world(tmp_path, ACCOUNT) as here:
         with_little_under_way(here)
         here.freeze()
         needed = here.needed_bytes
         for _ in range(KILLS):
-            await killed(await start(here), odometer, dice.randrange(1, needed // KILLS))
+            await killed(await start(here, divided), odometer, dice.randrange(1, needed // KILLS))
             assert here.wrong() == []
             told, there = told_and_there(tmp_path)
             assert told == there
-        process = await start(here)
+        process = await start(here, divided)
         _, log = await process.communicate()
         assert process.returncode == 0, log.decode()
         assert here.is_right()
         sent = sum(each.sent_bytes for each in here.simulator.seen if each.endpoint == "object")
         assert sent <= 1.15 * needed
         before = len(here.simulator.seen)
-        process = await start(here)
+        process = await start(here, divided)
         await process.communicate()
         assert process.returncode == 0
         assert {each.endpoint for each in list(here.simulator.seen)[before:]} == {"token", "jobs"}
