@@ -8,11 +8,20 @@ counts only if its checksum still holds.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import BinaryIO
 
 import google_crc32c
 
 from bulkdl.model import Extent
+
+
+def extent_of(start: int, chunks: Iterable[bytes]) -> Extent:
+    """What *chunks*, one behind the other, come to from *start* on."""
+    size, checksum = 0, 0
+    for chunk in chunks:
+        size, checksum = size + len(chunk), google_crc32c.extend(checksum, chunk)
+    return Extent(start, size, checksum)
 
 
 def line(extent: Extent) -> bytes:

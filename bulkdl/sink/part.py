@@ -17,7 +17,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -68,7 +68,7 @@ class LocalPart:
         self._is_open_ended = False
         self._stream: AsyncFileIO | None = None
         self._writing: asyncio.Future[None] | None = None
-        self._writes: set[asyncio.Future[None]] = set()
+        self._writes: set[asyncio.Future[Extent]] = set()
 
     async def look(self) -> PartState | Receipt | None:
         return await asyncio.to_thread(self._look)
@@ -168,18 +168,20 @@ class LocalPart:
                     if self._writing.done():
                         self._writing = None
 
-    async def write_at(self, extent: Extent, block: bytes) -> None:
+    async def write_at(self, start: int, chunks: Sequence[bytes]) -> Extent:
         assert self._data is not None, "begin() or look() comes first"  # noqa: S101
-        write = asyncio.ensure_future(asyncio.to_thread(self._write_at, self._data, extent, block))
+        write = asyncio.ensure_future(asyncio.to_thread(self._write_at, self._data, start, chunks))
         self._writes.add(write)
         write.add_done_callback(self._writes.discard)
-        await asyncio.shield(write)
+        return await asyncio.shield(write)
 
-    def _write_at(self, data: Path, extent: Extent, block: bytes) -> None:
+    def _write_at(self, data: Path, start: int, chunks: Sequence[bytes]) -> Extent:
+        extent = extents.extent_of(start, chunks)
         with translated(self._folder):
-            durable.write_into(data, extent.start, block)
+            durable.write_into(data, start, chunks)
             durable.append_line(_map_of(data), extents.line(extent))
-        self._room.written(self._stem, len(block))
+        self._room.written(self._stem, extent.size_bytes)
+        return extent
 
     async def pause(self) -> None:
         while self._writes:  # a cancelled worker leaves its write to the thread

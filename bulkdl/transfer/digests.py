@@ -134,11 +134,6 @@ def combined_crc32c(first: int, second: int, second_bytes: int) -> int:
     return first ^ second
 
 
-def crc32c_of(block: bytes) -> int:
-    value: int = google_crc32c.value(block)
-    return value
-
-
 def parse_goog_hash(values: list[str]) -> tuple[Digest, ...]:
     """
     Read ``x-goog-hash``: one digest a header line, or several joined by commas.

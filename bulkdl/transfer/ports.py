@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import BinaryIO, Protocol, TypeVar
 
@@ -86,8 +86,8 @@ class Part(Protocol):
             SinkFailure: It does not fit, or the one before it did not.
         """
 
-    async def write_at(self, extent: Extent, block: bytes) -> None:
-        """Put *block* into a divided part, and then note that it is there."""
+    async def write_at(self, start: int, chunks: Sequence[bytes]) -> Extent:
+        """Put *chunks*, one behind the other, into a divided part, and then note that they are there."""
 
     async def pause(self) -> None:
         """Finish the write under way and close; what was written stays usable."""

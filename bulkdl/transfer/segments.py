@@ -24,7 +24,6 @@ from bulkdl.model import Extent, Kind, Reason, StoredObject
 from bulkdl.reactions import Step
 from bulkdl.transfer import decisions, gates
 from bulkdl.transfer.body import BLOCK_BYTES, Body
-from bulkdl.transfer.digests import crc32c_of
 from bulkdl.transfer.patience import Patience
 from bulkdl.transfer.permits import Permits
 from bulkdl.transfer.ports import Origin, Part
@@ -252,8 +251,7 @@ class Segments:
         await block.settle()
         if not self.has_begun:
             await self._begin(block.head)
-        start, data = block.cut()
-        block.writing = asyncio.ensure_future(self._write(start, data))
+        block.writing = asyncio.ensure_future(self._write(*block.cut()))
 
     async def _begin(self, head: bytes) -> None:
         """Let the object in; who is cancelled meanwhile finds it done when its bytes are to be kept."""
@@ -263,10 +261,8 @@ class Segments:
         await asyncio.shield(self._beginning)
         self._begun.set()
 
-    async def _write(self, start: int, data: bytes) -> None:
-        extent = Extent(start, len(data), crc32c_of(data))
-        await self._around.part.write_at(extent, data)
-        self.extents.append(extent)
+    async def _write(self, start: int, chunks: list[bytes]) -> None:
+        self.extents.append(await self._around.part.write_at(start, chunks))
 
     async def _finish(self, block: _Block) -> None:
         """Write what has come; who is called off meanwhile goes when that is done."""
@@ -307,11 +303,12 @@ class _Block:
     def head(self) -> bytes:
         return b"".join(self._chunks)[: gates.HEAD_BYTES]
 
-    def cut(self) -> tuple[int, bytes]:
-        data = b"".join(self._chunks)
-        start, self._start = self._start, self._start + len(data)
+    def cut(self) -> tuple[int, list[bytes]]:
+        """Where what has come begins, and what it is."""
+        start, chunks = self._start, self._chunks
+        self._start += self.size_bytes
         self._chunks, self.size_bytes = [], 0
-        return start, data
+        return start, chunks
 
     async def settle(self) -> None:
         if self.writing is not None:

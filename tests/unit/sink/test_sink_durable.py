@@ -199,3 +199,18 @@ def test_file_and_tail_read_as_one(tmp_path, file, tail):
 def test_a_tail_without_a_file_is_all_there_is():
     with WithTail(None, b"abc") as stream:
         assert stream.read() == b"abc"
+
+
+@pytest.mark.parametrize("takes", [None, 1, 1000])
+def test_chunks_go_into_their_place_however_many_and_however_little_is_taken(tmp_path, monkeypatch, takes):
+    chunks = [bytes([number % 256]) * (number % 7) for number in range(1500)]
+    file = tmp_path / "data"
+    file.write_bytes(b"." * 10_000)
+    if takes:
+        pwritev = os.pwritev
+        monkeypatch.setattr(
+            os, "pwritev", lambda handle, some, at: pwritev(handle, [b"".join(some)[:takes]], at)
+        )
+    durable.write_into(file, 11, chunks)
+    whole = b"".join(chunks)
+    assert file.read_bytes() == b"." * 11 + whole + b"." * (10_000 - 11 - len(whole))

@@ -128,7 +128,7 @@ async def test_a_divided_part_has_its_room_from_the_beginning(sink, free):
     part = sink.part(FIRST)
     await part.begin(stored(6), divided=True)
     assert promised(sink) == 0
-    await part.write_at(Extent(0, MIB, 0), BLOCK)
+    await part.write_at(0, [BLOCK])
     free(0)
     await part.resume(PartState(stored(6), MIB, (Extent(0, MIB, 0),)))
     assert promised(sink) == 0

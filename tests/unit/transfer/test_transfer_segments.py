@@ -202,9 +202,9 @@ async def test_who_is_called_off_while_it_writes_what_has_come_loses_nothing(man
     write_at, finish, refusal = LocalPart.write_at, Segments._finish, SignedOrigin.refusal
     finishing, refused, written = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
-    async def slow_write(part, extent, block):
+    async def slow_write(part, start, chunks):
         await written.wait()
-        await write_at(part, extent, block)
+        return await write_at(part, start, chunks)
 
     async def noted_finish(segments, block):
         finishing.set()
