@@ -3,6 +3,7 @@ Faults that stay: which outcome, reason and exit code they lead to, after how ma
 the next run, without them, completes with what is missing.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -242,6 +243,8 @@ async def test_404_is_an_outcome_and_no_failure(tmp_path: Path, endpoint: str) -
         assert ran.exit_code == 0
         assert (Outcome.SKIPPED, Reason.UP42_HAS_NONE) in ran.ended()
         assert not ran.failures()
+        asked = Counter(each.path for each in ran.to(endpoint))
+        assert max(asked.values()) == (2 if endpoint == "object" else 1)  # a job's is its last task's, too
 
 
 @pytest.mark.parametrize("endpoint", ["geojson", "quicklook", "results"])
