@@ -123,9 +123,13 @@ class Settings(BaseSettings):
     )
 
     # pools and pace
-    archives: Pool = Field("auto", description="archives fetched at a time; auto begins with 4")
-    quicklooks: Pool = Field("auto", description="quicklooks fetched at a time; auto begins with 16")
-    geojson: Pool = Field("auto", description="GeoJSON files fetched at a time; auto begins with 16")
+    archives: Pool = Field("auto", description="archives fetched at a time; auto begins with 8, at most 32")
+    quicklooks: Pool = Field(
+        "auto", description="quicklooks fetched at a time; auto begins with 16, at most 64"
+    )
+    geojson: Pool = Field(
+        "auto", description="GeoJSON files fetched at a time; auto begins with 16, at most 64"
+    )
     connections: Annotated[int, Field(ge=1, le=16)] = Field(
         8, description="connections for one large archive, at most; 1 is off"
     )
