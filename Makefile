@@ -65,6 +65,8 @@ lock: ## every lock anew from pyproject.toml (needs uv)
 	echo 'hatchling>=1.27' | $(LOCK) - -c requirements.lock -o requirements-build.lock
 	$(LOCK) tests/image/requirements.in -o tests/image/requirements.lock
 	$(LOCK) tests/browser/requirements.in -o tests/browser/requirements.lock
+	$(LOCK) tests/peer/requirements.in -o tests/peer/requirements.lock
+	$(LOCK) tests/robustness/requirements.in -o tests/robustness/requirements.lock
 
 .PHONY: clean
 clean: ## remove what make has made
