@@ -35,7 +35,8 @@ def demo(**params: Any) -> int:
     """
     Fetch every output of a made-up account, to see how it goes.
 
-    Nothing leaves this machine. Run it again: everything is there already.
+    Nothing leaves this machine. The tree goes to the folder demo, unless -o names another. Run it again:
+    everything is there already.
     """
     loaded = settings_from(params)
     if loaded.settings.output is None:

@@ -19,7 +19,11 @@ from bulkdl.cli.show import show_plan
 @options.result_format
 @options.common
 def plan(**params: Any) -> int:
-    """List what run would fetch, without fetching a byte of output."""
+    """
+    List what run would fetch, without fetching a byte of output.
+
+    The directory stays as it was; one that is not there is not made.
+    """
     return tell_plan(params)
 
 

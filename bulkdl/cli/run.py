@@ -25,7 +25,7 @@ def run(**params: Any) -> int:
     Fetch every selected output that is not there yet.
 
     Stopped at any moment, it goes on where it was when it is run again. The first Ctrl-C lets
-    what is in flight end within the grace, the second stops it.
+    what is in flight end within the grace, the second stops it, the third ends the process.
     """
     if params["dry_run"]:
         return tell_plan(params)

@@ -19,7 +19,7 @@ from bulkdl.errors import ConfigError
 if TYPE_CHECKING:
     from bulkdl.simulator import Simulator
 
-_EXAMPLE = "Example: bulkdl simulate --jobs 1000 --archive-bytes 1M-50M --port 8042"
+_EXAMPLE = "Example:  bulkdl simulate --jobs 1000 --archive-bytes 1M-50M --port 8042"
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 

@@ -32,8 +32,8 @@ def status(**params: Any) -> int:
     """
     Show outputs by kind and state, and failures with their reasons.
 
-    Asks nobody but the ledger, also while a run is at work. In a directory that holds the directories
-    of shards, all their ledgers count as one.
+    Asks nobody but the ledger, also while a run is at work, and changes nothing. In a directory that holds
+    the directories of shards, all their ledgers count as one.
     """
     output = output_of(settings_from(params).settings)
     result_format = params["result_format"]
