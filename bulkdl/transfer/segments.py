@@ -123,20 +123,19 @@ class Segments:
                     if first is not None:
                         await self._read_first(first)
                     self._begun.set()
-                    await self._work(_for_good)
+                    await self._work_to_the_end()
                 finally:
                     grow.cancel()
         except* Failure as failures:
             raise first_of(failures) from None
 
     async def _grow(self, group: asyncio.TaskGroup) -> None:
-        """Open further connections while there are spare permits."""
+        """Open further connections while there are spare permits, and something to do for them."""
         around = self._around
         await self._begun.wait()
         while True:
-            while self._extra >= around.connections - 1:
-                self._left.clear()
-                await self._left.wait()
+            while self._extra >= around.connections - 1 or not self._board.has_piece:
+                await self._one_has_left()
             await around.permits.acquire_spare()
             self._extra += 1
             stay = _Stay(around.permits)
@@ -147,6 +146,17 @@ class Segments:
         self._extra -= 1
         stay.end()
         self._left.set()
+
+    async def _one_has_left(self) -> None:
+        self._left.clear()
+        await self._left.wait()
+
+    async def _work_to_the_end(self) -> None:
+        """What the first connection does: the others may leave something behind."""
+        await self._work(_for_good)
+        while self._extra:
+            await self._one_has_left()
+            await self._work(_for_good)
 
     async def _work(self, may_stay: MayStay) -> None:
         while may_stay():

@@ -62,12 +62,21 @@ class Board:
         """A piece for an idle connection; None when another connection would be of no use."""
         if self._free:
             return self._take_free()
-        longest = max(self._busy, key=lambda span: span.left, default=None)
-        if longest is None or longest.left < 2 * LEAST_BYTES:
+        longest = self._to_be_shared()
+        if longest is None:
             return None
         piece = min(self._piece_bytes(), longest.left // 2) if longest.open_ended else longest.left // 2
         longest.end -= piece
         return self._begin(Span(longest.end, longest.end + piece))
+
+    @property
+    def has_piece(self) -> bool:
+        """Whether there is one for an idle connection."""
+        return bool(self._free) or self._to_be_shared() is not None
+
+    def _to_be_shared(self) -> Span | None:
+        longest = max(self._busy, key=lambda span: span.left, default=None)
+        return longest if longest is not None and longest.left >= 2 * LEAST_BYTES else None
 
     def _take_free(self) -> Span:
         start, end = self._free.pop(0)

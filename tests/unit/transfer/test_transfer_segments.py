@@ -259,3 +259,45 @@ async def test_lines_leave_when_there_are_fewer_permits(many):
 
     yard.store.script = [lambda answer: answer] * 3 + [shrink]
     assert whole(await yard.fetch(), yard)
+
+
+async def test_what_the_last_line_leaves_is_fetched_by_the_first_in_the_same_attempt(many, monkeypatch):
+    monkeypatch.setattr(spans, "LEAST_BYTES", 3 * MIB)
+    permits = Permits(2)
+    yard = await many(connections=2, permits=permits)
+    finish, done = spans.Board.finish, asyncio.Event()
+
+    def noted_finish(board, span):
+        finish(board, span)
+        done.set()
+
+    monkeypatch.setattr(spans.Board, "finish", noted_finish)
+    yard.store.script = [lambda answer: answer, lambda answer: replace(answer, hold_at=700_000)]
+    fetching = asyncio.ensure_future(yard.fetch())
+    await yard.arrived(len(BODY) - 2 * MIB + 700_000)
+    await done.wait()  # the first connection finds nothing more to do
+    permits.resize(1)
+    yard.store.release.set()
+    assert whole(await fetching, yard)
+    assert yard.scheduled == []
+
+
+async def test_where_nothing_is_left_to_share_no_line_is_opened(many, monkeypatch):
+    class Counted(Permits):
+        asked = 0
+
+        async def acquire_spare(self):
+            self.asked += 1
+            await super().acquire_spare()
+
+    monkeypatch.setattr(spans, "LEAST_BYTES", 16 * MIB)
+    permits = Counted(4)
+    yard = await many(permits=permits)
+    yard.store.script = [lambda answer: replace(answer, hold_at=2 * MIB)]
+    fetching = asyncio.ensure_future(yard.fetch())
+    await yard.arrived(2 * MIB)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert permits.asked == 0
+    yard.store.release.set()
+    assert whole(await fetching, yard)
