@@ -6,13 +6,14 @@ import random
 from itertools import pairwise
 
 import pytest
+from google_crc32c import value as crc32c_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkdl.model import Extent
 from bulkdl.sink import extents
 from bulkdl.transfer import spans
-from bulkdl.transfer.digests import Digester, combined_crc32c, crc32c_of
+from bulkdl.transfer.digests import Digester, combined_crc32c
 from bulkdl.transfer.spans import LEAST_BYTES, Board
 
 MIB = 1 << 20
@@ -33,8 +34,11 @@ def test_whoever_leaves_when_each_byte_is_fetched_exactly_once(total, done, with
     if with_front and not runs:
         busy.append((board.front(), 0))
     while board.missing_bytes:
-        if len(busy) < 8 and (span := board.take()) is not None:
-            busy.append((span, span.at))
+        if len(busy) < 8:
+            has_piece = board.has_piece
+            if (span := board.take()) is not None:
+                busy.append((span, span.at))
+            assert has_piece is (span is not None)
         span, began = busy.pop(dice.randrange(len(busy)))
         span.at += dice.choice([0, dice.randint(0, span.left), span.left])
         if dice.random() < 0.3:
