@@ -17,6 +17,7 @@ from bulkdl.model import Output, PartState, Reason, StoredObject, Validator
 from bulkdl.transfer import gates
 from bulkdl.transfer.body import BLOCK_BYTES, Body
 from bulkdl.transfer.digests import Digester
+from bulkdl.transfer.finishing import finished
 from bulkdl.transfer.kept import Kept, Received, refuse_truncated
 from bulkdl.transfer.means import Means
 from bulkdl.transfer.ports import Progress
@@ -41,7 +42,6 @@ class Growing:
         self._block: list[bytes] = []
         self._block_bytes = 0
         self._at_bytes = 0
-        self._is_storing = False
 
     def begin(self, stored: StoredObject, content_type: str) -> None:
         """Byte 0 of *stored* comes next."""
@@ -61,7 +61,7 @@ class Growing:
 
     def _expect(self, stored: StoredObject, at_bytes: int) -> None:
         self._object, self._at_bytes = stored, at_bytes
-        self._block, self._block_bytes, self._is_storing = [], 0, False
+        self._block, self._block_bytes = [], 0
 
     async def read(
         self, response: aiohttp.ClientResponse, begun: bytes, ceiling: int | None, *, resumable: bool
@@ -150,21 +150,18 @@ class Growing:
         return gates.admit(self._output.kind, head, self._content_type, has_digest=bool(self._object.digests))
 
     async def _store(self) -> None:
-        first = self._digester.at_bytes == 0
-        block = self._next_block()
-        self._is_storing = True  # until the part has the block: whoever is stopped in between has lost it
-        if first:
+        is_first = self._digester.at_bytes == 0
+        await finished(self._hand_over(self._next_block(), is_first=is_first))
+
+    async def _hand_over(self, block: bytes, *, is_first: bool) -> None:
+        if is_first:
             await self._kept.begin(self._object)
         await self._kept.part.write(block)
-        self._is_storing = False
 
     async def _keep(self, resumable: bool) -> None:
         """Leave what has come so that the next attempt, or the next run, can go on with it."""
         if not resumable:
             await self._kept.drop()
-            return
-        if self._is_storing:
-            await self._kept.part.pause()
             return
         if self._block and (self._digester.at_bytes or self._block_bytes >= gates.HEAD_BYTES):
             await self._store()

@@ -24,6 +24,7 @@ from bulkdl.model import Extent, Kind, Reason, StoredObject
 from bulkdl.reactions import Step
 from bulkdl.transfer import decisions, gates
 from bulkdl.transfer.body import BLOCK_BYTES, Body
+from bulkdl.transfer.finishing import finished
 from bulkdl.transfer.patience import Patience
 from bulkdl.transfer.permits import Permits
 from bulkdl.transfer.ports import Origin, Part
@@ -275,13 +276,8 @@ class Segments:
         self.extents.append(await self._around.part.write_at(start, chunks))
 
     async def _finish(self, block: _Block) -> None:
-        """Write what has come; who is called off meanwhile goes when that is done."""
-        ending = asyncio.ensure_future(self._write_rest(block))
-        try:
-            await asyncio.shield(ending)
-        except asyncio.CancelledError:
-            await asyncio.wait([ending])
-            raise
+        """Write what has come."""
+        await finished(self._write_rest(block))
 
     async def _write_rest(self, block: _Block) -> None:
         if block.size_bytes >= (1 if self.has_begun else gates.HEAD_BYTES):

@@ -596,24 +596,32 @@ async def test_a_failed_signing_is_final_and_counts_what_was_tried_before(yard):
     assert len(site.parts()) == 2
 
 
-async def test_who_is_stopped_while_the_part_is_begun_leaves_nothing_wrong(yard, monkeypatch):
+@pytest.mark.parametrize("step", ["begin", "write"])
+@pytest.mark.parametrize("times", [1, 3])
+async def test_who_is_stopped_while_a_block_is_handed_over_loses_nothing(yard, monkeypatch, step, times):
     made = await yard(LARGE)
-    begun = asyncio.Event()
-    begin = LocalPart.begin
+    handing, may_end = asyncio.Event(), asyncio.Event()
+    hand_over = getattr(LocalPart, step)
 
-    async def slow(part, stored, *, divided=False):
-        await begin(part, stored, divided=divided)
-        begun.set()
-        await asyncio.Event().wait()
+    async def slow(part, what, **how):
+        handing.set()
+        await may_end.wait()
+        await hand_over(part, what, **how)
 
-    monkeypatch.setattr(LocalPart, "begin", slow)
+    monkeypatch.setattr(LocalPart, step, slow)
     fetch = asyncio.ensure_future(made.fetch())
-    await begun.wait()
-    fetch.cancel()
+    await handing.wait()
+    for _ in range(times):
+        fetch.cancel()
+        await asyncio.sleep(0)
+    may_end.set()
     with pytest.raises(asyncio.CancelledError):
         await fetch
     monkeypatch.undo()
+    came_bytes, _, _ = made.progress[-1]
+    assert came_bytes >= BLOCK_BYTES
     (data,) = (made.sink.state / "parts").glob("*.part")
     assert LARGE.startswith(data.read_bytes())
-    assert (await made.fetch()).outcome is Outcome.COMPLETED
-    assert made.files() == {"output.tar.gz": LARGE}
+    again = await made.fetch()
+    assert completed(again, made, LARGE)
+    assert again.resumed_from_bytes == came_bytes
