@@ -33,6 +33,8 @@ from bulkdl.sink.tail import WithTail
 
 T = TypeVar("T")
 
+_HINT_BYTES = 8 << 20
+
 # What a missing, half-written or foreign sidecar looks like: there is nothing to go on with.
 _UNUSABLE = (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError)
 
@@ -67,6 +69,7 @@ class LocalPart:
         self._data: Path | None = None
         self._is_open_ended = False
         self._stream: AsyncFileIO | None = None
+        self._unsynced_bytes = 0
         self._writing: asyncio.Future[None] | None = None
         self._writes: set[asyncio.Future[Extent]] = set()
 
@@ -157,6 +160,10 @@ class LocalPart:
         assert self._stream is not None, "it has just been opened"  # noqa: S101
         await _write_all(self._stream, block)
         self._room.written(self._stem, len(block))
+        self._unsynced_bytes += len(block)
+        if self._sync and self._unsynced_bytes >= _HINT_BYTES:
+            self._unsynced_bytes = 0
+            await asyncio.to_thread(durable.begin_to_sync, self._stream.fileno())
 
     async def _settle(self) -> None:
         """Wait for the write under way, even when this worker is cancelled: two writers would mix."""
@@ -178,7 +185,7 @@ class LocalPart:
     def _write_at(self, data: Path, start: int, chunks: Sequence[bytes]) -> Extent:
         extent = extents.extent_of(start, chunks)
         with translated(self._folder):
-            durable.write_into(data, start, chunks)
+            durable.write_into(data, start, chunks, hint=self._sync)
             durable.append_line(_map_of(data), extents.line(extent))
         self._room.written(self._stem, extent.size_bytes)
         return extent
