@@ -275,6 +275,7 @@ class Downloader:
             },
             segment_bytes=settings.segment_bytes,
             connections=settings.connections,
+            segment_below_bytes_per_s=settings.segment_below_bytes_per_s,
         )
         return Fetcher(Means(limits, self._accounts.policy, self._bandwidth, permits))
 

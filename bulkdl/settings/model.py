@@ -136,6 +136,11 @@ class Settings(BaseSettings):
     segment_bytes: SizeBytes = Field(
         64 * MIB, ge=MIB, description="bytes, size from which an archive may have several connections"
     )
+    segment_below_bytes_per_s: SizeBytes = Field(
+        100_000_000,
+        description="bytes/s: while one connection brings more than that, a large archive gets no others; "
+        "0 is no such limit",
+    )
     enumerators: Workers = Field(16, description="jobs listed at a time")
     rate: float = Field(80.0, ge=0, allow_inf_nan=False, description="API requests a second; 0 is no limit")
     burst: int = Field(400, ge=1, le=500, description="API requests that may come at once after a pause")

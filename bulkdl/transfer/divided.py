@@ -77,6 +77,7 @@ class Divided:
             self._kept.part,
             means.permits,
             means.limits.connections,
+            means.limits.segment_below_bytes_per_s,
             body=lambda: means.body_of(self._output),
             admit=self._admit,
             begin=self._begin_part,

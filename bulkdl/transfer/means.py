@@ -26,6 +26,7 @@ class Limits:
         ceilings: Most bytes by kind, announced or not.
         segment_bytes: From this size on an object may come over several connections.
         connections: How many at most.
+        segment_below_bytes_per_s: Only where the first of them is slower; 0: in any case.
     """
 
     speed_limit_bytes_per_s: float = 1024
@@ -33,6 +34,7 @@ class Limits:
     ceilings: Mapping[Kind, int] = field(default_factory=dict)
     segment_bytes: int = 64 << 20
     connections: int = 8
+    segment_below_bytes_per_s: float = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ to be had and leave when there are fewer, but none before the first bytes of a n
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from bulkdl.transfer.patience import Patience
 from bulkdl.transfer.permits import Permits
 from bulkdl.transfer.ports import Origin, Part
 from bulkdl.transfer.spans import Board, Span
+
+_LOOK_S = 0.1
 
 MayStay = Callable[[], bool]
 
@@ -59,6 +62,8 @@ class Surroundings:
     What the connections of one object share with the rest of its transfer.
 
     Attributes:
+        segment_below_bytes_per_s: While the first connection is faster it stays the only one; 0: others come
+            at once.
         body: Makes the reader of one response.
         admit: Lets an object in by its first bytes, or raises TurnedAway.
         begin: Makes the part ready for a new object, which has been let in.
@@ -71,6 +76,7 @@ class Surroundings:
     part: Part
     permits: Permits
     connections: int
+    segment_below_bytes_per_s: float
     body: Callable[[], Body]
     admit: Callable[[bytes], object]
     begin: Callable[[], Coroutine[None, None, None]]
@@ -97,6 +103,7 @@ class Segments:
         self._begun = asyncio.Event()
         self._beginning: asyncio.Future[None] | None = None
         self._preparing = asyncio.Lock()
+        self._moved_bytes = 0
 
     @property
     def at_bytes(self) -> int:
@@ -134,6 +141,7 @@ class Segments:
         """Open further connections while there are spare permits, and something to do for them."""
         around = self._around
         await self._begun.wait()
+        await self._until_slow()
         while True:
             while self._extra >= around.connections - 1 or not self._board.has_piece:
                 await self._one_has_left()
@@ -142,6 +150,15 @@ class Segments:
             stay = _Stay(around.permits)
             line = group.create_task(self._work(stay), name=f"segment-{self._extra}")
             line.add_done_callback(partial(self._line_ended, stay))
+
+    async def _until_slow(self) -> None:
+        """Leave one connection alone for as long as it is fast: others would cost more than they bring."""
+        fast = self._around.segment_below_bytes_per_s
+        while fast:
+            before_bytes, began_s = self._moved_bytes, time.monotonic()
+            await asyncio.sleep(_LOOK_S)
+            if self._moved_bytes - before_bytes < fast * (time.monotonic() - began_s):
+                return
 
     def _line_ended(self, stay: _Stay, _line: asyncio.Task[None]) -> None:
         self._extra -= 1
@@ -255,6 +272,7 @@ class Segments:
         fitting = chunk[: span.left]
         span.at += len(fitting)
         block.add(fitting)
+        self._moved_bytes += len(fitting)
         self._around.progress(len(fitting))
 
     async def _write_behind(self, block: _Block) -> None:

@@ -127,7 +127,11 @@ async def test_killed_at_random_moments_it_ends_right_and_moves_little_twice(
     seed = int(os.environ.get("KILL_SEED") or random.randrange(1_000_000))
     sys.stdout.write(f"KILL_SEED={seed}\n")
     dice = random.Random(seed)
-    divided = {"BULKDL_CONNECTIONS": connections, "BULKDL_SEGMENT_BYTES": str(1 << 20)}
+    divided = {
+        "BULKDL_CONNECTIONS": connections,
+        "BULKDL_SEGMENT_BYTES": str(1 << 20),
+        "BULKDL_SEGMENT_BELOW_BYTES_PER_S": "0",
+    }
     async with world(tmp_path, ACCOUNT) as here:
         with_little_under_way(here)
         here.freeze()

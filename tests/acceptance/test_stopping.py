@@ -66,7 +66,7 @@ STAGES = {
         8_000_000,
         BIG,
         ("--archives", "6", "--grace", "0.5"),
-        {"BULKDL_SEGMENT_BYTES": str(4 << 20)},
+        {"BULKDL_SEGMENT_BYTES": str(4 << 20), "BULKDL_SEGMENT_BELOW_BYTES_PER_S": "0"},
     ),
     "back-off": Stage(
         ({"fault": "throttled", "retry_after": 300, "server": "storage"},), ("object", 1), account=SMALL

@@ -39,7 +39,12 @@ SWIFT: Mapping[str, Any] = {
 }
 
 # Each archive over several connections, into one divided part.
-SEVERAL: Mapping[str, Any] = {"connections": 4, "segment_bytes": 1 << 20, "archives": 8}
+SEVERAL: Mapping[str, Any] = {
+    "connections": 4,
+    "segment_bytes": 1 << 20,
+    "segment_below_bytes_per_s": 0,
+    "archives": 8,
+}
 
 
 class Witness(Faults):

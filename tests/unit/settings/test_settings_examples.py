@@ -47,8 +47,9 @@ def test_each_key_of_the_example_is_described_as_in_the_model(model):
 
 
 @pytest.mark.parametrize("key", [key for key in Settings.model_fields if key.endswith("_s")])
-def test_durations_tell_their_unit(key):
-    assert "seconds" in str(Settings.model_fields[key].description)
+def test_durations_and_speeds_tell_their_unit(key):
+    unit = "bytes/s" if key.endswith("_bytes_per_s") else "seconds"
+    assert unit in str(Settings.model_fields[key].description)
 
 
 @pytest.mark.parametrize("profile", ["nightly", "backfill"])

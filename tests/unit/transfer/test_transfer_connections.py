@@ -66,6 +66,23 @@ async def test_it_lands_whole_and_comes_over_several_connections(wide, digests):
     assert all(one.headers["if-range"] == '"v1"' for one in opened(site))
 
 
+async def test_one_that_is_fast_stays_alone(wide):
+    site = await wide()
+    site.means(limits=replace(LIMITS, segment_below_bytes_per_s=1), permits=Permits(4))
+    assert landed(await site.fetch(), site)
+    assert opened(site) == []
+
+
+async def test_one_that_is_slow_gets_company(wide):
+    site = await wide()
+    site.means(limits=replace(LIMITS, segment_below_bytes_per_s=1), permits=Permits(4))
+    site.store.script = [lambda answer: replace(answer, hold_at=700_000)]
+    fetching = asyncio.create_task(site.fetch())
+    await site.arrived(4_000_000)
+    site.store.release.set()
+    assert landed(await fetching, site)
+
+
 async def test_every_connection_may_break_again_and_again(wide):
     site = await wide()
     site.store.script = Each(lambda _, answer: answer.cut(300_000))
