@@ -124,6 +124,7 @@ class Segments:
         Raises:
             Failure: A connection met what trying again does not mend. The extents are right.
         """
+        worker = asyncio.current_task()
         try:
             async with asyncio.TaskGroup() as group:
                 grow = group.create_task(self._grow(group), name="segments-grow")
@@ -135,6 +136,8 @@ class Segments:
                 finally:
                     grow.cancel()
         except* Failure as failures:
+            if worker is not None and worker.cancelling():  # which the TaskGroup of Python 3.11 forgets
+                raise asyncio.CancelledError from None
             raise first_of(failures) from None
 
     async def _grow(self, group: asyncio.TaskGroup) -> None:
@@ -189,14 +192,16 @@ class Segments:
     async def _read_first(self, response: aiohttp.ClientResponse) -> None:
         span = self._board.front()
         try:
-            await self._read(response, span, _for_good)
+            try:
+                await self._read(response, span, _for_good)
+            finally:
+                response.close()  # it may go on with what others have fetched meanwhile
         except Failure as failure:
             if not self.has_begun:
                 raise
             await self._after(failure, self._around.patience(), address=0, progressed=True)
             await self._fetch(span, _for_good)
         finally:
-            response.close()  # it may go on with what others have fetched meanwhile
             self._board.finish(span)
 
     async def _fetch(self, span: Span, may_stay: MayStay) -> None:
@@ -258,15 +263,16 @@ class Segments:
                 if block.size_bytes >= (BLOCK_BYTES if self.has_begun else gates.HEAD_BYTES):
                     await self._write_behind(block)
                 await body.pace(len(chunk))
-            self._take(body.salvaged(response) if span.left else b"", span, block)
         except gates.TurnedAway:
             raise
-        except BaseException:
-            self._take(body.salvaged(response), span, block)
-            with suppress(Failure):
-                await self._finish(block)
+        except Failure:
+            await self._finish(block, body.salvaged(response), span)
             raise
-        await self._finish(block)
+        except BaseException:  # cancelled: that outranks whatever writing the bytes brings to light
+            with suppress(Failure):
+                await self._finish(block, body.salvaged(response), span)
+            raise
+        await self._finish(block, body.salvaged(response) if span.left else b"", span)
 
     def _take(self, chunk: bytes, span: Span, block: _Block) -> None:
         fitting = chunk[: span.left]
@@ -293,8 +299,10 @@ class Segments:
     async def _write(self, start: int, chunks: list[bytes]) -> None:
         self.extents.append(await self._around.part.write_at(start, chunks))
 
-    async def _finish(self, block: _Block) -> None:
+    async def _finish(self, block: _Block, salvaged: bytes, span: Span) -> None:
         """Write what has come."""
+        if salvaged:
+            self._take(salvaged, span, block)
         await finished(self._write_rest(block))
 
     async def _write_rest(self, block: _Block) -> None:

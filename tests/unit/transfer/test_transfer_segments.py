@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from conftest import POLICY, targz
 
+from bulkdl.errors import SinkFailure
 from bulkdl.http.pace import Pace
 from bulkdl.model import Kind, Outcome, Reason
 from bulkdl.sink.part import LocalPart
@@ -206,9 +207,9 @@ async def test_who_is_called_off_while_it_writes_what_has_come_loses_nothing(man
         await written.wait()
         return await write_at(part, start, chunks)
 
-    async def noted_finish(segments, block):
+    async def noted_finish(*args):
         finishing.set()
-        await finish(segments, block)
+        await finish(*args)
 
     async def noted_refusal(origin, response):
         failure = await refusal(origin, response)
@@ -301,3 +302,59 @@ async def test_where_nothing_is_left_to_share_no_line_is_opened(many, monkeypatc
     assert permits.asked == 0
     yard.store.release.set()
     assert whole(await fetching, yard)
+
+
+async def test_a_disk_that_is_full_is_told_also_by_a_connection_that_breaks_off(many, monkeypatch):
+    yard = await many(permits=Permits(1))
+    write_at = LocalPart.write_at
+
+    async def full(part, start, chunks):
+        if start + sum(map(len, chunks)) == 1_500_000:
+            raise SinkFailure(Reason.DISK_FULL, "no room")
+        return await write_at(part, start, chunks)
+
+    monkeypatch.setattr(LocalPart, "write_at", full)
+    yard.store.script = [lambda answer: answer.cut(1_500_000)]
+    result = await yard.fetch()
+    assert (result.outcome, result.reason) == (Outcome.FAILED, Reason.DISK_FULL)
+    assert yard.scheduled == []
+
+
+async def test_a_first_connection_that_broke_off_is_closed_before_it_is_asked_for_again(many, monkeypatch):
+    yard = await many()
+    read_first, after = Segments._read_first, Segments._after
+    first, closed = [], []
+
+    async def noted_first(segments, response):
+        first.append(response)
+        await read_first(segments, response)
+
+    async def noted_after(*args, **kwargs):
+        closed.append(first[0].closed)
+        await after(*args, **kwargs)
+
+    monkeypatch.setattr(Segments, "_read_first", noted_first)
+    monkeypatch.setattr(Segments, "_after", noted_after)
+    yard.store.script = [lambda answer: answer.cut(700_000)]
+    assert whole(await yard.fetch(), yard)
+    assert closed == [True]
+
+
+async def test_cancelling_outranks_a_connection_that_gives_up_in_the_same_moment(many, monkeypatch):
+    yard = await many(connections=2)
+    refusal = SignedOrigin.refusal
+
+    async def cancelling(origin, response):
+        failure = await refusal(origin, response)
+        fetching.cancel()
+        return failure
+
+    monkeypatch.setattr(SignedOrigin, "refusal", cancelling)
+    yard.store.script = [
+        lambda answer: replace(answer, hold_at=MIB),
+        lambda answer: replace(answer, status=410),
+    ]
+    fetching = asyncio.ensure_future(yard.fetch())
+    await asyncio.wait([fetching])
+    assert fetching.cancelled()
+    assert yard.permits.in_use == 1
