@@ -50,7 +50,7 @@ class Divided:
 
     async def go_on(self, origin: Origin, state: PartState) -> Received:
         """Bring what is missing."""
-        await self._kept.part.resume(state)
+        await self._kept.resume(state)
         return await self._receive(origin, state, None)
 
     async def _receive(

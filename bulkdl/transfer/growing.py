@@ -52,7 +52,7 @@ class Growing:
     async def go_on(self, state: PartState) -> None:
         """Have the digests and the suffix of the bytes that are kept; those behind them come next."""
         self._expect(state.object, state.at_bytes)
-        await self._kept.part.resume(state)
+        await self._kept.resume(state)
         if self._digester.at_bytes != state.at_bytes or not self._suffix:
             part, digester = self._kept.part, Digester(state.object.digests)
             self._suffix = await self._kept.suffix(self._admit)

@@ -14,6 +14,7 @@ from bulkdl.errors import TransferFailure
 from bulkdl.model import PartState, Reason, Receipt, StoredObject
 from bulkdl.transfer import decisions, gates
 from bulkdl.transfer.digests import Digester
+from bulkdl.transfer.finishing import finished
 from bulkdl.transfer.ports import Part
 
 
@@ -79,6 +80,10 @@ class Kept:
             return admit(head)
         except gates.TurnedAway as failure:
             raise TransferFailure(failure.reason, failure.detail) from None
+
+    async def resume(self, state: PartState) -> None:
+        """Have room for what is missing; who is stopped meanwhile has it, and gives it back."""
+        await finished(self.part.resume(state))
 
     async def begin(self, stored: StoredObject, *, divided: bool = False) -> None:
         """Forget older bytes; those of *stored* come next."""

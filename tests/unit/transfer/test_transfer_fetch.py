@@ -1,6 +1,7 @@
 """Whole transfers over a real socket into a real folder, against a storage that does as it is told."""
 
 import asyncio
+import threading
 from dataclasses import replace
 
 import pytest
@@ -625,3 +626,28 @@ async def test_who_is_stopped_while_a_block_is_handed_over_loses_nothing(yard, m
     again = await made.fetch()
     assert completed(again, made, LARGE)
     assert again.resumed_from_bytes == came_bytes
+
+
+async def test_who_is_stopped_while_room_is_asked_for_keeps_none(yard, monkeypatch):
+    made = await yard(LARGE)
+    made.store.script = [cut(2_000_000), status(410)]
+    await made.fetch()
+    asking, may_end, ended = asyncio.Event(), threading.Event(), threading.Event()
+    loop, resume = asyncio.get_running_loop(), LocalPart._resume
+
+    def slow(part, state):
+        loop.call_soon_threadsafe(asking.set)
+        may_end.wait(10)
+        resume(part, state)
+        ended.set()
+
+    monkeypatch.setattr(LocalPart, "_resume", slow)
+    fetch = asyncio.ensure_future(made.fetch())
+    await asking.wait()
+    fetch.cancel()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    may_end.set()
+    await asyncio.wait([fetch])
+    await asyncio.to_thread(ended.wait, 10)
+    assert made.sink._room.promised_bytes == 0
