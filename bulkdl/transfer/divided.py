@@ -101,8 +101,8 @@ class Divided:
 
     async def _received(self, state: PartState) -> Received:
         part, stored = self._kept.part, state.object
-        suffix = await self._kept.suffix(self._admit)
         refuse_truncated(stored, state.at_bytes)
+        suffix = await self._kept.suffix(self._admit)
         if needs_md5(stored.digests):
             digester = Digester(stored.digests)
             await part.read(lambda stream: digester.read(stream, state.at_bytes))

@@ -70,10 +70,12 @@ class Reception:
             Failure: The attempt broke off; what is kept can be gone on with.
         """
         state = self._kept.state if origin.resumable else None
-        if state is not None and state.extents is not None:
+        if state is None or self._is_elsewhere(state, origin):
+            received = await self._receive(origin, state)
+        elif state.extents is not None:
             self._ceiling(state.object)
             received = await self._divided.go_on(origin, state)
-        elif state is not None and decisions.complete(state) and state.object.source == origin.source:
+        elif decisions.complete(state):
             await self._growing.go_on(state)
             received = await self._growing.received()
         else:
@@ -82,6 +84,10 @@ class Reception:
         if not origin.resumable:
             await self._kept.release()
         return receipt
+
+    def _is_elsewhere(self, state: PartState, origin: Origin) -> bool:
+        """All is there, but of an object at another place: whether this is the same one must be asked."""
+        return decisions.complete(state) and state.object.source != origin.source
 
     async def _receive(self, origin: Origin, state: PartState | None) -> Received:
         headers = decisions.request_headers(state, accept_gzip=self._accept_gzip)

@@ -195,6 +195,30 @@ async def test_pieces_of_an_object_replaced_since_are_dropped(wide):
     assert landed(await site.fetch(), site, OTHER)
 
 
+@pytest.mark.parametrize("path", ["/bucket/task.tar.gz", "/bucket/other.tar.gz"])
+async def test_pieces_that_are_all_there_are_published_unasked_only_if_the_place_is_the_same(
+    wide, monkeypatch, path
+):
+    site = await wide()
+    committing = asyncio.Event()
+
+    async def stopped(*_):
+        committing.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(LocalPart, "commit", stopped)
+    fetching = asyncio.create_task(site.fetch())
+    await committing.wait()
+    fetching.cancel()
+    await asyncio.wait([fetching])
+    monkeypatch.undo()
+    asked = len(site.store.asked)
+    if path != site.store.path:
+        site.store.path, site.store.body, site.store.etag = path, OTHER, '"v2"'
+    assert landed(await site.fetch(), site, site.store.body)
+    assert (len(site.store.asked) == asked) is (site.store.body is BODY)
+
+
 PAGE = b"<?xml version='1.0'?><Error><Code>InternalError</Code></Error>"
 
 
