@@ -253,6 +253,7 @@ class Result:
 
     Attributes:
         moved_bytes: Body bytes that came over the network for it in this run.
+        attempts: How often it was tried in this run, each further try of one of several connections counted.
         resumed_from_bytes: Bytes that an earlier run had left behind and that were kept.
         detail: One line for a person; never holds a secret.
     """

@@ -9,15 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from bulkdl.errors import Failure
-from bulkdl.http.retry import Tally, Verdict
+from bulkdl.http.retry import Verdict
 from bulkdl.log import get_logger
 from bulkdl.model import Outcome, Output, Reason, Receipt, Result
 from bulkdl.reactions import REACTIONS, Step
 from bulkdl.transfer.means import Means
 from bulkdl.transfer.ports import Name, Origin, Part, Progress, Retried
 from bulkdl.transfer.reception import Reception
-
-_UNTRIED = Tally()
 
 log = get_logger(__name__)
 
@@ -50,44 +48,40 @@ class Fetcher:
         UP42 has none, or failed for good as far as this run goes.
         """
         started_s = time.monotonic()
+        attempts = 1
 
         def retried(failure: Failure, verdict: Verdict) -> None:
+            nonlocal attempts
+            attempts += 1
             _log_retry(failure, verdict)
             retry_scheduled(failure.reason, verdict.delay_s)
 
         reception = Reception(output, part, self.means, progress, retried)
-        tally = Tally()
         try:
             await origin.prepare()
             receipt = await reception.restore(origin) if origin.resumable else None
             if receipt is None:
-                tally, receipt = await self._persist(reception, origin, name, retried)
-            ended = Result(output, Outcome.COMPLETED, Reason.FETCHED, receipt, attempts=tally.attempts + 1)
-        except _GivenUp as given_up:
-            ended = ended_by(output, given_up.failure, given_up.tally)
+                receipt = await self._persist(reception, origin, name, retried)
+            ended = Result(output, Outcome.COMPLETED, Reason.FETCHED, receipt)
         except Failure as failure:
-            ended = ended_by(output, failure, tally)
+            ended = ended_by(output, failure)
         finally:
             part.close()
         return replace(
             ended,
+            attempts=attempts,
             moved_bytes=reception.moved_bytes,
             resumed_from_bytes=reception.resumed_from_bytes,
             duration_s=time.monotonic() - started_s,
         )
 
-    async def _persist(
-        self, reception: Reception, origin: Origin, name: Name, retried: Retried
-    ) -> tuple[Tally, Receipt]:
+    async def _persist(self, reception: Reception, origin: Origin, name: Name, retried: Retried) -> Receipt:
         patience = self.means.patience()
         most_bytes = reception.kept_bytes
         while True:
+            address = await origin.prepare()  # its failure is final: the API client has tried again itself
             try:
-                address = await origin.prepare()
-            except Failure as failure:  # final: the API client has tried again itself
-                raise _GivenUp(failure, patience.tally) from None
-            try:
-                return patience.tally, await reception.attempt(origin, name)
+                return await reception.attempt(origin, name)
             except Failure as failure:
                 verdict = patience.judge(failure, progressed=reception.kept_bytes > most_bytes)
                 most_bytes = max(most_bytes, reception.kept_bytes)
@@ -95,7 +89,7 @@ class Fetcher:
                     await reception.restart_after(failure)  # nor may a later run go on with these bytes
                     most_bytes = reception.kept_bytes
                 if verdict.step in (Step.GIVE_UP, Step.STOP_RUN):
-                    raise _GivenUp(failure, patience.tally) from None
+                    raise
                 if verdict.step is Step.RESIGN:
                     origin.renew(address)
                 if verdict.step is Step.RESTART and not reception.kept_bytes:
@@ -113,23 +107,9 @@ def _log_retry(failure: Failure, verdict: Verdict) -> None:
     )
 
 
-class _GivenUp(Exception):
-    def __init__(self, failure: Failure, tally: Tally) -> None:
-        super().__init__(str(failure))
-        self.failure = failure
-        self.tally = tally
-
-
-def ended_by(output: Output, failure: Failure, tally: Tally = _UNTRIED) -> Result:
+def ended_by(output: Output, failure: Failure) -> Result:
     """What a failure that stays makes of *output*: 404 means that UP42 has none, which is no failure."""
-    if failure.reason is Reason.NOT_FOUND:
-        return Result(
-            output,
-            Outcome.SKIPPED,
-            Reason.UP42_HAS_NONE,
-            attempts=max(tally.attempts, 1),
-            detail=failure.detail,
-        )
-    return Result(
-        output, Outcome.FAILED, failure.reason, attempts=max(tally.attempts, 1), detail=failure.detail
-    )
+    outcome, reason = Outcome.FAILED, failure.reason
+    if reason is Reason.NOT_FOUND:
+        outcome, reason = Outcome.SKIPPED, Reason.UP42_HAS_NONE
+    return Result(output, outcome, reason, attempts=1, detail=failure.detail)

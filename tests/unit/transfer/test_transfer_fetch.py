@@ -579,7 +579,7 @@ async def test_a_committed_file_that_is_gone_is_fetched_again(yard):
     assert len(site.store.asked) == 2
 
 
-async def test_a_failed_signing_is_final_and_counts_what_was_tried_before(yard):
+async def test_a_failed_signing_is_final_and_counts_as_one_more_attempt(yard):
     site = await yard(LARGE)
     origin = site.signed()
     sign = site.store.sign
@@ -593,7 +593,7 @@ async def test_a_failed_signing_is_final_and_counts_what_was_tried_before(yard):
     site.store.script = [cut(1_000_000), status(403)]
     result = await site.fetch(origin=origin)
     assert (result.outcome, result.reason) == (Outcome.FAILED, Reason.FORBIDDEN)
-    assert result.attempts == 2
+    assert result.attempts == 3
     assert len(site.parts()) == 2
 
 

@@ -100,6 +100,7 @@ async def test_connections_that_break_off_cost_nothing(many):
     result = await yard.fetch()
     assert whole(result, yard)
     assert result.moved_bytes == len(BODY)
+    assert result.attempts == 1 + len(yard.scheduled) > 2
 
 
 async def test_a_flipped_byte_is_found_and_all_is_fetched_anew(many):
