@@ -58,16 +58,17 @@ class Divided:
     ) -> Received:
         self._object = state.object
         segments = Segments(state.object, state.extents or (), self._around(origin))
-        self._at_bytes = segments.at_bytes
+        landing = segments.landing
+        self._at_bytes = landing.at_bytes
         try:
             await segments.receive(first)
         except Failure as failure:
             self.may_begin = self.may_begin and failure.reason is not Reason.OBJECT_CHANGED
             raise
         finally:
-            if segments.has_begun:
-                extents = tuple(sorted(segments.extents, key=_start))
-                self._kept.state = state = PartState(state.object, segments.at_bytes, extents)
+            if landing.begun.is_set():
+                extents = tuple(sorted(landing.extents, key=_start))
+                self._kept.state = state = PartState(state.object, landing.at_bytes, extents)
         return await self._received(state)
 
     def _around(self, origin: Origin) -> Surroundings:

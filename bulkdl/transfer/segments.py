@@ -1,11 +1,11 @@
 """
 One large object over several connections at once.
 
-Each connection fetches spans that a Board hands out, and puts what comes into its place in the part,
-block by block, each noted with its checksum as soon as it is written. A connection that breaks off
-tries again by itself, by the same table as any transfer, while the others go on; what none of them can
-get past ends the attempt. The first connection is always there; others come while spare permits are
-to be had and leave when there are fewer, but none before the first bytes of a new object are let in.
+Each connection fetches spans that a Board hands out; what comes goes into its place (``landing.py``). A
+connection that breaks off tries again by itself, by the same table as any transfer, while the others go
+on; what one of them cannot get past ends the attempt. The first connection is always there; others come
+while spare permits are to be had and leave when there are fewer, but none before the first bytes of a
+new object are let in.
 """
 
 from __future__ import annotations
@@ -13,27 +13,24 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
 import aiohttp
 
-from bulkdl.errors import Failure, TransferFailure, first_of
+from bulkdl.errors import Failure, first_of
 from bulkdl.http.retry import Verdict
-from bulkdl.model import Extent, Kind, Reason, StoredObject
+from bulkdl.model import Extent, Kind, StoredObject
 from bulkdl.reactions import Step
 from bulkdl.transfer import decisions, gates
-from bulkdl.transfer.body import BLOCK_BYTES, Body
-from bulkdl.transfer.finishing import finished
+from bulkdl.transfer.body import Body
+from bulkdl.transfer.landing import Landing, MayStay, Reading
 from bulkdl.transfer.patience import Patience
 from bulkdl.transfer.permits import Permits
 from bulkdl.transfer.ports import Origin, Part
 from bulkdl.transfer.spans import Board, Span
 
 _LOOK_S = 0.1
-
-MayStay = Callable[[], bool]
 
 
 class _Stay:
@@ -89,30 +86,19 @@ class Surroundings:
 class Segments:
     """
     Attributes:
-        extents: The bytes that are there, in the order in which they came.
+        landing: Where the bytes are.
     """
 
     def __init__(self, stored: StoredObject, extents: tuple[Extent, ...], around: Surroundings) -> None:
         assert stored.total_bytes is not None, "only what has a length can be divided"  # noqa: S101
-        self.extents = list(extents)
+        self.landing = Landing(around.part, extents, around.admit, around.begin)
         self._stored = stored
         self._around = around
         self._board = Board(stored.total_bytes, [(extent.start, extent.end) for extent in extents])
         self._extra = 0
         self._left = asyncio.Event()
-        self._begun = asyncio.Event()
-        self._beginning: asyncio.Future[None] | None = None
         self._preparing = asyncio.Lock()
         self._moved_bytes = 0
-
-    @property
-    def at_bytes(self) -> int:
-        return sum(extent.size_bytes for extent in self.extents)
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether the part is one of this object."""
-        return self._begun.is_set()
 
     async def receive(self, first: aiohttp.ClientResponse | None) -> None:
         """
@@ -131,7 +117,7 @@ class Segments:
                 try:
                     if first is not None:
                         await self._read_first(first)
-                    self._begun.set()
+                    self.landing.begun.set()
                     await self._work_to_the_end()
                 finally:
                     grow.cancel()
@@ -143,7 +129,7 @@ class Segments:
     async def _grow(self, group: asyncio.TaskGroup) -> None:
         """Open further connections while there are spare permits, and something to do for them."""
         around = self._around
-        await self._begun.wait()
+        await self.landing.begun.wait()
         await self._until_slow()
         while True:
             while self._extra >= around.connections - 1 or not self._board.has_piece:
@@ -193,11 +179,11 @@ class Segments:
         span = self._board.front()
         try:
             try:
-                await self._read(response, span, _for_good)
+                await self._reading(response, span).read(_for_good)
             finally:
                 response.close()  # it may go on with what others have fetched meanwhile
         except Failure as failure:
-            if not self.has_begun:
+            if not self.landing.begun.is_set():
                 raise
             await self._after(failure, self._around.patience(), address=0, progressed=True)
             await self._fetch(span, _for_good)
@@ -244,7 +230,7 @@ class Segments:
             except decisions.SentWhole:
                 self._around.admit(await self._head_of(response))
                 raise
-            await self._read(response, span, may_stay)
+            await self._reading(response, span).read(may_stay)
 
     async def _head_of(self, response: aiohttp.ClientResponse) -> bytes:
         body, head = self._around.body(), b""
@@ -252,97 +238,9 @@ class Segments:
             head += chunk
         return head
 
-    async def _read(self, response: aiohttp.ClientResponse, span: Span, may_stay: MayStay) -> None:
-        """Read into the part what belongs to *span*, which may become shorter meanwhile."""
-        block = _Block(span.at)
-        body = self._around.body()
-        try:
-            while span.left and may_stay():
-                chunk = await _next(body, response, span)
-                self._take(chunk, span, block)
-                if block.size_bytes >= (BLOCK_BYTES if self.has_begun else gates.HEAD_BYTES):
-                    await self._write_behind(block)
-                await body.pace(len(chunk))
-        except gates.TurnedAway:
-            raise
-        except Failure:
-            await self._finish(block, body.salvaged(response), span)
-            raise
-        except BaseException:  # cancelled: that outranks whatever writing the bytes brings to light
-            with suppress(Failure):
-                await self._finish(block, body.salvaged(response), span)
-            raise
-        await self._finish(block, body.salvaged(response) if span.left else b"", span)
+    def _reading(self, response: aiohttp.ClientResponse, span: Span) -> Reading:
+        return Reading(response, self._around.body(), span, self.landing, self._came)
 
-    def _take(self, chunk: bytes, span: Span, block: _Block) -> None:
-        fitting = chunk[: span.left]
-        span.at += len(fitting)
-        block.add(fitting)
-        self._moved_bytes += len(fitting)
-        self._around.progress(len(fitting))
-
-    async def _write_behind(self, block: _Block) -> None:
-        """Start to write what has come, once what came before it is written."""
-        await block.settle()
-        if not self.has_begun:
-            await self._begin(block.head)
-        block.writing = asyncio.ensure_future(self._write(*block.cut()))
-
-    async def _begin(self, head: bytes) -> None:
-        """Let the object in; who is cancelled meanwhile finds it done when its bytes are to be kept."""
-        if self._beginning is None:
-            self._around.admit(head)
-            self._beginning = asyncio.ensure_future(self._around.begin())
-        await asyncio.shield(self._beginning)
-        self._begun.set()
-
-    async def _write(self, start: int, chunks: list[bytes]) -> None:
-        self.extents.append(await self._around.part.write_at(start, chunks))
-
-    async def _finish(self, block: _Block, salvaged: bytes, span: Span) -> None:
-        """Write what has come."""
-        if salvaged:
-            self._take(salvaged, span, block)
-        await finished(self._write_rest(block))
-
-    async def _write_rest(self, block: _Block) -> None:
-        if block.size_bytes >= (1 if self.has_begun else gates.HEAD_BYTES):
-            await self._write_behind(block)
-        await block.settle()
-
-
-async def _next(body: Body, response: aiohttp.ClientResponse, span: Span) -> bytes:
-    chunk = await body.read(response)
-    if not chunk:
-        raise TransferFailure(Reason.TRUNCATED, f"the connection ended at byte {span.at}")
-    return chunk
-
-
-class _Block:
-    """Chunks that follow one another, on their way to becoming one write."""
-
-    def __init__(self, start: int) -> None:
-        self.size_bytes = 0
-        self.writing: asyncio.Future[None] | None = None
-        self._start = start
-        self._chunks: list[bytes] = []
-
-    def add(self, chunk: bytes) -> None:
-        self._chunks.append(chunk)
-        self.size_bytes += len(chunk)
-
-    @property
-    def head(self) -> bytes:
-        return b"".join(self._chunks)[: gates.HEAD_BYTES]
-
-    def cut(self) -> tuple[int, list[bytes]]:
-        """Where what has come begins, and what it is."""
-        start, chunks = self._start, self._chunks
-        self._start += self.size_bytes
-        self._chunks, self.size_bytes = [], 0
-        return start, chunks
-
-    async def settle(self) -> None:
-        if self.writing is not None:
-            await asyncio.shield(self.writing)
-            self.writing = None
+    def _came(self, size_bytes: int) -> None:
+        self._moved_bytes += size_bytes
+        self._around.progress(size_bytes)

@@ -41,6 +41,7 @@ SPAWNERS = {
     "sink/part.py": "one write behind the reading, waited for before the next one and in pause()",
     "up42/listing.py": "the next page is asked for while this one is handed out; it ends with the listing",
     "transfer/finishing.py": "what is short and must be whole: who is cancelled waits for it",
+    "transfer/landing.py": "a part is begun once; one write goes on behind each reading, which waits for it",
     "transfer/segments.py": "the lines of one archive, in a TaskGroup of its own",
     "cli/verify.py": "a signal cancels the work, not the command that reports it",
 }

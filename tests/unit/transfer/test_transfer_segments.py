@@ -14,6 +14,7 @@ from bulkdl.model import Kind, Outcome, Reason
 from bulkdl.sink.part import LocalPart
 from bulkdl.transfer import spans
 from bulkdl.transfer.fetch import Fetcher
+from bulkdl.transfer.landing import Reading
 from bulkdl.transfer.means import Limits, Means
 from bulkdl.transfer.origins import SignedOrigin
 from bulkdl.transfer.permits import Permits
@@ -201,16 +202,16 @@ async def test_cancelling_keeps_what_has_come(many):
 async def test_who_is_called_off_while_it_writes_what_has_come_loses_nothing(many, monkeypatch, cut_at):
     """One connection breaks off, or waits for the disk, and another one gives up for all."""
     yard = await many(connections=2)
-    write_at, finish, refusal = LocalPart.write_at, Segments._finish, SignedOrigin.refusal
+    write_at, finish, refusal = LocalPart.write_at, Reading._finish, SignedOrigin.refusal
     finishing, refused, written = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def slow_write(part, start, chunks):
         await written.wait()
         return await write_at(part, start, chunks)
 
-    async def noted_finish(*args):
+    async def noted_finish(reading):
         finishing.set()
-        await finish(*args)
+        await finish(reading)
 
     async def noted_refusal(origin, response):
         failure = await refusal(origin, response)
@@ -218,7 +219,7 @@ async def test_who_is_called_off_while_it_writes_what_has_come_loses_nothing(man
         return failure
 
     monkeypatch.setattr(LocalPart, "write_at", slow_write)
-    monkeypatch.setattr(Segments, "_finish", noted_finish)
+    monkeypatch.setattr(Reading, "_finish", noted_finish)
     monkeypatch.setattr(SignedOrigin, "refusal", noted_refusal)
     gone = {"status": 410, "headers": {}, "body": b"gone", "length": 4, "hold_at": 0}
     yard.store.script = [
