@@ -3,9 +3,10 @@ One large object over several connections at once.
 
 Each connection fetches spans that a Board hands out; what comes goes into its place (``landing.py``). A
 connection that breaks off tries again by itself, by the same table as any transfer, while the others go
-on; what one of them cannot get past ends the attempt. The first connection is always there; others come
-while spare permits are to be had and leave when there are fewer, but none before the first bytes of a
-new object are let in.
+on. The first connection is always there; others come while spare permits are to be had and leave when
+there are fewer, but none before the first bytes of a new object are let in. What passes with time and yet
+one of them cannot get past (a server may want fewer of us) is its own end; for the first one, as what is
+there for good is for any, it is the end of the attempt.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import aiohttp
 from bulkdl.errors import Failure, first_of
 from bulkdl.http.retry import Verdict
 from bulkdl.model import Extent, Kind, StoredObject
-from bulkdl.reactions import Step
+from bulkdl.reactions import REACTIONS, Step
 from bulkdl.transfer import decisions, gates
 from bulkdl.transfer.body import Body
 from bulkdl.transfer.landing import Landing, MayStay, Reading
@@ -31,6 +32,7 @@ from bulkdl.transfer.ports import Origin, Part
 from bulkdl.transfer.spans import Board, Span
 
 _LOOK_S = 0.1
+_PASSING = frozenset({Step.BACK_OFF, Step.RESIGN})
 
 
 class _Stay:
@@ -96,6 +98,7 @@ class Segments:
         self._around = around
         self._board = Board(stored.total_bytes, [(extent.start, extent.end) for extent in extents])
         self._extra = 0
+        self._most_extra = around.connections - 1
         self._left = asyncio.Event()
         self._preparing = asyncio.Lock()
         self._moved_bytes = 0
@@ -132,12 +135,12 @@ class Segments:
         await self.landing.begun.wait()
         await self._until_slow()
         while True:
-            while self._extra >= around.connections - 1 or not self._board.has_piece:
+            while self._extra >= self._most_extra or not self._board.has_piece:
                 await self._one_has_left()
             await around.permits.acquire_spare()
             self._extra += 1
             stay = _Stay(around.permits)
-            line = group.create_task(self._work(stay), name=f"segment-{self._extra}")
+            line = group.create_task(self._work_beside(stay), name=f"segment-{self._extra}")
             line.add_done_callback(partial(self._line_ended, stay))
 
     async def _until_slow(self) -> None:
@@ -157,6 +160,15 @@ class Segments:
     async def _one_has_left(self) -> None:
         self._left.clear()
         await self._left.wait()
+
+    async def _work_beside(self, stay: _Stay) -> None:
+        """What a further connection does; one that is of no use is not replaced."""
+        try:
+            await self._work(stay)
+        except Failure as failure:
+            if not failure.exhausted or REACTIONS[failure.reason].step not in _PASSING:
+                raise
+            self._most_extra -= 1
 
     async def _work_to_the_end(self) -> None:
         """What the first connection does: the others may leave something behind."""

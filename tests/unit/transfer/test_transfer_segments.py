@@ -360,3 +360,30 @@ async def test_cancelling_outranks_a_connection_that_gives_up_in_the_same_moment
     await asyncio.wait([fetching])
     assert fetching.cancelled()
     assert yard.permits.in_use == 1
+
+
+async def test_lines_that_the_server_will_not_have_leave_and_the_first_brings_it_all(many):
+    alone = asyncio.Event()
+
+    class Noted(Permits):
+        def release(self):
+            super().release()
+            if len(yard.scheduled) == 3 * (POLICY.limit - 1) and self.in_use == 1:
+                alone.set()
+
+    yard = await many(permits=Noted(4))
+    honest = yard.store.honest
+
+    def one_at_a_time(asked):
+        answer = honest(asked)
+        is_one_more = asked.range and not yard.store.release.is_set()
+        return answer.__class__(503, {}, b"", 0) if is_one_more else answer
+
+    yard.store.honest = one_at_a_time
+    yard.store.script = [lambda answer: replace(answer, hold_at=MIB)]
+    fetching = asyncio.ensure_future(yard.fetch())
+    await alone.wait()
+    yard.store.release.set()
+    assert whole(await fetching, yard)
+    assert {reason for reason, _ in yard.scheduled} == {Reason.SERVER_ERROR}
+    assert len(yard.scheduled) == 3 * (POLICY.limit - 1)
