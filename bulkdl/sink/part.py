@@ -166,14 +166,19 @@ class LocalPart:
             await asyncio.to_thread(durable.begin_to_sync, self._stream.fileno())
 
     async def _settle(self) -> None:
-        """Wait for the write under way, even when this worker is cancelled: two writers would mix."""
+        """
+        Wait for the write under way: two writers would mix.
+
+        Who is cancelled meanwhile leaves it, and how it ends, to whoever comes next.
+        """
         if self._writing is not None:
             with translated(self._folder):
                 try:
                     await asyncio.shield(self._writing)
-                finally:
-                    if self._writing.done():
-                        self._writing = None
+                except OSError:
+                    self._writing = None
+                    raise
+            self._writing = None
 
     async def write_at(self, start: int, chunks: Sequence[bytes]) -> Extent:
         assert self._data is not None, "begin() or look() comes first"  # noqa: S101
@@ -196,7 +201,7 @@ class LocalPart:
         try:
             await self._settle()
         finally:
-            if self._stream is not None:
+            if self._stream is not None and self._writing is None:
                 stream, self._stream = self._stream, None
                 await stream.close()
 

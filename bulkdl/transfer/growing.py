@@ -165,6 +165,6 @@ class Growing:
             return
         if self._block and (self._digester.at_bytes or self._block_bytes >= gates.HEAD_BYTES):
             await self._store()
-        await self._kept.part.pause()
+        await finished(self._kept.part.pause())
         if self._digester.at_bytes:
             self._kept.state = PartState(self._object, self._digester.at_bytes)

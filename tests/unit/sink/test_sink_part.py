@@ -329,3 +329,29 @@ async def test_a_cancelled_writer_waits_for_the_block_under_way(sink):
     found = await sink.part(OUTPUT).look()
     assert found.at_bytes in (10_000, len(OLD))
     assert await part.read(lambda stream: stream.read()) == OLD[: found.at_bytes]
+
+
+@pytest.mark.parametrize("error", [None, OSError(errno.ENOSPC, "full")])
+async def test_who_is_cancelled_while_it_waits_for_a_write_leaves_its_end_to_the_next(sink, error):
+    part = sink.part(OUTPUT)
+    await part.begin(V1)
+    await part.write(OLD[:10_000])
+    await part._settle()
+    stream = part._stream
+    part._writing = asyncio.get_running_loop().create_future()
+    pausing = asyncio.create_task(part.pause())
+    await asyncio.sleep(0)
+    if error is not None:
+        part._writing.set_exception(error)
+    pausing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await pausing
+    assert not stream.closed
+    if error is not None:
+        with pytest.raises(SinkFailure):
+            await part.write(OLD[10_000:])
+    else:
+        part._writing.set_result(None)
+    await part.pause()
+    assert stream.closed
+    assert await part.read(lambda each: each.read()) == OLD[:10_000]
