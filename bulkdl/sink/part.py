@@ -83,16 +83,20 @@ class LocalPart:
                 data = self._folder / Path(sidecar["data"]).name
                 if "committed" in sidecar and not data.exists():
                     return self._committed(sidecar)
-                self._data = data
-                if sidecar.get("divided"):
-                    return self._divided(_stored_object(sidecar), data)
-                state = PartState(_stored_object(sidecar), data.stat().st_size)
+                state = self._state(sidecar, data)
             except _UNUSABLE:
                 return None
-        total = state.object.total_bytes
-        if total is not None and state.at_bytes > total:
-            return None
+        if state is not None:
+            self._data = data
         return state
+
+    def _state(self, sidecar: dict[str, Any], data: Path) -> PartState | None:
+        stored = _stored_object(sidecar)
+        if sidecar.get("divided"):
+            return self._divided(stored, data)
+        at_bytes = data.stat().st_size
+        is_too_long = stored.total_bytes is not None and at_bytes > stored.total_bytes
+        return None if is_too_long else PartState(stored, at_bytes)
 
     def _divided(self, stored: StoredObject, data: Path) -> PartState:
         told = extents.parse(_map_of(data).read_bytes(), stored.total_bytes or 0)

@@ -118,6 +118,24 @@ async def test_discarded_bytes_are_gone(sink):
     assert files(sink) == []
 
 
+@pytest.mark.parametrize("spoil", ["too long", "no map"])
+async def test_what_is_no_part_is_in_no_file(sink, spoil):
+    """Not even when what comes next is so small that it needs none."""
+    part = sink.part(OUTPUT)
+    await part.begin(V1, divided=spoil == "no map")
+    if spoil == "no map":
+        await part.write_at(0, [OLD])
+        next((sink.state / "parts").glob("*.map")).unlink()
+    else:
+        await fill(part, V1, OLD)
+        await part.write(b"more")
+    await part.pause()
+    again = sink.part(OUTPUT)
+    assert await again.look() is None
+    await again.commit(receipt(V2, b"small"), b"small")
+    assert sink.locate(KEY).read_bytes() == b"small"
+
+
 def rubbish(sidecar):
     return [
         b"",
