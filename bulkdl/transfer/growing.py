@@ -42,6 +42,7 @@ class Growing:
         self._block: list[bytes] = []
         self._block_bytes = 0
         self._at_bytes = 0
+        self._has_gap = False  # the part did not take a block: nothing may come behind it
 
     def begin(self, stored: StoredObject, content_type: str) -> None:
         """Byte 0 of *stored* comes next."""
@@ -62,6 +63,7 @@ class Growing:
     def _expect(self, stored: StoredObject, at_bytes: int) -> None:
         self._object, self._at_bytes = stored, at_bytes
         self._block, self._block_bytes = [], 0
+        self._has_gap = False
 
     async def read(
         self, response: aiohttp.ClientResponse, begun: bytes, ceiling: int | None, *, resumable: bool
@@ -154,17 +156,20 @@ class Growing:
         await finished(self._hand_over(self._next_block(), is_first=is_first))
 
     async def _hand_over(self, block: bytes, *, is_first: bool) -> None:
+        self._has_gap = True
         if is_first:
             await self._kept.begin(self._object)
         await self._kept.part.write(block)
+        self._has_gap = False
 
     async def _keep(self, resumable: bool) -> None:
         """Leave what has come so that the next attempt, or the next run, can go on with it."""
         if not resumable:
             await self._kept.drop()
             return
-        if self._block and (self._digester.at_bytes or self._block_bytes >= gates.HEAD_BYTES):
+        is_worth_it = self._digester.at_bytes or self._block_bytes >= gates.HEAD_BYTES
+        if self._block and is_worth_it and not self._has_gap:
             await self._store()
         await finished(self._kept.part.pause())
-        if self._digester.at_bytes:
+        if self._digester.at_bytes and not self._has_gap:
             self._kept.state = PartState(self._object, self._digester.at_bytes)

@@ -8,7 +8,7 @@ import pytest
 from conftest import LARGE, POLICY, SMALL, targz
 from scripted_store import goog_hash
 
-from bulkdl.errors import ApiFailure
+from bulkdl.errors import ApiFailure, SinkFailure
 from bulkdl.model import Kind, Outcome, Reason
 from bulkdl.sink.part import LocalPart
 from bulkdl.transfer.body import BLOCK_BYTES
@@ -626,6 +626,35 @@ async def test_who_is_stopped_while_a_block_is_handed_over_loses_nothing(yard, m
     again = await made.fetch()
     assert completed(again, made, LARGE)
     assert again.resumed_from_bytes == came_bytes
+
+
+@pytest.mark.parametrize("step", ["begin", "write"])
+async def test_who_is_stopped_while_a_block_is_refused_puts_nothing_behind_the_gap(yard, monkeypatch, step):
+    made = await yard(LARGE)
+    made.store.script = [lambda answer: replace(answer, hold_at=BLOCK_BYTES + 100_000)]
+    handing, may_end = asyncio.Event(), asyncio.Event()
+    hand_over = getattr(LocalPart, step)
+
+    async def refused(part, what, **how):
+        if not handing.is_set():
+            handing.set()
+            await may_end.wait()
+            raise SinkFailure(Reason.DISK_FULL, "no room")
+        await hand_over(part, what, **how)
+
+    monkeypatch.setattr(LocalPart, step, refused)
+    fetch = asyncio.ensure_future(made.fetch())
+    await handing.wait()
+    fetch.cancel()
+    await asyncio.sleep(0)
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await fetch
+    monkeypatch.undo()
+    made.store.release.set()
+    for data in (made.sink.state / "parts").glob("*.part"):
+        assert LARGE.startswith(data.read_bytes())
+    assert completed(await made.fetch(), made, LARGE)
 
 
 async def test_who_is_stopped_while_room_is_asked_for_keeps_none(yard, monkeypatch):
