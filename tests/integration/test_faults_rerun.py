@@ -49,7 +49,7 @@ async def test_nothing_of_the_first_result_is_taken_for_the_second(
             patched.setattr(owner, name, killed)
             before = await here.run()
         parts = tmp_path / ".bulkdl" / "parts"
-        assert [json.loads(path.read_text())["committed"] for path in parts.glob("*.json")]
+        assert any("committed" in json.loads(path.read_text()) for path in parts.glob("*.json"))
         run_again(here, before)
         ran = await here.run()
         assert ran.exit_code == 0
