@@ -93,7 +93,7 @@ class Selection:
             refs += _some(parse_jobs_file(jobs_file_lines, jobs_file_name), jobs_file_name)
         return cls(
             project_ids=tuple(dict.fromkeys(_flag_uuid("--project", project) for project in projects)),
-            jobs=tuple(dict.fromkeys(refs)),
+            jobs=_distinct(refs),
             since_at=parse.moment_at(settings.since, now)
             if settings.since not in (None, parse.LAST)
             else None,
@@ -192,6 +192,12 @@ def shard_of(job_id: str, count: int) -> int:
 
 def _score(job_id: str, index: int) -> bytes:
     return blake2b(f"{job_id}#{index}".encode(), digest_size=8).digest()
+
+
+def _distinct(refs: Sequence[JobRef]) -> tuple[JobRef, ...]:
+    """Each job once, in the order given; one that is named with its project need not be looked for."""
+    placed = {ref.job_id for ref in refs if ref.project_id}
+    return tuple(dict.fromkeys(ref for ref in refs if ref.project_id or ref.job_id not in placed))
 
 
 def parse_jobs_file(lines: Iterable[str], name: str) -> list[JobRef]:

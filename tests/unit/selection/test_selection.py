@@ -105,6 +105,11 @@ def test_an_id_on_the_command_line_that_is_none_is_told(arguments, told):
     assert str(caught.value).startswith(told)
 
 
+@pytest.mark.parametrize("jobs", [(J1, f"{P1}/{J1}"), (f"{P1}/{J1}", J1.upper()), (f"{P1}/{J1}",) * 2])
+def test_a_job_that_is_named_in_two_ways_is_one_job(jobs):
+    assert selection(jobs=jobs).jobs == (JobRef(P1, J1),)
+
+
 def test_duplicates_are_dropped_and_order_is_kept():
     chosen = Selection.of(
         Settings(), projects=[P2, P1, P2.upper()], jobs=[J2, J1], jobs_file_lines=[J1, J2], now=NOW
