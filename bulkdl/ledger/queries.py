@@ -165,7 +165,8 @@ def twin(connection: sqlite3.Connection, output: Output, source: str) -> Receipt
     """A committed archive of the same job that came from the same object."""
     row = connection.execute(
         f"{_KNOWN_OUTPUTS} WHERE jobs.project_id = ? AND jobs.job_id = ? AND outputs.kind = ?"
-        " AND outputs.source = ? AND outputs.state = 'completed' AND outputs.task_id <> ?",
+        # The plus keeps SQLite from looking among all that is completed instead of in the job.
+        " AND outputs.source = ? AND +outputs.state = 'completed' AND outputs.task_id <> ?",
         (output.project_id, output.job_id, output.kind, source, output.task_id or ""),
     ).fetchone()
     return known_output(row).receipt if row else None

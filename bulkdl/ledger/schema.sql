@@ -16,7 +16,7 @@ CREATE TABLE jobs (
     -- Set in the same transaction that holds the rows of all outputs: NULL means "list again".
     tasks_listed_at      TEXT,
     quicklooks_listed_at TEXT,
-    UNIQUE (project_id, job_id)
+    UNIQUE (job_id, project_id)            -- also found by its id alone
 ) STRICT;
 
 CREATE TABLE outputs (

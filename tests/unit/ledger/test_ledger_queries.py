@@ -212,3 +212,34 @@ def test_runs_are_remembered_once_they_have_ended(ledger):
     assert queries.last_run_at(ledger) is not None
     row = ledger.execute("SELECT * FROM runs").fetchone()
     assert (row["run_id"], row["exit_code"], row["summary"]) == ("run1", 3, "{}")
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda ledger: queries.known_jobs(ledger, "p", ["j", "k"]),
+        lambda ledger: queries.projects_of(ledger, "j"),
+        lambda ledger: queries.twin(ledger, ARCHIVE, "https://s/o"),
+        lambda ledger: plan(ledger),
+        lambda ledger: queries.record(ledger, [fetched(ARCHIVE)], "run"),
+        lambda ledger: queries.unlisted_job(ledger, JOB, Reason.SERVER_ERROR, "503"),
+        lambda ledger: queries.forget_job(ledger, "p", "j"),
+    ],
+    ids=["known_jobs", "projects_of", "twin", "plan_job", "record", "unlisted_job", "forget_job"],
+)
+def test_what_is_asked_for_each_job_or_output_looks_at_that_job_only(ledger, ask):
+    """Or else a run over a million outputs slows down with each that it has done."""
+    plan(ledger)
+    asked = []
+    ledger.set_trace_callback(asked.append)
+    ask(ledger)
+    ledger.set_trace_callback(None)
+    steps = [
+        row["detail"]
+        for statement in asked
+        if not statement.startswith("--")
+        for row in ledger.execute(f"EXPLAIN QUERY PLAN {statement}")
+    ]
+    assert asked
+    wide = [step for step in steps if step.startswith("SCAN") or "outputs_by_state" in step]
+    assert wide == []
