@@ -220,7 +220,7 @@ def test_runs_are_remembered_once_they_have_ended(ledger):
         lambda ledger: queries.known_jobs(ledger, "p", ["j", "k"]),
         lambda ledger: queries.projects_of(ledger, "j"),
         lambda ledger: queries.twin(ledger, ARCHIVE, "https://s/o"),
-        lambda ledger: plan(ledger),
+        plan,
         lambda ledger: queries.record(ledger, [fetched(ARCHIVE)], "run"),
         lambda ledger: queries.unlisted_job(ledger, JOB, Reason.SERVER_ERROR, "503"),
         lambda ledger: queries.forget_job(ledger, "p", "j"),
