@@ -32,6 +32,7 @@ FOREVER_S = 3600.0
 # What an interpreter says of work that was left lying about.
 NOISE = ("Traceback", "was destroyed", "never retrieved", "never awaited", "Unclosed", "Exception ignored")
 SLACK_BYTES = 300_000  # what sockets on this machine may hold of all connections together
+SOCKETS_BYTES = 128 << 10  # and of each that is closed with something in it
 
 
 class Sight:
