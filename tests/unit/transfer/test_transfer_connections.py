@@ -56,6 +56,17 @@ def opened(site):
     return [one for one in site.store.asked if one.range]
 
 
+async def stopped_at(site, at_bytes):
+    """A fetch that was stopped after that much; what it leaves is kept."""
+    site.store.script = Each(lambda _, answer: replace(answer, hold_at=700_000))
+    fetching = asyncio.create_task(site.fetch())
+    await site.arrived(at_bytes)
+    fetching.cancel()
+    await asyncio.wait([fetching])
+    site.store.release.set()
+    site.store.script = []
+
+
 @pytest.mark.parametrize("digests", [("crc32c", "md5"), ("md5",), ("crc32c",), ()])
 async def test_it_lands_whole_and_comes_over_several_connections(wide, digests):
     site = await wide(digests=digests)
@@ -168,14 +179,7 @@ async def test_an_expired_url_is_signed_again_for_all(wide):
 
 async def test_cancelling_keeps_every_piece_for_the_next_run(wide):
     site = await wide()
-    site.store.script = Each(lambda _, answer: replace(answer, hold_at=700_000))
-    fetching = asyncio.create_task(site.fetch())
-    await site.arrived(2_500_000)
-    fetching.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await fetching
-    site.store.release.set()
-    site.store.script = []
+    await stopped_at(site, 2_500_000)
     result = await site.fetch()
     assert landed(result, site)
     assert result.resumed_from_bytes >= 2_500_000
@@ -184,13 +188,7 @@ async def test_cancelling_keeps_every_piece_for_the_next_run(wide):
 
 async def test_pieces_of_an_object_replaced_since_are_dropped(wide):
     site = await wide()
-    site.store.script = Each(lambda _, answer: replace(answer, hold_at=700_000))
-    fetching = asyncio.create_task(site.fetch())
-    await site.arrived(2_000_000)
-    fetching.cancel()
-    await asyncio.wait([fetching])
-    site.store.release.set()
-    site.store.script = []
+    await stopped_at(site, 2_000_000)
     site.store.body, site.store.etag, site.store.last_modified = OTHER, '"v2"', None
     assert landed(await site.fetch(), site, OTHER)
 
@@ -227,16 +225,6 @@ def page(answer):
     body = PAGE.ljust(2 << 20)
     changed = replace(answer, status=200, body=body, length=len(body))
     return changed.but(Accept_Ranges="bytes", ETag='"v2"', x_goog_hash="")
-
-
-async def stopped_at(site, at_bytes):
-    """A fetch that was stopped after that much; what it leaves is kept."""
-    site.store.script = Each(lambda _, answer: replace(answer, hold_at=700_000))
-    fetching = asyncio.create_task(site.fetch())
-    await site.arrived(at_bytes)
-    fetching.cancel()
-    await asyncio.wait([fetching])
-    site.store.release.set()
 
 
 async def test_a_page_where_a_piece_was_asked_for_costs_no_piece(wide):
@@ -303,13 +291,7 @@ async def test_connections_that_are_one_too_many_leave_in_the_middle_and_keep_wh
 
 async def test_pieces_are_gone_on_with_by_one_connection_too(wide):
     site = await wide()
-    site.store.script = Each(lambda _, answer: replace(answer, hold_at=700_000))
-    fetching = asyncio.create_task(site.fetch())
-    await site.arrived(2_000_000)
-    fetching.cancel()
-    await asyncio.wait([fetching])
-    site.store.release.set()
-    site.store.script = []
+    await stopped_at(site, 2_000_000)
     site.means(limits=Limits(connections=1), permits=Permits(1))
     assert landed(await site.fetch(), site)
 
