@@ -18,15 +18,14 @@ import json
 import os
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 import aiofiles
 from aiofiles.threadpool.binary import AsyncFileIO
 
-from bulkdl.model import Digest, Extent, Output, PartState, Receipt, StoredObject, Validator
-from bulkdl.sink import durable, extents
+from bulkdl.model import Extent, Output, PartState, Receipt, StoredObject
+from bulkdl.sink import durable, extents, sidecars
 from bulkdl.sink.errors import translated
 from bulkdl.sink.room import Room
 from bulkdl.sink.tail import WithTail
@@ -91,7 +90,7 @@ class LocalPart:
         return state
 
     def _state(self, sidecar: dict[str, Any], data: Path) -> PartState | None:
-        stored = _stored_object(sidecar)
+        stored = sidecars.object_in(sidecar)
         if sidecar.get("divided"):
             return self._divided(stored, data)
         at_bytes = data.stat().st_size
@@ -105,7 +104,7 @@ class LocalPart:
         return PartState(stored, sum(extent.size_bytes for extent in kept), kept)
 
     def _committed(self, sidecar: dict[str, Any]) -> Receipt | None:
-        receipt = _receipt(sidecar, sidecar["committed"])
+        receipt = sidecars.receipt_in(sidecar)
         is_there = self._locate(receipt.key).stat().st_size == receipt.size_bytes
         return receipt if is_there else None
 
@@ -118,7 +117,7 @@ class LocalPart:
             self._remove()
             self._promise(stored.total_bytes, 0)
             data = self._folder / f"{self._stem}-{secrets.token_hex(4)}.part"
-            self._write_sidecar({**_sidecar(self._output, stored, data.name), "divided": divided})
+            self._write_sidecar(sidecars.of_object(self._output, stored, data.name, divided=divided))
             data.touch()
             self._data = data
             if divided:
@@ -228,13 +227,7 @@ class LocalPart:
                 self._commit_small(final, tail)
                 return
             durable.write_aside(self._data, tail, append=True, sync=self._sync)
-            committed = {
-                "key": receipt.key,
-                "size_bytes": receipt.size_bytes,
-                "digest": asdict(receipt.digest),
-            }
-            stored = StoredObject(receipt.source, receipt.validator, receipt.size_bytes)
-            self._write_sidecar({**_sidecar(self._output, stored, self._data.name), "committed": committed})
+            self._write_sidecar(sidecars.of_receipt(self._output, receipt, self._data.name))
             durable.place(self._data, final)
             self._data = None
             self._room.withdraw(self._stem)
@@ -298,27 +291,3 @@ def _preallocate(data: Path, total_bytes: int) -> None:
 def _allocated_bytes(data: Path) -> int:
     """What *data* takes up on disk: all of it once it is preallocated, less where that is not possible."""
     return data.stat().st_blocks * 512
-
-
-def _sidecar(output: Output, stored: StoredObject, data_name: str) -> dict[str, Any]:
-    return {"version": 1, "output": str(output), "data": data_name, **asdict(stored)}
-
-
-def _receipt(sidecar: dict[str, Any], committed: dict[str, Any]) -> Receipt:
-    stored = _stored_object(sidecar)
-    return Receipt(
-        key=committed["key"],
-        size_bytes=committed["size_bytes"],
-        digest=Digest(**committed["digest"]),
-        validator=stored.validator,
-        source=stored.source,
-    )
-
-
-def _stored_object(sidecar: dict[str, Any]) -> StoredObject:
-    return StoredObject(
-        source=sidecar["source"],
-        validator=Validator(**sidecar["validator"]),
-        total_bytes=sidecar["total_bytes"],
-        digests=tuple(Digest(**digest) for digest in sidecar["digests"]),
-    )
