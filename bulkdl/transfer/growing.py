@@ -168,8 +168,10 @@ class Growing:
             await self._kept.drop()
             return
         is_worth_it = self._digester.at_bytes or self._block_bytes >= gates.HEAD_BYTES
-        if self._block and is_worth_it and not self._has_gap:
-            await self._store()
-        await finished(self._kept.part.pause())
+        try:
+            if self._block and is_worth_it and not self._has_gap:
+                await self._store()
+        finally:
+            await finished(self._kept.part.pause())
         if self._digester.at_bytes and not self._has_gap:
             self._kept.state = PartState(self._object, self._digester.at_bytes)

@@ -1,8 +1,10 @@
 """Whole transfers over a real socket into a real folder, against a storage that does as it is told."""
 
 import asyncio
+import os
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from conftest import LARGE, POLICY, SMALL, targz
@@ -655,6 +657,33 @@ async def test_who_is_stopped_while_a_block_is_refused_puts_nothing_behind_the_g
     for data in (made.sink.state / "parts").glob("*.part"):
         assert LARGE.startswith(data.read_bytes())
     assert completed(await made.fetch(), made, LARGE)
+
+
+def open_files(folder):
+    found = [Path(entry.path).resolve() for entry in os.scandir("/proc/self/fd") if entry.is_symlink()]
+    return [path for path in found if path.is_relative_to(folder)]
+
+
+async def test_who_is_stopped_when_there_is_no_room_for_what_came_leaves_no_file_open(yard, monkeypatch):
+    made = await yard(LARGE)
+    made.store.script = [lambda answer: replace(answer, hold_at=BLOCK_BYTES + 200_000)]
+    write, writes = LocalPart.write, []
+
+    async def refused(part, block):
+        writes.append(block)
+        if len(writes) > 1:
+            raise SinkFailure(Reason.DISK_FULL, "no room")
+        await write(part, block)
+
+    monkeypatch.setattr(LocalPart, "write", refused)
+    fetch = asyncio.ensure_future(made.fetch())
+    await made.arrived(BLOCK_BYTES + 200_000)
+    fetch.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await fetch
+    made.store.release.set()
+    assert len(writes) == 2
+    assert open_files(made.sink.state) == []
 
 
 async def test_who_is_stopped_while_room_is_asked_for_keeps_none(yard, monkeypatch):
