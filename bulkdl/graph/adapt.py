@@ -6,12 +6,17 @@ twice as many) are a trial: if the rate does not rise by a fair share of what wa
 back. After a rest the next trial is one of fewer: if the rate does not fall by a fair share of what was
 taken away, these were of no use and stay away. A server that throttles, fails or breaks connections
 halves the limit at once.
+
+Rates are noisy, and a chance that favours fewer would thin out every pool in time: so once the doubling is
+over, both sides of a comparison are means over many ticks.
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
+from statistics import fmean
 
 from bulkdl.log import get_logger
 from bulkdl.model import Reason
@@ -24,6 +29,7 @@ _FAIR_SHARE = 0.3  # of the change of the rate that perfect scaling would bring
 _KEPT_SHARE = 0.75  # what a trial of fewer leaves
 _REST_TICKS = 50
 _PATIENCE_TICKS = 20
+_WINDOW_TICKS = 20
 _LONGEST_TICK_S = 2.0
 
 # What says that there are too many of us.
@@ -38,12 +44,14 @@ class _Trial:
     Attributes:
         before: The limit that it began from.
         rate: What was achieved there.
-        ticks: How long it has gone on.
+        window_ticks: As many are looked at before it is judged.
+        ticks: How long it has not been in force.
         in_force: As many are at work as it wants, since a whole tick ago.
     """
 
     before: int
     rate: float
+    window_ticks: int
     ticks: int = 0
     in_force: bool = False
 
@@ -64,6 +72,7 @@ class Climb:
     _rest: int = 0
     _doubling: bool = True
     _down: bool = False
+    _rates: deque[float] = field(default_factory=lambda: deque(maxlen=_WINDOW_TICKS))
 
     def step(self, rate: float, in_use: int, *, trouble: bool) -> int:
         """
@@ -74,30 +83,37 @@ class Climb:
             in_use: How many are at work.
             trouble: The server asked us to hold back, or could not keep up.
         """
+        if self._trial is not None or in_use >= self.limit:
+            self._rates.append(rate)
         if trouble:
             self._settle(max(self.least, self.limit // 2))
         elif self._trial is not None:
-            self._follow(self._trial, rate, in_use)
+            self._follow(self._trial, in_use)
         elif self._rest:
             self._rest -= 1
         elif in_use >= self.limit:
-            self._try_another(rate)
+            self._try_another()
         return self.limit
 
-    def _try_another(self, rate: float) -> None:
+    def _try_another(self) -> None:
         more = min(self.limit * 2 if self._doubling else self.limit + 1, self.most)
         fewer = max(int(self.limit * _KEPT_SHARE), self.least)
         must_shrink = self._down or more == self.limit
         wanted = fewer if must_shrink and fewer < self.limit else more
         if wanted != self.limit:
-            self._trial = _Trial(self.limit, rate)
+            quick = self._doubling and wanted > self.limit
+            window = 1 if quick else _WINDOW_TICKS
+            self._trial = _Trial(self.limit, self._rates[-1] if quick else fmean(self._rates), window)
             self.limit = wanted
 
-    def _follow(self, trial: _Trial, rate: float, in_use: int) -> None:
-        trial.ticks += 1
+    def _follow(self, trial: _Trial, in_use: int) -> None:
         if trial.in_force:
-            self._judge(trial, rate)
-        elif in_use == self.limit:
+            if len(self._rates) >= trial.window_ticks:
+                self._judge(trial, fmean(self._rates))
+            return
+        self._rates.clear()
+        trial.ticks += 1
+        if in_use == self.limit:
             trial.in_force = True
         elif trial.ticks > _PATIENCE_TICKS:  # nobody wants as many, or nobody can leave so soon
             self._settle(trial.before, down=not self._down)
@@ -111,6 +127,7 @@ class Climb:
 
     def _settle(self, limit: int, *, down: bool = False) -> None:
         self.limit, self._trial = limit, None
+        self._rates.clear()
         self._rest, self._doubling, self._down = _REST_TICKS, False, down
 
 

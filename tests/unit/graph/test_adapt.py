@@ -114,6 +114,23 @@ def test_a_noisy_link_is_used_nearly_as_well_as_it_can_be(seed):
     assert sum(used) / len(used) >= 0.8
 
 
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("start", [16, 64])
+def test_chance_does_not_thin_out_a_pool(seed, start):
+    """A tick in which fifty outputs end is off by a seventh, and sometimes by more."""
+    dice = random.Random(seed)
+    capacity = 50
+    limits = climb(
+        lambda connections: min(3 * connections, capacity) * max(0.0, dice.gauss(1, 0.2)),
+        start=start,
+        most=64,
+        ticks=6000,
+    )
+    used = [min(3 * limit, capacity) / capacity for limit in limits[1000:]]
+    assert sum(used) / len(used) >= 0.9
+    assert min(used) >= 0.5
+
+
 def test_two_climbers_share_a_bottleneck():
     one, two = Climb(1, 32, 4), Climb(1, 32, 4)
     for _ in range(1000):
