@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import up42.host
+from pointing import point_client_at
 from up42.auth import Auth
 from up42.http.oauth import WrongCredentials
 from up42.job import Job
@@ -63,16 +63,6 @@ def served() -> Iterator[Served]:
         finally:
             process.terminate()
         assert process.wait(10) == 143
-
-
-def point_client_at(url: str) -> None:
-    """Every module of the client holds its own name for ``endpoint``; they all share its code."""
-
-    def endpoint(path: str) -> str:
-        return BASE_URL + path  # type: ignore[name-defined] # noqa: F821 - a global of up42.host
-
-    up42.host.BASE_URL = url
-    up42.host.endpoint.__code__ = endpoint.__code__
 
 
 @pytest.fixture(scope="session")

@@ -110,21 +110,17 @@ def rerun(one: Attempt) -> bool:
     return failed and one.is_done
 
 
-def killed(one: Attempt) -> bool:
+def killed(one: Attempt, meanwhile: Callable[[], None] = lambda: None) -> bool:
     one.origin.faults = of_storage("stall")
     one.run_and_kill()
+    meanwhile()
     one.origin.faults = nothing
     one.run()
     return one.is_done
 
 
 def changed(one: Attempt) -> bool:
-    one.origin.faults = of_storage("stall")
-    one.run_and_kill()
-    one.origin.things[0].change()
-    one.origin.faults = nothing
-    one.run()
-    return one.is_done
+    return killed(one, meanwhile=one.origin.things[0].change)
 
 
 def stalled(one: Attempt) -> bool:

@@ -10,17 +10,9 @@ import sys
 from pathlib import Path
 
 import up42
-import up42.host
 
-
-def point_client_at(url: str) -> None:
-    """Every module of the client holds its own name for ``endpoint``; they all share its code."""
-
-    def endpoint(path: str) -> str:
-        return BASE_URL + path  # type: ignore[name-defined] # noqa: F821 - a global of up42.host
-
-    up42.host.BASE_URL = url
-    up42.host.endpoint.__code__ = endpoint.__code__
+sys.path.append(str(Path(__file__).parents[1] / "peer"))
+from pointing import point_client_at
 
 
 def main(api_url: str, folder: Path) -> None:
