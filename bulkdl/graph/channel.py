@@ -7,9 +7,10 @@ stages need on 3.11.
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from typing import Generic, TypeVar
+
+from bulkdl.waiting import Waiting
 
 T = TypeVar("T")
 
@@ -24,7 +25,8 @@ class Channel(Generic[T]):
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._items: deque[T] = deque()
-        self._changed = asyncio.Condition()
+        self._takers = Waiting()
+        self._putters = Waiting()
         self._closed = False
 
     def __len__(self) -> int:
@@ -37,50 +39,43 @@ class Channel(Generic[T]):
         Raises:
             ChannelClosed: Nobody will take it any more.
         """
-        async with self._changed:
-            await self._changed.wait_for(lambda: self._closed or len(self._items) < self._capacity)
-            if self._closed:
-                raise ChannelClosed
-            self._items.append(item)
-            self._changed.notify_all()
+        await self._putters.until(lambda: self._closed or len(self._items) < self._capacity)
+        if self._closed:
+            raise ChannelClosed
+        self._items.append(item)
+        self._takers.wake()
 
     async def ready(self) -> bool:
         """Wait for an item; False once the channel is closed and empty."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: self._closed or self._items)
-            return bool(self._items)
+        await self._takers.until(lambda: self._closed or self._items)
+        return bool(self._items)
 
-    async def take(self) -> T | None:
-        """The next item, if nobody else was quicker."""
-        async with self._changed:
-            item = self._items.popleft() if self._items else None
-            self._changed.notify_all()
-            return item
+    def take(self) -> T | None:
+        """The next item, if there is one: whoever was told of one may find that another was quicker."""
+        if not self._items:
+            return None
+        self._putters.wake()
+        return self._items.popleft()
 
     def __aiter__(self) -> Channel[T]:
         return self
 
     async def __anext__(self) -> T:
         """The next item; ends when the channel is closed and empty."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: self._closed or self._items)
-            if not self._items:
-                raise StopAsyncIteration
-            item = self._items.popleft()
-            self._changed.notify_all()
-            return item
+        if not await self.ready():
+            raise StopAsyncIteration
+        self._putters.wake()
+        return self._items.popleft()
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """No more items; those that wait are still taken."""
-        async with self._changed:
-            self._closed = True
-            self._changed.notify_all()
+        self._closed = True
+        self._takers.wake_all()
+        self._putters.wake_all()
 
-    async def drop(self) -> list[T]:
+    def drop(self) -> list[T]:
         """Close, and return what was waiting."""
-        async with self._changed:
-            dropped = list(self._items)
-            self._items.clear()
-            self._closed = True
-            self._changed.notify_all()
-            return dropped
+        dropped = list(self._items)
+        self._items.clear()
+        self.close()
+        return dropped

@@ -134,7 +134,7 @@ class Downloader:
             try:
                 await self._execute(selection, channel.put)
             finally:
-                await channel.close()
+                channel.close()
 
         run = asyncio.create_task(execute(), name="run")
         try:

@@ -94,13 +94,12 @@ class Pools:
             await keep_adapting(climb, self._permits[kind], meter)
 
     async def work(self, kind: Kind) -> None:
-        """Worker: bring one bundle after another, each with a permit."""
+        """Worker: bring one bundle after another, with a permit that it keeps while there is more to bring."""
         lane, permits = self.lanes[kind], self._permits[kind]
         while await lane.ready():
             await permits.acquire()
             try:
-                bundle = await lane.take()
-                if bundle is not None:
+                while not permits.too_many and (bundle := lane.take()) is not None:
                     await self._bring_all(bundle)
             finally:
                 permits.release()

@@ -128,7 +128,7 @@ class Rebuilder:
                 place = places.of(key)
                 if place is not None and place.template == "job":
                     await self._places.put((key, place))
-        await self._places.close()
+        self._places.close()
 
     async def _work(self) -> None:
         async for key, place in self._places:

@@ -74,7 +74,7 @@ class Run:
     async def _finish_front(self) -> None:
         self._reporter.report(EnumerationFinished())
         for lane in self._pools.lanes.values():
-            await lane.close()
+            lane.close()
 
     async def _fetch(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -90,7 +90,7 @@ class Run:
         log.warning("run.draining", grace_s=self._grace_s)
         self._cut_short = front.cancel()
         for lane in self._pools.lanes.values():
-            for bundle in await lane.drop():
+            for bundle in lane.drop():
                 for wanted in bundle:
                     self._recorder.cancelled(wanted.output)
         try:
@@ -132,4 +132,4 @@ async def stage(name: str, workers: Sequence[Worker], feeds: Sequence[Channel[An
                 group.create_task(worker(), name=f"{name}-{number}")
     finally:
         for channel in feeds:
-            await channel.close()
+            channel.close()

@@ -137,7 +137,7 @@ class Verifier:
             last = rows[-1].row_id
             for _, of_job in groupby(rows, key=lambda row: row.known.output.job_id):
                 await self._batches.put(list(of_job))
-        await self._batches.close()
+        self._batches.close()
 
     async def _work(self) -> None:
         async for rows in self._batches:

@@ -46,12 +46,15 @@ def sync_file_system(folder: Path) -> None:
 
 def write_aside(path: Path, data: bytes, *, append: bool = False, sync: bool = True) -> None:
     """Write *data* to *path* (after what is there, with *append*) and, with *sync*, make it durable."""
-    with path.open("ab" if append else "wb", buffering=0) as stream:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | (os.O_APPEND if append else os.O_TRUNC), 0o666)
+    try:
         view = memoryview(data)
         while view:
-            view = view[stream.write(view) :]
+            view = view[os.write(handle, view) :]
         if sync:
-            os.fsync(stream.fileno())
+            os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_into(path: Path, at: int, chunks: Sequence[bytes], *, hint: bool = True) -> None:
@@ -104,8 +107,11 @@ def place(aside: Path, final: Path) -> None:
 
     The name is durable only once the folder is synced: many names of one folder share that.
     """
-    make_folder(final.parent)
-    aside.replace(final)
+    try:
+        aside.replace(final)
+    except FileNotFoundError:  # the first of its folder
+        make_folder(final.parent)
+        aside.replace(final)
 
 
 def publish(aside: Path, final: Path) -> None:

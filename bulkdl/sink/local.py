@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import stat
 from collections.abc import Iterable, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from bulkdl.errors import ConfigError
 from bulkdl.model import Durability, Output
@@ -76,10 +76,9 @@ class LocalSink:
 
     def locate(self, key: str) -> Path:
         """The path of *key*, which must stay below the root."""
-        pure = PurePosixPath(key)
-        if pure.is_absolute() or not pure.parts or ".." in pure.parts or "\0" in key:
+        if not key.strip("./") or key.startswith("/") or ".." in key.split("/") or "\0" in key:
             raise ValueError(f"not a key: {key!r}")
-        return self.root.joinpath(*pure.parts)
+        return self.root / key
 
     async def publish(self, documents: Mapping[str, bytes]) -> None:
         """Put small documents, by key, in place: each atomically and durably, all in one trip."""

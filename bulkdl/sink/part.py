@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import hashlib
+import io
 import json
 import os
 import secrets
@@ -33,6 +34,9 @@ from bulkdl.sink.tail import WithTail
 T = TypeVar("T")
 
 _HINT_BYTES = 8 << 20
+
+# So much in memory is read at once: a trip to a thread would take longer.
+_BRIEF_BYTES = 64 << 10
 
 # What a missing, half-written or foreign sidecar looks like: there is nothing to go on with.
 _UNUSABLE = (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError)
@@ -64,13 +68,16 @@ class LocalPart:
         self._room = room
         self._sync = sync
         self._stem = hashlib.sha256(str(output).encode("utf-8", "surrogatepass")).hexdigest()[:32]
-        self._sidecar = folder / f"{self._stem}.json"
         self._data: Path | None = None
         self._is_open_ended = False
         self._stream: AsyncFileIO | None = None
         self._unsynced_bytes = 0
         self._writing: asyncio.Future[None] | None = None
         self._writes: set[asyncio.Future[Extent]] = set()
+
+    @property
+    def _sidecar(self) -> Path:
+        return self._folder / f"{self._stem}.json"
 
     async def look(self) -> PartState | Receipt | None:
         return await asyncio.to_thread(self._look)
@@ -210,6 +217,8 @@ class LocalPart:
 
     async def read(self, reader: Callable[[BinaryIO], T], tail: bytes = b"") -> T:
         await self.pause()
+        if self._data is None and len(tail) <= _BRIEF_BYTES:
+            return reader(io.BytesIO(tail))
         return await asyncio.to_thread(self._read, reader, tail)
 
     def _read(self, reader: Callable[[BinaryIO], T], tail: bytes) -> T:

@@ -15,22 +15,20 @@ OTHER = "other"
 _JOB = r"/projects/[^/]+/jobs/[^/]+"
 _TASK = rf"{_JOB}/tasks/[^/]+"
 _OWNER = rf"{_JOB}(?:/tasks/[^/]+)?"
-_SHAPES = tuple(
-    (endpoint, re.compile(rf"{shape}/?$"))
-    for endpoint, shape in {
-        "token": r"/oauth/token",
-        "project": r"/projects/[^/]+",
-        "jobs": r"/projects/[^/]+/jobs",
-        "job": _JOB,
-        "tasks": rf"{_JOB}/tasks",
-        "sign": rf"{_OWNER}/downloads/results",
-        "geojson": rf"{_OWNER}/outputs/data-json",
-        "quicklook_list": rf"{_TASK}/outputs/quicklooks",
-        "quicklook": rf"{_TASK}/outputs/quicklooks/[^/]+",
-    }.items()
-)
+_SHAPES = {
+    "token": r"/oauth/token",
+    "project": r"/projects/[^/]+",
+    "jobs": r"/projects/[^/]+/jobs",
+    "job": _JOB,
+    "tasks": rf"{_JOB}/tasks",
+    "sign": rf"{_OWNER}/downloads/results",
+    "geojson": rf"{_OWNER}/outputs/data-json",
+    "quicklook_list": rf"{_TASK}/outputs/quicklooks",
+    "quicklook": rf"{_TASK}/outputs/quicklooks/[^/]+",
+}
+_SHAPE = re.compile("|".join(rf"(?P<{endpoint}>{shape}/?$)" for endpoint, shape in _SHAPES.items()))
 
-ENDPOINTS = (*(endpoint for endpoint, _ in _SHAPES), STORAGE, OTHER)
+ENDPOINTS = (*_SHAPES, STORAGE, OTHER)
 
 
 def endpoint_of(method: str, path: str) -> str:
@@ -41,4 +39,5 @@ def endpoint_of(method: str, path: str) -> str:
     """
     if method == "POST":
         return "token"
-    return next((endpoint for endpoint, shape in _SHAPES if shape.search(path)), OTHER)
+    found = _SHAPE.search(path)
+    return (found and found.lastgroup) or OTHER

@@ -8,7 +8,7 @@ registered: signatures in URLs, Authorization headers, tokens inside a foreign l
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -42,6 +42,8 @@ _MARKS = (
     *("api_key", "api-key", "apikey", "cookie", "://"),
 )
 
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+
 
 class Redactor:
     """Masks secrets in text and in nested values."""
@@ -60,14 +62,24 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """*text* with each secret in it masked."""
-        if self._pattern is not None and any(secret in text for secret in self._known):
-            text = self._pattern.sub(MASK, text)
-        lowered = text.lower()
-        if not any(mark in lowered for mark in _MARKS):
+        if self._is_harmless(text):
             return text
+        if self._pattern is not None:
+            text = self._pattern.sub(MASK, text)
         for shape, masked in _SHAPES:
             text = shape.sub(masked, text)
         return text
+
+    def _is_harmless(self, text: str) -> bool:
+        """No secret is in *text*; what is left may or may not hold one."""
+        for secret in self._known:
+            if secret in text:
+                return False
+        lowered = text.lower()
+        for mark in _MARKS:  # a loop, for any() over a generator takes three times as long
+            if mark in lowered:
+                return False
+        return True
 
     def value(self, value: object) -> Any:
         """*value* with each secret in it masked; what is not plain data becomes text."""
@@ -90,8 +102,21 @@ class Redactor:
 
     def __call__(self, _logger: object, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
         """As a structlog processor; it stands right before the renderer."""
+        if _is_flat(event) and self._is_harmless("\0".join(_texts_of(event))):
+            return event  # so is nearly every line, and one look is enough for it
         masked: dict[str, Any] = self.value(event)
         return masked
+
+
+def _is_flat(event: Mapping[str, Any]) -> bool:
+    return all(type(value) in _PLAIN for value in event.values())
+
+
+def _texts_of(event: Mapping[str, Any]) -> Iterator[str]:
+    for key, value in event.items():
+        yield key
+        if type(value) is str:
+            yield value
 
 
 redactor = Redactor()

@@ -7,63 +7,60 @@ but only while nobody waits with an output of its own.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
+from bulkdl.waiting import Waiting
 
 
 class Permits:
     """
     Attributes:
-        limit: How many may be out. Lowering it takes none away: holders of spare ones yield them.
+        limit: How many may be out. Lowering it takes none away: who holds one looks at ``too_many``.
         in_use: How many are out.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.in_use = 0
-        self._waiting = 0
-        self._sleepers: list[asyncio.Future[None]] = []
+        self._wanted = 0
+        self._outputs = Waiting()
+        self._spares = Waiting()
+
+    @property
+    def too_many(self) -> bool:
+        """More are out than there should be."""
+        return self.in_use > self.limit
 
     async def acquire(self) -> None:
         """Take a permit for an output, waiting for one."""
-        self._waiting += 1
+        self._wanted += 1
         try:
-            await self._until(lambda: self.in_use < self.limit)
+            await self._outputs.until(lambda: self.in_use < self.limit)
+            self.in_use += 1
         finally:
-            self._waiting -= 1
-            self._wake()
-        self.in_use += 1
+            self._wanted -= 1
+            self._tell()
 
     async def acquire_spare(self) -> None:
         """Take a permit that no output waits for."""
-        await self._until(lambda: self.in_use < self.limit and not self._waiting)
+        await self._spares.until(lambda: self.in_use < self.limit and not self._wanted)
         self.in_use += 1
 
     def release(self) -> None:
         self.in_use -= 1
-        self._wake()
+        self._tell()
 
     def yielded(self) -> bool:
-        """Give a spare permit back if more are out than there should be; the answer is whether it is gone."""
-        if self.in_use <= self.limit:
+        """Give a spare permit back if too many are out; the answer is whether it is gone."""
+        if not self.too_many:
             return False
         self.release()
         return True
 
     def resize(self, limit: int) -> None:
         self.limit = limit
-        self._wake()
+        self._tell()
 
-    async def _until(self, ready: Callable[[], bool]) -> None:
-        while not ready():
-            sleeper = asyncio.get_running_loop().create_future()
-            self._sleepers.append(sleeper)
-            try:
-                await sleeper
-            finally:
-                self._sleepers.remove(sleeper)
-
-    def _wake(self) -> None:
-        for sleeper in self._sleepers:
-            if not sleeper.done():
-                sleeper.set_result(None)
+    def _tell(self) -> None:
+        free = self.limit - self.in_use
+        self._outputs.wake(free)
+        if not self._wanted:
+            self._spares.wake(free)

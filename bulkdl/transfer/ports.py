@@ -93,7 +93,7 @@ class Part(Protocol):
         """Finish the write under way and close; what was written stays usable."""
 
     async def read(self, reader: Callable[[BinaryIO], T], tail: bytes = b"") -> T:
-        """Call *reader* in a thread on all bytes so far, followed by *tail*."""
+        """Call *reader* on all bytes so far, followed by *tail*; in a thread, unless it is soon done."""
 
     async def commit(self, receipt: Receipt, tail: bytes = b"") -> None:
         """Append *tail*, make everything durable, and publish it under the receipt's key."""

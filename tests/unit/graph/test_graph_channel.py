@@ -23,7 +23,7 @@ async def test_what_goes_in_comes_out_in_order():
     channel = Channel(10)
     for item in range(5):
         await channel.put(item)
-    await channel.close()
+    channel.close()
     assert await taken(channel) == [0, 1, 2, 3, 4]
 
 
@@ -35,7 +35,7 @@ async def test_a_full_channel_makes_the_putter_wait():
         for item in range(5):
             await channel.put(item)
             put.append(item)
-        await channel.close()
+        channel.close()
 
     feeding = asyncio.create_task(feed())
     await turns()
@@ -68,7 +68,7 @@ async def test_memory_stays_flat_with_many_on_both_ends():
         async with asyncio.TaskGroup() as feeders:
             for start in (0, 100, 200):
                 feeders.create_task(feed(start))
-        await channel.close()
+        channel.close()
     assert all(eater.done() for eater in eaters)
     assert sorted(got) == list(range(300))
     assert most <= 3
@@ -78,11 +78,11 @@ async def test_closing_ends_all_who_take_and_refuses_all_who_put():
     channel = Channel(1)
     takers = [asyncio.create_task(taken(channel)) for _ in range(3)]
     await turns()
-    await channel.close()
+    channel.close()
     assert await asyncio.gather(*takers) == [[], [], []]
     with pytest.raises(ChannelClosed):
         await channel.put(1)
-    await channel.close()
+    channel.close()
 
 
 async def test_a_putter_that_waits_is_refused_when_the_channel_closes():
@@ -90,7 +90,7 @@ async def test_a_putter_that_waits_is_refused_when_the_channel_closes():
     await channel.put(0)
     putter = asyncio.create_task(channel.put(1))
     await turns()
-    await channel.close()
+    channel.close()
     with pytest.raises(ChannelClosed):
         await putter
     assert await taken(channel) == [0]
@@ -100,8 +100,8 @@ async def test_dropping_gives_back_what_waited():
     channel = Channel(3)
     await channel.put(0)
     await channel.put(1)
-    assert await channel.drop() == [0, 1]
-    assert await channel.drop() == []
+    assert channel.drop() == [0, 1]
+    assert channel.drop() == []
     assert await taken(channel) == []
     with pytest.raises(ChannelClosed):
         await channel.put(2)

@@ -37,8 +37,8 @@ def synced(monkeypatch):
         fsync(handle)
 
     def noting_replace(path, target):
+        replace(path, target)
         seen.append(("replace", target.name))
-        return replace(path, target)
 
     monkeypatch.setattr(os, "fsync", noting_fsync)
     monkeypatch.setattr(Path, "replace", noting_replace)

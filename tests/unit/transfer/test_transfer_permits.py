@@ -26,3 +26,40 @@ async def test_nobody_takes_a_spare_one_while_an_output_waits():
     permits.resize(2)
     await spare
     assert permits.in_use == 2
+
+
+async def test_a_released_permit_wakes_one_and_not_all():
+    permits = Permits(1)
+    await permits.acquire()
+    waiting = [asyncio.create_task(permits.acquire()) for _ in range(20)]
+    await asyncio.sleep(0)
+    for number in range(20):
+        permits.release()
+        await waiting[number]
+        assert permits.in_use == 1
+        assert not any(each.done() for each in waiting[number + 1 :])
+
+
+async def test_a_worker_that_is_cancelled_while_it_waits_holds_up_no_spare_one():
+    permits = Permits(2)
+    await permits.acquire()
+    await permits.acquire()
+    output = asyncio.create_task(permits.acquire())
+    await asyncio.sleep(0)
+    spare = asyncio.create_task(permits.acquire_spare())
+    await asyncio.sleep(0)
+    permits.release()
+    output.cancel()
+    await spare
+    assert permits.in_use == 2
+
+
+async def test_raising_the_limit_lets_as_many_go():
+    permits = Permits(1)
+    waiting = [asyncio.create_task(permits.acquire()) for _ in range(5)]
+    await asyncio.sleep(0)
+    permits.resize(4)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert [each.done() for each in waiting] == [True, True, True, True, False]
+    waiting[4].cancel()

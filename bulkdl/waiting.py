@@ -1,0 +1,42 @@
+"""
+Those who wait until something holds, woken one at a time.
+
+``asyncio.Condition`` wakes with a lock that each takes again, and one that is cancelled just after it
+was woken takes the word with it (mended in Python 3.13). Here a word that reaches nobody is passed on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+
+class Waiting:
+    """A queue of coroutines; whoever changes what they wait for says so."""
+
+    def __init__(self) -> None:
+        self._sleepers: deque[asyncio.Future[None]] = deque()
+
+    async def until(self, ready: Callable[[], object]) -> None:
+        """Return once *ready*; it is asked at once, and again after each word."""
+        while not ready():
+            sleeper = asyncio.get_running_loop().create_future()
+            self._sleepers.append(sleeper)
+            try:
+                await sleeper
+            except asyncio.CancelledError:
+                if not sleeper.cancelled():
+                    self.wake()
+                raise
+
+    def wake(self, count: int = 1) -> None:
+        """Let the *count* who have waited longest look again."""
+        while count > 0 and self._sleepers:
+            sleeper = self._sleepers.popleft()
+            if not sleeper.done():  # a cancelled one stays in the queue until its turn
+                sleeper.set_result(None)
+                count -= 1
+
+    def wake_all(self) -> None:
+        self.wake(len(self._sleepers))

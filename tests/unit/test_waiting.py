@@ -1,0 +1,98 @@
+"""Those who wait are woken one at a time, and no word is lost."""
+
+import asyncio
+
+from bulkdl.waiting import Waiting
+
+
+async def turns(count=3):
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+class Counter:
+    """Lets through as many as there are of something."""
+
+    def __init__(self):
+        self.left = 0
+        self.looks = 0
+        self.waiting = Waiting()
+
+    async def take(self):
+        await self.waiting.until(self._look)
+        self.left -= 1
+
+    def _look(self):
+        self.looks += 1
+        return self.left > 0
+
+    def add(self, count=1):
+        self.left += count
+        self.waiting.wake(count)
+
+
+async def waiters(counter, count):
+    tasks = [asyncio.create_task(counter.take()) for _ in range(count)]
+    await turns()
+    return tasks
+
+
+def done(tasks):
+    return [task.done() for task in tasks]
+
+
+async def test_who_need_not_wait_goes_at_once():
+    counter = Counter()
+    counter.add()
+    await counter.take()
+    assert counter.left == 0
+
+
+async def test_one_word_wakes_the_one_who_has_waited_longest_and_nobody_else():
+    counter = Counter()
+    tasks = await waiters(counter, 50)
+    counter.looks = 0
+    counter.add()
+    await turns()
+    assert done(tasks) == [True] + 49 * [False]
+    assert counter.looks == 1
+    counter.add(49)
+    await asyncio.gather(*tasks)
+
+
+async def test_who_finds_that_another_was_quicker_waits_again():
+    counter = Counter()
+    [slow] = await waiters(counter, 1)
+    counter.add()
+    await counter.take()
+    await turns()
+    assert not slow.done()
+    counter.add()
+    await slow
+
+
+async def test_a_word_that_reaches_a_cancelled_one_is_passed_on():
+    counter = Counter()
+    first, second = await waiters(counter, 2)
+    counter.add()
+    first.cancel()
+    await second
+    assert first.cancelled()
+
+
+async def test_who_was_cancelled_before_the_word_takes_none():
+    counter = Counter()
+    first, second = await waiters(counter, 2)
+    first.cancel()
+    counter.add()
+    await second
+    assert first.cancelled()
+
+
+async def test_all_can_be_woken():
+    waiting, ready = Waiting(), []
+    tasks = [asyncio.create_task(waiting.until(lambda: ready)) for _ in range(5)]
+    await turns()
+    ready.append(True)
+    waiting.wake_all()
+    await asyncio.gather(*tasks)
