@@ -17,7 +17,6 @@ from pathlib import Path
 
 from bench.measure import Sample, timed
 
-
 _MANY_FILES = 100
 
 

@@ -94,7 +94,7 @@ class Pools:
             await keep_adapting(climb, self._permits[kind], meter)
 
     async def work(self, kind: Kind) -> None:
-        """Worker: bring one bundle after another, with a permit that it keeps while there is more to bring."""
+        """Worker: bring one bundle after another, with a permit that it keeps while there are more."""
         lane, permits = self.lanes[kind], self._permits[kind]
         while await lane.ready():
             await permits.acquire()

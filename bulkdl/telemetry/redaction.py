@@ -72,14 +72,10 @@ class Redactor:
 
     def _is_harmless(self, text: str) -> bool:
         """No secret is in *text*; what is left may or may not hold one."""
-        for secret in self._known:
-            if secret in text:
-                return False
+        if any(secret in text for secret in self._known):
+            return False
         lowered = text.lower()
-        for mark in _MARKS:  # a loop, for any() over a generator takes three times as long
-            if mark in lowered:
-                return False
-        return True
+        return all(mark not in lowered for mark in _MARKS)
 
     def value(self, value: object) -> Any:
         """*value* with each secret in it masked; what is not plain data becomes text."""

@@ -1,5 +1,6 @@
 """
-A list of jobs from its pages: one page ahead, each job once, and an end even if the server gives none.
+A list of jobs from its pages: one page ahead, a job that shifts to the next page once, and an end even
+if the server gives none.
 
 While jobs are created or deleted the pages shift, so a job can turn up twice. UP42 tells no total
 and no last page: the end is an empty one.
@@ -8,8 +9,8 @@ and no last page: the end is an empty one.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from uuid import UUID
 
 from bulkdl.log import get_logger
 from bulkdl.model import Job
@@ -21,13 +22,23 @@ Page = list[Job | UnreadableJob]
 
 # A list that brings nothing new for so many pages in a row repeats itself.
 STALE_PAGES = 3
+# A hundred pages.
+REMEMBERED_JOBS = 10_000
 
 
 class Seen:
-    """What has been listed already, at less than 100 bytes a job."""
+    """
+    What has been listed lately.
 
-    def __init__(self) -> None:
-        self._keys: set[int | str] = set()
+    Pages shift by what is created or deleted meanwhile, so a job turns up again on the next page or the
+    one after it. Who remembers more than that grows with the list, and gains nothing: a job that is
+    listed twice is found settled, or wanted, in the ledger.
+    """
+
+    def __init__(self, most: int = REMEMBERED_JOBS) -> None:
+        self._most = most
+        self._keys: set[tuple[bool, str]] = set()
+        self._order: deque[tuple[bool, str]] = deque()
 
     def add(self, entry: Job | UnreadableJob) -> bool:
         """Note *entry*; return whether it is new."""
@@ -35,18 +46,17 @@ class Seen:
         if key in self._keys:
             return False
         self._keys.add(key)
+        self._order.append(key)
+        if len(self._order) > self._most:
+            self._keys.discard(self._order.popleft())
         return True
 
 
-def _key_of(entry: Job | UnreadableJob) -> int | str:
+def _key_of(entry: Job | UnreadableJob) -> tuple[bool, str]:
+    """A job that turns out readable elsewhere must not be held for listed."""
     if isinstance(entry, UnreadableJob):
-        # A job that turns out readable elsewhere must not be held for listed.
-        return f"unreadable {entry.job_id or entry.problem}"
-    try:
-        number = UUID(entry.id)
-    except ValueError:
-        return entry.id
-    return number.int if str(number) == entry.id else entry.id
+        return False, entry.job_id or entry.problem
+    return True, entry.id
 
 
 async def listed(

@@ -452,14 +452,22 @@ def test_seen_knows_jobs_by_their_whole_id():
     assert [seen.add(broken), seen.add(broken)] == [True, False]
 
 
-def test_a_hundred_thousand_jobs_are_remembered_in_ten_megabytes():
-    jobs = (_listed(str(UUID(int=number * 2**80 + 2**127))) for number in range(100_000))
+def test_so_many_jobs_are_remembered_and_no_more():
+    seen = Seen(most=3)
+    assert all(seen.add(_listed(text)) for text in "abc")
+    assert not any(seen.add(_listed(text)) for text in "abc")
+    assert seen.add(_listed("d"))
+    assert [seen.add(_listed(text)) for text in "bcd"] == [False, False, False]
+    assert seen.add(_listed("a"))
+
+
+def test_the_memory_of_a_long_list_does_not_grow_with_it():
     tracemalloc.start()
     try:
         seen = Seen()
-        for job in jobs:
-            seen.add(job)
+        for number in range(60_000):
+            seen.add(_listed(str(UUID(int=number * 2**80 + 2**127))))
         size, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert size < 10 * 1024 * 1024
+    assert size < 3 * 1024 * 1024
