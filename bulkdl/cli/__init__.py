@@ -14,6 +14,7 @@ import click
 
 from bulkdl import __version__
 from bulkdl.cli.ending import ended
+from bulkdl.cli.heap import share_heap
 
 COMMANDS = {
     "run": "fetch every selected output that is not there yet",
@@ -71,5 +72,6 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; the way in for ``bulkdl`` and ``python -m bulkdl``."""
+    share_heap()
     argv = sys.argv[1:]
     sys.exit(ended(lambda: cli.main(argv, prog_name="bulkdl", standalone_mode=False), argv))

@@ -72,6 +72,7 @@ class Accounts:
                 connect_timeout_s=settings.connect_timeout_s,
                 read_timeout_s=settings.speed_time,
                 limit=sum(size.workers for size in sizes.values()) + 8 * settings.enumerators,
+                allow_http=settings.allow_http,
             )
         )
         self.storage = await self._stack.enter_async_context(
@@ -80,6 +81,7 @@ class Accounts:
                 connect_timeout_s=settings.connect_timeout_s,
                 read_timeout_s=settings.speed_time,
                 limit=sizes[Kind.ARCHIVE].most,
+                allow_http=settings.allow_http,
             )
         )
         watch_api(self._api, self._reporter)
@@ -119,5 +121,10 @@ class Accounts:
         settings = self._settings
         tokens = TokenSource(self._api, settings.token_endpoint, credentials, self._manners)
         return Client(
-            self._api, settings.api_url, tokens, self._manners, json_limit_bytes=settings.json_max_bytes
+            self._api,
+            settings.api_url,
+            tokens,
+            self._manners,
+            json_limit_bytes=settings.json_max_bytes,
+            allow_http=settings.allow_http,
         )

@@ -78,7 +78,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="BULKDL_")
 
     # where from and where to
-    allow_http: bool = Field(False, description="talk http:// to hosts other than this one")
+    allow_http: bool = Field(
+        False, description="talk http:// to other hosts, in signed URLs and redirects too"
+    )
     api_url: str = Field(f"https://{UP42_HOST}", description="UP42's API")
     token_url: str | None = Field(None, description="where tokens are had; by default api_url + /oauth/token")
     output: Path | None = Field(None, description="directory that the outputs go to")

@@ -52,10 +52,18 @@ class LocalSink:
             ) from None
 
     def sweep(self) -> None:
-        """Remove what a killed run has left half-made beside the parts; only for who holds the directory."""
+        """
+        Remove what a killed run has left half-made beside the parts, and bytes that no sidecar tells of.
+
+        Only for who holds the directory.
+        """
         with translated(self._parts):
-            for aside in self._parts.glob("*.tmp"):
-                aside.unlink(missing_ok=True)
+            names = {path.name for path in self._parts.iterdir()}
+            for name in names:
+                stem, _, rest = name.partition("-")
+                is_orphan = rest.endswith((".part", ".map")) and f"{stem}.json" not in names
+                if is_orphan or name.endswith(".tmp"):
+                    (self._parts / name).unlink(missing_ok=True)
 
     def part(self, output: Output) -> LocalPart:
         sync = self.durability is Durability.FULL

@@ -38,7 +38,7 @@ _HINT_BYTES = 8 << 20
 # So much in memory is read at once: a trip to a thread would take longer.
 _BRIEF_BYTES = 64 << 10
 
-# What a missing, half-written or foreign sidecar looks like: there is nothing to go on with.
+# What a half-written or foreign sidecar looks like, or one whose bytes are gone.
 _UNUSABLE = (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError)
 
 
@@ -85,13 +85,22 @@ class LocalPart:
     def _look(self) -> PartState | Receipt | None:
         with translated(self._sidecar):
             try:
-                sidecar = json.loads(self._sidecar.read_bytes())
-                data = self._folder / Path(sidecar["data"]).name
-                if "committed" in sidecar and not data.exists():
-                    return self._committed(sidecar)
-                state = self._state(sidecar, data)
-            except _UNUSABLE:
+                text = self._sidecar.read_bytes()
+            except FileNotFoundError:
                 return None
+            try:
+                found = self._told(json.loads(text))
+            except _UNUSABLE:
+                found = None
+            if found is None:
+                self._remove()
+        return found
+
+    def _told(self, sidecar: dict[str, Any]) -> PartState | Receipt | None:
+        data = self._folder / Path(sidecar["data"]).name
+        if "committed" in sidecar and not data.exists():
+            return self._committed(sidecar)
+        state = self._state(sidecar, data)
         if state is not None:
             self._data = data
         return state

@@ -39,11 +39,12 @@ class ConsoleHandler(logging.Handler):
     def __init__(self, console: Console) -> None:
         super().__init__()
         self._console = console
+        self._is_terminal = console.is_terminal  # rich asks the system each time
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             line = self.format(record)
-            if self._console.is_terminal:
+            if self._is_terminal:
                 self._console.print(Text.from_ansi(line), soft_wrap=True)
             else:
                 self._console.file.write(f"{line}\n")

@@ -136,6 +136,16 @@ async def test_a_signed_url_without_tls_is_not_followed_where_the_api_has_it(tmp
         assert ran.exit_code == 3
 
 
+@pytest.mark.usefixtures("trusted")
+async def test_who_trusts_the_network_can_have_it_followed(tmp_path: Path) -> None:
+    async with world(tmp_path, ACCOUNT, **ONE_BY_ONE) as plain:
+        here = BehindTls(plain.simulator, plain.root, plain.settings)
+        async with Front().serving(handing_on_to(plain.simulator)) as here.front:
+            ran = await here.run(allow_http=True)
+        assert ran.exit_code == 0
+        assert here.is_right()
+
+
 async def test_an_api_with_an_unknown_certificate_is_asked_once(tmp_path: Path) -> None:
     async with world(tmp_path, ACCOUNT, **ONE_BY_ONE) as plain:
         here = BehindTls(plain.simulator, plain.root, plain.settings)

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 
 import aiofiles
@@ -136,38 +137,54 @@ async def test_what_is_no_part_is_in_no_file(sink, spoil):
     assert sink.locate(KEY).read_bytes() == b"small"
 
 
-def rubbish(sidecar):
-    return [
-        b"",
-        b"{",
-        b"[]",
-        b"null",
-        b'"text"',
-        b"\xff\xfe",
-        b"{}",
-        json.dumps({**sidecar, "data": 5}).encode(),
-    ]
+def as_json(change):
+    return lambda good: json.dumps(change(good)).encode()
 
 
-async def test_a_sidecar_that_cannot_be_read_counts_for_nothing(sink):
-    part = sink.part(OUTPUT)
-    await fill(part, V1, OLD)
+def without(name):
+    return as_json(lambda good: {key: good[key] for key in good if key != name})
+
+
+SPOILT = {
+    **{repr(text): lambda _, text=text: text for text in (b"", b"{", b"[]", b"null", b'"a"', b"\xff", b"{}")},
+    **{f"no {name}": without(name) for name in ("data", "source", "validator", "total_bytes", "digests")},
+    **{
+        f"{name} is {value}": as_json(lambda good, name=name, value=value: {**good, name: value})
+        for name, value in (
+            *(("data", None), ("data", 5), ("validator", None), ("digests", None)),
+            ("validator", {"etag": "x", "color": "blue"}),
+        )
+    },
+}
+
+
+@pytest.mark.parametrize("how", SPOILT)
+async def test_a_sidecar_that_cannot_be_read_counts_for_nothing_and_goes(sink, how):
+    await fill(sink.part(OUTPUT), V1, OLD)
     path = next((sink.state / "parts").glob("*.json"))
-    good = json.loads(path.read_bytes())
-    spoilt = [*rubbish(good)]
-    spoilt += [
-        json.dumps({key: good[key] for key in good if key != missing}).encode()
-        for missing in ("data", "source", "validator", "total_bytes", "digests")
-    ]
-    spoilt += [json.dumps({**good, key: None}).encode() for key in ("data", "validator", "digests")]
-    spoilt += [json.dumps({**good, "validator": {"etag": "x", "color": "blue"}}).encode()]
-    for text in spoilt:
-        path.write_bytes(text)
-        assert await sink.part(OUTPUT).look() is None, text
+    path.write_bytes(SPOILT[how](json.loads(path.read_bytes())))
+    assert await sink.part(OUTPUT).look() is None
+    assert files(sink) == []
     again = sink.part(OUTPUT)
     await fill(again, V2, NEW)
     assert await sink.part(OUTPUT).look() == PartState(V2, len(NEW))
     assert len(files(sink)) == 2
+
+
+async def test_bytes_that_no_sidecar_tells_of_are_swept_away(sink):
+    def there():
+        return set((sink.state / "parts").iterdir())
+
+    await fill(sink.part(OUTPUT), V1, OLD)
+    kept = there()
+    killed = sink.part(replace(OUTPUT, task_id="other"))
+    await killed.begin(V1, divided=True)
+    await killed.write_at(0, [OLD])
+    [sidecar] = [path for path in there() - kept if path.suffix == ".json"]
+    sidecar.unlink()
+    assert len(there() - kept) == 2
+    sink.sweep()
+    assert there() == kept
 
 
 async def test_a_sidecar_cannot_point_out_of_the_folder(sink):
@@ -196,6 +213,8 @@ class Executioner:
         self.left = at
         for owner, name in (
             (os, "fsync"),
+            (os, "open"),
+            (os, "write"),
             (Path, "replace"),
             (Path, "unlink"),
             (Path, "touch"),
