@@ -13,11 +13,12 @@ import statistics
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from bench.measure import Sample, timed
 
-_MANY_FILES = 100
+_MANY = 100
 
 
 class Unverified(Exception):
@@ -71,15 +72,14 @@ def race(
 ) -> dict[str, Course]:
     """Run all *contenders* in turn, *pairs* times, after one round that does not count."""
     courses = {each.name: Course(each.name) for each in contenders}
-    with tempfile.TemporaryDirectory(dir=scratch) as shelf:
-        for number in range(-1 if warm else 0, pairs):
-            turn = contenders if number % 2 == 0 else list(reversed(contenders))
-            for contender in turn:
-                _one(contender, courses[contender.name], scratch, Path(shelf), counts=number >= 0)
+    for number in range(-1 if warm else 0, pairs):
+        turn = contenders if number % 2 == 0 else list(reversed(contenders))
+        for contender in turn:
+            _one(contender, courses[contender.name], scratch, counts=number >= 0)
     return courses
 
 
-def _one(contender: Contender, course: Course, scratch: Path, shelf: Path, *, counts: bool) -> None:
+def _one(contender: Contender, course: Course, scratch: Path, *, counts: bool) -> None:
     if course.trouble:
         return
     folder = Path(tempfile.mkdtemp(prefix="out-", dir=scratch))
@@ -93,21 +93,19 @@ def _one(contender: Contender, course: Course, scratch: Path, shelf: Path, *, co
     except (Unverified, OSError) as error:
         course.trouble = str(error)
     finally:
-        _put_away(folder, course.tally, shelf)
+        _put_away(folder)
         os.sync()  # nobody pays for what another has left to be written
 
 
-def _put_away(folder: Path, tally: Tally, shelf: Path) -> None:
+def _put_away(folder: Path) -> None:
     """
-    Remove *folder*, or, if it holds many files, have it removed after the race.
+    Remove *folder* now, or, if it holds many files, leave it to be removed with all the rest.
 
     For minutes after an inode was freed, ext4 steps over it when it gives out one, each time anew: a
     program that follows upon the removal of many files would pay for that (3 × its time in the kernel).
     """
-    if tally.files < _MANY_FILES:
+    if sum(1 for _ in islice(folder.rglob("*"), _MANY)) < _MANY:
         shutil.rmtree(folder, ignore_errors=True)
-    else:
-        folder.rename(shelf / folder.name)
 
 
 def _refuse_failed(contender: Contender, sample: Sample, log: Path) -> None:

@@ -18,6 +18,9 @@ class Waiting:
     def __init__(self) -> None:
         self._sleepers: deque[asyncio.Future[None]] = deque()
 
+    def __len__(self) -> int:
+        return len(self._sleepers)
+
     async def until(self, ready: Callable[[], object]) -> None:
         """Return once *ready*; it is asked at once, and again after each word."""
         while not ready():
@@ -28,13 +31,15 @@ class Waiting:
             except asyncio.CancelledError:
                 if not sleeper.cancelled():
                     self.wake()
+                elif sleeper in self._sleepers:
+                    self._sleepers.remove(sleeper)
                 raise
 
     def wake(self, count: int = 1) -> None:
         """Let the *count* who have waited longest look again."""
         while count > 0 and self._sleepers:
             sleeper = self._sleepers.popleft()
-            if not sleeper.done():  # a cancelled one stays in the queue until its turn
+            if not sleeper.done():  # else it is cancelled, and has not come to leaving
                 sleeper.set_result(None)
                 count -= 1
 

@@ -46,7 +46,7 @@ class Channel(Generic[T]):
         self._takers.wake()
 
     async def ready(self) -> bool:
-        """Wait for an item; False once the channel is closed and empty."""
+        """Wait for an item, which has to be taken then; False once the channel is closed and empty."""
         await self._takers.until(lambda: self._closed or self._items)
         return bool(self._items)
 

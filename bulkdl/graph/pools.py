@@ -74,10 +74,19 @@ class Pools:
         self._stop = stop
         self._moved_bytes = 0
         self._flights: dict[asyncio.Task[Any], Flight] = {}
+        self._under_way: set[Output] = set()
 
     async def put(self, bundle: Bundle) -> None:
-        """Put *bundle* into its lane, waiting for room."""
-        await self.lanes[bundle[0].output.kind].put(bundle)
+        """
+        Put *bundle* into its lane, waiting for room.
+
+        A job that was listed twice brings outputs that are under way already: two workers on one
+        part would spoil it, so these are left out.
+        """
+        new = tuple(wanted for wanted in bundle if wanted.output not in self._under_way)
+        if new:
+            self._under_way.update(wanted.output for wanted in new)
+            await self.lanes[new[0].output.kind].put(new)
 
     def stop_slow(self, grace_s: float) -> None:
         """Cancel the workers whose transfers will not end within *grace_s*; each once: it is cleaning up."""
@@ -101,6 +110,7 @@ class Pools:
             try:
                 while not permits.too_many and (bundle := lane.take()) is not None:
                     await self._bring_all(bundle)
+                    self._under_way.difference_update(wanted.output for wanted in bundle)
             finally:
                 permits.release()
 

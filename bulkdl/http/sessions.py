@@ -34,7 +34,7 @@ def api_session(
         user_agent: ``bulkdl/<version>``.
         read_timeout_s: Longest silence of a server.
         limit: Connections open at once.
-        allow_http: Redirects from https to http are followed (never in earnest).
+        allow_http: Redirects from https to http are followed.
     """
     return _session(
         user_agent=user_agent,

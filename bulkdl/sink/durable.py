@@ -45,8 +45,8 @@ def sync_file_system(folder: Path) -> None:
 
 
 def write_aside(path: Path, data: bytes, *, append: bool = False, sync: bool = True) -> None:
-    """Write *data* to *path* (after what is there, with *append*) and, with *sync*, make it durable."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | (os.O_APPEND if append else os.O_TRUNC), 0o666)
+    """Write *data* to *path* (with *append*: after what is there) and, with *sync*, make it durable."""
+    handle = os.open(path, os.O_WRONLY | (os.O_APPEND if append else os.O_CREAT | os.O_TRUNC), 0o666)
     try:
         view = memoryview(data)
         while view:

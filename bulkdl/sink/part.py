@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import hashlib
-import io
 import json
 import os
 import secrets
@@ -34,9 +33,6 @@ from bulkdl.sink.tail import WithTail
 T = TypeVar("T")
 
 _HINT_BYTES = 8 << 20
-
-# So much in memory is read at once: a trip to a thread would take longer.
-_BRIEF_BYTES = 64 << 10
 
 # What a half-written or foreign sidecar looks like, or one whose bytes are gone.
 _UNUSABLE = (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError)
@@ -98,6 +94,8 @@ class LocalPart:
 
     def _told(self, sidecar: dict[str, Any]) -> PartState | Receipt | None:
         data = self._folder / Path(sidecar["data"]).name
+        if not data.name.startswith(f"{self._stem}-"):
+            raise ValueError("the bytes of another part")
         if "committed" in sidecar and not data.exists():
             return self._committed(sidecar)
         state = self._state(sidecar, data)
@@ -226,8 +224,6 @@ class LocalPart:
 
     async def read(self, reader: Callable[[BinaryIO], T], tail: bytes = b"") -> T:
         await self.pause()
-        if self._data is None and len(tail) <= _BRIEF_BYTES:
-            return reader(io.BytesIO(tail))
         return await asyncio.to_thread(self._read, reader, tail)
 
     def _read(self, reader: Callable[[BinaryIO], T], tail: bytes) -> T:

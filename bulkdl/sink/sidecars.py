@@ -50,6 +50,8 @@ def receipt_in(document: dict[str, Any]) -> Receipt:
         KeyError: Nothing was, or it is no sidecar; TypeError for the same reason.
     """
     stored, committed = object_in(document), document["committed"]
+    if not isinstance(committed["key"], str):
+        raise TypeError("no key")
     return Receipt(
         key=committed["key"],
         size_bytes=committed["size_bytes"],

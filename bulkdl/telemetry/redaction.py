@@ -20,7 +20,7 @@ _WORDS = (
     r"access_token|refresh_token|id_token|client_secret|api[_-]?key"
     r"|password|passwd|secret|authorization|cookie"
 )
-_SECRET_KEY = re.compile(rf"(?:^|[_-])(?:{_WORDS}|token|signature)$", re.IGNORECASE)
+_SECRET_KEY = re.compile(rf"(?:^|[_-])(?:{_WORDS}|token|signature)$", re.IGNORECASE | re.ASCII)
 _JWT = re.compile(r"\beyJ[\w-]{6,}\.[\w-]+(?:\.[\w-]*)?", re.ASCII)
 _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
     (_JWT, MASK),
@@ -105,7 +105,7 @@ class Redactor:
 
 
 def _is_flat(event: Mapping[str, Any]) -> bool:
-    return all(type(value) in _PLAIN for value in event.values())
+    return all(type(key) is str and type(value) in _PLAIN for key, value in event.items())
 
 
 def _texts_of(event: Mapping[str, Any]) -> Iterator[str]:

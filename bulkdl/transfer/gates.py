@@ -28,6 +28,7 @@ _BLOCK_BYTES = 1 << 20
 _END_BYTES = 4096
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _IN_MEMORY_BYTES = 16 << 20
+_BRIEF_BYTES = 64 << 10
 _GEOJSON_TYPES = frozenset(
     {"FeatureCollection", "Feature", "GeometryCollection", "Point", "MultiPoint", "LineString"}
     | {"MultiLineString", "Polygon", "MultiPolygon"}
@@ -115,9 +116,14 @@ def needs_inspection(kind: Kind, *, has_digest: bool) -> bool:
     return kind is Kind.GEOJSON or not has_digest
 
 
+def soon_inspected(kind: Kind, size_bytes: int) -> bool:
+    """Whether that takes less than a trip to a thread and back. An archive can unpack to any size."""
+    return kind is not Kind.ARCHIVE and size_bytes <= _BRIEF_BYTES
+
+
 def inspect(kind: Kind, stream: BinaryIO, size_bytes: int) -> None:
     """
-    Check the structure of a body (of a picture only its ends); blocks, so call it in a thread.
+    Check the structure of a body (of a picture only its ends); blocks for as long as that takes.
 
     Raises:
         TransferFailure: The structure is broken or ends early.

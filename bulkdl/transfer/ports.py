@@ -59,7 +59,7 @@ class Part(Protocol):
         What is there from before.
 
         A receipt means that an earlier run committed the output but did not live to record it;
-        None that there is nothing, or nothing that can be trusted.
+        None that there is nothing. What cannot be trusted is removed.
         """
 
     async def begin(self, stored: StoredObject, *, divided: bool = False) -> None:
@@ -93,7 +93,7 @@ class Part(Protocol):
         """Finish the write under way and close; what was written stays usable."""
 
     async def read(self, reader: Callable[[BinaryIO], T], tail: bytes = b"") -> T:
-        """Call *reader* on all bytes so far, followed by *tail*; in a thread, unless it is soon done."""
+        """Call *reader* in a thread on all bytes so far, followed by *tail*."""
 
     async def commit(self, receipt: Receipt, tail: bytes = b"") -> None:
         """Append *tail*, make everything durable, and publish it under the receipt's key."""

@@ -8,6 +8,8 @@ end (``growing.py``), or, if it is large, into one that is filled in several pla
 
 from __future__ import annotations
 
+import io
+
 import aiohttp
 
 from bulkdl.errors import Failure, TransferFailure
@@ -126,6 +128,13 @@ class Reception:
     def _ceiling(self, stored: StoredObject) -> int | None:
         return decisions.ceiling_bytes(self._output.kind, stored.total_bytes, self._limits.ceilings)
 
+    async def _inspect(self, received: Received) -> None:
+        kind, size_bytes, tail = self._output.kind, received.size_bytes, received.tail
+        if len(tail) == size_bytes and gates.soon_inspected(kind, size_bytes):
+            gates.inspect(kind, io.BytesIO(tail), size_bytes)
+        else:
+            await self._kept.part.read(lambda stream: gates.inspect(kind, stream, size_bytes), tail)
+
     async def _publish(self, received: Received, name: Name) -> Receipt:
         kind, stored, digester = self._output.kind, received.object, received.digester
         wrong = digester.contradicts(stored.digests)
@@ -133,7 +142,7 @@ class Reception:
             raise TransferFailure(Reason.DIGEST_MISMATCH, f"the server told {wrong}, the bytes are others")
         size_bytes, part = received.size_bytes, self._kept.part
         if gates.needs_inspection(kind, has_digest=bool(stored.digests)):
-            await part.read(lambda stream: gates.inspect(kind, stream, size_bytes), received.tail)
+            await self._inspect(received)
         receipt = Receipt(name(received.suffix), size_bytes, digester.crc32c, stored.validator, stored.source)
         await part.commit(receipt, received.tail)
         return receipt

@@ -28,11 +28,11 @@ REMEMBERED_JOBS = 10_000
 
 class Seen:
     """
-    What has been listed lately.
+    What has been listed lately, and what was listed first.
 
     Pages shift by what is created or deleted meanwhile, so a job turns up again on the next page or the
-    one after it. Who remembers more than that grows with the list, and gains nothing: a job that is
-    listed twice is found settled, or wanted, in the ledger.
+    one after it; who remembers more than that grows with the list. The first pages are remembered for
+    good: by them a list is known that begins again after its end, however long it is.
     """
 
     def __init__(self, most: int = REMEMBERED_JOBS) -> None:
@@ -40,12 +40,14 @@ class Seen:
         self._keys: set[tuple[bool, str]] = set()
         self._order: deque[tuple[bool, str]] = deque()
 
-    def add(self, entry: Job | UnreadableJob) -> bool:
+    def add(self, entry: Job | UnreadableJob, *, for_good: bool = False) -> bool:
         """Note *entry*; return whether it is new."""
         key = _key_of(entry)
         if key in self._keys:
             return False
         self._keys.add(key)
+        if for_good:
+            return True
         self._order.append(key)
         if len(self._order) > self._most:
             self._keys.discard(self._order.popleft())
@@ -69,7 +71,7 @@ async def listed(
         while entries := await ahead:
             number += 1
             ahead = _request(page, number, project_id)
-            new = [entry for entry in entries if seen.add(entry)]
+            new = [entry for entry in entries if seen.add(entry, for_good=number <= STALE_PAGES)]
             stale = 0 if new else stale + 1
             if stale == STALE_PAGES:
                 _log.warning("jobs.repeated", project_id=project_id, pages=number)

@@ -89,6 +89,16 @@ async def test_who_was_cancelled_before_the_word_takes_none():
     assert first.cancelled()
 
 
+async def test_who_gave_up_leaves_nothing_behind():
+    counter = Counter()
+    for task in await waiters(counter, 100):
+        task.cancel()
+    await turns()
+    assert len(counter.waiting) == 0
+    counter.add()
+    await counter.take()
+
+
 async def test_all_can_be_woken():
     waiting, ready = Waiting(), []
     tasks = [asyncio.create_task(waiting.until(lambda: ready)) for _ in range(5)]

@@ -151,7 +151,8 @@ SPOILT = {
     **{
         f"{name} is {value}": as_json(lambda good, name=name, value=value: {**good, name: value})
         for name, value in (
-            *(("data", None), ("data", 5), ("validator", None), ("digests", None)),
+            *(("data", None), ("data", 5), ("data", ""), ("data", "."), ("data", "..")),
+            *(("validator", None), ("digests", None)),
             ("validator", {"etag": "x", "color": "blue"}),
         )
     },
@@ -169,6 +170,28 @@ async def test_a_sidecar_that_cannot_be_read_counts_for_nothing_and_goes(sink, h
     await fill(again, V2, NEW)
     assert await sink.part(OUTPUT).look() == PartState(V2, len(NEW))
     assert len(files(sink)) == 2
+
+
+@pytest.mark.parametrize(
+    "committed", [None, {}, {"key": 5}, {"key": None, "size_bytes": 1, "digest": {}}, "x"]
+)
+async def test_a_receipt_that_cannot_be_read_counts_for_nothing_and_goes(sink, committed):
+    await fill(sink.part(OUTPUT), V1, OLD)
+    [path] = (sink.state / "parts").glob("*.json")
+    told = json.loads(path.read_bytes())
+    (sink.state / "parts" / told["data"]).unlink()
+    path.write_text(json.dumps({**told, "committed": committed}))
+    assert await sink.part(OUTPUT).look() is None
+    assert files(sink) == []
+
+
+async def test_a_part_that_vanished_is_not_published_as_its_tail(sink):
+    part = sink.part(OUTPUT)
+    await fill(part, V1, OLD)
+    next((sink.state / "parts").glob("*.part")).unlink()
+    with pytest.raises(SinkFailure):
+        await part.commit(receipt(V1, OLD), b"tail")
+    assert not sink.locate(KEY).exists()
 
 
 async def test_bytes_that_no_sidecar_tells_of_are_swept_away(sink):

@@ -118,3 +118,35 @@ def test_a_short_secret_does_not_blot_out_the_log():
     redactor.register("a")
     redactor.register("")
     assert redactor.text("banana") == "banana"
+
+
+PIECES = st.sampled_from(
+    [
+        "token",
+        "x_token",
+        "Signature=",
+        "SECRET",
+        "api-key",
+        "://u:p@h",
+        "Bearer abcdefgh",
+        "eyJ",
+        JWT,
+        CANARY,
+        "plain",
+        "é",
+    ]
+)
+TEXTS = st.lists(st.one_of(PIECES, st.text(max_size=5)), max_size=4).map("".join)
+
+
+@given(
+    st.dictionaries(TEXTS, st.one_of(TEXTS, st.none(), st.integers(), st.booleans(), st.floats()), max_size=5)
+)
+def test_a_line_that_is_looked_at_as_a_whole_loses_what_its_texts_would_lose(event):
+    redactor = Redactor()
+    redactor.register(CANARY)
+    assert repr(redactor(None, "info", event)) == repr(redactor.value(event))
+
+
+def test_a_line_with_strange_keys_is_told():
+    assert Redactor()(None, "info", {1: "x", "event": "y"}) == {"1": "x", "event": "y"}

@@ -28,7 +28,7 @@ async def test_nobody_takes_a_spare_one_while_an_output_waits():
     assert permits.in_use == 2
 
 
-async def test_a_released_permit_wakes_one_and_not_all():
+async def test_each_released_permit_is_given_to_the_one_who_has_waited_longest():
     permits = Permits(1)
     await permits.acquire()
     waiting = [asyncio.create_task(permits.acquire()) for _ in range(20)]

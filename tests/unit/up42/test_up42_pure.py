@@ -17,7 +17,7 @@ from bulkdl.up42.complaints import complaint_in, failure_of, message_in
 from bulkdl.up42.credentials import Account, ProjectKey, ReadyToken
 from bulkdl.up42.decode import UnreadableJob
 from bulkdl.up42.grants import grant_in
-from bulkdl.up42.listing import Seen
+from bulkdl.up42.listing import STALE_PAGES, Seen, listed
 from bulkdl.up42.quoting import QUOTE_CHARS, quoted
 
 JOB = {
@@ -471,3 +471,19 @@ def test_the_memory_of_a_long_list_does_not_grow_with_it():
     finally:
         tracemalloc.stop()
     assert size < 3 * 1024 * 1024
+
+
+async def test_a_long_list_that_begins_again_ends():
+    """It is longer than what is remembered of it."""
+    pages_of_list = 130
+    asked = []
+
+    async def page(number):
+        asked.append(number)
+        assert number < 2 * pages_of_list, "it goes on for ever"
+        first = number % pages_of_list * 100
+        return [_listed(f"job-{first + at}") for at in range(100)]
+
+    listed_ids = [job.id async for job in listed(page, "p")]
+    assert listed_ids == [f"job-{number}" for number in range(pages_of_list * 100)]
+    assert len(asked) <= pages_of_list + STALE_PAGES + 1
