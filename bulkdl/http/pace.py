@@ -1,9 +1,9 @@
 """
 Our own rate, and the server's word to hold back.
 
-``TokenBucket`` is arithmetic on moments that others hand in. ``Pace`` lets waiters through it
-in the order they came: only the one at the head has reserved anything, so whoever is cancelled
-either had nothing reserved or gives it back before the next one reserves.
+``TokenBucket`` is arithmetic on moments that others hand in. ``Pace`` lets waiters through it in
+the order they came, in two queues: only the one at the head has reserved anything, so whoever is
+cancelled either had nothing reserved or gives it back before the next one reserves.
 """
 
 from __future__ import annotations
@@ -65,7 +65,12 @@ class TokenBucket:
 
 
 class Pace:
-    """A rate that all who share this object keep together; first come, first served."""
+    """
+    A rate that all who share this object keep together; first come, first served, in two queues.
+
+    Those who can wait queue up by themselves, and only the first of them stands among the others. So
+    what is behind a few dozen of them waits for one, and they still get on.
+    """
 
     def __init__(
         self, rate: float, burst: float, *, clock: Clock = time.monotonic, sleep: Sleep = asyncio.sleep
@@ -74,15 +79,28 @@ class Pace:
         self._clock = clock
         self._sleep = sleep
         self._head = asyncio.Lock()  # wakes its waiters in the order they came
+        self._patient = asyncio.Lock()
 
     def set_rate(self, rate: float, burst: float | None = None) -> None:
         """Keep another rate from now on; without *burst*, what comes in one second may come at once."""
         self._bucket.set_rate(rate, rate if burst is None else burst)
 
-    async def turn(self, amount: float = 1.0) -> None:
-        """Return when *amount* may go."""
+    async def turn(self, amount: float = 1.0, *, can_wait: bool = False) -> None:
+        """
+        Return when *amount* may go.
+
+        Args:
+            can_wait: Nothing else is to follow from it.
+        """
         if self._bucket.unlimited:
             return
+        if not can_wait:
+            await self._turn(amount)
+            return
+        async with self._patient:
+            await self._turn(amount)
+
+    async def _turn(self, amount: float) -> None:
         async with self._head:
             wait_s = self._bucket.take(self._clock(), amount)
             if wait_s <= 0:

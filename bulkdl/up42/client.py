@@ -164,7 +164,7 @@ class Client:
     async def _opened(self, url: URL) -> tuple[aiohttp.ClientResponse, bytes]:
         new = False
         for turn in range(_TOKENS):
-            await self._manners.turn(url)
+            await self._manners.turn(url, can_wait=True)
             token = await self._tokens.token()
             with translated(ApiFailure, place_of("GET", url)):
                 response, begun, complaint = await self._begun(url, token)

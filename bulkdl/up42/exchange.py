@@ -68,10 +68,10 @@ class Manners:
     sleep: Sleep = asyncio.sleep
     patience: Patience = _USUAL_PATIENCE
 
-    async def turn(self, url: URL) -> None:
-        """Return when a request to *url* may go."""
+    async def turn(self, url: URL, *, can_wait: bool = False) -> None:
+        """Return when a request to *url* may go; those that others follow from go first."""
         await self.cooldown.passed(host_of(url))
-        await self.pace.turn()
+        await self.pace.turn(can_wait=can_wait)
         await self.cooldown.passed(host_of(url))  # it may have begun while others had their turn
 
     async def begun(self, request: Awaitable[aiohttp.ClientResponse]) -> aiohttp.ClientResponse:

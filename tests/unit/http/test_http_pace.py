@@ -69,6 +69,23 @@ async def test_turns_come_in_the_order_of_asking(timeline):
     assert order == [(0, 1000.0), (1, 1000.5), (2, 1001.0), (3, 1001.5)]
 
 
+async def test_who_can_wait_stands_in_nobodys_way_and_gets_on_all_the_same(timeline):
+    pace, order = Pace(1, 1, clock=timeline.clock, sleep=timeline.sleep), []
+
+    async def worker(name, times=1, **how):
+        for _ in range(times):
+            await pace.turn(**how)
+            order.append(name)
+
+    await asyncio.gather(
+        *(worker("patient", can_wait=True) for _ in range(20)), worker("first", 8), worker("second", 8)
+    )
+    assert len(order) == 36
+    busy = order[1:25]  # both go on: each round brings one of each, however many can wait
+    assert [busy.count(name) for name in ("first", "second", "patient")] == [8, 8, 8]
+    assert set(order[25:]) == {"patient"}
+
+
 @pytest.mark.parametrize("victim", [1, 2, 3])
 async def test_a_cancelled_waiter_gives_its_turn_to_the_next(timeline, victim):
     gate, order = asyncio.Event(), []
