@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 
 class Waiting:
@@ -31,7 +32,7 @@ class Waiting:
             except asyncio.CancelledError:
                 if not sleeper.cancelled():
                     self.wake()
-                elif sleeper in self._sleepers:
+                with suppress(ValueError):
                     self._sleepers.remove(sleeper)
                 raise
 

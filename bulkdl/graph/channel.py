@@ -52,8 +52,9 @@ class Channel(Generic[T]):
 
     def take(self) -> T | None:
         """The next item, if there is one: whoever was told of one may find that another was quicker."""
-        if not self._items:
-            return None
+        return self._next() if self._items else None
+
+    def _next(self) -> T:
         self._putters.wake()
         return self._items.popleft()
 
@@ -64,8 +65,7 @@ class Channel(Generic[T]):
         """The next item; ends when the channel is closed and empty."""
         if not await self.ready():
             raise StopAsyncIteration
-        self._putters.wake()
-        return self._items.popleft()
+        return self._next()
 
     def close(self) -> None:
         """No more items; those that wait are still taken."""

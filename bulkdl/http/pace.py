@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 
 from bulkdl.http.retry import RetryPolicy
 from bulkdl.log import get_logger
@@ -94,14 +95,7 @@ class Pace:
         """
         if self._bucket.unlimited:
             return
-        if not can_wait:
-            await self._turn(amount)
-            return
-        async with self._patient:
-            await self._turn(amount)
-
-    async def _turn(self, amount: float) -> None:
-        async with self._head:
+        async with self._patient if can_wait else nullcontext(), self._head:
             wait_s = self._bucket.take(self._clock(), amount)
             if wait_s <= 0:
                 return

@@ -10,7 +10,7 @@ import contextlib
 import ctypes
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 # Linux has them, the standard library has not; elsewhere os.sync() does the same for all file systems.
@@ -22,39 +22,39 @@ _SYNC_FILE_RANGE_WRITE = 2
 _CHUNKS_AT_ONCE = 512  # of the 1024 (IOV_MAX) that Linux takes
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in *folder* durable."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+@contextlib.contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    handle = os.open(path, flags, 0o666)
     try:
-        os.fsync(handle)
+        yield handle
     finally:
         os.close(handle)
 
 
+def sync_folder(folder: Path) -> None:
+    """Make the names in *folder* durable."""
+    with _opened(folder, os.O_RDONLY | os.O_DIRECTORY) as handle:
+        os.fsync(handle)
+
+
 def sync_file_system(folder: Path) -> None:
     """Make everything durable that has been written to the file system of *folder*."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
+    with _opened(folder, os.O_RDONLY | os.O_DIRECTORY) as handle:
         if _syncfs is None:
             os.sync()
         elif _syncfs(handle) != 0:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number), str(folder))
-    finally:
-        os.close(handle)
 
 
 def write_aside(path: Path, data: bytes, *, append: bool = False, sync: bool = True) -> None:
     """Write *data* to *path* (with *append*: after what is there) and, with *sync*, make it durable."""
-    handle = os.open(path, os.O_WRONLY | (os.O_APPEND if append else os.O_CREAT | os.O_TRUNC), 0o666)
-    try:
+    with _opened(path, os.O_WRONLY | (os.O_APPEND if append else os.O_CREAT | os.O_TRUNC)) as handle:
         view = memoryview(data)
         while view:
             view = view[os.write(handle, view) :]
         if sync:
             os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def write_into(path: Path, at: int, chunks: Sequence[bytes], *, hint: bool = True) -> None:
@@ -64,8 +64,8 @@ def write_into(path: Path, at: int, chunks: Sequence[bytes], *, hint: bool = Tru
     Args:
         hint: It will be: see ``begin_to_sync``.
     """
-    handle, start = os.open(path, os.O_WRONLY), at
-    try:
+    start = at
+    with _opened(path, os.O_WRONLY) as handle:
         for first in range(0, len(chunks), _CHUNKS_AT_ONCE):
             some = chunks[first : first + _CHUNKS_AT_ONCE]
             size = sum(map(len, some))
@@ -75,8 +75,6 @@ def write_into(path: Path, at: int, chunks: Sequence[bytes], *, hint: bool = Tru
             at += size
         if hint:
             begin_to_sync(handle, start, at - start)
-    finally:
-        os.close(handle)
 
 
 def begin_to_sync(handle: int, at: int = 0, size_bytes: int = 0) -> None:

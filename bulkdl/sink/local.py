@@ -12,7 +12,7 @@ from bulkdl.errors import ConfigError
 from bulkdl.model import Durability, Output
 from bulkdl.sink import durable
 from bulkdl.sink.errors import translated
-from bulkdl.sink.part import LocalPart
+from bulkdl.sink.part import LocalPart, left_over
 from bulkdl.sink.room import Room
 
 STATE_FOLDER = ".bulkdl"
@@ -58,12 +58,8 @@ class LocalSink:
         Only for who holds the directory.
         """
         with translated(self._parts):
-            names = {path.name for path in self._parts.iterdir()}
-            for name in names:
-                stem, _, rest = name.partition("-")
-                is_orphan = rest.endswith((".part", ".map")) and f"{stem}.json" not in names
-                if is_orphan or name.endswith(".tmp"):
-                    (self._parts / name).unlink(missing_ok=True)
+            for name in left_over({path.name for path in self._parts.iterdir()}):
+                (self._parts / name).unlink(missing_ok=True)
 
     def part(self, output: Output) -> LocalPart:
         sync = self.durability is Durability.FULL

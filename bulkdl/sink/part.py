@@ -279,6 +279,16 @@ class LocalPart:
             data.unlink(missing_ok=True)
 
 
+def left_over(names: set[str]) -> set[str]:
+    """Those of the *names* in the folder of parts that no run will come back for."""
+    return {name for name in names if name.endswith(".tmp") or _is_orphan(name, names)}
+
+
+def _is_orphan(name: str, names: set[str]) -> bool:
+    stem, _, rest = name.partition("-")
+    return rest.endswith((".part", ".map")) and f"{stem}.json" not in names
+
+
 async def _write_all(stream: AsyncFileIO, block: bytes) -> int:
     view = memoryview(block)
     while view:

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from bulkdl.waiting import Waiting
 
 
@@ -71,20 +73,13 @@ async def test_who_finds_that_another_was_quicker_waits_again():
     await slow
 
 
-async def test_a_word_that_reaches_a_cancelled_one_is_passed_on():
+@pytest.mark.parametrize("told_first", [True, False])
+async def test_a_word_for_a_cancelled_one_reaches_the_next(told_first):
     counter = Counter()
     first, second = await waiters(counter, 2)
-    counter.add()
-    first.cancel()
-    await second
-    assert first.cancelled()
-
-
-async def test_who_was_cancelled_before_the_word_takes_none():
-    counter = Counter()
-    first, second = await waiters(counter, 2)
-    first.cancel()
-    counter.add()
+    steps = [counter.add, first.cancel]
+    for step in steps if told_first else reversed(steps):
+        step()
     await second
     assert first.cancelled()
 

@@ -62,7 +62,8 @@ async def stopped_at(site, at_bytes):
     fetching = asyncio.create_task(site.fetch())
     await site.arrived(at_bytes)
     fetching.cancel()
-    await asyncio.wait([fetching])
+    with pytest.raises(asyncio.CancelledError):
+        await fetching
     site.store.release.set()
     site.store.script = []
 
