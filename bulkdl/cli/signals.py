@@ -42,9 +42,9 @@ def stopping(stop: Callable[[Exit], None]) -> Iterator[Caught]:
     caught = Caught()
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
-        caught.count += 1
         cause = _EXITS[signal.Signals(number)]
-        caught.exit_code = caught.exit_code or cause
+        caught.exit_code = caught.exit_code or cause  # first of all: the next signal may come in between
+        caught.count += 1
         if caught.count > 2:
             _end_at_once(caught.exit_code)
         loop.call_soon_threadsafe(stop, cause)
