@@ -113,6 +113,7 @@ outside: Decorator[Any] = _stack(
 common: Decorator[Any] = _stack(
     click.option("-c", "--config", metavar="FILE", help=f"settings in TOML  [{PREFIX}CONFIG]"),
     _setting("--api-url", metavar="URL"),
+    _setting("--proxy", metavar="URL|off"),
     _setting("--log-format", metavar="auto|console|json"),
     _setting("--progress", metavar="auto|never"),
     click.option(

@@ -22,7 +22,7 @@ JOBS_KEPT = 100
 # Told elsewhere (the selection), or of no consequence for how a run goes, or a place of secrets.
 _LEFT_OUT = frozenset(
     {"project", "output", "since", "overlap", "until", "status", "mode", "name", "workflow"}
-    | {"only", "level", "shard", "log_format", "verbose", "progress", "http", "metrics_file"}
+    | {"only", "level", "shard", "log_format", "verbose", "progress", "http", "metrics_file", "proxy"}
 )
 
 

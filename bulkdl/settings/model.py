@@ -19,6 +19,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -30,6 +31,7 @@ from bulkdl.settings import parse
 from bulkdl.settings.address import Address, address
 from bulkdl.settings.names import Names
 from bulkdl.settings.parse import Shard
+from bulkdl.settings.proxy import Proxy, proxy
 from bulkdl.settings.timetable import UNLIMITED, Timetable, timetable
 
 UP42_HOST = "api.up42.com"
@@ -44,6 +46,11 @@ Workers = Annotated[int, Field(ge=1, le=256)]
 Pool = Annotated[int | Literal["auto"], BeforeValidator(parse.pool)]
 MaybeAddress = Annotated[
     Address | None, BeforeValidator(lambda value: value if value is None else address(value))
+]
+MaybeProxy = Annotated[
+    Proxy | None,
+    BeforeValidator(lambda value: value if value is None else proxy(value)),
+    PlainSerializer(lambda value: value and str(value), when_used="json"),  # without credentials
 ]
 MaybeShard = Annotated[
     Shard | None, BeforeValidator(lambda value: value if value is None else parse.shard(value))
@@ -83,6 +90,11 @@ class Settings(BaseSettings):
     )
     api_url: str = Field(f"https://{UP42_HOST}", description="UP42's API")
     token_url: str | None = Field(None, description="where tokens are had; by default api_url + /oauth/token")
+    proxy: MaybeProxy = Field(
+        None,
+        description="HTTP proxy for all requests, or off; by default HTTPS_PROXY and HTTP_PROXY. NO_PROXY "
+        "names hosts that need none",
+    )
     output: Path | None = Field(None, description="directory that the outputs go to")
     project: tuple[ProjectTable, ...] = Field((), description="the projects and where their API keys are")
 
