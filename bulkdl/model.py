@@ -52,7 +52,7 @@ class Reason(StrEnum):
     LINKED = "linked"
     # skipped
     ALREADY_THERE = "already_there"
-    UP42_HAS_NONE = "up42_has_none"
+    NOT_AVAILABLE = "not_available"
     JOB_UNFINISHED = "job_unfinished"
     # cancelled
     STOPPED = "stopped"

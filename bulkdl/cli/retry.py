@@ -29,7 +29,7 @@ from bulkdl.report.summary import SummaryBuilder
     metavar="REASON",
     multiple=True,
     envvar="BULKDL_REASON",
-    help="only what ended for this reason, such as stalled or up42_has_none; repeatable  [BULKDL_REASON]",
+    help="only what ended for this reason, such as stalled or not_available; repeatable  [BULKDL_REASON]",
 )
 @options.selection
 @options.output

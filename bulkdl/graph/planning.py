@@ -95,7 +95,7 @@ def judge(outputs: Iterable[KnownOutput], selection: Selection, sizes: Mapping[s
     for known in outputs:
         if not selection.wants(known.output) or is_list(known.output) or not is_due(known, selection):
             continue
-        is_none = known.none_at_up42 and selection.reasons is None
+        is_none = known.is_not_available and selection.reasons is None
         if is_none or _is_there(known, sizes):
             settled.append(known)
         else:

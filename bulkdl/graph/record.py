@@ -66,7 +66,7 @@ class Recorder:
     def settled(self, outputs: tuple[KnownOutput, ...]) -> None:
         """These were there already, or are known not to exist."""
         for known in outputs:
-            reason = Reason.UP42_HAS_NONE if known.none_at_up42 else Reason.ALREADY_THERE
+            reason = Reason.NOT_AVAILABLE if known.is_not_available else Reason.ALREADY_THERE
             size_bytes = known.receipt.size_bytes if known.receipt and known.completed else 0
             self.summary.count(known.output.kind, Outcome.SKIPPED, reason, 1, size_bytes)
             self._reporter.report(OutputSettled(known.output, reason))

@@ -16,7 +16,7 @@ from bulkdl.reactions import REACTIONS
 from bulkdl.selection import JobRef, Selection
 from bulkdl.sink.local import STATE_FOLDER
 
-REASONS = (*REACTIONS, Reason.UP42_HAS_NONE)
+REASONS = (*REACTIONS, Reason.NOT_AVAILABLE)
 """What can be tried again: every failure, and what UP42 did not have then."""
 
 

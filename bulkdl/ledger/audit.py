@@ -13,7 +13,7 @@ from datetime import datetime
 from sqlite3 import Connection, Row
 
 from bulkdl.ledger.lease import Owner
-from bulkdl.ledger.rows import PLANNED, KnownOutput, known_output, now_text
+from bulkdl.ledger.rows import PLANNED, KnownOutput, known_output, names_of, now_text, reason_in
 from bulkdl.model import Reason
 
 PAGE = 500
@@ -114,7 +114,7 @@ def unlisted_jobs_after(connection: Connection, row_id: int, limit: int = PAGE) 
 
 
 def _failed(row: Row, known: KnownOutput | None, attempts: int) -> FailedRow:
-    reason = Reason(row["reason"] or Reason.INTERNAL)
+    reason = reason_in(row["reason"]) or Reason.INTERNAL
     return FailedRow(
         row["id"], row["project_id"], row["job_id"], reason, row["detail"] or "", attempts, known
     )
@@ -128,7 +128,7 @@ def count_unlisted(connection: Connection) -> int:
 
 def jobs_to_retry(connection: Connection, reasons: Collection[Reason | None]) -> list[tuple[str, str]]:
     """Project and job id of the jobs that have something that ended for one of *reasons*."""
-    named = [reason.value for reason in reasons if reason is not None]
+    named = [name for reason in reasons if reason is not None for name in names_of(reason)]
     marks = ",".join("?" * len(named))
     rejected = f"OR (state = '{PLANNED}' AND key IS NOT NULL)" if None in reasons else ""
     rows = connection.execute(

@@ -14,6 +14,7 @@ from bulkdl.ledger.rows import (
     known_output,
     moment,
     now_text,
+    reason_in,
     result_values,
     text_of,
 )
@@ -230,14 +231,17 @@ def count_outputs(connection: sqlite3.Connection) -> list[tuple[Kind, str, str, 
     """Kind, state, reason ('' for none), number of outputs, bytes of those that are completed."""
     rows = connection.execute(
         """
-        SELECT kind, state, coalesce(reason, '') AS reason, count(*) AS outputs,
+        SELECT kind, state, reason, count(*) AS outputs,
                sum(CASE WHEN state = 'completed' THEN size_bytes ELSE 0 END) AS size_bytes
         FROM outputs GROUP BY 1, 2, 3
         """
     )
-    return [
-        (Kind(row["kind"]), row["state"], row["reason"], row["outputs"], row["size_bytes"]) for row in rows
-    ]
+    counts: dict[tuple[Kind, str, str], tuple[int, int]] = {}
+    for row in rows:
+        what = Kind(row["kind"]), row["state"], reason_in(row["reason"]) or ""
+        outputs, size_bytes = counts.get(what, (0, 0))
+        counts[what] = outputs + row["outputs"], size_bytes + row["size_bytes"]
+    return [(*what, *numbers) for what, numbers in counts.items()]
 
 
 def failed_outputs(connection: sqlite3.Connection, most: int) -> list[tuple[KnownOutput, str, int]]:

@@ -11,6 +11,8 @@ from bulkdl.model import Digest, Job, Kind, Outcome, Output, Reason, Receipt, Re
 PLANNED = "planned"
 # Listed just now: what the ledger knew nothing of. Never written.
 NEW = "new"
+# Reasons by the names that earlier versions have written.
+_FORMER_REASONS = {"up42_has_none": Reason.NOT_AVAILABLE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +37,8 @@ class KnownOutput:
         return self.state == Outcome.COMPLETED and self.receipt is not None
 
     @property
-    def none_at_up42(self) -> bool:
-        return self.state == Outcome.SKIPPED and self.reason is Reason.UP42_HAS_NONE
+    def is_not_available(self) -> bool:
+        return self.state == Outcome.SKIPPED and self.reason is Reason.NOT_AVAILABLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,16 @@ class KnownJob:
     quicklooks_listed: bool
     outputs: tuple[KnownOutput, ...]
     unlisted_for: Reason | None = None
+
+
+def reason_in(text: str | None) -> Reason | None:
+    """Return the reason of that name, which may be one that an earlier version wrote; None for no text."""
+    return (_FORMER_REASONS.get(text) or Reason(text)) if text else None
+
+
+def names_of(reason: Reason) -> tuple[str, ...]:
+    """Return every name under which a ledger may hold *reason*."""
+    return (reason.value, *(name for name, known in _FORMER_REASONS.items() if known is reason))
 
 
 def moment(text: str | None) -> datetime | None:
@@ -85,7 +97,7 @@ def known_job(row: sqlite3.Row, outputs: list[KnownOutput]) -> KnownJob:
         tasks_listed=row["tasks_listed_at"] is not None,
         quicklooks_listed=row["quicklooks_listed_at"] is not None,
         outputs=tuple(outputs),
-        unlisted_for=Reason(row["reason"]) if row["reason"] else None,
+        unlisted_for=reason_in(row["reason"]),
     )
 
 
@@ -101,8 +113,7 @@ def known_output(row: sqlite3.Row) -> KnownOutput:
             validator=Validator(row["etag"], row["last_modified"], row["generation"]),
             source=row["source"],
         )
-    reason = Reason(row["reason"]) if row["reason"] else None
-    return KnownOutput(output, row["state"], reason, row["filename"], receipt)
+    return KnownOutput(output, row["state"], reason_in(row["reason"]), row["filename"], receipt)
 
 
 def result_values(result: Result, run_id: str) -> dict[str, object]:

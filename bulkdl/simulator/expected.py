@@ -83,7 +83,7 @@ def skips(account: Account) -> Iterator[ExpectedSkip]:
             continue
         for task_id, task in _sources(job):
             if not has_archive(task):
-                yield ExpectedSkip(job.project_id, job.id, task_id, Kind.ARCHIVE, Reason.UP42_HAS_NONE)
+                yield ExpectedSkip(job.project_id, job.id, task_id, Kind.ARCHIVE, Reason.NOT_AVAILABLE)
 
 
 def _sources(job: JobFacts) -> Iterator[tuple[str | None, TaskFacts]]:

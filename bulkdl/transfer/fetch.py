@@ -111,5 +111,5 @@ def ended_by(output: Output, failure: Failure) -> Result:
     """What a failure that stays makes of *output*: 404 means that UP42 has none, which is no failure."""
     outcome, reason = Outcome.FAILED, failure.reason
     if reason is Reason.NOT_FOUND:
-        outcome, reason = Outcome.SKIPPED, Reason.UP42_HAS_NONE
+        outcome, reason = Outcome.SKIPPED, Reason.NOT_AVAILABLE
     return Result(output, outcome, reason, attempts=1, detail=failure.detail)

@@ -19,5 +19,5 @@ def test_every_failure_has_its_row() -> None:
         assert reaction.step.value in row
         assert f"| {int(reaction.exit_code)} |" in row
         assert reaction.hint in row
-    endings = {"fetched", "linked", "already_there", "up42_has_none", "job_unfinished", "stopped"}
+    endings = {"fetched", "linked", "already_there", "not_available", "job_unfinished", "stopped"}
     assert {reason.value for reason in Reason} - {reason.value for reason in REACTIONS} <= endings

@@ -241,7 +241,7 @@ async def test_404_is_an_outcome_and_no_failure(tmp_path: Path, endpoint: str) -
     async with world(tmp_path) as here:
         ran = await here.run({"fault": "status", "status": 404, "endpoint": endpoint})
         assert ran.exit_code == 0
-        assert (Outcome.SKIPPED, Reason.UP42_HAS_NONE) in ran.ended()
+        assert (Outcome.SKIPPED, Reason.NOT_AVAILABLE) in ran.ended()
         assert not ran.failures()
         asked = Counter(each.path for each in ran.to(endpoint))
         assert max(asked.values()) == (2 if endpoint == "object" else 1)  # a job's is its last task's, too
@@ -252,7 +252,7 @@ async def test_404_in_a_200_is_the_same_outcome(tmp_path: Path, endpoint: str) -
     async with world(tmp_path) as here:
         ran = await here.run(api("error_in_200", endpoint, code=404))
         assert ran.exit_code == 0
-        assert (Outcome.SKIPPED, Reason.UP42_HAS_NONE) in ran.ended()
+        assert (Outcome.SKIPPED, Reason.NOT_AVAILABLE) in ran.ended()
         assert not ran.failures()
 
 

@@ -108,7 +108,7 @@ async def test_the_tree_is_what_up42_has_byte_for_byte(tame):
     summary = await tame.run()
     assert (summary.exit_code, summary.failures, summary.problems) == (Exit.OK, [], [])
     assert tame.files() == tame.expected()
-    skipped = summary.counts[Kind.ARCHIVE, Outcome.SKIPPED, Reason.UP42_HAS_NONE].outputs
+    skipped = summary.counts[Kind.ARCHIVE, Outcome.SKIPPED, Reason.NOT_AVAILABLE].outputs
     assert skipped == sum(each.kind is Kind.ARCHIVE for each in tame.simulator.expected_skips())
     assert summary.jobs.unfinished == sum(each.kind is None for each in tame.simulator.expected_skips())
 

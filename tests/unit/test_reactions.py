@@ -11,7 +11,7 @@ NO_FAILURES = {
     Reason.FETCHED,
     Reason.LINKED,
     Reason.ALREADY_THERE,
-    Reason.UP42_HAS_NONE,
+    Reason.NOT_AVAILABLE,
     Reason.JOB_UNFINISHED,
     Reason.STOPPED,
 }

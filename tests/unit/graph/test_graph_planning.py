@@ -131,7 +131,7 @@ def at(output, size=77):
         (known(FIRST, "planned"), at(FIRST), True),
         (known(FIRST, "failed", Reason.STALLED), at(FIRST), True),
         (known(FIRST, "cancelled", Reason.STOPPED), {}, True),
-        (known(FIRST, "skipped", Reason.UP42_HAS_NONE, size=None), {}, False),
+        (known(FIRST, "skipped", Reason.NOT_AVAILABLE, size=None), {}, False),
         (known(FIRST, "skipped", Reason.JOB_UNFINISHED, size=None), {}, True),
         (known(FIRST, size=0), at(FIRST, 0), False),
     ],

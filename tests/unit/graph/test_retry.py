@@ -38,13 +38,13 @@ DUE = {
     "rejected by verify": (known(PLANNED, None, RECEIPT), {"any failure"}),
     "planned, never tried": (known(PLANNED), set()),
     "listed just now": (known(NEW), {"stalled", "any failure", "none"}),
-    "none at UP42": (known("skipped", Reason.UP42_HAS_NONE), {"none"}),
+    "none at UP42": (known("skipped", Reason.NOT_AVAILABLE), {"none"}),
     "there, says the ledger": (known("completed", Reason.FETCHED, RECEIPT), set()),
 }
 ASKED = {
     "stalled": frozenset({Reason.STALLED}),
     "any failure": FAILURES,
-    "none": frozenset({Reason.UP42_HAS_NONE}),
+    "none": frozenset({Reason.NOT_AVAILABLE}),
 }
 
 
@@ -87,7 +87,7 @@ def test_only_lists_that_failed_are_asked_for_again(job, reasons, want):
 
 async def filled(folder):
     await folder.record(failed(archive()), done(archive(task_id=T1), KEY, b"x"))
-    none = Result(archive(J2), Outcome.SKIPPED, Reason.UP42_HAS_NONE)
+    none = Result(archive(J2), Outcome.SKIPPED, Reason.NOT_AVAILABLE)
     await folder.record(none, failed(archive(J2, T1), Reason.THROTTLED), job=a_job(J2))
 
 
@@ -96,7 +96,7 @@ async def filled(folder):
     [
         ((), {}, [J1, J2]),
         ((Reason.STALLED,), {}, [J1]),
-        ((Reason.UP42_HAS_NONE,), {}, [J2]),
+        ((Reason.NOT_AVAILABLE,), {}, [J2]),
         ((Reason.STALLED, Reason.THROTTLED), {"jobs": (JobRef(None, J2),)}, [J2]),
         ((), {"jobs": (JobRef(P1, J1),)}, [J1]),
         ((), {"project_ids": (P1,)}, [J1, J2]),
@@ -136,7 +136,7 @@ async def test_without_a_ledger_it_is_a_wrong_directory(folder):
 
 
 def test_every_failure_can_be_tried_again():
-    assert set(REASONS) == {*REACTIONS, Reason.UP42_HAS_NONE}
+    assert set(REASONS) == {*REACTIONS, Reason.NOT_AVAILABLE}
 
 
 class Site:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bulkdl.ledger import queries
+from bulkdl.ledger import audit, queries
 from bulkdl.ledger.migrate import migrate
 from bulkdl.ledger.queries import Listing, PlannedOutput
 from bulkdl.model import Digest, Job, Kind, Outcome, Output, Reason, Receipt, Result, Validator
@@ -124,11 +124,21 @@ def test_a_new_receipt_takes_nothing_from_the_old_one(ledger):
     assert of(ledger, ARCHIVE).receipt.key == "k"
 
 
-def test_up42_has_none_is_known(ledger):
+def test_not_available_is_known(ledger):
     plan(ledger)
-    queries.record(ledger, [Result(FINAL, Outcome.SKIPPED, Reason.UP42_HAS_NONE)], "run1")
-    assert of(ledger, FINAL).none_at_up42
-    assert not of(ledger, ARCHIVE).none_at_up42
+    queries.record(ledger, [Result(FINAL, Outcome.SKIPPED, Reason.NOT_AVAILABLE)], "run1")
+    assert of(ledger, FINAL).is_not_available
+    assert not of(ledger, ARCHIVE).is_not_available
+
+
+def test_known_output_former_reason_name_is_converted(ledger):
+    plan(ledger)
+    queries.record(ledger, [Result(FINAL, Outcome.SKIPPED, Reason.NOT_AVAILABLE)], "run1")
+    queries.record(ledger, [Result(ARCHIVE, Outcome.SKIPPED, Reason.NOT_AVAILABLE)], "run1")
+    ledger.execute("UPDATE outputs SET reason = 'up42_has_none' WHERE task_id = ''")
+    assert of(ledger, FINAL).is_not_available
+    assert audit.jobs_to_retry(ledger, [Reason.NOT_AVAILABLE])
+    assert (Kind.ARCHIVE, "skipped", "not_available", 2, 0) in queries.count_outputs(ledger)
 
 
 def test_listing_again_keeps_what_is_recorded(ledger):
@@ -200,7 +210,7 @@ def test_status_counts_jobs_and_outputs(ledger):
         (Kind.ARCHIVE, "completed", "fetched", 2, 154),
         (Kind.QUICKLOOK, "failed", "stalled", 1, 0),
     ]
-    queries.record(ledger, [Result(QUICKLOOK, Outcome.SKIPPED, Reason.UP42_HAS_NONE)], "run1")
+    queries.record(ledger, [Result(QUICKLOOK, Outcome.SKIPPED, Reason.NOT_AVAILABLE)], "run1")
     assert queries.count_jobs(ledger) == {"settled": 1}
 
 

@@ -69,7 +69,7 @@ def test_open_outputs_are_those_planned_and_not_ended():
         JobEnumerated("p", "j", 3, 0, {Kind.ARCHIVE: 2, Kind.QUICKLOOK: 1}),
         TransferEnded(Result(ARCHIVE, Outcome.COMPLETED, Reason.FETCHED)),
         TransferEnded(Result(whole_list, Outcome.FAILED, Reason.SERVER_ERROR)),
-        OutputSettled(PICTURE, Reason.UP42_HAS_NONE),
+        OutputSettled(PICTURE, Reason.NOT_AVAILABLE),
     )
     assert value(metrics, "outputs_open", kind="archive") == 1
     assert value(metrics, "outputs_open", kind="quicklook") == 1

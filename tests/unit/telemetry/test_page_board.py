@@ -69,10 +69,10 @@ def test_outputs_count_by_kind_and_by_what_became_of_them(seen):
         "quicklook",
         JobEnumerated("p", "j", 4, 2, {Kind.QUICKLOOK: 4}),
         OutputSettled(picture(8), Reason.ALREADY_THERE),
-        OutputSettled(picture(9), Reason.UP42_HAS_NONE),
+        OutputSettled(picture(9), Reason.NOT_AVAILABLE),
         TransferAdvanced(picture(0), 10, 10, 10),
         TransferEnded(Result(picture(0), Outcome.COMPLETED, Reason.FETCHED)),
-        TransferEnded(Result(picture(1), Outcome.SKIPPED, Reason.UP42_HAS_NONE)),
+        TransferEnded(Result(picture(1), Outcome.SKIPPED, Reason.NOT_AVAILABLE)),
         TransferEnded(Result(picture(2), Outcome.FAILED, Reason.STALLED)),
         TransferEnded(Result(picture(3), Outcome.CANCELLED, Reason.STOPPED)),
     )
@@ -125,7 +125,7 @@ def test_failures_have_reason_detail_and_hint_the_latest_first_and_bounded(seen)
 
 def test_skipped_and_cancelled_outputs_are_no_failures(seen):
     document = seen.after(
-        TransferEnded(Result(ARCHIVE, Outcome.SKIPPED, Reason.UP42_HAS_NONE)),
+        TransferEnded(Result(ARCHIVE, Outcome.SKIPPED, Reason.NOT_AVAILABLE)),
         TransferEnded(Result(picture(1), Outcome.CANCELLED, Reason.STOPPED)),
     )
     assert document["failures_total"] == 0

@@ -263,11 +263,11 @@ async def test_the_url_goes_out_as_it_was_signed(yard):
     assert "authorization" not in site.store.asked[0].headers
 
 
-async def test_a_404_means_that_up42_has_none(yard):
+async def test_fetch_404_is_not_available(yard):
     site = await yard(SMALL)
     site.store.script = [status(404)]
     result = await site.fetch()
-    assert (result.outcome, result.reason) == (Outcome.SKIPPED, Reason.UP42_HAS_NONE)
+    assert (result.outcome, result.reason) == (Outcome.SKIPPED, Reason.NOT_AVAILABLE)
     assert (site.files(), len(site.store.asked)) == ({}, 1)
 
 
