@@ -156,6 +156,16 @@ class Output:
         return "/".join(part for part in parts if part)
 
 
+_MAX_VALIDATOR_CHARS = 1024
+
+
+def _storable(value: object) -> str | None:
+    # Surrogates stand for bytes that are not UTF-8. Like control characters they are not printable.
+    if isinstance(value, str) and 0 < len(value) <= _MAX_VALIDATOR_CHARS and value.isprintable():
+        return value
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Validator:
     """
@@ -170,6 +180,15 @@ class Validator:
     etag: str | None = None
     last_modified: str | None = None
     generation: str | None = None
+
+    @classmethod
+    def storable(cls, etag: object, last_modified: object, generation: object) -> Validator:
+        """
+        Keep of three values from outside those that the ledger, a sidecar and a header can hold.
+
+        Header values may hold any byte. A validator that cannot be written down is none.
+        """
+        return cls(*(_storable(value) for value in (etag, last_modified, generation)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,11 @@ _REASONS: tuple[tuple[type[BaseException], Reason], ...] = (
     (aiohttp.ClientError, Reason.CONNECTION_LOST),
     (OSError, Reason.CONNECTION_LOST),
     (ValueError, Reason.CONNECTION_LOST),  # aiohttp lets a few parser errors through bare
+    (LookupError, Reason.BAD_ANSWER),  # yarl, for a URL such as http://a[x]@
+    (OverflowError, Reason.BAD_ANSWER),
 )
+# What aiohttp, yarl and the standard library raise for bytes from outside.
+_FOREIGN = (aiohttp.ClientError, OSError, ValueError, LookupError, OverflowError)
 
 
 @contextmanager
@@ -52,7 +56,7 @@ def translated(family: type[Failure], where: str) -> Iterator[None]:
     """
     try:
         yield
-    except (aiohttp.ClientError, OSError, ValueError) as error:
+    except _FOREIGN as error:
         raise family(_reason_of(error), f"{where}: {_describe(error)}") from None
 
 

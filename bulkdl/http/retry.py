@@ -114,10 +114,16 @@ def retry_after_s(value: str | None, now: datetime) -> float | None:
     text = value.strip()
     if text.isascii() and text.isdigit():
         return float(text[:12])
+    moment = http_date(text)
+    return None if moment is None else max((moment - now).total_seconds(), 0.0)
+
+
+def http_date(text: str | None) -> datetime | None:
+    """Read an HTTP date in any of its forms, in UTC; None when it cannot be read or is out of range."""
+    if text is None:
+        return None
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, TypeError, LookupError, OverflowError):
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max((moment - now).total_seconds(), 0.0)

@@ -109,5 +109,5 @@ async def _refuse_downgrade(
 def _scheme_of(location: str) -> str:
     try:
         return URL(location, encoded=True).scheme
-    except ValueError:
-        return ""  # aiohttp refuses it by itself
+    except (ValueError, LookupError):
+        return ""  # aiohttp or ``translated`` rejects it

@@ -36,7 +36,9 @@ def object_in(document: dict[str, Any]) -> StoredObject:
     """
     return StoredObject(
         source=document["source"],
-        validator=Validator(**document["validator"]),
+        validator=Validator.storable(
+            **{key: document["validator"][key] for key in ("etag", "last_modified", "generation")}
+        ),
         total_bytes=document["total_bytes"],
         digests=tuple(Digest(**digest) for digest in document["digests"]),
     )

@@ -11,15 +11,25 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from multidict import CIMultiDictProxy
 
 from bulkdl.errors import TransferFailure
 from bulkdl.http.failures import reason_of_status
+from bulkdl.http.retry import http_date
 from bulkdl.model import Kind, PartState, Reason, StoredObject, Validator
 from bulkdl.transfer.digests import parse_goog_hash
 
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+# No length or offset has more digits: 64 bits are what the ledger and the file system hold.
+_MAX_DIGITS = 19
+_MAX_INTEGER = 2**63 - 1
+_CONTENT_RANGE = re.compile(
+    rf"bytes ([0-9]{{1,{_MAX_DIGITS}}})-([0-9]{{1,{_MAX_DIGITS}}})/([0-9]{{1,{_MAX_DIGITS}}}|\*)"
+)
+# Without a Date header our own clock stands in for the server's, with room for a clock that is wrong.
+_OWN_CLOCK_MARGIN_S = 60.0
+_SHOWN_CHARS = 40
 _PROSE_TYPES = {
     Kind.ARCHIVE: (
         "text/html",
@@ -83,10 +93,17 @@ class AskForStored:
     """Ask again and accept gzip: only then do the stored bytes come, with length and digest."""
 
 
-def read_head(status: int, headers: CIMultiDictProxy[str], source: str | None) -> Head:
-    """Take from the headers of a response what the decisions need."""
+def read_head(
+    status: int, headers: CIMultiDictProxy[str], source: str | None, *, now: datetime | None = None
+) -> Head:
+    """
+    Take from the headers of a response what the decisions need.
+
+    Args:
+        now: When the response came; by default the current time.
+    """
     span = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
-    encoding = headers.get("Content-Encoding", "").strip().lower()
+    encoding = _encoding(headers.get("Content-Encoding", ""))
     length = _integer(headers.get("Content-Length"))
     total = _integer(headers.get("x-goog-stored-content-length"))
     range_total = _integer(span[3]) if span else None
@@ -97,15 +114,11 @@ def read_head(status: int, headers: CIMultiDictProxy[str], source: str | None) -
         content_type=headers.get("Content-Type", "").partition(";")[0].strip().lower(),
         content_encoding=encoding,
         length_bytes=length,
-        range_start=int(span[1]) if span else None,
+        range_start=_integer(span[1]) if span else None,
         range_total=range_total,
         object=StoredObject(
             source=source,
-            validator=Validator(
-                etag=headers.get("ETag"),
-                last_modified=headers.get("Last-Modified"),
-                generation=headers.get("x-goog-generation"),
-            ),
+            validator=_validator(headers, now or datetime.now(UTC)),
             total_bytes=total,
             digests=parse_goog_hash(headers.getall("x-goog-hash", [])),
         ),
@@ -115,7 +128,35 @@ def read_head(status: int, headers: CIMultiDictProxy[str], source: str | None) -
 
 
 def _integer(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isascii() and text.isdigit() else None
+    if text is None or len(text) > _MAX_DIGITS or not (text.isascii() and text.isdigit()):
+        return None
+    value = int(text)
+    return value if value <= _MAX_INTEGER else None
+
+
+def _encoding(text: str) -> str:
+    """Content codings in lower case. ``identity`` is none (RFC 9110, section 8.4.1)."""
+    codings = (coding.strip().lower() for coding in text.split(","))
+    return ", ".join(coding for coding in codings if coding not in ("", "identity"))
+
+
+def _validator(headers: CIMultiDictProxy[str], now: datetime) -> Validator:
+    told = Validator.storable(
+        headers.get("ETag"), headers.get("Last-Modified"), headers.get("x-goog-generation")
+    )
+    # A date beside an ETag only rules out other versions; a date alone must prove the version.
+    if told.etag is None and not _is_strong(told.last_modified, headers.get("Date"), now):
+        return replace(told, last_modified=None)
+    return told
+
+
+def _is_strong(last_modified: str | None, date: str | None, now: datetime) -> bool:
+    """Whether the response is clearly younger than the date (RFC 9110, section 8.8.2.2)."""
+    modified_at = http_date(last_modified)
+    answered_at, margin_s = (now, _OWN_CLOCK_MARGIN_S) if date is None else (http_date(date), 1.0)
+    if modified_at is None or answered_at is None:
+        return False
+    return (answered_at - modified_at).total_seconds() >= margin_s
 
 
 def continuable(state: PartState | None) -> bool:
@@ -146,14 +187,19 @@ def piece_headers(
 
 def _range(stored: StoredObject, first: int, last: str) -> dict[str, str]:
     condition = _condition(stored.validator)
-    assert condition is not None, "nothing proves that it is still this object"  # noqa: S101
+    if condition is None:
+        raise ValueError("a range needs a strong validator")
     return {"Range": f"bytes={first}-{last}", "If-Range": condition}
 
 
 def _condition(validator: Validator) -> str | None:
-    """What may stand in If-Range: a strong ETag, else a date (RFC 9110, section 13.1.5)."""
-    if validator.etag is not None and not validator.etag.startswith("W/"):
-        return validator.etag
+    """
+    Return what may stand in If-Range (RFC 9110, section 13.1.5).
+
+    This is a strong ETag. Without any ETag it is a strong date; ``read_head`` keeps no other date alone.
+    """
+    if validator.etag is not None:
+        return None if validator.etag.startswith("W/") else validator.etag
     return validator.last_modified
 
 
@@ -192,7 +238,8 @@ def decide(
         return AskForStored()
     if kind is Kind.ARCHIVE and head.content_encoding and not head.stored_gzip:
         raise TransferFailure(
-            Reason.WRONG_CONTENT, f"the server encoded the stored bytes as {head.content_encoding!r} unasked"
+            Reason.WRONG_CONTENT,
+            f"unexpected Content-Encoding {head.content_encoding[:_SHOWN_CHARS]!a} (none was requested)",
         )
     return Begin(head.object)
 

@@ -74,7 +74,8 @@ class SignedOrigin:
     @asynccontextmanager
     async def open(self, headers: dict[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
         signed = self._signed
-        assert signed is not None, "prepare() comes first"  # noqa: S101
+        if signed is None:
+            raise RuntimeError("open() was called before prepare()")
         self._tried = True
         await self._cooldown.passed(signed.host)
         with translated(TransferFailure, signed.source):

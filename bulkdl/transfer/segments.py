@@ -92,7 +92,8 @@ class Segments:
     """
 
     def __init__(self, stored: StoredObject, extents: tuple[Extent, ...], around: Surroundings) -> None:
-        assert stored.total_bytes is not None, "only what has a length can be divided"  # noqa: S101
+        if stored.total_bytes is None:
+            raise ValueError("an object of unknown length cannot be divided")
         self.landing = Landing(around.part, extents, around.admit, around.begin)
         self._stored = stored
         self._around = around

@@ -131,7 +131,7 @@ def _has_host(url: str) -> bool:
     try:
         split = URL(url, encoded=True)
         return bool(split.raw_host) and split.user is None and split.port is not None
-    except ValueError:
+    except (ValueError, LookupError):  # yarl raises IndexError for http://a[x]@
         return False
 
 

@@ -33,6 +33,9 @@ CASES = [
     (ConnectionResetError(104, "Connection reset by peer"), Reason.CONNECTION_LOST),
     (OSError(), Reason.CONNECTION_LOST),
     (ValueError(URL_WITH_SECRET), Reason.CONNECTION_LOST),
+    (IndexError(URL_WITH_SECRET), Reason.BAD_ANSWER),  # yarl, for http://a[x]@
+    (KeyError(URL_WITH_SECRET), Reason.BAD_ANSWER),
+    (OverflowError(URL_WITH_SECRET), Reason.BAD_ANSWER),
 ]
 
 

@@ -32,6 +32,10 @@ FAILURES = sorted(REACTIONS)
         ("Fri, 01 Mar 2024 11:00:00 GMT", 0.0),
         ("Friday, 01-Mar-24 12:00:09 GMT", 9.0),
         ("Fri Mar  1 12:00:09 2024", 9.0),
+        ("Fri, 01 Mar 2024 12:00:09 +99999999999999999999", None),
+        ("Fri, 01 Mar 2024 12:00:09 -9999999999", None),
+        ("Mon, 01 Jan 0001 00:00:00 +2359", 0.0),
+        ("Fri, 31 Dec 9999 23:59:59 -2359", None),
     ],
 )
 def test_retry_after_in_all_its_forms(header, seconds):

@@ -109,7 +109,7 @@ async def test_an_unknown_certificate_is_refused(make):
         assert caught.value.reason is Reason.TLS
 
 
-@pytest.mark.parametrize("location", ["ftp://x/y", "http://", "http://[::1"])
+@pytest.mark.parametrize("location", ["ftp://x/y", "http://", "http://[::1", "http://a[x]@"])
 async def test_a_redirect_to_nowhere_is_a_bad_answer(location):
     async with server(redirect_to=location) as only, api_session(**BOUNDS) as session:
         with pytest.raises(ApiFailure) as caught:

@@ -105,6 +105,7 @@ class Store:
 
     def honest(self, asked):
         headers = {"Content-Type": self.content_type, "ETag": self.etag, "Last-Modified": self.last_modified}
+        headers["Date"] = "Tue, 02 Jan 2024 00:00:00 GMT"
         if self.digests:
             headers["x-goog-hash"] = goog_hash(self.body, *self.digests)
         headers = {key: value for key, value in headers.items() if value is not None}
@@ -147,7 +148,7 @@ class Store:
         )
         lines = [f"HTTP/1.1 {answer.status} -"]
         lines += [f"{key}: {value}" for key, value in {**answer.headers, **framing}.items()]
-        writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
+        writer.write(("\r\n".join(lines) + "\r\n\r\n").encode("utf-8", "surrogateescape"))
         end = len(answer.body) if answer.cut_at is None else min(answer.cut_at, len(answer.body))
         hold_at = end if answer.hold_at is None else min(answer.hold_at, end)
         await self._body(writer, asked, answer.body[:hold_at], chunked=answer.length is None)

@@ -11,7 +11,7 @@ from conftest import LARGE, POLICY, SMALL, targz
 from scripted_store import goog_hash
 
 from bulkdl.errors import ApiFailure, SinkFailure
-from bulkdl.model import Kind, Outcome, Reason
+from bulkdl.model import Kind, Outcome, Reason, Validator
 from bulkdl.sink.part import LocalPart
 from bulkdl.transfer.body import BLOCK_BYTES
 from bulkdl.transfer.means import Limits
@@ -150,6 +150,21 @@ async def test_a_server_without_validators_is_never_asked_for_a_range(yard):
 
 async def test_a_weak_etag_alone_is_no_proof(yard):
     site = await yard(LARGE, etag='W/"v1"', last_modified=None)
+    site.store.script = [cut(2_000_000)]
+    assert completed(await site.fetch(), site, LARGE)
+    assert site.store.ranges == [None, None]
+
+
+@pytest.mark.parametrize("body", [SMALL, LARGE])
+async def test_fetch_with_an_etag_that_is_no_text_completes_without_it(yard, body):
+    site = await yard(body, etag='"\udce9"', last_modified=None)
+    result = await site.fetch()
+    assert completed(result, site, body)
+    assert result.receipt.validator == Validator()
+
+
+async def test_fetch_with_a_weak_etag_and_a_date_never_asks_for_a_range(yard):
+    site = await yard(LARGE, etag='W/"v1"')
     site.store.script = [cut(2_000_000)]
     assert completed(await site.fetch(), site, LARGE)
     assert site.store.ranges == [None, None]
