@@ -108,8 +108,8 @@ test-browser: install .venv-browser/.installed ## the live page in a real Chromi
 	.venv-browser/bin/python -m pytest -q -c tests/browser/pytest.ini tests/browser
 
 .PHONY: docs
-docs: install ## the pages that are made from code
-	$(BIN)/python -c 'from pathlib import Path; from bulkdl.reactions import as_markdown; Path("docs/reactions.md").write_text(as_markdown(), "utf-8")'
+docs: install ## generate the documentation pages that are derived from code
+	$(BIN)/python docs/generate.py
 
 .venv-robustness/.installed: tests/robustness/requirements.lock
 	$(PYTHON) -m venv .venv-robustness

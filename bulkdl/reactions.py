@@ -1,8 +1,9 @@
 """
-The one table that says what follows from each kind of failure. Pure data; nothing here waits.
+Define the retry action, the exit code and the hint for each failure reason.
 
-``Step`` is what happens within a run, ``exit_code`` what a failure that stays contributes to the
-end of the run, ``hint`` what a person can do about it. docs/reactions.md is rendered from it.
+This module contains only data. ``step`` is the action of a worker after a failed attempt.
+``exit_code`` is the exit code of a run in which the failure remains. ``hint`` tells the user what to
+do next. ``make docs`` generates docs/failure-policy.md from this table.
 """
 
 from __future__ import annotations
@@ -33,25 +34,25 @@ class Exit(IntEnum):
 
 
 class Step(Enum):
-    """What a worker does after a failed attempt."""
+    """The action of a worker after a failed attempt."""
 
-    BACK_OFF = "wait, then go on at the same byte"
-    RESIGN = "ask for a new signed URL, then go on at the same byte"
-    RESTART = "drop the part, wait, then begin at zero"
-    GIVE_UP = "no further attempt in this run"
-    STOP_RUN = "no further attempt of anything in this run"
+    BACK_OFF = "wait, then resume at the same byte"
+    RESIGN = "request a new signed URL, then resume at the same byte"
+    RESTART = "discard the partial file, wait, then restart at byte 0"
+    GIVE_UP = "do not retry in this run"
+    STOP_RUN = "stop the run"
 
 
 @dataclass(frozen=True, slots=True)
 class Reaction:
-    """What follows from one reason."""
+    """Retry action, exit code and hint for one reason."""
 
     step: Step
     exit_code: Exit
     hint: str
 
 
-_LATER = "run the same command again; it goes on where it stopped"
+_LATER = "run the same command again to resume"
 
 REACTIONS: dict[Reason, Reaction] = {
     Reason.UNREACHABLE: Reaction(
@@ -59,7 +60,7 @@ REACTIONS: dict[Reason, Reaction] = {
     ),
     Reason.CONNECTION_LOST: Reaction(Step.BACK_OFF, Exit.TEMPORARY, _LATER),
     Reason.STALLED: Reaction(
-        Step.BACK_OFF, Exit.TEMPORARY, f"{_LATER}; lower --speed-limit if the link is slow"
+        Step.BACK_OFF, Exit.TEMPORARY, f"{_LATER}; lower --speed-limit if the connection is slow"
     ),
     Reason.TRUNCATED: Reaction(Step.BACK_OFF, Exit.TEMPORARY, _LATER),
     Reason.THROTTLED: Reaction(Step.BACK_OFF, Exit.TEMPORARY, f"lower --rate; {_LATER}"),
@@ -73,59 +74,64 @@ REACTIONS: dict[Reason, Reaction] = {
     Reason.DIGEST_MISMATCH: Reaction(
         Step.RESTART,
         Exit.INTEGRITY,
-        "the bytes differ from the server's digest; check the network path, run again",
+        "checksum mismatch: check the network and the proxy, then run again",
     ),
     Reason.ERROR_PAGE: Reaction(
         Step.BACK_OFF,
         Exit.INTEGRITY,
-        "a server or a proxy sent a page where the output should be; look at the detail, run again",
+        "a server or a proxy sent an error page instead of the output; see the detail, then run again",
     ),
     Reason.WRONG_CONTENT: Reaction(
         Step.RESTART,
         Exit.INTEGRITY,
-        "the server sent something else than this output; look at the detail, run again",
+        "unexpected content type; see the detail, then run again",
     ),
     Reason.BROKEN_CONTENT: Reaction(
         Step.RESTART,
         Exit.INTEGRITY,
-        "the content is damaged at its source or on the way; run again, then ask UP42",
+        "invalid content (damaged at the source or in transit); run again, then contact UP42",
     ),
     Reason.TOO_LARGE: Reaction(
         Step.GIVE_UP,
         Exit.FAILED,
-        "raise archive_, quicklook_, geojson_ or json_max_bytes if this size is right",
+        "raise the size limit if this size is correct (archive_max_bytes, quicklook_max_bytes, "
+        "geojson_max_bytes or json_max_bytes)",
     ),
     Reason.BAD_ANSWER: Reaction(
-        Step.BACK_OFF, Exit.FAILED, "UP42 answered what this bulkdl cannot read; run again, then report it"
+        Step.BACK_OFF, Exit.FAILED, "unexpected response from UP42; run again, then report it"
     ),
-    Reason.REFUSED: Reaction(
-        Step.GIVE_UP, Exit.FAILED, "the server refuses this request; the detail says how"
-    ),
+    Reason.REFUSED: Reaction(Step.GIVE_UP, Exit.FAILED, "the server rejected the request; see the detail"),
     Reason.FORBIDDEN: Reaction(
-        Step.GIVE_UP, Exit.FAILED, "give this key permission for the project, or leave it out"
+        Step.GIVE_UP,
+        Exit.FAILED,
+        "permission denied: grant this key access to the project, or remove the project from the selection",
     ),
     Reason.CREDENTIALS: Reaction(
         Step.GIVE_UP,
         Exit.CREDENTIALS,
-        "check the project id and its API key (or user name and password, or token)",
+        "check the project ID and its API key (or the user name and password, or the token)",
     ),
-    Reason.NOT_FOUND: Reaction(Step.GIVE_UP, Exit.NOT_FOUND, "check the project or job id"),
+    Reason.NOT_FOUND: Reaction(Step.GIVE_UP, Exit.NOT_FOUND, "not found: check the project ID or the job ID"),
     Reason.TLS: Reaction(
         Step.GIVE_UP,
         Exit.FAILED,
-        "the server's certificate is not trusted here; check the clock, the proxy, the CA bundle",
+        "certificate verification failed: check the system clock, the proxy and the CA bundle",
     ),
     Reason.INSECURE_URL: Reaction(
-        Step.GIVE_UP, Exit.FAILED, "UP42 named a URL without TLS; it was not followed, report it to UP42"
+        Step.GIVE_UP,
+        Exit.FAILED,
+        "UP42 returned a URL without TLS, which was not followed; report it to UP42",
     ),
-    Reason.DISK_FULL: Reaction(Step.STOP_RUN, Exit.DISK_FULL, "make room, then run the same command again"),
+    Reason.DISK_FULL: Reaction(
+        Step.STOP_RUN, Exit.DISK_FULL, "free disk space, then run the same command again"
+    ),
     Reason.DISK_ERROR: Reaction(
         Step.STOP_RUN, Exit.USAGE, "make the output directory writable, then run again"
     ),
-    Reason.INTERNAL: Reaction(Step.GIVE_UP, Exit.BUG, "this is a bug in bulkdl: report it with the log"),
+    Reason.INTERNAL: Reaction(Step.GIVE_UP, Exit.BUG, "this is a bug in bulkdl; report it with the log"),
 }
 
-# The highest-ranked that applies. A missing job never turns up by itself, so it outranks "run again".
+# Ordered by rank. A missing job does not appear by itself, so NOT_FOUND outranks TEMPORARY.
 EXIT_RANK = (
     Exit.BUG,
     Exit.USAGE,
@@ -142,30 +148,5 @@ EXIT_RANK = (
 
 
 def worst(codes: set[Exit]) -> Exit:
-    """The exit code of a run in which all of *codes* apply."""
+    """Return the highest-ranked exit code in *codes*."""
     return next((code for code in EXIT_RANK if code in codes), Exit.OK)
-
-
-_TABLE_HEAD = """\
-# What follows from each failure
-
-Rendered from `bulkdl/reactions.py` by `make docs`; a test fails when it is stale.
-
-A reason is in the log, in the ledger and in the report of a run. What a worker does next holds within a
-run; the exit code is what a failure that stays adds to the end of the run. Of several the highest in
-rank counts: {rank}. After a signal it is always 130 or 143.
-
-| reason | temporary | within the run | exit code | what to do |
-|---|---|---|---|---|
-"""
-
-
-def as_markdown() -> str:
-    """The table as a page of the documentation."""
-    head = _TABLE_HEAD.format(rank=" > ".join(str(int(code)) for code in EXIT_RANK))
-    rows = [
-        f"| `{reason.value}` | {'yes' if reaction.exit_code is Exit.TEMPORARY else 'no'} "
-        f"| {reaction.step.value} | {int(reaction.exit_code)} | {reaction.hint} |"
-        for reason, reaction in REACTIONS.items()
-    ]
-    return head + "\n".join(rows) + "\n"

@@ -171,7 +171,7 @@ async def test_full_while_small_files_and_the_ledger_are_written(mount: Path, le
         with filled_but(mount, left_bytes):
             code, told = await cli(here)
             assert code == 12, told
-            assert "make room" in told
+            assert "free disk space" in told
             assert here.wrong() == []
         code, told = await cli(here)
         assert code == 0, told

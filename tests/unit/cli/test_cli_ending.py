@@ -35,9 +35,9 @@ def end_with(error: BaseException, argv=(), env=None) -> int:
         (LedgerTooNew("out", 9, 1), 2, "bulkdl: out: the ledger has version 9"),
         (NoSuchSelection("project", "p1"), 4, "bulkdl: UP42 knows no project p1\n"),
         (DirectoryHeld("out", "h", 7, datetime(2022, 3, 1, tzinfo=UTC)), 11, "another run holds"),
-        (ApiFailure(Reason.CREDENTIALS, "401"), 7, "check the project id and its API key"),
+        (ApiFailure(Reason.CREDENTIALS, "401"), 7, "check the project ID and its API key"),
         (ApiFailure(Reason.UNREACHABLE, "no route"), 5, "no route"),
-        (SinkFailure(Reason.DISK_FULL, "out"), 12, "make room"),
+        (SinkFailure(Reason.DISK_FULL, "out"), 12, "free disk space"),
         (ValueError("boo"), 1, "bulkdl: this is a bug: ValueError: boo; run again with -vv"),
         (
             ExceptionGroup("g", [ValueError("a"), ExceptionGroup("h", [ConfigError("-o", "no")])]),

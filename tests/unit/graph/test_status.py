@@ -89,7 +89,7 @@ async def test_a_failure_tells_what_to_do(folder):
     told = failure_dict(row, where)
     assert tuple(told) == FAILURE_COLUMNS
     assert (told["project_id"], told["attempts"], told["ledger"]) == (P1, 8, ".")
-    assert "make room" in told["hint"]
+    assert "free disk space" in told["hint"]
 
 
 def held_by(run_id, host=None, beat_at=None):
