@@ -26,7 +26,7 @@ class Outlets:
 
     bundle: Callable[[Bundle], Awaitable[None]]
     settled: Callable[[tuple[KnownOutput, ...]], None]
-    ended: Callable[[Result], Awaitable[None]]
+    ended: Callable[[Result], Awaitable[object]]
     problem: Callable[..., None]
 
 

@@ -140,7 +140,7 @@ class Pools:
         self._reporter.report(TransferStarted(output))
         try:
             result = await self._guarded(wanted, failed, flight)
-            await self._recorder.ended(result)
+            result = await self._recorder.ended(result)
         except BaseException:  # cancelled, or its end could not be recorded: it is told either way
             self._recorder.cancelled(output, moved_bytes=flight.moved_bytes)
             raise

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
+from bulkdl.errors import BulkdlError
 from bulkdl.ledger import queries
 from bulkdl.ledger.ledger import Ledger
 from bulkdl.ledger.rows import KnownOutput
@@ -43,21 +44,44 @@ class Recorder:
         self._listener = listener
         self._locate = locate
 
-    async def ended(self, result: Result) -> None:
+    async def ended(self, result: Result) -> Result:
         """
         Record *result*; the name of its file, if any, is made durable first.
 
+        Returns:
+            What was recorded: *result*, or a failure if the ledger cannot hold it.
+
         Raises:
             SinkFailure: The ledger's disk refuses; the next run finds the file and fetches again.
+            LedgerError: The ledger cannot be used.
         """
+        try:
+            await self._write(result)
+        except BulkdlError:
+            raise
+        except Exception as error:  # a value that cannot be stored concerns this output only
+            log.exception("transfer.not_recorded")
+            result = Result(
+                result.output,
+                Outcome.FAILED,
+                Reason.INTERNAL,
+                moved_bytes=result.moved_bytes,
+                duration_s=result.duration_s,
+                attempts=result.attempts,
+                detail=f"the result cannot be recorded: {type(error).__name__}",
+            )
+            await self._write(result)
+        self._tell(result)
+        if self._listener is not None:
+            await self._listener(result)
+        return result
+
+    async def _write(self, result: Result) -> None:
         folder = None
         if result.outcome is Outcome.COMPLETED and result.receipt is not None:
             folder = self._locate(result.receipt.key).parent
         record = partial(queries.record, results=[result], run_id=self._run_id)
         await self._ledger.write(record, folder=folder)
-        self._tell(result)
-        if self._listener is not None:
-            await self._listener(result)
 
     def cancelled(self, output: Output, *, moved_bytes: int = 0) -> None:
         """*output* was stopped before its end. The ledger needs no word of it: it is still planned."""

@@ -28,7 +28,7 @@ class Origin:
 
 class Book:
     async def ended(self, result):
-        pass
+        return result
 
 
 async def test_what_is_under_way_is_not_brought_a_second_time_and_may_come_again_later():

@@ -231,7 +231,8 @@ def test_a_signed_url_is_left_as_it_is(url):
 @pytest.mark.parametrize(
     "url",
     [None, 5, "", "/x", "//h/x", "ftp://h/x", "file:///etc/passwd", "https://", "https:///x", "https://h/a b",
-     "https://h/\r\nX: y", "https://u:p@h/x", "https://h:99999/x", "https://h:x/", "https://h/é", " https://h/x"],
+     "https://h/\r\nX: y", "https://u:p@h/x", "https://h:99999/x", "https://h:x/", "https://h/é", " https://h/x",
+     "http://a[x]@", "https://[::1"],
 )  # fmt: skip
 def test_what_is_no_absolute_url_is_not_taken(url):
     with pytest.raises(ApiFailure, match=r"data\.url"):

@@ -1,0 +1,167 @@
+"""
+An API and a storage that write their answers byte by byte, so that a test can send what no library would.
+
+One project has one finished job with one task: an archive, a quicklook and a GeoJSON file.
+"""
+
+import asyncio
+import contextlib
+import io
+import json
+import random
+import tarfile
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+
+from bulkdl.graph.downloader import Downloader
+from bulkdl.model import Level
+from bulkdl.selection import Selection
+from bulkdl.settings import CredentialBook, Settings
+from bulkdl.simulator.pictures import picture
+
+PROJECT = "1eb80bd5-4f3c-4d10-9b1b-7a0c5f0f8a01"
+JOB = "2eb80bd5-4f3c-4d10-9b1b-7a0c5f0f8a02"
+TASK = "3eb80bd5-4f3c-4d10-9b1b-7a0c5f0f8a03"
+PLACES = ("token", "jobs", "tasks", "names", "sign", "archive", "quicklook", "geojson")
+
+Answer = Callable[[bytes], bytes]
+"""Makes the bytes that go out from those of the honest answer."""
+
+
+def _archive(size: int) -> bytes:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w:gz", compresslevel=1) as archive:
+        info = tarfile.TarInfo("output/data.bin")
+        info.size = size
+        archive.addfile(info, io.BytesIO(random.Random(size).randbytes(size)))
+    return made.getvalue()
+
+
+@dataclass
+class RawOrigin:
+    """
+    Attributes:
+        answers: What to make of the honest answer, by place.
+        asked: Place and head of each request.
+    """
+
+    archive_bytes: int = 40_000
+    answers: dict[str, Answer] = field(default_factory=dict)
+    asked: list[tuple[str, bytes]] = field(default_factory=list)
+    etag: bytes = b'"v1"'
+    port: int = 0
+
+    def __post_init__(self) -> None:
+        self.archive = _archive(self.archive_bytes)
+        self.quicklook = picture("q", "jpeg")
+        self.geojson = b'{"type": "FeatureCollection", "features": []}'
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def count(self, place: str) -> int:
+        return sum(asked == place for asked, _ in self.asked)
+
+    def _place(self, target: str) -> str:
+        path = target.partition("?")[0]
+        ends = {
+            "/oauth/token": "token",
+            "/jobs": "jobs",
+            "/tasks": "tasks",
+            "/outputs/quicklooks": "names",
+            "/downloads/results": "sign",
+            "/outputs/data-json": "geojson",
+            "/object": "archive",
+        }
+        return next((place for end, place in ends.items() if path.endswith(end)), "quicklook")
+
+    def _body(self, place: str, target: str) -> tuple[str, bytes]:
+        moment = "2024-01-01T00:00:00Z"
+        job = {"id": JOB, "status": "SUCCEEDED", "mode": "DEFAULT", "createdAt": moment, "finishedAt": moment}
+        documents: dict[str, Any] = {
+            "token": {"access_token": "T", "expires_in": 300},
+            "jobs": {"data": [job] if "page=0" in target else []},
+            "tasks": {"data": [{"id": TASK, "status": "SUCCEEDED", "name": "t", "parentsIds": []}]},
+            "names": {"data": ["a.jpeg"]},
+            "sign": {"data": {"url": f"{self.url}/object?Expires=9999999999&Signature=canary"}},
+        }
+        if place in documents:
+            return "application/json", json.dumps(documents[place]).encode()
+        return {
+            "archive": ("application/gzip", self.archive),
+            "quicklook": ("image/jpeg", self.quicklook),
+            "geojson": ("application/json", self.geojson),
+        }[place]
+
+    def _honest(self, place: str, head: bytes) -> bytes:
+        content_type, body = self._body(place, head.split(b" ")[1].decode())
+        lines = [b"HTTP/1.1 200 OK", b"Content-Type: " + content_type.encode()]
+        if place == "archive":
+            lines.append(b"Accept-Ranges: bytes")
+        if place in ("archive", "quicklook", "geojson"):
+            lines.append(b"ETag: " + self.etag)
+        lines.append(b"Content-Length: %d" % len(body))
+        return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            head = await reader.readuntil(b"\r\n\r\n")
+            if head.startswith(b"POST"):
+                length = next(
+                    line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")
+                )
+                await reader.readexactly(int(length.split(b":")[1]))
+            place = self._place(head.split(b" ")[1].decode())
+            self.asked.append((place, head))
+            writer.write(self.answers.get(place, bytes)(self._honest(place, head)))
+            await writer.drain()
+            writer.close()
+            await writer.wait_closed()
+
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator["RawOrigin"]:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield self
+        finally:
+            server.close()
+
+    async def run(self, root: Path, **settings: Any) -> tuple[int, dict[str, tuple[str, str, str]]]:
+        """Return the exit code, and outcome, reason and detail of each output by its kind."""
+        swift = {"retries": 2, "retry_base_s": 0.001, "retry_cap_s": 0.002, "retry_after_cap_s": 0.01}
+        chosen = Settings(api_url=self.url, output=root, **(swift | settings))
+        book = CredentialBook(by_project={PROJECT: SecretStr("key")}, project_ids=(PROJECT,))
+        async with Downloader(chosen, credentials=book) as downloader:
+            results = [
+                result async for result in downloader.outcomes(Selection(levels=frozenset({Level.TASK})))
+            ]
+        assert downloader.summary is not None
+        ends = {
+            result.output.kind.value: (result.outcome.value, result.reason.value, result.detail)
+            for result in results
+        }
+        return int(downloader.summary.exit_code), ends
+
+
+def header(line: bytes) -> Answer:
+    """Add *line* to the head; a field of this name goes."""
+    name = line.split(b":")[0].lower()
+
+    def changed(answer: bytes) -> bytes:
+        head, _, body = answer.partition(b"\r\n\r\n")
+        kept = [old for old in head.split(b"\r\n") if old.split(b":")[0].lower() != name]
+        return b"\r\n".join([*kept, line]) + b"\r\n\r\n" + body
+
+    return changed
+
+
+def status(code: int, *lines: bytes, body: bytes = b"") -> Answer:
+    """Answer with *code*, header *lines* and *body*."""
+    head = b"\r\n".join([b"HTTP/1.1 %d -" % code, *lines, b"Content-Length: %d" % len(body)])
+    return lambda _: head + b"\r\n\r\n" + body

@@ -1,0 +1,51 @@
+"""The recorder: what the ledger cannot hold concerns one output."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from bulkdl.errors import LedgerError, SinkFailure
+from bulkdl.graph.record import Recorder
+from bulkdl.model import Digest, Kind, Outcome, Output, Reason, Receipt, Result, Validator
+from bulkdl.report.summary import SummaryBuilder
+from bulkdl.telemetry.events import NullReporter
+
+RECEIPT = Receipt("a.tgz", 5, Digest("crc32c", "yZRlqg=="), Validator(etag='"\udce9"'), None)
+RESULT = Result(
+    Output("p", "j", "t", Kind.ARCHIVE), Outcome.COMPLETED, Reason.FETCHED, RECEIPT, moved_bytes=5, attempts=2
+)
+
+
+class FakeLedger:
+    """Fails the first writes with *errors*."""
+
+    def __init__(self, *errors):
+        self.errors = list(errors)
+        self.writes = 0
+
+    async def write(self, _statement, *, folder=None):
+        self.writes += 1
+        if self.errors:
+            raise self.errors.pop(0)
+
+
+def recorder(ledger):
+    summary = SummaryBuilder("r", datetime.now(UTC))
+    return Recorder(ledger, "r", summary, NullReporter(), locate=Path)
+
+
+async def test_ended_with_a_result_that_cannot_be_stored_records_a_failure_of_that_output(logs):
+    ledger = FakeLedger(UnicodeEncodeError("utf-8", '"\udce9"', 1, 2, "surrogates not allowed"))
+    recorded = await recorder(ledger).ended(RESULT)
+    assert (recorded.outcome, recorded.reason, recorded.receipt) == (Outcome.FAILED, Reason.INTERNAL, None)
+    assert (recorded.moved_bytes, recorded.attempts, ledger.writes) == (5, 2, 2)
+    assert [line["event"] for line in logs()] == ["transfer.not_recorded", "transfer.failed"]
+
+
+@pytest.mark.parametrize("error", [LedgerError("x"), SinkFailure(Reason.DISK_FULL, "x")])
+async def test_ended_with_a_ledger_that_cannot_be_used_raises(error):
+    ledger = FakeLedger(error)
+    with pytest.raises(type(error)):
+        await recorder(ledger).ended(RESULT)
+    assert ledger.writes == 1
