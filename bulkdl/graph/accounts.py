@@ -70,7 +70,6 @@ class Accounts:
             api_session(
                 user_agent=_USER_AGENT,
                 connect_timeout_s=settings.connect_timeout_s,
-                read_timeout_s=settings.speed_time,
                 limit=sum(size.workers for size in sizes.values()) + 8 * settings.enumerators,
                 allow_http=settings.allow_http,
             )
@@ -79,7 +78,6 @@ class Accounts:
             storage_session(
                 user_agent=_USER_AGENT,
                 connect_timeout_s=settings.connect_timeout_s,
-                read_timeout_s=settings.speed_time,
                 limit=sizes[Kind.ARCHIVE].most,
                 allow_http=settings.allow_http,
             )

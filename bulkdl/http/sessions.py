@@ -23,7 +23,6 @@ def api_session(
     *,
     user_agent: str,
     connect_timeout_s: float,
-    read_timeout_s: float,
     limit: int,
     allow_http: bool = False,
 ) -> aiohttp.ClientSession:
@@ -32,13 +31,12 @@ def api_session(
 
     Args:
         user_agent: ``bulkdl/<version>``.
-        read_timeout_s: Longest silence of a server.
         limit: Connections open at once.
         allow_http: Redirects from https to http are followed.
     """
     return _session(
         user_agent=user_agent,
-        timeout=_timeout(connect_timeout_s, read_timeout_s),
+        timeout=_timeout(connect_timeout_s),
         limit=limit,
         allow_http=allow_http,
         auto_decompress=True,
@@ -50,14 +48,13 @@ def storage_session(
     *,
     user_agent: str,
     connect_timeout_s: float,
-    read_timeout_s: float,
     limit: int,
     allow_http: bool = False,
 ) -> aiohttp.ClientSession:
     """Make the session for signed URLs: bytes come as they are stored, and no credentials go out."""
     return _session(
         user_agent=user_agent,
-        timeout=_timeout(connect_timeout_s, read_timeout_s),
+        timeout=_timeout(connect_timeout_s),
         limit=limit,
         allow_http=allow_http,
         auto_decompress=False,
@@ -65,8 +62,9 @@ def storage_session(
     )
 
 
-def _timeout(connect_s: float, read_s: float) -> aiohttp.ClientTimeout:
-    return aiohttp.ClientTimeout(total=None, sock_connect=connect_s, sock_read=read_s)
+def _timeout(connect_s: float) -> aiohttp.ClientTimeout:
+    # Waiting for headers and reading a body have different bounds, so each caller sets its own.
+    return aiohttp.ClientTimeout(total=None, sock_connect=connect_s, sock_read=None)
 
 
 def _session(

@@ -48,8 +48,7 @@ class Body:
         if self._late is not None:
             raise self._late
         asked_at = time.monotonic()
-        with translated(TransferFailure, self._where):
-            chunk = await response.content.readany()
+        chunk = await self._next(response)
         if chunk and self._floor.stalled(time.monotonic() - asked_at, len(chunk)):
             floor = self._floor
             self._late = TransferFailure(
@@ -57,6 +56,16 @@ class Body:
                 f"{self._where}: under {floor.limit_bytes_per_s:g} bytes/s for {floor.window_s:g} s",
             )
         return chunk
+
+    async def _next(self, response: aiohttp.ClientResponse) -> bytes:
+        with translated(TransferFailure, self._where):
+            try:
+                async with self._floor.silence():
+                    return await response.content.readany()
+            except TimeoutError:
+                raise TransferFailure(
+                    Reason.STALLED, f"{self._where}: no bytes for {self._floor.window_s:g} s"
+                ) from None
 
     async def pace(self, size_bytes: int) -> None:
         """Wait until that much more may come."""

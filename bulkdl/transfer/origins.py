@@ -86,7 +86,8 @@ class SignedOrigin:
 
     async def refusal(self, response: aiohttp.ClientResponse) -> TransferFailure:
         with translated(TransferFailure, str(self.source)):
-            body = (await response.content.read(_ERROR_BYTES)).decode("utf-8", "replace")
+            async with asyncio.timeout(self._headers_timeout_s):
+                body = (await response.content.read(_ERROR_BYTES)).decode("utf-8", "replace")
         signed = self._signed
         expired = signed is not None and not signed.fresh(datetime.now(UTC), 0.0)
         reason = storage_refusal(response.status, body, url_expired=expired)

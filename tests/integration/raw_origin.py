@@ -46,16 +46,19 @@ class RawOrigin:
     """
     Attributes:
         answers: What to make of the honest answer, by place.
+        pauses_s: Seconds before the head and before the second half of the body, by place.
         asked: Place and head of each request.
     """
 
     archive_bytes: int = 40_000
     answers: dict[str, Answer] = field(default_factory=dict)
+    pauses_s: dict[str, tuple[float, float]] = field(default_factory=dict)
     asked: list[tuple[str, bytes]] = field(default_factory=list)
     etag: bytes = b'"v1"'
     port: int = 0
 
     def __post_init__(self) -> None:
+        self._serving: set[asyncio.Task[Any]] = set()
         self.archive = _archive(self.archive_bytes)
         self.quicklook = picture("q", "jpeg")
         self.geojson = b'{"type": "FeatureCollection", "features": []}'
@@ -109,6 +112,17 @@ class RawOrigin:
         return b"\r\n".join(lines) + b"\r\n\r\n" + body
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        try:
+            with contextlib.suppress(asyncio.CancelledError):  # asyncio would log it
+                await self._answer(reader, writer)
+        finally:
+            writer.transport.abort()
+            self._serving.discard(task)
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             head = await reader.readuntil(b"\r\n\r\n")
             if head.startswith(b"POST"):
@@ -118,7 +132,14 @@ class RawOrigin:
                 await reader.readexactly(int(length.split(b":")[1]))
             place = self._place(head.split(b" ")[1].decode())
             self.asked.append((place, head))
-            writer.write(self.answers.get(place, bytes)(self._honest(place, head)))
+            answer = self.answers.get(place, bytes)(self._honest(place, head))
+            before_head_s, in_body_s = self.pauses_s.get(place, (0.0, 0.0))
+            await asyncio.sleep(before_head_s)
+            middle = (answer.find(b"\r\n\r\n") + len(answer)) // 2
+            writer.write(answer[:middle])
+            await writer.drain()
+            await asyncio.sleep(in_body_s)
+            writer.write(answer[middle:])
             await writer.drain()
             writer.close()
             await writer.wait_closed()
@@ -131,6 +152,9 @@ class RawOrigin:
             yield self
         finally:
             server.close()
+            for task in self._serving:
+                task.cancel()
+            await asyncio.gather(*self._serving, return_exceptions=True)
 
     async def run(self, root: Path, **settings: Any) -> tuple[int, dict[str, tuple[str, str, str]]]:
         """Return the exit code, and outcome, reason and detail of each output by its kind."""

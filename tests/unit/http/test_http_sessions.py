@@ -13,7 +13,7 @@ from bulkdl.http.failures import translated
 from bulkdl.http.sessions import api_session, storage_session
 from bulkdl.model import Reason
 
-BOUNDS = {"user_agent": "bulkdl/test", "connect_timeout_s": 3.0, "read_timeout_s": 5.0, "limit": 4}
+BOUNDS = {"user_agent": "bulkdl/test", "connect_timeout_s": 3.0, "limit": 4}
 BEARER = {"Authorization": "Bearer canary"}
 # A certificate for localhost that nobody trusts, and its key: made for this test.
 CERTIFICATE = Path(__file__).with_name("localhost.pem")
@@ -147,6 +147,6 @@ async def test_how_the_sessions_are_bounded(make, monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     async with server() as only, make(**BOUNDS) as session:
         assert await _get(session, only.make_url("/end")) == (200, "here")
-        assert session.timeout == aiohttp.ClientTimeout(total=None, sock_connect=3.0, sock_read=5.0)
+        assert session.timeout == aiohttp.ClientTimeout(total=None, sock_connect=3.0, sock_read=None)
         assert session.connector.limit == 4
         assert session.auto_decompress is (make is api_session)

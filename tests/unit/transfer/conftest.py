@@ -132,7 +132,7 @@ class _Opening:
     async def open(self, body, **facts):
         server = serving(Store(body, **facts))
         store = await server.__aenter__()
-        session = storage_session(user_agent="test", connect_timeout_s=10, read_timeout_s=30, limit=8)
+        session = storage_session(user_agent="test", connect_timeout_s=10, limit=8)
         self._exits += [session.close(), server.__aexit__(None, None, None)]
         return Yard(self._root / "out", store, session, self._timeline)
 

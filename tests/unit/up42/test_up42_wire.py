@@ -50,7 +50,7 @@ async def talking_to(timeline, handler, credentials=READY):
 
 def _session():
     # One connection: whoever forgets to give it back is found out.
-    return api_session(user_agent="bulkdl/test", connect_timeout_s=5, read_timeout_s=5, limit=1)
+    return api_session(user_agent="bulkdl/test", connect_timeout_s=5, limit=1)
 
 
 async def _failure(client):
