@@ -46,7 +46,7 @@ async def test_wrong_credentials_are_7_within_seconds(tmp_path: Path) -> None:
         ran = await here.bulkdl("-q", UP42_PROJECT_API_KEY="wrong.key-canary")
         assert time.monotonic() - begun_s < 10
         assert ran.process.returncode == 7
-        assert "check the project id and its API key" in ran.out
+        assert "check the project ID and its API key" in ran.out
         assert ran.is_quiet()
         assert "wrong.key-canary" not in ran.out + ran.log
 
