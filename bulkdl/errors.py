@@ -82,6 +82,10 @@ class LedgerError(BulkdlError):
     """The ledger cannot be used as it is. Exit code 2."""
 
 
+class LedgerDamaged(LedgerError):
+    """SQLite reports that the file is corrupt or is not a database. Exit code 2."""
+
+
 class LedgerTooNew(LedgerError):
     """A newer bulkdl wrote this ledger."""
 

@@ -65,6 +65,7 @@ class Reason(StrEnum):
     SERVER_ERROR = "server_error"
     URL_EXPIRED = "url_expired"
     OBJECT_CHANGED = "object_changed"
+    LEDGER_LOCKED = "ledger_locked"
     # failed: the bytes are wrong
     DIGEST_MISMATCH = "digest_mismatch"
     ERROR_PAGE = "error_page"

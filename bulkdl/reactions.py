@@ -71,6 +71,11 @@ REACTIONS: dict[Reason, Reaction] = {
     Reason.OBJECT_CHANGED: Reaction(
         Step.RESTART, Exit.TEMPORARY, f"the object keeps changing at its source; {_LATER}"
     ),
+    Reason.LEDGER_LOCKED: Reaction(
+        Step.STOP_RUN,
+        Exit.TEMPORARY,
+        f"wait for the process that locks the ledger (a backup, a copy), then {_LATER}",
+    ),
     Reason.DIGEST_MISMATCH: Reaction(
         Step.RESTART,
         Exit.INTEGRITY,

@@ -1,10 +1,13 @@
 """
-The ledger as the event loop sees it: one SQLite connection on one thread of its own.
+The ledger as seen by the event loop: one SQLite connection on its own thread.
 
-Writes that come while a transaction is being committed wait and go into the next one together
-(group commit): each caller still returns only after its write is durable, but a thousand small files
-need no thousand fsyncs. That wants a whole batch in one trip to the thread, which is why this is the
-standard sqlite3 on an executor and not aiosqlite, whose every statement is a trip.
+Writes that arrive while a transaction is being committed share the next transaction (group commit).
+Each caller still returns only after its write is durable, but a thousand small files do not need a
+thousand fsyncs. A batch takes one call to the thread, which is why this module uses the standard
+sqlite3 on an executor instead of aiosqlite, which needs one call for each statement.
+
+A batch that fails is repeated statement by statement, so that an invalid write fails alone. A lock of
+another process (a backup, a copy) is waited for until LOCK_TIMEOUT_S.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -20,7 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bulkdl.errors import BulkdlError, LedgerError, SinkFailure
+from bulkdl.errors import BulkdlError, LedgerDamaged, LedgerError, SinkFailure
 from bulkdl.ledger.migrate import migrate, refuse_newer
 from bulkdl.model import Reason
 
@@ -29,8 +33,22 @@ Statement = Callable[[sqlite3.Connection], Any]
 
 LEDGER_NAME = "ledger.sqlite3"
 
-_BUSY_S = 30.0
+# How long SQLite itself waits for a lock, and how long a call is repeated while the ledger is locked.
+BUSY_TIMEOUT_S = 10.0
+LOCK_TIMEOUT_S = 60.0
+_RETRY_DELAY_S = 0.05  # SQLite does not wait for every kind of lock
 
+_DAMAGE_CODES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_LOCK_CODES = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
+_DISK_CODES = frozenset(
+    {
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_NOMEM,
+    }
+)
 
 Settle = Callable[[Iterable[Path]], None]
 
@@ -43,58 +61,90 @@ class _Write:
 
 
 def _settled(_folders: Iterable[Path]) -> None:
-    """Whoever wrote the files has seen to it."""
+    """Do nothing: the caller has made its folders durable."""
 
 
 class Ledger:
     """An open ledger. Make one with ``Ledger.open``; close it with ``close``."""
 
     def __init__(
-        self, path: Path, executor: ThreadPoolExecutor, connection: sqlite3.Connection, settle: Settle
+        self,
+        path: Path,
+        executor: ThreadPoolExecutor,
+        connection: sqlite3.Connection,
+        settle: Settle,
+        lock_timeout_s: float = LOCK_TIMEOUT_S,
     ) -> None:
         self.path = path
         self._settle_folders = settle
         self._executor = executor
         self._connection = connection
+        self._lock_timeout_s = lock_timeout_s
         self._waiting: list[_Write] = []
         self._committing: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(
-        cls, path: Path, *, read_only: bool = False, settle: Settle | None = None, synchronous: bool = True
+        cls,
+        path: Path,
+        *,
+        read_only: bool = False,
+        settle: Settle | None = None,
+        synchronous: bool = True,
+        upgrade: bool = True,
+        lock_timeout_s: float = LOCK_TIMEOUT_S,
     ) -> Ledger:
         """
-        Open the ledger, making or migrating it unless *read_only*.
+        Open the ledger; create it if it does not exist, unless *read_only*.
 
         Args:
-            settle: Makes folders durable; called before each transaction that speaks of files in them.
-            synchronous: A transaction is durable when it ends; without it, only ``kill -9`` is survived.
+            settle: Makes folders durable; called before each transaction that names files in them.
+            synchronous: Whether a transaction is durable when it ends. If False, it survives only
+                ``kill -9``.
+            upgrade: Whether to migrate an older ledger now. If False, an existing ledger is not
+                changed; call ``upgrade()`` once the lease of the directory is acquired.
+            lock_timeout_s: How long to wait while another process locks the ledger.
 
         Raises:
             LedgerTooNew: A newer bulkdl wrote it.
-            LedgerError: It is no ledger, or cannot be opened.
+            LedgerDamaged: It is corrupt, or it is not a SQLite database.
+            LedgerError: It cannot be used for another reason.
+            SinkFailure: It cannot be opened, read or written, or it is locked.
         """
         with ExitStack() as unless_open:
             executor = ThreadPoolExecutor(1, thread_name_prefix="ledger")
             unless_open.callback(executor.shutdown, wait=False)
-            connect = partial(_connect, path, read_only, synchronous=synchronous)
+            connect = partial(
+                _connect,
+                path,
+                read_only,
+                synchronous=synchronous,
+                upgrade=upgrade,
+                lock_timeout_s=lock_timeout_s,
+            )
             connection = await asyncio.get_running_loop().run_in_executor(executor, connect)
             unless_open.pop_all()
-        return cls(path, executor, connection, settle or _settled)
+        return cls(path, executor, connection, settle or _settled, lock_timeout_s)
+
+    async def upgrade(self) -> None:
+        """Migrate a ledger that was opened with ``upgrade=False``. Call it while holding the lease."""
+        await self.read(partial(_upgrade, path=self.path))
 
     async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Run *query* between two transactions."""
-        return await self._in_thread(lambda: _translated(self.path, query, self._connection))
+        return await self._in_thread(partial(self._run, query))
 
     async def write(self, statement: Callable[[sqlite3.Connection], T], *, folder: Path | None = None) -> T:
         """
-        Run *statement* in a transaction, with whatever else waits; returns once that is durable.
+        Run *statement* in a transaction, together with other waiting writes; return once it is durable.
+
+        *statement* may run more than once: the transaction is repeated after a failure of the batch.
 
         Args:
-            folder: A folder that must be durable first, because the statement speaks of a file in it.
+            folder: A folder that must be durable first, because the statement names a file in it.
 
         Raises:
-            SinkFailure: The disk is full or broken; nothing of the transaction was kept.
+            SinkFailure: The disk is full or fails, or the ledger is locked; nothing of *statement* is kept.
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Write(statement, folder, future))
@@ -107,13 +157,23 @@ class Ledger:
             batch, self._waiting = self._waiting, []
             try:
                 answers = await self._in_thread(partial(self._commit, batch))
-            except Exception as error:  # noqa: BLE001 - told to the callers: else they wait for ever
-                answers = [error] * len(batch)
+            except Exception as error:  # noqa: BLE001 - raised to the callers, which would wait for ever
+                answers = [_copy_of(error) for _ in batch]
             for write, answer in zip(batch, answers, strict=True):
                 _tell(write.future, answer)
 
     def _commit(self, batch: list[_Write]) -> list[Any]:
-        def together(connection: sqlite3.Connection) -> list[Any]:
+        """Write *batch*; return a result or an own exception instance for each write."""
+        try:
+            return self._commit_together(batch)
+        except Exception as error:  # noqa: BLE001 - raised to the callers
+            is_locked = isinstance(error, SinkFailure) and error.reason is Reason.LEDGER_LOCKED
+            if is_locked or len(batch) == 1:  # repeating each write would wait for the same lock
+                return [_copy_of(error) for _ in batch]
+        return [self._commit([write])[0] for write in batch]
+
+    def _commit_together(self, batch: list[_Write]) -> list[Any]:
+        def transaction(connection: sqlite3.Connection) -> list[Any]:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 answers = [_one(connection, write.statement) for write in batch]
@@ -127,13 +187,16 @@ class Ledger:
         folders = {write.folder for write in batch if write.folder is not None}
         if folders:
             self._settle_folders(folders)
-        return _translated(self.path, together, self._connection)
+        return self._run(transaction)
+
+    def _run(self, call: Callable[[sqlite3.Connection], T]) -> T:
+        return _run(self.path, call, self._connection, self._lock_timeout_s)
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, call)
 
     async def close(self) -> None:
-        """Finish what waits, and close."""
+        """Finish the waiting writes, then close the connection."""
         if self._committing is not None:
             with suppress(BulkdlError):
                 await self._committing
@@ -142,13 +205,13 @@ class Ledger:
 
 
 def _one(connection: sqlite3.Connection, statement: Statement) -> Any:
-    """One caller's statements: its own error undoes only its own part of the batch."""
+    """Run the statements of one caller; an error that is not SQLite's undoes only this part of the batch."""
     connection.execute("SAVEPOINT one")
     try:
         answer = statement(connection)
     except sqlite3.Error:
-        raise  # the transaction itself may be gone
-    except Exception as error:  # noqa: BLE001 - told to its caller
+        raise  # SQLite may have ended the transaction
+    except Exception as error:  # noqa: BLE001 - raised to its caller
         connection.execute("ROLLBACK TO one")
         answer = error
     connection.execute("RELEASE one")
@@ -156,7 +219,7 @@ def _one(connection: sqlite3.Connection, statement: Statement) -> Any:
 
 
 def _tell(future: asyncio.Future[Any], answer: Any) -> None:
-    if future.done():  # its caller was cancelled; the write stands
+    if future.done():  # the caller was cancelled; the write is committed
         return
     if isinstance(answer, Exception):
         future.set_exception(answer)
@@ -164,52 +227,92 @@ def _tell(future: asyncio.Future[Any], answer: Any) -> None:
         future.set_result(answer)
 
 
-def _connect(path: Path, read_only: bool, *, synchronous: bool = True) -> sqlite3.Connection:
+def _copy_of(error: Exception) -> Exception:
+    """Return a new instance equal to *error*: a shared instance would collect the callers' tracebacks."""
+    kind = type(error)
+    copy = kind.__new__(kind, *error.args)
+    copy.args = error.args
+    copy.__dict__.update(error.__dict__)
+    copy.__cause__ = error.__cause__
+    copy.__suppress_context__ = error.__suppress_context__
+    return copy
+
+
+def _connect(
+    path: Path, read_only: bool, *, synchronous: bool, upgrade: bool, lock_timeout_s: float
+) -> sqlite3.Connection:
     def prepare(connection: sqlite3.Connection) -> None:
         connection.row_factory = sqlite3.Row
-        refuse_newer(connection, path)
+        version = refuse_newer(connection, path)
         if read_only:
             connection.execute("PRAGMA query_only = ON")
             return
-        connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {'FULL' if synchronous else 'OFF'}")
         connection.execute("PRAGMA foreign_keys = ON")
-        migrate(connection, path)
+        if upgrade or version == 0:
+            _upgrade(connection, path)
 
     uri = f"{path.absolute().as_uri()}?mode={_mode_of_reading(path) if read_only else 'rwc'}"
+    timeout_s = min(BUSY_TIMEOUT_S, lock_timeout_s)
     try:
         connection = sqlite3.connect(
-            uri, uri=True, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+            uri, uri=True, timeout=timeout_s, isolation_level=None, check_same_thread=False
         )
     except sqlite3.Error as error:
-        raise LedgerError(f"{path}: the ledger cannot be opened ({error})") from None
+        raise _failure_of(error, path) from None
     with ExitStack() as unless_prepared:
         unless_prepared.callback(connection.close)
-        _translated(path, prepare, connection)
+        _run(path, prepare, connection, lock_timeout_s)
         unless_prepared.pop_all()
     return connection
 
 
+def _upgrade(connection: sqlite3.Connection, path: Path) -> None:
+    connection.execute("PRAGMA journal_mode = WAL")
+    migrate(connection, path)
+
+
 def _mode_of_reading(path: Path) -> str:
     """
-    The mode that leaves the folder as it is.
+    Return the SQLite open mode that leaves the folder unchanged.
 
-    SQLite puts a log of changes and its index beside the file also for who only reads. The last one out
-    removes them, but only who might write; where nobody can, it must be told that nothing changes.
+    SQLite creates -wal and -shm files even for readers. The last connection removes them only if it can
+    write. On read-only media the file must be opened with immutable=1.
     """
-    if path.with_name(f"{path.name}-wal").exists():  # a run is at work, or was killed: they are there to stay
+    if path.with_name(f"{path.name}-wal").exists():  # a run is active or was killed: the files stay
         return "ro"
     writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
     return "rw" if writable else "ro&immutable=1"
 
 
-def _translated(path: Path, call: Callable[[sqlite3.Connection], T], connection: sqlite3.Connection) -> T:
-    try:
-        return call(connection)
-    except sqlite3.DatabaseError as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code == sqlite3.SQLITE_FULL:
-            raise SinkFailure(Reason.DISK_FULL, f"{path}: {error}") from None
-        if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
-            raise SinkFailure(Reason.DISK_ERROR, f"{path}: {error}") from None
-        raise LedgerError(f"{path}: the ledger cannot be used ({error})") from None
+def _run(
+    path: Path, call: Callable[[sqlite3.Connection], T], connection: sqlite3.Connection, lock_timeout_s: float
+) -> T:
+    """Run *call*, repeat it while the ledger is locked, and translate SQLite's errors."""
+    end_at = time.monotonic() + lock_timeout_s
+    while True:
+        try:
+            return call(connection)
+        except sqlite3.DatabaseError as error:
+            if _code_of(error) not in _LOCK_CODES or time.monotonic() >= end_at:
+                raise _failure_of(error, path) from None
+        time.sleep(_RETRY_DELAY_S)
+
+
+def _failure_of(error: sqlite3.Error, path: Path) -> BulkdlError:
+    code = _code_of(error)
+    if code == sqlite3.SQLITE_FULL:
+        return SinkFailure(Reason.DISK_FULL, f"{path}: {error}")
+    if code in _DISK_CODES:
+        return SinkFailure(Reason.DISK_ERROR, f"{path}: {error}")
+    if code in _LOCK_CODES:
+        return SinkFailure(Reason.LEDGER_LOCKED, f"{path}: another process locks the ledger ({error})")
+    if code in _DAMAGE_CODES:
+        return LedgerDamaged(f"{path}: the ledger cannot be used ({error})")
+    return LedgerError(f"{path}: the ledger cannot be used ({error})")
+
+
+def _code_of(error: sqlite3.Error) -> int:
+    """Return the primary result code (0 if unknown)."""
+    code: int = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF

@@ -244,14 +244,6 @@ def count_outputs(connection: sqlite3.Connection) -> list[tuple[Kind, str, str, 
     return [(*what, *numbers) for what, numbers in counts.items()]
 
 
-def failed_outputs(connection: sqlite3.Connection, most: int) -> list[tuple[KnownOutput, str, int]]:
-    """The first failed outputs with detail and number of attempts."""
-    rows = connection.execute(
-        f"{_KNOWN_OUTPUTS} WHERE outputs.state = 'failed' ORDER BY outputs.id LIMIT ?", (most,)
-    )
-    return [(known_output(row), row["detail"] or "", row["attempts"]) for row in rows]
-
-
 def last_run_at(connection: sqlite3.Connection) -> str | None:
     """When the last run that came to its end ended."""
     text: str | None = connection.execute("SELECT max(finished_at) FROM runs").fetchone()[0]

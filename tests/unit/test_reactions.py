@@ -63,6 +63,7 @@ def test_nothing_wrong_is_zero():
         ("TOO_LARGE REFUSED TLS INSECURE_URL", Step.GIVE_UP, Exit.FAILED),
         ("CREDENTIALS", Step.GIVE_UP, Exit.CREDENTIALS),
         ("NOT_FOUND", Step.GIVE_UP, Exit.NOT_FOUND),
+        ("LEDGER_LOCKED", Step.STOP_RUN, Exit.TEMPORARY),
         ("DISK_FULL", Step.STOP_RUN, Exit.DISK_FULL),
         ("DISK_ERROR", Step.STOP_RUN, Exit.USAGE),
         ("INTERNAL", Step.GIVE_UP, Exit.BUG),

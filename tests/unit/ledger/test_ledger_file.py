@@ -2,15 +2,18 @@
 
 import asyncio
 import sqlite3
+from contextlib import contextmanager
 from functools import partial
 
 import pytest
 
-from bulkdl.errors import BulkdlError, LedgerError, LedgerTooNew, SinkFailure
+from bulkdl.errors import BulkdlError, LedgerDamaged, LedgerError, LedgerTooNew, SinkFailure
+from bulkdl.ledger import ledger as module
 from bulkdl.ledger import migrate
 from bulkdl.ledger.ledger import Ledger
 from bulkdl.ledger.migrate import VERSION
 from bulkdl.model import Reason
+from bulkdl.reactions import REACTIONS, Exit
 
 
 @pytest.fixture
@@ -137,7 +140,7 @@ async def test_a_ledger_of_a_newer_version_is_refused_and_left_as_it_is(path, re
 @pytest.mark.parametrize("read_only", [True, False])
 async def test_what_is_no_ledger_is_told_in_one_line_and_left_as_it_is(path, content, read_only):
     path.write_bytes(content)
-    with pytest.raises(LedgerError) as raised:
+    with pytest.raises(LedgerDamaged) as raised:
         await Ledger.open(path, read_only=read_only)
     assert str(path) in str(raised.value)
     assert "\n" not in str(raised.value)
@@ -158,7 +161,7 @@ async def test_a_damaged_page_is_a_ledger_error(path):
     data[4096:] = b"\xff" * (len(data) - 4096)
     path.write_bytes(data)
     second = await Ledger.open(path)
-    with pytest.raises(LedgerError, match="cannot be used"):
+    with pytest.raises(LedgerDamaged, match="cannot be used"):
         await second.read(runs)
     await second.close()
 
@@ -226,16 +229,114 @@ async def test_a_bug_in_one_statement_reaches_its_caller_and_nobody_waits_for_ev
     assert other(path) == ["a", "b", "c"]
 
 
-async def test_a_broken_transaction_fails_for_all_and_keeps_nothing(ledger, path):
+def invalid(connection):
+    started("invalid")(connection)
+    connection.execute("INSERT INTO nowhere VALUES (1)")
+
+
+async def test_write_in_a_failed_batch_fails_alone_and_keeps_nothing_of_itself(ledger, path):
     answers = await asyncio.gather(
-        ledger.write(started("a")),
-        ledger.write(lambda connection: connection.execute("INSERT INTO nowhere VALUES (1)")),
+        ledger.write(started("a")), ledger.write(invalid), ledger.write(started("b")), return_exceptions=True
+    )
+    assert [type(answer) for answer in answers] == [int, LedgerError, int]
+    assert other(path) == ["a", "b"]
+    await ledger.write(started("c"))
+    assert other(path) == ["a", "b", "c"]
+
+
+async def test_write_whose_folder_cannot_be_synced_fails_alone(path, tmp_path):
+    broken = tmp_path / "broken"
+
+    def settle(folders):
+        if broken in folders:
+            raise SinkFailure(Reason.DISK_ERROR, "fsync failed")
+
+    ledger = await Ledger.open(path, settle=settle)
+    answers = await asyncio.gather(
+        ledger.write(started("a"), folder=tmp_path),
+        ledger.write(started("lost"), folder=broken),
+        ledger.write(started("b")),
         return_exceptions=True,
     )
-    assert all(isinstance(answer, LedgerError) for answer in answers)
-    assert other(path) == []
-    await ledger.write(started("b"))
-    assert other(path) == ["b"]
+    assert [type(answer) for answer in answers] == [int, SinkFailure, int]
+    assert other(path) == ["a", "b"]
+    await ledger.close()
+
+
+@pytest.mark.parametrize("statement", [invalid, None])
+async def test_write_failures_of_one_batch_are_separate_exception_instances(path, statement):
+    def settle(_folders):
+        raise SinkFailure(Reason.DISK_ERROR, "fsync failed")
+
+    ledger = await Ledger.open(path, settle=settle)
+    answers = await asyncio.gather(
+        *(ledger.write(statement or started("a"), folder=path.parent) for _ in range(4)),
+        return_exceptions=True,
+    )
+    assert all(isinstance(answer, BulkdlError) for answer in answers)
+    assert len({id(answer) for answer in answers}) == 4
+    assert len({str(answer) for answer in answers}) == 1
+    await ledger.close()
+
+
+async def test_write_to_a_closed_ledger_raises_an_instance_for_each_caller(path):
+    ledger = await Ledger.open(path)
+    await ledger.close()
+    answers = await asyncio.gather(
+        *(ledger.write(started(str(number))) for number in range(3)), return_exceptions=True
+    )
+    assert [type(answer) for answer in answers] == [RuntimeError] * 3
+    assert len({id(answer) for answer in answers}) == 3
+
+
+@contextmanager
+def locked(path):
+    """Hold an exclusive lock as another connection."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("BEGIN EXCLUSIVE")
+    try:
+        yield
+    finally:
+        connection.execute("ROLLBACK")
+        connection.close()
+
+
+async def test_write_waits_for_a_lock_longer_than_one_busy_timeout(path, monkeypatch):
+    monkeypatch.setattr(module, "BUSY_TIMEOUT_S", 0.02)
+    ledger = await Ledger.open(path, lock_timeout_s=30)
+    with locked(path):
+        writers = [asyncio.create_task(ledger.write(started(name))) for name in ("a", "b")]
+        await asyncio.sleep(0.3)
+        assert not any(writer.done() for writer in writers)
+    await asyncio.gather(*writers)
+    assert other(path) == ["a", "b"]
+    await ledger.close()
+
+
+async def test_write_to_a_ledger_locked_too_long_is_a_temporary_failure(path):
+    ledger = await Ledger.open(path, lock_timeout_s=0.05)
+    with locked(path):
+        answers = await asyncio.gather(
+            ledger.write(started("a")), ledger.write(started("b")), return_exceptions=True
+        )
+    assert [each.reason for each in answers] == [Reason.LEDGER_LOCKED] * 2
+    assert answers[0] is not answers[1]
+    assert REACTIONS[Reason.LEDGER_LOCKED].exit_code is Exit.TEMPORARY
+    await ledger.write(started("c"))
+    assert other(path) == ["c"]
+    await ledger.close()
+
+
+async def test_open_locked_too_long_is_a_temporary_failure_and_changes_nothing(path):
+    await (await Ledger.open(path)).close()
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA journal_mode = DELETE")
+    connection.close()
+    before = path.read_bytes()
+    with locked(path), pytest.raises(SinkFailure) as raised:
+        await Ledger.open(path, lock_timeout_s=0.05)
+    assert raised.value.reason is Reason.LEDGER_LOCKED
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -246,6 +347,8 @@ async def test_a_broken_transaction_fails_for_all_and_keeps_nothing(ledger, path
         (sqlite3.SQLITE_IOERR_WRITE, Reason.DISK_ERROR),
         (sqlite3.SQLITE_READONLY, Reason.DISK_ERROR),
         (sqlite3.SQLITE_CANTOPEN, Reason.DISK_ERROR),
+        (sqlite3.SQLITE_PERM, Reason.DISK_ERROR),
+        (sqlite3.SQLITE_NOMEM, Reason.DISK_ERROR),
     ],
 )
 async def test_trouble_with_the_disk_is_the_sinks(ledger, path, code, reason):

@@ -103,8 +103,13 @@ def test_attempts_add_up_over_runs(ledger):
     queries.record(
         ledger, [Result(ARCHIVE, Outcome.FAILED, Reason.STALLED, attempts=5, detail="slow")], "run2"
     )
-    [(failed, detail, attempts)] = queries.failed_outputs(ledger, 10)
-    assert (failed.output, failed.reason, detail, attempts) == (ARCHIVE, Reason.STALLED, "slow", 7)
+    [failed] = audit.failed_outputs_after(ledger, 0)
+    assert (failed.known.output, failed.reason, failed.detail, failed.attempts) == (
+        ARCHIVE,
+        Reason.STALLED,
+        "slow",
+        7,
+    )
 
 
 def test_a_failure_keeps_the_receipt_of_the_file_that_is_there(ledger):
@@ -154,10 +159,10 @@ def test_a_list_that_failed_is_to_be_listed_again_and_then_forgotten(ledger):
     plan(ledger, PlannedOutput(ARCHIVE), PlannedOutput(LIST), quicklooks=False)
     queries.record(ledger, [Result(LIST, Outcome.FAILED, Reason.SERVER_ERROR, detail="HTTP 503")], "run1")
     assert (known(ledger).tasks_listed, known(ledger).quicklooks_listed) == (True, False)
-    assert len(queries.failed_outputs(ledger, 10)) == 1
+    assert len(audit.failed_outputs_after(ledger, 0)) == 1
     plan(ledger)
     assert known(ledger).quicklooks_listed
-    assert queries.failed_outputs(ledger, 10) == []
+    assert audit.failed_outputs_after(ledger, 0) == []
     plan(ledger, PlannedOutput(ARCHIVE), quicklooks=False)
     assert known(ledger).quicklooks_listed
 
