@@ -20,6 +20,7 @@ from bulkdl.report.summary import Summary
 from bulkdl.selection import Selection
 from bulkdl.settings import CredentialBook, Loaded
 from bulkdl.settings.address import Address
+from bulkdl.settings.proxy import OFF
 
 _WHERE = Path("demo")
 _SEED = 1  # the same account each time, so that a second demo finds what the first has fetched
@@ -57,6 +58,7 @@ async def _demo(loaded: Loaded, jobs: int) -> tuple[Summary, Exit | None]:
             update={
                 "api_url": simulator.api_url,
                 "project": (),
+                "proxy": OFF,
                 "http": loaded.settings.http or Address("127.0.0.1", 0),
             }
         )

@@ -13,16 +13,21 @@ import aiohttp
 from bulkdl import __version__
 from bulkdl.graph.sizes import sizes_of
 from bulkdl.http.pace import Cooldown, Pace
+from bulkdl.http.proxies import proxies_of
 from bulkdl.http.retry import RetryPolicy
 from bulkdl.http.sessions import api_session, storage_session
+from bulkdl.log import get_logger
 from bulkdl.model import Kind
 from bulkdl.settings import CredentialBook, Settings
 from bulkdl.telemetry.events import Reporter
+from bulkdl.telemetry.redaction import register_secret
 from bulkdl.telemetry.requests import watch_api, watch_storage
 from bulkdl.up42.auth import TokenSource
 from bulkdl.up42.client import Client
 from bulkdl.up42.credentials import Account, Credentials, ProjectKey, ReadyToken
 from bulkdl.up42.exchange import Manners, Patience
+
+_log = get_logger(__name__)
 
 _USER_AGENT = f"bulkdl/{__version__}"
 
@@ -51,6 +56,9 @@ class Accounts:
         self.cooldown = Cooldown()
         self.policy = retry_policy(settings)
         self._settings = settings
+        self._proxies = proxies_of(settings.proxy)
+        for secret in self._proxies.secrets():
+            register_secret(secret)
         self._book = book
         self._reporter = reporter
         self._manners = Manners(
@@ -66,12 +74,16 @@ class Accounts:
     async def __aenter__(self) -> Self:
         settings = self._settings
         sizes = sizes_of(settings)
+        if self._proxies.by_scheme:
+            used = {scheme: found.place for scheme, found in self._proxies.by_scheme.items()}
+            _log.info("proxy.used", **used, no_proxy=",".join(self._proxies.no_proxy))
         self._api = await self._stack.enter_async_context(
             api_session(
                 user_agent=_USER_AGENT,
                 connect_timeout_s=settings.connect_timeout_s,
                 limit=sum(size.workers for size in sizes.values()) + 8 * settings.enumerators,
                 allow_http=settings.allow_http,
+                proxies=self._proxies,
             )
         )
         self.storage = await self._stack.enter_async_context(
@@ -80,6 +92,7 @@ class Accounts:
                 connect_timeout_s=settings.connect_timeout_s,
                 limit=sizes[Kind.ARCHIVE].most,
                 allow_http=settings.allow_http,
+                proxies=self._proxies,
             )
         )
         watch_api(self._api, self._reporter)

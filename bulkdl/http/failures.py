@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 import aiohttp
 
 from bulkdl.errors import Failure
+from bulkdl.http.proxies import ProxyError, ProxyRefused, ProxyUnreachable
 from bulkdl.http.retry import retry_after_s
 from bulkdl.model import Reason
 
@@ -25,6 +26,8 @@ class InsecureRedirect(aiohttp.ClientError):
 # First match wins, so the special stands before the general.
 _REASONS: tuple[tuple[type[BaseException], Reason], ...] = (
     (InsecureRedirect, Reason.INSECURE_URL),
+    (ProxyRefused, Reason.REFUSED),
+    (ProxyUnreachable, Reason.UNREACHABLE),
     (aiohttp.ClientConnectorCertificateError, Reason.TLS),
     (aiohttp.ClientConnectorSSLError, Reason.TLS),
     (ssl.SSLCertVerificationError, Reason.TLS),
@@ -68,6 +71,8 @@ def _describe(error: BaseException) -> str:
     # The text of a client error may quote a whole URL with its signature: only what cannot is shown.
     if isinstance(error, InsecureRedirect):
         return "a redirect to a URL without TLS was not followed"
+    if isinstance(error, ProxyError):
+        return str(error)
     if isinstance(error, aiohttp.ClientConnectorError):
         return f"cannot connect ({error.os_error.strerror or type(error.os_error).__name__})"
     if isinstance(error, TimeoutError):

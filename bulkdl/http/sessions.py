@@ -1,7 +1,7 @@
 """
 The two HTTP sessions: one that may carry credentials, one that never has any.
 
-Neither keeps cookies, reads proxies or .netrc from the environment, or has a total timeout.
+Neither keeps cookies, reads .netrc, or has a total timeout. Proxies are handed in (``proxies.py``).
 aiohttp drops ``Authorization`` when a redirect leaves the origin (a test holds it to that); that
 TLS is not given up on the way is our own rule, kept by a trace that sees each redirect before
 it is followed. A redirect's target is left exactly as the server wrote it, since it may be signed.
@@ -15,6 +15,7 @@ import aiohttp
 from yarl import URL
 
 from bulkdl.http.failures import InsecureRedirect
+from bulkdl.http.proxies import DIRECT, Proxies, ProxyConnector, refusal_trace, request_class
 
 _DNS_TTL_S = 300
 
@@ -25,6 +26,7 @@ def api_session(
     connect_timeout_s: float,
     limit: int,
     allow_http: bool = False,
+    proxies: Proxies = DIRECT,
 ) -> aiohttp.ClientSession:
     """
     Make the session for UP42's API.
@@ -33,12 +35,14 @@ def api_session(
         user_agent: ``bulkdl/<version>``.
         limit: Connections open at once.
         allow_http: Redirects from https to http are followed.
+        proxies: Which requests go through a proxy.
     """
     return _session(
         user_agent=user_agent,
         timeout=_timeout(connect_timeout_s),
         limit=limit,
         allow_http=allow_http,
+        proxies=proxies,
         auto_decompress=True,
         headers={},
     )
@@ -50,6 +54,7 @@ def storage_session(
     connect_timeout_s: float,
     limit: int,
     allow_http: bool = False,
+    proxies: Proxies = DIRECT,
 ) -> aiohttp.ClientSession:
     """Make the session for signed URLs: bytes come as they are stored, and no credentials go out."""
     return _session(
@@ -57,6 +62,7 @@ def storage_session(
         timeout=_timeout(connect_timeout_s),
         limit=limit,
         allow_http=allow_http,
+        proxies=proxies,
         auto_decompress=False,
         headers={"Accept-Encoding": "identity"},
     )
@@ -73,18 +79,20 @@ def _session(
     timeout: aiohttp.ClientTimeout,
     limit: int,
     allow_http: bool,
+    proxies: Proxies,
     auto_decompress: bool,
     headers: dict[str, str],
 ) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=limit, ssl=True, use_dns_cache=True, ttl_dns_cache=_DNS_TTL_S),
+        connector=ProxyConnector(limit=limit, ssl=True, use_dns_cache=True, ttl_dns_cache=_DNS_TTL_S),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"User-Agent": user_agent, **headers},
         timeout=timeout,
-        trust_env=False,
+        trust_env=False,  # it would also read .netrc
+        request_class=request_class(proxies),
         auto_decompress=auto_decompress,
         requote_redirect_url=False,
-        trace_configs=[] if allow_http else [_tls_kept()],
+        trace_configs=[refusal_trace(proxies), *([] if allow_http else [_tls_kept()])],
     )
 
 

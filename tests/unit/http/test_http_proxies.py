@@ -1,0 +1,169 @@
+import pytest
+from connect_proxy import ConnectProxy
+from test_http_sessions import BEARER, BOUNDS, _get, _tls_client, _tls_server, server
+from yarl import URL
+
+from bulkdl.errors import ApiFailure, ConfigError
+from bulkdl.http.proxies import DIRECT, Proxies, is_bypassed, proxies_of
+from bulkdl.http.sessions import api_session, storage_session
+from bulkdl.model import Reason
+from bulkdl.settings.proxy import OFF, Proxy, proxy
+
+MAKERS = pytest.mark.parametrize("make", [api_session, storage_session])
+SCHEMES = pytest.mark.parametrize("scheme", ["http", "https"])
+
+
+def through(text, *no_proxy):
+    return Proxies(dict.fromkeys(("http", "https"), proxy(text)), no_proxy)
+
+
+def origin(scheme, **more):
+    return server(tls=_tls_server() if scheme == "https" else None, **more)
+
+
+@MAKERS
+@SCHEMES
+async def test_session_with_a_proxy_sends_every_request_through_it(make, scheme):
+    async with (
+        ConnectProxy().serving() as relay,
+        origin(scheme) as only,
+        make(**BOUNDS, proxies=through(relay.url())) as session,
+    ):
+        answer = await _get(session, only.make_url("/end"), headers=BEARER, ssl=_tls_client())
+        assert answer == (200, "here")
+        assert only.seen[0].headers["Authorization"] == "Bearer canary"
+        assert "Proxy-Authorization" not in only.seen[0].headers
+        [(method, target)] = relay.seen
+        assert method == ("CONNECT" if scheme == "https" else "GET")
+        assert target in (f"127.0.0.1:{only.port}", str(only.make_url("/end")))
+
+
+@SCHEMES
+async def test_session_sends_the_decoded_credentials_of_the_proxy(scheme):
+    async with (
+        ConnectProxy("me:pä@ss").serving() as relay,
+        origin(scheme) as only,
+        api_session(**BOUNDS, proxies=through(relay.url("me:p%C3%A4%40ss"))) as session,
+    ):
+        for _ in range(2):  # the second over a kept connection
+            assert await _get(session, only.make_url("/end"), ssl=_tls_client()) == (200, "here")
+
+
+@SCHEMES
+async def test_session_with_wrong_proxy_credentials_fails_for_good_and_hides_them(scheme):
+    async with (
+        ConnectProxy("me:right").serving() as relay,
+        origin(scheme) as only,
+        api_session(**BOUNDS, proxies=through(relay.url("me:canary"))) as session,
+    ):
+        with pytest.raises(ApiFailure) as caught:
+            await _get(session, only.make_url("/end"), ssl=_tls_client())
+        assert caught.value.reason is Reason.REFUSED
+        assert f"the proxy {relay.place} refused the request (HTTP 407)" in caught.value.detail
+        assert "canary" not in caught.value.detail
+        assert only.seen == []
+
+
+@pytest.mark.parametrize(("status", "reason"), [(403, Reason.REFUSED), (502, Reason.UNREACHABLE)])
+async def test_session_names_the_proxy_that_refuses_a_tunnel(status, reason):
+    async with (
+        ConnectProxy(refusal=status).serving() as relay,
+        origin("https") as only,
+        api_session(**BOUNDS, proxies=through(relay.url())) as session,
+    ):
+        with pytest.raises(ApiFailure) as caught:
+            await _get(session, only.make_url("/end"))
+        assert caught.value.reason is reason
+        assert relay.place in caught.value.detail
+        assert str(status) in caught.value.detail
+
+
+@SCHEMES
+async def test_session_names_the_proxy_that_accepts_no_connection(scheme, unused_tcp_port):
+    proxies = through(f"http://me:canary@127.0.0.1:{unused_tcp_port}")
+    async with origin(scheme) as only, api_session(**BOUNDS, proxies=proxies) as session:
+        with pytest.raises(ApiFailure) as caught:
+            await _get(session, only.make_url("/end"))
+        assert caught.value.reason is Reason.UNREACHABLE
+        assert f"through the proxy 127.0.0.1:{unused_tcp_port}" in caught.value.detail
+        assert "canary" not in caught.value.detail
+
+
+async def test_redirect_to_a_host_of_no_proxy_goes_there_directly():
+    async with (
+        ConnectProxy().serving() as relay,
+        server() as end,
+        server(redirect_to=URL(f"http://localhost:{end.port}/end")) as first,
+        api_session(**BOUNDS, proxies=through(relay.url(), "127.0.0.1")) as session,
+    ):
+        assert await _get(session, first.make_url("/go")) == (200, "here")
+        assert relay.seen == [("GET", f"http://localhost:{end.port}/end")]
+
+
+async def test_session_without_proxies_asks_directly(monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    async with server() as only, api_session(**BOUNDS, proxies=DIRECT) as session:
+        assert await _get(session, only.make_url("/end")) == (200, "here")
+
+
+P1, P2 = Proxy("http", "one", 1), Proxy("http", "two", 2)
+
+
+@pytest.mark.parametrize(
+    ("env", "by_scheme"),
+    [
+        ({}, {}),
+        ({"HTTPS_PROXY": "http://one:1"}, {"https": P1}),
+        ({"http_proxy": "one:1"}, {"http": P1}),
+        ({"https_proxy": "one:1", "HTTPS_PROXY": "two:2"}, {"https": P1}),
+        ({"https_proxy": " ", "HTTPS_PROXY": "two:2"}, {"https": P2}),
+        ({"ALL_PROXY": "one:1"}, {"http": P1, "https": P1}),
+        ({"ALL_PROXY": "one:1", "HTTP_PROXY": "two:2"}, {"http": P2, "https": P1}),
+        ({"ALL_PROXY": "one:1", "HTTP_PROXY": "off"}, {"https": P1}),
+    ],
+)
+def test_proxies_of_reads_the_variables_in_either_case(env, by_scheme):
+    assert proxies_of(None, env).by_scheme == by_scheme
+
+
+def test_proxies_of_prefers_the_setting_and_off_means_none():
+    env = {"HTTPS_PROXY": "two:2", "NO_PROXY": "a.example, .B.example"}
+    assert proxies_of(P1, env) == Proxies({"http": P1, "https": P1}, ("a.example", ".b.example"))
+    assert proxies_of(OFF, env) == DIRECT
+
+
+@pytest.mark.parametrize("text", ["socks5://me:canary@one:1", "http://me:canary@one:port"])
+def test_proxies_of_names_a_variable_that_holds_no_http_proxy(text):
+    with pytest.raises(ConfigError, match="HTTPS_PROXY: expected http://") as caught:
+        proxies_of(None, {"HTTPS_PROXY": text})
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("entries", "host", "port", "bypassed"),
+    [
+        ("*", "api.up42.com", 443, True),
+        ("up42.com", "api.up42.com", 443, True),
+        (".up42.com", "api.up42.com", 443, True),
+        ("up42.com", "up42.com", 443, True),
+        ("up42.com", "notup42.com", 443, False),
+        ("API.UP42.COM", "api.up42.com", 443, False),  # entries are in lower case already
+        ("up42.com:443", "api.up42.com", 443, True),
+        ("up42.com:80", "api.up42.com", 443, False),
+        ("10.0.0.0/8", "10.1.2.3", 80, True),
+        ("10.0.0.0/8", "11.1.2.3", 80, False),
+        ("10.1.2.3", "10.1.2.3", 80, True),
+        ("[::1]:8080", "::1", 8080, True),
+        ("::1", "::1", 8080, True),
+        ("fd00::/8", "fd12::1", 80, True),
+        ("localhost", "127.0.0.1", 80, False),
+        ("", "127.0.0.1", 80, False),
+        ("a b 127.0.0.1", "127.0.0.1", 80, True),
+    ],
+)
+def test_is_bypassed_matches_hosts_networks_and_ports(entries, host, port, bypassed):
+    assert is_bypassed(host, port, tuple(entries.split())) is bypassed
+
+
+def test_proxies_show_no_credentials():
+    assert "canary" not in repr(through("http://me:canary@one:1"))
