@@ -1,10 +1,13 @@
-"""Write the pages of the documentation that are generated from code: ``python docs/generate.py``."""
+"""Generate the parts of the documentation that are derived from code: ``python docs/generate.py``."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from bulkdl.reactions import EXIT_RANK, REACTIONS, Exit
+from bulkdl.report.run_report import schema
 
 DOCS = Path(__file__).parent
 
@@ -39,5 +42,29 @@ def failure_policy_page() -> str:
     return head + "\n".join(rows) + "\n"
 
 
+def run_report_table() -> str:
+    """Render the keys of the run report, from its JSON Schema."""
+    lines = [f"| `{path}` | {kind} | {text} |" for path, kind, text in _described(schema())]
+    return "\n".join(["| key | type | meaning |", "|---|---|---|", *lines])
+
+
+def _described(part: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str, str]]:
+    for name, value in part.get("properties", {}).items():
+        key = f"{path}{name}"
+        types = value.get("type", "string" if "enum" in value else "integer")
+        kind = " or ".join(types) if isinstance(types, list) else types
+        yield key, kind, value.get("description", "")
+        yield from _described(value, f"{key}.")
+        yield from _described(value.get("items", {}), f"{key}[].")
+
+
+def run_report_page() -> str:
+    """Render docs/run-report.md again with a current table of keys."""
+    lines = (DOCS / "run-report.md").read_text("utf-8").splitlines()
+    table = [number for number, line in enumerate(lines) if line.startswith("|")]
+    return "\n".join([*lines[: table[0]], run_report_table(), *lines[table[-1] + 1 :]]) + "\n"
+
+
 if __name__ == "__main__":
     (DOCS / "failure-policy.md").write_text(failure_policy_page(), "utf-8")
+    (DOCS / "run-report.md").write_text(run_report_page(), "utf-8")

@@ -96,7 +96,7 @@ def test_the_order_of_exit_codes_is_that_of_the_code():
 def test_the_worked_example_is_right():
     jobs, tasks, archives, quicklooks, mean, different = 40_000, 80_000, 115_000, 160_000, 250e6, 76_000
     requests = jobs / 100 + jobs + tasks + 2 * archives + quicklooks
-    text = section("A decade at once")
+    text = section("One-time backfill")
     assert f"| API requests | J ÷ 100 + J + T + 2 A + Q | {requests:_.0f} |".replace("_", " ") in text
     assert f"at 80: {requests / 80 / 3600:.1f} h" in text
     assert f"| bytes | D × S (quicklooks and GeoJSON are small) | {different * mean / 1e12:g} TB |" in text
@@ -122,7 +122,7 @@ def table():
         return {"const": "integer", "enum": "string"}.get(what, what)
 
     lines = [f"| `{path}` | {kind(what)} | {text} |" for path, what, text in described(schema())]
-    return ["| key | type | what it is |", "|---|---|---|", *lines]
+    return ["| key | type | meaning |", "|---|---|---|", *lines]
 
 
 def test_every_key_of_the_report_is_documented():
