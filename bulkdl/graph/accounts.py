@@ -75,8 +75,13 @@ class Accounts:
         settings = self._settings
         sizes = sizes_of(settings)
         if self._proxies.by_scheme:
-            used = {scheme: found.place for scheme, found in self._proxies.by_scheme.items()}
-            _log.info("proxy.used", **used, no_proxy=",".join(self._proxies.no_proxy))
+            places = {scheme: found.place for scheme, found in self._proxies.by_scheme.items()}
+            _log.info(
+                "proxy.used",
+                http=places.get("http"),
+                https=places.get("https"),
+                no_proxy=",".join(self._proxies.no_proxy),
+            )
         self._api = await self._stack.enter_async_context(
             api_session(
                 user_agent=_USER_AGENT,
