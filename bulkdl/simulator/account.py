@@ -10,7 +10,7 @@ client must know; those after it are drawn.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, lru_cache
@@ -96,6 +96,7 @@ class Account:
         hostile_names: Data tasks of every fourth job also have quicklooks with the names of
             ``HOSTILE_NAMES``.
         settled: Jobs that were still going on have SUCCEEDED: the same account a day later.
+        deleted: Ids of jobs that were deleted.
     """
 
     seed: int = 1
@@ -105,6 +106,7 @@ class Account:
     quicklook_bytes: int = 0
     hostile_names: bool = False
     settled: bool = False
+    deleted: frozenset[str] = frozenset()
 
     @cached_property
     def ids(self) -> Ids:
@@ -138,11 +140,20 @@ class Account:
         index = self.ids.decode(job_id)
         if index is None or index.thing is not Thing.JOB or index.project != project:
             return None
-        return self.job(project, index.job) if index.job < self.job_count(project) else None
+        if index.job >= self.job_count(project) or job_id in self.deleted:
+            return None
+        return self.job(project, index.job)
+
+    def job_numbers(self, project: int) -> Sequence[int]:
+        """Return the numbers of the project's jobs that were not deleted, oldest first."""
+        numbers = range(self.job_count(project))
+        if not self.deleted:
+            return numbers
+        return [number for number in numbers if self.job(project, number).id not in self.deleted]
 
     def all_jobs(self) -> Iterator[JobFacts]:
         for project in range(self.projects):
-            for number in range(self.job_count(project)):
+            for number in self.job_numbers(project):
                 yield self.job(project, number)
 
 

@@ -6,7 +6,7 @@ Each endpoint is one method that takes what the path named and returns a reply, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -211,10 +211,10 @@ def quicklook(account: Account, task: TaskFacts, name: str) -> bytes:
 
 
 @lru_cache(maxsize=8)
-def _order(account: Account, project: int, sort: str) -> range | list[int]:
+def _order(account: Account, project: int, sort: str) -> Sequence[int]:
     """Numbers of the project's jobs as *sort* (``key,asc|desc``) wants them; unknown keys mean createdAt."""
     key, _, direction = sort.partition(",")
-    numbers = range(account.job_count(project))
+    numbers = account.job_numbers(project)
     backwards = direction.lower() != "asc"
     if key in {"name", "id", "mode", "status"}:
         return sorted(numbers, key=lambda k: str(getattr(account.job(project, k), key)), reverse=backwards)

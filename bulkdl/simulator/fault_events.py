@@ -19,6 +19,7 @@ class World(Protocol):
     def revoke_tokens(self) -> None: ...
     def expire_urls(self) -> None: ...
     def job_count(self, project_id: str) -> int: ...
+    def delete_jobs(self, project_id: str, count: int) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +54,8 @@ async def repeat_pages(event: Event) -> None:
     offset = int(page) * step if page.isdigit() else 0
     count = event.world.job_count(event.call.segments[1])
     event.call.overrides["offset"] = offset % max(1, count) if event.values["forever"] else offset
+
+
+async def delete_jobs(event: Event) -> None:
+    """Delete the oldest jobs of the project before its page is sent."""
+    event.world.delete_jobs(event.call.segments[1], event.values["count"])

@@ -225,6 +225,13 @@ _KINDS = (
         where={**_API, "endpoint": "jobs"},
     ),
     FaultKind(
+        "delete_jobs",
+        "the oldest *count* jobs of the project are deleted before the page is sent",
+        {"count": Parameter((int,), 1)},
+        happen=events.delete_jobs,
+        where={**_API, "endpoint": "jobs"},
+    ),
+    FaultKind(
         "huge_list",
         "a quicklook list of that many bytes",
         {"size_bytes": Parameter((int,), 200 << 20)},

@@ -135,6 +135,14 @@ class Simulator:
         """From now on another object stands at storage *path*, of about that many bytes more."""
         self._bucket.replace_object(path, longer_by)
 
+    def delete_jobs(self, project_id: str, count: int = 1) -> None:
+        """Delete the oldest *count* jobs of a project."""
+        project = self.account.project_number(project_id)
+        if project is not None:
+            oldest = self.account.job_numbers(project)[:count]
+            ids = {self.account.job(project, number).id for number in oldest}
+            self.evolve(deleted=self.account.deleted | ids)
+
     def job_count(self, project_id: str) -> int:
         number = self.account.project_number(project_id)
         return 0 if number is None else self.account.job_count(number)

@@ -88,7 +88,7 @@ class Client:
 
     def jobs(self, project_id: str) -> AsyncGenerator[Job | UnreadableJob, None]:
         """
-        List all jobs of a project, oldest first; the next page is on its way meanwhile.
+        List all jobs of a project, the last page first; the next page is requested meanwhile.
 
         Close the iterator (``contextlib.aclosing``) if you leave it early.
 

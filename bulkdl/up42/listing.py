@@ -1,9 +1,19 @@
 """
-A list of jobs from its pages: one page ahead, a job that shifts to the next page once, and an end even
-if the server gives none.
+Read the list of jobs of a project from its pages, without losing a job when other jobs are deleted.
 
-While jobs are created or deleted the pages shift, so a job can turn up twice. UP42 tells no total
-and no last page: the end is an empty one.
+UP42 numbers the pages from 0 and reports neither a total nor a last page: a page behind the end is empty.
+The pages are sorted by creation time, oldest first. A new job therefore goes to the end, and a deleted job
+moves all later jobs forward. Reading from page 0 upwards would lose the job that moves from the next page
+to the page just read.
+
+The pages are therefore read from the last one down to page 0. Between two requests a job can only move to
+a page that is still to be read, or to the page that was just requested. It can turn up twice, but it
+cannot be lost, however many jobs are deleted meanwhile. A job that is created during the listing is found
+by the next run.
+
+The search for the last page costs about twice the binary logarithm of the number of pages: no additional
+request for a project with one page, one for two pages, about twelve for a hundred. Reading upwards would
+need a second request for every page, because a deletion is visible only on the pages already read.
 """
 
 from __future__ import annotations
@@ -11,6 +21,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass
 
 from bulkdl.log import get_logger
 from bulkdl.model import Job
@@ -19,30 +30,33 @@ from bulkdl.up42.decode import UnreadableJob
 _log = get_logger(__name__)
 
 Page = list[Job | UnreadableJob]
+_Key = tuple[bool, str]
 
-# A list that brings nothing new for so many pages in a row repeats itself.
+# A list that brings nothing new for so many pages in a row, and has no end, repeats itself.
 STALE_PAGES = 3
 # A hundred pages.
 REMEMBERED_JOBS = 10_000
+# The search for the last page ends here at the latest: no project has so many pages.
+MAX_PAGES = 1 << 17
 
 
 class Seen:
     """
-    What has been listed lately, and what was listed first.
+    The jobs that were listed lately, and those of the first pages that were read.
 
-    Pages shift by what is created or deleted meanwhile, so a job turns up again on the next page or the
-    one after it; who remembers more than that grows with the list. The first pages are remembered for
-    good: by them a list is known that begins again after its end, however long it is.
+    A job turns up again on the next page or the one after it when jobs are deleted. Keeping all ids would
+    need memory proportional to the list. The first pages are kept, so that a list without an end that
+    starts over is recognised, however long it is.
     """
 
     def __init__(self, most: int = REMEMBERED_JOBS) -> None:
         self._most = most
-        self._keys: set[tuple[bool, str]] = set()
-        self._order: deque[tuple[bool, str]] = deque()
+        self._keys: set[_Key] = set()
+        self._order: deque[_Key] = deque()
 
-    def add(self, entry: Job | UnreadableJob, *, for_good: bool = False) -> bool:
-        """Note *entry*; return whether it is new."""
-        key = _key_of(entry)
+    def add(self, entry: Job | UnreadableJob, *, page: int = 0, for_good: bool = False) -> bool:
+        """Note *entry* of page number *page*; return whether it is new."""
+        key = _key_of(entry, page)
         if key in self._keys:
             return False
         self._keys.add(key)
@@ -54,42 +68,95 @@ class Seen:
         return True
 
 
-def _key_of(entry: Job | UnreadableJob) -> tuple[bool, str]:
-    """A job that turns out readable elsewhere must not be held for listed."""
+def _key_of(entry: Job | UnreadableJob, page: int) -> _Key:
+    """
+    Return what identifies *entry*.
+
+    A job that is readable on another page must not be taken for listed. An unreadable job without an id is
+    identified by its place, which includes the page.
+    """
     if isinstance(entry, UnreadableJob):
-        return False, entry.job_id or entry.problem
+        return False, entry.job_id or f"{page}: {entry.problem}"
     return True, entry.id
+
+
+@dataclass(frozen=True, slots=True)
+class _LastPage:
+    """
+    Where reading starts.
+
+    Attributes:
+        entries: Its content; None if it must be requested (again).
+        ends: Whether the page behind it is empty. False for a list that has no end.
+    """
+
+    number: int
+    entries: Page | None
+    ends: bool
 
 
 async def listed(
     page: Callable[[int], Awaitable[Page]], project_id: str
 ) -> AsyncGenerator[Job | UnreadableJob, None]:
-    """Give out what is on the pages, until an empty one."""
-    seen, number, stale = Seen(), 0, 0
-    ahead = _request(page, number, project_id)
+    """Yield the entries of all pages, the last page first; the next page is requested meanwhile."""
+    last = await _find_last_page(page)
+    seen, number, stale, read = Seen(), last.number, 0, 0
+    ahead = _request(page, number, project_id, last.entries)
     try:
-        while entries := await ahead:
-            number += 1
-            ahead = _request(page, number, project_id)
-            new = [entry for entry in entries if seen.add(entry, for_good=number <= STALE_PAGES)]
-            stale = 0 if new else stale + 1
-            if stale == STALE_PAGES:
-                _log.warning("jobs.repeated", project_id=project_id, pages=number)
-                return
+        while True:
+            entries = await ahead
+            current, number, read = number, number - 1, read + 1
+            if number >= 0:
+                ahead = _request(page, number, project_id)
+            for_good = not last.ends and read <= STALE_PAGES
+            new = [entry for entry in entries if seen.add(entry, page=current, for_good=for_good)]
+            stale = 0 if any(_has_id(entry) for entry in new) else stale + 1
             for entry in new:
                 if isinstance(entry, UnreadableJob):
                     _log.warning(
                         "job.unreadable", project_id=project_id, job_id=entry.job_id, problem=entry.problem
                     )
                 yield entry
+            if not last.ends and (stale == STALE_PAGES or number < 0):
+                _log.warning("jobs.repeated", project_id=project_id, pages=read)
+                return
+            if number < 0:
+                return
     finally:
-        # Nobody may wait for it any more; what it says then is of no interest.
+        # The caller may have left early: the result of this request is not needed.
         ahead.cancel()
         await asyncio.gather(ahead, return_exceptions=True)
 
 
-def _request(page: Callable[[int], Awaitable[Page]], number: int, project_id: str) -> asyncio.Task[Page]:
+async def _find_last_page(page: Callable[[int], Awaitable[Page]]) -> _LastPage:
+    """Find the last page that is not empty: double the number until a page is empty, then bisect."""
+    probed: set[_Key] = set()
+    filled, empty, stale = 0, 1, 0
+    while entries := await page(empty):
+        keys = {_key_of(entry, 0) for entry in entries}
+        stale = stale + 1 if keys <= probed else 0
+        if stale == STALE_PAGES or empty >= MAX_PAGES:
+            return _LastPage(empty, entries, ends=False)
+        probed |= keys
+        filled, empty = empty, 2 * empty
+    content: Page | None = None  # only a page that was read after the empty one cannot have lost a job
+    while empty - filled > 1:
+        middle = (filled + empty) // 2
+        if entries := await page(middle):
+            filled, content = middle, entries
+        else:
+            empty, content = middle, None
+    return _LastPage(filled, content, ends=True)
+
+
+def _has_id(entry: Job | UnreadableJob) -> bool:
+    return isinstance(entry, Job) or entry.job_id is not None
+
+
+def _request(
+    page: Callable[[int], Awaitable[Page]], number: int, project_id: str, known: Page | None = None
+) -> asyncio.Task[Page]:
     async def requested() -> Page:
-        return await page(number)
+        return await page(number) if known is None else known
 
     return asyncio.create_task(requested(), name=f"page {number} of {project_id}")

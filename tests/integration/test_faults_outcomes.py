@@ -301,8 +301,19 @@ async def test_pages_that_repeat_for_ever_end(tmp_path: Path) -> None:
         ran = await here.run({"fault": "repeat_pages", "overlap": 2})
         assert ran.exit_code == 0
         assert ran.summary.jobs.seen == 12
-        assert len(ran.to("jobs")) <= 4 + 3 + 1
+        search = 8  # pages 1, 2, 4 and so on, until three of them bring nothing new
+        assert len(ran.to("jobs")) <= search + 4 + 3 + 1
         assert here.is_right()
+
+
+@pytest.mark.parametrize("nth", range(1, 8))
+async def test_run_job_deleted_while_the_list_is_read_hides_no_other_job(tmp_path: Path, nth: int) -> None:
+    account = Account(projects=1, jobs=22, archive_bytes=2_000)
+    async with world(tmp_path, account, of_simulator={"page_size": 5}) as here:
+        ran = await here.run({"fault": "delete_jobs", "nth": nth, "per": "all"})
+        assert ran.exit_code in (0, 4), "the deleted job itself may have been listed"
+        assert len(here.simulator.account.deleted) == 1
+        assert here.missing() == []
 
 
 async def test_an_archive_is_given_up_only_after_attempts_without_progress(tmp_path: Path) -> None:

@@ -389,6 +389,15 @@ async def test_job_pages_overlap_and_never_end() -> None:
         assert (await probe.jobs("page=6")).json()["data"] == []
 
 
+async def test_delete_jobs_moves_the_later_jobs_forward() -> None:
+    async with probing(page_size=5) as probe:
+        before = [job["id"] for job in (await probe.jobs("page=0&sort=createdAt,asc")).json()["data"]]
+        probe.meet("delete_jobs", count=2, limit=1)
+        after = [job["id"] for job in (await probe.jobs("page=0&sort=createdAt,asc")).json()["data"]]
+        assert after[:3] == before[2:]
+        assert len(after) == 5
+
+
 async def test_a_list_can_be_huge_and_is_still_json(probe: Probe) -> None:
     probe.meet("huge_list", size_bytes=1_000_000)
     answer = await probe.quicklooks()

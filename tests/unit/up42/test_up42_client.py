@@ -41,26 +41,34 @@ def client(kit):
 
 
 def pages(kit, *lists, end=True):
-    for number, entries in enumerate([*lists, []] if end else lists):
-        kit.api.get(JOBS.format(number), payload={"data": entries, "error": None})
+    """The pages *lists*; with *end* all pages behind them are empty."""
+    for number in range(2 * len(lists) + 2 if end else len(lists)):
+        entries = lists[number] if number < len(lists) else []
+        kit.api.get(JOBS.format(number), payload={"data": entries, "error": None}, repeat=True)
 
 
 async def ids(client):
     return [entry.id if not isinstance(entry, UnreadableJob) else entry async for entry in client.jobs("p1")]
 
 
-async def test_a_list_ends_with_an_empty_page(kit, client):
-    pages(kit, [job("a"), job("b")], [job("c")])
-    assert await ids(client) == ["a", "b", "c"]
-    assert [path for path, _ in kit.requests()] == [
-        f"/projects/p1/jobs?page={number}&sort=createdAt,asc" for number in range(3)
-    ]
+async def test_a_list_is_read_from_its_last_page_to_its_first(kit, client):
+    asked = []
+    filled = {0: [job("a"), job("b")], 1: [job("c")]}
+
+    def answer(url, **kwargs):
+        asked.append(url.raw_path_qs)
+        return CallbackResult(payload={"data": filled.get(int(url.query["page"]), []), "error": None})
+
+    for number in range(3):
+        kit.api.get(JOBS.format(number), callback=answer, repeat=True)
+    assert await ids(client) == ["c", "a", "b"]
+    assert asked == [f"/projects/p1/jobs?page={number}&sort=createdAt,asc" for number in (1, 2, 1, 0)]
     assert {headers["Authorization"] for _, headers in kit.requests()} == {"Bearer T1"}
 
 
 async def test_a_job_on_two_pages_is_listed_once(kit, client):
     pages(kit, [job("a"), job("b")], [job("b"), job("c")], [job("c")])
-    assert await ids(client) == ["a", "b", "c"]
+    assert await ids(client) == ["c", "b", "a"]
 
 
 async def test_a_list_that_repeats_itself_ends(kit, client, logs):
@@ -71,14 +79,14 @@ async def test_a_list_that_repeats_itself_ends(kit, client, logs):
 
 async def test_pages_without_news_do_not_end_a_list_too_soon(kit, client):
     old = [job("a")]
-    pages(kit, old, old, old, [job("b")], old, old, [job("c")])
+    pages(kit, [job("c")], old, old, old, old, [job("b")], old, old)
     assert await ids(client) == ["a", "b", "c"]
 
 
 async def test_an_unreadable_job_is_told_once_beside_the_others(kit, client, logs):
     bad = job("b", createdAt=None)
     pages(kit, [job("a"), bad, job("c")], [bad])
-    first, unreadable, last = await ids(client)
+    unreadable, first, last = await ids(client)
     assert (first, last) == ("a", "c")
     assert (unreadable.project_id, unreadable.job_id) == ("p1", "b")
     assert [line["job_id"] for line in logs() if line["event"] == "job.unreadable"] == ["b"]
@@ -90,17 +98,19 @@ async def test_the_next_page_is_on_its_way_while_this_one_is_used_and_no_further
         await anext(listed)
         for _ in range(20):
             await asyncio.sleep(0)
-        assert len(kit.requests()) == 2
+        searched = ["page=1", "page=2", "page=4", "page=3"]  # then page 2, and page 1 ahead
+        assert len(kit.requests()) == len(searched) + 2
+        assert not any("page=0" in path for path, _ in kit.requests())
 
 
 async def test_a_list_left_early_leaves_nothing_running(kit, client):
     async def never(url, **kwargs):
         await asyncio.Event().wait()
 
-    pages(kit, [job("a")], end=False)
-    kit.api.get(JOBS.format(1), callback=never)
+    kit.api.get(JOBS.format(0), callback=never)
+    pages(kit, [job("a")], [job("b")])
     async with aclosing(client.jobs("p1")) as listed:
-        assert (await anext(listed)).id == "a"
+        assert (await anext(listed)).id == "b"
     assert len(asyncio.all_tasks()) == 1
 
 
@@ -108,7 +118,7 @@ async def test_a_cancelled_listing_leaves_nothing_running(kit, client):
     async def never(url, **kwargs):
         await asyncio.Event().wait()
 
-    kit.api.get(JOBS.format(0), callback=never)
+    kit.api.get(JOBS.format(1), callback=never)
     worker = asyncio.create_task(ids(client))
     for _ in range(20):
         await asyncio.sleep(0)
@@ -119,8 +129,8 @@ async def test_a_cancelled_listing_leaves_nothing_running(kit, client):
 
 
 async def test_what_was_listed_before_a_failure_is_given_out(kit, client):
-    pages(kit, [job("a")], end=False)
-    kit.api.get(JOBS.format(1), status=403, payload=error(403))
+    kit.api.get(JOBS.format(0), status=403, payload=error(403))
+    pages(kit, [job("z")], [job("a")])
     found = []
 
     async def read():
@@ -132,7 +142,7 @@ async def test_what_was_listed_before_a_failure_is_given_out(kit, client):
 
 
 async def test_a_page_is_asked_for_again_after_a_failure(kit, client):
-    kit.api.get(JOBS.format(0), status=503)
+    kit.api.get(JOBS.format(1), status=503)
     kit.api.get(JOBS.format(0), exception=aiohttp.ServerDisconnectedError())
     pages(kit, [job("a")])
     assert await ids(client) == ["a"]

@@ -92,7 +92,8 @@ async def test_a_list_is_asked_for_as_up42_knows_it(timeline):
 
     async with talking_to(timeline, handler) as (client, seen):
         assert [job async for job in client.jobs("p")] == []
-    assert seen[0].raw_path == "/projects/p/jobs?page=0&sort=createdAt,asc"
+    paths_asked = [each.raw_path for each in seen]
+    assert paths_asked == [f"/projects/p/jobs?page={number}&sort=createdAt,asc" for number in (1, 0)]
     assert seen[0].headers["Accept"] == "application/json"
     assert seen[0].headers["User-Agent"] == "bulkdl/test"
 
