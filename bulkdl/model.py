@@ -20,6 +20,10 @@ class Kind(StrEnum):
     GEOJSON = "geojson"
 
 
+ARCHIVE_SUFFIXES = (".tar.gz", ".tar", ".zip", ".bin")
+"""The suffixes of an archive's file name; ``.bin`` is an unknown format with a checksum."""
+
+
 class Level(StrEnum):
     """Whose output it is: the whole job's (that of its last task) or one task's."""
 

@@ -13,7 +13,7 @@ from bulkdl.graph.accounts import Accounts
 from bulkdl.graph.planning import Wanted, key_of
 from bulkdl.ledger import queries
 from bulkdl.ledger.ledger import Ledger
-from bulkdl.model import Kind, Outcome, Reason, Receipt, Result
+from bulkdl.model import ARCHIVE_SUFFIXES, Kind, Outcome, Reason, Receipt, Result
 from bulkdl.settings import Settings
 from bulkdl.sink.local import LocalSink
 from bulkdl.transfer.body import BLOCK_BYTES
@@ -23,8 +23,6 @@ from bulkdl.transfer.ports import Origin, Progress
 
 FailedObjects = dict[str | None, Result]
 """What became of objects that could not be had, by their source."""
-
-_SUFFIXES = (".tar.gz", ".tar", ".zip", ".bin", "")
 
 
 class Bringer:
@@ -116,7 +114,7 @@ class Bringer:
         twin = await self._ledger.read(partial(queries.twin, output=wanted.output, source=source))
         if twin is None or self._sink.sizes([twin.key]).get(twin.key) != twin.size_bytes:
             return None
-        suffix = next(each for each in _SUFFIXES if twin.key.endswith(each))
+        suffix = next((each for each in ARCHIVE_SUFFIXES if twin.key.endswith(each)), "")
         key = key_of(wanted, self._names)(suffix)
         await self._sink.link(twin.key, key)
         receipt = Receipt(key, twin.size_bytes, twin.digest, twin.validator, twin.source)

@@ -11,10 +11,22 @@ from pathlib import Path
 from bulkdl.errors import ApiFailure, TransferFailure
 from bulkdl.graph import planning
 from bulkdl.graph.planning import Wanted
-from bulkdl.graph.tree import SUFFIXES, Place
+from bulkdl.graph.tree import Place
 from bulkdl.graph.verify import Check, digest_of
 from bulkdl.ledger.queries import Listing, PlannedOutput
-from bulkdl.model import Digest, Job, Kind, Outcome, Output, Reason, Receipt, Result, Task, Validator
+from bulkdl.model import (
+    ARCHIVE_SUFFIXES,
+    Digest,
+    Job,
+    Kind,
+    Outcome,
+    Output,
+    Reason,
+    Receipt,
+    Result,
+    Task,
+    Validator,
+)
 from bulkdl.report.verification import Finding, Verdict
 from bulkdl.sink.keys import safe_filenames
 from bulkdl.sink.local import LocalSink
@@ -119,7 +131,7 @@ class JobReader:
 
     def _keys(self, wanted: Wanted) -> Iterator[str]:
         key = planning.key_of(wanted, self._names)
-        return (key(suffix) for suffix in (SUFFIXES if wanted.output.kind is Kind.ARCHIVE else ("",)))
+        return (key(suffix) for suffix in (ARCHIVE_SUFFIXES if wanted.output.kind is Kind.ARCHIVE else ("",)))
 
     def _checked(self, kind: Kind, key: str, path: Path) -> Receipt:
         """

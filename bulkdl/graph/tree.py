@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bulkdl.ledger.ledger import LEDGER_NAME
+from bulkdl.model import ARCHIVE_SUFFIXES
 from bulkdl.settings.names import Names
 from bulkdl.sink.local import STATE_FOLDER
 
-SUFFIXES = (".tar.gz", ".tar", ".zip", ".bin")
 DOCUMENTS = frozenset({"job", "job_tasks", "task_quicklooks"})
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 # Ids have hyphens in them, and a template may have one between two ids.
@@ -73,7 +73,7 @@ def _pattern(template: str) -> re.Pattern[str]:
             return f"(?P={name})"
         seen.add(name)
         if name == "suffix":
-            return f"(?P<suffix>{'|'.join(map(re.escape, SUFFIXES))})"
+            return f"(?P<suffix>{'|'.join(map(re.escape, ARCHIVE_SUFFIXES))})"
         return f"(?P<{name}>{'[^/]+' if name == 'filename' else _ID})"
 
     pieces = _PLACEHOLDER.split(template)

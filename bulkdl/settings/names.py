@@ -12,6 +12,8 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from bulkdl.model import ARCHIVE_SUFFIXES
+
 _JOB = frozenset({"project_id", "job_id"})
 _TASK = _JOB | {"task_id"}
 
@@ -26,10 +28,9 @@ _PLACEHOLDERS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "task_quicklooks": (_TASK, frozenset({"job_id", "task_id"})),
     "quicklook": (_TASK | {"filename"}, frozenset({"job_id", "task_id", "filename"})),
 }
-# Stand-ins for comparing templates: a suffix may be any of the three, a filename anything.
+# Stand-ins for comparing templates: a filename may be anything.
 _SAMPLE = {"project_id": "\0p", "job_id": "\0j", "task_id": "\0t", "filename": "\0f", "suffix": ""}
 _PLAIN = "expected plain placeholders such as {job_id}"
-_SUFFIXES = (".tar.gz", ".tar", ".zip")
 
 
 class Names(BaseModel):
@@ -105,7 +106,7 @@ def _path_problem(template: str) -> str | None:
 
 
 def _samples(template: str) -> list[tuple[str, ...]]:
-    suffixes = _SUFFIXES if "{suffix}" in template else ("",)
+    suffixes = ARCHIVE_SUFFIXES if "{suffix}" in template else ("",)
     return [
         tuple(template.format(**{**_SAMPLE, "suffix": suffix}).casefold().split("/")) for suffix in suffixes
     ]

@@ -26,6 +26,7 @@ MAX_EXTENDED_HEADERS_IN_A_ROW = 32
 
 _BLOCK_BYTES = 1 << 20
 _TAR_BLOCK_BYTES = tarfile.BLOCKSIZE
+_END_MARK = bytes(_TAR_BLOCK_BYTES)
 _MAX_MEMBER_BYTES = 1 << 62  # a position behind it is not a valid file offset
 _HEAD_BYTES = 512
 _SPARSE_CONTINUES_AT = 482
@@ -60,7 +61,7 @@ def archive_suffix(head: bytes) -> str | None:
 def _is_old_tar(head: bytes) -> bool:
     try:
         _parse_header(head[:_TAR_BLOCK_BYTES])
-    except tarfile.HeaderError:
+    except tarfile.TarError:
         return False
     return True
 
@@ -160,10 +161,9 @@ class _TarWalk:
             header = self._reader.read(_TAR_BLOCK_BYTES)
             if not header and not is_first:
                 return False
-            try:
-                self._skip_member(header)
-            except tarfile.EOFHeaderError:
+            if header == _END_MARK:
                 return True
+            self._skip_member(header)
             is_first = False
 
     def _skip_member(self, header: bytes) -> None:
@@ -178,7 +178,7 @@ class _TarWalk:
                 self._skip_data(member, header, member.size if size_bytes is None else size_bytes)
                 return
             header = self._reader.read(_TAR_BLOCK_BYTES)
-            if len(header) < _TAR_BLOCK_BYTES or not header.strip(b"\0"):
+            if len(header) < _TAR_BLOCK_BYTES or header == _END_MARK:
                 raise tarfile.ReadError("an extended header without a member")
         raise tarfile.ReadError(f"more than {MAX_EXTENDED_HEADERS_IN_A_ROW} extended headers in a row")
 
@@ -213,11 +213,11 @@ def _parse_header(header: bytes) -> tarfile.TarInfo:
     Parse one header block.
 
     Raises:
-        tarfile.HeaderError: It is invalid, truncated, or the end mark (``EOFHeaderError``).
+        tarfile.TarError: It is invalid, truncated, or the end mark.
     """
-    member = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")  # type: ignore[arg-type] # bytes will do
+    member = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
     if not 0 <= member.size <= _MAX_MEMBER_BYTES:
-        raise tarfile.InvalidHeaderError("invalid size")
+        raise tarfile.ReadError("invalid size")
     return member
 
 
@@ -227,7 +227,7 @@ def _size_in_pax(data: bytes, kind: bytes) -> int | None:
     while match := _PAX_RECORD.match(data, at):
         length = int(match[1])
         if length <= match.end() - at:  # each record ends behind its key, so that the loop advances
-            raise tarfile.InvalidHeaderError("invalid length of a pax record")
+            raise tarfile.ReadError("invalid length of a pax record")
         if match[2] == b"size" and kind != tarfile.XGLTYPE:
             size = _parse_size(data[match.end() : at + length - 1])
         at += length
@@ -236,7 +236,7 @@ def _size_in_pax(data: bytes, kind: bytes) -> int | None:
 
 def _parse_size(text: bytes) -> int:
     if not re.fullmatch(rb"[0-9]{1,20}", text) or int(text) > _MAX_MEMBER_BYTES:
-        raise tarfile.InvalidHeaderError("invalid size in a pax header")
+        raise tarfile.ReadError("invalid size in a pax header")
     return int(text)
 
 

@@ -67,6 +67,7 @@ def test_a_template_that_could_mix_up_or_escape_is_refused(key, template, told):
         {"job": "{job_id}/x.json", "job_tasks": "{job_id}/X.JSON"},
         {"job": "{project_id}/{job_id}"},
         {"job_geojson": "{job_id}/a.zip", "job_archive": "{job_id}/a{suffix}"},
+        {"job_geojson": "{job_id}/a.bin", "job_archive": "{job_id}/a{suffix}"},
         {"quicklook": "{project_id}/{job_id}/{task_id}/{filename}"},
     ],
 )
