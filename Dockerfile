@@ -1,11 +1,11 @@
-# The program with its simulator, and nothing to build it with.
+# bulkdl and its simulator, without build tools.
 #
-#   make image                                    docker, podman or buildah, whichever works
-#   make image BUILD_FLAGS="--build-arg BASE=…"   another base: any glibc system with python3 >= 3.11, its
-#                                                 venv module and CA certificates
+#   make image                                    builds with docker, podman or buildah
+#   make image BUILD_FLAGS="--build-arg BASE=…"   selects another base image: any glibc system with python3 >= 3.11,
+#                                                 its venv module and CA certificates
 #
-# The builder takes wheels only, each with the hash that the locks have for it. A package index of one's own
-# is told to it as a secret, which stays out of every layer:
+# The builder installs only wheels whose hashes are in the lock files. Pass the configuration of a private package index
+# as a secret, so that it is not stored in a layer:
 #   BUILD_FLAGS="--secret id=pip-conf,src=pip.conf --secret id=ca-bundle,src=ca.pem"
 
 ARG BASE=python:3.11-slim-bookworm
@@ -17,7 +17,7 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_REQUIRE_VIRTUALENV=1
 WORKDIR /src
 COPY requirements-build.lock requirements-runtime.lock ./
-# The program's environment has no pip of its own: nothing is installed into it later.
+# The environment of the program does not contain pip, because nothing is installed into it later.
 RUN --mount=type=secret,id=pip-conf,target=/etc/pip.conf \
     --mount=type=secret,id=ca-bundle,target=/run/secrets/ca-bundle \
     python3 -m venv /opt/build \
@@ -26,7 +26,7 @@ RUN --mount=type=secret,id=pip-conf,target=/etc/pip.conf \
  && /opt/build/bin/pip --python /opt/bulkdl/bin/python3 install --no-compile --require-hashes -r requirements-runtime.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY bulkdl ./bulkdl
-# Bytecode that is never checked against its source: the image is read-only, and times of files say nothing in it.
+# Unchecked bytecode: the image is read-only, and file timestamps in it are not reliable.
 RUN /opt/build/bin/pip wheel --no-index --no-deps --no-build-isolation --wheel-dir /wheels . \
  && /opt/build/bin/pip --python /opt/bulkdl/bin/python3 install --no-compile --no-index --no-deps /wheels/*.whl \
  && /opt/bulkdl/bin/python3 -m compileall -q --invalidation-mode unchecked-hash /opt/bulkdl/lib
@@ -35,12 +35,12 @@ FROM ${BASE}
 ARG VERSION=0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="bulkdl" \
-      org.opencontainers.image.description="Fetch every output of many UP42 jobs at once: resumable, verified, unattended." \
+      org.opencontainers.image.description="Download the outputs of many UP42 jobs: concurrent, resumable, verified, unattended." \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 COPY --from=builder /opt/bulkdl /opt/bulkdl
-# A new named volume takes owner and mode from here.
+# A new named volume inherits owner and mode from this directory.
 RUN install -d -m 0770 -o 65532 -g 65532 /data
 ENV PATH=/opt/bulkdl/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -49,7 +49,7 @@ ENV PATH=/opt/bulkdl/bin:$PATH \
 USER 65532:65532
 WORKDIR /data
 VOLUME /data
-# Where --http is told to listen, if it is.
+# Port of the status page and metrics, if enabled.
 EXPOSE 9642
 ENTRYPOINT ["bulkdl"]
 CMD ["--help"]
