@@ -1,7 +1,7 @@
 """
-The rows of the matrix: each makes the origin hostile in one way and tells whether a tool bore it.
+Define the faults of the matrix. Each function injects one fault and returns whether the tool passed.
 
-To pass is to have the right bytes and exit code 0 at the end, unless the row says otherwise.
+A tool passes if the file is correct and the last exit code is 0. Exceptions are stated at the function.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from tools import Tool
 
 SIZE_BYTES = 8 << 20
 CANARY = "Authorization: Bearer canary-matrix-51"
-PATIENCE_S = 150  # up42-py reads for 120 s before it gives up
+PATIENCE_S = 150  # up42-py detects a stall after 120 s
 KILLED, HUNG = -9, -1
 Faults = Callable[[str, str, int], Fault | None]
 
 
 class Attempt:
-    """One tool, one directory, one origin: it can be run again and again."""
+    """Runs of one tool with one directory and one server."""
 
     def __init__(self, tool: Tool, origin: Origin, folder: Path) -> None:
         self.tool, self.origin, self.folder = tool, origin, folder
@@ -33,7 +33,7 @@ class Attempt:
         self.exits: list[int] = []
 
     def run(self) -> int:
-        """Its exit code."""
+        """Run the tool and return its exit code."""
         with self.tool.start(self.folder, self.url, self.origin.api_url, self.header) as process:
             try:
                 self.exits.append(process.wait(PATIENCE_S))
@@ -43,12 +43,12 @@ class Attempt:
         return self.exits[-1]
 
     def run_and_kill(self) -> None:
-        """Kill it when half of the bytes have gone out."""
+        """Kill the tool after the server has sent half of the bytes."""
         with self.tool.start(self.folder, self.url, self.origin.api_url, self.header) as process:
             end_s = time.monotonic() + PATIENCE_S
             while self.origin.sent_bytes() < SIZE_BYTES // 2 and time.monotonic() < end_s:
                 time.sleep(0.02)
-            time.sleep(0.3)  # for what is in the sockets
+            time.sleep(0.3)  # lets the tool read the socket buffers
             process.kill()
         self.exits.append(KILLED)
 
@@ -57,7 +57,7 @@ class Attempt:
 
     @property
     def is_right(self) -> bool:
-        """The bytes of the object as it is now."""
+        """Return whether the file equals the current object."""
         file = self.folder / self.tool.file
         return file.is_file() and file.read_bytes() == self.origin.things[0].body
 
@@ -67,7 +67,7 @@ class Attempt:
 
     @property
     def is_honest(self) -> bool:
-        """Right, or another exit code than 0 and no file under the final name."""
+        """Return whether the file is correct, or the tool failed without creating the final file."""
         return self.is_right or (self.exits[-1] != 0 and not (self.folder / self.tool.file).exists())
 
 
@@ -86,7 +86,7 @@ def is_asking_for_url(path: str) -> bool:
 
 
 def of_storage(*script: Fault, then: Fault | None = None) -> Faults:
-    """The n-th request to the storage meets the n-th fault of the *script*, all later ones *then*."""
+    """Inject the n-th fault of *script* into the n-th storage request, and *then* into later requests."""
 
     def faults(server: str, _path: str, count: int) -> Fault | None:
         if server != "storage":
@@ -130,7 +130,7 @@ def stalled(one: Attempt) -> bool:
 
 
 def expired(one: Attempt) -> bool:
-    """Whoever takes a URL gets a signed one too, and for the second run a new one."""
+    """Use a signed URL for all tools, and a new signed URL for the second run."""
     one.origin.faults = of_storage("expire")
     one.url = one.origin.url_of(0)
     if one.run() != 0:
@@ -140,7 +140,7 @@ def expired(one: Attempt) -> bool:
 
 
 def throttled(one: Attempt) -> bool:
-    """To pass it has to wait, too."""
+    """Pass only if the tool also waited as long as requested."""
     one.origin.faults = of_storage("429:2")
     one.run()
     at_s = [each.at_s for each in one.asked_of("storage")]
@@ -154,7 +154,7 @@ def unavailable(one: Attempt) -> bool:
 
 
 def unauthorized(one: Attempt) -> bool | None:
-    """The token that was good for the request before; None for whoever has no API to ask."""
+    """Reject a valid token once. Return None for tools without an API client."""
     if not one.tool.asks_api:
         return None
     one.origin.faults = lambda _server, path, count: "401" if is_asking_for_url(path) and count == 1 else None
@@ -163,7 +163,7 @@ def unauthorized(one: Attempt) -> bool | None:
 
 
 def stranger(one: Attempt) -> bool:
-    """The API and the storage send to another host, as the storage is to the API; no token may go along."""
+    """Redirect the API and the storage to another host, which must not receive the token."""
     one.header = CANARY
 
     def faults(server: str, path: str, _count: int) -> Fault | None:
@@ -178,14 +178,14 @@ def stranger(one: Attempt) -> bool:
 
 
 def truncated(one: Attempt) -> bool:
-    """To pass is to fail: another exit code, and no file."""
+    """Pass only if the tool fails and does not create the final file."""
     one.origin.faults = of_storage(then="cut:0")
     one.run()
     return one.exits[-1] != 0 and one.is_honest
 
 
 def error_page(one: Attempt) -> bool:
-    """To fail and leave no file is to pass, too."""
+    """Pass also if the tool fails and does not create the final file."""
     one.origin.faults = of_storage("xml")
     one.run()
     return one.is_honest

@@ -1,4 +1,4 @@
-"""bulkdl and its peers: how each is started for the one archive of the origin, and where that lands."""
+"""Define the command, the version and the result file of each tool."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class Tool:
     A downloader.
 
     Attributes:
-        words: Its command; names in braces are filled in.
-        version: A command whose first line names it.
-        header: The words that add a header, for those that take a URL; the others log in to the API.
-        file: Where the archive lands, below the folder.
+        words: The command with placeholders.
+        version: A command whose first output line contains the version.
+        header: Arguments that add a header. Empty for tools that authenticate with the API.
+        file: Path of the archive below the folder.
     """
 
     label: str
@@ -55,12 +55,12 @@ class Tool:
         return " ".join(done.stdout.splitlines()[0].split()[:3])
 
     def typed(self) -> str:
-        """The command for a reader."""
+        """Return the command as shown on the page."""
         names = {"python": "python", "peer_python": "python", "here": "tests/robustness"}
         return self.words.format(url="URL", api_url="API", folder="FOLDER", file=self.file, **names)
 
     def start(self, folder: Path, url: str, api_url: str, header: str | None) -> subprocess.Popen[bytes]:
-        """Run it; a *header* goes to those that take a URL."""
+        """Start the tool. *header* is used only by tools without an API client."""
         fill = {"python": sys.executable, "peer_python": PEER_PYTHON, "here": HERE, "folder": folder}
         fill |= {"url": url, "api_url": api_url, "file": folder / self.file, "header": header}
         words = [*self.words.split(), *(self.header.split() if header else [])]
