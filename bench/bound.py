@@ -24,6 +24,7 @@ _CRITICAL = (
     "archive",
     "signed URL of the twin",
 )
+_KINDS = {"archives": "archive", "quicklooks": "quicklook", "geojson": "geojson"}  # kind of work → setting
 _HEAD = 2  # token and first page
 _API = "api "
 
@@ -49,7 +50,7 @@ class Work:
     def of(cls, asked: Mapping[str, int], *, latency_s: float) -> Self:
         """From what was asked, by ``server endpoint``, under the default settings."""
         settings = Settings()
-        wanted = {name: getattr(settings, name) for name in ("archives", "quicklooks", "geojson")}
+        wanted = {kind: getattr(settings, f"{key}_concurrency") for kind, key in _KINDS.items()}
         return cls(
             latency_s,
             sum(number for name, number in asked.items() if name.startswith(_API)),

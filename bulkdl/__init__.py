@@ -18,7 +18,7 @@ __all__ = ["Downloader", "Selection", "Settings", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    # Loaded on first use: the values at the bottom of the house must not pull in its roof.
+    # LoadedSettings on first use: the values at the bottom of the house must not pull in its roof.
     if name == "Downloader":
         from bulkdl.graph.downloader import Downloader  # noqa: PLC0415
 

@@ -99,8 +99,8 @@ REACTIONS: dict[Reason, Reaction] = {
     Reason.TOO_LARGE: Reaction(
         Step.GIVE_UP,
         Exit.FAILED,
-        "raise the size limit if this size is correct (archive_max_bytes, quicklook_max_bytes, "
-        "geojson_max_bytes or json_max_bytes)",
+        "raise the size limit if this size is correct (archive_max_size, quicklook_max_size, "
+        "geojson_max_size or api_response_max_size)",
     ),
     Reason.BAD_ANSWER: Reaction(
         Step.BACK_OFF, Exit.FAILED, "unexpected response from UP42; run again, then report it"

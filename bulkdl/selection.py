@@ -15,7 +15,7 @@ from hashlib import blake2b
 
 from bulkdl.errors import ConfigError
 from bulkdl.model import Job, Kind, Level, Output, Reason
-from bulkdl.settings import Settings, Shard, parse
+from bulkdl.settings import Settings, Shard, parsers
 
 _BAD_LINES_SHOWN = 10
 
@@ -94,17 +94,17 @@ class Selection:
         return cls(
             project_ids=tuple(dict.fromkeys(_flag_uuid("--project", project) for project in projects)),
             jobs=_distinct(refs),
-            since_at=parse.moment_at(settings.since, now)
-            if settings.since not in (None, parse.LAST)
+            since_at=parsers.parse_time(settings.since, now)
+            if settings.since not in (None, parsers.LAST)
             else None,
-            since_last_s=settings.overlap if settings.since == parse.LAST else None,
-            until_at=(settings.until and parse.moment_at(settings.until, now, end_of_day=True)) or None,
+            since_last_s=settings.since_overlap if settings.since == parsers.LAST else None,
+            until_at=(settings.until and parsers.parse_time(settings.until, now, end_of_day=True)) or None,
             statuses=frozenset(settings.status),
             mode=settings.mode,
             name_glob=settings.name,
             workflow_id=settings.workflow,
             kinds=settings.only,
-            levels=settings.level,
+            levels=settings.scope,
             shard=settings.shard,
         )
 
@@ -163,8 +163,8 @@ class Selection:
             "project": in_project or self._names(job, project_id),
             "job": not self.jobs or self._names(job, project_id, None),
             "until": self.until_at is None or job.created_at <= self.until_at,
-            "status": not self.statuses or parse.constant(job.status) in self.statuses,
-            "mode": self.mode is None or parse.constant(job.mode) == self.mode,
+            "status": not self.statuses or parsers.normalize_status(job.status) in self.statuses,
+            "mode": self.mode is None or parsers.normalize_status(job.mode) == self.mode,
             "name": self.name_glob is None or fnmatchcase(job.name or "", self.name_glob),
             "workflow": self.workflow_id is None or (job.workflow_id or "").lower() == self.workflow_id,
             "shard": self.shard is None or in_shard(job.id, self.shard),
@@ -239,7 +239,7 @@ def _bad_lines(bad: Sequence[str]) -> str:
 def _job_ref(text: str) -> JobRef | None:
     project, slash, job = text.rpartition("/")
     try:
-        return JobRef(parse.uuid(project) if slash else None, parse.uuid(job))
+        return JobRef(parsers.parse_uuid(project) if slash else None, parsers.parse_uuid(job))
     except ValueError:
         return None
 
@@ -247,12 +247,12 @@ def _job_ref(text: str) -> JobRef | None:
 def _flag_job(text: str) -> JobRef:
     ref = _job_ref(text.strip())
     if ref is None:
-        raise ConfigError("--job", f"{parse.UUID_EXPECTED} or PROJECT/JOB, got {text[:60]!r}")
+        raise ConfigError("--job", f"{parsers.UUID_EXPECTED} or PROJECT/JOB, got {text[:60]!r}")
     return ref
 
 
 def _flag_uuid(flag: str, text: str) -> str:
     try:
-        return parse.uuid(text)
+        return parsers.parse_uuid(text)
     except ValueError as error:
         raise ConfigError(flag, f"{error}, got {text[:60]!r}") from None

@@ -19,7 +19,7 @@ from bench.spy import profile
 from bench.tools import Link
 
 _MIB = 1 << 20
-_ONLY = ("--only", "archive", "--level", "job")
+_ONLY = ("--only", "archive", "--scope", "job")
 
 
 def plain(setting: Setting) -> RowResult:

@@ -66,7 +66,7 @@ def cli() -> None:
     Fetch every output of many UP42 jobs at once: resumable, verified, unattended.
 
     Credentials come from UP42_PROJECT_ID and UP42_PROJECT_API_KEY, UP42_USERNAME and UP42_PASSWORD,
-    or UP42_TOKEN (each also with _FILE), or from [[project]] tables in the config file.
+    or UP42_TOKEN (each also with _FILE), or from [[projects]] tables in the config file.
     """
 
 

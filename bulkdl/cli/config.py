@@ -12,7 +12,7 @@ from bulkdl.cli import options
 from bulkdl.cli.inputs import settings_from
 from bulkdl.cli.output import emit_json, emit_rows
 from bulkdl.errors import ConfigError
-from bulkdl.settings import Loaded, Settings, load_credentials, shown
+from bulkdl.settings import LoadedSettings, Settings, format_setting, format_value, load_credentials
 from bulkdl.telemetry.redaction import MASK, redact
 
 _CREDENTIALS = ("UP42_PROJECT_ID", "UP42_PROJECT_API_KEY", "UP42_USERNAME", "UP42_PASSWORD", "UP42_TOKEN")
@@ -21,7 +21,7 @@ _OPEN = ("UP42_PROJECT_ID", "UP42_USERNAME")
 
 @click.command(
     short_help="the effective settings and where each came from",
-    epilog="Example:  BULKDL_ARCHIVES=8 bulkdl config -c config/nightly.toml",
+    epilog="Example:  BULKDL_ARCHIVE_CONCURRENCY=8 bulkdl config -c config/nightly.toml",
 )
 @options.output
 @options.common
@@ -40,16 +40,16 @@ def config(**params: Any) -> int:
     return 0
 
 
-def _setting_rows(loaded: Loaded) -> list[tuple[str, str, str]]:
+def _setting_rows(loaded: LoadedSettings) -> list[tuple[str, str, str]]:
     return [
-        (key, redact(shown(value)) or "-", loaded.sources[key])
+        (key, redact(format_setting(key, value)) or "-", loaded.sources[key])
         for key, value in _values(loaded.settings).items()
     ]
 
 
 def _values(settings: Settings) -> dict[str, Any]:
-    values = {key: getattr(settings, key) for key in Settings.model_fields if key != "names"}
-    return values | {f"names.{key}": value for key, value in settings.names}
+    values = {key: getattr(settings, key) for key in Settings.model_fields if key != "path_templates"}
+    return values | {f"path_templates.{key}": value for key, value in settings.path_templates}
 
 
 def _credential_rows(env: Mapping[str, str]) -> list[tuple[str, str, str]]:
@@ -62,11 +62,11 @@ def _credential_rows(env: Mapping[str, str]) -> list[tuple[str, str, str]]:
     return rows
 
 
-def _document(loaded: Loaded, env: Mapping[str, str]) -> dict[str, Any]:
+def _document(loaded: LoadedSettings, env: Mapping[str, str]) -> dict[str, Any]:
     plain = loaded.settings.model_dump(mode="json")
-    names = {f"names.{key}": value for key, value in plain.pop("names").items()}
-    values = {**plain, "shard": shown(loaded.settings.shard) or None, **names}
-    for key in ("only", "level"):
+    templates = {f"path_templates.{key}": value for key, value in plain.pop("path_templates").items()}
+    values = {**plain, "shard": format_value(loaded.settings.shard) or None, **templates}
+    for key in ("only", "scope"):
         values[key] = sorted(values[key])
     return {
         "settings": {
@@ -79,7 +79,7 @@ def _document(loaded: Loaded, env: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _warn(loaded: Loaded, env: Mapping[str, str]) -> None:
+def _warn(loaded: LoadedSettings, env: Mapping[str, str]) -> None:
     """What would stop a run, or is probably a slip; this command itself is about settings."""
     for line in loaded.warnings:
         click.echo(f"bulkdl: {line}", err=True)

@@ -18,8 +18,8 @@ from bulkdl.cli.simulate import simulator_parts
 from bulkdl.reactions import Exit
 from bulkdl.report.summary import Summary
 from bulkdl.selection import Selection
-from bulkdl.settings import CredentialBook, Loaded
-from bulkdl.settings.address import Address
+from bulkdl.settings import CredentialSet, LoadedSettings
+from bulkdl.settings.parsers import Address
 from bulkdl.settings.proxy import OFF
 
 _WHERE = Path("demo")
@@ -50,22 +50,22 @@ def demo(**params: Any) -> int:
     return int(summary.exit_code)
 
 
-async def _demo(loaded: Loaded, jobs: int) -> tuple[Summary, Exit | None]:
+async def _demo(loaded: LoadedSettings, jobs: int) -> tuple[Summary, Exit | None]:
     parts = simulator_parts()
     async with parts.Simulator(parts.Account(seed=_SEED, projects=2, jobs=jobs)) as simulator:
         keys = {project.id: SecretStr(project.api_key) for project in simulator.projects}
         settings = loaded.settings.model_copy(
             update={
                 "api_url": simulator.api_url,
-                "project": (),
+                "projects": (),
                 "proxy": OFF,
-                "http": loaded.settings.http or Address("127.0.0.1", 0),
+                "listen": loaded.settings.listen or Address("127.0.0.1", 0),
             }
         )
         order = Order(
-            Loaded(settings, loaded.sources, loaded.warnings),
+            LoadedSettings(settings, loaded.sources, loaded.warnings),
             Selection.of(settings),
-            CredentialBook(by_project=keys, project_ids=tuple(keys)),
+            CredentialSet(by_project=keys, project_ids=tuple(keys)),
             watched=True,
         )
         with seen(order.loaded, order.credentials) as reporter:

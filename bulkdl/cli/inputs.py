@@ -11,10 +11,10 @@ from typing import Any
 
 from bulkdl.errors import ConfigError
 from bulkdl.selection import Selection
-from bulkdl.settings import Loaded, Settings, load_settings
+from bulkdl.settings import LoadedSettings, Settings, load_settings
 
 
-def settings_from(params: Mapping[str, Any]) -> Loaded:
+def settings_from(params: Mapping[str, Any]) -> LoadedSettings:
     """
     The settings, with the flags among *params* on top.
 
@@ -39,8 +39,8 @@ def selection_from(params: Mapping[str, Any], settings: Settings) -> Selection:
     name = params.get("jobs_file")
     return Selection.of(
         settings,
-        projects=params.get("projects", ()),
-        jobs=params.get("jobs", ()),
+        projects=params.get("project_ids", ()),
+        jobs=params.get("job_ids", ()),
         jobs_file_lines=_lines(name) if name else None,
         jobs_file_name="stdin" if name == "-" else str(name),
     )

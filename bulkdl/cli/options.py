@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
-from bulkdl.settings import Settings, shown
+from bulkdl.settings import Settings, format_setting
 from bulkdl.settings.load import PREFIX
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -22,7 +22,7 @@ Decorator = Callable[[F], F]
 def _setting(*names: str, metavar: str, many: bool = False) -> Decorator[F]:
     key = names[-1].removeprefix("--").replace("-", "_")
     field = Settings.model_fields[key]
-    default = shown(field.get_default(call_default_factory=True))
+    default = format_setting(key, field.get_default(call_default_factory=True))
     extra = f"{PREFIX}{key.upper()}" + (f"; default {default}" if default else "")
     text = f"{field.description}  [{extra}]"
     return click.option(
@@ -43,7 +43,7 @@ def _ids(*names: str, metavar: str, text: str) -> Decorator[F]:
     variable = PREFIX + names[-1].removeprefix("--").upper()
     return click.option(
         *names,
-        f"{names[-1].removeprefix('--')}s",
+        f"{names[-1].removeprefix('--')}_ids",
         metavar=metavar,
         multiple=True,
         envvar=variable,
@@ -74,25 +74,25 @@ selection: Decorator[Any] = _stack(
         help=f"only the jobs in this file, one JOB or PROJECT/JOB a line, # comments  [{PREFIX}JOBS_FILE]",
     ),
     _setting("--since", metavar="WHEN"),
-    _setting("--overlap", metavar="DURATION"),
+    _setting("--since-overlap", metavar="DURATION"),
     _setting("--until", metavar="WHEN"),
     _setting("--status", metavar="STATUS", many=True),
     _setting("--mode", metavar="MODE"),
     _setting("--name", metavar="GLOB"),
     _setting("--workflow", metavar="ID"),
     _setting("--only", metavar="KIND,…", many=True),
-    _setting("--level", metavar="LEVEL,…", many=True),
+    _setting("--scope", metavar="LEVEL,…", many=True),
     _setting("--shard", metavar="K/N|auto"),
 )
 
 output: Decorator[Any] = _setting("-o", "--output", metavar="DIR")
 
 pools: Decorator[Any] = _stack(
-    _setting("--archives", metavar="N|auto"),
+    _setting("--archive-concurrency", metavar="N|auto"),
     _setting("--connections", metavar="N"),
-    _setting("--quicklooks", metavar="N|auto"),
-    _setting("--geojson", metavar="N|auto"),
-    _setting("--enumerators", metavar="N"),
+    _setting("--quicklook-concurrency", metavar="N|auto"),
+    _setting("--geojson-concurrency", metavar="N|auto"),
+    _setting("--list-concurrency", metavar="N"),
     _setting("--durability", metavar="full|batch|none"),
     _setting("--rate", metavar="REQ_PER_S"),
     _setting("--burst", metavar="N"),
@@ -102,11 +102,11 @@ pools: Decorator[Any] = _stack(
     _setting("--speed-limit", metavar="BYTES_PER_S"),
     _setting("--speed-time", metavar="S"),
     _setting("--retries", metavar="N"),
-    _setting("--grace", metavar="S"),
+    _setting("--shutdown-timeout", metavar="S"),
 )
 
 outside: Decorator[Any] = _stack(
-    _setting("--http", metavar="HOST:PORT"),
+    _setting("--listen", metavar="HOST:PORT"),
     _setting("--metrics-file", metavar="FILE"),
 )
 

@@ -22,7 +22,7 @@ from bulkdl.graph.downloader import Downloader
 from bulkdl.log import get_logger
 from bulkdl.reactions import Exit
 from bulkdl.selection import Selection
-from bulkdl.settings import CredentialBook, Loaded, Settings, load_credentials
+from bulkdl.settings import CredentialSet, LoadedSettings, Settings, load_credentials
 from bulkdl.sink.local import STATE_FOLDER
 from bulkdl.telemetry.events import HttpListening, Reporter, Reporters
 from bulkdl.telemetry.logging import logging_to, stderr_console
@@ -38,9 +38,9 @@ log = get_logger(__name__)
 class Order:
     """What the command line asks for, read and checked before anything is done."""
 
-    loaded: Loaded
+    loaded: LoadedSettings
     selection: Selection
-    credentials: CredentialBook
+    credentials: CredentialSet
     watched: bool = False
 
     @classmethod
@@ -55,12 +55,12 @@ class Order:
         output_of(loaded.settings)
         selection = selection_from(params, loaded.settings)
         credentials = load_credentials(loaded.settings)
-        watched = "http" in params and not params.get("dry_run")
+        watched = "listen" in params and not params.get("dry_run")
         return cls(loaded, selection, credentials, watched)
 
 
 @contextmanager
-def seen(loaded: Loaded, credentials: CredentialBook) -> Iterator[Reporter]:
+def seen(loaded: LoadedSettings, credentials: CredentialSet) -> Iterator[Reporter]:
     """Logs and bars on stderr until left, with every secret masked."""
     for secret in credentials.secrets():
         register_secret(secret)
@@ -110,11 +110,11 @@ async def worked(
 
 def _outside(order: Order) -> AbstractAsyncContextManager[Outside]:
     settings = order.loaded.settings
-    if not order.watched or (settings.http is None and settings.metrics_file is None):
+    if not order.watched or (settings.listen is None and settings.metrics_file is None):
         return unseen()
     from bulkdl.telemetry.exposure import exposed  # noqa: PLC0415 - a web server is loaded for those who ask
 
-    root, address = output_of(settings), settings.http
+    root, address = output_of(settings), settings.listen
     return exposed(
         version=__version__,
         output=root,

@@ -59,7 +59,7 @@ def verify(deep: bool, repair: bool, again: bool, workers: int, **params: Any) -
     with logging_to(console, settings.log_format, settings.verbose), _bar(console, settings) as bar:
         check = Check(
             output_of(settings),
-            settings.names,
+            settings.path_templates,
             deep=deep,
             repair=repair,
             workers=workers,

@@ -18,7 +18,7 @@ from bulkdl.http.retry import RetryPolicy
 from bulkdl.http.sessions import api_session, storage_session
 from bulkdl.log import get_logger
 from bulkdl.model import Kind
-from bulkdl.settings import CredentialBook, Settings
+from bulkdl.settings import CredentialSet, Settings
 from bulkdl.telemetry.events import Reporter
 from bulkdl.telemetry.redaction import register_secret
 from bulkdl.telemetry.requests import watch_api, watch_storage
@@ -34,10 +34,10 @@ _USER_AGENT = f"bulkdl/{__version__}"
 
 def retry_policy(settings: Settings) -> RetryPolicy:
     return RetryPolicy(
-        limit=settings.retries,
-        base_s=settings.retry_base_s,
-        cap_s=settings.retry_cap_s,
-        retry_after_cap_s=settings.retry_after_cap_s,
+        limit=settings.retries + 1,
+        base_s=settings.retry_base_delay,
+        cap_s=settings.retry_max_delay,
+        retry_after_cap_s=settings.retry_after_max,
     )
 
 
@@ -52,7 +52,7 @@ class Accounts:
 
     storage: aiohttp.ClientSession
 
-    def __init__(self, settings: Settings, book: CredentialBook, reporter: Reporter) -> None:
+    def __init__(self, settings: Settings, book: CredentialSet, reporter: Reporter) -> None:
         self.cooldown = Cooldown()
         self.policy = retry_policy(settings)
         self._settings = settings
@@ -65,7 +65,7 @@ class Accounts:
             Pace(settings.rate, settings.burst),
             self.cooldown,
             self.policy,
-            patience=Patience(settings.headers_timeout_s, settings.speed_limit, settings.speed_time),
+            patience=Patience(settings.headers_timeout, settings.speed_limit, settings.speed_time),
         )
         self._clients: dict[Credentials, Client] = {}
         self._stack = AsyncExitStack()
@@ -85,8 +85,8 @@ class Accounts:
         self._api = await self._stack.enter_async_context(
             api_session(
                 user_agent=_USER_AGENT,
-                connect_timeout_s=settings.connect_timeout_s,
-                limit=sum(size.workers for size in sizes.values()) + 8 * settings.enumerators,
+                connect_timeout_s=settings.connect_timeout,
+                limit=sum(size.workers for size in sizes.values()) + 8 * settings.list_concurrency,
                 allow_http=settings.allow_http,
                 proxies=self._proxies,
             )
@@ -94,7 +94,7 @@ class Accounts:
         self.storage = await self._stack.enter_async_context(
             storage_session(
                 user_agent=_USER_AGENT,
-                connect_timeout_s=settings.connect_timeout_s,
+                connect_timeout_s=settings.connect_timeout,
                 limit=sizes[Kind.ARCHIVE].most,
                 allow_http=settings.allow_http,
                 proxies=self._proxies,
@@ -141,6 +141,6 @@ class Accounts:
             settings.api_url,
             tokens,
             self._manners,
-            json_limit_bytes=settings.json_max_bytes,
+            json_limit_bytes=settings.api_response_max_size,
             allow_http=settings.allow_http,
         )

@@ -31,8 +31,8 @@ class Bringer:
     def __init__(
         self, settings: Settings, accounts: Accounts, sink: LocalSink, ledger: Ledger, fetcher: Fetcher
     ) -> None:
-        self._names = settings.names
-        self._headers_timeout_s = settings.headers_timeout_s
+        self._names = settings.path_templates
+        self._headers_timeout_s = settings.headers_timeout
         self._accounts = accounts
         self._sink = sink
         self._ledger = ledger

@@ -41,8 +41,8 @@ from bulkdl.report.plan import Plan, PlanBuilder
 from bulkdl.report.run_report import run_report
 from bulkdl.report.summary import Summary, SummaryBuilder
 from bulkdl.selection import Selection
-from bulkdl.settings import CredentialBook, Settings, load_credentials
-from bulkdl.settings.timetable import Timetable
+from bulkdl.settings import CredentialSet, Settings, load_credentials
+from bulkdl.settings.bandwidth_schedule import BandwidthSchedule
 from bulkdl.sink.local import LocalSink
 from bulkdl.telemetry.events import LanesOpened, NullReporter, Reporter, RunFinished, RunStarted
 from bulkdl.transfer.fetch import Fetcher
@@ -72,7 +72,7 @@ class Downloader:
         self,
         settings: Settings,
         *,
-        credentials: CredentialBook | None = None,
+        credentials: CredentialSet | None = None,
         reporter: Reporter | None = None,
     ) -> None:
         if settings.output is None:
@@ -161,10 +161,10 @@ class Downloader:
                 stack.push_async_callback(ledger.close)
                 selection = await _since_last_run(selection, ledger)
             plan = PlanBuilder(builder)
-            outlets = outlets_of(plan, self._settings.names)
+            outlets = outlets_of(plan, self._settings.path_templates)
             notes = Notes(ledger, written=False)
             enumeration = self._enumeration(selection, notes, builder, outlets)
-            await self._unless_stopped(enumerate_all(enumeration, self._settings.enumerators))
+            await self._unless_stopped(enumerate_all(enumeration, self._settings.list_concurrency))
         return plan.build(stopped_by=self._stop.cause)
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> None:
@@ -180,7 +180,7 @@ class Downloader:
         selection = selection if selection is not None else Selection.of(self._settings)
         if not (selection.project_ids or self._accounts.project_ids or _all_placed(selection)):
             raise ConfigError(
-                "--project", "is missing: name a project, or set UP42_PROJECT_ID, or add [[project]] tables"
+                "--project", "is missing: name a project, or set UP42_PROJECT_ID, or add [[projects]] tables"
             )
         if selection.jobs or selection.project_ids:
             return selection
@@ -229,9 +229,11 @@ class Downloader:
         try:
             await ledger.write(partial(queries.start_run, run_id=run_id, scope=selection.scope))
             async with asyncio.TaskGroup() as group:
-                timetable = group.create_task(_keep_timetable(self._bandwidth, settings.bwlimit))
+                schedule_task = group.create_task(
+                    _apply_bandwidth_schedule(self._bandwidth, settings.bwlimit)
+                )
                 await run.execute()
-                timetable.cancel()
+                schedule_task.cancel()
         except* RunStopped:
             log.warning("run.stopped")  # the result that stopped it is recorded already
         except* SinkFailure as failures:
@@ -269,13 +271,13 @@ class Downloader:
             speed_limit_bytes_per_s=settings.speed_limit,
             speed_time_s=settings.speed_time,
             ceilings={
-                Kind.ARCHIVE: settings.archive_max_bytes,
-                Kind.QUICKLOOK: settings.quicklook_max_bytes,
-                Kind.GEOJSON: settings.geojson_max_bytes,
+                Kind.ARCHIVE: settings.archive_max_size,
+                Kind.QUICKLOOK: settings.quicklook_max_size,
+                Kind.GEOJSON: settings.geojson_max_size,
             },
-            segment_bytes=settings.segment_bytes,
+            segment_bytes=settings.segment_min_size,
             connections=settings.connections,
-            segment_below_bytes_per_s=settings.segment_below_bytes_per_s,
+            segment_below_bytes_per_s=settings.segment_if_slower_than,
         )
         return Fetcher(Means(limits, self._accounts.policy, self._bandwidth, permits))
 
@@ -284,7 +286,7 @@ class Downloader:
     ) -> Enumeration:
         return Enumeration(
             selection=selection,
-            names=self._settings.names,
+            names=self._settings.path_templates,
             accounts=self._accounts,
             sink=self._sink,
             notes=notes,
@@ -306,9 +308,9 @@ def _all_placed(selection: Selection) -> bool:
     return bool(selection.jobs) and all(ref.project_id for ref in selection.jobs)
 
 
-async def _keep_timetable(pace: Pace, timetable: Timetable) -> None:
+async def _apply_bandwidth_schedule(pace: Pace, schedule: BandwidthSchedule) -> None:
     """Have the limit of the hour in force."""
     while True:
         now = datetime.now().astimezone()
-        pace.set_rate(timetable.limit_at(now))
-        await asyncio.sleep(timetable.next_change_s(now))
+        pace.set_rate(schedule.limit_at(now))
+        await asyncio.sleep(schedule.next_change_s(now))

@@ -29,7 +29,7 @@ from bulkdl.log import get_logger
 from bulkdl.model import Job, Reason
 from bulkdl.report.rows import JobCounts
 from bulkdl.selection import Selection
-from bulkdl.settings.names import Names
+from bulkdl.settings.path_templates import PathTemplates
 from bulkdl.sink.local import LocalSink
 from bulkdl.telemetry.events import JobEnumerated, JobUnfinished, Reporter
 
@@ -51,7 +51,7 @@ class Enumeration:
         self,
         *,
         selection: Selection,
-        names: Names,
+        names: PathTemplates,
         accounts: Accounts,
         sink: LocalSink,
         notes: Notes,

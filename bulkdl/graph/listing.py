@@ -16,7 +16,7 @@ from bulkdl.graph.accounts import Accounts
 from bulkdl.ledger.queries import Listing, PlannedOutput
 from bulkdl.model import Job, Kind, Level, Outcome, Output, Reason, Result, Task
 from bulkdl.selection import Selection
-from bulkdl.settings.names import Names
+from bulkdl.settings.path_templates import PathTemplates
 from bulkdl.sink.keys import safe_filenames
 
 
@@ -48,7 +48,7 @@ class _Quicklooks:
 class JobLister:
     """Lists jobs; several workers share one."""
 
-    def __init__(self, selection: Selection, accounts: Accounts, names: Names) -> None:
+    def __init__(self, selection: Selection, accounts: Accounts, names: PathTemplates) -> None:
         self._selection = selection
         self._accounts = accounts
         self._names = names

@@ -9,7 +9,7 @@ from bulkdl.graph.planning import Bundle, key_of
 from bulkdl.ledger.rows import KnownOutput
 from bulkdl.model import Kind, Result
 from bulkdl.report.plan import PlanBuilder
-from bulkdl.settings.names import Names
+from bulkdl.settings.path_templates import PathTemplates
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Outlets:
     problem: Callable[..., None]
 
 
-def outlets_of(plan: PlanBuilder, names: Names) -> Outlets:
+def outlets_of(plan: PlanBuilder, names: PathTemplates) -> Outlets:
     """The outlets of a plan: everything is counted, nothing is done."""
 
     async def add(bundle: Bundle) -> None:

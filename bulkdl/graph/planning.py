@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from bulkdl.ledger.rows import NEW, KnownJob, KnownOutput
 from bulkdl.model import Job, Kind, Level, Output, Task
 from bulkdl.selection import Selection
-from bulkdl.settings.names import Names
+from bulkdl.settings.path_templates import PathTemplates
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ def bundles(missing: Iterable[Wanted], last_task: str | None) -> list[Bundle]:
     return [(wanted,) for wanted in missing if wanted not in twins] + [tuple(twins)]
 
 
-def key_of(wanted: Wanted, names: Names) -> Callable[[str], str]:
+def key_of(wanted: Wanted, names: PathTemplates) -> Callable[[str], str]:
     """Where *wanted* lands, as a function of the suffix that its bytes will decide."""
     output = wanted.output
     template = {

@@ -49,8 +49,8 @@ class Run:
         self._recorder = recorder
         self._reporter = reporter
         self._stop = stop
-        self._enumerators = settings.enumerators
-        self._grace_s = settings.grace
+        self._enumerators = settings.list_concurrency
+        self._grace_s = settings.shutdown_timeout
         self._max_duration_s = settings.max_duration
         self._cut_short = False
 

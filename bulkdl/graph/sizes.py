@@ -30,9 +30,9 @@ class PoolSize:
 def sizes_of(settings: Settings) -> dict[Kind, PoolSize]:
     """What the settings say of each pool: a number is kept to, ``auto`` is a beginning."""
     asked = {
-        Kind.ARCHIVE: settings.archives,
-        Kind.QUICKLOOK: settings.quicklooks,
-        Kind.GEOJSON: settings.geojson,
+        Kind.ARCHIVE: settings.archive_concurrency,
+        Kind.QUICKLOOK: settings.quicklook_concurrency,
+        Kind.GEOJSON: settings.geojson_concurrency,
     }
     return {kind: _size(kind, workers, settings.connections) for kind, workers in asked.items()}
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bulkdl.ledger.ledger import LEDGER_NAME
 from bulkdl.model import ARCHIVE_SUFFIXES
-from bulkdl.settings.names import Names
+from bulkdl.settings.path_templates import PathTemplates
 from bulkdl.sink.local import STATE_FOLDER
 
 DOCUMENTS = frozenset({"job", "job_tasks", "task_quicklooks"})
@@ -52,7 +52,7 @@ class Place:
 class Places:
     """Recognises keys that the templates could have made."""
 
-    def __init__(self, names: Names) -> None:
+    def __init__(self, names: PathTemplates) -> None:
         self._patterns = [(name, _pattern(template)) for name, template in names]
 
     def of(self, key: str) -> Place | None:

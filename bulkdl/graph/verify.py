@@ -30,7 +30,7 @@ from bulkdl.ledger.ledger import LEDGER_NAME, Ledger
 from bulkdl.log import get_logger
 from bulkdl.model import Digest, Receipt
 from bulkdl.report.verification import Finding, Verdict, Verification
-from bulkdl.settings.names import Names
+from bulkdl.settings.path_templates import PathTemplates
 from bulkdl.sink.local import LocalSink
 from bulkdl.transfer.digests import Digester
 
@@ -55,7 +55,7 @@ class Check:
     """
 
     output: Path
-    names: Names
+    names: PathTemplates
     deep: bool = False
     repair: bool = False
     workers: int = 4

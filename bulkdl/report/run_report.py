@@ -19,10 +19,10 @@ from bulkdl.settings import Settings
 VERSION = 1
 JOBS_KEPT = 100
 
-# Told elsewhere (the selection), or of no consequence for how a run goes, or a place of secrets.
+# Part of the selection, without effect on the result of a run, or a possible place of secrets.
 _LEFT_OUT = frozenset(
-    {"project", "output", "since", "overlap", "until", "status", "mode", "name", "workflow"}
-    | {"only", "level", "shard", "log_format", "verbose", "progress", "http", "metrics_file", "proxy"}
+    {"projects", "output", "since", "since_overlap", "until", "status", "mode", "name", "workflow"}
+    | {"only", "scope", "shard", "log_format", "verbose", "progress", "listen", "metrics_file", "proxy"}
 )
 
 

@@ -1,21 +1,29 @@
 """Settings and credentials: defaults < TOML file < ``BULKDL_`` variables < flags."""
 
-from bulkdl.settings.credentials import CredentialBook, load_credentials
-from bulkdl.settings.load import Loaded, all_keys, load_settings, shown, variables
+from bulkdl.settings.credentials import CredentialSet, load_credentials
+from bulkdl.settings.load import (
+    LoadedSettings,
+    all_keys,
+    format_setting,
+    format_value,
+    load_settings,
+    variables,
+)
 from bulkdl.settings.model import ProjectTable, Settings
-from bulkdl.settings.names import Names
-from bulkdl.settings.parse import Shard
+from bulkdl.settings.parsers import Shard
+from bulkdl.settings.path_templates import PathTemplates
 
 __all__ = [
-    "CredentialBook",
-    "Loaded",
-    "Names",
+    "CredentialSet",
+    "LoadedSettings",
+    "PathTemplates",
     "ProjectTable",
     "Settings",
     "Shard",
     "all_keys",
+    "format_setting",
+    "format_value",
     "load_credentials",
     "load_settings",
-    "shown",
     "variables",
 ]

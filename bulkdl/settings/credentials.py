@@ -1,8 +1,7 @@
 """
-Credentials from the environment, from mounted files and from the ``[[project]]`` tables.
+Credentials from the environment, from mounted files and from the ``[[projects]]`` tables.
 
-They never come from the command line. What is returned is neutral; ``graph`` makes of it what
-``up42`` logs in with.
+They never come from the command line. ``graph`` converts them to the credential types of ``up42``.
 """
 
 from __future__ import annotations
@@ -15,25 +14,25 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from bulkdl.errors import ConfigError
-from bulkdl.settings import parse
+from bulkdl.settings import parsers
 from bulkdl.settings.model import ProjectTable, Settings
 
 _NONE = (
     "none found; set UP42_PROJECT_ID and UP42_PROJECT_API_KEY, or UP42_USERNAME and UP42_PASSWORD, "
-    "or UP42_TOKEN (each also with _FILE), or add [[project]] tables to the config file"
+    "or UP42_TOKEN (each also with _FILE), or add [[projects]] tables to the config file"
 )
 
 
 @dataclass(frozen=True, slots=True)
-class CredentialBook:
+class CredentialSet:
     """
-    What one can log in with.
+    The credentials that the configuration contains.
 
     Attributes:
         by_project: Project id → API key.
-        account: User name and password; good for every project of the user.
-        token: A ready token; good for as long as it lives.
-        project_ids: Every project named in the config or the environment, in that order.
+        account: User name and password; valid for every project of the user.
+        token: An access token; valid until it expires.
+        project_ids: Every project in the config file and the environment, in that order.
     """
 
     by_project: dict[str, SecretStr] = field(default_factory=dict)
@@ -42,22 +41,22 @@ class CredentialBook:
     project_ids: tuple[str, ...] = ()
 
     def secrets(self) -> list[str]:
-        """Every secret in clear, for the redaction of logs."""
+        """Return every secret in plain text, for the redaction of logs."""
         found = [*self.by_project.values(), *([self.account[1]] if self.account else [])]
         return [secret.get_secret_value() for secret in (*found, *([self.token] if self.token else []))]
 
 
-def load_credentials(settings: Settings, env: Mapping[str, str] = os.environ) -> CredentialBook:
+def load_credentials(settings: Settings, env: Mapping[str, str] = os.environ) -> CredentialSet:
     """
-    Gather every credential there is.
+    Read the credentials from *env*, from files and from the project tables.
 
     Raises:
-        ConfigError: There is none, one is half there, or a file that should hold one cannot be read.
+        ConfigError: No credentials are set, a set is incomplete, or a credential file cannot be read.
     """
     token = _secret("UP42_TOKEN", env)
     account = _account(env)
     by_project = {}
-    for number, table in enumerate(settings.project, start=1):
+    for number, table in enumerate(settings.projects, start=1):
         key = _table_key(table, number, env)
         if key is not None:
             by_project[table.id] = key
@@ -69,20 +68,20 @@ def load_credentials(settings: Settings, env: Mapping[str, str] = os.environ) ->
         raise ConfigError("UP42_PROJECT_ID", "is missing, but UP42_PROJECT_API_KEY is set")
     if project_id is not None and api_key is not None:
         by_project[project_id] = api_key
-    ids = dict.fromkeys([*(table.id for table in settings.project), *([project_id] if project_id else [])])
-    book = CredentialBook(by_project, account, token, tuple(ids))
+    ids = dict.fromkeys([*(table.id for table in settings.projects), *([project_id] if project_id else [])])
+    book = CredentialSet(by_project, account, token, tuple(ids))
     return _complete(book, project_id)
 
 
-def _complete(book: CredentialBook, env_project_id: str | None) -> CredentialBook:
-    """*book*, if each project it names can be logged in to."""
+def _complete(book: CredentialSet, env_project_id: str | None) -> CredentialSet:
+    """Check that every project in *book* has credentials; return *book*."""
     if book.account or book.token:
         return book
     if env_project_id is not None and env_project_id not in book.by_project:
         raise ConfigError("UP42_PROJECT_API_KEY", "is missing, but UP42_PROJECT_ID is set")
     for number, project_id in enumerate(book.project_ids, start=1):
         if project_id not in book.by_project:
-            raise ConfigError(f"project[{number}]", f"{project_id} has neither api_key_env nor api_key_file")
+            raise ConfigError(f"projects[{number}]", f"{project_id} has neither api_key_env nor api_key_file")
     if not book.by_project:
         raise ConfigError("credentials", _NONE)
     return book
@@ -101,12 +100,12 @@ def _account(env: Mapping[str, str]) -> tuple[str, SecretStr] | None:
 
 def _table_key(table: ProjectTable, number: int, env: Mapping[str, str]) -> SecretStr | None:
     if table.api_key_file is not None:
-        return SecretStr(_read(f"project[{number}].api_key_file", table.api_key_file.expanduser()))
+        return SecretStr(_read(f"projects[{number}].api_key_file", table.api_key_file.expanduser()))
     if table.api_key_env is None:
         return None
     value = _value(table.api_key_env, env)
     if value is None:
-        raise ConfigError(f"project[{number}].api_key_env", f"the variable {table.api_key_env} is not set")
+        raise ConfigError(f"projects[{number}].api_key_env", f"the variable {table.api_key_env} is not set")
     return SecretStr(value)
 
 
@@ -116,7 +115,7 @@ def _secret(name: str, env: Mapping[str, str]) -> SecretStr | None:
 
 
 def _value(name: str, env: Mapping[str, str]) -> str | None:
-    """The variable *name*, or the content of the file that *name*_FILE names; empty means unset."""
+    """Return the variable *name*, or the content of the file *name*_FILE; empty means unset."""
     value, path = env.get(name, "").strip(), env.get(f"{name}_FILE", "").strip()
     if value and path:
         raise ConfigError(name, f"is set together with {name}_FILE; keep one of them")
@@ -132,7 +131,7 @@ def _read(where: str, path: Path) -> str:
         raise ConfigError(where, f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError:
         # Not chained: the error would carry the file's bytes.
-        raise ConfigError(where, f"{path} is no UTF-8 text") from None
+        raise ConfigError(where, f"{path} is not valid UTF-8") from None
     if not text:
         raise ConfigError(where, f"{path} is empty")
     return text
@@ -140,6 +139,6 @@ def _read(where: str, path: Path) -> str:
 
 def _uuid(name: str, value: str) -> str:
     try:
-        return parse.uuid(value)
+        return parsers.parse_uuid(value)
     except ValueError as error:
         raise ConfigError(name, str(error)) from None

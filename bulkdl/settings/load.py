@@ -1,5 +1,5 @@
 """
-Settings from their four places, and for each key the place that won:
+Read the settings from their four sources and record the effective source of each key:
 defaults < file < ``BULKDL_`` variables < flags.
 """
 
@@ -9,32 +9,33 @@ import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from bulkdl.errors import ConfigError
-from bulkdl.settings.model import ProjectTable, Settings
-from bulkdl.settings.names import Names
-from bulkdl.settings.problems import config_error
+from bulkdl.settings import parsers
+from bulkdl.settings.errors import config_error, suggest_variable
+from bulkdl.settings.model import ProjectTable, Settings, Unit
+from bulkdl.settings.path_templates import PathTemplates
 
 PREFIX = "BULKDL_"
-# Tables; BULKDL_PROJECT selects among projects and is read by the command line.
-_FILE_ONLY = frozenset({"names", "project"})
-# Variables of flags that are no settings.
+# Tables. BULKDL_PROJECT selects projects; the command line reads it.
+_FILE_ONLY = frozenset({"path_templates", "projects"})
+# Variables of flags that are not settings.
 _OTHER_VARIABLES = ("CONFIG", "SHARDS", "PROJECT", "JOB", "JOBS_FILE", "FORMAT", "DRY_RUN")
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedSettings:
     """
-    The settings and where each came from.
+    The settings and the source of each value.
 
     Attributes:
-        sources: Key (a template's is ``names.job``) → ``default``, ``file PATH``, ``env NAME``, ``flag --x``.
-        warnings: Variables that look like a misspelt setting, one line each.
+        sources: Key (``path_templates.job`` for a template) → ``default``, ``file PATH``, ``env NAME``,
+            ``flag --x``.
+        warnings: One line for each variable that looks like a misspelt setting.
     """
 
     settings: Settings
@@ -46,14 +47,14 @@ def load_settings(
     flags: Mapping[str, Any] | None = None,
     config_file: Path | None = None,
     env: Mapping[str, str] = os.environ,
-) -> Loaded:
+) -> LoadedSettings:
     """
-    Read the settings from all their places.
+    Read the settings from all sources.
 
     A flag that is None was not given. ``BULKDL_CONFIG`` names the file when *config_file* is None.
 
     Raises:
-        ConfigError: It names the flag, the variable, or file and key, and what was expected there.
+        ConfigError: A value is invalid. The error names the flag, the variable, or the file and the key.
     """
     if config_file is None and env.get(f"{PREFIX}CONFIG"):
         config_file = Path(env[f"{PREFIX}CONFIG"])
@@ -72,17 +73,30 @@ def load_settings(
         settings = Settings(**values)
     except ValidationError as error:
         raise config_error(error, sources) from None
-    return Loaded(settings, {key: sources.get(key, "default") for key in all_keys()}, _misspelt(env))
+    return LoadedSettings(
+        settings, {key: sources.get(key, "default") for key in all_keys()}, _find_misspelt(env)
+    )
 
 
 def all_keys() -> list[str]:
-    """Every key, in the model's order; templates as ``names.job``."""
-    top = [key for key in Settings.model_fields if key != "names"]
-    return [*top, *(f"names.{key}" for key in Names.model_fields)]
+    """Return all keys in the order of the model; templates as ``path_templates.job``."""
+    top = [key for key in Settings.model_fields if key != "path_templates"]
+    return [*top, *(f"path_templates.{key}" for key in PathTemplates.model_fields)]
 
 
-def shown(value: object) -> str:
-    """*value* as one would write it in a flag; empty for none."""
+def format_setting(key: str, value: object) -> str:
+    """Write the *value* of a setting as in a flag; durations and sizes with their unit."""
+    field = Settings.model_fields.get(key)
+    if field is not None and isinstance(value, (int, float)):
+        if Unit.DURATION in field.metadata:
+            return parsers.write_duration(value)
+        if Unit.SIZE in field.metadata:
+            return parsers.write_size(int(value))
+    return format_value(value)
+
+
+def format_value(value: object) -> str:
+    """Write *value* as in a flag; None is empty."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -97,16 +111,16 @@ def shown(value: object) -> str:
 
 
 def variables() -> dict[str, str]:
-    """Key → its variable."""
+    """Return the variable of each key."""
     return {key: f"{PREFIX}{key.upper()}" for key in Settings.model_fields if key not in _FILE_ONLY}
 
 
 def read_file(path: Path) -> dict[str, Any]:
     """
-    The raw keys of a TOML file; key files named in it are taken relative to its folder.
+    Read the raw keys of a TOML file. Paths of key files are relative to the directory of the file.
 
     Raises:
-        ConfigError: The file is missing, unreadable, or no TOML.
+        ConfigError: The file is not found, not readable, or not valid TOML.
     """
     try:
         values = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
@@ -115,35 +129,36 @@ def read_file(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise ConfigError(str(path), "expected UTF-8 text") from error
     except tomllib.TOMLDecodeError as error:
-        raise _broken(path, error) from error
-    for table in values["project"] if isinstance(values.get("project"), list) else ():
+        raise _invalid_toml(path, error) from error
+    for table in values["projects"] if isinstance(values.get("projects"), list) else ():
         if isinstance(table, dict) and isinstance(table.get("api_key_file"), str):
             table["api_key_file"] = path.parent / Path(table["api_key_file"]).expanduser()
     return values
 
 
-def _broken(path: Path, error: tomllib.TOMLDecodeError) -> ConfigError:
-    message, _, place = str(error).partition(" (at ")
-    line = place.removeprefix("line ").split(",")[0]
-    where = f"{path}:{line}" if line.isdigit() else f"{path}: at its end"
-    return ConfigError(where, f"broken TOML: {message}")
+def _invalid_toml(path: Path, error: tomllib.TOMLDecodeError) -> ConfigError:
+    message, _, position = str(error).partition(" (at ")
+    line = position.removeprefix("line ").split(",")[0]
+    where = f"{path}:{line}" if line.isdigit() else f"{path}: at the end"
+    return ConfigError(where, f"invalid TOML: {message}")
 
 
 def _flat(values: Mapping[str, Any]) -> list[str]:
-    names = values.get("names")
-    nested = [f"names.{key}" for key in names] if isinstance(names, dict) else []
+    templates = values.get("path_templates")
+    nested = [f"path_templates.{key}" for key in templates] if isinstance(templates, dict) else []
     return [*values, *nested]
 
 
-def _misspelt(env: Mapping[str, str]) -> tuple[str, ...]:
+def _find_misspelt(env: Mapping[str, str]) -> tuple[str, ...]:
     """
-    Variables close to one of ours. Unknown ones are no error: Kubernetes sets
-    ``BULKDL_SERVICE_HOST`` and the like for a service of that name.
+    Report variables that look like one of ours.
+
+    An unknown variable is not an error: Kubernetes sets ``BULKDL_SERVICE_HOST`` and similar variables for a
+    service with the name bulkdl.
     """
     known = {*variables().values(), *(f"{PREFIX}{name}" for name in _OTHER_VARIABLES)}
-    lines = []
-    for name in sorted(set(env) - known):
-        near = get_close_matches(name, known, n=1, cutoff=0.88) if name.startswith(PREFIX) else []
-        if near:
-            lines.append(f"{name} is no setting; did you mean {near[0]}?")
-    return tuple(lines)
+    unknown = [name for name in sorted(set(env) - known) if name.startswith(PREFIX)]
+    suggestions = {name: suggest_variable(name, known, PREFIX) for name in unknown}
+    return tuple(
+        f"unknown setting {name}; did you mean {near}?" for name, near in suggestions.items() if near
+    )

@@ -1,14 +1,22 @@
 """
-Every setting, with its default, its bounds and one line on what it does.
+All settings, with default, bounds and description.
 
-A key is its flag with underscores: ``--speed-limit``, ``BULKDL_SPEED_LIMIT`` and ``speed_limit`` in
-a file are one setting. Keys without a flag end in their unit. The descriptions here are the ones
-that ``--help`` and ``config/example.toml`` show.
+Rules for keys and values:
+
+- A key is its flag with underscores. ``--speed-limit``, ``BULKDL_SPEED_LIMIT`` and ``speed_limit`` in a file
+  are the same setting.
+- A key does not contain a unit. The value contains it: durations are ``"30s"``, ``"5m"``, ``"6h"``, ``"7d"``;
+  sizes are ``"500K"``, ``"64M"``, ``"1.5G"`` (multiples of 1024), ``"off"`` is 0. A plain number is seconds
+  or bytes.
+- In Python, a duration is a float in seconds and a size is an int in bytes.
+
+``--help``, ``config/example.toml`` and the README show the descriptions in this file.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from enum import Enum
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -24,28 +32,34 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from bulkdl.model import Durability, Kind, Level
-from bulkdl.settings import parse
-from bulkdl.settings.address import Address, address
-from bulkdl.settings.names import Names
-from bulkdl.settings.parse import Shard
+from bulkdl.settings import parsers
+from bulkdl.settings.bandwidth_schedule import UNLIMITED, BandwidthSchedule, parse_bandwidth_schedule
+from bulkdl.settings.parsers import Address, Shard
+from bulkdl.settings.path_templates import PathTemplates
 from bulkdl.settings.proxy import Proxy, proxy
-from bulkdl.settings.timetable import UNLIMITED, Timetable, timetable
 
 UP42_HOST = "api.up42.com"
 UP42_MAX_RATE = 100.0
 MIB = 1024 * 1024
 TIB = 1024 * 1024 * MIB
 
-DurationS = Annotated[float, BeforeValidator(parse.duration_s)]
-SizeBytes = Annotated[int, BeforeValidator(parse.size_bytes), Field(ge=0)]
-Uuid = Annotated[str, BeforeValidator(parse.uuid)]
-Workers = Annotated[int, Field(ge=1, le=256)]
-Pool = Annotated[int | Literal["auto"], BeforeValidator(parse.pool)]
+
+class Unit(Enum):
+    """How ``format_setting`` writes a number; part of the type of a field."""
+
+    DURATION = "duration"
+    SIZE = "size"
+
+
+DurationS = Annotated[float, BeforeValidator(parsers.parse_duration), Unit.DURATION]
+SizeBytes = Annotated[int, BeforeValidator(parsers.parse_size), Field(ge=0), Unit.SIZE]
+Uuid = Annotated[str, BeforeValidator(parsers.parse_uuid)]
+Workers = Annotated[int, Field(ge=1, le=parsers.MAX_CONCURRENCY)]
+Concurrency = Annotated[int | Literal["auto"], BeforeValidator(parsers.parse_concurrency)]
 MaybeAddress = Annotated[
-    Address | None, BeforeValidator(lambda value: value if value is None else address(value))
+    Address | None, BeforeValidator(lambda value: value if value is None else parsers.parse_address(value))
 ]
 MaybeProxy = Annotated[
     Proxy | None,
@@ -53,18 +67,18 @@ MaybeProxy = Annotated[
     PlainSerializer(lambda value: value and str(value), when_used="json"),  # without credentials
 ]
 MaybeShard = Annotated[
-    Shard | None, BeforeValidator(lambda value: value if value is None else parse.shard(value))
+    Shard | None, BeforeValidator(lambda value: value if value is None else parsers.parse_shard(value))
 ]
 
 
 class ProjectTable(BaseModel):
-    """One ``[[project]]`` table: a project, and where its API key is to be had (never the key itself)."""
+    """One ``[[projects]]`` table: a project and where its API key is stored. It never contains the key."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: Uuid = Field(description="project id")
-    api_key_env: str | None = Field(None, min_length=1, description="variable that holds the API key")
-    api_key_file: Path | None = Field(None, description="file that holds the API key")
+    api_key_env: str | None = Field(None, min_length=1, description="variable that contains the API key")
+    api_key_file: Path | None = Field(None, description="file that contains the API key")
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
@@ -73,152 +87,171 @@ class ProjectTable(BaseModel):
         return self
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """
-    What one invocation does, and how. Made directly, it takes its arguments and the defaults only;
-    ``load_settings`` adds file, variables and flags.
+    The settings of one invocation.
+
+    Direct construction uses the arguments and the defaults only. It does not read the environment.
+    ``load_settings`` adds the configuration file, the variables and the flags.
 
     Raises:
-        pydantic.ValidationError: A value is out of bounds; ``load_settings`` turns it into ConfigError.
+        pydantic.ValidationError: A value is invalid; ``load_settings`` converts it to ConfigError.
     """
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="BULKDL_")
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    # where from and where to
+    # source and destination
     allow_http: bool = Field(
-        False, description="talk http:// to other hosts, in signed URLs and redirects too"
+        False, description="accept http:// URLs of other hosts, also in signed URLs and redirects"
     )
-    api_url: str = Field(f"https://{UP42_HOST}", description="UP42's API")
-    token_url: str | None = Field(None, description="where tokens are had; by default api_url + /oauth/token")
+    api_url: str = Field(f"https://{UP42_HOST}", description="base URL of the UP42 API")
+    token_url: str | None = Field(
+        None, description="URL of the token endpoint; by default api_url + /oauth/token"
+    )
     proxy: MaybeProxy = Field(
         None,
         description="HTTP proxy for all requests, or off; by default HTTPS_PROXY and HTTP_PROXY. NO_PROXY "
-        "names hosts that need none",
+        "names hosts that are contacted directly",
     )
-    output: Path | None = Field(None, description="directory that the outputs go to")
-    project: tuple[ProjectTable, ...] = Field((), description="the projects and where their API keys are")
+    output: Path | None = Field(None, description="output directory")
+    projects: tuple[ProjectTable, ...] = Field((), description="projects and where their API keys are stored")
 
-    # which jobs and outputs
+    # selection of jobs and outputs
     since: str | None = Field(
         None,
-        description="jobs created at or after: ISO date or time, an age (36h, 7d), or last: the last run "
-        "that left nothing to do",
+        description="jobs created at or after this time: ISO date or time, an age (36h, 7d), or last "
+        "(start of the last complete run)",
     )
-    overlap: DurationS = Field(
-        2 * 86400.0, ge=0, description="seconds (2d) that --since last looks back behind that run's start"
+    since_overlap: DurationS = Field(
+        2 * 86400.0, ge=0, description="how far --since last looks back before the start of that run"
     )
-    until: str | None = Field(None, description="jobs created at or before: ISO date or time, or an age")
-    status: Annotated[tuple[str, ...], BeforeValidator(parse.constants)] = Field(
+    until: str | None = Field(
+        None, description="jobs created at or before this time: ISO date or time, or an age"
+    )
+    status: Annotated[tuple[str, ...], BeforeValidator(parsers.normalize_statuses)] = Field(
         (), description="jobs with one of these statuses, such as SUCCEEDED"
     )
-    mode: Annotated[str | None, BeforeValidator(parse.constant)] = Field(
-        None, description="jobs run in this mode: DEFAULT or DRY_RUN"
+    mode: Annotated[str | None, BeforeValidator(parsers.normalize_status)] = Field(
+        None, description="jobs of this mode: DEFAULT or DRY_RUN"
     )
-    name: str | None = Field(None, description="jobs whose name matches this glob")
-    workflow: Annotated[str | None, BeforeValidator(lambda value: value and parse.uuid(value))] = Field(
-        None, description="jobs of this workflow id"
+    name: str | None = Field(None, description="jobs whose name matches this glob pattern")
+    workflow: Annotated[str | None, BeforeValidator(lambda value: value and parsers.parse_uuid(value))] = (
+        Field(None, description="jobs of the workflow with this id")
     )
-    only: Annotated[frozenset[Kind], BeforeValidator(parse.words)] = Field(
-        frozenset(Kind), min_length=1, description="kinds of output: archive, quicklook, geojson"
+    only: Annotated[frozenset[Kind], BeforeValidator(parsers.split_list)] = Field(
+        frozenset(Kind), min_length=1, description="kinds of outputs: archive, quicklook, geojson"
     )
-    level: Annotated[frozenset[Level], BeforeValidator(parse.words)] = Field(
-        frozenset(Level), min_length=1, description="whose outputs: job, task"
+    scope: Annotated[frozenset[Level], BeforeValidator(parsers.split_list)] = Field(
+        frozenset(Level), min_length=1, description="outputs of jobs, of tasks, or both: job, task"
     )
     shard: MaybeShard = Field(
         None,
-        description="slice K/N of the jobs (K from 0) by a stable hash of their ids, or auto: "
-        "JOB_COMPLETION_INDEX and BULKDL_SHARDS",
+        description="slice K of N of the jobs (K starts at 0), chosen by a stable hash of the job id; auto "
+        "reads JOB_COMPLETION_INDEX and BULKDL_SHARDS",
     )
 
     durability: Durability = Field(
         Durability.FULL,
-        description="what a power cut may cost: full (nothing), batch (nothing; one sync for many files), "
-        "none (what the system had not written yet)",
+        description="when files are synced to disk: full (each file), batch (one sync for several files), "
+        "none (not at all; a power failure can lose recent files)",
     )
 
-    # pools and pace
-    archives: Pool = Field("auto", description="archives fetched at a time; auto begins with 8, at most 32")
-    quicklooks: Pool = Field(
-        "auto", description="quicklooks fetched at a time; auto begins with 16, at most 64"
+    # concurrency and limits
+    archive_concurrency: Concurrency = Field(
+        "auto", description="concurrent archive downloads; auto starts with 8 and adapts up to 32"
     )
-    geojson: Pool = Field(
-        "auto", description="GeoJSON files fetched at a time; auto begins with 16, at most 64"
+    quicklook_concurrency: Concurrency = Field(
+        "auto", description="concurrent quicklook downloads; auto starts with 16 and adapts up to 64"
+    )
+    geojson_concurrency: Concurrency = Field(
+        "auto", description="concurrent GeoJSON downloads; auto starts with 16 and adapts up to 64"
     )
     connections: Annotated[int, Field(ge=1, le=16)] = Field(
-        8, description="connections for one large archive, at most; 1 is off"
+        8, description="maximum number of connections for one large archive; 1 disables segments"
     )
-    segment_bytes: SizeBytes = Field(
-        64 * MIB, ge=MIB, description="bytes, size from which an archive may have several connections"
+    segment_min_size: SizeBytes = Field(
+        64 * MIB, ge=MIB, description="minimum size of an archive that is downloaded in segments"
     )
-    segment_below_bytes_per_s: SizeBytes = Field(
-        100_000_000,
-        description="bytes/s: while one connection brings more than that, a large archive gets no others; "
-        "0 is no such limit",
+    segment_if_slower_than: SizeBytes = Field(
+        96 * MIB,
+        description="download an archive in segments only if one connection is slower than this "
+        "(bytes per second); off: always",
     )
-    enumerators: Workers = Field(16, description="jobs listed at a time")
-    rate: float = Field(80.0, ge=0, allow_inf_nan=False, description="API requests a second; 0 is no limit")
-    burst: int = Field(400, ge=1, le=500, description="API requests that may come at once after a pause")
-    bwlimit: Annotated[Timetable, BeforeValidator(timetable)] = Field(
+    list_concurrency: Workers = Field(16, description="number of jobs whose outputs are listed concurrently")
+    rate: float = Field(
+        80.0, ge=0, allow_inf_nan=False, description="maximum API requests per second; 0 is unlimited"
+    )
+    burst: int = Field(400, ge=1, le=500, description="API requests that can be sent at once after a pause")
+    bwlimit: Annotated[BandwidthSchedule, BeforeValidator(parse_bandwidth_schedule)] = Field(
         UNLIMITED,
-        description="bytes a second over all transfers (2M, off), or a timetable ('08:00,2M 19:00,off')",
+        description="maximum bytes per second of all downloads together (2M, off), or a schedule in local "
+        "time ('08:00,2M 19:00,off')",
     )
     speed_limit: SizeBytes = Field(
-        1024, description="bytes a second below which a transfer is stalled; 0 is off"
+        1024, description="minimum bytes per second; a slower transfer counts as stalled and is retried"
     )
-    speed_time: DurationS = Field(30.0, gt=0, description="seconds for which it must be that slow")
-    connect_timeout_s: DurationS = Field(15.0, gt=0, description="seconds to wait for a connection, at most")
-    headers_timeout_s: DurationS = Field(60.0, gt=0, description="seconds to wait for an answer to begin")
+    speed_time: DurationS = Field(
+        30.0, gt=0, description="how long a transfer can be slower than --speed-limit"
+    )
+    connect_timeout: DurationS = Field(15.0, gt=0, description="maximum time to open a connection")
+    headers_timeout: DurationS = Field(
+        60.0, gt=0, description="maximum time until the response headers arrive"
+    )
 
-    # budgets: the rest is the next run's
+    # budgets of one run
     max_duration: DurationS = Field(
-        0.0, description="seconds (6h) after which nothing new is begun; 0 is off"
+        0.0, description="start no new downloads after this time (6h); 0 is unlimited"
     )
-    max_transfer: SizeBytes = Field(0, description="bytes (500G) after which nothing new is begun; 0 is off")
+    max_transfer: SizeBytes = Field(
+        0, description="start no new downloads after this amount of data (500G); off is unlimited"
+    )
 
-    # trying again
-    retries: int = Field(8, ge=1, le=1000, description="attempts in a row without progress before giving up")
-    retry_base_s: DurationS = Field(1.0, ge=0, description="seconds, upper end of the first wait; it doubles")
-    retry_cap_s: DurationS = Field(60.0, ge=0, description="seconds, upper end of any wait")
-    retry_after_cap_s: DurationS = Field(
-        300.0, ge=0, description="seconds, longest wait that a server can ask for"
+    # retry
+    retries: int = Field(
+        7,
+        ge=0,
+        le=1000,
+        description="retries after the first attempt; an attempt that received data resets the counter",
+    )
+    retry_base_delay: DurationS = Field(
+        1.0, ge=0, description="maximum delay before the first retry; it doubles with every retry"
+    )
+    retry_max_delay: DurationS = Field(60.0, ge=0, description="maximum delay before a retry")
+    retry_after_max: DurationS = Field(
+        300.0, ge=0, description="maximum delay that a server can request with Retry-After"
     )
 
     # bounds
-    archive_max_bytes: SizeBytes = Field(TIB, gt=0, description="bytes, largest archive")
-    quicklook_max_bytes: SizeBytes = Field(64 * MIB, gt=0, description="bytes, largest quicklook")
-    geojson_max_bytes: SizeBytes = Field(512 * MIB, gt=0, description="bytes, largest GeoJSON file")
-    json_max_bytes: SizeBytes = Field(64 * MIB, gt=0, description="bytes, largest answer of the API")
-    grace: DurationS = Field(
-        20.0, ge=0, description="seconds from the first signal until what is in flight is stopped"
+    archive_max_size: SizeBytes = Field(TIB, gt=0, description="maximum size of an archive")
+    quicklook_max_size: SizeBytes = Field(64 * MIB, gt=0, description="maximum size of a quicklook")
+    geojson_max_size: SizeBytes = Field(512 * MIB, gt=0, description="maximum size of a GeoJSON file")
+    api_response_max_size: SizeBytes = Field(
+        64 * MIB, gt=0, description="maximum size of a JSON response of the API"
+    )
+    shutdown_timeout: DurationS = Field(
+        20.0, ge=0, description="time that running downloads have to finish after the first signal"
     )
 
-    # what is seen of it
+    # monitoring
     log_format: Literal["auto", "console", "json"] = Field("auto", description="auto, console or json")
-    verbose: int = Field(0, ge=-2, le=2, description="-1 warnings and up, 0 normal, 1 debug, 2 everything")
-    progress: Literal["auto", "never"] = Field("auto", description="bars on a terminal: auto or never")
-
-    http: MaybeAddress = Field(
-        None, description="HOST:PORT for health, metrics and a live page; port 0 takes a free one"
+    verbose: int = Field(
+        0, ge=-2, le=2, description="log level: -2 errors, -1 warnings, 0 normal, 1 debug, 2 everything"
     )
-    metrics_file: Path | None = Field(None, description="metrics for node-exporter's textfile collector")
+    progress: Literal["auto", "never"] = Field(
+        "auto", description="progress display on a terminal: auto or never"
+    )
+    listen: MaybeAddress = Field(
+        None, description="serve status page, metrics and health checks at HOST:PORT; port 0 is a free port"
+    )
+    metrics_file: Path | None = Field(
+        None, description="write metrics to this file for the node-exporter textfile collector"
+    )
 
-    names: Names = Field(default_factory=Names, description="file-name templates")
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003 - this signature is pydantic-settings'
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what is passed in: a library must not change with its caller's environment."""
-        return (init_settings,)
+    path_templates: PathTemplates = Field(default_factory=PathTemplates, description="paths of the outputs")
 
     @property
     def token_endpoint(self) -> str:
-        """Where tokens are had."""
+        """URL of the token endpoint."""
         return self.token_url or f"{self.api_url}/oauth/token"
 
     @field_validator("api_url", "token_url")
@@ -230,7 +263,7 @@ class Settings(BaseSettings):
 
     @field_validator("rate")
     @classmethod
-    def _is_polite(cls, rate: float, info: ValidationInfo) -> float:
+    def _is_within_up42_limit(cls, rate: float, info: ValidationInfo) -> float:
         host = urlsplit(info.data.get("api_url", "")).hostname
         if host == UP42_HOST and not 0 < rate <= UP42_MAX_RATE:
             raise ValueError(f"expected at most {UP42_MAX_RATE:g} requests a second with {UP42_HOST}")
@@ -238,16 +271,16 @@ class Settings(BaseSettings):
 
     @field_validator("until")
     @classmethod
-    def _is_no_watermark(cls, text: str | None) -> str | None:
-        if text is not None and text.strip() == parse.LAST:
-            raise ValueError(parse.MOMENT_EXPECTED)
+    def _is_not_last(cls, text: str | None) -> str | None:
+        if text is not None and text.strip() == parsers.LAST:
+            raise ValueError(parsers.TIME_EXPECTED)
         return text
 
     @field_validator("since", "until")
     @classmethod
-    def _is_moment(cls, text: str | None) -> str | None:
-        if text is not None and text.strip() != parse.LAST:
-            parse.moment_at(text, datetime.now(UTC))
+    def _is_time(cls, text: str | None) -> str | None:
+        if text is not None and text.strip() != parsers.LAST:
+            parsers.parse_time(text, datetime.now(UTC))
         return text and text.strip()
 
     @field_validator("output", "metrics_file")
@@ -266,10 +299,10 @@ def _checked_url(url: str, *, allow_http: bool) -> str:
         raise ValueError("expected a URL such as https://api.up42.com")
     if parts.username or parts.password:
         raise ValueError(
-            "expected a URL without user name and password; credentials have variables of their own"
+            "expected a URL without user name and password; set the credentials in their own variables"
         )
     if parts.scheme == "http" and not allow_http and not _is_loopback(host):
-        raise ValueError("expected https://; set allow_http = true only if you trust the network")
+        raise ValueError("expected https://; set allow_http = true only in a trusted network")
     return url.strip().rstrip("/")
 
 

@@ -122,7 +122,7 @@ async def serving(app: web.Application, host: str, port: int) -> AsyncIterator[s
             await web.TCPSite(runner, host, port).start()
         except OSError as error:
             raise ConfigError(
-                f"--http {host}:{port}", f"cannot be listened on ({error.strerror}); name a free address"
+                f"--listen {host}:{port}", f"cannot be listened on ({error.strerror}); name a free address"
             ) from None
         url = _url(runner.addresses[0])
         log.info("http.listening", url=url)

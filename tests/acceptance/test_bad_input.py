@@ -78,7 +78,7 @@ async def test_an_unreachable_api_is_5_after_a_bounded_number_of_attempts(tmp_pa
         taken.bind(("127.0.0.1", 0))
         async with place(tmp_path, ACCOUNT) as here:
             url = f"http://127.0.0.1:{taken.getsockname()[1]}"
-            ran = await here.bulkdl("--retries", "3", *JSON, BULKDL_API_URL=url)
+            ran = await here.bulkdl("--retries", "2", *JSON, BULKDL_API_URL=url)
             assert ran.process.returncode == 5
             assert ran.is_quiet()
             assert {each["reason"] for each in ran.summary["problems"]} == {"unreachable"}
@@ -188,7 +188,7 @@ async def test_a_directory_that_may_only_be_read_is_2(tmp_path: Path) -> None:
         ("UP42_PROJECT_API_KEY_FILE", None, ("UP42_PROJECT_API_KEY_FILE", "cannot be read")),
         ("UP42_PROJECT_API_KEY_FILE", b"  \n", ("UP42_PROJECT_API_KEY_FILE", "is empty")),
         ("UP42_PROJECT_API_KEY_FILE", b"\xff\xfecanary", ("UP42_PROJECT_API_KEY_FILE", "no UTF-8 text")),
-        ("BULKDL_CONFIG", b"archives = 'canary'\n", ("archives", "expected")),
+        ("BULKDL_CONFIG", b"archive_concurrency = 'canary'\n", ("archive_concurrency", "expected")),
     ],
 )
 async def test_credentials_and_config_that_cannot_be_used_are_2(

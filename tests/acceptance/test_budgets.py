@@ -17,7 +17,7 @@ from bulkdl.simulator import Account
 ARCHIVE_BYTES = 1_000_000
 FOUR = Account(projects=1, jobs=4, archive_bytes=ARCHIVE_BYTES)
 SLOW = {"fault": "drip", "bytes_per_s": 2_000_000, "server": "storage"}
-ONE_AT_A_TIME = ("--archives", "1", "--format", "json")
+ONE_AT_A_TIME = ("--archive-concurrency", "1", "--format", "json")
 
 
 def gone(endpoint: str, status: int) -> dict[str, Any]:
@@ -101,7 +101,7 @@ async def test_failures_outrank_budgets_and_budgets_what_is_temporary(
     account = Account(projects=1, jobs=1, archive_bytes=ARCHIVE_BYTES)
     async with place(tmp_path, account) as here:
         here.meets({**SLOW, "bytes_per_s": 600_000}, gone("geojson", status))
-        ran = await here.bulkdl(*budget, "--retries", "1", *ONE_AT_A_TIME)
+        ran = await here.bulkdl(*budget, "--retries", "0", *ONE_AT_A_TIME)
         assert ran.process.returncode == code
         assert here.is_in_order(code)
         assert here.reports[-1]["stopped_by"] in (8, 10)

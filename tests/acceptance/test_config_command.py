@@ -31,7 +31,7 @@ def bulkdl(*args, cwd, env=None, **more) -> subprocess.CompletedProcess[str]:
 def test_each_profile_is_accepted(tmp_path, profile):
     ended = bulkdl("config", "-c", str(ROOT / "config" / f"{profile}.toml"), "--format", "json", cwd=tmp_path)
     assert ended.returncode == 0
-    assert "archives" in json.loads(ended.stdout)["settings"]
+    assert "archive_concurrency" in json.loads(ended.stdout)["settings"]
 
 
 @pytest.mark.parametrize("command", ["run", "plan", "status", "config"])

@@ -134,7 +134,16 @@ def recorded(root: Path) -> int:
 
 async def test_every_crash_between_two_steps_is_mended(tmp_path: Path) -> None:
     account = Account(projects=1, jobs=1, archive_bytes=2_500_000)
-    only = ("--only", "archive", "--level", "task,job", "--archives", "1", "--geojson", "1")
+    only = (
+        "--only",
+        "archive",
+        "--scope",
+        "task,job",
+        "--archive-concurrency",
+        "1",
+        "--geojson-concurrency",
+        "1",
+    )
     async with runner(tmp_path, account) as runs:
         here = runs.world
         here.freeze()

@@ -67,7 +67,7 @@ async def cli(here: World, *more: str, **env: str) -> tuple[int, str]:
     (project,) = here.simulator.projects
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "bulkdl", "run", "-o", str(here.root), "--api-url", here.simulator.api_url),
-        *("--archives", "2", "-q", *more),
+        *("--archive-concurrency", "2", "-q", *more),
         stdout=PIPE,
         stderr=PIPE,
         env={
@@ -101,7 +101,7 @@ async def test_archives_that_fit_one_by_one_but_not_together_do_not_fill_the_dis
     """Each finds room when it begins; what the others still need is no room any more."""
     account = Account(projects=1, jobs=2, archive_bytes=20 * MIB)
     stall = {"fault": "stall", "at_byte": 3 * MIB, "nth": 1, "server": "storage"}
-    async with world(mount / "out", account, archives=4, connections=1, speed_time=0.3) as here:
+    async with world(mount / "out", account, archive_concurrency=4, connections=1, speed_time=0.3) as here:
         ran = await here.run(stall)
         assert ran.exit_code == 12
         full = [each for each in ran.results if each.reason is Reason.DISK_FULL]
@@ -119,14 +119,14 @@ async def test_a_resume_needs_room_for_what_is_missing_and_no_more(mount: Path) 
     account = Account(projects=1, jobs=1, archive_bytes=12 * MIB)
     cut = {"fault": "cut", "at_byte": 9 * MIB, "nth": 1, "server": "storage"}
     dead = {"fault": "cut", "at_byte": 0, "server": "storage", "ranged": True}
-    async with world(mount / "out", account, retries=1) as here:
-        await here.run(cut, dead, level=Level.TASK)
+    async with world(mount / "out", account, retries=0) as here:
+        await here.run(cut, dead, scope=Level.TASK)
         with filled_but(mount, HEADROOM_BYTES + MIB):
-            ran = await here.run(level=Level.TASK)
+            ran = await here.run(scope=Level.TASK)
             assert ran.exit_code == 12
             assert ran.moved_bytes == 0
         with filled_but(mount, HEADROOM_BYTES + 7 * MIB):
-            ran = await here.run(level=Level.TASK)
+            ran = await here.run(scope=Level.TASK)
             assert ran.exit_code == 0
             assert ran.moved_bytes <= 7 * MIB
 
@@ -139,7 +139,7 @@ async def test_an_archive_without_end_is_cut_off_before_the_disk_is_full(
 ) -> None:
     endless = {"fault": "endless", "server": "storage", "chunked": True}
     unannounced = {"fault": "without", "headers": ["x-goog-stored-content-length"]}
-    async with world(mount / "out", ACCOUNT, archive_max_bytes=ceiling) as here:
+    async with world(mount / "out", ACCOUNT, archive_max_size=ceiling) as here:
         ran = await here.run(endless, unannounced)
         assert (ran.exit_code, ran.failures()) == (exit_code, {reason})
         assert shutil.disk_usage(mount).free >= HEADROOM_BYTES - MIB
@@ -154,7 +154,7 @@ async def test_full_in_the_middle_of_a_part(mount: Path) -> None:
         faults.meddle, faults.at_a_resume = ballast.__enter__, True
         here.simulator.faults = faults
         with closing_of(ballast):
-            code, told = await cli(here, "--archives", "1")
+            code, told = await cli(here, "--archive-concurrency", "1")
             assert code == 12, told
             assert here.wrong() == []
         kept = sum(path.stat().st_size for path in (mount / "out").rglob("*.part"))
@@ -294,7 +294,7 @@ async def test_when_the_disk_refuses_one_archive_no_other_is_begun(
     async def failing(*_: object) -> int:
         raise OSError(number, os.strerror(number))
 
-    async with world(tmp_path, ACCOUNT, archives=1, only=["archive"]) as here:
+    async with world(tmp_path, ACCOUNT, archive_concurrency=1, only=["archive"]) as here:
         with monkeypatch.context() as patched:
             patched.setattr(part, "_write_all", failing)
             ran = await here.run()

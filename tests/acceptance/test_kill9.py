@@ -75,7 +75,17 @@ def with_little_under_way(here: World) -> None:
 
 async def start(here: World, more: Mapping[str, str] | None = None) -> Process:
     (project,) = here.simulator.projects
-    command = [sys.executable, "-m", "bulkdl", "run", "-o", str(here.root), "--archives", "2", "-q"]
+    command = [
+        sys.executable,
+        "-m",
+        "bulkdl",
+        "run",
+        "-o",
+        str(here.root),
+        "--archive-concurrency",
+        "2",
+        "-q",
+    ]
     return await asyncio.create_subprocess_exec(
         *command,
         *("--api-url", here.simulator.api_url),

@@ -53,7 +53,7 @@ def job_of(manifest: dict[str, Any], simulator: Simulator, folder: Path, **more:
     (folder / "secret" / "project-id").write_text(simulator.projects[0].id)
     (folder / "secret" / "api-key").write_text(simulator.projects[0].api_key + "\n")
     paths = {"/data": folder / "data", "/etc/bulkdl": BASE, "/run/secrets/up42": folder / "secret"}
-    extra = {"BULKDL_API_URL": simulator.api_url, "BULKDL_HTTP": "127.0.0.1:0", **more}
+    extra = {"BULKDL_API_URL": simulator.api_url, "BULKDL_LISTEN": "127.0.0.1:0", **more}
     return IndexedJob(manifest, paths, folder / "logs", lambda _index, _attempt: extra)
 
 
@@ -100,7 +100,9 @@ async def test_shards_killed_evicted_and_stopped_bring_every_output_once_and_non
                 await in_the_middle(simulator, held[pod.index])
                 await UPSET[upsets[pod.index]](pod)
 
-        job = job_of(manifest, simulator, tmp_path, BULKDL_ARCHIVES="1", BULKDL_GRACE="0.1s")
+        job = job_of(
+            manifest, simulator, tmp_path, BULKDL_ARCHIVE_CONCURRENCY="1", BULKDL_SHUTDOWN_TIMEOUT="0.1s"
+        )
         job.disturb = disturb
         assert await job.run() == "Complete", logs_of(job)
         expected = digests(output.read() for output in simulator.expected())
@@ -184,7 +186,7 @@ async def test_temporary_failures_are_tried_again_and_final_ones_are_not(small, 
         {"fault": "status", "status": 451, "path": f"*/jobs/{never}/outputs/data-json"},
     )
     async with Simulator(account, faults=faults) as simulator:
-        job = job_of(small, simulator, tmp_path, BULKDL_RETRIES="1")
+        job = job_of(small, simulator, tmp_path, BULKDL_RETRIES="0")
         assert await job.run() == "FailedIndexes", logs_of(job)
     codes = job.codes()
     assert codes[5, "Count"] >= 1  # a busy machine may add one

@@ -26,7 +26,7 @@ def tables(folder: Path, keys: Sequence[str]) -> dict[str, str]:
     config, env = [], {"BULKDL_CONFIG": str(folder / "bulkdl.toml")}
     for number, key in enumerate(keys):
         where = f'api_key_file = "keys/{number}"' if number else 'api_key_env = "KEY_OF_THE_FIRST"'
-        config.append(f'[[project]]\nid = "{ACCOUNT.project(number).id}"\n{where}\n')
+        config.append(f'[[projects]]\nid = "{ACCOUNT.project(number).id}"\n{where}\n')
         (folder / "keys").mkdir(exist_ok=True)
         (folder / "keys" / str(number)).write_text(f"{key}\n")
         env["KEY_OF_THE_FIRST"] = keys[0]
@@ -126,7 +126,7 @@ async def test_an_account_opens_the_projects_that_have_no_key_of_their_own(tmp_p
     env = tables(tmp_path, keys_with(())[:1])
     (tmp_path / "password").write_text("correct horse\n")
     config = tmp_path / "bulkdl.toml"
-    config.write_text(f'{config.read_text()}\n[[project]]\nid = "{ACCOUNT.project(1).id}"\n')
+    config.write_text(f'{config.read_text()}\n[[projects]]\nid = "{ACCOUNT.project(1).id}"\n')
     env |= {"UP42_USERNAME": USER["UP42_USERNAME"], "UP42_PASSWORD_FILE": str(tmp_path / "password")}
     async with place(tmp_path, ACCOUNT, **env) as here:
         ran = await here.bulkdl()
@@ -165,7 +165,7 @@ async def test_a_ready_token_that_expires_on_the_way_is_7_and_what_has_come_is_k
             "UP42_PASSWORD": "",
         }
         here.meets({"fault": "revoke_tokens", "endpoint": "quicklook", "nth": 3, "per": "all"})
-        ran = await here.bulkdl(*projects_of(0, 1, 2), "--quicklooks", "1", *JSON, **env)
+        ran = await here.bulkdl(*projects_of(0, 1, 2), "--quicklook-concurrency", "1", *JSON, **env)
         assert ran.process.returncode == 7
         assert {each["reason"] for each in ran.summary["failures"] + ran.summary["problems"]} == {
             "credentials"

@@ -15,7 +15,7 @@ from test_stopping_world import place
 
 from bulkdl.cli import COMMANDS, cli
 from bulkdl.reactions import EXIT_RANK, Exit
-from bulkdl.settings import Settings, shown
+from bulkdl.settings import Settings, format_setting
 from bulkdl.settings.load import variables
 from bulkdl.simulator import Account
 
@@ -59,9 +59,7 @@ async def test_the_library_example_runs_as_it_stands(tmp_path: Path) -> None:
 def spoken(key: str) -> str:
     """A default as the README has it."""
     value = getattr(Settings(), key)
-    if key in ("bwlimit", "max_duration", "max_transfer"):
-        return "off" if shown(value) == "0" else shown(value)
-    return shown(value)
+    return "off" if key == "max_duration" and value == 0 else format_setting(key, value)
 
 
 SETTINGS = [
@@ -93,8 +91,8 @@ def test_each_setting_has_that_flag_that_variable_and_that_default(
 
 def test_what_auto_begins_with_is_what_it_begins_with() -> None:
     for flags, _, _, text in rows("Settings"):
-        if "auto begins with" in text:
-            key = flags.strip("`-")
+        if "auto starts with" in text:
+            key = flags.strip("`-").replace("-", "_")
             assert text.split("; ")[1] in str(Settings.model_fields[key].description)
 
 
@@ -170,5 +168,5 @@ def test_the_exit_codes_are_those_there_are_in_their_rank() -> None:
 
 def test_the_tree_has_the_names_of_the_settings() -> None:
     (tree,) = [block for block in blocks("") if "{job_id}" in block]
-    for template in Settings().names.model_dump().values():
+    for template in Settings().path_templates.model_dump().values():
         assert str(template).split("/")[-1].replace("{suffix}", ".tar.gz").split("{")[0] in tree

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 sys.path.append(str(Path(__file__).parents[1] / "integration"))
 from test_faults_world import Witness, World, world
 
-from bulkdl.settings import CredentialBook
+from bulkdl.settings import CredentialSet
 from bulkdl.simulator import Account, Simulator
 from bulkdl.simulator.fault_table import FAULTS
 from bulkdl.simulator.tokens import Tokens
@@ -107,7 +107,7 @@ async def test_no_secret_is_written_anywhere(
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "bulkdl", "run", "-p", project.id, "-o", str(here.root)),
                 *("--api-url", here.simulator.api_url, "-vv", "--log-format", log_format),
-                *("--retries", "6", "--speed-time", "0.2"),
+                *("--retries", "5", "--speed-time", "0.2"),
                 stdout=PIPE,
                 stderr=PIPE,
                 env={
@@ -145,7 +145,7 @@ async def test_a_refused_login_quotes_no_secret(tmp_path: Path, status: int) -> 
         )
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "bulkdl", "run", "-p", project.id, "-o", str(here.root), "-vv"),
-            *("--api-url", here.simulator.api_url, "--retries", "1"),
+            *("--api-url", here.simulator.api_url, "--retries", "0"),
             stdout=PIPE,
             stderr=PIPE,
             env={
@@ -165,7 +165,7 @@ async def test_a_refused_login_quotes_no_secret(tmp_path: Path, status: int) -> 
 def test_no_repr_and_no_traceback_shows_a_secret() -> None:
     secret = "canary-repr-Q2x9"
     things = [
-        CredentialBook(
+        CredentialSet(
             by_project={"p": SecretStr(secret)}, account=("u", SecretStr(secret)), token=SecretStr(secret)
         ),
         ProjectKey("p", SecretStr(secret)),

@@ -59,14 +59,14 @@ STAGES = {
     "signing": Stage((hanging("results"),), ("results", 2)),
     "storage": Stage((hanging("object"),), ("object", 2)),
     "one connection": Stage(
-        (slow(4_000_000),), ("object", 2), 5_000_000, BIG, ("--connections", "1", "--grace", "1")
+        (slow(4_000_000),), ("object", 2), 5_000_000, BIG, ("--connections", "1", "--shutdown-timeout", "1")
     ),
     "several connections": Stage(
         (slow(1_000_000),),
         ("object", 5),
         8_000_000,
         BIG,
-        ("--archives", "6", "--grace", "0.5"),
+        ("--archive-concurrency", "6", "--shutdown-timeout", "0.5"),
         {"BULKDL_SEGMENT_BYTES": str(4 << 20), "BULKDL_SEGMENT_BELOW_BYTES_PER_S": "0"},
     ),
     "back-off": Stage(
@@ -78,13 +78,13 @@ STAGES = {
     "quicklooks": Stage(
         ({"fault": "stall", "at_byte": 0, "seconds": FOREVER_S, "endpoint": "quicklook"},),
         ("quicklook", 2),
-        args=("--grace", "0.3"),
+        args=("--shutdown-timeout", "0.3"),
         uses_grace=True,
     ),
     "no grace": Stage(
         ({"fault": "stall", "at_byte": 100, "seconds": FOREVER_S, "endpoint": ["quicklook", "geojson"]},),
         ("geojson", 2),
-        args=("--grace", "0"),
+        args=("--shutdown-timeout", "0"),
         uses_grace=True,
     ),
 }

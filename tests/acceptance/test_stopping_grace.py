@@ -19,7 +19,7 @@ async def test_what_can_end_within_the_grace_ends_and_what_cannot_is_stopped_at_
     """Two archives: one needs a second more, the other half a minute, and the grace is 8."""
     async with place(tmp_path, BIG) as here:
         here.meets({**slow(4_000_000), "nth": 1, "per": "all"}, {**slow(400_000), "nth": 2, "per": "all"})
-        run = await here.start("--connections", "1", "--grace", "8", "--format", "json")
+        run = await here.start("--connections", "1", "--shutdown-timeout", "8", "--format", "json")
         await run.until(lambda: [each.sent_bytes > 400_000 for each in here.to("object")] == [True, True])
         run.stop()
         await run.until(lambda: run.logged("transfer.cancelled"))
@@ -43,7 +43,7 @@ async def test_what_backs_off_within_the_grace_is_not_waited_for(tmp_path: Path)
             {"fault": "cut", "at_byte": 6_000_000, "nth": 1, "server": "storage"},
             {"fault": "throttled", "retry_after": 300, "server": "storage", "ranged": True},
         )
-        run = await here.start("--connections", "1", "--grace", "60")
+        run = await here.start("--connections", "1", "--shutdown-timeout", "60")
         await run.until(lambda: here.sent_bytes > 1_000_000)
         run.stop()
         assert await run.ended(2 * AT_ONCE_S) == 143
@@ -62,7 +62,7 @@ async def test_a_second_signal_aborts_and_loses_no_more_than_the_first(
             slow(3_000_000),
             {"fault": "stall", "at_byte": 0, "seconds": FOREVER_S, "endpoint": "quicklook"},
         )
-        run = await here.start("--connections", "1", "--grace", "600")
+        run = await here.start("--connections", "1", "--shutdown-timeout", "600")
         await run.until(lambda: here.sent_bytes > 5_000_000)
         run.stop()
         await run.until(lambda: run.logged("run.draining"))

@@ -17,14 +17,14 @@ from test_stopping_world import Place, place
 
 from bulkdl import Downloader, Selection, Settings
 from bulkdl.graph.status import read_status
-from bulkdl.settings import CredentialBook
+from bulkdl.settings import CredentialSet
 from bulkdl.simulator import Account
 from bulkdl.simulator.expected import ExpectedOutput
 
 # The first six are finished, the seventh is RUNNING, the rest come later.
 ACCOUNT = Account(projects=1, jobs=7, archive_bytes=2_000)
 LATER = 10
-SWIFT: dict[str, Any] = {"retry_base_s": 0.001, "retries": 2, "rate": 0}
+SWIFT: dict[str, Any] = {"retry_base_delay": 0.001, "retries": 1, "rate": 0}
 
 
 def overlap_before(number: int) -> float:
@@ -84,7 +84,7 @@ async def test_as_a_process_the_first_takes_all_and_the_second_only_what_is_newe
         assert first.process.returncode == 0, first.log
         assert first.summary["jobs"]["selected"] == ACCOUNT.jobs
         here.simulator.evolve(jobs=LATER)
-        overlap = ("--overlap", f"{overlap_before(8):.0f}s")
+        overlap = ("--since-overlap", f"{overlap_before(8):.0f}s")
         plan = await here.bulkdl(*flags, *overlap, command="plan")
         second = await here.bulkdl(*flags, *overlap)
         assert second.summary["jobs"]["selected"] == plan.summary["jobs"]["selected"] == 2
@@ -189,7 +189,7 @@ async def test_a_run_with_failures_does_not_move_it(tmp_path: Path, name: str) -
     fault, code = FAULTS[name]
     async with place(tmp_path, ACCOUNT) as here:
         here.meets(fault)
-        await last(here, code=code, retries=1)
+        await last(here, code=code, retries=0)
         assert watermarks(here) == 0
         assert here.missing()
         here.meets()
@@ -207,7 +207,7 @@ async def test_what_failed_is_tried_again_whatever_the_watermark(tmp_path: Path,
         here.simulator.evolve(settled=True)
         for _ in range(2):
             here.meets(fault)
-            assert (await last(here, code=code, retries=1))["jobs"]["selected"] == 0
+            assert (await last(here, code=code, retries=0))["jobs"]["selected"] == 0
             assert here.missing()
         here.meets()
         await last(here)
@@ -254,7 +254,7 @@ async def test_a_run_of_everything_sets_one_too(tmp_path: Path) -> None:
     "other",
     [
         {"only": "geojson"},
-        {"level": "task"},
+        {"scope": "task"},
         {"status": "FAILED"},
         {"mode": "DRY_RUN"},
         {"name": "ndvi*"},
@@ -279,7 +279,7 @@ async def test_a_project_that_joins_the_config_is_taken_whole(tmp_path: Path) ->
         keys = here.credentials().by_project
         settings = Settings(api_url=here.simulator.api_url, output=here.root, since="last", **SWIFT)
         for project_ids in ((first,), (first, second)):
-            book = CredentialBook({each: keys[each] for each in project_ids}, project_ids=project_ids)
+            book = CredentialSet({each: keys[each] for each in project_ids}, project_ids=project_ids)
             async with Downloader(settings, credentials=book) as loader:
                 summary = await loader.run()
             assert (summary.exit_code, summary.jobs.selected) == (0, 5 * len(project_ids))

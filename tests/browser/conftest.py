@@ -57,8 +57,8 @@ def api() -> Iterator[dict[str, str]]:
 
 @pytest.fixture
 def live_run(api: dict[str, str], tmp_path: Path) -> Iterator[LiveRun]:
-    command = [PYTHON, "-m", "bulkdl", "run", "-o", str(tmp_path / "out"), "--http", "127.0.0.1:0"]
-    command += ["--archives", "4", "--grace", "0", "--log-format", "json"]
+    command = [PYTHON, "-m", "bulkdl", "run", "-o", str(tmp_path / "out"), "--listen", "127.0.0.1:0"]
+    command += ["--archive-concurrency", "4", "--shutdown-timeout", "0", "--log-format", "json"]
     env = {"PATH": os.environ["PATH"], **api}
     # Logs go to a file that nobody has to empty while the browser looks.
     with (tmp_path / "log").open("w+") as log, subprocess.Popen(command, env=env, stderr=log) as process:

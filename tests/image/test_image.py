@@ -130,7 +130,7 @@ async def test_sigterm_in_the_middle_is_143_and_the_next_container_fetches_littl
             "UP42_PROJECT_API_KEY": simulator.projects[0].api_key,
             "BULKDL_API_URL": simulator.api_url,
         }
-        slow = {**env, "BULKDL_BWLIMIT": "12M", "BULKDL_GRACE": "1s"}
+        slow = {**env, "BULKDL_BWLIMIT": "12M", "BULKDL_SHUTDOWN_TIMEOUT": "1s"}
         arguments = containers.arguments(str(data), "--detach", IMAGE, "run", env=slow)
         name = (await off_loop(containers, *arguments)).strip()
         while stored_bytes(data) < 20 * MIB:

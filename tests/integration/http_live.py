@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from bulkdl.cli.session import Order, worked
 from bulkdl.report.summary import Summary
 from bulkdl.selection import Selection
-from bulkdl.settings import CredentialBook, Loaded, Settings
+from bulkdl.settings import CredentialSet, LoadedSettings, Settings
 from bulkdl.simulator import Account, Faults, Simulator
 from bulkdl.telemetry.events import Event, HttpListening
 
@@ -110,16 +110,20 @@ def value(found: Samples, name: str, **labels: str) -> float:
 
 def order_for(simulator: Simulator, tmp_path: Path, **more: Any) -> Order:
     settings = Settings(
-        api_url=simulator.api_url, output=tmp_path / "out", retry_base_s=0.01, retry_cap_s=0.01, **more
+        api_url=simulator.api_url,
+        output=tmp_path / "out",
+        retry_base_delay=0.01,
+        retry_max_delay=0.01,
+        **more,
     )
     keys = {project.id: SecretStr(project.api_key) for project in simulator.projects}
-    book = CredentialBook(by_project=keys, project_ids=tuple(keys))
-    return Order(Loaded(settings, {}), Selection.of(settings), book, watched=True)
+    book = CredentialSet(by_project=keys, project_ids=tuple(keys))
+    return Order(LoadedSettings(settings, {}), Selection.of(settings), book, watched=True)
 
 
 @asynccontextmanager
 async def live(simulator: Simulator, tmp_path: Path, **more: Any) -> AsyncIterator[Live]:
-    order, watch = order_for(simulator, tmp_path, http="127.0.0.1:0", **more), Watch()
+    order, watch = order_for(simulator, tmp_path, listen="127.0.0.1:0", **more), Watch()
     work = asyncio.create_task(worked(order, lambda downloader: downloader.run(order.selection), watch))
     try:
         run = Live(watch, work)

@@ -20,7 +20,7 @@ from pydantic import SecretStr
 from bulkdl.graph.downloader import Downloader
 from bulkdl.model import Level
 from bulkdl.selection import Selection
-from bulkdl.settings import CredentialBook, Settings
+from bulkdl.settings import CredentialSet, Settings
 from bulkdl.simulator.pictures import picture
 
 PROJECT = "1eb80bd5-4f3c-4d10-9b1b-7a0c5f0f8a01"
@@ -158,9 +158,9 @@ class RawOrigin:
 
     async def run(self, root: Path, **settings: Any) -> tuple[int, dict[str, tuple[str, str, str]]]:
         """Return the exit code, and outcome, reason and detail of each output by its kind."""
-        swift = {"retries": 2, "retry_base_s": 0.001, "retry_cap_s": 0.002, "retry_after_cap_s": 0.01}
+        swift = {"retries": 2, "retry_base_delay": 0.001, "retry_max_delay": 0.002, "retry_after_max": 0.01}
         chosen = Settings(api_url=self.url, output=root, **(swift | settings))
-        book = CredentialBook(by_project={PROJECT: SecretStr("key")}, project_ids=(PROJECT,))
+        book = CredentialSet(by_project={PROJECT: SecretStr("key")}, project_ids=(PROJECT,))
         async with Downloader(chosen, credentials=book) as downloader:
             results = [
                 result async for result in downloader.outcomes(Selection(levels=frozenset({Level.TASK})))

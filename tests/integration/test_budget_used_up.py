@@ -39,7 +39,7 @@ async def archives_within(here: World, budget_bytes: int, patch: pytest.MonkeyPa
         return await bring(bringer, *args, **more)
 
     patch.setattr(Bringer, "bring", later)
-    settings = here.downloader(archives=1, max_transfer=budget_bytes)._settings
+    settings = here.downloader(archive_concurrency=1, max_transfer=budget_bytes)._settings
     async with Downloader(settings, credentials=here.credentials(), reporter=reporter) as downloader:
         return await downloader.run(Selection(kinds=frozenset({Kind.ARCHIVE})))
 

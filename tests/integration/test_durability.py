@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from bulkdl.graph.downloader import Downloader
 from bulkdl.ledger import queries
 from bulkdl.model import Durability
-from bulkdl.settings import CredentialBook, Settings
+from bulkdl.settings import CredentialSet, Settings
 from bulkdl.simulator import Account, Simulator
 from bulkdl.sink import durable
 
@@ -51,7 +51,7 @@ async def run(root, durability):
     async with Simulator(ACCOUNT) as simulator:
         keys = {each.id: SecretStr(each.api_key) for each in simulator.projects}
         settings = Settings(output=root, api_url=simulator.api_url, durability=durability)
-        async with Downloader(settings, credentials=CredentialBook(keys, project_ids=tuple(keys))) as made:
+        async with Downloader(settings, credentials=CredentialSet(keys, project_ids=tuple(keys))) as made:
             assert (await made.run()).exit_code == 0
 
 

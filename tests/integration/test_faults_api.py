@@ -49,15 +49,15 @@ SURVIVED = {
     "a cut": Case((first("cut", *EVERYTHING, "token"),)),
     "a cut of a chunked body": Case((first("cut", *EVERYTHING, "token", chunked=True),)),
     "a body that stands still": Case(
-        (first("stall", *EVERYTHING, "token"),), {"headers_timeout_s": 0.2, "speed_time": 0.2}
+        (first("stall", *EVERYTHING, "token"),), {"headers_timeout": 0.2, "speed_time": 0.2}
     ),
     "a body that drips": Case(
         (first("drip", *EVERYTHING, "token", bytes_per_s=40),),
-        {"speed_time": 0.2, "speed_limit": 4_000, "headers_timeout_s": 5},
+        {"speed_time": 0.2, "speed_limit": 4_000, "headers_timeout": 5},
     ),
-    "headers that drip": Case((first("slow_headers", *EVERYTHING, "token"),), {"headers_timeout_s": 0.2}),
+    "headers that drip": Case((first("slow_headers", *EVERYTHING, "token"),), {"headers_timeout": 0.2}),
     "an answer that does not begin": Case(
-        (first("latency", *EVERYTHING, "token", seconds=3600),), {"headers_timeout_s": 0.2}
+        (first("latency", *EVERYTHING, "token", seconds=3600),), {"headers_timeout": 0.2}
     ),
     "429 with seconds": Case((first("throttled", *EVERYTHING, "token"),)),
     "429 with a date": Case((first("throttled", *EVERYTHING, retry_after="date"),)),
@@ -89,7 +89,7 @@ SURVIVED = {
             {"fault": "reset", "probability": 0.1, **API, "per": "all"},
             {"fault": "html", "probability": 0.1, **API, "per": "all"},
         ),
-        {"retries": 30},
+        {"retries": 29},
     ),
 }
 

@@ -47,7 +47,7 @@ class Case:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-PATIENCE = {"headers_timeout_s": 0.1, "speed_time": 0.1}
+PATIENCE = {"headers_timeout": 0.1, "speed_time": 0.1}
 TWICE = 2 * TRIES  # aiohttp asks once more by itself when a connection that it kept is gone
 FREE = 4  # re-signings that are no attempts
 
@@ -96,8 +96,8 @@ STORAGE = {
 @pytest.mark.parametrize("name", STORAGE)
 async def test_a_fault_of_the_storage_that_stays(tmp_path: Path, name: str) -> None:
     case = STORAGE[name]
-    async with world(tmp_path, retries=TRIES) as here:
-        ran = await here.run(*case.rules, level=Level.TASK, **case.settings)
+    async with world(tmp_path, retries=TRIES - 1) as here:
+        ran = await here.run(*case.rules, scope=Level.TASK, **case.settings)
         assert here.wrong() == []
         failed = [each for each in ran.results if each.outcome is Outcome.FAILED]
         assert {(each.output.kind, each.reason) for each in failed} == {(Kind.ARCHIVE, case.reason)}
@@ -128,8 +128,8 @@ OF_PIECES = [name for name, case in STORAGE.items() if len(case.rules) == 1]
 async def test_a_fault_that_stays_with_every_piece(tmp_path: Path, name: str) -> None:
     """What the first connection has brought is kept, unless the bytes themselves are wrong."""
     case = STORAGE[name]
-    async with world(tmp_path, **SEVERAL, retries=TRIES) as here:
-        ran = await here.run(*of_pieces(case.rules), level=Level.TASK, **case.settings)
+    async with world(tmp_path, **SEVERAL, retries=TRIES - 1) as here:
+        ran = await here.run(*of_pieces(case.rules), scope=Level.TASK, **case.settings)
         assert here.wrong() == []
         assert ran.failures() == {case.reason}
         assert ran.exit_code == case.exit_code
@@ -145,8 +145,8 @@ async def test_a_fault_that_stays_with_every_piece(tmp_path: Path, name: str) ->
 @pytest.mark.parametrize("name", [name for name in STORAGE if name.endswith("after the middle")])
 async def test_a_fault_that_stays_with_what_is_left_for_several(tmp_path: Path, name: str) -> None:
     case = STORAGE[name]
-    async with world(tmp_path, **SEVERAL, retries=TRIES) as here:
-        ran = await here.run(*case.rules, level=Level.TASK, **case.settings)
+    async with world(tmp_path, **SEVERAL, retries=TRIES - 1) as here:
+        ran = await here.run(*case.rules, scope=Level.TASK, **case.settings)
         assert (ran.failures(), ran.exit_code) == ({case.reason}, case.exit_code)
         again = await here.run(connections=1)
         assert again.exit_code == 0
@@ -175,17 +175,17 @@ API = {
         Reason.TOO_LARGE,
         3,
         1,
-        settings={"quicklook_max_bytes": 300_000},
+        settings={"quicklook_max_size": 300_000},
     ),
     "data-json that never ends": Case(
         (api("endless", "geojson", chunked=True),),
         Reason.TOO_LARGE,
         3,
         1,
-        settings={"geojson_max_bytes": 300_000},
+        settings={"geojson_max_size": 300_000},
     ),
     "data-json larger than allowed": Case(
-        (api("latency", "geojson", seconds=0.0),), Reason.TOO_LARGE, 3, 1, settings={"geojson_max_bytes": 100}
+        (api("latency", "geojson", seconds=0.0),), Reason.TOO_LARGE, 3, 1, settings={"geojson_max_size": 100}
     ),
     "503": Case((api("html", "geojson"),), Reason.SERVER_ERROR, 5),
     "429": Case((api("throttled", "geojson"),), Reason.THROTTLED, 5),
@@ -200,7 +200,7 @@ API = {
 @pytest.mark.parametrize("name", API)
 async def test_a_fault_of_the_api_that_stays(tmp_path: Path, name: str) -> None:
     case = API[name]
-    async with world(tmp_path, retries=TRIES) as here:
+    async with world(tmp_path, retries=TRIES - 1) as here:
         ran = await here.run(*case.rules, **case.settings)
         assert here.wrong() == []
         assert ran.failures() == {case.reason}
@@ -221,7 +221,7 @@ FOR_GOOD = {
     Reason.FORBIDDEN: (api("status", "geojson", status=403), {}),
     Reason.REFUSED: (api("status", "geojson", status=422), {}),
     Reason.CREDENTIALS: (api("unauthorized", "geojson", nth=[1, 2]), {}),
-    Reason.TOO_LARGE: (api("endless", "geojson", chunked=True), {"geojson_max_bytes": 300_000}),
+    Reason.TOO_LARGE: (api("endless", "geojson", chunked=True), {"geojson_max_size": 300_000}),
 }
 
 
@@ -229,7 +229,7 @@ FOR_GOOD = {
 async def test_what_fails_for_good_stops_one_output_and_not_the_run(tmp_path: Path, reason: Reason) -> None:
     """One worker: those after it are still brought."""
     rule, settings = FOR_GOOD[reason]
-    async with world(tmp_path, geojson=1) as here:
+    async with world(tmp_path, geojson_concurrency=1) as here:
         ran = await here.run({"nth": 1, "per": "all", **rule}, **settings)
         assert ran.failures() == {reason}
         assert len(here.missing()) == 1
@@ -273,7 +273,7 @@ PROBLEMS = {
 @pytest.mark.parametrize("name", PROBLEMS)
 async def test_what_cannot_be_listed_is_told(tmp_path: Path, name: str) -> None:
     rule, reason, exit_code = PROBLEMS[name]
-    async with world(tmp_path, retries=TRIES, json_max_bytes=1_000_000) as here:
+    async with world(tmp_path, retries=TRIES - 1, api_response_max_size=1_000_000) as here:
         ran = await here.run(rule)
         assert ran.exit_code == exit_code
         assert {each.reason for each in ran.summary.problems} == {reason}
@@ -285,7 +285,7 @@ async def test_what_cannot_be_listed_is_told(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("more", [[], [{"fault": "no_length", "endpoint": "quicklooks"}]])
 async def test_a_list_of_200_mib_is_not_read(tmp_path: Path, more: list[dict[str, Any]]) -> None:
-    async with world(tmp_path, json_max_bytes=4 << 20) as here:
+    async with world(tmp_path, api_response_max_size=4 << 20) as here:
         ran = await here.run({"fault": "huge_list"}, *more)
         assert ran.exit_code == 3
         assert ran.failures() == {Reason.TOO_LARGE}
@@ -318,7 +318,7 @@ async def test_run_job_deleted_while_the_list_is_read_hides_no_other_job(tmp_pat
 
 async def test_an_archive_is_given_up_only_after_attempts_without_progress(tmp_path: Path) -> None:
     """Twelve cuts, two attempts allowed: each brought bytes, so none of them counts."""
-    async with world(tmp_path, retries=2) as here:
+    async with world(tmp_path, retries=1) as here:
         ran = await here.run(storage("cut", at_byte=ARCHIVE_BYTES // 13, first=12))
         assert ran.exit_code == 0
         assert ran.moved_bytes == here.needed_bytes

@@ -28,7 +28,7 @@ def gap_after_the_first(ran: Ran, fault: str, server: str) -> float:
 async def test_one_429_cools_its_host_for_all_workers(tmp_path: Path, server: str, endpoint: str) -> None:
     """Many workers and one 429: nobody asks that host for the time it named (capped here)."""
     rule = {"fault": "throttled", "server": server, "endpoint": endpoint, "nth": 4, "per": "all"}
-    async with world(tmp_path, MANY, archives=4, retry_after_cap_s=1.0) as here:
+    async with world(tmp_path, MANY, archive_concurrency=4, retry_after_max=1.0) as here:
         ran = await here.run(rule)
         assert ran.exit_code == 0
         assert here.is_right()
@@ -37,7 +37,9 @@ async def test_one_429_cools_its_host_for_all_workers(tmp_path: Path, server: st
 
 async def test_a_401_renews_the_token_once_for_everybody(tmp_path: Path) -> None:
     rule = {"fault": "revoke_tokens", "endpoint": "geojson", "nth": 3, "per": "all"}
-    async with world(tmp_path, MANY, geojson=16, quicklooks=16, archives=8) as here:
+    async with world(
+        tmp_path, MANY, geojson_concurrency=16, quicklook_concurrency=16, archive_concurrency=8
+    ) as here:
         ran = await here.run(rule)
         assert here.is_right()
         assert ran.exit_code == 0
@@ -50,10 +52,10 @@ async def test_tokens_that_live_for_one_second(tmp_path: Path) -> None:
         tmp_path,
         MANY,
         of_simulator={"token_life_s": 1, "latency_s": 0.1},
-        enumerators=1,
-        archives=1,
-        geojson=1,
-        quicklooks=1,
+        list_concurrency=1,
+        archive_concurrency=1,
+        geojson_concurrency=1,
+        quicklook_concurrency=1,
     ) as here:
         ran = await here.run()
         assert ran.exit_code == 0
@@ -78,18 +80,18 @@ async def test_expired_urls_are_no_failed_attempts(
     tmp_path: Path, way: Mapping[str, Any], ranged: Mapping[str, Any]
 ) -> None:
     """One attempt is allowed, four URLs are refused, and the archive still comes."""
-    async with world(tmp_path, retries=1, **way) as here:
+    async with world(tmp_path, retries=0, **way) as here:
         ran = await here.run({"fault": "url_expired", "first": 4, "server": "storage", **ranged})
         assert ran.exit_code == 0
         assert here.is_right()
 
 
 async def test_all_urls_expired_between_two_attempts(tmp_path: Path) -> None:
-    async with world(tmp_path, archives=1) as here:
+    async with world(tmp_path, archive_concurrency=1) as here:
         ran = await here.run(
             {"fault": "cut", "at_byte": HALF, "nth": 1, "server": "storage"},
             {"fault": "expire_urls", "nth": 2, "limit": 1},
-            level=Level.TASK,
+            scope=Level.TASK,
         )
         assert sorted(ran.offsets()) == [[0, HALF], [0, HALF, HALF]]
         assert ran.moved_bytes == here.needed_bytes
@@ -98,7 +100,7 @@ async def test_all_urls_expired_between_two_attempts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("server", ["api", "storage"])
 async def test_a_host_that_is_away_for_a_while(tmp_path: Path, server: str) -> None:
-    async with world(tmp_path, retries=200, retry_base_s=0.02, retry_cap_s=0.02) as here:
+    async with world(tmp_path, retries=199, retry_base_delay=0.02, retry_max_delay=0.02) as here:
         ran = await here.run({"fault": "down", "server": server, "nth": 4, "per": "all", "seconds": 0.3})
         if server == "storage":
             ran = await here.run({"fault": "down", "server": server, "nth": 2, "per": "all", "seconds": 0.3})
@@ -107,7 +109,7 @@ async def test_a_host_that_is_away_for_a_while(tmp_path: Path, server: str) -> N
 
 
 async def test_a_host_that_stays_away(tmp_path: Path) -> None:
-    async with world(tmp_path, retries=3) as here:
+    async with world(tmp_path, retries=2) as here:
         ran = await here.run({"fault": "down", "server": "storage", "seconds": 3600.0})
         assert ran.exit_code == 5
         assert Reason.UNREACHABLE in ran.failures()
@@ -116,7 +118,7 @@ async def test_a_host_that_stays_away(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("status", [302, 307, 308])
 async def test_a_redirect_to_another_host_gets_no_token(tmp_path: Path, status: int) -> None:
-    async with Simulator(ACCOUNT) as stranger, world(tmp_path, retries=2) as here:
+    async with Simulator(ACCOUNT) as stranger, world(tmp_path, retries=1) as here:
         elsewhere = stranger.api_url.replace("127.0.0.1", "localhost") + "/projects/x/jobs"
         await here.run(
             {
@@ -158,7 +160,7 @@ async def test_a_large_picture_that_breaks_off_is_begun_again(tmp_path: Path, fa
 
 
 async def test_one_output_that_fails_stops_no_other(tmp_path: Path) -> None:
-    async with world(tmp_path, MANY, retries=2) as here:
+    async with world(tmp_path, MANY, retries=1) as here:
         job = MANY.job(0, 0)
         ran = await here.run({"fault": "flip", "server": "storage", "path": f"*{job.id}*"})
         assert ran.exit_code == 6
@@ -182,7 +184,7 @@ async def test_a_stormy_day(tmp_path: Path, way: Mapping[str, Any]) -> None:
             {"fault": "truncated_json", **chance},
             {"fault": "revoke_tokens", "per": "all", "nth": 30},
             seed=11,
-            retries=20,
+            retries=19,
         )
         assert not ran.summary.problems
         assert not ran.failures(), ran.summary.failures

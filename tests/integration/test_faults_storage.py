@@ -61,12 +61,12 @@ SURVIVED = {
         1.01,
         {"speed_time": 0.2, "speed_limit": 100_000},
     ),
-    "headers that drip": Case(({"fault": "slow_headers", **ONCE},), (0, 0), 1.0, {"headers_timeout_s": 0.2}),
+    "headers that drip": Case(({"fault": "slow_headers", **ONCE},), (0, 0), 1.0, {"headers_timeout": 0.2}),
     "headers that drip at a resume": Case(
         (CUT, {"fault": "slow_headers", "nth": 2, "server": "storage"}),
         (0, HALF, HALF),
         1.0,
-        {"headers_timeout_s": 0.2},
+        {"headers_timeout": 0.2},
     ),
     "a flipped byte": Case(({"fault": "flip", **ONCE},), (0, 0), 2.0),
     "a flipped byte in bytes that are kept": Case(

@@ -22,7 +22,7 @@ from bulkdl.simulator import Account, Simulator
 CERTIFICATE = Path(__file__).parents[1] / "unit" / "http" / "localhost.pem"
 ACCOUNT = Account(projects=1, jobs=2, archive_bytes=20_000)
 # One worker: after a failure that stops the run no further archive is taken up.
-ONE_BY_ONE = {"archives": 1, "retries": 3}
+ONE_BY_ONE = {"archive_concurrency": 1, "retries": 2}
 
 Serve = Callable[[StreamReader, StreamWriter], Any]
 

@@ -22,7 +22,7 @@ from bulkdl.graph.downloader import Downloader
 from bulkdl.model import Kind, Level, Outcome, Reason, Result
 from bulkdl.report.summary import Summary
 from bulkdl.selection import Selection
-from bulkdl.settings import CredentialBook, Settings
+from bulkdl.settings import CredentialSet, Settings
 from bulkdl.simulator import Account, ExpectedOutput, Faults, Seen, Simulator
 from bulkdl.simulator.exchange import Call
 from bulkdl.simulator.faults import Rule
@@ -31,11 +31,11 @@ ARCHIVE_BYTES = 3_000_000
 # One job of two tasks: two objects, three archives (the job's is its last task's), quicklooks, GeoJSON.
 ACCOUNT = Account(projects=1, jobs=1, archive_bytes=ARCHIVE_BYTES)
 SWIFT: Mapping[str, Any] = {
-    "retry_base_s": 0.001,
-    "retry_cap_s": 0.002,
-    "retry_after_cap_s": 0.01,
+    "retry_base_delay": 0.001,
+    "retry_max_delay": 0.002,
+    "retry_after_max": 0.01,
     "rate": 0,
-    "archives": 2,
+    "archive_concurrency": 2,
 }
 
 # Each archive over several connections, into one divided part.
@@ -43,7 +43,7 @@ SEVERAL: Mapping[str, Any] = {
     "connections": 4,
     "segment_bytes": 1 << 20,
     "segment_below_bytes_per_s": 0,
-    "archives": 8,
+    "archive_concurrency": 8,
 }
 
 
@@ -138,9 +138,9 @@ class World:
         chosen = {**SWIFT, **self.settings, **more}
         return Settings(api_url=self.simulator.api_url, output=self.root, **chosen)
 
-    def credentials(self) -> CredentialBook:
+    def credentials(self) -> CredentialSet:
         keys = {project.id: SecretStr(project.api_key) for project in self.simulator.projects}
-        return CredentialBook(by_project=keys, project_ids=tuple(keys))
+        return CredentialSet(by_project=keys, project_ids=tuple(keys))
 
     @property
     def needed_bytes(self) -> int:

@@ -23,7 +23,7 @@ async def test_a_plan_neither_listens_nor_writes_metrics(tmp_path, command):
             "UP42_PROJECT_API_KEY": project.api_key,
             "BULKDL_API_URL": simulator.api_url,
             "BULKDL_OUTPUT": str(tmp_path / "out"),
-            "BULKDL_HTTP": simulator.api_url.removeprefix("http://"),  # taken, by whoever does listen
+            "BULKDL_LISTEN": simulator.api_url.removeprefix("http://"),  # taken, by whoever does listen
             "BULKDL_METRICS_FILE": str(tmp_path / "bulkdl.prom"),
         }
         process = await asyncio.create_subprocess_exec(
@@ -37,8 +37,17 @@ async def test_a_signal_has_the_last_word_in_the_textfile(tmp_path):
     path = tmp_path / "bulkdl.prom"
     async with Simulator(ACCOUNT, faults=Faults.of(HELD)) as simulator:
         project = simulator.projects[0]
-        command = [sys.executable, "-m", "bulkdl", "run", "-o", str(tmp_path / "out"), "--grace", "0"]
-        command += ["--api-url", simulator.api_url, "--metrics-file", str(path), "--http", "127.0.0.1:0"]
+        command = [
+            sys.executable,
+            "-m",
+            "bulkdl",
+            "run",
+            "-o",
+            str(tmp_path / "out"),
+            "--shutdown-timeout",
+            "0",
+        ]
+        command += ["--api-url", simulator.api_url, "--metrics-file", str(path), "--listen", "127.0.0.1:0"]
         env = {"UP42_PROJECT_ID": project.id, "UP42_PROJECT_API_KEY": project.api_key}
         process = await asyncio.create_subprocess_exec(
             *command, env=env, stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL

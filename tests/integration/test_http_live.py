@@ -17,7 +17,7 @@ def is_half_way(event: Event) -> bool:
 async def test_mid_run_the_run_is_alive_and_ready_and_tells_where_it_is(tmp_path):
     async with (
         Simulator(ACCOUNT, faults=Faults.of(HELD)) as simulator,
-        live(simulator, tmp_path, archives=1) as run,
+        live(simulator, tmp_path, archive_concurrency=1) as run,
     ):
         await run.until(is_half_way)
         await run.until(lambda event: isinstance(event, TransferEnded))
@@ -54,7 +54,7 @@ async def test_not_ready_as_long_as_nobody_has_let_us_in(tmp_path):
 async def test_the_output_directory_goes_away_and_readiness_with_it(tmp_path):
     async with (
         Simulator(ACCOUNT, faults=Faults.of(HELD)) as simulator,
-        live(simulator, tmp_path, archives=1) as run,
+        live(simulator, tmp_path, archive_concurrency=1) as run,
     ):
         await run.until(is_half_way)
         (tmp_path / "out" / ".bulkdl").rename(tmp_path / "elsewhere")
@@ -74,7 +74,7 @@ async def test_when_the_run_ends_its_port_is_closed(tmp_path):
 async def test_a_port_that_is_taken_ends_it_before_anything_is_done(tmp_path):
     async with Simulator(ACCOUNT) as simulator:
         port = int(simulator.api_url.rpartition(":")[2])
-        order = order_for(simulator, tmp_path, http=f"127.0.0.1:{port}")
+        order = order_for(simulator, tmp_path, listen=f"127.0.0.1:{port}")
         with pytest.raises(ConfigError, match="name a free address"):
             await worked(order, lambda downloader: downloader.run(order.selection), Watch())
         assert not simulator.seen

@@ -12,7 +12,7 @@ from bulkdl.errors import ConfigError
 from bulkdl.graph.downloader import Downloader
 from bulkdl.model import Kind
 from bulkdl.reactions import Exit
-from bulkdl.settings import CredentialBook
+from bulkdl.settings import CredentialSet
 from bulkdl.simulator import Faults, Simulator
 
 
@@ -54,7 +54,7 @@ async def test_refused_credentials_are_a_problem_that_an_alert_can_see(tmp_path)
     async with Simulator(ACCOUNT) as simulator:
         order = order_for(simulator, tmp_path, metrics_file=path)
         keys = {project.id: SecretStr("Wrong123.key") for project in simulator.projects}
-        order = replace(order, credentials=CredentialBook(by_project=keys, project_ids=tuple(keys)))
+        order = replace(order, credentials=CredentialSet(by_project=keys, project_ids=tuple(keys)))
         await worked(order, lambda downloader: downloader.run(order.selection), Watch())
     found = samples(path.read_text())
     assert value(found, "problems_total", reason="credentials") == 1

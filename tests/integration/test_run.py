@@ -12,7 +12,7 @@ from bulkdl import Downloader, Selection, Settings
 from bulkdl.errors import DirectoryHeld
 from bulkdl.model import Kind, Outcome, Reason
 from bulkdl.reactions import Exit
-from bulkdl.settings import CredentialBook
+from bulkdl.settings import CredentialSet
 from bulkdl.simulator import Account, Faults, Simulator
 
 # The first 14 jobs of a project are one of each kind.
@@ -30,10 +30,10 @@ class Site:
     @property
     def book(self):
         keys = {project.id: SecretStr(project.api_key) for project in self.simulator.projects}
-        return CredentialBook(by_project=keys, project_ids=tuple(keys))
+        return CredentialSet(by_project=keys, project_ids=tuple(keys))
 
     def downloader(self, **changes):
-        quick = {"rate": 0, "retry_base_s": 0, "retry_cap_s": 0, "retries": 3}
+        quick = {"rate": 0, "retry_base_delay": 0, "retry_max_delay": 0, "retries": 2}
         settings = Settings(api_url=self.simulator.api_url, output=self.output, **{**quick, **changes})
         return Downloader(settings, credentials=self.book)
 
@@ -219,7 +219,7 @@ async def test_storage_never_sees_a_credential(site):
 
 async def test_only_what_is_selected_is_fetched(tame):
     job = next(each for each in tame.simulator.account.all_jobs() if each.status == "SUCCEEDED")
-    selection = Selection.of(Settings(only=["geojson"], level=["task"]), jobs=[f"{job.project_id}/{job.id}"])
+    selection = Selection.of(Settings(only=["geojson"], scope=["task"]), jobs=[f"{job.project_id}/{job.id}"])
     summary = await tame.run(selection)
     assert summary.exit_code is Exit.OK
     assert set(tame.files()) == {
@@ -314,6 +314,6 @@ async def test_every_fault_at_once_still_ends_with_the_right_bytes(tame):
         {"fault": "unauthorized", "every": 11},
         seed=7,
     )
-    summary = await tame.run(retries=12)
+    summary = await tame.run(retries=11)
     assert (summary.exit_code, summary.failures) == (Exit.OK, [])
     assert tame.files() == tame.expected()

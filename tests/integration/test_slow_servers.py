@@ -39,7 +39,7 @@ async def test_body_that_pauses_stalls_with_a_speed_limit(tmp_path, place):
 async def test_headers_that_do_not_come_stall_without_a_speed_limit(tmp_path, place):
     async with RawOrigin().serving() as origin:
         origin.pauses_s = {place: (30.0, 0.0)}
-        code, ends = await origin.run(tmp_path, retries=1, speed_limit=0, headers_timeout_s=0.2)
+        code, ends = await origin.run(tmp_path, retries=1, speed_limit=0, headers_timeout=0.2)
         assert (code, ends[place][1]) == (5, "stalled")
 
 
@@ -48,6 +48,6 @@ async def test_error_page_of_the_storage_that_does_not_end_is_not_waited_for(tmp
         origin.answers = {"archive": lambda _: b"HTTP/1.1 503 -\r\nContent-Length: 100\r\n\r\n"}
         origin.pauses_s = {"archive": (0.0, 30.0)}
         started_s = time.monotonic()
-        code, _ = await origin.run(tmp_path, retries=1, speed_limit=0, headers_timeout_s=0.2)
+        code, _ = await origin.run(tmp_path, retries=1, speed_limit=0, headers_timeout=0.2)
         assert code == 5
         assert time.monotonic() - started_s < 15

@@ -74,7 +74,7 @@ class Tool:
 
 BULKDL = Tool(
     "**bulkdl**",
-    "{python} -m bulkdl run -q --only archive --level task --retries 3 --speed-time 2"
+    "{python} -m bulkdl run -q --only archive --scope task --retries 2 --speed-time 2"
     " --api-url {api_url} -o {folder}",
     (sys.executable, "-m", "bulkdl", "--version"),
     file=f"{Origin.project}/{identity(1, 0)}/{identity(2, 0)}/task_output.tar.gz",

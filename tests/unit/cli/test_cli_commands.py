@@ -100,9 +100,20 @@ def test_flags_become_settings_and_a_selection(downloader, tmp_path):
         *["run", "-o", "out", "-p", P1, "--project", P2, "--job", f"{P1}/{J1}"],
         *["--since", "2022-01-01", "--until", "2022-01-31", "--status", "not started", "--status", "FAILED"],
         *["--mode", "default", "--name", "h*", "--workflow", J2, "--only", "archive", "--only", "geojson"],
-        *["--level", "job", "--shard", "1/3", "--archives", "2", "--quicklooks", "3", "--geojson", "5"],
         *[
-            "--enumerators",
+            "--scope",
+            "job",
+            "--shard",
+            "1/3",
+            "--archive-concurrency",
+            "2",
+            "--quicklook-concurrency",
+            "3",
+            "--geojson-concurrency",
+            "5",
+        ],
+        *[
+            "--list-concurrency",
             "6",
             "--rate",
             "7",
@@ -118,10 +129,15 @@ def test_flags_become_settings_and_a_selection(downloader, tmp_path):
     assert (ended_.code, ended_.err) == (0, "")
     (made,) = downloader.made
     settings, selection = made.settings, made.selection
-    assert (settings.archives, settings.quicklooks, settings.geojson, settings.enumerators) == (2, 3, 5, 6)
+    assert (
+        settings.archive_concurrency,
+        settings.quicklook_concurrency,
+        settings.geojson_concurrency,
+        settings.list_concurrency,
+    ) == (2, 3, 5, 6)
     assert (settings.rate, str(settings.bwlimit), settings.speed_limit, settings.speed_time) == (
         7,
-        "2097152",
+        "2M",
         1024,
         60,
     )
@@ -144,7 +160,7 @@ def test_flags_become_settings_and_a_selection(downloader, tmp_path):
 
 def test_every_flag_has_a_variable(downloader, monkeypatch, tmp_path):
     (tmp_path / "jobs.txt").write_text(f"{J2}\n")
-    (tmp_path / "c.toml").write_text("quicklooks = 7")
+    (tmp_path / "c.toml").write_text("quicklook_concurrency = 7")
     for name, value in {
         "OUTPUT": "out",
         "CONFIG": "c.toml",
@@ -154,7 +170,7 @@ def test_every_flag_has_a_variable(downloader, monkeypatch, tmp_path):
         "SINCE": "2022-01-01",
         "ONLY": "archive",
         "SHARD": "0/2",
-        "ARCHIVES": "9",
+        "ARCHIVE_CONCURRENCY": "9",
         "FORMAT": "json",
         "DRY_RUN": "1",
     }.items():
@@ -162,7 +178,11 @@ def test_every_flag_has_a_variable(downloader, monkeypatch, tmp_path):
     ended_ = invoke("run")
     assert ended_.code == 0
     (made,) = downloader.made
-    assert (str(made.settings.output), made.settings.archives, made.settings.quicklooks) == ("out", 9, 7)
+    assert (
+        str(made.settings.output),
+        made.settings.archive_concurrency,
+        made.settings.quicklook_concurrency,
+    ) == ("out", 9, 7)
     assert made.selection.project_ids == (P1, P2)
     assert made.selection.jobs == (JobRef(None, J1), JobRef(None, J2))
     assert json.loads(ended_.out)["to_fetch"]["archive"] == 1
@@ -187,7 +207,7 @@ def test_a_jobs_file_comes_from_stdin_too(downloader):
         (["-o", "out", "-c", "none.toml"], "bulkdl: none.toml: cannot be read"),
         (["-o", "out", "-p", "demo"], "bulkdl: --project: expected an id"),
         (["-o", "out", "--job", "demo"], "bulkdl: --job: expected an id"),
-        (["-o", "out", "--archives", "x"], "bulkdl: --archives: expected"),
+        (["-o", "out", "--archive-concurrency", "x"], "bulkdl: --archive-concurrency: expected"),
         (["-o", "out", "--rate", "1000"], "bulkdl: --rate: expected at most 100"),
         (["-o", "out", "--api-url", "http://example.com"], "bulkdl: --api-url: expected https://"),
         ([], "bulkdl: --output: is missing"),
@@ -259,7 +279,10 @@ def test_a_dry_run_is_a_plan(downloader):
 def test_a_likely_slip_in_a_variable_is_logged(downloader, monkeypatch):
     monkeypatch.setenv("BULKDL_ARCHIVE", "3")
     ended_ = invoke("run", "-o", "out", "--log-format", "json")
-    assert json.loads(ended_.err)["detail"] == "BULKDL_ARCHIVE is no setting; did you mean BULKDL_ARCHIVES?"
+    assert (
+        json.loads(ended_.err)["detail"]
+        == "unknown setting BULKDL_ARCHIVE; did you mean BULKDL_ARCHIVE_CONCURRENCY?"
+    )
 
 
 def test_help_ends_with_an_example_and_knows_every_setting_of_its_command(downloader):
@@ -270,7 +293,7 @@ def test_help_ends_with_an_example_and_knows_every_setting_of_its_command(downlo
     out = invoke("run", "--help").out
     for flag in ("--project", "--jobs-file", "--shard", "--bwlimit", "--dry-run", "--config", "--log-format"):
         assert flag in out
-    assert "BULKDL_SPEED_LIMIT; default 1024" in " ".join(out.split())
+    assert "BULKDL_SPEED_LIMIT; default 1K" in " ".join(out.split())
 
 
 def test_no_flag_takes_a_secret(downloader):
@@ -289,6 +312,14 @@ def test_the_group_lists_its_commands_without_importing_them(downloader):
 
 def test_every_setting_that_is_a_flag_is_named_as_one():
     params = {param.name for param in cli.get_command(click.Context(cli), "run").params}
-    without = {"allow_http", "token_url", "project", "verbose", "names"}
-    with_units = {key for key in Settings.model_fields if key.endswith(("_s", "_bytes"))}
-    assert set(Settings.model_fields) - without - with_units <= params
+    without = {"allow_http", "token_url", "projects", "verbose", "path_templates"}
+    without |= {
+        "connect_timeout",
+        "headers_timeout",
+        "retry_base_delay",
+        "retry_max_delay",
+        "retry_after_max",
+    }
+    without |= {"archive_max_size", "quicklook_max_size", "geojson_max_size", "api_response_max_size"}
+    without |= {"segment_min_size", "segment_if_slower_than"}
+    assert set(Settings.model_fields) - without <= params

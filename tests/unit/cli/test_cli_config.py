@@ -20,11 +20,12 @@ def surroundings(monkeypatch, tmp_path):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "c.toml").write_text(
-        f"quicklooks = 3\n[[project]]\nid = '{P1}'\napi_key_env = 'K'\n[names]\njob = '{{job_id}}.json'\n"
+        f"quicklook_concurrency = 3\n[[projects]]\nid = '{P1}'\napi_key_env = 'K'\n"
+        "[path_templates]\njob = '{job_id}.json'\n"
     )
     (tmp_path / "token").write_text(CANARY)
     monkeypatch.setenv("K", CANARY)
-    monkeypatch.setenv("BULKDL_ARCHIVES", "9")
+    monkeypatch.setenv("BULKDL_ARCHIVE_CONCURRENCY", "9")
     monkeypatch.setenv("UP42_USERNAME", "me@example.com")
     monkeypatch.setenv("UP42_PASSWORD", CANARY)
     monkeypatch.setenv("UP42_TOKEN_FILE", "token")
@@ -34,12 +35,12 @@ def test_each_key_is_shown_with_its_value_and_where_it_came_from():
     result = CliRunner().invoke(config, ["-c", "c.toml", "--rate", "50"], standalone_mode=False)
     rows = {line.split()[0]: line.split(maxsplit=2)[1:] for line in result.stdout.splitlines()}
     assert set(all_keys()) <= set(rows)
-    assert rows["archives"] == ["9", "env BULKDL_ARCHIVES"]
-    assert rows["quicklooks"] == ["3", "file c.toml"]
+    assert rows["archive_concurrency"] == ["9", "env BULKDL_ARCHIVE_CONCURRENCY"]
+    assert rows["quicklook_concurrency"] == ["3", "file c.toml"]
     assert rows["rate"] == ["50", "flag --rate"]
-    assert rows["geojson"] == ["auto", "default"]
-    assert rows["names.job"] == ["{job_id}.json", "file c.toml"]
-    assert rows["project"] == [P1, "file c.toml"]
+    assert rows["geojson_concurrency"] == ["auto", "default"]
+    assert rows["path_templates.job"] == ["{job_id}.json", "file c.toml"]
+    assert rows["projects"] == [P1, "file c.toml"]
     assert rows["UP42_PASSWORD"] == ["***", "env UP42_PASSWORD"]
     assert rows["UP42_TOKEN"] == ["***", "env UP42_TOKEN_FILE, file token"]
 
@@ -48,7 +49,10 @@ def test_json_has_the_same():
     result = CliRunner().invoke(config, ["-c", "c.toml", "--format", "json"], standalone_mode=False)
     document = json.loads(result.stdout)
     assert set(document["settings"]) == set(all_keys())
-    assert document["settings"]["archives"] == {"value": 9, "source": "env BULKDL_ARCHIVES"}
+    assert document["settings"]["archive_concurrency"] == {
+        "value": 9,
+        "source": "env BULKDL_ARCHIVE_CONCURRENCY",
+    }
     assert document["settings"]["only"]["value"] == ["archive", "geojson", "quicklook"]
     assert document["credentials"]["UP42_PASSWORD"]["value"] == "***"
 

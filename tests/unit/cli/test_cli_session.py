@@ -13,7 +13,7 @@ from bulkdl.cli import session
 from bulkdl.log import get_logger
 from bulkdl.reactions import Exit
 from bulkdl.selection import Selection
-from bulkdl.settings import CredentialBook, Loaded, Settings
+from bulkdl.settings import CredentialSet, LoadedSettings, Settings
 
 pytestmark = pytest.mark.usefixtures("own_signals")
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("own_signals")
 def shown(monkeypatch, *, is_terminal: bool, **settings) -> str:
     console = Console(file=io.StringIO(), force_terminal=is_terminal, _environ={"TERM": "xterm"}, width=100)
     monkeypatch.setattr(session, "stderr_console", lambda: console)
-    with session.seen(Loaded(Settings(**settings), {}, ()), CredentialBook()):
+    with session.seen(LoadedSettings(Settings(**settings), {}, ()), CredentialSet()):
         log = get_logger("bulkdl.x")
         log.debug("debug.line")
         log.info("info.line")
@@ -68,7 +68,7 @@ class Downloader:
             self.stopped.set()
 
 
-ORDER = session.Order(Loaded(Settings(), {}, ()), Selection(), CredentialBook())
+ORDER = session.Order(LoadedSettings(Settings(), {}, ()), Selection(), CredentialSet())
 
 
 def test_two_signals_stop_twice_and_the_first_gives_the_exit_code(monkeypatch):

@@ -16,7 +16,7 @@ from bulkdl.graph.verify import Check
 from bulkdl.model import Reason
 from bulkdl.report.verification import Finding, Verdict, Verification
 from bulkdl.settings import Settings
-from bulkdl.settings.names import Names
+from bulkdl.settings.path_templates import PathTemplates
 
 
 @pytest.mark.parametrize("reason", REASONS)
@@ -55,7 +55,7 @@ async def test_a_signal_ends_the_work_in_order(tmp_path, number, code):
             given_back.append("lease")
 
     with pytest.raises(click.exceptions.Exit) as caught:
-        await module._interruptible(work, Check(tmp_path, Names()))
+        await module._interruptible(work, Check(tmp_path, PathTemplates()))
     assert (caught.value.exit_code, given_back) == (code, ["lease"])
 
 

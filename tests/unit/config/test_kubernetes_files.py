@@ -130,7 +130,7 @@ def test_each_config_map_is_read_by_bulkdl_and_leaves_to_the_pod_what_is_the_pod
     assert settings != Settings()
     assert settings.output is None
     assert settings.shard is None
-    assert settings.project == ()
+    assert settings.projects == ()
 
 
 def test_the_page_says_how_the_secret_is_made():

@@ -25,8 +25,8 @@ PROBES = {"startup": "/healthz", "liveness": "/healthz", "readiness": "/readyz"}
 def the_port_is_one_port(documents: Documents) -> Iterator[str]:
     for name, _, container in pods(documents):
         ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-        if environment(container).get("BULKDL_HTTP") != f"0.0.0.0:{ports.get('http')}":
-            yield f"{name}: BULKDL_HTTP and the port http differ"
+        if environment(container).get("BULKDL_LISTEN") != f"0.0.0.0:{ports.get('http')}":
+            yield f"{name}: BULKDL_LISTEN and the port http differ"
         for probe, path in PROBES.items():
             if container.get(f"{probe}Probe", {}).get("httpGet") != {"path": path, "port": "http"}:
                 yield f"{name}: {probe}Probe must ask for {path} at http"
@@ -79,7 +79,7 @@ POD = ("spec", "template", "spec")
 CONTAINER = (*POD, "containers", 0)
 
 BREAKS: list[Break] = [
-    (("Job", *CONTAINER, "env", 4, "value"), "0.0.0.0:9000", "BULKDL_HTTP and the port"),
+    (("Job", *CONTAINER, "env", 4, "value"), "0.0.0.0:9000", "BULKDL_LISTEN and the port"),
     (("Job", *CONTAINER, "livenessProbe", "httpGet", "port"), 80, "livenessProbe must ask"),
     (("NetworkPolicy", "spec", "egress", 1, "ports", 0, "port"), 80, "lets out"),
     (("NetworkPolicy", "spec", "ingress", 0, "ports", 0, "port"), 8080, "nothing else"),

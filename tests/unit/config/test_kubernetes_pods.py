@@ -28,7 +28,7 @@ from test_kubernetes_files import (
 
 from bulkdl.cli.run import run as run_command
 from bulkdl.settings.load import variables
-from bulkdl.settings.parse import SHARD_COUNT
+from bulkdl.settings.parsers import SHARD_COUNT
 
 # How long after the grace the ledger may take to close.
 SLACK_S = 10
@@ -129,7 +129,7 @@ def resources_are_bounded(documents: Documents) -> Iterator[str]:
 
 def the_grace_fits(documents: Documents) -> Iterator[str]:
     for name, pod, _ in pods(documents):
-        grace_s = settings_of(documents, pod).grace
+        grace_s = settings_of(documents, pod).shutdown_timeout
         kill_s = pod["terminationGracePeriodSeconds"]
         if grace_s + SLACK_S > kill_s:
             told = f"terminationGracePeriodSeconds {kill_s}"

@@ -25,7 +25,7 @@ from test_kubernetes_files import (
 
 from bulkdl.reactions import Exit
 from bulkdl.settings.model import UP42_MAX_RATE
-from bulkdl.settings.parse import SHARD_COUNT, SHARD_INDEX
+from bulkdl.settings.parsers import SHARD_COUNT, SHARD_INDEX
 
 KILLED = 137  # by SIGKILL: out of memory, or the grace was over
 A_DAY_S = 86400
@@ -181,7 +181,7 @@ def no_job_runs_for_ever(documents: Documents) -> Iterator[str]:
 def time_is_up_before_the_job_is_stopped(documents: Documents) -> Iterator[str]:
     for name, spec in jobs(documents):
         settings = settings_of(documents, spec["template"]["spec"])
-        if settings.max_duration + settings.grace >= spec["activeDeadlineSeconds"]:
+        if settings.max_duration + settings.shutdown_timeout >= spec["activeDeadlineSeconds"]:
             yield f"{name}: max_duration {settings.max_duration:g} s is not below activeDeadlineSeconds"
 
 

@@ -12,7 +12,7 @@ from bulkdl.ledger import queries
 from bulkdl.ledger.ledger import LEDGER_NAME, Ledger
 from bulkdl.ledger.queries import Listing, PlannedOutput
 from bulkdl.model import Digest, Job, Kind, Outcome, Output, Reason, Receipt, Result, Validator
-from bulkdl.settings.names import Names
+from bulkdl.settings.path_templates import PathTemplates
 
 P1 = "5f0c1a52-7a3a-4c52-9d0e-0f3f1a2b3c4d"
 J1 = "023694d4-1b52-46e8-a9a0-05c9ee23f15c"
@@ -57,7 +57,7 @@ class Folder:
         self.root = root
 
     def check(self, **how) -> Check:
-        return Check(self.root, Names(), **how)
+        return Check(self.root, PathTemplates(), **how)
 
     def put(self, key, data=b"bytes"):
         path = self.root / key

@@ -19,7 +19,7 @@ from bulkdl.graph.planning import (
 from bulkdl.ledger.rows import KnownJob, KnownOutput
 from bulkdl.model import Digest, Job, Kind, Level, Output, Reason, Receipt, Task, Validator
 from bulkdl.selection import Selection
-from bulkdl.settings.names import Names
+from bulkdl.settings.path_templates import PathTemplates
 
 AT = datetime(2024, 1, 31, tzinfo=UTC)
 ALL = Selection()
@@ -196,4 +196,4 @@ def test_without_its_twin_each_output_goes_by_itself(last):
     ],
 )
 def test_each_output_has_its_place_in_the_tree(output, key):
-    assert key_of(Wanted(output, "x~1.jpg"), Names())(".tar.gz") == key
+    assert key_of(Wanted(output, "x~1.jpg"), PathTemplates())(".tar.gz") == key

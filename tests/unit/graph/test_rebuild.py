@@ -16,7 +16,7 @@ from bulkdl.ledger import audit, lease
 from bulkdl.model import Kind, Outcome
 from bulkdl.reactions import Exit
 from bulkdl.report.verification import Verdict
-from bulkdl.settings import CredentialBook
+from bulkdl.settings import CredentialSet
 from bulkdl.simulator import Account, Simulator
 
 SCATTERED = {
@@ -33,14 +33,14 @@ class Site(Folder):
         super().__init__(root)
         self.settings = Settings(output=root, api_url=simulator.api_url, **more)
         keys = {project.id: SecretStr(project.api_key) for project in simulator.projects}
-        self.book = CredentialBook(by_project=keys, project_ids=tuple(keys))
+        self.book = CredentialSet(by_project=keys, project_ids=tuple(keys))
 
     async def run(self, **selection):
         async with Downloader(self.settings, credentials=self.book) as downloader:
             return await downloader.run(Selection(**selection))
 
     def check(self, **how):
-        return Check(self.root, self.settings.names, **how)
+        return Check(self.root, self.settings.path_templates, **how)
 
     @property
     def path(self):
@@ -91,7 +91,7 @@ async def test_a_lost_ledger_is_made_again_and_the_next_run_moves_no_byte(site, 
 
 
 async def test_names_of_ones_own_are_read_backwards_too(tmp_path, simulator):
-    site = Site(tmp_path, simulator, names=SCATTERED)
+    site = Site(tmp_path, simulator, path_templates=SCATTERED)
     await site.run()
     before = await what_is_known(site)
     shutil.rmtree(site.root / ".bulkdl")

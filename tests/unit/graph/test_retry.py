@@ -14,7 +14,7 @@ from bulkdl.ledger.rows import NEW, PLANNED, KnownJob, KnownOutput
 from bulkdl.model import Kind, Outcome, Output, Reason, Result
 from bulkdl.reactions import REACTIONS, Exit
 from bulkdl.selection import JobRef
-from bulkdl.settings import CredentialBook, Shard
+from bulkdl.settings import CredentialSet, Shard
 from bulkdl.simulator import Account, Faults, Simulator
 
 KEY = f"{P1}/{J1}/final_output.tar.gz"
@@ -142,9 +142,9 @@ def test_every_failure_can_be_tried_again():
 class Site:
     def __init__(self, root, simulator):
         self.root, self.simulator = root, simulator
-        self.settings = Settings(output=root, api_url=simulator.api_url, retries=1, retry_base_s=0)
+        self.settings = Settings(output=root, api_url=simulator.api_url, retries=0, retry_base_delay=0)
         keys = {project.id: SecretStr(project.api_key) for project in simulator.projects}
-        self.book = CredentialBook(by_project=keys, project_ids=tuple(keys))
+        self.book = CredentialSet(by_project=keys, project_ids=tuple(keys))
 
     async def run(self, selection=None):
         async with Downloader(self.settings, credentials=self.book) as downloader:

@@ -89,7 +89,7 @@ def test_a_long_list_of_jobs_is_counted_and_cut():
 
 def test_where_keys_are_is_not_told():
     table = ProjectTable(id=P1, api_key_file=Path("/run/secrets/cAnArY"))
-    text = json.dumps(report(project=(table,), output=Path("/srv/cAnArY")))
+    text = json.dumps(report(projects=(table,), output=Path("/srv/cAnArY")))
     assert "cAnArY" not in text
 
 
@@ -99,4 +99,4 @@ def test_what_is_left_out_are_settings():
 
 def test_how_it_went_about_it_is_told():
     told = report(rate=7, retries=3)["settings"]
-    assert (told["rate"], told["retries"], told["names"]["job"][:1]) == (7, 3, "{")
+    assert (told["rate"], told["retries"], told["path_templates"]["job"][:1]) == (7, 3, "{")

@@ -85,9 +85,9 @@ def test_kind_and_level_must_both_be_wanted(kind, level):
     output = Output(P1, J1, None if level is Level.JOB else "t", kind)
     assert selection().wants(output)
     assert selection(only=kind.value).wants(output)
-    assert selection(level=level.value).wants(output)
+    assert selection(scope=level.value).wants(output)
     assert not selection(only=frozenset(set(Kind) - {kind})).wants(output)
-    assert not selection(level=frozenset(set(Level) - {level})).wants(output)
+    assert not selection(scope=frozenset(set(Level) - {level})).wants(output)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def test_an_account_and_a_token():
 def test_tables_come_before_the_environment(tmp_path):
     (tmp_path / "key").write_text(f"\n {CANARY}\r\n")
     settings = Settings(
-        project=(ProjectTable(id=TWO, api_key_file=tmp_path / "key"), ProjectTable(id=ONE, api_key_env="K")),
+        projects=(ProjectTable(id=TWO, api_key_file=tmp_path / "key"), ProjectTable(id=ONE, api_key_env="K")),
     )
     book = load_credentials(settings, {"K": "k1", "UP42_PROJECT_ID": ONE, "UP42_PROJECT_API_KEY": "k2"})
     assert keys(book) == {TWO: CANARY, ONE: "k2"}
@@ -81,13 +81,13 @@ def test_a_secret_file_of_bytes_is_told_without_them(tmp_path):
 
 
 def test_a_table_whose_variable_is_not_set_is_told():
-    settings = Settings(project=(ProjectTable(id=ONE, api_key_env="K"),))
-    with pytest.raises(ConfigError, match=r"project\[1\].api_key_env: the variable K is not set"):
+    settings = Settings(projects=(ProjectTable(id=ONE, api_key_env="K"),))
+    with pytest.raises(ConfigError, match=r"projects\[1\].api_key_env: the variable K is not set"):
         load_credentials(settings, {})
 
 
 def test_a_table_without_a_key_needs_an_account_or_a_token():
-    settings = Settings(project=(ProjectTable(id=ONE),))
+    settings = Settings(projects=(ProjectTable(id=ONE),))
     with pytest.raises(ConfigError, match="neither api_key_env nor api_key_file"):
         load_credentials(settings, {})
     assert load_credentials(settings, {"UP42_TOKEN": "t"}).project_ids == (ONE,)

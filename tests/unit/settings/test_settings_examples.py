@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bulkdl.settings import Names, ProjectTable, Settings, load_settings
+from bulkdl.settings import PathTemplates, ProjectTable, Settings, format_setting, load_settings
+from bulkdl.settings.model import Unit
 
 CONFIG = Path(__file__).parents[3] / "config"
 
@@ -19,15 +20,15 @@ def uncommented() -> str:
 def test_the_example_has_every_key_and_no_other():
     keys = tomllib.loads(uncommented())
     assert set(keys) == set(Settings.model_fields)
-    assert set(keys["names"]) == set(Names.model_fields)
-    assert {key for table in keys["project"] for key in table} == set(ProjectTable.model_fields)
+    assert set(keys["path_templates"]) == set(PathTemplates.model_fields)
+    assert {key for table in keys["projects"] for key in table} == set(ProjectTable.model_fields)
 
 
 def test_the_example_is_valid_and_shows_the_defaults(tmp_path):
     path = tmp_path / "all.toml"
     path.write_text(uncommented(), encoding="utf-8")
     shown, default = load_settings({}, path, {}).settings, Settings()
-    for key in set(Settings.model_fields) - {"project"}:
+    for key in set(Settings.model_fields) - {"projects"}:
         if getattr(default, key) is not None:
             assert getattr(shown, key) == getattr(default, key), key
 
@@ -36,20 +37,27 @@ def test_as_it_stands_the_example_changes_nothing():
     assert load_settings({}, CONFIG / "example.toml", {}).settings == Settings()
 
 
-@pytest.mark.parametrize("model", [Settings, Names])
+@pytest.mark.parametrize("model", [Settings, PathTemplates])
 def test_each_key_of_the_example_is_described_as_in_the_model(model):
     lines = (CONFIG / "example.toml").read_text(encoding="utf-8").splitlines()
     for key, field in model.model_fields.items():
-        if key in ("names", "project"):
+        if key in ("path_templates", "projects"):
             continue
         at = next(number for number, line in enumerate(lines) if line.startswith(f"#{key} = "))
         assert lines[at - 1].removeprefix("# ").removesuffix("; no default") == field.description
 
 
-@pytest.mark.parametrize("key", [key for key in Settings.model_fields if key.endswith("_s")])
-def test_durations_and_speeds_tell_their_unit(key):
-    unit = "bytes/s" if key.endswith("_bytes_per_s") else "seconds"
-    assert unit in str(Settings.model_fields[key].description)
+def test_settings_keys_contain_no_unit():
+    assert [key for key in Settings.model_fields if key.endswith(("_s", "_bytes"))] == []
+
+
+def test_example_writes_durations_and_sizes_with_their_unit():
+    keys = tomllib.loads(uncommented())
+    with_unit = [key for key, field in Settings.model_fields.items() if {*field.metadata} & {*Unit}]
+    assert len(with_unit) > 10
+    assert {key: keys[key] for key in with_unit} == {
+        key: format_setting(key, getattr(Settings(), key)) for key in with_unit
+    }
 
 
 @pytest.mark.parametrize("profile", ["nightly", "backfill"])

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from bulkdl.errors import ConfigError
 from bulkdl.model import Kind, Level
 from bulkdl.settings import Settings, Shard, load_settings, variables
-from bulkdl.settings.load import all_keys, shown
+from bulkdl.settings.load import all_keys, format_value
 
 PROJECT = "5f0c1a52-7a3a-4c52-9d0e-0f3f1a2b3c4d"
 
@@ -35,35 +35,35 @@ def problem(flags=None, path=None, env=None) -> str:
     [
         (None, None, None, "auto", "default"),
         ("5", None, None, 5, "file {path}"),
-        ("5", "6", None, 6, "env BULKDL_ARCHIVES"),
-        ("5", "6", "7", 7, "flag --archives"),
-        (None, None, "7", 7, "flag --archives"),
+        ("5", "6", None, 6, "env BULKDL_ARCHIVE_CONCURRENCY"),
+        ("5", "6", "7", 7, "flag --archive-concurrency"),
+        (None, None, "7", 7, "flag --archive-concurrency"),
         ("5", "", None, 5, "file {path}"),
     ],
 )
 def test_flags_win_over_variables_over_the_file_over_defaults(
     config, in_file, in_env, in_flag, value, source
 ):
-    path = config(f"archives = {in_file}" if in_file else "")
-    env = {} if in_env is None else {"BULKDL_ARCHIVES": in_env}
-    loaded = load_settings({"archives": in_flag}, path, env)
-    assert loaded.settings.archives == value
-    assert loaded.sources["archives"] == source.format(path=path)
+    path = config(f"archive_concurrency = {in_file}" if in_file else "")
+    env = {} if in_env is None else {"BULKDL_ARCHIVE_CONCURRENCY": in_env}
+    loaded = load_settings({"archive_concurrency": in_flag}, path, env)
+    assert loaded.settings.archive_concurrency == value
+    assert loaded.sources["archive_concurrency"] == source.format(path=path)
 
 
 def test_a_variable_names_the_config_file_and_a_flag_wins_over_it(config, tmp_path):
-    named = config("archives = 9")
-    assert load_settings({}, None, {"BULKDL_CONFIG": str(named)}).settings.archives == 9
+    named = config("archive_concurrency = 9")
+    assert load_settings({}, None, {"BULKDL_CONFIG": str(named)}).settings.archive_concurrency == 9
     other = tmp_path / "other.toml"
-    other.write_text("archives = 3")
-    assert load_settings({}, other, {"BULKDL_CONFIG": str(named)}).settings.archives == 3
+    other.write_text("archive_concurrency = 3")
+    assert load_settings({}, other, {"BULKDL_CONFIG": str(named)}).settings.archive_concurrency == 3
 
 
 def test_every_key_has_a_source_and_every_plain_key_a_variable():
     loaded = load_settings({}, None, {})
     assert set(loaded.sources) == set(all_keys())
     assert set(loaded.sources.values()) == {"default"}
-    assert set(variables()) == set(Settings.model_fields) - {"names", "project"}
+    assert set(variables()) == set(Settings.model_fields) - {"path_templates", "projects"}
 
 
 def test_text_from_variables_becomes_what_the_key_is():
@@ -71,7 +71,7 @@ def test_text_from_variables_becomes_what_the_key_is():
         "BULKDL_BWLIMIT": "1.5M",
         "BULKDL_SPEED_TIME": "2m",
         "BULKDL_ONLY": "archive,geojson",
-        "BULKDL_LEVEL": "job",
+        "BULKDL_SCOPE": "job",
         "BULKDL_SHARD": "1/3",
         "BULKDL_STATUS": "not started",
         "BULKDL_MODE": "dry run",
@@ -80,10 +80,10 @@ def test_text_from_variables_becomes_what_the_key_is():
         "BULKDL_OUTPUT": "~/x",
     }
     settings = load_settings({}, None, env).settings
-    assert str(settings.bwlimit) == str(1536 * 1024)
+    assert str(settings.bwlimit) == "1536K"
     assert settings.speed_time == 120
     assert settings.only == {Kind.ARCHIVE, Kind.GEOJSON}
-    assert settings.level == {Level.JOB}
+    assert settings.scope == {Level.JOB}
     assert settings.shard == Shard(1, 3)
     assert settings.status == ("NOT_STARTED",)
     assert settings.mode == "DRY_RUN"
@@ -93,25 +93,34 @@ def test_text_from_variables_becomes_what_the_key_is():
 
 
 def test_the_library_takes_its_arguments_and_not_its_surroundings(monkeypatch, tmp_path):
-    monkeypatch.setenv("BULKDL_ARCHIVES", "9")
+    monkeypatch.setenv("BULKDL_ARCHIVE_CONCURRENCY", "9")
     settings = Settings(output=tmp_path)
-    assert (settings.archives, settings.output) == ("auto", tmp_path)
+    assert (settings.archive_concurrency, settings.output) == ("auto", tmp_path)
     with pytest.raises(ValidationError):
         Settings(output=tmp_path, archive=3)
     with pytest.raises(ValidationError):
-        settings.archives = 5
+        settings.archive_concurrency = 5
 
 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("archive = 3", "{path}: archive: unknown key; did you mean archives?"),
-        ("[names]\njobb = 'x'", "{path}: names.jobb: unknown key; did you mean job?"),
-        ("[transfer]\nx = 1", "{path}: transfer: unknown key"),
-        ("zzz = 1", "{path}: zzz: unknown key"),
-        ("archives = 'many'", "{path}: archives: expected a number from 1 to 256, or auto, got 'many'"),
-        ("archives = 0", "{path}: archives: expected a number from 1 to 256, or auto, got '0'"),
-        ("enumerators = 0", "{path}: enumerators: expected greater than or equal to 1, got '0'"),
+        ("archive = 3", "{path}: archive: unknown setting; did you mean archive_concurrency?"),
+        ("grace = 3", "{path}: grace: unknown setting; did you mean shutdown_timeout?"),
+        ("http = 'x'", "{path}: http: unknown setting; did you mean listen?"),
+        ("[[projects]]\nid = 'x'", "{path}: project: unknown setting; did you mean projects?"),
+        ("[path_templates]\njobb = 'x'", "{path}: path_templates.jobb: unknown setting; did you mean job?"),
+        ("[transfer]\nx = 1", "{path}: transfer: unknown setting"),
+        ("zzz = 1", "{path}: zzz: unknown setting"),
+        (
+            "archive_concurrency = 'many'",
+            "{path}: archive_concurrency: expected a number from 1 to 256, or auto, got 'many'",
+        ),
+        (
+            "archive_concurrency = 0",
+            "{path}: archive_concurrency: expected a number from 1 to 256, or auto, got '0'",
+        ),
+        ("list_concurrency = 0", "{path}: list_concurrency: expected greater than or equal to 1, got '0'"),
         ("bwlimit = '2X'", "{path}: bwlimit: expected a size in bytes such as"),
         ("speed_time = '5y'", "{path}: speed_time: expected a duration such as"),
         ("log_format = 'xml'", "{path}: log_format: expected 'auto', 'console' or 'json', got 'xml'"),
@@ -120,19 +129,19 @@ def test_the_library_takes_its_arguments_and_not_its_surroundings(monkeypatch, t
         ("since = 'soon'", "{path}: since: expected a date"),
         ("shard = '4/4'", "{path}: shard: expected K/N"),
         ("workflow = 'w'", "{path}: workflow: expected an id"),
-        ("archives = 0\nquicklooks = 0", "(and 1 more)"),
-        ("[[project]]\nid = 'x'", "{path}: project[1].id: expected an id"),
+        ("archive_concurrency = 0\nquicklook_concurrency = 0", "(and 1 more)"),
+        ("[[projects]]\nid = 'x'", "{path}: projects[1].id: expected an id"),
         (
-            f"[[project]]\nid = '{PROJECT}'\n[[project]]\napi_key_env = 'K'",
-            "{path}: project[2].id: field required",
+            f"[[projects]]\nid = '{PROJECT}'\n[[projects]]\napi_key_env = 'K'",
+            "{path}: projects[2].id: field required",
         ),
         (
-            f"[[project]]\nid = '{PROJECT}'\napi_key_env = 'K'\napi_key_file = 'f'",
-            "{path}: project[1]: expected one of api_key_env and api_key_file",
+            f"[[projects]]\nid = '{PROJECT}'\napi_key_env = 'K'\napi_key_file = 'f'",
+            "{path}: projects[1]: expected one of api_key_env and api_key_file",
         ),
-        ("a = 1\nb = [1,\nc = 2", "{path}:3: broken TOML"),
-        ("a = \n", "{path}:1: broken TOML"),
-        ("a = [1,", "broken TOML"),
+        ("a = 1\nb = [1,\nc = 2", "{path}:3: invalid TOML"),
+        ("a = \n", "{path}:1: invalid TOML"),
+        ("a = [1,", "invalid TOML"),
     ],
 )
 def test_a_wrong_file_is_told_by_file_key_and_what_was_expected(config, text, told):
@@ -141,8 +150,8 @@ def test_a_wrong_file_is_told_by_file_key_and_what_was_expected(config, text, to
 
 
 def test_a_key_that_stands_in_the_config_by_mistake_is_not_shown(config):
-    told = problem(path=config(f"[[project]]\nid = '{PROJECT}'\napi_key = 'canary-key'"))
-    assert "project[1].api_key: unknown key; did you mean api_key_" in told
+    told = problem(path=config(f"[[projects]]\nid = '{PROJECT}'\napi_key = 'canary-key'"))
+    assert "projects[1].api_key: unknown setting; did you mean api_key_" in told
     assert "canary-key" not in told
 
 
@@ -158,12 +167,12 @@ def test_a_config_file_that_is_no_text_is_told(tmp_path):
 
 
 def test_a_byte_order_mark_is_no_problem(tmp_path):
-    (tmp_path / "x.toml").write_bytes(b"\xef\xbb\xbfarchives = 5\r\n")
-    assert load_settings({}, tmp_path / "x.toml", {}).settings.archives == 5
+    (tmp_path / "x.toml").write_bytes(b"\xef\xbb\xbfarchive_concurrency = 5\r\n")
+    assert load_settings({}, tmp_path / "x.toml", {}).settings.archive_concurrency == 5
 
 
 def test_a_wrong_variable_and_a_wrong_flag_are_told_by_name():
-    assert problem(env={"BULKDL_ARCHIVES": "x"}).startswith("BULKDL_ARCHIVES: expected")
+    assert problem(env={"BULKDL_ARCHIVE_CONCURRENCY": "x"}).startswith("BULKDL_ARCHIVE_CONCURRENCY: expected")
     assert problem({"speed_limit": "x"}).startswith("--speed-limit: expected")
 
 
@@ -233,25 +242,27 @@ def test_up42_is_never_asked_more_often_than_it_allows(rate, url, fine):
 def test_a_variable_that_is_nearly_one_of_ours_is_warned_of_and_kubernetes_own_are_not():
     env = {
         "BULKDL_ARCHIVE": "3",
+        "BULKDL_SHUTDOWN_TIMEOUT": "3",
         "BULKDL_SERVICE_HOST": "10.0.0.1",
         "BULKDL_PORT": "tcp://10.0.0.1:80",
         "BULKDL_PROJECT": PROJECT,
         "BULKDL_FORMAT": "json",
     }
     assert load_settings({}, None, env).warnings == (
-        "BULKDL_ARCHIVE is no setting; did you mean BULKDL_ARCHIVES?",
+        "unknown setting BULKDL_ARCHIVE; did you mean BULKDL_ARCHIVE_CONCURRENCY?",
+        "unknown setting BULKDL_SHUTDOWN_TIMEOUT; did you mean BULKDL_SHUTDOWN_TIMEOUT?",
     )
 
 
 def test_a_project_variable_selects_and_does_not_replace_the_tables(config):
-    path = config(f"[[project]]\nid = '{PROJECT.upper()}'\napi_key_env = 'K'")
+    path = config(f"[[projects]]\nid = '{PROJECT.upper()}'\napi_key_env = 'K'")
     settings = load_settings({}, path, {"BULKDL_PROJECT": "x"}).settings
-    assert [table.id for table in settings.project] == [PROJECT]
+    assert [table.id for table in settings.projects] == [PROJECT]
 
 
 def test_a_key_file_is_looked_for_beside_the_config_file(config, tmp_path):
-    path = config(f"[[project]]\nid = '{PROJECT}'\napi_key_file = 'keys/one'")
-    assert load_settings({}, path, {}).settings.project[0].api_key_file == tmp_path / "keys" / "one"
+    path = config(f"[[projects]]\nid = '{PROJECT}'\napi_key_file = 'keys/one'")
+    assert load_settings({}, path, {}).settings.projects[0].api_key_file == tmp_path / "keys" / "one"
 
 
 @pytest.mark.parametrize(
@@ -267,4 +278,4 @@ def test_a_key_file_is_looked_for_beside_the_config_file(config, tmp_path):
     ],
 )
 def test_values_are_shown_as_one_would_write_them(value, text):
-    assert shown(value) == text
+    assert format_value(value) == text

@@ -1,7 +1,7 @@
 import pytest
 
 from bulkdl.errors import ConfigError
-from bulkdl.settings import Settings, load_settings, shown
+from bulkdl.settings import Settings, format_value, load_settings
 from bulkdl.settings.proxy import OFF, Proxy, proxy
 
 
@@ -54,10 +54,15 @@ def test_proxy_credentials_are_not_shown(text):
     settings = load_settings({}, None, {"BULKDL_PROXY": text}).settings
     assert settings.proxy is not None
     assert settings.proxy.url == "http://proxy:3128"
-    for shown_text in (str(settings), repr(settings), shown(settings.proxy), settings.model_dump_json()):
+    for shown_text in (
+        str(settings),
+        repr(settings),
+        format_value(settings.proxy),
+        settings.model_dump_json(),
+    ):
         assert "canary" not in shown_text
-    assert shown(settings.proxy) == "http://***@proxy:3128"
+    assert format_value(settings.proxy) == "http://***@proxy:3128"
 
 
 def test_proxy_off_is_shown_as_written():
-    assert shown(Settings(proxy="off").proxy) == "off"
+    assert format_value(Settings(proxy="off").proxy) == "off"

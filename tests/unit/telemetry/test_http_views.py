@@ -154,7 +154,7 @@ def test_the_url_of_an_ipv6_address_has_brackets():
 async def test_an_address_that_is_taken_is_a_mistake_in_the_settings(outlook):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(ConfigError, match=rf"--http 127\.0\.0\.1:{port}: cannot be listened on"):
+        with pytest.raises(ConfigError, match=rf"--listen 127\.0\.0\.1:{port}: cannot be listened on"):
             async with serving(outlook.app, "127.0.0.1", port):
                 pytest.fail("it listens")
 

@@ -5,13 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from bulkdl.settings import Names
+from bulkdl.settings import PathTemplates
 
 SAMPLE = {"project_id": "p", "job_id": "j", "task_id": "t", "filename": "q.png", "suffix": ".tar.gz"}
 
 
 def test_the_defaults_are_the_names_of_the_manual_way():
-    filled = {key: template.format(**SAMPLE) for key, template in Names()}
+    filled = {key: template.format(**SAMPLE) for key, template in PathTemplates()}
     assert filled == {
         "job": "p/j/job.json",
         "job_tasks": "p/j/job_tasks.json",
@@ -37,15 +37,15 @@ def test_the_defaults_are_the_names_of_the_manual_way():
         ("quicklook", "{job_id}/{task_id}/{filename}/x", "whole last segment"),
         ("job", "/{job_id}.json", "relative"),
         ("job", "C:/{job_id}.json", "relative"),
-        ("job", "../{job_id}.json", "no '..'"),
-        ("job", "a/../{job_id}.json", "no '..'"),
-        ("job", "./{job_id}.json", "no '.'"),
-        ("job", "a//{job_id}.json", "no empty segment"),
-        ("job", "{job_id}/", "no empty segment"),
+        ("job", "../{job_id}.json", "'..'"),
+        ("job", "a/../{job_id}.json", "'..'"),
+        ("job", "./{job_id}.json", "'.'"),
+        ("job", "a//{job_id}.json", "without empty segments"),
+        ("job", "{job_id}/", "without empty segments"),
         ("job", "a\\{job_id}.json", "forward slashes"),
         ("job", "a\n{job_id}.json", "control characters"),
-        ("job", ".bulkdl/{job_id}.json", "kept for the ledger"),
-        ("job", ".BulkDL/{job_id}.json", "kept for the ledger"),
+        ("job", ".bulkdl/{job_id}.json", "reserved for the ledger"),
+        ("job", ".BulkDL/{job_id}.json", "reserved for the ledger"),
         ("job", "{job_id!r}.json", "plain placeholders"),
         ("job", "{job_id:>9}.json", "plain placeholders"),
         ("job", "{job_id.__class__}.json", "unknown placeholder"),
@@ -56,7 +56,7 @@ def test_the_defaults_are_the_names_of_the_manual_way():
 )
 def test_a_template_that_could_mix_up_or_escape_is_refused(key, template, told):
     with pytest.raises(ValidationError) as caught:
-        Names(**{key: template})
+        PathTemplates(**{key: template})
     assert told in str(caught.value)
 
 
@@ -72,12 +72,12 @@ def test_a_template_that_could_mix_up_or_escape_is_refused(key, template, told):
     ],
 )
 def test_two_templates_that_could_meet_are_refused(templates):
-    with pytest.raises(ValidationError, match="one name"):
-        Names(**templates)
+    with pytest.raises(ValidationError, match="same path"):
+        PathTemplates(**templates)
 
 
 def test_other_layouts_are_fine():
-    Names(
+    PathTemplates(
         job="jobs/{job_id}.json",
         job_archive="{job_id}/archive{suffix}",
         quicklook="previews/{job_id}/{task_id}/{filename}",
@@ -88,7 +88,7 @@ def test_other_layouts_are_fine():
 @given(st.text(alphabet="ab./\\{}job_id:~ ", max_size=30))
 def test_no_accepted_template_leaves_the_directory(text):
     try:
-        names = Names(job=text)
+        names = PathTemplates(job=text)
     except ValidationError:
         return
     path = names.job.format(project_id="p", job_id="j")

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from bulkdl.settings.timetable import timetable
+from bulkdl.settings.bandwidth_schedule import parse_bandwidth_schedule
 
 
 def at(clock: str) -> datetime:
@@ -23,20 +23,20 @@ def at(clock: str) -> datetime:
     ],
 )
 def test_the_hour_decides(clock, limit, next_s):
-    plan = timetable("08:00,2M 19:00,off")
+    plan = parse_bandwidth_schedule("08:00,2M 19:00,off")
     assert plan.limit_at(at(clock)) == limit
     assert plan.next_change_s(at(clock)) == next_s
 
 
 @pytest.mark.parametrize(("text", "limit"), [("2M", 2 << 20), ("off", 0), (512, 512), ("0", 0)])
 def test_a_plain_number_holds_all_day(text, limit):
-    plan = timetable(text)
+    plan = parse_bandwidth_schedule(text)
     assert [plan.limit_at(at("00:00") + timedelta(hours=hour)) for hour in (0, 5, 23)] == [limit] * 3
     assert plan.next_change_s(at("12:00")) == 12 * 3600
 
 
 def test_entries_may_stand_in_any_order():
-    assert timetable("19:00,off 8:00,2M") == timetable("08:00,2M 19:00,off")
+    assert parse_bandwidth_schedule("19:00,off 8:00,2M") == parse_bandwidth_schedule("08:00,2M 19:00,off")
 
 
 @pytest.mark.parametrize(
@@ -44,9 +44,9 @@ def test_entries_may_stand_in_any_order():
 )
 def test_rubbish_is_refused(text):
     with pytest.raises(ValueError, match="expected"):
-        timetable(text)
+        parse_bandwidth_schedule(text)
 
 
 @pytest.mark.parametrize("text", ["2M", "08:00,2M 19:00,off", "512"])
 def test_it_is_shown_as_one_would_write_it(text):
-    assert timetable(str(timetable(text))) == timetable(text)
+    assert parse_bandwidth_schedule(str(parse_bandwidth_schedule(text))) == parse_bandwidth_schedule(text)

@@ -1,8 +1,8 @@
 """
-The file-name templates: where each output and each document lands below the output directory.
+Path templates: the path of each output and each document, relative to the output directory.
 
-They are checked as a set when the settings are read, so that no two things can ever meet under
-one name and nothing can leave the directory; filling one in is then plain ``str.format``.
+The templates are validated together when the settings are read: two outputs cannot have the same path, and
+no path leaves the directory. Filling in a template is therefore plain ``str.format``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from bulkdl.model import ARCHIVE_SUFFIXES
 _JOB = frozenset({"project_id", "job_id"})
 _TASK = _JOB | {"task_id"}
 
-# template → (placeholders it may have, placeholders it must have so that names stay apart)
+# template → (allowed placeholders, placeholders that are required so that paths differ)
 _PLACEHOLDERS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "job": (_JOB, frozenset({"job_id"})),
     "job_tasks": (_JOB, frozenset({"job_id"})),
@@ -28,19 +28,19 @@ _PLACEHOLDERS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "task_quicklooks": (_TASK, frozenset({"job_id", "task_id"})),
     "quicklook": (_TASK | {"filename"}, frozenset({"job_id", "task_id", "filename"})),
 }
-# Stand-ins for comparing templates: a filename may be anything.
+# Sample values for comparing templates: a filename is arbitrary.
 _SAMPLE = {"project_id": "\0p", "job_id": "\0j", "task_id": "\0t", "filename": "\0f", "suffix": ""}
 _PLAIN = "expected plain placeholders such as {job_id}"
 
 
-class Names(BaseModel):
+class PathTemplates(BaseModel):
     """Templates, relative to the output directory, with forward slashes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
-    job: str = Field("{project_id}/{job_id}/job.json", description="the job as UP42 answered it")
+    job: str = Field("{project_id}/{job_id}/job.json", description="the job as returned by UP42")
     job_tasks: str = Field(
-        "{project_id}/{job_id}/job_tasks.json", description="its tasks as UP42 answered them"
+        "{project_id}/{job_id}/job_tasks.json", description="the tasks of the job as returned by UP42"
     )
     job_archive: str = Field("{project_id}/{job_id}/final_output{suffix}", description="the job's archive")
     job_geojson: str = Field("{project_id}/{job_id}/job_output.json", description="the job's data.json")
@@ -65,18 +65,18 @@ class Names(BaseModel):
         if unknown := sorted(found - known):
             raise ValueError(f"unknown placeholder {_braced(unknown)}; known here: {_braced(sorted(known))}")
         if missing := sorted(needed - found):
-            raise ValueError(f"needs {_braced(missing)}, or two outputs would get one name")
+            raise ValueError(f"needs {_braced(missing)}; otherwise two outputs would have the same path")
         if wrong := _path_problem(template):
             raise ValueError(wrong)
         return template
 
     @model_validator(mode="after")
-    def _stay_apart(self) -> Self:
+    def _paths_differ(self) -> Self:
         paths = {name: _samples(template) for name, template in self.model_dump().items()}
         for name, mine in paths.items():
             for other, theirs in paths.items():
-                if name != other and any(_meet(one, two) for one in mine for two in theirs):
-                    raise ValueError(f"{name} and {other} could give two outputs one name")
+                if name != other and any(_collide(one, two) for one in mine for two in theirs):
+                    raise ValueError(f"{name} and {other} could give two outputs the same path")
         return self
 
 
@@ -93,13 +93,13 @@ def _placeholders(template: str) -> set[str]:
 def _path_problem(template: str) -> str | None:
     segments = template.split("/")
     if "\\" in template or any(ord(letter) < 32 for letter in template):
-        return "expected forward slashes and no control characters"
+        return "expected forward slashes and a path without control characters"
     if template.startswith("/") or ":" in segments[0]:
         return "expected a path relative to the output directory"
     if any(segment in ("", ".", "..") for segment in segments):
-        return "expected no empty segment, no '.' and no '..'"
+        return "expected a path without empty segments, '.' and '..'"
     if segments[0].casefold() == ".bulkdl":
-        return "the folder .bulkdl is kept for the ledger"
+        return "the directory .bulkdl is reserved for the ledger"
     if "{filename}" in template and segments[-1] != "{filename}":
         return "expected {filename} to be the whole last segment"
     return None
@@ -112,8 +112,8 @@ def _samples(template: str) -> list[tuple[str, ...]]:
     ]
 
 
-def _meet(one: tuple[str, ...], two: tuple[str, ...]) -> bool:
-    """Whether *one* and *two* are one path, or *one* would be a folder of *two*."""
+def _collide(one: tuple[str, ...], two: tuple[str, ...]) -> bool:
+    """Whether *one* and *two* are the same path, or *one* is a directory of *two*."""
     if one[-1] == _SAMPLE["filename"] and one[:-1] == two[: len(one) - 1]:
         return True
     return one == two[: len(one)]

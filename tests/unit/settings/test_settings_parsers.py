@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkdl.settings import parse
-from bulkdl.settings.parse import Shard
+from bulkdl.settings import parsers
+from bulkdl.settings.parsers import Shard
 
 NOW = datetime(2022, 3, 10, 12, 0, tzinfo=UTC)
 
@@ -33,13 +33,13 @@ NOW = datetime(2022, 3, 10, 12, 0, tzinfo=UTC)
     ],
 )
 def test_sizes_as_rclone_writes_them(written, size_bytes):
-    assert parse.size_bytes(written) == size_bytes
+    assert parsers.parse_size(written) == size_bytes
 
 
 @pytest.mark.parametrize("written", ["", "M", "2X", "-1", -1, "1,5G", 1.5, True, None, "2MM", "٣K", "1e9"])
 def test_what_is_no_size_is_refused(written):
     with pytest.raises(ValueError, match="500K, 2M"):
-        parse.size_bytes(written)
+        parsers.parse_size(written)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_what_is_no_size_is_refused(written):
     ],
 )
 def test_durations(written, seconds):
-    assert parse.duration_s(written) == pytest.approx(seconds)
+    assert parsers.parse_duration(written) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_durations(written, seconds):
 )
 def test_what_is_no_duration_is_refused(written):
     with pytest.raises(ValueError, match="30s, 5m"):
-        parse.duration_s(written)
+        parsers.parse_duration(written)
 
 
 @pytest.mark.parametrize(
@@ -89,9 +89,9 @@ def test_what_is_no_duration_is_refused(written):
     ],
 )
 def test_only_a_plain_date_has_an_end_of_day(written, start_at, end_at):
-    assert parse.moment_at(written, NOW) == start_at
-    assert parse.moment_at(written, NOW, end_of_day=True) == (end_at or start_at)
-    assert parse.moment_at(written, NOW).tzinfo is UTC
+    assert parsers.parse_time(written, NOW) == start_at
+    assert parsers.parse_time(written, NOW, end_of_day=True) == (end_at or start_at)
+    assert parsers.parse_time(written, NOW).tzinfo is UTC
 
 
 @pytest.mark.parametrize(
@@ -99,17 +99,17 @@ def test_only_a_plain_date_has_an_end_of_day(written, start_at, end_at):
 )
 def test_what_is_no_moment_is_refused(written):
     with pytest.raises(ValueError, match="an age"):
-        parse.moment_at(written, NOW)
+        parsers.parse_time(written, NOW)
 
 
 @given(st.text(max_size=30))
 def test_no_text_makes_a_parser_fall_over(text):
     for read in (
-        parse.size_bytes,
-        parse.duration_s,
-        parse.shard,
-        parse.uuid,
-        lambda t: parse.moment_at(t, NOW),
+        parsers.parse_size,
+        parsers.parse_duration,
+        parsers.parse_shard,
+        parsers.parse_uuid,
+        lambda t: parsers.parse_time(t, NOW),
     ):
         with suppress(ValueError):
             read(text)
@@ -121,28 +121,28 @@ def test_a_moment_is_read_back_as_it_was(moment):
         as_utc = moment.astimezone(UTC)
     except OverflowError:
         return
-    assert parse.moment_at(moment.isoformat(), NOW) == as_utc
+    assert parsers.parse_time(moment.isoformat(), NOW) == as_utc
 
 
 @given(st.integers(0, 10**9), st.integers(1, 10**5))
 def test_a_shard_is_read_when_its_index_is_below_its_count(index, count):
     if index < count:
-        assert parse.shard(f"{index}/{count}") == Shard(index, count)
-        assert str(parse.shard(f"{index}/{count}")) == f"{index}/{count}"
+        assert parsers.parse_shard(f"{index}/{count}") == Shard(index, count)
+        assert str(parsers.parse_shard(f"{index}/{count}")) == f"{index}/{count}"
     else:
         with pytest.raises(ValueError, match="K/N"):
-            parse.shard(f"{index}/{count}")
+            parsers.parse_shard(f"{index}/{count}")
 
 
 @pytest.mark.parametrize("written", ["", "1", "0/0", "4/4", "-1/4", "1/4/8", "a/b", None, 3])
 def test_what_is_no_shard_is_refused(written):
     with pytest.raises(ValueError, match="0 <= K < N"):
-        parse.shard(written)
+        parsers.parse_shard(written)
 
 
 def test_a_pod_of_an_indexed_job_finds_its_shard_in_the_environment():
-    assert parse.shard("auto", {"JOB_COMPLETION_INDEX": "2", "BULKDL_SHARDS": "8"}) == Shard(2, 8)
-    assert parse.shard(" Auto ", {"JOB_COMPLETION_INDEX": "0", "BULKDL_SHARDS": " 1 "}) == Shard(0, 1)
+    assert parsers.parse_shard("auto", {"JOB_COMPLETION_INDEX": "2", "BULKDL_SHARDS": "8"}) == Shard(2, 8)
+    assert parsers.parse_shard(" Auto ", {"JOB_COMPLETION_INDEX": "0", "BULKDL_SHARDS": " 1 "}) == Shard(0, 1)
 
 
 @pytest.mark.parametrize(
@@ -158,12 +158,12 @@ def test_a_pod_of_an_indexed_job_finds_its_shard_in_the_environment():
 )
 def test_an_automatic_shard_that_is_half_told_is_refused_and_never_all_jobs(env):
     with pytest.raises(ValueError, match=r"JOB_COMPLETION_INDEX is .*BULKDL_SHARDS is "):
-        parse.shard("auto", env)
+        parsers.parse_shard("auto", env)
 
 
 @given(st.uuids())
 def test_an_id_in_any_case_is_read_in_lower_case(value):
-    assert parse.uuid(f" {str(value).upper()} ") == str(value)
+    assert parsers.parse_uuid(f" {str(value).upper()} ") == str(value)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_an_id_in_any_case_is_read_in_lower_case(value):
 )
 def test_what_is_no_id_is_refused(written):
     with pytest.raises(ValueError, match="expected an id"):
-        parse.uuid(written)
+        parsers.parse_uuid(written)
 
 
 @pytest.mark.parametrize(
@@ -184,4 +184,4 @@ def test_what_is_no_id_is_refused(written):
     ],
 )
 def test_statuses_are_spelt_in_one_way(written, statuses):
-    assert parse.constants(written) == statuses
+    assert parsers.normalize_statuses(written) == statuses

@@ -1,0 +1,103 @@
+"""Convert pydantic's validation errors to ConfigError, and suggest the setting for an unknown name."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from difflib import get_close_matches
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from bulkdl.errors import ConfigError
+from bulkdl.settings.model import ProjectTable, Settings
+from bulkdl.settings.path_templates import PathTemplates
+
+_MAX_SHOWN_CHARS = 60
+# Names of earlier versions and of other tools that do not resemble the setting.
+_OTHER_NAMES = {
+    "archives": "archive_concurrency",
+    "enumerators": "list_concurrency",
+    "geojson": "geojson_concurrency",
+    "grace": "shutdown_timeout",
+    "http": "listen",
+    "kind": "only",
+    "level": "scope",
+    "max_attempts": "retries",
+    "names": "path_templates",
+    "overlap": "since_overlap",
+    "quicklooks": "quicklook_concurrency",
+    "segment_below_bytes_per_s": "segment_if_slower_than",
+    "segment_bytes": "segment_min_size",
+}
+
+
+def config_error(error: ValidationError, sources: Mapping[str, str]) -> ConfigError:
+    """Convert the first error and name the source of the value; *sources* as in ``LoadedSettings``."""
+    details = error.errors(include_url=False, include_context=False)
+    problem = _problem(details[0])
+    if len(details) > 1:
+        problem += f" (and {len(details) - 1} more)"
+    return ConfigError(_where(details[0]["loc"], sources), problem)
+
+
+def suggest_setting(name: str, known: Collection[str] = tuple(Settings.model_fields)) -> str | None:
+    """Return the key in *known* that the user probably meant with *name*."""
+    for spelling in (name, f"{name}s"):
+        if _OTHER_NAMES.get(spelling) in known:
+            return _OTHER_NAMES[spelling]
+    near = get_close_matches(name, known, n=1, cutoff=0.5)
+    return near[0] if near else None
+
+
+def suggest_variable(name: str, known: Collection[str], prefix: str) -> str | None:
+    """
+    Return the variable in *known* that the user probably meant with *name*.
+
+    Stricter than ``suggest_setting``: other programs set variables with the same prefix.
+    """
+    key = name.removeprefix(prefix).lower()
+    if f"{prefix}{_OTHER_NAMES.get(key, '').upper()}" in known:
+        return f"{prefix}{_OTHER_NAMES[key].upper()}"
+    longer = sorted(variable for variable in known if variable.startswith(f"{name}_"))
+    near = longer or get_close_matches(name, known, n=1, cutoff=0.88)
+    return near[0] if near else None
+
+
+def _where(loc: tuple[int | str, ...], sources: Mapping[str, str]) -> str:
+    key = _key(loc)
+    top = str(loc[0]) if loc else ""
+    source = sources.get(".".join(map(str, loc[:2])), sources.get(top, "default"))
+    kind, _, name = source.partition(" ")
+    if kind == "file":
+        return f"{name}: {key}"
+    return name or key or "settings"
+
+
+def _key(loc: tuple[int | str, ...]) -> str:
+    """Write ``("projects", 0, "id")`` as ``projects[1].id``; tables are counted from 1."""
+    text = ""
+    for part in loc:
+        if isinstance(part, int):
+            text += f"[{part + 1}]"
+        else:
+            text += f".{part}" if text else part
+    return text
+
+
+def _problem(detail: ErrorDetails) -> str:
+    if detail["type"] == "extra_forbidden":
+        return _unknown(detail["loc"])
+    text = detail["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+    text = text[:1].lower() + text[1:]
+    given = detail["input"]
+    if detail["type"] == "missing" or isinstance(given, (dict, list, tuple)) or "password" in text:
+        return text
+    value = str(given)
+    return f"{text}, got {value[:_MAX_SHOWN_CHARS]!r}{'…' if len(value) > _MAX_SHOWN_CHARS else ''}"
+
+
+def _unknown(loc: tuple[int | str, ...]) -> str:
+    models: dict[str, type[BaseModel]] = {"path_templates": PathTemplates, "projects": ProjectTable}
+    model = models.get(str(loc[0]), Settings) if len(loc) > 1 else Settings
+    near = suggest_setting(str(loc[-1]), tuple(model.model_fields))
+    return f"unknown setting; did you mean {near}?" if near else "unknown setting"
