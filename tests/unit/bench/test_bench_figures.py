@@ -121,7 +121,7 @@ def test_an_exit_code_that_is_no_success_is_told_with_the_last_words(tmp_path):
 
 def test_the_largest_of_the_bounds_is_what_a_run_is_held_against():
     asked = {"api token": 1, "api results": 160, "storage object": 120, "api geojson": 159, "api tasks": 160}
-    work = replace(Work.of(asked, latency_s=0.1), workers={"archive_concurrency": 4}, rate=80.0, burst=400)
+    work = replace(Work.of(asked, latency_s=0.1), workers={"archives": 4}, rate=80.0, burst=400)
     limits = bound(work)
     assert limits["critical path"] == pytest.approx(0.7)
     assert limits["pool of archives (4)"] == pytest.approx(7.0)

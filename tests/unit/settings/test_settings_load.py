@@ -108,7 +108,7 @@ def test_the_library_takes_its_arguments_and_not_its_surroundings(monkeypatch, t
         ("archive = 3", "{path}: archive: unknown setting; did you mean archive_concurrency?"),
         ("grace = 3", "{path}: grace: unknown setting; did you mean shutdown_timeout?"),
         ("http = 'x'", "{path}: http: unknown setting; did you mean listen?"),
-        ("[[projects]]\nid = 'x'", "{path}: project: unknown setting; did you mean projects?"),
+        ("[[project]]\nid = 'x'", "{path}: project: unknown setting; did you mean projects?"),
         ("[path_templates]\njobb = 'x'", "{path}: path_templates.jobb: unknown setting; did you mean job?"),
         ("[transfer]\nx = 1", "{path}: transfer: unknown setting"),
         ("zzz = 1", "{path}: zzz: unknown setting"),
@@ -242,7 +242,7 @@ def test_up42_is_never_asked_more_often_than_it_allows(rate, url, fine):
 def test_a_variable_that_is_nearly_one_of_ours_is_warned_of_and_kubernetes_own_are_not():
     env = {
         "BULKDL_ARCHIVE": "3",
-        "BULKDL_SHUTDOWN_TIMEOUT": "3",
+        "BULKDL_GRACE": "3",
         "BULKDL_SERVICE_HOST": "10.0.0.1",
         "BULKDL_PORT": "tcp://10.0.0.1:80",
         "BULKDL_PROJECT": PROJECT,
@@ -250,7 +250,7 @@ def test_a_variable_that_is_nearly_one_of_ours_is_warned_of_and_kubernetes_own_a
     }
     assert load_settings({}, None, env).warnings == (
         "unknown setting BULKDL_ARCHIVE; did you mean BULKDL_ARCHIVE_CONCURRENCY?",
-        "unknown setting BULKDL_SHUTDOWN_TIMEOUT; did you mean BULKDL_SHUTDOWN_TIMEOUT?",
+        "unknown setting BULKDL_GRACE; did you mean BULKDL_SHUTDOWN_TIMEOUT?",
     )
 
 
