@@ -17,7 +17,7 @@ from bulkdl import __version__
 from bulkdl.cli.ending import code_of
 from bulkdl.cli.inputs import output_of, selection_from, settings_from
 from bulkdl.cli.signals import stopping
-from bulkdl.errors import BulkdlError
+from bulkdl.errors import BulkdlError, DirectoryHeld
 from bulkdl.graph.downloader import Downloader
 from bulkdl.log import get_logger
 from bulkdl.reactions import Exit
@@ -138,7 +138,7 @@ async def _worked(
         try:
             async with downloader:
                 result = await work(downloader)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, DirectoryHeld):  # a signal ends the observation of a stale lease
             if caught.exit_code is None:
                 raise
             raise click.exceptions.Exit(int(caught.exit_code)) from None

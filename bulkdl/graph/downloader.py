@@ -198,7 +198,7 @@ class Downloader:
         run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
         builder = self._summary_builder(selection, run_id)
         with structlog.contextvars.bound_contextvars(run_id=run_id):
-            async with held(self._sink, run_id, lost=partial(self._stop.abort, Exit.HELD)) as ledger:
+            async with held(self._sink, run_id, lost=self._stop.abort, sleep=self._stop.sleep) as ledger:
                 log.info("run.started", output=str(self._sink.root))
                 self._reporter.report(RunStarted(run_id, datetime.now(UTC)))
                 selection = await _since_last_run(selection, ledger)

@@ -1,59 +1,72 @@
-"""An output directory held for as long as somebody works there: nobody else writes to it meanwhile."""
+"""Holds an output directory: opens its ledger and keeps its lease, so that no other run writes there."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from bulkdl.errors import BulkdlError, LedgerError, first_of
+from bulkdl.errors import BulkdlError, Failure, LedgerError, SinkFailure, first_of
 from bulkdl.ledger import lease
 from bulkdl.ledger.ledger import LEDGER_NAME, Ledger
 from bulkdl.log import get_logger
 from bulkdl.model import Durability
+from bulkdl.reactions import REACTIONS, Exit
 from bulkdl.sink.errors import translated
 from bulkdl.sink.local import LocalSink
 
 log = get_logger(__name__)
 
-# What a transaction of one row may need, with its log of changes.
+Lost = Callable[[Exit], None]
+"""Called when the lease is lost, with the exit code that follows."""
+
+Clock = Callable[[], float]
+Sleep = Callable[[float], Awaitable[None]]
+
+# The size of one transaction of one row, with its write-ahead log.
 _RESERVE_BYTES = 64 << 10
+_BEAT_RETRY_S = lease.BEAT_S / 4
+_TIMER_TOLERANCE_S = 0.1  # the event loop may wake a task slightly early
 
 
 @asynccontextmanager
 async def held(
-    sink: LocalSink, run_id: str, *, lost: Callable[[], None] | None = None
+    sink: LocalSink, run_id: str, *, lost: Lost | None = None, sleep: Sleep = asyncio.sleep
 ) -> AsyncIterator[Ledger]:
     """
-    The ledger of *sink*, open for writing, and the lease of its directory, kept until left.
+    Acquire the lease of the directory of *sink*, and yield its ledger, open for writing.
 
     Args:
-        lost: Called when another run has taken the lease; by default LedgerError is raised.
+        lost: Called when the lease is lost; by default an error is raised.
+        sleep: Waits while a stale lease is observed. It may return early to end the waiting.
 
     Raises:
         ConfigError: The directory cannot be written.
-        DirectoryHeld: A run is at work there.
-        LedgerError: The ledger cannot be used, or the lease was lost on the way.
+        DirectoryHeld: Another run has the lease.
+        LedgerError: The ledger cannot be used, or the lease was lost.
+        SinkFailure: The ledger cannot be read or written, or another process locks it.
     """
     await asyncio.to_thread(sink.prepare)
     ledger = await Ledger.open(
         sink.state / LEDGER_NAME,
         settle=sink.settle,
         synchronous=sink.durability is not Durability.NONE,
+        upgrade=False,
     )
     owner = lease.Owner.myself(run_id)
     reserve = sink.state / "reserve"
     try:
-        acquire = partial(lease.acquire, owner=owner, path=str(sink.root), now=datetime.now(UTC))
-        await ledger.write(acquire)
+        await acquire_lease(ledger, owner, sink.root, sleep=sleep)
         try:
+            await ledger.upgrade()
             await asyncio.to_thread(_prepare, sink, reserve)
             async with asyncio.TaskGroup() as group:
-                beat = group.create_task(_keep(ledger, owner, sink, lost), name="lease")
+                beat = group.create_task(keep_lease(ledger, owner, sink.root, lost), name="lease")
                 yield ledger
                 beat.cancel()
         except BaseExceptionGroup as errors:
@@ -65,26 +78,97 @@ async def held(
 
 
 def _prepare(sink: LocalSink, reserve: Path) -> None:
-    """Tidy up after killed runs, and keep room for giving the lease back."""
+    """Remove the temporary files of killed runs, and reserve disk space for releasing the lease."""
     sink.sweep()
     with translated(reserve):
         reserve.write_bytes(os.urandom(_RESERVE_BYTES))
 
 
 async def _give_back(ledger: Ledger, owner: lease.Owner, reserve: Path) -> None:
-    """Let the next run in at once, also where the disk is full."""
+    """Release the lease, even if the disk is full."""
     with suppress(BulkdlError), translated(reserve):
         await asyncio.to_thread(reserve.unlink, missing_ok=True)
         await ledger.write(partial(lease.release, owner=owner))
 
 
-async def _keep(ledger: Ledger, owner: lease.Owner, sink: LocalSink, lost: Callable[[], None] | None) -> None:
-    while True:
-        await asyncio.sleep(lease.BEAT_S)
-        if await ledger.write(partial(lease.beat, owner=owner, now=datetime.now(UTC))):
-            continue
-        if lost is None:
-            raise LedgerError(f"{sink.root}: another run has taken the lease of this directory")
-        log.error("lease.lost")
-        lost()
+async def acquire_lease(
+    ledger: Ledger,
+    owner: lease.Owner,
+    root: Path,
+    *,
+    sleep: Sleep = asyncio.sleep,
+    clock: Clock = time.monotonic,
+) -> None:
+    """
+    Acquire the lease of the directory *root*; observe a stale lease before it is taken over.
+
+    Raises:
+        DirectoryHeld: Another run has the lease, or *sleep* returned early.
+    """
+    acquire = partial(lease.acquire, owner=owner, path=str(root))
+    stale = await ledger.write(lambda connection: acquire(connection, now=datetime.now(UTC)))
+    if stale is None:
         return
+    await observe(stale, root, sleep=sleep, clock=clock)
+    await ledger.write(lambda connection: acquire(connection, now=datetime.now(UTC), observed=stale))
+
+
+async def observe(
+    stale: lease.Holder, root: Path, *, sleep: Sleep = asyncio.sleep, clock: Clock = time.monotonic
+) -> None:
+    """
+    Wait for as long as a stale lease must be observed.
+
+    Raises:
+        DirectoryHeld: *sleep* returned early.
+    """
+    log.info("lease.observed", host=stale.owner.host, pid=stale.owner.pid, delay_s=lease.OBSERVATION_S)
+    end_at = clock() + lease.OBSERVATION_S
+    await sleep(lease.OBSERVATION_S)
+    if clock() < end_at - _TIMER_TOLERANCE_S:
+        raise lease.held_by(stale, str(root))
+
+
+async def keep_lease(
+    ledger: Ledger,
+    owner: lease.Owner,
+    root: Path,
+    lost: Lost | None = None,
+    *,
+    sleep: Sleep = asyncio.sleep,
+    clock: Clock = time.monotonic,
+) -> None:
+    """
+    Write the heartbeat until cancelled, or until the lease is lost.
+
+    A heartbeat that fails is repeated. The lease counts as lost when no heartbeat could be written for
+    STALE_S, because another run may take it over from then on.
+    """
+    delay_s = lease.BEAT_S
+    written_at = clock()
+    while True:
+        await sleep(delay_s)
+        started_at = clock()
+        try:
+            is_ours = await ledger.write(lambda connection: lease.beat(connection, owner, datetime.now(UTC)))
+        except (SinkFailure, LedgerError) as error:
+            log.warning("lease.beat_failed", detail=str(error))
+            if clock() - written_at >= lease.STALE_S:
+                _report_lost(error, lost)
+                return
+            delay_s = _BEAT_RETRY_S
+            continue
+        if not is_ours:
+            taken = LedgerError(f"{root}: another run has taken over the lease of this directory")
+            _report_lost(taken, lost, Exit.HELD)
+            return
+        delay_s, written_at = lease.BEAT_S, started_at
+
+
+def _report_lost(error: BulkdlError, lost: Lost | None, exit_code: Exit | None = None) -> None:
+    if lost is None:
+        raise error
+    log.error("lease.lost", detail=str(error))
+    if exit_code is None:
+        exit_code = REACTIONS[error.reason].exit_code if isinstance(error, Failure) else Exit.USAGE
+    lost(exit_code)

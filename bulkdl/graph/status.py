@@ -115,11 +115,11 @@ def _status(connection: Connection, name: str) -> LedgerStatus:
 
 
 def _at_work(connection: Connection) -> RunAtWork | None:
-    held = audit.holder(connection)
+    held = lease.holder(connection)
     if held is None:
         return None
     owner, myself = held.owner, lease.Owner.myself("")
-    alive = lease.is_alive(owner, held.beat_at, myself, datetime.now(UTC))
+    alive = lease.liveness_of(held, myself, datetime.now(UTC)) is lease.Liveness.RUNNING
     return RunAtWork(owner.run_id, owner.host, owner.pid, held.since_at, held.beat_at, alive)
 
 

@@ -6,6 +6,7 @@ A budget that is used up drains too, but is nobody's request.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from bulkdl.reactions import Exit
 
@@ -50,6 +51,12 @@ class Stop:
         self.cause = self.cause or cause
         self.draining.set()
         self.aborting.set()
+
+    async def sleep(self, delay_s: float) -> None:
+        """Sleep for *delay_s*; return early when the run drains."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(delay_s):
+                await self.draining.wait()
 
     def left_nothing_out(self) -> None:
         """All was there when the run came to its end: a budget that was used up has stopped nothing."""

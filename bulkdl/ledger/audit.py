@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from sqlite3 import Connection, Row
 
-from bulkdl.ledger.lease import Owner
 from bulkdl.ledger.rows import PLANNED, KnownOutput, known_output, names_of, now_text, reason_in
 from bulkdl.model import Reason
 
@@ -22,25 +20,6 @@ _OUTPUTS = "SELECT jobs.project_id, jobs.job_id, outputs.* FROM outputs JOIN job
 
 # A job that UP42 has not finished has that as its reason; nothing failed.
 _UNLISTED = f"reason <> '{Reason.JOB_UNFINISHED}'"
-
-
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """Who has the lease of a directory."""
-
-    owner: Owner
-    since_at: datetime
-    beat_at: datetime
-
-
-def holder(connection: Connection) -> Holder | None:
-    """Who has the lease; whether it is still alive is for ``lease.is_alive`` to say."""
-    row = connection.execute("SELECT * FROM lease").fetchone()
-    if row is None:
-        return None
-    moments = datetime.fromisoformat(row["since_at"]), datetime.fromisoformat(row["beat_at"])
-    owner = Owner(row["run_id"], row["host"], row["pid"], row["process"])
-    return Holder(owner, *moments)
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,14 +53,15 @@ CREATE TABLE runs (
     summary     TEXT                       -- JSON
 ) STRICT;
 
--- One row at most: who writes to this directory now. A heartbeat, because file locks cannot be
--- trusted on every network file system.
+-- At most one row: the run that writes to this directory now. A heartbeat, because file locks are not
+-- reliable on every network file system. Every later version keeps this table as it is: a run acquires
+-- the lease before it migrates the ledger.
 CREATE TABLE lease (
     id       INTEGER PRIMARY KEY CHECK (id = 1),
     run_id   TEXT NOT NULL,
     host     TEXT NOT NULL,
     pid      INTEGER NOT NULL,
-    process  TEXT NOT NULL DEFAULT '',     -- when that process began, in the kernel's ticks
+    process  TEXT NOT NULL DEFAULT '',     -- start time of that process, in the kernel's ticks
     since_at TEXT NOT NULL,
     beat_at  TEXT NOT NULL
 ) STRICT;

@@ -12,7 +12,7 @@ from bulkdl.errors import ConfigError, DirectoryHeld, LedgerTooNew
 from bulkdl.graph import rebuild as module
 from bulkdl.graph.rebuild import rebuild
 from bulkdl.graph.verify import Check, verify
-from bulkdl.ledger import audit, lease
+from bulkdl.ledger import lease
 from bulkdl.model import Kind, Outcome
 from bulkdl.reactions import Exit
 from bulkdl.report.verification import Verdict
@@ -224,7 +224,7 @@ async def test_a_rebuilt_ledger_has_no_last_run(site):
     shutil.rmtree(site.root / ".bulkdl")
     await rebuild(site.check())
     assert await site.read(lambda c: c.execute("SELECT count(*) FROM runs").fetchone()[0]) == 0
-    assert await site.read(audit.holder) is None
+    assert await site.read(lease.holder) is None
 
 
 @pytest.mark.parametrize("also_its_list", [False, True])

@@ -104,6 +104,36 @@ def test_a_migrated_ledger_is_like_a_new_one_and_keeps_its_rows(path, monkeypatc
         connection.close()
 
 
+def test_migrate_existing_ledger_keeps_a_complete_copy_of_the_old_version(path):
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA journal_mode = WAL")
+    migrate.migrate(connection, path, version=1)
+    started("kept")(connection)
+    old = columns(connection)
+    migrate.migrate(connection, path, version=3, steps=STEPS)
+    connection.close()
+    backup = path.with_name(f"{path.name}.version-1")
+    assert other(backup) == ["kept"]
+    copy = sqlite3.connect(backup)
+    assert (copy.execute("PRAGMA user_version").fetchone()[0], columns(copy)) == (1, old)
+    copy.close()
+    assert sorted(each.name for each in path.parent.iterdir()) == [path.name, backup.name]
+
+
+def test_migrate_without_a_copy_changes_nothing(path):
+    connection = sqlite3.connect(path, isolation_level=None)
+    migrate.migrate(connection, path, version=1)
+    path.with_name(f"{path.name}.version-1").mkdir()
+    with pytest.raises(SinkFailure, match="version-1"):
+        migrate.migrate(connection, path, version=3, steps=STEPS)
+    assert connection.execute("PRAGMA user_version").fetchone()[0] == 1
+    connection.close()
+
+
+def test_no_migration_changes_the_table_lease():
+    assert [number for number, sql in migrate.migrations().items() if "lease" in sql.lower()] == []
+
+
 def test_every_version_on_the_way_has_its_migration():
     assert sorted(migrate.migrations()) == list(range(2, VERSION + 1))
 

@@ -10,7 +10,18 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from bulkdl.errors import DirectoryHeld
-from bulkdl.ledger.lease import STALE_S, Owner, acquire, beat, is_alive, release
+from bulkdl.ledger.lease import (
+    STALE_S,
+    Holder,
+    Liveness,
+    Owner,
+    _start_of,
+    acquire,
+    beat,
+    liveness_of,
+    release,
+)
+from bulkdl.ledger.lease import holder as lease_of
 from bulkdl.ledger.migrate import migrate
 
 NOW = datetime(2024, 3, 1, 12, 0, tzinfo=UTC)
@@ -35,8 +46,15 @@ def dead_pid():
     return process.pid
 
 
-def take(connection, owner, after_s=0.0):
-    acquire(connection, owner, "/data/out", NOW + timedelta(seconds=after_s))
+def take(connection, owner, after_s=0.0, observed=None):
+    return acquire(connection, owner, "/data/out", NOW + timedelta(seconds=after_s), observed)
+
+
+def take_over(connection, owner, after_s):
+    """Acquire a stale lease as a run does: observe it first."""
+    stale = take(connection, owner, after_s)
+    assert stale == lease_of(connection)
+    assert take(connection, owner, after_s + 20, stale) is None
 
 
 def holder(connection):
@@ -74,12 +92,41 @@ def test_a_dead_process_of_this_host_is_succeeded_at_once(ledger, dead_pid):
     assert holder(ledger) == "mine"
 
 
-def test_a_process_of_another_host_counts_by_its_heartbeat_only(ledger, dead_pid):
+def test_acquire_lease_of_another_host_looks_at_its_heartbeat_only(ledger, dead_pid):
     take(ledger, replace(ELSEWHERE, pid=dead_pid))
     with pytest.raises(DirectoryHeld):
         take(ledger, ME, STALE_S - 1)
-    take(ledger, ME, STALE_S)
+    assert take(ledger, ME, STALE_S).owner.run_id == "theirs"
+    assert holder(ledger) == "theirs"
+    take_over(ledger, ME, STALE_S)
     assert holder(ledger) == "mine"
+
+
+@pytest.mark.parametrize("skew_s", [STALE_S + 60, -STALE_S - 60, 30 * 365 * 86_400])
+def test_acquire_lease_of_a_running_owner_with_another_clock_is_refused(ledger, skew_s):
+    take(ledger, ELSEWHERE)
+    stale = take(ledger, ME, skew_s)
+    assert stale is not None
+    assert beat(ledger, ELSEWHERE, NOW + timedelta(seconds=10))
+    with pytest.raises(DirectoryHeld, match="another-host"):
+        take(ledger, ME, skew_s + 20, stale)
+    assert holder(ledger) == "theirs"
+
+
+def test_acquire_observed_lease_that_a_third_run_took_over_is_refused(ledger):
+    take(ledger, ELSEWHERE)
+    stale = take(ledger, ME, STALE_S)
+    take(ledger, replace(ELSEWHERE, run_id="third"), STALE_S, stale)
+    with pytest.raises(DirectoryHeld):
+        take(ledger, ME, STALE_S + 20, stale)
+    assert holder(ledger) == "third"
+
+
+def test_acquire_observed_lease_that_was_released_succeeds(ledger):
+    take(ledger, ELSEWHERE)
+    stale = take(ledger, ME, STALE_S)
+    release(ledger, ELSEWHERE)
+    assert take(ledger, ME, STALE_S + 20, stale) is None
 
 
 def test_a_heartbeat_keeps_the_lease(ledger):
@@ -87,34 +134,70 @@ def test_a_heartbeat_keeps_the_lease(ledger):
     assert beat(ledger, ELSEWHERE, NOW + timedelta(seconds=50))
     with pytest.raises(DirectoryHeld):
         take(ledger, ME, 50 + STALE_S - 1)
-    take(ledger, ME, 50 + STALE_S)
+    take_over(ledger, ME, 50 + STALE_S)
     assert holder(ledger) == "mine"
 
 
 def test_who_was_succeeded_hears_of_it_and_takes_nothing_away(ledger):
     take(ledger, ELSEWHERE)
-    take(ledger, ME, STALE_S)
+    take_over(ledger, ME, STALE_S)
     assert not beat(ledger, ELSEWHERE, NOW)
     release(ledger, ELSEWHERE)
     assert holder(ledger) == "mine"
     assert beat(ledger, ME, NOW)
 
 
+@pytest.fixture(scope="module")
+def other_process():
+    """A running process of this host, as an owner."""
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    yield Owner("other", ME.host, process.pid, _start_of(process.pid))
+    process.stdin.close()
+    process.wait()
+
+
+@pytest.mark.parametrize("clock_s", [0, STALE_S + 1, 86_400, -86_400])
+def test_acquire_lease_of_a_running_process_is_refused_whatever_the_clock_says(
+    ledger, other_process, clock_s
+):
+    take(ledger, other_process)
+    with pytest.raises(DirectoryHeld):
+        take(ledger, ME, clock_s)
+
+
+def test_acquire_lease_that_this_process_could_not_release_succeeds_after_observation(ledger):
+    take(ledger, replace(ME, run_id="earlier"))
+    with pytest.raises(DirectoryHeld):
+        take(ledger, ME, STALE_S - 1)
+    take_over(ledger, ME, STALE_S)
+    assert holder(ledger) == "mine"
+
+
+def test_acquire_lease_of_the_same_pid_in_another_namespace_is_refused(ledger):
+    """Two containers of one machine: same host name, same boot, and both have the pid 1."""
+    host, boot, namespace = ME.host.rsplit("/", 2)
+    other = Owner("theirs", f"{host}/{boot}/{int(namespace) + 1}", ME.pid, "0")
+    take(ledger, other)
+    with pytest.raises(DirectoryHeld):
+        take(ledger, ME, 1)
+
+
 @pytest.mark.parametrize(
-    ("pid", "host", "beat_s", "alive"),
+    ("pid", "host", "beat_s", "liveness"),
     [
-        pytest.param(os.getpid(), "here", 0, True, id="mine"),
-        pytest.param(os.getpid(), "here", STALE_S, False, id="mine-stale"),
-        (1, "here", 1, True),
-        (1, "there", STALE_S - 1, True),
-        (1, "there", STALE_S, False),
-        (1, "there", -STALE_S + 1, True),
-        (1, "there", -STALE_S - 1, False),
+        pytest.param(os.getpid(), "here", 0, Liveness.RUNNING, id="mine"),
+        pytest.param(os.getpid(), "here", STALE_S, Liveness.STALE, id="mine-stale"),
+        (1, "here", 1, Liveness.RUNNING),
+        (1, "there", STALE_S - 1, Liveness.RUNNING),
+        (1, "there", STALE_S, Liveness.STALE),
+        (1, "there", -STALE_S + 1, Liveness.RUNNING),
+        (1, "there", -STALE_S - 1, Liveness.STALE),
     ],
 )
-def test_who_counts_as_alive(pid, host, beat_s, alive):
+def test_liveness_of_a_holder_without_a_known_start_time_follows_its_heartbeat(pid, host, beat_s, liveness):
     asker = Owner("asker", "here", os.getpid())
-    assert is_alive(Owner("x", host, pid), NOW - timedelta(seconds=beat_s), asker, NOW) is alive
+    found = Holder(Owner("x", host, pid), NOW, NOW - timedelta(seconds=beat_s))
+    assert liveness_of(found, asker, NOW) is liveness
 
 
 def test_a_host_after_a_reboot_is_another_one():

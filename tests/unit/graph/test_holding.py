@@ -1,0 +1,160 @@
+"""The lease while a run works: acquired after observation, kept through failures, reported when lost."""
+
+import asyncio
+import sqlite3
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import pytest
+
+from bulkdl.errors import DirectoryHeld, LedgerError, SinkFailure
+from bulkdl.graph.holding import acquire_lease, held, keep_lease
+from bulkdl.graph.stop import Stop
+from bulkdl.ledger import lease
+from bulkdl.ledger.ledger import LEDGER_NAME, Ledger
+from bulkdl.model import Reason
+from bulkdl.reactions import Exit
+from bulkdl.sink.local import LocalSink
+
+ME = lease.Owner.myself("mine")
+OTHER = lease.Owner("other", "another-host/12345678/1", 1)
+LOCKED = SinkFailure(Reason.LEDGER_LOCKED, "another process locks the ledger")
+
+
+@pytest.fixture
+async def ledger(tmp_path):
+    opened = await Ledger.open(tmp_path / LEDGER_NAME)
+    yield opened
+    await opened.close()
+
+
+async def hold(ledger, owner=OTHER, age_s=0.0):
+    moment = datetime.now(UTC) - timedelta(seconds=age_s)
+    await ledger.write(lambda connection: lease.acquire(connection, owner, "out", moment))
+
+
+async def holder(ledger):
+    found = await ledger.read(lease.holder)
+    return found and found.owner.run_id
+
+
+@pytest.mark.parametrize("age_s", [lease.STALE_S + 1, -lease.STALE_S - 1, 86_400])
+async def test_acquire_lease_takes_over_a_stale_lease_after_observation(ledger, tmp_path, timeline, age_s):
+    await hold(ledger, age_s=age_s)
+    await acquire_lease(ledger, ME, tmp_path, sleep=timeline.sleep, clock=timeline.clock)
+    assert await holder(ledger) == "mine"
+    assert timeline.slept == [lease.OBSERVATION_S]
+
+
+@pytest.mark.parametrize("age_s", [lease.STALE_S + 1, -lease.STALE_S - 1])
+async def test_acquire_lease_is_refused_when_a_stale_looking_heartbeat_changes(
+    ledger, tmp_path, timeline, age_s
+):
+    await hold(ledger, age_s=age_s)
+
+    async def sleep(delay_s):
+        await timeline.sleep(delay_s)
+        moment = datetime.now(UTC) - timedelta(seconds=age_s - delay_s)
+        assert await ledger.write(lambda connection: lease.beat(connection, OTHER, moment))
+
+    with pytest.raises(DirectoryHeld, match="another-host"):
+        await acquire_lease(ledger, ME, tmp_path, sleep=sleep, clock=timeline.clock)
+    assert await holder(ledger) == "other"
+
+
+async def test_acquire_lease_with_a_recent_heartbeat_is_refused_at_once(ledger, tmp_path, timeline):
+    await hold(ledger, age_s=lease.STALE_S - 5)
+    with pytest.raises(DirectoryHeld):
+        await acquire_lease(ledger, ME, tmp_path, sleep=timeline.sleep, clock=timeline.clock)
+    assert timeline.slept == []
+
+
+async def test_acquire_lease_stopped_during_the_observation_takes_nothing(ledger, tmp_path):
+    await hold(ledger, age_s=86_400)
+    stop = Stop()
+    asyncio.get_running_loop().call_later(0.01, stop.request, Exit.TERMINATED)
+    with pytest.raises(DirectoryHeld):
+        await acquire_lease(ledger, ME, tmp_path, sleep=stop.sleep)
+    assert await holder(ledger) == "other"
+
+
+class FlakyLedger:
+    """A ledger whose writes have the given results; after them the caller is cancelled."""
+
+    def __init__(self, *results):
+        self.results = list(results)
+
+    async def write(self, _statement):
+        if not self.results:
+            raise asyncio.CancelledError
+        result = self.results.pop(0)
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+
+def keep(tmp_path, timeline, *results, lost=None):
+    ledger = FlakyLedger(*results)
+    return keep_lease(ledger, ME, tmp_path, lost, sleep=timeline.sleep, clock=timeline.clock)
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        LOCKED,
+        SinkFailure(Reason.DISK_ERROR, "I/O error"),
+        SinkFailure(Reason.DISK_FULL, ""),
+        LedgerError("x"),
+    ],
+)
+async def test_keep_lease_repeats_a_failed_heartbeat_sooner(tmp_path, timeline, failure):
+    exit_codes = []
+    with pytest.raises(asyncio.CancelledError):
+        await keep(tmp_path, timeline, True, *[failure] * 20, True, lost=exit_codes.append)
+    assert exit_codes == []
+    assert timeline.slept[:2] == [lease.BEAT_S] * 2
+    assert max(timeline.slept[2:22]) < lease.BEAT_S
+    assert timeline.slept[22] == lease.BEAT_S
+
+
+@pytest.mark.parametrize(
+    ("failure", "exit_code"),
+    [
+        (LOCKED, Exit.TEMPORARY),
+        (SinkFailure(Reason.DISK_FULL, "no space left on device"), Exit.DISK_FULL),
+        (SinkFailure(Reason.DISK_ERROR, "I/O error"), Exit.USAGE),
+        (LedgerError("no such table: lease"), Exit.USAGE),
+    ],
+)
+async def test_keep_lease_reports_the_lease_lost_after_the_lease_duration(
+    tmp_path, timeline, logs, failure, exit_code
+):
+    exit_codes, started_at = [], timeline.now
+    await keep(tmp_path, timeline, *[failure] * 100, lost=exit_codes.append)
+    assert exit_codes == [exit_code]
+    assert lease.STALE_S <= timeline.now - started_at < lease.STALE_S + lease.BEAT_S
+    assert logs()[-1]["event"] == "lease.lost"
+    assert str(failure) in logs()[-1]["detail"]
+
+
+async def test_keep_lease_without_a_callback_raises_the_last_failure(tmp_path, timeline):
+    with pytest.raises(SinkFailure, match="locks the ledger"):
+        await keep(tmp_path, timeline, *[LOCKED] * 100)
+
+
+async def test_keep_lease_reports_a_takeover_at_once(tmp_path, timeline):
+    exit_codes = []
+    await keep(tmp_path, timeline, True, False, lost=exit_codes.append)
+    assert exit_codes == [Exit.HELD]
+    with pytest.raises(LedgerError, match="another run has taken over the lease"):
+        await keep(tmp_path, timeline, False)
+
+
+async def test_held_survives_a_lock_of_another_process_on_the_ledger(tmp_path):
+    async with held(LocalSink(tmp_path), "mine") as ledger:
+        connection = sqlite3.connect(ledger.path, isolation_level=None)
+        connection.execute("BEGIN EXCLUSIVE")
+        asyncio.get_running_loop().call_later(0.3, connection.execute, "ROLLBACK")
+        beat = partial(lease.beat, owner=lease.Owner.myself("mine"), now=datetime.now(UTC))
+        assert await ledger.write(beat)
+        connection.close()
