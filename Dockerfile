@@ -49,7 +49,7 @@ ENV PATH=/opt/bulkdl/bin:$PATH \
 USER 65532:65532
 WORKDIR /data
 VOLUME /data
-# Port of the status page and metrics, if enabled.
+# Port of the status page and metrics (--listen), if enabled.
 EXPOSE 9642
 ENTRYPOINT ["bulkdl"]
 CMD ["--help"]

@@ -89,7 +89,7 @@ def test_every_exit_code_is_documented_and_none_more():
 
 
 def test_the_order_of_exit_codes_is_that_of_the_code():
-    order = re.search(r"in the order ([\d, ]+);", section("Exit codes"))[1]
+    order = re.search(r"in the order ([\d,\s]+);", section("Exit codes"))[1]
     assert [int(code) for code in order.split(",")] == [int(code) for code in EXIT_RANK]
 
 
