@@ -12,8 +12,8 @@ from bulkdl.cli import options
 from bulkdl.cli.inputs import settings_from
 from bulkdl.cli.output import emit_json, emit_rows
 from bulkdl.errors import ConfigError
+from bulkdl.redaction import MASK, redact
 from bulkdl.settings import LoadedSettings, Settings, format_setting, format_value, load_credentials
-from bulkdl.telemetry.redaction import MASK, redact
 
 _CREDENTIALS = ("UP42_PROJECT_ID", "UP42_PROJECT_API_KEY", "UP42_USERNAME", "UP42_PASSWORD", "UP42_TOKEN")
 _OPEN = ("UP42_PROJECT_ID", "UP42_USERNAME")

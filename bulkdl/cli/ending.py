@@ -15,7 +15,7 @@ import click
 
 from bulkdl.errors import BulkdlError, DirectoryHeld, Failure, NoSuchSelection
 from bulkdl.reactions import REACTIONS, Exit
-from bulkdl.telemetry.redaction import redact
+from bulkdl.redaction import redact
 
 _BROKEN_PIPE = 128 + signal.SIGPIPE
 

@@ -21,6 +21,7 @@ from bulkdl.errors import BulkdlError, DirectoryHeld
 from bulkdl.graph.downloader import Downloader
 from bulkdl.log import get_logger
 from bulkdl.reactions import Exit
+from bulkdl.redaction import register_secret
 from bulkdl.selection import Selection
 from bulkdl.settings import CredentialSet, LoadedSettings, Settings, load_credentials
 from bulkdl.sink.local import STATE_FOLDER
@@ -28,7 +29,6 @@ from bulkdl.telemetry.events import HttpListening, Reporter, Reporters
 from bulkdl.telemetry.logging import logging_to, stderr_console
 from bulkdl.telemetry.outside import Outside, unseen
 from bulkdl.telemetry.progress import has_bars, progress_on
-from bulkdl.telemetry.redaction import register_secret
 
 T = TypeVar("T")
 log = get_logger(__name__)

@@ -18,9 +18,9 @@ from bulkdl.http.retry import RetryPolicy
 from bulkdl.http.sessions import api_session, storage_session
 from bulkdl.log import get_logger
 from bulkdl.model import Kind
+from bulkdl.redaction import register_secret
 from bulkdl.settings import CredentialSet, Settings
 from bulkdl.telemetry.events import Reporter
-from bulkdl.telemetry.redaction import register_secret
 from bulkdl.telemetry.requests import watch_api, watch_storage
 from bulkdl.up42.auth import TokenSource
 from bulkdl.up42.client import Client

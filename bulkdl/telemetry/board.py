@@ -14,6 +14,7 @@ from typing import Any
 
 from bulkdl.model import Kind, Outcome, Output, Reason
 from bulkdl.reactions import REACTIONS
+from bulkdl.redaction import redact
 from bulkdl.telemetry.events import (
     EnumerationFinished,
     Event,
@@ -32,7 +33,6 @@ from bulkdl.telemetry.events import (
 )
 from bulkdl.telemetry.metrics import THROTTLED
 from bulkdl.telemetry.progress import Speedometer
-from bulkdl.telemetry.redaction import redact
 
 FAILURES_SHOWN = 30
 FLIGHTS_SHOWN = 40

@@ -18,7 +18,7 @@ from rich.text import Text
 from structlog.stdlib import ProcessorFormatter
 
 from bulkdl.log import COMPLETE, Processor
-from bulkdl.telemetry.redaction import redactor
+from bulkdl.redaction import redactor
 
 LogFormat = Literal["auto", "console", "json"]
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from bulkdl.errors import ApiFailure
 from bulkdl.http.failures import reason_of_status
 from bulkdl.model import Reason
-from bulkdl.up42.quoting import quoted
+from bulkdl.redaction import sanitize
 
 _STATUS_OF_WORD = {
     "BAD_REQUEST": 400,
@@ -108,6 +108,6 @@ def failure_of(
     secrets: Iterable[str] = (),
 ) -> ApiFailure:
     """Make the failure that an answer with *status* (not a success) is."""
-    told = quoted(message, secrets)
+    told = sanitize(message, secrets)
     detail = f"{where}: {status}" + (f" {told}" if told else "")
     return ApiFailure(reason_of_status(status) or Reason.BAD_ANSWER, detail, retry_after_s=retry_after_s)

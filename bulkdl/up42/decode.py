@@ -18,8 +18,8 @@ from yarl import URL
 
 from bulkdl.errors import ApiFailure
 from bulkdl.model import Job, Reason, Task
+from bulkdl.redaction import sanitize
 from bulkdl.up42.documents import JobDocument, TaskDocument, is_identity
-from bulkdl.up42.quoting import quoted
 
 _Document = TypeVar("_Document", bound=BaseModel)
 # A URL goes out as it came, so it must be one that can: visible ASCII only.
@@ -62,7 +62,7 @@ def job(document: object, project_id: str, job_id: str, where: str) -> Job:
     """Read the answer to a question for one job."""
     found = _job(data_of(document, where), project_id, where, "data")
     if found.id != job_id:
-        raise _bad(where, "data.id", f"{found.id} found where {quoted(job_id)} was asked for")
+        raise _bad(where, "data.id", f"{found.id} found where {sanitize(job_id)} was asked for")
     return found
 
 
@@ -150,7 +150,7 @@ def _read(model: type[_Document], entry: object, where: str, path: str) -> _Docu
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         steps = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in first["loc"])
-        raise _bad(where, path + steps, quoted(first["msg"])) from None
+        raise _bad(where, path + steps, sanitize(first["msg"])) from None
 
 
 def _encodable(text: str) -> bool:
@@ -162,7 +162,7 @@ def _encodable(text: str) -> bool:
 
 
 def _beginning(body: bytes) -> str:
-    return repr(quoted(body[:400].decode(errors="replace"))[:60])
+    return repr(sanitize(body[:400].decode(errors="replace"))[:60])
 
 
 _KINDS = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}

@@ -10,9 +10,9 @@ import structlog
 from rich.console import Console
 
 from bulkdl.log import get_logger
+from bulkdl.redaction import Redactor
 from bulkdl.telemetry.logging import logging_to, stderr_console
 from bulkdl.telemetry.progress import RichProgress
-from bulkdl.telemetry.redaction import Redactor
 
 CANARY = "cAnArY-9f8e7d"
 

@@ -13,13 +13,13 @@ from pydantic import SecretStr
 
 from bulkdl.errors import ApiFailure
 from bulkdl.model import Job, Kind, Output, Reason
+from bulkdl.redaction import QUOTE_CHARS, sanitize
 from bulkdl.up42 import decode, paths
 from bulkdl.up42.complaints import complaint_in, failure_of, message_in
 from bulkdl.up42.credentials import Account, ProjectKey, ReadyToken
 from bulkdl.up42.decode import UnreadableJob
 from bulkdl.up42.grants import grant_in
 from bulkdl.up42.listing import MAX_PAGES, STALE_PAGES, Seen, listed
-from bulkdl.up42.quoting import QUOTE_CHARS, quoted
 
 JOB = {
     "id": "0aa51a58-6b2b-4b4c-8a5b-0123456789ab",
@@ -311,7 +311,7 @@ CANARY = "Zk3canary0Zk3canary0Zk3canary0Zk3canary0Zk3canary0"
     ],
 )
 def test_no_secret_is_quoted(text):
-    assert "canary" not in quoted(text, secrets=("s3cr3t-canary!", ""))
+    assert "canary" not in sanitize(text, secrets=("s3cr3t-canary!", ""))
 
 
 @pytest.mark.parametrize(
@@ -323,19 +323,19 @@ def test_no_secret_is_quoted(text):
     ],
 )
 def test_what_helps_is_quoted(text):
-    assert quoted(text) == text
+    assert sanitize(text) == text
 
 
 @given(st.text(max_size=600))
 def test_a_quote_is_one_short_printable_line(text):
-    found = quoted(text)
+    found = sanitize(text)
     assert len(found) <= QUOTE_CHARS
     assert found.isprintable()
 
 
 def test_a_long_hostile_text_is_quoted_in_no_time():
     for text in ("eyJ" * 10**6, "a" * 10**6, "?=" * 10**6, "token " * 10**6, "://" * 10**6):
-        assert len(quoted(text)) <= QUOTE_CHARS
+        assert len(sanitize(text)) <= QUOTE_CHARS
 
 
 NAMES = st.text(min_size=1, max_size=40).filter(lambda text: text.isprintable())

@@ -1,19 +1,24 @@
 """
-Keeps secrets out of logs: those registered by value, and those told by their shape.
+Keeps secrets out of logs, reports and messages: those registered by value, and those known by their shape.
 
-Known values are masked wherever they turn up, percent-encoded too. Shapes catch what nobody
-registered: signatures in URLs, Authorization headers, tokens inside a foreign library's error text.
+``Redactor`` serves our own texts and keeps them readable. ``sanitize`` serves texts from a server: it
+removes more, and returns one short line.
+
+Every pattern works in linear time, because hostile text reaches them on the event loop: a match starts at a
+literal or within a bounded length, and an unbounded run cannot be entered again from inside itself.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
 from urllib.parse import quote, quote_plus
 
 MASK = "***"
-# Masking shorter ones would blot out half of every line.
+QUOTE_CHARS = 200
+_READ_CHARS = 4096  # no more than this of a server's text is read
+# Masking shorter secrets would make every line unreadable.
 _MIN_SECRET = 4
 
 _WORDS = (
@@ -21,18 +26,37 @@ _WORDS = (
     r"|password|passwd|secret|authorization|cookie"
 )
 _SECRET_KEY = re.compile(rf"(?:^|[_-])(?:{_WORDS}|token|signature)$", re.IGNORECASE | re.ASCII)
-_JWT = re.compile(r"\beyJ[\w-]{6,}\.[\w-]+(?:\.[\w-]*)?", re.ASCII)
+_JWT = re.compile(r"eyJ[\w-]{6,}(?:\.[\w-]*)*", re.ASCII)  # or a piece of one
 _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
     (_JWT, MASK),
     (
         re.compile(r"(authorization[\"']?\s*[:=]\s*[\"']?)(?:\w+\s+)?[^\s\"',}>]+", re.IGNORECASE),
         rf"\1{MASK}",
     ),
-    (re.compile(r"\b(bearer\s+)(?!\*)[\w.~+/=-]{6,}", re.IGNORECASE | re.ASCII), rf"\1{MASK}"),
+    (re.compile(r"\b(bearer\s+)(?!\*)[\w.~+/=%-]{6,}", re.IGNORECASE | re.ASCII), rf"\1{MASK}"),
     (re.compile(r"((?:x-(?:goog|amz)-)?signature(?:=|%3D))[^&\s\"'<>)]+", re.IGNORECASE), rf"\1{MASK}"),
     (re.compile(rf"\b((?:{_WORDS})=)[^&\s\"'<>)]+", re.IGNORECASE), rf"\1{MASK}"),
     (re.compile(rf"([\"'](?:{_WORDS})[\"']\s*:\s*[\"'])[^\"']+", re.IGNORECASE), rf"\1{MASK}"),
     (re.compile(r"(\w://)[^/\s:@]*:[^/\s@]+@", re.ASCII), rf"\1{MASK}@"),
+)
+# In a text from a server a lost word does no harm, so whatever may be a secret goes.
+_SERVER_SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"\bbasic\s+[\w.~+/=%-]{6,}", re.ASCII | re.IGNORECASE), MASK),
+    (
+        re.compile(
+            r"(?:signature|token|password|passwd|secret|api_?key|credential|googleaccessid|authorization)"
+            r"[\"']?\s*[=:]\s*[\"']?[^\s\"'&,;}]+",
+            re.ASCII | re.IGNORECASE,
+        ),
+        MASK,
+    ),
+    (re.compile(r"\b[A-Za-z0-9]{8}\.[A-Za-z0-9]{30,}"), MASK),  # a project's API key
+    (re.compile(r"(://)[^\s/@]+@"), rf"\1{MASK}@"),  # user and password in a URL
+    (re.compile(r"\?[^\s\"'<>?=]*=[^\s\"'<>]*"), MASK),  # the query of a URL
+    (
+        re.compile(r"(?![0-9a-f]{8}(?:-[0-9a-f]{4}){3}-)[A-Za-z0-9+/=_%-]{40,}"),
+        MASK,
+    ),  # any long code, no UUID
 )
 
 # Every shape needs one of these, in lower case. Looking for them first makes a harmless line ten
@@ -43,6 +67,28 @@ _MARKS = (
 )
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})
+
+
+def sanitize(text: str, secrets: Iterable[str] = ()) -> str:
+    """
+    Return *text* from a server in at most ``QUOTE_CHARS`` characters of one printable line.
+
+    Args:
+        secrets: Texts that are removed whatever they look like.
+    """
+    clean = text[:_READ_CHARS]
+    for secret in secrets:
+        if secret:
+            clean = clean.replace(secret, MASK)
+    clean = _masked(_masked(clean, _SHAPES), _SERVER_SHAPES)
+    clean = " ".join("".join(char if char.isprintable() else " " for char in clean).split())
+    return clean if len(clean) <= QUOTE_CHARS else clean[: QUOTE_CHARS - 1] + "…"
+
+
+def _masked(text: str, shapes: tuple[tuple[re.Pattern[str], str], ...]) -> str:
+    for shape, replacement in shapes:
+        text = shape.sub(replacement, text)
+    return text
 
 
 class Redactor:
@@ -66,9 +112,7 @@ class Redactor:
             return text
         if self._pattern is not None:
             text = self._pattern.sub(MASK, text)
-        for shape, masked in _SHAPES:
-            text = shape.sub(masked, text)
-        return text
+        return _masked(text, _SHAPES)
 
     def _is_harmless(self, text: str) -> bool:
         """No secret is in *text*; what is left may or may not hold one."""

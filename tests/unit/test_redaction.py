@@ -1,0 +1,115 @@
+"""Redaction works in linear time on whatever a server sends."""
+
+import itertools
+import re._constants as codes
+import re._parser as parser
+
+import pytest
+
+from bulkdl.redaction import _SERVER_SHAPES, _SHAPES, QUOTE_CHARS, Redactor, _masked, sanitize
+
+SHAPES = [shape for shape, _ in (*_SHAPES, *_SERVER_SHAPES)]
+SIZE = 64 * 1024
+ATOMS = (
+    *(
+        ".",
+        "w.",
+        "-",
+        "_",
+        "?",
+        "=",
+        "?=",
+        "&",
+        " ",
+        "\t",
+        ":",
+        "://",
+        "a://",
+        "@",
+        "/",
+        '"',
+        "'",
+        "%",
+        "a",
+        "1",
+    ),
+    *(
+        "eyJ",
+        "eyJabcdef.",
+        "token",
+        "token ",
+        "token=",
+        "secret",
+        "api_key",
+        "authorization",
+        "authorization:",
+    ),
+    *(
+        "1",
+        "authorization:",
+        "authorization: ",
+        "bearer ",
+        "basic ",
+        "signature",
+        "x-goog-signature",
+        '"cookie"',
+        "0aa51a58-6b2b-",
+    ),
+    *("abcdEFGH.", "\x00", "é", "\udce9", "a:b@"),
+)
+
+
+def first_unbounded(items):
+    """The unbounded repeat that *items* begin with, and whether something behind it can fail."""
+    for at, (code, argument) in enumerate(items):
+        if code in (codes.AT, codes.ASSERT, codes.ASSERT_NOT):
+            continue
+        if code is codes.SUBPATTERN:
+            return first_unbounded([*argument[-1], *items[at + 1 :]])
+        if code in (codes.MAX_REPEAT, codes.MIN_REPEAT):
+            _, most, _ = argument
+            return most is codes.MAXREPEAT and bool(items[at + 1 :])
+        return False
+    return False
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.pattern[:40])
+def test_pattern_does_not_begin_with_an_unbounded_run(shape):
+    assert not first_unbounded(list(parser.parse(shape.pattern, shape.flags)))
+
+
+@pytest.mark.parametrize("pattern", [r"[\w.-]*token", r"(?:[a-z]+)=", r"\b\w+@"])
+def test_rule_finds_a_pattern_that_begins_with_an_unbounded_run(pattern):
+    assert first_unbounded(list(parser.parse(pattern)))
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("atom", ATOMS, ids=ascii)
+def test_hostile_text_of_64_kib_does_not_hang(atom):
+    text = atom * (SIZE // len(atom))
+    for hostile in (text, f"?{text}", f"://{text}", f"token{text}", f"authorization:{text}", f"eyJ{text}"):
+        _masked(hostile, _SERVER_SHAPES)
+        Redactor().text(hostile)
+        assert len(sanitize(hostile)) <= QUOTE_CHARS
+
+
+@pytest.mark.timeout(60)
+def test_hostile_text_of_two_alternating_atoms_does_not_hang():
+    for one, other in itertools.permutations(ATOMS, 2):
+        text = (one + other) * (8 * 1024 // len(one + other))
+        _masked(text, _SERVER_SHAPES)
+        Redactor().text(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x-amz-signature=canary",
+        "my.api_key: canary",
+        "https://h/o?a=canary&b=1",
+        "??a=canary",
+        "TOKEN = 'canary'",
+    ],
+)
+def test_sanitize_removes_values_whatever_stands_before_their_names(text):
+    assert "canary" not in sanitize(text)
