@@ -38,6 +38,10 @@ class ConfigError(BulkdlError):
         self.problem = problem
 
 
+class DownloaderStateError(BulkdlError):
+    """A Downloader is used outside of its ``async with`` block, or its block is entered twice."""
+
+
 class NoSuchSelection(BulkdlError):
     """UP42 knows no such project or job. Exit code 4."""
 

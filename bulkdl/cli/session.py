@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -17,7 +17,7 @@ from bulkdl import __version__
 from bulkdl.cli.ending import code_of
 from bulkdl.cli.inputs import output_of, selection_from, settings_from
 from bulkdl.cli.signals import stopping
-from bulkdl.errors import BulkdlError, DirectoryHeld
+from bulkdl.errors import BulkdlError, DirectoryHeld, DownloaderStateError
 from bulkdl.graph.downloader import Downloader
 from bulkdl.log import get_logger
 from bulkdl.reactions import Exit
@@ -134,7 +134,12 @@ async def _worked(
     order: Order, work: Callable[[Downloader], Awaitable[T]], reporter: Reporter
 ) -> tuple[T, Exit | None]:
     downloader = Downloader(order.loaded.settings, credentials=order.credentials, reporter=reporter)
-    with stopping(downloader.stop) as caught:
+
+    def stop(cause: Exit) -> None:
+        with suppress(DownloaderStateError):  # a signal may arrive after the end of the run
+            downloader.stop(cause)
+
+    with stopping(stop) as caught:
         try:
             async with downloader:
                 result = await work(downloader)

@@ -9,7 +9,7 @@ import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -18,13 +18,14 @@ from typing import Any, Self
 
 import structlog
 
-from bulkdl.errors import ConfigError, SinkFailure, first_of
+from bulkdl.errors import ConfigError, DownloaderStateError, SinkFailure, first_of
 from bulkdl.graph.accounts import Accounts
 from bulkdl.graph.bringing import Bringer
 from bulkdl.graph.channel import Channel
 from bulkdl.graph.enumeration import Enumeration
 from bulkdl.graph.holding import held
 from bulkdl.graph.notes import Notes
+from bulkdl.graph.operations import Operations
 from bulkdl.graph.outlets import Outlets, outlets_of
 from bulkdl.graph.pools import Pools, RunStopped
 from bulkdl.graph.record import Listener, Recorder
@@ -52,20 +53,26 @@ from bulkdl.transfer.permits import Permits
 log = get_logger(__name__)
 
 
-_OUTCOMES_WAITING = 64
+_RESULTS_WAITING = 64
 
 
 class Downloader:
     """
-    Fetches every selected output that is not there yet.
+    Downloads every selected output that is missing.
+
+    Use it as an async context manager. Leaving the block cancels what is still running, waits for its
+    end and closes all connections. A Downloader can run several times, one run after the other.
 
     Args:
-        settings: Where from, where to, how; ``output`` must be set.
-        credentials: By default those of the environment and of the settings.
-        reporter: Takes the events of a run as they happen.
+        settings: Source, destination and limits; ``output`` is required.
+        credentials: Default: the credentials of the environment and of the settings.
+        reporter: Receives the events of a run.
+
+    Attributes:
+        summary: Of the last run; None while a run is active and after a run that was cancelled.
 
     Raises:
-        ConfigError: There is no output directory, or there are no credentials.
+        ConfigError: The output directory or the credentials are missing.
     """
 
     def __init__(
@@ -83,74 +90,111 @@ class Downloader:
         self._reporter = reporter or NullReporter()
         self._sink = LocalSink(settings.output, settings.durability)
         self._bandwidth = Pace(0, 1)
-        self._stack = AsyncExitStack()
-        self._accounts: Accounts
-        self._stop: Stop
+        self._accounts = Accounts(self._settings, self._book, self._reporter)
+        self._operations: Operations | None = None
 
     async def __aenter__(self) -> Self:
-        self._stop = Stop()
-        self._accounts = await self._stack.enter_async_context(
-            Accounts(self._settings, self._book, self._reporter)
-        )
+        if self._operations is not None:
+            raise DownloaderStateError("the Downloader is already open; open it once, or make another one")
+        self._operations = Operations(asyncio.get_running_loop())
+        try:
+            self._accounts = Accounts(self._settings, self._book, self._reporter)
+            await self._accounts.__aenter__()
+        except BaseException:
+            self._operations = None
+            raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._stack.aclose()
+        try:
+            await self._opened("__aexit__()").close()
+        finally:
+            self._operations = None
+            await self._accounts.__aexit__(kind, error, trace)
+
+    def _opened(self, call: str) -> Operations:
+        if self._operations is None:
+            raise DownloaderStateError(
+                f"{call}: the Downloader is not open; call it inside `async with Downloader(...)`"
+            )
+        return self._operations
 
     def stop(self, cause: Exit = Exit.INTERRUPTED) -> None:
         """
-        End the run: the first call drains, the second aborts.
+        End the active run: the first call drains, the second call aborts.
+
+        It can be called from any thread and takes effect in the event loop. Without an active run, the
+        next run is drained when it starts. Runs after that are not affected.
 
         Args:
-            cause: Becomes the exit code of the summary (130 and 143 are those of signals). It is
-                never 0: what was left out must be no watermark for the runs after it.
+            cause: Becomes the exit code of the summary (130 and 143 stand for signals). It is never 0:
+                a run that was stopped must not set a watermark for later runs.
+
+        Raises:
+            DownloaderStateError: The Downloader is not open.
         """
-        self._stop.request(cause)
+        self._opened("stop()").stop(cause)
 
     async def run(self, selection: Selection | None = None) -> Summary:
         """
-        Fetch what is missing of *selection* (by default: what the settings select).
+        Download what is missing of *selection* (default: the selection of the settings).
 
-        A failed output is no exception; the summary tells of it.
+        A failed output is not an exception; it is listed in the summary.
 
         Raises:
             ConfigError: The output directory or the selection cannot be used.
-            DirectoryHeld: Another run is at work there.
+            DirectoryHeld: Another run holds the output directory.
+            DownloaderStateError: The Downloader is not open, or was closed during the run.
             LedgerError: The ledger cannot be used.
+            SinkFailure: The disk is full or fails.
         """
-        return await self._execute(selection, None)
+        operations = self._opened("run()")
+        self.summary = None
+        run = operations.start(lambda stop: self._execute(selection, None, stop), name="run")
+        return await operations.result_of(run)
 
-    async def outcomes(self, selection: Selection | None = None) -> AsyncIterator[Result]:
+    @asynccontextmanager
+    async def stream(self, selection: Selection | None = None) -> AsyncIterator[AsyncIterator[Result]]:
         """
-        Run, and give out each result once it is recorded; ``summary`` is there afterwards.
+        Run, and iterate over the results, each after it has been recorded.
 
-        Leaving the iteration early stops the run.
+        ``async with downloader.stream() as results: async for result in results: ...``. After the last
+        result, ``summary`` is set. Leaving the block before the last result cancels the run, waits for
+        its end and releases the output directory.
+
+        Raises:
+            ConfigError, DirectoryHeld, DownloaderStateError, LedgerError, SinkFailure: As ``run``. The
+                iteration raises it, or leaving the block does if the caller did not iterate to the end.
         """
-        channel: Channel[Result] = Channel(_OUTCOMES_WAITING)
-
-        async def execute() -> None:
-            try:
-                await self._execute(selection, channel.put)
-            finally:
-                channel.close()
-
-        run = asyncio.create_task(execute(), name="run")
+        operations = self._opened("stream()")
+        channel: Channel[Result] = Channel(_RESULTS_WAITING)
+        self.summary = None
+        run = operations.start(lambda stop: self._execute(selection, channel.put, stop), name="run")
+        run.add_done_callback(lambda _run: channel.close())
         try:
-            async for result in channel:
-                yield result
-            await run
+            yield _results(channel, operations, run)
         finally:
-            run.cancel()
-            await asyncio.wait([run])
+            await operations.cancel(run)
+        if not run.cancelled():
+            run.result()
 
     async def plan(self, selection: Selection | None = None) -> Plan:
         """
-        Enumerate as a run would, and say what it would fetch. Nothing is written anywhere.
+        List what a run would download. Nothing is written.
 
-        Stopped, it says what it has found so far.
+        After ``stop``, the plan contains what has been found so far.
+
+        Raises:
+            ConfigError, DownloaderStateError, LedgerError, SinkFailure: As ``run``.
         """
+        operations = self._opened("plan()")
+        return await operations.result_of(
+            operations.start(lambda stop: self._plan(selection, stop), name="plan")
+        )
+
+    async def _plan(self, selection: Selection | None, stop: Stop) -> Plan:
         selection = self._checked(selection)
         builder = self._summary_builder(selection, "plan")
         async with AsyncExitStack() as stack:
@@ -164,17 +208,8 @@ class Downloader:
             outlets = outlets_of(plan, self._settings.path_templates)
             notes = Notes(ledger, written=False)
             enumeration = self._enumeration(selection, notes, builder, outlets)
-            await self._unless_stopped(enumerate_all(enumeration, self._settings.list_concurrency))
-        return plan.build(stopped_by=self._stop.cause)
-
-    async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do *work*, to its end or until the first request to stop."""
-        async with asyncio.TaskGroup() as group:
-            working = group.create_task(work, name="plan")
-            stopping = group.create_task(self._stop.draining.wait(), name="stop")
-            await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
-            working.cancel()
-            stopping.cancel()
+            await _unless_stopped(enumerate_all(enumeration, self._settings.list_concurrency), stop)
+        return plan.build(stopped_by=stop.cause)
 
     def _checked(self, selection: Selection | None) -> Selection:
         selection = selection if selection is not None else Selection.of(self._settings)
@@ -193,17 +228,17 @@ class Downloader:
             builder.add_project(project_id)
         return builder
 
-    async def _execute(self, selection: Selection | None, listener: Listener | None) -> Summary:
+    async def _execute(self, selection: Selection | None, listener: Listener | None, stop: Stop) -> Summary:
         selection = self._checked(selection)
         run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
         builder = self._summary_builder(selection, run_id)
         with structlog.contextvars.bound_contextvars(run_id=run_id):
-            async with held(self._sink, run_id, lost=self._stop.abort, sleep=self._stop.sleep) as ledger:
+            async with held(self._sink, run_id, lost=stop.abort, sleep=stop.sleep) as ledger:
                 log.info("run.started", output=str(self._sink.root))
                 self._reporter.report(RunStarted(run_id, datetime.now(UTC)))
                 selection = await _since_last_run(selection, ledger)
-                await self._go(selection, ledger, builder, run_id, listener)
-                self.summary = builder.build(stopped_by=self._stop.cause)
+                await self._go(selection, ledger, builder, run_id, listener, stop)
+                self.summary = builder.build(stopped_by=stop.cause)
                 await self._conclude(ledger, self.summary, selection)
         return self.summary
 
@@ -214,18 +249,19 @@ class Downloader:
         builder: SummaryBuilder,
         run_id: str,
         listener: Listener | None,
+        stop: Stop,
     ) -> None:
         settings = self._settings
         recorder = Recorder(ledger, run_id, builder, self._reporter, listener, locate=self._sink.locate)
         permits = {kind: Permits(size.start) for kind, size in sizes_of(settings).items()}
         fetcher = self._fetcher(permits[Kind.ARCHIVE])
         bringer = Bringer(settings, self._accounts, self._sink, ledger, fetcher)
-        pools = Pools(settings, bringer, recorder, self._reporter, self._stop, permits)
+        pools = Pools(settings, bringer, recorder, self._reporter, stop, permits)
         outlets = Outlets(pools.put, recorder.settled, recorder.ended, recorder.problem)
         enumeration = self._enumeration(selection, Notes(ledger), builder, outlets)
         depths = {str(kind): lane.__len__ for kind, lane in pools.lanes.items()}
         self._reporter.report(LanesOpened({"jobs": enumeration.pending.__len__, **depths}))
-        run = Run(settings, enumeration, pools, recorder, self._reporter, self._stop)
+        run = Run(settings, enumeration, pools, recorder, self._reporter, stop)
         try:
             await ledger.write(partial(queries.start_run, run_id=run_id, scope=selection.scope))
             async with asyncio.TaskGroup() as group:
@@ -294,6 +330,24 @@ class Downloader:
             outlets=outlets,
             reporter=self._reporter,
         )
+
+
+async def _results(
+    channel: Channel[Result], operations: Operations, run: asyncio.Task[Any]
+) -> AsyncIterator[Result]:
+    async for result in channel:
+        yield result
+    await operations.result_of(run)
+
+
+async def _unless_stopped(work: Coroutine[Any, Any, None], stop: Stop) -> None:
+    """Do *work* until it ends or the first request to stop."""
+    async with asyncio.TaskGroup() as group:
+        working = group.create_task(work, name="enumeration")
+        stopping = group.create_task(stop.draining.wait(), name="stop")
+        await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
+        working.cancel()
+        stopping.cancel()
 
 
 async def _since_last_run(selection: Selection, ledger: Ledger) -> Selection:

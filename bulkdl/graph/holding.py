@@ -19,6 +19,7 @@ from bulkdl.model import Durability
 from bulkdl.reactions import REACTIONS, Exit
 from bulkdl.sink.errors import translated
 from bulkdl.sink.local import LocalSink
+from bulkdl.transfer.finishing import finished
 
 log = get_logger(__name__)
 
@@ -61,7 +62,11 @@ async def held(
     owner = lease.Owner.myself(run_id)
     reserve = sink.state / "reserve"
     try:
-        await acquire_lease(ledger, owner, sink.root, sleep=sleep)
+        try:
+            await acquire_lease(ledger, owner, sink.root, sleep=sleep)
+        except asyncio.CancelledError:
+            await finished(_release(ledger, owner))  # the transaction may have been committed
+            raise
         try:
             await ledger.upgrade()
             await asyncio.to_thread(_prepare, sink, reserve)
@@ -72,7 +77,7 @@ async def held(
         except BaseExceptionGroup as errors:
             raise first_of(errors) from None
         finally:
-            await _give_back(ledger, owner, reserve)
+            await finished(_give_back(ledger, owner, reserve))
     finally:
         await ledger.close()
 
@@ -88,6 +93,11 @@ async def _give_back(ledger: Ledger, owner: lease.Owner, reserve: Path) -> None:
     """Release the lease, even if the disk is full."""
     with suppress(BulkdlError), translated(reserve):
         await asyncio.to_thread(reserve.unlink, missing_ok=True)
+        await _release(ledger, owner)
+
+
+async def _release(ledger: Ledger, owner: lease.Owner) -> None:
+    with suppress(BulkdlError):
         await ledger.write(partial(lease.release, owner=owner))
 
 

@@ -290,8 +290,8 @@ async def test_a_project_that_joins_the_config_is_taken_whole(tmp_path: Path) ->
 async def test_a_run_that_its_caller_has_stopped_sets_none(tmp_path: Path) -> None:
     """The library's ``stop`` needs no signal, and what it leaves out must not be passed by."""
     async with place(tmp_path, ACCOUNT) as here:
-        async with downloader(here, since="last") as loader:
-            async for _ in loader.outcomes():
+        async with downloader(here, since="last") as loader, loader.stream() as results:
+            async for _ in results:
                 loader.stop()
         assert loader.summary is not None
         assert loader.summary.exit_code == 130

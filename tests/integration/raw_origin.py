@@ -161,10 +161,9 @@ class RawOrigin:
         swift = {"retries": 2, "retry_base_delay": 0.001, "retry_max_delay": 0.002, "retry_after_max": 0.01}
         chosen = Settings(api_url=self.url, output=root, **(swift | settings))
         book = CredentialSet(by_project={PROJECT: SecretStr("key")}, project_ids=(PROJECT,))
-        async with Downloader(chosen, credentials=book) as downloader:
-            results = [
-                result async for result in downloader.outcomes(Selection(levels=frozenset({Level.TASK})))
-            ]
+        selection = Selection(levels=frozenset({Level.TASK}))
+        async with Downloader(chosen, credentials=book) as downloader, downloader.stream(selection) as stream:
+            results = [result async for result in stream]
         assert downloader.summary is not None
         ends = {
             result.output.kind.value: (result.outcome.value, result.reason.value, result.detail)

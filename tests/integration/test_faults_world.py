@@ -126,8 +126,8 @@ class World:
         simulator.faults = faults = Witness.of(*rules, seed=seed)
         before = len(simulator.seen)
         selection = Selection(levels=frozenset({level} if level else Level))
-        async with self.downloader(**settings) as downloader:
-            results = [each async for each in downloader.outcomes(selection)]
+        async with self.downloader(**settings) as downloader, downloader.stream(selection) as stream:
+            results = [each async for each in stream]
         assert downloader.summary is not None
         return Ran(downloader.summary, results, list(simulator.seen)[before:], faults, self.root)
 

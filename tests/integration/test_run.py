@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
@@ -248,16 +248,16 @@ async def test_a_plan_moves_nothing_and_writes_nothing(tame):
 async def test_two_runs_cannot_share_a_directory(site):
     site.simulator.latency_s = 0.02
     async with site.downloader() as first, site.downloader() as second:
-        async with aclosing(first.outcomes()) as outcomes:
-            await anext(outcomes)
+        async with first.stream() as results:
+            await anext(results)
             with pytest.raises(DirectoryHeld):
                 await second.run()
         assert (await second.run()).exit_code is Exit.OK
 
 
-async def test_outcomes_gives_every_result_and_the_summary(site):
-    async with site.downloader() as downloader:
-        results = [result async for result in downloader.outcomes()]
+async def test_stream_yields_every_result_and_sets_the_summary(site):
+    async with site.downloader() as downloader, downloader.stream() as stream:
+        results = [result async for result in stream]
     assert downloader.summary is not None
     assert len(results) == len({result.output for result in results}) == downloader.summary.outputs()
     completed = {
@@ -273,10 +273,10 @@ async def test_outcomes_gives_every_result_and_the_summary(site):
             assert (site.output / result.receipt.key).stat().st_size == result.receipt.size_bytes
 
 
-async def test_leaving_the_outcomes_early_stops_the_run_and_the_next_one_goes_on(tame):
+async def test_stream_left_early_stops_the_run_and_the_next_run_completes(tame):
     async with tame.downloader() as downloader:
-        async with aclosing(downloader.outcomes()) as outcomes:
-            async for _ in outcomes:
+        async with downloader.stream() as results:
+            async for _ in results:
                 break
         assert {task.get_name() for task in asyncio.all_tasks()}.isdisjoint({"run", "front", "back"})
         assert len(tame.files()) < len(tame.expected())
@@ -287,10 +287,11 @@ async def test_leaving_the_outcomes_early_stops_the_run_and_the_next_one_goes_on
 async def test_a_stopped_run_keeps_what_it_has_and_the_next_one_goes_on(tame):
     async with tame.downloader() as downloader:
         seen = 0
-        async for _ in downloader.outcomes():
-            seen += 1
-            if seen == 5:
-                downloader.stop()
+        async with downloader.stream() as results:
+            async for _ in results:
+                seen += 1
+                if seen == 5:
+                    downloader.stop()
     assert downloader.summary is not None
     assert downloader.summary.outputs(Outcome.FAILED) == 0
     assert len(tame.files()) < len(tame.expected())
