@@ -112,7 +112,7 @@ class Bringer:
         if source is None:
             return None
         twin = await self._ledger.read(partial(queries.twin, output=wanted.output, source=source))
-        if twin is None or self._sink.sizes([twin.key]).get(twin.key) != twin.size_bytes:
+        if twin is None or (await self._sink.find_sizes([twin.key])).get(twin.key) != twin.size_bytes:
             return None
         suffix = next((each for each in ARCHIVE_SUFFIXES if twin.key.endswith(each)), "")
         key = key_of(wanted, self._names)(suffix)

@@ -18,6 +18,7 @@ from typing import Any, Self
 
 import structlog
 
+from bulkdl.concurrency import Executors
 from bulkdl.errors import ConfigError, DownloaderStateError, SinkFailure, first_of
 from bulkdl.graph.accounts import Accounts
 from bulkdl.graph.bringing import Bringer
@@ -88,7 +89,8 @@ class Downloader:
         self._settings = settings
         self._book = credentials if credentials is not None else load_credentials(settings)
         self._reporter = reporter or NullReporter()
-        self._sink = LocalSink(settings.output, settings.durability)
+        executors = Executors(settings.disk_threads, settings.inspection_threads)
+        self._sink = LocalSink(settings.output, settings.durability, executors)
         self._bandwidth = Pace(0, 1)
         self._accounts = Accounts(self._settings, self._book, self._reporter)
         self._operations: Operations | None = None
@@ -113,6 +115,7 @@ class Downloader:
         finally:
             self._operations = None
             await self._accounts.__aexit__(kind, error, trace)
+            self._sink.close()
 
     def _opened(self, call: str) -> Operations:
         if self._operations is None:

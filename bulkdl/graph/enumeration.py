@@ -7,7 +7,6 @@ and hardly any time. The others go on to the enumerators, each of which lists on
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -99,7 +98,7 @@ class Enumeration:
     async def _sizes(self, outputs: Sequence[KnownOutput]) -> dict[str, int]:
         """Sizes of their files that are there, by key; no trip to a thread for a job that has none yet."""
         keys = [known.receipt.key for known in outputs if known.receipt]
-        return await asyncio.to_thread(self._sink.sizes, keys) if keys else {}
+        return await self._sink.find_sizes(keys) if keys else {}
 
     async def _put_off(self, jobs: Sequence[Job], known: Mapping[str, KnownJob]) -> None:
         """Skip jobs that UP42 has not finished; a later run takes them up."""

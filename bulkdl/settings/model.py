@@ -33,6 +33,7 @@ from pydantic import (
     model_validator,
 )
 
+from bulkdl.concurrency import DISK_THREADS, INSPECTION_THREADS
 from bulkdl.model import Durability, Kind, Level
 from bulkdl.settings import parsers
 from bulkdl.settings.bandwidth_schedule import UNLIMITED, BandwidthSchedule, parse_bandwidth_schedule
@@ -178,6 +179,12 @@ class Settings(BaseModel):
         "(bytes per second); off: always",
     )
     list_concurrency: Workers = Field(16, description="number of jobs whose outputs are listed concurrently")
+    disk_threads: Workers = Field(
+        DISK_THREADS, description="number of threads for writing and syncing files"
+    )
+    inspection_threads: Workers = Field(
+        INSPECTION_THREADS, description="number of threads that check archives without a checksum"
+    )
     rate: float = Field(
         80.0, ge=0, allow_inf_nan=False, description="maximum API requests per second; 0 is unlimited"
     )

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 # Linux has them, the standard library has not; elsewhere os.sync() does the same for all file systems.
@@ -18,6 +18,10 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 _syncfs = getattr(_LIBC, "syncfs", None)
 _sync_file_range = getattr(_LIBC, "sync_file_range", None)
 _SYNC_FILE_RANGE_WRITE = 2
+# posix_fallocate is not used: where the file system cannot allocate, glibc writes the whole length instead.
+_fallocate = getattr(_LIBC, "fallocate64", None) or getattr(_LIBC, "fallocate", None)
+_CANNOT_ALLOCATE = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
+_COPY_BYTES = 1 << 20
 
 _CHUNKS_AT_ONCE = 512  # of the 1024 (IOV_MAX) that Linux takes
 
@@ -47,9 +51,39 @@ def sync_file_system(folder: Path) -> None:
             raise OSError(number, os.strerror(number), str(folder))
 
 
-def write_aside(path: Path, data: bytes, *, append: bool = False, sync: bool = True) -> None:
-    """Write *data* to *path* (with *append*: after what is there) and, with *sync*, make it durable."""
-    with _opened(path, os.O_WRONLY | (os.O_APPEND if append else os.O_CREAT | os.O_TRUNC)) as handle:
+def sync_file(path: Path) -> None:
+    """Make the content of the existing file *path* durable."""
+    with _opened(path, os.O_WRONLY) as handle:
+        os.fsync(handle)
+
+
+def allocate(path: Path, size_bytes: int) -> None:
+    """
+    Give the existing file *path* its size and, where the file system can, its disk space.
+
+    Raises:
+        OSError: The disk is full, or the file cannot have this size.
+    """
+    with _opened(path, os.O_WRONLY) as handle:
+        if not _has_allocated(handle, size_bytes):
+            os.ftruncate(handle, size_bytes)
+
+
+def _has_allocated(handle: int, size_bytes: int) -> bool:
+    if _fallocate is None or size_bytes <= 0:
+        return False
+    while _fallocate(handle, 0, ctypes.c_int64(0), ctypes.c_int64(size_bytes)) != 0:
+        number = ctypes.get_errno()
+        if number in _CANNOT_ALLOCATE:
+            return False
+        if number != errno.EINTR:
+            raise OSError(number, os.strerror(number))
+    return True
+
+
+def write_aside(path: Path, data: bytes, *, sync: bool = True) -> None:
+    """Write *data* to *path* and, with *sync*, make it durable."""
+    with _opened(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as handle:
         view = memoryview(data)
         while view:
             view = view[os.write(handle, view) :]
@@ -129,8 +163,8 @@ def make_folder(folder: Path) -> None:
         sync_folder(level.parent)
 
 
-def link_or_copy(source: Path, aside: Path, final: Path) -> None:
-    """Publish the content of *source* as *final* too: by a hard link, by a copy where links are refused."""
+def link_or_copy(source: Path, aside: Path, final: Path, copy: Callable[[Path, Path], None]) -> None:
+    """Publish the content of *source* as *final* too: by a hard link, or with *copy* if links are refused."""
     make_folder(final.parent)
     if final.exists() and final.samefile(source):
         return
@@ -140,8 +174,25 @@ def link_or_copy(source: Path, aside: Path, final: Path) -> None:
     except OSError:
         with contextlib.ExitStack() as undo:
             undo.callback(aside.unlink, missing_ok=True)
-            shutil.copyfile(source, aside)
-            with aside.open("rb") as stream:
-                os.fsync(stream.fileno())
+            copy(source, aside)
             undo.pop_all()
-    place(aside, final)
+    with contextlib.ExitStack() as undo:
+        undo.callback(aside.unlink, missing_ok=True)
+        place(aside, final)
+        undo.pop_all()
+
+
+def copy_file(source: Path, target: Path, copied: Callable[[int], None]) -> None:
+    """
+    Copy *source* to the new file *target* and make its content durable.
+
+    Args:
+        copied: Called with the size of each block after it is written; an exception ends the copy.
+    """
+    with source.open("rb", buffering=0) as reader, target.open("wb", buffering=0) as writer:
+        while block := reader.read(_COPY_BYTES):
+            view = memoryview(block)
+            while view:
+                view = view[writer.write(view) :]
+            copied(len(block))
+        os.fsync(writer.fileno())

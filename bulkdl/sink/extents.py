@@ -15,6 +15,8 @@ import google_crc32c
 
 from bulkdl.model import Extent
 
+_READ_BYTES = 1 << 20
+
 
 def extent_of(start: int, chunks: Iterable[bytes]) -> Extent:
     """What *chunks*, one behind the other, come to from *start* on."""
@@ -50,12 +52,14 @@ def _apart(extents: list[Extent]) -> list[Extent]:
     return kept
 
 
-def holding(stream: BinaryIO, extents: list[Extent]) -> tuple[Extent, ...]:
+def holding(stream: BinaryIO, extents: Iterable[Extent]) -> tuple[Extent, ...]:
     """Those of *extents* whose bytes are still what they were; blocks."""
-    kept = []
-    for extent in extents:
-        stream.seek(extent.start)
-        data = stream.read(extent.size_bytes)
-        if len(data) == extent.size_bytes and google_crc32c.value(data) == extent.crc32c:
-            kept.append(extent)
-    return tuple(kept)
+    return tuple(extent for extent in extents if _holds(stream, extent))
+
+
+def _holds(stream: BinaryIO, extent: Extent) -> bool:
+    stream.seek(extent.start)
+    left, checksum = extent.size_bytes, 0
+    while left and (block := stream.read(min(left, _READ_BYTES))):
+        left, checksum = left - len(block), google_crc32c.extend(checksum, block)
+    return left == 0 and checksum == extent.crc32c

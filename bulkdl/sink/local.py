@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import stat
+import threading
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
+from bulkdl.concurrency import Executors, check_stop, run_in, run_stoppable
 from bulkdl.errors import ConfigError
 from bulkdl.model import Durability, Output
 from bulkdl.sink import durable
@@ -27,12 +29,18 @@ class LocalSink:
         durability: When what is committed is proof against a power cut.
     """
 
-    def __init__(self, root: Path, durability: Durability = Durability.FULL) -> None:
+    def __init__(
+        self,
+        root: Path,
+        durability: Durability = Durability.FULL,
+        executors: Executors | None = None,
+    ) -> None:
         self.root = root
         self.durability = durability
         self.state = root / STATE_FOLDER
         self._parts = self.state / "parts"
         self._room = Room(self._parts)
+        self._executors = executors or Executors()
 
     def prepare(self) -> None:
         """
@@ -45,7 +53,7 @@ class LocalSink:
             self._parts.mkdir(parents=True, exist_ok=True)
             probe = self._parts / f"probe-{secrets.token_hex(4)}.tmp"
             probe.touch()
-            probe.unlink()
+            probe.unlink(missing_ok=True)  # a run that holds the directory may have swept it
         except OSError as error:
             raise ConfigError(
                 f"--output {self.root}", f"cannot be written ({error.strerror}); name a folder that can"
@@ -63,7 +71,7 @@ class LocalSink:
 
     def part(self, output: Output) -> LocalPart:
         sync = self.durability is Durability.FULL
-        return LocalPart(output, self._parts, self.locate, self._room, sync=sync)
+        return LocalPart(output, self._parts, self.locate, self._room, self._executors, sync=sync)
 
     def settle(self, folders: Iterable[Path]) -> None:
         """
@@ -86,7 +94,7 @@ class LocalSink:
 
     async def publish(self, documents: Mapping[str, bytes]) -> None:
         """Put small documents, by key, in place: each atomically and durably, all in one trip."""
-        await asyncio.to_thread(self._publish, documents)
+        await run_in(self._executors.disk, self._publish, documents)
 
     def _publish(self, documents: Mapping[str, bytes]) -> None:
         folders = set()
@@ -100,15 +108,42 @@ class LocalSink:
         self.settle(folders)
 
     async def link(self, key: str, new_key: str) -> None:
-        """Let *new_key* be the same file as *key* (a copy where hard links are refused)."""
-        await asyncio.to_thread(self._link, self.locate(key), self.locate(new_key))
+        """
+        Let *new_key* be the same file as *key*: a hard link, or a copy where hard links are refused.
 
-    def _link(self, source: Path, final: Path) -> None:
+        Raises:
+            SinkFailure: There is not enough disk space for the copy, or the name cannot be created.
+        """
+        source, final = self.locate(key), self.locate(new_key)
+        await run_stoppable(self._executors.disk, self._link, source, final)
+
+    def _link(self, stop: threading.Event, source: Path, final: Path) -> None:
         with translated(final):
-            durable.link_or_copy(source, self._aside(), final)
+            durable.link_or_copy(source, self._aside(), final, partial(self._copy, stop))
+
+    def _copy(self, stop: threading.Event, source: Path, aside: Path) -> None:
+        """Copy within the disk space that other transfers have not reserved."""
+
+        def copied(size_bytes: int) -> None:
+            check_stop(stop)
+            self._room.written(aside.name, size_bytes)
+
+        self._room.promise(aside.name, source.stat().st_size)
+        try:
+            durable.copy_file(source, aside, copied)
+        finally:
+            self._room.withdraw(aside.name)
 
     def _aside(self) -> Path:
         return self._parts / f"aside-{secrets.token_hex(8)}.tmp"
+
+    async def find_sizes(self, keys: Iterable[str]) -> dict[str, int]:
+        """Return the sizes in bytes of those *keys* that exist as regular files."""
+        return await run_in(self._executors.disk, self.sizes, keys)
+
+    def close(self) -> None:
+        """Let the threads end; the sink can be used again."""
+        self._executors.close()
 
     def sizes(self, keys: Iterable[str]) -> dict[str, int]:
         """Sizes in bytes of those *keys* that are there as regular files; blocks."""

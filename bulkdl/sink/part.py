@@ -12,11 +12,10 @@ the ledger has it (``release``): whoever dies in between has not to fetch a whol
 from __future__ import annotations
 
 import asyncio
-import errno
 import hashlib
 import json
-import os
 import secrets
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -24,11 +23,11 @@ from typing import Any, BinaryIO, TypeVar
 import aiofiles
 from aiofiles.threadpool.binary import AsyncFileIO
 
-from bulkdl.model import Extent, Output, PartState, Receipt, StoredObject
+from bulkdl.concurrency import Executors, open_stoppable, run_in, run_stoppable
+from bulkdl.model import Extent, Kind, Output, PartState, Receipt, StoredObject
 from bulkdl.sink import durable, extents, sidecars
 from bulkdl.sink.errors import translated
 from bulkdl.sink.room import Room
-from bulkdl.sink.tail import WithTail
 
 T = TypeVar("T")
 
@@ -46,6 +45,7 @@ class LocalPart:
         folder: Where parts live; on the same file system as *locate*'s answers.
         locate: Gives the path of a key.
         room: The account of who is promised how much of the file system.
+        executors: Where blocking work is done.
         sync: Make a file durable as it is committed; without it somebody else does, before it counts.
     """
 
@@ -55,6 +55,7 @@ class LocalPart:
         folder: Path,
         locate: Callable[[str], Path],
         room: Room,
+        executors: Executors,
         *,
         sync: bool = True,
     ) -> None:
@@ -62,6 +63,7 @@ class LocalPart:
         self._folder = folder
         self._locate = locate
         self._room = room
+        self._executors = executors
         self._sync = sync
         self._stem = hashlib.sha256(str(output).encode("utf-8", "surrogatepass")).hexdigest()[:32]
         self._data: Path | None = None
@@ -75,8 +77,23 @@ class LocalPart:
     def _sidecar(self) -> Path:
         return self._folder / f"{self._stem}.json"
 
+    @property
+    def _data_file(self) -> Path:
+        if self._data is None:
+            raise RuntimeError("the part has no data file: call begin() or look() first")
+        return self._data
+
     async def look(self) -> PartState | Receipt | None:
-        return await asyncio.to_thread(self._look)
+        found = await run_in(self._executors.disk, self._look)
+        if isinstance(found, PartState) and found.extents:
+            return await run_stoppable(self._executors.archives, self._check_extents, found)
+        return found
+
+    def _check_extents(self, stop: threading.Event, state: PartState) -> PartState:
+        """Keep the extents whose bytes still have their checksum."""
+        with translated(self._folder), open_stoppable(self._data_file, stop) as stream:
+            kept = extents.holding(stream, state.extents or ())
+        return PartState(state.object, sum(extent.size_bytes for extent in kept), kept)
 
     def _look(self) -> PartState | Receipt | None:
         with translated(self._sidecar):
@@ -112,10 +129,9 @@ class LocalPart:
         return None if is_too_long else PartState(stored, at_bytes)
 
     def _divided(self, stored: StoredObject, data: Path) -> PartState:
-        told = extents.parse(_map_of(data).read_bytes(), stored.total_bytes or 0)
-        with data.open("rb") as stream:
-            kept = extents.holding(stream, told)
-        return PartState(stored, sum(extent.size_bytes for extent in kept), kept)
+        told = tuple(extents.parse(_map_of(data).read_bytes(), stored.total_bytes or 0))
+        data.stat()
+        return PartState(stored, sum(extent.size_bytes for extent in told), told)
 
     def _committed(self, sidecar: dict[str, Any]) -> Receipt | None:
         receipt = sidecars.receipt_in(sidecar)
@@ -124,7 +140,7 @@ class LocalPart:
 
     async def begin(self, stored: StoredObject, *, divided: bool = False) -> None:
         await self.pause()
-        await asyncio.to_thread(self._begin, stored, divided)
+        await run_in(self._executors.disk, self._begin, stored, divided)
 
     def _begin(self, stored: StoredObject, divided: bool) -> None:
         with translated(self._folder):
@@ -135,7 +151,8 @@ class LocalPart:
             data.touch()
             self._data = data
             if divided:
-                _preallocate(data, stored.total_bytes or 0)
+                durable.allocate(data, stored.total_bytes or 0)  # a full disk is noticed now
+                _map_of(data).touch()
                 self._room.written(self._stem, _allocated_bytes(data))
 
     def _write_sidecar(self, document: dict[str, Any]) -> None:
@@ -145,13 +162,12 @@ class LocalPart:
         durable.publish(aside, self._sidecar)
 
     async def resume(self, state: PartState) -> None:
-        await asyncio.to_thread(self._resume, state)
+        await run_in(self._executors.disk, self._resume, state)
 
     def _resume(self, state: PartState) -> None:
-        assert self._data is not None, "begin() or look() comes first"  # noqa: S101
         with translated(self._folder):
             is_divided = state.extents is not None
-            held_bytes = max(state.at_bytes, _allocated_bytes(self._data) if is_divided else 0)
+            held_bytes = max(state.at_bytes, _allocated_bytes(self._data_file) if is_divided else 0)
             self._promise(state.object.total_bytes, held_bytes)
 
     def _promise(self, total_bytes: int | None, held_bytes: int) -> None:
@@ -163,24 +179,26 @@ class LocalPart:
         await self._settle()
         with translated(self._folder):
             if self._is_open_ended:
-                await asyncio.to_thread(self._room.promise, self._stem, len(block))
+                await run_in(self._executors.disk, self._room.promise, self._stem, len(block))
         if self._stream is None:
             self._writing = asyncio.ensure_future(self._open())
             await self._settle()
         self._writing = asyncio.ensure_future(self._append(block))
 
     async def _open(self) -> None:
-        assert self._data is not None, "begin() or look() comes first"  # noqa: S101
-        self._stream = await aiofiles.open(self._data, "ab", buffering=0)
+        disk = self._executors.disk
+        self._stream = await aiofiles.open(self._data_file, "ab", buffering=0, executor=disk)
 
     async def _append(self, block: bytes) -> None:
-        assert self._stream is not None, "it has just been opened"  # noqa: S101
-        await _write_all(self._stream, block)
+        stream = self._stream
+        if stream is None:
+            raise RuntimeError("the part is not open for writing")
+        await _write_all(stream, block)
         self._room.written(self._stem, len(block))
         self._unsynced_bytes += len(block)
         if self._sync and self._unsynced_bytes >= _HINT_BYTES:
             self._unsynced_bytes = 0
-            await asyncio.to_thread(durable.begin_to_sync, self._stream.fileno())
+            await run_in(self._executors.disk, durable.begin_to_sync, stream.fileno())
 
     async def _settle(self) -> None:
         """
@@ -198,8 +216,8 @@ class LocalPart:
             self._writing = None
 
     async def write_at(self, start: int, chunks: Sequence[bytes]) -> Extent:
-        assert self._data is not None, "begin() or look() comes first"  # noqa: S101
-        write = asyncio.ensure_future(asyncio.to_thread(self._write_at, self._data, start, chunks))
+        disk = self._executors.disk
+        write = asyncio.ensure_future(run_in(disk, self._write_at, self._data_file, start, chunks))
         self._writes.add(write)
         write.add_done_callback(self._writes.discard)
         return await asyncio.shield(write)
@@ -222,25 +240,36 @@ class LocalPart:
                 stream, self._stream = self._stream, None
                 await stream.close()
 
-    async def read(self, reader: Callable[[BinaryIO], T], tail: bytes = b"") -> T:
+    async def read_head(self, size_bytes: int) -> bytes:
         await self.pause()
-        return await asyncio.to_thread(self._read, reader, tail)
+        return await run_in(self._executors.disk, self._read_head, size_bytes)
 
-    def _read(self, reader: Callable[[BinaryIO], T], tail: bytes) -> T:
-        with translated(self._folder), WithTail(self._data, tail) as stream:
+    def _read_head(self, size_bytes: int) -> bytes:
+        with translated(self._folder), self._data_file.open("rb", buffering=0) as stream:
+            return stream.read(size_bytes)
+
+    async def read(self, reader: Callable[[BinaryIO], T], body: bytes = b"") -> T:
+        await self.pause()
+        is_archive = self._output.kind is Kind.ARCHIVE
+        executor = self._executors.archives if is_archive else self._executors.files
+        return await run_stoppable(executor, self._read, reader, body)
+
+    def _read(self, stop: threading.Event, reader: Callable[[BinaryIO], T], body: bytes) -> T:
+        with translated(self._folder), open_stoppable(self._data or body, stop) as stream:
             return reader(stream)
 
-    async def commit(self, receipt: Receipt, tail: bytes = b"") -> None:
+    async def commit(self, receipt: Receipt, body: bytes = b"") -> None:
         await self.pause()
-        await asyncio.to_thread(self._commit, receipt, tail)
+        await run_in(self._executors.disk, self._commit, receipt, body)
 
-    def _commit(self, receipt: Receipt, tail: bytes) -> None:
+    def _commit(self, receipt: Receipt, body: bytes) -> None:
         final = self._locate(receipt.key)
         with translated(final):
             if self._data is None:
-                self._commit_small(final, tail)
+                self._commit_small(final, body)
                 return
-            durable.write_aside(self._data, tail, append=True, sync=self._sync)
+            if self._sync:
+                durable.sync_file(self._data)
             self._write_sidecar(sidecars.of_receipt(self._output, receipt, self._data.name))
             durable.place(self._data, final)
             self._data = None
@@ -253,7 +282,7 @@ class LocalPart:
         durable.place(aside, final)
 
     async def release(self) -> None:
-        await asyncio.to_thread(self._release)
+        await run_in(self._executors.disk, self._release)
 
     def _release(self) -> None:
         with translated(self._sidecar):
@@ -261,7 +290,7 @@ class LocalPart:
 
     async def discard(self) -> None:
         await self.pause()
-        await asyncio.to_thread(self._discard)
+        await run_in(self._executors.disk, self._discard)
 
     def _discard(self) -> None:
         with translated(self._folder):
@@ -298,18 +327,6 @@ async def _write_all(stream: AsyncFileIO, block: bytes) -> int:
 
 def _map_of(data: Path) -> Path:
     return data.with_suffix(".map")
-
-
-def _preallocate(data: Path, total_bytes: int) -> None:
-    """Have the room, so that a full disk is found out now, and no file grows in pieces."""
-    with data.open("r+b") as stream:
-        try:
-            os.posix_fallocate(stream.fileno(), 0, total_bytes)
-        except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
-                raise
-            stream.truncate(total_bytes)
-    _map_of(data).touch()
 
 
 def _allocated_bytes(data: Path) -> int:

@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 _PATIENCE_S = 2.0
@@ -34,6 +35,7 @@ class Disk:
         self._clock = clock
         self._looked_at_s = -math.inf
         self._look: asyncio.Future[None] | None = None
+        self._executor = ThreadPoolExecutor(1, "bulkdl-disk-probe")
 
     def measure(self) -> None:
         """Look now; blocks."""
@@ -45,7 +47,7 @@ class Disk:
         if self._clock() - self._looked_at_s < _FRESH_S:
             return
         if self._look is None or self._look.done():
-            self._look = asyncio.get_running_loop().run_in_executor(None, self.measure)
+            self._look = asyncio.get_running_loop().run_in_executor(self._executor, self.measure)
         await asyncio.wait({self._look}, timeout=_PATIENCE_S)
         if not self._look.done():
             self.problem = "does not answer"

@@ -82,6 +82,8 @@ class Growing:
         try:
             await self._gather(body, response, ceiling)
             refuse_truncated(self._object, self._at_bytes)
+            if self._block and self._digester.at_bytes:
+                await self._store()
             await self._kept.part.pause()
         except SinkFailure:  # what is in memory has nowhere to go
             with suppress(Failure):
@@ -98,12 +100,12 @@ class Growing:
             raise
 
     async def received(self) -> Received:
-        """All of the object, once its body has been read."""
-        is_small = self._digester.at_bytes == 0
-        tail = self._next_block() if self._block or is_small else b""
-        if is_small:
+        """Return all of the object, once its body has been read; a small one is in memory."""
+        body = b""
+        if self._digester.at_bytes == 0:
+            body = self._next_block()
             await self._kept.drop()
-        return Received(self._object, self._suffix, self._digester, tail)
+        return Received(self._object, self._suffix, self._digester, body)
 
     def _salvage(self, chunk: bytes, ceiling: int | None) -> None:
         with suppress(TransferFailure):

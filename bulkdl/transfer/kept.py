@@ -26,13 +26,13 @@ class Received:
     Attributes:
         suffix: For the name, by the first bytes.
         digester: Has taken in all of them.
-        tail: The last of them, if they are in memory and not in the part.
+        body: All of them, if they are in memory and not in the part.
     """
 
     object: StoredObject
     suffix: str
     digester: Digester
-    tail: bytes = b""
+    body: bytes = b""
 
     @property
     def size_bytes(self) -> int:
@@ -75,7 +75,7 @@ class Kept:
         Raises:
             TransferFailure: They should never have got there: what is kept is void.
         """
-        head = await self.part.read(lambda stream: stream.read(gates.HEAD_BYTES))
+        head = await self.part.read_head(gates.HEAD_BYTES)
         try:
             return admit(head)
         except gates.TurnedAway as failure:

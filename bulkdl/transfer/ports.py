@@ -92,11 +92,18 @@ class Part(Protocol):
     async def pause(self) -> None:
         """Finish the write under way and close; what was written stays usable."""
 
-    async def read(self, reader: Callable[[BinaryIO], T], tail: bytes = b"") -> T:
-        """Call *reader* in a thread on all bytes so far, followed by *tail*."""
+    async def read_head(self, size_bytes: int) -> bytes:
+        """Return the first *size_bytes* bytes, or all if there are fewer."""
 
-    async def commit(self, receipt: Receipt, tail: bytes = b"") -> None:
-        """Append *tail*, make everything durable, and publish it under the receipt's key."""
+    async def read(self, reader: Callable[[BinaryIO], T], body: bytes = b"") -> T:
+        """
+        Call *reader* in a thread on all bytes so far, or on *body* if none were written.
+
+        Cancellation ends the next read of a block, and returns when the thread has ended.
+        """
+
+    async def commit(self, receipt: Receipt, body: bytes = b"") -> None:
+        """Make all bytes, or *body* if none were written, durable and publish them."""
 
     async def release(self) -> None:
         """The receipt is known elsewhere: nothing need be remembered of this part."""

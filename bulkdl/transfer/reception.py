@@ -129,11 +129,11 @@ class Reception:
         return decisions.ceiling_bytes(self._output.kind, stored.total_bytes, self._limits.ceilings)
 
     async def _inspect(self, received: Received) -> None:
-        kind, size_bytes, tail = self._output.kind, received.size_bytes, received.tail
-        if len(tail) == size_bytes and gates.soon_inspected(kind, size_bytes):
-            gates.inspect(kind, io.BytesIO(tail), size_bytes)
+        kind, size_bytes, body = self._output.kind, received.size_bytes, received.body
+        if len(body) == size_bytes and gates.soon_inspected(kind, size_bytes):
+            gates.inspect(kind, io.BytesIO(body), size_bytes)
         else:
-            await self._kept.part.read(lambda stream: gates.inspect(kind, stream, size_bytes), tail)
+            await self._kept.part.read(lambda stream: gates.inspect(kind, stream, size_bytes), body)
 
     async def _publish(self, received: Received, name: Name) -> Receipt:
         kind, stored, digester = self._output.kind, received.object, received.digester
@@ -144,5 +144,5 @@ class Reception:
         if gates.needs_inspection(kind, has_digest=bool(stored.digests)):
             await self._inspect(received)
         receipt = Receipt(name(received.suffix), size_bytes, digester.crc32c, stored.validator, stored.source)
-        await part.commit(receipt, received.tail)
+        await part.commit(receipt, received.body)
         return receipt

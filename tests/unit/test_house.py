@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2] / "bulkdl"
 
 # Lowest first. Boxes on one level know nothing of each other.
 LEVELS = (
-    {"model", "log", "redaction", "units", "waiting"},
+    {"model", "log", "redaction", "units", "waiting", "concurrency"},
     {"errors"},
     {"reactions"},
     {"settings"},

@@ -1,8 +1,10 @@
 """Publishing, linking, and what the operating system says about it."""
 
+import ctypes
 import errno
 import os
 import shutil
+from collections import namedtuple
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from bulkdl.model import Reason
 from bulkdl.sink import durable
 from bulkdl.sink.errors import translated
 from bulkdl.sink.local import LocalSink
-from bulkdl.sink.tail import WithTail
+from bulkdl.sink.room import HEADROOM_BYTES
 
 
 @pytest.fixture
@@ -58,11 +60,48 @@ def test_a_name_is_given_to_synced_bytes_and_is_synced_itself(tmp_path, synced):
     assert (tmp_path / "deep" / "er" / "final").read_bytes() == b"bytes"
 
 
-def test_a_tail_is_appended_and_synced(tmp_path, synced):
-    (tmp_path / "data").write_bytes(b"head ")
-    durable.write_aside(tmp_path / "data", b"tail", append=True)
-    assert (tmp_path / "data").read_bytes() == b"head tail"
+def test_sync_file_makes_the_content_durable_and_keeps_it(tmp_path, synced):
+    (tmp_path / "data").write_bytes(b"content")
+    durable.sync_file(tmp_path / "data")
+    assert (tmp_path / "data").read_bytes() == b"content"
     assert synced == [("fsync", "data")]
+
+
+@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.ENOSYS])
+def test_allocate_without_support_of_the_file_system_writes_nothing(tmp_path, monkeypatch, number):
+    def unsupported(*_):
+        ctypes.set_errno(number)
+        return -1
+
+    def emulated(*_):
+        pytest.fail("posix_fallocate writes the whole length where the file system cannot allocate")
+
+    monkeypatch.setattr(durable, "_fallocate", unsupported, raising=False)
+    monkeypatch.setattr(os, "posix_fallocate", emulated)
+    (tmp_path / "data").touch()
+    durable.allocate(tmp_path / "data", 1 << 40)
+    entry = (tmp_path / "data").stat()
+    assert (entry.st_size, entry.st_blocks) == (1 << 40, 0)
+
+
+def test_allocate_takes_the_disk_space_where_the_file_system_can(tmp_path):
+    (tmp_path / "data").touch()
+    durable.allocate(tmp_path / "data", 3 << 20)
+    assert (tmp_path / "data").stat().st_size == 3 << 20
+
+
+def test_allocate_on_a_full_disk_fails(tmp_path, monkeypatch):
+    answers = [errno.EINTR, errno.ENOSPC]
+
+    def full(*_):
+        ctypes.set_errno(answers.pop(0))
+        return -1
+
+    monkeypatch.setattr(durable, "_fallocate", full, raising=False)
+    (tmp_path / "data").touch()
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        durable.allocate(tmp_path / "data", 1 << 20)
+    assert answers == []
 
 
 async def test_documents_replace_older_ones_and_leave_nothing_aside(sink):
@@ -104,18 +143,60 @@ async def test_a_copy_that_fails_leaves_nothing(sink, monkeypatch):
     def refused(*_, **__):
         raise OSError(errno.EPERM, "no")
 
-    def full(source, target):
+    def full(source, target, copied):
         target.write_bytes(b"by")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     await sink.publish({"a": b"bytes"})
     monkeypatch.setattr(os, "link", refused)
-    monkeypatch.setattr(shutil, "copyfile", full)
+    monkeypatch.setattr(durable, "copy_file", full)
     with pytest.raises(SinkFailure) as raised:
         await sink.link("a", "b")
     assert raised.value.reason is Reason.DISK_FULL
     assert sink.sizes(["b"]) == {}
     assert parts(sink) == []
+
+
+async def test_link_by_copy_reserves_disk_space(sink, monkeypatch):
+    """As much as other transfers have reserved, and the headroom, stays free."""
+
+    def refused(*_, **__):
+        raise OSError(errno.EPERM, "no")
+
+    usage = namedtuple("usage", "total used free")  # noqa: PYI024 - shaped like shutil's
+    seen = []
+    copy_file = durable.copy_file
+
+    def seeing(source, target, copied):
+        seen.append(sink._room.promised_bytes)
+        copy_file(source, target, copied)
+        seen.append(sink._room.promised_bytes)
+
+    monkeypatch.setattr(os, "link", refused)
+    monkeypatch.setattr(durable, "copy_file", seeing)
+    await sink.publish({"a": bytes(5000)})
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1 << 40, 0, HEADROOM_BYTES + 4999))
+    with pytest.raises(SinkFailure) as raised:
+        await sink.link("a", "b")
+    assert raised.value.reason is Reason.DISK_FULL
+    assert seen == []
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1 << 40, 0, HEADROOM_BYTES + 5000))
+    await sink.link("a", "b")
+    assert seen == [5000, 0]
+    assert sink._room.promised_bytes == 0
+    assert sink.sizes(["b"]) == {"b": 5000}
+    assert parts(sink) == []
+
+
+def test_prepare_accepts_that_another_run_sweeps_its_probe(tmp_path, monkeypatch):
+    touch = Path.touch
+
+    def swept(path, *args, **more):
+        touch(path, *args, **more)
+        path.unlink()
+
+    monkeypatch.setattr(Path, "touch", swept)
+    LocalSink(tmp_path / "out").prepare()
 
 
 @pytest.mark.parametrize(
@@ -177,28 +258,6 @@ def test_a_folder_that_cannot_be_made_is_told_in_one_line(tmp_path):
 def test_preparing_leaves_no_trace_but_the_folders(sink):
     sink.prepare()
     assert parts(sink) == []
-
-
-@pytest.mark.parametrize("file", [b"", b"0123456789"])
-@pytest.mark.parametrize("tail", [b"", b"abcdef"])
-def test_file_and_tail_read_as_one(tmp_path, file, tail):
-    whole = file + tail
-    (tmp_path / "data").write_bytes(file)
-    with WithTail(tmp_path / "data", tail) as stream:
-        assert stream.read() == whole
-        for at in range(len(whole) + 2):
-            assert stream.seek(at) == at
-            assert stream.read(4) == whole[at : at + 4]
-        assert stream.seek(0, os.SEEK_END) == len(whole)
-        assert stream.seek(-min(3, len(whole)), os.SEEK_CUR) == max(len(whole) - 3, 0)
-        assert stream.read() == whole[-3:]
-        stream.seek(0)
-        assert stream.read() == whole
-
-
-def test_a_tail_without_a_file_is_all_there_is():
-    with WithTail(None, b"abc") as stream:
-        assert stream.read() == b"abc"
 
 
 @pytest.mark.parametrize("takes", [None, 1, 1000])

@@ -98,9 +98,7 @@ async def test_what_is_committed_needs_no_more_room(sink, free):
     part = sink.part(FIRST)
     await part.begin(stored(3))
     await part.write(BLOCK)
-    await part.commit(
-        Receipt("key", MIB + 4, Digest("crc32c", "x"), Validator('"1"'), "https://s/o"), b"tail"
-    )
+    await part.commit(Receipt("key", MIB, Digest("crc32c", "x"), Validator('"1"'), "https://s/o"))
     assert promised(sink) == 0
 
 

@@ -496,9 +496,14 @@ async def test_an_object_stored_as_gzip_lands_as_it_is_stored(yard):
     assert result.attempts == 1
 
 
-PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
-PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 8000 + PNG_END
-SMALL_PICTURE = PICTURE[:9000] + PNG_END
+def png(size):
+    """The chunks of a PNG, without an image in them."""
+    content = (bytes(range(256)) * (size // 256 + 1))[:size]
+    return b"\x89PNG\r\n\x1a\n" + size.to_bytes(4, "big") + b"teSt" + content + bytes(8) + b"IEND\xaeB`\x82"
+
+
+PICTURE = png(2_048_000)
+SMALL_PICTURE = png(9000)
 DOCUMENT = b'{"type": "FeatureCollection", "features": [' + b" " * 2_000_000 + b"]}"
 
 
