@@ -179,9 +179,7 @@ class Settings(BaseModel):
         "(bytes per second); off: always",
     )
     list_concurrency: Workers = Field(16, description="number of jobs whose outputs are listed concurrently")
-    disk_threads: Workers = Field(
-        DISK_THREADS, description="number of threads for writing and syncing files"
-    )
+    disk_threads: Workers = Field(DISK_THREADS, description="number of threads for writing and syncing files")
     inspection_threads: Workers = Field(
         INSPECTION_THREADS, description="number of threads that check archives without a checksum"
     )
