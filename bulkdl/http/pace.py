@@ -9,6 +9,7 @@ cancelled either had nothing reserved or gives it back before the next one reser
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
@@ -106,18 +107,42 @@ class Pace:
                 raise
 
 
+# Longest time over which the requests that waited for a host are spread when its cooldown ends.
+_MAX_SPREAD_S = 1.0
+
+
+def release_delay_s(left_s: float, cooldown_s: float, rand: Callable[[], float]) -> float:
+    """
+    Return how long one waiter sleeps until it may ask a cooling host.
+
+    Args:
+        left_s: Until the cooldown ends.
+        cooldown_s: How long it lasts in all.
+        rand: Gives a number in [0, 1); spreads the waiters, so that they do not ask at the same moment.
+    """
+    return left_s + rand() * min(_MAX_SPREAD_S, cooldown_s)
+
+
 class Cooldown:
     """Hosts that told us to hold back, and until when. Shared by all workers."""
 
-    def __init__(self, *, clock: Clock = time.monotonic, sleep: Sleep = asyncio.sleep) -> None:
+    def __init__(
+        self,
+        *,
+        clock: Clock = time.monotonic,
+        sleep: Sleep = asyncio.sleep,
+        rand: Callable[[], float] = random.random,
+    ) -> None:
         self._clock = clock
         self._sleep = sleep
+        self._rand = rand
         self._until: dict[str, float] = {}
+        self._lasts: dict[str, float] = {}
 
     async def passed(self, host: str) -> None:
         """Return when *host* may be asked again: at once unless it is cooling."""
         while (left_s := self._until.get(host, 0.0) - self._clock()) > 0:
-            await self._sleep(left_s)
+            await self._sleep(release_delay_s(left_s, self._lasts[host], self._rand))
         self._until.pop(host, None)
 
     def cool(self, host: str, delay_s: float) -> None:
@@ -126,7 +151,7 @@ class Cooldown:
         before = self._until.get(host, now)
         if now + delay_s <= before:
             return
-        self._until[host] = now + delay_s
+        self._until[host], self._lasts[host] = now + delay_s, delay_s
         # Many workers hear of one throttling within moments: it is told once, not by each.
         if before <= now or now + delay_s - before > 1.0:
             _log.warning("pace.throttled", host=host, delay_s=round(delay_s, 3))

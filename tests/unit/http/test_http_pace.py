@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkdl.http.pace import Cooldown, Pace, TokenBucket, cooling_s
+from bulkdl.http.pace import Cooldown, Pace, TokenBucket, cooling_s, release_delay_s
 from bulkdl.http.retry import RetryPolicy
 
 POLICY = RetryPolicy(base_s=1.0, retry_after_cap_s=300.0)
@@ -118,7 +118,7 @@ async def test_without_a_limit_nobody_waits(timeline):
 
 
 async def test_everybody_waits_for_a_cooling_host_and_nobody_for_another(timeline):
-    cooldown = Cooldown(clock=timeline.clock, sleep=timeline.sleep)
+    cooldown = Cooldown(clock=timeline.clock, sleep=timeline.sleep, rand=lambda: 0.0)
     cooldown.cool("a", 7.0)
     await cooldown.passed("b")
     assert timeline.now == 1000.0
@@ -127,7 +127,7 @@ async def test_everybody_waits_for_a_cooling_host_and_nobody_for_another(timelin
 
 
 async def test_a_cooldown_is_extended_but_never_shortened(timeline):
-    cooldown = Cooldown(clock=timeline.clock, sleep=timeline.sleep)
+    cooldown = Cooldown(clock=timeline.clock, sleep=timeline.sleep, rand=lambda: 0.0)
     cooldown.cool("a", 5.0)
     cooldown.cool("a", 1.0)
     await cooldown.passed("a")
@@ -140,14 +140,14 @@ async def test_a_cooldown_extended_while_waiting_is_waited_for(timeline):
             cooldown.cool("a", 9.0)
         await timeline.sleep(delay_s)
 
-    cooldown = Cooldown(clock=timeline.clock, sleep=sleep)
+    cooldown = Cooldown(clock=timeline.clock, sleep=sleep, rand=lambda: 0.0)
     cooldown.cool("a", 5.0)
     await cooldown.passed("a")
     assert timeline.now == 1009.0
 
 
 def test_throttling_is_told_once_not_by_every_worker(timeline, logs):
-    cooldown = Cooldown(clock=timeline.clock, sleep=timeline.sleep)
+    cooldown = Cooldown(clock=timeline.clock, sleep=timeline.sleep, rand=lambda: 0.0)
     for _ in range(16):
         cooldown.cool("a", 5.0)
         timeline.now += 0.01
@@ -175,3 +175,27 @@ def test_throttling_is_told_once_not_by_every_worker(timeline, logs):
 )
 def test_which_answers_cool_a_host(status, asked_s, cooling):
     assert cooling_s(status, asked_s, POLICY) == cooling
+
+
+@pytest.mark.parametrize(
+    ("left_s", "cooldown_s", "rand", "delay_s"),
+    [(5.0, 60.0, 0.0, 5.0), (5.0, 60.0, 0.5, 5.5), (0.1, 0.2, 0.5, 0.2), (300.0, 300.0, 0.999, 300.999)],
+)
+def test_release_delay_spreads_waiters_over_a_second_at_most(left_s, cooldown_s, rand, delay_s):
+    assert release_delay_s(left_s, cooldown_s, lambda: rand) == pytest.approx(delay_s)
+
+
+async def test_waiters_of_a_cooling_host_ask_again_at_different_moments():
+    slept, numbers = [], iter([0.0, 0.25, 0.5, 0.75])
+    now = 0.0
+
+    async def sleep(delay_s):
+        nonlocal now
+        slept.append(delay_s)
+        await asyncio.sleep(0)
+        now = max(now, delay_s)
+
+    cooldown = Cooldown(clock=lambda: now, sleep=sleep, rand=lambda: next(numbers))
+    cooldown.cool("host", 10.0)
+    await asyncio.gather(*(cooldown.passed("host") for _ in range(4)))
+    assert slept == [10.0, 10.25, 10.5, 10.75]

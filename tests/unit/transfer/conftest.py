@@ -53,7 +53,7 @@ class Yard:
             Limits(ceilings={}), POLICY, Pace(0, 1), Permits(1), rand=lambda: 1.0, sleep=timeline.sleep
         )
         self.fetcher = Fetcher(means)
-        self.cooldown = Cooldown(clock=timeline.clock, sleep=timeline.sleep)
+        self.cooldown = Cooldown(clock=timeline.clock, sleep=timeline.sleep, rand=lambda: 0.0)
 
     def means(self, **changes):
         """From now on transfers go by other means."""

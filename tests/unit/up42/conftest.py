@@ -23,7 +23,7 @@ class Kit:
     def __init__(self, api, session, timeline):
         self.api, self.session, self.timeline = api, session, timeline
         self.policy = RetryPolicy(limit=4, base_s=1.0, cap_s=8.0)
-        self.cooldown = Cooldown(clock=timeline.clock, sleep=timeline.sleep)
+        self.cooldown = Cooldown(clock=timeline.clock, sleep=timeline.sleep, rand=lambda: 0.0)
         pace = Pace(100, 500, clock=timeline.clock, sleep=timeline.sleep)
         self.manners = Manners(pace, self.cooldown, self.policy, lambda: 1.0, timeline.sleep)
 

@@ -14,7 +14,7 @@ def manners(timeline, sleep=None):
     sleep = sleep or timeline.sleep
     return Manners(
         Pace(1, 1, clock=timeline.clock, sleep=sleep),
-        Cooldown(clock=timeline.clock, sleep=timeline.sleep),
+        Cooldown(clock=timeline.clock, sleep=timeline.sleep, rand=lambda: 0.0),
         RetryPolicy(),
         sleep=timeline.sleep,
     )

@@ -39,7 +39,7 @@ async def talking_to(timeline, handler, credentials=READY):
     async with TestServer(app) as server, _session() as session:
         manners = Manners(
             Pace(0, 0),
-            Cooldown(clock=timeline.clock, sleep=timeline.sleep),
+            Cooldown(clock=timeline.clock, sleep=timeline.sleep, rand=lambda: 0.0),
             RetryPolicy(limit=2),
             sleep=timeline.sleep,
         )
