@@ -1,0 +1,84 @@
+"""
+What this package uses of aiohttp beyond its documented interface.
+
+``Body.salvaged`` reads the bytes that came before a connection broke. aiohttp keeps them in the stream
+behind the error. If one of these tests fails with a new aiohttp, change ``transfer/body.py``.
+"""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+from aiohttp import StreamReader
+from aiohttp.base_protocol import BaseProtocol
+
+from bulkdl.http.pace import Pace
+from bulkdl.http.speed import SpeedFloor
+from bulkdl.transfer.body import Body
+
+
+def stream():
+    loop = asyncio.get_running_loop()
+    protocol = BaseProtocol(loop)
+    protocol.connection_made(asyncio.Transport())
+    return StreamReader(protocol, 2**16, loop=loop)
+
+
+async def test_stream_with_an_error_keeps_its_bytes_behind_it():
+    content, error = stream(), aiohttp.ClientPayloadError("cut")
+    content.feed_data(b"abc")
+    content.set_exception(error)
+    with pytest.raises(aiohttp.ClientPayloadError):
+        content.read_nowait()
+    content.set_exception(None)
+    assert content.exception() is None
+    assert content.read_nowait() == b"abc"
+    assert content.read_nowait() == b""
+    content.set_exception(error)
+    assert content.exception() is error
+
+
+async def test_stream_without_an_error_takes_none_as_its_exception():
+    content = stream()
+    content.feed_data(b"abc")
+    content.set_exception(None)
+    assert content.read_nowait() == b"abc"
+    content.feed_data(b"def")
+    assert await content.readany() == b"def"
+
+
+async def test_read_that_is_cancelled_loses_no_bytes():
+    content = stream()
+    reading = asyncio.ensure_future(content.readany())
+    await asyncio.sleep(0)
+    reading.cancel()
+    content.feed_data(b"abc")
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    content.set_exception(None)
+    assert content.read_nowait() == b"abc"
+
+
+@asynccontextmanager
+async def cut_off(body, after):
+    async def serve(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body[:after])
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server, aiohttp.ClientSession() as session:
+        port = server.sockets[0].getsockname()[1]
+        async with session.get(f"http://127.0.0.1:{port}/") as response:
+            yield response
+
+
+async def test_body_salvages_what_came_before_the_connection_broke():
+    async with cut_off(b"x" * 1000, 600) as response:
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await response.content.wait_eof()
+        assert Body("x", SpeedFloor(0, 1), Pace(0, 1)).salvaged(response) == b"x" * 600
+        assert isinstance(response.content.exception(), aiohttp.ClientPayloadError)
