@@ -9,8 +9,6 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from rich.filesize import decimal
-
 from bulkdl.cli.output import emit_json, emit_rows, emit_text
 from bulkdl.model import Kind, Outcome
 from bulkdl.report.plan import Plan
@@ -18,6 +16,7 @@ from bulkdl.report.rows import Count, FailureRow, JobCounts, Problem
 from bulkdl.report.status import Status
 from bulkdl.report.summary import Summary
 from bulkdl.report.verification import FINDINGS_KEPT, Verification
+from bulkdl.units import format_clock, format_rate, format_size
 
 FAILURES_SHOWN = 20
 _COUNT_HEADER = ("kind", "outcome", "reason", "outputs", "size", "moved")
@@ -78,7 +77,7 @@ def show_verification(verification: Verification, result_format: str = "table") 
         emit_json(verification.as_dict())
         return
     rows = [
-        (str(kind), str(verdict), str(count.outputs), decimal(count.size_bytes))
+        (str(kind), str(verdict), str(count.outputs), format_size(count.size_bytes))
         for (kind, verdict), count in sorted(verification.counts.items())
     ]
     emit_rows(("kind", "verdict", "outputs", "size"), rows, title=verification.output, numbers=_NUMBERS)
@@ -113,8 +112,8 @@ def headline(summary: Summary) -> str:
         for outcome in (Outcome.SKIPPED, Outcome.FAILED, Outcome.CANCELLED)
         if summary.outputs(outcome)
     ]
-    moved = f"{decimal(summary.moved_bytes)} in {_clock(summary.duration_s)}"
-    rate = f"{decimal(round(summary.bytes_per_s))}/s"
+    moved = f"{format_size(summary.moved_bytes)} in {format_clock(summary.duration_s)}"
+    rate = format_rate(summary.bytes_per_s)
     return f"run {summary.run_id}: {', '.join(parts)}; {moved} ({rate}); exit code {int(summary.exit_code)}"
 
 
@@ -125,8 +124,8 @@ def _count_rows(counts: Mapping[tuple[Kind, Any, Any], Count]) -> list[tuple[str
             str(outcome),
             str(reason),
             str(count.outputs),
-            decimal(count.size_bytes),
-            decimal(count.moved_bytes),
+            format_size(count.size_bytes),
+            format_size(count.moved_bytes),
         )
         for (kind, outcome, reason), count in sorted(counts.items())
     ]
@@ -187,11 +186,3 @@ def _work_lines(status: Status) -> Iterable[str]:
 
 def _many(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _clock(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}"

@@ -1,4 +1,4 @@
-"""``bulkdl simulate``: the simulator in the foreground, until a signal ends it."""
+"""``bulkdl simulate``: run the simulator in the foreground until a signal stops it."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bulkdl.errors import ConfigError
+from bulkdl.settings.parsers import parse_size
 
 if TYPE_CHECKING:
     from bulkdl.simulator import Simulator
 
 _EXAMPLE = "Example:  bulkdl simulate --jobs 1000 --archive-bytes 1M-50M --port 8042"
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
 class _Sizes(click.ParamType[Any]):
-    """``300``, ``64K``, ``2G``, or a range of two such: ``1M-50M``."""
+    """Convert a size (``300``, ``64K``, ``2G``) or a range of sizes (``1M-50M``)."""
 
     name = "size[-size]"
 
@@ -35,21 +35,16 @@ class _Sizes(click.ParamType[Any]):
             return value
         low, _, high = str(value).partition("-")
         try:
-            sizes = _bytes(low), _bytes(high or low)
-        except (ValueError, KeyError):
-            self.fail(f"{value!r} is no size; expected e.g. 300, 64K, 2G or 1M-50M", param, ctx)
+            sizes = parse_size(low), parse_size(high or low)
+        except ValueError:
+            self.fail(
+                f"invalid size {value!r}; expected a size such as 300, 64K, 2G or a range such as 1M-50M",
+                param,
+                ctx,
+            )
         if sizes[0] > sizes[1]:
-            self.fail(f"{value!r} goes down; expected the smaller size first", param, ctx)
+            self.fail(f"invalid range {value!r}; expected the smaller size first", param, ctx)
         return sizes
-
-
-def _bytes(text: str) -> int:
-    digits = text.strip().upper().removesuffix("B").removesuffix("I")
-    unit = digits[-1:] if digits[-1:].isalpha() else ""
-    number = float(digits.removesuffix(unit))
-    if number < 0:
-        raise ValueError(text)
-    return round(number * _UNITS[unit])
 
 
 _option = partial(click.option, show_envvar=True)
@@ -61,28 +56,38 @@ _option = partial(click.option, show_envvar=True)
 )
 @_option("--host", default="127.0.0.1", help="Address to listen on.")
 @_option("--port", default=0, type=click.IntRange(0, 65535), help="Port of the API; 0 takes a free one.")
-@_option("--storage-host", default="localhost", help="Host name in signed URLs.")
-@_option("--storage-port", default=0, type=click.IntRange(0, 65535), help="Port of the storage.")
+@_option("--storage-host", default="localhost", help="Host name in the signed URLs.")
+@_option(
+    "--storage-port",
+    default=0,
+    type=click.IntRange(0, 65535),
+    help="Port of the storage; 0 takes a free one.",
+)
 @_option("--projects", default=2, type=click.IntRange(1, 4096), help="Projects of the account.")
-@_option("--jobs", default=32, type=click.IntRange(0), help="Jobs in all projects together.")
+@_option("--jobs", default=32, type=click.IntRange(0), help="Jobs of all projects together.")
 @_option("--seed", default=1, help="The same seed gives the same account.")
 @_option("--archive-bytes", default="2000-400000", type=_Sizes(), help="Size of an archive, or a range.")
-@_option("--quicklook-bytes", default=0, type=click.IntRange(0), help="Least size of a quicklook.")
-@_option("--hostile-names", is_flag=True, help="Some quicklooks have names no file may have.")
+@_option("--quicklook-bytes", default=0, type=click.IntRange(0), help="Minimum size of a quicklook in bytes.")
+@_option("--hostile-names", is_flag=True, help="Some quicklooks have names that are not valid file names.")
 @_option("--token-life", default=300.0, help="Seconds until a token expires.")
 @_option("--url-life", default=120.0, help="Seconds until a signed URL expires.")
-@_option("--page-size", default=100, type=click.IntRange(1), help="Jobs on one page of a list.")
-@_option("--latency", default=0.0, type=click.FloatRange(0), help="Seconds before each answer.")
-@_option("--strict-storage-auth", is_flag=True, help="Storage answers 400 to an Authorization header.")
+@_option("--page-size", default=100, type=click.IntRange(1), help="Jobs per page of a list.")
+@_option("--latency", default=0.0, type=click.FloatRange(0), help="Seconds before each response.")
+@_option(
+    "--strict-storage-auth",
+    is_flag=True,
+    help="The storage returns 400 for requests with an Authorization header.",
+)
 @_option("--username", default="someone@example.com", help="User of the password grant.")
 @_option("--password", default="correct horse", help="Password of the password grant.")
-@_option("--faults", type=click.Path(dir_okay=False, path_type=Path), help="Script of faults, TOML or JSON.")
-@click.option("--list-faults", is_flag=True, help="Say which faults there are, and end.")
+@_option("--faults", type=click.Path(dir_okay=False, path_type=Path), help="Fault script, TOML or JSON.")
+@click.option("--list-faults", is_flag=True, help="List the available faults and exit.")
 def simulate(**options: Any) -> int:
     """
-    Serve a made-up UP42 account and its storage until interrupted.
+    Run a local UP42 API with signed-URL storage for tests.
 
-    Prints one JSON line with the URLs and the projects' keys as soon as it listens.
+    The command prints one JSON line with the URLs and the API keys of the projects as soon as it accepts
+    connections. It runs until it is interrupted.
     """
     if options["list_faults"]:
         click.echo("\n".join(map(str, simulator_parts().FAULTS.values())))
@@ -120,18 +125,18 @@ def _build(options: dict[str, Any]) -> Simulator:
 
 
 def simulator_parts() -> ModuleType:
-    """Return the simulator's package, or end with one line: it is an extra, for it needs Pillow."""
+    """Import the simulator. It is an extra, because it needs Pillow."""
     try:
         return import_module("bulkdl.simulator")
     except ModuleNotFoundError as error:
         if error.name != "PIL":
             raise
-        problem = "it draws pictures and needs Pillow: pip install 'bulkdl[simulator]'"
+        problem = "it needs Pillow to draw images: pip install 'bulkdl[simulator]'"
         raise ConfigError("the simulator", problem) from error
 
 
 async def _serve(simulator: Simulator) -> int:
-    """Until SIGINT or SIGTERM; the exit code that goes with it."""
+    """Serve until SIGINT or SIGTERM; return the exit code of the signal."""
     signals: asyncio.Queue[int] = asyncio.Queue()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, signals.put_nowait, number)

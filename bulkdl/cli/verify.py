@@ -10,7 +10,6 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from bulkdl.cli import options
@@ -26,6 +25,7 @@ from bulkdl.report.verification import Verification
 from bulkdl.settings import Settings
 from bulkdl.telemetry.logging import logging_to, stderr_console
 from bulkdl.telemetry.progress import has_bars
+from bulkdl.units import format_size
 
 Work = Callable[[Check], Awaitable[Verification]]
 
@@ -104,7 +104,7 @@ class _Bar:
         self.files += files
         self.size_bytes += size_bytes
         if self.progress is not None and self.task is not None:
-            note = f"{self.files} files, {decimal(self.size_bytes)}"
+            note = f"{self.files} files, {format_size(self.size_bytes)}"
             self.progress.update(self.task, advance=size_bytes, note=note)
 
 

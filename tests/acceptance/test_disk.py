@@ -120,13 +120,13 @@ async def test_a_resume_needs_room_for_what_is_missing_and_no_more(mount: Path) 
     cut = {"fault": "cut", "at_byte": 9 * MIB, "nth": 1, "server": "storage"}
     dead = {"fault": "cut", "at_byte": 0, "server": "storage", "ranged": True}
     async with world(mount / "out", account, retries=0) as here:
-        await here.run(cut, dead, scope=Level.TASK)
+        await here.run(cut, dead, level=Level.TASK)
         with filled_but(mount, HEADROOM_BYTES + MIB):
-            ran = await here.run(scope=Level.TASK)
+            ran = await here.run(level=Level.TASK)
             assert ran.exit_code == 12
             assert ran.moved_bytes == 0
         with filled_but(mount, HEADROOM_BYTES + 7 * MIB):
-            ran = await here.run(scope=Level.TASK)
+            ran = await here.run(level=Level.TASK)
             assert ran.exit_code == 0
             assert ran.moved_bytes <= 7 * MIB
 

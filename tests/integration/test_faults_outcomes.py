@@ -97,7 +97,7 @@ STORAGE = {
 async def test_a_fault_of_the_storage_that_stays(tmp_path: Path, name: str) -> None:
     case = STORAGE[name]
     async with world(tmp_path, retries=TRIES - 1) as here:
-        ran = await here.run(*case.rules, scope=Level.TASK, **case.settings)
+        ran = await here.run(*case.rules, level=Level.TASK, **case.settings)
         assert here.wrong() == []
         failed = [each for each in ran.results if each.outcome is Outcome.FAILED]
         assert {(each.output.kind, each.reason) for each in failed} == {(Kind.ARCHIVE, case.reason)}
@@ -129,7 +129,7 @@ async def test_a_fault_that_stays_with_every_piece(tmp_path: Path, name: str) ->
     """What the first connection has brought is kept, unless the bytes themselves are wrong."""
     case = STORAGE[name]
     async with world(tmp_path, **SEVERAL, retries=TRIES - 1) as here:
-        ran = await here.run(*of_pieces(case.rules), scope=Level.TASK, **case.settings)
+        ran = await here.run(*of_pieces(case.rules), level=Level.TASK, **case.settings)
         assert here.wrong() == []
         assert ran.failures() == {case.reason}
         assert ran.exit_code == case.exit_code
@@ -146,7 +146,7 @@ async def test_a_fault_that_stays_with_every_piece(tmp_path: Path, name: str) ->
 async def test_a_fault_that_stays_with_what_is_left_for_several(tmp_path: Path, name: str) -> None:
     case = STORAGE[name]
     async with world(tmp_path, **SEVERAL, retries=TRIES - 1) as here:
-        ran = await here.run(*case.rules, scope=Level.TASK, **case.settings)
+        ran = await here.run(*case.rules, level=Level.TASK, **case.settings)
         assert (ran.failures(), ran.exit_code) == ({case.reason}, case.exit_code)
         again = await here.run(connections=1)
         assert again.exit_code == 0

@@ -91,7 +91,7 @@ async def test_all_urls_expired_between_two_attempts(tmp_path: Path) -> None:
         ran = await here.run(
             {"fault": "cut", "at_byte": HALF, "nth": 1, "server": "storage"},
             {"fault": "expire_urls", "nth": 2, "limit": 1},
-            scope=Level.TASK,
+            level=Level.TASK,
         )
         assert sorted(ran.offsets()) == [[0, HALF], [0, HALF, HALF]]
         assert ran.moved_bytes == here.needed_bytes

@@ -41,8 +41,8 @@ SWIFT: Mapping[str, Any] = {
 # Each archive over several connections, into one divided part.
 SEVERAL: Mapping[str, Any] = {
     "connections": 4,
-    "segment_bytes": 1 << 20,
-    "segment_below_bytes_per_s": 0,
+    "segment_min_size": 1 << 20,
+    "segment_if_slower_than": 0,
     "archive_concurrency": 8,
 }
 

@@ -68,7 +68,7 @@ def test_on_a_terminal_it_shows_how_far_it_is():
         bar.advance(2, 2000)
         bar.progress.refresh()
     assert "verifying" in screen.getvalue()
-    assert "3 files, 3.0 kB" in screen.getvalue()
+    assert "3 files, 2.9 KiB" in screen.getvalue()
 
 
 @pytest.mark.parametrize(("terminal", "progress"), [(False, "auto"), (True, "never")])
