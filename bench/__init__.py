@@ -1,1 +1,1 @@
-"""bulkdl beside what a user would take instead, on one origin, as ratios. Run it: ``python -m bench``."""
+"""Compare bulkdl with other programs on the same server. Run it with ``python -m bench``."""

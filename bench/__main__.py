@@ -1,7 +1,7 @@
 """
-``python -m bench [ROW …]``: run the table, or some rows of it, and write docs/performance.md.
+``python -m bench [ROW …]``: measure all rows or the given rows, and write docs/performance.md.
 
-It is a measurement and fails on nothing: a row that could not be run says why, and the others go on.
+A row that fails does not stop the measurement. Its cause is written to the page.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
         setting = Setting(options.pairs, outputs, Path(scratch), options.profiler)
         missing = peers.set_up(setting)
         if missing:
-            _say(f"missing, and left out: {', '.join(missing)}")
+            _say(f"not installed, skipped: {', '.join(missing)}")
         results = load(options.results)
         for name in options.rows or ROWS:
             results[name] = _measured(name, setting)
@@ -56,14 +56,20 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("rows", nargs="*", choices=[*ROWS, []], metavar="ROW", help=f"of {', '.join(ROWS)}")
-    parser.add_argument("--pairs", type=int, default=5, help="interleaved pairs (5)")
-    parser.add_argument("--outputs", type=int, default=_SOME, help=f"of the backfill ({_SOME:,})")
-    parser.add_argument("--full", action="store_true", help=f"a backfill of {_FULL:,}")
-    parser.add_argument("--work", type=Path, help="folder to work in: on the disk that is to be measured")
-    parser.add_argument("--profiler", help="path of py-spy: profile one more run of each row")
-    parser.add_argument("--results", type=Path, default=_RESULTS, help="where figures are kept between calls")
-    parser.add_argument("--page", type=Path, default=_PAGE, help="what is written (docs/performance.md)")
+    parser.add_argument(
+        "rows", nargs="*", choices=[*ROWS, []], metavar="ROW", help=f"one of {', '.join(ROWS)}"
+    )
+    parser.add_argument("--pairs", type=int, default=5, help="number of pairs (default: 5)")
+    parser.add_argument(
+        "--outputs", type=int, default=_SOME, help=f"number of outputs of the backfill (default: {_SOME:,})"
+    )
+    parser.add_argument("--full", action="store_true", help=f"use {_FULL:,} outputs for the backfill")
+    parser.add_argument("--work", type=Path, help="working directory on the measured disk")
+    parser.add_argument("--profiler", help="path of py-spy; profiles an additional run of each row")
+    parser.add_argument(
+        "--results", type=Path, default=_RESULTS, help="file with the results of previous measurements"
+    )
+    parser.add_argument("--page", type=Path, default=_PAGE, help="output page (default: docs/performance.md)")
     return parser
 
 
@@ -71,7 +77,7 @@ def _measured(name: str, setting: Setting) -> RowResult:
     _say(f"{name} …")
     try:
         result = ROWS[name](setting)
-    except Exception as error:  # noqa: BLE001 - a row that cannot be run must not take the others along
+    except Exception as error:  # noqa: BLE001 - a failed row must not stop the measurement
         result = RowResult(name, name, facts={"not measured": f"{type(error).__name__}: {error}"})
     result.measured_at = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     result.revision = facts.revision()
@@ -79,7 +85,7 @@ def _measured(name: str, setting: Setting) -> RowResult:
         detail = cost.trouble or f"{cost.wall_s:.2f} s, CPU {cost.user_s + cost.sys_s:.2f} s"
         _say(f"  {cost.name}: {detail}, {cost.peak_bytes >> 20} MiB")
     for mark in result.marks:
-        _say(f"  {mark.what}: {mark.figure} (reach {mark.reach}; {mark.spread})")
+        _say(f"  {mark.what}: {mark.figure} (target {mark.reach}; {mark.spread})")
     for label, value in result.facts.items():
         _say(f"  {label}: {value}")
     return result

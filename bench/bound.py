@@ -1,10 +1,10 @@
 """
-How fast a run could be at best when each answer takes its time: the largest of three bounds.
+Compute the lower bound of the duration of a run with a fixed response time: the maximum of three bounds.
 
-The critical path: token, page, tasks, list of quicklooks, signed URL, archive, one after another.
-The pools: what a kind asks for, one answer after another in each of its workers.
-The pace: nothing but the token and the first page can be asked for before these are there; then the burst,
-then one request after another at the rate, and the answer to the last of them.
+Critical path: token, page, tasks, list of quicklooks, signed URL and archive, one after another.
+Pools: the responses of a kind, one after another in each of its workers.
+Rate limit: the token and the first page, then the burst, then one request after another at the rate, and
+the response to the last request.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _CRITICAL = (
     "quicklook list",
     "signed URL",
     "archive",
-    "signed URL of the twin",
+    "signed URL of the same object",
 )
 _KINDS = {"archives": "archive", "quicklooks": "quicklook", "geojson": "geojson"}  # kind of work → setting
 _HEAD = 2  # token and first page
@@ -33,9 +33,9 @@ _API = "api "
 class Work:
     """
     Attributes:
-        requests: To the API.
-        answers: One after another for each kind of worker.
-        workers: Of each kind; a kind whose number adapts is left out.
+        requests: Number of API requests.
+        answers: Sequential responses per kind of worker.
+        workers: Number per kind. Kinds with adaptive concurrency are omitted.
     """
 
     latency_s: float
@@ -48,7 +48,7 @@ class Work:
 
     @classmethod
     def of(cls, asked: Mapping[str, int], *, latency_s: float) -> Self:
-        """From what was asked, by ``server endpoint``, under the default settings."""
+        """Create it from the number of requests per ``server endpoint``, with the default settings."""
         settings = Settings()
         wanted = {kind: getattr(settings, f"{key}_concurrency") for kind, key in _KINDS.items()}
         return cls(
@@ -66,12 +66,12 @@ class Work:
 
 
 def bound(work: Work) -> dict[str, float]:
-    """Seconds that each bound allows at best."""
+    """Return the lower bounds in seconds."""
     limits = {"critical path": len(work.path) * work.latency_s}
     for name, workers in work.workers.items():
         limits[f"pool of {name} ({workers})"] = work.answers[name] * work.latency_s / workers
     if work.rate:
         waiting_s = max(work.requests - _HEAD - work.burst, 0) / work.rate
-        name = f"pace ({work.rate:g}/s, burst {work.burst})"
+        name = f"rate limit ({work.rate:g}/s, burst {work.burst})"
         limits[name] = _HEAD * work.latency_s + waiting_s + work.latency_s
     return limits

@@ -1,4 +1,4 @@
-"""Whether a run left what it should have left: counted and compared byte by byte before its time counts."""
+"""Verify the files of a run before its time is used."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bench.pairs import Tally, Unverified
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Every regular file that is a result: not bulkdl's own state."""
+    """Yield all files except the state directory of bulkdl."""
     for parent, folders, names in os.walk(folder):
         if ".bulkdl" in folders:
             folders.remove(".bulkdl")
@@ -19,7 +19,7 @@ def files_below(folder: Path) -> Iterator[Path]:
 
 
 def same_bytes(folder: Path, expected: Mapping[str, Path]) -> Tally:
-    """*expected*: the original of each file, by where it must be below *folder*."""
+    """Compare the files below *folder* with *expected*, which maps relative paths to original files."""
     size_bytes = 0
     for name, original in expected.items():
         found = folder / name
@@ -30,7 +30,7 @@ def same_bytes(folder: Path, expected: Mapping[str, Path]) -> Tally:
 
 
 def many(folder: Path, suffixes: tuple[str, ...], files: int) -> Tally:
-    """At least *files* results with one of these suffixes, none of them empty."""
+    """Verify that *files* non-empty results with one of these suffixes exist."""
     sizes = [path.stat().st_size for path in files_below(folder) if path.name.endswith(suffixes)]
     if len(sizes) != files or not all(sizes):
         raise Unverified(f"{len(sizes)} of {files} files, {sizes.count(0)} of them empty")

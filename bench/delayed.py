@@ -1,8 +1,8 @@
 """
-``python -m bench.delayed``: the simulator with an account of equal jobs, each answer held back for a while.
+``python -m bench.delayed``: run the simulator with an account of equal jobs and delayed responses.
 
-It announces itself as ``bulkdl simulate`` does, with what a complete download must have, and at its
-end prints how often each endpoint was asked since the last ``SIGUSR1``.
+It prints the same line as ``bulkdl simulate`` and the expected outputs. When it exits, it prints the number
+of requests per endpoint since the last ``SIGUSR1``.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _CANDIDATES = 20
 @dataclass(frozen=True)
 class EqualJobs(Account):
     """
-    The jobs of an account that SUCCEEDED, are no dry runs and have so many tasks; one project.
+    One project with succeeded jobs that have the same number of tasks.
 
     Attributes:
-        tasks: Of each job.
+        tasks: Number of tasks per job.
     """
 
     projects: int = 1
@@ -64,7 +64,7 @@ class EqualJobs(Account):
 
 
 def described(output: ExpectedOutput) -> list[object]:
-    """Where it belongs and what it holds, for whoever compares."""
+    """Return the identity, the size and the checksum of *output*."""
     digest = hashlib.sha256(output.read()).hexdigest()
     return [output.job_id, output.task_id, output.kind.value, output.name, output.size_bytes, digest]
 

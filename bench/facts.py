@@ -1,4 +1,4 @@
-"""What the figures were measured on and with."""
+"""Collect the hardware and the versions that were used for a measurement."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def machine(setting: Setting) -> dict[str, str]:
 
 
 def revision() -> str:
-    """The commit that is measured; a plus when the package differs from it."""
+    """Return the measured commit, with a plus if the package has uncommitted changes."""
     short = _said(["git", "rev-parse", "--short", "HEAD"]).strip() or "?"
     changed = _said(["git", "status", "--porcelain", "--", "bulkdl"])
     return short + ("+" if changed else "")

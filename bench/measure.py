@@ -1,4 +1,4 @@
-"""One whole process: its wall-clock time, its own CPU, its peak memory, and its exit code."""
+"""Measure a process: wall-clock time, CPU time, peak memory and exit code."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _WATCH_S = 0.2
 @dataclass(frozen=True, slots=True)
 class Sample:
     """
-    What one process cost.
+    Resources of one process.
 
     Attributes:
-        wall_s: From its start to its end, loading included.
-        user_s: CPU of itself and of the children it waited for, like *sys_s*.
-        peak_bytes: Resident memory at its highest; of the largest process if there were several.
+        wall_s: From start to exit, including imports.
+        user_s: CPU time of the process and of its children, like *sys_s*.
+        peak_bytes: Maximum resident memory. With several processes, that of the largest.
     """
 
     wall_s: float
@@ -40,12 +40,12 @@ class Sample:
 @dataclass(frozen=True, slots=True)
 class Reading:
     """
-    A look at a process that runs.
+    State of a running process.
 
     Attributes:
         at: Unix time.
-        resident_bytes: Its memory.
-        cpu_s: What it has used so far, user and system.
+        resident_bytes: Resident memory.
+        cpu_s: CPU time so far, user and system.
     """
 
     at: float
@@ -55,7 +55,7 @@ class Reading:
 
 @dataclass(slots=True)
 class Watch:
-    """A process over time."""
+    """Record the state of a process over time."""
 
     readings: list[Reading] = field(default_factory=list)
 
@@ -67,7 +67,7 @@ class Watch:
                 return
 
     def at(self, moment: float) -> Reading:
-        """The latest reading before *moment* (unix time), or one of nothing."""
+        """Return the latest reading before *moment* (Unix time), or an empty reading."""
         return next((one for one in reversed(self.readings) if one.at <= moment), Reading(moment, 0, 0.0))
 
 
@@ -85,7 +85,7 @@ def timed(
     cwd: Path | None = None,
     watch: Watch | None = None,
 ) -> Sample:
-    """Run *command* to its end; what it says goes to *log* (stderr) and ``log + .out`` (stdout)."""
+    """Run *command* and wait for it. Write stderr to *log* and stdout to ``log + .out``."""
     ended = threading.Event()
     with log.open("wb") as stderr, log.with_name(log.name + ".out").open("wb") as stdout:
         began_s = time.perf_counter()

@@ -1,8 +1,8 @@
 """
-A real nginx on free loopback ports, http and https, with a self-signed certificate for localhost.
+Run nginx on free loopback ports (HTTP and HTTPS) with a self-signed certificate for localhost.
 
-It answers for UP42's API too: listings are static files and templates in its configuration, so
-that no interpreter stands between a client and its bytes.
+nginx also serves the UP42 API: lists are static files and templates in its configuration. The measured
+client therefore does not wait for an interpreter.
 """
 
 from __future__ import annotations
@@ -65,14 +65,14 @@ def free_port() -> int:
 @dataclass(slots=True)
 class Nginx:
     """
-    An nginx from ``with`` to its end.
+    Context manager that runs nginx.
 
     Args:
-        folder: For its configuration, certificate and logs.
-        root: What it serves.
-        locations: Blocks of the server, in nginx's language.
-        maps: Blocks beside the server.
-        logged: Whether each request is written to ``requests.log``.
+        folder: Directory for configuration, certificate and logs.
+        root: Directory to serve.
+        locations: Location blocks in nginx syntax.
+        maps: Blocks outside the server block.
+        logged: Write each request to ``requests.log``.
     """
 
     folder: Path
@@ -150,7 +150,7 @@ def make_certificate(folder: Path) -> None:
 
 
 def goog_hashes(hashes: Mapping[str, str]) -> str:
-    """A map from ``<job>-<task>`` to the ``x-goog-hash`` of its archive; *hashes* may have a ``default``."""
+    """Return a map from ``<job>-<task>`` to the ``x-goog-hash`` of its archive. ``default`` is optional."""
     lines = "".join(
         f'"{key}" "crc32c={value}";' if key != "default" else f'default "crc32c={value}";'
         for key, value in hashes.items()

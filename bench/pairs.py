@@ -1,8 +1,8 @@
 """
-Interleaved pairs: each program once, in turn, again and again, on a machine that others use too.
+Run programs alternately in pairs, on a machine with other load.
 
-The ratio is taken pair by pair and its median told, so that a disturbance that lasts for one pair
-cannot tip the result, and one that lasts for all of them meets both sides.
+The ratio is computed per pair, and the result is the median. A disturbance during one pair therefore does
+not change the result, and a permanent disturbance affects both programs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MANY = 100
 
 
 class Unverified(Exception):
-    """A run ended, but what it left is not what it should have left."""
+    """The files of a run are missing or incorrect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +34,12 @@ class Tally:
 @dataclass(frozen=True, slots=True)
 class Contender:
     """
-    One program.
+    One of the compared programs.
 
     Attributes:
-        command: Its command line for a fresh folder.
-        check: Looks at what it left there; raises Unverified.
-        exit_codes: Those that are a success.
+        command: Returns the command line for an empty directory.
+        check: Verifies the directory after the run. Raises Unverified.
+        exit_codes: Exit codes that count as success.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Contender:
 
 @dataclass(slots=True)
 class Course:
-    """What the runs of one contender cost."""
+    """Samples of one program."""
 
     name: str
     samples: list[Sample] = field(default_factory=list)
@@ -63,14 +63,14 @@ class Course:
 
 
 def ratios(ours: Sequence[Sample], theirs: Sequence[Sample]) -> list[float]:
-    """Wall-clock time of *ours* in units of *theirs*, pair by pair."""
+    """Return the wall-clock time of *ours* divided by that of *theirs*, per pair."""
     return [mine.wall_s / other.wall_s for mine, other in zip(ours, theirs, strict=False)]
 
 
 def race(
     contenders: Sequence[Contender], scratch: Path, *, pairs: int, warm: bool = True
 ) -> dict[str, Course]:
-    """Run all *contenders* in turn, *pairs* times, after one round that does not count."""
+    """Run all *contenders* alternately, *pairs* times, after one warm-up round."""
     courses = {each.name: Course(each.name) for each in contenders}
     for number in range(-1 if warm else 0, pairs):
         turn = contenders if number % 2 == 0 else list(reversed(contenders))
@@ -94,15 +94,15 @@ def _one(contender: Contender, course: Course, scratch: Path, *, counts: bool) -
         course.trouble = str(error)
     finally:
         _put_away(folder)
-        os.sync()  # nobody pays for what another has left to be written
+        os.sync()  # dirty pages of this run must not slow down the next program
 
 
 def _put_away(folder: Path) -> None:
     """
-    Remove *folder* now, or, if it holds many files, leave it to be removed with all the rest.
+    Remove *folder* now if it contains few files. Otherwise it is removed after all runs.
 
-    For minutes after an inode was freed, ext4 steps over it when it gives out one, each time anew: a
-    program that follows upon the removal of many files would pay for that (3 × its time in the kernel).
+    For several minutes, ext4 skips recently freed inodes on every allocation. After the removal of many
+    files, the next program would need three times its kernel time.
     """
     if sum(1 for _ in islice(folder.rglob("*"), _MANY)) < _MANY:
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,8 +1,8 @@
 """
-What aiohttp comes to by itself: each URL of a list read to its end and written to a file, nothing more.
+Download a list of URLs with plain aiohttp: ``python bench/peer_aiohttp.py LIST``. A line is ``URL FILE``.
 
-No digest, no fsync, no ledger, no log, one connection for each file: the least that a downloader made of
-aiohttp can cost, loading included. ``python bench/peer_aiohttp.py LIST``; a line is ``URL FILE``.
+The script uses one connection per file. It does not compute checksums, sync, or write a ledger or a log. It
+is a lower bound for programs that use aiohttp, including the imports.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Everything of a project with up42-py 0.37.2, as its documentation shows it. Runs in .venv-peer."""
+"""Download all outputs of a project with up42-py 0.37.2, as in its documentation. Runs in .venv-peer."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from pointing import point_client_at
 
 
 def main(api_url: str, folder: Path) -> None:
-    tempfile.tempdir = str(folder)  # the client leaves each archive behind where temporary files are made
+    tempfile.tempdir = str(folder)  # the client does not remove its temporary archives
     point_client_at(api_url)
     project_id = os.environ["UP42_PROJECT_ID"]
     auth = Auth(project_id=project_id, project_api_key=os.environ["UP42_PROJECT_API_KEY"])

@@ -1,4 +1,4 @@
-"""The programs that bulkdl is compared with: set up where that can be done, named where it cannot."""
+"""Install the programs that bulkdl is compared with, if possible."""
 
 from __future__ import annotations
 

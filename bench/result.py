@@ -1,4 +1,4 @@
-"""What a row came to: plain values that are kept as JSON, so that rows can be measured one by one."""
+"""Results of a row, stored as JSON so that rows can be measured separately."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bench.pairs import Course, ratios
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Medians over the runs of one program; *trouble* says why there are none."""
+    """Medians over the runs of one program. *trouble* is the cause if there are none."""
 
     name: str
     runs: int
@@ -31,13 +31,13 @@ class Cost:
 @dataclass(frozen=True, slots=True)
 class Mark:
     """
-    One thing that was to be reached.
+    One metric with its target.
 
     Attributes:
-        figure: What was measured, as text with its unit.
-        reach: What was asked for.
-        reached: None when there is no figure.
-        spread: Lowest and highest of the pairs, where there are pairs.
+        figure: The measured value with its unit.
+        reach: The target.
+        reached: None without a measured value.
+        spread: Minimum and maximum of the pairs, if any.
     """
 
     what: str
@@ -76,14 +76,14 @@ def cost(course: Course) -> Cost:
 
 
 def beside(ours: Course, theirs: Course, at_most: float | None, *, note: str = "") -> Mark:
-    """Our time in units of *theirs*; *at_most* is the mark, None where the figure is for information."""
+    """Return the time of *ours* divided by *theirs*. Without *at_most*, the mark has no target."""
     what = f"time / {theirs.name}" + (f" ({note})" if note else "")
     reach = "–" if at_most is None else f"≤ {at_most:g}"
     return _mark(what, ratios(ours.samples, theirs.samples), reach, at_most)
 
 
 def faster(ours: Course, theirs: Course, at_least: float) -> Mark:
-    """How many times faster than *theirs*."""
+    """Return how many times *ours* is faster than *theirs*."""
     turned = ratios(theirs.samples, ours.samples)
     return _mark(f"times faster than {theirs.name}", turned, f"≥ {at_least:g}", at_least, upwards=True)
 
@@ -99,12 +99,12 @@ def _mark(
 
 
 def bounded(what: str, value: float, at_most: float, unit: str) -> Mark:
-    """A figure that is no ratio."""
+    """Return a mark for an absolute value."""
     return Mark(what, f"{value:.2f} {unit}".strip(), f"≤ {at_most:g} {unit}".strip(), value <= at_most)
 
 
 def load(path: Path) -> dict[str, RowResult]:
-    """The latest result of each row."""
+    """Load the latest result of each row."""
     if not path.exists():
         return {}
     return {name: _row(entry) for name, entry in json.loads(path.read_text())["rows"].items()}

@@ -1,6 +1,6 @@
 #!/bin/sh
-# One job's outputs with curl and jq, step by step, as UP42's documentation describes it.
-# Usage: API=… PROJ=… PTOKEN=… seed.sh JOB_ID   (into the current folder)
+# Download the outputs of one job with curl and jq, as in the UP42 documentation.
+# Usage: API=… PROJ=… PTOKEN=… seed.sh JOB_ID   (writes to the current directory)
 set -eu
 JOB_ID=$1
 JOB="$API/projects/$PROJ/jobs/$JOB_ID"
@@ -8,12 +8,12 @@ mkdir -p "$JOB_ID" && cd "$JOB_ID"
 
 get() { curl -sSf -L -H "Authorization: Bearer $PTOKEN" "$@"; }
 
-# The job's archive and GeoJSON
+# Archive and GeoJSON of the job
 RESULTS_URL=$(get "$JOB/downloads/results" | jq -j '.data.url')
 curl -sSf -L "$RESULTS_URL" -o final_output.tar.gz
 get "$JOB/outputs/data-json" | jq '.' > job_output.json
 
-# The same of each task, and its quicklooks
+# Archive, GeoJSON and quicklooks of each task
 get "$JOB/tasks" | jq '.' > job_tasks.json
 jq -r '.data[] | .id' job_tasks.json > task_ids
 while read -r TASK_ID; do

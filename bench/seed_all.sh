@@ -1,5 +1,5 @@
 #!/bin/sh
-# All jobs of a project: a token, the list of jobs, then seed.sh for sixteen at a time.
+# Download all jobs of a project: request a token, list the jobs, run seed.sh for sixteen jobs concurrently.
 # Usage: API=… PROJ=… PKEY=… seed_all.sh
 set -eu
 here=$(dirname "$0")

@@ -1,4 +1,4 @@
-"""What the rows are given: how often, how much, and where to work."""
+"""Parameters of a measurement."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 class Setting:
     """
     Attributes:
-        outputs: Of the backfill.
-        scratch: An empty folder on the disk that is measured.
-        profiler: The path of py-spy; None to do without profiles.
+        outputs: Number of outputs of the backfill.
+        scratch: An empty directory on the measured disk.
+        profiler: Path of py-spy. None disables profiles.
     """
 
     pairs: int
@@ -31,7 +31,7 @@ class Setting:
         return shutil.which(tool) is not None
 
     def fresh(self, name: str) -> Path:
-        """An empty folder of that name."""
+        """Create an empty directory called *name*."""
         folder = self.scratch / name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)

@@ -1,8 +1,8 @@
 """
-An UP42 account for nginx: pages of jobs as files, everything below a job from templates.
+Generate an UP42 account for nginx. Job pages are files. Resources below a job are templates.
 
-Job *n* has the id ``<n as 8 hex digits>-0000-…``, and the ids of its tasks follow from it, so that a
-hundred thousand jobs are a thousand files. Signed URLs look as UP42's do and lead to the same nginx.
+Job *n* has the ID ``<n as 8 hex digits>-0000-…``, and the IDs of its tasks are derived from it. A hundred
+thousand jobs therefore need a thousand files. Signed URLs have the form of UP42 and refer to the same nginx.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from bench.nginx import goog_hashes
 
 PROJECT = "b3c7a9d0-0000-4000-8000-00000000beac"
 API_KEY = "BenchKey.0123456789abcdefghijklmnopqrstuvwxy"
-TOKEN = "bench"  # noqa: S105 - the origin takes any
+TOKEN = "bench"  # noqa: S105 - the server accepts any token
 PAGE = 100
 _JOB = r"(?<job>[0-9a-f]{8})-0000-4000-8000-000000000000"
 _TASK = r"[0-9a-f]{8}-000(?<task>[0-9])-4000-9000-000000000000"
@@ -44,10 +44,10 @@ def task_id(number: int, task: int) -> str:
 class Site:
     """
     Attributes:
-        jobs: How many; each SUCCEEDED.
-        tasks: Of each job, in a chain; the first is its data task.
-        quicklooks: Of each data task.
-        rate: What nginx gives one connection to an archive, in its own notation; empty for no limit.
+        jobs: Number of jobs, all SUCCEEDED.
+        tasks: Number of tasks per job, in a chain. The first is the data task.
+        quicklooks: Number per data task.
+        rate: nginx ``limit_rate`` for archives. Empty disables the limit.
     """
 
     root: Path
@@ -58,11 +58,11 @@ class Site:
 
     @property
     def outputs(self) -> int:
-        """Archives and GeoJSON of the job and of each task, and the quicklooks."""
+        """Return the number of outputs: archives and GeoJSON of jobs and tasks, and quicklooks."""
         return self.jobs * (2 * (self.tasks + 1) + self.quicklooks)
 
     def write(self) -> None:
-        """Pages, lists and the tiny files that stand in where nothing larger has been put."""
+        """Write the pages, the lists and the default files."""
         for folder in ("pages", "lists", "archives", "quicklooks"):
             (self.root / folder).mkdir(parents=True, exist_ok=True)
         for number in range(0, self.jobs, PAGE):
@@ -152,7 +152,7 @@ def quicklook_name(number: int) -> str:
 
 
 def crc32c_of(path: Path) -> str:
-    """In base64, as ``x-goog-hash`` tells it."""
+    """Return the CRC32C in base64, as in ``x-goog-hash``."""
     checksum: Any = google_crc32c.Checksum()  # type: ignore[no-untyped-call]
     with path.open("rb") as stream:
         while block := stream.read(1 << 20):

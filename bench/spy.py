@@ -1,4 +1,4 @@
-"""A profile of one more run that does not count: where the samples of py-spy fall."""
+"""Profile an additional run with py-spy."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 from bench.measure import timed
 
 _RATE = 200
-# Threads that wait for work, which py-spy does not always know for idle.
+# Threads that wait for work. py-spy does not always detect them as idle.
 _WAITING = ("_worker (concurrent", "EpollSelector.select ", "Thread._bootstrap ")
 _ROWS = 12
 
 
 def profile(command: Sequence[str], scratch: Path, profiler: str, env: Mapping[str, str]) -> list[str]:
-    """Shares of the samples, idle threads left out: innermost functions, then those with what they call."""
+    """Return the shares of the samples without idle threads: by function, then including called functions."""
     stacks = scratch / "stacks.txt"
     spy = [profiler, "record", "-r", str(_RATE), "-f", "raw", "-o", str(stacks), "--"]
     try:

@@ -1,1 +1,1 @@
-"""One module a row of the table (or for rows that share their origin); each has ``run``."""
+"""One module per row of the table, or per group of rows with the same server."""

@@ -1,4 +1,4 @@
-"""Rows 2, 3 and 5: large archives over http, over TLS, and from an origin that is slow per connection."""
+"""Rows 2, 3 and 5: large archives over HTTP, over TLS, and from a server with a limit per connection."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ONLY = ("--only", "archive", "--scope", "job")
 
 
 def plain(setting: Setting) -> RowResult:
-    """Row 2."""
+    """Measure row 2."""
     return _compare(
         setting,
         RowResult("archives", "3 archives of 256 MiB with x-goog-hash"),
@@ -33,7 +33,7 @@ def plain(setting: Setting) -> RowResult:
 
 
 def over_tls(setting: Setting) -> RowResult:
-    """Row 3."""
+    """Measure row 3."""
     return _compare(
         setting,
         RowResult("tls", "3 archives of 256 MiB over TLS"),
@@ -44,10 +44,10 @@ def over_tls(setting: Setting) -> RowResult:
 
 
 def slow_origin(setting: Setting) -> RowResult:
-    """Row 5."""
+    """Measure row 5."""
     return _compare(
         setting,
-        RowResult("segments", "one archive of 200 MiB, 4 MB/s for each connection"),
+        RowResult("segments", "one archive of 200 MiB, 4 MB/s per connection"),
         sizes=(200 * _MIB,),
         peers={"aria2c -x8 -s8": 1.0},
         rate="4000000",
@@ -94,7 +94,7 @@ def _speed(course: Course, size_bytes: int) -> str:
 
 
 def _archive(root: Path, number: int, size_bytes: int) -> Path:
-    """A tar of exactly *size_bytes* with one member that does not compress."""
+    """Create a tar file of exactly *size_bytes* with one incompressible member."""
     path = root / f"archives/{number:08x}-0.tgz"
     member = tarfile.TarInfo(f"output/{number}.tif")
     member.size = size_bytes - 3 * tarfile.BLOCKSIZE

@@ -1,8 +1,9 @@
 """
-Rows 6 and 8: a first run over very many tiny outputs, and a rerun over what it has settled.
+Rows 6 and 8: a first run over many tiny outputs, and a second run over the completed outputs.
 
-A job has three tasks: four archives (the job's is the last task's), four GeoJSON files and two
-quicklooks, ten outputs. The bodies have a few bytes, so what is measured is what surrounds a body.
+A job has three tasks and ten outputs: four archives (the archive of the job is the archive of its last
+task), four GeoJSON files and two quicklooks. The bodies have a few bytes, so that the rows measure the
+overhead per output.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ _FLAT_MIB, _RATE_KEPT = 20.0, 0.9
 
 
 def first_run(setting: Setting) -> RowResult:
-    """Row 8."""
+    """Measure row 8."""
     scratch = setting.fresh("backfill")
-    result = RowResult("backfill", f"a first run over {setting.outputs:,} outputs of a few bytes")
+    result = RowResult("backfill", f"a first run over {setting.outputs:,} tiny outputs")
     watch = Watch()
     with _origin(scratch, setting.outputs) as origin:
         command, sample, tally = _fill(origin.http_url, scratch, setting.outputs, watch)
@@ -48,13 +49,15 @@ def first_run(setting: Setting) -> RowResult:
 
 
 def rerun(setting: Setting) -> RowResult:
-    """Row 6."""
+    """Measure row 6."""
     scratch = setting.fresh("rerun")
     outputs = min(_RERUN_OUTPUTS, setting.outputs)
-    result = RowResult("rerun", f"a rerun over {outputs:,} settled outputs in {outputs // _EACH:,} jobs")
+    result = RowResult(
+        "rerun", f"a second run over {outputs:,} completed outputs in {outputs // _EACH:,} jobs"
+    )
     with _origin(scratch, outputs) as origin:
         _, first, tally = _fill(origin.http_url, scratch, outputs)
-    result.facts["the first run"] = sample_facts(first)
+    result.facts["first run"] = sample_facts(first)
     course = Course("bulkdl", tally=tally)
     with _origin(scratch, outputs, logged=True) as origin:
         command = tools.bulkdl("run", origin.http_url, scratch / "tree")
@@ -65,13 +68,15 @@ def rerun(setting: Setting) -> RowResult:
             result.profile = profile(command, scratch, setting.profiler, tools.ENVIRONMENT)
     runs = setting.pairs + bool(setting.profiler)
     asked = Counter(map(_endpoint, origin.requests_log.read_text().splitlines()))
-    result.facts["requests of one rerun"] = ", ".join(f"{n / runs:g} {name}" for name, n in asked.items())
+    result.facts["requests of the second run"] = ", ".join(
+        f"{n / runs:g} {name}" for name, n in asked.items()
+    )
     result.command = tools.shown(command)
     result.costs = [cost(course)]
     others = sum(number for name, number in asked.items() if name not in ("job lists", "tokens"))
     result.marks = [
         bounded("time", course.median(lambda sample: sample.wall_s), _RERUN_S, "s"),
-        Mark("requests other than job lists and the token", str(others), "0", others == 0),
+        Mark("requests other than job lists and tokens", str(others), "0", others == 0),
     ]
     shutil.rmtree(scratch / "tree")
     return result
@@ -79,7 +84,7 @@ def rerun(setting: Setting) -> RowResult:
 
 def _origin(scratch: Path, outputs: int, *, logged: bool = False) -> Nginx:
     site = Site(scratch / "site", jobs=outputs // _EACH, tasks=_TASKS, quicklooks=_QUICKLOOKS)
-    assert site.outputs == outputs, "ten to a job"  # noqa: S101
+    assert site.outputs == outputs, "ten outputs per job"  # noqa: S101
     site.write()
     return Nginx(scratch / "nginx", site.root, site.locations(), site.maps(), logged=logged)
 
@@ -110,7 +115,7 @@ def _endpoint(line: str) -> str:
 
 
 def _completions(log: Path) -> Iterator[float]:
-    """When each output was recorded, in unix time."""
+    """Yield the Unix time at which each output was recorded."""
     with log.open() as lines:
         for line in lines:
             if '"transfer.completed"' in line:
@@ -119,7 +124,7 @@ def _completions(log: Path) -> Iterator[float]:
 
 def _judge(result: RowResult, ended: list[float], watch: Watch, outputs: int) -> None:
     tenth = outputs // 10
-    # The very first moments are a ramp, the very last a drain: neither is a rate.
+    # Excludes the ramp-up at the start and the drain at the end.
     first, last = (ended[0], ended[tenth]), (ended[-1 - tenth], ended[-1])
     rates = [tenth / (until - since) for since, until in (first, last)]
     cpu_ms = [
@@ -129,10 +134,10 @@ def _judge(result: RowResult, ended: list[float], watch: Watch, outputs: int) ->
     late = watch.at(ended[-1]).resident_bytes
     result.facts["outputs/s, first and last tenth"] = f"{rates[0]:,.0f} and {rates[1]:,.0f}"
     result.facts["outputs/s overall"] = f"{outputs / (ended[-1] - ended[0]):,.0f}"
-    result.facts["CPU of an output, first and last tenth"] = f"{cpu_ms[0]:.2f} and {cpu_ms[1]:.2f} ms"
-    result.facts["memory after 10,000 and at the end"] = f"{early >> 20} and {late >> 20} MiB"
+    result.facts["CPU per output, first and last tenth"] = f"{cpu_ms[0]:.2f} and {cpu_ms[1]:.2f} ms"
+    result.facts["memory after 10,000 outputs and at the end"] = f"{early >> 20} and {late >> 20} MiB"
     kept = rates[1] / rates[0]
     result.marks = [
         Mark("rate at the end / at the start", f"{kept:.2f}", f"≥ {_RATE_KEPT}", kept >= _RATE_KEPT),
-        bounded("memory grown since 10,000", (late - early) / (1 << 20), _FLAT_MIB, "MiB"),
+        bounded("memory growth since output 10,000", (late - early) / (1 << 20), _FLAT_MIB, "MiB"),
     ]

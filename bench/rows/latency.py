@@ -1,4 +1,4 @@
-"""Row 4: 40 jobs of three tasks, everything, from a simulator that holds each answer back for 100 ms."""
+"""Row 4: all outputs of 40 jobs with three tasks, from a simulator that delays each response by 100 ms."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from bench.setting import REPOSITORY, Setting
 from bench.spy import profile
 
 NAME = "latency"
-TITLE = "40 jobs × 3 tasks, everything, 100 ms for each answer"
+TITLE = "40 jobs × 3 tasks, all outputs, 100 ms per response"
 _JOBS, _TASKS, _LATENCY_S = 40, 3, 0.1
-_UP42, _SEED = "up42-py 0.37.2", "the seed's script, xargs -P16"
+_UP42, _SEED = "up42-py 0.37.2", "a shell script (curl, jq, xargs -P16)"
 _NEAR = 1.25
 
 
 @dataclass(slots=True)
 class Delayed:
-    """The simulator as a process; *asked* is known after its end."""
+    """The simulator process. *asked* is filled after it has exited."""
 
     api_url: str
     project_id: str
@@ -50,7 +50,7 @@ class Delayed:
 def delayed() -> Iterator[Delayed]:
     command = [sys.executable, "-m", "bench.delayed", "--jobs", str(_JOBS), "--latency", str(_LATENCY_S)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY) as process:  # noqa: S603
-        assert process.stdout is not None  # noqa: S101 - a pipe was asked for
+        assert process.stdout is not None  # noqa: S101 - stdout is a pipe
         line = json.loads(process.stdout.readline())
         key = line["projects"][0]
         origin = Delayed(line["api_url"], key["id"], key["api_key"], line["expected"], process)
@@ -88,13 +88,13 @@ def _hold_against_bound(result: RowResult, wall_s: float, asked: Mapping[str, in
     result.facts["requests of one run"] = ", ".join(f"{n} {name}" for name, n in sorted(asked.items()))
     work = Work.of(asked, latency_s=_LATENCY_S)
     limits = bound(work)
-    result.facts |= {f"bound, {name}": f"{seconds:.2f} s" for name, seconds in limits.items()}
+    result.facts |= {f"lower bound, {name}": f"{seconds:.2f} s" for name, seconds in limits.items()}
     ratio = wall_s / max(limits.values())
-    result.marks.append(Mark("time / bound", f"{ratio:.2f}", f"≤ {_NEAR}", ratio <= _NEAR))
+    result.marks.append(Mark("time / lower bound", f"{ratio:.2f}", f"≤ {_NEAR}", ratio <= _NEAR))
 
 
 def _command(api_url: str, folder: Path) -> list[str]:
-    """With its own pace: that is one of the three bounds."""
+    """Return the command with the default rate limit, which is one of the three lower bounds."""
     return [*tools.BULKDL, "run", "-o", str(folder), "--api-url", api_url]
 
 
@@ -113,7 +113,7 @@ def _contenders(setting: Setting, origin: Delayed) -> list[Contender]:
 
 
 def _whole(origin: Delayed, folder: Path) -> Tally:
-    """Every byte that the account has, and nothing else."""
+    """Verify that all outputs of the account are present."""
     have = Counter(sha256(path.read_bytes()).hexdigest() for path in check.files_below(folder))
     want = Counter(str(entry[-1]) for entry in origin.expected)
     if missing := want - have:
@@ -122,7 +122,7 @@ def _whole(origin: Delayed, folder: Path) -> Tally:
 
 
 def _seed_files(origin: Delayed, folder: Path) -> Tally:
-    """Archives and pictures as they are; GeoJSON has been through jq, so it is counted only."""
+    """Verify archives and quicklooks by content. Count GeoJSON files, because jq reformats them."""
     have = Counter(sha256(path.read_bytes()).hexdigest() for path in check.files_below(folder))
     want = Counter(str(entry[-1]) for entry in origin.expected if entry[2] != "geojson")
     if missing := want - have:

@@ -1,4 +1,4 @@
-"""Row 7: what a plan over a hundred times the jobs costs in memory."""
+"""Row 7: memory of a plan over 1,000 and over 100,000 jobs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def run(setting: Setting) -> RowResult:
         peaks.append(course.samples[0].peak_bytes / (1 << 20))
         shutil.rmtree(scratch)
     result.marks = [
-        bounded("peak memory grown", peaks[1] - peaks[0], _GROWTH_MIB, "MiB"),
+        bounded("growth of peak memory", peaks[1] - peaks[0], _GROWTH_MIB, "MiB"),
         bounded("peak memory", peaks[1], _MOST_MIB, "MiB"),
     ]
     return result

@@ -1,4 +1,4 @@
-"""Row 1: 10,000 quicklooks of 32 KiB, a hundred to a job."""
+"""Row 1: 10,000 quicklooks of 32 KiB, 100 per job."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _command(api_url: str, folder: Path) -> list[str]:
 
 
 def pictures(root: Path, jobs: int, each: int) -> dict[tuple[int, int], Path]:
-    """Distinct files that begin and end as a JPEG does, by job and number."""
+    """Create distinct files with the first and last bytes of a JPEG, by job and number."""
     found = {}
     for job in range(jobs):
         folder = root / f"quicklooks/{job:08x}"
@@ -77,7 +77,7 @@ def _contenders(
 
 
 def _key(job: int, number: int) -> str:
-    """Where bulkdl puts it; the others are told to do so too, for one large folder is slow to fill."""
+    """Return the path that bulkdl uses. All programs use it, because one large directory is slow."""
     return f"{PROJECT}/{job_id(job)}/{task_id(job, 0)}/quicklooks/{quicklook_name(number)}"
 
 

@@ -1,4 +1,4 @@
-"""What the bench makes of its samples: ratios, marks, bounds, and the page."""
+"""Test the figures of the bench: ratios, marks, bounds and the page."""
 
 import math
 import sys
@@ -126,7 +126,9 @@ def test_the_largest_of_the_bounds_is_what_a_run_is_held_against():
     assert limits["critical path"] == pytest.approx(0.7)
     assert limits["pool of archives (4)"] == pytest.approx(7.0)
     requests_s = (480 - 2 - 400) / 80
-    assert limits["pace (80/s, burst 400)"] == pytest.approx(0.2 + requests_s + 0.1), "token and page before"
+    assert limits["rate limit (80/s, burst 400)"] == pytest.approx(0.2 + requests_s + 0.1), (
+        "token and page before"
+    )
 
 
 def test_a_command_is_shown_without_this_machine(tmp_path):
