@@ -135,6 +135,11 @@ class Task:
     def succeeded(self) -> bool:
         return self.status == "SUCCEEDED"
 
+    @property
+    def finished(self) -> bool:
+        """Whether UP42 will not change this task any more."""
+        return self.status in TERMINAL_STATUSES
+
 
 @dataclass(frozen=True, slots=True)
 class Output:

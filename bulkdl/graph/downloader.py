@@ -260,8 +260,15 @@ class Downloader:
         fetcher = self._fetcher(permits[Kind.ARCHIVE])
         bringer = Bringer(settings, self._accounts, self._sink, ledger, fetcher)
         pools = Pools(settings, bringer, recorder, self._reporter, stop, permits)
-        outlets = Outlets(pools.put, recorder.settled, recorder.ended, recorder.problem)
-        enumeration = self._enumeration(selection, Notes(ledger), builder, outlets)
+        outlets = Outlets(
+            pools.reserve,
+            pools.put,
+            recorder.cancelled,
+            recorder.settled,
+            recorder.ended,
+            recorder.problem,
+        )
+        enumeration = self._enumeration(selection, Notes(ledger, run_id=run_id), builder, outlets)
         depths = {str(kind): lane.__len__ for kind, lane in pools.lanes.items()}
         self._reporter.report(LanesOpened({"jobs": enumeration.pending.__len__, **depths}))
         run = Run(settings, enumeration, pools, recorder, self._reporter, stop)

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 
 import structlog
 
@@ -124,7 +125,8 @@ class Enumeration:
     async def _current(self, job: Job, known: KnownJob | None) -> KnownJob | None:
         if known is None or planning.same_run(job, known):
             return known
-        log.info("job.changed", job_id=job.id, status=job.status)
+        if known.job.finished:  # otherwise the known run of the job has just finished
+            log.info("job.changed", job_id=job.id, status=job.status)
         if self._notes.written:
             await self._forget(known)
         return None
@@ -147,6 +149,9 @@ class Enumeration:
         except ApiFailure as failure:
             await self._note_unlisted(job, failure)
             return
+        if not listed.listing.tasks_final:
+            self._counts.unfinished += 1
+            log.info("job.tasks_unfinished", status=job.status)
         known = await self._keep(listed, pending.known)
         for failed in listed.failures:
             await self._outlets.ended(failed)
@@ -184,13 +189,25 @@ class Enumeration:
         verdict = planning.judge(outputs, self._selection, sizes)
         if not verdict.missing and self._selection.is_overdue(job):
             return
+        missing, settled = self._outlets.reserve(verdict.missing), self._uncounted(verdict.settled)
+        if (outputs and not missing and not settled) and (verdict.missing or verdict.settled):
+            return  # the job was listed twice in this run, and is counted already
         if not verdict.missing and not fresh:
             self._counts.settled += 1
-        self._outlets.settled(verdict.settled)
-        kinds = Counter(wanted.output.kind for wanted in verdict.missing)
-        self._reporter.report(
-            JobEnumerated(job.project_id, job.id, len(verdict.missing), len(verdict.settled), kinds)
-        )
-        log.debug("job.enumerated", job_id=job.id, missing=len(verdict.missing), settled=len(verdict.settled))
-        for bundle in planning.bundles(verdict.missing, last_task):
-            await self._outlets.bundle(bundle)
+        self._outlets.settled(settled)
+        kinds = Counter(wanted.output.kind for wanted in missing)
+        self._reporter.report(JobEnumerated(job.project_id, job.id, len(missing), len(settled), kinds))
+        log.debug("job.enumerated", job_id=job.id, missing=len(missing), settled=len(settled))
+        bundles = planning.bundles(missing, last_task)
+        for number, bundle in enumerate(bundles, start=1):
+            try:
+                await self._outlets.bundle(bundle)
+            except BaseException:  # the run is being stopped: every output that was counted must end
+                for wanted in chain.from_iterable(bundles[number:]):
+                    self._outlets.cancelled(wanted.output)
+                raise
+
+    def _uncounted(self, settled: Sequence[KnownOutput]) -> tuple[KnownOutput, ...]:
+        """Return *settled* without the outputs that this very run has recorded and counted."""
+        run_id = self._notes.run_id
+        return tuple(known for known in settled if run_id is None or known.run_id != run_id)

@@ -100,11 +100,16 @@ class JobFinder:
         return True
 
     async def _look_up(self, ref: JobRef) -> None:
+        """
+        Find the job of *ref*. UP42 is asked for it, one request, also if the ledger has it as finished:
+        it may have run again. A retry is about what failed and takes a finished job from the ledger.
+        """
         known = await self._known_ref(ref)
-        if known is not None and known.job.finished and known.tasks_listed:
+        is_retry = self._selection.reasons is not None
+        if is_retry and known is not None and known.job.finished and known.tasks_listed:
             job: Job | None = known.job
         else:
-            job = await self._ask_for(ref)
+            job = await self._ask_for(ref, known)
         if job is None:
             return
         self._counts.seen += 1
@@ -118,9 +123,11 @@ class JobFinder:
                 return (await self._notes.known(project_id, [ref.job_id])).get(ref.job_id)
         return None
 
-    async def _ask_for(self, ref: JobRef) -> Job | None:
-        """Find the job in whichever project has it."""
+    async def _ask_for(self, ref: JobRef, known: KnownJob | None) -> Job | None:
+        """Find the job in whichever project has it; the project in which it is *known* is asked first."""
         projects = (ref.project_id,) if ref.project_id else self.project_ids
+        if known is not None:
+            projects = tuple(sorted(projects, key=lambda each: each != known.job.project_id))
         failures: list[tuple[str, ApiFailure]] = []
         for project_id in projects:
             try:

@@ -70,6 +70,7 @@ class JobLister:
             last_task_id=planning.last_task_id(tasks),
             outputs=tuple(outputs),
             quicklooks=self._wants_quicklooks and not failures,
+            tasks_final=not planning.has_open_task(job, tasks),
         )
         documents = self._documents(job, document)
         documents |= {each.key: each.document for each in lists if each.document is not None}

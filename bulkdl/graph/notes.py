@@ -20,10 +20,12 @@ class Notes:
     Attributes:
         ledger: None where there is none yet and none is to be made (a plan).
         written: What is found is written down; a plan writes nothing, neither rows nor documents.
+        run_id: Of the run that enumerates; None for a plan.
     """
 
     ledger: Ledger | None
     written: bool = True
+    run_id: str | None = None
 
     async def known(self, project_id: str, job_ids: Sequence[str]) -> dict[str, KnownJob]:
         """What is known of these jobs, by job id."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from bulkdl.graph.planning import Bundle, key_of
+from bulkdl.graph.planning import Bundle, Wanted, key_of
 from bulkdl.ledger.rows import KnownOutput
-from bulkdl.model import Kind, Result
+from bulkdl.model import Kind, Output, Result
 from bulkdl.report.plan import PlanBuilder
 from bulkdl.settings.path_templates import PathTemplates
 
@@ -18,13 +18,17 @@ class Outlets:
     Where the enumeration puts what it finds.
 
     Attributes:
-        bundle: Takes what is to be fetched.
+        reserve: Takes missing outputs; returns those that are not in progress already.
+        bundle: Takes reserved outputs that are to be downloaded.
+        cancelled: Takes a reserved output that will not be downloaded in this run.
         settled: Takes what is there already.
         ended: Takes what failed while it was being enumerated.
         problem: Takes what is wrong with a whole project or job.
     """
 
+    reserve: Callable[[Sequence[Wanted]], tuple[Wanted, ...]]
     bundle: Callable[[Bundle], Awaitable[None]]
+    cancelled: Callable[[Output], None]
     settled: Callable[[tuple[KnownOutput, ...]], None]
     ended: Callable[[Result], Awaitable[object]]
     problem: Callable[..., None]
@@ -45,4 +49,7 @@ def outlets_of(plan: PlanBuilder, names: PathTemplates) -> Outlets:
     async def ended(result: Result) -> None:
         plan.summary.add(result)
 
-    return Outlets(add, settled, ended, plan.summary.add_problem)
+    def cancelled(output: Output) -> None:
+        del output  # a plan that was stopped counts what it has found so far
+
+    return Outlets(tuple, add, cancelled, settled, ended, plan.summary.add_problem)

@@ -57,6 +57,16 @@ def last_task_id(tasks: Sequence[Task]) -> str | None:
     return last[-1] if last else None
 
 
+def has_open_task(job: Job, tasks: Sequence[Task]) -> bool:
+    """
+    Return whether a task of a finished job can still get outputs.
+
+    A task that has not started under a job that failed never will.
+    """
+    never = frozenset() if job.succeeded else frozenset({"NOT_STARTED", "PENDING"})
+    return any(not task.finished and task.status not in never for task in tasks)
+
+
 def same_run(job: Job, known: KnownJob) -> bool:
     """Whether what is known is of this very run of the job. A job can be run again under its id."""
     return job.status == known.job.status and job.finished_at == known.job.finished_at

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -76,17 +76,29 @@ class Pools:
         self._flights: dict[asyncio.Task[Any], Flight] = {}
         self._under_way: set[Output] = set()
 
+    def reserve(self, missing: Sequence[Wanted]) -> tuple[Wanted, ...]:
+        """
+        Return those of *missing* that are not in progress, and note them as in progress.
+
+        A job that was listed twice has outputs that are in progress already: two workers on one partial
+        file would spoil it.
+        """
+        new = tuple(wanted for wanted in missing if wanted.output not in self._under_way)
+        self._under_way.update(wanted.output for wanted in new)
+        return new
+
     async def put(self, bundle: Bundle) -> None:
         """
-        Put *bundle* into its lane, waiting for room.
+        Put *bundle*, whose outputs are reserved, into its queue, waiting for room.
 
-        A job that was listed twice brings outputs that are under way already: two workers on one
-        part would spoil it, so these are left out.
+        If the run is stopped before there is room, its outputs are recorded as cancelled.
         """
-        new = tuple(wanted for wanted in bundle if wanted.output not in self._under_way)
-        if new:
-            self._under_way.update(wanted.output for wanted in new)
-            await self.lanes[new[0].output.kind].put(new)
+        try:
+            await self.lanes[bundle[0].output.kind].put(bundle)
+        except BaseException:
+            for wanted in bundle:
+                self._recorder.cancelled(wanted.output)
+            raise
 
     def stop_slow(self, grace_s: float) -> None:
         """Cancel the workers whose transfers will not end within *grace_s*; each once: it is cleaning up."""

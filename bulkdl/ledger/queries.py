@@ -98,12 +98,14 @@ class Listing:
 
     Attributes:
         quicklooks: Whether the quicklooks of all its tasks were listed.
+        tasks_final: Whether all its tasks have finished. Otherwise a later run lists the job again.
     """
 
     job: Job
     last_task_id: str | None
     outputs: tuple[PlannedOutput, ...]
     quicklooks: bool
+    tasks_final: bool = True
 
 
 def plan_job(connection: sqlite3.Connection, listing: Listing) -> None:
@@ -113,7 +115,8 @@ def plan_job(connection: sqlite3.Connection, listing: Listing) -> None:
         connection,
         listing.job,
         last_task_id=listing.last_task_id,
-        tasks_listed_at=now,
+        tasks_listed_at=now if listing.tasks_final else None,
+        reason=None if listing.tasks_final else Reason.JOB_UNFINISHED.value,
         quicklooks_listed_at=now if listing.quicklooks else None,
     )
     if listing.quicklooks:

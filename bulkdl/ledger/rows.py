@@ -24,6 +24,7 @@ class KnownOutput:
         state: ``planned``, the outcome of the last transfer, or ``new``.
         filename: A quicklook's name on disk; empty for the other kinds.
         receipt: Of the file that was committed last; None when there never was one.
+        run_id: Of the run that recorded it last.
     """
 
     output: Output
@@ -31,6 +32,7 @@ class KnownOutput:
     reason: Reason | None
     filename: str
     receipt: Receipt | None
+    run_id: str | None = None
 
     @property
     def completed(self) -> bool:
@@ -113,7 +115,9 @@ def known_output(row: sqlite3.Row) -> KnownOutput:
             validator=Validator(row["etag"], row["last_modified"], row["generation"]),
             source=row["source"],
         )
-    return KnownOutput(output, row["state"], reason_in(row["reason"]), row["filename"], receipt)
+    return KnownOutput(
+        output, row["state"], reason_in(row["reason"]), row["filename"], receipt, row["run_id"]
+    )
 
 
 def result_values(result: Result, run_id: str) -> dict[str, object]:

@@ -97,6 +97,8 @@ class Account:
             ``HOSTILE_NAMES``.
         settled: Jobs that were still going on have SUCCEEDED: the same account a day later.
         deleted: Ids of jobs that were deleted.
+        rerun: Ids of jobs that ran again under their id and finished an hour later.
+        running: Ids of tasks that are still RUNNING, whatever the status of their job.
     """
 
     seed: int = 1
@@ -107,6 +109,8 @@ class Account:
     hostile_names: bool = False
     settled: bool = False
     deleted: frozenset[str] = frozenset()
+    rerun: frozenset[str] = frozenset()
+    running: frozenset[str] = frozenset()
 
     @cached_property
     def ids(self) -> Ids:
@@ -167,20 +171,26 @@ def _derive(account: Account, project: int, number: int) -> JobFacts:
     tasks = _tasks(account, project, number, plot, created, rng)
     ids, workflow = account.ids, rng.randrange(3)
     moments = [moment for task in tasks for moment in (task.started_at, task.finished_at) if moment]
+    job_id = ids.encode(Index(Thing.JOB, project, number))
+    finished = max(moments, default=created) + timedelta(hours=job_id in account.rerun)
     return JobFacts(
         project_id=ids.encode(Index(Thing.PROJECT, project)),
-        id=ids.encode(Index(Thing.JOB, project, number)),
+        id=job_id,
         index=number,
         name=None if plot.nameless else plot.name or rng.choice(_NAMES),
         status=plot.status,
         mode=plot.mode,
         created_at=created,
         started_at=min(moments, default=None),
-        finished_at=None if plot.unfinished else max(moments, default=created),
+        finished_at=None if plot.unfinished else finished,
         workflow_id=ids.encode(Index(Thing.WORKFLOW, project, part=workflow)),
         workflow_name=f"workflow {workflow}",
-        tasks=tasks,
+        tasks=tuple(_still_running(task) if task.id in account.running else task for task in tasks),
     )
+
+
+def _still_running(task: TaskFacts) -> TaskFacts:
+    return replace(task, status="RUNNING", finished_at=None, quicklooks=())
 
 
 def _tasks(

@@ -148,7 +148,8 @@ class RichProgress:
             self._files.update(self._bars[output], note=note)
 
     def _end(self, output: Output) -> None:
-        self._settled += 1
+        if output.name or output.kind is not Kind.QUICKLOOK:  # a list of quicklooks was not planned
+            self._settled += 1
         self._drawn_at.pop(output, None)
         bar = self._bars.pop(output, None)
         if bar is not None:

@@ -37,13 +37,16 @@ async def test_what_is_under_way_is_not_brought_a_second_time_and_may_come_again
     pools = Pools(settings, origin, Book(), NullReporter(), Stop(), permits)
     lane = pools.lanes[Kind.ARCHIVE]
     first, second, third = ARCHIVES
+    assert pools.reserve((first, second)) == (first, second)
     await pools.put((first, second))
-    await pools.put((second, third))
-    await pools.put((first,))
+    assert pools.reserve((second, third)) == (third,)
+    await pools.put((third,))
+    assert pools.reserve((first,)) == ()
     assert len(lane) == 2
     lane.close()
     await pools.work(Kind.ARCHIVE)
     assert origin.asked == ARCHIVES
     pools.lanes[Kind.ARCHIVE] = again = type(lane)(5)
+    assert pools.reserve((first,)) == (first,)
     await pools.put((first,))
     assert len(again) == 1

@@ -1,0 +1,148 @@
+"""What a run finds, counts and takes up again: jobs that change at UP42 between runs and during one."""
+
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.append(str(Path(__file__).parent))
+from test_faults_world import Witness, World, world
+
+from bulkdl.graph.downloader import Downloader
+from bulkdl.graph.status import read_status
+from bulkdl.model import Kind, Outcome
+from bulkdl.selection import JobRef, Selection
+from bulkdl.simulator import Account
+from bulkdl.telemetry.events import Event, JobEnumerated, TransferEnded
+from bulkdl.telemetry.metrics import Metrics
+from bulkdl.up42.listing import Seen
+
+ACCOUNT = Account(projects=1, jobs=6, archive_bytes=3_000)
+JOB = ACCOUNT.job(0, 0)
+FIRST_TASK = JOB.tasks[0]
+
+
+@pytest.fixture
+def changed(caplog: pytest.LogCaptureFixture) -> Callable[[], int]:
+    """Count the log lines job.changed so far."""
+    caplog.set_level(logging.DEBUG, "bulkdl")
+    return lambda: sum("job.changed" in str(record.msg) for record in caplog.records)
+
+
+async def test_run_task_that_finishes_after_its_job_is_taken_up_by_a_later_run(tmp_path: Path) -> None:
+    async with world(tmp_path, ACCOUNT) as here:
+        here.simulator.evolve(running=frozenset({FIRST_TASK.id}))
+        first = await here.run()
+        assert (first.exit_code, first.summary.jobs.unfinished) == (0, 1)
+        assert here.is_right()
+        assert (await read_status(here.root)).jobs == {"settled": 5, "unfinished": 1}
+        again = await here.run()
+        assert len(again.to("tasks")) == 1, "only the job with the open task is listed again"
+        here.simulator.evolve(running=frozenset())
+        assert here.missing()
+        late = await here.run()
+        assert (late.exit_code, late.summary.jobs.unfinished) == (0, 0)
+        assert here.is_right()
+        settled = await here.run()
+        assert settled.to("tasks") == []
+        assert (await read_status(here.root)).jobs == {"settled": 6}
+
+
+async def run_job(here: World, **more: Any) -> Any:
+    here.simulator.seen.clear()
+    selection = Selection(jobs=(JobRef(JOB.project_id, JOB.id),), **more)
+    async with here.downloader() as downloader:
+        return await downloader.run(selection)
+
+
+async def test_run_job_by_id_that_ran_again_is_downloaded_again(
+    tmp_path: Path, changed: Callable[[], int]
+) -> None:
+    async with world(tmp_path, ACCOUNT) as here:
+        first = await run_job(here)
+        quiet = await run_job(here)
+        assert [each.endpoint for each in here.simulator.seen] == ["token", "job"]
+        assert quiet.outputs(Outcome.COMPLETED) == 0
+        assert changed() == 0
+        here.simulator.evolve(rerun=frozenset({JOB.id}))
+        again = await run_job(here)
+        assert again.outputs(Outcome.COMPLETED) == first.outputs(Outcome.COMPLETED)
+        assert changed() == 1
+
+
+async def test_run_job_that_was_unfinished_is_not_logged_as_changed(
+    tmp_path: Path, changed: Callable[[], int]
+) -> None:
+    async with world(tmp_path, Account(projects=1, jobs=7, archive_bytes=3_000)) as here:
+        assert (await here.run()).summary.jobs.unfinished == 1
+        here.simulator.evolve(settled=True)
+        assert (await here.run()).summary.outputs(Outcome.COMPLETED)
+        assert here.is_right()
+        assert changed() == 0
+
+
+class Counting:
+    """Sums up what the events say."""
+
+    def __init__(self) -> None:
+        self.metrics = Metrics("test", lambda: 0.0)
+        self.planned = self.ended = 0
+
+    def report(self, event: Event) -> None:
+        self.metrics.report(event)
+        match event:
+            case JobEnumerated(planned=planned):
+                self.planned += planned
+            case TransferEnded():
+                self.ended += 1
+
+    def open(self) -> list[float]:
+        lines = self.metrics.textfile().decode().splitlines()
+        return [float(line.split()[-1]) for line in lines if line.startswith("bulkdl_outputs_open{")]
+
+
+@pytest.mark.parametrize("remembered", [10_000, 0])
+async def test_run_job_listed_twice_is_counted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, remembered: int
+) -> None:
+    """Without memory of earlier pages each job of an overlapping list turns up again."""
+    monkeypatch.setattr(Seen.__init__, "__defaults__", (remembered,))
+    account = Account(projects=1, jobs=6, archive_bytes=3_000)
+    async with world(tmp_path, account, of_simulator={"page_size": 2}) as here:
+        counting = Counting()
+        rules = {"fault": "repeat_pages", "overlap": 1, "forever": False}
+        ran = await run_counted(here, counting, rules)
+        expected = {kind: sum(each.kind is kind for each in here.simulator.expected()) for kind in Kind}
+        done = {
+            kind: sum(
+                count.outputs
+                for (each, outcome, _), count in ran.counts.items()
+                if each is kind and outcome is not Outcome.CANCELLED
+            )
+            for kind in Kind
+        }
+        assert done == expected
+        assert counting.planned == counting.ended == sum(expected.values())
+        assert counting.open() == [0.0] * len(Kind)
+
+
+async def run_counted(here: World, counting: Counting, *rules: dict[str, Any], **settings: Any) -> Any:
+    here.simulator.faults = Witness.of(*rules)
+    chosen = here._settings(settings)
+    async with Downloader(chosen, credentials=here.credentials(), reporter=counting) as downloader:
+        return await downloader.run()
+
+
+async def test_run_that_a_budget_ends_leaves_no_output_open(tmp_path: Path) -> None:
+    account = Account(projects=1, jobs=200, archive_bytes=3_000)
+    async with world(tmp_path, account) as here:
+        counting = Counting()
+        slow = {"fault": "latency", "seconds": 0.5, "endpoint": "geojson"}
+        few = {"geojson": 1, "quicklooks": 1, "archives": 1}
+        summary = await run_counted(here, counting, slow, max_transfer=100_000, **few)
+        assert summary.outputs(Outcome.CANCELLED)
+        assert counting.planned == counting.ended
+        assert counting.open() == [0.0] * len(Kind)
