@@ -70,6 +70,7 @@ class Reason(StrEnum):
     URL_EXPIRED = "url_expired"
     OBJECT_CHANGED = "object_changed"
     LEDGER_LOCKED = "ledger_locked"
+    TOO_MANY_OPEN_FILES = "too_many_open_files"
     # failed: the bytes are wrong
     DIGEST_MISMATCH = "digest_mismatch"
     ERROR_PAGE = "error_page"
@@ -84,6 +85,7 @@ class Reason(StrEnum):
     NOT_FOUND = "not_found"
     TLS = "tls"
     INSECURE_URL = "insecure_url"
+    PATH_BLOCKED = "path_blocked"
     DISK_FULL = "disk_full"
     DISK_ERROR = "disk_error"
     INTERNAL = "internal"

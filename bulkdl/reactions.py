@@ -127,6 +127,14 @@ REACTIONS: dict[Reason, Reaction] = {
         Exit.FAILED,
         "UP42 returned a URL without TLS, which was not followed; report it to UP42",
     ),
+    Reason.TOO_MANY_OPEN_FILES: Reaction(
+        Step.BACK_OFF, Exit.TEMPORARY, f"raise the limit of open files (ulimit -n); {_LATER}"
+    ),
+    Reason.PATH_BLOCKED: Reaction(
+        Step.GIVE_UP,
+        Exit.FAILED,
+        "remove or rename what is at this path, or make its folder writable, then run again",
+    ),
     Reason.DISK_FULL: Reaction(
         Step.STOP_RUN, Exit.DISK_FULL, "free disk space, then run the same command again"
     ),

@@ -15,6 +15,7 @@ import click
 from bulkdl import __version__
 from bulkdl.cli.ending import ended
 from bulkdl.cli.heap import share_heap
+from bulkdl.cli.open_files import raise_open_file_limit
 
 COMMANDS = {
     "run": "fetch every selected output that is not there yet",
@@ -73,5 +74,6 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; the way in for ``bulkdl`` and ``python -m bulkdl``."""
     share_heap()
+    raise_open_file_limit()
     argv = sys.argv[1:]
     sys.exit(ended(lambda: cli.main(argv, prog_name="bulkdl", standalone_mode=False), argv))

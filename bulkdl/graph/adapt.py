@@ -35,6 +35,7 @@ _LONGEST_TICK_S = 2.0
 # What says that there are too many of us.
 TROUBLE = frozenset(
     {Reason.THROTTLED, Reason.SERVER_ERROR, Reason.CONNECTION_LOST, Reason.STALLED, Reason.UNREACHABLE}
+    | {Reason.TOO_MANY_OPEN_FILES}
 )
 
 

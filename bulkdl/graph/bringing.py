@@ -68,7 +68,7 @@ class Bringer:
         if origin.source in failed:
             return replace(failed[origin.source], output=wanted.output, attempts=0, moved_bytes=0)
         result = await fetch(origin)
-        if result.outcome is Outcome.FAILED:
+        if result.outcome is Outcome.FAILED and result.reason is not Reason.PATH_BLOCKED:
             failed[origin.source] = result
         return result
 

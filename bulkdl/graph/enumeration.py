@@ -15,7 +15,7 @@ from itertools import chain
 
 import structlog
 
-from bulkdl.errors import ApiFailure
+from bulkdl.errors import ApiFailure, Failure, SinkFailure
 from bulkdl.graph import planning
 from bulkdl.graph.accounts import Accounts
 from bulkdl.graph.channel import Channel
@@ -152,15 +152,21 @@ class Enumeration:
         if not listed.listing.tasks_final:
             self._counts.unfinished += 1
             log.info("job.tasks_unfinished", status=job.status)
-        known = await self._keep(listed, pending.known)
+        try:
+            known = await self._keep(listed, pending.known)
+        except SinkFailure as failure:
+            if failure.reason is not Reason.PATH_BLOCKED:
+                raise
+            await self._note_unlisted(job, failure, "its documents")
+            return
         for failed in listed.failures:
             await self._outlets.ended(failed)
         sizes = await self._sizes(known)
         await self._hand_over(known, listed.listing.last_task_id, job, sizes, fresh=True)
 
-    async def _note_unlisted(self, job: Job, failure: ApiFailure) -> None:
+    async def _note_unlisted(self, job: Job, failure: Failure, part: str = "its tasks") -> None:
         self._outlets.problem(
-            failure.reason, f"job {job.id} of project {job.project_id}", f"its tasks: {failure.detail}"
+            failure.reason, f"job {job.id} of project {job.project_id}", f"{part}: {failure.detail}"
         )
         await self._notes.write(
             partial(queries.unlisted_job, job=job, reason=failure.reason, detail=failure.detail)

@@ -6,6 +6,7 @@ Whatever aiohttp, the resolver or TLS raise inside ``translated`` leaves it as a
 
 from __future__ import annotations
 
+import errno
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,6 +65,9 @@ def translated(family: type[Failure], where: str) -> Iterator[None]:
 
 
 def _reason_of(error: BaseException) -> Reason:
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    if isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE):
+        return Reason.TOO_MANY_OPEN_FILES
     return next(reason for kind, reason in _REASONS if isinstance(error, kind))
 
 

@@ -160,7 +160,12 @@ def make_folder(folder: Path) -> None:
         folder = folder.parent
     for level in reversed(missing):
         level.mkdir(exist_ok=True)
-        sync_folder(level.parent)
+        try:
+            sync_folder(level.parent)
+        except OSError:  # the next call must not take a name for durable that is not
+            with contextlib.suppress(OSError):
+                level.rmdir()
+            raise
 
 
 def link_or_copy(source: Path, aside: Path, final: Path, copy: Callable[[Path, Path], None]) -> None:

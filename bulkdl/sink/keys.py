@@ -10,6 +10,7 @@ behind a ``~``, which no name that stays as it is has: nobody can send a name th
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import unicodedata
 from collections import Counter
@@ -46,7 +47,23 @@ def _plain(name: str) -> str:
         return name
     text = unicodedata.normalize("NFC", name).encode("utf-8", "replace").decode("utf-8")
     text = re.sub(r"[^\w.()+,=@-]", "_", text).strip("._ ").lstrip("._- ")
-    return str(sanitize_filename(_cut(text), platform="universal", replacement_text="_")) or "unnamed"
+    text = str(sanitize_filename(_cut(text), platform="universal", replacement_text="_")) or "unnamed"
+    return text if _is_encodable(text) else _cut(_percent_escaped(text))
+
+
+def _is_encodable(text: str) -> bool:
+    """Return whether the file system's encoding, which can be ASCII, has all letters of *text*."""
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _percent_escaped(text: str) -> str:
+    return "".join(
+        letter if letter.isascii() else "".join(f"%{byte:02X}" for byte in letter.encode()) for letter in text
+    )
 
 
 def _folded(name: str) -> str:

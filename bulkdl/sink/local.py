@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 
 from bulkdl.concurrency import Executors, check_stop, run_in, run_stoppable
-from bulkdl.errors import ConfigError
-from bulkdl.model import Durability, Output
+from bulkdl.errors import ConfigError, SinkFailure
+from bulkdl.model import Durability, Output, Reason
 from bulkdl.sink import durable
-from bulkdl.sink.errors import translated
+from bulkdl.sink.errors import FULL, translated, translated_name, with_open_files
 from bulkdl.sink.part import LocalPart, left_over
 from bulkdl.sink.room import Room
 
@@ -48,6 +48,7 @@ class LocalSink:
 
         Raises:
             ConfigError: They cannot; nothing has been changed.
+            SinkFailure: DISK_FULL; the disk has no space or no inodes left.
         """
         try:
             self._parts.mkdir(parents=True, exist_ok=True)
@@ -55,6 +56,8 @@ class LocalSink:
             probe.touch()
             probe.unlink(missing_ok=True)  # a run that holds the directory may have swept it
         except OSError as error:
+            if error.errno in FULL:
+                raise SinkFailure(Reason.DISK_FULL, f"{self.root}: {error.strerror}") from None
             raise ConfigError(
                 f"--output {self.root}", f"cannot be written ({error.strerror}); name a folder that can"
             ) from None
@@ -94,16 +97,21 @@ class LocalSink:
 
     async def publish(self, documents: Mapping[str, bytes]) -> None:
         """Put small documents, by key, in place: each atomically and durably, all in one trip."""
-        await run_in(self._executors.disk, self._publish, documents)
+        await with_open_files(partial(run_in, self._executors.disk, self._publish, documents))
 
     def _publish(self, documents: Mapping[str, bytes]) -> None:
         folders = set()
         for key, data in documents.items():
             final = self.locate(key)
-            with translated(final):
-                aside = self._aside()
+            aside = self._aside()
+            with translated(self._parts):
                 durable.write_aside(aside, data, sync=self.durability is Durability.FULL)
-                durable.place(aside, final)
+            with translated_name(final):
+                try:
+                    durable.place(aside, final)
+                except BaseException:
+                    aside.unlink(missing_ok=True)
+                    raise
             folders.add(final.parent)
         self.settle(folders)
 
@@ -115,10 +123,10 @@ class LocalSink:
             SinkFailure: There is not enough disk space for the copy, or the name cannot be created.
         """
         source, final = self.locate(key), self.locate(new_key)
-        await run_stoppable(self._executors.disk, self._link, source, final)
+        await with_open_files(partial(run_stoppable, self._executors.disk, self._link, source, final))
 
     def _link(self, stop: threading.Event, source: Path, final: Path) -> None:
-        with translated(final):
+        with translated_name(final):
             durable.link_or_copy(source, self._aside(), final, partial(self._copy, stop))
 
     def _copy(self, stop: threading.Event, source: Path, aside: Path) -> None:
@@ -138,8 +146,22 @@ class LocalSink:
         return self._parts / f"aside-{secrets.token_hex(8)}.tmp"
 
     async def find_sizes(self, keys: Iterable[str]) -> dict[str, int]:
-        """Return the sizes in bytes of those *keys* that exist as regular files."""
-        return await run_in(self._executors.disk, self.sizes, keys)
+        """
+        Return the sizes in bytes of those *keys* that exist as regular files.
+
+        A path that cannot be examined counts as missing: its download fails alone and says why.
+        """
+        return await run_in(self._executors.disk, self._find_sizes, keys)
+
+    def _find_sizes(self, keys: Iterable[str]) -> dict[str, int]:
+        found = {}
+        for key in keys:
+            try:
+                found.update(self.sizes([key]))
+            except SinkFailure as failure:
+                if failure.reason is not Reason.PATH_BLOCKED:
+                    raise
+        return found
 
     def close(self) -> None:
         """Let the threads end; the sink can be used again."""
@@ -150,7 +172,7 @@ class LocalSink:
         found = {}
         for key in keys:
             path = self.locate(key)
-            with translated(path):
+            with translated_name(path):
                 try:
                     entry = path.lstat()
                 except (FileNotFoundError, NotADirectoryError):

@@ -17,6 +17,7 @@ import json
 import secrets
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -24,9 +25,10 @@ import aiofiles
 from aiofiles.threadpool.binary import AsyncFileIO
 
 from bulkdl.concurrency import Executors, open_stoppable, run_in, run_stoppable
+from bulkdl.errors import SinkFailure
 from bulkdl.model import Extent, Kind, Output, PartState, Receipt, StoredObject
 from bulkdl.sink import durable, extents, sidecars
-from bulkdl.sink.errors import translated
+from bulkdl.sink.errors import translated, translated_name, with_open_files
 from bulkdl.sink.room import Room
 
 T = TypeVar("T")
@@ -83,8 +85,12 @@ class LocalPart:
             raise RuntimeError("the part has no data file: call begin() or look() first")
         return self._data
 
+    async def _on_disk(self, call: Callable[..., T], *args: object) -> T:
+        """Run *call*, which is repeatable, in a thread."""
+        return await with_open_files(partial(run_in, self._executors.disk, call, *args))
+
     async def look(self) -> PartState | Receipt | None:
-        found = await run_in(self._executors.disk, self._look)
+        found = await self._on_disk(self._look)
         if isinstance(found, PartState) and found.extents:
             return await run_stoppable(self._executors.archives, self._check_extents, found)
         return found
@@ -135,12 +141,17 @@ class LocalPart:
 
     def _committed(self, sidecar: dict[str, Any]) -> Receipt | None:
         receipt = sidecars.receipt_in(sidecar)
-        is_there = self._locate(receipt.key).stat().st_size == receipt.size_bytes
+        final = self._locate(receipt.key)
+        with translated_name(final):
+            try:
+                is_there = final.stat().st_size == receipt.size_bytes
+            except (FileNotFoundError, NotADirectoryError):
+                is_there = False
         return receipt if is_there else None
 
     async def begin(self, stored: StoredObject, *, divided: bool = False) -> None:
         await self.pause()
-        await run_in(self._executors.disk, self._begin, stored, divided)
+        await self._on_disk(self._begin, stored, divided)
 
     def _begin(self, stored: StoredObject, divided: bool) -> None:
         with translated(self._folder):
@@ -186,8 +197,11 @@ class LocalPart:
         self._writing = asyncio.ensure_future(self._append(block))
 
     async def _open(self) -> None:
-        disk = self._executors.disk
-        self._stream = await aiofiles.open(self._data_file, "ab", buffering=0, executor=disk)
+        self._stream = await with_open_files(self._open_data)
+
+    async def _open_data(self) -> AsyncFileIO:
+        with translated(self._folder):
+            return await aiofiles.open(self._data_file, "ab", buffering=0, executor=self._executors.disk)
 
     async def _append(self, block: bytes) -> None:
         stream = self._stream
@@ -210,14 +224,13 @@ class LocalPart:
             with translated(self._folder):
                 try:
                     await asyncio.shield(self._writing)
-                except OSError:
+                except (OSError, SinkFailure):
                     self._writing = None
                     raise
             self._writing = None
 
     async def write_at(self, start: int, chunks: Sequence[bytes]) -> Extent:
-        disk = self._executors.disk
-        write = asyncio.ensure_future(run_in(disk, self._write_at, self._data_file, start, chunks))
+        write = asyncio.ensure_future(self._on_disk(self._write_at, self._data_file, start, chunks))
         self._writes.add(write)
         write.add_done_callback(self._writes.discard)
         return await asyncio.shield(write)
@@ -242,7 +255,7 @@ class LocalPart:
 
     async def read_head(self, size_bytes: int) -> bytes:
         await self.pause()
-        return await run_in(self._executors.disk, self._read_head, size_bytes)
+        return await self._on_disk(self._read_head, size_bytes)
 
     def _read_head(self, size_bytes: int) -> bytes:
         with translated(self._folder), self._data_file.open("rb", buffering=0) as stream:
@@ -260,26 +273,33 @@ class LocalPart:
 
     async def commit(self, receipt: Receipt, body: bytes = b"") -> None:
         await self.pause()
-        await run_in(self._executors.disk, self._commit, receipt, body)
+        await self._on_disk(self._commit, receipt, body)
 
     def _commit(self, receipt: Receipt, body: bytes) -> None:
         final = self._locate(receipt.key)
-        with translated(final):
-            if self._data is None:
-                self._commit_small(final, body)
-                return
+        if self._data is None:
+            self._commit_small(final, body)
+            return
+        with translated(self._folder):
             if self._sync:
                 durable.sync_file(self._data)
             self._write_sidecar(sidecars.of_receipt(self._output, receipt, self._data.name))
+        with translated_name(final):
             durable.place(self._data, final)
-            self._data = None
-            self._room.withdraw(self._stem)
+        self._data = None
+        self._room.withdraw(self._stem)
 
     def _commit_small(self, final: Path, data: bytes) -> None:
         """All of it is in memory: no part, no sidecar, one step."""
         aside = self._folder / f"{self._stem}.tmp"
-        durable.write_aside(aside, data, sync=self._sync)
-        durable.place(aside, final)
+        with translated(self._folder):
+            durable.write_aside(aside, data, sync=self._sync)
+        with translated_name(final):
+            try:
+                durable.place(aside, final)
+            except BaseException:
+                aside.unlink(missing_ok=True)
+                raise
 
     async def release(self) -> None:
         await run_in(self._executors.disk, self._release)

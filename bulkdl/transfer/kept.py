@@ -8,9 +8,10 @@ status 200 costs nothing, whether a server had ignored a range or something stoo
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
-from bulkdl.errors import TransferFailure
+from bulkdl.errors import Failure, TransferFailure
 from bulkdl.model import PartState, Reason, Receipt, StoredObject
 from bulkdl.transfer import decisions, gates
 from bulkdl.transfer.digests import Digester
@@ -67,6 +68,13 @@ class Kept:
         self.state = found
         self.resumed_from_bytes = self.at_bytes
         return None
+
+    async def reload(self) -> None:
+        """Take the state from the part: after a failed write, the bytes there may be others than known."""
+        self._forget()
+        with suppress(Failure):
+            found = await self.part.look()
+            self.state = found if isinstance(found, PartState) else None
 
     async def suffix(self, admit: Callable[[bytes], str]) -> str:
         """

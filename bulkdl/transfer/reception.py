@@ -12,8 +12,9 @@ import io
 
 import aiohttp
 
-from bulkdl.errors import Failure, TransferFailure
+from bulkdl.errors import Failure, SinkFailure, TransferFailure
 from bulkdl.model import Output, PartState, Reason, Receipt, StoredObject
+from bulkdl.reactions import REACTIONS, Step
 from bulkdl.transfer import decisions, gates
 from bulkdl.transfer.decisions import AskForStored, Begin, Continue, Head
 from bulkdl.transfer.divided import Divided
@@ -71,6 +72,14 @@ class Reception:
         Raises:
             Failure: The attempt broke off; what is kept can be gone on with.
         """
+        try:
+            return await self._attempt(origin, name)
+        except SinkFailure as failure:
+            if REACTIONS[failure.reason].step is Step.BACK_OFF:
+                await self._kept.reload()
+            raise
+
+    async def _attempt(self, origin: Origin, name: Name) -> Receipt:
         state = self._kept.state if origin.resumable else None
         if state is None or self._is_elsewhere(state, origin):
             received = await self._receive(origin, state)

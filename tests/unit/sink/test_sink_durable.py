@@ -225,7 +225,7 @@ def test_a_folder_that_may_not_be_read_is_no_crash(sink, monkeypatch):
     monkeypatch.setattr(Path, "lstat", refused)
     with pytest.raises(SinkFailure) as raised:
         sink.sizes(["a"])
-    assert raised.value.reason is Reason.DISK_ERROR
+    assert raised.value.reason is Reason.PATH_BLOCKED
 
 
 @pytest.mark.parametrize(

@@ -107,3 +107,12 @@ def test_what_is_harmless_of_a_name_can_still_be_read(name, begins, ends):
     assert safe.endswith(ends)
     assert len(safe.rpartition("~")[2].partition(".")[0]) == 12
     assert set(safe.rpartition("~")[2].partition(".")[0]) <= set(string.hexdigits)
+
+
+def test_safe_filenames_escape_letters_that_the_file_system_cannot_encode(monkeypatch):
+    monkeypatch.setattr("os.fsencode", lambda text: text.encode("ascii"))
+    made = safe_filenames(["müll.jpg", "m_ll.jpg", "m%C3%BCll.jpg", "日本" * 60 + ".png", "a.jpg"])
+    assert len(set(made.values())) == 5
+    assert all(safe.isascii() and len(safe) <= 180 for safe in made.values())
+    assert made["müll.jpg"].startswith("m%C3%BCll~")
+    assert made["a.jpg"] == "a.jpg"
