@@ -11,7 +11,7 @@ from raw_origin import PROJECT, RawOrigin
 sys.path.append(str(Path(__file__).parents[1] / "unit" / "http"))
 from connect_proxy import ConnectProxy
 
-QUICK = {"BULKDL_RETRIES": "1", "BULKDL_RETRY_BASE_S": "0.01", "BULKDL_RETRY_CAP_S": "0.02"}
+QUICK = {"BULKDL_RETRIES": "1", "BULKDL_RETRY_BASE_DELAY": "0.01", "BULKDL_RETRY_MAX_DELAY": "0.02"}
 
 
 async def bulkdl(*words, **variables):
