@@ -121,7 +121,7 @@ robustness: install .venv-peer/.installed .venv-robustness/.installed ## run bul
 	-@missing=; for tool in curl wget aria2c; do command -v $$tool >/dev/null || missing=yes; done; \
 	  [ -z "$$missing" ] || [ "$$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null || \
 	  { apt-get -qq update && apt-get -qq install -y --no-install-recommends curl wget aria2 >/dev/null; }
-	PATH="$(CURDIR)/.venv-robustness/bin:$$PATH" $(BIN)/python tests/robustness/matrix.py docs/robustness.md
+	PATH="$(CURDIR)/.venv-robustness/bin:$$PATH" PYTHONPATH=tests $(BIN)/python -m robustness.matrix docs/robustness.md
 
 .PHONY: bench
 bench: install ## measure bulkdl and other tools; writes docs/performance.md (ROWS="tls plan", BENCH="--pairs 3")

@@ -9,8 +9,7 @@ from pathlib import Path
 from up42.auth import Auth
 from up42.project import Project
 
-sys.path.append(str(Path(__file__).parents[1] / "tests/peer"))
-from pointing import point_client_at
+from support.point_client import point_client_at
 
 
 def main(api_url: str, folder: Path) -> None:

@@ -104,7 +104,8 @@ def _contenders(setting: Setting, origin: Delayed) -> list[Contender]:
     ]
     if setting.peer_python.exists():
         script = [str(setting.peer_python), str(REPOSITORY / "bench/peer_up42.py"), origin.api_url]
-        found.append(Contender(_UP42, lambda folder: [*script, str(folder)], _up42_files, origin.environment))
+        env = {**origin.environment, "PYTHONPATH": str(REPOSITORY / "tests")}  # for support.point_client
+        found.append(Contender(_UP42, lambda folder: [*script, str(folder)], _up42_files, env))
     if setting.has("curl") and setting.has("jq"):
         seed = [str(REPOSITORY / "bench/seed_all.sh")]
         env = {"API": origin.api_url, "PROJ": origin.project_id, "PKEY": origin.api_key}

@@ -3,18 +3,14 @@
 import asyncio
 import socket
 import sqlite3
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parents[1] / "integration"))
-sys.path.append(str(Path(__file__).parent))
-from test_faults_world import files_by_output
-from test_stopping_world import NOISE, Place, Running, place
-
 from bulkdl.simulator import Account
+from support.cli_runs import NOISE, Place, Running, place
+from support.fault_runs import files_by_output
 
 ACCOUNT = Account(projects=2, jobs=6, archive_bytes=3_000)
 NOBODY = "00000000-0000-4000-8000-000000000000"

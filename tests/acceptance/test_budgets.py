@@ -1,18 +1,15 @@
 """Budgets of time and volume, and the limit on bandwidth, with the command line as a process."""
 
 import signal
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-sys.path.append(str(Path(__file__).parent))
-from test_stopping_world import FOREVER_S, Place, Running, place
-
 from bulkdl.settings import Settings
 from bulkdl.simulator import Account
+from support.cli_runs import FOREVER_S, Place, Running, place
 
 ARCHIVE_BYTES = 1_000_000
 FOUR = Account(projects=1, jobs=4, archive_bytes=ARCHIVE_BYTES)

@@ -19,10 +19,8 @@ from typing import Any
 
 import pytest
 
-sys.path.append(str(Path(__file__).parents[1] / "integration"))
-from test_faults_world import World, files_by_output, world
-
 from bulkdl.simulator import Account
+from support.fault_runs import World, files_by_output, world
 
 pytestmark = pytest.mark.slow
 

@@ -14,15 +14,13 @@ from typing import Any
 
 import pytest
 
-sys.path.append(str(Path(__file__).parents[1] / "integration"))
-from test_faults_world import World, world
-
 from bulkdl.model import Level, Reason
 from bulkdl.simulator import Account
 from bulkdl.simulator.exchange import Call
 from bulkdl.simulator.faults import Faults, Rule
 from bulkdl.sink import durable, part
 from bulkdl.sink.room import HEADROOM_BYTES
+from support.fault_runs import World, world
 
 MIB = 1 << 20
 ACCOUNT = Account(projects=1, jobs=1, archive_bytes=6 * MIB)

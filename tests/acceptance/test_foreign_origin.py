@@ -12,8 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parents[1] / "robustness"))
-from origin import Fault, Origin, Thing, identity, png
+from robustness.origin import Fault, Origin, Thing, identity, png
 
 STYLES = ("gcs", "etag", "date", "chunked")
 OF_STORAGE: tuple[Fault, ...] = (

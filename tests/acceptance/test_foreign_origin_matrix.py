@@ -1,14 +1,12 @@
 """bulkdl's column of the matrix of faults, and the page that was made of all of it."""
 
-import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parents[1] / "robustness"))
-from faults import FAULTS, KILLED
-from matrix import cell
-from tools import BULKDL, PEERS
+from robustness.faults import FAULTS, KILLED
+from robustness.matrix import cell
+from robustness.tools import BULKDL, PEERS
 
 PAGE = Path(__file__).parents[2] / "docs" / "robustness.md"
 # Exit codes, and bytes moved over bytes needed at least and at most. What a killed process had in memory has

@@ -17,11 +17,9 @@ from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parents[1] / "integration"))
-from test_faults_world import World, files_by_output, world
-
 from bulkdl.simulator import Account, Faults
 from bulkdl.simulator.sender import Sender
+from support.fault_runs import World, files_by_output, world
 
 pytestmark = pytest.mark.slow
 

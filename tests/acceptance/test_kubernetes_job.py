@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import yaml
-from kubernetes_job import IndexedJob, Pod
 
 from bulkdl.model import Kind
 from bulkdl.selection import shard_of
 from bulkdl.simulator import Account, Faults, Simulator
+from support.indexed_job import IndexedJob, Pod
 
 BASE = Path(__file__).parents[2] / "config" / "kubernetes" / "base" / "backfill"
 SHARDS, FEW = 8, 3

@@ -12,12 +12,10 @@ from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parents[1] / "integration"))
-from test_faults_world import Witness, World, world
-
 from bulkdl.simulator import Account
 from bulkdl.simulator.exchange import Call
 from bulkdl.simulator.faults import Rule
+from support.fault_runs import Witness, World, world
 
 ACCOUNT = Account(projects=1, jobs=1, archive_bytes=50_000)
 

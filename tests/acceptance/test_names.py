@@ -1,7 +1,6 @@
 """Names that a server chose: they stay in their folder, keep apart, and are found again."""
 
 import sqlite3
-import sys
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -10,13 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-sys.path.append(str(Path(__file__).parents[1] / "integration"))
-from test_faults_world import world
-
 from bulkdl.model import Kind
 from bulkdl.simulator import Account
 from bulkdl.simulator import account as account_module
 from bulkdl.simulator.plots import HOSTILE_NAMES
+from support.fault_runs import world
 
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
 PIECES = st.sampled_from(

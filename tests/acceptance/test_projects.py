@@ -1,18 +1,14 @@
 """Several projects, several keys: each stands or falls by itself; accounts and ready tokens."""
 
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parents[1] / "integration"))
-sys.path.append(str(Path(__file__).parent))
-from test_faults_world import files_by_output, identity
-from test_stopping_world import Place, Running, place
-
 from bulkdl.simulator import Account
+from support.cli_runs import Place, Running, place
+from support.fault_runs import files_by_output, identity
 
 ACCOUNT = Account(projects=3, jobs=6, archive_bytes=3_000)
 WRONG = "Wrong.key-nobody-may-see"

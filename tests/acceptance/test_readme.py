@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -10,14 +9,12 @@ import click
 import pytest
 from click.testing import CliRunner
 
-sys.path.append(str(Path(__file__).parent))
-from test_stopping_world import place
-
 from bulkdl.cli import COMMANDS, cli
 from bulkdl.reactions import EXIT_RANK, Exit
 from bulkdl.settings import Settings, format_setting
 from bulkdl.settings.load import variables
 from bulkdl.simulator import Account
+from support.cli_runs import place
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")

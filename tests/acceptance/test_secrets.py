@@ -13,15 +13,13 @@ from urllib.parse import unquote
 import pytest
 from pydantic import SecretStr
 
-sys.path.append(str(Path(__file__).parents[1] / "integration"))
-from test_faults_world import Witness, World, world
-
 from bulkdl.settings import CredentialSet
 from bulkdl.simulator import Account, Simulator
 from bulkdl.simulator.fault_table import FAULTS
 from bulkdl.simulator.tokens import Tokens
 from bulkdl.up42.credentials import Account as UserAccount
 from bulkdl.up42.credentials import ProjectKey, ReadyToken
+from support.fault_runs import Witness, World, world
 
 ACCOUNT = Account(projects=1, jobs=8, archive_bytes=20_000)
 PASSWORD = "canary-password-x7Gq"

@@ -1,7 +1,6 @@
 """SIGINT and SIGTERM in every stage of a run, on big slow transfers, and while the API is hanging."""
 
 import signal
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,26 +8,12 @@ from typing import Any
 
 import pytest
 
-sys.path.append(str(Path(__file__).parent))
-from test_stopping_world import FOREVER_S, SLACK_BYTES, SOCKETS_BYTES, Place, place
-
 from bulkdl.model import Kind
 from bulkdl.simulator import Account
+from support.cli_runs import FOREVER_S, SLACK_BYTES, SOCKETS_BYTES, Place, place
+from support.stop_faults import AT_ONCE_S, BIG, CODES, SMALL, hanging, slow
 
 pytestmark = pytest.mark.slow
-
-SMALL = Account(projects=1, jobs=2, archive_bytes=20_000)
-BIG = Account(projects=1, jobs=1, archive_bytes=12_000_000)
-AT_ONCE_S = 10.0  # far below the usual grace of 20, far above what it takes
-CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}
-
-
-def hanging(endpoint: str, **more: Any) -> dict[str, Any]:
-    return {"fault": "latency", "seconds": FOREVER_S, "endpoint": endpoint, **more}
-
-
-def slow(bytes_per_s: int) -> dict[str, Any]:
-    return {"fault": "drip", "bytes_per_s": bytes_per_s, "server": "storage"}
 
 
 @dataclass(frozen=True)

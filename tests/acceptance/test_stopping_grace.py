@@ -1,14 +1,12 @@
 """The grace, the second and the third signal, and a plan that is stopped."""
 
 import signal
-import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parent))
-from test_stopping import AT_ONCE_S, BIG, CODES, SMALL, hanging, slow
-from test_stopping_world import FOREVER_S, place
+from support.cli_runs import FOREVER_S, place
+from support.stop_faults import AT_ONCE_S, BIG, CODES, SMALL, hanging, slow
 
 pytestmark = pytest.mark.slow
 

@@ -7,11 +7,11 @@ from copy import deepcopy
 
 import jsonschema
 import pytest
-from filled_site import Site
 
 from bulkdl import __version__
 from bulkdl.report.run_report import schema
 from bulkdl.simulator import Account, Faults, Simulator
+from support.filled_directory import Site
 
 pytestmark = pytest.mark.slow
 

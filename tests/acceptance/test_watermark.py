@@ -5,21 +5,18 @@ The simulator's jobs are years old, so the overlap is what places the watermark 
 """
 
 import json
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-sys.path.append(str(Path(__file__).parent))
-from test_stopping_world import Place, place
-
 from bulkdl import Downloader, Selection, Settings
 from bulkdl.graph.status import read_status
 from bulkdl.settings import CredentialSet
 from bulkdl.simulator import Account
 from bulkdl.simulator.expected import ExpectedOutput
+from support.cli_runs import Place, place
 
 # The first six are finished, the seventh is RUNNING, the rest come later.
 ACCOUNT = Account(projects=1, jobs=7, archive_bytes=2_000)

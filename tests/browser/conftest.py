@@ -4,11 +4,12 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, sync_playwright
+
+from support.live_page import LiveRun, Look
 
 PYTHON = os.environ.get("BULKDL_PYTHON", ".venv/bin/python")
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
@@ -23,18 +24,6 @@ QUIET = (
 )
 FAULTS = Path(__file__).with_name("faults.toml")
 WINDOW = {"width": 1180, "height": 1000}
-
-
-@dataclass
-class LiveRun:
-    """A run that is going on, and where it can be looked at."""
-
-    url: str
-    process: subprocess.Popen[str]
-
-    def end(self) -> int:
-        self.process.terminate()
-        return self.process.wait(30)
 
 
 @pytest.fixture
@@ -82,15 +71,6 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
         yield browser
         browser.close()
-
-
-@dataclass
-class Look:
-    """A page, and what went wrong or left the origin while it was looked at."""
-
-    page: Page
-    complaints: list[str]
-    requested: list[str]
 
 
 @pytest.fixture

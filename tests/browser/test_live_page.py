@@ -4,8 +4,9 @@ import os
 import re
 from pathlib import Path
 
-from conftest import LiveRun, Look
 from playwright.sync_api import Page, expect
+
+from support.live_page import LiveRun, Look
 
 HOSTILE = "<img src=x onerror=\"document.documentElement.dataset.pwned='img'\">.jpg"
 PATIENCE_MS = 30_000

@@ -9,9 +9,9 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from conftest import CANARY, IMAGE, ROOT, TOOLS, Engine, called
 
 from bulkdl.simulator import Account, Simulator
+from support.container_engine import CANARY, IMAGE, ROOT, TOOLS, Engine, called
 
 MIB = 1024 * 1024
 

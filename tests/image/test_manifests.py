@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, TOOLS, called
 
-# The rules stand with the unit tests, which hold them against the files as they are.
-sys.path.insert(0, str(ROOT / "tests" / "unit" / "config"))
-
-import test_kubernetes_network
-import test_kubernetes_pods
-import test_kubernetes_policy
-from test_kubernetes_files import CONFIG, Documents, complaints, jobs, of_kind
+from support import manifest_rules_network, manifest_rules_pods, manifest_rules_policy
+from support.container_engine import TOOLS, called
+from support.manifests import CONFIG, Documents, complaints, jobs, of_kind
 
 OVERLAYS = sorted(path.name for path in (CONFIG / "overlays").iterdir())
 # podReplacementPolicy and the limits for each index are on by default from 1.29, stable in 1.33 and 1.34.
 VERSIONS = ("1.29", "1.33", "1.37")
-RULES = [*test_kubernetes_policy.RULES, *test_kubernetes_pods.RULES, *test_kubernetes_network.RULES]
+RULES = [*manifest_rules_policy.RULES, *manifest_rules_pods.RULES, *manifest_rules_network.RULES]
 
 
 @pytest.fixture(scope="module", params=OVERLAYS)

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_faults_world import World, world
 
 from bulkdl.graph.bringing import Bringer
 from bulkdl.graph.downloader import Downloader
@@ -14,6 +13,7 @@ from bulkdl.report.summary import Summary
 from bulkdl.selection import Selection
 from bulkdl.simulator import Account
 from bulkdl.telemetry.events import EnumerationFinished, Event
+from support.fault_runs import World, world
 
 # Two objects and three archives: the job's is its last task's, and costs a link.
 ACCOUNT = Account(projects=1, jobs=1, archive_bytes=1_500_000)

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_faults_world import world
 
 from bulkdl.model import Outcome, Reason
+from support.fault_runs import world
 
 API = {"server": "api"}
 QUESTIONS = ("jobs", "tasks", "quicklooks", "results")

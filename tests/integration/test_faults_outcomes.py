@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_faults_world import ARCHIVE_BYTES, SEVERAL, world
 
 from bulkdl.model import Kind, Level, Outcome, Reason
 from bulkdl.reactions import REACTIONS, Step
 from bulkdl.simulator import Account
+from support.fault_runs import ARCHIVE_BYTES, SEVERAL, world
 
 HALF = 2_000_000
 TRIES = 3

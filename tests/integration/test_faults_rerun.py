@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_faults_world import Ran, World, world
 
 from bulkdl.graph.bringing import Bringer
 from bulkdl.simulator import Account
 from bulkdl.sink import durable
+from support.fault_runs import Ran, World, world
 
 ACCOUNT = Account(projects=1, jobs=1, archive_bytes=1_200_000)
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_faults_world import ACCOUNT, SEVERAL, Ran, World, world
 
 from bulkdl.model import Kind, Level, Outcome, Reason
 from bulkdl.simulator import Account, Simulator
+from support.fault_runs import ACCOUNT, SEVERAL, Ran, World, world
 
 MANY = Account(projects=1, jobs=14, archive_bytes=5_000)
 HALF = 2_000_000

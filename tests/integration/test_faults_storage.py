@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_faults_world import ARCHIVE_BYTES, SEVERAL, Ran, world
 
 from bulkdl.model import Outcome, Reason
+from support.fault_runs import ARCHIVE_BYTES, SEVERAL, Ran, world
 
 ONCE = {"nth": 1, "server": "storage"}
 CUT = {"fault": "cut", "at_byte": 2_000_000, **ONCE}

@@ -10,16 +10,16 @@ from typing import Any
 
 import aiohttp
 import pytest
-from test_faults_world import World, world
 
 from bulkdl.graph.bringing import Bringer
 from bulkdl.graph.planning import Wanted
 from bulkdl.model import Kind, Outcome, Reason, Result
 from bulkdl.settings import Settings
 from bulkdl.simulator import Account, Simulator
+from support.fault_runs import World, world
+from support.http_servers import CERTIFICATE
 
 # For localhost and 127.0.0.1; nobody trusts it.
-CERTIFICATE = Path(__file__).parents[1] / "unit" / "http" / "localhost.pem"
 ACCOUNT = Account(projects=1, jobs=2, archive_bytes=20_000)
 # One worker: after a failure that stops the run no further archive is taken up.
 ONE_BY_ONE = {"archive_concurrency": 1, "retries": 2}

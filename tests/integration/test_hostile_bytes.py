@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from raw_origin import PLACES, RawOrigin, header, status
+
+from support.raw_origin import PLACES, RawOrigin, header, status
 
 DONE = {"archive", "quicklook", "geojson"}
 NOT_UTF8 = (b'ETag: "\xe9"', b"Last-Modified: \xff", b"x-goog-generation: \x80\x81")

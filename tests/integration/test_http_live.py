@@ -2,12 +2,12 @@
 
 import aiohttp
 import pytest
-from http_live import ACCOUNT, FOREVER_S, HELD, Announced, Watch, live, order_for, value
 
 from bulkdl.cli.session import worked
 from bulkdl.errors import ConfigError
 from bulkdl.simulator import Faults, Simulator
 from bulkdl.telemetry.events import Event, RequestEnded, TransferAdvanced, TransferEnded
+from support.live_http import ACCOUNT, FOREVER_S, HELD, Announced, Watch, live, order_for, value
 
 
 def is_half_way(event: Event) -> bool:

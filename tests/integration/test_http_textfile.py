@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import click
 import pytest
-from http_live import ACCOUNT, Watch, order_for, samples, value
 from pydantic import SecretStr
 
 from bulkdl.cli.session import worked
@@ -14,6 +13,7 @@ from bulkdl.model import Kind
 from bulkdl.reactions import Exit
 from bulkdl.settings import CredentialSet
 from bulkdl.simulator import Faults, Simulator
+from support.live_http import ACCOUNT, Watch, order_for, samples, value
 
 
 async def test_when_it_is_over_the_metrics_are_what_the_summary_says(tmp_path):

@@ -4,20 +4,16 @@ import asyncio
 import gc
 import random
 import sqlite3
-import sys
 import threading
-from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parent))
-from test_run import TAME, Site, at_site
 
 from bulkdl import Downloader, Settings
 from bulkdl.errors import DirectoryHeld, DownloaderStateError, LedgerError
 from bulkdl.model import Outcome, Result
 from bulkdl.reactions import Exit
 from bulkdl.simulator import Faults
+from support.library_runs import TAME, Site, at_site
 
 SLOW_S = 0.01
 

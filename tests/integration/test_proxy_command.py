@@ -3,13 +3,11 @@
 import asyncio
 import os
 import sys
-from pathlib import Path
 
 import pytest
-from raw_origin import PROJECT, RawOrigin
 
-sys.path.append(str(Path(__file__).parents[1] / "unit" / "http"))
-from connect_proxy import ConnectProxy
+from support.connect_proxy import ConnectProxy
+from support.raw_origin import PROJECT, RawOrigin
 
 QUICK = {"BULKDL_RETRIES": "1", "BULKDL_RETRY_BASE_DELAY": "0.01", "BULKDL_RETRY_MAX_DELAY": "0.02"}
 

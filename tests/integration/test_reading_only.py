@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from test_faults_world import World, world
 
 from bulkdl.graph.retry import retry_selection
 from bulkdl.graph.status import all_failures, read_status
 from bulkdl.ledger.ledger import Ledger
 from bulkdl.selection import Selection
 from bulkdl.simulator import Account
+from support.fault_runs import World, world
 
 ACCOUNT = Account(projects=1, jobs=1, archive_bytes=1000)
 # A run that is killed leaves what SQLite has beside the ledger.

@@ -2,92 +2,15 @@
 
 import asyncio
 from collections import Counter
-from contextlib import asynccontextmanager
-from dataclasses import replace
 
 import pytest
-from pydantic import SecretStr
 
-from bulkdl import Downloader, Selection, Settings
+from bulkdl import Selection, Settings
 from bulkdl.errors import DirectoryHeld
 from bulkdl.model import Kind, Outcome, Reason
 from bulkdl.reactions import Exit
-from bulkdl.settings import CredentialSet
-from bulkdl.simulator import Account, Faults, Simulator
-
-# The first 14 jobs of a project are one of each kind.
-TAME = Account(projects=1, jobs=14, archive_bytes=(500, 60_000))
-HOSTILE = replace(TAME, hostile_names=True)
-MAGIC = ((b"\x1f\x8b", ".tar.gz"), (b"PK", ".zip"), (b"", ".tar"))
-
-
-class Site:
-    """A simulator, a folder, and runs from the one into the other."""
-
-    def __init__(self, simulator, output):
-        self.simulator, self.output = simulator, output
-
-    @property
-    def book(self):
-        keys = {project.id: SecretStr(project.api_key) for project in self.simulator.projects}
-        return CredentialSet(by_project=keys, project_ids=tuple(keys))
-
-    def downloader(self, **changes):
-        quick = {"rate": 0, "retry_base_delay": 0, "retry_max_delay": 0, "retries": 2}
-        settings = Settings(api_url=self.simulator.api_url, output=self.output, **{**quick, **changes})
-        return Downloader(settings, credentials=self.book)
-
-    async def run(self, selection=None, **changes):
-        self.simulator.seen.clear()
-        async with self.downloader(**changes) as downloader:
-            return await downloader.run(selection)
-
-    def files(self):
-        """Path → bytes of every output, without what UP42 answered and our own."""
-        own = {"job.json", "job_tasks.json", "task_quicklook.json"}
-        return {
-            path.relative_to(self.output).as_posix(): path.read_bytes()
-            for path in self.output.rglob("*")
-            if path.is_file() and ".bulkdl" not in path.parts and path.name not in own
-        }
-
-    def expected(self, *, but=None):
-        """The same, from what the simulator says; quicklooks by folder only: their names may differ."""
-        found = {}
-        for each in self.simulator.expected():
-            if but and but(each):
-                continue
-            body = each.read()
-            folder = f"{each.project_id}/{each.job_id}/" + (f"{each.task_id}/" if each.task_id else "")
-            suffix = next(suffix for magic, suffix in MAGIC if body.startswith(magic))
-            stem = "task" if each.task_id else "final"
-            name = {
-                Kind.ARCHIVE: f"{stem}_output{suffix}",
-                Kind.GEOJSON: f"{'task' if each.task_id else 'job'}_output.json",
-                Kind.QUICKLOOK: f"quicklooks/{each.name}",
-            }[each.kind]
-            found[folder + name] = body
-        return found
-
-    def asked(self):
-        return Counter((seen.server, seen.endpoint) for seen in self.simulator.seen)
-
-    def storage_bytes(self):
-        return sum(seen.sent_bytes for seen in self.simulator.seen if seen.server == "storage")
-
-    def object_bytes(self):
-        """Bytes of all storage objects, each once: a job's archive is that of its last task."""
-        return sum(
-            each.size_bytes
-            for each in self.simulator.expected()
-            if each.kind is Kind.ARCHIVE and each.task_id
-        )
-
-
-@asynccontextmanager
-async def at_site(tmp_path, account=HOSTILE, **facts):
-    async with Simulator(account, strict_storage_auth=True, **facts) as simulator:
-        yield Site(simulator, tmp_path / "out")
+from bulkdl.simulator import Faults
+from support.library_runs import TAME, at_site
 
 
 @pytest.fixture

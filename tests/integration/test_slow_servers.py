@@ -3,7 +3,8 @@
 import time
 
 import pytest
-from raw_origin import PLACES, RawOrigin
+
+from support.raw_origin import PLACES, RawOrigin
 
 IN_NO_TIME = {"speed_time": 0.2}
 OUTPUTS = ("archive", "quicklook", "geojson")

@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pointing import point_client_at
 from up42.auth import Auth
 from up42.http.oauth import WrongCredentials
 from up42.job import Job
 from up42.jobcollection import JobCollection
 from up42.jobtask import JobTask
 from up42.project import Project
+
+from support.point_client import point_client_at
 
 PYTHON = os.environ.get("BULKDL_PYTHON", ".venv/bin/python")
 USER, PASSWORD = "someone@example.com", "correct horse"

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from origin import Asked, Fault, Origin, Thing
-from tools import Tool
+from robustness.origin import Asked, Fault, Origin, Thing
+from robustness.tools import Tool
 
 SIZE_BYTES = 8 << 20
 CANARY = "Authorization: Bearer canary-matrix-51"

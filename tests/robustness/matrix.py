@@ -1,7 +1,7 @@
 """
 Run bulkdl and other tools against the same faulty server and write the result as a page.
 
-``python tests/robustness/matrix.py docs/robustness.md`` runs all installed tools.
+``PYTHONPATH=tests python -m robustness.matrix docs/robustness.md`` runs all installed tools.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parent))
-from faults import FAULTS, HUNG, KILLED, attempt
-from tools import BULKDL, PEERS, Tool
+from robustness.faults import FAULTS, HUNG, KILLED, attempt
+from robustness.tools import BULKDL, PEERS, Tool
 
 HEAD = """\
 # Robustness: {count} faults

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from origin import Origin, identity
+from robustness.origin import Origin, identity
 
 HERE = Path(__file__).parent
 PEER_PYTHON = os.environ.get("PEER_PYTHON", str(HERE.parents[1] / ".venv-peer" / "bin" / "python"))
@@ -18,7 +18,7 @@ ENVIRONMENT: Mapping[str, str] = {
     "UP42_PROJECT_ID": Origin.project,
     "UP42_PROJECT_API_KEY": Origin.key,
     "BULKDL_RETRY_BASE_S": "0.01",
-    "PYTHONPATH": str(HERE.parents[1]),
+    "PYTHONPATH": os.pathsep.join((str(HERE.parents[1]), str(HERE.parent))),  # bulkdl, and tests/support
     "NO_PROXY": "127.0.0.1,localhost",
     "no_proxy": "127.0.0.1,localhost",
 }
@@ -56,7 +56,7 @@ class Tool:
 
     def typed(self) -> str:
         """Return the command as shown on the page."""
-        names = {"python": "python", "peer_python": "python", "here": "tests/robustness"}
+        names = {"python": "python", "peer_python": "PYTHONPATH=tests python", "here": "tests/robustness"}
         return self.words.format(url="URL", api_url="API", folder="FOLDER", file=self.file, **names)
 
     def start(self, folder: Path, url: str, api_url: str, header: str | None) -> subprocess.Popen[bytes]:

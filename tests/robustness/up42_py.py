@@ -1,8 +1,8 @@
 """
 The archive of the first job with up42-py 0.37.2, as its documentation shows it; exit code 1 is an exception.
 
-``python up42_py.py API_URL FOLDER`` in the environment that has the client; the login is in UP42_PROJECT_ID
-and UP42_PROJECT_API_KEY. It leaves ``output.tgz`` in the folder.
+``python up42_py.py API_URL FOLDER`` in the environment that has the client, with tests/ in PYTHONPATH.
+The login is in UP42_PROJECT_ID and UP42_PROJECT_API_KEY. The script leaves ``output.tgz`` in the folder.
 """
 
 import os
@@ -11,8 +11,7 @@ from pathlib import Path
 
 import up42
 
-sys.path.append(str(Path(__file__).parents[1] / "peer"))
-from pointing import point_client_at
+from support.point_client import point_client_at
 
 
 def main(api_url: str, folder: Path) -> None:

@@ -1,115 +1,14 @@
-"""
-Reading config/kubernetes, and what goes for its files as files.
-
-The rules between fields, which no schema knows, are in the modules beside this one: each takes all documents
-of a deployment and yields what is wrong. They are held against the files, against what kustomize makes of
-them (in tests/image), and against manifests broken on purpose, so that a rule that never speaks is noticed.
-"""
+"""Files below config/kubernetes: completeness, versions, and the settings in each ConfigMap."""
 
 from __future__ import annotations
 
-import copy
 import re
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from bulkdl.settings import Settings, load_settings
-
-ROOT = Path(__file__).parents[3]
-CONFIG = ROOT / "config" / "kubernetes"
-OVERLAYS = ("nightly", "backfill")  # the third is made of patches: kustomize reads it, in tests/image
-# Made by hand, so that no key is ever in a manifest; the page says how.
-SECRET = "bulkdl-up42"
-SECRET_KEYS = {"project-id", "api-key"}
-
-Document = dict[str, Any]
-Documents = list[Document]
-Rule = Callable[[Documents], Iterator[str]]
-Break = tuple[tuple[Any, ...], Any, str]
-
-
-def read(folder: Path) -> Documents:
-    """The documents that a kustomization names, with the ConfigMaps it generates; patches are not applied."""
-    kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text(encoding="utf-8"))
-    documents: Documents = []
-    for name in [*kustomization.get("resources", []), *kustomization.get("components", [])]:
-        path = folder / name
-        text = "" if path.is_dir() else path.read_text(encoding="utf-8")
-        documents += read(path) if path.is_dir() else [each for each in yaml.safe_load_all(text) if each]
-    for generator in kustomization.get("configMapGenerator", []):
-        data = {name: (folder / name).read_text(encoding="utf-8") for name in generator["files"]}
-        documents.append({"kind": "ConfigMap", "metadata": {"name": generator["name"]}, "data": data})
-    return documents
-
-
-def of_kind(documents: Documents, *kinds: str) -> Documents:
-    return [document for document in documents if document["kind"] in kinds]
-
-
-def named(documents: Documents, kind: str, name: str) -> Documents:
-    return [each for each in of_kind(documents, kind) if each["metadata"]["name"] == name]
-
-
-def jobs(documents: Documents) -> Iterator[tuple[str, Document]]:
-    """Name and spec of every Job, those of CronJobs among them."""
-    for document in of_kind(documents, "Job", "CronJob"):
-        spec = document["spec"]
-        yield document["metadata"]["name"], spec["jobTemplate"]["spec"] if "jobTemplate" in spec else spec
-
-
-def pods(documents: Documents) -> Iterator[tuple[str, Document, Document]]:
-    """Name, pod spec and its one container."""
-    for name, spec in jobs(documents):
-        pod = spec["template"]["spec"]
-        (container,) = pod["containers"]
-        yield name, pod, container
-
-
-def environment(container: Document) -> dict[str, str]:
-    return {entry["name"]: entry.get("value", "") for entry in container["env"]}
-
-
-def settings_of(documents: Documents, pod: Document) -> Settings:
-    """What bulkdl makes of the ConfigMap that the pod mounts, read from a file as it does."""
-    (volume,) = [each for each in pod["volumes"] if "configMap" in each]
-    (config_map,) = named(documents, "ConfigMap", volume["configMap"]["name"])
-    name = Path(environment(pod["containers"][0])["BULKDL_CONFIG"]).name
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / name
-        path.write_text(config_map["data"][name], encoding="utf-8")
-        return load_settings({}, path, {}).settings
-
-
-def complaints(rules: Sequence[Rule], documents: Documents) -> list[str]:
-    return [text for rule in rules for text in rule(documents)]
-
-
-def complaints_when_broken(rules: Sequence[Rule], path: tuple[Any, ...], value: Any) -> list[str]:
-    """
-    What is said when the field at *path* (a kind, then keys and places) has *value*; None takes it out.
-
-    What is broken for one rule may be unreadable for another: that one says nothing.
-    """
-    documents = copy.deepcopy(read(CONFIG / "overlays" / ("nightly" if path[0] == "CronJob" else "backfill")))
-    (target,) = of_kind(documents, path[0])
-    for step in path[1:-1]:
-        target = target[step]
-    if value is None:
-        del target[path[-1]]
-    else:
-        target[path[-1]] = value
-    found = []
-    for rule in rules:
-        try:
-            found += list(rule(documents))
-        except (KeyError, ValueError):
-            continue
-    return found
+from support.manifests import CONFIG, ROOT, SECRET, SECRET_KEYS
 
 
 @pytest.mark.parametrize(

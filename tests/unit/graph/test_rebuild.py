@@ -4,7 +4,6 @@ from datetime import UTC, datetime
 from functools import partial
 
 import pytest
-from hand_made import Folder
 from pydantic import SecretStr
 
 from bulkdl import Downloader, Selection, Settings
@@ -18,6 +17,7 @@ from bulkdl.reactions import Exit
 from bulkdl.report.verification import Verdict
 from bulkdl.settings import CredentialSet
 from bulkdl.simulator import Account, Simulator
+from support.hand_made_ledger import Folder
 
 SCATTERED = {
     "job": "meta/{project_id}-{job_id}.json",

@@ -2,7 +2,6 @@ import json
 from functools import partial
 
 import pytest
-from hand_made import J1, J2, P1, T1, Folder, a_job, archive, done, failed, quicklook
 from pydantic import SecretStr
 
 from bulkdl import Downloader, Selection, Settings
@@ -16,6 +15,7 @@ from bulkdl.reactions import REACTIONS, Exit
 from bulkdl.selection import JobRef
 from bulkdl.settings import CredentialSet, Shard
 from bulkdl.simulator import Account, Faults, Simulator
+from support.hand_made_ledger import J1, J2, P1, T1, Folder, a_job, archive, done, failed, quicklook
 
 KEY = f"{P1}/{J1}/final_output.tar.gz"
 FAILURES = frozenset((*REACTIONS, None))

@@ -2,7 +2,6 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import pytest
-from hand_made import J1, J2, P1, T1, Folder, a_job, archive, done, failed, quicklook
 
 from bulkdl.errors import ConfigError
 from bulkdl.graph import status as module
@@ -10,6 +9,7 @@ from bulkdl.graph.status import all_failures, failure_dict, read_status
 from bulkdl.ledger import lease, queries
 from bulkdl.model import Kind, Reason
 from bulkdl.report.status import FAILURE_COLUMNS
+from support.hand_made_ledger import J1, J2, P1, T1, Folder, a_job, archive, done, failed, quicklook
 
 NOW = datetime.now(UTC)
 

@@ -4,7 +4,6 @@ import threading
 from datetime import UTC, datetime
 
 import pytest
-from hand_made import J1, J2, P1, T1, Folder, a_job, archive, crc32c, done, failed, md5, quicklook
 
 from bulkdl.errors import ConfigError, DirectoryHeld
 from bulkdl.graph import verify as module
@@ -14,6 +13,20 @@ from bulkdl.model import Kind, Receipt, StoredObject, Validator
 from bulkdl.reactions import Exit
 from bulkdl.report.verification import FINDINGS_KEPT, Finding, Verdict, Verification
 from bulkdl.sink.local import LocalSink
+from support.hand_made_ledger import (
+    J1,
+    J2,
+    P1,
+    T1,
+    Folder,
+    a_job,
+    archive,
+    crc32c,
+    done,
+    failed,
+    md5,
+    quicklook,
+)
 
 KEY = f"{P1}/{J1}/final_output.tar.gz"
 

@@ -1,6 +1,4 @@
 import pytest
-from connect_proxy import ConnectProxy
-from test_http_sessions import BEARER, BOUNDS, _get, _tls_client, _tls_server, server
 from yarl import URL
 
 from bulkdl.errors import ApiFailure, ConfigError
@@ -8,6 +6,8 @@ from bulkdl.http.proxies import DIRECT, Proxies, is_bypassed, proxies_of
 from bulkdl.http.sessions import api_session, storage_session
 from bulkdl.model import Reason
 from bulkdl.settings.proxy import OFF, Proxy, proxy
+from support.connect_proxy import ConnectProxy
+from support.http_servers import BEARER, BOUNDS, get, server, tls_client, tls_server
 
 MAKERS = pytest.mark.parametrize("make", [api_session, storage_session])
 SCHEMES = pytest.mark.parametrize("scheme", ["http", "https"])
@@ -18,7 +18,7 @@ def through(text, *no_proxy):
 
 
 def origin(scheme, **more):
-    return server(tls=_tls_server() if scheme == "https" else None, **more)
+    return server(tls=tls_server() if scheme == "https" else None, **more)
 
 
 @MAKERS
@@ -29,7 +29,7 @@ async def test_session_with_a_proxy_sends_every_request_through_it(make, scheme)
         origin(scheme) as only,
         make(**BOUNDS, proxies=through(relay.url())) as session,
     ):
-        answer = await _get(session, only.make_url("/end"), headers=BEARER, ssl=_tls_client())
+        answer = await get(session, only.make_url("/end"), headers=BEARER, ssl=tls_client())
         assert answer == (200, "here")
         assert only.seen[0].headers["Authorization"] == "Bearer canary"
         assert "Proxy-Authorization" not in only.seen[0].headers
@@ -46,7 +46,7 @@ async def test_session_sends_the_decoded_credentials_of_the_proxy(scheme):
         api_session(**BOUNDS, proxies=through(relay.url("me:p%C3%A4%40ss"))) as session,
     ):
         for _ in range(2):  # the second over a kept connection
-            assert await _get(session, only.make_url("/end"), ssl=_tls_client()) == (200, "here")
+            assert await get(session, only.make_url("/end"), ssl=tls_client()) == (200, "here")
 
 
 @SCHEMES
@@ -57,7 +57,7 @@ async def test_session_with_wrong_proxy_credentials_fails_for_good_and_hides_the
         api_session(**BOUNDS, proxies=through(relay.url("me:canary"))) as session,
     ):
         with pytest.raises(ApiFailure) as caught:
-            await _get(session, only.make_url("/end"), ssl=_tls_client())
+            await get(session, only.make_url("/end"), ssl=tls_client())
         assert caught.value.reason is Reason.REFUSED
         assert f"the proxy {relay.place} refused the request (HTTP 407)" in caught.value.detail
         assert "canary" not in caught.value.detail
@@ -72,7 +72,7 @@ async def test_session_names_the_proxy_that_refuses_a_tunnel(status, reason):
         api_session(**BOUNDS, proxies=through(relay.url())) as session,
     ):
         with pytest.raises(ApiFailure) as caught:
-            await _get(session, only.make_url("/end"))
+            await get(session, only.make_url("/end"))
         assert caught.value.reason is reason
         assert relay.place in caught.value.detail
         assert str(status) in caught.value.detail
@@ -83,7 +83,7 @@ async def test_session_names_the_proxy_that_accepts_no_connection(scheme, unused
     proxies = through(f"http://me:canary@127.0.0.1:{unused_tcp_port}")
     async with origin(scheme) as only, api_session(**BOUNDS, proxies=proxies) as session:
         with pytest.raises(ApiFailure) as caught:
-            await _get(session, only.make_url("/end"))
+            await get(session, only.make_url("/end"))
         assert caught.value.reason is Reason.UNREACHABLE
         assert f"through the proxy 127.0.0.1:{unused_tcp_port}" in caught.value.detail
         assert "canary" not in caught.value.detail
@@ -96,14 +96,14 @@ async def test_redirect_to_a_host_of_no_proxy_goes_there_directly():
         server(redirect_to=URL(f"http://localhost:{end.port}/end")) as first,
         api_session(**BOUNDS, proxies=through(relay.url(), "127.0.0.1")) as session,
     ):
-        assert await _get(session, first.make_url("/go")) == (200, "here")
+        assert await get(session, first.make_url("/go")) == (200, "here")
         assert relay.seen == [("GET", f"http://localhost:{end.port}/end")]
 
 
 async def test_session_without_proxies_asks_directly(monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     async with server() as only, api_session(**BOUNDS, proxies=DIRECT) as session:
-        assert await _get(session, only.make_url("/end")) == (200, "here")
+        assert await get(session, only.make_url("/end")) == (200, "here")
 
 
 P1, P2 = Proxy("http", "one", 1), Proxy("http", "two", 2)

@@ -1,18 +1,13 @@
 """What a transfer needs around it: a scripted storage, a sink on disk, a sleep that is only noted."""
 
 import asyncio
-import io
-import random
-import tarfile
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from scripted_store import Store, serving
 
 from bulkdl.http.pace import Cooldown, Pace
-from bulkdl.http.retry import RetryPolicy
 from bulkdl.http.sessions import storage_session
 from bulkdl.model import Kind, Outcome, Output
 from bulkdl.sink.local import LocalSink
@@ -20,22 +15,8 @@ from bulkdl.transfer.fetch import Fetcher
 from bulkdl.transfer.means import Limits, Means
 from bulkdl.transfer.origins import ApiOrigin, SignedOrigin
 from bulkdl.transfer.permits import Permits
-
-POLICY = RetryPolicy(limit=3, base_s=1.0, cap_s=8.0, retry_after_cap_s=300.0, free_limit=2)
-
-
-def targz(size):
-    """A gzipped tar of about *size* bytes; its content cannot be compressed."""
-    made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode="w:gz", compresslevel=1) as archive:
-        info = tarfile.TarInfo("output/data.bin")
-        info.size = size
-        archive.addfile(info, io.BytesIO(random.Random(size).randbytes(size)))
-    return made.getvalue()
-
-
-SMALL = targz(40_000)
-LARGE = targz(3_500_000)
+from support.scripted_store import Store, serving
+from support.transfer_objects import POLICY
 
 
 class Yard:

@@ -5,13 +5,13 @@ import itertools
 from dataclasses import replace
 
 import pytest
-from conftest import targz
-from scripted_store import goog_hash
 
 from bulkdl.model import Outcome, Reason
 from bulkdl.sink.part import LocalPart
 from bulkdl.transfer.means import Limits
 from bulkdl.transfer.permits import Permits
+from support.scripted_store import goog_hash
+from support.transfer_objects import targz
 
 BODY = targz(12_000_000)
 OTHER = targz(11_000_000)

@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import LARGE, POLICY, SMALL, targz
-from scripted_store import goog_hash
 
 from bulkdl.errors import ApiFailure, SinkFailure
 from bulkdl.model import Kind, Outcome, Reason, Validator
 from bulkdl.sink.part import LocalPart
 from bulkdl.transfer.body import BLOCK_BYTES
 from bulkdl.transfer.means import Limits
+from support.scripted_store import goog_hash
+from support.transfer_objects import LARGE, POLICY, SMALL, targz
 
 
 def cut(at):

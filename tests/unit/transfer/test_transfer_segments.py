@@ -6,7 +6,6 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from conftest import POLICY, targz
 
 from bulkdl.errors import SinkFailure
 from bulkdl.http.pace import Pace
@@ -19,6 +18,7 @@ from bulkdl.transfer.means import Limits, Means
 from bulkdl.transfer.origins import SignedOrigin
 from bulkdl.transfer.permits import Permits
 from bulkdl.transfer.segments import Segments
+from support.transfer_objects import POLICY, targz
 
 MIB = 1 << 20
 BODY = targz(9 * MIB)

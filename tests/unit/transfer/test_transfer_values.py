@@ -6,12 +6,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripted_store import goog_hash
 
 from bulkdl.http.speed import SpeedFloor
 from bulkdl.model import Digest
 from bulkdl.transfer.digests import Digester, parse_goog_hash
 from bulkdl.transfer.signed_url import SignedUrl
+from support.scripted_store import goog_hash
 
 CRC, MD5 = Digest("crc32c", "yZRlqg=="), Digest("md5", "XrY7u+Ae7tCTyyK7j1rNww==")
 NOW = datetime(2024, 3, 1, 12, 0, tzinfo=UTC)

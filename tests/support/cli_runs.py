@@ -21,11 +21,9 @@ from typing import Any
 
 import pytest
 
-sys.path.append(str(Path(__file__).parents[1] / "integration"))
-from test_faults_world import World
-
 from bulkdl.simulator import Account, Faults, Seen, Simulator
 from bulkdl.simulator.sender import Sender
+from support.fault_runs import World
 
 ROOT = Path(__file__).parents[2]
 FOREVER_S = 3600.0
@@ -228,14 +226,3 @@ def at(simulator: Simulator, folder: Path, sight: Sight, env: Mapping[str, str])
         **env,
     }
     return here
-
-
-async def test_a_run_that_nobody_stops_is_in_order_and_quiet(tmp_path: Path) -> None:
-    """The tests' own eyes: what they look for is not there anyway."""
-    async with place(tmp_path, Account(projects=1, jobs=1, archive_bytes=50_000)) as here:
-        ran = await here.bulkdl("--format", "json")
-        assert await ran.ended() == 0, ran.log
-        assert ran.is_quiet()
-        assert here.is_in_order(0)
-        assert here.is_right()
-        assert ran.summary["moved_bytes"] >= here.sent_bytes == here.needed_bytes

@@ -1,0 +1,20 @@
+"""Faults, accounts and expectations shared by the tests that stop a run with a signal."""
+
+import signal
+from typing import Any
+
+from bulkdl.simulator import Account
+from support.cli_runs import FOREVER_S
+
+SMALL = Account(projects=1, jobs=2, archive_bytes=20_000)
+BIG = Account(projects=1, jobs=1, archive_bytes=12_000_000)
+AT_ONCE_S = 10.0  # far below the usual grace of 20, far above what it takes
+CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}
+
+
+def hanging(endpoint: str, **more: Any) -> dict[str, Any]:
+    return {"fault": "latency", "seconds": FOREVER_S, "endpoint": endpoint, **more}
+
+
+def slow(bytes_per_s: int) -> dict[str, Any]:
+    return {"fault": "drip", "bytes_per_s": bytes_per_s, "server": "storage"}

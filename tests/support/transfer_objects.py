@@ -1,0 +1,23 @@
+"""Objects of two sizes and the retry policy for the tests of transfers."""
+
+import io
+import random
+import tarfile
+
+from bulkdl.http.retry import RetryPolicy
+
+POLICY = RetryPolicy(limit=3, base_s=1.0, cap_s=8.0, retry_after_cap_s=300.0, free_limit=2)
+
+
+def targz(size):
+    """A gzipped tar of about *size* bytes; its content cannot be compressed."""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w:gz", compresslevel=1) as archive:
+        info = tarfile.TarInfo("output/data.bin")
+        info.size = size
+        archive.addfile(info, io.BytesIO(random.Random(size).randbytes(size)))
+    return made.getvalue()
+
+
+SMALL = targz(40_000)
+LARGE = targz(3_500_000)
