@@ -1,6 +1,6 @@
 """
-The command line. A command's module is imported when the command is used, so that ``--help`` is quick;
-its click command has the name of its module.
+The command line. The module of a command is imported when the command runs, so that ``--help`` is fast. The
+click command has the name of its module.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from bulkdl.cli.heap import share_heap
 from bulkdl.cli.open_files import raise_open_file_limit
 
 COMMANDS = {
-    "run": "fetch every selected output that is not there yet",
-    "plan": "what run would do, without a byte of output",
-    "status": "what the ledger knows: outputs by kind and state, failures with reasons",
-    "verify": "files against ledger; --repair marks bad ones, --rebuild makes a lost ledger again",
-    "retry": "run, for what failed",
-    "simulate": "a local UP42 with signed-URL storage, in the foreground",
-    "demo": "the simulator and a run against it, in one process",
-    "config": "the effective settings and where each came from",
+    "run": "download all selected outputs that are missing",
+    "plan": "list the outputs that run would download",
+    "status": "show the outputs in the ledger and the failures",
+    "verify": "compare the files with the ledger; --repair, --rebuild",
+    "retry": "download failed outputs again",
+    "config": "show the effective settings and their sources",
+    "demo": "download from a simulated account on this machine",
+    "simulate": "run a local UP42 API for tests",
 }
 
 
 class LazyGroup(click.Group):
-    """Knows its commands by name and one line; imports the one that is asked for."""
+    """A group that imports the module of a command only when the command runs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(COMMANDS)
@@ -47,7 +47,7 @@ class LazyGroup(click.Group):
 
 
 def _loaded(name: str) -> ModuleType:
-    """Import *name*; what stays for good is no garbage, and is not looked through as such again."""
+    """Import *name* without garbage collection: the new objects are permanent."""
     gc.disable()
     try:
         return import_module(name)
@@ -64,15 +64,16 @@ def _loaded(name: str) -> ModuleType:
 @click.version_option(__version__, prog_name="bulkdl", message="%(prog)s %(version)s")
 def cli() -> None:
     """
-    Fetch every output of many UP42 jobs at once: resumable, verified, unattended.
+    Download the outputs of many UP42 jobs: resumable, verified, unattended.
 
-    Credentials come from UP42_PROJECT_ID and UP42_PROJECT_API_KEY, UP42_USERNAME and UP42_PASSWORD,
-    or UP42_TOKEN (each also with _FILE), or from [[projects]] tables in the config file.
+    Credentials: UP42_PROJECT_ID and UP42_PROJECT_API_KEY, or UP42_USERNAME and UP42_PASSWORD, or UP42_TOKEN.
+    Append _FILE to a variable to read its value from a file. The config file can name one API key per project
+    in [[projects]] tables.
     """
 
 
 def main() -> None:
-    """Run the command line; the way in for ``bulkdl`` and ``python -m bulkdl``."""
+    """Run the command line: the entry point of ``bulkdl`` and ``python -m bulkdl``."""
     share_heap()
     raise_open_file_limit()
     argv = sys.argv[1:]

@@ -1,4 +1,4 @@
-"""``bulkdl config``: every setting, its value, and the place it came from."""
+"""``bulkdl config``: show each setting, its value and the source of the value."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from bulkdl.cli import options
+from bulkdl.cli.help import Command
 from bulkdl.cli.inputs import settings_from
 from bulkdl.cli.output import emit_json, emit_rows
 from bulkdl.errors import ConfigError
@@ -20,16 +21,17 @@ _OPEN = ("UP42_PROJECT_ID", "UP42_USERNAME")
 
 
 @click.command(
-    short_help="the effective settings and where each came from",
-    epilog="Example:  BULKDL_ARCHIVE_CONCURRENCY=8 bulkdl config -c config/nightly.toml",
+    cls=Command,
+    example="BULKDL_ARCHIVE_CONCURRENCY=8 bulkdl config -c config/nightly.toml",
 )
 @options.output
-@options.common
+@options.common()
 @options.selection
-@options.pools
-@options.result_format
+@options.transfer()
+@options.monitoring
+@options.result_format("table", "json")
 def config(**params: Any) -> int:
-    """Show the effective settings and where each came from; secrets are masked."""
+    """Show the effective settings and the source of each value. Secrets are masked."""
     loaded = settings_from(params)
     if params["result_format"] == "json":
         emit_json(_document(loaded, os.environ))
@@ -80,7 +82,7 @@ def _document(loaded: LoadedSettings, env: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _warn(loaded: LoadedSettings, env: Mapping[str, str]) -> None:
-    """What would stop a run, or is probably a slip; this command itself is about settings."""
+    """Print what would stop a run, and probable mistakes. They do not change the exit code."""
     for line in loaded.warnings:
         click.echo(f"bulkdl: {line}", err=True)
     try:

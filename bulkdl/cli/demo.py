@@ -1,4 +1,4 @@
-"""``bulkdl demo``: the simulator and a run against it, in one process, on loopback."""
+"""``bulkdl demo``: run the simulator and a download from it in one process, on loopback."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import click
 from pydantic import SecretStr
 
 from bulkdl.cli import options
+from bulkdl.cli.help import Command, Group
 from bulkdl.cli.inputs import settings_from
 from bulkdl.cli.session import Order, seen, worked
 from bulkdl.cli.show import show_summary
@@ -23,21 +24,28 @@ from bulkdl.settings.parsers import Address
 from bulkdl.settings.proxy import OFF
 
 _WHERE = Path("demo")
-_SEED = 1  # the same account each time, so that a second demo finds what the first has fetched
+_SEED = 1  # the same account each time, so that a second demo finds the files of the first
 
 
-@click.command(epilog="Example:  bulkdl demo --jobs 200 -o demo")
+@click.command(cls=Command, example="bulkdl demo --jobs 200 -o demo")
 @options.output
-@click.option("--jobs", default=24, show_default=True, type=click.IntRange(1), help="jobs of the account")
-@options.outside
-@options.result_format
-@options.common
+@options.option(
+    "--jobs",
+    default=24,
+    show_default=True,
+    type=click.IntRange(1),
+    help="number of jobs",
+    group=Group.SELECTION,
+)
+@options.monitoring
+@options.result_format("table", "json")
+@options.common(network=False)
 def demo(**params: Any) -> int:
     """
-    Fetch every output of a made-up account, to see how it goes.
+    Download all outputs of a simulated account.
 
-    Nothing leaves this machine. The tree goes to the folder demo, unless -o names another. Run it again:
-    everything is there already.
+    The simulator runs in the same process. The command sends no requests to other hosts. The files are
+    written to the directory demo, unless -o names another one. A second run downloads nothing.
     """
     loaded = settings_from(params)
     if loaded.settings.output is None:
@@ -46,7 +54,7 @@ def demo(**params: Any) -> int:
     summary = summary.after_signal(signalled)
     show_summary(summary, params["result_format"])
     if params["result_format"] != "json":
-        click.echo(f"the tree is in {loaded.settings.output}; the same command again fetches nothing twice")
+        click.echo(f"The files are in {loaded.settings.output}. The same command again downloads nothing.")
     return int(summary.exit_code)
 
 

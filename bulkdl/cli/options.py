@@ -1,33 +1,49 @@
 """
-The options that commands share. Each that is a setting has its help and default from the model.
+The options that commands share. An option that is a setting takes help and default from the model.
 
-Values stay text here: the settings read them, so that a flag, a variable and a key that are wrong
-are told in the same words.
+Values stay text here and the settings parse them, so that an invalid flag, variable and key give the same
+message. A command accepts all options of a decorator; those without effect on it are hidden from its help.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import click
 
+from bulkdl.cli.help import Group, GroupedOption
 from bulkdl.settings import Settings, format_setting
 from bulkdl.settings.load import PREFIX
 
 F = TypeVar("F", bound=Callable[..., Any])
 Decorator = Callable[[F], F]
 
+option = partial(click.option, cls=GroupedOption)
 
-def _setting(*names: str, metavar: str, many: bool = False) -> Decorator[F]:
-    key = names[-1].removeprefix("--").replace("-", "_")
+
+def _setting(
+    *names: str, metavar: str, group: Group, many: bool = False, hidden: bool = False
+) -> Decorator[Any]:
+    key = _key(names[-1])
     field = Settings.model_fields[key]
     default = format_setting(key, field.get_default(call_default_factory=True))
-    extra = f"{PREFIX}{key.upper()}" + (f"; default {default}" if default else "")
-    text = f"{field.description}  [{extra}]"
-    return click.option(
-        *names, key, metavar=metavar, multiple=many, default=None, help=text, callback=_join if many else None
+    return option(
+        *names,
+        key,
+        metavar=metavar,
+        multiple=many,
+        default=None,
+        help=f"{field.description}  [default: {default}]" if default else field.description,
+        callback=_join if many else None,
+        group=group,
+        hidden=hidden,
     )
+
+
+def _key(flag: str) -> str:
+    return flag.removeprefix("--").replace("-", "_")
 
 
 def _join(_context: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> str | None:
@@ -35,25 +51,25 @@ def _join(_context: click.Context, _param: click.Parameter, values: tuple[str, .
 
 
 def _split(_context: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    """Variables hold several ids with commas or white space between, and so may a flag."""
+    """Split several ids in one flag or variable at commas and white space."""
     return tuple(part for value in values for part in value.replace(",", " ").split())
 
 
 def _ids(*names: str, metavar: str, text: str) -> Decorator[F]:
-    variable = PREFIX + names[-1].removeprefix("--").upper()
-    return click.option(
+    return option(
         *names,
-        f"{names[-1].removeprefix('--')}_ids",
+        f"{_key(names[-1])}_ids",
         metavar=metavar,
         multiple=True,
-        envvar=variable,
+        envvar=PREFIX + _key(names[-1]).upper(),
         callback=_split,
-        help=f"{text}; repeatable  [{variable}]",
+        help=f"{text}; repeatable",
+        group=Group.SELECTION,
     )
 
 
 def _stack(*decorators: Callable[[Any], Any]) -> Decorator[F]:
-    """One decorator from several; ``--help`` lists them in this order."""
+    """Combine *decorators*; ``--help`` lists the options in this order."""
 
     def decorate(command: F) -> F:
         for decorator in reversed(decorators):
@@ -63,70 +79,98 @@ def _stack(*decorators: Callable[[Any], Any]) -> Decorator[F]:
     return decorate
 
 
+_select = partial(_setting, group=Group.SELECTION)
+_concurrency = partial(_setting, group=Group.CONCURRENCY)
+_limit = partial(_setting, group=Group.LIMITS)
+_monitor = partial(_setting, group=Group.MONITORING)
+
 selection: Decorator[Any] = _stack(
-    _ids("-p", "--project", metavar="ID", text="only this project; without any, every project in the config"),
+    _ids(
+        "-p", "--project", metavar="ID", text="only this project; by default all projects in the config file"
+    ),
     _ids("--job", metavar="ID", text="only this job, as JOB or PROJECT/JOB"),
-    click.option(
+    option(
         "-i",
         "--jobs-file",
         metavar="FILE|-",
         envvar=f"{PREFIX}JOBS_FILE",
-        help=f"only the jobs in this file, one JOB or PROJECT/JOB a line, # comments  [{PREFIX}JOBS_FILE]",
+        help="only the jobs in this file: one JOB or PROJECT/JOB per line, # starts a comment",
+        group=Group.SELECTION,
     ),
-    _setting("--since", metavar="WHEN"),
-    _setting("--since-overlap", metavar="DURATION"),
-    _setting("--until", metavar="WHEN"),
-    _setting("--status", metavar="STATUS", many=True),
-    _setting("--mode", metavar="MODE"),
-    _setting("--name", metavar="GLOB"),
-    _setting("--workflow", metavar="ID"),
-    _setting("--only", metavar="KIND,…", many=True),
-    _setting("--scope", metavar="LEVEL,…", many=True),
-    _setting("--shard", metavar="K/N|auto"),
+    _select("--since", metavar="WHEN"),
+    _select("--since-overlap", metavar="DURATION"),
+    _select("--until", metavar="WHEN"),
+    _select("--status", metavar="STATUS", many=True),
+    _select("--mode", metavar="MODE"),
+    _select("--name", metavar="GLOB"),
+    _select("--workflow", metavar="ID"),
+    _select("--only", metavar="KIND,…", many=True),
+    _select("--scope", metavar="SCOPE,…", many=True),
+    _select("--shard", metavar="K/N|auto"),
 )
 
-output: Decorator[Any] = _setting("-o", "--output", metavar="DIR")
+output: Decorator[Any] = _setting("-o", "--output", metavar="DIR", group=Group.DESTINATION)
 
-pools: Decorator[Any] = _stack(
-    _setting("--archive-concurrency", metavar="N|auto"),
-    _setting("--connections", metavar="N"),
-    _setting("--quicklook-concurrency", metavar="N|auto"),
-    _setting("--geojson-concurrency", metavar="N|auto"),
-    _setting("--list-concurrency", metavar="N"),
-    _setting("--durability", metavar="full|batch|none"),
-    _setting("--rate", metavar="REQ_PER_S"),
-    _setting("--burst", metavar="N"),
-    _setting("--bwlimit", metavar="BYTES_PER_S|TIMETABLE"),
-    _setting("--max-duration", metavar="DURATION"),
-    _setting("--max-transfer", metavar="BYTES"),
-    _setting("--speed-limit", metavar="BYTES_PER_S"),
-    _setting("--speed-time", metavar="S"),
-    _setting("--retries", metavar="N"),
-    _setting("--shutdown-timeout", metavar="S"),
+_LISTING_ONLY = ("list_concurrency", "rate", "burst", "max_duration", "retries", "shutdown_timeout")
+
+
+def transfer(*, listing_only: bool = False) -> Decorator[Any]:
+    """Return the options of downloads. With *listing_only*, hide the options without effect on lists."""
+    settings = (
+        partial(_setting, "--durability", metavar="full|batch|none", group=Group.DESTINATION),
+        partial(_concurrency, "--archive-concurrency", metavar="N|auto"),
+        partial(_concurrency, "--quicklook-concurrency", metavar="N|auto"),
+        partial(_concurrency, "--geojson-concurrency", metavar="N|auto"),
+        partial(_concurrency, "--connections", metavar="N"),
+        partial(_concurrency, "--list-concurrency", metavar="N"),
+        partial(_limit, "--rate", metavar="N"),
+        partial(_limit, "--burst", metavar="N"),
+        partial(_limit, "--bwlimit", metavar="SIZE|SCHEDULE"),
+        partial(_limit, "--max-duration", metavar="DURATION"),
+        partial(_limit, "--max-transfer", metavar="SIZE"),
+        partial(_limit, "--speed-limit", metavar="SIZE"),
+        partial(_limit, "--speed-time", metavar="DURATION"),
+        partial(_limit, "--shutdown-timeout", metavar="DURATION"),
+        partial(_setting, "--retries", metavar="N", group=Group.RETRY),
+    )
+    return _stack(
+        *(make(hidden=listing_only and _key(make.args[0]) not in _LISTING_ONLY) for make in settings)
+    )
+
+
+monitoring: Decorator[Any] = _stack(
+    _monitor("--listen", metavar="HOST:PORT"),
+    _monitor("--metrics-file", metavar="FILE"),
 )
 
-outside: Decorator[Any] = _stack(
-    _setting("--listen", metavar="HOST:PORT"),
-    _setting("--metrics-file", metavar="FILE"),
-)
 
-common: Decorator[Any] = _stack(
-    click.option("-c", "--config", metavar="FILE", help=f"settings in TOML  [{PREFIX}CONFIG]"),
-    _setting("--api-url", metavar="URL"),
-    _setting("--proxy", metavar="URL|off"),
-    _setting("--log-format", metavar="auto|console|json"),
-    _setting("--progress", metavar="auto|never"),
-    click.option(
-        "-v", "--verbose", "louder", count=True, help=f"more logs; twice for everything  [{PREFIX}VERBOSE]"
-    ),
-    click.option("-q", "--quiet", "quieter", count=True, help="fewer logs; twice for errors only"),
-)
+def common(*, network: bool = True, logs: bool = True) -> Decorator[Any]:
+    """
+    Return the options of all commands.
 
-result_format: Decorator[Any] = click.option(
-    "--format",
-    "result_format",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    envvar=f"{PREFIX}FORMAT",
-    help=f"what stdout gets  [{PREFIX}FORMAT; default table]",
-)
+    Args:
+        network: The command sends requests. Otherwise hide the options for them.
+        logs: The command writes logs and shows progress. Otherwise hide the options for them.
+    """
+    return _stack(
+        _monitor("--log-format", metavar="auto|console|json", hidden=not logs),
+        _monitor("--progress", metavar="auto|never", hidden=not logs),
+        option("-c", "--config", metavar="FILE", help="config file (TOML)"),
+        _setting("--api-url", metavar="URL", group=Group.GENERAL, hidden=not network),
+        _setting("--proxy", metavar="URL|off", group=Group.GENERAL, hidden=not network),
+        option("-v", "--verbose", "louder", count=True, help="more log messages; -vv for all"),
+        option("-q", "--quiet", "quieter", count=True, help="fewer log messages; -qq for errors only"),
+    )
+
+
+def result_format(*formats: str) -> Decorator[Any]:
+    """Return the option for the format of the result on stdout."""
+    return option(
+        "--format",
+        "result_format",
+        type=click.Choice(formats),
+        default="table",
+        show_default=True,
+        envvar=f"{PREFIX}FORMAT",
+        help="format of the result on stdout",
+    )

@@ -1,4 +1,4 @@
-"""``bulkdl plan``: what a run would do."""
+"""``bulkdl plan``: list the missing outputs."""
 
 from __future__ import annotations
 
@@ -8,27 +8,30 @@ from typing import Any
 import click
 
 from bulkdl.cli import options
+from bulkdl.cli.help import Command
 from bulkdl.cli.session import Order, carry_out
 from bulkdl.cli.show import show_plan
 
 
-@click.command(epilog="Example:  bulkdl plan --since 2022-01-01 --until 2022-12-31 --format json -o outputs")
+@click.command(
+    cls=Command, example="bulkdl plan --since 2022-01-01 --until 2022-12-31 --format json -o outputs"
+)
 @options.selection
 @options.output
-@options.pools
-@options.result_format
-@options.common
+@options.transfer(listing_only=True)
+@options.result_format("table", "json")
+@options.common()
 def plan(**params: Any) -> int:
     """
-    List what run would fetch, without fetching a byte of output.
+    List the outputs that bulkdl run would download, without downloading them.
 
-    The directory stays as it was; one that is not there is not made.
+    The command does not create or change the output directory.
     """
-    return tell_plan(params)
+    return print_plan(params)
 
 
-def tell_plan(params: Mapping[str, Any]) -> int:
-    """Enumerate and tell; also what ``run --dry-run`` does."""
+def print_plan(params: Mapping[str, Any]) -> int:
+    """List the missing outputs and print them; used by ``run --dry-run`` too."""
     order = Order.read(params)
     result, signalled = carry_out(order, lambda downloader: downloader.plan(order.selection))
     show_plan(result, params["result_format"])

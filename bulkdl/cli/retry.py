@@ -1,4 +1,4 @@
-"""``bulkdl retry``: a run for what failed."""
+"""``bulkdl retry``: download failed outputs again."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from bulkdl.cli import options
+from bulkdl.cli.help import Command, Group
 from bulkdl.cli.inputs import output_of
 from bulkdl.cli.output import emit_json, emit_text
 from bulkdl.cli.session import Order, carry_out
@@ -22,26 +23,28 @@ from bulkdl.model import Reason
 from bulkdl.report.summary import SummaryBuilder
 
 
-@click.command(epilog="Example:  bulkdl retry --reason stalled --reason throttled -o outputs")
-@click.option(
+@click.command(cls=Command, example="bulkdl retry --reason stalled --reason throttled -o outputs")
+@options.option(
     "--reason",
     "reasons",
     metavar="REASON",
     multiple=True,
     envvar="BULKDL_REASON",
-    help="only what ended for this reason, such as stalled or not_available; repeatable  [BULKDL_REASON]",
+    help="only outputs with this reason, such as stalled or not_available; repeatable",
+    group=Group.SELECTION,
 )
 @options.selection
 @options.output
-@options.pools
-@options.outside
-@options.result_format
-@options.common
+@options.transfer()
+@options.monitoring
+@options.result_format("table", "json")
+@options.common()
 def retry(reasons: tuple[str, ...], **params: Any) -> int:
     """
-    Fetch what failed, and files that verify --repair has rejected.
+    Download failed outputs again, and files that bulkdl verify --repair rejected.
 
-    The ledger says which outputs these are: no project is listed. Further options narrow them.
+    The ledger contains these outputs, so the command lists no projects. The options of Selection narrow
+    them.
     """
     wanted = [reason_of(text) for value in reasons for text in value.replace(",", " ").split()]
     order = Order.read(params)

@@ -1,4 +1,4 @@
-"""``bulkdl run``: fetch what is not there yet."""
+"""``bulkdl run``: download missing outputs."""
 
 from __future__ import annotations
 
@@ -7,28 +7,34 @@ from typing import Any
 import click
 
 from bulkdl.cli import options
-from bulkdl.cli.plan import tell_plan
+from bulkdl.cli.help import Command
+from bulkdl.cli.plan import print_plan
 from bulkdl.cli.session import Order, carry_out
 from bulkdl.cli.show import show_summary
 
 
-@click.command(epilog="Example:  bulkdl run --since 7d --only archive,geojson -o outputs")
+@click.command(cls=Command, example="bulkdl run --since 7d --only archive,geojson -o outputs")
 @options.selection
 @options.output
-@options.pools
-@options.outside
-@click.option("--dry-run", is_flag=True, envvar="BULKDL_DRY_RUN", help="the same as plan  [BULKDL_DRY_RUN]")
-@options.result_format
-@options.common
+@options.transfer()
+@options.monitoring
+@options.option(
+    "--dry-run",
+    is_flag=True,
+    envvar="BULKDL_DRY_RUN",
+    help="list the missing outputs only, as bulkdl plan does",
+)
+@options.result_format("table", "json")
+@options.common()
 def run(**params: Any) -> int:
     """
-    Fetch every selected output that is not there yet.
+    Download all selected outputs that are missing in the output directory.
 
-    Stopped at any moment, it goes on where it was when it is run again. The first Ctrl-C lets
-    what is in flight end within the grace, the second stops it, the third ends the process.
+    An interrupted run resumes when the same command runs again. The first Ctrl-C lets running downloads
+    finish within --shutdown-timeout, the second one stops them, the third one exits immediately.
     """
     if params["dry_run"]:
-        return tell_plan(params)
+        return print_plan(params)
     order = Order.read(params)
     summary, signalled = carry_out(order, lambda downloader: downloader.run(order.selection))
     summary = summary.after_signal(signalled)

@@ -6,7 +6,6 @@ import asyncio
 import json
 import signal
 import sys
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -14,13 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bulkdl.cli.help import Command
 from bulkdl.errors import ConfigError
 from bulkdl.settings.parsers import parse_size
 
 if TYPE_CHECKING:
     from bulkdl.simulator import Simulator
-
-_EXAMPLE = "Example:  bulkdl simulate --jobs 1000 --archive-bytes 1M-50M --port 8042"
 
 
 class _Sizes(click.ParamType[Any]):
@@ -47,11 +45,13 @@ class _Sizes(click.ParamType[Any]):
         return sizes
 
 
-_option = partial(click.option, show_envvar=True)
+_option = click.option
 
 
 @click.command(
-    epilog=_EXAMPLE,
+    cls=Command,
+    variables="Each option can also be set with a variable: --page-size is BULKDL_SIMULATE_PAGE_SIZE.",
+    example="bulkdl simulate --jobs 1000 --archive-bytes 1M-50M --port 8042",
     context_settings={"auto_envvar_prefix": "BULKDL_SIMULATE", "show_default": True},
 )
 @_option("--host", default="127.0.0.1", help="Address to listen on.")

@@ -1,4 +1,4 @@
-"""``bulkdl status``: what the ledgers know."""
+"""``bulkdl status``: show the content of the ledgers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from bulkdl.cli import options
+from bulkdl.cli.help import Command
 from bulkdl.cli.inputs import output_of, settings_from
 from bulkdl.cli.output import emit_json, emit_text
 from bulkdl.cli.show import emit_csv, show_status
@@ -16,24 +17,17 @@ from bulkdl.graph.status import all_failures, failure_dict, read_status
 from bulkdl.report.status import COUNT_COLUMNS, FAILURE_COLUMNS
 
 
-@click.command(epilog="Example:  bulkdl status -o outputs --failures --format csv > failures.csv")
+@click.command(cls=Command, example="bulkdl status -o outputs --failures --format csv > failures.csv")
 @options.output
-@click.option("--failures", is_flag=True, help="every failure, one a line (csv, or JSON lines)")
-@click.option(
-    "--format",
-    "result_format",
-    type=click.Choice(["table", "json", "csv"]),
-    default="table",
-    envvar="BULKDL_FORMAT",
-    help="what stdout gets  [BULKDL_FORMAT; default table]",
-)
-@options.common
+@options.option("--failures", is_flag=True, help="list all failures, one per line (JSON lines with json)")
+@options.result_format("table", "json", "csv")
+@options.common(network=False, logs=False)
 def status(**params: Any) -> int:
     """
-    Show outputs by kind and state, and failures with their reasons.
+    Show the outputs in the ledger by kind and state, and the failures with their reasons.
 
-    Asks nobody but the ledger, also while a run is at work, and changes nothing. In a directory that holds
-    the directories of shards, all their ledgers count as one.
+    The command reads the ledger only. It works during a run and changes nothing. For a directory that
+    contains the output directories of shards, it adds up their ledgers.
     """
     output = output_of(settings_from(params).settings)
     result_format = params["result_format"]

@@ -1,4 +1,4 @@
-"""``bulkdl verify``: files against ledger, and a lost ledger made again from files."""
+"""``bulkdl verify``: compare the files with the ledger, or recreate a lost ledger from the files."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from bulkdl.cli import options
+from bulkdl.cli.help import Command, Group
 from bulkdl.cli.inputs import output_of, settings_from
 from bulkdl.cli.show import show_verification
 from bulkdl.cli.signals import stopping
@@ -30,27 +31,29 @@ from bulkdl.units import format_size
 Work = Callable[[Check], Awaitable[Verification]]
 
 
-@click.command(epilog="Example:  bulkdl verify --deep --repair -o outputs || bulkdl retry -o outputs")
+@click.command(cls=Command, example="bulkdl verify --deep --repair -o outputs || bulkdl retry -o outputs")
 @options.output
-@click.option("--deep", is_flag=True, help="digests too: reads every byte")
-@click.option("--repair", is_flag=True, help="mark what is wrong to be fetched again by retry or run")
-@click.option("--rebuild", "again", is_flag=True, help="make a lost ledger again from the tree")
-@click.option(
+@options.option("--deep", is_flag=True, help="compare checksums, too: reads all bytes of all files")
+@options.option("--repair", is_flag=True, help="mark bad files so that retry or run downloads them again")
+@options.option("--rebuild", "again", is_flag=True, help="recreate a lost ledger from the files")
+@options.option(
     "--workers",
     type=click.IntRange(1, 64),
+    metavar="N",
     default=4,
     show_default=True,
     envvar="BULKDL_VERIFY_WORKERS",
-    help="files read at a time",
+    help="number of files that are read concurrently  [variable: BULKDL_VERIFY_WORKERS]",
+    group=Group.CONCURRENCY,
 )
-@options.result_format
-@options.common
+@options.result_format("table", "json")
+@options.common(network=False)
 def verify(deep: bool, repair: bool, again: bool, workers: int, **params: Any) -> int:
     """
-    Hold the files against the ledger: missing, wrong size, with --deep wrong digest.
+    Compare the files with the ledger: missing file, size mismatch, with --deep checksum mismatch.
 
-    Exit code 0: all is as it should be; 6: something is not. Files that no row of the ledger knows
-    are told, and are no fault.
+    The exit code is 0 if all files match, and 6 otherwise. Files that are not in the ledger are listed and
+    do not change the exit code.
     """
     settings = settings_from(params).settings
     if again and (deep or repair):

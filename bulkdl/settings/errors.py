@@ -45,7 +45,7 @@ def suggest_setting(name: str, known: Collection[str] = tuple(Settings.model_fie
     for spelling in (name, f"{name}s"):
         if _OTHER_NAMES.get(spelling) in known:
             return _OTHER_NAMES[spelling]
-    near = get_close_matches(name, known, n=1, cutoff=0.5)
+    near = get_close_matches(name, known, n=1, cutoff=0.6)
     return near[0] if near else None
 
 
@@ -61,6 +61,13 @@ def suggest_variable(name: str, known: Collection[str], prefix: str) -> str | No
     longer = sorted(variable for variable in known if variable.startswith(f"{name}_"))
     near = longer or get_close_matches(name, known, n=1, cutoff=0.88)
     return near[0] if near else None
+
+
+def suggest_option(name: str, known: Collection[str]) -> str | None:
+    """Return the command-line option in *known* that the user probably meant with *name*."""
+    keys = {option.removeprefix("--").replace("-", "_"): option for option in known}
+    near = suggest_setting(name.lstrip("-").replace("-", "_"), tuple(keys))
+    return keys[near] if near else None
 
 
 def _where(loc: tuple[int | str, ...], sources: Mapping[str, str]) -> str:

@@ -238,7 +238,11 @@ class Settings(BaseModel):
     )
 
     # monitoring
-    log_format: Literal["auto", "console", "json"] = Field("auto", description="auto, console or json")
+    log_format: Literal["auto", "console", "json"] = Field(
+        "auto",
+        description="format of log messages on stderr: console, json, or auto (console on a terminal, "
+        "otherwise json)",
+    )
     verbose: int = Field(
         0, ge=-2, le=2, description="log level: -2 errors, -1 warnings, 0 normal, 1 debug, 2 everything"
     )

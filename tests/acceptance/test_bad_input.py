@@ -183,7 +183,7 @@ async def test_a_directory_that_may_only_be_read_is_2(tmp_path: Path) -> None:
     [
         ("UP42_PROJECT_API_KEY_FILE", None, ("UP42_PROJECT_API_KEY_FILE", "cannot be read")),
         ("UP42_PROJECT_API_KEY_FILE", b"  \n", ("UP42_PROJECT_API_KEY_FILE", "is empty")),
-        ("UP42_PROJECT_API_KEY_FILE", b"\xff\xfecanary", ("UP42_PROJECT_API_KEY_FILE", "no UTF-8 text")),
+        ("UP42_PROJECT_API_KEY_FILE", b"\xff\xfecanary", ("UP42_PROJECT_API_KEY_FILE", "not valid UTF-8")),
         ("BULKDL_CONFIG", b"archive_concurrency = 'canary'\n", ("archive_concurrency", "expected")),
     ],
 )

@@ -40,7 +40,7 @@ def test_a_wrong_key_is_2_and_one_line_with_file_key_and_a_proposal(tmp_path, co
     ended = bulkdl(command, "-c", "c.toml", "-o", "out", cwd=tmp_path, env={"UP42_TOKEN": CANARY})
     assert ended.returncode == 2
     assert ended.stdout == ""
-    assert ended.stderr == "bulkdl: c.toml: archive: unknown key; did you mean archives?\n"
+    assert ended.stderr == "bulkdl: c.toml: archive: unknown setting; did you mean archive_concurrency?\n"
     assert not (tmp_path / "out").exists()
 
 
@@ -48,7 +48,7 @@ def test_broken_toml_is_2_and_one_line_with_file_and_line(tmp_path):
     (tmp_path / "c.toml").write_text("archives = 3\nrate == 5\n")
     ended = bulkdl("config", "-c", "c.toml", cwd=tmp_path)
     assert ended.returncode == 2
-    assert ended.stderr.startswith("bulkdl: c.toml:2: broken TOML: ")
+    assert ended.stderr.startswith("bulkdl: c.toml:2: invalid TOML: ")
     assert ended.stderr.count("\n") == 1
 
 

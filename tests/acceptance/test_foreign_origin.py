@@ -51,8 +51,8 @@ def run(origin: Origin, root: Path) -> tuple[int, str]:
             **os.environ,
             "UP42_PROJECT_ID": origin.project,
             "UP42_PROJECT_API_KEY": origin.key,
-            "BULKDL_RETRY_BASE_S": "0.01",
-            "BULKDL_RETRY_CAP_S": "0.05",
+            "BULKDL_RETRY_BASE_DELAY": "0.01",
+            "BULKDL_RETRY_MAX_DELAY": "0.05",
             "PYTHONPATH": os.pathsep.join(sys.path),
         },
     )

@@ -137,8 +137,8 @@ async def test_killed_at_random_moments_it_ends_right_and_moves_little_twice(
     dice = random.Random(seed)
     divided = {
         "BULKDL_CONNECTIONS": connections,
-        "BULKDL_SEGMENT_BYTES": str(1 << 20),
-        "BULKDL_SEGMENT_BELOW_BYTES_PER_S": "0",
+        "BULKDL_SEGMENT_MIN_SIZE": str(1 << 20),
+        "BULKDL_SEGMENT_IF_SLOWER_THAN": "0",
     }
     async with world(tmp_path, ACCOUNT) as here:
         with_little_under_way(here)

@@ -111,11 +111,11 @@ async def test_no_secret_is_written_anywhere(
                 env={
                     **os.environ,
                     **env,
-                    "BULKDL_JSON_MAX_BYTES": "200000",
-                    "BULKDL_QUICKLOOK_MAX_BYTES": "300000",
-                    "BULKDL_RETRY_BASE_S": "0.005",
-                    "BULKDL_RETRY_AFTER_CAP_S": "0.01",
-                    "BULKDL_HEADERS_TIMEOUT_S": "0.5",
+                    "BULKDL_API_RESPONSE_MAX_SIZE": "200000",
+                    "BULKDL_QUICKLOOK_MAX_SIZE": "300000",
+                    "BULKDL_RETRY_BASE_DELAY": "0.005",
+                    "BULKDL_RETRY_AFTER_MAX": "0.01",
+                    "BULKDL_HEADERS_TIMEOUT": "0.5",
                     "PYTHONPATH": os.pathsep.join(sys.path),
                 },
             )

@@ -52,7 +52,7 @@ STAGES = {
         8_000_000,
         BIG,
         ("--archive-concurrency", "6", "--shutdown-timeout", "0.5"),
-        {"BULKDL_SEGMENT_BYTES": str(4 << 20), "BULKDL_SEGMENT_BELOW_BYTES_PER_S": "0"},
+        {"BULKDL_SEGMENT_MIN_SIZE": str(4 << 20), "BULKDL_SEGMENT_IF_SLOWER_THAN": "0"},
     ),
     "back-off": Stage(
         ({"fault": "throttled", "retry_after": 300, "server": "storage"},), ("object", 1), account=SMALL

@@ -94,9 +94,9 @@ async def test_the_second_run_asks_for_nothing_of_older_jobs(tmp_path: Path) -> 
         assert here.is_right()
         here.simulator.evolve(jobs=LATER)
         before = files_of(here.root)
-        plan = await planned(here, since="last", overlap=overlap_before(8))
+        plan = await planned(here, since="last", since_overlap=overlap_before(8))
         assert files_of(here.root) == before
-        second = await last(here, overlap=overlap_before(8))
+        second = await last(here, since_overlap=overlap_before(8))
         new = {here.simulator.account.job(0, number).id for number in (8, 9)}
         assert {each.path.split("/")[4] for each in here.to("tasks")} == new
         assert second["jobs"]["selected"] == plan["jobs"]["selected"] == len(new)
@@ -114,7 +114,7 @@ async def test_the_overlap_looks_back_behind_the_start_of_that_run(tmp_path: Pat
         here.simulator.evolve(jobs=LATER)
         assert (await last(here))["outputs"]["completed"] == 0  # two days do not reach back that far
         assert len(here.missing()) == len(outputs_of(here, *range(7, LATER))) > 0
-        await last(here, overlap=overlap_before(7))
+        await last(here, since_overlap=overlap_before(7))
         assert here.is_right()
 
 

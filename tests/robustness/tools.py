@@ -17,7 +17,7 @@ PEER_PYTHON = os.environ.get("PEER_PYTHON", str(HERE.parents[1] / ".venv-peer" /
 ENVIRONMENT: Mapping[str, str] = {
     "UP42_PROJECT_ID": Origin.project,
     "UP42_PROJECT_API_KEY": Origin.key,
-    "BULKDL_RETRY_BASE_S": "0.01",
+    "BULKDL_RETRY_BASE_DELAY": "0.01",
     "PYTHONPATH": os.pathsep.join((str(HERE.parents[1]), str(HERE.parent))),  # bulkdl, and tests/support
     "NO_PROXY": "127.0.0.1,localhost",
     "no_proxy": "127.0.0.1,localhost",

@@ -221,7 +221,7 @@ def at(simulator: Simulator, folder: Path, sight: Sight, env: Mapping[str, str])
         "PYTHONPATH": str(ROOT),
         "BULKDL_API_URL": simulator.api_url,
         "BULKDL_OUTPUT": str(here.root),
-        "BULKDL_RETRY_BASE_S": "0.01",
+        "BULKDL_RETRY_BASE_DELAY": "0.01",
         **(own_key if not any(key.startswith(("UP42_", "BULKDL_CONFIG")) for key in env) else {}),
         **env,
     }

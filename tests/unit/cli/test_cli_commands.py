@@ -11,6 +11,8 @@ from click.testing import CliRunner
 
 from bulkdl.cli import COMMANDS, cli, session
 from bulkdl.cli.ending import ended
+from bulkdl.cli.help import Group
+from bulkdl.graph.accounts import retry_policy
 from bulkdl.model import Kind, Outcome, Output, Reason, Result
 from bulkdl.report.plan import PlanBuilder
 from bulkdl.report.summary import SummaryBuilder
@@ -211,7 +213,7 @@ def test_a_jobs_file_comes_from_stdin_too(downloader):
         (["-o", "out", "--rate", "1000"], "bulkdl: --rate: expected at most 100"),
         (["-o", "out", "--api-url", "http://example.com"], "bulkdl: --api-url: expected https://"),
         ([], "bulkdl: --output: is missing"),
-        (["-o", "out", "--nope"], "No such option"),
+        (["-o", "out", "--nope"], "unknown option --nope"),
         (["-o", "out", "--format", "xml"], "'xml' is not one of"),
         (["-o"], "requires an argument"),
     ],
@@ -293,7 +295,8 @@ def test_help_ends_with_an_example_and_knows_every_setting_of_its_command(downlo
     out = invoke("run", "--help").out
     for flag in ("--project", "--jobs-file", "--shard", "--bwlimit", "--dry-run", "--config", "--log-format"):
         assert flag in out
-    assert "BULKDL_SPEED_LIMIT; default 1K" in " ".join(out.split())
+    assert "--speed-limit is BULKDL_SPEED_LIMIT" in " ".join(out.split())
+    assert "[default: 1K]" in out
 
 
 def test_no_flag_takes_a_secret(downloader):
@@ -321,5 +324,46 @@ def test_every_setting_that_is_a_flag_is_named_as_one():
         "retry_after_max",
     }
     without |= {"archive_max_size", "quicklook_max_size", "geojson_max_size", "api_response_max_size"}
-    without |= {"segment_min_size", "segment_if_slower_than"}
+    without |= {"segment_min_size", "segment_if_slower_than", "disk_threads", "inspection_threads"}
     assert set(Settings.model_fields) - without <= params
+
+
+@pytest.mark.parametrize(
+    ("option", "meant"),
+    [
+        ("--grace", "--shutdown-timeout"),
+        ("--http", "--listen"),
+        ("--level", "--scope"),
+        ("--archives", "--archive-concurrency"),
+        ("--retry", "--retries"),
+    ],
+)
+def test_run_with_an_unknown_option_names_the_option_that_is_meant(downloader, option, meant):
+    ended_ = invoke("run", "-o", "out", option, "5")
+    assert ended_.code == 2
+    assert f"unknown option {option}; did you mean {meant}?" in ended_.err
+
+
+def test_help_lists_the_options_of_run_under_headings(downloader):
+    out = invoke("run", "--help").out
+    headings = [f"{group}:" for group in Group]
+    assert [line for line in out.splitlines() if line in headings] == headings
+
+
+@pytest.mark.parametrize(
+    ("command", "hidden"),
+    [
+        ("status", ["--api-url", "--progress", "--log-format"]),
+        ("verify", ["--api-url", "--proxy"]),
+        ("plan", ["--bwlimit", "--connections", "--speed-limit", "--durability"]),
+    ],
+)
+def test_help_hides_options_without_effect_and_the_command_accepts_them(downloader, command, hidden):
+    out = invoke(command, "--help").out
+    known = {name for param in cli.get_command(click.Context(cli), command).params for name in param.opts}
+    assert [option for option in hidden if f"  {option}" in out or option not in known] == []
+
+
+def test_retries_of_zero_means_one_attempt(downloader):
+    assert invoke("run", "-o", "out", "--retries", "0").code == 0
+    assert retry_policy(downloader.made[0].settings).limit == 1
