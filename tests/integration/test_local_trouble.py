@@ -1,0 +1,52 @@
+"""Trouble with one path of this machine, which must not end a run."""
+
+import pytest
+from test_run import TAME, at_site
+
+from bulkdl.model import Kind, Reason
+from bulkdl.reactions import Exit
+
+
+@pytest.fixture
+async def site(tmp_path):
+    async with at_site(tmp_path, TAME) as made:
+        yield made
+
+
+def put_folder_at_archive(path):
+    path.mkdir(parents=True)
+
+
+def put_file_at_task_folder(path):
+    path.parent.parent.mkdir(parents=True)
+    path.parent.write_bytes(b"in the way")
+
+
+def put_folder_at_job_document(path):
+    (path.parent.parent / "job.json").mkdir(parents=True)
+
+
+@pytest.mark.parametrize("put", [put_folder_at_archive, put_file_at_task_folder, put_folder_at_job_document])
+async def test_run_with_a_blocked_path_fails_that_job_alone_and_completes_later(site, put):
+    chosen = next(each for each in site.simulator.expected() if each.task_id and each.kind is Kind.ARCHIVE)
+    path = next(
+        site.output / key for key in site.expected() if chosen.task_id in key and "task_output." in key
+    )
+    put(path)
+    summary = await site.run()
+    assert summary.exit_code is Exit.FAILED
+    reasons = {row.reason for row in summary.failures} | {row.reason for row in summary.problems}
+    assert reasons == {Reason.PATH_BLOCKED}
+    expected, got = site.expected(), site.files()
+    others = {key: body for key, body in expected.items() if chosen.job_id not in key}
+    assert others.items() <= got.items()
+    if put is put_folder_at_archive:
+        assert set(expected) - set(got) == {path.relative_to(site.output).as_posix()}
+
+    for each in (path, path.parent, path.parent.parent / "job.json"):
+        if each.is_dir() and not any(each.iterdir()):
+            each.rmdir()
+        elif each.is_file() and each.read_bytes() == b"in the way":
+            each.unlink()
+    assert (await site.run()).exit_code is Exit.OK
+    assert site.files() == expected
