@@ -11,13 +11,12 @@ from typing import Self
 import aiohttp
 
 from bulkdl import __version__
-from bulkdl.graph.sizes import sizes_of
+from bulkdl.graph.sizes import open_file_limit, run_sizes
 from bulkdl.http.pace import Cooldown, Pace
 from bulkdl.http.proxies import proxies_of
 from bulkdl.http.retry import RetryPolicy
 from bulkdl.http.sessions import api_session, storage_session
 from bulkdl.log import get_logger
-from bulkdl.model import Kind
 from bulkdl.redaction import register_secret
 from bulkdl.settings import CredentialSet, Settings
 from bulkdl.telemetry.events import Reporter
@@ -73,7 +72,7 @@ class Accounts:
 
     async def __aenter__(self) -> Self:
         settings = self._settings
-        sizes = sizes_of(settings)
+        sizes = run_sizes(settings, open_file_limit())
         if self._proxies.by_scheme:
             places = {scheme: found.place for scheme, found in self._proxies.by_scheme.items()}
             _log.info(
@@ -86,7 +85,7 @@ class Accounts:
             api_session(
                 user_agent=_USER_AGENT,
                 connect_timeout_s=settings.connect_timeout,
-                limit=sum(size.workers for size in sizes.values()) + 8 * settings.list_concurrency,
+                limit=sizes.api_connections,
                 allow_http=settings.allow_http,
                 proxies=self._proxies,
             )
@@ -95,7 +94,7 @@ class Accounts:
             storage_session(
                 user_agent=_USER_AGENT,
                 connect_timeout_s=settings.connect_timeout,
-                limit=sizes[Kind.ARCHIVE].most,
+                limit=sizes.storage_connections,
                 allow_http=settings.allow_http,
                 proxies=self._proxies,
             )

@@ -27,6 +27,7 @@ from bulkdl.ledger import queries
 from bulkdl.ledger.rows import NEW, KnownJob, KnownOutput
 from bulkdl.log import get_logger
 from bulkdl.model import Job, Reason
+from bulkdl.reactions import REACTIONS, Step
 from bulkdl.report.rows import JobCounts
 from bulkdl.selection import Selection
 from bulkdl.settings.path_templates import PathTemplates
@@ -155,7 +156,7 @@ class Enumeration:
         try:
             known = await self._keep(listed, pending.known)
         except SinkFailure as failure:
-            if failure.reason is not Reason.PATH_BLOCKED:
+            if REACTIONS[failure.reason].step is Step.STOP_RUN:
                 raise
             await self._note_unlisted(job, failure, "its documents")
             return

@@ -7,6 +7,7 @@ An error in one output ends that output. Only what nobody can get past (a full d
 from __future__ import annotations
 
 import asyncio
+import errno
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -175,6 +176,11 @@ class Pools:
             )
         except BulkdlError:
             raise
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                log.exception("transfer.crashed")
+                return Result(output, Outcome.FAILED, Reason.INTERNAL, detail=type(error).__name__)
+            return Result(output, Outcome.FAILED, Reason.TOO_MANY_OPEN_FILES, detail=str(error.strerror))
         except Exception as error:  # whatever a bug may raise
             log.exception("transfer.crashed")
             return Result(output, Outcome.FAILED, Reason.INTERNAL, detail=type(error).__name__)

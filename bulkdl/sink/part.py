@@ -302,7 +302,7 @@ class LocalPart:
                 raise
 
     async def release(self) -> None:
-        await run_in(self._executors.disk, self._release)
+        await self._on_disk(self._release)
 
     def _release(self) -> None:
         with translated(self._sidecar):
@@ -310,7 +310,7 @@ class LocalPart:
 
     async def discard(self) -> None:
         await self.pause()
-        await run_in(self._executors.disk, self._discard)
+        await self._on_disk(self._discard)
 
     def _discard(self) -> None:
         with translated(self._folder):

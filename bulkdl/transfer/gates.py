@@ -91,7 +91,9 @@ def inspect(kind: Kind, stream: BinaryIO, size_bytes: int) -> None:
 def _inspect_geojson(stream: BinaryIO, size_bytes: int) -> None:
     try:
         if size_bytes <= _IN_MEMORY_BYTES:
-            document = json.loads(stream.read().decode("utf-8-sig"), parse_constant=_refuse_constant)
+            document = json.loads(
+                stream.read().removeprefix(codecs.BOM_UTF8).decode(), parse_constant=_refuse_constant
+            )
             kind = document.get("type") if isinstance(document, dict) else None
         else:
             kind = _type_of_large(stream)
