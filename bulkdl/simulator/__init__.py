@@ -1,4 +1,4 @@
-"""A faithful local UP42 with its signed-URL storage, for the demo, the tests and the docs."""
+"""A local UP42 API with signed-URL storage, for the demo, the tests and the documentation."""
 
 from bulkdl.simulator.account import Account, ProjectKey
 from bulkdl.simulator.exchange import Seen

@@ -1,10 +1,10 @@
 """
-An UP42 account that is computed, not stored.
+Compute an UP42 account on demand.
 
-Job *k* of project *p* is a pure function of (seed, p, k): a million jobs cost nothing until they are
-asked for, a larger account begins with the same jobs as a smaller one, and two processes with one
-seed agree on every byte. The first jobs of each project are a fixed gallery of all the cases a
-client must know; those after it are drawn.
+Job *k* of project *p* is a pure function of (seed, p, k). A million jobs therefore need no memory. A larger
+account starts with the same jobs as a smaller account, and two processes with the same seed produce
+identical bytes. The first jobs of each project cover all cases that a client must handle. The other jobs
+are random.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from bulkdl.simulator.plots import GALLERY, HOSTILE_NAMES, Plot, task_statuses
 
 FIRST_JOB_AT = datetime(2019, 1, 7, 9, 30, tzinfo=UTC)
 LAST_JOB_AT = datetime(2024, 1, 31, tzinfo=UTC)
-_HALF_WAY = 50  # that many jobs fill the first half of the years between
+_HALF_WAY = 50  # number of jobs in the first half of the time range
 _NAMES = ("NDVI weekly", "coast 2021", "ships", "Äcker/Nord", "tile_07", "nightly", "a b c", "harbour #4")
 _BLOCKS = ("sentinel2-l1c-aoiclipped", "tiling", "ndvi", "superresolution")
 _ENDINGS = ("jpg", "png", "jpeg")
@@ -43,12 +43,12 @@ class Feature:
 @dataclass(frozen=True, slots=True)
 class TaskFacts:
     """
-    One task and what it left behind.
+    One task and its outputs.
 
     Attributes:
-        quicklooks: File names; empty for processing tasks.
-        archive_bytes: About how large its archive is; None if it has none.
-        node: The number in its storage object's path.
+        quicklooks: File names. Empty for processing tasks.
+        archive_bytes: Approximate size of its archive. None without an archive.
+        node: Number in the path of its storage object.
     """
 
     id: str
@@ -86,19 +86,19 @@ class JobFacts:
 @dataclass(frozen=True)
 class Account:
     """
-    What one UP42 user has.
+    The account of one UP42 user.
 
     Attributes:
-        jobs: In all projects together; the first projects get one more when it does not divide.
-        archive_bytes: Size of an archive with rasters, or (low, high) to draw it from, evenly on
-            a logarithmic scale. What headers and data.json need is a floor of some hundred bytes.
-        quicklook_bytes: Quicklooks are padded to at least this size.
+        jobs: Number of jobs in all projects. The first projects get the remainder.
+        archive_bytes: Size of an archive with rasters, or (low, high) for a random size, uniform on a
+            logarithmic scale. Headers and data.json need at least some hundred bytes.
+        quicklook_bytes: Minimum size of a quicklook.
         hostile_names: Data tasks of every fourth job also have quicklooks with the names of
             ``HOSTILE_NAMES``.
-        settled: Jobs that were still going on have SUCCEEDED: the same account a day later.
-        deleted: Ids of jobs that were deleted.
-        rerun: Ids of jobs that ran again under their id and finished an hour later.
-        running: Ids of tasks that are still RUNNING, whatever the status of their job.
+        settled: Running jobs have SUCCEEDED, as if one day had passed.
+        deleted: IDs of deleted jobs.
+        rerun: IDs of jobs that ran again under the same ID and finished an hour later.
+        running: IDs of tasks that are RUNNING, independent of the status of their job.
     """
 
     seed: int = 1
@@ -149,7 +149,7 @@ class Account:
         return self.job(project, index.job)
 
     def job_numbers(self, project: int) -> Sequence[int]:
-        """Return the numbers of the project's jobs that were not deleted, oldest first."""
+        """Return the numbers of the existing jobs of *project*, oldest first."""
         numbers = range(self.job_count(project))
         if not self.deleted:
             return numbers

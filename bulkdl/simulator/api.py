@@ -1,7 +1,7 @@
 """
-The API host: UP42's projects, jobs, tasks and outputs, behind a bearer token.
+Implement the API host: projects, jobs, tasks and outputs, with a bearer token.
 
-Each endpoint is one method that takes what the path named and returns a reply, or raises ``Refused``.
+Each endpoint is one method. It takes the parameters of the path and returns a reply, or raises ``Refused``.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _HEADERS: Headers = (
 
 
 class Refused(Exception):
-    """The request ends in *reply*."""
+    """The request is rejected with *reply*."""
 
     def __init__(self, reply: Reply) -> None:
         super().__init__(reply.status)
@@ -64,7 +64,7 @@ def unauthorized_reply(message: str) -> Reply:
 
 @dataclass(frozen=True, slots=True)
 class _Ask:
-    """One authorized request: the call and what its path named."""
+    """One authorized request with the parameters of its path."""
 
     call: Call
     caller: Caller
@@ -73,7 +73,7 @@ class _Ask:
 
 class Api:
     def __init__(self, account: Account, tokens: Tokens, sign: Callable[[str], str], page_size: int) -> None:
-        """*sign* turns an object's path into a signed URL."""
+        """Create the API. *sign* returns the signed URL of an object path."""
         self.account, self._tokens, self._sign, self.page_size = account, tokens, sign, page_size
         self._endpoints: dict[str, Callable[[_Ask], Reply]] = {
             "me": self._me,
@@ -197,7 +197,7 @@ class Api:
         )
 
     def _source(self, ask: _Ask) -> tuple[JobFacts, TaskFacts]:
-        """The task whose output is asked for: the last one's stands for its job."""
+        """Return the task whose output is requested. The output of a job is that of its last task."""
         job, task = self._found_task(ask) if "task" in ask.names else (self._found_job(ask), None)
         status = job.status if task is None else task.status
         if status != "SUCCEEDED":
@@ -212,7 +212,7 @@ def quicklook(account: Account, task: TaskFacts, name: str) -> bytes:
 
 @lru_cache(maxsize=8)
 def _order(account: Account, project: int, sort: str) -> Sequence[int]:
-    """Numbers of the project's jobs as *sort* (``key,asc|desc``) wants them; unknown keys mean createdAt."""
+    """Return the job numbers in the order of *sort* (``key,asc|desc``). Unknown keys mean createdAt."""
     key, _, direction = sort.partition(",")
     numbers = account.job_numbers(project)
     backwards = direction.lower() != "asc"

@@ -1,7 +1,7 @@
 """
-TAR, gzipped TAR and ZIP over members that are blobs: valid to any reader, and readable at any offset.
+Create TAR, gzipped TAR and ZIP archives from lazy members. They are valid and readable at any offset.
 
-Checksums that a header needs (ZIP's and gzip's CRC-32) are computed when that header is first read.
+The CRC-32 values in ZIP and gzip headers are computed when the header is first read.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from bulkdl.simulator.blobs import Blob, Chain, Lazy, Literal, StoredGzip, crc32
 Format = OneOf["tgz", "tar", "zip"]
 Members = Sequence[tuple[str, Blob]]
 
-MAX_ZIP_BYTES = 2 << 30  # no ZIP64 here
+MAX_ZIP_BYTES = 2 << 30  # ZIP64 is not supported
 _COMPRESSED_BELOW_BYTES = 8_192
 _BLOCK = tarfile.BLOCKSIZE
 
 
 def archive(form: Format, members: Members, written_at: datetime) -> Blob:
     """
-    All *members* (path, content) in their order, below a folder ``output/``.
+    Create an archive of *members* (path, content) in this order, below the directory ``output/``.
 
-    A very small ``tgz`` is really compressed, so that a few hundred bytes are possible; larger
-    ones hold stored blocks.
+    A very small ``tgz`` is compressed, so that a few hundred bytes are possible. Larger archives contain
+    stored blocks.
     """
     if form == "zip":
         return _zip(members, written_at)
@@ -43,7 +43,7 @@ def archive(form: Format, members: Members, written_at: datetime) -> Blob:
 
 
 def overhead_bytes(form: Format, members: Members) -> int:
-    """About how much *form* adds to the bytes of its members."""
+    """Return the approximate overhead of *form* in bytes."""
     if form == "zip":
         return 22 + sum(2 * len(path) + 76 for path, _ in members) + 90
     return _BLOCK * (3 + len(members)) + _BLOCK // 2 * len(members)
@@ -94,7 +94,7 @@ def _joined(head: bytes, middle: Callable[[], bytes], tail: bytes) -> bytes:
 
 
 def _zip_common(checksum: Callable[[], int], size: int, name_bytes: int, stamp: tuple[int, int]) -> bytes:
-    """What local header and central record share: version needed to the length of the extra field."""
+    """Return the fields that the local header and the central record have in common."""
     return struct.pack("<HHHHHIIIHH", 20, 0x800, 0, *stamp, checksum(), size, size, name_bytes, 0)
 
 

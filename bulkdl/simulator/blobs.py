@@ -1,8 +1,8 @@
 """
-Bodies that are never whole in memory: each can give any of its bytes when asked.
+Represent large bodies without holding them in memory. Any byte range can be read.
 
-A gigabyte archive is a chain of a few literal headers and a filler that is computed from its key,
-so a Range in the middle costs no more than its own length.
+An archive of one gigabyte consists of a few literal headers and a filler that is computed from a key. The
+cost of a range in the middle is proportional to its length.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _STAMP_BYTES = 16
 
 
 class Blob(Protocol):
-    """Bytes with random access; ``read(start, stop)`` needs 0 <= start <= stop <= size."""
+    """Bytes with random access. ``read(start, stop)`` requires 0 <= start <= stop <= size."""
 
     @property
     def size(self) -> int: ...
@@ -57,7 +57,7 @@ class Literal:
 
 
 class Lazy:
-    """*size* bytes that *make* computes when they are first read."""
+    """*size* bytes that *make* computes on the first read."""
 
     def __init__(self, size: int, make: Callable[[], bytes]) -> None:
         self.size = size
@@ -72,7 +72,7 @@ class Lazy:
 
 
 class Window:
-    """The bytes *start* to *stop* of another blob."""
+    """The bytes from *start* to *stop* of another blob."""
 
     def __init__(self, blob: Blob, start: int, stop: int) -> None:
         self._blob, self._start = blob, start
@@ -83,7 +83,7 @@ class Window:
 
 
 class Flipped:
-    """Another blob, all bits of the byte *at* turned over."""
+    """Another blob with all bits of the byte *at* inverted."""
 
     def __init__(self, blob: Blob, at: int) -> None:
         self._blob, self._at = blob, at
@@ -97,7 +97,7 @@ class Flipped:
 
 
 class Repeated:
-    """*unit* over and over, *size* bytes of it."""
+    """Repetitions of *unit* with a total of *size* bytes."""
 
     def __init__(self, unit: bytes, size: int) -> None:
         self._unit = unit
@@ -110,7 +110,7 @@ class Repeated:
 
 
 class Chain:
-    """Blobs one after another."""
+    """Concatenation of blobs."""
 
     def __init__(self, parts: Sequence[Blob]) -> None:
         self._parts = [part for part in parts if part.size]
@@ -136,10 +136,11 @@ def _noise() -> bytes:
 
 class Filler:
     """
-    Incompressible bytes that depend on *key* and on their own offset.
+    Incompressible bytes that depend on *key* and on their offset.
 
-    Each MiB is one fixed block of noise, rotated by an amount of its own and stamped at its start:
-    a copy's speed, and still no two places look alike, so bytes put at a wrong offset are seen.
+    Each MiB is a fixed block of noise that is rotated by a different amount and stamped at its start.
+    Reading is as fast as a copy. No two offsets have equal content,
+    so a write at a wrong offset is detected.
     """
 
     def __init__(self, key: bytes, size: int) -> None:
@@ -164,9 +165,9 @@ class Filler:
 
 class StoredGzip:
     """
-    A gzip member around *inner* with stored (uncompressed) deflate blocks.
+    A gzip member that contains *inner* in stored (uncompressed) deflate blocks.
 
-    Stored blocks have a fixed size, so every byte's place is known without compressing those before.
+    Stored blocks have a fixed size, so the offset of each byte is known without compression.
     """
 
     _HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"

@@ -1,4 +1,4 @@
-"""UP42's JSON: the shapes of its answers, made of the account's facts."""
+"""Create the JSON responses of UP42 from the data of the account."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def task_document(job: JobFacts, task: TaskFacts) -> Json:
 
 
 def data_json(task: TaskFacts) -> bytes:
-    """The FeatureCollection of one task, as the API answers it and as its archive holds it."""
+    """Return the FeatureCollection of *task*, as in the API response and in its archive."""
     features = [
         {
             "type": "Feature",

@@ -1,8 +1,8 @@
 """
-One request and its reply as values.
+Represent one request and its reply as values.
 
-A handler describes what should be sent; a fault may then change the description, or how it travels
-(``Delivery``); ``sender.py`` carries it out.
+A handler describes the reply. A fault can change this description or its delivery (``Delivery``).
+``sender.py`` sends the reply.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ Headers = tuple[tuple[str, str], ...]
 @dataclass(slots=True)
 class Call:
     """
-    A request as it came.
+    A received request.
 
     Attributes:
         server: ``api`` or ``storage``.
         target: Path and query, byte for byte.
         path: The path with percent-escapes undone.
-        segments: Its parts, each unescaped by itself; a trailing slash leaves none.
-        endpoint: What is asked for: a name of ``routes.ENDPOINTS``, ``object`` or ``unknown``.
+        segments: Parts of the path, unescaped separately. A trailing slash is ignored.
+        endpoint: A name of ``routes.ENDPOINTS``, ``object`` or ``unknown``.
         level: ``job``, ``task`` or empty.
-        overrides: What faults have told the handler to do otherwise.
+        overrides: Changes that faults request from the handler.
     """
 
     server: str
@@ -58,16 +58,16 @@ class Call:
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """
-    How a reply travels. All offsets count bytes of this reply's body.
+    How a reply is sent. All offsets are byte offsets in the body of this reply.
 
     Attributes:
-        wait_s: Before anything is sent.
-        reset: The connection is reset (RST) before a header.
-        stop_at: The connection ends after that many bytes, by a reset if *stop_resets*.
-        stall_at: There it pauses for *stall_s*.
-        bytes_per_s: Pace of the body; 0 is no limit.
-        head_bytes_per_s: Pace of status line and headers; 0 is no limit.
-        extra_bytes: Sent after the announced end; negative never ends.
+        wait_s: Delay before the reply is sent.
+        reset: Reset the connection (RST) before the headers.
+        stop_at: Close the connection after this number of bytes, with a reset if *stop_resets*.
+        stall_at: Offset at which the reply pauses for *stall_s*.
+        bytes_per_s: Speed of the body. 0 is unlimited.
+        head_bytes_per_s: Speed of status line and headers. 0 is unlimited.
+        extra_bytes: Bytes to send after the announced end. Negative: never end.
     """
 
     wait_s: float = 0.0
@@ -88,11 +88,11 @@ class Delivery:
 @dataclass(frozen=True, slots=True)
 class Reply:
     """
-    What a request is answered with.
+    The reply to a request.
 
     Attributes:
-        headers: In order; a name may come twice. Content-Length is added from *body*.
-        announced: Whether a Content-Length is sent; else the body is chunked.
+        headers: In order. Names can repeat. Content-Length is added from *body*.
+        announced: Send a Content-Length. Otherwise the body is chunked.
     """
 
     status: int
@@ -116,14 +116,14 @@ class Reply:
 @dataclass(slots=True)
 class Seen:
     """
-    One request as the simulator saw it.
+    Record of one request.
 
     Attributes:
-        number: Counts up over both servers.
-        query: Without the value of a signature.
-        status: 0 until a reply is begun; stays 0 where a fault sent none.
-        sent_bytes: Body bytes put on the wire so far.
-        faults: Names of the faults it met.
+        number: Sequence number over both servers.
+        query: Query without the value of the signature.
+        status: 0 before a reply starts, and if a fault prevented the reply.
+        sent_bytes: Body bytes sent so far.
+        faults: Names of the faults that were applied.
     """
 
     number: int

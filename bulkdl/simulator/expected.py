@@ -1,4 +1,4 @@
-"""What a complete download of an account must have, for tests to compare with, byte for byte."""
+"""List the outputs of a complete download of an account, for a byte-by-byte comparison in tests."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from bulkdl.simulator.objects import Bucket, has_archive
 @dataclass(frozen=True, slots=True)
 class ExpectedOutput:
     """
-    One output.
+    One expected output.
 
     Attributes:
         task_id: None at job level.
-        name: A quicklook's name as UP42 gives it, else empty.
-        make: The body, made when it is asked for.
+        name: Name of a quicklook as returned by UP42. Empty for other kinds.
+        make: Creates the body.
     """
 
     project_id: str
@@ -46,7 +46,7 @@ class ExpectedOutput:
 
 @dataclass(frozen=True, slots=True)
 class ExpectedSkip:
-    """What is rightly not there: a whole unfinished job (*kind* None), or an output that UP42 has none of."""
+    """An output that is not available, or an unfinished job (*kind* is None)."""
 
     project_id: str
     job_id: str
@@ -87,7 +87,7 @@ def skips(account: Account) -> Iterator[ExpectedSkip]:
 
 
 def _sources(job: JobFacts) -> Iterator[tuple[str | None, TaskFacts]]:
-    """The levels that have outputs, and the task whose outputs those are."""
+    """Yield the levels that have outputs, each with the task that provides them."""
     if job.status == "SUCCEEDED":
         yield None, job.tasks[-1]
     for task in job.tasks:

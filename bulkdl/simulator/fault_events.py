@@ -1,4 +1,4 @@
-"""Faults that change the world before a request is answered: the listener, an object, the tokens, a page."""
+"""Implement the faults that change the state of the simulator before the response is created."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bulkdl.simulator.exchange import Call
 
 
 class World(Protocol):
-    """What such a fault may do."""
+    """Operations that are available to these faults."""
 
     @property
     def page_size(self) -> int: ...
@@ -24,7 +24,7 @@ class World(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One fault about to happen to *call*."""
+    """One fault that applies to *call*."""
 
     call: Call
     world: World
@@ -48,7 +48,7 @@ async def expire_urls(event: Event) -> None:
 
 
 async def repeat_pages(event: Event) -> None:
-    """Page n begins at n x (size - overlap), and starts over at the list's end if that never comes."""
+    """Let page n start at n x (size - overlap). With *forever*, start again after the last job."""
     page = event.call.query.get("page", "0")
     step = max(0, event.world.page_size - event.values["overlap"])
     offset = int(page) * step if page.isdigit() else 0

@@ -1,4 +1,4 @@
-"""Faults that change a reply: each takes the honest one and gives what the client shall see instead."""
+"""Implement the faults that change a reply. Each function returns the changed reply."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _HUGE_S = 10**9
 @dataclass(frozen=True, slots=True)
 class Scene:
     """
-    What a fault works with.
+    Context of a fault.
 
     Attributes:
-        stored: The object asked for; None on the API.
-        values: The rule's parameters.
+        stored: The requested object. None for the API.
+        values: Parameters of the rule.
     """
 
     call: Call
@@ -36,7 +36,7 @@ class Scene:
     values: Mapping[str, Any]
 
     def place(self, reply: Reply) -> int:
-        """Where in the body: ``at_byte`` (negative from its end) or ``at_fraction``, else in the middle."""
+        """Return the offset: ``at_byte`` (negative: from the end), ``at_fraction``, or the middle."""
         size = reply.body.size
         at_byte: int | None = self.values["at_byte"]
         fraction: float | None = self.values["at_fraction"]
@@ -172,7 +172,7 @@ def error_in_200(scene: Scene, _reply: Reply) -> Reply:
 
 
 def gzip_transcoded(scene: Scene, reply: Reply) -> Reply:
-    """Objects that are no gzip (``.zip`` and ``.tar`` archives) are left alone."""
+    """Transcode a gzip object depending on Accept-Encoding. Do not change ``.zip`` and ``.tar``."""
     inner = _unpacked(scene.stored.body) if scene.stored else None
     if scene.stored is None or inner is None:
         return reply

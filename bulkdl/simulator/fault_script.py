@@ -1,4 +1,4 @@
-"""Reading one rule of a fault script: every key checked, every problem told with its place."""
+"""Parse one rule of a fault script. Errors contain the position of the rule and the key."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _PER = ("object", "all")
 
 class FaultScriptError(ValueError):
     """
-    A script of faults that cannot be understood.
+    The fault script is not valid.
 
     Attributes:
         source: The file.
-        rule: 1-based place of the rule; None when the fault is outside of all.
-        key: The key that is wrong; empty when none is.
+        rule: 1-based number of the rule. None outside of the rules.
+        key: The invalid key, or empty.
     """
 
     def __init__(self, source: str, rule: int | None, key: str, problem: str) -> None:
@@ -35,10 +35,10 @@ def read_rule(
     source: str, number: int, table: Mapping[str, Any]
 ) -> tuple[FaultKind, dict[str, Any], dict[str, Any]]:
     """
-    The fault of one rule, its parameters, and which requests meet it.
+    Return the fault of one rule, its parameters, and the condition for requests.
 
     Raises:
-        FaultScriptError: An unknown fault or key, a wrong value, a missing parameter.
+        FaultScriptError: A fault or key is unknown, a value is invalid, or a parameter is missing.
     """
     name = table.get("fault")
     kind = FAULTS.get(name) if isinstance(name, str) else None

@@ -1,8 +1,8 @@
 """
-Every fault there is, in one table: its name, what it means, its parameters, where it happens by default.
+Define all faults in one table: name, meaning, parameters and default condition.
 
-What each does stands in ``fault_replies.py`` (it changes what is answered, or how that travels) and
-``fault_events.py`` (it changes the world before the answer is made).
+``fault_replies.py`` implements the faults that change a reply or its delivery. ``fault_events.py``
+implements the faults that change the state of the simulator before the reply is created.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ _NUMBER = (int, float)
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One key of a fault; without a default and not *needed* it may stay away."""
+    """One key of a fault. It is optional if it has no default and is not *needed*."""
 
     types: tuple[type, ...]
     default: Any = None
     needed: bool = False
-    words: tuple[str, ...] = ()  # all that a text may be; any if empty
+    words: tuple[str, ...] = ()  # permitted texts; empty permits any
 
     def read(self, value: Any) -> Any:
-        """*value* if it has one of the types. Raises: TypeError."""
+        """Return *value* if it has one of the types. Raises: TypeError."""
         if object not in self.types and type(value) not in self.types:
             names = " or ".join(one.__name__ for one in self.types)
             raise TypeError(f"expected {names}; got {value!r}")
@@ -43,14 +43,14 @@ class Parameter:
 @dataclass(frozen=True, slots=True)
 class FaultKind:
     """
-    One kind of fault.
+    Definition of one fault.
 
     Attributes:
-        meaning: What the client sees.
-        change: Makes another reply of the honest one, or
-        happen: changes the world before there is one.
-        where: Which requests, unless the rule says otherwise.
-        on_success: Leaves replies alone that are errors already.
+        meaning: Effect for the client.
+        change: Changes the reply.
+        happen: Changes the state of the simulator before the reply is created.
+        where: Default condition for requests.
+        on_success: Do not apply to error replies.
     """
 
     name: str
@@ -62,7 +62,7 @@ class FaultKind:
     on_success: bool = True
 
     def __str__(self) -> str:
-        """One line for a person: name, meaning, parameters with their defaults."""
+        """Return one line with name, meaning and parameters with defaults."""
         keys = [
             key if parameter.needed or parameter.default is None else f"{key}={parameter.default!r}"
             for key, parameter in self.parameters.items()
@@ -77,94 +77,99 @@ _API = {"server": "api"}
 _KINDS = (
     FaultKind(
         "down",
-        "connections are refused for a while, those open are dropped",
+        "refuse new connections and close open connections for some time",
         {"seconds": Parameter(_NUMBER, 1.0)},
         happen=events.down,
     ),
-    FaultKind("reset", "connection reset before any header", change=replies.reset, on_success=False),
+    FaultKind("reset", "reset the connection before the headers", change=replies.reset, on_success=False),
     FaultKind(
         "cut",
-        "connection closed (or reset) in the middle of the body",
+        "close (or reset) the connection in the middle of the body",
         {**_PLACE, "chunked": Parameter((bool,), False), "reset": Parameter((bool,), False)},
         change=replies.cut,
     ),
     FaultKind(
         "stall",
-        "the body stands still for a while",
+        "pause the body",
         {**_PLACE, "seconds": Parameter(_NUMBER, 3600.0)},
         change=replies.stall,
     ),
     FaultKind(
-        "drip", "the body comes slowly", {"bytes_per_s": Parameter(_NUMBER, needed=True)}, change=replies.drip
+        "drip", "send the body slowly", {"bytes_per_s": Parameter(_NUMBER, needed=True)}, change=replies.drip
     ),
     FaultKind(
         "slow_headers",
-        "the headers come byte by byte",
+        "send the headers slowly",
         {"bytes_per_s": Parameter(_NUMBER, 1.0)},
         change=replies.slow_headers,
         on_success=False,
     ),
     FaultKind(
         "latency",
-        "the answer begins late",
+        "delay the response",
         {"seconds": Parameter(_NUMBER, needed=True)},
         change=replies.latency,
         on_success=False,
     ),
     FaultKind(
-        "flip", "one byte of the body is wrong, the digest headers are true", _PLACE, change=replies.flip
+        "flip", "change one byte of the body, but not the checksum headers", _PLACE, change=replies.flip
     ),
-    FaultKind("short", "the last byte is missing and Content-Length agrees", change=replies.short),
+    FaultKind("short", "omit the last byte and adapt Content-Length", change=replies.short),
     FaultKind(
         "endless",
-        "more bytes than announced; -1 never ends",
+        "send more bytes than announced; -1 never ends",
         {"extra_bytes": Parameter((int,), -1), "chunked": Parameter((bool,), False)},
         change=replies.endless,
     ),
     FaultKind(
-        "ignore_range", "200 and everything to a ranged request", change=replies.ignore_range, where=_STORAGE
+        "ignore_range",
+        "return 200 with the whole object for a range request",
+        change=replies.ignore_range,
+        where=_STORAGE,
     ),
     FaultKind(
         "wrong_offset",
-        "206 from another offset than asked",
+        "return 206 with a different offset than requested",
         {"shift": Parameter((int,), 1)},
         change=replies.wrong_offset,
         where=_STORAGE,
     ),
-    FaultKind("unsatisfiable", "416", change=replies.unsatisfiable, where={**_STORAGE, "ranged": True}),
+    FaultKind(
+        "unsatisfiable", "return 416", change=replies.unsatisfiable, where={**_STORAGE, "ranged": True}
+    ),
     FaultKind(
         "replaced",
-        "another object stands at the path from now on",
+        "replace the object permanently",
         {"longer_by": Parameter((int,), 0)},
         happen=events.replaced,
         where=_STORAGE,
     ),
     FaultKind(
-        "url_expired", "400 ExpiredToken", change=replies.url_expired, where=_STORAGE, on_success=False
+        "url_expired", "return 400 ExpiredToken", change=replies.url_expired, where=_STORAGE, on_success=False
     ),
     FaultKind(
         "signature_mismatch",
-        "403 SignatureDoesNotMatch",
+        "return 403 SignatureDoesNotMatch",
         change=replies.signature_mismatch,
         where=_STORAGE,
         on_success=False,
     ),
     FaultKind(
         "xml_200",
-        "an XML error with status 200",
+        "return an XML error with status 200",
         {"code": Parameter((str,), "InternalError")},
         change=replies.xml_200,
     ),
     FaultKind(
         "html",
-        "a gateway's HTML page",
+        "return an HTML page of a gateway",
         {"status": Parameter((int,), 503)},
         change=replies.html,
         on_success=False,
     ),
     FaultKind(
         "status",
-        "any status",
+        "return this status",
         {
             "status": Parameter((int,), needed=True),
             "body": Parameter((str,), ""),
@@ -175,7 +180,7 @@ _KINDS = (
     ),
     FaultKind(
         "throttled",
-        '429; retry_after is seconds, or "date" (in *seconds*), "past", "huge", "none"',
+        'return 429; retry_after is seconds, or "date" (in *seconds*), "past", "huge", "none"',
         {
             "retry_after": Parameter((int, str), 1, words=("date", "past", "huge", "none")),
             "seconds": Parameter(_NUMBER, 1.0),
@@ -185,77 +190,77 @@ _KINDS = (
     ),
     FaultKind(
         "unauthorized",
-        "401 as UP42 words it; not from the token endpoint, unless the rule names it",
+        "return 401 as UP42 does; applies to the token endpoint only if the rule names it",
         change=replies.unauthorized,
         where={**_API, "endpoint": [name for name in ENDPOINTS if name != "token"]},
         on_success=False,
     ),
-    FaultKind("revoke_tokens", "all tokens so far are worth a 401", happen=events.revoke_tokens, where=_API),
     FaultKind(
-        "expire_urls", "all signed URLs so far have expired", happen=events.expire_urls, where=_STORAGE
+        "revoke_tokens", "reject all tokens issued so far with 401", happen=events.revoke_tokens, where=_API
     ),
+    FaultKind("expire_urls", "expire all URLs signed so far", happen=events.expire_urls, where=_STORAGE),
     FaultKind(
-        "truncated_json", "JSON that ends too early", _PLACE, change=replies.truncated_json, where=_API
+        "truncated_json", "truncate the JSON document", _PLACE, change=replies.truncated_json, where=_API
     ),
     FaultKind(
         "wrong_type",
-        "another type at a place of the JSON (dotted path, from the root)",
+        "change the type of a JSON field (dotted path from the root)",
         {"field": Parameter((str,), "data"), "value": Parameter((object,), "surprise")},
         change=replies.wrong_type,
         where=_API,
     ),
     FaultKind(
         "error_in_200",
-        "an error in the envelope of a 200",
+        "return an error document with status 200",
         {"code": Parameter((int, str), 500), "message": Parameter((str,), "Something went wrong")},
         change=replies.error_in_200,
         where=_API,
     ),
     FaultKind(
         "gzip_transcoded",
-        "the object has Content-Encoding gzip: unpacked and without length for who does not accept gzip",
+        "store the object with Content-Encoding gzip; decompress it for clients that do not accept gzip",
         change=replies.gzip_transcoded,
         where=_STORAGE,
     ),
     FaultKind(
         "repeat_pages",
-        "job pages overlap, and begin again at the end if *forever*",
+        "overlap job pages; with *forever*, start again after the last job",
         {"overlap": Parameter((int,), 1), "forever": Parameter((bool,), True)},
         happen=events.repeat_pages,
         where={**_API, "endpoint": "jobs"},
     ),
     FaultKind(
         "delete_jobs",
-        "the oldest *count* jobs of the project are deleted before the page is sent",
+        "delete the oldest *count* jobs of the project before the page is sent",
         {"count": Parameter((int,), 1)},
         happen=events.delete_jobs,
         where={**_API, "endpoint": "jobs"},
     ),
     FaultKind(
         "huge_list",
-        "a quicklook list of that many bytes",
+        "return a quicklook list of this size",
         {"size_bytes": Parameter((int,), 200 << 20)},
         change=replies.huge_list,
         where={**_API, "endpoint": "quicklooks"},
     ),
     FaultKind(
         "hostile_names",
-        "quicklook names that no file may have",
+        "return quicklook names that are not valid file names",
         change=replies.hostile_names,
         where={**_API, "endpoint": "quicklooks"},
     ),
     FaultKind(
         "without",
-        "some headers are missing",
+        "omit headers",
         {"headers": Parameter((list,), needed=True)},
         change=replies.without,
     ),
-    FaultKind("no_hash", "no x-goog-hash", change=replies.no_hash, where=_STORAGE),
-    FaultKind("no_etag", "no ETag", change=replies.no_etag, where=_STORAGE),
-    FaultKind("no_length", "no Content-Length: a chunked body", change=replies.no_length),
+    FaultKind("no_hash", "omit x-goog-hash", change=replies.no_hash, where=_STORAGE),
+    FaultKind("no_etag", "omit ETag", change=replies.no_etag, where=_STORAGE),
+    FaultKind("no_length", "omit Content-Length and send a chunked body", change=replies.no_length),
     FaultKind(
         "redirect",
-        "sent elsewhere",
+        "redirect to another URL",
         {"location": Parameter((str,), needed=True), "status": Parameter((int,), 302)},
         change=replies.redirect,
         on_success=False,

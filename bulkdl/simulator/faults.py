@@ -1,22 +1,22 @@
 """
-A language of faults: a script of rules, each of which names requests and what they meet.
+Parse and apply a fault script: rules that select requests and define their faults.
 
-TOML (or the same as JSON)::
+TOML (or the same structure as JSON)::
 
     seed = 7
     [[rule]]
-    fault = "cut"            # a name of fault_table.FAULTS; its own keys stand beside
+    fault = "cut"            # a name in fault_table.FAULTS, followed by its parameters
     at_fraction = 0.3
-    endpoint = "object"      # which requests: server, endpoint, level, method, path (glob),
+    endpoint = "object"      # selects requests: server, endpoint, level, method, path (glob),
     path = "*/output.tgz"    #   path_regex, ranged
-    first = 3                # which of those: nth, first, every; counted per "object" (path) or "all";
+    first = 3                # selects by count: nth, first, every; counted per "object" (path) or "all";
     per = "object"           #   probability, limit
 
-Bytes are counted in the body of the reply that is sent, so in a ranged one from the range's start;
-a negative ``at_byte`` counts from the end.
+Byte offsets refer to the body of the reply. For a range, they start at the start of the range. A negative
+``at_byte`` counts from the end.
 
-Every rule counts for itself, and chance is drawn from seed, rule, path and count, so a script meets
-the same requests however they interleave. All rules that match apply, in the order of the script.
+Each rule has its own counter. Random decisions depend on seed, rule, path and count only, so a script
+applies to the same requests in any order. All matching rules apply, in the order of the script.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from bulkdl.simulator.fault_table import FaultKind
 
 @dataclass(slots=True)
 class Rule:
-    """One rule; ``values`` are the fault's own parameters, defaults filled in."""
+    """One rule. ``values`` are the parameters of the fault with defaults."""
 
     number: int
     kind: FaultKind
@@ -48,7 +48,7 @@ class Rule:
     _fired: int = 0
 
     def meets(self, call: Call, seed: int) -> bool:
-        """Whether the fault befalls *call*, which is counted by this."""
+        """Count *call* and return whether the fault applies to it."""
         if not self._fits(call):
             return False
         key = call.path if self.where.get("per", "object") == "object" else ""
@@ -84,10 +84,10 @@ class Rule:
 
 class Faults:
     """
-    A script, read and counting.
+    A parsed fault script with its counters.
 
     Attributes:
-        seed: For rules with a probability.
+        seed: Seed for rules with a probability.
     """
 
     def __init__(self, rules: list[Rule], seed: int = 0) -> None:
@@ -97,10 +97,10 @@ class Faults:
     @classmethod
     def load(cls, path: Path) -> Self:
         """
-        Read a file; one that ends in ``.json`` is JSON, any other TOML.
+        Read a fault script. The suffix ``.json`` selects JSON, otherwise TOML.
 
         Raises:
-            FaultScriptError: It cannot be read or understood.
+            FaultScriptError: The file cannot be read or is not valid.
         """
         try:
             text = path.read_text("utf-8")
@@ -113,12 +113,12 @@ class Faults:
 
     @classmethod
     def of(cls, *rules: Mapping[str, Any], seed: int = 0) -> Self:
-        """The rules of a script, as a test writes them. Raises: FaultScriptError."""
+        """Create a script from *rules*. Raises: FaultScriptError."""
         return cls.parse({"seed": seed, "rule": list(rules)}, "rules")
 
     @classmethod
     def parse(cls, script: Any, source: str) -> Self:
-        """Raises: FaultScriptError."""
+        """Parse *script*. Raises: FaultScriptError."""
         if not isinstance(script, dict):
             raise FaultScriptError(source, None, "", "expected a table with [[rule]]")
         for key in script.keys() - {"seed", "rule"}:
@@ -133,13 +133,13 @@ class Faults:
         )
 
     def meeting(self, call: Call) -> list[Rule]:
-        """The rules that befall *call*, which is counted once by each."""
+        """Count *call* in each rule and return the rules that apply."""
         return [rule for rule in self._rules if rule.meets(call, self.seed)]
 
     @property
     def fired(self) -> Counter[str]:
-        """How often each fault has happened, by its name."""
+        """Return how often each fault was applied, by name."""
         total: Counter[str] = Counter()
         for rule in self._rules:
-            total[rule.kind.name] += rule._fired  # noqa: SLF001 - the rules are this script's own
+            total[rule.kind.name] += rule._fired  # noqa: SLF001 - the rules belong to this script
         return total

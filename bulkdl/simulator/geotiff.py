@@ -1,9 +1,9 @@
 """
-GeoTIFF of any size, its pixels a filler that is computed when read.
+Create GeoTIFF files of any size. The pixels are a filler that is computed on read.
 
-Pillow and GDAL both want the raster in memory; here only the header and the strip table are, so a
-writer of our own of one page: TIFF 6.0, one band of unsigned bytes, uncompressed strips, and the
-GeoTIFF 1.1 keys that say "geographic, pixel is area, EPSG:4326".
+Pillow and GDAL need the raster in memory. This writer keeps only the header and the strip table: TIFF 6.0,
+one band of unsigned bytes, uncompressed strips, and the GeoTIFF 1.1 keys for "geographic, pixel is area,
+EPSG:4326".
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from bulkdl.simulator.blobs import Blob, Chain, Filler, Literal
 
 Bounds = tuple[float, float, float, float]  # west, south, east, north, in degrees
 
-MAX_RASTER_BYTES = 3 << 30  # offsets in a classic TIFF have 32 bits
+MAX_RASTER_BYTES = 3 << 30  # classic TIFF has 32-bit offsets
 _MAX_WIDTH = 16_384
 _STRIP_BYTES = 1 << 20
 _SHORT, _LONG, _DOUBLE = 3, 4, 12
@@ -24,7 +24,7 @@ _GEO_KEYS = (1, 1, 0, 3, 1024, 0, 1, 2, 1025, 0, 1, 1, 2048, 0, 1, 4326)
 
 
 def geotiff(bounds: Bounds, size_bytes: int, key: bytes) -> Blob:
-    """A GeoTIFF over *bounds* of about *size_bytes* (exactly, but for very small ones)."""
+    """Create a GeoTIFF of *bounds* with *size_bytes*. Very small files are larger."""
     header_guess = 400 + 8 * (size_bytes // _STRIP_BYTES + 1)
     pixels = max(64, min(size_bytes, MAX_RASTER_BYTES) - header_guess)
     width = min(_MAX_WIDTH, 1 << ((pixels.bit_length() - 1) // 2))
@@ -64,7 +64,7 @@ def _layout(bounds: Bounds, width: int, height: int, rows: int, strips: list[int
 
 
 def _directory(tags: Sequence[tuple[int, int, Sequence[float]]]) -> bytes:
-    """File header, one directory of *tags* (number, type, values), and the values that do not fit in it."""
+    """Return the file header, a directory of *tags* (number, type, values), and the external values."""
     after = 8 + 2 + 12 * len(tags) + 4
     entries, overflow = [], b""
     for number, kind, values in tags:

@@ -1,10 +1,10 @@
 """
-Identities that lead back to what they name, without a table.
+Encode indexes as UUIDs and decode them without a table.
 
-A UUID of version 4 has 122 free bits. The index of a thing (kind, project, job, task, part) fills
-64 of them and the rest is zero; a keyed Feistel network scrambles all 122. Unscrambling an unknown
-UUID gives zeros with a chance of 2**-58, so an account of a million jobs needs no memory to say
-"no such job".
+A UUID of version 4 has 122 free bits. The index (kind, project, job, task, part) uses 64 bits, and the
+other bits are zero. A keyed Feistel network encrypts all 122 bits. Decrypting an unknown UUID gives these
+zeros with a probability of 2**-58. An account of a million jobs can therefore reject unknown IDs without
+using memory.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Index:
 
 
 class Ids:
-    """Both ways between an index and its UUID, for one *seed*."""
+    """Convert between indexes and UUIDs for one *seed*."""
 
     def __init__(self, seed: int) -> None:
         self._key = str(seed).encode()
@@ -56,7 +56,7 @@ class Ids:
         return _as_uuid(self._scramble(packed))
 
     def decode(self, text: str) -> Index | None:
-        """The index that *text* was made from; None for what this seed never made."""
+        """Return the index of the UUID *text*, or None if it was not created with this seed."""
         try:
             packed = self._unscramble(_from_uuid(text))
         except ValueError:

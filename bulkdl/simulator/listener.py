@@ -1,4 +1,4 @@
-"""One listening port that can go away for a while and come back under the same number."""
+"""A listening port that can be closed temporarily and reopened with the same number."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 class Listener:
     """
     Attributes:
-        port: The one asked for, or, from 0, the free one that was found on entering.
+        port: The requested port, or a free port if 0 was requested.
     """
 
     def __init__(self, handler: Handler, host: str, port: int) -> None:
@@ -45,7 +45,7 @@ class Listener:
             await self._runner.cleanup()
 
     async def vanish(self, seconds: float) -> None:
-        """Refuse connections and drop those there are; after *seconds* listen again."""
+        """Close all connections and refuse new connections for *seconds*."""
         if self._site is None or self._runner is None:
             return
         site, self._site = self._site, None

@@ -1,8 +1,8 @@
 """
-The bucket: every task's archive under the path that UP42 gives it, with what storage knows of it.
+Implement the bucket: the archives of all tasks with their paths and metadata.
 
-An object is found by taking its path apart again, so the bucket holds nothing but two bounded
-caches (bodies' outlines and digests) and the few objects that a fault has replaced.
+An object is found by parsing its path. The bucket therefore stores only two bounded caches (structures of
+bodies, and checksums) and the objects that a fault has replaced.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from bulkdl.simulator.geotiff import geotiff
 from bulkdl.simulator.ids import Thing
 
 BUCKET = "interstellar-prod-processing-artifacts"
-COMPOSITE_FROM_BYTES = 512 << 20  # such uploads come in pieces: crc32c but no md5, as on GCS
+COMPOSITE_FROM_BYTES = 512 << 20  # composite objects have a crc32c but no md5, as on GCS
 _INLINE_BYTES = 1 << 20
 _K = TypeVar("_K")
 _V = TypeVar("_V")
@@ -34,7 +34,7 @@ _OUTLINES, _DIGESTS = 512, 65_536
 
 @dataclass(frozen=True, slots=True)
 class Digests:
-    """Base64 as in ``x-goog-hash``; *md5* is None for a composite object."""
+    """Checksums in base64, as in ``x-goog-hash``. *md5* is None for a composite object."""
 
     crc32c: str
     md5: str | None
@@ -69,7 +69,7 @@ class Bucket:
         self._versions: dict[str, _Version] = {}
 
     async def get(self, path: str) -> StoredObject | None:
-        """The object at *path*, unquoted and with its leading slash; None if there is none."""
+        """Return the object at *path* (unquoted, with leading slash), or None if it does not exist."""
         found = self._locate(path)
         if found is None:
             return None
@@ -83,12 +83,12 @@ class Bucket:
         return StoredObject(path, body, generation, modified, await self._digest(path, version, body))
 
     def body(self, job: JobFacts, task: TaskFacts) -> Blob:
-        """The object's bytes as they are now."""
+        """Return the current content of the object."""
         path = object_path(job, task)
         return self._outline(path, self._versions.get(path, _Version()), job, task)
 
     def replace_object(self, path: str, longer_by: int = 0) -> None:
-        """From now on another object stands at *path*: other bytes, generation and validators."""
+        """Replace the object at *path* with different content, generation and validators."""
         old = self._versions.get(path, _Version())
         self._versions[path] = replace(old, number=old.number + 1, longer_by=old.longer_by + longer_by)
 

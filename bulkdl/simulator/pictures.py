@@ -1,8 +1,8 @@
 """
-Quicklooks: JPEG and PNG that any viewer opens, drawn from a seed.
+Create quicklooks: valid JPEG and PNG images from a seed.
 
-The only module that needs Pillow. A picture is made larger, when that is wanted, by segments which
-every decoder skips (JPEG comments, a private PNG chunk), so its size is exact and its pixels stay.
+This is the only module that needs Pillow. To reach a size, an image is padded with data that decoders skip
+(JPEG comments, a private PNG chunk).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _PX = 512
 
 
 def picture(key: str, suffix: str, size_bytes: int = 0) -> bytes:
-    """A picture named by *key*, as PNG for *suffix* ``png`` and else as JPEG, of at least *size_bytes*."""
+    """Create the image for *key* with at least *size_bytes*: PNG for the suffix ``png``, otherwise JPEG."""
     rng = random.Random(key)
     image = _draw(rng)
     out = io.BytesIO()

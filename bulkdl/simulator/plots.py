@@ -1,5 +1,5 @@
 """
-What kinds of job there are: a gallery in which each case has its example, and the draw for all others.
+Define the job scenarios: one example of each case, and random scenarios for the other jobs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ DIAMOND: Parents = ((), (0,), (0,), (1, 2))
 
 UNFINISHED = frozenset({"NOT_STARTED", "PENDING", "RUNNING"})
 
-# Names that a server could send and no file may have as they stand.
+# Names that a server can send but that are not valid file names.
 HOSTILE_NAMES = (
     "../../escaped.jpg",
     "/absolute.jpg",
@@ -43,13 +43,13 @@ HOSTILE_NAMES = (
 @dataclass(frozen=True, slots=True)
 class Plot:
     """
-    The outline of one job.
+    The scenario of one job.
 
     Attributes:
-        parents: For each task the places of those whose results it takes in.
-        form: Of all its archives; None draws one for each.
-        empty: Its FeatureCollections have no features, its archives no rasters.
-        no_archive: ``downloads/results`` answers 404.
+        parents: For each task, the indexes of its parent tasks.
+        form: Format of all archives. None selects a random format per archive.
+        empty: FeatureCollections without features and archives without rasters.
+        no_archive: ``downloads/results`` returns 404.
     """
 
     status: str = "SUCCEEDED"
@@ -103,7 +103,7 @@ GALLERY = (
 
 
 def task_statuses(plot: Plot, rng: random.Random) -> list[str]:
-    """The status of each task: those before the one that decided the job's status SUCCEEDED."""
+    """Return the status of each task. Tasks before the one that determines the job status have SUCCEEDED."""
     count = len(plot.parents)
     if plot.status == "SUCCEEDED":
         return ["SUCCEEDED"] * count

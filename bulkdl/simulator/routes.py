@@ -1,4 +1,4 @@
-"""Which path asks for what. Segments in braces are names; a trailing slash is of no account."""
+"""Map paths to endpoints. Segments in braces are parameters. A trailing slash is ignored."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """
-The one place that writes a reply to a socket.
+Write replies to sockets.
 
-Heads are written by hand, not by aiohttp's response class, which would not let a length lie or a
-body go on past its end.
+The headers are written directly. The response class of aiohttp does not permit an incorrect length or a
+body beyond its end.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 class Sender(web.StreamResponse):
     """
-    Hands a reply to aiohttp in the shape of a response that writes itself.
+    Adapter that presents a reply to aiohttp as a response and writes it.
 
-    aiohttp closes the connection afterwards unless ``keep_alive`` says otherwise.
+    aiohttp closes the connection afterwards unless ``keep_alive`` is set.
     """
 
     def __init__(self, reply: Reply, seen: Seen) -> None:
@@ -59,7 +59,7 @@ class Sender(web.StreamResponse):
         return None
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """Nothing is left to do: ``prepare`` wrote it all."""
+        """Do nothing, because ``prepare`` has written the reply."""
 
     async def _write_head(self, request: web.BaseRequest, chunked: bool) -> None:
         reply = self._reply

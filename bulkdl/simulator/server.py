@@ -1,8 +1,8 @@
 """
-The simulator itself: two listeners, the account behind them, and what they have seen.
+Run the simulator: two listeners, the account, and a record of the requests.
 
-API and storage listen on two ports, and the storage URL has a host name of its own, so that a
-credential sent to the wrong one shows.
+The API and the storage listen on two ports, and the storage URL has a different host name. Credentials that
+are sent to the wrong host can therefore be detected.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ _SIGNATURE = re.compile(r"(Signature=)[^&]*")
 
 class Simulator:
     """
-    UP42 and its storage on local sockets, from ``async with`` to its end.
+    Context manager that runs UP42 and its storage on local sockets.
 
     Attributes:
-        api_url: Known once entered, like *storage_url*.
-        seen: The latest requests, oldest first; at most *seen_limit*.
-        faults: May be replaced while the simulator runs.
+        api_url: Available after entering, like *storage_url*.
+        seen: The latest requests, oldest first, limited to *seen_limit*.
+        faults: Can be replaced while the simulator runs.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Simulator:
         faults: Faults | None = None,
         seen_limit: int | None = 100_000,
         username: str = "someone@example.com",
-        password: str = "correct horse",  # noqa: S107 - the simulator's user is no secret
+        password: str = "correct horse",  # noqa: S107 - not a real credential
     ) -> None:
         self.account = account
         self.latency_s = latency_s
@@ -104,35 +104,35 @@ class Simulator:
         return [self.account.project(number) for number in range(self.account.projects)]
 
     def expected(self) -> Iterator[ExpectedOutput]:
-        """Every output that a complete download of the account has."""
+        """Return all outputs of a complete download of the account."""
         return outputs(self.account, self._bucket)
 
     def expected_skips(self) -> Iterator[ExpectedSkip]:
         return skips(self.account)
 
     def revoke_tokens(self) -> None:
-        """Every token issued so far is worth a 401."""
+        """Reject all tokens issued so far with 401."""
         self._tokens.revoke_all()
 
     def expire_urls(self) -> None:
-        """Every URL signed so far has expired."""
+        """Expire all URLs signed so far."""
         self._signer.expire_all()
 
     def evolve(self, **changes: Any) -> None:
         """
-        Time goes by: fields of the account change, such as ``settled=True`` or more ``jobs``.
+        Change fields of the account, such as ``settled=True`` or more ``jobs``.
 
-        The seed has to stay, or it would be another account.
+        The seed must not change, because it identifies the account.
         """
         self.account = replace(self.account, **changes)
         self._api.account = self._bucket.account = self._tokens.account = self.account
 
     async def vanish(self, server: str, seconds: float) -> None:
-        """Listener *server* (``api`` or ``storage``) refuses connections for *seconds*."""
+        """Let the listener *server* (``api`` or ``storage``) refuse connections for *seconds*."""
         await self._listeners[server].vanish(seconds)
 
     def replace_object(self, path: str, longer_by: int = 0) -> None:
-        """From now on another object stands at storage *path*, of about that many bytes more."""
+        """Replace the object at the storage *path*. The new object is about *longer_by* bytes longer."""
         self._bucket.replace_object(path, longer_by)
 
     def delete_jobs(self, project_id: str, count: int = 1) -> None:
@@ -176,7 +176,7 @@ class Simulator:
         return Sender(await self._answer(call, answer, seen), seen)
 
     async def _answer(self, call: Call, answer: Callable[[Call], Awaitable[Reply]], seen: Seen) -> Reply:
-        """The honest reply, and what the faults of the script make of it."""
+        """Create the reply and apply the faults of the script."""
         meeting = self.faults.meeting(call) if self.faults else []
         seen.faults = tuple(rule.kind.name for rule in meeting)
         for rule in meeting:

@@ -1,8 +1,8 @@
 """
-Signed URLs in the shape of Google Cloud Storage's V2 signing.
+Create and verify signed URLs in the format of Google Cloud Storage V2 signing.
 
-A URL is checked by making it again and comparing every byte, so one whose escapes a client has
-rewritten is refused. Its signature always has ``%2F`` and ``%3D`` in it, to catch those that do.
+A URL is verified by creating it again and comparing all bytes. A URL whose escapes were rewritten by the
+client is therefore rejected. The signature always contains ``%2F`` and ``%3D`` to detect such clients.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Verdict(Enum):
 class Signer:
     """
     Attributes:
-        life_s: Expires is in whole seconds, rounded up, as it has to be on the wire.
+        life_s: Lifetime of a URL. Expires is rounded up to whole seconds.
     """
 
     def __init__(self, life_s: float) -> None:
@@ -40,15 +40,15 @@ class Signer:
         self._epoch = 0
 
     def expire_all(self) -> None:
-        """Every URL signed so far has expired."""
+        """Expire all URLs signed so far."""
         self._epoch += 1
 
     def sign(self, path: str) -> str:
-        """*path* with its query."""
+        """Return *path* with the signed query."""
         return self._signed(path, math.ceil(time.time() + self.life_s), self._epoch)
 
     def check(self, target: str) -> tuple[Verdict, int]:
-        """The verdict on a request for *target* (path and query as received), and the Expires it names."""
+        """Verify *target* (path and query as received). Return the result and its Expires value."""
         path, _, query = target.partition("?")
         if "Signature=" not in query:
             return Verdict.MISSING, 0
@@ -63,6 +63,6 @@ class Signer:
     def _signed(self, path: str, expires: int, epoch: int) -> str:
         text = f"{epoch}\n{expires}\n{path}".encode()
         digest = b"".join(hmac.digest(self._secret, bytes([part]) + text, sha512) for part in range(4))
-        # 256 bytes as of an RSA key; three bits-all-set bytes in front are "////" in base64
+        # 256 bytes as with an RSA key. Three leading 0xff bytes are "////" in base64
         signature = quote(base64.b64encode(b"\xff\xff\xff" + digest[3:]), safe="")
         return f"{path}?GoogleAccessId={_ACCESS_ID}&Expires={expires}&Signature={signature}"

@@ -1,5 +1,5 @@
 """
-The storage host: signed URLs in, objects out, XML for all that goes wrong, as Google Cloud Storage does it.
+Implement the storage host: objects for signed URLs, XML errors as in Google Cloud Storage.
 """
 
 from __future__ import annotations
@@ -90,13 +90,13 @@ def complete(stored: StoredObject) -> Reply:
 
 
 def part(stored: StoredObject, start: int, stop: int) -> Reply:
-    """206 with the bytes *start* to *stop* (exclusive)."""
+    """Return 206 with the bytes from *start* to *stop* (exclusive)."""
     span = ("Content-Range", f"bytes {start}-{stop - 1}/{stored.body.size}")
     return Reply(206, (*object_headers(stored), span), Window(stored.body, start, stop))
 
 
 def ranged(stored: StoredObject, call: Call) -> Reply:
-    """What Range and If-Range ask for; several ranges at once are answered with the whole."""
+    """Apply Range and If-Range. A request for several ranges returns the whole object."""
     found = _RANGE.match(call.headers.get("Range", "").strip())
     if not found or found[1] == found[2] == "" or not _same_version(stored, call.headers.get("If-Range")):
         return complete(stored)
@@ -114,7 +114,7 @@ def ranged(stored: StoredObject, call: Call) -> Reply:
 
 
 def _same_version(stored: StoredObject, validator: str | None) -> bool:
-    """RFC 9110, 13.1.5: a strong ETag, or a date that is exactly Last-Modified."""
+    """Compare as in RFC 9110, 13.1.5: a strong ETag, or a date that equals Last-Modified."""
     if validator is None or validator == stored.digests.etag:
         return True
     if validator.startswith(('"', "W/")):

@@ -1,7 +1,7 @@
 """
-Access tokens: JWT-shaped, checked by making them again, so none has to be remembered.
+Create and verify access tokens in the format of a JWT without storing them.
 
-Their signature is a keyed hash, not RS512: nobody but the simulator verifies it.
+The signature is a keyed hash instead of RS512, because only the simulator verifies it.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ _HEADER = {"typ": "JWT", "kid": "1", "token_type": "ACCESS", "alg": "RS512"}
 
 
 class Unauthorized(Exception):
-    """The request's token is missing, unknown, expired or revoked; the message is UP42's."""
+    """The token is missing, unknown, expired or revoked. The message is that of UP42."""
 
 
 class UnsupportedGrant(Exception):
-    """``/oauth/token`` was not told a grant type it knows."""
+    """The grant type of ``/oauth/token`` is missing or not supported."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: one project's key, or (None) the user who owns them all."""
+    """The caller: the key of one project, or (None) the user who owns all projects."""
 
     project: int | None
 
@@ -54,11 +54,11 @@ class Tokens:
 
     def grant(self, call: Call) -> str:
         """
-        The token for a request to ``/oauth/token``.
+        Return the token for a request to ``/oauth/token``.
 
         Raises:
-            UnsupportedGrant: There is no ``grant_type``, or another one than UP42's two.
-            Unauthorized: Wrong credentials.
+            UnsupportedGrant: ``grant_type`` is missing or not one of the two UP42 grant types.
+            Unauthorized: The credentials are invalid.
         """
         form = {key: values[0] for key, values in parse_qs(call.body.decode("utf-8", "replace")).items()}
         match form.get("grant_type"):
@@ -72,7 +72,7 @@ class Tokens:
                 raise UnsupportedGrant
 
     def check(self, authorization: str) -> Caller:
-        """Raises: Unauthorized."""
+        """Return the caller of *authorization*. Raises: Unauthorized."""
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or token.count(".") != 2:
             raise Unauthorized("Full authentication is required to access this resource")
