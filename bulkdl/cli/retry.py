@@ -41,7 +41,7 @@ from bulkdl.report.summary import SummaryBuilder
 @options.common()
 def retry(reasons: tuple[str, ...], **params: Any) -> int:
     """
-    Download failed outputs again, and files that bulkdl verify --repair rejected.
+    Download failed outputs, outputs not available before, and files that bulkdl verify --repair rejected.
 
     The ledger contains these outputs, so the command lists no projects. The options of Selection narrow
     them.

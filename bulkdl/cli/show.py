@@ -34,6 +34,7 @@ def show_summary(summary: Summary, result_format: str = "table") -> None:
     lines = [
         *_problem_lines(summary.problems, summary.problems_total),
         *_failure_lines(summary.failures, summary.failures_total),
+        *_absent_lines(summary.not_available),
         _jobs_line(summary.jobs),
         headline(summary),
     ]
@@ -63,6 +64,7 @@ def show_status(status: Status, result_format: str = "table") -> None:
     lines = [
         *_failure_lines(status.failures, status.failures_total),
         *_unlisted_lines(status.unlisted_total),
+        *_absent_lines(status.not_available),
         f"jobs: {jobs or 'none'}",
         *([f"ledgers: {len(status.ledgers)}"] if len(status.ledgers) > 1 else []),
         f"last run: {last}",
@@ -166,6 +168,11 @@ def _finding_lines(verification: Verification) -> Iterable[str]:
     more = verification.leftovers_total - min(FAILURES_SHOWN, len(verification.leftovers))
     if more:
         yield f"… and {more} more that no row of the ledger knows"
+
+
+def _absent_lines(outputs: int) -> Iterable[str]:
+    if outputs:
+        yield f"not available: {_many(outputs, 'output')} not found by UP42; bulkdl retry requests them again"
 
 
 def _unlisted_lines(unlisted: int) -> Iterable[str]:

@@ -339,6 +339,7 @@ class Downloader:
             counts=builder.jobs,
             outlets=outlets,
             reporter=self._reporter,
+            recheck_absent_s=self._settings.recheck_absent_for,
         )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
 
@@ -59,6 +60,7 @@ class Enumeration:
         counts: JobCounts,
         outlets: Outlets,
         reporter: Reporter,
+        recheck_absent_s: float = 0.0,
     ) -> None:
         self.pending: Channel[Pending] = Channel(2 * PAGE)
         self._finder = JobFinder(selection, accounts, notes, counts, outlets, self._sift)
@@ -69,6 +71,7 @@ class Enumeration:
         self._counts = counts
         self._outlets = outlets
         self._reporter = reporter
+        self._recheck_absent_s = recheck_absent_s
 
     async def find_jobs(self) -> None:
         """Worker: list projects, or look up the jobs that were asked for by id."""
@@ -92,7 +95,7 @@ class Enumeration:
             of_job = await self._current(job, known.get(job.id))
             if self._selection.is_overdue(job) and job.id not in known:
                 continue
-            if planning.must_be_listed(of_job, self._selection):
+            if planning.must_be_listed(of_job, self._selection, recheck_absent=self._rechecks(job)):
                 await self.pending.put(Pending(job, of_job))
             elif of_job is not None:
                 await self._hand_over(of_job.outputs, of_job.last_task_id, job, sizes)
@@ -182,6 +185,7 @@ class Enumeration:
         return tuple(
             before.get(planned.output) or KnownOutput(planned.output, NEW, None, planned.filename, None)
             for planned in listed.listing.outputs
+            if not planning.is_list(planned.output)
         )
 
     async def _hand_over(
@@ -193,7 +197,8 @@ class Enumeration:
         *,
         fresh: bool = False,
     ) -> None:
-        verdict = planning.judge(outputs, self._selection, sizes)
+        recheck = self._rechecks(job)
+        verdict = planning.judge(outputs, self._selection, sizes, recheck_absent=recheck)
         if not verdict.missing and self._selection.is_overdue(job):
             return
         missing, settled = self._outlets.reserve(verdict.missing), self._uncounted(verdict.settled)
@@ -213,6 +218,9 @@ class Enumeration:
                 for wanted in chain.from_iterable(bundles[number:]):
                     self._outlets.cancelled(wanted.output)
                 raise
+
+    def _rechecks(self, job: Job) -> bool:
+        return planning.is_recent(job, datetime.now(UTC), self._recheck_absent_s)
 
     def _uncounted(self, settled: Sequence[KnownOutput]) -> tuple[KnownOutput, ...]:
         """Return *settled* without the outputs that this very run has recorded and counted."""

@@ -14,10 +14,11 @@ from bulkdl.errors import ApiFailure
 from bulkdl.graph import planning
 from bulkdl.graph.accounts import Accounts
 from bulkdl.ledger.queries import Listing, PlannedOutput
-from bulkdl.model import Job, Kind, Level, Outcome, Output, Reason, Result, Task
+from bulkdl.model import Job, Kind, Level, Output, Result, Task
 from bulkdl.selection import Selection
 from bulkdl.settings.path_templates import PathTemplates
 from bulkdl.sink.keys import safe_filenames
+from bulkdl.transfer.fetch import ended_by
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Listed:
 
     Attributes:
         documents: Answers to be kept, by key.
-        failures: Lists of quicklooks that could not be had.
+        failures: Lists of quicklooks that could not be read or are not available.
     """
 
     listing: Listing
@@ -98,10 +99,7 @@ class JobLister:
                 job.project_id, job.id, task.id
             )
         except ApiFailure as failure:
-            if failure.reason is Reason.NOT_FOUND:
-                return _Quicklooks(key, (), None, None)
-            ended = Result(whole, Outcome.FAILED, failure.reason, attempts=1, detail=failure.detail)
-            return _Quicklooks(key, (PlannedOutput(whole),), None, ended)
+            return _Quicklooks(key, (PlannedOutput(whole),), None, ended_by(whole, failure))
         outputs = tuple(
             PlannedOutput(Output(job.project_id, job.id, task.id, Kind.QUICKLOOK, name), filename)
             for name, filename in safe_filenames(dict.fromkeys(filter(None, names))).items()

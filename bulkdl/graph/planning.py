@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from bulkdl.ledger.rows import NEW, KnownJob, KnownOutput
 from bulkdl.model import Job, Kind, Level, Output, Task
@@ -72,8 +73,18 @@ def same_run(job: Job, known: KnownJob) -> bool:
     return job.status == known.job.status and job.finished_at == known.job.finished_at
 
 
-def must_be_listed(known: KnownJob | None, selection: Selection) -> bool:
-    """Whether UP42 must be asked for the job's tasks, or for their quicklooks."""
+def is_recent(job: Job, now_at: datetime, recheck_s: float) -> bool:
+    """Return whether *job* finished so lately that an output which was not available may be available now."""
+    return now_at - (job.finished_at or job.created_at) < timedelta(seconds=recheck_s)
+
+
+def must_be_listed(known: KnownJob | None, selection: Selection, *, recheck_absent: bool = False) -> bool:
+    """
+    Return whether UP42 must be asked for the job's tasks, or for their quicklooks.
+
+    Args:
+        recheck_absent: Whether a list of quicklooks that was not available is requested again.
+    """
     if known is None or not known.tasks_listed:
         return True
     wants_quicklooks = Kind.QUICKLOOK in selection.kinds and Level.TASK in selection.levels
@@ -81,6 +92,10 @@ def must_be_listed(known: KnownJob | None, selection: Selection) -> bool:
         if known.unlisted_for in selection.reasons - {None}:
             return True
         wants_quicklooks &= any(is_list(each.output) and is_due(each, selection) for each in known.outputs)
+    elif not recheck_absent:
+        lists = [each for each in known.outputs if is_list(each.output)]
+        if lists and all(each.is_not_available for each in lists):
+            return False
     return wants_quicklooks and not known.quicklooks_listed
 
 
@@ -93,20 +108,29 @@ def is_due(known: KnownOutput, selection: Selection) -> bool:
     return known.reason in selection.reasons
 
 
-def judge(outputs: Iterable[KnownOutput], selection: Selection, sizes: Mapping[str, int]) -> Verdict:
+def judge(
+    outputs: Iterable[KnownOutput],
+    selection: Selection,
+    sizes: Mapping[str, int],
+    *,
+    recheck_absent: bool = False,
+) -> Verdict:
     """
     Divide the wanted *outputs* into missing and settled.
 
     Args:
         sizes: Bytes of the files that are there, by key. A completed output whose file is gone or
             has another size is missing.
+        recheck_absent: Whether an output that was not available counts as missing.
     """
     missing, settled = [], []
     for known in outputs:
-        if not selection.wants(known.output) or is_list(known.output) or not is_due(known, selection):
+        if not selection.wants(known.output) or not is_due(known, selection):
             continue
-        is_none = known.is_not_available and selection.reasons is None
-        if is_none or _is_there(known, sizes):
+        is_absent = known.is_not_available and selection.reasons is None
+        if is_list(known.output):
+            settled += [known] if is_absent else []
+        elif (is_absent and not recheck_absent) or _is_there(known, sizes):
             settled.append(known)
         else:
             missing.append(Wanted(known.output, known.filename))

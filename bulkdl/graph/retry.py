@@ -38,7 +38,7 @@ async def retry_selection(
         raise ConfigError(
             f"--output {output}", "holds no ledger; name a directory that bulkdl run has filled"
         )
-    wanted: frozenset[Reason | None] = frozenset(reasons) or frozenset((*REACTIONS, None))
+    wanted: frozenset[Reason | None] = frozenset(reasons) or frozenset((*REASONS, None))
     ledger = await Ledger.open(path, read_only=True)
     try:
         found = await ledger.read(partial(audit.jobs_to_retry, reasons=wanted))

@@ -123,6 +123,13 @@ def plan_job(connection: sqlite3.Connection, listing: Listing) -> None:
         connection.execute(
             "DELETE FROM outputs WHERE job = ? AND kind = ? AND name = ''", (row_id, Kind.QUICKLOOK)
         )
+    elif unread := [each.output.task_id for each in listing.outputs if _is_list(each.output)]:
+        marks = ",".join("?" * len(unread))
+        connection.execute(
+            "DELETE FROM outputs WHERE job = ? AND kind = ? AND name = ''"  # noqa: S608 - only marks
+            f" AND task_id NOT IN ({marks})",
+            (row_id, Kind.QUICKLOOK, *unread),
+        )
     connection.executemany(
         _PLAN_OUTPUT,
         [
@@ -130,6 +137,10 @@ def plan_job(connection: sqlite3.Connection, listing: Listing) -> None:
             for planned in listing.outputs
         ],
     )
+
+
+def _is_list(output: Output) -> bool:
+    return output.kind is Kind.QUICKLOOK and not output.name
 
 
 def note_unfinished(connection: sqlite3.Connection, jobs: Sequence[Job]) -> None:

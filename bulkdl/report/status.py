@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from bulkdl.model import Kind
+from bulkdl.model import Kind, Reason
 from bulkdl.report.rows import Count, FailureRow
 
 COUNT_COLUMNS = ("kind", "state", "reason", "outputs", "size_bytes")
@@ -115,6 +115,11 @@ class Status:
         ended = [moment for moment in (self.last_run_at, ledger.last_run_at) if moment is not None]
         self.last_run_at = max(ended, default=None)
 
+    @property
+    def not_available(self) -> int:
+        """Number of outputs that UP42 reported as not found."""
+        return sum(count.outputs for (*_, why), count in self.counts.items() if why == Reason.NOT_AVAILABLE)
+
     def rows(self) -> Iterable[tuple[str, str, str, int, int]]:
         """Kind, state, reason ("" for none), number of outputs, bytes of those that are completed."""
         for (kind, state, reason), count in sorted(self.counts.items()):
@@ -130,6 +135,7 @@ class Status:
                 dict(zip(COUNT_COLUMNS, (kind, state, reason or None, *numbers), strict=True))
                 for kind, state, reason, *numbers in self.rows()
             ],
+            "not_available": self.not_available,
             "failures_total": self.failures_total,
             "failures": [row.as_dict() for row in self.failures],
             "unlisted_total": self.unlisted_total,

@@ -64,6 +64,11 @@ class Summary:
         """Outputs that ended with *outcome*, or all."""
         return sum(count.outputs for (_, each, _), count in self.counts.items() if outcome in (None, each))
 
+    @property
+    def not_available(self) -> int:
+        """Number of outputs that UP42 reports as not found."""
+        return sum(count.outputs for (*_, why), count in self.counts.items() if why is Reason.NOT_AVAILABLE)
+
     def as_dict(self) -> dict[str, Any]:
         """For JSON: plain values, moments in ISO form, sizes in bytes."""
         return {
@@ -79,6 +84,7 @@ class Summary:
                 "unfinished": self.jobs.unfinished,
             },
             "outputs": {str(outcome): self.outputs(outcome) for outcome in Outcome},
+            "not_available": self.not_available,
             "moved_bytes": self.moved_bytes,
             "bytes_per_s": round(self.bytes_per_s),
             "counts": [

@@ -226,6 +226,13 @@ class Settings(BaseModel):
         300.0, ge=0, description="maximum delay that a server can request with Retry-After"
     )
 
+    recheck_absent_for: DurationS = Field(
+        7 * 86400.0,
+        ge=0,
+        description="time (7d) after the end of a job in which runs request outputs again that were not "
+        "available; 0 is never",
+    )
+
     # bounds
     archive_max_size: SizeBytes = Field(TIB, gt=0, description="maximum size of an archive")
     quicklook_max_size: SizeBytes = Field(64 * MIB, gt=0, description="maximum size of a quicklook")

@@ -249,8 +249,17 @@ def _refuse_status(head: Head) -> None:
         return
     if head.status == 416:
         raise TransferFailure(Reason.OBJECT_CHANGED, "the object is shorter than the part (HTTP 416)")
-    reason = reason_of_status(head.status)
-    raise TransferFailure(reason or Reason.WRONG_CONTENT, f"HTTP {head.status}")
+    raise TransferFailure(refused_for(head.status), f"HTTP {head.status}")
+
+
+def refused_for(status: int) -> Reason:
+    """
+    Return the reason of a *status* that is not a success.
+
+    A 404 does not prove that there is no such output: a gateway or a storage can send it for a while.
+    Only the API can say so, in its error envelope; its client raises that as an ``ApiFailure``.
+    """
+    return Reason.BAD_ANSWER if status == 404 else reason_of_status(status) or Reason.WRONG_CONTENT
 
 
 def _refuse_prose(head: Head, kind: Kind) -> None:
@@ -316,7 +325,7 @@ def storage_refusal(status: int, body: str, *, url_expired: bool) -> Reason:
         return Reason.URL_EXPIRED
     if status == 400 and (url_expired or any(code in body for code in _EXPIRED_CODES)):
         return Reason.URL_EXPIRED
-    return reason_of_status(status) or Reason.WRONG_CONTENT
+    return refused_for(status)
 
 
 def xml_error(body: str) -> str:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from bulkdl.errors import Failure
+from bulkdl.errors import ApiFailure, Failure
 from bulkdl.http.retry import Verdict
 from bulkdl.log import get_logger
 from bulkdl.model import Outcome, Output, Reason, Receipt, Result
@@ -108,8 +108,12 @@ def _log_retry(failure: Failure, verdict: Verdict) -> None:
 
 
 def ended_by(output: Output, failure: Failure) -> Result:
-    """What a failure that stays makes of *output*: 404 means that UP42 has none, which is no failure."""
+    """
+    Return how *failure*, which persists, ends *output*.
+
+    An output that the API itself reports as not found is not available, which is not a failure.
+    """
     outcome, reason = Outcome.FAILED, failure.reason
-    if reason is Reason.NOT_FOUND:
+    if reason is Reason.NOT_FOUND and isinstance(failure, ApiFailure):
         outcome, reason = Outcome.SKIPPED, Reason.NOT_AVAILABLE
     return Result(output, outcome, reason, attempts=1, detail=failure.detail)

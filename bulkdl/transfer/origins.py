@@ -14,11 +14,10 @@ from datetime import UTC, datetime
 import aiohttp
 
 from bulkdl.errors import TransferFailure
-from bulkdl.http.failures import reason_of_status, requested_wait_s, translated
+from bulkdl.http.failures import requested_wait_s, translated
 from bulkdl.http.pace import Cooldown, cooling_s
 from bulkdl.http.retry import RetryPolicy
-from bulkdl.model import Reason
-from bulkdl.transfer.decisions import storage_refusal, xml_error
+from bulkdl.transfer.decisions import refused_for, storage_refusal, xml_error
 from bulkdl.transfer.signed_url import SignedUrl
 
 _ERROR_BYTES = 4096
@@ -91,6 +90,8 @@ class SignedOrigin:
         signed = self._signed
         expired = signed is not None and not signed.fresh(datetime.now(UTC), 0.0)
         reason = storage_refusal(response.status, body, url_expired=expired)
+        if response.status == 404:
+            self.renew(self._address)  # only the API can say that there is no such archive
         wait_s = requested_wait_s(response)
         host_s = cooling_s(response.status, wait_s, self._policy)
         if signed is not None and host_s is not None:
@@ -131,7 +132,8 @@ class ApiOrigin:
             yield response
 
     async def refusal(self, response: aiohttp.ClientResponse) -> TransferFailure:
-        reason = reason_of_status(response.status) or Reason.WRONG_CONTENT
         return TransferFailure(
-            reason, f"UP42 answered HTTP {response.status}", retry_after_s=requested_wait_s(response)
+            refused_for(response.status),
+            f"the API sent HTTP {response.status}",
+            retry_after_s=requested_wait_s(response),
         )

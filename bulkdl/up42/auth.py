@@ -143,12 +143,10 @@ class TokenSource:
 
     def _failure(self, complaint: Complaint, where: str, asked_s: float | None) -> ApiFailure:
         secrets = secrets_of(self._credentials)
-        failure = failure_of(
-            complaint.status, complaint.message, where, retry_after_s=asked_s, secrets=secrets
-        )
+        failure = failure_of(complaint, where, retry_after_s=asked_s, secrets=secrets)
         if complaint.status in (400, 401, 403):
             return ApiFailure(Reason.CREDENTIALS, failure.detail)
-        if failure.reason is Reason.NOT_FOUND:
+        if complaint.status == 404:
             return ApiFailure(Reason.REFUSED, f"{failure.detail} (is the API URL right?)")
         return failure
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TypeVar
 
 import aiohttp
@@ -22,7 +23,7 @@ from bulkdl.log import get_logger
 from bulkdl.model import Job, Kind, Output, Reason, Task
 from bulkdl.up42 import decode, paths
 from bulkdl.up42.auth import TokenSource
-from bulkdl.up42.complaints import Complaint, complaint_in, complaint_instead, failure_of, message_in
+from bulkdl.up42.complaints import Complaint, complaint_in, complaint_instead, failure_of, refusal_in
 from bulkdl.up42.decode import UnreadableJob
 from bulkdl.up42.exchange import Manners, beginning_of, body_of, host_of, place_of
 from bulkdl.up42.listing import Page, listed
@@ -180,20 +181,25 @@ class Client:
         if complaint is None:
             return response, begun
         where = place_of("GET", url)
-        raise failure_of(status, complaint.message, where, retry_after_s=asked_s, secrets=(token,))
+        raise failure_of(complaint, where, retry_after_s=asked_s, secrets=(token,))
 
     async def _begun(self, url: URL, token: str) -> tuple[aiohttp.ClientResponse, bytes, Complaint | None]:
-        """A response, what has been read of a 200, and the error that this is, if it is one."""
+        """Return a response, what has been read of a 200 or 404, and the UP42 error that it is, if any."""
         headers = {"Accept": "*/*", "Accept-Encoding": "identity", "Authorization": f"Bearer {token}"}
         response = await self._manners.begun(self._session.get(url, headers=headers))
-        if response.status != 200:
+        if response.status not in (200, 404):
             return response, b"", None
         try:
             begun, is_all = await beginning_of(response, _COMPLAINT_BYTES, self._manners.patience)
         except BaseException:  # cancelled, too: nobody else knows of the response
             response.close()
             raise
-        return response, begun, complaint_instead(begun) if is_all else None
+        if not is_all:
+            return response, begun, None
+        if response.status == 200:
+            return response, begun, complaint_instead(begun)
+        refusal = _from(url, response, refusal_in(404, begun))
+        return response, begun, refusal if refusal.enveloped else None
 
     async def _ask(self, path: str, read: Callable[[object, str], _T]) -> tuple[_T, bytes]:
         """Ask until there is an answer that *read* can make a value of; return it and the answer."""
@@ -228,13 +234,20 @@ class Client:
                 return answer, body
             self._manners.heed(response, answer.status)
         else:
-            answer = Complaint(response.status, message_in(body))
-        failure = failure_of(answer.status, answer.message, where, retry_after_s=asked_s, secrets=(token,))
+            answer = refusal_in(response.status, body)
+        failure = failure_of(_from(url, response, answer), where, retry_after_s=asked_s, secrets=(token,))
         if answer.status == 401:
             refusal = _Unauthorised(failure.reason, failure.detail)
             refusal.renews = self._tokens.expired(token)
             raise refusal
         raise failure
+
+
+def _from(url: URL, response: aiohttp.ClientResponse, complaint: Complaint) -> Complaint:
+    """Return *complaint*, not as UP42's own if a redirect led from *url* to another host."""
+    if host_of(response.url) == host_of(url):
+        return complaint
+    return replace(complaint, enveloped=False)
 
 
 async def _understood(body: bytes, read: Callable[[object, str], _T], where: str) -> _T | Complaint:

@@ -44,10 +44,12 @@ class Complaint:
     Attributes:
         status: The HTTP status that its code stands for; 400 when it stands for none.
         message: As sent: not yet fit to be shown.
+        enveloped: Whether it is in UP42's own error envelope. A gateway words its errors otherwise.
     """
 
     status: int
     message: str
+    enveloped: bool = False
 
 
 def complaint_in(document: object) -> Complaint | None:
@@ -59,8 +61,10 @@ def complaint_in(document: object) -> Complaint | None:
         return None
     if isinstance(error, dict):
         code, message = error.get("code"), error.get("message")
-        return Complaint(_status_of(code), str(message or code or "no message"))
-    return Complaint(_status_of(error), str(document.get("error_description") or error))
+        enveloped = bool(code) and document.get("data") is None
+        return Complaint(_status_of(code), str(message or code or "no message"), enveloped)
+    enveloped = "data" in document and document["data"] is None
+    return Complaint(_status_of(error), str(document.get("error_description") or error), enveloped)
 
 
 def complaint_instead(body: bytes) -> Complaint | None:
@@ -73,6 +77,15 @@ def complaint_instead(body: bytes) -> Complaint | None:
         return None
     is_output = isinstance(document, dict) and "type" in document  # GeoJSON may have members of any name
     return None if is_output else complaint_in(document)
+
+
+def refusal_in(status: int, body: bytes) -> Complaint:
+    """Return the error of a response with *status*, not a success, whose body is *body*."""
+    try:
+        complaint = complaint_in(json.loads(body))
+    except (ValueError, RecursionError):
+        complaint = None
+    return Complaint(status, message_in(body), complaint is not None and complaint.enveloped)
 
 
 def _status_of(code: object) -> int:
@@ -100,14 +113,21 @@ def message_in(body: bytes) -> str:
 
 
 def failure_of(
-    status: int,
-    message: str,
+    complaint: Complaint,
     where: str,
     *,
     retry_after_s: float | None = None,
     secrets: Iterable[str] = (),
 ) -> ApiFailure:
-    """Make the failure that an answer with *status* (not a success) is."""
-    told = sanitize(message, secrets)
-    detail = f"{where}: {status}" + (f" {told}" if told else "")
-    return ApiFailure(reason_of_status(status) or Reason.BAD_ANSWER, detail, retry_after_s=retry_after_s)
+    """
+    Return the failure that *complaint* stands for.
+
+    Only a 404 in UP42's error envelope says that something does not exist. Any other 404 can come from a
+    gateway; it is an invalid response, which is retried.
+    """
+    told = sanitize(complaint.message, secrets)
+    detail = f"{where}: {complaint.status}" + (f" {told}" if told else "")
+    reason = reason_of_status(complaint.status) or Reason.BAD_ANSWER
+    if reason is Reason.NOT_FOUND and not complaint.enveloped:
+        reason, detail = Reason.BAD_ANSWER, f"{detail} (not an error response of UP42)"
+    return ApiFailure(reason, detail, retry_after_s=retry_after_s)

@@ -141,7 +141,7 @@ async def test_run_that_a_budget_ends_leaves_no_output_open(tmp_path: Path) -> N
     async with world(tmp_path, account) as here:
         counting = Counting()
         slow = {"fault": "latency", "seconds": 0.5, "endpoint": "geojson"}
-        few = {"geojson": 1, "quicklooks": 1, "archives": 1}
+        few = {"geojson_concurrency": 1, "quicklook_concurrency": 1, "archive_concurrency": 1}
         summary = await run_counted(here, counting, slow, max_transfer=100_000, **few)
         assert summary.outputs(Outcome.CANCELLED)
         assert counting.planned == counting.ended

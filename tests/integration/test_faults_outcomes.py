@@ -11,8 +11,11 @@ from typing import Any
 
 import pytest
 
+from bulkdl.graph.retry import retry_selection
+from bulkdl.graph.status import read_status
 from bulkdl.model import Kind, Level, Outcome, Reason
 from bulkdl.reactions import REACTIONS, Step
+from bulkdl.selection import Selection
 from bulkdl.simulator import Account
 from support.fault_runs import ARCHIVE_BYTES, SEVERAL, world
 
@@ -236,7 +239,7 @@ async def test_what_fails_for_good_stops_one_output_and_not_the_run(tmp_path: Pa
         assert here.wrong() == []
 
 
-@pytest.mark.parametrize("endpoint", ["geojson", "quicklook", "results", "object"])
+@pytest.mark.parametrize("endpoint", ["geojson", "quicklook", "results"])
 async def test_404_is_an_outcome_and_no_failure(tmp_path: Path, endpoint: str) -> None:
     async with world(tmp_path) as here:
         ran = await here.run({"fault": "status", "status": 404, "endpoint": endpoint})
@@ -244,7 +247,50 @@ async def test_404_is_an_outcome_and_no_failure(tmp_path: Path, endpoint: str) -
         assert (Outcome.SKIPPED, Reason.NOT_AVAILABLE) in ran.ended()
         assert not ran.failures()
         asked = Counter(each.path for each in ran.to(endpoint))
-        assert max(asked.values()) == (2 if endpoint == "object" else 1)  # a job's is its last task's, too
+        assert max(asked.values()) == 1
+        assert ran.summary.not_available == ran.ended()[Outcome.SKIPPED, Reason.NOT_AVAILABLE]
+
+
+@pytest.mark.parametrize("endpoint", ["geojson", "quicklook", "results", "object", "quicklooks"])
+async def test_run_404_that_is_not_up42s_is_retried(tmp_path: Path, endpoint: str) -> None:
+    """A gateway's HTML page or a 404 of the storage does not say that there is no such output."""
+    fault = "status" if endpoint == "object" else "html"
+    gateway = {"fault": fault, "status": 404, "endpoint": endpoint}
+    async with world(tmp_path) as here:
+        failed = await here.run(gateway)
+        assert failed.exit_code == 3
+        assert failed.failures() == {Reason.BAD_ANSWER}
+        assert failed.summary.not_available == 0
+        assert (await here.run({**gateway, "limit": 1})).exit_code == 0
+        assert here.is_right()
+
+
+@pytest.mark.parametrize("endpoint", ["geojson", "quicklook", "results", "quicklooks"])
+@pytest.mark.parametrize("age", ["young", "old", "retry"])
+async def test_run_output_that_was_not_available_is_requested_again(
+    tmp_path: Path, endpoint: str, age: str
+) -> None:
+    """While the job is young in every run, later by retry only."""
+    long = {"recheck_absent_for": "100000d" if age == "young" else "7d"}
+    async with world(tmp_path, **long) as here:
+        first = await here.run({"fault": "status", "status": 404, "endpoint": endpoint})
+        assert (first.exit_code, first.summary.not_available > 0) == (0, True)
+        assert (await read_status(here.root)).not_available == first.summary.not_available
+        again = await here.run({"fault": "status", "status": 404, "endpoint": endpoint})
+        assert (again.exit_code, again.summary.not_available) == (0, first.summary.not_available)
+        assert bool(again.to(endpoint)) is (age == "young")
+        if age == "retry":
+            selection = await retry_selection(here.root, Selection())
+            here.simulator.faults = None
+            async with here.downloader() as downloader:
+                assert (await downloader.run(selection)).exit_code == 0
+        elif age == "young":
+            assert (await here.run()).summary.not_available == 0
+        if age == "old":
+            assert here.missing()
+        else:
+            assert here.is_right()
+            assert (await read_status(here.root)).not_available == 0
 
 
 @pytest.mark.parametrize("endpoint", ["geojson", "quicklook", "results"])

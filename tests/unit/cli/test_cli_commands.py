@@ -322,6 +322,7 @@ def test_every_setting_that_is_a_flag_is_named_as_one():
         "retry_base_delay",
         "retry_max_delay",
         "retry_after_max",
+        "recheck_absent_for",
     }
     without |= {"archive_max_size", "quicklook_max_size", "geojson_max_size", "api_response_max_size"}
     without |= {"segment_min_size", "segment_if_slower_than", "disk_threads", "inspection_threads"}

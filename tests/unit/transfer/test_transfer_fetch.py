@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from bulkdl.errors import ApiFailure, SinkFailure
-from bulkdl.model import Kind, Outcome, Reason, Validator
+from bulkdl.errors import ApiFailure, SinkFailure, TransferFailure
+from bulkdl.model import Kind, Outcome, Output, Reason, Validator
 from bulkdl.sink.part import LocalPart
 from bulkdl.transfer.body import BLOCK_BYTES
+from bulkdl.transfer.fetch import ended_by
 from bulkdl.transfer.means import Limits
 from support.scripted_store import goog_hash
 from support.transfer_objects import LARGE, POLICY, SMALL, targz
@@ -278,12 +279,18 @@ async def test_the_url_goes_out_as_it_was_signed(yard):
     assert "authorization" not in site.store.asked[0].headers
 
 
-async def test_fetch_404_is_not_available(yard):
+async def test_fetch_storage_404_is_retried_with_a_new_url(yard):
     site = await yard(SMALL)
     site.store.script = [status(404)]
-    result = await site.fetch()
+    assert completed(await site.fetch(), site, SMALL)
+    assert site.store.signed == 2
+
+
+async def test_fetch_api_404_is_not_available():
+    result = ended_by(Output("p", "j", "t", Kind.ARCHIVE), ApiFailure(Reason.NOT_FOUND, "no results"))
     assert (result.outcome, result.reason) == (Outcome.SKIPPED, Reason.NOT_AVAILABLE)
-    assert (site.files(), len(site.store.asked)) == ({}, 1)
+    storage = TransferFailure(Reason.NOT_FOUND, "HTTP 404")
+    assert ended_by(Output("p", "j", "t", Kind.ARCHIVE), storage).outcome is Outcome.FAILED
 
 
 @pytest.mark.parametrize(("code", "reason"), [(410, Reason.REFUSED), (405, Reason.REFUSED)])

@@ -15,7 +15,7 @@ from bulkdl.errors import ApiFailure
 from bulkdl.model import Job, Kind, Output, Reason
 from bulkdl.redaction import QUOTE_CHARS, sanitize
 from bulkdl.up42 import decode, paths
-from bulkdl.up42.complaints import complaint_in, failure_of, message_in
+from bulkdl.up42.complaints import complaint_in, failure_of, message_in, refusal_in
 from bulkdl.up42.credentials import Account, ProjectKey, ReadyToken
 from bulkdl.up42.decode import UnreadableJob
 from bulkdl.up42.grants import grant_in
@@ -266,7 +266,23 @@ def test_what_is_no_absolute_url_is_not_taken(url):
 )
 def test_an_error_inside_a_success_is_read_by_its_code(error, reason):
     complaint = complaint_in({"data": None, "error": error})
-    assert failure_of(complaint.status, complaint.message, "x").reason is reason
+    assert failure_of(complaint, "x").reason is reason
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b'{"data":null,"error":{"code":404,"message":"Job not found","details":null}}', Reason.NOT_FOUND),
+        (b'{"error":{"code":"RESOURCE_NOT_FOUND","message":"m","details":null}}', Reason.NOT_FOUND),
+        (b"<html>404 Not Found</html>", Reason.BAD_ANSWER),
+        (b'{"timestamp":"t","status":404,"error":"Not Found","path":"/x"}', Reason.BAD_ANSWER),
+        (b'{"message":"no Route matched with those values"}', Reason.BAD_ANSWER),
+        (b'{"data":[],"error":{"code":404}}', Reason.BAD_ANSWER),
+        (b"", Reason.BAD_ANSWER),
+    ],
+)
+def test_failure_of_404_is_not_found_only_in_the_error_envelope(body, reason):
+    assert failure_of(refusal_in(404, body), "x").reason is reason
 
 
 @pytest.mark.parametrize("document", [{"error": None}, {"error": {}}, {"data": 1}, {}, [], None, "error"])
