@@ -263,7 +263,24 @@ def _connect(
     with ExitStack() as unless_prepared:
         unless_prepared.callback(connection.close)
         _run(path, prepare, connection, lock_timeout_s)
+        if read_only and _run(path, _is_without_schema, connection, lock_timeout_s):
+            return _empty_ledger(path)
         unless_prepared.pop_all()
+    return connection
+
+
+def _is_without_schema(connection: sqlite3.Connection) -> bool:
+    """Return whether nothing was ever written: the first run found no disk space for the schema."""
+    found: int = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    return found == 0
+
+
+def _empty_ledger(path: Path) -> sqlite3.Connection:
+    """Open a ledger in memory that knows no jobs, to read in place of *path*."""
+    connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    connection.row_factory = sqlite3.Row
+    migrate(connection, path)
+    connection.execute("PRAGMA query_only = ON")
     return connection
 
 
@@ -301,7 +318,8 @@ def _run(
 
 def _failure_of(error: sqlite3.Error, path: Path) -> BulkdlError:
     code = _code_of(error)
-    if code == sqlite3.SQLITE_FULL:
+    extended = getattr(error, "sqlite_errorcode", 0)
+    if code == sqlite3.SQLITE_FULL or extended == sqlite3.SQLITE_IOERR_SHMSIZE:
         return SinkFailure(Reason.DISK_FULL, f"{path}: {error}")
     if code in _DISK_CODES:
         return SinkFailure(Reason.DISK_ERROR, f"{path}: {error}")

@@ -1,3 +1,5 @@
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -7,6 +9,7 @@ from bulkdl.errors import ConfigError
 from bulkdl.graph import status as module
 from bulkdl.graph.status import all_failures, failure_dict, read_status
 from bulkdl.ledger import lease, queries
+from bulkdl.ledger.ledger import LEDGER_NAME
 from bulkdl.model import Kind, Reason
 from bulkdl.report.status import FAILURE_COLUMNS
 from support.hand_made_ledger import J1, J2, P1, T1, Folder, a_job, archive, done, failed, quicklook
@@ -42,6 +45,23 @@ async def test_the_ledgers_of_shards_count_as_one(folder):
     assert (status.failures_total, len(status.failures)) == (2, 2)
     assert status.jobs == {"settled": 1, "open": 2}
     assert [where for where, _ in await every_failure(folder.root)] == ["shard-0", "shard-1"]
+
+
+@pytest.mark.parametrize("with_header", [True, False])
+async def test_status_after_a_first_run_without_disk_space_is_empty(folder, with_header):
+    """The first run created the file, and found no space for the schema."""
+    path = folder.root / ".bulkdl" / LEDGER_NAME
+    path.parent.mkdir(parents=True)
+    path.touch()
+    if with_header:
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+    before = path.read_bytes()
+    status = await read_status(folder.root)
+    assert [each.output for each in status.ledgers] == ["."]
+    assert status.counts == {}
+    assert await every_failure(folder.root) == []
+    assert path.read_bytes() == before
 
 
 async def test_shards_without_a_ledger_above_them(folder):

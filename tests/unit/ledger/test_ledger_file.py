@@ -373,6 +373,7 @@ async def test_open_locked_too_long_is_a_temporary_failure_and_changes_nothing(p
     ("code", "reason"),
     [
         (sqlite3.SQLITE_FULL, Reason.DISK_FULL),
+        (sqlite3.SQLITE_IOERR_SHMSIZE, Reason.DISK_FULL),
         (sqlite3.SQLITE_IOERR, Reason.DISK_ERROR),
         (sqlite3.SQLITE_IOERR_WRITE, Reason.DISK_ERROR),
         (sqlite3.SQLITE_READONLY, Reason.DISK_ERROR),
