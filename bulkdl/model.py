@@ -11,6 +11,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from bulkdl.printable import printable
+
 
 class Kind(StrEnum):
     """What an output is."""
@@ -163,9 +165,15 @@ class Output:
     def level(self) -> Level:
         return Level.JOB if self.task_id is None else Level.TASK
 
-    def __str__(self) -> str:
+    @property
+    def identity(self) -> str:
+        """All fields in one string, exact; for keys and comparisons, never for a terminal."""
         parts = [self.project_id, self.job_id, self.task_id or "", self.kind.value, self.name]
         return "/".join(part for part in parts if part)
+
+    def __str__(self) -> str:
+        """For people: like ``identity``, with control characters escaped."""
+        return printable(self.identity)
 
 
 _MAX_VALIDATOR_CHARS = 1024

@@ -16,6 +16,7 @@ from bulkdl import __version__
 from bulkdl.cli.ending import ended
 from bulkdl.cli.heap import share_heap
 from bulkdl.cli.open_files import raise_open_file_limit
+from bulkdl.cli.streams import guard_streams
 
 COMMANDS = {
     "run": "download all selected outputs that are missing",
@@ -74,6 +75,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line: the entry point of ``bulkdl`` and ``python -m bulkdl``."""
+    guard_streams()
     share_heap()
     raise_open_file_limit()
     argv = sys.argv[1:]

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from bulkdl.cli import options
 from bulkdl.cli.help import Command, Group
 from bulkdl.cli.inputs import settings_from
+from bulkdl.cli.output import emit_lines
 from bulkdl.cli.session import Order, seen, worked
 from bulkdl.cli.show import show_summary
 from bulkdl.cli.simulate import simulator_parts
@@ -54,7 +55,7 @@ def demo(**params: Any) -> int:
     summary = summary.after_signal(signalled)
     show_summary(summary, params["result_format"])
     if params["result_format"] != "json":
-        click.echo(f"The files are in {loaded.settings.output}. The same command again downloads nothing.")
+        emit_lines(f"The files are in {loaded.settings.output}. The same command again downloads nothing.")
     return int(summary.exit_code)
 
 

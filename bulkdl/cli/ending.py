@@ -6,22 +6,29 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 
 import click
 
+from bulkdl.cli.streams import output_error
 from bulkdl.errors import BulkdlError, DirectoryHeld, Failure, NoSuchSelection
+from bulkdl.printable import printable, printable_lines
 from bulkdl.reactions import REACTIONS, Exit
 from bulkdl.redaction import redact
 
-_BROKEN_PIPE = 128 + signal.SIGPIPE
-
 
 def ended(command: Callable[[], object], argv: Sequence[str], env: Mapping[str, str] = os.environ) -> int:
-    """Run *command*, tell what went wrong with it, and return its exit code."""
+    """Run *command*, report on stderr what went wrong, and return its exit code."""
+    code = _code_of_run(command, argv, env)
+    error = output_error()
+    if error is not None and not isinstance(error, BrokenPipeError):
+        click.echo(f"bulkdl: the result cannot be written to stdout: {error.strerror}", err=True)
+    return code
+
+
+def _code_of_run(command: Callable[[], object], argv: Sequence[str], env: Mapping[str, str]) -> int:
     try:
         code = command()
         sys.stdout.flush()
@@ -33,16 +40,8 @@ def ended(command: Callable[[], object], argv: Sequence[str], env: Mapping[str, 
         return int(Exit.USAGE)
     except (KeyboardInterrupt, click.Abort):
         return int(Exit.INTERRUPTED)
-    except BrokenPipeError:
-        silence_stdout()
-        return _BROKEN_PIPE
     except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - this is where the process ends; nothing is above
         return _told(_innermost(error), verbose=verbosity(argv, env))
-
-
-def silence_stdout() -> None:
-    """The reader of stdout is gone: let the interpreter's last flush go nowhere."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _told(error: BaseException, *, verbose: int) -> int:
@@ -57,7 +56,7 @@ def _told(error: BaseException, *, verbose: int) -> int:
         what = f"{type(error).__name__}: {_one_line(error)}"
         click.echo(redact(f"bulkdl: this is a bug: {what}; run again with -vv and report it"), err=True)
     if verbose >= 2:
-        click.echo(redact("".join(traceback.format_exception(error))), err=True)
+        click.echo(redact(printable_lines("".join(traceback.format_exception(error)))), err=True)
     return int(code)
 
 
@@ -90,4 +89,4 @@ def _innermost(error: BaseException) -> BaseException:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+    return printable(" ".join(str(error).split()))

@@ -14,7 +14,7 @@ import click
 from bulkdl.cli import options
 from bulkdl.cli.help import Command, Group
 from bulkdl.cli.inputs import output_of
-from bulkdl.cli.output import emit_json, emit_text
+from bulkdl.cli.output import emit_json, emit_lines
 from bulkdl.cli.session import Order, carry_out
 from bulkdl.cli.show import show_summary
 from bulkdl.errors import ConfigError
@@ -81,6 +81,6 @@ def _tell_nothing(wanted: Iterable[Reason], result_format: str) -> None:
         emit_json({**SummaryBuilder("", now).build(now).as_dict(), "run_id": None})
         return
     named = ", ".join(wanted)
-    emit_text(
+    emit_lines(
         f"nothing to retry: nothing ended with {named}" if named else "nothing to retry: nothing failed"
     )

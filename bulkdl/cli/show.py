@@ -4,12 +4,10 @@ Summaries, plans and ledger states on stdout.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from bulkdl.cli.output import emit_json, emit_rows, emit_text
+from bulkdl.cli.output import emit_json, emit_lines, emit_rows
 from bulkdl.model import Kind, Outcome
 from bulkdl.report.plan import Plan
 from bulkdl.report.rows import Count, FailureRow, JobCounts, Problem
@@ -30,7 +28,7 @@ def show_summary(summary: Summary, result_format: str = "table") -> None:
         return
     if summary.counts:
         emit_rows(_COUNT_HEADER, _count_rows(summary.counts), numbers=_NUMBERS)
-        emit_text("")
+        emit_lines("")
     lines = [
         *_problem_lines(summary.problems, summary.problems_total),
         *_failure_lines(summary.failures, summary.failures_total),
@@ -38,7 +36,7 @@ def show_summary(summary: Summary, result_format: str = "table") -> None:
         _jobs_line(summary.jobs),
         headline(summary),
     ]
-    emit_text("\n".join(lines))
+    emit_lines(*lines)
 
 
 def show_plan(plan: Plan, result_format: str = "table") -> None:
@@ -49,7 +47,7 @@ def show_plan(plan: Plan, result_format: str = "table") -> None:
     rows = [(str(kind), str(plan.to_fetch[kind]), str(plan.settled[kind])) for kind in Kind]
     emit_rows(("kind", "to fetch", "there"), rows, numbers=_NUMBERS)
     lines = [*_problem_lines(plan.problems, plan.summary.problems_total), _jobs_line(plan.jobs)]
-    emit_text("\n".join(["", *lines, f"{_many(plan.to_fetch.total(), 'output')} to fetch"]))
+    emit_lines("", *lines, f"{_many(plan.to_fetch.total(), 'output')} to fetch")
 
 
 def show_status(status: Status, result_format: str = "table") -> None:
@@ -70,7 +68,7 @@ def show_status(status: Status, result_format: str = "table") -> None:
         f"last run: {last}",
         *_work_lines(status),
     ]
-    emit_text("\n".join(["", *lines]))
+    emit_lines("", *lines)
 
 
 def show_verification(verification: Verification, result_format: str = "table") -> None:
@@ -83,7 +81,7 @@ def show_verification(verification: Verification, result_format: str = "table") 
         for (kind, verdict), count in sorted(verification.counts.items())
     ]
     emit_rows(("kind", "verdict", "outputs", "size"), rows, title=verification.output, numbers=_NUMBERS)
-    emit_text("\n".join(["", *_finding_lines(verification), verification_headline(verification)]))
+    emit_lines("", *_finding_lines(verification), verification_headline(verification))
 
 
 def verification_headline(verification: Verification) -> str:
@@ -95,15 +93,6 @@ def verification_headline(verification: Verification) -> str:
         parts.append(f"{verification.repaired} to be fetched again by bulkdl retry or run")
     parts.append(f"exit code {int(verification.exit_code)}")
     return f"verified ({verification.mode}): {', '.join(parts)}"
-
-
-def emit_csv(header: Sequence[str], rows: Iterable[Sequence[object]], *, header_too: bool = True) -> None:
-    """Rows as CSV, with a line of column names before them."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([header] if header_too else [])
-    writer.writerows(rows)
-    emit_text(text.getvalue().removesuffix("\n"))
 
 
 def headline(summary: Summary) -> str:

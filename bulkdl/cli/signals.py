@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 
@@ -61,5 +61,6 @@ def stopping(stop: Callable[[Exit], None]) -> Iterator[Caught]:
 def _end_at_once(code: Exit) -> None:
     """No clean-up, which is what hangs: that the next run goes on from here is the ledger's promise."""
     words = (_SHOW_CURSOR if sys.stderr.isatty() else "") + _LAST_WORDS
-    os.write(sys.stderr.fileno(), words.encode())
+    with suppress(OSError):
+        os.write(sys.stderr.fileno(), words.encode())
     os._exit(code)

@@ -11,8 +11,9 @@ import click
 from bulkdl.cli import options
 from bulkdl.cli.help import Command
 from bulkdl.cli.inputs import output_of, settings_from
-from bulkdl.cli.output import emit_json, emit_text
-from bulkdl.cli.show import emit_csv, show_status
+from bulkdl.cli.output import emit_csv, emit_json, emit_lines
+from bulkdl.cli.show import show_status
+from bulkdl.cli.streams import output_error
 from bulkdl.graph.status import all_failures, failure_dict, read_status
 from bulkdl.report.status import COUNT_COLUMNS, FAILURE_COLUMNS
 
@@ -53,7 +54,9 @@ async def _tell_failures(output: Path, result_format: str) -> None:
             emit_csv(FAILURE_COLUMNS, [[row[column] for column in FAILURE_COLUMNS]], header_too=header)
             header = False
         else:
-            emit_text(_line(row))
+            emit_lines(_line(row))
+        if output_error() is not None:
+            return  # the reader has gone: do not read a million rows for it
     if header:
         emit_csv(FAILURE_COLUMNS, ())
 

@@ -6,7 +6,6 @@ it can be refused, and closes it again whatever happens.
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -38,6 +37,7 @@ from bulkdl.ledger import queries
 from bulkdl.ledger.ledger import LEDGER_NAME, Ledger
 from bulkdl.log import get_logger
 from bulkdl.model import Kind, Result
+from bulkdl.printable import json_text
 from bulkdl.reactions import Exit
 from bulkdl.report.plan import Plan, PlanBuilder
 from bulkdl.report.run_report import run_report
@@ -290,7 +290,7 @@ class Downloader:
     async def _conclude(self, ledger: Ledger, summary: Summary, selection: Selection) -> None:
         """Leave the report of the run; a full disk must not hide its result."""
         report = run_report(summary, selection, self._settings)
-        document = json.dumps(report, indent=1, ensure_ascii=False)
+        document = json_text(report, indent=1)
         try:
             await ledger.write(
                 partial(

@@ -67,7 +67,7 @@ class LocalPart:
         self._room = room
         self._executors = executors
         self._sync = sync
-        self._stem = hashlib.sha256(str(output).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+        self._stem = hashlib.sha256(output.identity.encode("utf-8", "surrogatepass")).hexdigest()[:32]
         self._data: Path | None = None
         self._is_open_ended = False
         self._stream: AsyncFileIO | None = None

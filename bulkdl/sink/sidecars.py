@@ -16,7 +16,7 @@ def of_object(
     output: Output, stored: StoredObject, data_name: str, *, divided: bool = False
 ) -> dict[str, Any]:
     """The document beside the file *data_name*, which holds some bytes of *stored*."""
-    told = {"version": _VERSION, "output": str(output), "data": data_name, "divided": divided}
+    told = {"version": _VERSION, "output": output.identity, "data": data_name, "divided": divided}
     return {**told, **asdict(stored)}
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal
 
 import structlog
@@ -18,6 +19,7 @@ from rich.text import Text
 from structlog.stdlib import ProcessorFormatter
 
 from bulkdl.log import COMPLETE, Processor
+from bulkdl.printable import json_text, printable, printable_lines
 from bulkdl.redaction import redactor
 
 LogFormat = Literal["auto", "console", "json"]
@@ -30,6 +32,7 @@ _LEVELS = {
     1: (logging.DEBUG, logging.WARNING),
     2: (logging.DEBUG, logging.DEBUG),
 }
+_OF_SEVERAL_LINES = frozenset({"exception", "stack"})
 _FIRST = ("timestamp", "level", "event")
 
 
@@ -85,9 +88,19 @@ def _in_reading_order(_logger: object, _method: str, event: MutableMapping[str, 
     return {**first, **{key: value for key, value in event.items() if key not in first}}
 
 
+def _with_printable_texts(
+    _logger: object, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Names in it are a server's; the renderer writes them as they are."""
+    for key, value in event.items():
+        if isinstance(value, str):
+            event[key] = (printable_lines if key in _OF_SEVERAL_LINES else printable)(value)
+    return event
+
+
 def _formatter(console: Console, *, as_json: bool) -> ProcessorFormatter:
     renderer: Processor = (
-        structlog.processors.JSONRenderer(ensure_ascii=False)
+        structlog.processors.JSONRenderer(partial(json_text, encoding=console.encoding))
         if as_json
         else structlog.dev.ConsoleRenderer(
             colors=console.is_terminal and not console.no_color,
@@ -97,7 +110,13 @@ def _formatter(console: Console, *, as_json: bool) -> ProcessorFormatter:
     )
     return ProcessorFormatter(
         foreign_pre_chain=[*COMPLETE],
-        processors=[ProcessorFormatter.remove_processors_meta, redactor, _in_reading_order, renderer],
+        processors=[
+            ProcessorFormatter.remove_processors_meta,
+            redactor,
+            _in_reading_order,
+            *(() if as_json else (_with_printable_texts,)),
+            renderer,
+        ],
     )
 
 

@@ -20,6 +20,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.text import Text
 
 from bulkdl.model import Kind, Output
+from bulkdl.printable import printable
 from bulkdl.telemetry.events import (
     EnumerationFinished,
     Event,
@@ -77,7 +78,7 @@ class RichProgress:
             console=console,
         )
         self._files = Progress(
-            TextColumn("  {task.description}"),
+            TextColumn("  {task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.fields[note]}"),
             console=console,
@@ -189,7 +190,7 @@ def has_bars(console: Console, wanted: Literal["auto", "never"] = "auto") -> boo
 
 def _label(output: Output) -> str:
     owner = f"task {output.task_id[:8]}" if output.task_id else "final"
-    return f"job {output.job_id[:8]} {owner}"
+    return printable(f"job {output.job_id[:8]} {owner}")
 
 
 __all__ = ["NullReporter", "Reporter", "RichProgress", "Speedometer", "progress_on"]

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2] / "bulkdl"
 
 # Lowest first. Boxes on one level know nothing of each other.
 LEVELS = (
+    {"printable"},
     {"model", "log", "redaction", "units", "waiting", "concurrency"},
     {"errors"},
     {"reactions"},

@@ -8,8 +8,9 @@ import pytest
 from rich.console import Console
 
 from bulkdl.cli import verify as module
+from bulkdl.cli.output import emit_csv
 from bulkdl.cli.retry import reason_of
-from bulkdl.cli.show import emit_csv, verification_headline
+from bulkdl.cli.show import verification_headline
 from bulkdl.errors import ConfigError
 from bulkdl.graph.retry import REASONS
 from bulkdl.graph.verify import Check
@@ -83,7 +84,7 @@ def test_elsewhere_nothing_is_drawn(terminal, progress):
 
 def test_csv_keeps_what_is_awkward_in_one_cell(capsys):
     emit_csv(("a", "b"), [['x,"y"', "two\nlines"], [None, 3]])
-    assert capsys.readouterr().out == 'a,b\n"x,""y""","two\nlines"\n,3\n'
+    assert capsys.readouterr().out == 'a,b\n"x,""y""",two\\nlines\n,3\n'
 
 
 def test_the_last_line_says_what_was_done():

@@ -202,3 +202,30 @@ def test_log_lines_stand_above_live_bars():
         get_logger("bulkdl").info("run.started")
     lines = text_of(console).splitlines()
     assert any("run.started" in line and "outputs" not in line for line in lines)
+
+
+@pytest.mark.parametrize("made", [pipe, terminal], ids=["pipe", "terminal"])
+def test_console_line_shows_no_control_character_of_a_value(made):
+    console = made()
+    hostile = "\x1b]0;owned\x07\u202e\x9b31m\nforged line"
+    with logging_to(console, "console"):
+        get_logger("bulkdl.x").info("transfer.completed", key=hostile)
+        logging.getLogger("aiohttp").warning("closed %s", hostile)
+        get_logger("bulkdl.x").error("transfer.bug", exc_info=ValueError(hostile))
+    text = text_of(console)
+    assert "]0;owned" in text
+    assert not any(char in text for char in "\x07\u202e\x9b")
+    assert "\x1b]" not in text
+    first, second = text.splitlines()[:2]
+    assert "forged line" in first
+    assert "forged line" in second
+
+
+def test_json_line_is_exact_and_escaped():
+    console = pipe()
+    hostile = "\x1b\x9b\u202e\u2028\ud800 ü"
+    with logging_to(console, "json"):
+        get_logger("bulkdl.x").info("transfer.completed", key=hostile)
+    (line,) = lines_of(console)
+    assert line["key"] == hostile
+    assert text_of(console).rstrip("\n").isprintable()

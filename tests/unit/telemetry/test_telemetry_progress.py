@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -129,3 +130,9 @@ def test_bars_are_for_terminals(is_terminal, wanted, bars):
     assert isinstance(reporter, RichProgress) is bars
     assert bars or isinstance(reporter, NullReporter)
     assert bars or console.file.getvalue() == ""
+
+
+def test_progress_label_is_neither_markup_nor_a_control_sequence():
+    output = replace(ARCHIVE, job_id="[/x]\x1b[2J")
+    _, text = drawn(TransferStarted(output))
+    assert "[/x]\\x1b" in text
