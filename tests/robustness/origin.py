@@ -1,13 +1,13 @@
 """
-An origin in the likeness of UP42 and its storage, written by itself: standard library, threads, HTTP/1.1.
+A second implementation of UP42 and its storage: standard library, threads, HTTP/1.1.
 
-It shares nothing with ``bulkdl.simulator``, so that the two can be wrong only in different ways. Pages
-of seven jobs that shift, tokens of one second, URLs of thirty, headers that differ from object to object.
+It shares no code with ``bulkdl.simulator``, so that both cannot contain the same error. Job pages have seven
+jobs and shift, tokens are valid for one second, URLs for thirty seconds, and headers differ per object.
 
-A fault is a word, with a value after a colon for some. For any request: a status (``401``, ``429:2`` with
-its Retry-After), ``xml`` (an error page with status 200), ``drop`` (no answer), ``redirect`` (to a stranger).
-For an object: ``cut:0.9`` (that part of the body, then the end), ``stall``, ``pause``, ``expire`` (cut, and
-every URL signed so far has expired), ``expired`` (this once), ``changed``.
+A fault is a word, optionally with a value after a colon. For any request: a status (``401``, ``429:2`` with
+Retry-After), ``xml`` (an error page with status 200), ``drop`` (no response), ``redirect`` (to another host).
+For an object: ``cut:0.9`` (this share of the body, then the end), ``stall``, ``pause``, ``expire`` (cut, and
+expire all URLs signed so far), ``expired`` (for one request), ``changed``.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ Fault = str
 @dataclass
 class Thing:
     """
-    One stored object.
+    An object of the storage.
 
     Attributes:
-        style: What the storage says of it: ``gcs`` (md5 and ETag), ``etag``, ``date``, ``chunked``.
+        style: Headers of the storage: ``gcs`` (md5 and ETag), ``etag``, ``date``, ``chunked``.
     """
 
     seed: int
@@ -59,13 +59,13 @@ class Thing:
         self.body = tgz(self.seed, self.size_bytes)
 
     def change(self) -> None:
-        """Other bytes of the same length."""
+        """Replace the content with different bytes of the same length."""
         self.version += 1
         self.body = tgz(self.seed + 1000 * self.version, self.size_bytes)
 
     @property
     def etag(self) -> str:
-        return f'"{hashlib.sha1(self.body).hexdigest()}"'  # noqa: S324 - an ETag, no more
+        return f'"{hashlib.sha1(self.body).hexdigest()}"'  # noqa: S324 - used as ETag only
 
     def headers(self) -> list[tuple[str, str]]:
         date = formatdate(1_600_000_000 + 1000 * self.version, usegmt=True)
@@ -86,7 +86,7 @@ class Thing:
 
 @dataclass
 class Asked:
-    """One request, and the body bytes that went out for it."""
+    """One request and the body bytes that were sent for it."""
 
     server: str
     path: str
@@ -97,7 +97,7 @@ class Asked:
 
 
 def tgz(seed: int, size_bytes: int) -> bytes:
-    """A gzipped TAR; equal sizes give equal lengths."""
+    """Create a gzipped TAR. Equal sizes result in equal lengths."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as archive:
         data = random.Random(seed).randbytes(size_bytes)
@@ -129,11 +129,11 @@ def identity(*numbers: int) -> str:
 
 class Origin:
     """
-    Both servers, on free ports, from ``with`` to its end.
+    Context manager that runs both servers on free ports.
 
     Attributes:
-        faults: What the n-th request for a path meets: ``faults(server, path, n)``; None is nothing.
-        asked: Every request.
+        faults: Returns the fault of the n-th request for a path: ``faults(server, path, n)``, or None.
+        asked: All requests.
     """
 
     project = identity(0)
@@ -172,17 +172,17 @@ class Origin:
         return f"http://127.0.0.1:{self.api.server_port}"
 
     def url_of(self, number: int) -> str:
-        """A signed URL."""
+        """Return a signed URL."""
         expires = int(time.time()) + self.url_life_s
         signed = self.sign(f"/bucket/{number}/output.tgz", expires, self.secrets[-1])
         return f"http://localhost:{self.storage.server_port}/{signed}"
 
     def plain_url(self, number: int) -> str:
-        """A URL for tools that know no signatures."""
+        """Return a URL without a signature."""
         return f"http://127.0.0.1:{self.storage.server_port}/plain/{number}/output.tgz"
 
     def expire(self) -> None:
-        """Every URL signed so far has expired."""
+        """Expire all URLs signed so far."""
         self.secrets.append(hashlib.sha256(self.secrets[-1]).digest())
 
     def sign(self, path: str, expires: int, secret: bytes) -> str:
@@ -198,17 +198,17 @@ class Origin:
             return self.asked[-1], fault
 
     def forget(self) -> None:
-        """Begin to count anew."""
+        """Reset the counters."""
         with self._lock:
             self.asked.clear()
             self._counts.clear()
 
     def sent_bytes(self) -> int:
-        """Body bytes of objects, from whichever server."""
+        """Return the body bytes of objects sent by both servers."""
         return sum(each.sent_bytes for each in self.asked if each.path.endswith("/output.tgz"))
 
     def wait(self, seconds: float) -> None:
-        """Stand still, but not beyond the origin's own end."""
+        """Wait for *seconds*, or until the server stops."""
         self._ending.wait(seconds)
 
     def about_project(self) -> dict[str, Any]:
@@ -230,7 +230,7 @@ class Origin:
         }
 
     def page(self, number: int) -> list[dict[str, Any]]:
-        """Pages shift by one from the second on, as if jobs were made and deleted meanwhile."""
+        """Return a page. From the second page on, pages shift by one, as if jobs were created and deleted."""
         begin = max(0, number * PAGE - number)
         return [self.job(one) for one in range(begin, min(begin + PAGE, len(self.things)))]
 
@@ -246,7 +246,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, *args: Any) -> None:
-        """Clients go away; that is what is tried here."""
+        """Ignore errors, because clients are expected to disconnect."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(*args)
 
@@ -257,7 +257,7 @@ class _Handler(BaseHTTPRequestHandler):
     server_name_here: str
 
     def log_message(self, *args: object) -> None:
-        """Silence."""
+        """Do not log."""
 
     def do_HEAD(self) -> None:
         self._serve()
@@ -279,7 +279,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def _met(self, fault: Fault | None) -> bool:
-        """Faults that need no object."""
+        """Apply the faults that do not need an object."""
         kind, _, value = (fault or "").partition(":")
         if kind == "429":
             self._say(429, b'{"error":{"code":429,"message":"slow down"}}', [("Retry-After", value or "1")])
@@ -373,7 +373,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._stored(thing, fault)
 
     def _refusal(self, path: str, query: dict[str, list[str]]) -> str:
-        """What is wrong with a signed URL."""
+        """Return the error of a signed URL."""
         expires = int(query.get("Expires", ["0"])[0])
         *before, now = (self.origin.sign(path, expires, secret) for secret in self.origin.secrets)
         if self.path[1:] in before or (self.path[1:] == now and expires < time.time()):

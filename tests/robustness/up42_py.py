@@ -1,8 +1,8 @@
 """
-The archive of the first job with up42-py 0.37.2, as its documentation shows it; exit code 1 is an exception.
+Download the archive of the first job with up42-py 0.37.2, as in its documentation. Exit code 1: an exception.
 
-``python up42_py.py API_URL FOLDER`` in the environment that has the client, with tests/ in PYTHONPATH.
-The login is in UP42_PROJECT_ID and UP42_PROJECT_API_KEY. The script leaves ``output.tgz`` in the folder.
+Run ``python up42_py.py API_URL FOLDER`` in the environment of the client, with tests/ in PYTHONPATH. The
+credentials are UP42_PROJECT_ID and UP42_PROJECT_API_KEY. The script writes ``output.tgz`` to the directory.
 """
 
 import os
