@@ -47,8 +47,13 @@ def _plain(name: str) -> str:
         return name
     text = unicodedata.normalize("NFC", name).encode("utf-8", "replace").decode("utf-8")
     text = re.sub(r"[^\w.()+,=@-]", "_", text).strip("._ ").lstrip("._- ")
-    text = str(sanitize_filename(_cut(text), platform="universal", replacement_text="_")) or "unnamed"
+    text = _sanitise(_cut(text)) or "unnamed"
     return text if _is_encodable(text) else _cut(_percent_escaped(text))
+
+
+def _sanitise(text: str) -> str:
+    """Replace what a file system may reject; the length is counted in UTF-8, whatever the locale."""
+    return str(sanitize_filename(text, platform="universal", replacement_text="_", fs_encoding="utf-8"))
 
 
 def _is_encodable(text: str) -> bool:

@@ -1,6 +1,9 @@
 """Names that a server chose, as names on disk."""
 
+import os
 import string
+import subprocess
+import sys
 import unicodedata
 from pathlib import PurePosixPath, PureWindowsPath
 
@@ -107,6 +110,21 @@ def test_what_is_harmless_of_a_name_can_still_be_read(name, begins, ends):
     assert safe.endswith(ends)
     assert len(safe.rpartition("~")[2].partition(".")[0]) == 12
     assert set(safe.rpartition("~")[2].partition(".")[0]) <= set(string.hexdigits)
+
+
+def test_safe_filenames_work_where_the_file_system_encoding_is_ascii():
+    """In a process of its own: the encoding is chosen when the interpreter starts."""
+    code = (
+        "import os, sys\n"
+        "from bulkdl.simulator.plots import HOSTILE_NAMES\n"
+        "from bulkdl.sink.keys import safe_filenames\n"
+        "assert sys.getfilesystemencoding() == 'ascii'\n"
+        "made = safe_filenames([*HOSTILE_NAMES, 'm\\u00fcll.jpg'])\n"
+        "assert len(set(made.values())) == len(made)\n"
+        "[os.fsencode(name) for name in made.values()]\n"
+    )
+    plain = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, **plain}, check=True)
 
 
 def test_safe_filenames_escape_letters_that_the_file_system_cannot_encode(monkeypatch):
