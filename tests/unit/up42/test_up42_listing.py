@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import tracemalloc
 from datetime import UTC, datetime
 from math import log2
 
@@ -96,3 +97,20 @@ async def test_listed_server_that_ignores_the_page_number_ends(count, logs):
 
     assert len([job async for job in listed(page, "p")]) == count
     assert "jobs.repeated" in [line["event"] for line in logs()]
+
+
+async def test_listed_100_000_jobs_ten_a_page_need_little_memory():
+    async def page(number):
+        ids = range(number * 10, min(number * 10 + 10, 100_000))
+        return [a_job(f"023694d4-1b52-46e8-a9a0-{at:012}") for at in ids]
+
+    count = 0
+    tracemalloc.start()
+    try:
+        async for _ in listed(page, "p"):
+            count += 1
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert count == 100_000
+    assert peak < 4 * 1024 * 1024
