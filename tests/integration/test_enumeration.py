@@ -1,15 +1,11 @@
 """What a run finds, counts and takes up again: jobs that change at UP42 between runs and during one."""
 
 import logging
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.append(str(Path(__file__).parent))
-from test_faults_world import Witness, World, world
 
 from bulkdl.graph.downloader import Downloader
 from bulkdl.graph.status import read_status
@@ -19,6 +15,7 @@ from bulkdl.simulator import Account
 from bulkdl.telemetry.events import Event, JobEnumerated, TransferEnded
 from bulkdl.telemetry.metrics import Metrics
 from bulkdl.up42.listing import Seen
+from support.fault_runs import Witness, World, world
 
 ACCOUNT = Account(projects=1, jobs=6, archive_bytes=3_000)
 JOB = ACCOUNT.job(0, 0)
