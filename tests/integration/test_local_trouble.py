@@ -1,5 +1,9 @@
 """Trouble with one path of this machine, which must not end a run."""
 
+import asyncio
+import os
+import sys
+
 import pytest
 from test_run import TAME, at_site
 
@@ -50,3 +54,15 @@ async def test_run_with_a_blocked_path_fails_that_job_alone_and_completes_later(
             each.unlink()
     assert (await site.run()).exit_code is Exit.OK
     assert site.files() == expected
+
+
+async def test_run_with_few_open_files_is_slower_and_completes(site):
+    project = site.simulator.projects[0]
+    keys = {"UP42_PROJECT_ID": project.id, "UP42_PROJECT_API_KEY": project.api_key}
+    command = [sys.executable, "-m", "bulkdl", "run", "-o", str(site.output), "--rate", "0"]
+    command += ["--api-url", site.simulator.api_url]
+    process = await asyncio.create_subprocess_exec(
+        "sh", "-c", 'ulimit -n 80; exec "$@"', "sh", *command, env={**os.environ, **keys}
+    )
+    assert await process.wait() == Exit.OK
+    assert site.files() == site.expected()
