@@ -18,6 +18,8 @@ from bench.tools import Link
 NAME = "quicklooks"
 TITLE = "10,000 quicklooks of 32 KiB, loopback"
 _JOBS, _EACH, _BYTES = 100, 100, 32 << 10
+_JPEG_START = b"\xff\xd8\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00"  # start of image and of a scan
+_JPEG_END = b"\xff\xd9"
 
 
 def run(setting: Setting) -> RowResult:
@@ -55,9 +57,15 @@ def pictures(root: Path, jobs: int, each: int) -> dict[tuple[int, int], Path]:
         folder.mkdir(parents=True)
         for number in range(each):
             path = folder / quicklook_name(number)
-            path.write_bytes(b"\xff\xd8\xff\xe0" + os.urandom(_BYTES - 6) + b"\xff\xd9")
+            path.write_bytes(_picture())
             found[job, number] = path
     return found
+
+
+def _picture() -> bytes:
+    """Return a JPEG with the markers of a scan; its data are random and contain no marker."""
+    data = os.urandom(_BYTES - len(_JPEG_START) - len(_JPEG_END)).replace(b"\xff", b"\x00")
+    return _JPEG_START + data + _JPEG_END
 
 
 def _contenders(

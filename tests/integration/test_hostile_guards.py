@@ -5,7 +5,8 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from raw_origin import PLACES, RawOrigin, header, status
+
+from support.raw_origin import PLACES, RawOrigin, header, status
 
 DOCUMENTS = ("token", "jobs", "tasks", "names", "sign")
 OUTPUTS = ("archive", "quicklook", "geojson")

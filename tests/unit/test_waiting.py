@@ -5,11 +5,7 @@ import asyncio
 import pytest
 
 from bulkdl.waiting import Waiting
-
-
-async def turns(count=3):
-    for _ in range(count):
-        await asyncio.sleep(0)
+from support.idle import wait_until_idle
 
 
 class Counter:
@@ -35,7 +31,7 @@ class Counter:
 
 async def waiters(counter, count):
     tasks = [asyncio.create_task(counter.take()) for _ in range(count)]
-    await turns()
+    await wait_until_idle()
     return tasks
 
 
@@ -55,7 +51,7 @@ async def test_one_word_wakes_the_one_who_has_waited_longest_and_nobody_else():
     tasks = await waiters(counter, 50)
     counter.looks = 0
     counter.add()
-    await turns()
+    await wait_until_idle()
     assert done(tasks) == [True] + 49 * [False]
     assert counter.looks == 1
     counter.add(49)
@@ -67,7 +63,7 @@ async def test_who_finds_that_another_was_quicker_waits_again():
     [slow] = await waiters(counter, 1)
     counter.add()
     await counter.take()
-    await turns()
+    await wait_until_idle()
     assert not slow.done()
     counter.add()
     await slow
@@ -88,7 +84,7 @@ async def test_who_gave_up_leaves_nothing_behind():
     counter = Counter()
     for task in await waiters(counter, 100):
         task.cancel()
-    await turns()
+    await wait_until_idle()
     assert len(counter.waiting) == 0
     counter.add()
     await counter.take()
@@ -97,7 +93,7 @@ async def test_who_gave_up_leaves_nothing_behind():
 async def test_all_can_be_woken():
     waiting, ready = Waiting(), []
     tasks = [asyncio.create_task(waiting.until(lambda: ready)) for _ in range(5)]
-    await turns()
+    await wait_until_idle()
     ready.append(True)
     waiting.wake_all()
     await asyncio.gather(*tasks)

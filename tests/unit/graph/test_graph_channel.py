@@ -7,12 +7,7 @@ import pytest
 from bulkdl.graph.channel import Channel, ChannelClosed
 from bulkdl.graph.stop import Stop
 from bulkdl.reactions import Exit
-
-
-async def turns(count=5):
-    """Let the other workers go on until they wait for something."""
-    for _ in range(count):
-        await asyncio.sleep(0)
+from support.idle import wait_until_idle
 
 
 async def taken(channel):
@@ -38,10 +33,10 @@ async def test_a_full_channel_makes_the_putter_wait():
         channel.close()
 
     feeding = asyncio.create_task(feed())
-    await turns()
+    await wait_until_idle()
     assert (put, len(channel)) == ([0, 1], 2)
     assert await anext(channel) == 0
-    await turns()
+    await wait_until_idle()
     assert (put, len(channel)) == ([0, 1, 2], 2)
     assert await taken(channel) == [1, 2, 3, 4]
     await feeding
@@ -77,7 +72,7 @@ async def test_memory_stays_flat_with_many_on_both_ends():
 async def test_closing_ends_all_who_take_and_refuses_all_who_put():
     channel = Channel(1)
     takers = [asyncio.create_task(taken(channel)) for _ in range(3)]
-    await turns()
+    await wait_until_idle()
     channel.close()
     assert await asyncio.gather(*takers) == [[], [], []]
     with pytest.raises(ChannelClosed):
@@ -89,7 +84,7 @@ async def test_a_putter_that_waits_is_refused_when_the_channel_closes():
     channel = Channel(1)
     await channel.put(0)
     putter = asyncio.create_task(channel.put(1))
-    await turns()
+    await wait_until_idle()
     channel.close()
     with pytest.raises(ChannelClosed):
         await putter
@@ -110,7 +105,7 @@ async def test_dropping_gives_back_what_waited():
 async def test_a_cancelled_taker_takes_nothing_with_it():
     channel = Channel(3)
     takers = [asyncio.create_task(anext(channel)) for _ in range(2)]
-    await turns()
+    await wait_until_idle()
     putting = asyncio.create_task(channel.put("x"))
     takers[0].cancel()
     await putting
@@ -122,7 +117,7 @@ async def test_a_cancelled_taker_takes_nothing_with_it():
 async def test_a_taker_cancelled_just_after_an_item_came_leaves_it_for_another():
     channel = Channel(3)
     first = asyncio.create_task(anext(channel))
-    await turns()
+    await wait_until_idle()
     await channel.put("x")
     first.cancel()
     [outcome] = await asyncio.gather(first, return_exceptions=True)
@@ -133,7 +128,7 @@ async def test_a_cancelled_putter_leaves_its_room_to_others():
     channel = Channel(1)
     await channel.put(0)
     putters = [asyncio.create_task(channel.put(item)) for item in (1, 2)]
-    await turns()
+    await wait_until_idle()
     putters[0].cancel()
     assert await anext(channel) == 0
     await putters[1]

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from bulkdl.http.pace import Cooldown, Pace, TokenBucket, cooling_s, release_delay_s
 from bulkdl.http.retry import RetryPolicy
+from support.idle import wait_until_idle
 
 POLICY = RetryPolicy(base_s=1.0, retry_after_cap_s=300.0)
 
@@ -101,8 +102,7 @@ async def test_a_cancelled_waiter_gives_its_turn_to_the_next(timeline, victim):
         order.append((number, timeline.now))
 
     workers = [asyncio.create_task(worker(number)) for number in range(4)]
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    await wait_until_idle()
     workers[victim].cancel()
     await asyncio.wait([workers[victim]])
     gate.set()

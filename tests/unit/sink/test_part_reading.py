@@ -10,6 +10,7 @@ from bulkdl.model import Extent, Kind, Output, PartState, StoredObject, Validato
 from bulkdl.sink import extents
 from bulkdl.sink.local import LocalSink
 from bulkdl.transfer import gates
+from support.idle import wait_until_idle
 
 ARCHIVE = Output("p", "j", "t", Kind.ARCHIVE)
 GIB = 1 << 30
@@ -90,7 +91,7 @@ async def test_archives_under_inspection_do_not_hold_up_other_outputs(sink):
     for number in range(8):
         part = sink.part(Output("p", "j", f"t{number}", Kind.ARCHIVE))
         busy.append(asyncio.create_task(part.read(lambda _: release.wait(60), b"body")))
-    await asyncio.sleep(0)
+    await wait_until_idle()
     picture = sink.part(Output("p", "j", "t", Kind.QUICKLOOK, "q.png"))
     async with asyncio.timeout(30):
         assert await picture.read(lambda stream: stream.read(), b"body") == b"body"

@@ -15,6 +15,7 @@ import pytest
 from bulkdl.errors import SinkFailure
 from bulkdl.model import Digest, Kind, Output, PartState, Reason, Receipt, StoredObject, Validator
 from bulkdl.sink.local import LocalSink
+from support.idle import wait_until_idle
 
 OUTPUT = Output("p", "j", "t", Kind.ARCHIVE)
 OLD, NEW = b"old!" * 5_000, b"NEW?" * 6_000
@@ -403,7 +404,7 @@ async def test_who_is_cancelled_while_it_waits_for_a_write_leaves_its_end_to_the
     stream = part._stream
     part._writing = asyncio.get_running_loop().create_future()
     pausing = asyncio.create_task(part.pause())
-    await asyncio.sleep(0)
+    await wait_until_idle()
     if error is not None:
         part._writing.set_exception(error)
     pausing.cancel()

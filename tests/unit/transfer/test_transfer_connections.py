@@ -10,6 +10,7 @@ from bulkdl.model import Outcome, Reason
 from bulkdl.sink.part import LocalPart
 from bulkdl.transfer.means import Limits
 from bulkdl.transfer.permits import Permits
+from support.idle import wait_until_idle
 from support.scripted_store import goog_hash
 from support.transfer_objects import targz
 
@@ -264,7 +265,7 @@ async def test_who_is_stopped_while_a_divided_part_is_begun_loses_nothing(wide, 
     fetching = asyncio.create_task(site.fetch())
     await begun.wait()
     fetching.cancel()
-    await asyncio.sleep(0)
+    await wait_until_idle()
     may_end.set()
     await asyncio.wait([fetching])
     monkeypatch.undo()

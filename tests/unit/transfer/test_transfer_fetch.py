@@ -14,6 +14,7 @@ from bulkdl.sink.part import LocalPart
 from bulkdl.transfer.body import BLOCK_BYTES
 from bulkdl.transfer.fetch import ended_by
 from bulkdl.transfer.means import Limits
+from support.idle import wait_until_idle
 from support.scripted_store import goog_hash
 from support.transfer_objects import LARGE, POLICY, SMALL, targz
 
@@ -643,7 +644,7 @@ async def test_who_is_stopped_while_a_block_is_handed_over_loses_nothing(yard, m
     await handing.wait()
     for _ in range(times):
         fetch.cancel()
-        await asyncio.sleep(0)
+        await wait_until_idle()
     may_end.set()
     with pytest.raises(asyncio.CancelledError):
         await fetch
@@ -675,7 +676,7 @@ async def test_who_is_stopped_while_a_block_is_refused_puts_nothing_behind_the_g
     fetch = asyncio.ensure_future(made.fetch())
     await handing.wait()
     fetch.cancel()
-    await asyncio.sleep(0)
+    await wait_until_idle()
     may_end.set()
     with pytest.raises(asyncio.CancelledError):
         await fetch
@@ -730,8 +731,7 @@ async def test_who_is_stopped_while_room_is_asked_for_keeps_none(yard, monkeypat
     fetch = asyncio.ensure_future(made.fetch())
     await asking.wait()
     fetch.cancel()
-    for _ in range(5):
-        await asyncio.sleep(0)
+    await wait_until_idle()
     may_end.set()
     await asyncio.wait([fetch])
     await asyncio.to_thread(ended.wait, 10)

@@ -3,6 +3,7 @@
 import asyncio
 
 from bulkdl.transfer.permits import Permits
+from support.idle import wait_until_idle
 
 
 async def test_a_spare_permit_is_yielded_by_as_many_as_are_too_many():
@@ -18,7 +19,7 @@ async def test_nobody_takes_a_spare_one_while_an_output_waits():
     permits = Permits(1)
     await permits.acquire()
     output = asyncio.create_task(permits.acquire())
-    await asyncio.sleep(0)
+    await wait_until_idle()
     spare = asyncio.create_task(permits.acquire_spare())
     permits.release()
     await output
@@ -32,7 +33,7 @@ async def test_each_released_permit_is_given_to_the_one_who_has_waited_longest()
     permits = Permits(1)
     await permits.acquire()
     waiting = [asyncio.create_task(permits.acquire()) for _ in range(20)]
-    await asyncio.sleep(0)
+    await wait_until_idle()
     for number in range(20):
         permits.release()
         await waiting[number]
@@ -45,9 +46,9 @@ async def test_a_worker_that_is_cancelled_while_it_waits_holds_up_no_spare_one()
     await permits.acquire()
     await permits.acquire()
     output = asyncio.create_task(permits.acquire())
-    await asyncio.sleep(0)
+    await wait_until_idle()
     spare = asyncio.create_task(permits.acquire_spare())
-    await asyncio.sleep(0)
+    await wait_until_idle()
     permits.release()
     output.cancel()
     await spare
@@ -57,9 +58,8 @@ async def test_a_worker_that_is_cancelled_while_it_waits_holds_up_no_spare_one()
 async def test_raising_the_limit_lets_as_many_go():
     permits = Permits(1)
     waiting = [asyncio.create_task(permits.acquire()) for _ in range(5)]
-    await asyncio.sleep(0)
+    await wait_until_idle()
     permits.resize(4)
-    for _ in range(3):
-        await asyncio.sleep(0)
+    await wait_until_idle()
     assert [each.done() for each in waiting] == [True, True, True, True, False]
     waiting[4].cancel()

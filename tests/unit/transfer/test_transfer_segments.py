@@ -18,6 +18,7 @@ from bulkdl.transfer.means import Limits, Means
 from bulkdl.transfer.origins import SignedOrigin
 from bulkdl.transfer.permits import Permits
 from bulkdl.transfer.segments import Segments
+from support.idle import wait_until_idle
 from support.transfer_objects import POLICY, targz
 
 MIB = 1 << 20
@@ -230,8 +231,7 @@ async def test_who_is_called_off_while_it_writes_what_has_come_loses_nothing(man
     await (finishing.wait() if cut_at else yard.arrived(MIB))
     yard.store.release.set()
     await refused.wait()
-    for _ in range(20):  # the refusal becomes a cancellation of the other connection
-        await asyncio.sleep(0)
+    await wait_until_idle()  # the refusal becomes a cancellation of the other connection
     written.set()
     first = await fetching
     assert first.reason is Reason.REFUSED
@@ -299,11 +299,11 @@ async def test_where_nothing_is_left_to_share_no_line_is_opened(many, monkeypatc
     yard.store.script = [lambda answer: replace(answer, hold_at=2 * MIB)]
     fetching = asyncio.ensure_future(yard.fetch())
     await yard.arrived(2 * MIB)
-    for _ in range(100):
-        await asyncio.sleep(0)
+    await wait_until_idle()
     assert permits.asked == 0
     yard.store.release.set()
     assert whole(await fetching, yard)
+    assert permits.asked == 0
 
 
 async def test_a_disk_that_is_full_is_told_also_by_a_connection_that_breaks_off(many, monkeypatch):

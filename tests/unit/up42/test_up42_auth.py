@@ -9,6 +9,7 @@ from pydantic import SecretStr
 from bulkdl.errors import ApiFailure
 from bulkdl.model import Reason
 from bulkdl.up42.credentials import Account, ReadyToken
+from support.idle import wait_until_idle
 
 API = "https://api.example"
 TOKEN_URL = f"{API}/oauth/token"
@@ -34,11 +35,6 @@ class Gate:
         number = self.asked
         await self.open.wait()
         return CallbackResult(payload={"access_token": f"T{number}", **self.fields})
-
-
-async def _settle():
-    for _ in range(20):
-        await asyncio.sleep(0)
 
 
 async def _failure(awaitable):
@@ -90,7 +86,7 @@ async def test_the_life_counts_from_the_question_not_from_the_answer(kit):
 async def test_one_renewal_serves_all_who_ask(kit):
     gate, tokens = Gate(kit), kit.tokens()
     waiting = [asyncio.create_task(tokens.token()) for _ in range(50)]
-    await _settle()
+    await wait_until_idle()
     gate.open.set()
     assert set(await asyncio.gather(*waiting)) == {"T1"}
     assert gate.asked == 1
@@ -99,7 +95,7 @@ async def test_one_renewal_serves_all_who_ask(kit):
 async def test_a_token_that_lives_for_no_time_still_serves_all_who_waited(kit):
     gate, tokens = Gate(kit, expires_in=0), kit.tokens()
     waiting = [asyncio.create_task(tokens.token()) for _ in range(50)]
-    await _settle()
+    await wait_until_idle()
     gate.open.set()
     assert set(await asyncio.gather(*waiting)) == {"T1"}
     assert gate.asked == 1
@@ -109,9 +105,9 @@ async def test_a_token_that_lives_for_no_time_still_serves_all_who_waited(kit):
 async def test_a_cancelled_waiter_takes_nobody_with_it(kit, victim):
     gate, tokens = Gate(kit), kit.tokens()
     waiting = [asyncio.create_task(tokens.token()) for _ in range(5)]
-    await _settle()
+    await wait_until_idle()
     waiting[victim].cancel()
-    await _settle()
+    await wait_until_idle()
     gate.open.set()
     found = await asyncio.gather(*waiting, return_exceptions=True)
     assert isinstance(found.pop(victim), asyncio.CancelledError)
@@ -123,7 +119,7 @@ async def test_a_cancelled_waiter_takes_nobody_with_it(kit, victim):
 async def test_when_all_are_cancelled_the_next_one_begins_anew(kit):
     gate, tokens = Gate(kit), kit.tokens()
     waiting = [asyncio.create_task(tokens.token()) for _ in range(3)]
-    await _settle()
+    await wait_until_idle()
     for one in waiting:
         one.cancel()
     await asyncio.wait(waiting)
@@ -212,7 +208,7 @@ async def test_old_trouble_is_not_told_to_those_who_ask_after_it(kit):
         tokens.expired(await tokens.token())
 
     waiting = [asyncio.create_task(refused_at_once()), asyncio.create_task(tokens.token())]
-    await _settle()
+    await wait_until_idle()
     gate.open.set()
     assert await asyncio.gather(*waiting) == [None, "T2"]
 

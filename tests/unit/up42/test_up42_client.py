@@ -9,6 +9,7 @@ from aioresponses import CallbackResult
 from bulkdl.errors import ApiFailure
 from bulkdl.model import Kind, Output, Reason
 from bulkdl.up42.decode import UnreadableJob
+from support.idle import wait_until_idle
 
 API = "https://api.example"
 JOBS = f"{API}/projects/p1/jobs?page={{}}&sort=createdAt,asc"
@@ -96,8 +97,7 @@ async def test_the_next_page_is_on_its_way_while_this_one_is_used_and_no_further
     pages(kit, [job("a")], [job("b")], [job("c")])
     async with aclosing(client.jobs("p1")) as listed:
         await anext(listed)
-        for _ in range(20):
-            await asyncio.sleep(0)
+        await wait_until_idle()
         searched = ["page=1", "page=2", "page=4", "page=3"]  # then page 2, and page 1 ahead
         assert len(kit.requests()) == len(searched) + 2
         assert not any("page=0" in path for path, _ in kit.requests())
@@ -120,8 +120,7 @@ async def test_a_cancelled_listing_leaves_nothing_running(kit, client):
 
     kit.api.get(JOBS.format(1), callback=never)
     worker = asyncio.create_task(ids(client))
-    for _ in range(20):
-        await asyncio.sleep(0)
+    await wait_until_idle()
     worker.cancel()
     await asyncio.wait([worker])
     assert worker.cancelled()
