@@ -8,10 +8,8 @@ from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parent))
-from filled_site import Ended, Site
-
 from bulkdl.simulator import Account, Simulator
+from support.filled_directory import Ended, Site
 
 COMMANDS = {
     "run": "run",

@@ -4,16 +4,12 @@ import csv
 import io
 import json
 import re
-import sys
-from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parent))
-from filled_site import Site
-
 from bulkdl.simulator import Account, Faults, Simulator
 from bulkdl.simulator import account as account_module
+from support.filled_directory import Site
 
 HOSTILE = (
     "\x1b]0;owned\x07title.jpg",

@@ -5,10 +5,10 @@ import os
 import sys
 
 import pytest
-from test_run import TAME, at_site
 
 from bulkdl.model import Kind, Reason
 from bulkdl.reactions import Exit
+from support.library_runs import TAME, at_site
 
 
 @pytest.fixture
