@@ -13,7 +13,7 @@ from bulkdl.report.plan import Plan
 from bulkdl.report.rows import Count, FailureRow, JobCounts, Problem
 from bulkdl.report.status import Status
 from bulkdl.report.summary import Summary
-from bulkdl.report.verification import FINDINGS_KEPT, Verification
+from bulkdl.report.verification import FINDINGS_KEPT, Verification, storable
 from bulkdl.units import format_clock, format_rate, format_size
 
 FAILURES_SHOWN = 20
@@ -80,7 +80,8 @@ def show_verification(verification: Verification, result_format: str = "table") 
         (str(kind), str(verdict), str(count.outputs), format_size(count.size_bytes))
         for (kind, verdict), count in sorted(verification.counts.items())
     ]
-    emit_rows(("kind", "verdict", "outputs", "size"), rows, title=verification.output, numbers=_NUMBERS)
+    title = storable(verification.output)
+    emit_rows(("kind", "verdict", "outputs", "size"), rows, title=title, numbers=_NUMBERS)
     emit_lines("", *_finding_lines(verification), verification_headline(verification))
 
 
@@ -146,14 +147,14 @@ def _problem_lines(problems: Sequence[Problem], total: int) -> Iterable[str]:
 
 def _finding_lines(verification: Verification) -> Iterable[str]:
     if verification.set_aside:
-        yield f"the ledger could not be read; it is kept as {verification.set_aside}"
+        yield f"the ledger could not be read; it is kept as {storable(verification.set_aside)}"
     for finding in verification.findings[:FAILURES_SHOWN]:
         yield f"{finding.verdict}: {finding.key}: {finding.detail}; {finding.hint}"
     more = verification.findings_total - min(FAILURES_SHOWN, len(verification.findings))
     if more:
         yield f"… and {more} more; --format json lists the first {FINDINGS_KEPT}"
     for key in verification.leftovers[:FAILURES_SHOWN]:
-        yield f"leftover: {key}"
+        yield f"leftover: {storable(key)}"
     more = verification.leftovers_total - min(FAILURES_SHOWN, len(verification.leftovers))
     if more:
         yield f"… and {more} more that no row of the ledger knows"

@@ -4,6 +4,7 @@ What the files of one job say of it: the half of a rebuild that reads. Blocks, a
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 from bulkdl.errors import ApiFailure, TransferFailure
 from bulkdl.graph import planning
 from bulkdl.graph.planning import Wanted
-from bulkdl.graph.tree import Place
+from bulkdl.graph.tree import NotRegularError, Place, open_regular
 from bulkdl.graph.verify import Check, digest_of
 from bulkdl.ledger.queries import Listing, PlannedOutput
 from bulkdl.model import (
@@ -90,7 +91,10 @@ class JobReader:
 
     def _document(self, key: str) -> object:
         try:
-            return decode.parsed(self._locate(key).read_bytes(), key)
+            with open_regular(self._locate(key)) as stream:
+                return decode.parsed(stream.read(), key)
+        except NotRegularError as error:
+            raise ApiFailure(Reason.BAD_ANSWER, f"{key}: {error.strerror}") from None
         except FileNotFoundError:
             raise ApiFailure(Reason.BAD_ANSWER, f"{key}: there is no file") from None
 
@@ -115,12 +119,14 @@ class JobReader:
     def _take(self, wanted: Wanted, found: Found) -> None:
         for key in self._keys(wanted):
             path = self._locate(key)
-            if not path.is_file() or path.is_symlink():
+            if path.is_symlink() or path.is_dir() or not path.exists():
                 continue
             try:
                 receipt = self._checked(wanted.output.kind, key, path)
             except TransferFailure as failure:
                 found.findings.append(Finding(key, Verdict.DAMAGED, failure.detail, wanted.output))
+            except NotRegularError as error:
+                found.findings.append(Finding(key, Verdict.DAMAGED, str(error.strerror), wanted.output))
             except OSError as error:
                 detail = error.strerror or str(error)
                 found.findings.append(Finding(key, Verdict.UNREADABLE, detail, wanted.output))
@@ -140,8 +146,8 @@ class JobReader:
         Raises:
             TransferFailure: It is not what its name says, or is damaged.
         """
-        size_bytes = path.stat().st_size
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
+            size_bytes = os.fstat(stream.fileno()).st_size
             suffix = gates.admit(kind, stream.read(gates.HEAD_BYTES), "image/", has_digest=False)
             if not key.endswith(suffix):
                 raise TransferFailure(Reason.WRONG_CONTENT, f"its bytes are those of a {suffix}")

@@ -12,30 +12,26 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from contextlib import suppress
-from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from sqlite3 import Connection
 
-from bulkdl.errors import ApiFailure, ConfigError, LedgerError, LedgerTooNew
+from bulkdl.errors import ApiFailure, ConfigError
 from bulkdl.graph.channel import Channel
+from bulkdl.graph.damaged_ledger import set_aside_if_damaged
 from bulkdl.graph.holding import held
 from bulkdl.graph.job_files import Found, JobReader
 from bulkdl.graph.tree import Place, Places, files_in
 from bulkdl.graph.verify import Check, leftovers
 from bulkdl.ledger import audit, queries
-from bulkdl.ledger.ledger import LEDGER_NAME, Ledger
+from bulkdl.ledger.ledger import Ledger
 from bulkdl.log import get_logger
-from bulkdl.model import Digest
 from bulkdl.report.verification import Finding, Verdict, Verification
 from bulkdl.sink.local import LocalSink
 
 log = get_logger(__name__)
 
 _FILES_AT_ONCE = 500
-_NO_DIGEST = Digest("crc32c", "")
 
 
 async def rebuild(check: Check) -> Verification:
@@ -45,14 +41,15 @@ async def rebuild(check: Check) -> Verification:
     Raises:
         ConfigError: There is a ledger that knows jobs.
         DirectoryHeld: A run is at work there.
-        LedgerTooNew: A newer bulkdl wrote the ledger that is there.
+        LedgerTooNew: A newer bulkdl wrote the existing ledger.
+        SinkFailure: The existing ledger cannot be read; it is not changed.
     """
     verification = Verification(str(check.output), "rebuild")
     where = f"--output {check.output}"
     sink = LocalSink(check.output)
     if not await asyncio.to_thread(check.output.is_dir):
         raise ConfigError(where, "is no directory; name the one that holds the outputs")
-    verification.set_aside = await _set_aside_if_damaged(sink)
+    verification.set_aside = await set_aside_if_damaged(sink)
     run_id = f"rebuild-{secrets.token_hex(3)}"
     async with held(sink, run_id) as ledger:
         if not await ledger.write(partial(audit.begin_rebuild, run_id=run_id)):
@@ -68,37 +65,6 @@ async def rebuild(check: Check) -> Verification:
         await ledger.write(audit.end_rebuild)
     log.info("ledger.rebuilt", jobs=verification.jobs, rejected=verification.findings_total)
     return verification
-
-
-async def _set_aside_if_damaged(sink: LocalSink) -> str | None:
-    """Rename a ledger that SQLite cannot read, and what belongs to it; nothing is deleted."""
-    path = sink.state / LEDGER_NAME
-    if not await asyncio.to_thread(path.exists):
-        return None
-    problem = await _damage(path)
-    if problem is None:
-        return None
-    aside = path.with_name(f"{LEDGER_NAME}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
-    for suffix in ("-wal", "-shm", ""):
-        with suppress(FileNotFoundError):
-            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
-    log.warning("ledger.set_aside", path=str(aside), detail=problem)
-    return str(aside)
-
-
-async def _damage(path: Path) -> str | None:
-    try:
-        ledger = await Ledger.open(path, read_only=True)
-    except LedgerTooNew:
-        raise
-    except LedgerError as error:
-        return str(error)
-    try:
-        return await ledger.read(audit.damage)
-    except LedgerError as error:
-        return str(error)
-    finally:
-        await ledger.close()
 
 
 class Rebuilder:
@@ -122,7 +88,8 @@ class Rebuilder:
                 group.create_task(self._work(), name=f"rebuild-{number}")
 
     async def _feed(self) -> None:
-        files, places = files_in(self._check.output), Places(self._check.names)
+        places = Places(self._check.names)
+        files = files_in(self._check.output, places)
         while keys := await asyncio.to_thread(lambda: list(islice(files, _FILES_AT_ONCE))):
             for key in keys:
                 place = places.of(key)

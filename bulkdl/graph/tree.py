@@ -7,11 +7,15 @@ from. What a shard keeps in a directory of its own, ledger and all, is that shar
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from bulkdl.ledger.ledger import LEDGER_NAME
 from bulkdl.model import ARCHIVE_SUFFIXES
@@ -24,13 +28,90 @@ _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _ID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[A-Za-z0-9_-]+"
 
 
-def files_in(root: Path) -> Iterator[str]:
-    """The keys of all regular files below *root*, folder by folder; blocks. Links are not followed."""
-    for folder, folders, names in os.walk(root):
-        here = Path(folder)
-        folders[:] = sorted(name for name in folders if not _is_elsewhere(here / name, root))
-        prefix = "" if here == root else here.relative_to(root).as_posix() + "/"
-        yield from (prefix + name for name in sorted(names))
+Inodes = tuple[tuple[int, int], ...]
+
+
+def files_in(root: Path, places: Places) -> Iterator[str]:
+    """
+    Yield the keys of all files below *root*, folder by folder; blocks.
+
+    A link to a folder is followed where the templates can have a folder, as a run follows it (a project on
+    another disk). Below a link only such folders are read, and a link to a folder above it is not followed.
+    """
+    yield from _files_below(root, root, "", (), places, is_linked=False)
+
+
+def _files_below(
+    root: Path,
+    folder: Path,
+    prefix: str,
+    above: Inodes,
+    places: Places,
+    *,
+    is_linked: bool,
+) -> Iterator[str]:
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
+        status = folder.stat()
+    except OSError:  # a folder that cannot be read is passed by
+        return
+    above = (*above, (status.st_dev, status.st_ino))
+    folders = [entry for entry in found if _is_folder(entry)]
+    names = {entry.name for entry in folders}
+    yield from (prefix + entry.name for entry in found if entry.name not in names)
+    for entry in folders:
+        path, key = folder / entry.name, prefix + entry.name
+        is_link = is_linked or entry.is_symlink()
+        if _is_elsewhere(path, root) or (is_link and not _can_follow(path, key, above, places)):
+            continue
+        yield from _files_below(root, path, f"{key}/", above, places, is_linked=is_link)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _can_follow(path: Path, key: str, above: Inodes, places: Places) -> bool:
+    try:
+        status = path.stat()
+    except OSError:
+        return False
+    return places.can_be_folder(key) and (status.st_dev, status.st_ino) not in above
+
+
+class NotRegularError(OSError):
+    """A path that is not a regular file, for example a FIFO or a device."""
+
+
+@contextmanager
+def open_regular(path: Path) -> Iterator[BinaryIO]:
+    """
+    Open a regular file for reading. Never waits for the writer of a FIFO.
+
+    Raises:
+        NotRegularError: It is not a regular file.
+        OSError: It cannot be opened.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise NotRegularError(errno.EINVAL, "not a regular file", str(path))
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(handle, "rb", buffering=0) as raw:  # noqa: PTH123 - a descriptor, not a path
+        if not stat.S_ISREG(os.fstat(handle).st_mode):  # replaced in between
+            raise NotRegularError(errno.EINVAL, "not a regular file", str(path))
+        yield raw
+
+
+def is_utf8(key: str) -> bool:
+    """Return whether *key* can be stored: a name on disk can be any bytes."""
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_elsewhere(folder: Path, root: Path) -> bool:
@@ -54,6 +135,16 @@ class Places:
 
     def __init__(self, names: PathTemplates) -> None:
         self._patterns = [(name, _pattern(template)) for name, template in names]
+        folders = {
+            template.rsplit("/", depth)[0]
+            for _, template in names
+            for depth in range(1, template.count("/") + 1)
+        }
+        self._folders = [_pattern(folder) for folder in sorted(folders)]
+
+    def can_be_folder(self, key: str) -> bool:
+        """Return whether a template can have a folder of that name."""
+        return any(pattern.fullmatch(key) for pattern in self._folders)
 
     def of(self, key: str) -> Place | None:
         """What *key* is; None when no template makes such a name."""

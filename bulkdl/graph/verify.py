@@ -23,7 +23,7 @@ from sqlite3 import Connection
 from bulkdl.errors import ConfigError
 from bulkdl.graph.channel import Channel
 from bulkdl.graph.holding import held
-from bulkdl.graph.tree import DOCUMENTS, Places, files_in
+from bulkdl.graph.tree import DOCUMENTS, Places, files_in, is_utf8, open_regular
 from bulkdl.ledger import audit
 from bulkdl.ledger.audit import FileRow
 from bulkdl.ledger.ledger import LEDGER_NAME, Ledger
@@ -188,7 +188,7 @@ def _looked_at(
     try:
         entry = path.lstat()
         if not stat.S_ISREG(entry.st_mode):
-            return Checked(row, receipt, Verdict.MISSING, "there is no regular file of that name")
+            return Checked(row, receipt, Verdict.MISSING, "not a regular file")
         if entry.st_size != receipt.size_bytes:
             detail = f"{entry.st_size} bytes instead of {receipt.size_bytes}"
             return Checked(row, receipt, Verdict.WRONG_SIZE, detail)
@@ -210,7 +210,7 @@ def _looked_at(
 def digest_of(path: Path, like: Digest, stop: threading.Event) -> Digest:
     """The digest of a file, by the algorithm of *like*; ends early, with no use, after *stop*."""
     digester = Digester((like,))
-    with path.open("rb", buffering=0) as stream:
+    with open_regular(path) as stream:
         while not stop.is_set() and (block := stream.read(_BLOCK_BYTES)):
             digester.update(block)
     return like if digester.contradicts((like,)) is None else digester.crc32c
@@ -218,7 +218,8 @@ def digest_of(path: Path, like: Digest, stop: threading.Event) -> Digest:
 
 async def leftovers(check: Check, ledger: Ledger, verification: Verification) -> None:
     """Find the files of the tree that no row of the ledger knows."""
-    files, places = files_in(check.output), Places(check.names)
+    places = Places(check.names)
+    files = files_in(check.output, places)
     while keys := await asyncio.to_thread(lambda: list(islice(files, _FILES_AT_ONCE))):
         unknown = await ledger.read(partial(_unknown, keys=keys, places=places))
         verification.leave(unknown)
@@ -237,5 +238,6 @@ def _unknown(connection: Connection, keys: Sequence[str], places: Places) -> lis
     }
     rest = [key for key in keys if key not in known]
     # Names that today's templates do not make may be of another time.
-    of_old = audit.keys_among(connection, rest) if rest else set()
+    storable = [key for key in rest if is_utf8(key)]
+    of_old = audit.keys_among(connection, storable) if storable else set()
     return [key for key in rest if key not in of_old]

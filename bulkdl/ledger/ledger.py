@@ -73,7 +73,7 @@ class Ledger:
         executor: ThreadPoolExecutor,
         connection: sqlite3.Connection,
         settle: Settle,
-        lock_timeout_s: float = LOCK_TIMEOUT_S,
+        lock_timeout_s: float,
     ) -> None:
         self.path = path
         self._settle_folders = settle
@@ -92,7 +92,7 @@ class Ledger:
         settle: Settle | None = None,
         synchronous: bool = True,
         upgrade: bool = True,
-        lock_timeout_s: float = LOCK_TIMEOUT_S,
+        lock_timeout_s: float | None = None,
     ) -> Ledger:
         """
         Open the ledger; create it if it does not exist, unless *read_only*.
@@ -103,7 +103,8 @@ class Ledger:
                 ``kill -9``.
             upgrade: Whether to migrate an older ledger now. If False, an existing ledger is not
                 changed; call ``upgrade()`` once the lease of the directory is acquired.
-            lock_timeout_s: How long to wait while another process locks the ledger.
+            lock_timeout_s: How long to wait while another process locks the ledger; by default
+                LOCK_TIMEOUT_S.
 
         Raises:
             LedgerTooNew: A newer bulkdl wrote it.
@@ -111,6 +112,7 @@ class Ledger:
             LedgerError: It cannot be used for another reason.
             SinkFailure: It cannot be opened, read or written, or it is locked.
         """
+        timeout_s = LOCK_TIMEOUT_S if lock_timeout_s is None else lock_timeout_s
         with ExitStack() as unless_open:
             executor = ThreadPoolExecutor(1, thread_name_prefix="ledger")
             unless_open.callback(executor.shutdown, wait=False)
@@ -120,11 +122,11 @@ class Ledger:
                 read_only,
                 synchronous=synchronous,
                 upgrade=upgrade,
-                lock_timeout_s=lock_timeout_s,
+                lock_timeout_s=timeout_s,
             )
             connection = await asyncio.get_running_loop().run_in_executor(executor, connect)
             unless_open.pop_all()
-        return cls(path, executor, connection, settle or _settled, lock_timeout_s)
+        return cls(path, executor, connection, settle or _settled, timeout_s)
 
     async def upgrade(self) -> None:
         """Migrate a ledger that was opened with ``upgrade=False``. Call it while holding the lease."""

@@ -26,6 +26,11 @@ class Verdict(StrEnum):
     UNREADABLE = "unreadable"
 
 
+def storable(name: str) -> str:
+    """Return *name* as valid UTF-8: a byte of a file name that cannot be decoded becomes ``\\xNN``."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 HINTS = {
     Verdict.MISSING: "bulkdl verify --repair, then bulkdl retry, fetches it again",
     Verdict.WRONG_SIZE: "bulkdl verify --repair, then bulkdl retry, fetches it again",
@@ -118,7 +123,7 @@ class Verification:
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
-            "output": self.output,
+            "output": storable(self.output),
             "mode": self.mode,
             "exit_code": int(self.exit_code),
             "counts": [
@@ -133,8 +138,8 @@ class Verification:
             "findings_total": self.findings_total,
             "findings": [finding.as_dict() for finding in self.findings],
             "leftovers_total": self.leftovers_total,
-            "leftovers": self.leftovers,
+            "leftovers": [storable(key) for key in self.leftovers],
             "repaired": self.repaired,
             "jobs": self.jobs,
-            "set_aside": self.set_aside,
+            "set_aside": None if self.set_aside is None else storable(self.set_aside),
         }

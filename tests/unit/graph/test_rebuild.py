@@ -1,23 +1,32 @@
+import asyncio
+import os
 import shutil
+import socket
 import sqlite3
-from datetime import UTC, datetime
+import subprocess
+import sys
+import tempfile
+import threading
+from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
 from bulkdl import Downloader, Selection, Settings
-from bulkdl.errors import ConfigError, DirectoryHeld, LedgerTooNew
+from bulkdl.errors import ConfigError, DirectoryHeld, LedgerTooNew, SinkFailure
 from bulkdl.graph import rebuild as module
 from bulkdl.graph.rebuild import rebuild
 from bulkdl.graph.verify import Check, verify
-from bulkdl.ledger import lease
-from bulkdl.model import Kind, Outcome
+from bulkdl.ledger import audit, lease
+from bulkdl.ledger.ledger import LEDGER_NAME
+from bulkdl.model import Kind, Outcome, Reason
 from bulkdl.reactions import Exit
 from bulkdl.report.verification import Verdict
 from bulkdl.settings import CredentialSet
 from bulkdl.simulator import Account, Simulator
-from support.hand_made_ledger import Folder
+from support.hand_made_ledger import Folder, archive, done
 
 SCATTERED = {
     "job": "meta/{project_id}-{job_id}.json",
@@ -168,6 +177,202 @@ async def test_a_ledger_that_cannot_be_read_is_kept_aside(site, simulator, damag
     found = await rebuild(site.check())
     (kept,) = site.path.parent.glob("ledger.sqlite3.damaged-*")
     assert (found.set_aside, kept.read_bytes()) == (str(kept), bytes(data))
+    await moves_nothing(site, simulator)
+
+
+def untouched(site):
+    """Whether the ledger is still in its place, and no other file was made of it."""
+    return site.path.exists() and not list(site.path.parent.glob("*damaged*"))
+
+
+@pytest.fixture
+def as_nobody():
+    """A folder of the user nobody, and that user's rights."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can change the user")
+    root = Path(tempfile.mkdtemp())
+    os.chown(root, 65534, 65534)
+    os.seteuid(65534)
+    yield root
+    os.seteuid(0)
+    shutil.rmtree(root)
+
+
+@pytest.mark.parametrize("is_held", [False, True])
+async def test_rebuild_without_permission_to_read_the_ledger_keeps_it(as_nobody, is_held):
+    site = Folder(as_nobody)
+    await site.record(done(archive(), "k", b"x"))
+    if is_held:
+        await hold(site, lease.Owner.myself("other"))
+    path = site.root / ".bulkdl" / LEDGER_NAME
+    path.chmod(0)
+    with pytest.raises(SinkFailure) as raised:
+        await rebuild(site.check())
+    assert raised.value.reason is Reason.DISK_ERROR
+    assert sorted(each.name for each in path.parent.glob("ledger*")) == [LEDGER_NAME]
+
+
+async def test_rebuild_with_a_folder_in_place_of_the_ledger_keeps_it(tmp_path):
+    path = tmp_path / ".bulkdl" / LEDGER_NAME
+    path.mkdir(parents=True)
+    with pytest.raises(SinkFailure):
+        await rebuild(Folder(tmp_path).check())
+    assert path.is_dir()
+
+
+@pytest.mark.parametrize("code", ["SQLITE_BUSY", "SQLITE_IOERR_READ", "SQLITE_CANTOPEN", "SQLITE_NOMEM"])
+async def test_rebuild_of_a_ledger_that_cannot_be_read_now_keeps_it(site, monkeypatch, code):
+    def fails(_connection):
+        error = sqlite3.OperationalError(code)
+        error.sqlite_errorcode = getattr(sqlite3, code)
+        raise error
+
+    monkeypatch.setattr(audit, "damage", fails)
+    monkeypatch.setattr("bulkdl.ledger.ledger.LOCK_TIMEOUT_S", 0.05)
+    with pytest.raises(SinkFailure):
+        await rebuild(site.check())
+    monkeypatch.undo()
+    assert untouched(site)
+    assert await what_is_known(site)
+
+
+async def test_rebuild_of_a_locked_ledger_keeps_it(site, monkeypatch):
+    monkeypatch.setattr("bulkdl.ledger.ledger.LOCK_TIMEOUT_S", 0.05)
+    connection = sqlite3.connect(site.path, isolation_level=None)
+    connection.execute("PRAGMA journal_mode = DELETE").fetchall()
+    connection.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(SinkFailure) as raised:
+        await rebuild(site.check())
+    connection.close()
+    assert raised.value.reason is Reason.LEDGER_LOCKED
+    assert untouched(site)
+
+
+def damage(path):
+    """Overwrite pages of the tables, and leave the header and the lease readable."""
+    with sqlite3.connect(path) as connection:
+        pages = connection.execute(
+            "SELECT rootpage FROM sqlite_schema WHERE tbl_name = 'outputs' AND rootpage > 0"
+        ).fetchall()
+    connection.close()
+    with path.open("r+b") as stream:
+        for (page,) in pages:
+            stream.seek((page - 1) * 4096)
+            stream.write(b"\xff" * 4096)
+
+
+async def hold(site, owner, age_s=0):
+    at = datetime.now(UTC) - timedelta(seconds=age_s)
+    await site.write(partial(lease.acquire, owner=owner, path="x", now=at))
+
+
+async def test_rebuild_of_a_damaged_ledger_with_a_live_lease_is_refused(site):
+    await hold(site, lease.Owner.myself("other"))
+    damage(site.path)
+    with pytest.raises(DirectoryHeld):
+        await rebuild(site.check())
+    assert untouched(site)
+
+
+@pytest.mark.parametrize("is_alive", [True, False])
+async def test_rebuild_of_a_damaged_ledger_observes_a_stale_lease(site, monkeypatch, is_alive):
+    owner = lease.Owner("other", "another-host/1/1", 1)
+    await hold(site, owner, age_s=3600)
+    damage(site.path)
+    monkeypatch.setattr(lease, "OBSERVATION_S", 0.2)
+    beating = partial(lease.beat, owner=owner, now=datetime.now(UTC) - timedelta(seconds=3590))
+    if not is_alive:
+        assert (await rebuild(site.check())).set_aside
+        return
+    asyncio.get_running_loop().call_later(0.05, lambda: asyncio.ensure_future(site.write(beating)))
+    with pytest.raises(DirectoryHeld):
+        await rebuild(site.check())
+    assert untouched(site)
+
+
+@pytest.mark.parametrize("has_header", [True, False])
+async def test_rebuild_of_a_damaged_ledger_that_a_process_has_open_keeps_it(site, has_header):
+    script = (
+        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); "
+        "c.execute('PRAGMA journal_mode = WAL').fetchall(); "
+        "c.execute('SELECT count(*) FROM runs').fetchall(); print(flush=True); input()"
+    )
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", script, str(site.path)), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    await process.stdout.readline()
+    if has_header:
+        damage(site.path)
+    else:
+        with site.path.open("r+b") as stream:
+            stream.write(b"x" * 100)
+    try:
+        with pytest.raises(SinkFailure, match="has it open") as raised:
+            await rebuild(site.check())
+        assert raised.value.reason is Reason.LEDGER_LOCKED
+        assert untouched(site)
+    finally:
+        await process.communicate(b"\n")
+    assert (await rebuild(site.check())).set_aside
+
+
+async def test_rebuild_renames_the_damaged_ledger_in_a_thread(site, monkeypatch):
+    site.path.write_bytes(b"x" * 8192)
+    threads, rename = set(), Path.rename
+
+    def noting(path, target):
+        threads.add(threading.current_thread())
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", noting)
+    assert (await rebuild(site.check())).set_aside
+    assert threads
+    assert threading.main_thread() not in threads
+
+
+@pytest.mark.parametrize("name", ["job.json", "job_tasks.json", "task_quicklook.json"])
+@pytest.mark.parametrize("kind", ["fifo", "socket"])
+async def test_rebuild_reports_a_document_that_is_not_a_regular_file(site, name, kind, monkeypatch):
+    document = min(path for path in site.root.rglob(name) if ".bulkdl" not in path.parts)
+    document.unlink()
+    if kind == "fifo":
+        os.mkfifo(document)
+    else:
+        monkeypatch.chdir(document.parent)  # the path of a socket must be short
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(name)
+        listener.close()
+    shutil.rmtree(site.root / ".bulkdl")
+    async with asyncio.timeout(30):
+        found = await rebuild(site.check())
+    assert (found.jobs, found.findings_total, found.exit_code) == (7, 1, Exit.INTEGRITY)
+    assert found.findings[0].detail == f"{document.relative_to(site.root)}: not a regular file"
+
+
+async def test_rebuild_reports_an_output_that_is_not_a_regular_file(site):
+    output = site.files("*/*/job_output.json")[0]
+    output.unlink()
+    os.mkfifo(output)
+    shutil.rmtree(site.root / ".bulkdl")
+    async with asyncio.timeout(30):
+        (finding,) = (await rebuild(site.check())).findings
+    assert (finding.key, finding.detail) == (output.relative_to(site.root).as_posix(), "not a regular file")
+
+
+async def test_rebuild_follows_the_links_that_run_followed(tmp_path, simulator):
+    root, disk = tmp_path / "out", tmp_path / "disk"
+    root.mkdir()
+    disk.mkdir()
+    (root / simulator.projects[0].id).symlink_to(disk)
+    site = Site(root, simulator)
+    await site.run()
+    assert list(disk.iterdir())
+    before = await what_is_known(site)
+    shutil.rmtree(root / ".bulkdl")
+    (disk / "loop").symlink_to(root)
+    (root / "loop").symlink_to(root)
+    assert (await rebuild(site.check())).exit_code is Exit.OK
+    assert await what_is_known(site) == before
     await moves_nothing(site, simulator)
 
 

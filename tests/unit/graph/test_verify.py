@@ -1,10 +1,12 @@
 import asyncio
+import json
 import os
 import threading
 from datetime import UTC, datetime
 
 import pytest
 
+from bulkdl.cli.show import show_verification
 from bulkdl.errors import ConfigError, DirectoryHeld
 from bulkdl.graph import verify as module
 from bulkdl.graph.verify import digest_of, verify
@@ -250,3 +252,36 @@ def test_what_is_kept_of_many_findings_is_bounded():
         found.leave([str(number)])
     assert (len(found.findings), found.findings_total) == (FINDINGS_KEPT, FINDINGS_KEPT + 5)
     assert (len(found.leftovers), found.leftovers_total) == (FINDINGS_KEPT, FINDINGS_KEPT + 5)
+
+
+UNDECODABLE = os.fsdecode(b"caf\xe9\n.txt")
+
+
+@pytest.mark.parametrize("deep", [False, True])
+async def test_verify_lists_an_untracked_file_whose_name_is_not_utf8(folder, deep, capsys):
+    folder.put(KEY, b"archive")
+    folder.put(UNDECODABLE)
+    folder.put(f"{P1}/{J1}/{T1}/quicklooks/{UNDECODABLE}")
+    await folder.record(done(archive(), KEY, b"archive"))
+    found = await verify(folder.check(deep=deep))
+    assert (found.exit_code, found.leftovers_total) == (Exit.OK, 2)
+    show_verification(found)
+    assert "leftover: caf\\xe9\\n.txt\n" in capsys.readouterr().out
+    show_verification(found, "json")
+    leftovers = json.loads(capsys.readouterr().out)["leftovers"]
+    assert leftovers[0] == "caf\\xe9\n.txt"
+
+
+async def test_verify_of_a_directory_whose_name_is_not_utf8(tmp_path, capsys):
+    folder = Folder(tmp_path / UNDECODABLE)
+    await folder.record(done(archive(), KEY, b"archive"))
+    found = await verify(folder.check())
+    for result_format in ("table", "json"):
+        show_verification(found, result_format)
+        assert "caf\\xe9" in capsys.readouterr().out.replace("\\\\", "\\")
+
+
+async def test_digest_of_a_fifo_is_an_error(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(OSError, match="not a regular file"):
+        digest_of(tmp_path / "fifo", crc32c(b""), threading.Event())
