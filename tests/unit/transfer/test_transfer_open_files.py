@@ -1,0 +1,28 @@
+"""A transfer that runs out of open files resumes with the bytes that are on disk."""
+
+import errno
+import os
+
+import pytest
+
+from bulkdl.model import Outcome
+from bulkdl.sink import durable, errors
+from support.transfer_objects import LARGE
+
+
+@pytest.mark.parametrize("step", ["place", "sync_file"])
+async def test_fetch_without_open_files_at_commit_keeps_the_bytes(yard, monkeypatch, step):
+    site = await yard(LARGE)
+    left, call = [OSError(errno.EMFILE, os.strerror(errno.EMFILE))], getattr(durable, step)
+
+    def exhausted(*args):
+        if left and (step == "sync_file" or args[0].suffix == ".part"):
+            raise left.pop()
+        return call(*args)
+
+    monkeypatch.setattr(errors, "_WAITS_S", ())
+    monkeypatch.setattr(durable, step, exhausted)
+    result = await site.fetch()
+    assert (result.outcome, result.attempts, left) == (Outcome.COMPLETED, 2, [])
+    assert list(site.files().values()) == [LARGE]
+    assert result.moved_bytes == len(LARGE)
