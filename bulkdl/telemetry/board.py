@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,12 +16,10 @@ from bulkdl.model import Kind, Outcome, Output, Reason
 from bulkdl.reactions import REACTIONS
 from bulkdl.redaction import redact
 from bulkdl.telemetry.events import (
-    EnumerationFinished,
     Event,
     JobEnumerated,
     JobUnfinished,
     LanesOpened,
-    OutputSettled,
     ProblemFound,
     RequestEnded,
     RetryScheduled,
@@ -32,7 +30,7 @@ from bulkdl.telemetry.events import (
     TransferStarted,
 )
 from bulkdl.telemetry.metrics import THROTTLED
-from bulkdl.telemetry.progress import Speedometer
+from bulkdl.telemetry.totals import KindTotals, RunTotals, is_shown
 
 FAILURES_SHOWN = 30
 FLIGHTS_SHOWN = 40
@@ -40,28 +38,8 @@ _DETAIL_CHARS = 500
 
 
 @dataclass(slots=True)
-class Tally:
-    """Outputs of one kind, and the bytes that came for them."""
-
-    planned: int = 0
-    settled: int = 0
-    moved_bytes: int = 0
-    ended: Counter[Outcome] = field(default_factory=Counter)
-
-    def as_dict(self) -> dict[str, int]:
-        """For JSON."""
-        outcomes = {outcome.value: self.ended[outcome] for outcome in Outcome}
-        return {
-            "planned": self.planned,
-            "settled": self.settled,
-            "moved_bytes": self.moved_bytes,
-            **outcomes,
-        }
-
-
-@dataclass(slots=True)
 class Flight:
-    """An output that a worker is bringing."""
+    """A download in progress."""
 
     since_s: float
     at_bytes: int = 0
@@ -84,25 +62,21 @@ class Board:
         self._now = now
         self._run: RunStarted | None = None
         self._finished: RunFinished | None = None
-        self._listed = False
         self._jobs = Counter[str]()
         self._depths: Mapping[str, Callable[[], int]] = {}
-        self._kinds = {kind: Tally() for kind in Kind}
+        self._totals = RunTotals()
         self._flights: dict[Output, Flight] = {}
         self._failures: deque[dict[str, Any]] = deque(maxlen=FAILURES_SHOWN)
         self._failures_total = 0
         self._retries = 0
         self._throttles = 0
-        self._speed = Speedometer()
         self._handlers: Mapping[type[Event], Callable[..., None]] = {
             RunStarted: self._run_started,
             RunFinished: self._run_finished,
             LanesOpened: self._lanes_opened,
-            EnumerationFinished: self._enumeration_finished,
             RequestEnded: self._request_ended,
             JobEnumerated: self._job_enumerated,
             JobUnfinished: self._job_unfinished,
-            OutputSettled: self._output_settled,
             ProblemFound: self._problem_found,
             TransferStarted: self._start,
             TransferAdvanced: self._advance,
@@ -119,8 +93,9 @@ class Board:
             **self._about_run(),
             "jobs": {state: self._jobs[state] for state in ("planned", "settled", "unfinished")},
             "waiting": {name: depth() for name, depth in self._depths.items()},
-            "kinds": [{"kind": kind.value, **tally.as_dict()} for kind, tally in self._kinds.items()],
-            "rate_bytes_per_s": round(self._speed.rate(now_s)),
+            "kinds": [_kind_dict(kind, totals, now_s) for kind, totals in self._totals.kinds.items()],
+            "rate_bytes_per_s": round(self._totals.speed.rate(now_s)),
+            "eta_s": None if (eta_s := self._totals.eta_s(now_s)) is None else round(eta_s),
             "retries": self._retries,
             "throttles": self._throttles,
             "disk_free_bytes": free_bytes,
@@ -137,7 +112,7 @@ class Board:
         elif run is None:
             state = "starting"
         else:
-            state = "fetching" if self._listed else "listing"
+            state = "fetching" if self._totals.is_listed else "listing"
         return {
             "state": state,
             "run_id": run and run.run_id,
@@ -147,8 +122,12 @@ class Board:
         }
 
     def _shown_flights(self, now_s: float) -> list[dict[str, Any]]:
-        """Archives first: the others come and go faster than anybody can read."""
-        order = sorted(self._flights.items(), key=lambda pair: pair[0].kind is not Kind.ARCHIVE)
+        """Return the downloads that last, oldest first; a short one would disappear before it is read."""
+        shown = [
+            (output, flight)
+            for output, flight in self._flights.items()
+            if flight.note or is_shown(now_s - flight.since_s, flight.at_bytes, flight.total_bytes)
+        ]
         return [
             {
                 **_named(output),
@@ -157,11 +136,12 @@ class Board:
                 "for_s": round(now_s - flight.since_s, 1),
                 "note": flight.note,
             }
-            for output, flight in order[:FLIGHTS_SHOWN]
+            for output, flight in shown[:FLIGHTS_SHOWN]
         ]
 
     def report(self, event: Event) -> None:
-        """Take in *event*."""
+        """Count *event*."""
+        self._totals.report(event, self._clock())
         handler = self._handlers.get(type(event))
         if handler is not None:
             handler(event)
@@ -175,22 +155,14 @@ class Board:
     def _lanes_opened(self, event: LanesOpened) -> None:
         self._depths = event.depths
 
-    def _enumeration_finished(self, _event: EnumerationFinished) -> None:
-        self._listed = True
-
     def _request_ended(self, event: RequestEnded) -> None:
         self._throttles += event.status == THROTTLED
 
     def _job_enumerated(self, event: JobEnumerated) -> None:
         self._jobs["planned" if event.planned else "settled"] += 1
-        for kind, count in event.planned_by_kind.items():
-            self._kinds[kind].planned += count
 
     def _job_unfinished(self, _event: JobUnfinished) -> None:
         self._jobs["unfinished"] += 1
-
-    def _output_settled(self, event: OutputSettled) -> None:
-        self._kinds[event.output.kind].settled += 1
 
     def _problem_found(self, event: ProblemFound) -> None:
         self._fail({"what": event.what}, event.reason, event.detail)
@@ -199,8 +171,6 @@ class Board:
         self._flights[event.output] = Flight(self._clock())
 
     def _advance(self, event: TransferAdvanced) -> None:
-        self._kinds[event.output.kind].moved_bytes += event.moved_bytes
-        self._speed.add(self._clock(), event.moved_bytes)
         flight = self._flights.get(event.output)
         if flight is not None:
             flight.at_bytes, flight.total_bytes, flight.note = event.at_bytes, event.total_bytes, ""
@@ -208,14 +178,12 @@ class Board:
     def _retry(self, event: RetryScheduled) -> None:
         self._retries += 1
         if event.output in self._flights:
-            self._flights[event.output].note = f"{event.reason.value}, again in {event.delay_s:.1f} s"
+            self._flights[event.output].note = f"{event.reason.value}, retry in {event.delay_s:.1f} s"
 
     def _end(self, event: TransferEnded) -> None:
         result = event.result
         output = result.output
         self._flights.pop(output, None)
-        tally = self._kinds[output.kind]
-        tally.ended[result.outcome] += 1
         if result.outcome is Outcome.FAILED:
             self._fail(_named(output), result.reason, result.detail)
 
@@ -245,4 +213,16 @@ def _named(output: Output) -> dict[str, Any]:
         "job_id": output.job_id,
         "task_id": output.task_id,
         "name": output.name,
+    }
+
+
+def _kind_dict(kind: Kind, totals: KindTotals, now_s: float) -> dict[str, Any]:
+    return {
+        "kind": kind.value,
+        "planned": totals.planned,
+        "settled": totals.settled,
+        "left": totals.left,
+        "moved_bytes": totals.moved_bytes,
+        "rate_bytes_per_s": round(totals.speed.rate(now_s)),
+        **{outcome.value: totals.outcomes[outcome] for outcome in Outcome},
     }

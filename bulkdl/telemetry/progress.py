@@ -1,102 +1,68 @@
 """
-Bars on a terminal: one for the whole run, one for each archive in flight.
+The progress display on a terminal: at most eight lines, whatever the size of the run.
 
-Events come in their thousands a second and are only added up; the screen is touched a few times a
-second, so that looking at the run does not slow it down.
+A run reports thousands of events per second. They are only counted; a thread of rich draws the display a few
+times per second.
 """
 
 from __future__ import annotations
 
+import threading
 import time
-from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, Self
 
 from rich.console import Console, Group
-from rich.filesize import decimal
 from rich.live import Live
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.text import Text
 
-from bulkdl.model import Kind, Output
+from bulkdl.model import Outcome, Output
 from bulkdl.printable import printable
 from bulkdl.telemetry.events import (
-    EnumerationFinished,
     Event,
     HttpListening,
     JobEnumerated,
     NullReporter,
-    Reporter,
     RetryScheduled,
     TransferAdvanced,
     TransferEnded,
     TransferStarted,
 )
+from bulkdl.telemetry.totals import REFRESH_S, KindTotals, RunTotals, is_shown
+from bulkdl.units import format_clock, format_rate, format_size
 
-REFRESH_S = 0.2
-_RATE_WINDOW_S = 10.0
+MAX_LINES = 8
+_BAR_CHARS = 24
 
 
-class Speedometer:
-    """Bytes a second over the last seconds; the moments are given by the caller."""
-
-    def __init__(self, window_s: float = _RATE_WINDOW_S) -> None:
-        self._window_s = window_s
-        self._samples: deque[tuple[float, int]] = deque()
-        self._sum = 0
-
-    def add(self, now_s: float, moved_bytes: int) -> None:
-        """Count *moved_bytes*; those of one refresh share a sample."""
-        if self._samples and now_s - self._samples[-1][0] < REFRESH_S:
-            at_s, before = self._samples.pop()
-            self._samples.append((at_s, before + moved_bytes))
-        else:
-            self._samples.append((now_s, moved_bytes))
-        self._sum += moved_bytes
-
-    def rate(self, now_s: float) -> float:
-        """Bytes a second."""
-        while self._samples and now_s - self._samples[0][0] > self._window_s:
-            self._sum -= self._samples.popleft()[1]
-        if not self._samples:
-            return 0.0
-        return self._sum / max(now_s - self._samples[0][0], 1.0)
+@dataclass(slots=True)
+class _Transfer:
+    started_s: float
+    received_bytes: int = 0
+    total_bytes: int | None = None
+    note: str = ""
 
 
 class RichProgress:
-    """A reporter that draws. Use it as a context manager; outside of it events are only counted."""
+    """A reporter that draws on a terminal while it is entered as a context manager."""
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._overall = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed}/{task.total} outputs"),
-            TextColumn("{task.fields[moved]}"),
-            console=console,
-        )
-        self._files = Progress(
-            TextColumn("  {task.description}", markup=False),
-            BarColumn(),
-            TextColumn("{task.fields[note]}"),
-            console=console,
-        )
+        # The thread that draws reads what report() writes.
+        self._lock = threading.Lock()
+        self._totals = RunTotals()
+        self._expected = 0
+        self._finished = 0
+        self._failed = 0
+        self._transfers: dict[Output, _Transfer] = {}
         self._live = Live(
-            Group(self._overall, self._files),
             console=console,
+            get_renderable=self._render,
             refresh_per_second=1 / REFRESH_S,
             transient=True,
         )
-        self._task = self._overall.add_task("listing jobs", total=0, moved="")
-        self._bars: dict[Output, TaskID] = {}
-        self._drawn_at: dict[Output, float] = {}
-        self._planned = 0
-        self._settled = 0
-        self._moved_bytes = 0
-        self._speed = Speedometer()
-        self._overall_drawn_at = -REFRESH_S
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -105,69 +71,108 @@ class RichProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._draw_overall(force=True)
         self._live.stop()
 
     def report(self, event: Event) -> None:
-        """Take in *event*; the screen follows within a moment."""
+        """Count *event*; the display follows with its next refresh."""
+        if isinstance(event, HttpListening):
+            self._live.console.print(Text(f"status page: {event.url}"))
+            return
+        now_s = self._clock()
+        with self._lock:
+            self._totals.report(event, now_s)
+            self._count(event, now_s)
+
+    def _count(self, event: Event, now_s: float) -> None:
         match event:
             case JobEnumerated(planned=planned, settled=settled):
-                self._planned += planned + settled
-                self._settled += settled
-            case HttpListening(url=url):
-                self._live.console.print(Text(f"live page: {url}"))
-            case EnumerationFinished():
-                self._overall.update(self._task, description="fetching")
+                self._expected += planned + settled
+                self._finished += settled
             case TransferStarted(output=output):
-                self._start(output)
-            case TransferAdvanced():
-                self._advance(event)
-            case RetryScheduled(output=output):
-                self._note(output, f"{event.reason.value}, again in {event.delay_s:.0f} s")
+                self._transfers.setdefault(output, _Transfer(now_s))
+            case TransferAdvanced(output=output) if transfer := self._transfers.get(output):
+                transfer.received_bytes, transfer.total_bytes = event.at_bytes, event.total_bytes
+                transfer.note = ""
+            case RetryScheduled(output=output) if transfer := self._transfers.get(output):
+                transfer.note = f"{event.reason.value}, retry in {event.delay_s:.0f} s"
             case TransferEnded(result=result):
-                self._end(result.output)
-        self._draw_overall(force=isinstance(event, EnumerationFinished))
+                self._finished += 1
+                self._failed += result.outcome is Outcome.FAILED
+                self._transfers.pop(result.output, None)
 
-    def _start(self, output: Output) -> None:
-        if output.kind is Kind.ARCHIVE and output not in self._bars:
-            self._bars[output] = self._files.add_task(_label(output), total=None, note="")
-
-    def _advance(self, event: TransferAdvanced) -> None:
+    def _render(self) -> Group:
         now_s = self._clock()
-        self._moved_bytes += event.moved_bytes
-        self._speed.add(now_s, event.moved_bytes)
-        bar = self._bars.get(event.output)
-        if bar is None or now_s - self._drawn_at.get(event.output, -REFRESH_S) < REFRESH_S:
-            return
-        self._drawn_at[event.output] = now_s
-        of = f"/{decimal(event.total_bytes)}" if event.total_bytes is not None else ""
-        note = f"{decimal(event.at_bytes)}{of}"
-        self._files.update(bar, completed=event.at_bytes, total=event.total_bytes, note=note)
+        with self._lock:
+            lines = [self._total_line(now_s), *self._kind_lines(now_s)]
+            lines += self._transfer_lines(now_s, MAX_LINES - len(lines))
+        return Group(*(Text(line, no_wrap=True, overflow="ellipsis") for line in lines))
 
-    def _note(self, output: Output, note: str) -> None:
-        if output in self._bars:
-            self._files.update(self._bars[output], note=note)
+    def _total_line(self, now_s: float) -> str:
+        total = max(self._expected, self._finished)
+        share = self._finished / total if total else 0.0
+        parts = [
+            _bar(share) if self._totals.is_listed else "listing jobs",
+            f"{self._finished:,}/{total:,} outputs",
+            format_size(self._totals.moved_bytes),
+            format_rate(self._totals.speed.rate(now_s)),
+        ]
+        eta_s = self._totals.eta_s(now_s)
+        if eta_s is not None:
+            parts.append(f"ETA {format_clock(round(eta_s))}")
+        if self._failed:
+            parts.append(f"{self._failed:,} failed")
+        return "  ".join(parts)
 
-    def _end(self, output: Output) -> None:
-        if output.name or output.kind is not Kind.QUICKLOOK:  # a list of quicklooks was not planned
-            self._settled += 1
-        self._drawn_at.pop(output, None)
-        bar = self._bars.pop(output, None)
-        if bar is not None:
-            self._files.remove_task(bar)
+    def _kind_lines(self, now_s: float) -> list[str]:
+        return [
+            _kind_line(kind.value, totals, now_s)
+            for kind, totals in self._totals.kinds.items()
+            if totals.planned or totals.finished
+        ]
 
-    def _draw_overall(self, *, force: bool) -> None:
-        now_s = self._clock()
-        if not force and now_s - self._overall_drawn_at < REFRESH_S:
-            return
-        self._overall_drawn_at = now_s
-        moved = f"{decimal(self._moved_bytes)} at {decimal(int(self._speed.rate(now_s)))}/s"
-        total = max(self._planned, self._settled)
-        self._overall.update(self._task, total=total, completed=self._settled, moved=moved)
+    def _transfer_lines(self, now_s: float, room: int) -> list[str]:
+        """Show the oldest of the transfers that last; *room* is the number of lines."""
+        shown = [
+            (output, transfer)
+            for output, transfer in self._transfers.items()
+            if is_shown(now_s - transfer.started_s, transfer.received_bytes, transfer.total_bytes)
+        ]
+        more = len(self._transfers) - len(shown)
+        if len(shown) + bool(more) > room:
+            more += len(shown) - (room - 1)
+            shown = shown[: room - 1]
+        lines = [_transfer_line(output, transfer) for output, transfer in shown]
+        return [*lines, f"  {more:,} more in progress"] if more else lines
+
+
+def _bar(share: float) -> str:
+    full = int(share * _BAR_CHARS)
+    return "━" * full + "╌" * (_BAR_CHARS - full) + f" {int(100 * share):3} %"
+
+
+def _kind_line(name: str, totals: KindTotals, now_s: float) -> str:
+    counts = (
+        f"{totals.outcomes[Outcome.COMPLETED]:>9,} completed"
+        f"{totals.outcomes[Outcome.FAILED]:>7,} failed{totals.left:>10,} left"
+    )
+    return f"  {name:<10}{counts}   {format_rate(totals.speed.rate(now_s))}"
+
+
+def _transfer_line(output: Output, transfer: _Transfer) -> str:
+    size = format_size(transfer.received_bytes)
+    if transfer.total_bytes:
+        size += f" of {format_size(transfer.total_bytes)}"
+        size += f" ({int(100 * transfer.received_bytes / transfer.total_bytes)} %)"
+    return "  ".join(filter(None, [f"  {_label(output)}", size, transfer.note]))
+
+
+def _label(output: Output) -> str:
+    task = f" task {output.task_id[:8]}" if output.task_id else ""
+    return printable(f"{output.kind.value} of job {output.job_id[:8]}{task}")
 
 
 class _Silent(NullReporter):
-    """No bars, with the shape of a context manager."""
+    """A reporter without display, with the shape of a context manager."""
 
     def __enter__(self) -> Self:
         return self
@@ -179,18 +184,10 @@ class _Silent(NullReporter):
 
 
 def progress_on(console: Console, wanted: Literal["auto", "never"] = "auto") -> RichProgress | _Silent:
-    """The reporter that fits *console*: bars on a terminal, nothing in a pipe or when not wanted."""
+    """Return the reporter for *console*: a display on a terminal, nothing in a pipe or with ``never``."""
     return RichProgress(console) if has_bars(console, wanted) else _Silent()
 
 
 def has_bars(console: Console, wanted: Literal["auto", "never"] = "auto") -> bool:
-    """Whether bars are drawn there."""
+    """Whether the progress display is drawn on *console*."""
     return wanted == "auto" and console.is_terminal and not console.is_dumb_terminal
-
-
-def _label(output: Output) -> str:
-    owner = f"task {output.task_id[:8]}" if output.task_id else "final"
-    return printable(f"job {output.job_id[:8]} {owner}")
-
-
-__all__ = ["NullReporter", "Reporter", "RichProgress", "Speedometer", "progress_on"]

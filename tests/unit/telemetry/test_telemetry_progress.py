@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
 
 import pytest
@@ -16,8 +17,10 @@ from bulkdl.telemetry.events import (
     TransferEnded,
     TransferStarted,
 )
-from bulkdl.telemetry.progress import REFRESH_S, RichProgress, Speedometer, progress_on
+from bulkdl.telemetry.progress import MAX_LINES, RichProgress, progress_on
+from bulkdl.telemetry.totals import REFRESH_S, RunTotals, Speedometer, is_shown
 
+MIB = 1 << 20
 ARCHIVE = Output("p", "job-1", None, Kind.ARCHIVE)
 PICTURE = Output("p", "job-1", "task-1", Kind.QUICKLOOK, "a.png")
 
@@ -30,45 +33,105 @@ class Clock:
         return self.now_s
 
 
-def drawn(*events, clock=None) -> tuple[RichProgress, str]:
-    progress = RichProgress(Console(file=io.StringIO(), force_terminal=True, width=100), clock or Clock())
+def drawn(*events, clock=None, later_s=0.0) -> tuple[RichProgress, list[str]]:
+    clock = clock or Clock()
+    progress = RichProgress(Console(file=io.StringIO(), force_terminal=True, width=100), clock)
     for event in events:
         progress.report(event)
-    progress._draw_overall(force=True)
+    clock.now_s += later_s
     out = Console(file=io.StringIO(), width=100, force_terminal=False)
-    out.print(progress._live.renderable)
-    return progress, out.file.getvalue()
+    out.print(progress._render())
+    return progress, [line.rstrip() for line in out.file.getvalue().splitlines()]
 
 
-def ended(output: Output) -> TransferEnded:
-    return TransferEnded(Result(output, Outcome.COMPLETED, Reason.FETCHED))
+def ended(output: Output, outcome=Outcome.COMPLETED, moved_bytes=0) -> TransferEnded:
+    return TransferEnded(Result(output, outcome, Reason.FETCHED, moved_bytes=moved_bytes))
 
 
-def test_the_whole_run_has_one_bar_that_counts_what_is_there_already():
-    _, text = drawn(JobEnumerated("p", "j", planned=3, settled=2), ended(PICTURE))
-    assert "listing jobs" in text
-    assert "3/5 outputs" in text
+def archive(number: int) -> Output:
+    return Output("p", f"job-{number}", None, Kind.ARCHIVE)
 
 
-def test_the_total_is_final_when_enumeration_is():
-    _, text = drawn(JobEnumerated("p", "j", 3, 0), EnumerationFinished())
-    assert "fetching" in text
-    assert "0/3 outputs" in text
+def test_total_line_counts_outputs_that_are_present_already():
+    _, lines = drawn(JobEnumerated("p", "j", planned=3, settled=2), ended(PICTURE))
+    assert lines[0] == "listing jobs  3/5 outputs  0 B  0 B/s"
 
 
-def test_each_archive_in_flight_has_a_bar_and_a_small_file_has_none():
-    advanced = TransferAdvanced(ARCHIVE, at_bytes=500_000, total_bytes=2_000_000, moved_bytes=500_000)
-    _, text = drawn(TransferStarted(ARCHIVE), TransferStarted(PICTURE), advanced)
-    assert "job job-1 final" in text
-    assert "500.0 kB/2.0 MB" in text
-    assert "task-1" not in text
-    _, text = drawn(TransferStarted(ARCHIVE), advanced, ended(ARCHIVE))
-    assert "job job-1" not in text
+def test_total_line_shows_a_bar_and_failures_after_listing():
+    failed = ended(ARCHIVE, Outcome.FAILED)
+    _, lines = drawn(JobEnumerated("p", "j", 4, 0), failed, EnumerationFinished())
+    assert "25 %  1/4 outputs" in lines[0]
+    assert lines[0].endswith("1 failed")
 
 
-def test_a_waiting_archive_says_what_for():
-    _, text = drawn(TransferStarted(ARCHIVE), RetryScheduled(ARCHIVE, Reason.STALLED, delay_s=12.3))
-    assert "stalled, again in 12 s" in text
+def test_total_line_shows_rate_and_eta():
+    clock = Clock()
+    progress, _ = drawn(
+        JobEnumerated("p", "j", 11, 0, {Kind.ARCHIVE: 11}),
+        EnumerationFinished(),
+        TransferStarted(ARCHIVE),
+        clock=clock,
+    )
+    for number in range(10):
+        clock.now_s += 1
+        progress.report(TransferAdvanced(archive(number), MIB, MIB, MIB))
+        progress.report(ended(archive(number), moved_bytes=MIB))
+    out = Console(file=io.StringIO(), width=100, force_terminal=False)
+    out.print(progress._render())
+    assert re.search(r"10/11 outputs  10\.0 MiB  1\.1 MiB/s  ETA 1\.0 s", out.file.getvalue())
+
+
+def test_kind_lines_count_completed_failed_and_left():
+    planned = {Kind.ARCHIVE: 3, Kind.QUICKLOOK: 7}
+    failed = ended(ARCHIVE, Outcome.FAILED)
+    _, lines = drawn(JobEnumerated("p", "j", 10, 0, planned), failed, ended(PICTURE))
+    assert [" ".join(line.split()) for line in lines[1:3]] == [
+        "archive 0 completed 1 failed 2 left 0 B/s",
+        "quicklook 1 completed 0 failed 6 left 0 B/s",
+    ]
+
+
+def test_large_transfer_has_a_line_at_once_and_a_small_one_has_none():
+    advanced = TransferAdvanced(ARCHIVE, at_bytes=8 * MIB, total_bytes=32 * MIB, moved_bytes=8 * MIB)
+    _, lines = drawn(TransferStarted(ARCHIVE), TransferStarted(PICTURE), advanced)
+    assert lines[1:] == ["  archive of job job-1  8.0 MiB of 32.0 MiB (25 %)", "  1 more in progress"]
+    _, lines = drawn(TransferStarted(ARCHIVE), advanced, ended(ARCHIVE))
+    assert not any("job job-1" in line for line in lines)
+
+
+def test_transfer_that_lasts_has_a_line_and_says_why_it_waits():
+    retry = RetryScheduled(PICTURE, Reason.STALLED, delay_s=12.3)
+    _, lines = drawn(TransferStarted(PICTURE), retry, later_s=2.1)
+    assert lines[1:] == ["  quicklook of job job-1 task task-1  0 B  stalled, retry in 12 s"]
+
+
+@pytest.mark.parametrize("transfers", [1, 4, 5, 500])
+def test_display_has_at_most_eight_lines(transfers):
+    planned = JobEnumerated("p", "j", 3000, 0, dict.fromkeys(Kind, 1000))
+    _, lines = drawn(planned, *[TransferStarted(archive(number)) for number in range(transfers)], later_s=3)
+    assert len(lines) == min(4 + transfers, MAX_LINES)
+    assert (lines[-1] == f"  {transfers - 3} more in progress") is (transfers > 4)
+
+
+@pytest.mark.parametrize(
+    ("age_s", "received", "total", "shown"),
+    [(2.1, 0, None, True), (1, 17 * MIB, None, True), (1, 0, 17 * MIB, True), (1, 0, 16 * MIB, False)],
+)
+def test_is_shown_needs_age_or_size(age_s, received, total, shown):
+    assert is_shown(age_s, received, total) is shown
+
+
+def test_eta_is_unknown_while_listing_and_before_each_kind_has_an_outcome():
+    totals = RunTotals()
+    totals.report(JobEnumerated("p", "j", 4, 0, {Kind.ARCHIVE: 2, Kind.QUICKLOOK: 2}), 0)
+    totals.report(TransferStarted(ARCHIVE), 0)
+    totals.report(TransferAdvanced(ARCHIVE, 100, 100, 100), 1)
+    totals.report(ended(ARCHIVE, moved_bytes=100), 1)
+    assert totals.eta_s(1) is None
+    totals.report(EnumerationFinished(), 1)
+    assert totals.eta_s(1) is None
+    totals.report(ended(PICTURE, moved_bytes=0), 2)
+    assert totals.eta_s(2) == pytest.approx(2.0)
 
 
 def test_events_out_of_order_or_without_a_start_are_no_error():
@@ -84,23 +147,18 @@ def test_events_out_of_order_or_without_a_start_are_no_error():
     )
 
 
-def test_a_flood_of_events_touches_the_bars_a_few_times_a_second(monkeypatch):
-    clock = Clock()
-    progress, _ = drawn(TransferStarted(ARCHIVE), clock=clock)
-    touched = []
-    monkeypatch.setattr(progress._files, "update", lambda *a, **k: touched.append("file"))
-    monkeypatch.setattr(progress._overall, "update", lambda *a, **k: touched.append("overall"))
+def test_events_are_counted_without_drawing(monkeypatch):
+    progress, _ = drawn(TransferStarted(ARCHIVE))
+    drawings = []
+    monkeypatch.setattr(progress, "_render", lambda: drawings.append(1))
     for _ in range(10_000):
-        clock.now_s += 1 / 10_000
         progress.report(TransferAdvanced(ARCHIVE, 1, None, 1))
-    assert len(touched) <= 2 * (1 / REFRESH_S + 1)
+    assert drawings == []
 
 
-def test_bytes_are_all_counted_however_rarely_they_are_drawn():
-    clock = Clock()
-    progress, text = drawn(*[TransferAdvanced(PICTURE, n, None, 1000) for n in range(5000)], clock=clock)
-    assert "5.0 MB" in text
-    assert not progress._bars
+def test_received_bytes_are_all_counted():
+    _, lines = drawn(*[TransferAdvanced(PICTURE, n, None, 1024) for n in range(5120)])
+    assert "5.0 MiB" in lines[0]
 
 
 def test_speed_is_that_of_the_last_seconds():
@@ -134,5 +192,5 @@ def test_bars_are_for_terminals(is_terminal, wanted, bars):
 
 def test_progress_label_is_neither_markup_nor_a_control_sequence():
     output = replace(ARCHIVE, job_id="[/x]\x1b[2J")
-    _, text = drawn(TransferStarted(output))
-    assert "[/x]\\x1b" in text
+    _, lines = drawn(TransferStarted(output), later_s=3)
+    assert any("[/x]\\x1b" in line for line in lines)
