@@ -28,10 +28,10 @@ def format_rate(bytes_per_s: float) -> str:
     return f"{format_size(bytes_per_s)}/s"
 
 
-def format_clock(seconds: float) -> str:
+def format_clock(seconds: float, *, decimals: int = 1) -> str:
     """Format a duration: ``1.5 s`` below a minute, then ``M:SS`` or ``H:MM:SS``."""
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
+    if seconds < 59.95 and round(seconds, decimals) < 60:
+        return f"{seconds:.{decimals}f} s"
     minutes, remainder = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{remainder:02}" if hours else f"{minutes}:{remainder:02}"

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from bulkdl.cli import options
 from bulkdl.cli.help import Command, Group
-from bulkdl.cli.inputs import settings_from
+from bulkdl.cli.inputs import output_of, settings_from
 from bulkdl.cli.output import emit_lines
 from bulkdl.cli.session import Order, seen, worked
 from bulkdl.cli.show import show_summary
@@ -53,7 +53,7 @@ def demo(**params: Any) -> int:
         loaded = replace(loaded, settings=loaded.settings.model_copy(update={"output": _WHERE}))
     summary, signalled = asyncio.run(_demo(loaded, params["jobs"]))
     summary = summary.after_signal(signalled)
-    show_summary(summary, params["result_format"])
+    show_summary(summary, output_of(loaded.settings), params["result_format"])
     if params["result_format"] != "json":
         emit_lines(f"The files are in {loaded.settings.output}. The same command again downloads nothing.")
     return int(summary.exit_code)

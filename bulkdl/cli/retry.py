@@ -56,7 +56,7 @@ def retry(reasons: tuple[str, ...], **params: Any) -> int:
     order = replace(order, selection=selection)
     summary, signalled = carry_out(order, lambda downloader: downloader.run(order.selection))
     summary = summary.after_signal(signalled)
-    show_summary(summary, params["result_format"])
+    show_summary(summary, output, params["result_format"])
     return int(summary.exit_code)
 
 

@@ -8,6 +8,7 @@ import click
 
 from bulkdl.cli import options
 from bulkdl.cli.help import Command
+from bulkdl.cli.inputs import output_of
 from bulkdl.cli.plan import print_plan
 from bulkdl.cli.session import Order, carry_out
 from bulkdl.cli.show import show_summary
@@ -38,5 +39,5 @@ def run(**params: Any) -> int:
     order = Order.read(params)
     summary, signalled = carry_out(order, lambda downloader: downloader.run(order.selection))
     summary = summary.after_signal(signalled)
-    show_summary(summary, params["result_format"])
+    show_summary(summary, output_of(order.loaded.settings), params["result_format"])
     return int(summary.exit_code)

@@ -4,11 +4,14 @@ Summaries, plans and ledger states on stdout.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from bulkdl.cli.output import emit_json, emit_lines, emit_rows
 from bulkdl.model import Kind, Outcome
+from bulkdl.reactions import Exit
 from bulkdl.report.plan import Plan
 from bulkdl.report.rows import Count, FailureRow, JobCounts, Problem
 from bulkdl.report.status import Status
@@ -17,12 +20,13 @@ from bulkdl.report.verification import FINDINGS_KEPT, Verification, storable
 from bulkdl.units import format_clock, format_rate, format_size
 
 FAILURES_SHOWN = 20
+_RESUMABLE = {Exit.TEMPORARY, Exit.MAX_DURATION, Exit.MAX_TRANSFER, Exit.INTERRUPTED, Exit.TERMINATED}
 _COUNT_HEADER = ("kind", "outcome", "reason", "outputs", "size", "moved")
 _NUMBERS = ("outputs", "size", "moved", "to fetch", "there")
 
 
-def show_summary(summary: Summary, result_format: str = "table") -> None:
-    """One run: counts by kind and outcome, then each failure with what to do next."""
+def show_summary(summary: Summary, output: Path, result_format: str = "table") -> None:
+    """Print a run: counts by kind and outcome, each failure with a hint, and the next step."""
     if result_format == "json":
         emit_json(summary.as_dict())
         return
@@ -35,8 +39,22 @@ def show_summary(summary: Summary, result_format: str = "table") -> None:
         *_absent_lines(summary.not_available),
         _jobs_line(summary.jobs),
         headline(summary),
+        *_next_step(summary, output),
     ]
     emit_lines(*lines)
+
+
+def _next_step(summary: Summary, output: Path) -> Iterable[str]:
+    """Say which commands list and retry the failures of a run."""
+    failed = summary.outputs(Outcome.FAILED)
+    directory = shlex.quote(str(output))
+    if failed:
+        yield (
+            f"{_many(failed, 'output')} failed: `bulkdl status --failures -o {directory}` lists them, "
+            f"`bulkdl retry -o {directory}` downloads them again"
+        )
+    elif summary.exit_code in _RESUMABLE:
+        yield "run the same command again to download the remaining outputs"
 
 
 def show_plan(plan: Plan, result_format: str = "table") -> None:

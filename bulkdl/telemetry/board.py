@@ -112,7 +112,7 @@ class Board:
         elif run is None:
             state = "starting"
         else:
-            state = "fetching" if self._totals.is_listed else "listing"
+            state = "downloading" if self._totals.is_listed else "listing"
         return {
             "state": state,
             "run_id": run and run.run_id,
@@ -122,12 +122,13 @@ class Board:
         }
 
     def _shown_flights(self, now_s: float) -> list[dict[str, Any]]:
-        """Return the downloads that last, oldest first; a short one would disappear before it is read."""
+        """Return the downloads that last: archives first, then by age. Short ones would only flicker."""
         shown = [
             (output, flight)
             for output, flight in self._flights.items()
             if flight.note or is_shown(now_s - flight.since_s, flight.at_bytes, flight.total_bytes)
         ]
+        shown.sort(key=lambda pair: pair[0].kind is not Kind.ARCHIVE)
         return [
             {
                 **_named(output),

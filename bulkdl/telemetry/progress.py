@@ -118,7 +118,7 @@ class RichProgress:
         ]
         eta_s = self._totals.eta_s(now_s)
         if eta_s is not None:
-            parts.append(f"ETA {format_clock(round(eta_s))}")
+            parts.append(f"ETA {format_clock(eta_s, decimals=0)}")
         if self._failed:
             parts.append(f"{self._failed:,} failed")
         return "  ".join(parts)

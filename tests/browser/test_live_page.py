@@ -27,7 +27,7 @@ def test_the_page_shows_a_run_while_it_goes_on(live_run: LiveRun, look: Look) ->
     page = look.page
     page.goto(live_run.url)
 
-    expect(page.locator("#state")).to_have_text("fetching")
+    expect(page.locator("#state")).to_have_text("downloading")
     expect(page.locator("#run")).to_have_text(re.compile(r"^run \d{8}T\d{6}Z-\w{6}$"))
     expect(page.locator("#overall")).to_have_text(re.compile(r"^\d{1,2} % of \d+ outputs$"))
     expect(page).to_have_title(re.compile(r"^\d{1,2} % of \d+ outputs · bulkdl$"))
@@ -40,7 +40,7 @@ def test_the_page_shows_a_run_while_it_goes_on(live_run: LiveRun, look: Look) ->
 
     flights = page.locator(".flight", has_text="archive")
     expect(flights).to_have_count(4)
-    expect(flights.first.locator(".bytes")).to_have_text(re.compile(r"^[\d.]+ [kM]B of [\d.]+ MB$"))
+    expect(flights.first.locator(".bytes")).to_have_text(re.compile(r"^[\d.]+ [KM]iB of [\d.]+ MiB$"))
     expect(page.locator("#retries")).to_have_text("1")
 
     shoot(page, "light")
@@ -78,7 +78,7 @@ def test_a_failure_has_its_reason_and_a_hint_and_a_hostile_name_is_text(
     expect(failure.locator(".quicklook")).to_have_text(HOSTILE)
     expect(failure.locator(".reason")).to_have_text("refused")
     expect(failure.locator(".detail")).to_contain_text("400")
-    expect(failure.locator(".hint")).to_contain_text("the server refuses this request")
+    expect(failure.locator(".hint")).to_contain_text("the server rejected the request")
     expect(page.locator("#failed")).to_have_text(re.compile(r"^[1-9]\d*$"))
     expect(page.locator("main img, main script, main b[onclick]")).to_have_count(0)
     assert page.evaluate("document.documentElement.dataset.pwned") is None
@@ -115,6 +115,6 @@ def test_when_the_run_is_stopped_the_page_says_so_and_keeps_what_it_knew(
     page.goto(live_run.url)
     expect(page.locator(".flight")).to_have_count(4)
     assert live_run.end() == 143
-    expect(page.locator("#state")).to_contain_text("no answer since")
+    expect(page.locator("#state")).to_contain_text("no response since")
     expect(page.locator(".kind")).to_have_count(3)
     shoot(page, "gone")

@@ -1,11 +1,10 @@
-// Asks for the run's state once a second and shows it. Names in it are UP42's: they are only ever set as text.
+// Requests the state of the run once a second and shows it. Names come from the server: they are set as text only.
 "use strict";
 
 const EVERY_MS = 1000;
 const PATIENCE_MS = 5000;
 const SAMPLES = 120;
 const WIDTH = 120; // of the sparkline's viewBox
-const LINGERING_S = 2;
 const PARTS = ["settled", "completed", "skipped", "cancelled", "failed"];
 const rates = [];
 let lastAnswer = null;
@@ -27,11 +26,11 @@ const count = (number) => number.toLocaleString("en");
 
 function bytes(number) {
   if (number === null) return "–";
-  const units = ["bytes", "kB", "MB", "GB", "TB", "PB"];
+  // As bulkdl/units.py: multiples of 1024.
+  const units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
   let unit = 0;
-  while (number >= 999.5 && unit < units.length - 1) { number /= 1000; unit += 1; }
-  const digits = unit === 0 || number >= 100 ? 0 : 1;
-  return `${number.toFixed(digits)} ${units[unit]}`;
+  while (number >= 1000 && unit < units.length - 1) { number /= 1024; unit += 1; }
+  return `${number.toFixed(unit === 0 ? 0 : 1)} ${units[unit]}`;
 }
 
 function duration(seconds) {
@@ -44,7 +43,7 @@ function duration(seconds) {
 const time = (iso) => new Date(iso).toLocaleTimeString("en-GB");
 const moment = (iso) => `${new Date(iso).toLocaleDateString("en-CA")} ${time(iso)}`;
 
-// Keeps one element for each item, so that bars glide and selections stay.
+// Keeps the element of each item, so that bars move smoothly and selected text stays selected.
 function sync(parent, items, keyOf, create, update, nothing) {
   const known = new Map(Array.from(parent.children, (element) => [element.dataset.key, element]));
   const wanted = items.map((item) => {
@@ -87,7 +86,7 @@ function progressOf(kind) {
 function makeKind(kind) {
   const row = make("div", "kind");
   const counts = make("div", "count");
-  counts.append(make("b"), make("span"));
+  counts.append(make("b"), make("span"), make("span", "rate"));
   row.append(make("div", "name", kind.kind), makeBar(PARTS, kind.kind), counts);
   return row;
 }
@@ -96,10 +95,12 @@ function showKind(row, kind) {
   const { done, wanted } = progressOf(kind);
   showBar(row.children[1], PARTS.map((part) => (wanted ? kind[part] / wanted : 0)));
   setText(row.children[2].children[0], `${count(done)} / ${count(wanted)}`);
-  setText(row.children[2].children[1], bytes(kind.moved_bytes));
+  const failed = kind.failed ? `, ${count(kind.failed)} failed` : "";
+  setText(row.children[2].children[1], `${count(kind.left)} left${failed}`);
+  setText(row.children[2].children[2], `${bytes(kind.moved_bytes)}, ${bytes(kind.rate_bytes_per_s)}/s`);
 }
 
-// Whose output it is, and the name that the server gave it.
+// The job and task of an output, and its name from the server.
 function describe(output) {
   const what = make("div", "what");
   what.title = [output.project_id, output.job_id, output.task_id].filter(Boolean).join(" / ");
@@ -172,7 +173,7 @@ function showOverall(status) {
   const all = status.kinds.map(progressOf);
   const done = all.reduce((sum, one) => sum + one.done, 0);
   const wanted = all.reduce((sum, one) => sum + one.wanted, 0);
-  // While jobs are still being listed, a share of what is known so far would mislead.
+  // While jobs are being listed, the total is not known, so a percentage would be wrong.
   const known = wanted > 0 && status.state !== "listing";
   const share = known ? `${Math.floor((100 * done) / wanted)} % of ${count(wanted)} outputs` : wanted ? `${count(done)} of ${count(wanted)} outputs so far` : "";
   setText(at("overall"), share);
@@ -180,6 +181,7 @@ function showOverall(status) {
 }
 
 function showTiles(status) {
+  setText(at("eta"), status.eta_s === null ? "–" : duration(status.eta_s));
   setText(at("rate"), `${bytes(status.rate_bytes_per_s)}/s`);
   showSpark(status.rate_bytes_per_s);
   setText(at("moved"), bytes(status.kinds.reduce((sum, kind) => sum + kind.moved_bytes, 0)));
@@ -197,14 +199,13 @@ function show(status) {
   showTiles(status);
   const { planned, settled, unfinished } = status.jobs;
   setText(at("jobs"), `${count(planned + settled)} jobs listed` +
-    (settled ? `, ${count(settled)} of them with nothing missing` : "") +
-    (unfinished ? `; ${count(unfinished)} unfinished at UP42` : ""));
-  sync(at("kinds"), status.kinds, (kind) => kind.kind, makeKind, showKind, "nothing yet");
-  // What comes and goes within moments is counted, not shown.
-  const flights = status.in_flight.filter((one) => one.kind === "archive" || one.note || one.for_s >= LINGERING_S);
-  const more = status.in_flight_total - flights.length;
-  setText(at("flying"), `${count(status.in_flight_total)}${more ? `, ${count(more)} of them brief ones that are not shown` : ""}`);
-  sync(at("flights"), flights, keyOfOutput, makeFlight, showFlight, more ? "only brief ones" : "nothing");
+    (settled ? `, ${count(settled)} of them up to date` : "") +
+    (unfinished ? `; ${count(unfinished)} not finished at UP42` : ""));
+  sync(at("kinds"), status.kinds, (kind) => kind.kind, makeKind, showKind, "none yet");
+  // The status document contains only downloads that are large or last longer than two seconds.
+  const more = status.in_flight_total - status.in_flight.length;
+  setText(at("flying"), `${count(status.in_flight_total)}${more ? `, ${count(more)} of them short and not shown` : ""}`);
+  sync(at("flights"), status.in_flight, keyOfOutput, makeFlight, showFlight, more ? "only short downloads" : "none");
   const shown = status.failures.length;
   setText(at("failing"), status.failures_total > shown ? `${count(shown)} of ${count(status.failures_total)}` : "");
   sync(at("failures"), status.failures, (one) => String(one.number), makeFailure, () => {}, "none");
@@ -213,7 +214,7 @@ function show(status) {
 function showSilence() {
   document.body.classList.add("stale");
   at("state").className = "pill idle";
-  setText(at("state"), lastAnswer ? `no answer since ${lastAnswer.toLocaleTimeString("en-GB")}: the run has ended, or is out of reach` : "no answer");
+  setText(at("state"), lastAnswer ? `no response since ${lastAnswer.toLocaleTimeString("en-GB")}: the run has ended or is not reachable` : "no response");
 }
 
 async function refresh() {

@@ -261,7 +261,7 @@ def test_a_failure_is_told_with_the_output_and_what_to_do(downloader, monkeypatc
 def test_a_thousand_failures_are_not_all_printed(downloader, monkeypatch):
     monkeypatch.setattr(downloader, "results", [failure(Reason.STALLED)] * 1500)
     out = invoke("run", "-o", "out").out
-    assert out.count("failed: ") == 20
+    assert sum(line.startswith("failed: ") for line in out.splitlines()) == 20
     assert "… and 1480 more failed" in out
     document = json.loads(invoke("run", "-o", "out", "--format", "json").out)
     assert (len(document["failures"]), document["failures_total"]) == (1000, 1500)
@@ -368,3 +368,15 @@ def test_help_hides_options_without_effect_and_the_command_accepts_them(download
 def test_retries_of_zero_means_one_attempt(downloader):
     assert invoke("run", "-o", "out", "--retries", "0").code == 0
     assert retry_policy(downloader.made[0].settings).limit == 1
+
+
+def test_run_with_failures_ends_with_the_commands_to_run_next(downloader, monkeypatch):
+    monkeypatch.setattr(downloader, "results", [failure(Reason.STALLED)] * 2)
+    assert invoke("run", "-o", "my out").out.splitlines()[-1] == (
+        "2 outputs failed: `bulkdl status --failures -o 'my out'` lists them, "
+        "`bulkdl retry -o 'my out'` downloads them again"
+    )
+
+
+def test_run_without_failures_ends_with_the_headline(downloader):
+    assert invoke("run", "-o", "out").out.splitlines()[-1].endswith("exit code 0")

@@ -14,7 +14,14 @@ from bulkdl.errors import ConfigError
 from bulkdl.model import Kind, Outcome, Output, Reason, Result
 from bulkdl.telemetry.board import Board
 from bulkdl.telemetry.disk import Disk
-from bulkdl.telemetry.events import ProblemFound, Reporters, RequestEnded, TransferEnded, TransferStarted
+from bulkdl.telemetry.events import (
+    ProblemFound,
+    Reporters,
+    RequestEnded,
+    RetryScheduled,
+    TransferEnded,
+    TransferStarted,
+)
 from bulkdl.telemetry.http import Views, _url, application, page_and_policy, serving
 from bulkdl.telemetry.metrics import Metrics
 from bulkdl.telemetry.readiness import Readiness
@@ -108,6 +115,7 @@ async def test_metrics_have_the_content_type_that_prometheus_wants(client):
 async def test_hostile_names_travel_as_json_strings_only(client, outlook):
     output = Output("p", "j", "t", Kind.QUICKLOOK, HOSTILE)
     outlook.report(TransferStarted(output))
+    outlook.report(RetryScheduled(output, Reason.STALLED, 1.0))
     async with client.get("/status.json") as answer:
         assert answer.content_type == "application/json"
         document = await answer.json()

@@ -58,7 +58,7 @@ def seen():
 def test_a_run_goes_through_its_states(seen):
     assert seen.after()["state"] == "starting"
     assert seen.after(RunStarted("r-1", AT))["state"] == "listing"
-    assert seen.after(EnumerationFinished())["state"] == "fetching"
+    assert seen.after(EnumerationFinished())["state"] == "downloading"
     document = seen.after(RunFinished(AT, 3))
     assert [document[key] for key in ("state", "exit_code", "run_id")] == ["finished", 3, "r-1"]
     assert document["started_at"] == document["finished_at"] == AT.isoformat()
@@ -85,6 +85,8 @@ def test_outputs_count_by_kind_and_by_what_became_of_them(seen):
         "failed": 1,
         "cancelled": 1,
         "moved_bytes": 10,
+        "left": 0,
+        "rate_bytes_per_s": 10,
     }
 
 
@@ -94,17 +96,38 @@ def test_a_flight_tells_its_bytes_and_what_it_waits_for(seen):
     flight = seen.after(TransferAdvanced(ARCHIVE, 300, 900, 300))["in_flight"][0]
     assert (flight["at_bytes"], flight["total_bytes"], flight["for_s"], flight["note"]) == (300, 900, 4.0, "")
     document = seen.after(RetryScheduled(ARCHIVE, Reason.STALLED, 2.4))
-    assert document["in_flight"][0]["note"] == "stalled, again in 2.4 s"
+    assert document["in_flight"][0]["note"] == "stalled, retry in 2.4 s"
     assert document["retries"] == 1
     assert seen.after(TransferAdvanced(ARCHIVE, 400, 900, 100))["in_flight"][0]["note"] == ""
     assert seen.after(TransferEnded(Result(ARCHIVE, Outcome.COMPLETED, Reason.FETCHED)))["in_flight"] == []
 
 
 def test_archives_in_flight_come_first_and_the_list_is_bounded(seen):
-    document = seen.after(*(TransferStarted(picture(n)) for n in range(200)), TransferStarted(ARCHIVE))
+    seen.after(*(TransferStarted(picture(n)) for n in range(200)), TransferStarted(ARCHIVE))
+    seen.now_s = 2.1
+    document = seen.after()
     assert len(document["in_flight"]) == FLIGHTS_SHOWN
     assert document["in_flight_total"] == 201
     assert document["in_flight"][0]["kind"] == "archive"
+
+
+def test_short_and_small_transfers_are_counted_and_not_listed(seen):
+    document = seen.after(
+        TransferStarted(picture(1)),
+        TransferStarted(ARCHIVE),
+        TransferAdvanced(ARCHIVE, 1, 17 << 20, 1),
+    )
+    assert [flight["kind"] for flight in document["in_flight"]] == ["archive"]
+    assert document["in_flight_total"] == 2
+
+
+def test_document_has_the_eta_once_all_jobs_are_listed(seen):
+    planned = JobEnumerated("p", "j", 2, 0, {Kind.QUICKLOOK: 2})
+    assert seen.after(planned, TransferStarted(picture(0)))["eta_s"] is None
+    seen.now_s = 5.0
+    completed = Result(picture(0), Outcome.COMPLETED, Reason.FETCHED, moved_bytes=10)
+    advanced = TransferAdvanced(picture(0), 10, 10, 10)
+    assert seen.after(EnumerationFinished(), advanced, TransferEnded(completed))["eta_s"] == 5
 
 
 def test_failures_have_reason_detail_and_hint_the_latest_first_and_bounded(seen):
