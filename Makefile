@@ -39,7 +39,7 @@ check: install ## check formatting, lint, types and import direction
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -p no:cacheprovider tests/unit/test_house.py
+	$(BIN)/lint-imports --no-cache --quiet
 
 .PHONY: format
 format: install ## format all files and fix lint findings

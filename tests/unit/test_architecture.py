@@ -1,0 +1,138 @@
+"""
+Rules of the architecture that neither import-linter nor ruff can express.
+
+Each rule is a function of a directory. The tests at the end apply it to a package that violates it.
+"""
+
+import ast
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "bulkdl"
+
+# Modules outside of graph that start asyncio tasks, and why.
+SPAWNERS = {
+    "ledger/ledger.py": "group commit: one task writes for all callers, and close() ends it",
+    "sink/part.py": "one write runs during the next read; the next write and pause() wait for it",
+    "up42/listing.py": "the next page is requested while a page is processed; it ends with the listing",
+    "transfer/finishing.py": "a critical section, for which a cancelled caller waits",
+    "transfer/landing.py": "a partial file is started once; each reader waits for its own write",
+    "transfer/segments.py": "the connections of one archive, in a TaskGroup",
+    "cli/verify.py": "a signal cancels the work, and the command still reports it",
+}
+SPAWNS = {"create_task", "ensure_future"}
+
+VAGUE = {"utils", "util", "helpers", "helper", "common", "manager", "handler", "misc"}
+
+
+def modules(package: Path) -> Iterator[tuple[Path, ast.Module]]:
+    for path in sorted(package.rglob("*.py")):
+        yield path.relative_to(package), ast.parse(path.read_text("utf-8"))
+
+
+def find_spawns(tree: ast.Module) -> Iterator[int]:
+    """Yield the line of each call that starts a task."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            function = node.func
+            name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+            if name in SPAWNS:
+                yield node.lineno
+
+
+def find_unlisted_spawners(package: Path) -> list[str]:
+    """Tasks are started by graph, which awaits them; each other module needs a reason."""
+    return [
+        f"{path.as_posix()}:{line}"
+        for path, tree in modules(package)
+        for line in find_spawns(tree)
+        if path.parts[0] not in ("graph", "simulator") and path.as_posix() not in SPAWNERS
+    ]
+
+
+def find_eager_imports(package: Path) -> list[str]:
+    """`import bulkdl` must not load the downloader; the package loads it on first use."""
+    tree = ast.parse((package / "__init__.py").read_text("utf-8"))
+    return [
+        f"__init__.py:{node.lineno}"
+        for node in tree.body
+        if (isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "bulkdl")
+        or (isinstance(node, ast.Import) and any(name.name.startswith("bulkdl") for name in node.names))
+    ]
+
+
+def find_vague_names(package: Path) -> list[str]:
+    return [
+        path.relative_to(package).as_posix()
+        for path in sorted(package.rglob("*"))
+        if VAGUE & set(path.name.removesuffix(".py").lower().split("_")) and "__pycache__" not in path.parts
+    ]
+
+
+RULES = (find_unlisted_spawners, find_eager_imports, find_vague_names)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_package_follows_the_rule(rule):
+    assert rule(PACKAGE) == []
+
+
+def test_each_listed_spawner_starts_tasks():
+    spawners = {path.as_posix() for path, tree in modules(PACKAGE) if any(find_spawns(tree))}
+    assert set(SPAWNERS) <= spawners
+
+
+def test_simulator_contract_names_every_other_module():
+    """A forbidden contract lists modules; without this test, a new module would be missing."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    (forbidden,) = [each["forbidden_modules"] for each in contracts if each["type"] == "forbidden"]
+    present = {path.parts[0].removesuffix(".py") for path, _ in modules(PACKAGE)}
+    allowed = {"__init__", "simulator", "model", "printable"}  # the model imports printable
+    assert sorted(forbidden) == sorted(f"bulkdl.{name}" for name in present - allowed)
+
+
+VIOLATIONS = {
+    "http/pace.py": ("import asyncio\nasyncio.create_task(work())", find_unlisted_spawners),
+    "up42/paths.py": ("async def f(group):\n    group.create_task(work())", find_unlisted_spawners),
+    "up42/auth.py": ("from asyncio import ensure_future\nensure_future(work())", find_unlisted_spawners),
+    "__init__.py": ("from bulkdl.graph.downloader import Downloader", find_eager_imports),
+    "sink/utils.py": ("", find_vague_names),
+    "ledger/common/rows.py": ("", find_vague_names),
+    "up42/token_manager.py": ("", find_vague_names),
+}
+
+
+@pytest.fixture
+def correct_package(tmp_path):
+    """A small package that follows all rules."""
+    files = {
+        "__init__.py": "def __getattr__(name):\n    from bulkdl.graph.run import Run\n    return Run",
+        "graph/run.py": "import asyncio\nasyncio.create_task(work())",
+        "sink/part.py": "import asyncio\nasyncio.ensure_future(work())",
+        "model.py": "",
+    }
+    for name, text in files.items():
+        write(tmp_path / name, text)
+    assert [rule(tmp_path) for rule in RULES] == [[] for _ in RULES]
+    return tmp_path
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+@pytest.mark.parametrize("name", VIOLATIONS)
+def test_rule_with_a_violation_reports_the_file(correct_package, name):
+    text, rule = VIOLATIONS[name]
+    write(correct_package / name, text)
+    found = rule(correct_package)
+    assert found
+    assert all(each.startswith(Path(name).parts[0]) for each in found)
+    assert {other.__name__ for other in RULES if other(correct_package)} == {rule.__name__}
