@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -185,31 +186,32 @@ def untouched(site):
     return site.path.exists() and not list(site.path.parent.glob("*damaged*"))
 
 
-@pytest.fixture
-def as_nobody():
-    """A folder of the user nobody, and that user's rights."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can change the user")
-    root = Path(tempfile.mkdtemp())
-    os.chown(root, 65534, 65534)
+@contextmanager
+def as_nobody(root):
+    """Give the tree to the user nobody, and work with that user's rights."""
+    for path in (root, *root.rglob("*")):
+        os.chown(path, 65534, 65534)
     os.seteuid(65534)
-    yield root
-    os.seteuid(0)
-    shutil.rmtree(root)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the user")
 @pytest.mark.parametrize("is_held", [False, True])
-async def test_rebuild_without_permission_to_read_the_ledger_keeps_it(as_nobody, is_held):
-    site = Folder(as_nobody)
-    await site.record(done(archive(), "k", b"x"))
-    if is_held:
-        await hold(site, lease.Owner.myself("other"))
-    path = site.root / ".bulkdl" / LEDGER_NAME
-    path.chmod(0)
-    with pytest.raises(SinkFailure) as raised:
-        await rebuild(site.check())
-    assert raised.value.reason is Reason.DISK_ERROR
-    assert sorted(each.name for each in path.parent.glob("ledger*")) == [LEDGER_NAME]
+async def test_rebuild_without_permission_to_read_the_ledger_keeps_it(is_held):
+    with tempfile.TemporaryDirectory() as name:  # the other user cannot enter tmp_path
+        site = Folder(Path(name))
+        await site.record(done(archive(), "k", b"x"))
+        if is_held:
+            await hold(site, lease.Owner.myself("other"))
+        path = site.root / ".bulkdl" / LEDGER_NAME
+        path.chmod(0)
+        with as_nobody(site.root), pytest.raises(SinkFailure) as raised:
+            await rebuild(site.check())
+        assert raised.value.reason is Reason.DISK_ERROR
+        assert sorted(each.name for each in path.parent.glob("ledger*")) == [LEDGER_NAME]
 
 
 async def test_rebuild_with_a_folder_in_place_of_the_ledger_keeps_it(tmp_path):
