@@ -12,6 +12,7 @@ from typing import Any
 from bulkdl.errors import ConfigError
 from bulkdl.selection import Selection
 from bulkdl.settings import LoadedSettings, Settings, load_settings
+from bulkdl.settings.parsers import parse_path
 
 
 def settings_from(params: Mapping[str, Any]) -> LoadedSettings:
@@ -26,7 +27,7 @@ def settings_from(params: Mapping[str, Any]) -> LoadedSettings:
     if params.get("louder") or params.get("quieter"):
         flags["verbose"] = max(-2, min(louder, 2))
     config = params.get("config")
-    return load_settings(flags, Path(config).expanduser() if config else None)
+    return load_settings(flags, _path("--config", config) if config else None)
 
 
 def selection_from(params: Mapping[str, Any], settings: Settings) -> Selection:
@@ -58,9 +59,16 @@ def output_of(settings: Settings) -> Path:
     return settings.output
 
 
+def _path(option: str, name: str) -> Path:
+    try:
+        return parse_path(Path(name))
+    except ValueError as error:
+        raise ConfigError(option, str(error)) from None
+
+
 def _lines(name: str) -> list[str]:
     try:
-        data = sys.stdin.buffer.read() if name == "-" else Path(name).expanduser().read_bytes()
+        data = sys.stdin.buffer.read() if name == "-" else _path("--jobs-file", name).read_bytes()
     except OSError as error:
         raise ConfigError("--jobs-file", f"{name} cannot be read: {error.strerror}") from error
     # Bytes that are no UTF-8 become rubbish, which the parser names with its line.

@@ -100,12 +100,15 @@ def _account(env: Mapping[str, str]) -> tuple[str, SecretStr] | None:
 
 def _table_key(table: ProjectTable, number: int, env: Mapping[str, str]) -> SecretStr | None:
     if table.api_key_file is not None:
-        return SecretStr(_read(f"projects[{number}].api_key_file", table.api_key_file.expanduser()))
+        return SecretStr(_read(f"projects[{number}].api_key_file", table.api_key_file))
     if table.api_key_env is None:
         return None
     value = _value(table.api_key_env, env)
     if value is None:
-        raise ConfigError(f"projects[{number}].api_key_env", f"the variable {table.api_key_env} is not set")
+        name = parsers.hide_secret(table.api_key_env)
+        raise ConfigError(
+            f"projects[{number}].api_key_env", f"the variable {name} is not set; expected a variable's name"
+        )
     return SecretStr(value)
 
 
@@ -120,20 +123,25 @@ def _value(name: str, env: Mapping[str, str]) -> str | None:
     if value and path:
         raise ConfigError(name, f"is set together with {name}_FILE; keep one of them")
     if path:
-        return _read(f"{name}_FILE", Path(path).expanduser())
+        return _read(f"{name}_FILE", Path(path))
     return value or None
 
 
 def _read(where: str, path: Path) -> str:
+    shown = parsers.hide_secret(str(path))
+    try:
+        path = parsers.parse_path(path)
+    except ValueError as error:
+        raise ConfigError(where, str(error)) from None
     try:
         text = path.read_text(encoding="utf-8-sig").strip()
     except OSError as error:
-        raise ConfigError(where, f"{path} cannot be read: {error.strerror}") from error
+        raise ConfigError(where, f"{shown} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError:
         # Not chained: the error would carry the file's bytes.
-        raise ConfigError(where, f"{path} is not valid UTF-8") from None
+        raise ConfigError(where, f"{shown} is not valid UTF-8") from None
     if not text:
-        raise ConfigError(where, f"{path} is empty")
+        raise ConfigError(where, f"{shown} is empty")
     return text
 
 

@@ -10,6 +10,7 @@ from pydantic_core import ErrorDetails
 
 from bulkdl.errors import ConfigError
 from bulkdl.settings.model import ProjectTable, Settings
+from bulkdl.settings.parsers import hide_secret
 from bulkdl.settings.path_templates import PathTemplates
 
 _MAX_SHOWN_CHARS = 60
@@ -99,7 +100,7 @@ def _problem(detail: ErrorDetails) -> str:
     given = detail["input"]
     if detail["type"] == "missing" or isinstance(given, (dict, list, tuple)) or "password" in text:
         return text
-    value = str(given)
+    value = hide_secret(str(given))
     return f"{text}, got {value[:_MAX_SHOWN_CHARS]!r}{'…' if len(value) > _MAX_SHOWN_CHARS else ''}"
 
 

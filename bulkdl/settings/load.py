@@ -132,7 +132,9 @@ def read_file(path: Path) -> dict[str, Any]:
         raise _invalid_toml(path, error) from error
     for table in values["projects"] if isinstance(values.get("projects"), list) else ():
         if isinstance(table, dict) and isinstance(table.get("api_key_file"), str):
-            table["api_key_file"] = path.parent / Path(table["api_key_file"]).expanduser()
+            key_file = Path(table["api_key_file"])
+            if not key_file.parts[:1] or not key_file.parts[0].startswith("~"):
+                table["api_key_file"] = path.parent / key_file
     return values
 
 

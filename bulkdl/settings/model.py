@@ -302,7 +302,7 @@ class Settings(BaseModel):
     @field_validator("output", "metrics_file")
     @classmethod
     def _is_expanded(cls, path: Path | None) -> Path | None:
-        return path and path.expanduser()
+        return path and parsers.parse_path(path)
 
 
 def _checked_url(url: str, *, allow_http: bool) -> str:

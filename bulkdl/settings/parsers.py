@@ -13,6 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
+
+from bulkdl.redaction import redact
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE | re.ASCII)
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d|w))+", re.ASCII)
@@ -37,6 +40,10 @@ UUID_EXPECTED = "expected an id such as 023694d4-1b52-46e8-a9a0-05c9ee23f15c"
 ADDRESS_EXPECTED = "expected HOST:PORT such as 127.0.0.1:9400, 0.0.0.0:9400 or [::1]:0"
 _ADDRESS = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^\s:\[\]/]+)):(?P<port>\d{1,5})", re.ASCII)
 _MAX_PORT = 65_535
+# Of Linux: NAME_MAX and PATH_MAX, the latter with its final NUL.
+_NAME_MAX_BYTES = 255
+_PATH_MAX_BYTES = 4095
+_MIN_SECRET_CHARS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +198,41 @@ def parse_uuid(value: object) -> str:
     if _UUID.fullmatch(text) is None:
         raise ValueError(UUID_EXPECTED)
     return text
+
+
+def parse_path(path: Path) -> Path:
+    """
+    Expand ``~`` and check that the operating system accepts *path*.
+
+    Raises:
+        ValueError: The user after ``~`` is not known, or the path cannot exist.
+    """
+    try:
+        expanded = path.expanduser()
+        data = os.fsencode(expanded)
+    except RuntimeError:
+        raise ValueError(f"home directory of {path.parts[0]} not found; write the whole path") from None
+    except UnicodeEncodeError:
+        raise ValueError("invalid path: the file system cannot encode it") from None
+    if b"\0" in data:
+        raise ValueError("invalid path: it contains a NUL character")
+    if len(data) > _PATH_MAX_BYTES or max(map(len, data.split(b"/"))) > _NAME_MAX_BYTES:
+        raise ValueError(
+            f"path too long: expected at most {_NAME_MAX_BYTES} bytes for each name "
+            f"and {_PATH_MAX_BYTES} in total"
+        )
+    return expanded
+
+
+def hide_secret(text: str) -> str:
+    """Return *text*, or a mask if a part of it looks like an API key, a token or a password."""
+    return "***" if any(map(_looks_like_secret, text.split("/"))) else redact(text)
+
+
+def _looks_like_secret(text: str) -> bool:
+    return len(text) >= _MIN_SECRET_CHARS and all(
+        any(map(is_kind, text)) for is_kind in (str.isdigit, str.islower, str.isupper)
+    )
 
 
 def split_list(value: object) -> object:
