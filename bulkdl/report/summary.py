@@ -4,8 +4,9 @@ What a run came to: counted as results arrive, bounded in memory however many th
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -26,6 +27,7 @@ class Summary:
     Attributes:
         counts: By kind, outcome and reason.
         failures: The first ones; *failures_total* tells how many there were.
+        elapsed_s: Of the monotonic clock; None if only the timestamps are known.
         stopped_by: The exit code of what ended the run early (a signal, a budget), if anything did.
     """
 
@@ -40,10 +42,13 @@ class Summary:
     problems_total: int = 0
     stopped_by: Exit | None = None
     exit_code: Exit = Exit.OK
+    elapsed_s: float | None = None
 
     @property
     def duration_s(self) -> float:
-        """Wall time."""
+        """Time from start to end, of the monotonic clock if the run measured it."""
+        if self.elapsed_s is not None:
+            return self.elapsed_s
         return max((self.finished_at - self.started_at).total_seconds(), 0.0)
 
     @property
@@ -101,10 +106,19 @@ class Summary:
 class SummaryBuilder:
     """Counts what happens; ``build`` gives the summary at any moment."""
 
-    def __init__(self, run_id: str, started_at: datetime, *, failures_kept: int = FAILURES_KEPT) -> None:
+    def __init__(
+        self,
+        run_id: str,
+        started_at: datetime,
+        *,
+        failures_kept: int = FAILURES_KEPT,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.jobs = JobCounts()
         self._run_id = run_id
         self._started_at = started_at
+        self._clock = clock
+        self._started_s = clock()
         self._kept = failures_kept
         self._counts: dict[tuple[Kind, Outcome, Reason], Count] = {}
         self._failures: list[FailureRow] = []
@@ -176,6 +190,7 @@ class SummaryBuilder:
             problems=list(self._problems),
             problems_total=self._troubled.total(),
             stopped_by=stopped_by,
+            elapsed_s=self._clock() - self._started_s if finished_at is None else None,
             exit_code=exit_code(
                 self._failed, self._troubled, others_went_on=others_went_on, stopped_by=stopped_by
             ),

@@ -196,3 +196,14 @@ def test_a_status_is_plain_values():
     ]
     assert document["last_run_at"] == "2022-03-10T12:00:00+00:00"
     assert document["failures"][0]["reason"] == "stalled"
+
+
+def test_summary_duration_is_not_changed_by_the_wall_clock():
+    now_s = [100.0]
+    build = SummaryBuilder("r1", datetime.now(UTC) + timedelta(hours=2), clock=lambda: now_s[0])
+    build.count(Kind.ARCHIVE, Outcome.COMPLETED, Reason.FETCHED, 1, 500, 500)
+    now_s[0] += 5.0
+    summary = build.build()
+    assert summary.duration_s == 5.0
+    assert summary.bytes_per_s == 100.0
+    assert summary.as_dict()["duration_s"] == 5.0
