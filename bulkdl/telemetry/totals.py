@@ -138,14 +138,14 @@ class RunTotals:
 
         The estimate is the larger one of two: the missing bytes at the current rate, and for each kind the
         missing outputs at their mean rate since the first download. It is None while jobs are being listed,
-        before an output of each kind has finished, and without progress.
+        before an output of each kind has completed, and without progress.
         """
         left = [totals for totals in self.kinds.values() if totals.left]
         if not self.is_listed or self._started_s is None or not left:
             return None
         rate = self.speed.rate(now_s)
         remaining_bytes = sum(totals.remaining_bytes() for totals in left)
-        if any(not totals.finished for totals in left) or (remaining_bytes and not rate):
+        if any(not totals.outcomes[Outcome.COMPLETED] for totals in left) or (remaining_bytes and not rate):
             return None
         elapsed_s = now_s - self._started_s
         by_count_s = max(totals.left * elapsed_s / totals.finished for totals in left)

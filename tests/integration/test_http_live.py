@@ -1,5 +1,7 @@
 """A real run, held in the middle, looked at from outside."""
 
+import asyncio
+
 import aiohttp
 import pytest
 
@@ -30,6 +32,9 @@ async def test_mid_run_the_run_is_alive_and_ready_and_tells_where_it_is(tmp_path
         assert value(found, "request_duration_seconds_count", endpoint="storage") == 1
         assert value(found, "disk_free_bytes") > 0
         _, status = await run.json("/status.json")
+        while not status["in_flight"]:  # a download of this size is listed after two seconds
+            await asyncio.sleep(0.1)
+            _, status = await run.json("/status.json")
         flight = status["in_flight"][0]
         assert flight["kind"] == "archive"
         assert 1_500_000 <= flight["at_bytes"] < flight["total_bytes"]

@@ -121,7 +121,7 @@ def test_is_shown_needs_age_or_size(age_s, received, total, shown):
     assert is_shown(age_s, received, total) is shown
 
 
-def test_eta_is_unknown_while_listing_and_before_each_kind_has_an_outcome():
+def test_eta_is_unknown_while_listing_and_before_each_kind_has_a_completed_output():
     totals = RunTotals()
     totals.report(JobEnumerated("p", "j", 4, 0, {Kind.ARCHIVE: 2, Kind.QUICKLOOK: 2}), 0)
     totals.report(TransferStarted(ARCHIVE), 0)
