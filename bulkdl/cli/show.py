@@ -21,8 +21,8 @@ from bulkdl.units import format_clock, format_rate, format_size
 
 FAILURES_SHOWN = 20
 _RESUMABLE = {Exit.TEMPORARY, Exit.MAX_DURATION, Exit.MAX_TRANSFER, Exit.INTERRUPTED, Exit.TERMINATED}
-_COUNT_HEADER = ("kind", "outcome", "reason", "outputs", "size", "moved")
-_NUMBERS = ("outputs", "size", "moved", "to fetch", "there")
+_COUNT_HEADER = ("kind", "outcome", "reason", "outputs", "size", "downloaded")
+_NUMBERS = ("outputs", "size", "downloaded", "to download", "up to date")
 
 
 def show_summary(summary: Summary, output: Path, result_format: str = "table") -> None:
@@ -58,18 +58,18 @@ def _next_step(summary: Summary, output: Path) -> Iterable[str]:
 
 
 def show_plan(plan: Plan, result_format: str = "table") -> None:
-    """What a run would do."""
+    """Print what a run would download."""
     if result_format == "json":
         emit_json(plan.as_dict())
         return
     rows = [(str(kind), str(plan.to_fetch[kind]), str(plan.settled[kind])) for kind in Kind]
-    emit_rows(("kind", "to fetch", "there"), rows, numbers=_NUMBERS)
+    emit_rows(("kind", "to download", "up to date"), rows, numbers=_NUMBERS)
     lines = [*_problem_lines(plan.problems, plan.summary.problems_total), _jobs_line(plan.jobs)]
-    emit_lines("", *lines, f"{_many(plan.to_fetch.total(), 'output')} to fetch")
+    emit_lines("", *lines, f"{_many(plan.to_fetch.total(), 'output')} to download")
 
 
 def show_status(status: Status, result_format: str = "table") -> None:
-    """What the ledger knows."""
+    """Print the content of the ledgers."""
     if result_format == "json":
         emit_json(status.as_dict())
         return
@@ -90,7 +90,7 @@ def show_status(status: Status, result_format: str = "table") -> None:
 
 
 def show_verification(verification: Verification, result_format: str = "table") -> None:
-    """What comparing the files with the ledger, or making it again, came to."""
+    """Print the result of a verification or of a rebuild."""
     if result_format == "json":
         emit_json(verification.as_dict())
         return
@@ -109,14 +109,14 @@ def verification_headline(verification: Verification) -> str:
     if verification.mode == "rebuild":
         parts.append(f"a ledger of {_many(verification.jobs, 'job')} written")
     if verification.repaired:
-        parts.append(f"{verification.repaired} to be fetched again by bulkdl retry or run")
+        parts.append(f"{verification.repaired} marked for download by bulkdl retry or run")
     parts.append(f"exit code {int(verification.exit_code)}")
     return f"verified ({verification.mode}): {', '.join(parts)}"
 
 
 def headline(summary: Summary) -> str:
     """The run in one line."""
-    parts = [f"{summary.outputs(Outcome.COMPLETED)} fetched"]
+    parts = [f"{summary.outputs(Outcome.COMPLETED)} completed"]
     parts += [
         f"{summary.outputs(outcome)} {outcome}"
         for outcome in (Outcome.SKIPPED, Outcome.FAILED, Outcome.CANCELLED)
@@ -142,7 +142,7 @@ def _count_rows(counts: Mapping[tuple[Kind, Any, Any], Count]) -> list[tuple[str
 
 
 def _jobs_line(jobs: JobCounts) -> str:
-    settled = f"{jobs.settled} settled, {jobs.unfinished} unfinished"
+    settled = f"{jobs.settled} up to date, {jobs.unfinished} unfinished"
     return f"jobs: {jobs.seen} seen, {jobs.selected} selected, {settled}"
 
 

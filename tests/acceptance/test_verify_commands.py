@@ -56,7 +56,7 @@ async def test_damage_is_6_is_repaired_and_then_all_is_right(filled):
     assert f"wrong_digest: {document.relative_to(site.output)}" in deep.out
     assert f"missing: {quicklook.relative_to(site.output)}" in deep.out
     assert "leftover: notes.txt" in deep.out
-    assert "2 to be fetched again" in deep.out
+    assert "2 marked for download" in deep.out
     again = await site.bulkdl("retry", "-q", "--format", "json")
     assert (again.code, again.document["outputs"]["completed"]) == (0, 2)
     assert (await site.bulkdl("verify", "--deep")).code == 0

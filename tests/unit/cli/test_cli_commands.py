@@ -254,7 +254,7 @@ def test_a_failure_is_told_with_the_output_and_what_to_do(downloader, monkeypatc
     monkeypatch.setattr(downloader, "results", [failure(Reason.STALLED)])
     out = invoke("run", "-o", "out").out
     assert f"failed: {P1}/{J1}/archive: stalled: after 8 attempts; run the same command again" in out
-    assert "0 fetched, 1 failed" in out
+    assert "0 completed, 1 failed" in out
     assert "exit code 5" in out
 
 
@@ -275,7 +275,7 @@ def test_json_is_one_object_and_alone_on_stdout(downloader):
 
 def test_a_dry_run_is_a_plan(downloader):
     assert invoke("run", "--dry-run", "-o", "out").out == invoke("plan", "-o", "out").out
-    assert "1 output to fetch" in invoke("plan", "-o", "out").out
+    assert "1 output to download" in invoke("plan", "-o", "out").out
 
 
 def test_a_likely_slip_in_a_variable_is_logged(downloader, monkeypatch):

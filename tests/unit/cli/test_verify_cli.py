@@ -93,5 +93,5 @@ def test_the_last_line_says_what_was_done():
     found.find(Finding("k", Verdict.MISSING, ""))
     found.repaired = 1
     assert verification_headline(found) == (
-        "verified (quick): 1 wrong, 1 to be fetched again by bulkdl retry or run, exit code 6"
+        "verified (quick): 1 wrong, 1 marked for download by bulkdl retry or run, exit code 6"
     )
