@@ -304,6 +304,13 @@ class Settings(BaseModel):
     def _is_expanded(cls, path: Path | None) -> Path | None:
         return path and parsers.parse_path(path)
 
+    @field_validator("metrics_file")
+    @classmethod
+    def _is_file(cls, path: Path | None) -> Path | None:
+        if path is not None and not path.name:
+            raise ValueError("expected the path of a file")
+        return path
+
 
 def _checked_url(url: str, *, allow_http: bool) -> str:
     try:

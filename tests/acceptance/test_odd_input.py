@@ -80,6 +80,7 @@ def test_other_file_that_cannot_be_a_path_is_2(tmp_path, option, path):
         (f'[[projects]]\nid = "{KEY}"\n', ("projects[1].id", "expected an id")),
         (f'rate = "{KEY}"\n', ("rate", "expected")),
         ('metrics_file = "a\\u0000b"\n', ("metrics_file", "NUL")),
+        ('metrics_file = "/"\n', ("metrics_file", "expected the path of a file")),
         ("rate = nan\n", ("rate",)),
         ("retries = []\n", ("retries",)),
         ("nosuch = 1\n", ("nosuch", "unknown")),
