@@ -21,6 +21,7 @@ import pytest
 
 from bulkdl.simulator import Account
 from support.fault_runs import World, files_by_output, world
+from support.run_processes import ROOT, project_key
 
 pytestmark = pytest.mark.slow
 
@@ -97,15 +98,13 @@ class Runner:
 @asynccontextmanager
 async def runner(tmp_path: Path, account: Account) -> AsyncIterator[Runner]:
     async with world(tmp_path, account) as here:
-        (project,) = here.simulator.projects
-        env = {"UP42_PROJECT_ID": project.id, "UP42_PROJECT_API_KEY": project.api_key}
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-c",
             RUNNER,
             stdin=PIPE,
             stdout=PIPE,
-            env={**env, "PYTHONPATH": ":".join(sys.path)},
+            env={**project_key(here.simulator), "PYTHONPATH": str(ROOT)},
         )
         try:
             yield Runner(process, here, tmp_path)

@@ -5,8 +5,6 @@ import errno
 import os
 import shutil
 import subprocess
-import sys
-from asyncio.subprocess import PIPE
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +19,7 @@ from bulkdl.simulator.faults import Faults, Rule
 from bulkdl.sink import durable, part
 from bulkdl.sink.room import HEADROOM_BYTES
 from support.fault_runs import World, world
+from support.run_processes import start_run, wait_for_run
 
 MIB = 1 << 20
 ACCOUNT = Account(projects=1, jobs=1, archive_bytes=6 * MIB)
@@ -61,25 +60,10 @@ def filled_but(where: Path, left_bytes: int) -> Iterator[None]:
 
 
 async def cli(here: World, *more: str, **env: str) -> tuple[int, str]:
-    """Exit code and stderr of one ``bulkdl run``."""
-    (project,) = here.simulator.projects
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bulkdl", "run", "-o", str(here.root), "--api-url", here.simulator.api_url),
-        *("--archive-concurrency", "2", "-q", *more),
-        stdout=PIPE,
-        stderr=PIPE,
-        env={
-            **os.environ,
-            "UP42_PROJECT_ID": project.id,
-            "UP42_PROJECT_API_KEY": project.api_key,
-            "PYTHONPATH": os.pathsep.join(sys.path),
-            **env,
-        },
-    )
-    out, log = await process.communicate()
-    assert process.returncode is not None
-    assert "Traceback" not in log.decode()
-    return process.returncode, log.decode() + out.decode()
+    """Return the exit code and the output of one ``bulkdl run``."""
+    code, told = await wait_for_run(await start_run(here, "--archive-concurrency", "2", *more, **env))
+    assert "Traceback" not in told
+    return code, told
 
 
 async def test_no_room_is_seen_before_an_archive_is_written(mount: Path) -> None:

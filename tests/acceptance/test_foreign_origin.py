@@ -30,6 +30,7 @@ OF_STORAGE: tuple[Fault, ...] = (
 OF_API: tuple[Fault, ...] = ("401", "429:0", "503", "xml", "drop")
 OF_API_AGAIN = OF_API[1:]  # a 401 to a new token means a wrong key
 MOST_AT_ONE_PLACE = 3
+ROOT = Path(__file__).parents[2]
 
 
 def objects() -> list[Thing]:
@@ -53,7 +54,7 @@ def run(origin: Origin, root: Path) -> tuple[int, str]:
             "UP42_PROJECT_API_KEY": origin.key,
             "BULKDL_RETRY_BASE_DELAY": "0.01",
             "BULKDL_RETRY_MAX_DELAY": "0.05",
-            "PYTHONPATH": os.pathsep.join(sys.path),
+            "PYTHONPATH": str(ROOT),
         },
     )
     return done.returncode, done.stderr + done.stdout

@@ -11,8 +11,8 @@ import random
 import socket
 import sqlite3
 import sys
-from asyncio.subprocess import PIPE, Process
-from collections.abc import Iterator, Mapping
+from asyncio.subprocess import Process
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ import pytest
 from bulkdl.simulator import Account, Faults
 from bulkdl.simulator.sender import Sender
 from support.fault_runs import World, files_by_output, world
+from support.run_processes import start_run, wait_for_run
 
 pytestmark = pytest.mark.slow
 
@@ -71,32 +72,8 @@ def with_little_under_way(here: World) -> None:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 << 10)
 
 
-async def start(here: World, more: Mapping[str, str] | None = None) -> Process:
-    (project,) = here.simulator.projects
-    command = [
-        sys.executable,
-        "-m",
-        "bulkdl",
-        "run",
-        "-o",
-        str(here.root),
-        "--archive-concurrency",
-        "2",
-        "-q",
-    ]
-    return await asyncio.create_subprocess_exec(
-        *command,
-        *("--api-url", here.simulator.api_url),
-        stdout=PIPE,
-        stderr=PIPE,
-        env={
-            **os.environ,
-            "UP42_PROJECT_ID": project.id,
-            "UP42_PROJECT_API_KEY": project.api_key,
-            "PYTHONPATH": os.pathsep.join(sys.path),
-            **(more or {}),
-        },
-    )
+async def start(here: World, **env: str) -> Process:
+    return await start_run(here, "--archive-concurrency", "2", **env)
 
 
 async def killed(process: Process, odometer: Odometer, units: int) -> bool:
@@ -145,18 +122,18 @@ async def test_killed_at_random_moments_it_ends_right_and_moves_little_twice(
         here.freeze()
         needed = here.needed_bytes
         for _ in range(KILLS):
-            await killed(await start(here, divided), odometer, dice.randrange(1, needed // KILLS))
+            await killed(await start(here, **divided), odometer, dice.randrange(1, needed // KILLS))
             assert here.wrong() == []
             told, there = told_and_there(tmp_path)
             assert told == there
-        process = await start(here, divided)
-        _, log = await process.communicate()
-        assert process.returncode == 0, log.decode()
+        process = await start(here, **divided)
+        code, log = await wait_for_run(process)
+        assert code == 0, log
         assert here.is_right()
         sent = sum(each.sent_bytes for each in here.simulator.seen if each.endpoint == "object")
         assert sent <= 1.15 * needed
         before = len(here.simulator.seen)
-        process = await start(here, divided)
+        process = await start(here, **divided)
         await process.communicate()
         assert process.returncode == 0
         assert {each.endpoint for each in list(here.simulator.seen)[before:]} == {"token", "jobs"}
@@ -171,6 +148,6 @@ async def test_killed_early_it_begins_as_if_nothing_had_been(
         assert await killed(await start(here), odometer, units) or units > 300_000
         assert here.wrong() == []
         process = await start(here)
-        _, log = await process.communicate()
-        assert process.returncode == 0, log.decode()
+        code, log = await wait_for_run(process)
+        assert code == 0, log
         assert here.is_right()

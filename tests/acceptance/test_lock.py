@@ -5,8 +5,6 @@ import os
 import signal
 import socket
 import sqlite3
-import sys
-from asyncio.subprocess import PIPE, Process
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,7 +13,8 @@ import pytest
 from bulkdl.simulator import Account
 from bulkdl.simulator.exchange import Call
 from bulkdl.simulator.faults import Rule
-from support.fault_runs import Witness, World, world
+from support.fault_runs import Witness, world
+from support.run_processes import start_run, wait_for_run
 
 ACCOUNT = Account(projects=1, jobs=1, archive_bytes=50_000)
 
@@ -33,35 +32,13 @@ class Herald(Witness):
         return super().meeting(call)
 
 
-async def start(here: World) -> Process:
-    (project,) = here.simulator.projects
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bulkdl", "run", "-o", str(here.root), "--api-url", here.simulator.api_url),
-        "-q",
-        stdout=PIPE,
-        stderr=PIPE,
-        env={
-            **os.environ,
-            "UP42_PROJECT_ID": project.id,
-            "UP42_PROJECT_API_KEY": project.api_key,
-            "PYTHONPATH": os.pathsep.join(sys.path),
-        },
-    )
-
-
-async def ended(process: Process) -> tuple[int, str]:
-    _, log = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, log.decode()
-
-
 async def test_the_second_run_leaves_at_once_and_names_the_owner(tmp_path: Path) -> None:
     async with world(tmp_path, ACCOUNT) as here:
         herald = Herald.of({"fault": "stall", "at_byte": 1000, "server": "storage", "nth": 1})
         here.simulator.faults = herald
-        first = await start(here)
+        first = await start_run(here)
         await herald.at_work.wait()
-        code, told = await ended(await start(here))
+        code, told = await wait_for_run(await start_run(here))
         assert code == 11
         assert socket.gethostname() in told
         assert f"pid {first.pid}" in told
@@ -70,7 +47,7 @@ async def test_the_second_run_leaves_at_once_and_names_the_owner(tmp_path: Path)
         assert [each.endpoint for each in here.simulator.seen].count("token") == 1  # it asked nobody
         first.send_signal(signal.SIGKILL)
         await first.wait()
-        code, told = await ended(await start(here))  # the owner is dead: no waiting for its lease
+        code, told = await wait_for_run(await start_run(here))  # the owner is dead: no waiting for its lease
         assert code == 0, told
         assert here.is_right()
 
@@ -98,6 +75,6 @@ async def test_only_a_heartbeat_that_is_stale_is_taken_over(
         assert (await here.run()).exit_code == 0
         moment = datetime.now(UTC) - timedelta(seconds=age_s)
         hand_over(tmp_path, host="elsewhere", pid=os.getpid(), beat_at=moment)
-        code, told = await ended(await start(here))
+        code, told = await wait_for_run(await start_run(here))
         assert code == exit_code, told
         assert ("elsewhere" in told) is (exit_code == 11)

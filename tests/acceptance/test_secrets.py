@@ -20,6 +20,7 @@ from bulkdl.simulator.tokens import Tokens
 from bulkdl.up42.credentials import Account as UserAccount
 from bulkdl.up42.credentials import ProjectKey, ReadyToken
 from support.fault_runs import Witness, World, world
+from support.run_processes import ROOT, project_key
 
 ACCOUNT = Account(projects=1, jobs=8, archive_bytes=20_000)
 PASSWORD = "canary-password-x7Gq"
@@ -96,7 +97,7 @@ async def test_no_secret_is_written_anywhere(
     ):
         canaries = Canaries(here, monkeypatch)
         (project,) = here.simulator.projects
-        env = {"UP42_PROJECT_ID": project.id, "UP42_PROJECT_API_KEY": project.api_key}
+        env = project_key(here.simulator)
         if grant == "password":
             env = {"UP42_USERNAME": "someone@example.com", "UP42_PASSWORD": PASSWORD}
         here.simulator.faults = faults = Witness.of(*every_fault(stranger))
@@ -116,7 +117,7 @@ async def test_no_secret_is_written_anywhere(
                     "BULKDL_RETRY_BASE_DELAY": "0.005",
                     "BULKDL_RETRY_AFTER_MAX": "0.01",
                     "BULKDL_HEADERS_TIMEOUT": "0.5",
-                    "PYTHONPATH": os.pathsep.join(sys.path),
+                    "PYTHONPATH": str(ROOT),
                 },
             )
             out, log = await process.communicate()
@@ -150,7 +151,7 @@ async def test_a_refused_login_quotes_no_secret(tmp_path: Path, status: int) -> 
                 **os.environ,
                 "UP42_USERNAME": "someone@example.com",
                 "UP42_PASSWORD": PASSWORD,
-                "PYTHONPATH": os.pathsep.join(sys.path),
+                "PYTHONPATH": str(ROOT),
             },
         )
         out, log = await process.communicate()

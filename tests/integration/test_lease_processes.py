@@ -17,6 +17,7 @@ from bulkdl.graph.holding import held
 from bulkdl.ledger import migrate
 from bulkdl.ledger.ledger import LEDGER_NAME
 from bulkdl.sink.local import LocalSink
+from support.run_processes import ROOT
 
 # Acquires the lease of the directory argv[1], reports it, and keeps it until stdin is closed.
 HOLDER = """
@@ -55,7 +56,7 @@ async def holder(root, run_id, *prefix):
         *(*prefix, sys.executable, "-c", HOLDER, str(root), run_id),
         stdin=PIPE,
         stdout=PIPE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     try:
         yield (await process.stdout.readline()).decode().strip()

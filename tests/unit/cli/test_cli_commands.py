@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 from datetime import UTC, datetime
+from inspect import signature
 from typing import ClassVar
 
 import click
@@ -13,6 +14,7 @@ from bulkdl.cli import COMMANDS, cli, session
 from bulkdl.cli.ending import ended
 from bulkdl.cli.help import Group
 from bulkdl.graph.accounts import retry_policy
+from bulkdl.graph.downloader import Downloader
 from bulkdl.model import Kind, Outcome, Output, Reason, Result
 from bulkdl.report.plan import PlanBuilder
 from bulkdl.report.summary import SummaryBuilder
@@ -27,26 +29,17 @@ OUTPUT = Output(P1, J1, None, Kind.ARCHIVE)
 START = datetime(2022, 3, 10, 12, tzinfo=UTC)
 
 
-class FakeDownloader:
-    """Remembers what it was asked for."""
+class RecordingDownloader(Downloader):
+    """A downloader that keeps its arguments and returns prepared results instead of downloading."""
 
-    made: ClassVar[list[FakeDownloader]] = []
+    made: ClassVar[list[RecordingDownloader]] = []
     results: ClassVar[list[Result]] = []
 
     def __init__(self, settings, *, credentials=None, reporter=None):
+        super().__init__(settings, credentials=credentials, reporter=reporter)
         self.settings, self.credentials = settings, credentials
-        self.stopped = 0
         self.selection = None
-        FakeDownloader.made.append(self)
-
-    async def __aenter__(self):
-        return self
-
-    async def __aexit__(self, *_error):
-        return None
-
-    def stop(self):
-        self.stopped += 1
+        RecordingDownloader.made.append(self)
 
     def _builder(self):
         build = SummaryBuilder("r1", START)
@@ -65,6 +58,15 @@ class FakeDownloader:
         return plan.build(START)
 
 
+@pytest.mark.parametrize("method", ["__init__", "run", "plan"])
+def test_recording_downloader_has_the_signatures_of_the_real_one(method):
+    real, recording = (
+        [(each.name, each.kind, each.default) for each in signature(function).parameters.values()]
+        for function in (getattr(Downloader, method), getattr(RecordingDownloader, method))
+    )
+    assert real == recording
+
+
 @pytest.fixture
 def downloader(monkeypatch, tmp_path):
     for name in list(os.environ):
@@ -73,10 +75,10 @@ def downloader(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("UP42_PROJECT_ID", P1)
     monkeypatch.setenv("UP42_PROJECT_API_KEY", "canary-key")
-    monkeypatch.setattr(session, "Downloader", FakeDownloader)
-    monkeypatch.setattr(FakeDownloader, "made", [])
-    monkeypatch.setattr(FakeDownloader, "results", [])
-    return FakeDownloader
+    monkeypatch.setattr(session, "Downloader", RecordingDownloader)
+    monkeypatch.setattr(RecordingDownloader, "made", [])
+    monkeypatch.setattr(RecordingDownloader, "results", [])
+    return RecordingDownloader
 
 
 class Ended:

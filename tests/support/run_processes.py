@@ -1,0 +1,36 @@
+"""Start ``bulkdl run`` as a process against the simulator of a fault run."""
+
+import asyncio
+import os
+import sys
+from asyncio.subprocess import PIPE, Process
+from pathlib import Path
+
+from bulkdl.simulator import Simulator
+from support.fault_runs import World
+
+ROOT = Path(__file__).parents[2]
+
+
+def project_key(simulator: Simulator) -> dict[str, str]:
+    """Return the variables with the credentials of the only project."""
+    (project,) = simulator.projects
+    return {"UP42_PROJECT_ID": project.id, "UP42_PROJECT_API_KEY": project.api_key}
+
+
+async def start_run(here: World, *args: str, **env: str) -> Process:
+    """Start ``bulkdl run`` on the directory of *here*. Variables in *env* have priority."""
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bulkdl", "run", "-o", str(here.root), "--api-url", here.simulator.api_url),
+        *("-q", *args),
+        stdout=PIPE,
+        stderr=PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **project_key(here.simulator), **env},
+    )
+
+
+async def wait_for_run(process: Process) -> tuple[int, str]:
+    """Return the exit code, and stderr followed by stdout."""
+    out, log = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, log.decode() + out.decode()
