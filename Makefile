@@ -34,6 +34,10 @@ test: install ## run the tests without the slow ones (about two minutes)
 test-slow: install ## run the slow tests: kills, crash points, signals, shards (many processes)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
+.PHONY: test-kubernetes
+test-kubernetes: install ## run only the tests of the Kubernetes manifests (make test runs them, too)
+	$(BIN)/python -m pytest -q -m kubernetes tests/unit/config
+
 .PHONY: check
 check: install ## check formatting, lint, types and import direction
 	$(BIN)/ruff format --check .

@@ -10,6 +10,8 @@ import yaml
 from bulkdl.settings import Settings, load_settings
 from support.manifests import CONFIG, ROOT, SECRET, SECRET_KEYS
 
+pytestmark = pytest.mark.kubernetes
+
 
 @pytest.mark.parametrize(
     "path", sorted(CONFIG.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONFIG))

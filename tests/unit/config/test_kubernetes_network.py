@@ -7,6 +7,8 @@ import pytest
 from support.manifest_rules_network import RULES
 from support.manifests import CONFIG, OVERLAYS, Break, complaints, complaints_when_broken, jobs, read
 
+pytestmark = pytest.mark.kubernetes
+
 POD = ("spec", "template", "spec")
 CONTAINER = (*POD, "containers", 0)
 
