@@ -43,7 +43,7 @@ check: install ## check formatting, lint, types and import direction
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports --no-cache --quiet
+	$(BIN)/lint-imports --no-cache --no-logo
 
 .PHONY: format
 format: install ## format all files and fix lint findings
