@@ -92,8 +92,12 @@ class BehindTls(World):
 def trusted(monkeypatch: pytest.MonkeyPatch) -> None:
     """The certificate is one that this machine knows."""
     context = ssl.create_default_context(cafile=str(CERTIFICATE))
-    connector = aiohttp.TCPConnector
-    monkeypatch.setattr(aiohttp, "TCPConnector", lambda **how: connector(**{**how, "ssl": context}))
+    make = aiohttp.TCPConnector.__init__  # of the class, so that the connectors of the sessions inherit it
+
+    def make_trusting(connector: aiohttp.TCPConnector, **how: Any) -> None:
+        make(connector, **{**how, "ssl": context})
+
+    monkeypatch.setattr(aiohttp.TCPConnector, "__init__", make_trusting)
 
 
 def leading_to(front: Front) -> dict[str, Any]:

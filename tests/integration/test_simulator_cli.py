@@ -102,5 +102,5 @@ def test_it_lists_its_faults() -> None:
 
 def test_help_ends_with_an_example() -> None:
     done = subprocess.run([*MODULE, "simulate", "--help"], capture_output=True, text=True, check=True)
-    assert "BULKDL_SIMULATE_FAULTS" in done.stdout
+    assert "BULKDL_SIMULATE_PAGE_SIZE" in done.stdout
     assert done.stdout.splitlines()[-1].strip().startswith("Example: ")
