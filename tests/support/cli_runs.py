@@ -25,7 +25,7 @@ from bulkdl.simulator import Account, Faults, Seen, Simulator
 from bulkdl.simulator.sender import Sender
 from support.fault_runs import World
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).resolve().parents[2]
 FOREVER_S = 3600.0
 # What an interpreter says of work that was left lying about.
 NOISE = ("Traceback", "was destroyed", "never retrieved", "never awaited", "Unclosed", "Exception ignored")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / ".venv-image" / "bin"
 IMAGE = "localhost/bulkdl:test"
 CANARY = f"# canary-{uuid.uuid4().hex}"

@@ -18,7 +18,7 @@ import yaml
 
 from bulkdl.settings import Settings, load_settings
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "config" / "kubernetes"
 OVERLAYS = ("nightly", "backfill")  # the third is made of patches: kustomize reads it, in tests/image
 # Made by hand, so that no key is ever in a manifest; the page says how.

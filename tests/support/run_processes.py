@@ -9,7 +9,7 @@ from pathlib import Path
 from bulkdl.simulator import Simulator
 from support.fault_runs import World
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def project_key(simulator: Simulator) -> dict[str, str]:
