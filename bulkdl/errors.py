@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from bulkdl.model import Reason
+from bulkdl.models import Reason
 
 
 class BulkdlError(Exception):
     """Root of all errors of this package."""
 
 
-def first_of(error: BaseException) -> BaseException:
+def first_leaf_exception(error: BaseException) -> BaseException:
     """The first error in a group, however deep the groups; *error* itself when it is none."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
@@ -42,7 +42,7 @@ class DownloaderStateError(BulkdlError):
     """A Downloader is used outside of its ``async with`` block, or its block is entered twice."""
 
 
-class NoSuchSelection(BulkdlError):
+class NotFoundError(BulkdlError):
     """UP42 knows no such project or job. Exit code 4."""
 
     def __init__(self, what: str, identity: str) -> None:
@@ -51,17 +51,17 @@ class NoSuchSelection(BulkdlError):
         self.identity = identity
 
 
-class Failure(BulkdlError):
+class DownloadError(BulkdlError):
     """
-    An attempt that did not succeed; *reason* decides in ``reactions.py`` what happens next.
+    An attempt that did not succeed; *reason* decides in ``failure_policy.py`` what happens next.
 
     Attributes:
         detail: One line for a person; never holds a secret.
         retry_after_s: What the server asked us to wait, already in seconds from now.
-        exhausted: It has been tried again already, as far as that makes sense.
+        retries_exhausted: It has been tried again already, as far as that makes sense.
     """
 
-    exhausted = False
+    retries_exhausted = False
 
     def __init__(self, reason: Reason, detail: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(f"{reason.value}: {detail}")
@@ -70,15 +70,15 @@ class Failure(BulkdlError):
         self.retry_after_s = retry_after_s
 
 
-class ApiFailure(Failure):
+class ApiError(DownloadError):
     """UP42's API refused, failed, or answered something that cannot be read."""
 
 
-class TransferFailure(Failure):
+class TransferError(DownloadError):
     """The bytes of one output did not come, or are not what they should be."""
 
 
-class SinkFailure(Failure):
+class DestinationError(DownloadError):
     """The place where bytes land refused them (full, read-only, gone)."""
 
 
@@ -90,7 +90,7 @@ class LedgerDamaged(LedgerError):
     """SQLite reports that the file is corrupt or is not a database. Exit code 2."""
 
 
-class LedgerTooNew(LedgerError):
+class LedgerVersionError(LedgerError):
     """A newer bulkdl wrote this ledger."""
 
     def __init__(self, path: str, found: int, known: int) -> None:
@@ -102,7 +102,7 @@ class LedgerTooNew(LedgerError):
         self.known = known
 
 
-class DirectoryHeld(BulkdlError):
+class OutputLockedError(BulkdlError):
     """Another run holds this output directory. Exit code 11."""
 
     def __init__(self, path: str, host: str, pid: int, since_at: datetime) -> None:

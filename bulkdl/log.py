@@ -16,7 +16,7 @@ from structlog.stdlib import BoundLogger, ProcessorFormatter
 
 Processor = Callable[[Any, str, MutableMapping[str, Any]], Any]
 
-COMPLETE: tuple[Processor, ...] = (
+SHARED_PROCESSORS: tuple[Processor, ...] = (
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_logger_name,
     structlog.stdlib.add_log_level,
@@ -33,7 +33,7 @@ _OF_RECORD = frozenset({"event", "logger", "level", "timestamp", "exception"})
 logging.getLogger("bulkdl").addHandler(logging.NullHandler())
 
 
-class Line(dict[str, Any]):
+class LogEvent(dict[str, Any]):
     """The fields of a line. As text: the event, its other fields, a traceback if there is one."""
 
     def __str__(self) -> str:
@@ -43,14 +43,14 @@ class Line(dict[str, Any]):
 
 
 def _as_record(logger: Any, name: str, event: MutableMapping[str, Any]) -> Any:
-    return ProcessorFormatter.wrap_for_formatter(logger, name, Line(event))
+    return ProcessorFormatter.wrap_for_formatter(logger, name, LogEvent(event))
 
 
 def get_logger(name: str) -> BoundLogger:
     """The logger of the module *name*."""
     wrapped = structlog.wrap_logger(
         logging.getLogger(name),
-        processors=[structlog.stdlib.filter_by_level, *COMPLETE, _as_record],
+        processors=[structlog.stdlib.filter_by_level, *SHARED_PROCESSORS, _as_record],
         wrapper_class=BoundLogger,
         context_class=dict,
         cache_logger_on_first_use=True,

@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from hashlib import blake2b
 
 from bulkdl.errors import ConfigError
-from bulkdl.model import Job, Kind, Level, Output, Reason
+from bulkdl.models import Job, Kind, Level, Output, Reason
 from bulkdl.settings import Settings, Shard, parsers
 
 _BAD_LINES_SHOWN = 10
@@ -108,7 +108,7 @@ class Selection:
             shard=settings.shard,
         )
 
-    def since_run_at(self, watermark_at: datetime | None) -> Selection:
+    def with_watermark(self, watermark_at: datetime | None) -> Selection:
         """The selection with its watermark filled in: when the last run without failures began."""
         if self.since_last_s is None or watermark_at is None:
             return self
@@ -139,23 +139,23 @@ class Selection:
 
     def matches(self, job: Job) -> bool:
         """Whether *job* is one of those."""
-        return self.why_not(job) is None
+        return self.excluding_filter(job) is None
 
-    def is_overdue(self, job: Job) -> bool:
+    def is_before_watermark(self, job: Job) -> bool:
         """Whether *job* is left out by the watermark alone: it counts if something of it is missing."""
-        return self.since_last_s is not None and self.why_not(job) == "since"
+        return self.since_last_s is not None and self.excluding_filter(job) == "since"
 
-    def is_awaited(self, job: Job) -> bool:
+    def may_match_when_finished(self, job: Job) -> bool:
         """Whether *job* is left out by a status that it will not keep: no watermark may pass it by."""
         if job.finished or not self.statuses or self.scope is None:
             return False
         return replace(self, statuses=frozenset()).matches(job) and not self.matches(job)
 
-    def has_ended_otherwise(self, job: Job) -> bool:
+    def has_unwanted_final_status(self, job: Job) -> bool:
         """Whether *job* was left out by its status, and will keep that."""
-        return job.finished and self.why_not(job) == "status"
+        return job.finished and self.excluding_filter(job) == "status"
 
-    def why_not(self, job: Job) -> str | None:
+    def excluding_filter(self, job: Job) -> str | None:
         """The first filter that leaves *job* out, by its flag's name; None when it is in."""
         project_id = job.project_id.lower()
         in_project = not self.project_ids or project_id in self.project_ids

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 
-class Waiting:
+class WaitQueue:
     """A queue of coroutines; whoever changes what they wait for says so."""
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class Waiting:
     def __len__(self) -> int:
         return len(self._sleepers)
 
-    async def until(self, ready: Callable[[], object]) -> None:
+    async def wait_for(self, ready: Callable[[], object]) -> None:
         """Return once *ready*; it is asked at once, and again after each word."""
         while not ready():
             sleeper = asyncio.get_running_loop().create_future()
@@ -31,12 +31,12 @@ class Waiting:
                 await sleeper
             except asyncio.CancelledError:
                 if not sleeper.cancelled():
-                    self.wake()
+                    self.notify()
                 with suppress(ValueError):
                     self._sleepers.remove(sleeper)
                 raise
 
-    def wake(self, count: int = 1) -> None:
+    def notify(self, count: int = 1) -> None:
         """Let the *count* who have waited longest look again."""
         while count > 0 and self._sleepers:
             sleeper = self._sleepers.popleft()
@@ -44,5 +44,5 @@ class Waiting:
                 sleeper.set_result(None)
                 count -= 1
 
-    def wake_all(self) -> None:
-        self.wake(len(self._sleepers))
+    def notify_all(self) -> None:
+        self.notify(len(self._sleepers))

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bulkdl.reactions import EXIT_RANK, REACTIONS, Exit
+from bulkdl.failure_policy import EXIT_RANK, FAILURE_POLICIES, ExitCode
 from bulkdl.report.run_report import schema
 
 DOCS = Path(__file__).parent
@@ -33,11 +33,11 @@ If several exit codes apply, the run returns the one with the highest rank:
 def failure_policy_page() -> str:
     """Render the failure policy as a Markdown page."""
     rank = " > ".join(str(int(code)) for code in EXIT_RANK)
-    head = _FAILURE_POLICY_HEAD.format(module=Exit.__module__.rpartition(".")[2], rank=rank)
+    head = _FAILURE_POLICY_HEAD.format(module=ExitCode.__module__.rpartition(".")[2], rank=rank)
     rows = [
-        f"| `{reason.value}` | {'yes' if policy.exit_code is Exit.TEMPORARY else 'no'} "
-        f"| {policy.step.value} | {int(policy.exit_code)} | {policy.hint} |"
-        for reason, policy in REACTIONS.items()
+        f"| `{reason.value}` | {'yes' if policy.exit_code is ExitCode.TEMPORARY else 'no'} "
+        f"| {policy.action.value} | {int(policy.exit_code)} | {policy.hint} |"
+        for reason, policy in FAILURE_POLICIES.items()
     ]
     return head + "\n".join(rows) + "\n"
 

@@ -10,8 +10,8 @@ from bench.delayed import EqualJobs
 from bench.pairs import Tally, Unverified
 from bench.rows import quicklooks
 from bench.site import Site, crc32c_of, job_id, quicklook_name, task_id
-from bulkdl.model import Kind
-from bulkdl.transfer.gates import inspect
+from bulkdl.models import Kind
+from bulkdl.transfer.validation import validate_content
 
 
 @pytest.fixture
@@ -83,5 +83,5 @@ def test_its_pictures_have_a_beginning_and_an_end(tmp_path):
     pictures = quicklooks.pictures(tmp_path, 1, 2)
     for path in pictures.values():
         with path.open("rb") as stream:
-            inspect(Kind.QUICKLOOK, stream, path.stat().st_size)
+            validate_content(Kind.QUICKLOOK, stream, path.stat().st_size)
     assert len({path.read_bytes() for path in pictures.values()}) == 2

@@ -13,8 +13,8 @@ from types import ModuleType
 import click
 
 from bulkdl import __version__
-from bulkdl.cli.ending import ended
-from bulkdl.cli.heap import share_heap
+from bulkdl.cli.exit_codes import run_command
+from bulkdl.cli.heap import limit_malloc_arenas
 from bulkdl.cli.open_files import raise_open_file_limit
 from bulkdl.cli.streams import guard_streams
 
@@ -76,7 +76,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command line: the entry point of ``bulkdl`` and ``python -m bulkdl``."""
     guard_streams()
-    share_heap()
+    limit_malloc_arenas()
     raise_open_file_limit()
     argv = sys.argv[1:]
-    sys.exit(ended(lambda: cli.main(argv, prog_name="bulkdl", standalone_mode=False), argv))
+    sys.exit(run_command(lambda: cli.main(argv, prog_name="bulkdl", standalone_mode=False), argv))

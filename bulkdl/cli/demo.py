@@ -11,13 +11,13 @@ import click
 from pydantic import SecretStr
 
 from bulkdl.cli import options
+from bulkdl.cli.context import RunRequest, configure_logging, run_downloader
 from bulkdl.cli.help import Command, Group
 from bulkdl.cli.inputs import output_of, settings_from
 from bulkdl.cli.output import emit_lines
-from bulkdl.cli.session import Order, seen, worked
-from bulkdl.cli.show import show_summary
+from bulkdl.cli.render import show_summary
 from bulkdl.cli.simulate import simulator_parts
-from bulkdl.reactions import Exit
+from bulkdl.failure_policy import ExitCode
 from bulkdl.report.summary import Summary
 from bulkdl.selection import Selection
 from bulkdl.settings import CredentialSet, LoadedSettings
@@ -59,7 +59,7 @@ def demo(**params: Any) -> int:
     return int(summary.exit_code)
 
 
-async def _demo(loaded: LoadedSettings, jobs: int) -> tuple[Summary, Exit | None]:
+async def _demo(loaded: LoadedSettings, jobs: int) -> tuple[Summary, ExitCode | None]:
     parts = simulator_parts()
     async with parts.Simulator(parts.Account(seed=_SEED, projects=2, jobs=jobs)) as simulator:
         keys = {project.id: SecretStr(project.api_key) for project in simulator.projects}
@@ -71,11 +71,11 @@ async def _demo(loaded: LoadedSettings, jobs: int) -> tuple[Summary, Exit | None
                 "listen": loaded.settings.listen or Address("127.0.0.1", 0),
             }
         )
-        order = Order(
+        order = RunRequest(
             LoadedSettings(settings, loaded.sources, loaded.warnings),
             Selection.of(settings),
             CredentialSet(by_project=keys, project_ids=tuple(keys)),
-            watched=True,
+            expose_metrics=True,
         )
-        with seen(order.loaded, order.credentials) as reporter:
-            return await worked(order, lambda downloader: downloader.run(order.selection), reporter)
+        with configure_logging(order.loaded, order.credentials) as reporter:
+            return await run_downloader(order, lambda downloader: downloader.run(order.selection), reporter)

@@ -14,7 +14,7 @@ import ctypes
 _M_ARENA_MAX = -8  # of <malloc.h>
 
 
-def share_heap() -> None:
+def limit_malloc_arenas() -> None:
     """Have it so; to be called before there are threads. Without glibc it does nothing."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

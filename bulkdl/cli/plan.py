@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from bulkdl.cli import options
+from bulkdl.cli.context import RunRequest, carry_out
 from bulkdl.cli.help import Command
-from bulkdl.cli.session import Order, carry_out
-from bulkdl.cli.show import show_plan
+from bulkdl.cli.render import show_plan
 
 
 @click.command(
@@ -32,7 +32,7 @@ def plan(**params: Any) -> int:
 
 def print_plan(params: Mapping[str, Any]) -> int:
     """List the missing outputs and print them; used by ``run --dry-run`` too."""
-    order = Order.read(params)
+    order = RunRequest.read(params)
     result, signalled = carry_out(order, lambda downloader: downloader.plan(order.selection))
     show_plan(result, params["result_format"])
     return int(signalled or result.summary.exit_code)

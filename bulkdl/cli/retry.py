@@ -12,14 +12,14 @@ from typing import Any
 import click
 
 from bulkdl.cli import options
+from bulkdl.cli.context import RunRequest, carry_out
 from bulkdl.cli.help import Command, Group
 from bulkdl.cli.inputs import output_of
 from bulkdl.cli.output import emit_json, emit_lines
-from bulkdl.cli.session import Order, carry_out
-from bulkdl.cli.show import show_summary
+from bulkdl.cli.render import show_summary
 from bulkdl.errors import ConfigError
-from bulkdl.graph.retry import REASONS, retry_selection
-from bulkdl.model import Reason
+from bulkdl.maintenance.retry import REASONS, retry_selection
+from bulkdl.models import Reason
 from bulkdl.report.summary import SummaryBuilder
 
 
@@ -47,7 +47,7 @@ def retry(reasons: tuple[str, ...], **params: Any) -> int:
     them.
     """
     wanted = [reason_of(text) for value in reasons for text in value.replace(",", " ").split()]
-    order = Order.read(params)
+    order = RunRequest.read(params)
     output = output_of(order.loaded.settings)
     selection = asyncio.run(retry_selection(output, order.selection, wanted))
     if selection is None:

@@ -7,11 +7,11 @@ from typing import Any
 import click
 
 from bulkdl.cli import options
+from bulkdl.cli.context import RunRequest, carry_out
 from bulkdl.cli.help import Command
 from bulkdl.cli.inputs import output_of
 from bulkdl.cli.plan import print_plan
-from bulkdl.cli.session import Order, carry_out
-from bulkdl.cli.show import show_summary
+from bulkdl.cli.render import show_summary
 
 
 @click.command(cls=Command, example="bulkdl run --since 7d --only archive,geojson -o outputs")
@@ -36,7 +36,7 @@ def run(**params: Any) -> int:
     """
     if params["dry_run"]:
         return print_plan(params)
-    order = Order.read(params)
+    order = RunRequest.read(params)
     summary, signalled = carry_out(order, lambda downloader: downloader.run(order.selection))
     summary = summary.after_signal(signalled)
     show_summary(summary, output_of(order.loaded.settings), params["result_format"])

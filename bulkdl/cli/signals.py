@@ -16,30 +16,30 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 
-from bulkdl.reactions import Exit
+from bulkdl.failure_policy import ExitCode
 
-_EXITS = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED}
+_EXITS = {signal.SIGINT: ExitCode.INTERRUPTED, signal.SIGTERM: ExitCode.TERMINATED}
 _LAST_WORDS = "bulkdl: ended at once; run the same command again: it goes on where it stopped\n"
 _SHOW_CURSOR = "\x1b[?25h\n"  # bars hide it
 
 
 @dataclass(slots=True)
-class Caught:
+class ReceivedSignals:
     """The signals of one run; *exit_code* is that of the first, None without any."""
 
-    exit_code: Exit | None = None
+    exit_code: ExitCode | None = None
     count: int = 0
 
 
 @contextmanager
-def stopping(stop: Callable[[Exit], None]) -> Iterator[Caught]:
+def handle_stop_signals(stop: Callable[[ExitCode], None]) -> Iterator[ReceivedSignals]:
     """
     Call *stop* in the loop for the first and the second signal; the third ends the process.
 
     It does so also after this was left, if two had come: what is left to do may hang, too.
     """
     loop = asyncio.get_running_loop()
-    caught = Caught()
+    caught = ReceivedSignals()
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
         cause = _EXITS[signal.Signals(number)]
@@ -58,7 +58,7 @@ def stopping(stop: Callable[[Exit], None]) -> Iterator[Caught]:
                 signal.signal(number, handler)
 
 
-def _end_at_once(code: Exit) -> None:
+def _end_at_once(code: ExitCode) -> None:
     """No clean-up, which is what hangs: that the next run goes on from here is the ledger's promise."""
     words = (_SHOW_CURSOR if sys.stderr.isatty() else "") + _LAST_WORDS
     with suppress(OSError):

@@ -12,9 +12,9 @@ from bulkdl.cli import options
 from bulkdl.cli.help import Command
 from bulkdl.cli.inputs import output_of, settings_from
 from bulkdl.cli.output import emit_csv, emit_json, emit_lines
-from bulkdl.cli.show import show_status
+from bulkdl.cli.render import show_status
 from bulkdl.cli.streams import output_error
-from bulkdl.graph.status import all_failures, failure_dict, read_status
+from bulkdl.maintenance.status import all_failures, failure_dict, read_status
 from bulkdl.report.status import COUNT_COLUMNS, FAILURE_COLUMNS
 
 

@@ -15,20 +15,20 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from bulkdl.cli import options
 from bulkdl.cli.help import Command, Group
 from bulkdl.cli.inputs import output_of, settings_from
-from bulkdl.cli.show import show_verification
-from bulkdl.cli.signals import stopping
+from bulkdl.cli.render import show_verification
+from bulkdl.cli.signals import handle_stop_signals
 from bulkdl.errors import ConfigError
-from bulkdl.graph.rebuild import rebuild
-from bulkdl.graph.verify import Check
-from bulkdl.graph.verify import verify as held_against_ledger
-from bulkdl.reactions import Exit
+from bulkdl.failure_policy import ExitCode
+from bulkdl.maintenance.rebuild import rebuild
+from bulkdl.maintenance.verify import VerifyOptions
+from bulkdl.maintenance.verify import verify as held_against_ledger
 from bulkdl.report.verification import Verification
 from bulkdl.settings import Settings
-from bulkdl.telemetry.logging import logging_to, stderr_console
+from bulkdl.telemetry.console_logging import logging_to, stderr_console
 from bulkdl.telemetry.progress import has_bars
 from bulkdl.units import format_size
 
-Work = Callable[[Check], Awaitable[Verification]]
+Work = Callable[[VerifyOptions], Awaitable[Verification]]
 
 
 @click.command(cls=Command, example="bulkdl verify --deep --repair -o outputs || bulkdl retry -o outputs")
@@ -60,7 +60,7 @@ def verify(deep: bool, repair: bool, again: bool, workers: int, **params: Any) -
         raise ConfigError("--rebuild", "reads every file as it is, and repairs nothing; give it alone")
     console = stderr_console()
     with logging_to(console, settings.log_format, settings.verbose), _bar(console, settings) as bar:
-        check = Check(
+        check = VerifyOptions(
             output_of(settings),
             settings.path_templates,
             deep=deep,
@@ -74,14 +74,14 @@ def verify(deep: bool, repair: bool, again: bool, workers: int, **params: Any) -
     return int(verification.exit_code)
 
 
-async def _interruptible(work: Work, check: Check) -> Verification:
+async def _interruptible(work: Work, check: VerifyOptions) -> Verification:
     """A signal ends the work between two blocks; the lease is given back."""
     task = asyncio.ensure_future(work(check))
 
-    def stop(*_code: Exit) -> None:
+    def stop(*_code: ExitCode) -> None:
         task.cancel()
 
-    with stopping(stop) as caught:
+    with handle_stop_signals(stop) as caught:
         try:
             return await task
         except asyncio.CancelledError:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Generic, TypeVar
 
-from bulkdl.waiting import Waiting
+from bulkdl.waiting import WaitQueue
 
 T = TypeVar("T")
 
@@ -25,8 +25,8 @@ class Channel(Generic[T]):
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._items: deque[T] = deque()
-        self._takers = Waiting()
-        self._putters = Waiting()
+        self._takers = WaitQueue()
+        self._putters = WaitQueue()
         self._closed = False
 
     def __len__(self) -> int:
@@ -39,23 +39,23 @@ class Channel(Generic[T]):
         Raises:
             ChannelClosed: Nobody will take it any more.
         """
-        await self._putters.until(lambda: self._closed or len(self._items) < self._capacity)
+        await self._putters.wait_for(lambda: self._closed or len(self._items) < self._capacity)
         if self._closed:
             raise ChannelClosed
         self._items.append(item)
-        self._takers.wake()
+        self._takers.notify()
 
-    async def ready(self) -> bool:
+    async def wait_ready(self) -> bool:
         """Wait for an item, which has to be taken then; False once the channel is closed and empty."""
-        await self._takers.until(lambda: self._closed or self._items)
+        await self._takers.wait_for(lambda: self._closed or self._items)
         return bool(self._items)
 
-    def take(self) -> T | None:
+    def get_nowait(self) -> T | None:
         """The next item, if there is one: whoever was told of one may find that another was quicker."""
         return self._next() if self._items else None
 
     def _next(self) -> T:
-        self._putters.wake()
+        self._putters.notify()
         return self._items.popleft()
 
     def __aiter__(self) -> Channel[T]:
@@ -63,17 +63,17 @@ class Channel(Generic[T]):
 
     async def __anext__(self) -> T:
         """The next item; ends when the channel is closed and empty."""
-        if not await self.ready():
+        if not await self.wait_ready():
             raise StopAsyncIteration
         return self._next()
 
     def close(self) -> None:
         """No more items; those that wait are still taken."""
         self._closed = True
-        self._takers.wake_all()
-        self._putters.wake_all()
+        self._takers.notify_all()
+        self._putters.notify_all()
 
-    def drop(self) -> list[T]:
+    def close_and_drain(self) -> list[T]:
         """Close, and return what was waiting."""
         dropped = list(self._items)
         self._items.clear()

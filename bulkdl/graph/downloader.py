@@ -18,38 +18,38 @@ from typing import Any, Self
 import structlog
 
 from bulkdl.concurrency import Executors
-from bulkdl.errors import ConfigError, DownloaderStateError, SinkFailure, first_of
-from bulkdl.graph.accounts import Accounts
-from bulkdl.graph.bringing import Bringer
+from bulkdl.destinations.local.destination import LocalDestination
+from bulkdl.errors import ConfigError, DestinationError, DownloaderStateError, first_leaf_exception
+from bulkdl.failure_policy import ExitCode
+from bulkdl.graph.api_clients import ApiClients
 from bulkdl.graph.channel import Channel
+from bulkdl.graph.download_output import OutputFetcher
 from bulkdl.graph.enumeration import Enumeration
-from bulkdl.graph.holding import held
-from bulkdl.graph.notes import Notes
+from bulkdl.graph.holding import open_locked_ledger
+from bulkdl.graph.ledger_view import LedgerView
 from bulkdl.graph.operations import Operations
-from bulkdl.graph.outlets import Outlets, outlets_of
+from bulkdl.graph.outlets import EnumerationHandler, plan_handler
 from bulkdl.graph.pools import Pools, RunStopped
-from bulkdl.graph.record import Listener, Recorder
+from bulkdl.graph.recorder import Listener, Recorder
 from bulkdl.graph.run import Run, enumerate_all
-from bulkdl.graph.sizes import sizes_of
-from bulkdl.graph.stop import Stop
-from bulkdl.http.pace import Pace
+from bulkdl.graph.shutdown import ShutdownController
+from bulkdl.graph.sizes import pool_limits
+from bulkdl.http.rate_limit import RateLimiter
 from bulkdl.ledger import queries
-from bulkdl.ledger.ledger import LEDGER_NAME, Ledger
+from bulkdl.ledger.database import LEDGER_NAME, Ledger
 from bulkdl.log import get_logger
-from bulkdl.model import Kind, Result
+from bulkdl.models import Kind, Result
 from bulkdl.printable import json_text
-from bulkdl.reactions import Exit
 from bulkdl.report.plan import Plan, PlanBuilder
 from bulkdl.report.run_report import run_report
 from bulkdl.report.summary import Summary, SummaryBuilder
 from bulkdl.selection import Selection
 from bulkdl.settings import CredentialSet, Settings, load_credentials
 from bulkdl.settings.bandwidth_schedule import BandwidthSchedule
-from bulkdl.sink.local import LocalSink
-from bulkdl.telemetry.events import LanesOpened, NullReporter, Reporter, RunFinished, RunStarted
-from bulkdl.transfer.fetch import Fetcher
-from bulkdl.transfer.means import Limits, Means
-from bulkdl.transfer.permits import Permits
+from bulkdl.telemetry.events import NullReporter, QueuesOpened, Reporter, RunFinished, RunStarted
+from bulkdl.transfer.context import Limits, TransferContext
+from bulkdl.transfer.download import Fetcher
+from bulkdl.transfer.permits import ConcurrencyLimiter
 
 log = get_logger(__name__)
 
@@ -90,9 +90,9 @@ class Downloader:
         self._book = credentials if credentials is not None else load_credentials(settings)
         self._reporter = reporter or NullReporter()
         executors = Executors(settings.disk_threads, settings.inspection_threads)
-        self._sink = LocalSink(settings.output, settings.durability, executors)
-        self._bandwidth = Pace(0, 1)
-        self._accounts = Accounts(self._settings, self._book, self._reporter)
+        self._sink = LocalDestination(settings.output, settings.durability, executors)
+        self._bandwidth = RateLimiter(0, 1)
+        self._accounts = ApiClients(self._settings, self._book, self._reporter)
         self._operations: Operations | None = None
 
     async def __aenter__(self) -> Self:
@@ -100,7 +100,7 @@ class Downloader:
             raise DownloaderStateError("the Downloader is already open; open it once, or make another one")
         self._operations = Operations(asyncio.get_running_loop())
         try:
-            self._accounts = Accounts(self._settings, self._book, self._reporter)
+            self._accounts = ApiClients(self._settings, self._book, self._reporter)
             await self._accounts.__aenter__()
         except BaseException:
             self._operations = None
@@ -124,7 +124,7 @@ class Downloader:
             )
         return self._operations
 
-    def stop(self, cause: Exit = Exit.INTERRUPTED) -> None:
+    def stop(self, cause: ExitCode = ExitCode.INTERRUPTED) -> None:
         """
         End the active run: the first call drains, the second call aborts.
 
@@ -148,10 +148,10 @@ class Downloader:
 
         Raises:
             ConfigError: The output directory or the selection cannot be used.
-            DirectoryHeld: Another run holds the output directory.
+            OutputLockedError: Another run holds the output directory.
             DownloaderStateError: The Downloader is not open, or was closed during the run.
             LedgerError: The ledger cannot be used.
-            SinkFailure: The disk is full or fails.
+            DestinationError: The disk is full or fails.
         """
         operations = self._opened("run()")
         self.summary = None
@@ -168,7 +168,7 @@ class Downloader:
         its end and releases the output directory.
 
         Raises:
-            ConfigError, DirectoryHeld, DownloaderStateError, LedgerError, SinkFailure: As ``run``. The
+            BulkdlError: As ``run`` (ConfigError, OutputLockedError, LedgerError, DestinationError). The
                 iteration raises it, or leaving the block does if the caller did not iterate to the end.
         """
         operations = self._opened("stream()")
@@ -190,14 +190,14 @@ class Downloader:
         After ``stop``, the plan contains what has been found so far.
 
         Raises:
-            ConfigError, DownloaderStateError, LedgerError, SinkFailure: As ``run``.
+            ConfigError, DownloaderStateError, LedgerError, DestinationError: As ``run``.
         """
         operations = self._opened("plan()")
         return await operations.result_of(
             operations.start(lambda stop: self._plan(selection, stop), name="plan")
         )
 
-    async def _plan(self, selection: Selection | None, stop: Stop) -> Plan:
+    async def _plan(self, selection: Selection | None, stop: ShutdownController) -> Plan:
         selection = self._checked(selection)
         builder = self._summary_builder(selection, "plan")
         async with AsyncExitStack() as stack:
@@ -208,15 +208,15 @@ class Downloader:
                 stack.push_async_callback(ledger.close)
                 selection = await _since_last_run(selection, ledger)
             plan = PlanBuilder(builder)
-            outlets = outlets_of(plan, self._settings.path_templates)
-            notes = Notes(ledger, written=False)
+            outlets = plan_handler(plan, self._settings.path_templates)
+            notes = LedgerView(ledger, written=False)
             enumeration = self._enumeration(selection, notes, builder, outlets)
             await _unless_stopped(enumerate_all(enumeration, self._settings.list_concurrency), stop)
         return plan.build(stopped_by=stop.cause)
 
     def _checked(self, selection: Selection | None) -> Selection:
         selection = selection if selection is not None else Selection.of(self._settings)
-        if not (selection.project_ids or self._accounts.project_ids or _all_placed(selection)):
+        if not (selection.project_ids or self._accounts.project_ids or _all_have_project(selection)):
             raise ConfigError(
                 "--project", "is missing: name a project, or set UP42_PROJECT_ID, or add [[projects]] tables"
             )
@@ -231,46 +231,48 @@ class Downloader:
             builder.add_project(project_id)
         return builder
 
-    async def _execute(self, selection: Selection | None, listener: Listener | None, stop: Stop) -> Summary:
+    async def _execute(
+        self, selection: Selection | None, listener: Listener | None, stop: ShutdownController
+    ) -> Summary:
         selection = self._checked(selection)
         run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
         builder = self._summary_builder(selection, run_id)
         with structlog.contextvars.bound_contextvars(run_id=run_id):
-            async with held(self._sink, run_id, lost=stop.abort, sleep=stop.sleep) as ledger:
+            async with open_locked_ledger(self._sink, run_id, lost=stop.abort, sleep=stop.sleep) as ledger:
                 log.info("run.started", output=str(self._sink.root))
                 self._reporter.report(RunStarted(run_id, datetime.now(UTC)))
                 selection = await _since_last_run(selection, ledger)
-                await self._go(selection, ledger, builder, run_id, listener, stop)
+                await self._run_pipeline(selection, ledger, builder, run_id, listener, stop)
                 self.summary = builder.build(stopped_by=stop.cause)
-                await self._conclude(ledger, self.summary, selection)
+                await self._finish_run(ledger, self.summary, selection)
         return self.summary
 
-    async def _go(
+    async def _run_pipeline(
         self,
         selection: Selection,
         ledger: Ledger,
         builder: SummaryBuilder,
         run_id: str,
         listener: Listener | None,
-        stop: Stop,
+        stop: ShutdownController,
     ) -> None:
         settings = self._settings
         recorder = Recorder(ledger, run_id, builder, self._reporter, listener, locate=self._sink.locate)
-        permits = {kind: Permits(size.start) for kind, size in sizes_of(settings).items()}
+        permits = {kind: ConcurrencyLimiter(size.start) for kind, size in pool_limits(settings).items()}
         fetcher = self._fetcher(permits[Kind.ARCHIVE])
-        bringer = Bringer(settings, self._accounts, self._sink, ledger, fetcher)
-        pools = Pools(settings, bringer, recorder, self._reporter, stop, permits)
-        outlets = Outlets(
+        output_fetcher = OutputFetcher(settings, self._accounts, self._sink, ledger, fetcher)
+        pools = Pools(settings, output_fetcher, recorder, self._reporter, stop, permits)
+        outlets = EnumerationHandler(
             pools.reserve,
             pools.put,
-            recorder.cancelled,
-            recorder.settled,
-            recorder.ended,
-            recorder.problem,
+            recorder.record_cancelled,
+            recorder.record_skipped,
+            recorder.record_result,
+            recorder.record_problem,
         )
-        enumeration = self._enumeration(selection, Notes(ledger, run_id=run_id), builder, outlets)
-        depths = {str(kind): lane.__len__ for kind, lane in pools.lanes.items()}
-        self._reporter.report(LanesOpened({"jobs": enumeration.pending.__len__, **depths}))
+        enumeration = self._enumeration(selection, LedgerView(ledger, run_id=run_id), builder, outlets)
+        depths = {str(kind): queue.__len__ for kind, queue in pools.queues.items()}
+        self._reporter.report(QueuesOpened({"jobs": enumeration.pending.__len__, **depths}))
         run = Run(settings, enumeration, pools, recorder, self._reporter, stop)
         try:
             await ledger.write(partial(queries.start_run, run_id=run_id, scope=selection.scope))
@@ -282,12 +284,12 @@ class Downloader:
                 schedule_task.cancel()
         except* RunStopped:
             log.warning("run.stopped")  # the result that stopped it is recorded already
-        except* SinkFailure as failures:
-            failure = first_of(failures)
-            assert isinstance(failure, SinkFailure)  # noqa: S101 - except* has just said so
-            recorder.problem(failure.reason, f"output directory {self._sink.root}", failure.detail)
+        except* DestinationError as failures:
+            failure = first_leaf_exception(failures)
+            assert isinstance(failure, DestinationError)  # noqa: S101 - except* has just said so
+            recorder.record_problem(failure.reason, f"output directory {self._sink.root}", failure.detail)
 
-    async def _conclude(self, ledger: Ledger, summary: Summary, selection: Selection) -> None:
+    async def _finish_run(self, ledger: Ledger, summary: Summary, selection: Selection) -> None:
         """Leave the report of the run; a full disk must not hide its result."""
         report = run_report(summary, selection, self._settings)
         document = json_text(report, indent=1)
@@ -301,17 +303,17 @@ class Downloader:
                 )
             )
             await self._sink.publish({f".bulkdl/runs/{summary.run_id}.json": document.encode()})
-        except SinkFailure as failure:
+        except DestinationError as failure:
             log.warning("report.failed", reason=failure.reason.value, detail=failure.detail)
         log.info(
             "run.finished",
             exit_code=int(summary.exit_code),
             duration_s=round(summary.duration_s, 3),
-            moved_bytes=summary.moved_bytes,
+            downloaded_bytes=summary.downloaded_bytes,
         )
         self._reporter.report(RunFinished(summary.finished_at, int(summary.exit_code)))
 
-    def _fetcher(self, permits: Permits) -> Fetcher:
+    def _fetcher(self, permits: ConcurrencyLimiter) -> Fetcher:
         settings = self._settings
         limits = Limits(
             speed_limit_bytes_per_s=settings.speed_limit,
@@ -325,10 +327,10 @@ class Downloader:
             connections=settings.connections,
             segment_below_bytes_per_s=settings.segment_if_slower_than,
         )
-        return Fetcher(Means(limits, self._accounts.policy, self._bandwidth, permits))
+        return Fetcher(TransferContext(limits, self._accounts.policy, self._bandwidth, permits))
 
     def _enumeration(
-        self, selection: Selection, notes: Notes, builder: SummaryBuilder, outlets: Outlets
+        self, selection: Selection, notes: LedgerView, builder: SummaryBuilder, outlets: EnumerationHandler
     ) -> Enumeration:
         return Enumeration(
             selection=selection,
@@ -351,7 +353,7 @@ async def _results(
     await operations.result_of(run)
 
 
-async def _unless_stopped(work: Coroutine[Any, Any, None], stop: Stop) -> None:
+async def _unless_stopped(work: Coroutine[Any, Any, None], stop: ShutdownController) -> None:
     """Do *work* until it ends or the first request to stop."""
     async with asyncio.TaskGroup() as group:
         working = group.create_task(work, name="enumeration")
@@ -366,14 +368,14 @@ async def _since_last_run(selection: Selection, ledger: Ledger) -> Selection:
         return selection
     watermark_at = await ledger.read(partial(queries.watermark_at, scope=selection.scope))
     log.info("watermark.read", watermark_at=watermark_at.isoformat() if watermark_at else None)
-    return selection.since_run_at(watermark_at)
+    return selection.with_watermark(watermark_at)
 
 
-def _all_placed(selection: Selection) -> bool:
+def _all_have_project(selection: Selection) -> bool:
     return bool(selection.jobs) and all(ref.project_id for ref in selection.jobs)
 
 
-async def _apply_bandwidth_schedule(pace: Pace, schedule: BandwidthSchedule) -> None:
+async def _apply_bandwidth_schedule(pace: RateLimiter, schedule: BandwidthSchedule) -> None:
     """Have the limit of the hour in force."""
     while True:
         now = datetime.now().astimezone()

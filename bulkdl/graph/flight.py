@@ -6,20 +6,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bulkdl.model import Kind, Output
+from bulkdl.models import Kind, Output
 
 # A transfer this young has not shown its speed yet.
 _TOO_YOUNG_S = 1.0
 
 
 @dataclass(slots=True)
-class Flight:
+class ActiveTransfer:
     """
     One transfer under way.
 
     Attributes:
         started_s: Moment on the monotonic clock.
-        moved_bytes: Came over the network so far.
+        downloaded_bytes: Came over the network so far.
         at_bytes: Are here, with those of earlier runs.
         total_bytes: Of the whole; None when not told.
         waiting: Between two attempts.
@@ -27,13 +27,13 @@ class Flight:
 
     output: Output
     started_s: float
-    moved_bytes: int = 0
-    at_bytes: int = 0
+    downloaded_bytes: int = 0
+    offset: int = 0
     total_bytes: int | None = None
     waiting: bool = False
 
 
-def may_end(flight: Flight, now_s: float, grace_s: float) -> bool:
+def can_finish_within(flight: ActiveTransfer, now_s: float, grace_s: float) -> bool:
     """
     Whether *flight* will probably be over within *grace_s*, at the speed it has had.
 
@@ -45,9 +45,9 @@ def may_end(flight: Flight, now_s: float, grace_s: float) -> bool:
     if flight.output.kind is not Kind.ARCHIVE:
         return True
     elapsed_s = now_s - flight.started_s
-    if flight.moved_bytes == 0:
+    if flight.downloaded_bytes == 0:
         return elapsed_s < _TOO_YOUNG_S
     if flight.total_bytes is None:
         return True
-    left_bytes = flight.total_bytes - flight.at_bytes
-    return left_bytes * max(elapsed_s, 0.001) / flight.moved_bytes <= grace_s
+    left_bytes = flight.total_bytes - flight.offset
+    return left_bytes * max(elapsed_s, 0.001) / flight.downloaded_bytes <= grace_s

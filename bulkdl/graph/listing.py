@@ -10,19 +10,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bulkdl.errors import ApiFailure
+from bulkdl.destinations.local.filenames import safe_filenames
+from bulkdl.errors import ApiError
 from bulkdl.graph import planning
-from bulkdl.graph.accounts import Accounts
-from bulkdl.ledger.queries import Listing, PlannedOutput
-from bulkdl.model import Job, Kind, Level, Output, Result, Task
+from bulkdl.graph.api_clients import ApiClients
+from bulkdl.ledger.queries import JobListing, PlannedOutput
+from bulkdl.models import Job, Kind, Level, Output, Result, Task
 from bulkdl.selection import Selection
 from bulkdl.settings.path_templates import PathTemplates
-from bulkdl.sink.keys import safe_filenames
-from bulkdl.transfer.fetch import ended_by
+from bulkdl.transfer.download import ended_by
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class JobListingResult:
     """
     One job as UP42 lists it.
 
@@ -31,7 +31,7 @@ class Listed:
         failures: Lists of quicklooks that could not be read or are not available.
     """
 
-    listing: Listing
+    listing: JobListing
     documents: dict[str, bytes]
     failures: tuple[Result, ...]
 
@@ -49,24 +49,24 @@ class _Quicklooks:
 class JobLister:
     """Lists jobs; several workers share one."""
 
-    def __init__(self, selection: Selection, accounts: Accounts, names: PathTemplates) -> None:
+    def __init__(self, selection: Selection, accounts: ApiClients, names: PathTemplates) -> None:
         self._selection = selection
         self._accounts = accounts
         self._names = names
 
-    async def ask(self, job: Job) -> Listed:
+    async def list_outputs(self, job: Job) -> JobListingResult:
         """
         Ask for the tasks of *job* and, if they are wanted, for the quicklooks of each.
 
         Raises:
-            ApiFailure: The tasks could not be had.
+            ApiError: The tasks could not be had.
         """
         tasks, document = await self._accounts.client(job.project_id).tasks(job.project_id, job.id)
         lists = await self._quicklook_lists(job, tasks)
         failures = tuple(each.failure for each in lists if each.failure is not None)
-        outputs = [PlannedOutput(output) for output in planning.files_of(job, tasks)]
+        outputs = [PlannedOutput(output) for output in planning.expected_outputs(job, tasks)]
         outputs += [planned for each in lists for planned in each.outputs]
-        listing = Listing(
+        listing = JobListing(
             job,
             last_task_id=planning.last_task_id(tasks),
             outputs=tuple(outputs),
@@ -75,7 +75,7 @@ class JobLister:
         )
         documents = self._documents(job, document)
         documents |= {each.key: each.document for each in lists if each.document is not None}
-        return Listed(listing, documents, failures)
+        return JobListingResult(listing, documents, failures)
 
     @property
     def _wants_quicklooks(self) -> bool:
@@ -98,7 +98,7 @@ class JobLister:
             names, document = await self._accounts.client(job.project_id).quicklooks(
                 job.project_id, job.id, task.id
             )
-        except ApiFailure as failure:
+        except ApiError as failure:
             return _Quicklooks(key, (PlannedOutput(whole),), None, ended_by(whole, failure))
         outputs = tuple(
             PlannedOutput(Output(job.project_id, job.id, task.id, Kind.QUICKLOOK, name), filename)

@@ -11,9 +11,9 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from bulkdl.errors import DownloaderStateError, first_of
-from bulkdl.graph.stop import Stop
-from bulkdl.reactions import Exit
+from bulkdl.errors import DownloaderStateError, first_leaf_exception
+from bulkdl.failure_policy import ExitCode
+from bulkdl.graph.shutdown import ShutdownController
 
 T = TypeVar("T")
 
@@ -23,11 +23,13 @@ class Operations:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._active: dict[asyncio.Task[Any], Stop] = {}
-        self._next = Stop()
+        self._active: dict[asyncio.Task[Any], ShutdownController] = {}
+        self._next = ShutdownController()
         self._is_closed = False
 
-    def start(self, work: Callable[[Stop], Coroutine[Any, Any, T]], *, name: str) -> asyncio.Task[T]:
+    def start(
+        self, work: Callable[[ShutdownController], Coroutine[Any, Any, T]], *, name: str
+    ) -> asyncio.Task[T]:
         """
         Start *work* in a task. A request to stop that came before it applies to it.
 
@@ -36,7 +38,7 @@ class Operations:
         """
         if asyncio.get_running_loop() is not self._loop:
             raise DownloaderStateError(f"{name}(): the Downloader was opened in another event loop")
-        stop, self._next = self._next, Stop()
+        stop, self._next = self._next, ShutdownController()
         task = self._loop.create_task(_with_plain_errors(work, stop), name=name)
         self._active[task] = stop
         task.add_done_callback(self._active.pop)
@@ -60,7 +62,7 @@ class Operations:
         await _wait_for_end(task)
         _retrieve_exception(task)
 
-    def stop(self, cause: Exit) -> None:
+    def stop(self, cause: ExitCode) -> None:
         """
         Request the end of the active operations, or of the next one if none is active.
 
@@ -71,7 +73,7 @@ class Operations:
         except RuntimeError as error:
             raise DownloaderStateError("stop(): the event loop of the Downloader is closed") from error
 
-    def _request_stop(self, cause: Exit) -> None:
+    def _request_stop(self, cause: ExitCode) -> None:
         for stop in tuple(self._active.values()) or (self._next,):
             stop.request(cause)
 
@@ -85,12 +87,14 @@ class Operations:
             await _wait_for_end(task)
 
 
-async def _with_plain_errors(work: Callable[[Stop], Coroutine[Any, Any, T]], stop: Stop) -> T:
+async def _with_plain_errors(
+    work: Callable[[ShutdownController], Coroutine[Any, Any, T]], stop: ShutdownController
+) -> T:
     """Raise the first error of a group in place of the group: callers catch plain exceptions."""
     try:
         return await work(stop)
     except BaseExceptionGroup as errors:
-        raise first_of(errors) from None
+        raise first_leaf_exception(errors) from None
 
 
 async def _wait_for_end(task: asyncio.Task[Any]) -> None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from bulkdl.graph.planning import Bundle, Wanted, key_of
-from bulkdl.ledger.rows import KnownOutput
-from bulkdl.model import Kind, Output, Result
+from bulkdl.graph.planning import MissingOutput, SameObjectGroup, target_key
+from bulkdl.ledger.rows import OutputRecord
+from bulkdl.models import Kind, Output, Result
 from bulkdl.report.plan import PlanBuilder
 from bulkdl.settings.path_templates import PathTemplates
 
 
 @dataclass(frozen=True, slots=True)
-class Outlets:
+class EnumerationHandler:
     """
     Where the enumeration puts what it finds.
 
@@ -26,25 +26,25 @@ class Outlets:
         problem: Takes what is wrong with a whole project or job.
     """
 
-    reserve: Callable[[Sequence[Wanted]], tuple[Wanted, ...]]
-    bundle: Callable[[Bundle], Awaitable[None]]
+    reserve: Callable[[Sequence[MissingOutput]], tuple[MissingOutput, ...]]
+    missing: Callable[[SameObjectGroup], Awaitable[None]]
     cancelled: Callable[[Output], None]
-    settled: Callable[[tuple[KnownOutput, ...]], None]
-    ended: Callable[[Result], Awaitable[object]]
+    skipped: Callable[[tuple[OutputRecord, ...]], None]
+    failed: Callable[[Result], Awaitable[object]]
     problem: Callable[..., None]
 
 
-def outlets_of(plan: PlanBuilder, names: PathTemplates) -> Outlets:
+def plan_handler(plan: PlanBuilder, names: PathTemplates) -> EnumerationHandler:
     """The outlets of a plan: everything is counted, nothing is done."""
 
-    async def add(bundle: Bundle) -> None:
-        for wanted in bundle:
+    async def add(group: SameObjectGroup) -> None:
+        for wanted in group:
             known_key = wanted.output.kind is not Kind.ARCHIVE
-            plan.add(wanted.output, key_of(wanted, names)("") if known_key else None)
+            plan.add(wanted.output, target_key(wanted, names)("") if known_key else None)
 
-    def settled(outputs: tuple[KnownOutput, ...]) -> None:
+    def settled(outputs: tuple[OutputRecord, ...]) -> None:
         for known in outputs:
-            plan.settle(known.output.kind)
+            plan.add_skipped(known.output.kind)
 
     async def ended(result: Result) -> None:
         plan.summary.add(result)
@@ -52,4 +52,4 @@ def outlets_of(plan: PlanBuilder, names: PathTemplates) -> Outlets:
     def cancelled(output: Output) -> None:
         del output  # a plan that was stopped counts what it has found so far
 
-    return Outlets(tuple, add, cancelled, settled, ended, plan.summary.add_problem)
+    return EnumerationHandler(tuple, add, cancelled, settled, ended, plan.summary.add_problem)

@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from bulkdl.ledger.rows import NEW, KnownJob, KnownOutput
-from bulkdl.model import Job, Kind, Level, Output, Task
+from bulkdl.ledger.rows import NEW, JobRecord, OutputRecord
+from bulkdl.models import Job, Kind, Level, Output, Task
 from bulkdl.selection import Selection
 from bulkdl.settings.path_templates import PathTemplates
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class MissingOutput:
     """An output that is missing; *filename* is a quicklook's name on disk."""
 
     output: Output
@@ -23,18 +23,18 @@ class Wanted:
 
 
 # Outputs that one worker brings one after another, because they may be one storage object.
-Bundle = tuple[Wanted, ...]
+SameObjectGroup = tuple[MissingOutput, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class PlanResult:
     """The outputs of a job that are wanted and missing, and those that are settled."""
 
-    missing: tuple[Wanted, ...]
-    settled: tuple[KnownOutput, ...]
+    missing: tuple[MissingOutput, ...]
+    settled: tuple[OutputRecord, ...]
 
 
-def files_of(job: Job, tasks: Sequence[Task]) -> list[Output]:
+def expected_outputs(job: Job, tasks: Sequence[Task]) -> list[Output]:
     """
     Archives and GeoJSON that a finished job can have.
 
@@ -68,7 +68,7 @@ def has_open_task(job: Job, tasks: Sequence[Task]) -> bool:
     return any(not task.finished and task.status not in never for task in tasks)
 
 
-def same_run(job: Job, known: KnownJob) -> bool:
+def is_same_run(job: Job, known: JobRecord) -> bool:
     """Whether what is known is of this very run of the job. A job can be run again under its id."""
     return job.status == known.job.status and job.finished_at == known.job.finished_at
 
@@ -78,7 +78,7 @@ def is_recent(job: Job, now_at: datetime, recheck_s: float) -> bool:
     return now_at - (job.finished_at or job.created_at) < timedelta(seconds=recheck_s)
 
 
-def must_be_listed(known: KnownJob | None, selection: Selection, *, recheck_absent: bool = False) -> bool:
+def must_be_listed(known: JobRecord | None, selection: Selection, *, recheck_absent: bool = False) -> bool:
     """
     Return whether UP42 must be asked for the job's tasks, or for their quicklooks.
 
@@ -89,32 +89,34 @@ def must_be_listed(known: KnownJob | None, selection: Selection, *, recheck_abse
         return True
     wants_quicklooks = Kind.QUICKLOOK in selection.kinds and Level.TASK in selection.levels
     if selection.reasons is not None:
-        if known.unlisted_for in selection.reasons - {None}:
+        if known.listing_failure in selection.reasons - {None}:
             return True
-        wants_quicklooks &= any(is_list(each.output) and is_due(each, selection) for each in known.outputs)
+        wants_quicklooks &= any(
+            is_listing_placeholder(each.output) and matches_reasons(each, selection) for each in known.outputs
+        )
     elif not recheck_absent:
-        lists = [each for each in known.outputs if is_list(each.output)]
+        lists = [each for each in known.outputs if is_listing_placeholder(each.output)]
         if lists and all(each.is_not_available for each in lists):
             return False
     return wants_quicklooks and not known.quicklooks_listed
 
 
-def is_due(known: KnownOutput, selection: Selection) -> bool:
+def matches_reasons(known: OutputRecord, selection: Selection) -> bool:
     """Whether *known* ended for a reason that the selection asks for, or was unknown until now."""
     if selection.reasons is None or known.state == NEW:
         return True
-    if known.reason is None and known.receipt is None:
+    if known.reason is None and known.file is None:
         return False  # it is planned, and was never tried
     return known.reason in selection.reasons
 
 
-def judge(
-    outputs: Iterable[KnownOutput],
+def split_missing(
+    outputs: Iterable[OutputRecord],
     selection: Selection,
     sizes: Mapping[str, int],
     *,
     recheck_absent: bool = False,
-) -> Verdict:
+) -> PlanResult:
     """
     Divide the wanted *outputs* into missing and settled.
 
@@ -125,29 +127,29 @@ def judge(
     """
     missing, settled = [], []
     for known in outputs:
-        if not selection.wants(known.output) or not is_due(known, selection):
+        if not selection.wants(known.output) or not matches_reasons(known, selection):
             continue
         is_absent = known.is_not_available and selection.reasons is None
-        if is_list(known.output):
+        if is_listing_placeholder(known.output):
             settled += [known] if is_absent else []
         elif (is_absent and not recheck_absent) or _is_there(known, sizes):
             settled.append(known)
         else:
-            missing.append(Wanted(known.output, known.filename))
-    return Verdict(tuple(missing), tuple(settled))
+            missing.append(MissingOutput(known.output, known.filename))
+    return PlanResult(tuple(missing), tuple(settled))
 
 
-def is_list(output: Output) -> bool:
+def is_listing_placeholder(output: Output) -> bool:
     """Whether *output* stands for a list of quicklooks that could not be had, not for a quicklook."""
     return output.kind is Kind.QUICKLOOK and not output.name
 
 
-def _is_there(known: KnownOutput, sizes: Mapping[str, int]) -> bool:
-    receipt = known.receipt
-    return known.completed and receipt is not None and sizes.get(receipt.key) == receipt.size_bytes
+def _is_there(known: OutputRecord, sizes: Mapping[str, int]) -> bool:
+    receipt = known.file
+    return known.is_completed and receipt is not None and sizes.get(receipt.key) == receipt.size_bytes
 
 
-def bundles(missing: Iterable[Wanted], last_task: str | None) -> list[Bundle]:
+def group_same_objects(missing: Iterable[MissingOutput], last_task: str | None) -> list[SameObjectGroup]:
     """Each output by itself, but a job's archive right behind that of its last task."""
     missing = list(missing)
     twins = [
@@ -161,7 +163,7 @@ def bundles(missing: Iterable[Wanted], last_task: str | None) -> list[Bundle]:
     return [(wanted,) for wanted in missing if wanted not in twins] + [tuple(twins)]
 
 
-def key_of(wanted: Wanted, names: PathTemplates) -> Callable[[str], str]:
+def target_key(wanted: MissingOutput, names: PathTemplates) -> Callable[[str], str]:
     """Where *wanted* lands, as a function of the suffix that its bytes will decide."""
     output = wanted.output
     template = {

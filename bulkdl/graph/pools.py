@@ -16,27 +16,32 @@ from typing import Any
 import structlog
 
 from bulkdl.errors import BulkdlError
-from bulkdl.graph.adapt import TROUBLE, Climb, Meter, keep_adapting
-from bulkdl.graph.bringing import Bringer, FailedObjects
+from bulkdl.failure_policy import FAILURE_POLICIES, ExitCode, RetryAction
+from bulkdl.graph.autoscale import (
+    CONGESTION_REASONS,
+    ConcurrencyController,
+    ThroughputMeter,
+    adapt_concurrency,
+)
 from bulkdl.graph.channel import Channel
-from bulkdl.graph.flight import Flight, may_end
-from bulkdl.graph.planning import Bundle, Wanted
-from bulkdl.graph.record import Recorder
-from bulkdl.graph.sizes import sizes_of
-from bulkdl.graph.stop import Stop
+from bulkdl.graph.download_output import FailureByObject, OutputFetcher
+from bulkdl.graph.flight import ActiveTransfer, can_finish_within
+from bulkdl.graph.planning import MissingOutput, SameObjectGroup
+from bulkdl.graph.recorder import Recorder
+from bulkdl.graph.shutdown import ShutdownController
+from bulkdl.graph.sizes import pool_limits
 from bulkdl.log import get_logger
-from bulkdl.model import Kind, Outcome, Output, Reason, Result
-from bulkdl.reactions import REACTIONS, Exit, Step
+from bulkdl.models import Kind, Outcome, Output, Reason, Result
 from bulkdl.settings import Settings
 from bulkdl.telemetry.events import Reporter, RetryScheduled, TransferAdvanced, TransferStarted
-from bulkdl.transfer.permits import Permits
+from bulkdl.transfer.permits import ConcurrencyLimiter
 
 log = get_logger(__name__)
 
 
 # What an output that has ended counts for in the rate of its pool. An archive's is in bytes, and an archive
 # costs requests, however small it is.
-_WORTH = {Kind.ARCHIVE: 1 << 20, Kind.QUICKLOOK: 1, Kind.GEOJSON: 1}
+_COMPLETION_WEIGHT = {Kind.ARCHIVE: 1 << 20, Kind.QUICKLOOK: 1, Kind.GEOJSON: 1}
 
 
 class RunStopped(Exception):
@@ -56,85 +61,85 @@ class Pools:
     def __init__(
         self,
         settings: Settings,
-        bringer: Bringer,
+        output_fetcher: OutputFetcher,
         recorder: Recorder,
         reporter: Reporter,
-        stop: Stop,
-        permits: Mapping[Kind, Permits],
+        stop: ShutdownController,
+        permits: Mapping[Kind, ConcurrencyLimiter],
     ) -> None:
-        self.sizes = sizes_of(settings)
-        self.lanes: dict[Kind, Channel[Bundle]] = {
+        self.sizes = pool_limits(settings)
+        self.queues: dict[Kind, Channel[SameObjectGroup]] = {
             kind: Channel(max(64, 4 * size.workers)) for kind, size in self.sizes.items()
         }
         self._permits = permits
-        self._meters = {kind: Meter() for kind in Kind}
+        self._meters = {kind: ThroughputMeter() for kind in Kind}
         self._max_transfer = settings.max_transfer
-        self._bringer = bringer
+        self._output_fetcher = output_fetcher
         self._recorder = recorder
         self._reporter = reporter
         self._stop = stop
-        self._moved_bytes = 0
-        self._flights: dict[asyncio.Task[Any], Flight] = {}
-        self._under_way: set[Output] = set()
+        self._downloaded_bytes = 0
+        self._active: dict[asyncio.Task[Any], ActiveTransfer] = {}
+        self._in_progress: set[Output] = set()
 
-    def reserve(self, missing: Sequence[Wanted]) -> tuple[Wanted, ...]:
+    def reserve(self, missing: Sequence[MissingOutput]) -> tuple[MissingOutput, ...]:
         """
         Return those of *missing* that are not in progress, and note them as in progress.
 
         A job that was listed twice has outputs that are in progress already: two workers on one partial
         file would spoil it.
         """
-        new = tuple(wanted for wanted in missing if wanted.output not in self._under_way)
-        self._under_way.update(wanted.output for wanted in new)
+        new = tuple(wanted for wanted in missing if wanted.output not in self._in_progress)
+        self._in_progress.update(wanted.output for wanted in new)
         return new
 
-    async def put(self, bundle: Bundle) -> None:
+    async def put(self, group: SameObjectGroup) -> None:
         """
         Put *bundle*, whose outputs are reserved, into its queue, waiting for room.
 
         If the run is stopped before there is room, its outputs are recorded as cancelled.
         """
         try:
-            await self.lanes[bundle[0].output.kind].put(bundle)
+            await self.queues[group[0].output.kind].put(group)
         except BaseException:
-            for wanted in bundle:
-                self._recorder.cancelled(wanted.output)
+            for wanted in group:
+                self._recorder.record_cancelled(wanted.output)
             raise
 
-    def stop_slow(self, grace_s: float) -> None:
+    def cancel_slow_transfers(self, grace_s: float) -> None:
         """Cancel the workers whose transfers will not end within *grace_s*; each once: it is cleaning up."""
         now_s = time.monotonic()
-        for worker, flight in list(self._flights.items()):
-            if not worker.cancelling() and not may_end(flight, now_s, grace_s):
+        for worker, flight in list(self._active.items()):
+            if not worker.cancelling() and not can_finish_within(flight, now_s, grace_s):
                 worker.cancel()
 
     async def adapt(self, kind: Kind) -> None:
         """Have as many at work as pays; ends only when cancelled."""
         meter, size = self._meters[kind], self.sizes[kind]
-        climb = Climb(size.least, size.most, size.start)
+        climb = ConcurrencyController(size.min_permits, size.max_permits, size.start)
         with structlog.contextvars.bound_contextvars(kind=kind.value):
-            await keep_adapting(climb, self._permits[kind], meter)
+            await adapt_concurrency(climb, self._permits[kind], meter)
 
     async def work(self, kind: Kind) -> None:
         """Worker: bring one bundle after another, with a permit that it keeps while there are more."""
-        lane, permits = self.lanes[kind], self._permits[kind]
-        while await lane.ready():
+        queue, permits = self.queues[kind], self._permits[kind]
+        while await queue.wait_ready():
             await permits.acquire()
             try:
-                while not permits.too_many and (bundle := lane.take()) is not None:
-                    await self._bring_all(bundle)
-                    self._under_way.difference_update(wanted.output for wanted in bundle)
+                while not permits.is_over_limit and (group := queue.get_nowait()) is not None:
+                    await self._fetch_group(group)
+                    self._in_progress.difference_update(wanted.output for wanted in group)
             finally:
                 permits.release()
 
-    async def _bring_all(self, bundle: Bundle) -> None:
+    async def _fetch_group(self, group: SameObjectGroup) -> None:
         """When a budget is used up, a bundle that was begun goes on: what follows in it costs a link."""
-        failed: FailedObjects = {}
+        failed: FailureByObject = {}
         goes_on = False
-        for wanted in bundle:
+        for wanted in group:
             output = wanted.output
             if self._stop.requested or (self._stop.draining.is_set() and not goes_on):
-                self._recorder.cancelled(output)
+                self._recorder.record_cancelled(output)
                 continue
             with structlog.contextvars.bound_contextvars(
                 project_id=output.project_id,
@@ -142,33 +147,38 @@ class Pools:
                 task_id=output.task_id,
                 kind=output.kind.value,
             ):
-                await self._bring(wanted, failed)
+                await self._fetch_one(wanted, failed)
             goes_on = True
 
-    async def _bring(self, wanted: Wanted, failed: FailedObjects) -> None:
+    async def _fetch_one(self, wanted: MissingOutput, failed: FailureByObject) -> None:
         output = wanted.output
         worker = asyncio.current_task()
         assert worker is not None  # noqa: S101 - workers are tasks
-        flight = self._flights[worker] = Flight(output, time.monotonic())
+        flight = self._active[worker] = ActiveTransfer(output, time.monotonic())
         self._reporter.report(TransferStarted(output))
         try:
-            result = await self._guarded(wanted, failed, flight)
-            result = await self._recorder.ended(result)
+            result = await self._fetch_isolated(wanted, failed, flight)
+            result = await self._recorder.record_result(result)
         except BaseException:  # cancelled, or its end could not be recorded: it is told either way
-            self._recorder.cancelled(output, moved_bytes=flight.moved_bytes)
+            self._recorder.record_cancelled(output, downloaded_bytes=flight.downloaded_bytes)
             raise
         finally:
-            del self._flights[worker]
-        self._meters[output.kind].add(_WORTH[output.kind])
-        await self._bringer.recorded(result)
-        if result.outcome is Outcome.FAILED and REACTIONS[result.reason].step is Step.STOP_RUN:
+            del self._active[worker]
+        self._meters[output.kind].add(_COMPLETION_WEIGHT[output.kind])
+        await self._output_fetcher.release_part(result)
+        if (
+            result.outcome is Outcome.FAILED
+            and FAILURE_POLICIES[result.reason].action is RetryAction.STOP_RUN
+        ):
             raise RunStopped(result)
 
-    async def _guarded(self, wanted: Wanted, failed: FailedObjects, flight: Flight) -> Result:
+    async def _fetch_isolated(
+        self, wanted: MissingOutput, failed: FailureByObject, flight: ActiveTransfer
+    ) -> Result:
         """A bug that one output brings to light must not take the others down with it."""
         output = wanted.output
         try:
-            return await self._bringer.bring(
+            return await self._output_fetcher.fetch(
                 wanted,
                 failed,
                 progress=partial(self._advanced, output, flight),
@@ -186,23 +196,30 @@ class Pools:
             return Result(output, Outcome.FAILED, Reason.INTERNAL, detail=type(error).__name__)
 
     def _advanced(
-        self, output: Output, flight: Flight, at_bytes: int, total_bytes: int | None, moved_bytes: int
+        self,
+        output: Output,
+        flight: ActiveTransfer,
+        at_bytes: int,
+        total_bytes: int | None,
+        downloaded_bytes: int,
     ) -> None:
         flight.waiting = False
         meter = self._meters[output.kind]
         if output.kind is Kind.ARCHIVE:
-            meter.add(moved_bytes)
-        if not flight.moved_bytes:
+            meter.add(downloaded_bytes)
+        if not flight.downloaded_bytes:
             meter.note_latency(time.monotonic() - flight.started_s)
-        flight.at_bytes, flight.total_bytes = at_bytes, total_bytes
-        flight.moved_bytes += moved_bytes
-        self._moved_bytes += moved_bytes
-        if self._max_transfer and self._moved_bytes >= self._max_transfer:
-            self._stop.drain(Exit.MAX_TRANSFER)
-        self._reporter.report(TransferAdvanced(output, at_bytes, total_bytes, moved_bytes))
+        flight.offset, flight.total_bytes = at_bytes, total_bytes
+        flight.downloaded_bytes += downloaded_bytes
+        self._downloaded_bytes += downloaded_bytes
+        if self._max_transfer and self._downloaded_bytes >= self._max_transfer:
+            self._stop.drain(ExitCode.MAX_TRANSFER)
+        self._reporter.report(TransferAdvanced(output, at_bytes, total_bytes, downloaded_bytes))
 
-    def _retry_scheduled(self, output: Output, flight: Flight, reason: Reason, delay_s: float) -> None:
+    def _retry_scheduled(
+        self, output: Output, flight: ActiveTransfer, reason: Reason, delay_s: float
+    ) -> None:
         flight.waiting = delay_s > 0
-        if reason in TROUBLE:
+        if reason in CONGESTION_REASONS:
             self._meters[output.kind].note_trouble()
         self._reporter.report(RetryScheduled(output, reason, delay_s))

@@ -15,13 +15,13 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any
 
+from bulkdl.failure_policy import ExitCode
 from bulkdl.graph.channel import Channel, ChannelClosed
 from bulkdl.graph.enumeration import Enumeration
 from bulkdl.graph.pools import Pools
-from bulkdl.graph.record import Recorder
-from bulkdl.graph.stop import Stop
+from bulkdl.graph.recorder import Recorder
+from bulkdl.graph.shutdown import ShutdownController
 from bulkdl.log import get_logger
-from bulkdl.reactions import Exit
 from bulkdl.settings import Settings
 from bulkdl.telemetry.events import EnumerationFinished, Reporter
 
@@ -42,7 +42,7 @@ class Run:
         pools: Pools,
         recorder: Recorder,
         reporter: Reporter,
-        stop: Stop,
+        stop: ShutdownController,
     ) -> None:
         self._enumeration = enumeration
         self._pools = pools
@@ -50,7 +50,7 @@ class Run:
         self._reporter = reporter
         self._stop = stop
         self._enumerators = settings.list_concurrency
-        self._grace_s = settings.shutdown_timeout
+        self._shutdown_timeout_s = settings.shutdown_timeout
         self._max_duration_s = settings.max_duration
         self._cut_short = False
 
@@ -69,12 +69,12 @@ class Run:
             for task in beside:
                 task.cancel()
         if not self._cut_short and not self._recorder.summary.cancelled:
-            self._stop.left_nothing_out()
+            self._stop.clear_cause_if_complete()
 
     async def _finish_front(self) -> None:
         self._reporter.report(EnumerationFinished())
-        for lane in self._pools.lanes.values():
-            lane.close()
+        for queue in self._pools.queues.values():
+            queue.close()
 
     async def _fetch(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -86,24 +86,24 @@ class Run:
         with suppress(TimeoutError):
             async with asyncio.timeout(self._max_duration_s or None):
                 await self._stop.draining.wait()
-        self._stop.drain(Exit.MAX_DURATION)
-        log.warning("run.draining", grace_s=self._grace_s)
+        self._stop.drain(ExitCode.MAX_DURATION)
+        log.warning("run.draining", grace_s=self._shutdown_timeout_s)
         self._cut_short = front.cancel()
-        for lane in self._pools.lanes.values():
-            for bundle in lane.drop():
-                for wanted in bundle:
-                    self._recorder.cancelled(wanted.output)
+        for queue in self._pools.queues.values():
+            for group in queue.close_and_drain():
+                for wanted in group:
+                    self._recorder.record_cancelled(wanted.output)
         try:
-            async with asyncio.timeout(self._grace_s):
-                await self._let_end()
+            async with asyncio.timeout(self._shutdown_timeout_s):
+                await self._wait_for_in_flight()
         except TimeoutError:
-            log.warning("run.grace_ended", grace_s=self._grace_s)
+            log.warning("run.grace_ended", grace_s=self._shutdown_timeout_s)
         back.cancel()
 
-    async def _let_end(self) -> None:
+    async def _wait_for_in_flight(self) -> None:
         """Stop what will not end, judged anew as it goes on; returns when the run is aborted."""
         while not self._stop.aborting.is_set():
-            self._pools.stop_slow(self._grace_s)
+            self._pools.cancel_slow_transfers(self._shutdown_timeout_s)
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_AGAIN_S):
                     await self._stop.aborting.wait()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from bulkdl.model import Kind
+from bulkdl.models import Kind
 from bulkdl.settings import Settings
 
 _MOST_CONNECTIONS = 64
@@ -15,7 +15,7 @@ _AUTO = {Kind.ARCHIVE: (8, 32), Kind.QUICKLOOK: (16, 64), Kind.GEOJSON: (16, 64)
 
 
 @dataclass(frozen=True, slots=True)
-class PoolSize:
+class PoolLimits:
     """
     Attributes:
         workers: Outputs in flight, at most.
@@ -26,8 +26,8 @@ class PoolSize:
 
     workers: int
     start: int
-    least: int
-    most: int
+    min_permits: int
+    max_permits: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class RunSizes:
         storage_connections: Maximum number of connections to the storage.
     """
 
-    pools: dict[Kind, PoolSize]
+    pools: dict[Kind, PoolLimits]
     api_connections: int
     storage_connections: int
 
@@ -60,7 +60,7 @@ def run_sizes(settings: Settings, open_file_limit: float) -> RunSizes:
     """
     pools = _settings_pools(settings)
     api = sum(size.workers for size in pools.values()) + _LISTING_CONNECTIONS * settings.list_concurrency
-    wanted = RunSizes(pools, api, pools[Kind.ARCHIVE].most)
+    wanted = RunSizes(pools, api, pools[Kind.ARCHIVE].max_permits)
     share = max(0.0, open_file_limit - _RESERVED_FILES) / wanted.open_files
     if share >= 1:
         return wanted
@@ -71,7 +71,7 @@ def run_sizes(settings: Settings, open_file_limit: float) -> RunSizes:
     )
 
 
-def sizes_of(settings: Settings) -> dict[Kind, PoolSize]:
+def pool_limits(settings: Settings) -> dict[Kind, PoolLimits]:
     """Return the sizes of the pools within the limit of open files of this process."""
     return run_sizes(settings, open_file_limit()).pools
 
@@ -86,15 +86,17 @@ def open_file_limit() -> float:
     return math.inf if soft == resource.RLIM_INFINITY else soft
 
 
-def _scale_pool(size: PoolSize, share: float) -> PoolSize:
-    return PoolSize(*(_scale(count, share) for count in (size.workers, size.start, size.least, size.most)))
+def _scale_pool(size: PoolLimits, share: float) -> PoolLimits:
+    return PoolLimits(
+        *(_scale(count, share) for count in (size.workers, size.start, size.min_permits, size.max_permits))
+    )
 
 
 def _scale(count: int, share: float) -> int:
     return max(1, int(count * share))
 
 
-def _settings_pools(settings: Settings) -> dict[Kind, PoolSize]:
+def _settings_pools(settings: Settings) -> dict[Kind, PoolLimits]:
     """What the settings say of each pool: a number is kept to, ``auto`` is a beginning."""
     asked = {
         Kind.ARCHIVE: settings.archive_concurrency,
@@ -104,8 +106,8 @@ def _settings_pools(settings: Settings) -> dict[Kind, PoolSize]:
     return {kind: _size(kind, workers, settings.connections) for kind, workers in asked.items()}
 
 
-def _size(kind: Kind, asked: object, connections: int) -> PoolSize:
+def _size(kind: Kind, asked: object, connections: int) -> PoolLimits:
     start, most = (asked, asked) if isinstance(asked, int) else _AUTO[kind]
     least = start if isinstance(asked, int) else 1
     each = connections if kind is Kind.ARCHIVE else 1
-    return PoolSize(most, start, least, max(most, min(most * each, _MOST_CONNECTIONS)))
+    return PoolLimits(most, start, least, max(most, min(most * each, _MOST_CONNECTIONS)))

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from bulkdl.errors import Failure
-from bulkdl.reactions import REACTIONS, Step
+from bulkdl.errors import DownloadError
+from bulkdl.failure_policy import FAILURE_POLICIES, RetryAction
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +31,15 @@ class RetryPolicy:
         free_limit: Re-signings in a row without progress that do not count as attempts.
     """
 
-    limit: int = 8
+    max_attempts: int = 8
     base_s: float = 1.0
     cap_s: float = 60.0
     retry_after_cap_s: float = 300.0
-    free_limit: int = 4
+    max_free_url_renewals: int = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class RetryState:
     """
     How the attempts on one output have gone so far.
 
@@ -50,52 +50,63 @@ class Tally:
     """
 
     attempts: int = 0
-    fruitless: int = 0
-    resigned: int = 0
-    restarted: int = 0
+    attempts_without_progress: int = 0
+    url_renewals: int = 0
+    restarts: int = 0
 
-    def after(self, failure: Failure, *, progressed: bool) -> Tally:
+    def record(self, failure: DownloadError, *, progressed: bool) -> RetryState:
         """The tally after one more failed attempt."""
-        step = REACTIONS[failure.reason].step
+        step = FAILURE_POLICIES[failure.reason].action
         so_far = replace(self, attempts=self.attempts + 1)
-        if step is Step.RESTART:
-            return replace(so_far, fruitless=self.fruitless + 1, restarted=self.restarted + 1)
+        if step is RetryAction.RESTART:
+            return replace(
+                so_far,
+                attempts_without_progress=self.attempts_without_progress + 1,
+                restarts=self.restarts + 1,
+            )
         if progressed:
-            return replace(so_far, fruitless=0, resigned=1 if step is Step.RESIGN else 0)
-        if step is Step.RESIGN:
-            return replace(so_far, resigned=self.resigned + 1)
-        return replace(so_far, fruitless=self.fruitless + 1)
+            return replace(
+                so_far, attempts_without_progress=0, url_renewals=1 if step is RetryAction.RENEW_URL else 0
+            )
+        if step is RetryAction.RENEW_URL:
+            return replace(so_far, url_renewals=self.url_renewals + 1)
+        return replace(so_far, attempts_without_progress=self.attempts_without_progress + 1)
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class RetryDecision:
     """What to do next, and how many seconds from now."""
 
-    step: Step
+    action: RetryAction
     delay_s: float = 0.0
 
 
-def judge(failure: Failure, tally: Tally, policy: RetryPolicy, rand: Callable[[], float]) -> Verdict:
+def decide_retry(
+    failure: DownloadError, tally: RetryState, policy: RetryPolicy, rand: Callable[[], float]
+) -> RetryDecision:
     """
     Decide what follows from *failure*, given the *tally* that already counts it.
 
     Args:
         rand: Gives a number in [0, 1); spreads the waits (full jitter).
     """
-    step = REACTIONS[failure.reason].step
-    if step in (Step.GIVE_UP, Step.STOP_RUN):
-        return Verdict(step)
-    if failure.exhausted:
-        return Verdict(Step.GIVE_UP)
-    if step is Step.RESIGN and tally.resigned <= policy.free_limit:
-        return Verdict(Step.RESIGN)
-    tries = max(tally.fruitless + max(0, tally.resigned - policy.free_limit), tally.restarted)
-    if tries >= policy.limit:
-        return Verdict(Step.GIVE_UP)
-    return Verdict(step, _delay_s(failure, tries, policy, rand))
+    step = FAILURE_POLICIES[failure.reason].action
+    if step in (RetryAction.GIVE_UP, RetryAction.STOP_RUN):
+        return RetryDecision(step)
+    if failure.retries_exhausted:
+        return RetryDecision(RetryAction.GIVE_UP)
+    if step is RetryAction.RENEW_URL and tally.url_renewals <= policy.max_free_url_renewals:
+        return RetryDecision(RetryAction.RENEW_URL)
+    tries = max(
+        tally.attempts_without_progress + max(0, tally.url_renewals - policy.max_free_url_renewals),
+        tally.restarts,
+    )
+    if tries >= policy.max_attempts:
+        return RetryDecision(RetryAction.GIVE_UP)
+    return RetryDecision(step, _delay_s(failure, tries, policy, rand))
 
 
-def _delay_s(failure: Failure, tries: int, policy: RetryPolicy, rand: Callable[[], float]) -> float:
+def _delay_s(failure: DownloadError, tries: int, policy: RetryPolicy, rand: Callable[[], float]) -> float:
     jitter_s = rand() * min(policy.cap_s, policy.base_s * 2.0 ** min(max(tries - 1, 0), 32))
     if failure.retry_after_s is None:
         return jitter_s

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import aiohttp
 from yarl import URL
 
-from bulkdl.http.failures import InsecureRedirect
+from bulkdl.http.errors import InsecureRedirect
 from bulkdl.http.proxies import DIRECT, Proxies, ProxyConnector, refusal_trace, request_class
 
 _DNS_TTL_S = 300

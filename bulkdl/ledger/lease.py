@@ -17,11 +17,11 @@ from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
 
-from bulkdl.errors import DirectoryHeld
+from bulkdl.errors import OutputLockedError
 
-BEAT_S = 10.0
-STALE_S = 60.0
-OBSERVATION_S = 2 * BEAT_S
+RENEW_INTERVAL_S = 10.0
+STALE_AFTER_S = 60.0
+OBSERVATION_S = 2 * RENEW_INTERVAL_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Owner:
     process: str = ""
 
     @classmethod
-    def myself(cls, run_id: str) -> Owner:
+    def current(cls, run_id: str) -> Owner:
         return cls(run_id, _host(), os.getpid(), _start_of(os.getpid()))
 
 
@@ -95,7 +95,7 @@ def acquire(
         None if *owner* has the lease now. Otherwise the stale lease that must be observed first.
 
     Raises:
-        DirectoryHeld: The run that has the lease still works.
+        OutputLockedError: The run that has the lease still works.
     """
     found = holder(connection)
     if found is not None:
@@ -113,9 +113,9 @@ def acquire(
     return None
 
 
-def held_by(found: Holder, path: str) -> DirectoryHeld:
+def held_by(found: Holder, path: str) -> OutputLockedError:
     """Return the error that names the owner of the lease."""
-    return DirectoryHeld(path, found.owner.host, found.owner.pid, found.since_at)
+    return OutputLockedError(path, found.owner.host, found.owner.pid, found.since_at)
 
 
 def liveness_of(found: Holder, asker: Owner, now: datetime) -> Liveness:
@@ -125,7 +125,7 @@ def liveness_of(found: Holder, asker: Owner, now: datetime) -> Liveness:
     A process of the same host and PID namespace is looked up, and clocks do not count. A process without
     a known start time, another host, and an earlier run of the asker's own process have only a heartbeat.
     """
-    has_recent_beat = abs((now - found.beat_at).total_seconds()) < STALE_S
+    has_recent_beat = abs((now - found.beat_at).total_seconds()) < STALE_AFTER_S
     by_heartbeat = Liveness.RUNNING if has_recent_beat else Liveness.STALE
     other = found.owner
     if other.host != asker.host:
@@ -157,7 +157,7 @@ def _is_running(owner: Owner) -> bool:
     return True
 
 
-def beat(connection: sqlite3.Connection, owner: Owner, now: datetime) -> bool:
+def renew(connection: sqlite3.Connection, owner: Owner, now: datetime) -> bool:
     """Write the heartbeat of *owner*. Return False if another run has taken the lease over."""
     changed = connection.execute(
         "UPDATE lease SET beat_at = ? WHERE run_id = ?", (now.astimezone(UTC).isoformat(), owner.run_id)

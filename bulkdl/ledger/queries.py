@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from bulkdl.ledger.rows import (
-    KnownJob,
-    KnownOutput,
-    known_job,
-    known_output,
-    moment,
+    JobRecord,
+    OutputRecord,
+    format_timestamp,
     now_text,
+    parse_timestamp,
+    read_job,
+    read_output,
     reason_in,
     result_values,
-    text_of,
 )
-from bulkdl.model import Job, Kind, Output, Reason, Receipt, Result
+from bulkdl.models import CommittedFile, Job, Kind, Output, Reason, Result
 
 _KNOWN_OUTPUTS = """
 SELECT jobs.project_id, jobs.job_id, outputs.*
@@ -73,16 +73,16 @@ class PlannedOutput:
 
 def known_jobs(
     connection: sqlite3.Connection, project_id: str, job_ids: Sequence[str]
-) -> dict[str, KnownJob]:
+) -> dict[str, JobRecord]:
     """What is known of these jobs, by job id; a job that is not known is left out."""
     marks = ",".join("?" * len(job_ids))
     chosen = f"jobs.project_id = ? AND jobs.job_id IN ({marks})"
     values = (project_id, *job_ids)
-    outputs: dict[str, list[KnownOutput]] = {}
+    outputs: dict[str, list[OutputRecord]] = {}
     for row in connection.execute(f"{_KNOWN_OUTPUTS} WHERE {chosen} ORDER BY outputs.id", values):
-        outputs.setdefault(row["job_id"], []).append(known_output(row))
+        outputs.setdefault(row["job_id"], []).append(read_output(row))
     jobs = connection.execute(f"SELECT * FROM jobs WHERE {chosen}", values)  # noqa: S608 - only marks
-    return {row["job_id"]: known_job(row, outputs.get(row["job_id"], [])) for row in jobs}
+    return {row["job_id"]: read_job(row, outputs.get(row["job_id"], [])) for row in jobs}
 
 
 def projects_of(connection: sqlite3.Connection, job_id: str) -> list[str]:
@@ -92,7 +92,7 @@ def projects_of(connection: sqlite3.Connection, job_id: str) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
+class JobListing:
     """
     What UP42 listed of one job.
 
@@ -108,7 +108,7 @@ class Listing:
     tasks_final: bool = True
 
 
-def plan_job(connection: sqlite3.Connection, listing: Listing) -> None:
+def plan_job(connection: sqlite3.Connection, listing: JobListing) -> None:
     """Write a listed job with all its outputs. What is already recorded of an output stays."""
     now = now_text()
     row_id = _upsert_job(
@@ -143,19 +143,19 @@ def _is_list(output: Output) -> bool:
     return output.kind is Kind.QUICKLOOK and not output.name
 
 
-def note_unfinished(connection: sqlite3.Connection, jobs: Sequence[Job]) -> None:
+def record_unfinished_jobs(connection: sqlite3.Connection, jobs: Sequence[Job]) -> None:
     """Remember jobs that UP42 has not finished, so that no watermark passes them by."""
     for job in jobs:
         _upsert_job(connection, job, reason=Reason.JOB_UNFINISHED.value)
 
 
-def note_left_out(connection: sqlite3.Connection, jobs: Sequence[Job]) -> None:
+def record_excluded_jobs(connection: sqlite3.Connection, jobs: Sequence[Job]) -> None:
     """Remember how jobs ended that nobody has asked for; a run that does will list them."""
     for job in jobs:
         _upsert_job(connection, job)
 
 
-def unlisted_job(connection: sqlite3.Connection, job: Job, reason: Reason, detail: str) -> None:
+def record_listing_failure(connection: sqlite3.Connection, job: Job, reason: Reason, detail: str) -> None:
     """Note why the tasks of a job could not be listed; the next run tries again."""
     _upsert_job(connection, job, reason=reason.value, detail=detail)
 
@@ -165,8 +165,8 @@ def _upsert_job(connection: sqlite3.Connection, job: Job, **more: str | None) ->
         "project_id": job.project_id,
         "job_id": job.id,
         "status": job.status,
-        "created_at": text_of(job.created_at),
-        "finished_at": text_of(job.finished_at),
+        "created_at": format_timestamp(job.created_at),
+        "finished_at": format_timestamp(job.finished_at),
         "mode": job.mode,
         "name": job.name,
         "workflow_id": job.workflow_id,
@@ -176,7 +176,7 @@ def _upsert_job(connection: sqlite3.Connection, job: Job, **more: str | None) ->
     return row_id
 
 
-def twin(connection: sqlite3.Connection, output: Output, source: str) -> Receipt | None:
+def find_same_object(connection: sqlite3.Connection, output: Output, source: str) -> CommittedFile | None:
     """A committed archive of the same job that came from the same object."""
     row = connection.execute(
         f"{_KNOWN_OUTPUTS} WHERE jobs.project_id = ? AND jobs.job_id = ? AND outputs.kind = ?"
@@ -184,7 +184,7 @@ def twin(connection: sqlite3.Connection, output: Output, source: str) -> Receipt
         " AND outputs.source = ? AND +outputs.state = 'completed' AND outputs.task_id <> ?",
         (output.project_id, output.job_id, output.kind, source, output.task_id or ""),
     ).fetchone()
-    return known_output(row).receipt if row else None
+    return read_output(row).file if row else None
 
 
 def forget_job(connection: sqlite3.Connection, project_id: str, job_id: str) -> None:
@@ -208,7 +208,7 @@ def watermark_at(connection: sqlite3.Connection, scope: str | None) -> datetime 
     row = connection.execute(
         "SELECT max(started_at) AS at FROM runs WHERE scope = ? AND exit_code = 0", (scope,)
     ).fetchone()
-    return moment(row["at"])
+    return parse_timestamp(row["at"])
 
 
 def finish_run(connection: sqlite3.Connection, run_id: str, exit_code: int, summary: str) -> None:

@@ -6,7 +6,7 @@ import sqlite3
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from bulkdl.model import Digest, Job, Kind, Outcome, Output, Reason, Receipt, Result, Validator
+from bulkdl.models import CommittedFile, Digest, Job, Kind, Outcome, Output, Reason, Result, Validator
 
 PLANNED = "planned"
 # Listed just now: what the ledger knew nothing of. Never written.
@@ -16,7 +16,7 @@ _FORMER_REASONS = {"up42_has_none": Reason.NOT_AVAILABLE}
 
 
 @dataclass(frozen=True, slots=True)
-class KnownOutput:
+class OutputRecord:
     """
     What the ledger knows of one output.
 
@@ -31,12 +31,12 @@ class KnownOutput:
     state: str
     reason: Reason | None
     filename: str
-    receipt: Receipt | None
+    file: CommittedFile | None
     run_id: str | None = None
 
     @property
-    def completed(self) -> bool:
-        return self.state == Outcome.COMPLETED and self.receipt is not None
+    def is_completed(self) -> bool:
+        return self.state == Outcome.COMPLETED and self.file is not None
 
     @property
     def is_not_available(self) -> bool:
@@ -44,20 +44,20 @@ class KnownOutput:
 
 
 @dataclass(frozen=True, slots=True)
-class KnownJob:
+class JobRecord:
     """
     What the ledger knows of one job; *outputs* is complete as far as the two flags say.
 
     Attributes:
-        unlisted_for: Why listing it failed the last time; None when it did not.
+        listing_failure: Why listing it failed the last time; None when it did not.
     """
 
     job: Job
     last_task_id: str | None
     tasks_listed: bool
     quicklooks_listed: bool
-    outputs: tuple[KnownOutput, ...]
-    unlisted_for: Reason | None = None
+    outputs: tuple[OutputRecord, ...]
+    listing_failure: Reason | None = None
 
 
 def reason_in(text: str | None) -> Reason | None:
@@ -70,11 +70,11 @@ def names_of(reason: Reason) -> tuple[str, ...]:
     return (reason.value, *(name for name, known in _FORMER_REASONS.items() if known is reason))
 
 
-def moment(text: str | None) -> datetime | None:
+def parse_timestamp(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text).astimezone(UTC) if text else None
 
 
-def text_of(moment_at: datetime | None) -> str | None:
+def format_timestamp(moment_at: datetime | None) -> str | None:
     return moment_at.astimezone(UTC).isoformat() if moment_at else None
 
 
@@ -82,7 +82,7 @@ def now_text() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def known_job(row: sqlite3.Row, outputs: list[KnownOutput]) -> KnownJob:
+def read_job(row: sqlite3.Row, outputs: list[OutputRecord]) -> JobRecord:
     job = Job(
         project_id=row["project_id"],
         id=row["job_id"],
@@ -90,39 +90,39 @@ def known_job(row: sqlite3.Row, outputs: list[KnownOutput]) -> KnownJob:
         mode=row["mode"],
         name=row["name"],
         created_at=datetime.fromisoformat(row["created_at"]),
-        finished_at=moment(row["finished_at"]),
+        finished_at=parse_timestamp(row["finished_at"]),
         workflow_id=row["workflow_id"],
     )
-    return KnownJob(
+    return JobRecord(
         job,
         last_task_id=row["last_task_id"],
         tasks_listed=row["tasks_listed_at"] is not None,
         quicklooks_listed=row["quicklooks_listed_at"] is not None,
         outputs=tuple(outputs),
-        unlisted_for=reason_in(row["reason"]),
+        listing_failure=reason_in(row["reason"]),
     )
 
 
-def known_output(row: sqlite3.Row) -> KnownOutput:
+def read_output(row: sqlite3.Row) -> OutputRecord:
     output = Output(row["project_id"], row["job_id"], row["task_id"] or None, Kind(row["kind"]), row["name"])
     receipt = None
     if row["key"] is not None:
         algorithm, _, value = (row["digest"] or "").partition("=")
-        receipt = Receipt(
+        receipt = CommittedFile(
             key=row["key"],
             size_bytes=row["size_bytes"],
             digest=Digest(algorithm, value),
             validator=Validator(row["etag"], row["last_modified"], row["generation"]),
             source=row["source"],
         )
-    return KnownOutput(
+    return OutputRecord(
         output, row["state"], reason_in(row["reason"]), row["filename"], receipt, row["run_id"]
     )
 
 
 def result_values(result: Result, run_id: str) -> dict[str, object]:
     """Parameters for ``queries.RECORD``."""
-    receipt = result.receipt
+    receipt = result.file
     validator = receipt.validator if receipt else Validator()
     return {
         "project_id": result.output.project_id,

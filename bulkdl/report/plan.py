@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from bulkdl.model import Kind, Output
-from bulkdl.reactions import Exit
-from bulkdl.report.rows import JobCounts, Problem
+from bulkdl.failure_policy import ExitCode
+from bulkdl.models import Kind, Output
+from bulkdl.report.models import JobCounts, Problem
 from bulkdl.report.summary import Summary, SummaryBuilder
 
 OUTPUTS_KEPT = 1000
@@ -30,7 +30,7 @@ class Plan:
     """
 
     summary: Summary
-    to_fetch: Counter[Kind] = field(default_factory=Counter)
+    to_download: Counter[Kind] = field(default_factory=Counter)
     settled: Counter[Kind] = field(default_factory=Counter)
     outputs: list[tuple[Output, str | None]] = field(default_factory=list)
 
@@ -56,9 +56,9 @@ class Plan:
             "made_at": self.made_at.isoformat(),
             "exit_code": of_run["exit_code"],
             "jobs": of_run["jobs"],
-            "to_fetch": {str(kind): self.to_fetch[kind] for kind in Kind},
+            "to_fetch": {str(kind): self.to_download[kind] for kind in Kind},
             "settled": {str(kind): self.settled[kind] for kind in Kind},
-            "outputs_total": self.to_fetch.total(),
+            "outputs_total": self.to_download.total(),
             "outputs": [
                 {
                     "project_id": output.project_id,
@@ -91,11 +91,11 @@ class PlanBuilder:
         if len(self._outputs) < self._kept:
             self._outputs.append((output, key))
 
-    def settle(self, kind: Kind, outputs: int = 1) -> None:
+    def add_skipped(self, kind: Kind, outputs: int = 1) -> None:
         """*outputs* of *kind* are there already."""
         self._settled[kind] += outputs
 
-    def build(self, made_at: datetime | None = None, *, stopped_by: Exit | None = None) -> Plan:
+    def build(self, made_at: datetime | None = None, *, stopped_by: ExitCode | None = None) -> Plan:
         """The plan so far."""
         summary = self.summary.build(made_at, stopped_by=stopped_by)
         return Plan(summary, self._to_fetch, self._settled, list(self._outputs))

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from bulkdl.model import Kind, Reason
-from bulkdl.report.rows import Count, FailureRow
+from bulkdl.models import Kind, Reason
+from bulkdl.report.models import Count, FailureRow
 
 COUNT_COLUMNS = ("kind", "state", "reason", "outputs", "size_bytes")
 FAILURE_COLUMNS = (
@@ -63,7 +63,7 @@ class LedgerStatus:
     jobs: dict[str, int] = field(default_factory=dict)
     counts: dict[tuple[Kind, str, str], Count] = field(default_factory=dict)
     unlisted: int = 0
-    held_by: RunAtWork | None = None
+    owner: RunAtWork | None = None
     last_run_at: datetime | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class LedgerStatus:
         return {
             "output": self.output,
             "last_run_at": self.last_run_at.isoformat() if self.last_run_at else None,
-            "held_by": self.held_by.as_dict() if self.held_by else None,
+            "held_by": self.owner.as_dict() if self.owner else None,
             "jobs": self.jobs,
         }
 
@@ -101,7 +101,7 @@ class Status:
     @property
     def at_work(self) -> list[LedgerStatus]:
         """The ledgers that a run holds now."""
-        return [each for each in self.ledgers if each.held_by is not None and each.held_by.alive]
+        return [each for each in self.ledgers if each.owner is not None and each.owner.alive]
 
     def add(self, ledger: LedgerStatus) -> None:
         """Count one more ledger."""

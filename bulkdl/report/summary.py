@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from bulkdl.model import Kind, Outcome, Reason, Result
-from bulkdl.reactions import REACTIONS, Exit, worst
-from bulkdl.report.rows import Count, FailureRow, JobCounts, Problem, count_dict
+from bulkdl.failure_policy import FAILURE_POLICIES, ExitCode, highest_ranked_exit_code
+from bulkdl.models import Kind, Outcome, Reason, Result
+from bulkdl.report.models import Count, FailureRow, JobCounts, Problem, count_dict
 
 FAILURES_KEPT = 1000
-SIGNALS = (Exit.INTERRUPTED, Exit.TERMINATED)
+SIGNALS = (ExitCode.INTERRUPTED, ExitCode.TERMINATED)
 
 
 @dataclass(slots=True)
@@ -40,8 +40,8 @@ class Summary:
     failures_total: int = 0
     problems: list[Problem] = field(default_factory=list)
     problems_total: int = 0
-    stopped_by: Exit | None = None
-    exit_code: Exit = Exit.OK
+    stopped_by: ExitCode | None = None
+    exit_code: ExitCode = ExitCode.OK
     elapsed_s: float | None = None
 
     @property
@@ -52,16 +52,16 @@ class Summary:
         return max((self.finished_at - self.started_at).total_seconds(), 0.0)
 
     @property
-    def moved_bytes(self) -> int:
+    def downloaded_bytes(self) -> int:
         """Body bytes that travelled in this run."""
-        return sum(count.moved_bytes for count in self.counts.values())
+        return sum(count.downloaded_bytes for count in self.counts.values())
 
     @property
     def bytes_per_s(self) -> float:
         """Mean over the whole run."""
-        return self.moved_bytes / self.duration_s if self.duration_s > 0 else 0.0
+        return self.downloaded_bytes / self.duration_s if self.duration_s > 0 else 0.0
 
-    def after_signal(self, code: Exit | None) -> Summary:
+    def after_signal(self, code: ExitCode | None) -> Summary:
         """This summary, ended by the signal that *code* stands for; itself when there was none."""
         return self if code is None else replace(self, stopped_by=code, exit_code=code)
 
@@ -85,12 +85,12 @@ class Summary:
             "jobs": {
                 "seen": self.jobs.seen,
                 "selected": self.jobs.selected,
-                "settled": self.jobs.settled,
+                "settled": self.jobs.up_to_date,
                 "unfinished": self.jobs.unfinished,
             },
             "outputs": {str(outcome): self.outputs(outcome) for outcome in Outcome},
             "not_available": self.not_available,
-            "moved_bytes": self.moved_bytes,
+            "downloaded_bytes": self.downloaded_bytes,
             "bytes_per_s": round(self.bytes_per_s),
             "counts": [
                 count_dict(kind, outcome, reason, count)
@@ -139,9 +139,9 @@ class SummaryBuilder:
 
     def add(self, result: Result, *, key: str | None = None) -> None:
         """One output ended; *key* is where it would have gone, when there is no receipt to tell."""
-        receipt = result.receipt
+        receipt = result.file
         size_bytes = receipt.size_bytes if receipt else 0
-        self.count(result.output.kind, result.outcome, result.reason, 1, size_bytes, result.moved_bytes)
+        self.count(result.output.kind, result.outcome, result.reason, 1, size_bytes, result.downloaded_bytes)
         if result.outcome is not Outcome.FAILED:
             return
         self._failed[result.reason] += 1
@@ -157,10 +157,10 @@ class SummaryBuilder:
         reason: Reason,
         outputs: int,
         size_bytes: int = 0,
-        moved_bytes: int = 0,
+        downloaded_bytes: int = 0,
     ) -> None:
         """Count outputs that ended alike, such as all those of a settled job."""
-        self._counts.setdefault((kind, outcome, reason), Count()).add(outputs, size_bytes, moved_bytes)
+        self._counts.setdefault((kind, outcome, reason), Count()).add(outputs, size_bytes, downloaded_bytes)
 
     def add_problem(
         self, reason: Reason, what: str, detail: str = "", *, project_id: str | None = None
@@ -176,7 +176,7 @@ class SummaryBuilder:
         if len(self._problems) < self._kept:
             self._problems.append(Problem(reason, what, detail))
 
-    def build(self, finished_at: datetime | None = None, *, stopped_by: Exit | None = None) -> Summary:
+    def build(self, finished_at: datetime | None = None, *, stopped_by: ExitCode | None = None) -> Summary:
         """The summary so far."""
         others_went_on = bool(self._projects - self._refused) and bool(self._refused)
         return Summary(
@@ -202,8 +202,8 @@ def exit_code(
     problems: Iterable[Reason] = (),
     *,
     others_went_on: bool = False,
-    stopped_by: Exit | None = None,
-) -> Exit:
+    stopped_by: ExitCode | None = None,
+) -> ExitCode:
     """
     The exit code of a run.
 
@@ -212,8 +212,8 @@ def exit_code(
     """
     if stopped_by in SIGNALS:
         return stopped_by
-    codes: set[Exit] = {stopped_by} if stopped_by is not None else set()
-    codes |= {REACTIONS[reason].exit_code for reason in (*failed, *problems)}
-    if others_went_on and Exit.CREDENTIALS in codes:
-        codes = codes - {Exit.CREDENTIALS} | {Exit.FAILED}
-    return worst(codes)
+    codes: set[ExitCode] = {stopped_by} if stopped_by is not None else set()
+    codes |= {FAILURE_POLICIES[reason].exit_code for reason in (*failed, *problems)}
+    if others_went_on and ExitCode.CREDENTIALS in codes:
+        codes = codes - {ExitCode.CREDENTIALS} | {ExitCode.FAILED}
+    return highest_ranked_exit_code(codes)

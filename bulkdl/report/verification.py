@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from bulkdl.model import Kind, Output
-from bulkdl.reactions import Exit
-from bulkdl.report.rows import Count
+from bulkdl.failure_policy import ExitCode
+from bulkdl.models import Kind, Output
+from bulkdl.report.models import Count
 
 FINDINGS_KEPT = 1000
 
 
-class Verdict(StrEnum):
+class FileState(StrEnum):
     """What a file was found to be."""
 
     OK = "ok"
@@ -32,11 +32,11 @@ def storable(name: str) -> str:
 
 
 HINTS = {
-    Verdict.MISSING: "bulkdl verify --repair, then bulkdl retry, fetches it again",
-    Verdict.WRONG_SIZE: "bulkdl verify --repair, then bulkdl retry, fetches it again",
-    Verdict.WRONG_DIGEST: "bulkdl verify --repair, then bulkdl retry, fetches it again; test the disk",
-    Verdict.DAMAGED: "the next bulkdl run fetches it again",
-    Verdict.UNREADABLE: "look at its permissions and at the disk; --repair leaves it alone",
+    FileState.MISSING: "bulkdl verify --repair, then bulkdl retry, fetches it again",
+    FileState.WRONG_SIZE: "bulkdl verify --repair, then bulkdl retry, fetches it again",
+    FileState.WRONG_DIGEST: "bulkdl verify --repair, then bulkdl retry, fetches it again; test the disk",
+    FileState.DAMAGED: "the next bulkdl run fetches it again",
+    FileState.UNREADABLE: "look at its permissions and at the disk; --repair leaves it alone",
 }
 
 
@@ -50,7 +50,7 @@ class Finding:
     """
 
     key: str
-    verdict: Verdict
+    verdict: FileState
     detail: str
     output: Output | None = None
 
@@ -91,34 +91,34 @@ class Verification:
 
     output: str
     mode: str
-    counts: dict[tuple[Kind, Verdict], Count] = field(default_factory=dict)
+    counts: dict[tuple[Kind, FileState], Count] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     findings_total: int = 0
-    leftovers: list[str] = field(default_factory=list)
-    leftovers_total: int = 0
+    untracked: list[str] = field(default_factory=list)
+    untracked_total: int = 0
     repaired: int = 0
     jobs: int = 0
     set_aside: str | None = None
 
     @property
-    def exit_code(self) -> Exit:
+    def exit_code(self) -> ExitCode:
         """Something wrong is 6, also when it was marked to be fetched again: it is not there yet."""
-        return Exit.INTEGRITY if self.findings_total else Exit.OK
+        return ExitCode.INTEGRITY if self.findings_total else ExitCode.OK
 
-    def count(self, kind: Kind, verdict: Verdict, size_bytes: int) -> None:
+    def count(self, kind: Kind, verdict: FileState, size_bytes: int) -> None:
         """Count one output."""
         self.counts.setdefault((kind, verdict), Count()).add(1, size_bytes, 0)
 
-    def find(self, finding: Finding) -> None:
+    def add_finding(self, finding: Finding) -> None:
         """Take note of something that is wrong."""
         self.findings_total += 1
         if len(self.findings) < FINDINGS_KEPT:
             self.findings.append(finding)
 
-    def leave(self, keys: list[str]) -> None:
+    def add_untracked(self, keys: list[str]) -> None:
         """Take note of files that nobody knows."""
-        self.leftovers_total += len(keys)
-        self.leftovers += keys[: FINDINGS_KEPT - len(self.leftovers)]
+        self.untracked_total += len(keys)
+        self.untracked += keys[: FINDINGS_KEPT - len(self.untracked)]
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -137,8 +137,8 @@ class Verification:
             ],
             "findings_total": self.findings_total,
             "findings": [finding.as_dict() for finding in self.findings],
-            "leftovers_total": self.leftovers_total,
-            "leftovers": [storable(key) for key in self.leftovers],
+            "leftovers_total": self.untracked_total,
+            "leftovers": [storable(key) for key in self.untracked],
             "repaired": self.repaired,
             "jobs": self.jobs,
             "set_aside": None if self.set_aside is None else storable(self.set_aside),

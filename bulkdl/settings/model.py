@@ -34,7 +34,7 @@ from pydantic import (
 )
 
 from bulkdl.concurrency import DISK_THREADS, INSPECTION_THREADS
-from bulkdl.model import Durability, Kind, Level
+from bulkdl.models import Durability, Kind, Level
 from bulkdl.settings import parsers
 from bulkdl.settings.bandwidth_schedule import UNLIMITED, BandwidthSchedule, parse_bandwidth_schedule
 from bulkdl.settings.parsers import Address, Shard

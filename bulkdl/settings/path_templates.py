@@ -12,7 +12,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from bulkdl.model import ARCHIVE_SUFFIXES
+from bulkdl.models import ARCHIVE_SUFFIXES
 
 _JOB = frozenset({"project_id", "job_id"})
 _TASK = _JOB | {"task_id"}

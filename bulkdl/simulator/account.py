@@ -18,7 +18,7 @@ from functools import cached_property, lru_cache
 from bulkdl.simulator.archives import Format
 from bulkdl.simulator.geotiff import Bounds
 from bulkdl.simulator.ids import Ids, Index, Thing
-from bulkdl.simulator.plots import GALLERY, HOSTILE_NAMES, Plot, task_statuses
+from bulkdl.simulator.scenarios import GALLERY, HOSTILE_NAMES, Plot, task_statuses
 
 FIRST_JOB_AT = datetime(2019, 1, 7, 9, 30, tzinfo=UTC)
 LAST_JOB_AT = datetime(2024, 1, 31, tzinfo=UTC)

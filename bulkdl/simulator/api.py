@@ -12,7 +12,6 @@ from functools import lru_cache
 
 from bulkdl.simulator import routes
 from bulkdl.simulator.account import Account, JobFacts, TaskFacts
-from bulkdl.simulator.blobs import Literal
 from bulkdl.simulator.documents import (
     data_json,
     dump,
@@ -22,10 +21,11 @@ from bulkdl.simulator.documents import (
     project_document,
     task_document,
 )
-from bulkdl.simulator.exchange import Call, Headers, Reply
+from bulkdl.simulator.lazy_bytes import Literal
+from bulkdl.simulator.messages import Call, Headers, Reply
 from bulkdl.simulator.objects import has_archive, object_path
 from bulkdl.simulator.pictures import picture
-from bulkdl.simulator.plots import HOSTILE_NAMES
+from bulkdl.simulator.scenarios import HOSTILE_NAMES
 from bulkdl.simulator.tokens import Caller, Tokens, Unauthorized, UnsupportedGrant
 
 _HEADERS: Headers = (

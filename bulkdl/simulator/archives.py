@@ -14,7 +14,7 @@ from datetime import datetime
 from functools import cache, partial
 from typing import Literal as OneOf
 
-from bulkdl.simulator.blobs import Blob, Chain, Lazy, Literal, StoredGzip, crc32, whole
+from bulkdl.simulator.lazy_bytes import Blob, Chain, Lazy, Literal, StoredGzip, crc32, whole
 
 Format = OneOf["tgz", "tar", "zip"]
 Members = Sequence[tuple[str, Blob]]

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
-from bulkdl.model import TERMINAL_STATUSES, Kind, Reason
+from bulkdl.models import TERMINAL_STATUSES, Kind, Reason
 from bulkdl.simulator.account import Account, JobFacts, TaskFacts
 from bulkdl.simulator.api import quicklook
-from bulkdl.simulator.blobs import Blob, Literal, whole
 from bulkdl.simulator.documents import data_json
+from bulkdl.simulator.lazy_bytes import Blob, Literal, whole
 from bulkdl.simulator.objects import Bucket, has_archive
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from bulkdl.simulator.exchange import Call
+from bulkdl.simulator.messages import Call
 
 
 class World(Protocol):

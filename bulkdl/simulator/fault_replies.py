@@ -12,11 +12,11 @@ from typing import Any
 
 from bulkdl.simulator import storage
 from bulkdl.simulator.api import answered, unauthorized_reply
-from bulkdl.simulator.blobs import Blob, Chain, Flipped, Literal, Repeated, StoredGzip, Window, whole
 from bulkdl.simulator.documents import dump, envelope, error_envelope
-from bulkdl.simulator.exchange import Call, Reply
+from bulkdl.simulator.lazy_bytes import Blob, Chain, Flipped, Literal, Repeated, StoredGzip, Window, whole
+from bulkdl.simulator.messages import Call, Reply
 from bulkdl.simulator.objects import StoredObject
-from bulkdl.simulator.plots import HOSTILE_NAMES
+from bulkdl.simulator.scenarios import HOSTILE_NAMES
 
 _HUGE_S = 10**9
 

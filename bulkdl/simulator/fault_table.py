@@ -13,9 +13,9 @@ from typing import Any
 
 from bulkdl.simulator import fault_events as events
 from bulkdl.simulator import fault_replies as replies
-from bulkdl.simulator.exchange import Reply
 from bulkdl.simulator.fault_events import Event
 from bulkdl.simulator.fault_replies import Scene
+from bulkdl.simulator.messages import Reply
 from bulkdl.simulator.routes import ENDPOINTS
 
 _NUMBER = (int, float)

@@ -31,9 +31,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from bulkdl.simulator.exchange import Call
 from bulkdl.simulator.fault_script import FaultScriptError, read_rule
 from bulkdl.simulator.fault_table import FaultKind
+from bulkdl.simulator.messages import Call
 
 
 @dataclass(slots=True)

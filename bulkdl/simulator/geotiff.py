@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
-from bulkdl.simulator.blobs import Blob, Chain, Filler, Literal
+from bulkdl.simulator.lazy_bytes import Blob, Chain, Filler, Literal
 
 Bounds = tuple[float, float, float, float]  # west, south, east, north, in degrees
 

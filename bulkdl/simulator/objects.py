@@ -19,10 +19,10 @@ import google_crc32c
 
 from bulkdl.simulator.account import Account, JobFacts, TaskFacts
 from bulkdl.simulator.archives import MAX_ZIP_BYTES, Members, archive, overhead_bytes
-from bulkdl.simulator.blobs import Blob, Literal, chunks
 from bulkdl.simulator.documents import data_json
 from bulkdl.simulator.geotiff import geotiff
 from bulkdl.simulator.ids import Thing
+from bulkdl.simulator.lazy_bytes import Blob, Literal, chunks
 
 BUCKET = "interstellar-prod-processing-artifacts"
 COMPOSITE_FROM_BYTES = 512 << 20  # composite objects have a crc32c but no md5, as on GCS

@@ -17,7 +17,7 @@ from http import HTTPStatus
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
-from bulkdl.simulator.exchange import Reply, Seen
+from bulkdl.simulator.messages import Reply, Seen
 
 _PIECE_BYTES = 1 << 18
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}

@@ -21,12 +21,12 @@ from aiohttp import web
 from bulkdl.simulator import routes
 from bulkdl.simulator.account import Account, ProjectKey
 from bulkdl.simulator.api import Api
-from bulkdl.simulator.exchange import Call, Reply, Seen
 from bulkdl.simulator.expected import ExpectedOutput, ExpectedSkip, outputs, skips
 from bulkdl.simulator.fault_events import Event
 from bulkdl.simulator.fault_replies import Scene
 from bulkdl.simulator.faults import Faults
 from bulkdl.simulator.listener import Listener
+from bulkdl.simulator.messages import Call, Reply, Seen
 from bulkdl.simulator.objects import Bucket
 from bulkdl.simulator.sender import Sender
 from bulkdl.simulator.signing import Signer

@@ -9,8 +9,8 @@ import uuid
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
 
-from bulkdl.simulator.blobs import Literal, Window
-from bulkdl.simulator.exchange import Call, Headers, Reply
+from bulkdl.simulator.lazy_bytes import Literal, Window
+from bulkdl.simulator.messages import Call, Headers, Reply
 from bulkdl.simulator.objects import Bucket, StoredObject
 from bulkdl.simulator.signing import Signer, Verdict
 

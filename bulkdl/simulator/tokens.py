@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from bulkdl.simulator.account import Account
-from bulkdl.simulator.exchange import Call
+from bulkdl.simulator.messages import Call
 
 _HEADER = {"typ": "JWT", "kid": "1", "token_type": "ACCESS", "alg": "RS512"}
 

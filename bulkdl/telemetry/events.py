@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from bulkdl.model import Kind, Output, Reason, Result
+from bulkdl.models import Kind, Output, Reason, Result
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +21,14 @@ class RunStarted:
 
 
 @dataclass(frozen=True, slots=True)
-class HttpListening:
+class StatusPageListening:
     """The run can be looked at under *url*."""
 
     url: str
 
 
 @dataclass(frozen=True, slots=True)
-class LanesOpened:
+class QueuesOpened:
     """*depths* tell at any moment how much waits in each channel, by its name."""
 
     depths: Mapping[str, Callable[[], int]]
@@ -70,7 +70,7 @@ class JobUnfinished:
 
 
 @dataclass(frozen=True, slots=True)
-class OutputSettled:
+class OutputSkipped:
     """This output needs no transfer, for *reason*."""
 
     output: Output
@@ -100,12 +100,12 @@ class TransferStarted:
 
 @dataclass(frozen=True, slots=True)
 class TransferAdvanced:
-    """*at_bytes* of *total_bytes* (None: not told) of *output* are here; *moved_bytes* came just now."""
+    """*at_bytes* of *total_bytes* (None: not told) of *output* are here; *downloaded_bytes* came just now."""
 
     output: Output
-    at_bytes: int
+    offset: int
     total_bytes: int | None
-    moved_bytes: int
+    downloaded_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +134,12 @@ class RunFinished:
 
 Event = (
     RunStarted
-    | HttpListening
-    | LanesOpened
+    | StatusPageListening
+    | QueuesOpened
     | RequestEnded
     | JobEnumerated
     | JobUnfinished
-    | OutputSettled
+    | OutputSkipped
     | ProblemFound
     | EnumerationFinished
     | TransferStarted

@@ -16,14 +16,14 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from bulkdl.model import Kind, Outcome, Output, Result
+from bulkdl.models import Kind, Outcome, Output, Result
 from bulkdl.telemetry.events import (
     Event,
     JobEnumerated,
     JobUnfinished,
-    LanesOpened,
-    OutputSettled,
+    OutputSkipped,
     ProblemFound,
+    QueuesOpened,
     RequestEnded,
     RetryScheduled,
     RunFinished,
@@ -65,7 +65,7 @@ class _Families:
         )
         self.open = gauge("outputs_open", "Outputs found missing that have not ended.", "kind")
         self.in_flight = gauge("in_flight", "Outputs that a worker is bringing.", "kind")
-        self.queue_depth = gauge("queue_depth", "What waits between two stages.", "lane")
+        self.queue_depth = gauge("queue_depth", "What waits between two stages.", "queue")
         self.disk_free = gauge("disk_free_bytes", "Free bytes where the outputs go.")
         self.build_info = gauge("build_info", "1; the program.", "version", "python")
         self.run_info = gauge("run_info", "1; the run.", "run_id")
@@ -100,14 +100,14 @@ class Metrics:
         self._bytes = {kind: families.bytes.labels(kind.value) for kind in Kind}
         self._handlers: Mapping[type[Event], Callable[..., None]] = {
             RunStarted: self._run_started,
-            LanesOpened: self._lanes_opened,
+            QueuesOpened: self._lanes_opened,
             RequestEnded: self._request_ended,
             JobEnumerated: self._job_enumerated,
             JobUnfinished: lambda _: families.jobs.labels("unfinished").inc(),
-            OutputSettled: self._output_settled,
+            OutputSkipped: self._output_settled,
             ProblemFound: lambda event: families.problems.labels(event.reason.value).inc(),
             TransferStarted: lambda event: self._transfer_started(event.output),
-            TransferAdvanced: lambda event: self._bytes[event.output.kind].inc(event.moved_bytes),
+            TransferAdvanced: lambda event: self._bytes[event.output.kind].inc(event.downloaded_bytes),
             RetryScheduled: lambda event: families.retries.labels(event.reason.value).inc(),
             TransferEnded: lambda event: self._transfer_ended(event.result),
             RunFinished: lambda event: self.last_run(event.finished_at, event.exit_code),
@@ -141,7 +141,7 @@ class Metrics:
         self._families.run_info.labels(event.run_id).set(1)
         self._families.run_started.set(event.started_at.timestamp())
 
-    def _lanes_opened(self, event: LanesOpened) -> None:
+    def _lanes_opened(self, event: QueuesOpened) -> None:
         for name, depth in event.depths.items():
             self._families.queue_depth.labels(name).set_function(depth)
 
@@ -158,7 +158,7 @@ class Metrics:
             self._families.planned.labels(kind.value).inc(count)
             self._families.open.labels(kind.value).inc(count)
 
-    def _output_settled(self, event: OutputSettled) -> None:
+    def _output_settled(self, event: OutputSkipped) -> None:
         labels = (event.output.kind.value, Outcome.SKIPPED.value, event.reason.value)
         self._families.outputs.labels(*labels).inc()
 

@@ -18,14 +18,14 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from bulkdl.model import Outcome, Output
+from bulkdl.models import Outcome, Output
 from bulkdl.printable import printable
 from bulkdl.telemetry.events import (
     Event,
-    HttpListening,
     JobEnumerated,
     NullReporter,
     RetryScheduled,
+    StatusPageListening,
     TransferAdvanced,
     TransferEnded,
     TransferStarted,
@@ -75,7 +75,7 @@ class RichProgress:
 
     def report(self, event: Event) -> None:
         """Count *event*; the display follows with its next refresh."""
-        if isinstance(event, HttpListening):
+        if isinstance(event, StatusPageListening):
             self._live.console.print(Text(f"status page: {event.url}"))
             return
         now_s = self._clock()
@@ -91,7 +91,7 @@ class RichProgress:
             case TransferStarted(output=output):
                 self._transfers.setdefault(output, _Transfer(now_s))
             case TransferAdvanced(output=output) if transfer := self._transfers.get(output):
-                transfer.received_bytes, transfer.total_bytes = event.at_bytes, event.total_bytes
+                transfer.received_bytes, transfer.total_bytes = event.offset, event.total_bytes
                 transfer.note = ""
             case RetryScheduled(output=output) if transfer := self._transfers.get(output):
                 transfer.note = f"{event.reason.value}, retry in {event.delay_s:.0f} s"
@@ -113,7 +113,7 @@ class RichProgress:
         parts = [
             _bar(share) if self._totals.is_listed else "listing jobs",
             f"{self._finished:,}/{total:,} outputs",
-            format_size(self._totals.moved_bytes),
+            format_size(self._totals.downloaded_bytes),
             format_rate(self._totals.speed.rate(now_s)),
         ]
         eta_s = self._totals.eta_s(now_s)

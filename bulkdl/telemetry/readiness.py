@@ -4,9 +4,9 @@ Whether this run can do its work: it has been let in, and its disk takes bytes.
 
 from __future__ import annotations
 
-from bulkdl.model import Reason
+from bulkdl.models import Reason
 from bulkdl.redaction import redact
-from bulkdl.telemetry.endpoints import STORAGE
+from bulkdl.telemetry.endpoint_labels import STORAGE
 from bulkdl.telemetry.events import Event, ProblemFound, RequestEnded
 
 

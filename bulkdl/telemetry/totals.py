@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections import Counter, deque
 from dataclasses import dataclass, field
 
-from bulkdl.model import Kind, Outcome, Result
+from bulkdl.models import Kind, Outcome, Result
 from bulkdl.telemetry.events import (
     EnumerationFinished,
     Event,
     JobEnumerated,
-    OutputSettled,
+    OutputSkipped,
     TransferAdvanced,
     TransferEnded,
     TransferStarted,
@@ -64,13 +64,13 @@ class KindTotals:
     Attributes:
         planned: Outputs to download, as far as they are listed.
         settled: Outputs that were present before the run.
-        moved_bytes: Received in this run.
+        downloaded_bytes: Received in this run.
         finished_bytes: Received for the outputs in *outcomes*.
     """
 
     planned: int = 0
     settled: int = 0
-    moved_bytes: int = 0
+    downloaded_bytes: int = 0
     finished_bytes: int = 0
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     speed: Speedometer = field(default_factory=Speedometer)
@@ -88,14 +88,14 @@ class KindTotals:
     def add_result(self, result: Result) -> None:
         """Count the outcome of one output."""
         self.outcomes[result.outcome] += 1
-        self.finished_bytes += result.moved_bytes
+        self.finished_bytes += result.downloaded_bytes
 
     def remaining_bytes(self) -> float:
         """Estimate the missing bytes from the mean size of the finished outputs."""
         if not self.left or not self.finished:
             return 0.0
         expected = self.left * self.finished_bytes / self.finished
-        return max(expected - (self.moved_bytes - self.finished_bytes), 0.0)
+        return max(expected - (self.downloaded_bytes - self.finished_bytes), 0.0)
 
 
 class RunTotals:
@@ -113,24 +113,24 @@ class RunTotals:
             case JobEnumerated(planned_by_kind=planned):
                 for kind, count in planned.items():
                     self.kinds[kind].planned += count
-            case OutputSettled(output=output):
+            case OutputSkipped(output=output):
                 self.kinds[output.kind].settled += 1
             case EnumerationFinished():
                 self.is_listed = True
             case TransferStarted() if self._started_s is None:
                 self._started_s = now_s
-            case TransferAdvanced(output=output, moved_bytes=moved_bytes):
+            case TransferAdvanced(output=output, downloaded_bytes=downloaded_bytes):
                 totals = self.kinds[output.kind]
-                totals.moved_bytes += moved_bytes
-                totals.speed.add(now_s, moved_bytes)
-                self.speed.add(now_s, moved_bytes)
+                totals.downloaded_bytes += downloaded_bytes
+                totals.speed.add(now_s, downloaded_bytes)
+                self.speed.add(now_s, downloaded_bytes)
             case TransferEnded(result=result):
                 self.kinds[result.output.kind].add_result(result)
 
     @property
-    def moved_bytes(self) -> int:
+    def downloaded_bytes(self) -> int:
         """Bytes received in this run."""
-        return sum(totals.moved_bytes for totals in self.kinds.values())
+        return sum(totals.downloaded_bytes for totals in self.kinds.values())
 
     def eta_s(self, now_s: float) -> float | None:
         """

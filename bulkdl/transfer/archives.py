@@ -17,8 +17,8 @@ import zlib
 from contextlib import suppress
 from typing import BinaryIO
 
-from bulkdl.errors import TransferFailure
-from bulkdl.model import Reason
+from bulkdl.errors import TransferError
+from bulkdl.models import Reason
 
 # Honest extended headers hold a path and some attributes: a few kilobytes, a handful for each member.
 MAX_EXTENDED_HEADER_BYTES = 1 << 20
@@ -73,7 +73,7 @@ def inspect_archive(stream: BinaryIO) -> None:
     Memory does not depend on the archive.
 
     Raises:
-        TransferFailure: The archive is damaged or truncated.
+        TransferError: The archive is damaged or truncated.
     """
     suffix = archive_suffix(stream.read(_HEAD_BYTES))
     stream.seek(0)
@@ -86,7 +86,7 @@ def inspect_archive(stream: BinaryIO) -> None:
         else:
             _read_plain_tar(stream)
     except _DAMAGED as error:
-        raise TransferFailure(Reason.BROKEN_CONTENT, f"the archive is damaged ({error})") from None
+        raise TransferError(Reason.CORRUPT_CONTENT, f"the archive is damaged ({error})") from None
 
 
 def _read_zip(stream: BinaryIO) -> None:

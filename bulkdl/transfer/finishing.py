@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 
-async def finished(work: Coroutine[Any, Any, None]) -> None:
+async def shield_until_done(work: Coroutine[Any, Any, None]) -> None:
     """
     Do *work*, which is short; who is cancelled meanwhile, however often, goes only when it is done.
 

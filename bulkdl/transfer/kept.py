@@ -11,16 +11,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from bulkdl.errors import Failure, TransferFailure
-from bulkdl.model import PartState, Reason, Receipt, StoredObject
-from bulkdl.transfer import decisions, gates
-from bulkdl.transfer.digests import Digester
-from bulkdl.transfer.finishing import finished
-from bulkdl.transfer.ports import Part
+from bulkdl.errors import DownloadError, TransferError
+from bulkdl.models import CommittedFile, Reason, RemoteObject, ResumeState
+from bulkdl.transfer import response_rules, validation
+from bulkdl.transfer.checksums import Digester
+from bulkdl.transfer.finishing import shield_until_done
+from bulkdl.transfer.interfaces import PartialFilePort
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
+class CompleteBody:
     """
     All bytes of an object, not yet held against its digests.
 
@@ -30,7 +30,7 @@ class Received:
         body: All of them, if they are in memory and not in the part.
     """
 
-    object: StoredObject
+    object: RemoteObject
     suffix: str
     digester: Digester
     body: bytes = b""
@@ -40,7 +40,7 @@ class Received:
         return self.digester.at_bytes
 
 
-class Kept:
+class PartialDownload:
     """
     Attributes:
         part: Where the bytes are.
@@ -48,22 +48,22 @@ class Kept:
         resumed_from_bytes: Those of an earlier run that the server has not disproved.
     """
 
-    def __init__(self, part: Part) -> None:
+    def __init__(self, part: PartialFilePort) -> None:
         self.part = part
-        self.state: PartState | None = None
+        self.state: ResumeState | None = None
         self.resumed_from_bytes = 0
         self._is_there = False
 
     @property
     def at_bytes(self) -> int:
         """Bytes that the next attempt need not fetch again."""
-        return self.state.at_bytes if self.state and decisions.continuable(self.state) else 0
+        return self.state.offset if self.state and response_rules.can_resume(self.state) else 0
 
-    async def look(self) -> Receipt | None:
+    async def look(self) -> CommittedFile | None:
         """Take up what an earlier run has left; its receipt, if it had committed all."""
-        found = await self.part.look()
+        found = await self.part.load()
         self._is_there = found is not None
-        if isinstance(found, Receipt):
+        if isinstance(found, CommittedFile):
             return found
         self.state = found
         self.resumed_from_bytes = self.at_bytes
@@ -72,32 +72,32 @@ class Kept:
     async def reload(self) -> None:
         """Take the state from the part: after a failed write, the bytes there may be others than known."""
         self._forget()
-        with suppress(Failure):
-            found = await self.part.look()
-            self.state = found if isinstance(found, PartState) else None
+        with suppress(DownloadError):
+            found = await self.part.load()
+            self.state = found if isinstance(found, ResumeState) else None
 
     async def suffix(self, admit: Callable[[bytes], str]) -> str:
         """
         What *admit* says of the first bytes that are there.
 
         Raises:
-            TransferFailure: They should never have got there: what is kept is void.
+            TransferError: They should never have got there: what is kept is void.
         """
-        head = await self.part.read_head(gates.HEAD_BYTES)
+        head = await self.part.read_head(validation.HEAD_BYTES)
         try:
             return admit(head)
-        except gates.TurnedAway as failure:
-            raise TransferFailure(failure.reason, failure.detail) from None
+        except validation.ContentRejected as failure:
+            raise TransferError(failure.reason, failure.detail) from None
 
-    async def resume(self, state: PartState) -> None:
+    async def resume(self, state: ResumeState) -> None:
         """Have room for what is missing; who is stopped meanwhile has it, and gives it back."""
-        await finished(self.part.resume(state))
+        await shield_until_done(self.part.resume(state))
 
-    async def begin(self, stored: StoredObject, *, divided: bool = False) -> None:
+    async def begin(self, stored: RemoteObject, *, divided: bool = False) -> None:
         """Forget older bytes; those of *stored* come next."""
         self._forget()
         self._is_there = True
-        await self.part.begin(stored, divided=divided)
+        await self.part.create(stored, divided=divided)
 
     async def drop(self) -> None:
         """Forget the bytes; what comes next may not need a part at all."""
@@ -112,15 +112,15 @@ class Kept:
     async def release(self) -> None:
         """All is committed, and nobody will ever look for a receipt."""
         if self._is_there:
-            await self.part.release()
+            await self.part.forget()
 
 
-def refuse_truncated(stored: StoredObject, at_bytes: int) -> None:
+def check_complete(stored: RemoteObject, at_bytes: int) -> None:
     """
     Make sure that *at_bytes* are all that was announced.
 
     Raises:
-        TransferFailure: TRUNCATED; they are not.
+        TransferError: TRUNCATED; they are not.
     """
     if stored.total_bytes is not None and at_bytes != stored.total_bytes:
-        raise TransferFailure(Reason.TRUNCATED, f"{at_bytes} of {stored.total_bytes} bytes came")
+        raise TransferError(Reason.TRUNCATED, f"{at_bytes} of {stored.total_bytes} bytes came")

@@ -6,22 +6,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bulkdl.errors import Failure
-from bulkdl.http.retry import RetryPolicy, Tally, Verdict, judge
+from bulkdl.errors import DownloadError
+from bulkdl.http.retry import RetryDecision, RetryPolicy, RetryState, decide_retry
 
 
-class Patience:
+class RetryTracker:
     """
     Attributes:
         tally: How the attempts have gone so far.
     """
 
     def __init__(self, policy: RetryPolicy, rand: Callable[[], float]) -> None:
-        self.tally = Tally()
+        self.state = RetryState()
         self._policy = policy
         self._rand = rand
 
-    def judge(self, failure: Failure, *, progressed: bool) -> Verdict:
+    def record(self, failure: DownloadError, *, progressed: bool) -> RetryDecision:
         """Count one more failed attempt, and say what follows."""
-        self.tally = self.tally.after(failure, progressed=progressed)
-        return judge(failure, self.tally, self._policy, self._rand)
+        self.state = self.state.record(failure, progressed=progressed)
+        return decide_retry(failure, self.state, self._policy, self._rand)

@@ -7,10 +7,10 @@ but only while nobody waits with an output of its own.
 
 from __future__ import annotations
 
-from bulkdl.waiting import Waiting
+from bulkdl.waiting import WaitQueue
 
 
-class Permits:
+class ConcurrencyLimiter:
     """
     Attributes:
         limit: How many may be out. Lowering it takes none away: who holds one looks at ``too_many``.
@@ -21,11 +21,11 @@ class Permits:
         self.limit = limit
         self.in_use = 0
         self._wanted = 0
-        self._outputs = Waiting()
-        self._spares = Waiting()
+        self._outputs = WaitQueue()
+        self._spares = WaitQueue()
 
     @property
-    def too_many(self) -> bool:
+    def is_over_limit(self) -> bool:
         """More are out than there should be."""
         return self.in_use > self.limit
 
@@ -33,7 +33,7 @@ class Permits:
         """Take a permit for an output, waiting for one."""
         self._wanted += 1
         try:
-            await self._outputs.until(lambda: self.in_use < self.limit)
+            await self._outputs.wait_for(lambda: self.in_use < self.limit)
             self.in_use += 1
         finally:
             self._wanted -= 1
@@ -41,16 +41,16 @@ class Permits:
 
     async def acquire_spare(self) -> None:
         """Take a permit that no output waits for."""
-        await self._spares.until(lambda: self.in_use < self.limit and not self._wanted)
+        await self._spares.wait_for(lambda: self.in_use < self.limit and not self._wanted)
         self.in_use += 1
 
     def release(self) -> None:
         self.in_use -= 1
         self._tell()
 
-    def yielded(self) -> bool:
+    def release_if_over_limit(self) -> bool:
         """Give a spare permit back if too many are out; the answer is whether it is gone."""
-        if not self.too_many:
+        if not self.is_over_limit:
             return False
         self.release()
         return True
@@ -61,6 +61,6 @@ class Permits:
 
     def _tell(self) -> None:
         free = self.limit - self.in_use
-        self._outputs.wake(free)
+        self._outputs.notify(free)
         if not self._wanted:
-            self._spares.wake(free)
+            self._spares.notify(free)

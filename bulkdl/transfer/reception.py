@@ -12,35 +12,40 @@ import io
 
 import aiohttp
 
-from bulkdl.errors import Failure, SinkFailure, TransferFailure
-from bulkdl.model import Output, PartState, Reason, Receipt, StoredObject
-from bulkdl.reactions import REACTIONS, Step
-from bulkdl.transfer import decisions, gates
-from bulkdl.transfer.decisions import AskForStored, Begin, Continue, Head
-from bulkdl.transfer.divided import Divided
-from bulkdl.transfer.growing import Growing
-from bulkdl.transfer.kept import Kept, Received
-from bulkdl.transfer.means import Means
-from bulkdl.transfer.ports import Name, Origin, Part, Progress, Retried
+from bulkdl.errors import DestinationError, DownloadError, TransferError
+from bulkdl.failure_policy import FAILURE_POLICIES, RetryAction
+from bulkdl.models import CommittedFile, Output, Reason, RemoteObject, ResumeState
+from bulkdl.transfer import response_rules, validation
+from bulkdl.transfer.context import TransferContext
+from bulkdl.transfer.divided import SegmentedDownload
+from bulkdl.transfer.interfaces import Name, PartialFilePort, Progress, RemoteFile, RetryCallback
+from bulkdl.transfer.kept import CompleteBody, PartialDownload
+from bulkdl.transfer.response_rules import ContinueBody, ResponseInfo, RetryAcceptingGzip, StartBody
+from bulkdl.transfer.stream import StreamDownload
 
 
-class Reception:
+class Download:
     """One output's attempts, one after another."""
 
     def __init__(
-        self, output: Output, part: Part, means: Means, progress: Progress, retried: Retried
+        self,
+        output: Output,
+        part: PartialFilePort,
+        context: TransferContext,
+        progress: Progress,
+        retried: RetryCallback,
     ) -> None:
         self._output = output
-        self._limits = means.limits
-        self._kept = Kept(part)
-        self._growing = Growing(output, self._kept, means, progress)
-        self._divided = Divided(output, self._kept, means, progress, retried)
+        self._limits = context.limits
+        self._kept = PartialDownload(part)
+        self._growing = StreamDownload(output, self._kept, context, progress)
+        self._divided = SegmentedDownload(output, self._kept, context, progress, retried)
         self._accept_gzip = False
 
     @property
-    def moved_bytes(self) -> int:
+    def downloaded_bytes(self) -> int:
         """Body bytes that came over the network, in all attempts."""
-        return self._growing.moved_bytes + self._divided.moved_bytes
+        return self._growing.downloaded_bytes + self._divided.downloaded_bytes
 
     @property
     def resumed_from_bytes(self) -> int:
@@ -52,7 +57,7 @@ class Reception:
         """Bytes that the next attempt need not fetch again."""
         return self._kept.at_bytes
 
-    async def restore(self, origin: Origin) -> Receipt | None:
+    async def restore(self, origin: RemoteFile) -> CommittedFile | None:
         """Take up what an earlier run has left; its receipt, if only recording it was missing."""
         receipt = await self._kept.look()
         if receipt is None or receipt.source != origin.source:
@@ -60,12 +65,12 @@ class Reception:
         self._kept.resumed_from_bytes = receipt.size_bytes
         return receipt
 
-    async def restart_after(self, failure: Failure) -> None:
+    async def restart_after(self, failure: DownloadError) -> None:
         """Drop what *failure* has made void: all that is kept, unless it was about bytes not let in."""
-        if not isinstance(failure, gates.TurnedAway):
+        if not isinstance(failure, validation.ContentRejected):
             await self._kept.drop()
 
-    async def attempt(self, origin: Origin, name: Name) -> Receipt:
+    async def attempt(self, origin: RemoteFile, name: Name) -> CommittedFile:
         """
         Bring the output to its full length, check it, and publish it.
 
@@ -74,20 +79,20 @@ class Reception:
         """
         try:
             return await self._attempt(origin, name)
-        except SinkFailure as failure:
-            if REACTIONS[failure.reason].step is Step.BACK_OFF:
+        except DestinationError as failure:
+            if FAILURE_POLICIES[failure.reason].action is RetryAction.BACK_OFF:
                 await self._kept.reload()
             raise
 
-    async def _attempt(self, origin: Origin, name: Name) -> Receipt:
+    async def _attempt(self, origin: RemoteFile, name: Name) -> CommittedFile:
         state = self._kept.state if origin.resumable else None
         if state is None or self._is_elsewhere(state, origin):
             received = await self._receive(origin, state)
         elif state.extents is not None:
             self._ceiling(state.object)
-            received = await self._divided.go_on(origin, state)
-        elif decisions.complete(state):
-            await self._growing.go_on(state)
+            received = await self._divided.resume(origin, state)
+        elif response_rules.is_complete(state):
+            await self._growing.resume(state)
             received = await self._growing.received()
         else:
             received = await self._receive(origin, state)
@@ -96,62 +101,70 @@ class Reception:
             await self._kept.release()
         return receipt
 
-    def _is_elsewhere(self, state: PartState, origin: Origin) -> bool:
+    def _is_elsewhere(self, state: ResumeState, origin: RemoteFile) -> bool:
         """All is there, but of an object at another place: whether this is the same one must be asked."""
-        return decisions.complete(state) and state.object.source != origin.source
+        return response_rules.is_complete(state) and state.object.source != origin.source
 
-    async def _receive(self, origin: Origin, state: PartState | None) -> Received:
-        headers = decisions.request_headers(state, accept_gzip=self._accept_gzip)
+    async def _receive(self, origin: RemoteFile, state: ResumeState | None) -> CompleteBody:
+        headers = response_rules.request_headers(state, accept_gzip=self._accept_gzip)
         async with origin.open(headers) as response:
             if response.status not in (200, 206, 416):
-                raise await origin.refusal(response)
-            head = decisions.read_head(response.status, response.headers, origin.source)
-            decision = decisions.decide(head, state, self._output.kind, accept_gzip=self._accept_gzip)
-            if not isinstance(decision, AskForStored):
-                return await self._take_in(origin, response, head, decision, state)
+                raise await origin.error_from_response(response)
+            head = response_rules.read_response_info(response.status, response.headers, origin.source)
+            decision = response_rules.decide(head, state, self._output.kind, accept_gzip=self._accept_gzip)
+            if not isinstance(decision, RetryAcceptingGzip):
+                return await self._download_body(origin, response, head, decision, state)
         self._accept_gzip = True
         return await self._receive(origin, state)
 
-    async def _take_in(
+    async def _download_body(
         self,
-        origin: Origin,
+        origin: RemoteFile,
         response: aiohttp.ClientResponse,
-        head: Head,
-        decision: Begin | Continue,
-        state: PartState | None,
-    ) -> Received:
+        head: ResponseInfo,
+        decision: StartBody | ContinueBody,
+        state: ResumeState | None,
+    ) -> CompleteBody:
         ceiling = self._ceiling(decision.object)
-        if isinstance(decision, Begin) and self._is_divisible(head, origin):
+        if isinstance(decision, StartBody) and self._is_divisible(head, origin):
             return await self._divided.begin(origin, decision.object, response)
-        if isinstance(decision, Begin) or state is None:
+        if isinstance(decision, StartBody) or state is None:
             self._growing.begin(decision.object, head.content_type)
         else:
-            await self._growing.go_on(PartState(decision.object, state.at_bytes))
-        await self._growing.read(response, origin.begun, ceiling, resumable=origin.resumable)
+            await self._growing.resume(ResumeState(decision.object, state.offset))
+        await self._growing.read(response, origin.prefetched, ceiling, resumable=origin.resumable)
         return await self._growing.received()
 
-    def _is_divisible(self, head: Head, origin: Origin) -> bool:
+    def _is_divisible(self, head: ResponseInfo, origin: RemoteFile) -> bool:
         least_bytes = self._limits.segment_bytes
-        return self._divided.may_begin and origin.resumable and decisions.divisible(head, least_bytes)
+        return (
+            self._divided.may_begin
+            and origin.resumable
+            and response_rules.supports_segments(head, least_bytes)
+        )
 
-    def _ceiling(self, stored: StoredObject) -> int | None:
-        return decisions.ceiling_bytes(self._output.kind, stored.total_bytes, self._limits.ceilings)
+    def _ceiling(self, stored: RemoteObject) -> int | None:
+        return response_rules.max_body_bytes(self._output.kind, stored.total_bytes, self._limits.ceilings)
 
-    async def _inspect(self, received: Received) -> None:
+    async def _inspect(self, received: CompleteBody) -> None:
         kind, size_bytes, body = self._output.kind, received.size_bytes, received.body
-        if len(body) == size_bytes and gates.soon_inspected(kind, size_bytes):
-            gates.inspect(kind, io.BytesIO(body), size_bytes)
+        if len(body) == size_bytes and validation.is_cheap_to_validate(kind, size_bytes):
+            validation.validate_content(kind, io.BytesIO(body), size_bytes)
         else:
-            await self._kept.part.read(lambda stream: gates.inspect(kind, stream, size_bytes), body)
+            await self._kept.part.read(
+                lambda stream: validation.validate_content(kind, stream, size_bytes), body
+            )
 
-    async def _publish(self, received: Received, name: Name) -> Receipt:
+    async def _publish(self, received: CompleteBody, name: Name) -> CommittedFile:
         kind, stored, digester = self._output.kind, received.object, received.digester
-        wrong = digester.contradicts(stored.digests)
+        wrong = digester.find_mismatch(stored.digests)
         if wrong is not None:
-            raise TransferFailure(Reason.DIGEST_MISMATCH, f"the server told {wrong}, the bytes are others")
+            raise TransferError(Reason.CHECKSUM_MISMATCH, f"the server told {wrong}, the bytes are others")
         size_bytes, part = received.size_bytes, self._kept.part
-        if gates.needs_inspection(kind, has_digest=bool(stored.digests)):
+        if validation.needs_validation(kind, has_digest=bool(stored.digests)):
             await self._inspect(received)
-        receipt = Receipt(name(received.suffix), size_bytes, digester.crc32c, stored.validator, stored.source)
+        receipt = CommittedFile(
+            name(received.suffix), size_bytes, digester.crc32c, stored.validator, stored.source
+        )
         await part.commit(receipt, received.body)
         return receipt

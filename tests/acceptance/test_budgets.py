@@ -43,7 +43,7 @@ async def test_max_transfer_is_8_and_night_after_night_each_byte_travels_once(tm
         assert all(each.is_quiet() for each in ran)
         assert [report["stopped_by"] for report in here.reports] == [8] * (len(ran) - 1) + [None]
         for each in ran:
-            assert each.summary["moved_bytes"] < 1_300_000 + 2 * ARCHIVE_BYTES
+            assert each.summary["downloaded_bytes"] < 1_300_000 + 2 * ARCHIVE_BYTES
             assert each.summary["outputs"]["failed"] == 0
         assert here.is_right()
         assert here.sent_bytes == here.needed_bytes

@@ -14,4 +14,4 @@ async def test_a_run_that_nobody_stops_is_in_order_and_quiet(tmp_path: Path) -> 
         assert ran.is_quiet()
         assert here.is_in_order(0)
         assert here.is_right()
-        assert ran.summary["moved_bytes"] >= here.sent_bytes == here.needed_bytes
+        assert ran.summary["downloaded_bytes"] >= here.sent_bytes == here.needed_bytes

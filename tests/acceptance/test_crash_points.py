@@ -28,9 +28,9 @@ pytestmark = pytest.mark.slow
 # Forks, so that what is imported once serves all runs. It has one thread and no event loop.
 RUNNER = """
 import json, os, sys
-import bulkdl.cli.run, bulkdl.graph.downloader, bulkdl.sink.part as part
+import bulkdl.cli.run, bulkdl.graph.downloader, bulkdl.destinations.local.partial_file as part
 from bulkdl.cli import main
-from bulkdl.ledger.ledger import Ledger
+from bulkdl.ledger.database import Ledger
 
 def patched(die_before):
     steps = []

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from bulkdl.model import Level, Reason
+from bulkdl.destinations.local import atomic_files, partial_file
+from bulkdl.destinations.local.disk_space import HEADROOM_BYTES
+from bulkdl.models import Level, Reason
 from bulkdl.simulator import Account
-from bulkdl.simulator.exchange import Call
 from bulkdl.simulator.faults import Faults, Rule
-from bulkdl.sink import durable, part
-from bulkdl.sink.room import HEADROOM_BYTES
+from bulkdl.simulator.messages import Call
 from support.fault_runs import World, world
 from support.run_processes import start_run, wait_for_run
 
@@ -106,11 +106,11 @@ async def test_a_resume_needs_room_for_what_is_missing_and_no_more(mount: Path) 
         with filled_but(mount, HEADROOM_BYTES + MIB):
             ran = await here.run(level=Level.TASK)
             assert ran.exit_code == 12
-            assert ran.moved_bytes == 0
+            assert ran.downloaded_bytes == 0
         with filled_but(mount, HEADROOM_BYTES + 7 * MIB):
             ran = await here.run(level=Level.TASK)
             assert ran.exit_code == 0
-            assert ran.moved_bytes <= 7 * MIB
+            assert ran.downloaded_bytes <= 7 * MIB
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ async def test_full_in_the_middle_of_a_part(mount: Path) -> None:
         again = await here.run()
         assert again.exit_code == 0
         assert here.is_right()
-        assert again.moved_bytes <= here.needed_bytes - kept + 2 * MIB
+        assert again.downloaded_bytes <= here.needed_bytes - kept + 2 * MIB
 
 
 @pytest.mark.parametrize("left_bytes", [0, 300_000, 1_500_000, 3_000_000])
@@ -246,12 +246,14 @@ async def test_the_output_directory_vanishes(tmp_path: Path, what: str) -> None:
 
 
 @pytest.mark.parametrize(("number", "exit_code"), [(errno.ENOSPC, 12), (errno.EDQUOT, 12), (errno.EIO, 2)])
-@pytest.mark.parametrize("step", ["write_aside", "place", "make_folder", "sync_folder", "link_or_copy"])
+@pytest.mark.parametrize(
+    "step", ["write_file", "rename_into_place", "make_folder", "sync_folder", "link_or_copy"]
+)
 async def test_any_step_on_disk_may_fail(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, number: int, exit_code: int
 ) -> None:
     calls = 0
-    original = getattr(durable, step)
+    original = getattr(atomic_files, step)
 
     def failing(*args: Any, **kwargs: Any) -> Any:
         nonlocal calls
@@ -261,7 +263,7 @@ async def test_any_step_on_disk_may_fail(
         return original(*args, **kwargs)
 
     async with world(tmp_path, ACCOUNT) as here:
-        monkeypatch.setattr(durable, step, failing)
+        monkeypatch.setattr(atomic_files, step, failing)
         ran = await here.run()
         assert ran.exit_code == exit_code
         assert here.wrong() == []
@@ -278,7 +280,7 @@ async def test_when_the_disk_refuses_one_archive_no_other_is_begun(
 
     async with world(tmp_path, ACCOUNT, archive_concurrency=1, only=["archive"]) as here:
         with monkeypatch.context() as patched:
-            patched.setattr(part, "_write_all", failing)
+            patched.setattr(partial_file, "_write_all", failing)
             ran = await here.run()
         assert len(ran.to("object")) == 1
         assert ran.exit_code == exit_code

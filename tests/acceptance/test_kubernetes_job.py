@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from bulkdl.model import Kind
+from bulkdl.models import Kind
 from bulkdl.selection import shard_of
 from bulkdl.simulator import Account, Faults, Simulator
 from support.indexed_job import IndexedJob, Pod

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from bulkdl.simulator import Account
-from bulkdl.simulator.exchange import Call
 from bulkdl.simulator.faults import Rule
+from bulkdl.simulator.messages import Call
 from support.fault_runs import Witness, world
 from support.run_processes import start_run, wait_for_run
 

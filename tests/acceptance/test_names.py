@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bulkdl.model import Kind
+from bulkdl.models import Kind
 from bulkdl.simulator import Account
 from bulkdl.simulator import account as account_module
-from bulkdl.simulator.plots import HOSTILE_NAMES
+from bulkdl.simulator.scenarios import HOSTILE_NAMES
 from support.fault_runs import world
 
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from bulkdl.cli import COMMANDS, cli
-from bulkdl.reactions import EXIT_RANK, Exit
+from bulkdl.failure_policy import EXIT_RANK, ExitCode
 from bulkdl.settings import Settings, format_setting
 from bulkdl.settings.load import variables
 from bulkdl.simulator import Account
@@ -158,7 +158,7 @@ def test_each_link_within_the_project_leads_somewhere() -> None:
 
 def test_the_exit_codes_are_those_there_are_in_their_rank() -> None:
     codes = {int(code) for cells in rows("Exit codes") for code in cells[0].split(",")}
-    assert codes == {int(code) for code in Exit}
+    assert codes == {int(code) for code in ExitCode}
     (rank,) = re.findall(r"is returned: ([\d, ]+)\.", section("Exit codes"))
     told = [int(code) for code in re.findall(r"\d+", rank)]
     assert told == [int(code) for code in EXIT_RANK if int(code) in told]

@@ -17,8 +17,8 @@ from bulkdl.settings import CredentialSet
 from bulkdl.simulator import Account, Simulator
 from bulkdl.simulator.fault_table import FAULTS
 from bulkdl.simulator.tokens import Tokens
-from bulkdl.up42.credentials import Account as UserAccount
-from bulkdl.up42.credentials import ProjectKey, ReadyToken
+from bulkdl.sources.up42_jobs.credentials import Account as UserAccount
+from bulkdl.sources.up42_jobs.credentials import ProjectKey, StaticToken
 from support.fault_runs import Witness, World, world
 from support.run_processes import ROOT, project_key
 
@@ -169,7 +169,7 @@ def test_no_repr_and_no_traceback_shows_a_secret() -> None:
         ),
         ProjectKey("p", SecretStr(secret)),
         UserAccount("u", SecretStr(secret)),
-        ReadyToken(SecretStr(secret)),
+        StaticToken(SecretStr(secret)),
     ]
     for thing in things:
         assert secret not in repr(thing)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bulkdl.model import Kind
+from bulkdl.models import Kind
 from bulkdl.simulator import Account
 from support.cli_runs import FOREVER_S, SLACK_BYTES, SOCKETS_BYTES, Place, place
 from support.stop_faults import AT_ONCE_S, BIG, CODES, SMALL, hanging, slow
@@ -102,13 +102,13 @@ async def test_a_signal_ends_the_run_in_order_and_the_next_one_goes_on(
         assert run.out.strip().endswith(f"exit code {code}")
         assert here.is_in_order(code)
         assert here.missing()
-        moved_bytes = here.reports[-1]["moved_bytes"]
-        assert moved_bytes >= stage.sent_bytes - SLACK_BYTES
+        downloaded_bytes = here.reports[-1]["downloaded_bytes"]
+        assert downloaded_bytes >= stage.sent_bytes - SLACK_BYTES
         here.meets()
         again = await here.bulkdl("--format", "json")
         assert await again.ended() == 0, again.log
         assert here.is_right()
-        moved_bytes += here.reports[-1]["moved_bytes"]
-        assert moved_bytes <= 1.02 * (here.needed_bytes + small_bytes(here))
+        downloaded_bytes += here.reports[-1]["downloaded_bytes"]
+        assert downloaded_bytes <= 1.02 * (here.needed_bytes + small_bytes(here))
         # What waits in the sockets of a connection that is closed has been sent, and never moved.
         assert here.sent_bytes <= 1.05 * here.needed_bytes + SOCKETS_BYTES * len(here.to("object"))

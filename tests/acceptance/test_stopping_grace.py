@@ -46,7 +46,7 @@ async def test_what_backs_off_within_the_grace_is_not_waited_for(tmp_path: Path)
         run.stop()
         assert await run.ended(2 * AT_ONCE_S) == 143
         assert here.is_in_order(143)
-        assert here.reports[-1]["moved_bytes"] > 8_000_000
+        assert here.reports[-1]["downloaded_bytes"] > 8_000_000
 
 
 @pytest.mark.parametrize("second", [signal.SIGINT])

@@ -73,7 +73,11 @@ async def test_a_lost_ledger_comes_back_and_the_next_run_moves_nothing(filled):
     rebuilt = await site.bulkdl("verify", "--rebuild", "--format", "json")
     assert (rebuilt.code, rebuilt.document["jobs"]) == (0, 6)
     again = await site.bulkdl("run", "-q", "--format", "json")
-    assert (again.code, again.document["moved_bytes"], again.document["outputs"]["completed"]) == (0, 0, 0)
+    assert (again.code, again.document["downloaded_bytes"], again.document["outputs"]["completed"]) == (
+        0,
+        0,
+        0,
+    )
 
 
 @pytest.mark.parametrize("flag", ["--repair", "--deep"])

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bulkdl import Downloader, Selection, Settings
-from bulkdl.graph.status import read_status
+from bulkdl.maintenance.status import read_status
 from bulkdl.settings import CredentialSet
 from bulkdl.simulator import Account
 from bulkdl.simulator.expected import ExpectedOutput

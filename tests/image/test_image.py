@@ -105,8 +105,8 @@ def test_the_demo_runs_read_only_with_one_volume_and_finds_all_there_the_second_
     assert first.returncode == 0, first.stderr[-3000:]
     second = containers.run(volume, "demo", "-o", "/data", "--format", "json")
     assert second.returncode == 0, second.stderr[-3000:]
-    assert json.loads(first.stdout)["moved_bytes"] > 0
-    assert json.loads(second.stdout)["moved_bytes"] == 0
+    assert json.loads(first.stdout)["downloaded_bytes"] > 0
+    assert json.loads(second.stdout)["downloaded_bytes"] == 0
 
 
 def test_without_a_volume_that_it_may_write_to_it_says_so(containers, tmp_path):

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from bulkdl.graph.bringing import Bringer
+from bulkdl.graph.download_output import OutputFetcher
 from bulkdl.graph.downloader import Downloader
-from bulkdl.model import Kind, Outcome, Result
+from bulkdl.models import Kind, Outcome, Result
 from bulkdl.report.summary import Summary
 from bulkdl.selection import Selection
 from bulkdl.simulator import Account
@@ -32,13 +32,13 @@ class AllListed:
 
 async def archives_within(here: World, budget_bytes: int, patch: pytest.MonkeyPatch) -> Summary:
     """Nothing is fetched before all is listed."""
-    bring, reporter = Bringer.bring, AllListed()
+    bring, reporter = OutputFetcher.fetch, AllListed()
 
-    async def later(bringer: Bringer, *args: Any, **more: Any) -> Result:
+    async def later(output_fetcher: OutputFetcher, *args: Any, **more: Any) -> Result:
         await reporter.listed.wait()
-        return await bring(bringer, *args, **more)
+        return await bring(output_fetcher, *args, **more)
 
-    patch.setattr(Bringer, "bring", later)
+    patch.setattr(OutputFetcher, "fetch", later)
     settings = here.downloader(archive_concurrency=1, max_transfer=budget_bytes)._settings
     async with Downloader(settings, credentials=here.credentials(), reporter=reporter) as downloader:
         return await downloader.run(Selection(kinds=frozenset({Kind.ARCHIVE})))

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from bulkdl.destinations.local import atomic_files
 from bulkdl.graph.downloader import Downloader
 from bulkdl.ledger import queries
-from bulkdl.model import Durability
+from bulkdl.models import Durability
 from bulkdl.settings import CredentialSet, Settings
 from bulkdl.simulator import Account, Simulator
-from bulkdl.sink import durable
 
 ACCOUNT = Account(projects=1, jobs=3, archive_bytes=1_500_000)
 
@@ -22,18 +22,23 @@ ACCOUNT = Account(projects=1, jobs=3, archive_bytes=1_500_000)
 def steps(monkeypatch):
     """What was done to which path, in order."""
     done = []
-    fsync, place, record, whole = os.fsync, durable.place, queries.record, durable.sync_file_system
+    fsync, place, record, whole = (
+        os.fsync,
+        atomic_files.rename_into_place,
+        queries.record,
+        atomic_files.sync_file_system,
+    )
 
     def synced(handle):
         done.append(("sync", Path(f"/proc/self/fd/{handle}").readlink()))
         fsync(handle)
 
     def placed(aside, final):
-        done.append(("place", final, aside))
+        done.append(("rename_into_place", final, aside))
         place(aside, final)
 
     def recorded(connection, results, run_id):
-        done.extend(("record", each.receipt.key) for each in results if each.receipt)
+        done.extend(("record", each.file.key) for each in results if each.file)
         record(connection, results, run_id)
 
     def synced_all(folder):
@@ -41,8 +46,8 @@ def steps(monkeypatch):
         whole(folder)
 
     monkeypatch.setattr(os, "fsync", synced)
-    monkeypatch.setattr(durable, "place", placed)
-    monkeypatch.setattr(durable, "sync_file_system", synced_all)
+    monkeypatch.setattr(atomic_files, "rename_into_place", placed)
+    monkeypatch.setattr(atomic_files, "sync_file_system", synced_all)
     monkeypatch.setattr(queries, "record", recorded)
     return done
 
@@ -61,7 +66,7 @@ def recorded_keys(steps):
 
 def between(steps, root, key):
     """The steps from the moment *key* got its final name until it was recorded, and what came before."""
-    at = next(n for n, step in enumerate(steps) if step[0] == "place" and step[1] == root / key)
+    at = next(n for n, step in enumerate(steps) if step[0] == "rename_into_place" and step[1] == root / key)
     end = steps.index(("record", key))
     assert at < end
     return steps[:at], steps[at:end], steps[at][2]
@@ -91,7 +96,7 @@ async def test_batch_syncs_everything_at_once_before_the_rows(tmp_path, steps):
 
 async def test_none_leaves_it_to_the_system(tmp_path, steps):
     await run(tmp_path, Durability.NONE)
-    placed = {step[2] for step in steps if step[0] == "place" and ".bulkdl" not in step[1].parts}
+    placed = {step[2] for step in steps if step[0] == "rename_into_place" and ".bulkdl" not in step[1].parts}
     synced = {step[1] for step in steps if step[0] == "sync"}
     assert recorded_keys(steps)
     assert not placed & synced

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from bulkdl.graph.downloader import Downloader
-from bulkdl.graph.status import read_status
-from bulkdl.model import Kind, Outcome
+from bulkdl.maintenance.status import read_status
+from bulkdl.models import Kind, Outcome
 from bulkdl.selection import JobRef, Selection
 from bulkdl.simulator import Account
+from bulkdl.sources.up42_jobs.pagination import RecentIds
 from bulkdl.telemetry.events import Event, JobEnumerated, TransferEnded
 from bulkdl.telemetry.metrics import Metrics
-from bulkdl.up42.listing import Seen
 from support.fault_runs import Witness, World, world
 
 ACCOUNT = Account(projects=1, jobs=6, archive_bytes=3_000)
@@ -106,7 +106,7 @@ async def test_run_job_listed_twice_is_counted_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, remembered: int
 ) -> None:
     """Without memory of earlier pages each job of an overlapping list turns up again."""
-    monkeypatch.setattr(Seen.__init__, "__defaults__", (remembered,))
+    monkeypatch.setattr(RecentIds.__init__, "__defaults__", (remembered,))
     account = Account(projects=1, jobs=6, archive_bytes=3_000)
     async with world(tmp_path, account, of_simulator={"page_size": 2}) as here:
         counting = Counting()

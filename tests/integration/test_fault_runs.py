@@ -11,7 +11,7 @@ async def test_without_faults_each_object_travels_once(tmp_path: Path) -> None:
         ran = await here.run()
         assert ran.exit_code == 0
         assert here.is_right()
-        assert ran.moved_bytes == ran.sent_bytes == here.needed_bytes
+        assert ran.downloaded_bytes == ran.sent_bytes == here.needed_bytes
         assert ran.offsets() == [[0], [0]]
         again = await here.run()
     assert again.exit_code == 0
@@ -24,7 +24,7 @@ async def test_several_connections_share_an_archive(tmp_path: Path) -> None:
         ran = await here.run({"fault": "stall", "at_byte": 500_000, "nth": 1, "server": "storage"})
         assert ran.exit_code == 0
         assert here.is_right()
-        assert ran.moved_bytes == here.needed_bytes
+        assert ran.downloaded_bytes == here.needed_bytes
         assert all(max(offsets) > 1_000_000 for offsets in ran.offsets())
         assert all("If-Range" in each.headers for each in ran.to("object") if offset_of(each))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bulkdl.model import Outcome, Reason
+from bulkdl.models import Outcome, Reason
 from support.fault_runs import world
 
 API = {"server": "api"}
@@ -101,8 +101,11 @@ async def test_a_run_survives(tmp_path: Path, name: str) -> None:
         ran = await here.run(*case.rules, **case.settings)
         assert here.is_right()
         assert ran.exit_code == 0
-        assert set(ran.ended()) <= {(Outcome.COMPLETED, Reason.FETCHED), (Outcome.COMPLETED, Reason.LINKED)}
+        assert set(ran.ended()) <= {
+            (Outcome.COMPLETED, Reason.DOWNLOADED),
+            (Outcome.COMPLETED, Reason.LINKED),
+        }
         assert all(ran.faults.fired[str(rule["fault"])] for rule in case.rules if "probability" not in rule)
-        assert ran.moved_bytes == here.needed_bytes
+        assert ran.downloaded_bytes == here.needed_bytes
         for endpoint, extra in (case.extra or {}).items():
             assert len(ran.to(endpoint)) == 1 + extra

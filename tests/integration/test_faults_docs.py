@@ -3,8 +3,8 @@
 import runpy
 from pathlib import Path
 
-from bulkdl.model import Reason
-from bulkdl.reactions import REACTIONS
+from bulkdl.failure_policy import FAILURE_POLICIES
+from bulkdl.models import Reason
 
 DOCS = Path(__file__).parents[2] / "docs"
 GENERATOR = runpy.run_path(str(DOCS / "generate.py"))
@@ -17,10 +17,10 @@ def test_failure_policy_page_matches_the_table() -> None:
 
 def test_failure_policy_page_has_a_row_for_every_reason() -> None:
     page = GENERATOR["failure_policy_page"]()
-    for reason, reaction in REACTIONS.items():
+    for reason, reaction in FAILURE_POLICIES.items():
         (row,) = (line for line in page.splitlines() if line.startswith(f"| `{reason.value}` |"))
-        assert reaction.step.value in row
+        assert reaction.action.value in row
         assert f"| {int(reaction.exit_code)} |" in row
         assert reaction.hint in row
     endings = {"fetched", "linked", "already_there", "not_available", "job_unfinished", "stopped"}
-    assert {reason.value for reason in Reason} - {reason.value for reason in REACTIONS} <= endings
+    assert {reason.value for reason in Reason} - {reason.value for reason in FAILURE_POLICIES} <= endings

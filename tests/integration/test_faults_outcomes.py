@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from bulkdl.graph.retry import retry_selection
-from bulkdl.graph.status import read_status
-from bulkdl.model import Kind, Level, Outcome, Reason
-from bulkdl.reactions import REACTIONS, Step
+from bulkdl.failure_policy import FAILURE_POLICIES, RetryAction
+from bulkdl.maintenance.retry import retry_selection
+from bulkdl.maintenance.status import read_status
+from bulkdl.models import Kind, Level, Outcome, Reason
 from bulkdl.selection import Selection
 from bulkdl.simulator import Account
 from support.fault_runs import ARCHIVE_BYTES, SEVERAL, world
@@ -65,9 +65,9 @@ STORAGE = {
     ),
     "stall": Case((storage("stall", at_byte=0),), Reason.STALLED, 5, settings=PATIENCE),
     "slow headers": Case((storage("slow_headers"),), Reason.STALLED, 5, settings=PATIENCE),
-    "flip": Case((storage("flip"),), Reason.DIGEST_MISMATCH, 6),
+    "flip": Case((storage("flip"),), Reason.CHECKSUM_MISMATCH, 6),
     "flip without a digest": Case(
-        (storage("flip", at_byte=2_999_000), storage("no_hash")), Reason.BROKEN_CONTENT, 6
+        (storage("flip", at_byte=2_999_000), storage("no_hash")), Reason.CORRUPT_CONTENT, 6
     ),
     "xml": Case((storage("xml_200"),), Reason.ERROR_PAGE, 6),
     "xml after the middle": Case(
@@ -81,7 +81,7 @@ STORAGE = {
     "429": Case((storage("throttled"),), Reason.THROTTLED, 5),
     "416": Case(({**CUT, "nth": [1, 3, 5]}, storage("unsatisfiable")), Reason.OBJECT_CHANGED, 5, 2 * TRIES),
     "206 from elsewhere": Case(
-        ({**CUT, "nth": [1, 3, 5]}, storage("wrong_offset")), Reason.WRONG_CONTENT, 6, 2 * TRIES
+        ({**CUT, "nth": [1, 3, 5]}, storage("wrong_offset")), Reason.UNEXPECTED_CONTENT, 6, 2 * TRIES
     ),
     "expired": Case((storage("url_expired"),), Reason.URL_EXPIRED, 5, FREE + TRIES),
     "wrong signature": Case((storage("signature_mismatch"),), Reason.URL_EXPIRED, 5, FREE + TRIES),
@@ -92,7 +92,7 @@ STORAGE = {
         1 + FREE + TRIES,
         kept_bytes=HALF,
     ),
-    "405": Case((storage("status", status=405),), Reason.REFUSED, 3, 1),
+    "405": Case((storage("status", status=405),), Reason.REJECTED, 3, 1),
 }
 
 
@@ -111,7 +111,7 @@ async def test_a_fault_of_the_storage_that_stays(tmp_path: Path, name: str) -> N
         again = await here.run()
         assert again.exit_code == 0
         assert here.is_right()
-        assert again.moved_bytes == here.needed_bytes - case.kept_bytes * 2
+        assert again.downloaded_bytes == here.needed_bytes - case.kept_bytes * 2
 
 
 def of_pieces(rules: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -140,9 +140,9 @@ async def test_a_fault_that_stays_with_every_piece(tmp_path: Path, name: str) ->
         again = await here.run(**SEVERAL)
         assert again.exit_code == 0
         assert here.is_right()
-        is_void = REACTIONS[case.reason].step is Step.RESTART
-        assert again.moved_bytes == here.needed_bytes - (0 if is_void else ran.moved_bytes)
-        assert is_void or ran.moved_bytes >= 2 * 1_000_000
+        is_void = FAILURE_POLICIES[case.reason].action is RetryAction.RESTART
+        assert again.downloaded_bytes == here.needed_bytes - (0 if is_void else ran.downloaded_bytes)
+        assert is_void or ran.downloaded_bytes >= 2 * 1_000_000
 
 
 @pytest.mark.parametrize("name", [name for name in STORAGE if name.endswith("after the middle")])
@@ -154,13 +154,13 @@ async def test_a_fault_that_stays_with_what_is_left_for_several(tmp_path: Path, 
         again = await here.run(connections=1)
         assert again.exit_code == 0
         assert here.is_right()
-        assert again.moved_bytes == here.needed_bytes - ran.moved_bytes
+        assert again.downloaded_bytes == here.needed_bytes - ran.downloaded_bytes
 
 
 API = {
-    "truncated JSON": Case((api("truncated_json", "results"),), Reason.BAD_ANSWER, 3),
+    "truncated JSON": Case((api("truncated_json", "results"),), Reason.INVALID_RESPONSE, 3),
     "a number for a URL": Case(
-        (api("wrong_type", "results", field="data.url", value=7),), Reason.BAD_ANSWER, 3
+        (api("wrong_type", "results", field="data.url", value=7),), Reason.INVALID_RESPONSE, 3
     ),
     "an error in a 200": Case((api("error_in_200", "results"),), Reason.SERVER_ERROR, 5),
     "a refusal in a 200": Case((api("error_in_200", "results", code=403),), Reason.FORBIDDEN, 3, 1),
@@ -170,7 +170,7 @@ API = {
     "401 in a 200 for data-json": Case((api("error_in_200", "geojson", code=401),), Reason.CREDENTIALS, 7, 2),
     "403 in a 200 for data-json": Case((api("error_in_200", "geojson", code=403),), Reason.FORBIDDEN, 3, 1),
     "data-json cut": Case((api("cut", "geojson"),), Reason.TRUNCATED, 5),
-    "data-json truncated": Case((api("truncated_json", "geojson"),), Reason.BROKEN_CONTENT, 6),
+    "data-json truncated": Case((api("truncated_json", "geojson"),), Reason.CORRUPT_CONTENT, 6),
     "a picture cut": Case((api("cut", "quicklook", chunked=True),), Reason.TRUNCATED, 5),
     "a picture that stands still": Case((api("stall", "quicklook"),), Reason.STALLED, 5, settings=PATIENCE),
     "a picture that never ends": Case(
@@ -193,7 +193,7 @@ API = {
     "503": Case((api("html", "geojson"),), Reason.SERVER_ERROR, 5),
     "429": Case((api("throttled", "geojson"),), Reason.THROTTLED, 5),
     "403": Case((api("status", "geojson", status=403),), Reason.FORBIDDEN, 3, 1),
-    "422": Case((api("status", "geojson", status=422),), Reason.REFUSED, 3, 1),
+    "422": Case((api("status", "geojson", status=422),), Reason.REJECTED, 3, 1),
     "reset": Case((api("reset", "geojson"),), Reason.CONNECTION_LOST, 5, TWICE),
     "401": Case((api("unauthorized", "geojson"),), Reason.CREDENTIALS, 7, 2),
     "slow headers": Case((api("slow_headers", "geojson"),), Reason.STALLED, 5, settings=PATIENCE),
@@ -222,7 +222,7 @@ async def test_a_fault_of_the_api_that_stays(tmp_path: Path, name: str) -> None:
 
 FOR_GOOD = {
     Reason.FORBIDDEN: (api("status", "geojson", status=403), {}),
-    Reason.REFUSED: (api("status", "geojson", status=422), {}),
+    Reason.REJECTED: (api("status", "geojson", status=422), {}),
     Reason.CREDENTIALS: (api("unauthorized", "geojson", nth=[1, 2]), {}),
     Reason.TOO_LARGE: (api("endless", "geojson", chunked=True), {"geojson_max_size": 300_000}),
 }
@@ -259,7 +259,7 @@ async def test_run_404_that_is_not_up42s_is_retried(tmp_path: Path, endpoint: st
     async with world(tmp_path) as here:
         failed = await here.run(gateway)
         assert failed.exit_code == 3
-        assert failed.failures() == {Reason.BAD_ANSWER}
+        assert failed.failures() == {Reason.INVALID_RESPONSE}
         assert failed.summary.not_available == 0
         assert (await here.run({**gateway, "limit": 1})).exit_code == 0
         assert here.is_right()
@@ -303,9 +303,9 @@ async def test_404_in_a_200_is_the_same_outcome(tmp_path: Path, endpoint: str) -
 
 
 PROBLEMS = {
-    "tasks": (api("truncated_json", "tasks"), Reason.BAD_ANSWER, 3),
-    "tasks refused": (api("status", "tasks", status=400), Reason.REFUSED, 3),
-    "jobs": (api("wrong_type", "jobs"), Reason.BAD_ANSWER, 3),
+    "tasks": (api("truncated_json", "tasks"), Reason.INVALID_RESPONSE, 3),
+    "tasks refused": (api("status", "tasks", status=400), Reason.REJECTED, 3),
+    "jobs": (api("wrong_type", "jobs"), Reason.INVALID_RESPONSE, 3),
     "jobs 503": (api("html", "jobs"), Reason.SERVER_ERROR, 5),
     "jobs 403": (api("status", "jobs", status=403), Reason.FORBIDDEN, 3),
     "jobs 404": (api("status", "jobs", status=404), Reason.NOT_FOUND, 4),
@@ -367,5 +367,5 @@ async def test_an_archive_is_given_up_only_after_attempts_without_progress(tmp_p
     async with world(tmp_path, retries=1) as here:
         ran = await here.run(storage("cut", at_byte=ARCHIVE_BYTES // 13, first=12))
         assert ran.exit_code == 0
-        assert ran.moved_bytes == here.needed_bytes
+        assert ran.downloaded_bytes == here.needed_bytes
         assert here.is_right()

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from bulkdl.graph.bringing import Bringer
+from bulkdl.destinations.local import atomic_files
+from bulkdl.graph.download_output import OutputFetcher
 from bulkdl.simulator import Account
-from bulkdl.sink import durable
 from support.fault_runs import Ran, World, world
 
 ACCOUNT = Account(projects=1, jobs=1, archive_bytes=1_200_000)
@@ -31,7 +31,9 @@ async def unrecorded(*_: object) -> None:
     """The process was killed before it could say so."""
 
 
-def unplaced(data: Path, final: Path, place: Callable[[Path, Path], None] = durable.place) -> None:
+def unplaced(
+    data: Path, final: Path, place: Callable[[Path, Path], None] = atomic_files.rename_into_place
+) -> None:
     """It was killed when all bytes of an archive were there, before they had their name."""
     if data.suffix == ".part":
         raise OSError(errno.EIO, "killed")
@@ -39,7 +41,8 @@ def unplaced(data: Path, final: Path, place: Callable[[Path, Path], None] = dura
 
 
 @pytest.mark.parametrize(
-    ("owner", "name", "killed"), [(Bringer, "recorded", unrecorded), (durable, "place", unplaced)]
+    ("owner", "name", "killed"),
+    [(OutputFetcher, "release_part", unrecorded), (atomic_files, "rename_into_place", unplaced)],
 )
 async def test_nothing_of_the_first_result_is_taken_for_the_second(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, killed: Any
@@ -54,5 +57,5 @@ async def test_nothing_of_the_first_result_is_taken_for_the_second(
         ran = await here.run()
         assert ran.exit_code == 0
         assert here.is_right()
-        assert ran.moved_bytes == ran.sent_bytes == here.needed_bytes
+        assert ran.downloaded_bytes == ran.sent_bytes == here.needed_bytes
         assert list(parts.iterdir()) == []

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bulkdl.model import Kind, Level, Outcome, Reason
+from bulkdl.models import Kind, Level, Outcome, Reason
 from bulkdl.simulator import Account, Simulator
 from support.fault_runs import ACCOUNT, SEVERAL, Ran, World, world
 
@@ -71,7 +71,7 @@ async def test_urls_that_live_for_one_second(tmp_path: Path, way: Mapping[str, A
         ran = await here.run({"fault": "cut", "at_byte": HALF, "nth": 1, "server": "storage"})
         assert ran.exit_code == 0
         assert here.is_right()
-        assert ran.moved_bytes == here.needed_bytes
+        assert ran.downloaded_bytes == here.needed_bytes
         assert len(ran.to("results")) <= 8
 
 
@@ -94,7 +94,7 @@ async def test_all_urls_expired_between_two_attempts(tmp_path: Path) -> None:
             level=Level.TASK,
         )
         assert sorted(ran.offsets()) == [[0, HALF], [0, HALF, HALF]]
-        assert ran.moved_bytes == here.needed_bytes
+        assert ran.downloaded_bytes == here.needed_bytes
         assert len(ran.to("results")) == 3
 
 
@@ -154,7 +154,7 @@ async def test_a_large_picture_that_breaks_off_is_begun_again(tmp_path: Path, fa
         ran = await here.run({**fault, "nth": [1, 2], "endpoint": "quicklook"})
         assert ran.exit_code == 0
         assert here.is_right()
-        assert ran.ended(Kind.QUICKLOOK)[Outcome.COMPLETED, Reason.FETCHED] == len(
+        assert ran.ended(Kind.QUICKLOOK)[Outcome.COMPLETED, Reason.DOWNLOADED] == len(
             {each.path for each in ran.to("quicklook")}
         )
 
@@ -190,7 +190,7 @@ async def test_a_stormy_day(tmp_path: Path, way: Mapping[str, Any]) -> None:
         assert not ran.failures(), ran.summary.failures
         assert here.is_right()
         assert ran.exit_code == 0
-        assert ran.moved_bytes <= 1.02 * here.needed_bytes
+        assert ran.downloaded_bytes <= 1.02 * here.needed_bytes
         assert all(ran.faults.fired.values())
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bulkdl.model import Outcome, Reason
+from bulkdl.models import Outcome, Reason
 from support.fault_runs import ARCHIVE_BYTES, SEVERAL, Ran, world
 
 ONCE = {"nth": 1, "server": "storage"}
@@ -161,9 +161,12 @@ async def survived(root: Path, case: Case, rules: Iterable[Mapping[str, Any]], *
         ran = await here.run(*rules, **case.settings)
         assert here.is_right()
         assert ran.exit_code == 0
-        assert set(ran.ended()) <= {(Outcome.COMPLETED, Reason.FETCHED), (Outcome.COMPLETED, Reason.LINKED)}
+        assert set(ran.ended()) <= {
+            (Outcome.COMPLETED, Reason.DOWNLOADED),
+            (Outcome.COMPLETED, Reason.LINKED),
+        }
         assert all(ran.faults.fired[str(rule["fault"])] for rule in rules)
-        assert ran.moved_bytes <= here.needed_bytes * spare_of(case)
+        assert ran.downloaded_bytes <= here.needed_bytes * spare_of(case)
         assert len(ran.to("results")) == 3 + 2 * case.signed
         assert not any("Authorization" in each.headers for each in ran.to("object"))
         return ran

@@ -11,9 +11,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from bulkdl.graph.bringing import Bringer
-from bulkdl.graph.planning import Wanted
-from bulkdl.model import Kind, Outcome, Reason, Result
+from bulkdl.graph.download_output import OutputFetcher
+from bulkdl.graph.planning import MissingOutput
+from bulkdl.models import Kind, Outcome, Reason, Result
 from bulkdl.settings import Settings
 from bulkdl.simulator import Account, Simulator
 from support.fault_runs import World, world
@@ -165,16 +165,16 @@ async def test_a_bug_stops_the_output_that_brings_it_to_light_and_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One worker for archives: those after it are still brought."""
-    bring, met = Bringer.bring, []
+    bring, met = OutputFetcher.fetch, []
 
-    async def buggy(bringer: Bringer, wanted: Wanted, *args: Any, **more: Any) -> Result:
+    async def buggy(output_fetcher: OutputFetcher, wanted: MissingOutput, *args: Any, **more: Any) -> Result:
         if wanted.output.kind is Kind.ARCHIVE and not met:
             met.append(wanted.output)
             raise LookupError("not as it was thought")
-        return await bring(bringer, wanted, *args, **more)
+        return await bring(output_fetcher, wanted, *args, **more)
 
     async with world(tmp_path, ACCOUNT, **ONE_BY_ONE) as here:
-        monkeypatch.setattr(Bringer, "bring", buggy)
+        monkeypatch.setattr(OutputFetcher, "fetch", buggy)
         ran = await here.run()
         assert [each.output for each in ran.results if each.reason is Reason.INTERNAL] == met
         assert ran.failures() == {Reason.INTERNAL}

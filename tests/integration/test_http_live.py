@@ -5,7 +5,7 @@ import asyncio
 import aiohttp
 import pytest
 
-from bulkdl.cli.session import worked
+from bulkdl.cli.context import run_downloader
 from bulkdl.errors import ConfigError
 from bulkdl.simulator import Faults, Simulator
 from bulkdl.telemetry.events import Event, RequestEnded, TransferAdvanced, TransferEnded
@@ -13,7 +13,7 @@ from support.live_http import ACCOUNT, FOREVER_S, HELD, Announced, Watch, live, 
 
 
 def is_half_way(event: Event) -> bool:
-    return isinstance(event, TransferAdvanced) and event.at_bytes >= 1_500_000
+    return isinstance(event, TransferAdvanced) and event.offset >= 1_500_000
 
 
 async def test_mid_run_the_run_is_alive_and_ready_and_tells_where_it_is(tmp_path):
@@ -81,6 +81,6 @@ async def test_a_port_that_is_taken_ends_it_before_anything_is_done(tmp_path):
         port = int(simulator.api_url.rpartition(":")[2])
         order = order_for(simulator, tmp_path, listen=f"127.0.0.1:{port}")
         with pytest.raises(ConfigError, match="name a free address"):
-            await worked(order, lambda downloader: downloader.run(order.selection), Watch())
+            await run_downloader(order, lambda downloader: downloader.run(order.selection), Watch())
         assert not simulator.seen
     assert not (tmp_path / "out").exists()

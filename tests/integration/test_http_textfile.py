@@ -6,11 +6,11 @@ import click
 import pytest
 from pydantic import SecretStr
 
-from bulkdl.cli.session import worked
+from bulkdl.cli.context import run_downloader
 from bulkdl.errors import ConfigError
+from bulkdl.failure_policy import ExitCode
 from bulkdl.graph.downloader import Downloader
-from bulkdl.model import Kind
-from bulkdl.reactions import Exit
+from bulkdl.models import Kind
 from bulkdl.settings import CredentialSet
 from bulkdl.simulator import Faults, Simulator
 from support.live_http import ACCOUNT, Watch, order_for, samples, value
@@ -26,9 +26,9 @@ async def test_when_it_is_over_the_metrics_are_what_the_summary_says(tmp_path):
     )
     async with Simulator(ACCOUNT, faults=faults) as simulator:
         order = order_for(simulator, tmp_path, metrics_file=path)
-        summary, _ = await worked(order, lambda downloader: downloader.run(order.selection), Watch())
+        summary, _ = await run_downloader(order, lambda downloader: downloader.run(order.selection), Watch())
         # A plan holds no directory, so it leaves the file to those that do.
-        again, _ = await worked(order, lambda downloader: downloader.plan(order.selection), Watch())
+        again, _ = await run_downloader(order, lambda downloader: downloader.plan(order.selection), Watch())
     found = samples(path.read_text())
     told = {
         (labels["kind"], labels["outcome"], labels["reason"]): count
@@ -36,14 +36,14 @@ async def test_when_it_is_over_the_metrics_are_what_the_summary_says(tmp_path):
         if name == "bulkdl_outputs_total" and (labels := dict(pairs))
     }
     assert told == {tuple(map(str, key)): count.outputs for key, count in summary.counts.items()}
-    assert sum(value(found, "bytes_total", kind=kind) for kind in Kind) == summary.moved_bytes
+    assert sum(value(found, "bytes_total", kind=kind) for kind in Kind) == summary.downloaded_bytes
     assert value(found, "retries_total", reason="truncated") == 1
     assert value(found, "throttles_total") == 2
     assert value(found, "jobs_total", state="unfinished") == summary.jobs.unfinished
     for kind in Kind:
         assert value(found, "in_flight", kind=kind) == 0
         assert value(found, "outputs_open", kind=kind) == 0
-        assert value(found, "queue_depth", lane=kind) == 0
+        assert value(found, "queue_depth", queue=kind) == 0
     assert value(found, "last_run_exit_code") == summary.exit_code == 3
     assert again.summary.jobs.seen == summary.jobs.seen
     assert samples(path.read_text()) == found
@@ -55,18 +55,18 @@ async def test_refused_credentials_are_a_problem_that_an_alert_can_see(tmp_path)
         order = order_for(simulator, tmp_path, metrics_file=path)
         keys = {project.id: SecretStr("Wrong123.key") for project in simulator.projects}
         order = replace(order, credentials=CredentialSet(by_project=keys, project_ids=tuple(keys)))
-        await worked(order, lambda downloader: downloader.run(order.selection), Watch())
+        await run_downloader(order, lambda downloader: downloader.run(order.selection), Watch())
     found = samples(path.read_text())
     assert value(found, "problems_total", reason="credentials") == 1
-    assert value(found, "last_run_exit_code") == Exit.CREDENTIALS
+    assert value(found, "last_run_exit_code") == ExitCode.CREDENTIALS
 
 
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (RuntimeError("a bug"), Exit.BUG),
-        (ConfigError("--x", "is wrong"), Exit.USAGE),
-        (click.exceptions.Exit(130), Exit.INTERRUPTED),
+        (RuntimeError("a bug"), ExitCode.BUG),
+        (ConfigError("--x", "is wrong"), ExitCode.USAGE),
+        (click.exceptions.Exit(130), ExitCode.INTERRUPTED),
     ],
 )
 async def test_what_ends_the_process_is_how_the_run_ended(tmp_path, error, code):
@@ -78,7 +78,7 @@ async def test_what_ends_the_process_is_how_the_run_ended(tmp_path, error, code)
 
     async with Simulator(ACCOUNT) as simulator:
         with pytest.raises(type(error)):
-            await worked(order_for(simulator, tmp_path, metrics_file=path), work, Watch())
+            await run_downloader(order_for(simulator, tmp_path, metrics_file=path), work, Watch())
     assert value(samples(path.read_text()), "last_run_exit_code") == code
 
 
@@ -86,7 +86,7 @@ async def test_what_was_there_before_counts_as_skipped(tmp_path):
     async with Simulator(ACCOUNT) as simulator:
         for _ in range(2):
             order = order_for(simulator, tmp_path, metrics_file=tmp_path / "bulkdl.prom")
-            await worked(order, lambda downloader: downloader.run(order.selection), Watch())  # noqa: B023
+            await run_downloader(order, lambda downloader: downloader.run(order.selection), Watch())  # noqa: B023
         wanted = sum(1 for expected in simulator.expected() if expected.kind is Kind.ARCHIVE)
     found = samples((tmp_path / "bulkdl.prom").read_text())
     there = value(found, "outputs_total", kind="archive", outcome="skipped", reason="already_there")

@@ -12,27 +12,27 @@ from pathlib import Path
 
 import pytest
 
-from bulkdl.errors import DirectoryHeld
-from bulkdl.graph.holding import held
-from bulkdl.ledger import migrate
-from bulkdl.ledger.ledger import LEDGER_NAME
-from bulkdl.sink.local import LocalSink
+from bulkdl.destinations.local.destination import LocalDestination
+from bulkdl.errors import OutputLockedError
+from bulkdl.graph.holding import open_locked_ledger
+from bulkdl.ledger import migrations
+from bulkdl.ledger.database import LEDGER_NAME
 from support.run_processes import ROOT
 
 # Acquires the lease of the directory argv[1], reports it, and keeps it until stdin is closed.
 HOLDER = """
 import asyncio, sys
 from pathlib import Path
-from bulkdl.errors import DirectoryHeld
-from bulkdl.graph.holding import held
-from bulkdl.sink.local import LocalSink
+from bulkdl.errors import OutputLockedError
+from bulkdl.graph.holding import open_locked_ledger
+from bulkdl.destinations.local.destination import LocalDestination
 
 async def hold():
     try:
-        async with held(LocalSink(Path(sys.argv[1])), sys.argv[2]):
+        async with open_locked_ledger(LocalDestination(Path(sys.argv[1])), sys.argv[2]):
             print("held", flush=True)
             await asyncio.to_thread(sys.stdin.read)
-    except DirectoryHeld as error:
+    except OutputLockedError as error:
         print(f"refused: {error}", flush=True)
 
 asyncio.run(hold())
@@ -119,14 +119,14 @@ async def test_ledger_of_an_older_version_is_not_migrated_under_a_live_lease(tmp
     path = tmp_path / ".bulkdl" / LEDGER_NAME
     async with holder(tmp_path, "old") as first:
         assert first == "held"
-        monkeypatch.setattr(migrate, "VERSION", 2)
-        monkeypatch.setattr(migrate, "migrations", lambda: {2: "ALTER TABLE runs ADD COLUMN host TEXT;"})
+        monkeypatch.setattr(migrations, "VERSION", 2)
+        monkeypatch.setattr(migrations, "migrations", lambda: {2: "ALTER TABLE runs ADD COLUMN host TEXT;"})
         before, data = snapshot(path), path.read_bytes()
-        with pytest.raises(DirectoryHeld):
-            async with held(LocalSink(tmp_path), "new"):
+        with pytest.raises(OutputLockedError):
+            async with open_locked_ledger(LocalDestination(tmp_path), "new"):
                 pass
         assert snapshot(path) == before
         assert path.read_bytes() == data
-    async with held(LocalSink(tmp_path), "new"):
+    async with open_locked_ledger(LocalDestination(tmp_path), "new"):
         assert snapshot(path)[0] == 2
     assert "host TEXT" in str(snapshot(path)[1])

@@ -9,9 +9,9 @@ import threading
 import pytest
 
 from bulkdl import Downloader, Settings
-from bulkdl.errors import DirectoryHeld, DownloaderStateError, LedgerError
-from bulkdl.model import Outcome, Result
-from bulkdl.reactions import Exit
+from bulkdl.errors import DownloaderStateError, LedgerError, OutputLockedError
+from bulkdl.failure_policy import ExitCode
+from bulkdl.models import Outcome, Result
 from bulkdl.simulator import Faults
 from support.library_runs import TAME, Site, at_site
 
@@ -79,7 +79,7 @@ async def test_stream_break_stops_the_run_and_the_next_run_works(slow):
         assert other_tasks() == set()
         assert lease_rows(slow) == 0
         assert len(slow.files()) < len(slow.expected())
-        assert (await downloader.run()).exit_code is Exit.OK
+        assert (await downloader.run()).exit_code is ExitCode.OK
     assert slow.files() == slow.expected()
     assert internal_failures(slow) == 0
 
@@ -90,7 +90,7 @@ async def test_stream_exception_in_the_block_stops_the_run(slow):
             await take(downloader, 1, error=ZeroDivisionError)
         assert other_tasks() == set()
         assert lease_rows(slow) == 0
-        assert (await downloader.run()).exit_code is Exit.OK
+        assert (await downloader.run()).exit_code is ExitCode.OK
 
 
 async def test_stream_cancelled_task_stops_the_run(slow):
@@ -109,7 +109,7 @@ async def test_stream_cancelled_task_stops_the_run(slow):
             await task
         assert other_tasks() == set()
         assert lease_rows(slow) == 0
-        assert (await downloader.run()).exit_code is Exit.OK
+        assert (await downloader.run()).exit_code is ExitCode.OK
     assert internal_failures(slow) == 0
 
 
@@ -125,7 +125,7 @@ async def test_stream_abandoned_iterator_ends_with_the_downloader(slow):
     del results, block
     gc.collect()
     await asyncio.sleep(0)
-    assert (await slow.run()).exit_code is Exit.OK
+    assert (await slow.run()).exit_code is ExitCode.OK
 
 
 async def test_downloader_left_during_a_run_cancels_it(slow):
@@ -142,9 +142,9 @@ async def test_downloader_left_during_a_run_cancels_it(slow):
 async def test_stream_raises_what_ended_the_run(slow):
     async with slow.downloader() as one, slow.downloader() as other, one.stream() as results:
         await anext(aiter(results))
-        with pytest.raises(DirectoryHeld):
+        with pytest.raises(OutputLockedError):
             await take(other, 1)
-        with pytest.raises(DirectoryHeld):
+        with pytest.raises(OutputLockedError):
             async with other.stream():
                 await asyncio.sleep(0.5)  # the block does not iterate: leaving it raises the error
 
@@ -167,24 +167,24 @@ async def test_run_after_stop_starts_afresh(slow):
             async for _ in results:
                 downloader.stop()
         assert downloader.summary is not None
-        assert downloader.summary.exit_code is Exit.INTERRUPTED
-        assert (await downloader.run()).exit_code is Exit.OK
+        assert downloader.summary.exit_code is ExitCode.INTERRUPTED
+        assert (await downloader.run()).exit_code is ExitCode.OK
     assert slow.files() == slow.expected()
 
 
 async def test_run_after_a_budget_starts_afresh(tmp_path):
     async with at_site(tmp_path, TAME) as site, site.downloader(max_transfer=1) as downloader:
         summaries = [await downloader.run() for _ in range(2)]
-    assert [each.exit_code for each in summaries] == [Exit.MAX_TRANSFER] * 2
-    assert all(each.moved_bytes for each in summaries)
+    assert [each.exit_code for each in summaries] == [ExitCode.MAX_TRANSFER] * 2
+    assert all(each.downloaded_bytes for each in summaries)
 
 
 async def test_stop_before_a_run_drains_the_next_run_only(slow):
     async with slow.downloader() as downloader:
-        downloader.stop(Exit.TERMINATED)
-        assert (await downloader.run()).exit_code is Exit.TERMINATED
-        assert (await downloader.plan()).summary.exit_code is Exit.OK
-        assert (await downloader.run()).exit_code is Exit.OK
+        downloader.stop(ExitCode.TERMINATED)
+        assert (await downloader.run()).exit_code is ExitCode.TERMINATED
+        assert (await downloader.plan()).summary.exit_code is ExitCode.OK
+        assert (await downloader.run()).exit_code is ExitCode.OK
 
 
 async def test_stop_from_another_thread_ends_the_run(slow):
@@ -202,7 +202,7 @@ async def test_stop_from_another_thread_ends_the_run(slow):
         async with asyncio.timeout(10):
             summary = await run
         thread.join()
-    assert summary.exit_code is Exit.INTERRUPTED
+    assert summary.exit_code is ExitCode.INTERRUPTED
 
 
 @pytest.mark.parametrize("is_closed", [False, True], ids=["before", "after"])
@@ -223,7 +223,7 @@ async def test_downloader_not_open_is_a_clear_error(tmp_path, is_closed):
             downloader.stop()
         assert not site.output.exists()
         async with downloader:
-            assert (await downloader.run()).exit_code is Exit.OK
+            assert (await downloader.run()).exit_code is ExitCode.OK
 
 
 async def test_downloader_opened_twice_is_a_clear_error(tmp_path):
@@ -231,7 +231,7 @@ async def test_downloader_opened_twice_is_a_clear_error(tmp_path):
         with pytest.raises(DownloaderStateError, match="already open"):
             async with downloader:
                 pass
-        assert (await downloader.run()).exit_code is Exit.OK
+        assert (await downloader.run()).exit_code is ExitCode.OK
 
 
 async def test_plan_raises_the_same_exceptions_as_run(tmp_path, monkeypatch):
@@ -263,7 +263,7 @@ async def test_run_cancelled_at_random_awaits_leaves_no_task_and_no_lease(tmp_pa
                 assert other_tasks() == set()
                 assert lease_rows(site) == 0
             assert other_tasks() == set()
-        assert (await site.run()).exit_code is Exit.OK
+        assert (await site.run()).exit_code is ExitCode.OK
         assert site.files() == site.expected()
         assert internal_failures(site) == 0
 
@@ -271,8 +271,8 @@ async def test_run_cancelled_at_random_awaits_leaves_no_task_and_no_lease(tmp_pa
 async def test_two_downloaders_in_one_loop_and_one_directory(tmp_path):
     async with at_site(tmp_path, TAME) as site, site.downloader() as one, site.downloader() as other:
         ends = await asyncio.gather(one.run(), other.run(), return_exceptions=True)
-        assert [type(each) for each in ends].count(DirectoryHeld) <= 1
-        assert (await one.run()).exit_code is Exit.OK
+        assert [type(each) for each in ends].count(OutputLockedError) <= 1
+        assert (await one.run()).exit_code is ExitCode.OK
     assert site.files() == site.expected()
 
 
@@ -288,4 +288,4 @@ async def test_downloaders_in_three_threads(tmp_path):
             return asyncio.run(main())
 
         summaries = await asyncio.gather(*(asyncio.to_thread(work, number) for number in range(3)))
-    assert [each.exit_code for each in summaries] == [Exit.OK] * 3
+    assert [each.exit_code for each in summaries] == [ExitCode.OK] * 3

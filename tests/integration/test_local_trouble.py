@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from bulkdl.model import Kind, Reason
-from bulkdl.reactions import Exit
+from bulkdl.failure_policy import ExitCode
+from bulkdl.models import Kind, Reason
 from support.library_runs import TAME, at_site
 
 
@@ -38,7 +38,7 @@ async def test_run_with_a_blocked_path_fails_that_job_alone_and_completes_later(
     )
     put(path)
     summary = await site.run()
-    assert summary.exit_code is Exit.FAILED
+    assert summary.exit_code is ExitCode.FAILED
     reasons = {row.reason for row in summary.failures} | {row.reason for row in summary.problems}
     assert reasons == {Reason.PATH_BLOCKED}
     expected, got = site.expected(), site.files()
@@ -52,7 +52,7 @@ async def test_run_with_a_blocked_path_fails_that_job_alone_and_completes_later(
             each.rmdir()
         elif each.is_file() and each.read_bytes() == b"in the way":
             each.unlink()
-    assert (await site.run()).exit_code is Exit.OK
+    assert (await site.run()).exit_code is ExitCode.OK
     assert site.files() == expected
 
 
@@ -64,5 +64,5 @@ async def test_run_with_few_open_files_is_slower_and_completes(site):
     process = await asyncio.create_subprocess_exec(
         "sh", "-c", 'ulimit -n 80; exec "$@"', "sh", *command, env={**os.environ, **keys}
     )
-    assert await process.wait() == Exit.OK
+    assert await process.wait() == ExitCode.OK
     assert site.files() == site.expected()

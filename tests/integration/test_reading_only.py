@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bulkdl.graph.retry import retry_selection
-from bulkdl.graph.status import all_failures, read_status
-from bulkdl.ledger.ledger import Ledger
+from bulkdl.ledger.database import Ledger
+from bulkdl.maintenance.retry import retry_selection
+from bulkdl.maintenance.status import all_failures, read_status
 from bulkdl.selection import Selection
 from bulkdl.simulator import Account
 from support.fault_runs import World, world

@@ -6,9 +6,9 @@ from collections import Counter
 import pytest
 
 from bulkdl import Selection, Settings
-from bulkdl.errors import DirectoryHeld
-from bulkdl.model import Kind, Outcome, Reason
-from bulkdl.reactions import Exit
+from bulkdl.errors import OutputLockedError
+from bulkdl.failure_policy import ExitCode
+from bulkdl.models import Kind, Outcome, Reason
 from bulkdl.simulator import Faults
 from support.library_runs import TAME, at_site
 
@@ -29,7 +29,7 @@ async def tame(tmp_path):
 async def test_the_tree_is_what_up42_has_byte_for_byte(tame):
     tame.simulator.evolve(projects=3, jobs=50)
     summary = await tame.run()
-    assert (summary.exit_code, summary.failures, summary.problems) == (Exit.OK, [], [])
+    assert (summary.exit_code, summary.failures, summary.problems) == (ExitCode.OK, [], [])
     assert tame.files() == tame.expected()
     skipped = summary.counts[Kind.ARCHIVE, Outcome.SKIPPED, Reason.NOT_AVAILABLE].outputs
     assert skipped == sum(each.kind is Kind.ARCHIVE for each in tame.simulator.expected_skips())
@@ -38,7 +38,7 @@ async def test_the_tree_is_what_up42_has_byte_for_byte(tame):
 
 async def test_hostile_names_stay_in_their_folder_and_lose_nothing(site):
     summary = await site.run()
-    assert summary.exit_code is Exit.OK
+    assert summary.exit_code is ExitCode.OK
     found = Counter((path.rpartition("/")[0], body) for path, body in site.files().items())
     wanted = Counter()
     for path, body in site.expected().items():
@@ -66,7 +66,7 @@ async def test_a_second_run_asks_for_job_lists_only_and_moves_nothing(site):
     before = site.files()
     summary = await site.run()
     assert {endpoint for _, endpoint in site.asked()} == {"jobs", "token"}
-    assert (summary.exit_code, summary.moved_bytes, site.storage_bytes()) == (Exit.OK, 0, 0)
+    assert (summary.exit_code, summary.downloaded_bytes, site.storage_bytes()) == (ExitCode.OK, 0, 0)
     assert summary.outputs(Outcome.COMPLETED) == 0
     assert site.files() == before
 
@@ -76,7 +76,7 @@ async def test_a_job_that_finishes_between_two_runs_is_picked_up(tame):
     before = tame.files()
     tame.simulator.evolve(settled=True)
     summary = await tame.run()
-    assert summary.exit_code is Exit.OK
+    assert summary.exit_code is ExitCode.OK
     after = tame.files()
     assert after == tame.expected()
     assert len(after) > len(before)
@@ -95,7 +95,7 @@ async def test_a_deleted_or_cut_file_is_fetched_again_and_nothing_else(tame):
     victims[1].write_bytes(b"")
     victims[2].unlink()
     summary = await tame.run()
-    assert (summary.exit_code, summary.outputs(Outcome.COMPLETED)) == (Exit.OK, 3)
+    assert (summary.exit_code, summary.outputs(Outcome.COMPLETED)) == (ExitCode.OK, 3)
     assert tame.files() == tame.expected()
 
 
@@ -107,12 +107,12 @@ async def test_nothing_is_left_of_parts_when_all_is_done(site):
 async def test_a_list_of_quicklooks_that_fails_does_not_stop_the_rest(tame):
     tame.simulator.faults = Faults.of({"fault": "status", "status": 500, "endpoint": "quicklooks"})
     summary = await tame.run()
-    assert summary.exit_code is Exit.TEMPORARY
+    assert summary.exit_code is ExitCode.TEMPORARY
     assert tame.files() == tame.expected(but=lambda each: each.kind is Kind.QUICKLOOK)
     assert {row.reason for row in summary.failures} == {Reason.SERVER_ERROR}
     tame.simulator.faults = None
     summary = await tame.run()
-    assert summary.exit_code is Exit.OK
+    assert summary.exit_code is ExitCode.OK
     assert tame.files() == tame.expected()
     assert tame.storage_bytes() == 0
 
@@ -122,12 +122,12 @@ async def test_one_output_that_fails_for_good_stops_only_itself(tame):
     path = f"*/jobs/{broken.job_id}/outputs/data-json*"
     tame.simulator.faults = Faults.of({"fault": "status", "status": 410, "path": path})
     summary = await tame.run()
-    assert summary.exit_code is Exit.FAILED
+    assert summary.exit_code is ExitCode.FAILED
     [failure] = summary.failures
     assert (failure.output.job_id, failure.output.task_id, failure.reason) == (
         broken.job_id,
         None,
-        Reason.REFUSED,
+        Reason.REJECTED,
     )
     gone = (broken.job_id, None, Kind.GEOJSON)
     assert tame.files() == tame.expected(but=lambda each: (each.job_id, each.task_id, each.kind) == gone)
@@ -144,7 +144,7 @@ async def test_only_what_is_selected_is_fetched(tame):
     job = next(each for each in tame.simulator.account.all_jobs() if each.status == "SUCCEEDED")
     selection = Selection.of(Settings(only=["geojson"], scope=["task"]), jobs=[f"{job.project_id}/{job.id}"])
     summary = await tame.run(selection)
-    assert summary.exit_code is Exit.OK
+    assert summary.exit_code is ExitCode.OK
     assert set(tame.files()) == {
         f"{job.project_id}/{job.id}/{task.id}/task_output.json" for task in job.tasks
     }
@@ -156,7 +156,7 @@ async def test_a_job_that_up42_does_not_know_stops_none_of_the_others(tame):
     unknown = f"{job.project_id}/00000000-0000-4000-8000-000000000000"
     selection = Selection.of(Settings(), jobs=[unknown, f"{job.project_id}/{job.id}"])
     summary = await tame.run(selection)
-    assert summary.exit_code is Exit.NOT_FOUND
+    assert summary.exit_code is ExitCode.NOT_FOUND
     assert len(tame.files()) > 2
 
 
@@ -165,7 +165,7 @@ async def test_a_plan_moves_nothing_and_writes_nothing(tame):
         plan = await downloader.plan()
     assert not tame.output.exists()
     assert tame.storage_bytes() == 0
-    assert plan.summary.exit_code is Exit.OK
+    assert plan.summary.exit_code is ExitCode.OK
 
 
 async def test_two_runs_cannot_share_a_directory(site):
@@ -173,9 +173,9 @@ async def test_two_runs_cannot_share_a_directory(site):
     async with site.downloader() as first, site.downloader() as second:
         async with first.stream() as results:
             await anext(results)
-            with pytest.raises(DirectoryHeld):
+            with pytest.raises(OutputLockedError):
                 await second.run()
-        assert (await second.run()).exit_code is Exit.OK
+        assert (await second.run()).exit_code is ExitCode.OK
 
 
 async def test_stream_yields_every_result_and_sets_the_summary(site):
@@ -192,8 +192,8 @@ async def test_stream_yields_every_result_and_sets_the_summary(site):
         (each.job_id, each.task_id, each.kind, each.name) for each in site.simulator.expected()
     }
     for result in results:
-        if result.receipt:
-            assert (site.output / result.receipt.key).stat().st_size == result.receipt.size_bytes
+        if result.file:
+            assert (site.output / result.file.key).stat().st_size == result.file.size_bytes
 
 
 async def test_stream_left_early_stops_the_run_and_the_next_run_completes(tame):
@@ -203,7 +203,7 @@ async def test_stream_left_early_stops_the_run_and_the_next_run_completes(tame):
                 break
         assert {task.get_name() for task in asyncio.all_tasks()}.isdisjoint({"run", "front", "back"})
         assert len(tame.files()) < len(tame.expected())
-    assert (await tame.run()).exit_code is Exit.OK
+    assert (await tame.run()).exit_code is ExitCode.OK
     assert tame.files() == tame.expected()
 
 
@@ -218,7 +218,7 @@ async def test_a_stopped_run_keeps_what_it_has_and_the_next_one_goes_on(tame):
     assert downloader.summary is not None
     assert downloader.summary.outputs(Outcome.FAILED) == 0
     assert len(tame.files()) < len(tame.expected())
-    assert (await tame.run()).exit_code is Exit.OK
+    assert (await tame.run()).exit_code is ExitCode.OK
     assert tame.files() == tame.expected()
 
 
@@ -239,5 +239,5 @@ async def test_every_fault_at_once_still_ends_with_the_right_bytes(tame):
         seed=7,
     )
     summary = await tame.run(retries=11)
-    assert (summary.exit_code, summary.failures) == (Exit.OK, [])
+    assert (summary.exit_code, summary.failures) == (ExitCode.OK, [])
     assert tame.files() == tame.expected()

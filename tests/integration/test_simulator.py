@@ -19,7 +19,7 @@ from PIL import Image
 from rasterio.io import MemoryFile
 from yarl import URL
 
-from bulkdl.model import Kind
+from bulkdl.models import Kind
 from bulkdl.simulator import Account, ExpectedOutput, Simulator
 
 

@@ -18,7 +18,7 @@ from multidict import CIMultiDict
 
 from bulkdl.simulator import Account, Faults, Seen, Simulator
 from bulkdl.simulator.fault_table import FAULTS
-from bulkdl.simulator.plots import HOSTILE_NAMES
+from bulkdl.simulator.scenarios import HOSTILE_NAMES
 
 ACCOUNT = Account(projects=1, jobs=16, archive_bytes=100_000)
 

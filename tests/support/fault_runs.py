@@ -18,13 +18,13 @@ from typing import Any
 from pydantic import SecretStr
 
 from bulkdl.graph.downloader import Downloader
-from bulkdl.model import Kind, Level, Outcome, Reason, Result
+from bulkdl.models import Kind, Level, Outcome, Reason, Result
 from bulkdl.report.summary import Summary
 from bulkdl.selection import Selection
 from bulkdl.settings import CredentialSet, Settings
 from bulkdl.simulator import Account, ExpectedOutput, Faults, Seen, Simulator
-from bulkdl.simulator.exchange import Call
 from bulkdl.simulator.faults import Rule
+from bulkdl.simulator.messages import Call
 
 ARCHIVE_BYTES = 3_000_000
 # One job of two tasks: two objects, three archives (the job's is its last task's), quicklooks, GeoJSON.
@@ -101,8 +101,8 @@ class Ran:
         return [[offset_of(each) for each in requests] for requests in self.objects()]
 
     @property
-    def moved_bytes(self) -> int:
-        return sum(each.moved_bytes for each in self.results if each.output.kind is Kind.ARCHIVE)
+    def downloaded_bytes(self) -> int:
+        return sum(each.downloaded_bytes for each in self.results if each.output.kind is Kind.ARCHIVE)
 
 
 def offset_of(seen: Seen) -> int:

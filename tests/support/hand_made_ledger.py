@@ -7,11 +7,11 @@ from pathlib import Path
 
 import google_crc32c
 
-from bulkdl.graph.verify import Check
 from bulkdl.ledger import queries
-from bulkdl.ledger.ledger import LEDGER_NAME, Ledger
-from bulkdl.ledger.queries import Listing, PlannedOutput
-from bulkdl.model import Digest, Job, Kind, Outcome, Output, Reason, Receipt, Result, Validator
+from bulkdl.ledger.database import LEDGER_NAME, Ledger
+from bulkdl.ledger.queries import JobListing, PlannedOutput
+from bulkdl.maintenance.verify import VerifyOptions
+from bulkdl.models import CommittedFile, Digest, Job, Kind, Outcome, Output, Reason, Result, Validator
 from bulkdl.settings.path_templates import PathTemplates
 
 P1 = "5f0c1a52-7a3a-4c52-9d0e-0f3f1a2b3c4d"
@@ -41,8 +41,8 @@ def md5(data):
     return Digest("md5", base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode())
 
 
-def done(output, key, data, digest=crc32c, reason=Reason.FETCHED):
-    receipt = Receipt(key, len(data), digest(data), Validator(etag='"e"'), None)
+def done(output, key, data, digest=crc32c, reason=Reason.DOWNLOADED):
+    receipt = CommittedFile(key, len(data), digest(data), Validator(etag='"e"'), None)
     return Result(output, Outcome.COMPLETED, reason, receipt)
 
 
@@ -56,8 +56,8 @@ class Folder:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def check(self, **how) -> Check:
-        return Check(self.root, PathTemplates(), **how)
+    def check(self, **how) -> VerifyOptions:
+        return VerifyOptions(self.root, PathTemplates(), **how)
 
     def put(self, key, data=b"bytes"):
         path = self.root / key
@@ -89,7 +89,7 @@ class Folder:
         """Write *results* down as those of *job*."""
         job = job or a_job()
         outputs = tuple(PlannedOutput(each.output) for each in results)
-        listing = Listing(job, T1, outputs, quicklooks=True)
+        listing = JobListing(job, T1, outputs, quicklooks=True)
         await self.write(
             lambda connection: queries.plan_job(connection, listing),
             lambda connection: queries.record(connection, results, "r1"),

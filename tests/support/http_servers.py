@@ -7,8 +7,8 @@ from pathlib import Path
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from bulkdl.errors import ApiFailure
-from bulkdl.http.failures import translated
+from bulkdl.errors import ApiError
+from bulkdl.http.errors import map_http_errors
 
 BOUNDS = {"user_agent": "bulkdl/test", "connect_timeout_s": 3.0, "limit": 4}
 BEARER = {"Authorization": "Bearer canary"}
@@ -54,6 +54,6 @@ def tls_client():
 
 
 async def get(session, url, **more):
-    with translated(ApiFailure, "GET x"):
+    with map_http_errors(ApiError, "GET x"):
         async with session.get(url, **more) as response:
             return response.status, await response.text()

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pydantic import SecretStr
 
 from bulkdl import Downloader, Settings
-from bulkdl.model import Kind
+from bulkdl.models import Kind
 from bulkdl.settings import CredentialSet
 from bulkdl.simulator import Account, Simulator
 

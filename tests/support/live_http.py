@@ -11,12 +11,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
-from bulkdl.cli.session import Order, worked
+from bulkdl.cli.context import RunRequest, run_downloader
 from bulkdl.report.summary import Summary
 from bulkdl.selection import Selection
 from bulkdl.settings import CredentialSet, LoadedSettings, Settings
 from bulkdl.simulator import Account, Faults, Simulator
-from bulkdl.telemetry.events import Event, HttpListening
+from bulkdl.telemetry.events import Event, StatusPageListening
 
 ACCOUNT = Account(projects=1, jobs=8, archive_bytes=3_000_000)
 FOREVER_S = 3600.0
@@ -108,7 +108,7 @@ def value(found: Samples, name: str, **labels: str) -> float:
     return found.get((f"bulkdl_{name}", frozenset(labels.items())), 0.0)
 
 
-def order_for(simulator: Simulator, tmp_path: Path, **more: Any) -> Order:
+def order_for(simulator: Simulator, tmp_path: Path, **more: Any) -> RunRequest:
     settings = Settings(
         api_url=simulator.api_url,
         output=tmp_path / "out",
@@ -118,17 +118,19 @@ def order_for(simulator: Simulator, tmp_path: Path, **more: Any) -> Order:
     )
     keys = {project.id: SecretStr(project.api_key) for project in simulator.projects}
     book = CredentialSet(by_project=keys, project_ids=tuple(keys))
-    return Order(LoadedSettings(settings, {}), Selection.of(settings), book, watched=True)
+    return RunRequest(LoadedSettings(settings, {}), Selection.of(settings), book, expose_metrics=True)
 
 
 @asynccontextmanager
 async def live(simulator: Simulator, tmp_path: Path, **more: Any) -> AsyncIterator[Live]:
     order, watch = order_for(simulator, tmp_path, listen="127.0.0.1:0", **more), Watch()
-    work = asyncio.create_task(worked(order, lambda downloader: downloader.run(order.selection), watch))
+    work = asyncio.create_task(
+        run_downloader(order, lambda downloader: downloader.run(order.selection), watch)
+    )
     try:
         run = Live(watch, work)
-        listening = await run.until(lambda event: isinstance(event, HttpListening))
-        assert isinstance(listening, HttpListening)
+        listening = await run.until(lambda event: isinstance(event, StatusPageListening))
+        assert isinstance(listening, StatusPageListening)
         async with aiohttp.ClientSession(listening.url) as run.http:
             yield run
     finally:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from zoneinfo import ZoneInfo
 
-from bulkdl.reactions import Exit
+from bulkdl.failure_policy import ExitCode
 from bulkdl.settings.model import UP42_MAX_RATE
 from bulkdl.settings.parsers import SHARD_COUNT, SHARD_INDEX
 from support.manifests import (
@@ -23,15 +23,15 @@ KILLED = 137  # by SIGKILL: out of memory, or the grace was over
 A_DAY_S = 86400
 # An exit code, and what follows; for FailIndex, a Job that is not Indexed has FailJob.
 CONSEQUENCES = {
-    Exit.USAGE: "FailJob",
-    Exit.NOT_FOUND: "FailJob",
-    Exit.CREDENTIALS: "FailJob",
-    Exit.FAILED: "FailIndex",
-    Exit.DISK_FULL: "FailIndex",
-    Exit.BUG: "Count",
-    Exit.TEMPORARY: "Count",
-    Exit.HELD: "Count",
-    Exit.TERMINATED: "Count",
+    ExitCode.USAGE: "FailJob",
+    ExitCode.NOT_FOUND: "FailJob",
+    ExitCode.CREDENTIALS: "FailJob",
+    ExitCode.FAILED: "FailIndex",
+    ExitCode.DISK_FULL: "FailIndex",
+    ExitCode.BUG: "Count",
+    ExitCode.TEMPORARY: "Count",
+    ExitCode.LOCKED: "Count",
+    ExitCode.TERMINATED: "Count",
     KILLED: "Count",
 }
 
@@ -71,7 +71,7 @@ def exit_codes_are_written_as_the_api_wants_them(documents: Documents) -> Iterat
 
 
 def exit_codes_are_ones_that_bulkdl_has(documents: Documents) -> Iterator[str]:
-    known = {int(code) for code in Exit}
+    known = {int(code) for code in ExitCode}
     for name, spec in jobs(documents):
         for rule in policy(spec):
             for code in set(rule.get("onExitCodes", {}).get("values", ())) - known:
@@ -85,7 +85,7 @@ def each_end_has_the_right_consequence(documents: Documents) -> Iterator[str]:
             expected = wanted if indexed else wanted.replace("FailIndex", "FailJob")
             if action_of(spec, code) != expected:
                 yield f"{name}: exit code {int(code)} must lead to {expected}"
-        if action_of(spec, Exit.TERMINATED, disrupted=True) != "Ignore":
+        if action_of(spec, ExitCode.TERMINATED, disrupted=True) != "Ignore":
             yield f"{name}: an eviction must not spend a try, and it ends with 143: its rule comes first"
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from bulkdl.graph.downloader import Downloader
-from bulkdl.model import Level
+from bulkdl.models import Level
 from bulkdl.selection import Selection
 from bulkdl.settings import CredentialSet, Settings
 from bulkdl.simulator.pictures import picture

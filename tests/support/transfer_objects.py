@@ -6,7 +6,7 @@ import tarfile
 
 from bulkdl.http.retry import RetryPolicy
 
-POLICY = RetryPolicy(limit=3, base_s=1.0, cap_s=8.0, retry_after_cap_s=300.0, free_limit=2)
+POLICY = RetryPolicy(max_attempts=3, base_s=1.0, cap_s=8.0, retry_after_cap_s=300.0, max_free_url_renewals=2)
 
 
 def targz(size):

@@ -51,7 +51,7 @@ def test_who_configures_logging_gets_the_lines_there(tmp_path):
     lines = done.stderr.splitlines()
     assert any(line.startswith("INFO bulkdl.graph.downloader run.started output=") for line in lines)
     failed = next(line for line in lines if "transfer.failed" in line)
-    assert failed.startswith("WARNING bulkdl.graph.record transfer.failed")
+    assert failed.startswith("WARNING bulkdl.graph.recorder transfer.failed")
     assert "reason='forbidden'" in failed
     assert "job_id=" in failed
 

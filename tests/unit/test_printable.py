@@ -5,7 +5,7 @@ import unicodedata
 
 import pytest
 
-from bulkdl.model import Kind, Output
+from bulkdl.models import Kind, Output
 from bulkdl.printable import json_text, printable
 
 HARMLESS = ["", "a b", "café", "衛星", "\u3000全角", "🛰", 'quote " and \\ backslash', "~!@#$%^&*()"]

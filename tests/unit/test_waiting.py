@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from bulkdl.waiting import Waiting
+from bulkdl.waiting import WaitQueue
 from support.idle import wait_until_idle
 
 
@@ -14,10 +14,10 @@ class Counter:
     def __init__(self):
         self.left = 0
         self.looks = 0
-        self.waiting = Waiting()
+        self.waiting = WaitQueue()
 
     async def take(self):
-        await self.waiting.until(self._look)
+        await self.waiting.wait_for(self._look)
         self.left -= 1
 
     def _look(self):
@@ -26,7 +26,7 @@ class Counter:
 
     def add(self, count=1):
         self.left += count
-        self.waiting.wake(count)
+        self.waiting.notify(count)
 
 
 async def waiters(counter, count):
@@ -91,9 +91,9 @@ async def test_who_gave_up_leaves_nothing_behind():
 
 
 async def test_all_can_be_woken():
-    waiting, ready = Waiting(), []
-    tasks = [asyncio.create_task(waiting.until(lambda: ready)) for _ in range(5)]
+    waiting, ready = WaitQueue(), []
+    tasks = [asyncio.create_task(waiting.wait_for(lambda: ready)) for _ in range(5)]
     await wait_until_idle()
     ready.append(True)
-    waiting.wake_all()
+    waiting.notify_all()
     await asyncio.gather(*tasks)

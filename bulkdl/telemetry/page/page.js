@@ -97,7 +97,7 @@ function showKind(row, kind) {
   setText(row.children[2].children[0], `${count(done)} / ${count(wanted)}`);
   const failed = kind.failed ? `, ${count(kind.failed)} failed` : "";
   setText(row.children[2].children[1], `${count(kind.left)} left${failed}`);
-  setText(row.children[2].children[2], `${bytes(kind.moved_bytes)}, ${bytes(kind.rate_bytes_per_s)}/s`);
+  setText(row.children[2].children[2], `${bytes(kind.downloaded_bytes)}, ${bytes(kind.rate_bytes_per_s)}/s`);
 }
 
 // The job and task of an output, and its name from the server.
@@ -184,7 +184,7 @@ function showTiles(status) {
   setText(at("eta"), status.eta_s === null ? "–" : duration(status.eta_s));
   setText(at("rate"), `${bytes(status.rate_bytes_per_s)}/s`);
   showSpark(status.rate_bytes_per_s);
-  setText(at("moved"), bytes(status.kinds.reduce((sum, kind) => sum + kind.moved_bytes, 0)));
+  setText(at("moved"), bytes(status.kinds.reduce((sum, kind) => sum + kind.downloaded_bytes, 0)));
   setText(at("failed"), count(status.failures_total));
   at("failed").className = status.failures_total ? "bad" : "";
   setText(at("retries"), count(status.retries));

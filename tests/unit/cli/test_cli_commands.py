@@ -10,12 +10,12 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from bulkdl.cli import COMMANDS, cli, session
-from bulkdl.cli.ending import ended
+from bulkdl.cli import COMMANDS, cli, context
+from bulkdl.cli.exit_codes import run_command
 from bulkdl.cli.help import Group
-from bulkdl.graph.accounts import retry_policy
+from bulkdl.graph.api_clients import retry_policy
 from bulkdl.graph.downloader import Downloader
-from bulkdl.model import Kind, Outcome, Output, Reason, Result
+from bulkdl.models import Kind, Outcome, Output, Reason, Result
 from bulkdl.report.plan import PlanBuilder
 from bulkdl.report.summary import SummaryBuilder
 from bulkdl.selection import JobRef
@@ -75,7 +75,7 @@ def downloader(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("UP42_PROJECT_ID", P1)
     monkeypatch.setenv("UP42_PROJECT_API_KEY", "canary-key")
-    monkeypatch.setattr(session, "Downloader", RecordingDownloader)
+    monkeypatch.setattr(context, "Downloader", RecordingDownloader)
     monkeypatch.setattr(RecordingDownloader, "made", [])
     monkeypatch.setattr(RecordingDownloader, "results", [])
     return RecordingDownloader
@@ -94,7 +94,7 @@ def invoke(*args, stdin=None) -> Ended:
         def command():
             return cli.main(list(argv), prog_name="bulkdl", standalone_mode=False)
 
-        ctx.exit(ended(command, list(argv), {}))
+        ctx.exit(run_command(command, list(argv), {}))
 
     return Ended(CliRunner().invoke(process, list(args), input=stdin))
 
@@ -248,7 +248,7 @@ def failure(reason: Reason) -> Result:
 def test_the_exit_code_is_that_of_the_summary(downloader, monkeypatch):
     monkeypatch.setattr(downloader, "results", [failure(Reason.STALLED)])
     assert invoke("run", "-o", "out").code == 5
-    monkeypatch.setattr(downloader, "results", [failure(Reason.BROKEN_CONTENT)])
+    monkeypatch.setattr(downloader, "results", [failure(Reason.CORRUPT_CONTENT)])
     assert invoke("run", "-o", "out", "--format", "json").code == 6
 
 
@@ -369,7 +369,7 @@ def test_help_hides_options_without_effect_and_the_command_accepts_them(download
 
 def test_retries_of_zero_means_one_attempt(downloader):
     assert invoke("run", "-o", "out", "--retries", "0").code == 0
-    assert retry_policy(downloader.made[0].settings).limit == 1
+    assert retry_policy(downloader.made[0].settings).max_attempts == 1
 
 
 def test_run_with_failures_ends_with_the_commands_to_run_next(downloader, monkeypatch):

@@ -5,17 +5,17 @@ from datetime import UTC, datetime
 import click
 import pytest
 
-from bulkdl.cli.ending import ended, verbosity
+from bulkdl.cli.exit_codes import run_command, verbosity
 from bulkdl.errors import (
-    ApiFailure,
+    ApiError,
     ConfigError,
-    DirectoryHeld,
+    DestinationError,
     LedgerError,
-    LedgerTooNew,
-    NoSuchSelection,
-    SinkFailure,
+    LedgerVersionError,
+    NotFoundError,
+    OutputLockedError,
 )
-from bulkdl.model import Reason
+from bulkdl.models import Reason
 
 CANARY = "cAnArY-9f8e7d"
 
@@ -24,7 +24,7 @@ def end_with(error: BaseException, argv=(), env=None) -> int:
     def command():
         raise error
 
-    return ended(command, argv, env or {})
+    return run_command(command, argv, env or {})
 
 
 @pytest.mark.parametrize(
@@ -32,12 +32,12 @@ def end_with(error: BaseException, argv=(), env=None) -> int:
     [
         (ConfigError("x.toml: archives", "expected 1"), 2, "bulkdl: x.toml: archives: expected 1\n"),
         (LedgerError("broken"), 2, "bulkdl: broken\n"),
-        (LedgerTooNew("out", 9, 1), 2, "bulkdl: out: the ledger has version 9"),
-        (NoSuchSelection("project", "p1"), 4, "bulkdl: UP42 knows no project p1\n"),
-        (DirectoryHeld("out", "h", 7, datetime(2022, 3, 1, tzinfo=UTC)), 11, "another run holds"),
-        (ApiFailure(Reason.CREDENTIALS, "401"), 7, "check the project ID and its API key"),
-        (ApiFailure(Reason.UNREACHABLE, "no route"), 5, "no route"),
-        (SinkFailure(Reason.DISK_FULL, "out"), 12, "free disk space"),
+        (LedgerVersionError("out", 9, 1), 2, "bulkdl: out: the ledger has version 9"),
+        (NotFoundError("project", "p1"), 4, "bulkdl: UP42 knows no project p1\n"),
+        (OutputLockedError("out", "h", 7, datetime(2022, 3, 1, tzinfo=UTC)), 11, "another run holds"),
+        (ApiError(Reason.CREDENTIALS, "401"), 7, "check the project ID and its API key"),
+        (ApiError(Reason.UNREACHABLE, "no route"), 5, "no route"),
+        (DestinationError(Reason.DISK_FULL, "out"), 12, "free disk space"),
         (ValueError("boo"), 1, "bulkdl: this is a bug: ValueError: boo; run again with -vv"),
         (
             ExceptionGroup("g", [ValueError("a"), ExceptionGroup("h", [ConfigError("-o", "no")])]),
@@ -77,7 +77,7 @@ def test_a_usage_error_is_2_and_tells_the_usage(capsys):
 
 @pytest.mark.parametrize(("result", "code"), [(0, 0), (3, 3), (None, 0)])
 def test_a_command_that_returns_gives_its_code(result, code):
-    assert ended(lambda: result, [], {}) == code
+    assert run_command(lambda: result, [], {}) == code
 
 
 @pytest.mark.parametrize("argv", [["run", "-vv"], ["-v", "-v"], ["--verbose", "-v"]])

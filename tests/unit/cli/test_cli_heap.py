@@ -7,9 +7,9 @@ import pytest
 
 PROGRAM = """
 import ctypes, sys, threading
-from bulkdl.cli.heap import share_heap
+from bulkdl.cli.heap import limit_malloc_arenas
 if sys.argv[2] == "shared":
-    share_heap()
+    limit_malloc_arenas()
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
 together = threading.Barrier(4)

@@ -9,9 +9,9 @@ import click
 import pytest
 from rich.console import Console
 
-from bulkdl.cli import session
+from bulkdl.cli import context
+from bulkdl.failure_policy import ExitCode
 from bulkdl.log import get_logger
-from bulkdl.reactions import Exit
 from bulkdl.selection import Selection
 from bulkdl.settings import CredentialSet, LoadedSettings, Settings
 
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.usefixtures("own_signals")
 
 def shown(monkeypatch, *, is_terminal: bool, **settings) -> str:
     console = Console(file=io.StringIO(), force_terminal=is_terminal, _environ={"TERM": "xterm"}, width=100)
-    monkeypatch.setattr(session, "stderr_console", lambda: console)
-    with session.seen(LoadedSettings(Settings(**settings), {}, ()), CredentialSet()):
+    monkeypatch.setattr(context, "stderr_console", lambda: console)
+    with context.configure_logging(LoadedSettings(Settings(**settings), {}, ()), CredentialSet()):
         log = get_logger("bulkdl.x")
         log.debug("debug.line")
         log.info("info.line")
@@ -68,22 +68,22 @@ class Downloader:
             self.stopped.set()
 
 
-ORDER = session.Order(LoadedSettings(Settings(), {}, ()), Selection(), CredentialSet())
+ORDER = context.RunRequest(LoadedSettings(Settings(), {}, ()), Selection(), CredentialSet())
 
 
 def test_two_signals_stop_twice_and_the_first_gives_the_exit_code(monkeypatch):
-    monkeypatch.setattr(session, "Downloader", Downloader)
+    monkeypatch.setattr(context, "Downloader", Downloader)
 
     async def work(downloader):
         os.kill(os.getpid(), signal.SIGINT)
         await downloader.stopped.wait()
         return downloader.stops
 
-    assert session.carry_out(ORDER, work) == (2, Exit.INTERRUPTED)
+    assert context.carry_out(ORDER, work) == (2, ExitCode.INTERRUPTED)
 
 
 def test_a_run_that_a_signal_cancelled_ends_with_its_exit_code(monkeypatch):
-    monkeypatch.setattr(session, "Downloader", Downloader)
+    monkeypatch.setattr(context, "Downloader", Downloader)
 
     async def work(downloader):
         os.kill(os.getpid(), signal.SIGINT)
@@ -91,5 +91,5 @@ def test_a_run_that_a_signal_cancelled_ends_with_its_exit_code(monkeypatch):
         raise asyncio.CancelledError
 
     with pytest.raises(click.exceptions.Exit) as caught:
-        session.carry_out(ORDER, work)
-    assert caught.value.exit_code == Exit.INTERRUPTED
+        context.carry_out(ORDER, work)
+    assert caught.value.exit_code == ExitCode.INTERRUPTED

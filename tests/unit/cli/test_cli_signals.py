@@ -6,8 +6,8 @@ import signal
 
 import pytest
 
-from bulkdl.cli.signals import stopping
-from bulkdl.reactions import Exit
+from bulkdl.cli.signals import handle_stop_signals
+from bulkdl.failure_policy import ExitCode
 
 pytestmark = pytest.mark.usefixtures("own_signals")
 
@@ -32,41 +32,41 @@ async def send(number: signal.Signals) -> None:
     ("numbers", "code"),
     [
         ([], None),
-        ([signal.SIGINT], Exit.INTERRUPTED),
-        ([signal.SIGTERM], Exit.TERMINATED),
-        ([signal.SIGTERM, signal.SIGINT], Exit.TERMINATED),
-        ([signal.SIGINT, signal.SIGINT], Exit.INTERRUPTED),
+        ([signal.SIGINT], ExitCode.INTERRUPTED),
+        ([signal.SIGTERM], ExitCode.TERMINATED),
+        ([signal.SIGTERM, signal.SIGINT], ExitCode.TERMINATED),
+        ([signal.SIGINT, signal.SIGINT], ExitCode.INTERRUPTED),
     ],
 )
 async def test_each_signal_stops_once_and_the_first_gives_the_exit_code(numbers, code):
     stops = []
-    with stopping(stops.append) as caught:
+    with handle_stop_signals(stops.append) as caught:
         for number in numbers:
             await send(number)
-    assert stops == [Exit(128 + number) for number in numbers]
+    assert stops == [ExitCode(128 + number) for number in numbers]
     assert caught.exit_code == code
 
 
 @pytest.mark.parametrize("left", [False, True])
 async def test_the_third_signal_ends_the_process_even_after_the_work(left, ended):
-    with stopping(lambda cause: None):
+    with handle_stop_signals(lambda cause: None):
         await send(signal.SIGTERM)
         await send(signal.SIGINT)
         assert ended == []
         if not left:
             await send(signal.SIGINT)
     await send(signal.SIGINT)
-    assert ended[0] == Exit.TERMINATED
+    assert ended[0] == ExitCode.TERMINATED
 
 
 async def test_a_loop_that_hangs_can_be_ended(ended):
-    with stopping(lambda cause: None):
+    with handle_stop_signals(lambda cause: None):
         for _ in range(3):
             signal.raise_signal(signal.SIGINT)  # the loop has no turn in between
-        assert ended == [Exit.INTERRUPTED]
+        assert ended == [ExitCode.INTERRUPTED]
 
 
 async def test_the_handlers_are_gone_afterwards():
-    with stopping(lambda cause: None):
+    with handle_stop_signals(lambda cause: None):
         assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

@@ -9,13 +9,13 @@ from rich.console import Console
 
 from bulkdl.cli import verify as module
 from bulkdl.cli.output import emit_csv
+from bulkdl.cli.render import verification_headline
 from bulkdl.cli.retry import reason_of
-from bulkdl.cli.show import verification_headline
 from bulkdl.errors import ConfigError
-from bulkdl.graph.retry import REASONS
-from bulkdl.graph.verify import Check
-from bulkdl.model import Reason
-from bulkdl.report.verification import Finding, Verdict, Verification
+from bulkdl.maintenance.retry import REASONS
+from bulkdl.maintenance.verify import VerifyOptions
+from bulkdl.models import Reason
+from bulkdl.report.verification import FileState, Finding, Verification
 from bulkdl.settings import Settings
 from bulkdl.settings.path_templates import PathTemplates
 
@@ -41,7 +41,7 @@ def test_another_is_told_with_what_was_meant(text, told):
 
 
 def test_what_is_there_is_nothing_to_try_again():
-    assert not {Reason.ALREADY_THERE, Reason.FETCHED, Reason.LINKED, Reason.STOPPED} & set(REASONS)
+    assert not {Reason.UP_TO_DATE, Reason.DOWNLOADED, Reason.LINKED, Reason.STOPPED} & set(REASONS)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -56,7 +56,7 @@ async def test_a_signal_ends_the_work_in_order(tmp_path, number, code):
             given_back.append("lease")
 
     with pytest.raises(click.exceptions.Exit) as caught:
-        await module._interruptible(work, Check(tmp_path, PathTemplates()))
+        await module._interruptible(work, VerifyOptions(tmp_path, PathTemplates()))
     assert (caught.value.exit_code, given_back) == (code, ["lease"])
 
 
@@ -90,7 +90,7 @@ def test_csv_keeps_what_is_awkward_in_one_cell(capsys):
 def test_the_last_line_says_what_was_done():
     found = Verification("out", "quick")
     assert verification_headline(found) == "verified (quick): 0 wrong, exit code 0"
-    found.find(Finding("k", Verdict.MISSING, ""))
+    found.add_finding(Finding("k", FileState.MISSING, ""))
     found.repaired = 1
     assert verification_headline(found) == (
         "verified (quick): 1 wrong, 1 marked for download by bulkdl retry or run, exit code 6"

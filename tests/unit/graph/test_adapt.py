@@ -6,12 +6,12 @@ import random
 
 import pytest
 
-from bulkdl.graph.adapt import Climb
+from bulkdl.graph.autoscale import ConcurrencyController
 
 
 def climb(link, *, least=1, most=32, start=4, ticks=400, trouble=lambda limit, tick: False):
     """The limits over time on a *link*: connections → rate."""
-    made = Climb(least, most, start)
+    made = ConcurrencyController(least, most, start)
     limits = []
     for tick in range(ticks):
         limits.append(made.limit)
@@ -70,7 +70,7 @@ def test_a_crowd_that_is_of_no_use_is_thinned_out(start):
 
 
 def test_the_least_is_where_the_way_up_begins():
-    made = Climb(1, 32, 4)
+    made = ConcurrencyController(1, 32, 4)
     for tick in range(200):
         made.step(1.0, made.limit, trouble=tick < 10)
     for _ in range(1000):
@@ -79,7 +79,7 @@ def test_the_least_is_where_the_way_up_begins():
 
 
 def test_a_trial_that_nobody_takes_part_in_is_not_judged():
-    made = Climb(1, 32, 8)
+    made = ConcurrencyController(1, 32, 8)
     seen = set()
     for _ in range(300):
         made.step(4.0, min(made.limit, 8), trouble=False)
@@ -89,7 +89,7 @@ def test_a_trial_that_nobody_takes_part_in_is_not_judged():
 
 
 def test_a_trial_is_judged_by_what_comes_once_it_is_in_force():
-    made = Climb(1, 32, 4)
+    made = ConcurrencyController(1, 32, 4)
     made.step(40.0, 4, trouble=False)
     for in_use in (4, 5, 6, 7):
         assert made.step(40.0, in_use, trouble=False) == 8
@@ -99,7 +99,7 @@ def test_a_trial_is_judged_by_what_comes_once_it_is_in_force():
 
 
 def test_what_is_not_used_is_no_reason_for_more():
-    made = Climb(1, 32, 4)
+    made = ConcurrencyController(1, 32, 4)
     for _ in range(100):
         made.step(0.0, 2, trouble=False)
     assert made.limit == 4
@@ -132,7 +132,7 @@ def test_chance_does_not_thin_out_a_pool(seed, start):
 
 
 def test_two_climbers_share_a_bottleneck():
-    one, two = Climb(1, 32, 4), Climb(1, 32, 4)
+    one, two = ConcurrencyController(1, 32, 4), ConcurrencyController(1, 32, 4)
     for _ in range(1000):
         total = one.limit + two.limit
         rate = min(4 * total, 100)

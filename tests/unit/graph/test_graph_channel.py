@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
+from bulkdl.failure_policy import ExitCode
 from bulkdl.graph.channel import Channel, ChannelClosed
-from bulkdl.graph.stop import Stop
-from bulkdl.reactions import Exit
+from bulkdl.graph.shutdown import ShutdownController
 from support.idle import wait_until_idle
 
 
@@ -95,8 +95,8 @@ async def test_dropping_gives_back_what_waited():
     channel = Channel(3)
     await channel.put(0)
     await channel.put(1)
-    assert channel.drop() == [0, 1]
-    assert channel.drop() == []
+    assert channel.close_and_drain() == [0, 1]
+    assert channel.close_and_drain() == []
     assert await taken(channel) == []
     with pytest.raises(ChannelClosed):
         await channel.put(2)
@@ -136,10 +136,10 @@ async def test_a_cancelled_putter_leaves_its_room_to_others():
 
 
 def test_the_first_request_drains_and_the_second_aborts():
-    stop = Stop()
+    stop = ShutdownController()
     assert not stop.draining.is_set()
-    stop.request(Exit.INTERRUPTED)
+    stop.request(ExitCode.INTERRUPTED)
     assert (stop.draining.is_set(), stop.aborting.is_set()) == (True, False)
-    stop.request(Exit.TERMINATED)
+    stop.request(ExitCode.TERMINATED)
     assert (stop.draining.is_set(), stop.aborting.is_set()) == (True, True)
-    assert stop.cause is Exit.INTERRUPTED
+    assert stop.cause is ExitCode.INTERRUPTED

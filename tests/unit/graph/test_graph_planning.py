@@ -6,18 +6,18 @@ from itertools import permutations
 import pytest
 
 from bulkdl.graph.planning import (
-    Wanted,
-    bundles,
-    files_of,
-    is_list,
-    judge,
-    key_of,
+    MissingOutput,
+    expected_outputs,
+    group_same_objects,
+    is_listing_placeholder,
+    is_same_run,
     last_task_id,
     must_be_listed,
-    same_run,
+    split_missing,
+    target_key,
 )
-from bulkdl.ledger.rows import KnownJob, KnownOutput
-from bulkdl.model import Digest, Job, Kind, Level, Output, Reason, Receipt, Task, Validator
+from bulkdl.ledger.rows import JobRecord, OutputRecord
+from bulkdl.models import CommittedFile, Digest, Job, Kind, Level, Output, Reason, Task, Validator
 from bulkdl.selection import Selection
 from bulkdl.settings.path_templates import PathTemplates
 
@@ -51,7 +51,7 @@ def names_of(outputs):
     ],
 )
 def test_outputs_exist_where_something_succeeded(status, tasks, found):
-    assert names_of(files_of(job(status), tasks)) == found
+    assert names_of(expected_outputs(job(status), tasks)) == found
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_of_several_last_tasks_the_later_one_counts():
 
 
 def known_job(job_, *outputs, tasks=True, quicklooks=True):
-    return KnownJob(job_, "b", tasks, quicklooks, outputs)
+    return JobRecord(job_, "b", tasks, quicklooks, outputs)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def known_job(job_, *outputs, tasks=True, quicklooks=True):
     ],
 )
 def test_a_job_that_ran_again_is_another_run(now, same):
-    assert same_run(now, known_job(job())) is same
+    assert is_same_run(now, known_job(job())) is same
 
 
 @pytest.mark.parametrize(
@@ -111,8 +111,8 @@ def test_a_settled_job_costs_no_request(known, selection, listed):
 
 def known(output, state="completed", reason=None, size=77, filename=""):
     digest = Digest("crc32c", "AAAAAA==")
-    receipt = Receipt(f"key/{output}", size, digest, Validator(), None) if size is not None else None
-    return KnownOutput(output, state, reason, filename, receipt)
+    receipt = CommittedFile(f"key/{output}", size, digest, Validator(), None) if size is not None else None
+    return OutputRecord(output, state, reason, filename, receipt)
 
 
 def at(output, size=77):
@@ -137,7 +137,7 @@ def at(output, size=77):
     ],
 )
 def test_only_a_whole_file_of_the_right_size_settles_an_output(what, sizes, missing):
-    verdict = judge([what], ALL, sizes)
+    verdict = split_missing([what], ALL, sizes)
     assert bool(verdict.missing) is missing
     assert bool(verdict.settled) is not missing
 
@@ -151,7 +151,7 @@ def test_only_a_whole_file_of_the_right_size_settles_an_output(what, sizes, miss
     ],
 )
 def test_only_what_is_selected_is_judged(selection, wanted):
-    verdict = judge(
+    verdict = split_missing(
         [known(output, "planned", size=None) for output in (FINAL, FIRST, QUICKLOOK)], selection, {}
     )
     assert [each.output for each in verdict.missing] == wanted
@@ -159,30 +159,30 @@ def test_only_what_is_selected_is_judged(selection, wanted):
 
 def test_a_failed_list_of_quicklooks_is_no_quicklook():
     whole = Output("p", "j", "a", Kind.QUICKLOOK)
-    assert is_list(whole)
-    assert not is_list(QUICKLOOK)
-    verdict = judge([known(whole, "failed", Reason.SERVER_ERROR, size=None)], ALL, {})
+    assert is_listing_placeholder(whole)
+    assert not is_listing_placeholder(QUICKLOOK)
+    verdict = split_missing([known(whole, "failed", Reason.SERVER_ERROR, size=None)], ALL, {})
     assert (verdict.missing, verdict.settled) == ((), ())
 
 
 def test_a_quicklook_keeps_its_name_on_disk():
-    verdict = judge([known(QUICKLOOK, "planned", size=None, filename="x~1.jpg")], ALL, {})
-    assert verdict.missing == (Wanted(QUICKLOOK, "x~1.jpg"),)
+    verdict = split_missing([known(QUICKLOOK, "planned", size=None, filename="x~1.jpg")], ALL, {})
+    assert verdict.missing == (MissingOutput(QUICKLOOK, "x~1.jpg"),)
 
 
 def test_the_jobs_archive_comes_right_behind_that_of_its_last_task():
-    wanted = [Wanted(output) for output in (FINAL, FIRST, LAST, QUICKLOOK)]
+    wanted = [MissingOutput(output) for output in (FINAL, FIRST, LAST, QUICKLOOK)]
     for shuffled in permutations(wanted):
-        made = bundles(shuffled, "b")
+        made = group_same_objects(shuffled, "b")
         assert sorted(map(len, made)) == [1, 1, 2]
-        assert (Wanted(LAST), Wanted(FINAL)) in made
-        assert {each for bundle in made for each in bundle} == set(wanted)
+        assert (MissingOutput(LAST), MissingOutput(FINAL)) in made
+        assert {each for group in made for each in group} == set(wanted)
 
 
 @pytest.mark.parametrize("last", ["b", "a", None, "unknown"])
 def test_without_its_twin_each_output_goes_by_itself(last):
-    wanted = [Wanted(FINAL), Wanted(QUICKLOOK)]
-    assert bundles(wanted, last) == [(each,) for each in wanted]
+    wanted = [MissingOutput(FINAL), MissingOutput(QUICKLOOK)]
+    assert group_same_objects(wanted, last) == [(each,) for each in wanted]
 
 
 @pytest.mark.parametrize(
@@ -196,4 +196,4 @@ def test_without_its_twin_each_output_goes_by_itself(last):
     ],
 )
 def test_each_output_has_its_place_in_the_tree(output, key):
-    assert key_of(Wanted(output, "x~1.jpg"), PathTemplates())(".tar.gz") == key
+    assert target_key(MissingOutput(output, "x~1.jpg"), PathTemplates())(".tar.gz") == key

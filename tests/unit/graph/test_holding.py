@@ -7,18 +7,18 @@ from functools import partial
 
 import pytest
 
-from bulkdl.errors import DirectoryHeld, LedgerError, SinkFailure
-from bulkdl.graph.holding import acquire_lease, held, keep_lease
-from bulkdl.graph.stop import Stop
+from bulkdl.destinations.local.destination import LocalDestination
+from bulkdl.errors import DestinationError, LedgerError, OutputLockedError
+from bulkdl.failure_policy import ExitCode
+from bulkdl.graph.holding import acquire_lease, keep_lease, open_locked_ledger
+from bulkdl.graph.shutdown import ShutdownController
 from bulkdl.ledger import lease
-from bulkdl.ledger.ledger import LEDGER_NAME, Ledger
-from bulkdl.model import Reason
-from bulkdl.reactions import Exit
-from bulkdl.sink.local import LocalSink
+from bulkdl.ledger.database import LEDGER_NAME, Ledger
+from bulkdl.models import Reason
 
-ME = lease.Owner.myself("mine")
+ME = lease.Owner.current("mine")
 OTHER = lease.Owner("other", "another-host/12345678/1", 1)
-LOCKED = SinkFailure(Reason.LEDGER_LOCKED, "another process locks the ledger")
+LOCKED = DestinationError(Reason.LEDGER_LOCKED, "another process locks the ledger")
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ async def holder(ledger):
     return found and found.owner.run_id
 
 
-@pytest.mark.parametrize("age_s", [lease.STALE_S + 1, -lease.STALE_S - 1, 86_400])
+@pytest.mark.parametrize("age_s", [lease.STALE_AFTER_S + 1, -lease.STALE_AFTER_S - 1, 86_400])
 async def test_acquire_lease_takes_over_a_stale_lease_after_observation(ledger, tmp_path, timeline, age_s):
     await hold(ledger, age_s=age_s)
     await acquire_lease(ledger, ME, tmp_path, sleep=timeline.sleep, clock=timeline.clock)
@@ -46,7 +46,7 @@ async def test_acquire_lease_takes_over_a_stale_lease_after_observation(ledger, 
     assert timeline.slept == [lease.OBSERVATION_S]
 
 
-@pytest.mark.parametrize("age_s", [lease.STALE_S + 1, -lease.STALE_S - 1])
+@pytest.mark.parametrize("age_s", [lease.STALE_AFTER_S + 1, -lease.STALE_AFTER_S - 1])
 async def test_acquire_lease_is_refused_when_a_stale_looking_heartbeat_changes(
     ledger, tmp_path, timeline, age_s
 ):
@@ -55,25 +55,25 @@ async def test_acquire_lease_is_refused_when_a_stale_looking_heartbeat_changes(
     async def sleep(delay_s):
         await timeline.sleep(delay_s)
         moment = datetime.now(UTC) - timedelta(seconds=age_s - delay_s)
-        assert await ledger.write(lambda connection: lease.beat(connection, OTHER, moment))
+        assert await ledger.write(lambda connection: lease.renew(connection, OTHER, moment))
 
-    with pytest.raises(DirectoryHeld, match="another-host"):
+    with pytest.raises(OutputLockedError, match="another-host"):
         await acquire_lease(ledger, ME, tmp_path, sleep=sleep, clock=timeline.clock)
     assert await holder(ledger) == "other"
 
 
 async def test_acquire_lease_with_a_recent_heartbeat_is_refused_at_once(ledger, tmp_path, timeline):
-    await hold(ledger, age_s=lease.STALE_S - 5)
-    with pytest.raises(DirectoryHeld):
+    await hold(ledger, age_s=lease.STALE_AFTER_S - 5)
+    with pytest.raises(OutputLockedError):
         await acquire_lease(ledger, ME, tmp_path, sleep=timeline.sleep, clock=timeline.clock)
     assert timeline.slept == []
 
 
 async def test_acquire_lease_stopped_during_the_observation_takes_nothing(ledger, tmp_path):
     await hold(ledger, age_s=86_400)
-    stop = Stop()
-    asyncio.get_running_loop().call_later(0.01, stop.request, Exit.TERMINATED)
-    with pytest.raises(DirectoryHeld):
+    stop = ShutdownController()
+    asyncio.get_running_loop().call_later(0.01, stop.request, ExitCode.TERMINATED)
+    with pytest.raises(OutputLockedError):
         await acquire_lease(ledger, ME, tmp_path, sleep=stop.sleep)
     assert await holder(ledger) == "other"
 
@@ -102,8 +102,8 @@ def keep(tmp_path, timeline, *results, lost=None):
     "failure",
     [
         LOCKED,
-        SinkFailure(Reason.DISK_ERROR, "I/O error"),
-        SinkFailure(Reason.DISK_FULL, ""),
+        DestinationError(Reason.DISK_ERROR, "I/O error"),
+        DestinationError(Reason.DISK_FULL, ""),
         LedgerError("x"),
     ],
 )
@@ -112,18 +112,18 @@ async def test_keep_lease_repeats_a_failed_heartbeat_sooner(tmp_path, timeline, 
     with pytest.raises(asyncio.CancelledError):
         await keep(tmp_path, timeline, True, *[failure] * 20, True, lost=exit_codes.append)
     assert exit_codes == []
-    assert timeline.slept[:2] == [lease.BEAT_S] * 2
-    assert max(timeline.slept[2:22]) < lease.BEAT_S
-    assert timeline.slept[22] == lease.BEAT_S
+    assert timeline.slept[:2] == [lease.RENEW_INTERVAL_S] * 2
+    assert max(timeline.slept[2:22]) < lease.RENEW_INTERVAL_S
+    assert timeline.slept[22] == lease.RENEW_INTERVAL_S
 
 
 @pytest.mark.parametrize(
     ("failure", "exit_code"),
     [
-        (LOCKED, Exit.TEMPORARY),
-        (SinkFailure(Reason.DISK_FULL, "no space left on device"), Exit.DISK_FULL),
-        (SinkFailure(Reason.DISK_ERROR, "I/O error"), Exit.USAGE),
-        (LedgerError("no such table: lease"), Exit.USAGE),
+        (LOCKED, ExitCode.TEMPORARY),
+        (DestinationError(Reason.DISK_FULL, "no space left on device"), ExitCode.DISK_FULL),
+        (DestinationError(Reason.DISK_ERROR, "I/O error"), ExitCode.USAGE),
+        (LedgerError("no such table: lease"), ExitCode.USAGE),
     ],
 )
 async def test_keep_lease_reports_the_lease_lost_after_the_lease_duration(
@@ -132,29 +132,29 @@ async def test_keep_lease_reports_the_lease_lost_after_the_lease_duration(
     exit_codes, started_at = [], timeline.now
     await keep(tmp_path, timeline, *[failure] * 100, lost=exit_codes.append)
     assert exit_codes == [exit_code]
-    assert lease.STALE_S <= timeline.now - started_at < lease.STALE_S + lease.BEAT_S
+    assert lease.STALE_AFTER_S <= timeline.now - started_at < lease.STALE_AFTER_S + lease.RENEW_INTERVAL_S
     assert logs()[-1]["event"] == "lease.lost"
     assert str(failure) in logs()[-1]["detail"]
 
 
 async def test_keep_lease_without_a_callback_raises_the_last_failure(tmp_path, timeline):
-    with pytest.raises(SinkFailure, match="locks the ledger"):
+    with pytest.raises(DestinationError, match="locks the ledger"):
         await keep(tmp_path, timeline, *[LOCKED] * 100)
 
 
 async def test_keep_lease_reports_a_takeover_at_once(tmp_path, timeline):
     exit_codes = []
     await keep(tmp_path, timeline, True, False, lost=exit_codes.append)
-    assert exit_codes == [Exit.HELD]
+    assert exit_codes == [ExitCode.LOCKED]
     with pytest.raises(LedgerError, match="another run has taken over the lease"):
         await keep(tmp_path, timeline, False)
 
 
 async def test_held_survives_a_lock_of_another_process_on_the_ledger(tmp_path):
-    async with held(LocalSink(tmp_path), "mine") as ledger:
+    async with open_locked_ledger(LocalDestination(tmp_path), "mine") as ledger:
         connection = sqlite3.connect(ledger.path, isolation_level=None)
         connection.execute("BEGIN EXCLUSIVE")
         asyncio.get_running_loop().call_later(0.3, connection.execute, "ROLLBACK")
-        beat = partial(lease.beat, owner=lease.Owner.myself("mine"), now=datetime.now(UTC))
+        beat = partial(lease.renew, owner=lease.Owner.current("mine"), now=datetime.now(UTC))
         assert await ledger.write(beat)
         connection.close()

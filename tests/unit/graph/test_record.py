@@ -5,15 +5,20 @@ from pathlib import Path
 
 import pytest
 
-from bulkdl.errors import LedgerError, SinkFailure
-from bulkdl.graph.record import Recorder
-from bulkdl.model import Digest, Kind, Outcome, Output, Reason, Receipt, Result, Validator
+from bulkdl.errors import DestinationError, LedgerError
+from bulkdl.graph.recorder import Recorder
+from bulkdl.models import CommittedFile, Digest, Kind, Outcome, Output, Reason, Result, Validator
 from bulkdl.report.summary import SummaryBuilder
 from bulkdl.telemetry.events import NullReporter
 
-RECEIPT = Receipt("a.tgz", 5, Digest("crc32c", "yZRlqg=="), Validator(etag='"\udce9"'), None)
+RECEIPT = CommittedFile("a.tgz", 5, Digest("crc32c", "yZRlqg=="), Validator(etag='"\udce9"'), None)
 RESULT = Result(
-    Output("p", "j", "t", Kind.ARCHIVE), Outcome.COMPLETED, Reason.FETCHED, RECEIPT, moved_bytes=5, attempts=2
+    Output("p", "j", "t", Kind.ARCHIVE),
+    Outcome.COMPLETED,
+    Reason.DOWNLOADED,
+    RECEIPT,
+    downloaded_bytes=5,
+    attempts=2,
 )
 
 
@@ -37,15 +42,15 @@ def recorder(ledger):
 
 async def test_ended_with_a_result_that_cannot_be_stored_records_a_failure_of_that_output(logs):
     ledger = FakeLedger(UnicodeEncodeError("utf-8", '"\udce9"', 1, 2, "surrogates not allowed"))
-    recorded = await recorder(ledger).ended(RESULT)
-    assert (recorded.outcome, recorded.reason, recorded.receipt) == (Outcome.FAILED, Reason.INTERNAL, None)
-    assert (recorded.moved_bytes, recorded.attempts, ledger.writes) == (5, 2, 2)
+    recorded = await recorder(ledger).record_result(RESULT)
+    assert (recorded.outcome, recorded.reason, recorded.file) == (Outcome.FAILED, Reason.INTERNAL, None)
+    assert (recorded.downloaded_bytes, recorded.attempts, ledger.writes) == (5, 2, 2)
     assert [line["event"] for line in logs()] == ["transfer.not_recorded", "transfer.failed"]
 
 
-@pytest.mark.parametrize("error", [LedgerError("x"), SinkFailure(Reason.DISK_FULL, "x")])
+@pytest.mark.parametrize("error", [LedgerError("x"), DestinationError(Reason.DISK_FULL, "x")])
 async def test_ended_with_a_ledger_that_cannot_be_used_raises(error):
     ledger = FakeLedger(error)
     with pytest.raises(type(error)):
-        await recorder(ledger).ended(RESULT)
+        await recorder(ledger).record_result(RESULT)
     assert ledger.writes == 1

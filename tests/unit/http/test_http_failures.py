@@ -6,9 +6,9 @@ import aiohttp
 import pytest
 from aiohttp.client_reqrep import ConnectionKey
 
-from bulkdl.errors import ApiFailure, TransferFailure
-from bulkdl.http.failures import InsecureRedirect, reason_of_status, translated
-from bulkdl.model import Reason
+from bulkdl.errors import ApiError, TransferError
+from bulkdl.http.errors import InsecureRedirect, map_http_errors, reason_of_status
+from bulkdl.models import Reason
 
 KEY = ConnectionKey("host", 443, True, True, None, None, None)
 URL_WITH_SECRET = "https://storage.example/o?Signature=canary"
@@ -24,25 +24,25 @@ CASES = [
     (aiohttp.SocketTimeoutError("slow " + URL_WITH_SECRET), Reason.STALLED),
     (TimeoutError(), Reason.STALLED),
     (aiohttp.ClientPayloadError("short"), Reason.TRUNCATED),
-    (aiohttp.InvalidURL(URL_WITH_SECRET), Reason.BAD_ANSWER),
-    (aiohttp.InvalidUrlRedirectClientError(URL_WITH_SECRET), Reason.BAD_ANSWER),
-    (aiohttp.NonHttpUrlRedirectClientError(URL_WITH_SECRET), Reason.BAD_ANSWER),
+    (aiohttp.InvalidURL(URL_WITH_SECRET), Reason.INVALID_RESPONSE),
+    (aiohttp.InvalidUrlRedirectClientError(URL_WITH_SECRET), Reason.INVALID_RESPONSE),
+    (aiohttp.NonHttpUrlRedirectClientError(URL_WITH_SECRET), Reason.INVALID_RESPONSE),
     (aiohttp.ServerDisconnectedError(), Reason.CONNECTION_LOST),
     (aiohttp.ClientOSError(104, "Connection reset by peer"), Reason.CONNECTION_LOST),
     (aiohttp.ClientConnectionResetError("gone"), Reason.CONNECTION_LOST),
     (ConnectionResetError(104, "Connection reset by peer"), Reason.CONNECTION_LOST),
     (OSError(), Reason.CONNECTION_LOST),
     (ValueError(URL_WITH_SECRET), Reason.CONNECTION_LOST),
-    (IndexError(URL_WITH_SECRET), Reason.BAD_ANSWER),  # yarl, for http://a[x]@
-    (KeyError(URL_WITH_SECRET), Reason.BAD_ANSWER),
-    (OverflowError(URL_WITH_SECRET), Reason.BAD_ANSWER),
+    (IndexError(URL_WITH_SECRET), Reason.INVALID_RESPONSE),  # yarl, for http://a[x]@
+    (KeyError(URL_WITH_SECRET), Reason.INVALID_RESPONSE),
+    (OverflowError(URL_WITH_SECRET), Reason.INVALID_RESPONSE),
 ]
 
 
 @pytest.mark.parametrize(("error", "reason"), CASES, ids=[type(error).__name__ for error, _ in CASES])
-@pytest.mark.parametrize("family", [ApiFailure, TransferFailure])
+@pytest.mark.parametrize("family", [ApiError, TransferError])
 def test_what_aiohttp_raises_gets_a_reason_and_shows_no_query(error, reason, family):
-    with pytest.raises(family) as caught, translated(family, "GET host/path"):
+    with pytest.raises(family) as caught, map_http_errors(family, "GET host/path"):
         raise error
     assert caught.value.reason is reason
     assert caught.value.detail.startswith("GET host/path: ")
@@ -51,10 +51,10 @@ def test_what_aiohttp_raises_gets_a_reason_and_shows_no_query(error, reason, fam
 
 
 @pytest.mark.parametrize(
-    "error", [asyncio.CancelledError(), KeyboardInterrupt(), ApiFailure(Reason.REFUSED, "x")]
+    "error", [asyncio.CancelledError(), KeyboardInterrupt(), ApiError(Reason.REJECTED, "x")]
 )
 def test_what_is_no_failure_of_the_network_passes(error):
-    with pytest.raises(type(error)) as caught, translated(TransferFailure, "x"):
+    with pytest.raises(type(error)) as caught, map_http_errors(TransferError, "x"):
         raise error
     assert caught.value is error
 
@@ -65,14 +65,14 @@ def test_what_is_no_failure_of_the_network_passes(error):
         (200, None),
         (204, None),
         (206, None),
-        (302, Reason.REFUSED),
-        (400, Reason.REFUSED),
+        (302, Reason.REJECTED),
+        (400, Reason.REJECTED),
         (401, Reason.CREDENTIALS),
         (403, Reason.FORBIDDEN),
         (404, Reason.NOT_FOUND),
         (408, Reason.SERVER_ERROR),
-        (416, Reason.REFUSED),
-        (422, Reason.REFUSED),
+        (416, Reason.REJECTED),
+        (422, Reason.REJECTED),
         (429, Reason.THROTTLED),
         (500, Reason.SERVER_ERROR),
         (503, Reason.SERVER_ERROR),

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkdl.http.pace import Cooldown, Pace, TokenBucket, cooling_s, release_delay_s
+from bulkdl.http.rate_limit import Cooldown, RateLimiter, TokenBucket, cooldown_seconds, release_delay_s
 from bulkdl.http.retry import RetryPolicy
 from support.idle import wait_until_idle
 
@@ -60,10 +60,10 @@ def test_no_window_lets_through_more_than_burst_and_rate(rate, burst, steps):
 
 
 async def test_turns_come_in_the_order_of_asking(timeline):
-    pace, order = Pace(2, 1, clock=timeline.clock, sleep=timeline.sleep), []
+    pace, order = RateLimiter(2, 1, clock=timeline.clock, sleep=timeline.sleep), []
 
     async def worker(number):
-        await pace.turn()
+        await pace.acquire()
         order.append((number, timeline.now))
 
     await asyncio.gather(*(worker(number) for number in range(4)))
@@ -71,15 +71,15 @@ async def test_turns_come_in_the_order_of_asking(timeline):
 
 
 async def test_who_can_wait_stands_in_nobodys_way_and_gets_on_all_the_same(timeline):
-    pace, order = Pace(1, 1, clock=timeline.clock, sleep=timeline.sleep), []
+    pace, order = RateLimiter(1, 1, clock=timeline.clock, sleep=timeline.sleep), []
 
     async def worker(name, times=1, **how):
         for _ in range(times):
-            await pace.turn(**how)
+            await pace.acquire(**how)
             order.append(name)
 
     await asyncio.gather(
-        *(worker("patient", can_wait=True) for _ in range(20)), worker("first", 8), worker("second", 8)
+        *(worker("patient", low_priority=True) for _ in range(20)), worker("first", 8), worker("second", 8)
     )
     assert len(order) == 36
     busy = order[1:25]  # both go on: each round brings one of each, however many can wait
@@ -95,10 +95,10 @@ async def test_a_cancelled_waiter_gives_its_turn_to_the_next(timeline, victim):
         await gate.wait()
         await timeline.sleep(delay_s)
 
-    pace = Pace(1, 1, clock=timeline.clock, sleep=sleep)
+    pace = RateLimiter(1, 1, clock=timeline.clock, sleep=sleep)
 
     async def worker(number):
-        await pace.turn()
+        await pace.acquire()
         order.append((number, timeline.now))
 
     workers = [asyncio.create_task(worker(number)) for number in range(4)]
@@ -112,46 +112,46 @@ async def test_a_cancelled_waiter_gives_its_turn_to_the_next(timeline, victim):
 
 
 async def test_without_a_limit_nobody_waits(timeline):
-    pace = Pace(0, 0, clock=timeline.clock, sleep=timeline.sleep)
-    await asyncio.gather(*(pace.turn(1e6) for _ in range(100)))
+    pace = RateLimiter(0, 0, clock=timeline.clock, sleep=timeline.sleep)
+    await asyncio.gather(*(pace.acquire(1e6) for _ in range(100)))
     assert timeline.slept == []
 
 
 async def test_everybody_waits_for_a_cooling_host_and_nobody_for_another(timeline):
     cooldown = Cooldown(clock=timeline.clock, sleep=timeline.sleep, rand=lambda: 0.0)
-    cooldown.cool("a", 7.0)
-    await cooldown.passed("b")
+    cooldown.start("a", 7.0)
+    await cooldown.wait("b")
     assert timeline.now == 1000.0
-    await asyncio.gather(*(cooldown.passed("a") for _ in range(3)))
+    await asyncio.gather(*(cooldown.wait("a") for _ in range(3)))
     assert timeline.now >= 1007.0
 
 
 async def test_a_cooldown_is_extended_but_never_shortened(timeline):
     cooldown = Cooldown(clock=timeline.clock, sleep=timeline.sleep, rand=lambda: 0.0)
-    cooldown.cool("a", 5.0)
-    cooldown.cool("a", 1.0)
-    await cooldown.passed("a")
+    cooldown.start("a", 5.0)
+    cooldown.start("a", 1.0)
+    await cooldown.wait("a")
     assert timeline.now == 1005.0
 
 
 async def test_a_cooldown_extended_while_waiting_is_waited_for(timeline):
     async def sleep(delay_s):
         if not timeline.slept:
-            cooldown.cool("a", 9.0)
+            cooldown.start("a", 9.0)
         await timeline.sleep(delay_s)
 
     cooldown = Cooldown(clock=timeline.clock, sleep=sleep, rand=lambda: 0.0)
-    cooldown.cool("a", 5.0)
-    await cooldown.passed("a")
+    cooldown.start("a", 5.0)
+    await cooldown.wait("a")
     assert timeline.now == 1009.0
 
 
 def test_throttling_is_told_once_not_by_every_worker(timeline, logs):
     cooldown = Cooldown(clock=timeline.clock, sleep=timeline.sleep, rand=lambda: 0.0)
     for _ in range(16):
-        cooldown.cool("a", 5.0)
+        cooldown.start("a", 5.0)
         timeline.now += 0.01
-    cooldown.cool("a", 60.0)
+    cooldown.start("a", 60.0)
     assert [(line["event"], line["host"], line["delay_s"]) for line in logs()] == [
         ("pace.throttled", "a", 5.0),
         ("pace.throttled", "a", 60.0),
@@ -174,7 +174,7 @@ def test_throttling_is_told_once_not_by_every_worker(timeline, logs):
     ],
 )
 def test_which_answers_cool_a_host(status, asked_s, cooling):
-    assert cooling_s(status, asked_s, POLICY) == cooling
+    assert cooldown_seconds(status, asked_s, POLICY) == cooling
 
 
 @pytest.mark.parametrize(
@@ -196,6 +196,6 @@ async def test_waiters_of_a_cooling_host_ask_again_at_different_moments():
         now = max(now, delay_s)
 
     cooldown = Cooldown(clock=lambda: now, sleep=sleep, rand=lambda: next(numbers))
-    cooldown.cool("host", 10.0)
-    await asyncio.gather(*(cooldown.passed("host") for _ in range(4)))
+    cooldown.start("host", 10.0)
+    await asyncio.gather(*(cooldown.wait("host") for _ in range(4)))
     assert slept == [10.0, 10.25, 10.5, 10.75]

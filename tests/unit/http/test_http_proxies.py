@@ -1,10 +1,10 @@
 import pytest
 from yarl import URL
 
-from bulkdl.errors import ApiFailure, ConfigError
+from bulkdl.errors import ApiError, ConfigError
 from bulkdl.http.proxies import DIRECT, Proxies, is_bypassed, proxies_of
 from bulkdl.http.sessions import api_session, storage_session
-from bulkdl.model import Reason
+from bulkdl.models import Reason
 from bulkdl.settings.proxy import OFF, Proxy, proxy
 from support.connect_proxy import ConnectProxy
 from support.http_servers import BEARER, BOUNDS, get, server, tls_client, tls_server
@@ -56,22 +56,22 @@ async def test_session_with_wrong_proxy_credentials_fails_for_good_and_hides_the
         origin(scheme) as only,
         api_session(**BOUNDS, proxies=through(relay.url("me:canary"))) as session,
     ):
-        with pytest.raises(ApiFailure) as caught:
+        with pytest.raises(ApiError) as caught:
             await get(session, only.make_url("/end"), ssl=tls_client())
-        assert caught.value.reason is Reason.REFUSED
+        assert caught.value.reason is Reason.REJECTED
         assert f"the proxy {relay.place} refused the request (HTTP 407)" in caught.value.detail
         assert "canary" not in caught.value.detail
         assert only.seen == []
 
 
-@pytest.mark.parametrize(("status", "reason"), [(403, Reason.REFUSED), (502, Reason.UNREACHABLE)])
+@pytest.mark.parametrize(("status", "reason"), [(403, Reason.REJECTED), (502, Reason.UNREACHABLE)])
 async def test_session_names_the_proxy_that_refuses_a_tunnel(status, reason):
     async with (
         ConnectProxy(refusal=status).serving() as relay,
         origin("https") as only,
         api_session(**BOUNDS, proxies=through(relay.url())) as session,
     ):
-        with pytest.raises(ApiFailure) as caught:
+        with pytest.raises(ApiError) as caught:
             await get(session, only.make_url("/end"))
         assert caught.value.reason is reason
         assert relay.place in caught.value.detail
@@ -82,7 +82,7 @@ async def test_session_names_the_proxy_that_refuses_a_tunnel(status, reason):
 async def test_session_names_the_proxy_that_accepts_no_connection(scheme, unused_tcp_port):
     proxies = through(f"http://me:canary@127.0.0.1:{unused_tcp_port}")
     async with origin(scheme) as only, api_session(**BOUNDS, proxies=proxies) as session:
-        with pytest.raises(ApiFailure) as caught:
+        with pytest.raises(ApiError) as caught:
             await get(session, only.make_url("/end"))
         assert caught.value.reason is Reason.UNREACHABLE
         assert f"through the proxy 127.0.0.1:{unused_tcp_port}" in caught.value.detail

@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkdl.errors import ApiFailure
-from bulkdl.http.retry import RetryPolicy, Tally, judge, retry_after_s
-from bulkdl.model import Reason
-from bulkdl.reactions import REACTIONS, Step
+from bulkdl.errors import ApiError
+from bulkdl.failure_policy import FAILURE_POLICIES, RetryAction
+from bulkdl.http.retry import RetryPolicy, RetryState, decide_retry, retry_after_s
+from bulkdl.models import Reason
 
 NOW = datetime(2024, 3, 1, 12, 0, tzinfo=UTC)
-POLICY = RetryPolicy(limit=4, base_s=1.0, cap_s=10.0, retry_after_cap_s=300.0, free_limit=2)
-FAILURES = sorted(REACTIONS)
+POLICY = RetryPolicy(max_attempts=4, base_s=1.0, cap_s=10.0, retry_after_cap_s=300.0, max_free_url_renewals=2)
+FAILURES = sorted(FAILURE_POLICIES)
 
 
 @pytest.mark.parametrize(
@@ -66,56 +66,57 @@ def test_no_nearly_a_date_makes_trouble(header):
 
 
 def _run(failures, progressed=(), rand=lambda: 0.0):
-    tally = Tally()
+    tally = RetryState()
     verdict = None
     for number, failure in enumerate(failures):
-        tally = tally.after(failure, progressed=number in progressed)
-        verdict = judge(failure, tally, POLICY, rand)
+        tally = tally.record(failure, progressed=number in progressed)
+        verdict = decide_retry(failure, tally, POLICY, rand)
     return tally, verdict
 
 
 def test_a_temporary_failure_is_given_up_at_the_limit():
-    lost = ApiFailure(Reason.CONNECTION_LOST, "x")
-    assert _run([lost] * 3)[1].step is Step.BACK_OFF
-    assert _run([lost] * 4)[1].step is Step.GIVE_UP
+    lost = ApiError(Reason.CONNECTION_LOST, "x")
+    assert _run([lost] * 3)[1].action is RetryAction.BACK_OFF
+    assert _run([lost] * 4)[1].action is RetryAction.GIVE_UP
 
 
 def test_bytes_set_the_count_back():
-    lost = ApiFailure(Reason.CONNECTION_LOST, "x")
+    lost = ApiError(Reason.CONNECTION_LOST, "x")
     tally, verdict = _run([lost] * 40, progressed=range(0, 40, 2))
-    assert (tally.attempts, verdict.step) == (40, Step.BACK_OFF)
+    assert (tally.attempts, verdict.action) == (40, RetryAction.BACK_OFF)
 
 
 def test_a_few_new_urls_cost_no_attempt_and_no_wait_but_not_for_ever():
-    expired = ApiFailure(Reason.URL_EXPIRED, "x")
+    expired = ApiError(Reason.URL_EXPIRED, "x")
     steps = [_run([expired] * count, rand=lambda: 0.5)[1] for count in range(1, 8)]
-    assert [verdict.step for verdict in steps] == [Step.RESIGN] * 5 + [Step.GIVE_UP] * 2
+    assert [verdict.action for verdict in steps] == [RetryAction.RENEW_URL] * 5 + [RetryAction.GIVE_UP] * 2
     assert [verdict.delay_s for verdict in steps[:3]] == [0, 0, 0.5]
 
 
 @pytest.mark.parametrize(
-    "reason", [r for r in FAILURES if REACTIONS[r].step in (Step.GIVE_UP, Step.STOP_RUN)]
+    "reason",
+    [r for r in FAILURES if FAILURE_POLICIES[r].action in (RetryAction.GIVE_UP, RetryAction.STOP_RUN)],
 )
 def test_a_permanent_failure_ends_at_once(reason):
-    assert _run([ApiFailure(reason, "x", retry_after_s=1)])[1].step is REACTIONS[reason].step
+    assert _run([ApiError(reason, "x", retry_after_s=1)])[1].action is FAILURE_POLICIES[reason].action
 
 
 def test_what_has_been_tried_again_already_is_not_tried_again_above():
-    failure = ApiFailure(Reason.SERVER_ERROR, "x")
-    failure.exhausted = True
-    assert _run([failure])[1].step is Step.GIVE_UP
+    failure = ApiError(Reason.SERVER_ERROR, "x")
+    failure.retries_exhausted = True
+    assert _run([failure])[1].action is RetryAction.GIVE_UP
 
 
 def test_waits_double_up_to_the_cap():
-    lost = ApiFailure(Reason.CONNECTION_LOST, "x")
-    policy = RetryPolicy(limit=99, base_s=1.0, cap_s=10.0)
-    waits = [judge(lost, Tally(n, n), policy, lambda: 1.0).delay_s for n in (1, 2, 3, 4, 5, 98)]
+    lost = ApiError(Reason.CONNECTION_LOST, "x")
+    policy = RetryPolicy(max_attempts=99, base_s=1.0, cap_s=10.0)
+    waits = [decide_retry(lost, RetryState(n, n), policy, lambda: 1.0).delay_s for n in (1, 2, 3, 4, 5, 98)]
     assert waits == [1, 2, 4, 8, 10, 10]
 
 
 @pytest.mark.parametrize(("asked_s", "least_s"), [(0.0, 0.0), (20.0, 20.0), (1e9, 300.0)])
 def test_what_the_server_asks_is_waited_and_capped(asked_s, least_s):
-    throttled = ApiFailure(Reason.THROTTLED, "x", retry_after_s=asked_s)
+    throttled = ApiError(Reason.THROTTLED, "x", retry_after_s=asked_s)
     assert _run([throttled])[1].delay_s == least_s
     assert _run([throttled], rand=lambda: 1.0)[1].delay_s == least_s + 1.0
 
@@ -129,7 +130,7 @@ def test_what_the_server_asks_is_waited_and_capped(asked_s, least_s):
     dice=st.floats(0, 1, exclude_max=True),
 )
 def test_every_verdict_is_within_bounds(reason, attempts, fruitless, resigned, asked_s, dice):
-    failure = ApiFailure(reason, "x", retry_after_s=asked_s)
-    verdict = judge(failure, Tally(attempts, fruitless, resigned), POLICY, lambda: dice)
+    failure = ApiError(reason, "x", retry_after_s=asked_s)
+    verdict = decide_retry(failure, RetryState(attempts, fruitless, resigned), POLICY, lambda: dice)
     assert 0 <= verdict.delay_s <= POLICY.retry_after_cap_s + POLICY.base_s
-    assert verdict.step in (REACTIONS[reason].step, Step.GIVE_UP)
+    assert verdict.action in (FAILURE_POLICIES[reason].action, RetryAction.GIVE_UP)

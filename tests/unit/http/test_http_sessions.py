@@ -2,9 +2,9 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from bulkdl.errors import ApiFailure
+from bulkdl.errors import ApiError
 from bulkdl.http.sessions import api_session, storage_session
-from bulkdl.model import Reason
+from bulkdl.models import Reason
 from support.http_servers import BEARER, BOUNDS, get, server, tls_client, tls_server
 
 
@@ -32,7 +32,7 @@ async def test_a_redirect_that_gives_up_tls_is_not_followed(make):
         server(plain.make_url("/end"), tls=tls_server()) as first,
         make(**BOUNDS) as session,
     ):
-        with pytest.raises(ApiFailure) as caught:
+        with pytest.raises(ApiError) as caught:
             await get(session, first.make_url("/go"), headers=BEARER, ssl=tls_client())
         assert caught.value.reason is Reason.INSECURE_URL
         assert plain.seen == []
@@ -50,7 +50,7 @@ async def test_it_is_followed_where_that_is_allowed():
 @pytest.mark.parametrize("make", [api_session, storage_session])
 async def test_an_unknown_certificate_is_refused(make):
     async with server(tls=tls_server()) as only, make(**BOUNDS) as session:
-        with pytest.raises(ApiFailure) as caught:
+        with pytest.raises(ApiError) as caught:
             await get(session, only.make_url("/end"))
         assert caught.value.reason is Reason.TLS
 
@@ -58,9 +58,9 @@ async def test_an_unknown_certificate_is_refused(make):
 @pytest.mark.parametrize("location", ["ftp://x/y", "http://", "http://[::1", "http://a[x]@"])
 async def test_a_redirect_to_nowhere_is_a_bad_answer(location):
     async with server(redirect_to=location) as only, api_session(**BOUNDS) as session:
-        with pytest.raises(ApiFailure) as caught:
+        with pytest.raises(ApiError) as caught:
             await get(session, only.make_url("/go"))
-        assert caught.value.reason is Reason.BAD_ANSWER
+        assert caught.value.reason is Reason.INVALID_RESPONSE
 
 
 async def test_the_target_of_a_redirect_goes_out_as_it_was_signed():

@@ -7,13 +7,13 @@ from functools import partial
 
 import pytest
 
-from bulkdl.errors import BulkdlError, LedgerDamaged, LedgerError, LedgerTooNew, SinkFailure
-from bulkdl.ledger import ledger as module
-from bulkdl.ledger import migrate
-from bulkdl.ledger.ledger import Ledger
-from bulkdl.ledger.migrate import VERSION
-from bulkdl.model import Reason
-from bulkdl.reactions import REACTIONS, Exit
+from bulkdl.errors import BulkdlError, DestinationError, LedgerDamaged, LedgerError, LedgerVersionError
+from bulkdl.failure_policy import FAILURE_POLICIES, ExitCode
+from bulkdl.ledger import database as module
+from bulkdl.ledger import migrations
+from bulkdl.ledger.database import Ledger
+from bulkdl.ledger.migrations import VERSION
+from bulkdl.models import Reason
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ async def test_many_who_open_a_new_ledger_at_once_all_get_it(path):
 
 
 STEPS = {
-    1: migrate.schema(),
+    1: migrations.schema(),
     2: "ALTER TABLE runs ADD COLUMN host TEXT;",
     3: "CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT); INSERT INTO notes (text) VALUES ('moved');",
 }
@@ -90,27 +90,27 @@ STEPS = {
 
 def test_a_migrated_ledger_is_like_a_new_one_and_keeps_its_rows(path, monkeypatch):
     migrated = sqlite3.connect(path, isolation_level=None)
-    migrate.migrate(migrated, path, version=1)
+    migrations.migrate(migrated, path, version=1)
     started("kept")(migrated)
-    migrate.migrate(migrated, path, version=3, steps=STEPS)
-    monkeypatch.setattr(migrate, "schema", lambda: "\n".join(STEPS.values()))
+    migrations.migrate(migrated, path, version=3, steps=STEPS)
+    monkeypatch.setattr(migrations, "schema", lambda: "\n".join(STEPS.values()))
     fresh = sqlite3.connect(":memory:", isolation_level=None)
-    migrate.migrate(fresh, path, version=3)
+    migrations.migrate(fresh, path, version=3)
     assert columns(migrated) == columns(fresh)
     assert runs(migrated) == ["kept"]
     for connection in (migrated, fresh):
         assert connection.execute("PRAGMA user_version").fetchone()[0] == 3
-        migrate.migrate(connection, path, version=3, steps={})
+        migrations.migrate(connection, path, version=3, steps={})
         connection.close()
 
 
 def test_migrate_existing_ledger_keeps_a_complete_copy_of_the_old_version(path):
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("PRAGMA journal_mode = WAL")
-    migrate.migrate(connection, path, version=1)
+    migrations.migrate(connection, path, version=1)
     started("kept")(connection)
     old = columns(connection)
-    migrate.migrate(connection, path, version=3, steps=STEPS)
+    migrations.migrate(connection, path, version=3, steps=STEPS)
     connection.close()
     backup = path.with_name(f"{path.name}.version-1")
     assert other(backup) == ["kept"]
@@ -122,28 +122,28 @@ def test_migrate_existing_ledger_keeps_a_complete_copy_of_the_old_version(path):
 
 def test_migrate_without_a_copy_changes_nothing(path):
     connection = sqlite3.connect(path, isolation_level=None)
-    migrate.migrate(connection, path, version=1)
+    migrations.migrate(connection, path, version=1)
     path.with_name(f"{path.name}.version-1").mkdir()
-    with pytest.raises(SinkFailure, match="version-1"):
-        migrate.migrate(connection, path, version=3, steps=STEPS)
+    with pytest.raises(DestinationError, match="version-1"):
+        migrations.migrate(connection, path, version=3, steps=STEPS)
     assert connection.execute("PRAGMA user_version").fetchone()[0] == 1
     connection.close()
 
 
 def test_no_migration_changes_the_table_lease():
-    assert [number for number, sql in migrate.migrations().items() if "lease" in sql.lower()] == []
+    assert [number for number, sql in migrations.migrations().items() if "lease" in sql.lower()] == []
 
 
 def test_every_version_on_the_way_has_its_migration():
-    assert sorted(migrate.migrations()) == list(range(2, VERSION + 1))
+    assert sorted(migrations.migrations()) == list(range(2, VERSION + 1))
 
 
 def test_a_migration_that_fails_changes_nothing(path):
     connection = sqlite3.connect(path, isolation_level=None)
-    migrate.migrate(connection, path, version=1)
+    migrations.migrate(connection, path, version=1)
     before = columns(connection)
     with pytest.raises(sqlite3.Error):
-        migrate.migrate(
+        migrations.migrate(
             connection, path, version=3, steps={2: STEPS[2], 3: "CREATE TABLE x (a); SELECT rubbish;"}
         )
     assert not connection.in_transaction
@@ -158,7 +158,7 @@ async def test_a_ledger_of_a_newer_version_is_refused_and_left_as_it_is(path, re
     connection.executescript(f"CREATE TABLE future (x); PRAGMA user_version = {VERSION + 1};")
     connection.close()
     before = path.read_bytes()
-    with pytest.raises(LedgerTooNew, match=f"version {VERSION + 1}, this bulkdl knows up to {VERSION}"):
+    with pytest.raises(LedgerVersionError, match=f"version {VERSION + 1}, this bulkdl knows up to {VERSION}"):
         await Ledger.open(path, read_only=read_only)
     assert path.read_bytes() == before
     assert [each.name for each in path.parent.iterdir()] == [path.name]
@@ -179,7 +179,7 @@ async def test_what_is_no_ledger_is_told_in_one_line_and_left_as_it_is(path, con
 
 async def test_a_folder_in_its_place_is_told_in_one_line(path):
     path.mkdir()
-    with pytest.raises((LedgerError, SinkFailure), match=str(path)):
+    with pytest.raises((LedgerError, DestinationError), match=str(path)):
         await Ledger.open(path)
 
 
@@ -200,14 +200,14 @@ async def test_a_reader_changes_nothing_and_sees_what_a_run_writes(ledger, path)
     reader = await Ledger.open(path, read_only=True)
     await ledger.write(started("a"))
     assert await reader.read(runs) == ["a"]
-    with pytest.raises(SinkFailure):
+    with pytest.raises(DestinationError):
         await reader.write(started("b"))
     assert await ledger.read(runs) == ["a"]
     await reader.close()
 
 
 async def test_a_reader_makes_no_ledger(path):
-    with pytest.raises((LedgerError, SinkFailure)):
+    with pytest.raises((LedgerError, DestinationError)):
         await Ledger.open(path, read_only=True)
     assert not path.exists()
 
@@ -279,7 +279,7 @@ async def test_write_whose_folder_cannot_be_synced_fails_alone(path, tmp_path):
 
     def settle(folders):
         if broken in folders:
-            raise SinkFailure(Reason.DISK_ERROR, "fsync failed")
+            raise DestinationError(Reason.DISK_ERROR, "fsync failed")
 
     ledger = await Ledger.open(path, settle=settle)
     answers = await asyncio.gather(
@@ -288,7 +288,7 @@ async def test_write_whose_folder_cannot_be_synced_fails_alone(path, tmp_path):
         ledger.write(started("b")),
         return_exceptions=True,
     )
-    assert [type(answer) for answer in answers] == [int, SinkFailure, int]
+    assert [type(answer) for answer in answers] == [int, DestinationError, int]
     assert other(path) == ["a", "b"]
     await ledger.close()
 
@@ -296,7 +296,7 @@ async def test_write_whose_folder_cannot_be_synced_fails_alone(path, tmp_path):
 @pytest.mark.parametrize("statement", [invalid, None])
 async def test_write_failures_of_one_batch_are_separate_exception_instances(path, statement):
     def settle(_folders):
-        raise SinkFailure(Reason.DISK_ERROR, "fsync failed")
+        raise DestinationError(Reason.DISK_ERROR, "fsync failed")
 
     ledger = await Ledger.open(path, settle=settle)
     answers = await asyncio.gather(
@@ -351,7 +351,7 @@ async def test_write_to_a_ledger_locked_too_long_is_a_temporary_failure(path):
         )
     assert [each.reason for each in answers] == [Reason.LEDGER_LOCKED] * 2
     assert answers[0] is not answers[1]
-    assert REACTIONS[Reason.LEDGER_LOCKED].exit_code is Exit.TEMPORARY
+    assert FAILURE_POLICIES[Reason.LEDGER_LOCKED].exit_code is ExitCode.TEMPORARY
     await ledger.write(started("c"))
     assert other(path) == ["c"]
     await ledger.close()
@@ -363,7 +363,7 @@ async def test_open_locked_too_long_is_a_temporary_failure_and_changes_nothing(p
     connection.execute("PRAGMA journal_mode = DELETE")
     connection.close()
     before = path.read_bytes()
-    with locked(path), pytest.raises(SinkFailure) as raised:
+    with locked(path), pytest.raises(DestinationError) as raised:
         await Ledger.open(path, lock_timeout_s=0.05)
     assert raised.value.reason is Reason.LEDGER_LOCKED
     assert path.read_bytes() == before
@@ -388,7 +388,7 @@ async def test_trouble_with_the_disk_is_the_sinks(ledger, path, code, reason):
         error.sqlite_errorcode = code
         raise error
 
-    with pytest.raises(SinkFailure, match="the disk") as raised:
+    with pytest.raises(DestinationError, match="the disk") as raised:
         await ledger.write(broken)
     assert raised.value.reason is reason
     await ledger.write(started("after"))
@@ -402,7 +402,7 @@ async def test_a_full_disk_is_told_and_the_ledger_goes_on_with_room_again(ledger
         for number in range(2000):
             started("x" * 500 + str(number))(connection)
 
-    with pytest.raises(SinkFailure) as raised:
+    with pytest.raises(DestinationError) as raised:
         await ledger.write(large)
     assert raised.value.reason is Reason.DISK_FULL
     await ledger.read(lambda connection: connection.execute("PRAGMA max_page_count = 100000"))

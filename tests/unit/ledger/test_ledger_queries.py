@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bulkdl.ledger import audit, queries
-from bulkdl.ledger.migrate import migrate
-from bulkdl.ledger.queries import Listing, PlannedOutput
-from bulkdl.model import Digest, Job, Kind, Outcome, Output, Reason, Receipt, Result, Validator
+from bulkdl.ledger import maintenance_queries, queries
+from bulkdl.ledger.migrations import migrate
+from bulkdl.ledger.queries import JobListing, PlannedOutput
+from bulkdl.models import CommittedFile, Digest, Job, Kind, Outcome, Output, Reason, Result, Validator
 
 AT = datetime(2024, 1, 31, 12, 30, 15, 123456, tzinfo=UTC)
 YEARS = (datetime(1990, 1, 1), datetime(2090, 1, 1))  # noqa: DTZ001 - hypothesis adds the zones
@@ -38,15 +38,17 @@ def ledger():
 
 
 def receipt(key="p/j/t/task_output.tar.gz", source="https://s/o"):
-    return Receipt(key, 77, Digest("crc32c", "yZRlqg=="), Validator('"v1"', "date", "17"), source)
+    return CommittedFile(key, 77, Digest("crc32c", "yZRlqg=="), Validator('"v1"', "date", "17"), source)
 
 
 def fetched(output, **more):
-    return Result(output, Outcome.COMPLETED, Reason.FETCHED, receipt(**more), attempts=2, moved_bytes=77)
+    return Result(
+        output, Outcome.COMPLETED, Reason.DOWNLOADED, receipt(**more), attempts=2, downloaded_bytes=77
+    )
 
 
 def plan(connection, *planned, job=JOB, quicklooks=True):
-    queries.plan_job(connection, Listing(job, "t", planned or PLANNED, quicklooks))
+    queries.plan_job(connection, JobListing(job, "t", planned or PLANNED, quicklooks))
 
 
 def known(connection):
@@ -92,9 +94,9 @@ def test_a_result_comes_back_as_it_was_recorded(ledger):
     plan(ledger)
     queries.record(ledger, [fetched(ARCHIVE)], "run1")
     found = of(ledger, ARCHIVE)
-    assert (found.state, found.reason, found.receipt) == ("completed", Reason.FETCHED, receipt())
-    assert found.completed
-    assert not of(ledger, FINAL).completed
+    assert (found.state, found.reason, found.file) == ("completed", Reason.DOWNLOADED, receipt())
+    assert found.is_completed
+    assert not of(ledger, FINAL).is_completed
 
 
 def test_attempts_add_up_over_runs(ledger):
@@ -103,8 +105,8 @@ def test_attempts_add_up_over_runs(ledger):
     queries.record(
         ledger, [Result(ARCHIVE, Outcome.FAILED, Reason.STALLED, attempts=5, detail="slow")], "run2"
     )
-    [failed] = audit.failed_outputs_after(ledger, 0)
-    assert (failed.known.output, failed.reason, failed.detail, failed.attempts) == (
+    [failed] = maintenance_queries.failed_outputs_after(ledger, 0)
+    assert (failed.record.output, failed.reason, failed.detail, failed.attempts) == (
         ARCHIVE,
         Reason.STALLED,
         "slow",
@@ -116,17 +118,17 @@ def test_a_failure_keeps_the_receipt_of_the_file_that_is_there(ledger):
     plan(ledger)
     queries.record(ledger, [fetched(ARCHIVE)], "run1")
     queries.record(ledger, [Result(ARCHIVE, Outcome.FAILED, Reason.STALLED)], "run2")
-    assert of(ledger, ARCHIVE).receipt == receipt()
-    assert not of(ledger, ARCHIVE).completed
+    assert of(ledger, ARCHIVE).file == receipt()
+    assert not of(ledger, ARCHIVE).is_completed
 
 
 def test_a_new_receipt_takes_nothing_from_the_old_one(ledger):
     plan(ledger)
     queries.record(ledger, [fetched(ARCHIVE)], "run1")
-    bare = Receipt("k", 1, Digest("crc32c", "AAAAAA=="), Validator(), None)
-    queries.record(ledger, [Result(ARCHIVE, Outcome.COMPLETED, Reason.FETCHED, bare)], "run2")
-    assert of(ledger, ARCHIVE).receipt.validator == Validator()
-    assert of(ledger, ARCHIVE).receipt.key == "k"
+    bare = CommittedFile("k", 1, Digest("crc32c", "AAAAAA=="), Validator(), None)
+    queries.record(ledger, [Result(ARCHIVE, Outcome.COMPLETED, Reason.DOWNLOADED, bare)], "run2")
+    assert of(ledger, ARCHIVE).file.validator == Validator()
+    assert of(ledger, ARCHIVE).file.key == "k"
 
 
 def test_not_available_is_known(ledger):
@@ -142,7 +144,7 @@ def test_known_output_former_reason_name_is_converted(ledger):
     queries.record(ledger, [Result(ARCHIVE, Outcome.SKIPPED, Reason.NOT_AVAILABLE)], "run1")
     ledger.execute("UPDATE outputs SET reason = 'up42_has_none' WHERE task_id = ''")
     assert of(ledger, FINAL).is_not_available
-    assert audit.jobs_to_retry(ledger, [Reason.NOT_AVAILABLE])
+    assert maintenance_queries.jobs_to_retry(ledger, [Reason.NOT_AVAILABLE])
     assert (Kind.ARCHIVE, "skipped", "not_available", 2, 0) in queries.count_outputs(ledger)
 
 
@@ -150,7 +152,7 @@ def test_listing_again_keeps_what_is_recorded(ledger):
     plan(ledger)
     queries.record(ledger, [fetched(ARCHIVE)], "run1")
     plan(ledger, PlannedOutput(ARCHIVE), PlannedOutput(QUICKLOOK, "renamed.jpg"))
-    assert of(ledger, ARCHIVE).completed
+    assert of(ledger, ARCHIVE).is_completed
     assert of(ledger, QUICKLOOK).filename == "renamed.jpg"
     assert len(known(ledger).outputs) == 3
 
@@ -159,21 +161,21 @@ def test_a_list_that_failed_is_to_be_listed_again_and_then_forgotten(ledger):
     plan(ledger, PlannedOutput(ARCHIVE), PlannedOutput(LIST), quicklooks=False)
     queries.record(ledger, [Result(LIST, Outcome.FAILED, Reason.SERVER_ERROR, detail="HTTP 503")], "run1")
     assert (known(ledger).tasks_listed, known(ledger).quicklooks_listed) == (True, False)
-    assert len(audit.failed_outputs_after(ledger, 0)) == 1
+    assert len(maintenance_queries.failed_outputs_after(ledger, 0)) == 1
     plan(ledger)
     assert known(ledger).quicklooks_listed
-    assert audit.failed_outputs_after(ledger, 0) == []
+    assert maintenance_queries.failed_outputs_after(ledger, 0) == []
     plan(ledger, PlannedOutput(ARCHIVE), quicklooks=False)
     assert known(ledger).quicklooks_listed
 
 
 def test_a_job_that_could_not_be_listed_is_told_and_listed_later(ledger):
-    queries.unlisted_job(ledger, JOB, Reason.SERVER_ERROR, "HTTP 503")
+    queries.record_listing_failure(ledger, JOB, Reason.SERVER_ERROR, "HTTP 503")
     assert not known(ledger).tasks_listed
     assert queries.count_jobs(ledger) == {"unlisted": 1}
     plan(ledger)
     assert known(ledger).tasks_listed
-    queries.unlisted_job(ledger, JOB, Reason.SERVER_ERROR, "HTTP 503")
+    queries.record_listing_failure(ledger, JOB, Reason.SERVER_ERROR, "HTTP 503")
     assert known(ledger).tasks_listed
 
 
@@ -185,12 +187,12 @@ def test_the_same_object_is_found_within_its_job_only(ledger):
         job=Job("p", "k", "SUCCEEDED", "", None, AT, AT, None),
     )
     queries.record(ledger, [fetched(ARCHIVE)], "run1")
-    assert queries.twin(ledger, FINAL, "https://s/o") == receipt()
-    assert queries.twin(ledger, ARCHIVE, "https://s/o") is None
-    assert queries.twin(ledger, FINAL, "https://s/other") is None
-    assert queries.twin(ledger, Output("p", "k", None, Kind.ARCHIVE), "https://s/o") is None
+    assert queries.find_same_object(ledger, FINAL, "https://s/o") == receipt()
+    assert queries.find_same_object(ledger, ARCHIVE, "https://s/o") is None
+    assert queries.find_same_object(ledger, FINAL, "https://s/other") is None
+    assert queries.find_same_object(ledger, Output("p", "k", None, Kind.ARCHIVE), "https://s/o") is None
     queries.record(ledger, [Result(ARCHIVE, Outcome.FAILED, Reason.STALLED)], "run2")
-    assert queries.twin(ledger, FINAL, "https://s/o") is None
+    assert queries.find_same_object(ledger, FINAL, "https://s/o") is None
 
 
 def test_a_forgotten_job_takes_its_outputs_with_it(ledger):
@@ -234,10 +236,10 @@ def test_runs_are_remembered_once_they_have_ended(ledger):
     [
         lambda ledger: queries.known_jobs(ledger, "p", ["j", "k"]),
         lambda ledger: queries.projects_of(ledger, "j"),
-        lambda ledger: queries.twin(ledger, ARCHIVE, "https://s/o"),
+        lambda ledger: queries.find_same_object(ledger, ARCHIVE, "https://s/o"),
         plan,
         lambda ledger: queries.record(ledger, [fetched(ARCHIVE)], "run"),
-        lambda ledger: queries.unlisted_job(ledger, JOB, Reason.SERVER_ERROR, "503"),
+        lambda ledger: queries.record_listing_failure(ledger, JOB, Reason.SERVER_ERROR, "503"),
         lambda ledger: queries.forget_job(ledger, "p", "j"),
     ],
     ids=["known_jobs", "projects_of", "twin", "plan_job", "record", "unlisted_job", "forget_job"],

@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from bulkdl.model import Digest, Kind, Outcome, Output, Reason, Receipt, Result, Validator
-from bulkdl.reactions import REACTIONS, Exit
+from bulkdl.failure_policy import FAILURE_POLICIES, ExitCode
+from bulkdl.models import CommittedFile, Digest, Kind, Outcome, Output, Reason, Result, Validator
+from bulkdl.report.models import Count, FailureRow
 from bulkdl.report.plan import PlanBuilder
-from bulkdl.report.rows import Count, FailureRow
 from bulkdl.report.status import Status
 from bulkdl.report.summary import SummaryBuilder, exit_code
 
@@ -17,13 +17,13 @@ ARCHIVE = Output("p1", "j1", None, Kind.ARCHIVE)
 PICTURE = Output("p1", "j1", "t1", Kind.QUICKLOOK, "a.png")
 
 
-def fetched(output=ARCHIVE, size_bytes=100, moved_bytes=60) -> Result:
-    receipt = Receipt("p1/j1/x", size_bytes, Digest("md5", "x"), Validator(), None)
-    return Result(output, Outcome.COMPLETED, Reason.FETCHED, receipt, moved_bytes=moved_bytes)
+def fetched(output=ARCHIVE, size_bytes=100, downloaded_bytes=60) -> Result:
+    receipt = CommittedFile("p1/j1/x", size_bytes, Digest("md5", "x"), Validator(), None)
+    return Result(output, Outcome.COMPLETED, Reason.DOWNLOADED, receipt, downloaded_bytes=downloaded_bytes)
 
 
 def failed(reason: Reason, output=ARCHIVE) -> Result:
-    return Result(output, Outcome.FAILED, reason, moved_bytes=7, attempts=8, detail="it broke")
+    return Result(output, Outcome.FAILED, reason, downloaded_bytes=7, attempts=8, detail="it broke")
 
 
 def builder(**more) -> SummaryBuilder:
@@ -36,17 +36,17 @@ def test_outputs_and_bytes_are_counted_by_kind_outcome_and_reason():
     build.add(fetched())
     build.add(fetched(PICTURE, 5, 5))
     build.add(failed(Reason.STALLED))
-    build.count(Kind.GEOJSON, Outcome.SKIPPED, Reason.ALREADY_THERE, 40, 4000)
+    build.count(Kind.GEOJSON, Outcome.SKIPPED, Reason.UP_TO_DATE, 40, 4000)
     summary = build.build(START + timedelta(seconds=10))
     assert summary.counts == {
-        (Kind.ARCHIVE, Outcome.COMPLETED, Reason.FETCHED): Count(2, 200, 120),
-        (Kind.QUICKLOOK, Outcome.COMPLETED, Reason.FETCHED): Count(1, 5, 5),
+        (Kind.ARCHIVE, Outcome.COMPLETED, Reason.DOWNLOADED): Count(2, 200, 120),
+        (Kind.QUICKLOOK, Outcome.COMPLETED, Reason.DOWNLOADED): Count(1, 5, 5),
         (Kind.ARCHIVE, Outcome.FAILED, Reason.STALLED): Count(1, 0, 7),
-        (Kind.GEOJSON, Outcome.SKIPPED, Reason.ALREADY_THERE): Count(40, 4000, 0),
+        (Kind.GEOJSON, Outcome.SKIPPED, Reason.UP_TO_DATE): Count(40, 4000, 0),
     }
     assert summary.outputs() == 44
     assert summary.outputs(Outcome.COMPLETED) == 3
-    assert summary.moved_bytes == 132
+    assert summary.downloaded_bytes == 132
     assert summary.bytes_per_s == pytest.approx(13.2)
 
 
@@ -61,7 +61,7 @@ def test_each_failure_says_what_to_which_output_and_what_next():
     (row,) = build.build(START).failures
     assert (row.output, row.reason, row.detail, row.attempts) == (PICTURE, Reason.TOO_LARGE, "it broke", 8)
     assert row.key == "p1/j1/t1/quicklooks/a.png"
-    assert row.hint == REACTIONS[Reason.TOO_LARGE].hint
+    assert row.hint == FAILURE_POLICIES[Reason.TOO_LARGE].hint
 
 
 def test_a_million_failures_keep_the_first_and_count_them_all():
@@ -77,23 +77,23 @@ def test_a_million_failures_keep_the_first_and_count_them_all():
 def test_a_failure_that_is_no_longer_kept_still_decides_the_exit_code():
     build = builder(failures_kept=1)
     build.add(failed(Reason.SERVER_ERROR))
-    build.add(failed(Reason.DIGEST_MISMATCH))
-    assert build.build(START).exit_code is Exit.INTEGRITY
+    build.add(failed(Reason.CHECKSUM_MISMATCH))
+    assert build.build(START).exit_code is ExitCode.INTEGRITY
 
 
 @pytest.mark.parametrize(
     ("failures", "problems", "code"),
     [
-        ([], [], Exit.OK),
-        ([Reason.STALLED], [], Exit.TEMPORARY),
-        ([], [Reason.UNREACHABLE], Exit.TEMPORARY),
-        ([Reason.STALLED, Reason.REFUSED], [], Exit.FAILED),
-        ([Reason.STALLED], [Reason.NOT_FOUND], Exit.NOT_FOUND),
-        ([Reason.REFUSED], [Reason.NOT_FOUND], Exit.FAILED),
-        ([Reason.REFUSED, Reason.BROKEN_CONTENT], [], Exit.INTEGRITY),
-        ([Reason.BROKEN_CONTENT, Reason.DISK_FULL], [], Exit.DISK_FULL),
-        ([Reason.DISK_FULL], [Reason.CREDENTIALS], Exit.CREDENTIALS),
-        ([Reason.INTERNAL, Reason.CREDENTIALS], [], Exit.BUG),
+        ([], [], ExitCode.OK),
+        ([Reason.STALLED], [], ExitCode.TEMPORARY),
+        ([], [Reason.UNREACHABLE], ExitCode.TEMPORARY),
+        ([Reason.STALLED, Reason.REJECTED], [], ExitCode.FAILED),
+        ([Reason.STALLED], [Reason.NOT_FOUND], ExitCode.NOT_FOUND),
+        ([Reason.REJECTED], [Reason.NOT_FOUND], ExitCode.FAILED),
+        ([Reason.REJECTED, Reason.CORRUPT_CONTENT], [], ExitCode.INTEGRITY),
+        ([Reason.CORRUPT_CONTENT, Reason.DISK_FULL], [], ExitCode.DISK_FULL),
+        ([Reason.DISK_FULL], [Reason.CREDENTIALS], ExitCode.CREDENTIALS),
+        ([Reason.INTERNAL, Reason.CREDENTIALS], [], ExitCode.BUG),
     ],
 )
 def test_the_highest_ranked_exit_code_wins(failures, problems, code):
@@ -103,10 +103,10 @@ def test_the_highest_ranked_exit_code_wins(failures, problems, code):
 @pytest.mark.parametrize(
     ("projects", "refused", "code"),
     [
-        (["p1"], ["p1"], Exit.CREDENTIALS),
-        (["p1", "p2"], ["p1", "p2"], Exit.CREDENTIALS),
-        (["p1", "p2"], ["p1"], Exit.FAILED),
-        (["p1", "p2"], [], Exit.OK),
+        (["p1"], ["p1"], ExitCode.CREDENTIALS),
+        (["p1", "p2"], ["p1", "p2"], ExitCode.CREDENTIALS),
+        (["p1", "p2"], ["p1"], ExitCode.FAILED),
+        (["p1", "p2"], [], ExitCode.OK),
     ],
 )
 def test_refused_credentials_are_7_only_when_no_project_went_on(projects, refused, code):
@@ -118,12 +118,12 @@ def test_refused_credentials_are_7_only_when_no_project_went_on(projects, refuse
     assert build.build(START).exit_code is code
 
 
-@pytest.mark.parametrize("code", [Exit.INTERRUPTED, Exit.TERMINATED])
+@pytest.mark.parametrize("code", [ExitCode.INTERRUPTED, ExitCode.TERMINATED])
 def test_a_signal_overrides_even_success(code):
     build = builder()
     build.add(fetched())
     summary = build.build(START)
-    assert summary.exit_code is Exit.OK
+    assert summary.exit_code is ExitCode.OK
     assert summary.after_signal(code).exit_code is code
     assert summary.after_signal(None) is summary
     assert exit_code([Reason.DISK_FULL], stopped_by=code) is code
@@ -147,12 +147,17 @@ def test_json_has_everything_as_plain_values():
         "reason": "fetched",
         "outputs": 1,
         "size_bytes": 100,
-        "moved_bytes": 60,
+        "downloaded_bytes": 60,
     }
     assert document["failures"][0]["job_id"] == "j1"
     assert document["failures"][0]["hint"]
     assert document["problems"] == [
-        {"reason": "not_found", "what": "job j9", "detail": "404", "hint": REACTIONS[Reason.NOT_FOUND].hint}
+        {
+            "reason": "not_found",
+            "what": "job j9",
+            "detail": "404",
+            "hint": FAILURE_POLICIES[Reason.NOT_FOUND].hint,
+        }
     ]
 
 
@@ -171,7 +176,7 @@ def test_a_plan_counts_without_keeping_every_output():
     for _ in range(10):
         plan.add(ARCHIVE)
     plan.add(PICTURE, "p1/j1/t1/quicklooks/a.png")
-    plan.settle(Kind.GEOJSON, 4)
+    plan.add_skipped(Kind.GEOJSON, 4)
     plan.summary.add_problem(Reason.NOT_FOUND, "job j9")
     document = json.loads(json.dumps(plan.build(START).as_dict()))
     assert document["to_fetch"] == {"archive": 10, "quicklook": 1, "geojson": 0}
@@ -201,7 +206,7 @@ def test_a_status_is_plain_values():
 def test_summary_duration_is_not_changed_by_the_wall_clock():
     now_s = [100.0]
     build = SummaryBuilder("r1", datetime.now(UTC) + timedelta(hours=2), clock=lambda: now_s[0])
-    build.count(Kind.ARCHIVE, Outcome.COMPLETED, Reason.FETCHED, 1, 500, 500)
+    build.count(Kind.ARCHIVE, Outcome.COMPLETED, Reason.DOWNLOADED, 1, 500, 500)
     now_s[0] += 5.0
     summary = build.build()
     assert summary.duration_s == 5.0

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bulkdl.model import Outcome
-from bulkdl.reactions import EXIT_RANK, Exit
+from bulkdl.failure_policy import EXIT_RANK, ExitCode
+from bulkdl.models import Outcome
 from bulkdl.report.run_report import schema
 
 ROOT = Path(__file__).parents[3]
@@ -50,7 +50,7 @@ def events_in_code():
             node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)
         ):
             by_outcome = (
-                path.name == "record.py" and isinstance(call.func, ast.Name) and call.func.id == "level"
+                path.name == "recorder.py" and isinstance(call.func, ast.Name) and call.func.id == "level"
             )
             if not by_outcome and not levels_of(call):
                 continue
@@ -85,7 +85,7 @@ def test_events_are_a_noun_and_what_became_of_it():
 
 
 def test_every_exit_code_is_documented_and_none_more():
-    assert [int(row[0]) for row in rows(section("Exit codes"))] == [int(code) for code in Exit]
+    assert [int(row[0]) for row in rows(section("Exit codes"))] == [int(code) for code in ExitCode]
 
 
 def test_the_order_of_exit_codes_is_that_of_the_code():

@@ -6,8 +6,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from bulkdl.model import Digest, Kind, Outcome, Output, Reason, Receipt, Result, Validator
-from bulkdl.reactions import Exit
+from bulkdl.failure_policy import ExitCode
+from bulkdl.models import CommittedFile, Digest, Kind, Outcome, Output, Reason, Result, Validator
 from bulkdl.report.run_report import _LEFT_OUT, JOBS_KEPT, run_report, schema
 from bulkdl.report.summary import SummaryBuilder
 from bulkdl.selection import JobRef, Selection
@@ -39,8 +39,8 @@ SELECTIONS = {
 
 def report(selection=None, stopped_by=None, **settings):
     build = SummaryBuilder(RUN, AT)
-    receipt = Receipt("k", 5, Digest("crc32c", "AAAAAA=="), Validator(), None)
-    build.add(Result(OUTPUT, Outcome.COMPLETED, Reason.FETCHED, receipt, moved_bytes=5))
+    receipt = CommittedFile("k", 5, Digest("crc32c", "AAAAAA=="), Validator(), None)
+    build.add(Result(OUTPUT, Outcome.COMPLETED, Reason.DOWNLOADED, receipt, downloaded_bytes=5))
     build.add(Result(OUTPUT, Outcome.FAILED, Reason.STALLED, detail="it stood still"))
     build.add_problem(Reason.SERVER_ERROR, "project", "status 503")
     summary = build.build(AT, stopped_by=stopped_by)
@@ -57,7 +57,7 @@ def closed(part):
     return part
 
 
-@pytest.mark.parametrize("stopped_by", [None, Exit.TERMINATED, Exit.MAX_DURATION])
+@pytest.mark.parametrize("stopped_by", [None, ExitCode.TERMINATED, ExitCode.MAX_DURATION])
 @pytest.mark.parametrize("selection", SELECTIONS.values(), ids=SELECTIONS)
 def test_each_report_fits_the_schema_and_has_no_key_more(selection, stopped_by):
     document = report(selection, stopped_by)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkdl.errors import ConfigError
-from bulkdl.model import Job, Kind, Level, Output
+from bulkdl.models import Job, Kind, Level, Output
 from bulkdl.selection import JobRef, Selection, in_shard, parse_jobs_file, shard_of
 from bulkdl.settings import Settings, Shard
 
@@ -64,7 +64,7 @@ def selection(*, projects=(), jobs=(), **settings):
     ],
 )
 def test_each_filter_lets_in_and_leaves_out(chosen, left_out_by):
-    assert chosen.why_not(JOB) == left_out_by
+    assert chosen.excluding_filter(JOB) == left_out_by
     assert chosen.matches(JOB) is (left_out_by is None)
 
 

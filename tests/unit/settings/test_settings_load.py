@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from bulkdl.errors import ConfigError
-from bulkdl.model import Kind, Level
+from bulkdl.models import Kind, Level
 from bulkdl.settings import Settings, Shard, load_settings, variables
 from bulkdl.settings.load import all_keys, format_value
 

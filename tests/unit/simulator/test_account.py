@@ -4,7 +4,7 @@ from itertools import pairwise
 import pytest
 
 from bulkdl.simulator.account import Account
-from bulkdl.simulator.plots import GALLERY, UNFINISHED
+from bulkdl.simulator.scenarios import GALLERY, UNFINISHED
 
 
 def test_the_same_seed_gives_the_same_jobs_and_another_seed_others() -> None:

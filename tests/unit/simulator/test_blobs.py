@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkdl.simulator.blobs import (
+from bulkdl.simulator.lazy_bytes import (
     CHUNK_BYTES,
     Blob,
     Chain,

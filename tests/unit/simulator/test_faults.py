@@ -6,8 +6,8 @@ import pytest
 from multidict import CIMultiDict
 
 from bulkdl.simulator import Faults, FaultScriptError
-from bulkdl.simulator.exchange import Call
 from bulkdl.simulator.fault_table import FAULTS
+from bulkdl.simulator.messages import Call
 
 
 def call(path: str = "/a", *, server: str = "storage", endpoint: str = "object", **headers: str) -> Call:

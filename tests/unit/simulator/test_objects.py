@@ -1,7 +1,7 @@
 import pytest
 
 from bulkdl.simulator.account import Account
-from bulkdl.simulator.blobs import whole
+from bulkdl.simulator.lazy_bytes import whole
 from bulkdl.simulator.objects import BUCKET, Bucket, digest, object_path
 
 

@@ -11,9 +11,9 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from bulkdl.errors import ConfigError
-from bulkdl.model import Kind, Outcome, Output, Reason, Result
-from bulkdl.telemetry.board import Board
-from bulkdl.telemetry.disk import Disk
+from bulkdl.models import Kind, Outcome, Output, Reason, Result
+from bulkdl.telemetry.dashboard import RunStatus
+from bulkdl.telemetry.disk_probe import DiskProbe
 from bulkdl.telemetry.events import (
     ProblemFound,
     Reporters,
@@ -22,9 +22,9 @@ from bulkdl.telemetry.events import (
     TransferEnded,
     TransferStarted,
 )
-from bulkdl.telemetry.http import Views, _url, application, page_and_policy, serving
 from bulkdl.telemetry.metrics import Metrics
 from bulkdl.telemetry.readiness import Readiness
+from bulkdl.telemetry.web import Views, _url, application, page_and_policy, serving
 
 PATHS = ("/", "/healthz", "/readyz", "/metrics", "/status.json", "/nothing-here")
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'\ud800\u2028.jpg"
@@ -34,9 +34,9 @@ class Outlook:
     """The application over a folder, with the reporter that feeds it."""
 
     def __init__(self, root):
-        disk = Disk(root, root)
+        disk = DiskProbe(root, root)
         metrics = Metrics("1.2.3", lambda: disk.free_bytes)
-        self.board = Board("1.2.3", lambda: 7.0, lambda: datetime(2024, 3, 1, tzinfo=UTC))
+        self.board = RunStatus("1.2.3", lambda: 7.0, lambda: datetime(2024, 3, 1, tzinfo=UTC))
         readiness = Readiness()
         self.report = Reporters(metrics, self.board, readiness).report
         self.app = application(Views(self.board, metrics, readiness, disk))

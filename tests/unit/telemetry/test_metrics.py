@@ -7,14 +7,14 @@ import pytest
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
-from bulkdl.model import Kind, Outcome, Output, Reason, Result
+from bulkdl.models import Kind, Outcome, Output, Reason, Result
 from bulkdl.telemetry.events import (
     Event,
     JobEnumerated,
     JobUnfinished,
-    LanesOpened,
-    OutputSettled,
+    OutputSkipped,
     ProblemFound,
+    QueuesOpened,
     RequestEnded,
     RetryScheduled,
     RunFinished,
@@ -54,7 +54,7 @@ def test_bytes_count_as_they_move_and_outputs_as_they_end():
         TransferStarted(ARCHIVE),
         TransferAdvanced(ARCHIVE, 100, 300, 100),
         TransferAdvanced(ARCHIVE, 300, 300, 200),
-        TransferEnded(Result(ARCHIVE, Outcome.COMPLETED, Reason.FETCHED)),
+        TransferEnded(Result(ARCHIVE, Outcome.COMPLETED, Reason.DOWNLOADED)),
         TransferEnded(Result(PICTURE, Outcome.FAILED, Reason.STALLED)),
     )
     assert value(metrics, "bytes_total", kind="archive") == 300
@@ -67,9 +67,9 @@ def test_open_outputs_are_those_planned_and_not_ended():
     whole_list = Output("p", "j", "t", Kind.QUICKLOOK)
     metrics = after(
         JobEnumerated("p", "j", 3, 0, {Kind.ARCHIVE: 2, Kind.QUICKLOOK: 1}),
-        TransferEnded(Result(ARCHIVE, Outcome.COMPLETED, Reason.FETCHED)),
+        TransferEnded(Result(ARCHIVE, Outcome.COMPLETED, Reason.DOWNLOADED)),
         TransferEnded(Result(whole_list, Outcome.FAILED, Reason.SERVER_ERROR)),
-        OutputSettled(PICTURE, Reason.NOT_AVAILABLE),
+        OutputSkipped(PICTURE, Reason.NOT_AVAILABLE),
     )
     assert value(metrics, "outputs_open", kind="archive") == 1
     assert value(metrics, "outputs_open", kind="quicklook") == 1
@@ -89,7 +89,7 @@ def test_jobs_and_what_was_found_missing():
         JobEnumerated("p", "a", 3, 1, {Kind.ARCHIVE: 1, Kind.QUICKLOOK: 2}),
         JobEnumerated("p", "b", 0, 4),
         JobUnfinished("p", "c"),
-        OutputSettled(ARCHIVE, Reason.ALREADY_THERE),
+        OutputSkipped(ARCHIVE, Reason.UP_TO_DATE),
     )
     assert [value(metrics, "jobs_total", state=s) for s in ("planned", "settled", "unfinished")] == [1, 1, 1]
     assert value(metrics, "outputs_planned_total", kind="quicklook") == 2
@@ -119,10 +119,10 @@ def test_requests_throttles_retries_and_problems():
 
 def test_queue_depths_are_asked_for_at_the_moment_of_the_scrape():
     waiting: list[int] = []
-    metrics = after(LanesOpened({"jobs": waiting.__len__}))
-    assert value(metrics, "queue_depth", lane="jobs") == 0
+    metrics = after(QueuesOpened({"jobs": waiting.__len__}))
+    assert value(metrics, "queue_depth", queue="jobs") == 0
     waiting.extend([1, 2])
-    assert value(metrics, "queue_depth", lane="jobs") == 2
+    assert value(metrics, "queue_depth", queue="jobs") == 2
 
 
 def test_the_run_and_the_program_are_named_and_the_disk_measured():
@@ -176,11 +176,11 @@ def test_names_of_the_server_never_become_labels():
 def _every_event() -> Iterable[Event]:
     return (
         RunStarted("r-1", AT),
-        LanesOpened({"jobs": lambda: 1}),
+        QueuesOpened({"jobs": lambda: 1}),
         RequestEnded("quicklook", 200, 0.2),
         JobEnumerated("p", "a", 1, 0, {Kind.QUICKLOOK: 1}),
-        OutputSettled(PICTURE, Reason.ALREADY_THERE),
-        ProblemFound(Reason.BAD_ANSWER, "job j", PICTURE.name),
+        OutputSkipped(PICTURE, Reason.UP_TO_DATE),
+        ProblemFound(Reason.INVALID_RESPONSE, "job j", PICTURE.name),
         TransferStarted(PICTURE),
         TransferAdvanced(PICTURE, 1, 2, 1),
         RetryScheduled(PICTURE, Reason.STALLED, 1.0),

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bulkdl.model import Kind, Outcome, Reason
-from bulkdl.reactions import Exit
-from bulkdl.telemetry.endpoints import ENDPOINTS
+from bulkdl.failure_policy import ExitCode
+from bulkdl.models import Kind, Outcome, Reason
+from bulkdl.telemetry.endpoint_labels import ENDPOINTS
 from bulkdl.telemetry.metrics import Metrics
 
 ROOT = Path(__file__).parents[3]
@@ -97,7 +97,7 @@ def test_alert_rules_are_whole():
 def test_exit_codes_in_alerts_are_those_there_are():
     for rule in RULES:
         for code in re.findall(r"exit_code [!=]= (\d+)", rule["expr"]):
-            assert int(code) in set(Exit), rule["alert"]
+            assert int(code) in set(ExitCode), rule["alert"]
 
 
 def test_the_dashboard_has_each_panel_in_a_place_of_its_own():

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from bulkdl.model import Kind, Output
-from bulkdl.telemetry.endpoints import ENDPOINTS, endpoint_of
+from bulkdl.models import Kind, Output
+from bulkdl.sources.up42_jobs import paths
+from bulkdl.telemetry.endpoint_labels import ENDPOINTS, endpoint_label
 from bulkdl.telemetry.events import RequestEnded
-from bulkdl.telemetry.requests import watch_api, watch_storage
-from bulkdl.up42 import paths
+from bulkdl.telemetry.http_tracing import watch_api, watch_storage
 
 HOSTILE = "../../jobs"
 
@@ -44,16 +44,16 @@ def output(kind: Kind, task: str | None = "t", name: str = "") -> str:
 )
 def test_each_path_that_is_asked_for_has_its_endpoint(path, endpoint):
     for base in ("https://api.up42.com", "https://gateway.example/up42/v1"):
-        assert endpoint_of("GET", paths.address(base, path).raw_path) == endpoint
+        assert endpoint_label("GET", paths.address(base, path).raw_path) == endpoint
 
 
 def test_what_is_posted_to_is_the_token_wherever_it_is_had():
-    assert endpoint_of("POST", "/realms/up42/protocol") == "token"
+    assert endpoint_label("POST", "/realms/up42/protocol") == "token"
 
 
 @given(st.text())
 def test_no_path_gives_a_label_that_is_not_known(path):
-    assert endpoint_of("GET", path) in ENDPOINTS
+    assert endpoint_label("GET", path) in ENDPOINTS
 
 
 class Heard(list[RequestEnded]):

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 
 from bulkdl.errors import ConfigError
-from bulkdl.telemetry.disk import Disk
+from bulkdl.telemetry.disk_probe import DiskProbe
 from bulkdl.telemetry.events import RunFinished, RunStarted
-from bulkdl.telemetry.exposure import exposed
+from bulkdl.telemetry.exporters import start_exporters
 from bulkdl.telemetry.textfile import Textfile, last_run_in
 
 AT = datetime(2024, 3, 1, 2, 30, tzinfo=UTC)
 
 
 def written_by(tmp_path: Path):
-    return exposed(
+    return start_exporters(
         version="1", output=tmp_path, state=tmp_path, http=None, metrics_file=tmp_path / "bulkdl.prom"
     )
 
@@ -34,7 +34,7 @@ async def test_the_code_of_the_process_has_the_last_word(tmp_path):
     async with written_by(tmp_path) as view:
         view.report(RunStarted("r-1", AT))
         view.report(RunFinished(AT, 0))
-        view.ended(143)
+        view.finish(143)
     known = last_run_in(tmp_path / "bulkdl.prom")
     assert known is not None
     assert known[1] == 143
@@ -54,7 +54,7 @@ async def test_a_run_that_is_killed_leaves_what_was_known_of_the_one_before(tmp_
 async def test_a_run_that_never_got_its_directory_leaves_the_file_to_the_one_that_has(tmp_path):
     (tmp_path / "bulkdl.prom").write_text("another's")
     async with written_by(tmp_path) as view:
-        view.ended(11)
+        view.finish(11)
     assert (tmp_path / "bulkdl.prom").read_text() == "another's"
 
 
@@ -127,21 +127,21 @@ async def test_a_disk_that_does_not_answer_is_asked_once_and_told(tmp_path, monk
         go_on.wait(10)
         return 7.0, None
 
-    monkeypatch.setattr("bulkdl.telemetry.disk._seen", stuck)
-    monkeypatch.setattr("bulkdl.telemetry.disk._PATIENCE_S", 0.01)
-    disk = Disk(tmp_path, tmp_path)
+    monkeypatch.setattr("bulkdl.telemetry.disk_probe._seen", stuck)
+    monkeypatch.setattr("bulkdl.telemetry.disk_probe._PATIENCE_S", 0.01)
+    disk = DiskProbe(tmp_path, tmp_path)
     await asyncio.gather(disk.look(), disk.look())
     await disk.look()
     assert disk.problem == "does not answer"
     assert looks == [1]
     go_on.set()
-    monkeypatch.setattr("bulkdl.telemetry.disk._PATIENCE_S", 10)
+    monkeypatch.setattr("bulkdl.telemetry.disk_probe._PATIENCE_S", 10)
     await disk.look()
     assert (disk.problem, disk.free_bytes) == (None, 7.0)
 
 
 def test_a_look_at_the_disk_leaves_nothing_there(tmp_path):
-    disk = Disk(tmp_path, tmp_path)
+    disk = DiskProbe(tmp_path, tmp_path)
     disk.measure()
     assert disk.problem is None
     assert disk.free_bytes > 0
@@ -150,7 +150,7 @@ def test_a_look_at_the_disk_leaves_nothing_there(tmp_path):
 
 def test_where_nothing_can_be_written_the_disk_says_so_and_how_full_it_is(tmp_path):
     (tmp_path / "state").write_text("no folder")
-    disk = Disk(tmp_path, tmp_path / "state")
+    disk = DiskProbe(tmp_path, tmp_path / "state")
     disk.measure()
     assert disk.problem == "cannot be written (Not a directory)"
     assert disk.free_bytes > 0

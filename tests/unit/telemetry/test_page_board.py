@@ -5,16 +5,16 @@ from datetime import UTC, datetime
 
 import pytest
 
-from bulkdl.model import Kind, Outcome, Output, Reason, Result
-from bulkdl.reactions import REACTIONS
-from bulkdl.telemetry.board import FAILURES_SHOWN, FLIGHTS_SHOWN, Board
+from bulkdl.failure_policy import FAILURE_POLICIES
+from bulkdl.models import Kind, Outcome, Output, Reason, Result
+from bulkdl.telemetry.dashboard import FAILURES_SHOWN, FLIGHTS_SHOWN, RunStatus
 from bulkdl.telemetry.events import (
     EnumerationFinished,
     JobEnumerated,
     JobUnfinished,
-    LanesOpened,
-    OutputSettled,
+    OutputSkipped,
     ProblemFound,
+    QueuesOpened,
     RequestEnded,
     RetryScheduled,
     RunFinished,
@@ -37,7 +37,7 @@ class Seen:
 
     def __init__(self):
         self.now_s = 0.0
-        self.board = Board("1.2.3", lambda: self.now_s, lambda: AT)
+        self.board = RunStatus("1.2.3", lambda: self.now_s, lambda: AT)
 
     def after(self, *events):
         for event in events:
@@ -68,10 +68,10 @@ def test_outputs_count_by_kind_and_by_what_became_of_them(seen):
     tally = seen.kind(
         "quicklook",
         JobEnumerated("p", "j", 4, 2, {Kind.QUICKLOOK: 4}),
-        OutputSettled(picture(8), Reason.ALREADY_THERE),
-        OutputSettled(picture(9), Reason.NOT_AVAILABLE),
+        OutputSkipped(picture(8), Reason.UP_TO_DATE),
+        OutputSkipped(picture(9), Reason.NOT_AVAILABLE),
         TransferAdvanced(picture(0), 10, 10, 10),
-        TransferEnded(Result(picture(0), Outcome.COMPLETED, Reason.FETCHED)),
+        TransferEnded(Result(picture(0), Outcome.COMPLETED, Reason.DOWNLOADED)),
         TransferEnded(Result(picture(1), Outcome.SKIPPED, Reason.NOT_AVAILABLE)),
         TransferEnded(Result(picture(2), Outcome.FAILED, Reason.STALLED)),
         TransferEnded(Result(picture(3), Outcome.CANCELLED, Reason.STOPPED)),
@@ -84,7 +84,7 @@ def test_outputs_count_by_kind_and_by_what_became_of_them(seen):
         "skipped": 1,
         "failed": 1,
         "cancelled": 1,
-        "moved_bytes": 10,
+        "downloaded_bytes": 10,
         "left": 0,
         "rate_bytes_per_s": 10,
     }
@@ -99,7 +99,7 @@ def test_a_flight_tells_its_bytes_and_what_it_waits_for(seen):
     assert document["in_flight"][0]["note"] == "stalled, retry in 2.4 s"
     assert document["retries"] == 1
     assert seen.after(TransferAdvanced(ARCHIVE, 400, 900, 100))["in_flight"][0]["note"] == ""
-    assert seen.after(TransferEnded(Result(ARCHIVE, Outcome.COMPLETED, Reason.FETCHED)))["in_flight"] == []
+    assert seen.after(TransferEnded(Result(ARCHIVE, Outcome.COMPLETED, Reason.DOWNLOADED)))["in_flight"] == []
 
 
 def test_archives_in_flight_come_first_and_the_list_is_bounded(seen):
@@ -125,7 +125,7 @@ def test_document_has_the_eta_once_all_jobs_are_listed(seen):
     planned = JobEnumerated("p", "j", 2, 0, {Kind.QUICKLOOK: 2})
     assert seen.after(planned, TransferStarted(picture(0)))["eta_s"] is None
     seen.now_s = 5.0
-    completed = Result(picture(0), Outcome.COMPLETED, Reason.FETCHED, moved_bytes=10)
+    completed = Result(picture(0), Outcome.COMPLETED, Reason.DOWNLOADED, downloaded_bytes=10)
     advanced = TransferAdvanced(picture(0), 10, 10, 10)
     assert seen.after(EnumerationFinished(), advanced, TransferEnded(completed))["eta_s"] == 5
 
@@ -141,7 +141,7 @@ def test_failures_have_reason_detail_and_hint_the_latest_first_and_bounded(seen)
     latest, before = document["failures"][:2]
     assert (latest["what"], latest["reason"]) == ("project p", "forbidden")
     assert latest["detail"] == "403 at https://h/o?X-Goog-Signature=*** no"
-    assert latest["hint"] == REACTIONS[Reason.FORBIDDEN].hint
+    assert latest["hint"] == FAILURE_POLICIES[Reason.FORBIDDEN].hint
     assert before["name"] == "99.jpg"
     assert len(json.dumps(document)) < 60_000
 
@@ -165,7 +165,7 @@ def test_rate_is_that_of_the_last_seconds(seen):
 
 def test_jobs_queues_and_throttles(seen):
     document = seen.after(
-        LanesOpened({"jobs": lambda: 3}),
+        QueuesOpened({"jobs": lambda: 3}),
         JobEnumerated("p", "a", 1, 0),
         JobEnumerated("p", "b", 0, 1),
         JobUnfinished("p", "c"),

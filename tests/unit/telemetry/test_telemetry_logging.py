@@ -11,7 +11,7 @@ from rich.console import Console
 
 from bulkdl.log import get_logger
 from bulkdl.redaction import Redactor
-from bulkdl.telemetry.logging import logging_to, stderr_console
+from bulkdl.telemetry.console_logging import logging_to, stderr_console
 from bulkdl.telemetry.progress import RichProgress
 
 CANARY = "cAnArY-9f8e7d"
@@ -132,7 +132,7 @@ def test_no_color_is_honoured(monkeypatch):
 def test_no_secret_reaches_a_line_however_it_is_wrapped(monkeypatch, log_format):
     redactor = Redactor()
     redactor.register(CANARY)
-    monkeypatch.setattr("bulkdl.telemetry.logging.redactor", redactor)
+    monkeypatch.setattr("bulkdl.telemetry.console_logging.redactor", redactor)
     console = pipe()
     with logging_to(console, log_format, 2):
         log = get_logger("bulkdl.z")

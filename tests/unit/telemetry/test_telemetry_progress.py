@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from bulkdl.model import Kind, Outcome, Output, Reason, Result
+from bulkdl.models import Kind, Outcome, Output, Reason, Result
 from bulkdl.telemetry.events import (
     EnumerationFinished,
     JobEnumerated,
@@ -44,8 +44,8 @@ def drawn(*events, clock=None, later_s=0.0) -> tuple[RichProgress, list[str]]:
     return progress, [line.rstrip() for line in out.file.getvalue().splitlines()]
 
 
-def ended(output: Output, outcome=Outcome.COMPLETED, moved_bytes=0) -> TransferEnded:
-    return TransferEnded(Result(output, outcome, Reason.FETCHED, moved_bytes=moved_bytes))
+def ended(output: Output, outcome=Outcome.COMPLETED, downloaded_bytes=0) -> TransferEnded:
+    return TransferEnded(Result(output, outcome, Reason.DOWNLOADED, downloaded_bytes=downloaded_bytes))
 
 
 def archive(number: int) -> Output:
@@ -75,7 +75,7 @@ def test_total_line_shows_rate_and_eta():
     for number in range(10):
         clock.now_s += 1
         progress.report(TransferAdvanced(archive(number), MIB, MIB, MIB))
-        progress.report(ended(archive(number), moved_bytes=MIB))
+        progress.report(ended(archive(number), downloaded_bytes=MIB))
     out = Console(file=io.StringIO(), width=100, force_terminal=False)
     out.print(progress._render())
     assert re.search(r"10/11 outputs  10\.0 MiB  1\.1 MiB/s  ETA 1 s", out.file.getvalue())
@@ -92,7 +92,7 @@ def test_kind_lines_count_completed_failed_and_left():
 
 
 def test_large_transfer_has_a_line_at_once_and_a_small_one_has_none():
-    advanced = TransferAdvanced(ARCHIVE, at_bytes=8 * MIB, total_bytes=32 * MIB, moved_bytes=8 * MIB)
+    advanced = TransferAdvanced(ARCHIVE, offset=8 * MIB, total_bytes=32 * MIB, downloaded_bytes=8 * MIB)
     _, lines = drawn(TransferStarted(ARCHIVE), TransferStarted(PICTURE), advanced)
     assert lines[1:] == ["  archive of job job-1  8.0 MiB of 32.0 MiB (25 %)", "  1 more in progress"]
     _, lines = drawn(TransferStarted(ARCHIVE), advanced, ended(ARCHIVE))
@@ -126,11 +126,11 @@ def test_eta_is_unknown_while_listing_and_before_each_kind_has_a_completed_outpu
     totals.report(JobEnumerated("p", "j", 4, 0, {Kind.ARCHIVE: 2, Kind.QUICKLOOK: 2}), 0)
     totals.report(TransferStarted(ARCHIVE), 0)
     totals.report(TransferAdvanced(ARCHIVE, 100, 100, 100), 1)
-    totals.report(ended(ARCHIVE, moved_bytes=100), 1)
+    totals.report(ended(ARCHIVE, downloaded_bytes=100), 1)
     assert totals.eta_s(1) is None
     totals.report(EnumerationFinished(), 1)
     assert totals.eta_s(1) is None
-    totals.report(ended(PICTURE, moved_bytes=0), 2)
+    totals.report(ended(PICTURE, downloaded_bytes=0), 2)
     assert totals.eta_s(2) == pytest.approx(2.0)
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from bulkdl.http.pace import Cooldown, Pace
+from bulkdl.destinations.local.destination import LocalDestination
+from bulkdl.http.rate_limit import Cooldown, RateLimiter
 from bulkdl.http.sessions import storage_session
-from bulkdl.model import Kind, Outcome, Output
-from bulkdl.sink.local import LocalSink
-from bulkdl.transfer.fetch import Fetcher
-from bulkdl.transfer.means import Limits, Means
-from bulkdl.transfer.origins import ApiOrigin, SignedOrigin
-from bulkdl.transfer.permits import Permits
+from bulkdl.models import Kind, Outcome, Output
+from bulkdl.transfer.context import Limits, TransferContext
+from bulkdl.transfer.download import Fetcher
+from bulkdl.transfer.permits import ConcurrencyLimiter
+from bulkdl.transfer.remote_files import ApiSource, SignedUrlSource
 from support.scripted_store import Store, serving
 from support.transfer_objects import POLICY
 
@@ -24,24 +24,29 @@ class Yard:
 
     def __init__(self, root: Path, store, session, timeline):
         self.store, self.timeline, self._session = store, timeline, session
-        self.sink = LocalSink(root)
+        self.sink = LocalDestination(root)
         self.sink.prepare()
         self.output = Output("p", "j", "t", Kind.ARCHIVE)
         self.scheduled = []
         self.progress = []
         self.awaited = {}
-        means = Means(
-            Limits(ceilings={}), POLICY, Pace(0, 1), Permits(1), rand=lambda: 1.0, sleep=timeline.sleep
+        context = TransferContext(
+            Limits(ceilings={}),
+            POLICY,
+            RateLimiter(0, 1),
+            ConcurrencyLimiter(1),
+            rand=lambda: 1.0,
+            sleep=timeline.sleep,
         )
-        self.fetcher = Fetcher(means)
+        self.fetcher = Fetcher(context)
         self.cooldown = Cooldown(clock=timeline.clock, sleep=timeline.sleep, rand=lambda: 0.0)
 
-    def means(self, **changes):
+    def context(self, **changes):
         """From now on transfers go by other means."""
-        self.fetcher = Fetcher(replace(self.fetcher.means, **changes))
+        self.fetcher = Fetcher(replace(self.fetcher.context, **changes))
 
     def signed(self):
-        return SignedOrigin(
+        return SignedUrlSource(
             self._session,
             self.store.sign,
             self.cooldown,
@@ -57,11 +62,11 @@ class Yard:
             async with self._session.get(await self.store.sign()) as response:
                 yield response, b""
 
-        return ApiOrigin(get)
+        return ApiSource(get)
 
     async def fetch(self, *, origin=None, kind=Kind.ARCHIVE, name="output", recorded=True):
         output = Output("p", "j", "t", kind)
-        part = self.sink.part(output)
+        part = self.sink.partial_file(output)
         result = await self.fetcher.fetch(
             output,
             origin or self.signed(),
@@ -71,11 +76,11 @@ class Yard:
             retry_scheduled=lambda reason, delay_s: self.scheduled.append((reason, delay_s)),
         )
         if result.outcome is Outcome.COMPLETED and recorded:
-            await part.release()
+            await part.forget()
         return result
 
-    def _advanced(self, at_bytes, total_bytes, moved_bytes):
-        self.progress.append((at_bytes, total_bytes, moved_bytes))
+    def _advanced(self, at_bytes, total_bytes, downloaded_bytes):
+        self.progress.append((at_bytes, total_bytes, downloaded_bytes))
         for wanted_bytes, event in self.awaited.items():
             if at_bytes >= wanted_bytes:
                 event.set()

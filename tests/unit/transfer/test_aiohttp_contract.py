@@ -2,7 +2,7 @@
 What this package uses of aiohttp beyond its documented interface.
 
 ``Body.salvaged`` reads the bytes that came before a connection broke. aiohttp keeps them in the stream
-behind the error. If one of these tests fails with a new aiohttp, change ``transfer/body.py``.
+behind the error. If one of these tests fails with a new aiohttp, change ``transfer/body_reader.py``.
 """
 
 import asyncio
@@ -13,9 +13,9 @@ import pytest
 from aiohttp import StreamReader
 from aiohttp.base_protocol import BaseProtocol
 
-from bulkdl.http.pace import Pace
-from bulkdl.http.speed import SpeedFloor
-from bulkdl.transfer.body import Body
+from bulkdl.http.rate_limit import RateLimiter
+from bulkdl.http.stall import StallDetector
+from bulkdl.transfer.body_reader import BodyReader
 
 
 def stream():
@@ -80,5 +80,5 @@ async def test_body_salvages_what_came_before_the_connection_broke():
     async with cut_off(b"x" * 1000, 600) as response:
         with pytest.raises(aiohttp.ClientPayloadError):
             await response.content.wait_eof()
-        assert Body("x", SpeedFloor(0, 1), Pace(0, 1)).salvaged(response) == b"x" * 600
+        assert BodyReader("x", StallDetector(0, 1), RateLimiter(0, 1)).drain_buffered(response) == b"x" * 600
         assert isinstance(response.content.exception(), aiohttp.ClientPayloadError)

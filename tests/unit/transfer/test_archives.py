@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from bulkdl.errors import TransferFailure
-from bulkdl.model import Reason
+from bulkdl.errors import TransferError
+from bulkdl.models import Reason
 from bulkdl.transfer.archives import MAX_EXTENDED_HEADER_BYTES, inspect_archive
 
 MIB = 1 << 20
@@ -38,7 +38,7 @@ def reason_of(data):
     for form in (data, gzip.compress(data, 1)):
         try:
             inspect_archive(io.BytesIO(form))
-        except TransferFailure as failure:
+        except TransferError as failure:
             yield failure.reason
         else:
             yield None
@@ -47,7 +47,7 @@ def reason_of(data):
 def is_damaged(data):
     reasons = set(reason_of(data))
     assert len(reasons) == 1
-    return reasons == {Reason.BROKEN_CONTENT}
+    return reasons == {Reason.CORRUPT_CONTENT}
 
 
 @pytest.mark.parametrize(
@@ -85,12 +85,12 @@ def test_inspect_archive_pax_header_of_300_mb_uses_little_memory(tmp_path):
         """
         import resource, sys
         from bulkdl.transfer.archives import inspect_archive
-        from bulkdl.errors import TransferFailure
+        from bulkdl.errors import TransferError
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         with open(sys.argv[1], "rb") as stream:
             try:
                 inspect_archive(stream)
-            except TransferFailure as failure:
+            except TransferError as failure:
                 print(failure.reason.value)
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
         """
@@ -150,5 +150,5 @@ def test_inspect_archive_invalid_header_between_members_is_damaged():
 def test_inspect_archive_gzipped_tar_with_wrong_checksum_is_damaged():
     data = bytearray(gzip.compress(header(size=3) + padded(b"abc") + END))
     data[-8] ^= 1
-    with pytest.raises(TransferFailure):
+    with pytest.raises(TransferError):
         inspect_archive(io.BytesIO(bytes(data)))

@@ -6,9 +6,9 @@ import struct
 import pytest
 from PIL import Image
 
-from bulkdl.errors import TransferFailure
-from bulkdl.model import Kind, Reason
-from bulkdl.transfer.gates import admit, inspect
+from bulkdl.errors import TransferError
+from bulkdl.models import Kind, Reason
+from bulkdl.transfer.validation import check_magic_bytes, validate_content
 
 
 def drawn(form, size=(64, 48), **more):
@@ -27,9 +27,9 @@ def jpeg_with_thumbnail(**more):
 
 def is_complete(data):
     try:
-        inspect(Kind.QUICKLOOK, io.BytesIO(data), len(data))
-    except TransferFailure as failure:
-        return failure.reason is not Reason.BROKEN_CONTENT
+        validate_content(Kind.QUICKLOOK, io.BytesIO(data), len(data))
+    except TransferError as failure:
+        return failure.reason is not Reason.CORRUPT_CONTENT
     return True
 
 
@@ -81,12 +81,12 @@ def test_inspect_png_with_data_behind_its_end_passes_and_without_end_not():
     "content_type", ["image/jpeg", "image/png; charset=utf-8", "IMAGE/AVIF", "image/x-y"]
 )
 def test_admit_text_with_an_image_type_is_rejected(text, content_type):
-    with pytest.raises(TransferFailure) as raised:
-        admit(Kind.QUICKLOOK, text, content_type, has_digest=False)
-    assert raised.value.reason is Reason.WRONG_CONTENT
+    with pytest.raises(TransferError) as raised:
+        check_magic_bytes(Kind.QUICKLOOK, text, content_type, has_digest=False)
+    assert raised.value.reason is Reason.UNEXPECTED_CONTENT
 
 
 @pytest.mark.parametrize("content_type", ["image/jpeg", "image/png", "image/gif", "image/webp", "image/tiff"])
 def test_admit_type_with_known_magic_bytes_needs_them(content_type):
-    with pytest.raises(TransferFailure):
-        admit(Kind.QUICKLOOK, b"\x00\x01\x02binary", content_type, has_digest=False)
+    with pytest.raises(TransferError):
+        check_magic_bytes(Kind.QUICKLOOK, b"\x00\x01\x02binary", content_type, has_digest=False)

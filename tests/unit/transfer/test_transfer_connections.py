@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from bulkdl.model import Outcome, Reason
-from bulkdl.sink.part import LocalPart
-from bulkdl.transfer.means import Limits
-from bulkdl.transfer.permits import Permits
+from bulkdl.destinations.local.partial_file import PartialFile
+from bulkdl.models import Outcome, Reason
+from bulkdl.transfer.context import Limits
+from bulkdl.transfer.permits import ConcurrencyLimiter
 from support.idle import wait_until_idle
 from support.scripted_store import goog_hash
 from support.transfer_objects import targz
@@ -25,7 +25,7 @@ def wide(yard):
 
     async def make(body=BODY, **facts):
         site = await yard(body, **facts)
-        site.means(limits=LIMITS, permits=Permits(4))
+        site.context(limits=LIMITS, permits=ConcurrencyLimiter(4))
         return site
 
     return make
@@ -33,8 +33,8 @@ def wide(yard):
 
 def landed(result, site, body=BODY):
     assert (result.outcome, result.detail) == (Outcome.COMPLETED, "")
-    assert site.files() == {result.receipt.key: body}
-    assert str(result.receipt.digest) == goog_hash(body, "crc32c")
+    assert site.files() == {result.file.key: body}
+    assert str(result.file.digest) == goog_hash(body, "crc32c")
     assert site.parts() == []
     return True
 
@@ -74,21 +74,21 @@ async def test_it_lands_whole_and_comes_over_several_connections(wide, digests):
     site = await wide(digests=digests)
     result = await site.fetch()
     assert landed(result, site)
-    assert result.moved_bytes == len(BODY)
+    assert result.downloaded_bytes == len(BODY)
     assert opened(site)
     assert all(one.headers["if-range"] == '"v1"' for one in opened(site))
 
 
 async def test_one_that_is_fast_stays_alone(wide):
     site = await wide()
-    site.means(limits=replace(LIMITS, segment_below_bytes_per_s=1), permits=Permits(4))
+    site.context(limits=replace(LIMITS, segment_below_bytes_per_s=1), permits=ConcurrencyLimiter(4))
     assert landed(await site.fetch(), site)
     assert opened(site) == []
 
 
 async def test_one_that_is_slow_gets_company(wide):
     site = await wide()
-    site.means(limits=replace(LIMITS, segment_below_bytes_per_s=1), permits=Permits(4))
+    site.context(limits=replace(LIMITS, segment_below_bytes_per_s=1), permits=ConcurrencyLimiter(4))
     site.store.script = [lambda answer: replace(answer, hold_at=700_000)]
     fetching = asyncio.create_task(site.fetch())
     await site.arrived(4_000_000)
@@ -101,7 +101,7 @@ async def test_every_connection_may_break_again_and_again(wide):
     site.store.script = Each(lambda _, answer: answer.cut(300_000))
     result = await site.fetch()
     assert landed(result, site)
-    assert result.moved_bytes == len(BODY)
+    assert result.downloaded_bytes == len(BODY)
     assert site.store.sent_bytes < len(BODY) * 1.1
 
 
@@ -139,7 +139,7 @@ async def test_a_flipped_byte_in_any_piece_is_noticed(wide, number):
 
     site.store.script = Each(flip)
     assert landed(await site.fetch(), site)
-    assert Reason.DIGEST_MISMATCH in {reason for reason, _ in site.scheduled}
+    assert Reason.CHECKSUM_MISMATCH in {reason for reason, _ in site.scheduled}
 
 
 async def test_bytes_from_another_place_are_never_used(wide):
@@ -176,7 +176,7 @@ async def test_an_expired_url_is_signed_again_for_all(wide):
     result = await site.fetch()
     assert landed(result, site)
     assert 2 <= site.store.signed <= 4
-    assert result.moved_bytes == len(BODY)
+    assert result.downloaded_bytes == len(BODY)
 
 
 async def test_cancelling_keeps_every_piece_for_the_next_run(wide):
@@ -185,7 +185,7 @@ async def test_cancelling_keeps_every_piece_for_the_next_run(wide):
     result = await site.fetch()
     assert landed(result, site)
     assert result.resumed_from_bytes >= 2_500_000
-    assert result.moved_bytes == len(BODY) - result.resumed_from_bytes
+    assert result.downloaded_bytes == len(BODY) - result.resumed_from_bytes
 
 
 async def test_pieces_of_an_object_replaced_since_are_dropped(wide):
@@ -206,7 +206,7 @@ async def test_pieces_that_are_all_there_are_published_unasked_only_if_the_place
         committing.set()
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(LocalPart, "commit", stopped)
+    monkeypatch.setattr(PartialFile, "commit", stopped)
     fetching = asyncio.create_task(site.fetch())
     await committing.wait()
     fetching.cancel()
@@ -236,15 +236,15 @@ async def test_a_page_where_a_piece_was_asked_for_costs_no_piece(wide):
     result = await site.fetch()
     assert landed(result, site)
     assert result.resumed_from_bytes >= 2_000_000
-    assert result.moved_bytes <= len(BODY) - result.resumed_from_bytes + (2 << 20)
+    assert result.downloaded_bytes <= len(BODY) - result.resumed_from_bytes + (2 << 20)
 
 
 async def test_a_large_page_that_answers_a_resume_costs_nothing_of_a_part_that_grows(wide):
     site = await wide()
-    site.means(limits=replace(LIMITS, connections=1))
+    site.context(limits=replace(LIMITS, connections=1))
     site.store.script = [lambda answer: answer.cut(2_000_000), lambda answer: replace(answer, status=410)]
     await site.fetch()
-    site.means(limits=LIMITS)
+    site.context(limits=LIMITS)
     site.store.script = [page]
     result = await site.fetch()
     assert landed(result, site)
@@ -254,14 +254,14 @@ async def test_a_large_page_that_answers_a_resume_costs_nothing_of_a_part_that_g
 
 async def test_who_is_stopped_while_a_divided_part_is_begun_loses_nothing(wide, monkeypatch):
     site = await wide()
-    begin, begun, may_end = LocalPart.begin, asyncio.Event(), asyncio.Event()
+    begin, begun, may_end = PartialFile.create, asyncio.Event(), asyncio.Event()
 
     async def slow(part, stored, *, divided=False):
         begun.set()
         await may_end.wait()
         await begin(part, stored, divided=divided)
 
-    monkeypatch.setattr(LocalPart, "begin", slow)
+    monkeypatch.setattr(PartialFile, "create", slow)
     fetching = asyncio.create_task(site.fetch())
     await begun.wait()
     fetching.cancel()
@@ -276,8 +276,8 @@ async def test_who_is_stopped_while_a_divided_part_is_begun_loses_nothing(wide, 
 
 async def test_connections_that_are_one_too_many_leave_in_the_middle_and_keep_what_came(wide):
     site = await wide()
-    permits = Permits(4)
-    site.means(limits=LIMITS, permits=permits)
+    permits = ConcurrencyLimiter(4)
+    site.context(limits=LIMITS, permits=permits)
     site.store.script = Each(lambda _, answer: replace(answer, hold_at=700_000))
     fetching = asyncio.create_task(site.fetch())
     await site.arrived(2_800_000)
@@ -287,14 +287,14 @@ async def test_connections_that_are_one_too_many_leave_in_the_middle_and_keep_wh
     site.store.script = []
     result = await fetching
     assert landed(result, site)
-    assert result.moved_bytes == len(BODY)
+    assert result.downloaded_bytes == len(BODY)
     assert permits.in_use == 0
 
 
 async def test_pieces_are_gone_on_with_by_one_connection_too(wide):
     site = await wide()
     await stopped_at(site, 2_000_000)
-    site.means(limits=Limits(connections=1), permits=Permits(1))
+    site.context(limits=Limits(connections=1), permits=ConcurrencyLimiter(1))
     assert landed(await site.fetch(), site)
 
 
@@ -302,14 +302,14 @@ async def test_who_may_have_one_connection_begins_no_divided_part(wide, monkeypa
     """Not even when the pieces that an earlier run has left turn out to be void."""
     site = await wide()
     await stopped_at(site, 2_000_000)
-    site.means(limits=replace(LIMITS, connections=1), permits=Permits(1))
-    begin, begun = LocalPart.begin, []
+    site.context(limits=replace(LIMITS, connections=1), permits=ConcurrencyLimiter(1))
+    begin, begun = PartialFile.create, []
 
     async def noted(part, stored, *, divided=False):
         begun.append(divided)
         await begin(part, stored, divided=divided)
 
-    monkeypatch.setattr(LocalPart, "begin", noted)
+    monkeypatch.setattr(PartialFile, "create", noted)
     site.store.script = [lambda answer: answer.but(Content_Range=f"bytes 7-{len(BODY) - 1}/{len(BODY)}")]
     assert landed(await site.fetch(), site)
     assert begun == [False]

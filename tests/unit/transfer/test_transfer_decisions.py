@@ -7,17 +7,17 @@ from datetime import UTC, datetime
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from bulkdl.errors import TransferFailure
-from bulkdl.model import Digest, Kind, PartState, Reason, StoredObject, Validator
-from bulkdl.transfer.decisions import (
-    AskForStored,
-    Begin,
-    Continue,
-    ceiling_bytes,
-    complete,
-    continuable,
+from bulkdl.errors import TransferError
+from bulkdl.models import Digest, Kind, Reason, RemoteObject, ResumeState, Validator
+from bulkdl.transfer.response_rules import (
+    ContinueBody,
+    RetryAcceptingGzip,
+    StartBody,
+    can_resume,
     decide,
-    read_head,
+    is_complete,
+    max_body_bytes,
+    read_response_info,
     request_headers,
     storage_refusal,
     xml_error,
@@ -25,8 +25,8 @@ from bulkdl.transfer.decisions import (
 
 STRONG = Validator('"v1"', "Mon, 01 Jan 2024 00:00:00 GMT", "17")
 CRC = Digest("crc32c", "yZRlqg==")
-OBJECT = StoredObject("https://storage.example/a.tgz", STRONG, 1000, (CRC,))
-STATE = PartState(OBJECT, 600)
+OBJECT = RemoteObject("https://storage.example/a.tgz", STRONG, 1000, (CRC,))
+STATE = ResumeState(OBJECT, 600)
 HONEST = {
     "Content-Type": "application/gzip",
     "Content-Length": "400",
@@ -44,23 +44,23 @@ def head(status, headers=(), **changes):
         merged.pop(name.replace("_", "-"), None)
         if value is not None:
             merged[name.replace("_", "-")] = value
-    return read_head(status, CIMultiDictProxy(merged), "https://storage.example/a.tgz")
+    return read_response_info(status, CIMultiDictProxy(merged), "https://storage.example/a.tgz")
 
 
 def reason_of(status, headers=(), state=STATE, kind=Kind.ARCHIVE, **changes):
-    with pytest.raises(TransferFailure) as raised:
+    with pytest.raises(TransferError) as raised:
         decide(head(status, headers, **changes), state, kind, accept_gzip=False)
     return raised.value.reason
 
 
-@pytest.mark.parametrize("state", [None, STATE, replace(STATE, at_bytes=0)])
+@pytest.mark.parametrize("state", [None, STATE, replace(STATE, offset=0)])
 def test_a_200_always_begins_anew(state):
     told = head(200, HONEST, Content_Range=None, Content_Length="1000")
-    assert decide(told, state, Kind.ARCHIVE, accept_gzip=False) == Begin(OBJECT)
+    assert decide(told, state, Kind.ARCHIVE, accept_gzip=False) == StartBody(OBJECT)
 
 
 def test_a_206_that_proves_itself_goes_on():
-    assert decide(head(206, HONEST), STATE, Kind.ARCHIVE, accept_gzip=False) == Continue(OBJECT)
+    assert decide(head(206, HONEST), STATE, Kind.ARCHIVE, accept_gzip=False) == ContinueBody(OBJECT)
 
 
 @pytest.mark.parametrize(
@@ -68,19 +68,19 @@ def test_a_206_that_proves_itself_goes_on():
 )
 def test_a_206_may_leave_out_what_it_need_not_repeat(bare):
     told = head(206, HONEST, x_goog_hash=None, **bare)
-    assert decide(told, STATE, Kind.ARCHIVE, accept_gzip=False) == Continue(OBJECT)
+    assert decide(told, STATE, Kind.ARCHIVE, accept_gzip=False) == ContinueBody(OBJECT)
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"Content_Range": None}, Reason.WRONG_CONTENT),
-        ({"Content_Range": "bytes 599-999/1000"}, Reason.WRONG_CONTENT),
-        ({"Content_Range": "bytes 601-999/1000"}, Reason.WRONG_CONTENT),
-        ({"Content_Range": "bytes 0-999/1000"}, Reason.WRONG_CONTENT),
-        ({"Content_Range": "bytes -999/1000"}, Reason.WRONG_CONTENT),
-        ({"Content_Range": "items 600-999/1000"}, Reason.WRONG_CONTENT),
-        ({"Content_Range": "rubbish"}, Reason.WRONG_CONTENT),
+        ({"Content_Range": None}, Reason.UNEXPECTED_CONTENT),
+        ({"Content_Range": "bytes 599-999/1000"}, Reason.UNEXPECTED_CONTENT),
+        ({"Content_Range": "bytes 601-999/1000"}, Reason.UNEXPECTED_CONTENT),
+        ({"Content_Range": "bytes 0-999/1000"}, Reason.UNEXPECTED_CONTENT),
+        ({"Content_Range": "bytes -999/1000"}, Reason.UNEXPECTED_CONTENT),
+        ({"Content_Range": "items 600-999/1000"}, Reason.UNEXPECTED_CONTENT),
+        ({"Content_Range": "rubbish"}, Reason.UNEXPECTED_CONTENT),
         ({"Content_Range": "bytes 600-1000/1001"}, Reason.OBJECT_CHANGED),
         ({"Content_Range": "bytes 600-998/999"}, Reason.OBJECT_CHANGED),
         ({"ETag": '"v2"'}, Reason.OBJECT_CHANGED),
@@ -99,41 +99,41 @@ def test_a_206_that_contradicts_the_part_is_refused(changes, reason):
     "state",
     [
         None,
-        replace(STATE, at_bytes=0),
-        PartState(replace(OBJECT, validator=Validator()), 600),
-        PartState(replace(OBJECT, validator=Validator(etag='W/"v1"')), 600),
-        PartState(replace(OBJECT, validator=Validator(generation="17")), 600),
+        replace(STATE, offset=0),
+        ResumeState(replace(OBJECT, validator=Validator()), 600),
+        ResumeState(replace(OBJECT, validator=Validator(etag='W/"v1"')), 600),
+        ResumeState(replace(OBJECT, validator=Validator(generation="17")), 600),
     ],
 )
 def test_a_206_that_nobody_asked_for_is_refused(state):
-    assert reason_of(206, HONEST, state) is Reason.WRONG_CONTENT
+    assert reason_of(206, HONEST, state) is Reason.UNEXPECTED_CONTENT
 
 
 def test_a_range_with_an_unknown_total_goes_on():
     told = head(206, HONEST, Content_Range="bytes 600-999/*")
-    assert decide(told, STATE, Kind.ARCHIVE, accept_gzip=False) == Continue(OBJECT)
+    assert decide(told, STATE, Kind.ARCHIVE, accept_gzip=False) == ContinueBody(OBJECT)
 
 
 def test_a_range_tells_the_total_that_was_unknown():
-    unknown = PartState(replace(OBJECT, total_bytes=None), 600)
-    assert decide(head(206, HONEST), unknown, Kind.ARCHIVE, accept_gzip=False) == Continue(OBJECT)
+    unknown = ResumeState(replace(OBJECT, total_bytes=None), 600)
+    assert decide(head(206, HONEST), unknown, Kind.ARCHIVE, accept_gzip=False) == ContinueBody(OBJECT)
 
 
 @pytest.mark.parametrize(
     ("status", "reason"),
     [
         (416, Reason.OBJECT_CHANGED),
-        (400, Reason.REFUSED),
+        (400, Reason.REJECTED),
         (401, Reason.CREDENTIALS),
         (403, Reason.FORBIDDEN),
-        (404, Reason.BAD_ANSWER),
+        (404, Reason.INVALID_RESPONSE),
         (408, Reason.SERVER_ERROR),
-        (410, Reason.REFUSED),
+        (410, Reason.REJECTED),
         (429, Reason.THROTTLED),
         (500, Reason.SERVER_ERROR),
         (503, Reason.SERVER_ERROR),
-        (204, Reason.WRONG_CONTENT),
-        (302, Reason.REFUSED),
+        (204, Reason.UNEXPECTED_CONTENT),
+        (302, Reason.REJECTED),
     ],
 )
 def test_other_statuses_are_failures(status, reason):
@@ -160,9 +160,9 @@ PAGES = ("text/html", "text/xml", "application/xml", "application/problem+json")
 def test_prose_is_refused_by_its_content_type(kind, content_type, taken, dressed):
     told = head(200, Content_Type=dressed.format(content_type.upper()), Content_Length="5")
     if taken:
-        assert isinstance(decide(told, None, kind, accept_gzip=False), Begin)
+        assert isinstance(decide(told, None, kind, accept_gzip=False), StartBody)
     else:
-        with pytest.raises(TransferFailure, match=re.escape(content_type)) as raised:
+        with pytest.raises(TransferError, match=re.escape(content_type)) as raised:
             decide(told, None, kind, accept_gzip=False)
         assert raised.value.reason is Reason.ERROR_PAGE
 
@@ -171,9 +171,9 @@ def test_an_object_stored_as_gzip_is_asked_for_as_it_is_stored():
     stored = {"x-goog-stored-content-encoding": "gzip", "x-goog-stored-content-length": "77"}
     unpacked = head(200, stored)
     packed = head(200, stored, Content_Encoding="gzip", Content_Length="77")
-    assert decide(unpacked, None, Kind.ARCHIVE, accept_gzip=False) == AskForStored()
+    assert decide(unpacked, None, Kind.ARCHIVE, accept_gzip=False) == RetryAcceptingGzip()
     assert decide(packed, None, Kind.ARCHIVE, accept_gzip=True).object.total_bytes == 77
-    assert isinstance(decide(unpacked, None, Kind.ARCHIVE, accept_gzip=True), Begin)
+    assert isinstance(decide(unpacked, None, Kind.ARCHIVE, accept_gzip=True), StartBody)
 
 
 @pytest.mark.parametrize("encoding", ["identity", "Identity", " identity ", "identity, identity", ""])
@@ -186,7 +186,7 @@ def test_decide_with_content_encoding_identity_takes_the_body(status, encoding):
 
 
 def test_decide_with_a_hostile_content_encoding_gives_a_printable_message():
-    with pytest.raises(TransferFailure) as raised:
+    with pytest.raises(TransferError) as raised:
         decide(head(200, Content_Encoding="\udce9" * 5000), None, Kind.ARCHIVE, accept_gzip=False)
     assert raised.value.detail.isascii()
     assert len(raised.value.detail) < 400
@@ -212,7 +212,7 @@ def test_read_head_ignores_numbers_beyond_64_bits(digits):
     told = head(206, Content_Range=f"bytes {digits}-{digits}/{digits}", x_goog_stored_content_length=digits)
     assert (told.range_start, told.range_total, told.object.total_bytes) == (None, None, None)
     assert head(200, Content_Length=digits).length_bytes is None
-    assert reason_of(206, HONEST, Content_Range=f"bytes 600-999/{digits}") is Reason.WRONG_CONTENT
+    assert reason_of(206, HONEST, Content_Range=f"bytes 600-999/{digits}") is Reason.UNEXPECTED_CONTENT
 
 
 def test_read_head_does_not_take_other_digits_for_a_range():
@@ -240,12 +240,12 @@ NOW = datetime(2024, 1, 1, 0, 0, 30, tzinfo=UTC)
 )
 def test_read_head_keeps_a_date_alone_only_if_it_is_strong(headers, kept):
     told = CIMultiDictProxy(CIMultiDict({"Last-Modified": DATE} | headers))
-    validator = read_head(200, told, None, now=NOW).object.validator
+    validator = read_response_info(200, told, None, now=NOW).object.validator
     assert (validator.last_modified is not None) is kept
 
 
 def test_an_encoding_that_nobody_asked_for_is_refused():
-    assert reason_of(200, Content_Encoding="br", state=None) is Reason.WRONG_CONTENT
+    assert reason_of(200, Content_Encoding="br", state=None) is Reason.UNEXPECTED_CONTENT
 
 
 def test_the_length_of_an_encoded_body_is_not_that_of_the_object():
@@ -268,24 +268,24 @@ def test_the_length_of_an_encoded_body_is_not_that_of_the_object():
     ],
 )
 def test_only_what_proves_the_object_makes_a_range(validator, condition):
-    state = PartState(replace(OBJECT, validator=validator), 600)
+    state = ResumeState(replace(OBJECT, validator=validator), 600)
     plain = {"Accept-Encoding": "identity"}
     ranged = plain | {"Range": "bytes=600-", "If-Range": condition}
     assert request_headers(state, accept_gzip=False) == (ranged if condition else plain)
-    assert continuable(state) is (condition is not None)
+    assert can_resume(state) is (condition is not None)
 
 
 def test_nothing_is_asked_for_by_range_when_there_is_nothing():
     assert request_headers(None, accept_gzip=True) == {"Accept-Encoding": "gzip"}
-    assert request_headers(replace(STATE, at_bytes=0), accept_gzip=False) == {"Accept-Encoding": "identity"}
+    assert request_headers(replace(STATE, offset=0), accept_gzip=False) == {"Accept-Encoding": "identity"}
 
 
 @pytest.mark.parametrize(
     ("at", "total", "whole"), [(1000, 1000, True), (999, 1000, False), (0, 0, False), (5, None, False)]
 )
 def test_a_part_is_complete_when_every_byte_is_there(at, total, whole):
-    assert complete(PartState(replace(OBJECT, total_bytes=total), at)) is whole
-    assert not complete(None)
+    assert is_complete(ResumeState(replace(OBJECT, total_bytes=total), at)) is whole
+    assert not is_complete(None)
 
 
 @pytest.mark.parametrize(
@@ -294,13 +294,13 @@ def test_a_part_is_complete_when_every_byte_is_there(at, total, whole):
         (400, "<Code>ExpiredToken</Code>", False, Reason.URL_EXPIRED),
         (400, "<Code>RequestTimeTooSkewed</Code>", False, Reason.URL_EXPIRED),
         (400, "<Code>InvalidArgument</Code>", True, Reason.URL_EXPIRED),
-        (400, "<Code>InvalidArgument</Code>", False, Reason.REFUSED),
+        (400, "<Code>InvalidArgument</Code>", False, Reason.REJECTED),
         (401, "", False, Reason.URL_EXPIRED),
         (403, "<Code>SignatureDoesNotMatch</Code>", False, Reason.URL_EXPIRED),
-        (404, "<Code>NoSuchKey</Code>", True, Reason.BAD_ANSWER),
+        (404, "<Code>NoSuchKey</Code>", True, Reason.INVALID_RESPONSE),
         (429, "", False, Reason.THROTTLED),
         (503, "", False, Reason.SERVER_ERROR),
-        (204, "", False, Reason.WRONG_CONTENT),
+        (204, "", False, Reason.UNEXPECTED_CONTENT),
     ],
 )
 def test_what_the_storage_refuses(status, body, expired, reason):
@@ -324,10 +324,10 @@ def test_only_a_code_is_taken_from_an_error_of_the_storage():
     ],
 )
 def test_no_more_bytes_than_announced_or_allowed(kind, announced, most):
-    assert ceiling_bytes(kind, announced, {Kind.QUICKLOOK: 64}) == most
+    assert max_body_bytes(kind, announced, {Kind.QUICKLOOK: 64}) == most
 
 
 def test_an_announcement_over_the_ceiling_is_refused_at_once():
-    with pytest.raises(TransferFailure) as raised:
-        ceiling_bytes(Kind.QUICKLOOK, 65, {Kind.QUICKLOOK: 64})
+    with pytest.raises(TransferError) as raised:
+        max_body_bytes(Kind.QUICKLOOK, 65, {Kind.QUICKLOOK: 64})
     assert raised.value.reason is Reason.TOO_LARGE

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from bulkdl.errors import ApiFailure, SinkFailure, TransferFailure
-from bulkdl.model import Kind, Outcome, Output, Reason, Validator
-from bulkdl.sink.part import LocalPart
-from bulkdl.transfer.body import BLOCK_BYTES
-from bulkdl.transfer.fetch import ended_by
-from bulkdl.transfer.means import Limits
+from bulkdl.destinations.local.partial_file import PartialFile
+from bulkdl.errors import ApiError, DestinationError, TransferError
+from bulkdl.models import Kind, Outcome, Output, Reason, Validator
+from bulkdl.transfer.body_reader import BLOCK_BYTES
+from bulkdl.transfer.context import Limits
+from bulkdl.transfer.download import ended_by
 from support.idle import wait_until_idle
 from support.scripted_store import goog_hash
 from support.transfer_objects import LARGE, POLICY, SMALL, targz
@@ -29,9 +29,9 @@ def status(code, body=b"", **headers):
 
 def completed(result, yard, body):
     assert (result.outcome, result.detail) == (Outcome.COMPLETED, "")
-    assert yard.files() == {result.receipt.key: body}
-    assert result.receipt.size_bytes == len(body)
-    assert str(result.receipt.digest) == goog_hash(body, "crc32c")
+    assert yard.files() == {result.file.key: body}
+    assert result.file.size_bytes == len(body)
+    assert str(result.file.digest) == goog_hash(body, "crc32c")
     return True
 
 
@@ -40,10 +40,10 @@ async def test_an_archive_lands_whole_under_the_suffix_of_its_bytes(yard, body):
     site = await yard(body)
     result = await site.fetch()
     assert completed(result, site, body)
-    assert result.receipt.key == "output.tar.gz"
-    assert result.receipt.validator.etag == '"v1"'
-    assert result.receipt.source == f"http://127.0.0.1:{site.store.port}/bucket/task.tar.gz"
-    assert (result.attempts, result.moved_bytes, site.store.sent_bytes) == (1, len(body), len(body))
+    assert result.file.key == "output.tar.gz"
+    assert result.file.validator.etag == '"v1"'
+    assert result.file.source == f"http://127.0.0.1:{site.store.port}/bucket/task.tar.gz"
+    assert (result.attempts, result.downloaded_bytes, site.store.sent_bytes) == (1, len(body), len(body))
     assert site.parts() == []
 
 
@@ -55,18 +55,18 @@ async def test_a_body_cut_at_any_byte_goes_on_where_it_ended(yard, at):
     assert completed(result, site, LARGE)
     kept = at if at >= 512 else 0  # less is not worth a part
     assert site.store.ranges == [None, f"bytes={kept}-" if kept else None]
-    assert result.moved_bytes == len(LARGE) + at - kept
+    assert result.downloaded_bytes == len(LARGE) + at - kept
     assert result.attempts == 2
     assert site.store.asked[-1].headers.get("if-range") == ('"v1"' if kept else None)
 
 
 async def test_each_cut_costs_nothing_and_progress_sets_the_count_back(yard):
     site = await yard(LARGE)
-    site.store.script = [cut(200_000) for _ in range(3 * POLICY.limit)]
+    site.store.script = [cut(200_000) for _ in range(3 * POLICY.max_attempts)]
     result = await site.fetch()
     assert completed(result, site, LARGE)
     assert site.store.sent_bytes == len(LARGE)
-    assert result.attempts == 3 * POLICY.limit + 1
+    assert result.attempts == 3 * POLICY.max_attempts + 1
 
 
 @pytest.mark.parametrize("digests", [("crc32c", "md5"), ("md5",), ()])
@@ -88,7 +88,7 @@ async def test_an_object_that_changes_between_attempts_is_fetched_anew(yard, old
     site.store.script = [cut_then_replace]
     result = await site.fetch()
     assert completed(result, site, new)
-    assert result.receipt.validator.etag == '"v2"'
+    assert result.file.validator.etag == '"v2"'
     assert site.parts() == []
 
 
@@ -100,7 +100,7 @@ async def test_a_range_answered_by_the_whole_begins_at_zero(yard):
     ]
     result = await site.fetch()
     assert completed(result, site, LARGE)
-    assert result.moved_bytes == len(LARGE) + 2_000_000
+    assert result.downloaded_bytes == len(LARGE) + 2_000_000
 
 
 async def test_a_small_body_that_begins_again_is_not_appended_to_its_first_try(yard):
@@ -113,7 +113,7 @@ async def test_a_small_body_that_begins_again_is_not_appended_to_its_first_try(y
 
 async def test_a_part_of_an_earlier_run_without_proof_is_not_appended_to(yard):
     site = await yard(SMALL, etag=None, last_modified=None, digests=())
-    site.store.script = [cut(20_000)] * POLICY.limit
+    site.store.script = [cut(20_000)] * POLICY.max_attempts
     assert (await site.fetch()).outcome is Outcome.FAILED
     result = await site.fetch()
     assert completed(result, site, SMALL)
@@ -162,7 +162,7 @@ async def test_fetch_with_an_etag_that_is_no_text_completes_without_it(yard, bod
     site = await yard(body, etag='"\udce9"', last_modified=None)
     result = await site.fetch()
     assert completed(result, site, body)
-    assert result.receipt.validator == Validator()
+    assert result.file.validator == Validator()
 
 
 async def test_fetch_with_a_weak_etag_and_a_date_never_asks_for_a_range(yard):
@@ -186,7 +186,7 @@ async def test_a_flipped_byte_is_fetched_again(yard, body, digests):
     site.store.script = [flipped]
     result = await site.fetch()
     assert completed(result, site, body)
-    assert [reason for reason, _ in site.scheduled] == [Reason.DIGEST_MISMATCH]
+    assert [reason for reason, _ in site.scheduled] == [Reason.CHECKSUM_MISMATCH]
 
 
 @pytest.mark.parametrize("body", [SMALL, LARGE])
@@ -194,8 +194,8 @@ async def test_bytes_that_stay_wrong_fail_and_never_get_a_name(yard, body):
     site = await yard(body)
     site.store.script = [flipped] * 9
     result = await site.fetch()
-    assert (result.outcome, result.reason) == (Outcome.FAILED, Reason.DIGEST_MISMATCH)
-    assert (result.attempts, result.receipt) == (POLICY.limit, None)
+    assert (result.outcome, result.reason) == (Outcome.FAILED, Reason.CHECKSUM_MISMATCH)
+    assert (result.attempts, result.file) == (POLICY.max_attempts, None)
     assert (site.files(), site.parts()) == ({}, [])
 
 
@@ -203,7 +203,7 @@ async def test_a_flipped_byte_without_digest_is_found_by_the_archives_own_checks
     site = await yard(LARGE, digests=())
     site.store.script = [flipped]
     assert completed(await site.fetch(), site, LARGE)
-    assert [reason for reason, _ in site.scheduled] == [Reason.BROKEN_CONTENT]
+    assert [reason for reason, _ in site.scheduled] == [Reason.CORRUPT_CONTENT]
 
 
 @pytest.mark.parametrize("digests", [("crc32c", "md5"), ()])
@@ -268,7 +268,7 @@ async def test_signing_again_without_end_is_bounded(yard):
     site.store.script = [status(403)] * 50
     result = await site.fetch()
     assert (result.outcome, result.reason) == (Outcome.FAILED, Reason.URL_EXPIRED)
-    assert len(site.store.asked) == POLICY.limit + POLICY.free_limit == result.attempts
+    assert len(site.store.asked) == POLICY.max_attempts + POLICY.max_free_url_renewals == result.attempts
 
 
 async def test_the_url_goes_out_as_it_was_signed(yard):
@@ -288,13 +288,13 @@ async def test_fetch_storage_404_is_retried_with_a_new_url(yard):
 
 
 async def test_fetch_api_404_is_not_available():
-    result = ended_by(Output("p", "j", "t", Kind.ARCHIVE), ApiFailure(Reason.NOT_FOUND, "no results"))
+    result = ended_by(Output("p", "j", "t", Kind.ARCHIVE), ApiError(Reason.NOT_FOUND, "no results"))
     assert (result.outcome, result.reason) == (Outcome.SKIPPED, Reason.NOT_AVAILABLE)
-    storage = TransferFailure(Reason.NOT_FOUND, "HTTP 404")
+    storage = TransferError(Reason.NOT_FOUND, "HTTP 404")
     assert ended_by(Output("p", "j", "t", Kind.ARCHIVE), storage).outcome is Outcome.FAILED
 
 
-@pytest.mark.parametrize(("code", "reason"), [(410, Reason.REFUSED), (405, Reason.REFUSED)])
+@pytest.mark.parametrize(("code", "reason"), [(410, Reason.REJECTED), (405, Reason.REJECTED)])
 async def test_other_refusals_are_final(yard, code, reason):
     site = await yard(SMALL)
     site.store.script = [status(code)]
@@ -308,7 +308,7 @@ async def test_a_dead_server_ends_at_the_limit_with_the_waits_of_the_policy(yard
     site.store.script = [status(code)] * 9
     result = await site.fetch()
     assert (result.outcome, result.reason) == (Outcome.FAILED, Reason.SERVER_ERROR)
-    assert result.attempts == POLICY.limit == len(site.store.asked)
+    assert result.attempts == POLICY.max_attempts == len(site.store.asked)
     assert site.timeline.slept == [1.0, 2.0]
     assert site.scheduled == [(Reason.SERVER_ERROR, 1.0), (Reason.SERVER_ERROR, 2.0)]
 
@@ -331,7 +331,7 @@ async def test_one_429_cools_the_host_for_every_transfer(yard):
     async def at_once(_):
         """The wait between two attempts takes no time: what waits is the host."""
 
-    site.means(sleep=at_once)
+    site.context(sleep=at_once)
     assert completed(await site.fetch(), site, SMALL)
     assert site.timeline.slept == [17.0]
 
@@ -349,7 +349,7 @@ async def test_cancelling_leaves_a_part_from_which_the_next_run_goes_on(yard):
     assert completed(result, site, LARGE)
     assert result.resumed_from_bytes == 2_345_678
     assert site.store.ranges == [None, "bytes=2345678-"]
-    assert result.moved_bytes == len(LARGE) - 2_345_678
+    assert result.downloaded_bytes == len(LARGE) - 2_345_678
     assert site.parts() == []
 
 
@@ -358,10 +358,10 @@ async def test_a_transfer_that_is_over_for_now_needs_no_more_room(yard):
     site.store.script = [lambda answer: replace(answer, hold_at=2_345_678)]
     fetching = asyncio.create_task(site.fetch())
     await site.arrived(2_345_678)
-    assert site.sink._room.promised_bytes >= len(LARGE) - 2_345_678
+    assert site.sink._reservations.reserved_bytes >= len(LARGE) - 2_345_678
     fetching.cancel()
     await asyncio.wait([fetching])
-    assert site.sink._room.promised_bytes == 0
+    assert site.sink._reservations.reserved_bytes == 0
 
 
 async def test_cancelling_ends_the_worker_even_when_the_bytes_so_far_are_refused(yard):
@@ -382,7 +382,7 @@ async def test_cancelling_between_attempts_ends_the_worker(yard):
         site.timeline.somebody_sleeps.set()
         await asyncio.Event().wait()
 
-    site.means(sleep=endless)
+    site.context(sleep=endless)
     fetching = asyncio.create_task(site.fetch())
     await site.timeline.somebody_sleeps.wait()
     fetching.cancel()
@@ -403,8 +403,8 @@ async def test_a_part_of_an_object_replaced_since_the_last_run_is_dropped(yard):
 
 async def test_small_bodies_never_become_a_part(yard, monkeypatch):
     site = await yard(SMALL)
-    part = type(site.sink.part(site.output))
-    monkeypatch.setattr(part, "_begin", lambda *_: pytest.fail("a part was begun"))
+    part = type(site.sink.partial_file(site.output))
+    monkeypatch.setattr(part, "_create", lambda *_: pytest.fail("a part was begun"))
     assert completed(await site.fetch(), site, SMALL)
 
 
@@ -426,7 +426,7 @@ async def test_a_page_instead_of_the_archive_never_gets_a_name(yard):
     page = b"<?xml version='1.0'?><Error><Code>InternalError</Code></Error>" + b" " * 2_000_000
     site.store.script = [lambda answer: replace(answer, headers={}, body=page, length=len(page))] * 9
     result = await site.fetch()
-    assert (result.outcome, result.reason) == (Outcome.FAILED, Reason.WRONG_CONTENT)
+    assert (result.outcome, result.reason) == (Outcome.FAILED, Reason.UNEXPECTED_CONTENT)
     assert (site.files(), site.parts()) == ({}, [])
 
 
@@ -445,7 +445,7 @@ async def test_a_page_that_answers_a_resume_costs_nothing_of_what_is_kept(yard, 
     result = await site.fetch()
     assert completed(result, site, LARGE)
     assert site.store.ranges == [None, "bytes=2000000-", "bytes=2000000-"]
-    assert [reason for reason, _ in site.scheduled] == [Reason.TRUNCATED, Reason.WRONG_CONTENT]
+    assert [reason for reason, _ in site.scheduled] == [Reason.TRUNCATED, Reason.UNEXPECTED_CONTENT]
 
 
 async def test_only_a_transfer_that_begins_at_zero_is_said_to_restart(yard, caplog):
@@ -462,13 +462,13 @@ async def test_pages_without_end_leave_what_is_kept_to_the_next_run(yard):
     site = await yard(LARGE)
     site.store.script = [cut(2_000_000)] + [instead(PAGE)] * 9
     result = await site.fetch()
-    assert (result.outcome, result.reason) == (Outcome.FAILED, Reason.WRONG_CONTENT)
-    assert result.attempts == POLICY.limit + 1
+    assert (result.outcome, result.reason) == (Outcome.FAILED, Reason.UNEXPECTED_CONTENT)
+    assert result.attempts == POLICY.max_attempts + 1
     site.store.script = []
     result = await site.fetch()
     assert completed(result, site, LARGE)
     assert result.resumed_from_bytes == 2_000_000
-    assert result.moved_bytes == len(LARGE) - 2_000_000
+    assert result.downloaded_bytes == len(LARGE) - 2_000_000
 
 
 async def test_a_small_object_that_replaces_a_part_is_not_appended_to_it(yard):
@@ -544,50 +544,50 @@ async def test_what_the_api_serves_leaves_no_part_when_it_fails(yard):
 
 async def test_a_body_that_announces_nothing_is_cut_off_at_the_ceiling(yard):
     site = await yard(PICTURE * 4, digests=(), content_type="image/png", chunked=True)
-    site.means(limits=Limits(ceilings={Kind.QUICKLOOK: 1_200_000}))
+    site.context(limits=Limits(ceilings={Kind.QUICKLOOK: 1_200_000}))
     result = await site.fetch(origin=site.served(), kind=Kind.QUICKLOOK)
     assert (result.outcome, result.reason, result.attempts) == (Outcome.FAILED, Reason.TOO_LARGE, 1)
-    assert result.moved_bytes < 4_000_000
+    assert result.downloaded_bytes < 4_000_000
     assert (site.files(), site.parts()) == ({}, [])
 
 
 async def test_an_archive_that_announces_nothing_is_cut_off_at_the_ceiling(yard):
     site = await yard(LARGE, digests=(), chunked=True)
-    site.means(limits=Limits(ceilings={Kind.ARCHIVE: 1_200_000}))
+    site.context(limits=Limits(ceilings={Kind.ARCHIVE: 1_200_000}))
     result = await site.fetch()
     assert (result.outcome, result.reason, result.attempts) == (Outcome.FAILED, Reason.TOO_LARGE, 1)
     assert site.files() == {}
     again = await site.fetch()
     assert (again.reason, again.attempts) == (Reason.TOO_LARGE, 1)
-    assert again.resumed_from_bytes + again.moved_bytes < 2_000_000
-    site.means(limits=Limits())
+    assert again.resumed_from_bytes + again.downloaded_bytes < 2_000_000
+    site.context(limits=Limits())
     assert completed(await site.fetch(), site, LARGE)
     assert site.store.ranges[-1] is not None
 
 
 async def test_an_archive_announced_larger_than_the_ceiling_is_not_begun(yard):
     site = await yard(LARGE)
-    site.means(limits=Limits(ceilings={Kind.ARCHIVE: len(LARGE) - 1}, segment_bytes=1 << 20))
+    site.context(limits=Limits(ceilings={Kind.ARCHIVE: len(LARGE) - 1}, segment_bytes=1 << 20))
     result = await site.fetch()
-    assert (result.outcome, result.reason, result.moved_bytes) == (Outcome.FAILED, Reason.TOO_LARGE, 0)
+    assert (result.outcome, result.reason, result.downloaded_bytes) == (Outcome.FAILED, Reason.TOO_LARGE, 0)
     assert (site.files(), site.parts()) == ({}, [])
 
 
 async def test_a_body_that_is_too_slow_is_asked_for_again_and_loses_nothing(yard):
     site = await yard(LARGE)
-    site.means(limits=Limits(speed_limit_bytes_per_s=1e12, speed_time_s=1e-9))
+    site.context(limits=Limits(speed_limit_bytes_per_s=1e12, speed_time_s=1e-9))
     result = await site.fetch()
     assert completed(result, site, LARGE)
     assert {reason for reason, _ in site.scheduled} == {Reason.STALLED}
-    assert result.moved_bytes == len(LARGE)
+    assert result.downloaded_bytes == len(LARGE)
 
 
 async def test_what_an_earlier_run_committed_without_recording_it_is_not_fetched_again(yard):
     site = await yard(LARGE)
     first = await site.fetch(recorded=False)
     second = await site.fetch()
-    assert (second.outcome, second.receipt) == (Outcome.COMPLETED, first.receipt)
-    assert (second.moved_bytes, second.resumed_from_bytes) == (0, len(LARGE))
+    assert (second.outcome, second.file) == (Outcome.COMPLETED, first.file)
+    assert (second.downloaded_bytes, second.resumed_from_bytes) == (0, len(LARGE))
     assert len(site.store.asked) == 1
     assert site.parts() == []
 
@@ -616,7 +616,7 @@ async def test_a_failed_signing_is_final_and_counts_as_one_more_attempt(yard):
 
     async def refuse_later():
         if site.store.signed >= 1:
-            raise ApiFailure(Reason.FORBIDDEN, "no")
+            raise ApiError(Reason.FORBIDDEN, "no")
         return await sign()
 
     origin._sign = refuse_later
@@ -627,19 +627,19 @@ async def test_a_failed_signing_is_final_and_counts_as_one_more_attempt(yard):
     assert len(site.parts()) == 2
 
 
-@pytest.mark.parametrize("step", ["begin", "write"])
+@pytest.mark.parametrize("step", ["create", "write"])
 @pytest.mark.parametrize("times", [1, 3])
 async def test_who_is_stopped_while_a_block_is_handed_over_loses_nothing(yard, monkeypatch, step, times):
     made = await yard(LARGE)
     handing, may_end = asyncio.Event(), asyncio.Event()
-    hand_over = getattr(LocalPart, step)
+    hand_over = getattr(PartialFile, step)
 
     async def slow(part, what, **how):
         handing.set()
         await may_end.wait()
         await hand_over(part, what, **how)
 
-    monkeypatch.setattr(LocalPart, step, slow)
+    monkeypatch.setattr(PartialFile, step, slow)
     fetch = asyncio.ensure_future(made.fetch())
     await handing.wait()
     for _ in range(times):
@@ -658,21 +658,21 @@ async def test_who_is_stopped_while_a_block_is_handed_over_loses_nothing(yard, m
     assert again.resumed_from_bytes == came_bytes
 
 
-@pytest.mark.parametrize("step", ["begin", "write"])
+@pytest.mark.parametrize("step", ["create", "write"])
 async def test_who_is_stopped_while_a_block_is_refused_puts_nothing_behind_the_gap(yard, monkeypatch, step):
     made = await yard(LARGE)
     made.store.script = [lambda answer: replace(answer, hold_at=BLOCK_BYTES + 100_000)]
     handing, may_end = asyncio.Event(), asyncio.Event()
-    hand_over = getattr(LocalPart, step)
+    hand_over = getattr(PartialFile, step)
 
     async def refused(part, what, **how):
         if not handing.is_set():
             handing.set()
             await may_end.wait()
-            raise SinkFailure(Reason.DISK_FULL, "no room")
+            raise DestinationError(Reason.DISK_FULL, "no room")
         await hand_over(part, what, **how)
 
-    monkeypatch.setattr(LocalPart, step, refused)
+    monkeypatch.setattr(PartialFile, step, refused)
     fetch = asyncio.ensure_future(made.fetch())
     await handing.wait()
     fetch.cancel()
@@ -695,15 +695,15 @@ def open_files(folder):
 async def test_who_is_stopped_when_there_is_no_room_for_what_came_leaves_no_file_open(yard, monkeypatch):
     made = await yard(LARGE)
     made.store.script = [lambda answer: replace(answer, hold_at=BLOCK_BYTES + 200_000)]
-    write, writes = LocalPart.write, []
+    write, writes = PartialFile.write, []
 
     async def refused(part, block):
         writes.append(block)
         if len(writes) > 1:
-            raise SinkFailure(Reason.DISK_FULL, "no room")
+            raise DestinationError(Reason.DISK_FULL, "no room")
         await write(part, block)
 
-    monkeypatch.setattr(LocalPart, "write", refused)
+    monkeypatch.setattr(PartialFile, "write", refused)
     fetch = asyncio.ensure_future(made.fetch())
     await made.arrived(BLOCK_BYTES + 200_000)
     fetch.cancel()
@@ -719,7 +719,7 @@ async def test_who_is_stopped_while_room_is_asked_for_keeps_none(yard, monkeypat
     made.store.script = [cut(2_000_000), status(410)]
     await made.fetch()
     asking, may_end, ended = asyncio.Event(), threading.Event(), threading.Event()
-    loop, resume = asyncio.get_running_loop(), LocalPart._resume
+    loop, resume = asyncio.get_running_loop(), PartialFile._resume
 
     def slow(part, state):
         loop.call_soon_threadsafe(asking.set)
@@ -727,7 +727,7 @@ async def test_who_is_stopped_while_room_is_asked_for_keeps_none(yard, monkeypat
         resume(part, state)
         ended.set()
 
-    monkeypatch.setattr(LocalPart, "_resume", slow)
+    monkeypatch.setattr(PartialFile, "_resume", slow)
     fetch = asyncio.ensure_future(made.fetch())
     await asking.wait()
     fetch.cancel()
@@ -735,4 +735,4 @@ async def test_who_is_stopped_while_room_is_asked_for_keeps_none(yard, monkeypat
     may_end.set()
     await asyncio.wait([fetch])
     await asyncio.to_thread(ended.wait, 10)
-    assert made.sink._room.promised_bytes == 0
+    assert made.sink._reservations.reserved_bytes == 0

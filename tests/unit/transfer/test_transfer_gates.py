@@ -13,10 +13,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from bulkdl.errors import TransferFailure
-from bulkdl.model import Kind, Reason
-from bulkdl.transfer import gates
-from bulkdl.transfer.gates import HEAD_BYTES, admit, archive_suffix, inspect, needs_inspection
+from bulkdl.errors import TransferError
+from bulkdl.models import Kind, Reason
+from bulkdl.transfer import validation
+from bulkdl.transfer.validation import (
+    HEAD_BYTES,
+    archive_suffix,
+    check_magic_bytes,
+    needs_validation,
+    validate_content,
+)
 
 FILES = {
     "output/data.json": b'{"type": "FeatureCollection", "features": []}',
@@ -69,9 +75,9 @@ def suffix_of(name):
 def broken(data, kind=Kind.ARCHIVE):
     """The reason for which *data* is refused by either gate; None when both let it pass."""
     try:
-        admit(kind, data[:HEAD_BYTES], "", has_digest=False)
-        inspect(kind, io.BytesIO(data), len(data))
-    except TransferFailure as failure:
+        check_magic_bytes(kind, data[:HEAD_BYTES], "", has_digest=False)
+        validate_content(kind, io.BytesIO(data), len(data))
+    except TransferError as failure:
         return failure.reason
     return None
 
@@ -79,7 +85,7 @@ def broken(data, kind=Kind.ARCHIVE):
 @pytest.mark.parametrize("name", ARCHIVES)
 def test_every_kind_of_archive_passes_and_is_named_by_its_bytes(name):
     data = ARCHIVES[name]
-    assert admit(Kind.ARCHIVE, data[:HEAD_BYTES], "", has_digest=False) == suffix_of(name)
+    assert check_magic_bytes(Kind.ARCHIVE, data[:HEAD_BYTES], "", has_digest=False) == suffix_of(name)
     assert broken(data) is None
 
 
@@ -91,7 +97,7 @@ def test_an_archive_cut_anywhere_in_its_content_is_noticed(name, data):
     # Behind the first block of zeros a tar holds nothing but more of them.
     end = len(whole.rstrip(b"\0")) + HEAD_BYTES - 1 if suffix_of(name) == ".tar" else len(whole)
     at = data.draw(st.integers(0, end - 1))
-    assert broken(whole[:at]) in (Reason.BROKEN_CONTENT, Reason.WRONG_CONTENT)
+    assert broken(whole[:at]) in (Reason.CORRUPT_CONTENT, Reason.UNEXPECTED_CONTENT)
 
 
 @pytest.mark.parametrize("name", ARCHIVES)
@@ -108,26 +114,26 @@ def test_damage_of_any_kind_is_a_failure_and_no_crash(name, flips):
     data = bytearray(ARCHIVES[name])
     for place, mask in flips:
         data[int(place * len(data))] ^= mask
-    assert broken(bytes(data)) in (None, Reason.BROKEN_CONTENT, Reason.WRONG_CONTENT)
+    assert broken(bytes(data)) in (None, Reason.CORRUPT_CONTENT, Reason.UNEXPECTED_CONTENT)
 
 
 @pytest.mark.parametrize("name", ["tar.gz", "zip", "stored zip"])
 def test_one_flipped_byte_of_content_is_noticed(name):
     data = bytearray(ARCHIVES[name])
     data[len(data) // 2] ^= 1
-    assert broken(bytes(data)) is Reason.BROKEN_CONTENT
+    assert broken(bytes(data)) is Reason.CORRUPT_CONTENT
 
 
 def test_a_zip_of_a_version_that_there_is_not_is_damaged_and_no_crash():
     data = bytearray(ARCHIVES["zip"])
     data[data.find(b"PK\x01\x02") + 6] = 200
-    assert broken(bytes(data)) is Reason.BROKEN_CONTENT
+    assert broken(bytes(data)) is Reason.CORRUPT_CONTENT
 
 
 def test_a_broken_header_in_the_middle_of_a_tar_is_noticed():
     data = bytearray(ARCHIVES["tar"])
     data[1024] ^= 1
-    assert broken(bytes(data)) is Reason.BROKEN_CONTENT
+    assert broken(bytes(data)) is Reason.CORRUPT_CONTENT
 
 
 def test_a_zip_that_cannot_be_unpacked_here_is_not_called_damaged():
@@ -154,15 +160,15 @@ def test_a_zip_that_cannot_be_unpacked_here_is_not_called_damaged():
 @pytest.mark.parametrize("has_digest", [True, False])
 @pytest.mark.parametrize("kind", [Kind.ARCHIVE, Kind.QUICKLOOK])
 def test_prose_is_neither_archive_nor_picture(kind, page, has_digest):
-    with pytest.raises(TransferFailure) as raised:
-        admit(kind, page, "image/png", has_digest=has_digest)
-    assert raised.value.reason is Reason.WRONG_CONTENT
+    with pytest.raises(TransferError) as raised:
+        check_magic_bytes(kind, page, "image/png", has_digest=has_digest)
+    assert raised.value.reason is Reason.UNEXPECTED_CONTENT
 
 
 def test_an_unknown_archive_passes_only_with_a_digest():
-    with pytest.raises(TransferFailure):
-        admit(Kind.ARCHIVE, b"7z\xbc\xaf\x27\x1c" + bytes(300), "", has_digest=False)
-    assert admit(Kind.ARCHIVE, b"7z\xbc\xaf\x27\x1c" + bytes(300), "", has_digest=True) == ".bin"
+    with pytest.raises(TransferError):
+        check_magic_bytes(Kind.ARCHIVE, b"7z\xbc\xaf\x27\x1c" + bytes(300), "", has_digest=False)
+    assert check_magic_bytes(Kind.ARCHIVE, b"7z\xbc\xaf\x27\x1c" + bytes(300), "", has_digest=True) == ".bin"
 
 
 @settings(deadline=None)
@@ -172,8 +178,8 @@ def test_an_unknown_archive_passes_only_with_a_digest():
 def test_any_beginning_is_let_in_or_refused(head):
     assert archive_suffix(head) in (None, ".tar.gz", ".tar", ".zip")
     for kind in Kind:
-        with suppress(TransferFailure):
-            admit(kind, head, "", has_digest=False)
+        with suppress(TransferError):
+            check_magic_bytes(kind, head, "", has_digest=False)
 
 
 PICTURES = [
@@ -190,13 +196,13 @@ PICTURES = [
 @pytest.mark.parametrize("head", PICTURES)
 @pytest.mark.parametrize("content_type", ["image/jpeg", "", "application/octet-stream"])
 def test_pictures_pass_by_their_bytes_whatever_they_are_called(head, content_type):
-    assert admit(Kind.QUICKLOOK, head, content_type, has_digest=False) == ""
+    assert check_magic_bytes(Kind.QUICKLOOK, head, content_type, has_digest=False) == ""
 
 
 def test_an_unknown_picture_passes_only_when_it_is_called_one():
-    assert admit(Kind.QUICKLOOK, b"\x00avif", "image/avif", has_digest=False) == ""
-    with pytest.raises(TransferFailure):
-        admit(Kind.QUICKLOOK, b"\x00avif", "application/octet-stream", has_digest=False)
+    assert check_magic_bytes(Kind.QUICKLOOK, b"\x00avif", "image/avif", has_digest=False) == ""
+    with pytest.raises(TransferError):
+        check_magic_bytes(Kind.QUICKLOOK, b"\x00avif", "application/octet-stream", has_digest=False)
 
 
 def drawn(form, **more):
@@ -241,14 +247,14 @@ def test_a_picture_cut_anywhere_is_noticed(form):
     ],
 )
 def test_what_has_a_digest_is_not_looked_at_twice_but_json_is(kind, has_digest, inspected):
-    assert needs_inspection(kind, has_digest=has_digest) is inspected
+    assert needs_validation(kind, has_digest=has_digest) is inspected
 
 
 @pytest.fixture(params=["small", "large"])
 def size(request, monkeypatch):
     """Both ways of reading JSON: whole in memory, and as a stream."""
     if request.param == "large":
-        monkeypatch.setattr(gates, "_IN_MEMORY_BYTES", 0)
+        monkeypatch.setattr(validation, "_IN_MEMORY_BYTES", 0)
 
 
 FEATURES = (
@@ -263,24 +269,24 @@ FEATURES = (
         (FEATURES, None),
         (b'{"features": [], "type": "FeatureCollection"}', None),
         (b'  \n{"type": "Polygon", "coordinates": []}\n', None),
-        (b'{"type": "Topology"}', Reason.WRONG_CONTENT),
-        (b'{"error": {"type": "Feature"}, "data": null}', Reason.WRONG_CONTENT),
-        (b'{"type": ["Feature"]}', Reason.WRONG_CONTENT),
-        (b'[{"type": "Feature"}]', Reason.WRONG_CONTENT),
-        (b"{}", Reason.WRONG_CONTENT),
-        (b"<html>", Reason.WRONG_CONTENT),
-        (b"", Reason.WRONG_CONTENT),
-        (b"Feature", Reason.WRONG_CONTENT),
-        (b"   ", Reason.BROKEN_CONTENT),
-        (FEATURES + b"}", Reason.BROKEN_CONTENT),
-        (b'{"type": "Feature", "x": "\xff\xfe"}', Reason.BROKEN_CONTENT),
-        (b"[" * 100_000, Reason.BROKEN_CONTENT),
-        (b'{"type": "Point", "coordinates": [NaN, 0]}', Reason.BROKEN_CONTENT),
-        (b'{"type": "Point", "coordinates": [Infinity, 0]}', Reason.BROKEN_CONTENT),
-        (b'{"type": "Point", "coordinates": [-Infinity, 0]}', Reason.BROKEN_CONTENT),
+        (b'{"type": "Topology"}', Reason.UNEXPECTED_CONTENT),
+        (b'{"error": {"type": "Feature"}, "data": null}', Reason.UNEXPECTED_CONTENT),
+        (b'{"type": ["Feature"]}', Reason.UNEXPECTED_CONTENT),
+        (b'[{"type": "Feature"}]', Reason.UNEXPECTED_CONTENT),
+        (b"{}", Reason.UNEXPECTED_CONTENT),
+        (b"<html>", Reason.UNEXPECTED_CONTENT),
+        (b"", Reason.UNEXPECTED_CONTENT),
+        (b"Feature", Reason.UNEXPECTED_CONTENT),
+        (b"   ", Reason.CORRUPT_CONTENT),
+        (FEATURES + b"}", Reason.CORRUPT_CONTENT),
+        (b'{"type": "Feature", "x": "\xff\xfe"}', Reason.CORRUPT_CONTENT),
+        (b"[" * 100_000, Reason.CORRUPT_CONTENT),
+        (b'{"type": "Point", "coordinates": [NaN, 0]}', Reason.CORRUPT_CONTENT),
+        (b'{"type": "Point", "coordinates": [Infinity, 0]}', Reason.CORRUPT_CONTENT),
+        (b'{"type": "Point", "coordinates": [-Infinity, 0]}', Reason.CORRUPT_CONTENT),
         (b'{"type": "Point", "coordinates": [1e999, 0]}', None),
         (codecs.BOM_UTF8 + FEATURES, None),
-        (FEATURES.decode().encode("utf-16-le"), Reason.BROKEN_CONTENT),
+        (FEATURES.decode().encode("utf-16-le"), Reason.CORRUPT_CONTENT),
     ],
 )
 def test_geojson_is_told_from_other_json(document, reason):

@@ -5,15 +5,15 @@ import os
 
 import pytest
 
-from bulkdl.model import Outcome
-from bulkdl.sink import durable, errors
+from bulkdl.destinations.local import atomic_files, errors
+from bulkdl.models import Outcome
 from support.transfer_objects import LARGE
 
 
-@pytest.mark.parametrize("step", ["place", "sync_file"])
+@pytest.mark.parametrize("step", ["rename_into_place", "sync_file"])
 async def test_fetch_without_open_files_at_commit_keeps_the_bytes(yard, monkeypatch, step):
     site = await yard(LARGE)
-    left, call = [OSError(errno.EMFILE, os.strerror(errno.EMFILE))], getattr(durable, step)
+    left, call = [OSError(errno.EMFILE, os.strerror(errno.EMFILE))], getattr(atomic_files, step)
 
     def exhausted(*args):
         if left and (step == "sync_file" or args[0].suffix == ".part"):
@@ -21,8 +21,8 @@ async def test_fetch_without_open_files_at_commit_keeps_the_bytes(yard, monkeypa
         return call(*args)
 
     monkeypatch.setattr(errors, "_WAITS_S", ())
-    monkeypatch.setattr(durable, step, exhausted)
+    monkeypatch.setattr(atomic_files, step, exhausted)
     result = await site.fetch()
     assert (result.outcome, result.attempts, left) == (Outcome.COMPLETED, 2, [])
     assert list(site.files().values()) == [LARGE]
-    assert result.moved_bytes == len(LARGE)
+    assert result.downloaded_bytes == len(LARGE)

@@ -2,21 +2,21 @@
 
 import asyncio
 
-from bulkdl.transfer.permits import Permits
+from bulkdl.transfer.permits import ConcurrencyLimiter
 from support.idle import wait_until_idle
 
 
 async def test_a_spare_permit_is_yielded_by_as_many_as_are_too_many():
-    permits = Permits(4)
+    permits = ConcurrencyLimiter(4)
     for _ in range(4):
         await permits.acquire_spare()
     permits.resize(2)
-    assert [permits.yielded() for _ in range(4)] == [True, True, False, False]
+    assert [permits.release_if_over_limit() for _ in range(4)] == [True, True, False, False]
     assert permits.in_use == 2
 
 
 async def test_nobody_takes_a_spare_one_while_an_output_waits():
-    permits = Permits(1)
+    permits = ConcurrencyLimiter(1)
     await permits.acquire()
     output = asyncio.create_task(permits.acquire())
     await wait_until_idle()
@@ -30,7 +30,7 @@ async def test_nobody_takes_a_spare_one_while_an_output_waits():
 
 
 async def test_each_released_permit_is_given_to_the_one_who_has_waited_longest():
-    permits = Permits(1)
+    permits = ConcurrencyLimiter(1)
     await permits.acquire()
     waiting = [asyncio.create_task(permits.acquire()) for _ in range(20)]
     await wait_until_idle()
@@ -42,7 +42,7 @@ async def test_each_released_permit_is_given_to_the_one_who_has_waited_longest()
 
 
 async def test_a_worker_that_is_cancelled_while_it_waits_holds_up_no_spare_one():
-    permits = Permits(2)
+    permits = ConcurrencyLimiter(2)
     await permits.acquire()
     await permits.acquire()
     output = asyncio.create_task(permits.acquire())
@@ -56,7 +56,7 @@ async def test_a_worker_that_is_cancelled_while_it_waits_holds_up_no_spare_one()
 
 
 async def test_raising_the_limit_lets_as_many_go():
-    permits = Permits(1)
+    permits = ConcurrencyLimiter(1)
     waiting = [asyncio.create_task(permits.acquire()) for _ in range(5)]
     await wait_until_idle()
     permits.resize(4)

@@ -7,16 +7,16 @@ from dataclasses import replace
 
 import pytest
 
-from bulkdl.errors import SinkFailure
-from bulkdl.http.pace import Pace
-from bulkdl.model import Kind, Outcome, Reason
-from bulkdl.sink.part import LocalPart
-from bulkdl.transfer import spans
-from bulkdl.transfer.fetch import Fetcher
-from bulkdl.transfer.landing import Reading
-from bulkdl.transfer.means import Limits, Means
-from bulkdl.transfer.origins import SignedOrigin
-from bulkdl.transfer.permits import Permits
+from bulkdl.destinations.local.partial_file import PartialFile
+from bulkdl.errors import DestinationError
+from bulkdl.http.rate_limit import RateLimiter
+from bulkdl.models import Kind, Outcome, Reason
+from bulkdl.transfer import segment_scheduler
+from bulkdl.transfer.context import Limits, TransferContext
+from bulkdl.transfer.download import Fetcher
+from bulkdl.transfer.permits import ConcurrencyLimiter
+from bulkdl.transfer.remote_files import SignedUrlSource
+from bulkdl.transfer.segment_io import SegmentReader
 from bulkdl.transfer.segments import Segments
 from support.idle import wait_until_idle
 from support.transfer_objects import POLICY, targz
@@ -27,8 +27,8 @@ BODY = targz(9 * MIB)
 
 @pytest.fixture(autouse=True)
 def _small_pieces(monkeypatch):
-    monkeypatch.setattr(spans, "LEAST_BYTES", 256 << 10)
-    monkeypatch.setattr(spans, "_PIECE_BYTES", (512 << 10, 2 * MIB))
+    monkeypatch.setattr(segment_scheduler, "LEAST_BYTES", 256 << 10)
+    monkeypatch.setattr(segment_scheduler, "_PIECE_BYTES", (512 << 10, 2 * MIB))
 
 
 @pytest.fixture
@@ -38,10 +38,12 @@ def many(yard, timeline):
     async def open_yard(body=BODY, *, connections=4, permits=None, **facts):
         made = await yard(body, **facts)
         limits = Limits(segment_bytes=MIB, connections=connections)
-        made.permits = permits or Permits(connections)
+        made.permits = permits or ConcurrencyLimiter(connections)
         made.permits.in_use = 1  # that of the worker itself
         made.fetcher = Fetcher(
-            Means(limits, POLICY, Pace(0, 1), made.permits, rand=lambda: 1.0, sleep=timeline.sleep)
+            TransferContext(
+                limits, POLICY, RateLimiter(0, 1), made.permits, rand=lambda: 1.0, sleep=timeline.sleep
+            )
         )
         return made
 
@@ -49,7 +51,7 @@ def many(yard, timeline):
 
 
 def whole(result, yard, body=BODY):
-    assert (result.outcome, result.reason) == (Outcome.COMPLETED, Reason.FETCHED), result.detail
+    assert (result.outcome, result.reason) == (Outcome.COMPLETED, Reason.DOWNLOADED), result.detail
     assert yard.files() == {"output.tar.gz": body}
     assert yard.parts() == []
     assert yard.permits.in_use == 1
@@ -65,7 +67,7 @@ async def test_a_large_archive_comes_over_several_connections_and_is_checked(man
 
 
 async def test_without_spare_permits_one_connection_does_it_all(many):
-    yard = await many(permits=Permits(1))
+    yard = await many(permits=ConcurrencyLimiter(1))
     assert whole(await yard.fetch(), yard)
     assert yard.store.ranges == [None]
 
@@ -101,7 +103,7 @@ async def test_connections_that_break_off_cost_nothing(many):
     ]
     result = await yard.fetch()
     assert whole(result, yard)
-    assert result.moved_bytes == len(BODY)
+    assert result.downloaded_bytes == len(BODY)
     assert result.attempts == 1 + len(yard.scheduled) > 2
 
 
@@ -116,7 +118,7 @@ async def test_a_flipped_byte_is_found_and_all_is_fetched_anew(many):
     yard.store.script = [flipped]
     result = await yard.fetch()
     assert whole(result, yard)
-    assert [reason for reason, _ in yard.scheduled] == [Reason.DIGEST_MISMATCH]
+    assert [reason for reason, _ in yard.scheduled] == [Reason.CHECKSUM_MISMATCH]
 
 
 async def test_an_object_that_changes_meanwhile_is_fetched_anew_and_never_mixed(many):
@@ -155,7 +157,7 @@ async def test_expired_urls_are_signed_again_for_all_connections(many):
     result = await yard.fetch()
     assert whole(result, yard)
     assert len(refused) == 2
-    assert result.moved_bytes == len(BODY)
+    assert result.downloaded_bytes == len(BODY)
 
 
 async def test_a_dead_storage_ends_at_the_limit_and_what_came_is_kept_for_the_next_run(many):
@@ -176,9 +178,9 @@ async def test_a_dead_storage_ends_at_the_limit_and_what_came_is_kept_for_the_ne
     again = await yard.fetch()
     assert whole(again, yard)
     assert again.resumed_from_bytes > 0
-    assert again.resumed_from_bytes + again.moved_bytes == len(BODY)
+    assert again.resumed_from_bytes + again.downloaded_bytes == len(BODY)
     # What a connection is cut short of may have been sent already: no more than fits into its buffers.
-    assert yard.store.sent_bytes - before - again.moved_bytes < 4 * (512 << 10)
+    assert yard.store.sent_bytes - before - again.downloaded_bytes < 4 * (512 << 10)
 
 
 async def test_cancelling_keeps_what_has_come(many):
@@ -196,14 +198,18 @@ async def test_cancelling_keeps_what_has_come(many):
     again = await yard.fetch()
     assert whole(again, yard)
     assert again.resumed_from_bytes >= 2 * MIB
-    assert again.resumed_from_bytes + again.moved_bytes == len(BODY)
+    assert again.resumed_from_bytes + again.downloaded_bytes == len(BODY)
 
 
 @pytest.mark.parametrize("cut_at", [1_000_000, None])
 async def test_who_is_called_off_while_it_writes_what_has_come_loses_nothing(many, monkeypatch, cut_at):
     """One connection breaks off, or waits for the disk, and another one gives up for all."""
     yard = await many(connections=2)
-    write_at, finish, refusal = LocalPart.write_at, Reading._finish, SignedOrigin.refusal
+    write_at, finish, refusal = (
+        PartialFile.write_at,
+        SegmentReader._finish,
+        SignedUrlSource.error_from_response,
+    )
     finishing, refused, written = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def slow_write(part, start, chunks):
@@ -219,9 +225,9 @@ async def test_who_is_called_off_while_it_writes_what_has_come_loses_nothing(man
         refused.set()
         return failure
 
-    monkeypatch.setattr(LocalPart, "write_at", slow_write)
-    monkeypatch.setattr(Reading, "_finish", noted_finish)
-    monkeypatch.setattr(SignedOrigin, "refusal", noted_refusal)
+    monkeypatch.setattr(PartialFile, "write_at", slow_write)
+    monkeypatch.setattr(SegmentReader, "_finish", noted_finish)
+    monkeypatch.setattr(SignedUrlSource, "error_from_response", noted_refusal)
     gone = {"status": 410, "headers": {}, "body": b"gone", "length": 4, "hold_at": 0}
     yard.store.script = [
         lambda answer: replace(answer, cut_at=cut_at),
@@ -234,26 +240,26 @@ async def test_who_is_called_off_while_it_writes_what_has_come_loses_nothing(man
     await wait_until_idle()  # the refusal becomes a cancellation of the other connection
     written.set()
     first = await fetching
-    assert first.reason is Reason.REFUSED
-    assert first.moved_bytes >= 1_000_000
+    assert first.reason is Reason.REJECTED
+    assert first.downloaded_bytes >= 1_000_000
     monkeypatch.undo()
     again = await yard.fetch()
     assert whole(again, yard)
-    assert again.resumed_from_bytes == first.moved_bytes
-    assert again.moved_bytes == len(BODY) - first.moved_bytes
+    assert again.resumed_from_bytes == first.downloaded_bytes
+    assert again.downloaded_bytes == len(BODY) - first.downloaded_bytes
 
 
 async def test_a_page_instead_of_the_archive_reaches_no_disk(many):
     page = b"<html>" + bytes(2 * MIB)
     yard = await many(page, digests=())
     result = await yard.fetch()
-    assert (result.outcome, result.reason) == (Outcome.FAILED, Reason.WRONG_CONTENT)
+    assert (result.outcome, result.reason) == (Outcome.FAILED, Reason.UNEXPECTED_CONTENT)
     assert yard.files() == {}
     assert yard.parts() == []
 
 
 async def test_lines_leave_when_there_are_fewer_permits(many):
-    permits = Permits(4)
+    permits = ConcurrencyLimiter(4)
     yard = await many(permits=permits)
 
     def shrink(answer):
@@ -265,16 +271,16 @@ async def test_lines_leave_when_there_are_fewer_permits(many):
 
 
 async def test_what_the_last_line_leaves_is_fetched_by_the_first_in_the_same_attempt(many, monkeypatch):
-    monkeypatch.setattr(spans, "LEAST_BYTES", 3 * MIB)
-    permits = Permits(2)
+    monkeypatch.setattr(segment_scheduler, "LEAST_BYTES", 3 * MIB)
+    permits = ConcurrencyLimiter(2)
     yard = await many(connections=2, permits=permits)
-    finish, done = spans.Board.finish, asyncio.Event()
+    finish, done = segment_scheduler.SegmentScheduler.finish, asyncio.Event()
 
     def noted_finish(board, span):
         finish(board, span)
         done.set()
 
-    monkeypatch.setattr(spans.Board, "finish", noted_finish)
+    monkeypatch.setattr(segment_scheduler.SegmentScheduler, "finish", noted_finish)
     yard.store.script = [lambda answer: answer, lambda answer: replace(answer, hold_at=700_000)]
     fetching = asyncio.ensure_future(yard.fetch())
     await yard.arrived(len(BODY) - 2 * MIB + 700_000)
@@ -286,14 +292,14 @@ async def test_what_the_last_line_leaves_is_fetched_by_the_first_in_the_same_att
 
 
 async def test_where_nothing_is_left_to_share_no_line_is_opened(many, monkeypatch):
-    class Counted(Permits):
+    class Counted(ConcurrencyLimiter):
         asked = 0
 
         async def acquire_spare(self):
             self.asked += 1
             await super().acquire_spare()
 
-    monkeypatch.setattr(spans, "LEAST_BYTES", 16 * MIB)
+    monkeypatch.setattr(segment_scheduler, "LEAST_BYTES", 16 * MIB)
     permits = Counted(4)
     yard = await many(permits=permits)
     yard.store.script = [lambda answer: replace(answer, hold_at=2 * MIB)]
@@ -307,15 +313,15 @@ async def test_where_nothing_is_left_to_share_no_line_is_opened(many, monkeypatc
 
 
 async def test_a_disk_that_is_full_is_told_also_by_a_connection_that_breaks_off(many, monkeypatch):
-    yard = await many(permits=Permits(1))
-    write_at = LocalPart.write_at
+    yard = await many(permits=ConcurrencyLimiter(1))
+    write_at = PartialFile.write_at
 
     async def full(part, start, chunks):
         if start + sum(map(len, chunks)) == 1_500_000:
-            raise SinkFailure(Reason.DISK_FULL, "no room")
+            raise DestinationError(Reason.DISK_FULL, "no room")
         return await write_at(part, start, chunks)
 
-    monkeypatch.setattr(LocalPart, "write_at", full)
+    monkeypatch.setattr(PartialFile, "write_at", full)
     yard.store.script = [lambda answer: answer.cut(1_500_000)]
     result = await yard.fetch()
     assert (result.outcome, result.reason) == (Outcome.FAILED, Reason.DISK_FULL)
@@ -344,14 +350,14 @@ async def test_a_first_connection_that_broke_off_is_closed_before_it_is_asked_fo
 
 async def test_cancelling_outranks_a_connection_that_gives_up_in_the_same_moment(many, monkeypatch):
     yard = await many(connections=2)
-    refusal = SignedOrigin.refusal
+    refusal = SignedUrlSource.error_from_response
 
     async def cancelling(origin, response):
         failure = await refusal(origin, response)
         fetching.cancel()
         return failure
 
-    monkeypatch.setattr(SignedOrigin, "refusal", cancelling)
+    monkeypatch.setattr(SignedUrlSource, "error_from_response", cancelling)
     yard.store.script = [
         lambda answer: replace(answer, hold_at=MIB),
         lambda answer: replace(answer, status=410),
@@ -365,10 +371,10 @@ async def test_cancelling_outranks_a_connection_that_gives_up_in_the_same_moment
 async def test_lines_that_the_server_will_not_have_leave_and_the_first_brings_it_all(many):
     alone = asyncio.Event()
 
-    class Noted(Permits):
+    class Noted(ConcurrencyLimiter):
         def release(self):
             super().release()
-            if len(yard.scheduled) == 3 * (POLICY.limit - 1) and self.in_use == 1:
+            if len(yard.scheduled) == 3 * (POLICY.max_attempts - 1) and self.in_use == 1:
                 alone.set()
 
     yard = await many(permits=Noted(4))
@@ -386,4 +392,4 @@ async def test_lines_that_the_server_will_not_have_leave_and_the_first_brings_it
     yard.store.release.set()
     assert whole(await fetching, yard)
     assert {reason for reason, _ in yard.scheduled} == {Reason.SERVER_ERROR}
-    assert len(yard.scheduled) == 3 * (POLICY.limit - 1)
+    assert len(yard.scheduled) == 3 * (POLICY.max_attempts - 1)

@@ -10,11 +10,11 @@ from google_crc32c import value as crc32c_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkdl.model import Extent
-from bulkdl.sink import extents
-from bulkdl.transfer import spans
-from bulkdl.transfer.digests import Digester, combined_crc32c
-from bulkdl.transfer.spans import LEAST_BYTES, Board
+from bulkdl.destinations.local import extent_map
+from bulkdl.models import Extent
+from bulkdl.transfer import segment_scheduler
+from bulkdl.transfer.checksums import Digester, combine_crc32c
+from bulkdl.transfer.segment_scheduler import LEAST_BYTES, SegmentScheduler
 
 MIB = 1 << 20
 
@@ -28,11 +28,11 @@ MIB = 1 << 20
 def test_whoever_leaves_when_each_byte_is_fetched_exactly_once(total, done, with_front, seed):
     dice = random.Random(seed)
     runs = _apart([(start, min(start + size, total)) for start, size in done if start < total])
-    board = Board(total, runs)
+    board = SegmentScheduler(total, runs)
     fetched = list(runs)
     busy = []
     if with_front and not runs:
-        busy.append((board.front(), 0))
+        busy.append((board.take_all(), 0))
     while board.missing_bytes:
         if len(busy) < 8:
             has_piece = board.has_piece
@@ -62,8 +62,8 @@ def _apart(runs):
 
 
 def test_the_first_connection_is_cut_short_at_its_far_end_only():
-    board = Board(200 * MIB)
-    front = board.front()
+    board = SegmentScheduler(200 * MIB)
+    front = board.take_all()
     taken = [board.take() for _ in range(3)]
     assert front.at == 0
     assert front.end == min(span.at for span in taken)
@@ -71,9 +71,9 @@ def test_the_first_connection_is_cut_short_at_its_far_end_only():
 
 
 def test_an_idle_connection_takes_over_half_of_the_slowest_piece(monkeypatch):
-    monkeypatch.setattr(spans, "LEAST_BYTES", 2 * MIB)
-    monkeypatch.setattr(spans, "_PIECE_BYTES", (4 * MIB, 64 * MIB))
-    board = Board(8 * MIB)
+    monkeypatch.setattr(segment_scheduler, "LEAST_BYTES", 2 * MIB)
+    monkeypatch.setattr(segment_scheduler, "_PIECE_BYTES", (4 * MIB, 64 * MIB))
+    board = SegmentScheduler(8 * MIB)
     slow = board.take()
     assert (slow.at, slow.end) == (0, 4 * MIB)
     other = board.take()
@@ -84,14 +84,14 @@ def test_an_idle_connection_takes_over_half_of_the_slowest_piece(monkeypatch):
 
 
 def test_what_is_nearly_there_is_not_divided_any_more():
-    board = Board(2 * LEAST_BYTES - 1)
+    board = SegmentScheduler(2 * LEAST_BYTES - 1)
     assert board.take() is not None
     assert board.take() is None
 
 
 @given(st.binary(max_size=3000), st.binary(max_size=3000))
 def test_checksums_of_two_runs_combine(first, second):
-    combined = combined_crc32c(crc32c_of(first), crc32c_of(second), len(second))
+    combined = combine_crc32c(crc32c_of(first), crc32c_of(second), len(second))
     assert combined == crc32c_of(first + second)
 
 
@@ -108,9 +108,9 @@ def test_the_digest_of_extents_is_that_of_the_whole(data, step):
 
 def test_a_map_is_read_as_far_as_it_was_written():
     told = [Extent(0, 10, 1), Extent(20, 5, 2)]
-    text = b"".join(extents.line(each) for each in told)
-    assert extents.parse(text, 100) == told
-    assert extents.parse(text[:-1], 100) == told[:1]
+    text = b"".join(extent_map.format_extent(each) for each in told)
+    assert extent_map.parse_extents(text, 100) == told
+    assert extent_map.parse_extents(text[:-1], 100) == told[:1]
 
 
 @pytest.mark.parametrize(
@@ -118,13 +118,17 @@ def test_a_map_is_read_as_far_as_it_was_written():
     [b"x y z\n", b"1 2\n", b"-5 10 00000001\n", b"95 10 00000001\n", b"5 0 00000001\n", b"\n", b"1 2 3 4\n"],
 )
 def test_rubbish_in_a_map_is_left_out(rubbish):
-    good = extents.line(Extent(0, 3, 7))
-    assert extents.parse(rubbish + good + rubbish, 100) == [Extent(0, 3, 7)]
+    good = extent_map.format_extent(Extent(0, 3, 7))
+    assert extent_map.parse_extents(rubbish + good + rubbish, 100) == [Extent(0, 3, 7)]
 
 
 def test_extents_that_overlap_count_once():
-    text = extents.line(Extent(0, 10, 1)) + extents.line(Extent(5, 10, 2)) + extents.line(Extent(10, 5, 3))
-    assert extents.parse(text, 100) == [Extent(0, 10, 1), Extent(10, 5, 3)]
+    text = (
+        extent_map.format_extent(Extent(0, 10, 1))
+        + extent_map.format_extent(Extent(5, 10, 2))
+        + extent_map.format_extent(Extent(10, 5, 3))
+    )
+    assert extent_map.parse_extents(text, 100) == [Extent(0, 10, 1), Extent(10, 5, 3)]
 
 
 def test_an_extent_whose_bytes_a_power_cut_has_changed_does_not_count(tmp_path):
@@ -132,4 +136,4 @@ def test_an_extent_whose_bytes_a_power_cut_has_changed_does_not_count(tmp_path):
     path.write_bytes(b"abcdef")
     told = [Extent(0, 3, crc32c_of(b"abc")), Extent(3, 3, crc32c_of(b"xyz")), Extent(6, 2, 0)]
     with path.open("rb") as stream:
-        assert extents.holding(stream, told) == (told[0],)
+        assert extent_map.verify_extents(stream, told) == (told[0],)

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bulkdl.http.speed import SpeedFloor
-from bulkdl.model import Digest
-from bulkdl.transfer.digests import Digester, parse_goog_hash
+from bulkdl.http.stall import StallDetector
+from bulkdl.models import Digest
+from bulkdl.transfer.checksums import Digester, parse_goog_hash
 from bulkdl.transfer.signed_url import SignedUrl
 from support.scripted_store import goog_hash
 
@@ -56,11 +56,11 @@ def test_a_digest_in_two_halves_is_that_of_the_whole(data, at, algorithms):
     digester.update(data[:at])
     digester.read(io.BytesIO(data[at:]), len(data))
     assert digester.at_bytes == len(data)
-    assert digester.contradicts(told) is None
+    assert digester.find_mismatch(told) is None
     assert str(digester.crc32c) == goog_hash(data, "crc32c")
     other = Digester(told)
     other.update(data + b"x")
-    assert other.contradicts(told) == told[0]
+    assert other.find_mismatch(told) == told[0]
 
 
 def test_reading_stops_where_the_part_counts():
@@ -155,21 +155,21 @@ def test_what_chooses_an_object_is_kept_as_a_mark_only():
 
 
 def test_a_transfer_is_stalled_when_it_is_too_slow_for_a_whole_window():
-    floor = SpeedFloor(100, 10)
-    assert not floor.stalled(9.9, 0)
-    assert floor.stalled(0.1, 999)
+    floor = StallDetector(100, 10)
+    assert not floor.is_stalled(9.9, 0)
+    assert floor.is_stalled(0.1, 999)
 
 
 @pytest.mark.parametrize(("got", "stalled"), [(999, True), (1000, False)])
 def test_the_floor_itself_is_fast_enough(got, stalled):
-    assert SpeedFloor(100, 10).stalled(10, got) is stalled
+    assert StallDetector(100, 10).is_stalled(10, got) is stalled
 
 
 def test_each_window_stands_by_itself():
-    floor = SpeedFloor(100, 10)
-    assert not floor.stalled(10, 10_000)
-    assert floor.stalled(10, 0)
+    floor = StallDetector(100, 10)
+    assert not floor.is_stalled(10, 10_000)
+    assert floor.is_stalled(10, 0)
 
 
 def test_a_floor_of_zero_is_none():
-    assert not SpeedFloor(0, 10).stalled(3600, 0)
+    assert not StallDetector(0, 10).is_stalled(3600, 0)

@@ -1,0 +1,125 @@
+"""
+The last stage: what became of an output goes into the ledger, the log, the summary and to whoever
+watches. In this order, so that nothing is told before it is durable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+
+from bulkdl.errors import BulkdlError
+from bulkdl.ledger import queries
+from bulkdl.ledger.database import Ledger
+from bulkdl.ledger.rows import OutputRecord
+from bulkdl.log import get_logger
+from bulkdl.models import Outcome, Output, Reason, Result
+from bulkdl.report.summary import SummaryBuilder
+from bulkdl.telemetry.events import OutputSkipped, ProblemFound, Reporter, TransferEnded
+
+log = get_logger(__name__)
+
+Listener = Callable[[Result], Awaitable[None]]
+"""Takes each result of a run; used by the library's async iterator."""
+
+
+class Recorder:
+    """Writes down how each output ended."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        run_id: str,
+        summary: SummaryBuilder,
+        reporter: Reporter,
+        listener: Listener | None = None,
+        *,
+        locate: Callable[[str], Path],
+    ) -> None:
+        self.summary = summary
+        self._ledger = ledger
+        self._run_id = run_id
+        self._reporter = reporter
+        self._listener = listener
+        self._locate = locate
+
+    async def record_result(self, result: Result) -> Result:
+        """
+        Record *result*; the name of its file, if any, is made durable first.
+
+        Returns:
+            What was recorded: *result*, or a failure if the ledger cannot hold it.
+
+        Raises:
+            DestinationError: The ledger's disk refuses; the next run finds the file and fetches again.
+            LedgerError: The ledger cannot be used.
+        """
+        try:
+            await self._write(result)
+        except BulkdlError:
+            raise
+        except Exception as error:  # a value that cannot be stored concerns this output only
+            log.exception("transfer.not_recorded")
+            result = Result(
+                result.output,
+                Outcome.FAILED,
+                Reason.INTERNAL,
+                downloaded_bytes=result.downloaded_bytes,
+                duration_s=result.duration_s,
+                attempts=result.attempts,
+                detail=f"the result cannot be recorded: {type(error).__name__}",
+            )
+            await self._write(result)
+        self._notify(result)
+        if self._listener is not None:
+            await self._listener(result)
+        return result
+
+    async def _write(self, result: Result) -> None:
+        folder = None
+        if result.outcome is Outcome.COMPLETED and result.file is not None:
+            folder = self._locate(result.file.key).parent
+        record = partial(queries.record, results=[result], run_id=self._run_id)
+        await self._ledger.write(record, folder=folder)
+
+    def record_cancelled(self, output: Output, *, downloaded_bytes: int = 0) -> None:
+        """*output* was stopped before its end. The ledger needs no word of it: it is still planned."""
+        self._notify(Result(output, Outcome.CANCELLED, Reason.STOPPED, downloaded_bytes=downloaded_bytes))
+
+    def record_skipped(self, outputs: tuple[OutputRecord, ...]) -> None:
+        """These were there already, or are known not to exist."""
+        for known in outputs:
+            reason = Reason.NOT_AVAILABLE if known.is_not_available else Reason.UP_TO_DATE
+            size_bytes = known.file.size_bytes if known.file and known.is_completed else 0
+            self.summary.count(known.output.kind, Outcome.SKIPPED, reason, 1, size_bytes)
+            self._reporter.report(OutputSkipped(known.output, reason))
+
+    def record_problem(
+        self, reason: Reason, what: str, detail: str, *, project_id: str | None = None
+    ) -> None:
+        """Something that is no single output went wrong."""
+        log.error("problem.found", what=what, reason=reason.value, detail=detail)
+        self.summary.add_problem(reason, what, detail, project_id=project_id)
+        self._reporter.report(ProblemFound(reason, what, detail))
+
+    def _notify(self, result: Result) -> None:
+        _log_line(result)
+        self.summary.add(result)
+        self._reporter.report(TransferEnded(result))
+
+
+def _log_line(result: Result) -> None:
+    level = log.warning if result.outcome is Outcome.FAILED else log.info
+    receipt = result.file
+    level(
+        f"transfer.{result.outcome}",
+        reason=result.reason.value,
+        key=receipt.key if receipt else None,
+        size_bytes=receipt.size_bytes if receipt else None,
+        downloaded_bytes=result.downloaded_bytes,
+        duration_s=round(result.duration_s, 3),
+        attempts=result.attempts,
+        resumed_from_bytes=result.resumed_from_bytes,
+        **({"detail": result.detail} if result.detail else {}),
+    )

@@ -1,0 +1,109 @@
+"""
+Where foreign exceptions and status codes become reasons. The tables are the rule.
+
+Whatever aiohttp, the resolver or TLS raise inside ``translated`` leaves it as a ``Failure``.
+"""
+
+from __future__ import annotations
+
+import errno
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import aiohttp
+
+from bulkdl.errors import DownloadError
+from bulkdl.http.proxies import ProxyError, ProxyRefused, ProxyUnreachable
+from bulkdl.http.retry import retry_after_s
+from bulkdl.models import Reason
+
+
+class InsecureRedirect(aiohttp.ClientError):
+    """A redirect would have given up TLS; it was not followed."""
+
+
+# First match wins, so the special stands before the general.
+_REASONS: tuple[tuple[type[BaseException], Reason], ...] = (
+    (InsecureRedirect, Reason.INSECURE_URL),
+    (ProxyRefused, Reason.REJECTED),
+    (ProxyUnreachable, Reason.UNREACHABLE),
+    (aiohttp.ClientConnectorCertificateError, Reason.TLS),
+    (aiohttp.ClientConnectorSSLError, Reason.TLS),
+    (ssl.SSLCertVerificationError, Reason.TLS),
+    (aiohttp.ConnectionTimeoutError, Reason.UNREACHABLE),
+    (aiohttp.ClientConnectorError, Reason.UNREACHABLE),
+    (aiohttp.ServerTimeoutError, Reason.STALLED),
+    (TimeoutError, Reason.STALLED),
+    (aiohttp.ClientPayloadError, Reason.TRUNCATED),
+    (aiohttp.TooManyRedirects, Reason.REJECTED),
+    (aiohttp.InvalidURL, Reason.INVALID_RESPONSE),
+    (aiohttp.NonHttpUrlClientError, Reason.INVALID_RESPONSE),
+    (aiohttp.ClientError, Reason.CONNECTION_LOST),
+    (OSError, Reason.CONNECTION_LOST),
+    (ValueError, Reason.CONNECTION_LOST),  # aiohttp lets a few parser errors through bare
+    (LookupError, Reason.INVALID_RESPONSE),  # yarl, for a URL such as http://a[x]@
+    (OverflowError, Reason.INVALID_RESPONSE),
+)
+# What aiohttp, yarl and the standard library raise for bytes from outside.
+_FOREIGN = (aiohttp.ClientError, OSError, ValueError, LookupError, OverflowError)
+
+
+@contextmanager
+def map_http_errors(family: type[DownloadError], where: str) -> Iterator[None]:
+    """
+    Turn the exceptions of an HTTP conversation into *family*.
+
+    Args:
+        where: Host and path for the message; never a query, it may hold a signature.
+    """
+    try:
+        yield
+    except _FOREIGN as error:
+        raise family(_reason_of(error), f"{where}: {_describe(error)}") from None
+
+
+def _reason_of(error: BaseException) -> Reason:
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    if isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE):
+        return Reason.TOO_MANY_OPEN_FILES
+    return next(reason for kind, reason in _REASONS if isinstance(error, kind))
+
+
+def _describe(error: BaseException) -> str:
+    # The text of a client error may quote a whole URL with its signature: only what cannot is shown.
+    if isinstance(error, InsecureRedirect):
+        return "a redirect to a URL without TLS was not followed"
+    if isinstance(error, ProxyError):
+        return str(error)
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"cannot connect ({error.os_error.strerror or type(error.os_error).__name__})"
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return "the body ended early"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return type(error).__name__
+
+
+def reason_of_status(status: int) -> Reason | None:
+    """The reason that a status stands for wherever it comes from; None for a success."""
+    if status < 300:
+        return None
+    special = {
+        401: Reason.CREDENTIALS,
+        403: Reason.FORBIDDEN,
+        404: Reason.NOT_FOUND,
+        408: Reason.SERVER_ERROR,
+        429: Reason.THROTTLED,
+    }
+    if status in special:
+        return special[status]
+    return Reason.SERVER_ERROR if status >= 500 else Reason.REJECTED
+
+
+def requested_wait_s(response: aiohttp.ClientResponse) -> float | None:
+    """What the server asked us to wait, in seconds from now."""
+    return retry_after_s(response.headers.get("Retry-After"), datetime.now(UTC))

@@ -1,0 +1,338 @@
+"""
+The ledger as seen by the event loop: one SQLite connection on its own thread.
+
+Writes that arrive while a transaction is being committed share the next transaction (group commit).
+Each caller still returns only after its write is durable, but a thousand small files do not need a
+thousand fsyncs. A batch takes one call to the thread, which is why this module uses the standard
+sqlite3 on an executor instead of aiosqlite, which needs one call for each statement.
+
+A batch that fails is repeated statement by statement, so that an invalid write fails alone. A lock of
+another process (a backup, a copy) is waited for until LOCK_TIMEOUT_S.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from bulkdl.errors import BulkdlError, DestinationError, LedgerDamaged, LedgerError
+from bulkdl.ledger.migrations import migrate, refuse_newer
+from bulkdl.models import Reason
+
+T = TypeVar("T")
+Statement = Callable[[sqlite3.Connection], Any]
+
+LEDGER_NAME = "ledger.sqlite3"
+
+# How long SQLite itself waits for a lock, and how long a call is repeated while the ledger is locked.
+BUSY_TIMEOUT_S = 10.0
+LOCK_TIMEOUT_S = 60.0
+_RETRY_DELAY_S = 0.05  # SQLite does not wait for every kind of lock
+
+_DAMAGE_CODES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_LOCK_CODES = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
+_DISK_CODES = frozenset(
+    {
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_NOMEM,
+    }
+)
+
+SyncFolders = Callable[[Iterable[Path]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Write:
+    statement: Statement
+    folder: Path | None
+    future: asyncio.Future[Any]
+
+
+def _no_sync(_folders: Iterable[Path]) -> None:
+    """Do nothing: the caller has made its folders durable."""
+
+
+class Ledger:
+    """An open ledger. Make one with ``Ledger.open``; close it with ``close``."""
+
+    def __init__(
+        self,
+        path: Path,
+        executor: ThreadPoolExecutor,
+        connection: sqlite3.Connection,
+        settle: SyncFolders,
+        lock_timeout_s: float,
+    ) -> None:
+        self.path = path
+        self._sync_folders = settle
+        self._executor = executor
+        self._connection = connection
+        self._lock_timeout_s = lock_timeout_s
+        self._waiting: list[_Write] = []
+        self._committing: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(
+        cls,
+        path: Path,
+        *,
+        read_only: bool = False,
+        settle: SyncFolders | None = None,
+        synchronous: bool = True,
+        upgrade: bool = True,
+        lock_timeout_s: float | None = None,
+    ) -> Ledger:
+        """
+        Open the ledger; create it if it does not exist, unless *read_only*.
+
+        Args:
+            settle: Makes folders durable; called before each transaction that names files in them.
+            synchronous: Whether a transaction is durable when it ends. If False, it survives only
+                ``kill -9``.
+            upgrade: Whether to migrate an older ledger now. If False, an existing ledger is not
+                changed; call ``upgrade()`` once the lease of the directory is acquired.
+            lock_timeout_s: How long to wait while another process locks the ledger; by default
+                LOCK_TIMEOUT_S.
+
+        Raises:
+            LedgerVersionError: A newer bulkdl wrote it.
+            LedgerDamaged: It is corrupt, or it is not a SQLite database.
+            LedgerError: It cannot be used for another reason.
+            DestinationError: It cannot be opened, read or written, or it is locked.
+        """
+        timeout_s = LOCK_TIMEOUT_S if lock_timeout_s is None else lock_timeout_s
+        with ExitStack() as unless_open:
+            executor = ThreadPoolExecutor(1, thread_name_prefix="ledger")
+            unless_open.callback(executor.shutdown, wait=False)
+            connect = partial(
+                _connect,
+                path,
+                read_only,
+                synchronous=synchronous,
+                upgrade=upgrade,
+                lock_timeout_s=timeout_s,
+            )
+            connection = await asyncio.get_running_loop().run_in_executor(executor, connect)
+            unless_open.pop_all()
+        return cls(path, executor, connection, settle or _no_sync, timeout_s)
+
+    async def upgrade(self) -> None:
+        """Migrate a ledger that was opened with ``upgrade=False``. Call it while holding the lease."""
+        await self.read(partial(_upgrade, path=self.path))
+
+    async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """Run *query* between two transactions."""
+        return await self._in_thread(partial(self._run, query))
+
+    async def write(self, statement: Callable[[sqlite3.Connection], T], *, folder: Path | None = None) -> T:
+        """
+        Run *statement* in a transaction, together with other waiting writes; return once it is durable.
+
+        *statement* may run more than once: the transaction is repeated after a failure of the batch.
+
+        Args:
+            folder: A folder that must be durable first, because the statement names a file in it.
+
+        Raises:
+            DestinationError: The disk is full or fails, or the ledger is locked. *statement* has no effect.
+        """
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Write(statement, folder, future))
+        if self._committing is None or self._committing.done():
+            self._committing = asyncio.create_task(self._commit_all(), name="ledger-commit")
+        return await future
+
+    async def _commit_all(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            try:
+                answers = await self._in_thread(partial(self._commit, batch))
+            except Exception as error:  # noqa: BLE001 - raised to the callers, which would wait for ever
+                answers = [_copy_of(error) for _ in batch]
+            for write, answer in zip(batch, answers, strict=True):
+                _resolve_future(write.future, answer)
+
+    def _commit(self, batch: list[_Write]) -> list[Any]:
+        """Write *batch*; return a result or an own exception instance for each write."""
+        try:
+            return self._commit_together(batch)
+        except Exception as error:  # noqa: BLE001 - raised to the callers
+            is_locked = isinstance(error, DestinationError) and error.reason is Reason.LEDGER_LOCKED
+            if is_locked or len(batch) == 1:  # repeating each write would wait for the same lock
+                return [_copy_of(error) for _ in batch]
+        return [self._commit([write])[0] for write in batch]
+
+    def _commit_together(self, batch: list[_Write]) -> list[Any]:
+        def transaction(connection: sqlite3.Connection) -> list[Any]:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                answers = [_run_in_savepoint(connection, write.statement) for write in batch]
+                connection.execute("COMMIT")
+            except sqlite3.Error:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+            return answers
+
+        folders = {write.folder for write in batch if write.folder is not None}
+        if folders:
+            self._sync_folders(folders)
+        return self._run(transaction)
+
+    def _run(self, call: Callable[[sqlite3.Connection], T]) -> T:
+        return _run(self.path, call, self._connection, self._lock_timeout_s)
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+
+    async def close(self) -> None:
+        """Finish the waiting writes, then close the connection."""
+        if self._committing is not None:
+            with suppress(BulkdlError):
+                await self._committing
+        await self._in_thread(self._connection.close)
+        self._executor.shutdown(wait=True)
+
+
+def _run_in_savepoint(connection: sqlite3.Connection, statement: Statement) -> Any:
+    """Run the statements of one caller; an error that is not SQLite's undoes only this part of the batch."""
+    connection.execute("SAVEPOINT one")
+    try:
+        answer = statement(connection)
+    except sqlite3.Error:
+        raise  # SQLite may have ended the transaction
+    except Exception as error:  # noqa: BLE001 - raised to its caller
+        connection.execute("ROLLBACK TO one")
+        answer = error
+    connection.execute("RELEASE one")
+    return answer
+
+
+def _resolve_future(future: asyncio.Future[Any], answer: Any) -> None:
+    if future.done():  # the caller was cancelled; the write is committed
+        return
+    if isinstance(answer, Exception):
+        future.set_exception(answer)
+    else:
+        future.set_result(answer)
+
+
+def _copy_of(error: Exception) -> Exception:
+    """Return a new instance equal to *error*: a shared instance would collect the callers' tracebacks."""
+    kind = type(error)
+    copy = kind.__new__(kind, *error.args)
+    copy.args = error.args
+    copy.__dict__.update(error.__dict__)
+    copy.__cause__ = error.__cause__
+    copy.__suppress_context__ = error.__suppress_context__
+    return copy
+
+
+def _connect(
+    path: Path, read_only: bool, *, synchronous: bool, upgrade: bool, lock_timeout_s: float
+) -> sqlite3.Connection:
+    def prepare(connection: sqlite3.Connection) -> None:
+        connection.row_factory = sqlite3.Row
+        version = refuse_newer(connection, path)
+        if read_only:
+            connection.execute("PRAGMA query_only = ON")
+            return
+        connection.execute(f"PRAGMA synchronous = {'FULL' if synchronous else 'OFF'}")
+        connection.execute("PRAGMA foreign_keys = ON")
+        if upgrade or version == 0:
+            _upgrade(connection, path)
+
+    uri = f"{path.absolute().as_uri()}?mode={_mode_of_reading(path) if read_only else 'rwc'}"
+    timeout_s = min(BUSY_TIMEOUT_S, lock_timeout_s)
+    try:
+        connection = sqlite3.connect(
+            uri, uri=True, timeout=timeout_s, isolation_level=None, check_same_thread=False
+        )
+    except sqlite3.Error as error:
+        raise _failure_of(error, path) from None
+    with ExitStack() as unless_prepared:
+        unless_prepared.callback(connection.close)
+        _run(path, prepare, connection, lock_timeout_s)
+        if read_only and _run(path, _is_without_schema, connection, lock_timeout_s):
+            return _empty_ledger(path)
+        unless_prepared.pop_all()
+    return connection
+
+
+def _is_without_schema(connection: sqlite3.Connection) -> bool:
+    """Return whether nothing was ever written: the first run found no disk space for the schema."""
+    found: int = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    return found == 0
+
+
+def _empty_ledger(path: Path) -> sqlite3.Connection:
+    """Open a ledger in memory that knows no jobs, to read in place of *path*."""
+    connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    connection.row_factory = sqlite3.Row
+    migrate(connection, path)
+    connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+def _upgrade(connection: sqlite3.Connection, path: Path) -> None:
+    connection.execute("PRAGMA journal_mode = WAL")
+    migrate(connection, path)
+
+
+def _mode_of_reading(path: Path) -> str:
+    """
+    Return the SQLite open mode that leaves the folder unchanged.
+
+    SQLite creates -wal and -shm files even for readers. The last connection removes them only if it can
+    write. On read-only media the file must be opened with immutable=1.
+    """
+    if path.with_name(f"{path.name}-wal").exists():  # a run is active or was killed: the files stay
+        return "ro"
+    writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+    return "rw" if writable else "ro&immutable=1"
+
+
+def _run(
+    path: Path, call: Callable[[sqlite3.Connection], T], connection: sqlite3.Connection, lock_timeout_s: float
+) -> T:
+    """Run *call*, repeat it while the ledger is locked, and translate SQLite's errors."""
+    end_at = time.monotonic() + lock_timeout_s
+    while True:
+        try:
+            return call(connection)
+        except sqlite3.DatabaseError as error:
+            if _code_of(error) not in _LOCK_CODES or time.monotonic() >= end_at:
+                raise _failure_of(error, path) from None
+        time.sleep(_RETRY_DELAY_S)
+
+
+def _failure_of(error: sqlite3.Error, path: Path) -> BulkdlError:
+    code = _code_of(error)
+    extended = getattr(error, "sqlite_errorcode", 0)
+    if code == sqlite3.SQLITE_FULL or extended == sqlite3.SQLITE_IOERR_SHMSIZE:
+        return DestinationError(Reason.DISK_FULL, f"{path}: {error}")
+    if code in _DISK_CODES:
+        return DestinationError(Reason.DISK_ERROR, f"{path}: {error}")
+    if code in _LOCK_CODES:
+        return DestinationError(Reason.LEDGER_LOCKED, f"{path}: another process locks the ledger ({error})")
+    if code in _DAMAGE_CODES:
+        return LedgerDamaged(f"{path}: the ledger cannot be used ({error})")
+    return LedgerError(f"{path}: the ledger cannot be used ({error})")
+
+
+def _code_of(error: sqlite3.Error) -> int:
+    """Return the primary result code (0 if unknown)."""
+    code: int = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF

@@ -1,0 +1,101 @@
+"""Renames a damaged ledger, so that a new one can be written. Nothing is deleted."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bulkdl.destinations.local.destination import LocalDestination
+from bulkdl.destinations.local.errors import map_os_errors
+from bulkdl.errors import DestinationError, LedgerDamaged
+from bulkdl.graph.holding import observe
+from bulkdl.ledger import lease, maintenance_queries
+from bulkdl.ledger.database import LEDGER_NAME, Ledger
+from bulkdl.log import get_logger
+from bulkdl.models import Reason
+
+log = get_logger(__name__)
+
+# The bytes that every SQLite connection locks while it uses a file (see "File Locking" in SQLite's docs).
+_LOCK_START = 0x40000000
+_LOCK_BYTES = 512
+
+
+async def set_aside_if_damaged(sink: LocalDestination) -> str | None:
+    """
+    Rename the ledger of *sink* if SQLite reports it as damaged; return its new path.
+
+    A ledger that cannot be read for another reason (permission, lock, I/O error) is not changed.
+
+    Raises:
+        OutputLockedError: Another run has the lease.
+        LedgerError: The ledger cannot be used, but is not damaged.
+        DestinationError: It cannot be read or renamed, or another process has it open.
+    """
+    path = sink.state / LEDGER_NAME
+    if not await asyncio.to_thread(_exists, path):
+        return None
+    problem = await _find_damage(path)
+    if problem is None:
+        return None
+    await _check_lease(path, sink.root)
+    aside = await asyncio.to_thread(_rename_locked, path)
+    log.warning("ledger.set_aside", path=str(aside), detail=problem)
+    return str(aside)
+
+
+def _exists(path: Path) -> bool:
+    with map_os_errors(path):
+        return path.exists()
+
+
+async def _find_damage(path: Path) -> str | None:
+    try:
+        ledger = await Ledger.open(path, read_only=True)
+        try:
+            return await ledger.read(maintenance_queries.damage)
+        finally:
+            await ledger.close()
+    except LedgerDamaged as error:
+        return str(error)
+
+
+async def _check_lease(path: Path, root: Path) -> None:
+    """Raise OutputLockedError if the damaged ledger still shows the lease of a run that works."""
+    found = await _read_lease(path)
+    if found is None:
+        return
+    liveness = lease.liveness_of(found, lease.Owner.current(""), datetime.now(UTC))
+    if liveness is lease.Liveness.STALE:
+        await observe(found, root)
+    if liveness is lease.Liveness.RUNNING or await _read_lease(path) != found:
+        raise lease.held_by(found, str(root))
+
+
+async def _read_lease(path: Path) -> lease.Holder | None:
+    try:
+        ledger = await Ledger.open(path, read_only=True)
+        try:
+            return await ledger.read(lease.holder)
+        finally:
+            await ledger.close()
+    except LedgerDamaged:
+        return None
+
+
+def _rename_locked(path: Path) -> Path:
+    """Rename the ledger and its log files while no process has it open; blocks."""
+    aside = path.with_name(f"{path.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
+    with map_os_errors(path), path.open("r+b") as stream:
+        try:
+            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB, _LOCK_BYTES, _LOCK_START)
+        except (BlockingIOError, PermissionError):
+            detail = f"{path}: the ledger is damaged and another process has it open"
+            raise DestinationError(Reason.LEDGER_LOCKED, detail) from None
+        for suffix in ("-wal", "-shm", ""):
+            with suppress(FileNotFoundError):
+                path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
+    return aside

@@ -1,0 +1,460 @@
+import asyncio
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from bulkdl import Downloader, Selection, Settings
+from bulkdl.errors import ConfigError, DestinationError, LedgerVersionError, OutputLockedError
+from bulkdl.failure_policy import ExitCode
+from bulkdl.ledger import lease, maintenance_queries
+from bulkdl.ledger.database import LEDGER_NAME
+from bulkdl.maintenance import rebuild as module
+from bulkdl.maintenance.rebuild import rebuild
+from bulkdl.maintenance.verify import VerifyOptions, verify
+from bulkdl.models import Kind, Outcome, Reason
+from bulkdl.report.verification import FileState
+from bulkdl.settings import CredentialSet
+from bulkdl.simulator import Account, Simulator
+from support.hand_made_ledger import Folder, archive, done
+
+SCATTERED = {
+    "job": "meta/{project_id}-{job_id}.json",
+    "job_archive": "archives/{job_id}{suffix}",
+    "quicklook": "pictures/{job_id}/{task_id}/{filename}",
+}
+
+
+class Site(Folder):
+    """A folder that a real run has filled from a simulator."""
+
+    def __init__(self, root, simulator, **more):
+        super().__init__(root)
+        self.settings = Settings(output=root, api_url=simulator.api_url, **more)
+        keys = {project.id: SecretStr(project.api_key) for project in simulator.projects}
+        self.book = CredentialSet(by_project=keys, project_ids=tuple(keys))
+
+    async def run(self, **selection):
+        async with Downloader(self.settings, credentials=self.book) as downloader:
+            return await downloader.run(Selection(**selection))
+
+    def check(self, **how):
+        return VerifyOptions(self.root, self.settings.path_templates, **how)
+
+    @property
+    def path(self):
+        return self.root / ".bulkdl" / "ledger.sqlite3"
+
+    def files(self, pattern):
+        return sorted(path for path in self.root.glob(pattern) if ".bulkdl" not in path.parts)
+
+
+@pytest.fixture
+async def simulator():
+    async with Simulator(Account(seed=3, projects=2, jobs=8)) as running:
+        yield running
+
+
+@pytest.fixture
+async def site(tmp_path, simulator):
+    filled = Site(tmp_path, simulator)
+    assert (await filled.run()).exit_code is ExitCode.OK
+    return filled
+
+
+async def what_is_known(site):
+    query = (
+        "SELECT project_id, job_id, task_id, kind, outputs.name, filename, key, size_bytes, digest"
+        " FROM outputs JOIN jobs ON jobs.id = outputs.job WHERE state = 'completed'"
+    )
+    return await site.read(lambda connection: sorted(map(tuple, connection.execute(query))))
+
+
+async def moves_nothing(site, simulator):
+    seen = len(simulator.seen)
+    summary = await site.run()
+    asked = [call.path for call in list(simulator.seen)[seen:]]
+    assert (summary.downloaded_bytes, summary.outputs(Outcome.COMPLETED), summary.exit_code) == (
+        0,
+        0,
+        ExitCode.OK,
+    )
+    return asked
+
+
+async def test_a_lost_ledger_is_made_again_and_the_next_run_moves_no_byte(site, simulator):
+    before = await what_is_known(site)
+    shutil.rmtree(site.root / ".bulkdl")
+    found = await rebuild(site.check())
+    assert (found.exit_code, found.findings, found.untracked, found.set_aside) == (ExitCode.OK, [], [], None)
+    assert await what_is_known(site) == before
+    assert (await verify(site.check(deep=True))).exit_code is ExitCode.OK
+    asked = await moves_nothing(site, simulator)
+    assert not any("/downloads/" in path or path.endswith(".tgz") for path in asked)
+
+
+async def test_names_of_ones_own_are_read_backwards_too(tmp_path, simulator):
+    site = Site(tmp_path, simulator, path_templates=SCATTERED)
+    await site.run()
+    before = await what_is_known(site)
+    shutil.rmtree(site.root / ".bulkdl")
+    assert (await rebuild(site.check())).exit_code is ExitCode.OK
+    assert await what_is_known(site) == before
+    await moves_nothing(site, simulator)
+
+
+async def test_a_damaged_file_does_not_count_and_is_fetched_again(site):
+    archive = site.files("*/*/*/task_output.*")[0]
+    document = site.files("*/*/job_output.json")[0]
+    picture = site.files("*/*/*/quicklooks/*")[0]
+    whole = {path: path.read_bytes() for path in (archive, document, picture)}
+    data = whole[archive]
+    archive.unlink()  # it may be linked to the job's archive, which stays whole
+    archive.write_bytes(data[: len(data) // 2])
+    document.write_bytes(b'{"type": "FeatureColl')
+    picture.write_bytes(b"<html>proxy</html>")
+    shutil.rmtree(site.root / ".bulkdl")
+    found = await rebuild(site.check())
+    keys = {path.relative_to(site.root).as_posix() for path in whole}
+    assert {finding.key for finding in found.findings} == keys
+    assert {finding.verdict for finding in found.findings} == {FileState.DAMAGED}
+    assert found.exit_code is ExitCode.INTEGRITY
+    summary = await site.run()
+    assert summary.outputs(Outcome.COMPLETED) == 3
+    assert {path: path.read_bytes() for path in whole} == whole
+
+
+async def test_an_archive_under_a_wrong_suffix_is_not_what_it_says(site):
+    archive = site.files("*/*/final_output.tar.gz")[0]
+    archive.rename(archive.with_name("final_output.zip"))
+    shutil.rmtree(site.root / ".bulkdl")
+    (finding,) = (await rebuild(site.check())).findings
+    assert (finding.verdict, finding.detail) == (FileState.DAMAGED, "its bytes are those of a .tar.gz")
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [("job.json", b"{"), ("job_tasks.json", b"[]"), ("job_tasks.json", None), ("job.json", b'{"data": {}}')],
+)
+async def test_one_job_that_cannot_be_read_does_not_hide_the_others(site, name, data):
+    path = site.files(f"*/*/{name}")[0]
+    path.unlink() if data is None else path.write_bytes(data)
+    shutil.rmtree(site.root / ".bulkdl")
+    found = await rebuild(site.check())
+    assert (found.jobs, found.findings_total, found.exit_code) == (7, 1, ExitCode.INTEGRITY)
+    assert path.name in found.findings[0].detail
+    assert (await site.run()).exit_code is ExitCode.OK
+
+
+async def test_a_ledger_that_knows_jobs_is_never_touched(site):
+    before = await what_is_known(site)
+    with pytest.raises(ConfigError, match="knows jobs"):
+        await rebuild(site.check())
+    assert await what_is_known(site) == before
+    shutil.rmtree(site.root / ".bulkdl")
+    await rebuild(site.check())
+    with pytest.raises(ConfigError, match="knows jobs"):
+        await rebuild(site.check())
+
+
+@pytest.mark.parametrize("damage", ["no database", "a page of zeros"])
+async def test_a_ledger_that_cannot_be_read_is_kept_aside(site, simulator, damage):
+    with sqlite3.connect(site.path) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE").fetchall()
+    connection.close()
+    data = bytearray(site.path.read_bytes())
+    if damage == "no database":
+        data[:100] = b"x" * 100
+    else:
+        data[4096 : 8 * 4096] = bytes(7 * 4096)
+    site.path.write_bytes(data)
+    found = await rebuild(site.check())
+    (kept,) = site.path.parent.glob("ledger.sqlite3.damaged-*")
+    assert (found.set_aside, kept.read_bytes()) == (str(kept), bytes(data))
+    await moves_nothing(site, simulator)
+
+
+def untouched(site):
+    """Whether the ledger is still in its place, and no other file was made of it."""
+    return site.path.exists() and not list(site.path.parent.glob("*damaged*"))
+
+
+@contextmanager
+def as_nobody(root):
+    """Give the tree to the user nobody, and work with that user's rights."""
+    for path in (root, *root.rglob("*")):
+        os.chown(path, 65534, 65534)
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the user")
+@pytest.mark.parametrize("is_held", [False, True])
+async def test_rebuild_without_permission_to_read_the_ledger_keeps_it(is_held):
+    with tempfile.TemporaryDirectory() as name:  # the other user cannot enter tmp_path
+        site = Folder(Path(name))
+        await site.record(done(archive(), "k", b"x"))
+        if is_held:
+            await hold(site, lease.Owner.current("other"))
+        path = site.root / ".bulkdl" / LEDGER_NAME
+        path.chmod(0)
+        with as_nobody(site.root), pytest.raises(DestinationError) as raised:
+            await rebuild(site.check())
+        assert raised.value.reason is Reason.DISK_ERROR
+        assert sorted(each.name for each in path.parent.glob("ledger*")) == [LEDGER_NAME]
+
+
+async def test_rebuild_with_a_folder_in_place_of_the_ledger_keeps_it(tmp_path):
+    path = tmp_path / ".bulkdl" / LEDGER_NAME
+    path.mkdir(parents=True)
+    with pytest.raises(DestinationError):
+        await rebuild(Folder(tmp_path).check())
+    assert path.is_dir()
+
+
+@pytest.mark.parametrize("code", ["SQLITE_BUSY", "SQLITE_IOERR_READ", "SQLITE_CANTOPEN", "SQLITE_NOMEM"])
+async def test_rebuild_of_a_ledger_that_cannot_be_read_now_keeps_it(site, monkeypatch, code):
+    def fails(_connection):
+        error = sqlite3.OperationalError(code)
+        error.sqlite_errorcode = getattr(sqlite3, code)
+        raise error
+
+    monkeypatch.setattr(maintenance_queries, "damage", fails)
+    monkeypatch.setattr("bulkdl.ledger.database.LOCK_TIMEOUT_S", 0.05)
+    with pytest.raises(DestinationError):
+        await rebuild(site.check())
+    monkeypatch.undo()
+    assert untouched(site)
+    assert await what_is_known(site)
+
+
+async def test_rebuild_of_a_locked_ledger_keeps_it(site, monkeypatch):
+    monkeypatch.setattr("bulkdl.ledger.database.LOCK_TIMEOUT_S", 0.05)
+    connection = sqlite3.connect(site.path, isolation_level=None)
+    connection.execute("PRAGMA journal_mode = DELETE").fetchall()
+    connection.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(DestinationError) as raised:
+        await rebuild(site.check())
+    connection.close()
+    assert raised.value.reason is Reason.LEDGER_LOCKED
+    assert untouched(site)
+
+
+def damage(path):
+    """Overwrite pages of the tables, and leave the header and the lease readable."""
+    with sqlite3.connect(path) as connection:
+        pages = connection.execute(
+            "SELECT rootpage FROM sqlite_schema WHERE tbl_name = 'outputs' AND rootpage > 0"
+        ).fetchall()
+    connection.close()
+    with path.open("r+b") as stream:
+        for (page,) in pages:
+            stream.seek((page - 1) * 4096)
+            stream.write(b"\xff" * 4096)
+
+
+async def hold(site, owner, age_s=0):
+    at = datetime.now(UTC) - timedelta(seconds=age_s)
+    await site.write(partial(lease.acquire, owner=owner, path="x", now=at))
+
+
+async def test_rebuild_of_a_damaged_ledger_with_a_live_lease_is_refused(site):
+    await hold(site, lease.Owner.current("other"))
+    damage(site.path)
+    with pytest.raises(OutputLockedError):
+        await rebuild(site.check())
+    assert untouched(site)
+
+
+@pytest.mark.parametrize("is_alive", [True, False])
+async def test_rebuild_of_a_damaged_ledger_observes_a_stale_lease(site, monkeypatch, is_alive):
+    owner = lease.Owner("other", "another-host/1/1", 1)
+    await hold(site, owner, age_s=3600)
+    damage(site.path)
+    monkeypatch.setattr(lease, "OBSERVATION_S", 0.2)
+    beating = partial(lease.renew, owner=owner, now=datetime.now(UTC) - timedelta(seconds=3590))
+    if not is_alive:
+        assert (await rebuild(site.check())).set_aside
+        return
+    asyncio.get_running_loop().call_later(0.05, lambda: asyncio.ensure_future(site.write(beating)))
+    with pytest.raises(OutputLockedError):
+        await rebuild(site.check())
+    assert untouched(site)
+
+
+@pytest.mark.parametrize("has_header", [True, False])
+async def test_rebuild_of_a_damaged_ledger_that_a_process_has_open_keeps_it(site, has_header):
+    script = (
+        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); "
+        "c.execute('PRAGMA journal_mode = WAL').fetchall(); "
+        "c.execute('SELECT count(*) FROM runs').fetchall(); print(flush=True); input()"
+    )
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", script, str(site.path)), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    await process.stdout.readline()
+    if has_header:
+        damage(site.path)
+    else:
+        with site.path.open("r+b") as stream:
+            stream.write(b"x" * 100)
+    try:
+        with pytest.raises(DestinationError, match="has it open") as raised:
+            await rebuild(site.check())
+        assert raised.value.reason is Reason.LEDGER_LOCKED
+        assert untouched(site)
+    finally:
+        await process.communicate(b"\n")
+    assert (await rebuild(site.check())).set_aside
+
+
+async def test_rebuild_renames_the_damaged_ledger_in_a_thread(site, monkeypatch):
+    site.path.write_bytes(b"x" * 8192)
+    threads, rename = set(), Path.rename
+
+    def noting(path, target):
+        threads.add(threading.current_thread())
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", noting)
+    assert (await rebuild(site.check())).set_aside
+    assert threads
+    assert threading.main_thread() not in threads
+
+
+@pytest.mark.parametrize("name", ["job.json", "job_tasks.json", "task_quicklook.json"])
+@pytest.mark.parametrize("kind", ["fifo", "socket"])
+async def test_rebuild_reports_a_document_that_is_not_a_regular_file(site, name, kind, monkeypatch):
+    document = min(path for path in site.root.rglob(name) if ".bulkdl" not in path.parts)
+    document.unlink()
+    if kind == "fifo":
+        os.mkfifo(document)
+    else:
+        monkeypatch.chdir(document.parent)  # the path of a socket must be short
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(name)
+        listener.close()
+    shutil.rmtree(site.root / ".bulkdl")
+    async with asyncio.timeout(30):
+        found = await rebuild(site.check())
+    assert (found.jobs, found.findings_total, found.exit_code) == (7, 1, ExitCode.INTEGRITY)
+    assert found.findings[0].detail == f"{document.relative_to(site.root)}: not a regular file"
+
+
+async def test_rebuild_reports_an_output_that_is_not_a_regular_file(site):
+    output = site.files("*/*/job_output.json")[0]
+    output.unlink()
+    os.mkfifo(output)
+    shutil.rmtree(site.root / ".bulkdl")
+    async with asyncio.timeout(30):
+        (finding,) = (await rebuild(site.check())).findings
+    assert (finding.key, finding.detail) == (output.relative_to(site.root).as_posix(), "not a regular file")
+
+
+async def test_rebuild_follows_the_links_that_run_followed(tmp_path, simulator):
+    root, disk = tmp_path / "out", tmp_path / "disk"
+    root.mkdir()
+    disk.mkdir()
+    (root / simulator.projects[0].id).symlink_to(disk)
+    site = Site(root, simulator)
+    await site.run()
+    assert list(disk.iterdir())
+    before = await what_is_known(site)
+    shutil.rmtree(root / ".bulkdl")
+    (disk / "loop").symlink_to(root)
+    (root / "loop").symlink_to(root)
+    assert (await rebuild(site.check())).exit_code is ExitCode.OK
+    assert await what_is_known(site) == before
+    await moves_nothing(site, simulator)
+
+
+async def test_a_newer_ledger_is_not_damaged(site):
+    connection = sqlite3.connect(site.path)
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(LedgerVersionError):
+        await rebuild(site.check())
+    assert site.path.exists()
+
+
+async def test_it_never_runs_beside_a_run(site):
+    shutil.rmtree(site.root / ".bulkdl")
+    owner = lease.Owner.current("other")
+    acquire = partial(lease.acquire, owner=owner, path="x", now=datetime.now(UTC))
+    await site.write(acquire)
+    with pytest.raises(OutputLockedError):
+        await rebuild(site.check())
+
+
+async def test_interrupted_it_goes_on_where_it_was(site, simulator, monkeypatch):
+    before = await what_is_known(site)
+    shutil.rmtree(site.root / ".bulkdl")
+    write, written = module._write, []
+
+    def dies_at_the_third(connection, found, run_id):
+        if len(written) == 2:
+            raise KeyError("power cut")
+        written.append(found.listing.job.id)
+        write(connection, found, run_id)
+
+    monkeypatch.setattr(module, "_write", dies_at_the_third)
+    with pytest.raises(KeyError):
+        await rebuild(site.check(workers=1))
+    monkeypatch.undo()
+    assert (await rebuild(site.check())).jobs == 6
+    assert await what_is_known(site) == before
+    await moves_nothing(site, simulator)
+
+
+async def test_after_a_run_an_interrupted_rebuild_is_not_gone_on_with(site):
+    await site.write(
+        lambda connection: connection.execute(
+            "INSERT INTO runs (run_id, started_at) VALUES ('rebuild-1', '')"
+        )
+    )
+    with pytest.raises(ConfigError, match="knows jobs"):
+        await rebuild(site.check())
+
+
+async def test_a_rebuilt_ledger_has_no_last_run(site):
+    """Else ``--since last`` would pass by everything that was missing."""
+    shutil.rmtree(site.root / ".bulkdl")
+    await rebuild(site.check())
+    assert await site.read(lambda c: c.execute("SELECT count(*) FROM runs").fetchone()[0]) == 0
+    assert await site.read(lease.holder) is None
+
+
+@pytest.mark.parametrize("also_its_list", [False, True])
+async def test_what_is_not_there_is_fetched_by_the_next_run(site, also_its_list):
+    picture = site.files("*/*/*/quicklooks/*")[0]
+    picture.unlink()
+    if also_its_list:
+        (picture.parent.parent / "task_quicklook.json").unlink()
+    shutil.rmtree(site.root / ".bulkdl")
+    assert (await rebuild(site.check())).exit_code is ExitCode.OK
+    summary = await site.run()
+    assert {kind for kind, outcome, _ in summary.counts if outcome is Outcome.COMPLETED} == {Kind.QUICKLOOK}
+    assert picture.exists()
+
+
+async def test_a_folder_without_jobs_is_a_wrong_folder(tmp_path):
+    (tmp_path / "holiday.jpg").write_bytes(b"x")
+    with pytest.raises(ConfigError, match=r"has no .*job\.json"):
+        await rebuild(Folder(tmp_path).check())
+    with pytest.raises(ConfigError, match="is no directory"):
+        await rebuild(Folder(tmp_path / "typo").check())
+    assert not (tmp_path / "typo").exists()

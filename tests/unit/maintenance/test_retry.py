@@ -1,0 +1,227 @@
+import json
+from functools import partial
+
+import pytest
+from pydantic import SecretStr
+
+from bulkdl import Downloader, Selection, Settings
+from bulkdl.errors import ConfigError
+from bulkdl.failure_policy import FAILURE_POLICIES, ExitCode
+from bulkdl.graph import planning
+from bulkdl.ledger import maintenance_queries, queries
+from bulkdl.ledger.rows import NEW, PLANNED, JobRecord, OutputRecord
+from bulkdl.maintenance.retry import REASONS, retry_selection
+from bulkdl.models import Kind, Outcome, Output, Reason, Result
+from bulkdl.selection import JobRef
+from bulkdl.settings import CredentialSet, Shard
+from bulkdl.simulator import Account, Faults, Simulator
+from support.hand_made_ledger import J1, J2, P1, T1, Folder, a_job, archive, done, failed, quicklook
+
+KEY = f"{P1}/{J1}/final_output.tar.gz"
+FAILURES = frozenset((*FAILURE_POLICIES, None))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return Folder(tmp_path)
+
+
+def known(state, reason=None, receipt=None, output=None):
+    return OutputRecord(output or archive(), state, reason, "", receipt)
+
+
+RECEIPT = done(archive(), KEY, b"archive").file
+DUE = {
+    "failed": (known("failed", Reason.STALLED), {"stalled", "any failure"}),
+    "failed otherwise": (known("failed", Reason.CHECKSUM_MISMATCH), {"any failure"}),
+    "failed, with an older file": (known("failed", Reason.STALLED, RECEIPT), {"stalled", "any failure"}),
+    "rejected by verify": (known(PLANNED, None, RECEIPT), {"any failure"}),
+    "planned, never tried": (known(PLANNED), set()),
+    "listed just now": (known(NEW), {"stalled", "any failure", "none"}),
+    "none at UP42": (known("skipped", Reason.NOT_AVAILABLE), {"none"}),
+    "there, says the ledger": (known("completed", Reason.DOWNLOADED, RECEIPT), set()),
+}
+ASKED = {
+    "stalled": frozenset({Reason.STALLED}),
+    "any failure": FAILURES,
+    "none": frozenset({Reason.NOT_AVAILABLE}),
+}
+
+
+@pytest.mark.parametrize("asked", ASKED)
+@pytest.mark.parametrize("what", DUE)
+def test_what_is_tried_again(what, asked):
+    output, due_for = DUE[what]
+    verdict = planning.split_missing([output], Selection(reasons=ASKED[asked]), {})
+    assert bool(verdict.missing) == (asked in due_for)
+    assert verdict.settled == ()
+
+
+def test_a_run_takes_everything_that_is_missing():
+    for what, (output, _) in DUE.items():
+        verdict = planning.split_missing([output], Selection(), {})
+        assert bool(verdict.missing) == (what != "none at UP42"), what
+
+
+LIST = known("failed", Reason.STALLED, output=quicklook(""))
+
+
+@pytest.mark.parametrize(
+    ("job", "reasons", "want"),
+    [
+        ({"tasks_listed": False}, FAILURES, True),
+        ({"listing_failure": Reason.THROTTLED}, FAILURES, True),
+        ({"listing_failure": Reason.THROTTLED}, {Reason.STALLED}, False),
+        ({"outputs": (LIST,)}, FAILURES, True),
+        ({"outputs": (LIST,)}, {Reason.THROTTLED}, False),
+        ({"outputs": ()}, FAILURES, False),  # it was listed without quicklooks, because nobody asked for them
+        ({"outputs": ()}, None, True),
+    ],
+)
+def test_only_lists_that_failed_are_asked_for_again(job, reasons, want):
+    facts = {"tasks_listed": True, "quicklooks_listed": False, "outputs": (), **job}
+    of_job = JobRecord(a_job(), T1, **facts)
+    selection = Selection(reasons=reasons if reasons is None else frozenset(reasons))
+    assert planning.must_be_listed(of_job, selection) is want
+
+
+async def filled(folder):
+    await folder.record(failed(archive()), done(archive(task_id=T1), KEY, b"x"))
+    none = Result(archive(J2), Outcome.SKIPPED, Reason.NOT_AVAILABLE)
+    await folder.record(none, failed(archive(J2, T1), Reason.THROTTLED), job=a_job(J2))
+
+
+@pytest.mark.parametrize(
+    ("reasons", "narrowed", "jobs"),
+    [
+        ((), {}, [J1, J2]),
+        ((Reason.STALLED,), {}, [J1]),
+        ((Reason.NOT_AVAILABLE,), {}, [J2]),
+        ((Reason.STALLED, Reason.THROTTLED), {"jobs": (JobRef(None, J2),)}, [J2]),
+        ((), {"jobs": (JobRef(P1, J1),)}, [J1]),
+        ((), {"project_ids": (P1,)}, [J1, J2]),
+        ((), {"project_ids": (J1,)}, None),
+        ((Reason.TLS,), {}, None),
+    ],
+)
+async def test_the_jobs_are_those_of_the_ledger(folder, reasons, narrowed, jobs):
+    await filled(folder)
+    selection = await retry_selection(
+        folder.root, Selection(shard=Shard(0, 1), since_last_s=5, **narrowed), reasons
+    )
+    if jobs is None:
+        assert selection is None
+    else:
+        assert selection.jobs == tuple(JobRef(P1, job) for job in jobs)
+        assert (selection.since_last_s, selection.shard) == (None, Shard(0, 1))
+        assert selection.scope is None, "a retry must set no watermark"
+
+
+async def test_files_that_verify_rejected_are_retried_unless_a_reason_is_named(folder):
+    await folder.record(done(archive(), KEY, b"x"))
+    assert await retry_selection(folder.root, Selection()) is None
+    await folder.write(partial(maintenance_queries.mark_for_redownload, rejected=[(1, "verify: missing")]))
+    assert (await retry_selection(folder.root, Selection())).jobs == (JobRef(P1, J1),)
+    assert await retry_selection(folder.root, Selection(), [Reason.STALLED]) is None
+
+
+async def test_a_job_that_up42_has_not_finished_did_not_fail(folder):
+    await folder.write(partial(queries.record_unfinished_jobs, jobs=[a_job(status="RUNNING")]))
+    assert await retry_selection(folder.root, Selection()) is None
+
+
+async def test_without_a_ledger_it_is_a_wrong_directory(folder):
+    with pytest.raises(ConfigError, match="holds no ledger"):
+        await retry_selection(folder.root, Selection())
+
+
+def test_every_failure_can_be_tried_again():
+    assert set(REASONS) == {*FAILURE_POLICIES, Reason.NOT_AVAILABLE}
+
+
+class Site:
+    def __init__(self, root, simulator):
+        self.root, self.simulator = root, simulator
+        self.settings = Settings(output=root, api_url=simulator.api_url, retries=0, retry_base_delay=0)
+        keys = {project.id: SecretStr(project.api_key) for project in simulator.projects}
+        self.book = CredentialSet(by_project=keys, project_ids=tuple(keys))
+
+    async def run(self, selection=None):
+        async with Downloader(self.settings, credentials=self.book) as downloader:
+            return await downloader.run(selection or Selection())
+
+    async def retry(self, *reasons, **narrowed):
+        """The summary of a retry, and what it asked the API for."""
+        selection = await retry_selection(self.root, Selection(**narrowed), reasons)
+        assert selection is not None, "nothing has failed"
+        before = len(self.simulator.seen)
+        summary = await self.run(selection)
+        return summary, [call.path for call in list(self.simulator.seen)[before:]]
+
+
+@pytest.fixture
+async def site(tmp_path):
+    async with Simulator(Account(seed=3, projects=2, jobs=8)) as running:
+        yield Site(tmp_path, running)
+
+
+def is_list_of_jobs(path):
+    return path.rstrip("/").endswith("/jobs")
+
+
+async def test_what_failed_comes_and_no_project_is_listed(site):
+    site.simulator.faults = Faults.of({"fault": "status", "status": 503, "path": "*/task*/outputs/data-json"})
+    first = await site.run()
+    assert (first.exit_code, first.outputs(Outcome.FAILED)) != (ExitCode.OK, 0)
+    site.simulator.faults = None
+    summary, asked = await site.retry()
+    assert summary.exit_code is ExitCode.OK
+    assert summary.outputs(Outcome.COMPLETED) == summary.outputs() == first.outputs(Outcome.FAILED)
+    assert not [path for path in asked if is_list_of_jobs(path) or "/downloads/" in path]
+    assert await retry_selection(site.root, Selection()) is None
+
+
+async def test_a_job_that_could_not_be_listed_comes_whole(site):
+    job = next(each for each in site.simulator.account.all_jobs() if each.status == "SUCCEEDED")
+    site.simulator.faults = Faults.of(
+        {"fault": "status", "status": 503, "path": f"*/{job.id}/tasks*", "endpoint": "tasks"}
+    )
+    await site.run()
+    site.simulator.faults = None
+    summary, _ = await site.retry()
+    assert (summary.exit_code, summary.jobs.selected) == (ExitCode.OK, 1)
+    whole = await site.run()
+    assert (whole.exit_code, whole.outputs(Outcome.COMPLETED)) == (ExitCode.OK, 0)
+
+
+async def test_what_nobody_asked_for_is_not_fetched_by_a_retry(site):
+    """A run with ``--only archive`` lists all files of a job, and leaves the rest planned."""
+    site.simulator.faults = Faults.of({"fault": "html", "server": "storage", "first": 1, "per": "all"})
+    first = await site.run(Selection(kinds=frozenset({Kind.ARCHIVE})))
+    failed = first.outputs(Outcome.FAILED)  # two, if the object was the last task's and so the job's too
+    assert failed in (1, 2)
+    site.simulator.faults = None
+    summary, _ = await site.retry()
+    assert {kind for kind, _, _ in summary.counts} == {Kind.ARCHIVE}
+    assert summary.outputs() == failed
+
+
+async def test_a_list_of_quicklooks_that_failed_is_asked_for_again(site):
+    site.simulator.faults = Faults.of(
+        {"fault": "status", "status": 503, "endpoint": "quicklooks", "first": 1, "per": "all"}
+    )
+    first = await site.run()
+    assert first.failures[0].output.kind is Kind.QUICKLOOK
+    site.simulator.faults = None
+    documents = {path: path.read_bytes() for path in site.root.glob("*/*/job.json")}
+    summary, _ = await site.retry()
+    assert summary.exit_code is ExitCode.OK
+    assert {kind for kind, _, _ in summary.counts} <= {Kind.QUICKLOOK}
+    assert {path: path.read_bytes() for path in site.root.glob("*/*/job.json")} == documents
+    assert all(json.loads(data)["data"]["id"] for data in documents.values())
+    assert (await site.run()).outputs(Outcome.COMPLETED) == 0
+
+
+def test_an_output_that_is_a_list_is_no_file():
+    assert planning.split_missing([LIST], Selection(reasons=FAILURES), {}).missing == ()
+    assert Output(P1, J1, T1, Kind.QUICKLOOK) == LIST.output

@@ -1,0 +1,79 @@
+"""Which files of an output directory are found."""
+
+import os
+
+import pytest
+
+from bulkdl.maintenance.path_matcher import PathMatcher, iter_files
+from bulkdl.settings.path_templates import PathTemplates
+
+TEMPLATES = PathTemplates()
+
+
+def found(root, templates=TEMPLATES):
+    return list(iter_files(root, PathMatcher(templates)))
+
+
+def put(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x")
+
+
+def test_files_in_lists_the_files_of_a_folder_before_those_of_its_subfolders(tmp_path):
+    for name in (
+        "b",
+        "a/y/deep/z",
+        "a/x",
+        ".bulkdl/ledger.sqlite3",
+        "shard/.bulkdl/ledger.sqlite3",
+        "shard/k",
+    ):
+        put(tmp_path / name)
+    assert found(tmp_path) == ["b", "a/x", "a/y/deep/z"]
+
+
+def test_files_in_follows_links_to_folders_that_templates_name(tmp_path):
+    root, disk = tmp_path / "out", tmp_path / "disk"
+    put(disk / "job" / "task" / "quicklooks" / "a.jpg")
+    put(disk / "job" / "job.json")
+    root.mkdir()
+    (root / "project").symlink_to(disk)
+    (root / "other").mkdir()
+    (root / "other" / "job").symlink_to(disk / "job")
+    assert found(root) == [
+        "other/job/job.json",
+        "other/job/task/quicklooks/a.jpg",
+        "project/job/job.json",
+        "project/job/task/quicklooks/a.jpg",
+    ]
+
+
+def test_files_in_does_not_follow_other_links(tmp_path):
+    root, disk = tmp_path / "out", tmp_path / "disk"
+    put(disk / "a" / "b" / "c" / "d" / "deep")
+    put(disk / "a" / "b" / "with space" / "x")
+    put(root / "real" / "with space" / "x")
+    (root / "not an id").symlink_to(disk)
+    (root / "real" / "with space" / "link").symlink_to(disk)
+    (root / "project").symlink_to(disk)
+    (root / "dangling").symlink_to(disk / "nothing")
+    assert found(root) == ["dangling", "real/with space/x"]
+
+
+@pytest.mark.parametrize("target", ["out", "out/project", "out/project/job"])
+def test_files_in_ends_in_a_loop_of_links(tmp_path, target):
+    root = tmp_path / "out"
+    put(root / "project" / "job" / "job.json")
+    (root / "project" / "loop").symlink_to(tmp_path / target)
+    (root / "project" / "job" / "loop").symlink_to(tmp_path / target)
+    keys = found(root)
+    assert keys[0] == "project/job/job.json"
+    assert len(keys) <= 2
+    assert not any(key.count("loop") > 1 for key in keys)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can read every folder")
+def test_files_in_passes_by_a_folder_that_cannot_be_read(tmp_path):
+    put(tmp_path / "closed" / "a")
+    (tmp_path / "closed").chmod(0)
+    assert found(tmp_path) == []

@@ -1,0 +1,287 @@
+import asyncio
+import json
+import os
+import threading
+from datetime import UTC, datetime
+
+import pytest
+
+from bulkdl.cli.render import show_verification
+from bulkdl.destinations.local.destination import LocalDestination
+from bulkdl.errors import ConfigError, OutputLockedError
+from bulkdl.failure_policy import ExitCode
+from bulkdl.ledger import lease
+from bulkdl.maintenance import verify as module
+from bulkdl.maintenance.verify import digest_of, verify
+from bulkdl.models import CommittedFile, Kind, RemoteObject, Validator
+from bulkdl.report.verification import FINDINGS_KEPT, FileState, Finding, Verification
+from support.hand_made_ledger import (
+    J1,
+    J2,
+    P1,
+    T1,
+    Folder,
+    a_job,
+    archive,
+    crc32c,
+    done,
+    failed,
+    md5,
+    quicklook,
+)
+
+KEY = f"{P1}/{J1}/final_output.tar.gz"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return Folder(tmp_path)
+
+
+def verdicts(verification):
+    return {finding.key: finding.verdict for finding in verification.findings}
+
+
+async def test_all_right_is_0(folder):
+    folder.put(KEY, b"archive")
+    await folder.record(done(archive(), KEY, b"archive"))
+    found = await verify(folder.check(deep=True))
+    assert (found.exit_code, found.findings, found.untracked) == (ExitCode.OK, [], [])
+    assert found.counts[Kind.ARCHIVE, FileState.OK].size_bytes == 7
+
+
+@pytest.mark.parametrize("digest", [crc32c, md5])
+@pytest.mark.parametrize(
+    ("there", "quick", "deep"),
+    [
+        (b"archive", FileState.OK, FileState.OK),
+        (b"archivE", FileState.OK, FileState.WRONG_DIGEST),
+        (b"archive.", FileState.WRONG_SIZE, FileState.WRONG_SIZE),
+        (b"", FileState.WRONG_SIZE, FileState.WRONG_SIZE),
+        (None, FileState.MISSING, FileState.MISSING),
+    ],
+)
+async def test_what_is_wrong_with_a_file(folder, there, quick, deep, digest):
+    if there is not None:
+        folder.put(KEY, there)
+    await folder.record(done(archive(), KEY, b"archive", digest))
+    for is_deep, want in ((False, quick), (True, deep)):
+        found = await verify(folder.check(deep=is_deep))
+        assert list(found.counts) == [(Kind.ARCHIVE, want)]
+        assert found.exit_code == (ExitCode.OK if want is FileState.OK else ExitCode.INTEGRITY)
+
+
+@pytest.mark.parametrize("what", ["folder", "link", "file above"])
+async def test_only_a_regular_file_counts(folder, what):
+    path = folder.root / KEY
+    if what == "folder":
+        path.mkdir(parents=True)
+    elif what == "link":
+        path.parent.mkdir(parents=True)
+        path.symlink_to(folder.put("elsewhere", b"archive"))
+    else:
+        folder.put(f"{P1}/{J1}")
+    await folder.record(done(archive(), KEY, b"archive"))
+    assert verdicts(await verify(folder.check(deep=True))) == {KEY: FileState.MISSING}
+
+
+async def test_failed_and_planned_outputs_are_not_looked_for(folder):
+    await folder.record(failed(archive()))
+    assert (await verify(folder.check(deep=True))).exit_code is ExitCode.OK
+
+
+async def test_a_linked_twin_is_read_once(folder, monkeypatch):
+    twin = f"{P1}/{J1}/{T1}/task_output.tar.gz"
+    path = folder.put(twin, b"archive")
+    os.link(path, folder.root / KEY)
+    await folder.record(done(archive(task_id=T1), twin, b"archive"), done(archive(), KEY, b"archive"))
+    read = []
+    monkeypatch.setattr(module, "digest_of", lambda *args: read.append(args[0]) or digest_of(*args))
+    found = await verify(folder.check(deep=True))
+    assert (len(read), found.counts[Kind.ARCHIVE, FileState.OK].outputs) == (1, 2)
+
+
+async def test_each_of_many_rows_counts_once(folder):
+    keys = [f"{P1}/{J1}/{T1}/quicklooks/{number}.jpg" for number in range(1203)]
+    for key in keys:
+        folder.put(key, b"x")
+    (folder.root / keys[700]).unlink()
+    await folder.record(*(done(quicklook(key), key, b"x") for key in keys))
+    seen = []
+    found = await verify(folder.check(advance=lambda files, size: seen.append((files, size))))
+    assert found.counts[Kind.QUICKLOOK, FileState.OK].outputs == 1202
+    assert verdicts(found) == {keys[700]: FileState.MISSING}
+    assert (sum(files for files, _ in seen), found.untracked_total) == (1203, 0)
+
+
+async def test_leftovers_are_told_and_are_no_fault(folder):
+    folder.put(KEY, b"archive")
+    old = "old/names/archive.tar.gz"
+    folder.put(old, b"archive")
+    await folder.record(done(archive(), KEY, b"archive"))
+    await folder.record(done(archive(T1), old, b"archive"), job=a_job(T1))
+    for known in ("job.json", "job_tasks.json", f"{T1}/task_quicklook.json"):
+        folder.put(f"{P1}/{J1}/{known}")
+    folder.put("shard-0/.bulkdl/ledger.sqlite3")
+    folder.put(f"shard-0/{P1}/{J2}/job.json")
+    stray = ["notes.txt", f"{P1}/{J2}/job.json", f"{P1}/{J1}/final_output.zip", f"{P1}/{J1}/x/.bulkdl/y"]
+    for key in stray:
+        folder.put(key)
+    found = await verify(folder.check())
+    assert sorted(found.untracked) == sorted(stray)
+    assert (found.untracked_total, found.exit_code) == (4, ExitCode.OK)
+
+
+async def test_repair_marks_what_is_wrong_and_nothing_else(folder):
+    good, gone, short = (f"{P1}/{J1}/{name}" for name in ("a.zip", "b.zip", "c.zip"))
+    folder.put(good, b"good")
+    folder.put(short, b"sho")
+    results = [
+        done(quicklook(key), key, data) for key, data in [(good, b"good"), (gone, b"g"), (short, b"short")]
+    ]
+    await folder.record(*results)
+    found = await verify(folder.check(repair=True))
+    assert (found.repaired, found.exit_code) == (2, ExitCode.INTEGRITY)
+    assert await folder.rows() == {
+        good: ("completed", "fetched", None),
+        gone: ("planned", None, "verify: missing: there is no file"),
+        short: ("planned", None, "verify: wrong_size: 3 bytes instead of 5"),
+    }
+    assert (await verify(folder.check(repair=True))).exit_code is ExitCode.OK
+
+
+async def test_without_repair_nothing_is_written(folder):
+    await folder.record(done(archive(), KEY, b"archive"))
+    before = await folder.rows()
+    assert (await verify(folder.check())).repaired == 0
+    assert await folder.rows() == before
+
+
+async def test_what_could_only_not_be_read_is_not_fetched_again(folder, monkeypatch):
+    def refuses(*_args):
+        raise OSError(5, "Input/output error")
+
+    folder.put(KEY, b"archive")
+    await folder.record(done(archive(), KEY, b"archive"))
+    monkeypatch.setattr(module, "digest_of", refuses)
+    found = await verify(folder.check(deep=True, repair=True))
+    assert (verdicts(found), found.repaired) == ({KEY: FileState.UNREADABLE}, 0)
+    assert (await folder.rows())[KEY][0] == "completed"
+
+
+async def test_a_receipt_in_a_part_does_not_bring_a_rejected_file_back(folder):
+    """A part whose commit was not recorded is adopted: the damaged file would be taken for fetched."""
+    folder.put(KEY, b"archivE")
+    result = done(archive(), KEY, b"archive")
+    await folder.record(result)
+    sink = LocalDestination(folder.root)
+    sink.prepare()
+    part = sink.partial_file(archive())
+    await part.create(RemoteObject(None, Validator(), 7))
+    await part.write(b"archive")
+    await part.commit(result.file)
+    folder.put(KEY, b"archivE")
+    assert isinstance(await part.load(), CommittedFile), "else this test shows nothing"
+    await verify(folder.check(deep=True, repair=True))
+    assert await sink.partial_file(archive()).load() is None
+
+
+async def hold(folder):
+    owner = lease.Owner.current("other")
+    now = datetime.now(UTC)
+    await folder.write(lambda connection: lease.acquire(connection, owner, str(folder.root), now))
+
+
+async def test_repair_never_runs_beside_a_run_but_a_look_may(folder):
+    await folder.record(done(archive(), KEY, b"archive"))
+    await hold(folder)
+    with pytest.raises(OutputLockedError):
+        await verify(folder.check(repair=True))
+    assert (await folder.rows())[KEY][0] == "completed"
+    assert verdicts(await verify(folder.check())) == {KEY: FileState.MISSING}
+
+
+async def leases(folder):
+    return await folder.read(
+        lambda connection: connection.execute("SELECT count(*) FROM lease").fetchone()[0]
+    )
+
+
+async def test_the_lease_is_given_back_also_when_it_is_cancelled(folder, monkeypatch):
+    await folder.record(done(archive(), KEY, b"archive"))
+    await verify(folder.check(repair=True))
+    assert await leases(folder) == 0
+    await folder.record(done(archive(J2), KEY, b"archive"), job=a_job(J2))
+    reached, check = asyncio.Event(), None
+    loop = asyncio.get_running_loop()
+
+    def stands_still(*_args):
+        loop.call_soon_threadsafe(reached.set)
+        assert check.stop.wait(30)
+        return []
+
+    monkeypatch.setattr(module, "check_files", stands_still)
+    check = folder.check(repair=True)
+    task = asyncio.create_task(verify(check))
+    await reached.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert check.stop.is_set()
+    assert await leases(folder) == 0
+
+
+def test_after_a_stop_no_byte_more_is_read(tmp_path):
+    path = tmp_path / "large"
+    path.write_bytes(b"x" * (3 << 20))
+    stop = threading.Event()
+    stop.set()
+    assert digest_of(path, crc32c(b"other"), stop) == crc32c(b"")
+
+
+async def test_without_a_ledger_it_is_a_wrong_directory(folder):
+    with pytest.raises(ConfigError, match="holds no ledger"):
+        await verify(folder.check())
+    assert list(folder.root.iterdir()) == []
+
+
+def test_what_is_kept_of_many_findings_is_bounded():
+    found = Verification("out", "quick")
+    for number in range(FINDINGS_KEPT + 5):
+        found.add_finding(Finding(str(number), FileState.MISSING, ""))
+        found.add_untracked([str(number)])
+    assert (len(found.findings), found.findings_total) == (FINDINGS_KEPT, FINDINGS_KEPT + 5)
+    assert (len(found.untracked), found.untracked_total) == (FINDINGS_KEPT, FINDINGS_KEPT + 5)
+
+
+UNDECODABLE = os.fsdecode(b"caf\xe9\n.txt")
+
+
+@pytest.mark.parametrize("deep", [False, True])
+async def test_verify_lists_an_untracked_file_whose_name_is_not_utf8(folder, deep, capsys):
+    folder.put(KEY, b"archive")
+    folder.put(UNDECODABLE)
+    folder.put(f"{P1}/{J1}/{T1}/quicklooks/{UNDECODABLE}")
+    await folder.record(done(archive(), KEY, b"archive"))
+    found = await verify(folder.check(deep=deep))
+    assert (found.exit_code, found.untracked_total) == (ExitCode.OK, 2)
+    show_verification(found)
+    assert "leftover: caf\\xe9\\n.txt\n" in capsys.readouterr().out
+    show_verification(found, "json")
+    leftovers = json.loads(capsys.readouterr().out)["leftovers"]
+    assert leftovers[0] == "caf\\xe9\n.txt"
+
+
+async def test_verify_of_a_directory_whose_name_is_not_utf8(tmp_path, capsys):
+    folder = Folder(tmp_path / UNDECODABLE)
+    await folder.record(done(archive(), KEY, b"archive"))
+    found = await verify(folder.check())
+    for result_format in ("table", "json"):
+        show_verification(found, result_format)
+        assert "caf\\xe9" in capsys.readouterr().out.replace("\\\\", "\\")
+
+
+async def test_digest_of_a_fifo_is_an_error(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(OSError, match="not a regular file"):
+        digest_of(tmp_path / "fifo", crc32c(b""), threading.Event())

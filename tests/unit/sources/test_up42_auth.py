@@ -1,0 +1,281 @@
+import asyncio
+import base64
+
+import aiohttp
+import pytest
+from aioresponses import CallbackResult
+from pydantic import SecretStr
+
+from bulkdl.errors import ApiError
+from bulkdl.models import Reason
+from bulkdl.sources.up42_jobs.credentials import Account, StaticToken
+from support.idle import wait_until_idle
+
+API = "https://api.example"
+TOKEN_URL = f"{API}/oauth/token"
+
+
+def _posts(kit):
+    return sum(len(calls) for (verb, _), calls in kit.api.requests.items() if verb == "POST")
+
+
+def _sent(kit):
+    return next(calls[-1].kwargs for (verb, _), calls in kit.api.requests.items() if verb == "POST")
+
+
+class Gate:
+    """A token endpoint that answers when it is told to."""
+
+    def __init__(self, kit, **fields):
+        self.open, self.asked, self.fields = asyncio.Event(), 0, fields
+        kit.api.post(TOKEN_URL, callback=self._answer, repeat=True)
+
+    async def _answer(self, url, **kwargs):
+        self.asked += 1
+        number = self.asked
+        await self.open.wait()
+        return CallbackResult(payload={"access_token": f"T{number}", **self.fields})
+
+
+async def _failure(awaitable):
+    with pytest.raises(ApiError) as caught:
+        await awaitable
+    return caught.value
+
+
+async def test_a_project_key_is_sent_as_basic_and_nothing_else(kit):
+    kit.grant("T1")
+    assert await kit.tokens().token() == "T1"
+    sent = _sent(kit)
+    basic = sent["headers"]["Authorization"].removeprefix("Basic ")
+    assert base64.b64decode(basic) == b"p1:abcdEFGH.canary0123456789012345678901234567"
+    assert sent["data"] == {"grant_type": "client_credentials"}
+    assert sent["allow_redirects"] is False
+
+
+async def test_an_account_is_sent_as_a_form(kit):
+    kit.grant("T1")
+    assert await kit.tokens(Account("me@x", SecretStr("p&w"))).token() == "T1"
+    assert _sent(kit)["data"] == {"grant_type": "password", "username": "me@x", "password": "p&w"}
+    assert "Authorization" not in _sent(kit)["headers"]
+
+
+@pytest.mark.parametrize(("life_s", "kept_s"), [(300, 270), (100, 90), (1, 0.9), (0.1, 0.09)])
+async def test_a_token_is_renewed_shortly_before_its_end(kit, life_s, kept_s):
+    kit.grant("T1", "T2", expires_in=life_s)
+    tokens = kit.tokens()
+    assert await tokens.token() == "T1"
+    kit.timeline.now += kept_s * 0.99
+    assert await tokens.token() == "T1"
+    kit.timeline.now += kept_s * 0.02
+    assert await tokens.token() == "T2"
+
+
+async def test_the_life_counts_from_the_question_not_from_the_answer(kit):
+    def slow(url, **kwargs):
+        kit.timeline.now += 280
+        return CallbackResult(payload={"access_token": "T1"})
+
+    kit.api.post(TOKEN_URL, callback=slow)
+    kit.grant("T2")
+    tokens = kit.tokens()
+    assert await tokens.token() == "T1"
+    assert await tokens.token() == "T2"
+
+
+async def test_one_renewal_serves_all_who_ask(kit):
+    gate, tokens = Gate(kit), kit.tokens()
+    waiting = [asyncio.create_task(tokens.token()) for _ in range(50)]
+    await wait_until_idle()
+    gate.open.set()
+    assert set(await asyncio.gather(*waiting)) == {"T1"}
+    assert gate.asked == 1
+
+
+async def test_a_token_that_lives_for_no_time_still_serves_all_who_waited(kit):
+    gate, tokens = Gate(kit, expires_in=0), kit.tokens()
+    waiting = [asyncio.create_task(tokens.token()) for _ in range(50)]
+    await wait_until_idle()
+    gate.open.set()
+    assert set(await asyncio.gather(*waiting)) == {"T1"}
+    assert gate.asked == 1
+
+
+@pytest.mark.parametrize("victim", [0, 1, 4])
+async def test_a_cancelled_waiter_takes_nobody_with_it(kit, victim):
+    gate, tokens = Gate(kit), kit.tokens()
+    waiting = [asyncio.create_task(tokens.token()) for _ in range(5)]
+    await wait_until_idle()
+    waiting[victim].cancel()
+    await wait_until_idle()
+    gate.open.set()
+    found = await asyncio.gather(*waiting, return_exceptions=True)
+    assert isinstance(found.pop(victim), asyncio.CancelledError)
+    assert len(set(found)) == 1
+    assert set(found) <= {"T1", "T2"}
+    assert gate.asked == (2 if victim == 0 else 1)
+
+
+async def test_when_all_are_cancelled_the_next_one_begins_anew(kit):
+    gate, tokens = Gate(kit), kit.tokens()
+    waiting = [asyncio.create_task(tokens.token()) for _ in range(3)]
+    await wait_until_idle()
+    for one in waiting:
+        one.cancel()
+    await asyncio.wait(waiting)
+    gate.open.set()
+    assert await tokens.token() in ("T2", "T3")
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def test_a_refused_token_is_renewed_once_for_everybody(kit):
+    kit.grant("T1", "T2")
+    tokens = kit.tokens()
+    assert await tokens.token() == "T1"
+    for _ in range(16):
+        tokens.invalidate("T1")
+    assert await asyncio.gather(*(tokens.token() for _ in range(16))) == ["T2"] * 16
+    tokens.invalidate("T1")  # told late, by one whose request was slow
+    assert await tokens.token() == "T2"
+    assert _posts(kit) == 2
+
+
+@pytest.mark.parametrize("status", [400, 401, 403])
+async def test_refused_credentials_fail_at_once_and_for_ever(kit, status):
+    kit.api.post(
+        TOKEN_URL, status=status, payload={"error": {"code": "UNAUTHORIZED", "message": "no such key"}}
+    )
+    tokens = kit.tokens()
+    first = await asyncio.gather(*(tokens.token() for _ in range(8)), return_exceptions=True)
+    later = await asyncio.gather(*(tokens.token() for _ in range(8)), return_exceptions=True)
+    assert {(type(one).__mro__[1], one.reason) for one in first + later} == {(ApiError, Reason.CREDENTIALS)}
+    assert len({id(one) for one in first + later}) == 16
+    assert "no such key" in first[0].detail
+    assert _posts(kit) == 1
+    assert kit.timeline.slept == []
+
+
+async def test_a_key_that_the_server_repeats_is_not_told_on(kit):
+    message = "key hush! (cDE6aHVzaCE=) unknown"
+    kit.api.post(TOKEN_URL, status=401, payload={"error": {"code": 401, "message": message}})
+    failure = await _failure(kit.tokens(Account("me", SecretStr("hush!"))).token())
+    assert "hush!" not in str(failure)
+
+
+@pytest.mark.parametrize("body", ["", "null", "<html>no</html>", '"x"'])
+async def test_a_refusal_without_a_readable_body_is_one_too(kit, body):
+    kit.api.post(TOKEN_URL, status=401, body=body)
+    assert (await _failure(kit.tokens().token())).reason is Reason.CREDENTIALS
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        {"status": 500},
+        {"status": 502, "body": "<html>"},
+        {"status": 429},
+        {"exception": aiohttp.ServerDisconnectedError()},
+        {"body": "{"},
+    ],
+)
+async def test_temporary_trouble_is_waited_out(kit, trouble):
+    kit.api.post(TOKEN_URL, **trouble)
+    kit.api.post(TOKEN_URL, **trouble)
+    kit.grant("T1")
+    assert await kit.tokens().token() == "T1"
+    assert sum(kit.timeline.slept) == pytest.approx(3.0)
+
+
+async def test_trouble_that_stays_is_shared_by_those_who_waited_and_tried_anew_later(kit):
+    for _ in range(kit.policy.max_attempts):
+        kit.api.post(TOKEN_URL, status=503)
+    tokens = kit.tokens()
+    found = await asyncio.gather(*(tokens.token() for _ in range(10)), return_exceptions=True)
+    assert {one.reason for one in found} == {Reason.SERVER_ERROR}
+    assert _posts(kit) == kit.policy.max_attempts
+    kit.grant("T1")
+    assert await tokens.token() == "T1"
+
+
+async def test_old_trouble_is_not_told_to_those_who_ask_after_it(kit):
+    for _ in range(kit.policy.max_attempts):
+        kit.api.post(TOKEN_URL, status=503)
+    tokens = kit.tokens()
+    await _failure(tokens.token())
+    gate = Gate(kit)
+
+    async def refused_at_once():
+        tokens.invalidate(await tokens.token())
+
+    waiting = [asyncio.create_task(refused_at_once()), asyncio.create_task(tokens.token())]
+    await wait_until_idle()
+    gate.open.set()
+    assert await asyncio.gather(*waiting) == [None, "T2"]
+
+
+async def test_a_token_in_its_last_seconds_is_better_than_none(kit):
+    kit.grant("T1")
+    tokens = kit.tokens()
+    await tokens.token()
+    kit.timeline.now += 275
+    for _ in range(kit.policy.max_attempts):
+        kit.api.post(TOKEN_URL, status=503)
+    assert await tokens.token() == "T1"
+    kit.timeline.now += 300
+    for _ in range(kit.policy.max_attempts):
+        kit.api.post(TOKEN_URL, status=503)
+    assert (await _failure(tokens.token())).reason is Reason.SERVER_ERROR
+
+
+@pytest.mark.parametrize("status", [301, 307, 404, 415])
+async def test_a_wrong_endpoint_is_told_apart_from_wrong_credentials(kit, status):
+    kit.api.post(TOKEN_URL, status=status, headers={"Location": "https://elsewhere.example/"})
+    assert (await _failure(kit.tokens().token())).reason is Reason.REJECTED
+
+
+async def test_a_retry_after_is_obeyed_by_all_who_ask_this_host(kit):
+    kit.api.post(TOKEN_URL, status=429, headers={"Retry-After": "20"})
+    kit.grant("T1")
+    assert await kit.tokens().token() == "T1"
+    assert kit.timeline.now >= 1020
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        ("invalid_client", Reason.CREDENTIALS),
+        ({"code": 401}, Reason.CREDENTIALS),
+        ({"code": 422}, Reason.REJECTED),
+    ],
+)
+async def test_an_error_inside_a_success_is_no_token(kit, error, reason):
+    kit.api.post(TOKEN_URL, payload={"error": error, "access_token": "T1"})
+    assert (await _failure(kit.tokens().token())).reason is reason
+
+
+async def test_credentials_refused_later_leave_no_old_token_behind(kit):
+    kit.grant("T1")
+    tokens = kit.tokens()
+    await tokens.token()
+    kit.timeline.now += 275
+    kit.api.post(TOKEN_URL, status=401)
+    for _ in range(3):
+        assert (await _failure(tokens.token())).reason is Reason.CREDENTIALS
+    assert _posts(kit) == 2
+
+
+async def test_a_ready_token_is_used_until_it_is_refused(kit):
+    tokens = kit.tokens(StaticToken(SecretStr("T0")))
+    kit.timeline.now += 1e6
+    assert await tokens.token() == "T0"
+    tokens.invalidate("T0")
+    assert (await _failure(tokens.token())).reason is Reason.CREDENTIALS
+    assert (await _failure(tokens.token())).reason is Reason.CREDENTIALS
+    assert _posts(kit) == 0
+
+
+async def test_the_log_tells_of_a_renewal_but_not_the_token(kit, logs):
+    kit.grant("canary")
+    await kit.tokens().token()
+    assert [line["event"] for line in logs()] == ["token.renewed"]
+    assert "canary" not in str(logs())

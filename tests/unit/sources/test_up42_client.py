@@ -1,0 +1,366 @@
+import asyncio
+import json
+from contextlib import aclosing
+
+import aiohttp
+import pytest
+from aioresponses import CallbackResult
+
+from bulkdl.errors import ApiError
+from bulkdl.models import Kind, Output, Reason
+from bulkdl.sources.up42_jobs.decode import UnreadableJob
+from support.idle import wait_until_idle
+
+API = "https://api.example"
+JOBS = f"{API}/projects/p1/jobs?page={{}}&sort=createdAt,asc"
+JOB_URL = f"{API}/projects/p1/jobs/j1"
+TASKS_URL = f"{JOB_URL}/tasks"
+NAMES_URL = f"{TASKS_URL}/t1/outputs/quicklooks"
+ARCHIVE = Output("p1", "j1", None, Kind.ARCHIVE)
+GEOJSON = Output("p1", "j1", "t1", Kind.GEOJSON)
+SIGNED = "https://storage.example/b/output.tgz?GoogleAccessId=a@b&Expires=1&Signature=canary%2Fb%3D"
+
+
+def job(job_id, **changes):
+    return {"id": job_id, "status": "SUCCEEDED", "createdAt": "2020-01-31T19:42:29Z", **changes}
+
+
+def error(code, message="m"):
+    return {"data": None, "error": {"code": code, "message": message, "details": None}}
+
+
+async def failure_of(awaitable):
+    with pytest.raises(ApiError) as caught:
+        await awaitable
+    return caught.value
+
+
+@pytest.fixture
+def client(kit):
+    kit.grant("T1", "T2")
+    return kit.client()
+
+
+def pages(kit, *lists, end=True):
+    """The pages *lists*; with *end* all pages behind them are empty."""
+    for number in range(2 * len(lists) + 2 if end else len(lists)):
+        entries = lists[number] if number < len(lists) else []
+        kit.api.get(JOBS.format(number), payload={"data": entries, "error": None}, repeat=True)
+
+
+async def ids(client):
+    return [entry.id if not isinstance(entry, UnreadableJob) else entry async for entry in client.jobs("p1")]
+
+
+async def test_a_list_is_read_from_its_last_page_to_its_first(kit, client):
+    asked = []
+    filled = {0: [job("a"), job("b")], 1: [job("c")]}
+
+    def answer(url, **kwargs):
+        asked.append(url.raw_path_qs)
+        return CallbackResult(payload={"data": filled.get(int(url.query["page"]), []), "error": None})
+
+    for number in range(3):
+        kit.api.get(JOBS.format(number), callback=answer, repeat=True)
+    assert await ids(client) == ["c", "a", "b"]
+    assert asked == [f"/projects/p1/jobs?page={number}&sort=createdAt,asc" for number in (1, 2, 1, 0)]
+    assert {headers["Authorization"] for _, headers in kit.requests()} == {"Bearer T1"}
+
+
+async def test_a_job_on_two_pages_is_listed_once(kit, client):
+    pages(kit, [job("a"), job("b")], [job("b"), job("c")], [job("c")])
+    assert await ids(client) == ["c", "b", "a"]
+
+
+async def test_a_list_that_repeats_itself_ends(kit, client, logs):
+    pages(kit, *[[job("a"), job("b")]] * 9, end=False)
+    assert await ids(client) == ["a", "b"]
+    assert "jobs.repeated" in [line["event"] for line in logs()]
+
+
+async def test_pages_without_news_do_not_end_a_list_too_soon(kit, client):
+    old = [job("a")]
+    pages(kit, [job("c")], old, old, old, old, [job("b")], old, old)
+    assert await ids(client) == ["a", "b", "c"]
+
+
+async def test_an_unreadable_job_is_told_once_beside_the_others(kit, client, logs):
+    bad = job("b", createdAt=None)
+    pages(kit, [job("a"), bad, job("c")], [bad])
+    unreadable, first, last = await ids(client)
+    assert (first, last) == ("a", "c")
+    assert (unreadable.project_id, unreadable.job_id) == ("p1", "b")
+    assert [line["job_id"] for line in logs() if line["event"] == "job.unreadable"] == ["b"]
+
+
+async def test_the_next_page_is_on_its_way_while_this_one_is_used_and_no_further(kit, client):
+    pages(kit, [job("a")], [job("b")], [job("c")])
+    async with aclosing(client.jobs("p1")) as listed:
+        await anext(listed)
+        await wait_until_idle()
+        searched = ["page=1", "page=2", "page=4", "page=3"]  # then page 2, and page 1 ahead
+        assert len(kit.requests()) == len(searched) + 2
+        assert not any("page=0" in path for path, _ in kit.requests())
+
+
+async def test_a_list_left_early_leaves_nothing_running(kit, client):
+    async def never(url, **kwargs):
+        await asyncio.Event().wait()
+
+    kit.api.get(JOBS.format(0), callback=never)
+    pages(kit, [job("a")], [job("b")])
+    async with aclosing(client.jobs("p1")) as listed:
+        assert (await anext(listed)).id == "b"
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def test_a_cancelled_listing_leaves_nothing_running(kit, client):
+    async def never(url, **kwargs):
+        await asyncio.Event().wait()
+
+    kit.api.get(JOBS.format(1), callback=never)
+    worker = asyncio.create_task(ids(client))
+    await wait_until_idle()
+    worker.cancel()
+    await asyncio.wait([worker])
+    assert worker.cancelled()
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def test_what_was_listed_before_a_failure_is_given_out(kit, client):
+    kit.api.get(JOBS.format(0), status=403, payload=error(403))
+    pages(kit, [job("z")], [job("a")])
+    found = []
+
+    async def read():
+        async for entry in client.jobs("p1"):
+            found.append(entry.id)  # noqa: PERF401 - what came before the failure is the point
+
+    assert (await failure_of(read())).reason is Reason.FORBIDDEN
+    assert found == ["a"]
+
+
+async def test_a_page_is_asked_for_again_after_a_failure(kit, client):
+    kit.api.get(JOBS.format(1), status=503)
+    kit.api.get(JOBS.format(0), exception=aiohttp.ServerDisconnectedError())
+    pages(kit, [job("a")])
+    assert await ids(client) == ["a"]
+
+
+async def test_answers_are_given_as_values_and_as_they_came(kit, client):
+    answer = (
+        b'{ "error": null, "data" : {"id":"j1","status":"not started","createdAt":"2020-01-31T19:42:29Z"} }'
+    )
+    kit.api.get(JOB_URL, body=answer)
+    found, raw = await client.job("p1", "j1")
+    assert (found.id, found.project_id, found.status, raw) == ("j1", "p1", "NOT_STARTED", answer)
+    kit.api.get(TASKS_URL, payload={"data": [{"id": "t1", "name": "n", "status": "SUCCEEDED"}]})
+    assert [task.id for task in (await client.tasks("p1", "j1"))[0]] == ["t1"]
+    kit.api.get(NAMES_URL, payload={"data": ["x.jpg"]})
+    assert await client.quicklooks("p1", "j1", "t1") == (["x.jpg"], b'{"data": ["x.jpg"]}')
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "reason"),
+    [
+        (400, 400, Reason.REJECTED),
+        (403, 403, Reason.FORBIDDEN),
+        (404, 404, Reason.NOT_FOUND),
+        (404, "RESOURCE_NOT_FOUND", Reason.NOT_FOUND),
+        (415, 415, Reason.REJECTED),
+        (422, 422, Reason.REJECTED),
+        (200, 404, Reason.NOT_FOUND),
+        (200, "RESOURCE_NOT_FOUND", Reason.NOT_FOUND),
+        (200, 403, Reason.FORBIDDEN),
+        (200, 418, Reason.REJECTED),
+    ],
+)
+async def test_a_refusal_ends_it_with_up42s_words(kit, client, status, code, reason):
+    kit.api.get(TASKS_URL, status=status, payload=error(code, "Job not found for id j1"))
+    failure = await failure_of(client.tasks("p1", "j1"))
+    assert failure.reason is reason
+    assert failure.detail.startswith("GET api.example/projects/p1/jobs/j1/tasks: ")
+    assert failure.detail.endswith("Job not found for id j1")
+    assert len(kit.requests()) == 1
+
+
+TROUBLES = [
+    {"status": 500},
+    {"status": 502, "body": "<html>"},
+    {"status": 429},
+    {"status": 408},
+    {"exception": TimeoutError()},
+    {"exception": aiohttp.ClientPayloadError()},
+    {"body": '{"data": ['},
+    {"body": "<html>fine</html>"},
+    {"payload": {"data": {}}},
+    {"payload": error(500)},
+    {"payload": error(429)},
+    {"payload": {"data": None, "error": None}},
+]
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+async def test_temporary_trouble_is_waited_out(kit, client, trouble):
+    kit.api.get(TASKS_URL, **trouble)
+    kit.api.get(TASKS_URL, **trouble)
+    kit.api.get(TASKS_URL, payload={"data": [], "error": None})
+    assert (await client.tasks("p1", "j1"))[0] == []
+    assert sum(kit.timeline.slept) >= 3.0
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+async def test_but_not_for_ever(kit, client, trouble):
+    kit.api.get(TASKS_URL, **trouble, repeat=True)
+    failure = await failure_of(client.tasks("p1", "j1"))
+    assert failure.detail.startswith("GET api.example/projects/p1/jobs/j1/tasks: ")
+    assert len(kit.requests()) == kit.policy.max_attempts
+
+
+async def test_trouble_with_the_token_is_not_multiplied(kit):
+    kit.api.post(f"{API}/oauth/token", status=503, repeat=True)
+    assert (await failure_of(kit.client().tasks("p1", "j1"))).reason is Reason.SERVER_ERROR
+    assert len(kit.requests("POST")) == kit.policy.max_attempts
+
+
+async def test_a_retry_after_holds_back_everybody_at_this_host(kit, client):
+    kit.api.get(TASKS_URL, status=429, headers={"Retry-After": "30"})
+    kit.api.get(TASKS_URL, payload={"data": []})
+    kit.api.get(JOB_URL, payload={"data": job("j1")})
+    waiting = asyncio.create_task(client.tasks("p1", "j1"))
+    await kit.timeline.somebody_sleeps.wait()
+    await client.job("p1", "j1")
+    assert kit.timeline.now >= 1030
+    await waiting
+
+
+async def test_a_refused_token_is_renewed_and_costs_no_attempt(kit, client):
+    kit.api.get(TASKS_URL, status=401, payload=error("UNAUTHORIZED", "ACCESS_TOKEN_EXPIRED"))
+    kit.api.get(TASKS_URL, payload={"data": []})
+    await client.tasks("p1", "j1")
+    assert [headers["Authorization"] for _, headers in kit.requests()] == ["Bearer T1", "Bearer T2"]
+    assert kit.timeline.slept == []
+
+
+@pytest.mark.parametrize(
+    "answer", [{"status": 401}, {"payload": error("UNAUTHORIZED")}, {"payload": error(401)}]
+)
+async def test_a_new_token_refused_too_is_a_matter_of_credentials(kit, client, answer):
+    kit.api.get(TASKS_URL, **answer, repeat=True)
+    assert (await failure_of(client.tasks("p1", "j1"))).reason is Reason.CREDENTIALS
+    assert len(kit.requests()) == 2
+
+
+async def test_sixteen_refused_at_once_renew_once(kit, client):
+    def answer(url, *, headers, **kwargs):
+        fresh = headers["Authorization"] == "Bearer T2"
+        return CallbackResult(payload={"data": []}) if fresh else CallbackResult(status=401)
+
+    kit.api.get(TASKS_URL, callback=answer, repeat=True)
+    await asyncio.gather(*(client.tasks("p1", "j1") for _ in range(16)))
+    assert len(kit.requests("POST")) == 2
+
+
+async def test_a_token_that_the_server_repeats_is_not_told_on(kit):
+    kit.grant("hush-T")
+    kit.api.get(TASKS_URL, status=403, payload=error(403, "no hush-T here"))
+    failure = await failure_of(kit.client().tasks("p1", "j1"))
+    assert "hush-T" not in str(failure)
+    assert "here" in str(failure)
+
+
+async def test_a_wrong_type_is_told_with_endpoint_and_path(kit, client):
+    kit.api.get(TASKS_URL, payload={"data": [{"id": "t1", "status": 5}]}, repeat=True)
+    failure = await failure_of(client.tasks("p1", "j1"))
+    assert failure.reason is Reason.INVALID_RESPONSE
+    assert failure.detail.startswith("GET api.example/projects/p1/jobs/j1/tasks: data[0].status: ")
+
+
+@pytest.mark.parametrize(("size", "headers"), [(5000, {}), (5, {"Content-Length": "5000"})])
+async def test_an_endless_answer_is_not_read_into_memory(kit, size, headers):
+    kit.grant("T1")
+    kit.api.get(TASKS_URL, body=b" " * size, headers=headers)
+    assert (await failure_of(kit.client(json_limit_bytes=1000).tasks("p1", "j1"))).reason is Reason.TOO_LARGE
+    assert len(kit.requests()) == 1
+
+
+async def test_a_signed_url_is_handed_on_untouched_and_logged_without_its_query(kit, client, logs):
+    kit.api.get(f"{JOB_URL}/downloads/results", payload={"data": {"url": SIGNED}, "error": None})
+    assert await client.sign(ARCHIVE) == SIGNED
+    line = next(line for line in logs() if line["event"] == "url.signed")
+    assert (line["host"], line["path"]) == ("storage.example", "/b/output.tgz")
+    assert "canary" not in str(logs())
+
+
+async def test_a_signed_url_without_tls_is_not_handed_on(kit, client):
+    kit.api.get(f"{JOB_URL}/downloads/results", payload={"data": {"url": SIGNED.replace("https", "http")}})
+    failure = await failure_of(client.sign(ARCHIVE))
+    assert failure.reason is Reason.INSECURE_URL
+    assert "canary" not in str(failure)
+
+
+async def test_it_is_where_the_api_itself_has_no_tls(kit):
+    kit.grant("T1")
+    kit.api.get(
+        "http://127.0.0.1:9/projects/p1/jobs/j1/downloads/results", payload={"data": {"url": "http://h/x"}}
+    )
+    assert await kit.client(api_url="http://127.0.0.1:9/").sign(ARCHIVE) == "http://h/x"
+
+
+async def test_only_archives_are_signed_and_only_the_others_opened(client):
+    with pytest.raises(ValueError, match="archives"):
+        await client.sign(GEOJSON)
+    with pytest.raises(ValueError, match="archive"):
+        async with client.open(ARCHIVE):
+            pass
+
+
+async def test_check_says_whether_there_is_such_a_project(kit, client):
+    kit.api.get(f"{API}/projects/p1", payload={"data": {"id": "p1"}, "error": None})
+    await client.check("p1")
+    kit.api.get(f"{API}/projects/p1", status=404, payload=error(404))
+    assert (await failure_of(client.check("p1"))).reason is Reason.NOT_FOUND
+
+
+@pytest.mark.parametrize("status", [200, 404, 410, 500, 503])
+async def test_open_makes_one_attempt_and_hands_over_any_status(kit, client, status):
+    kit.api.get(f"{TASKS_URL}/t1/outputs/data-json", status=status, body=json.dumps({"type": "x"}))
+    async with client.open(GEOJSON) as (response, begun):
+        assert response.status == status
+        assert begun + await response.content.read() == b'{"type": "x"}'
+    ((_, headers),) = kit.requests()
+    assert (headers["Authorization"], headers["Accept-Encoding"]) == ("Bearer T1", "identity")
+    assert kit.timeline.slept == []
+
+
+@pytest.mark.parametrize(("second", "status"), [(200, 200), (401, 401)])
+async def test_open_tries_a_new_token_once(kit, client, second, status):
+    url = f"{TASKS_URL}/t1/outputs/data-json"
+    kit.api.get(url, status=401)
+    kit.api.get(url, status=second)
+    async with client.open(GEOJSON) as (response, _):
+        assert response.status == status
+    assert [headers["Authorization"] for _, headers in kit.requests()] == ["Bearer T1", "Bearer T2"]
+
+
+async def test_open_names_what_kept_it_from_an_answer(kit, client):
+    kit.api.get(f"{TASKS_URL}/t1/outputs/data-json", exception=aiohttp.ServerDisconnectedError())
+    with pytest.raises(ApiError) as caught:
+        async with client.open(GEOJSON):
+            pass
+    assert caught.value.reason is Reason.CONNECTION_LOST
+
+
+async def test_what_the_reader_of_a_body_raises_is_not_taken_for_ours(kit, client):
+    kit.api.get(f"{TASKS_URL}/t1/outputs/data-json")
+    with pytest.raises(OSError, match="disk"):
+        async with client.open(GEOJSON):
+            raise OSError("disk")
+
+
+async def test_open_lets_a_throttled_host_cool(kit, client):
+    kit.api.get(f"{TASKS_URL}/t1/outputs/data-json", status=429, headers={"Retry-After": "30"})
+    async with client.open(GEOJSON) as (response, _):
+        assert response.status == 429
+    await kit.cooldown.wait("api.example")
+    assert kit.timeline.now >= 1030

@@ -1,0 +1,358 @@
+"""What only real sockets show: bytes of the request line, bodies that are long, short or never end."""
+
+import asyncio
+import gzip
+import json
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from pydantic import SecretStr
+
+from bulkdl.errors import ApiError
+from bulkdl.http.rate_limit import Cooldown, RateLimiter
+from bulkdl.http.retry import RetryPolicy
+from bulkdl.http.sessions import api_session
+from bulkdl.models import Kind, Output, Reason
+from bulkdl.sources.up42_jobs.auth import TokenSource
+from bulkdl.sources.up42_jobs.client import Client
+from bulkdl.sources.up42_jobs.credentials import ProjectKey, StaticToken
+from bulkdl.sources.up42_jobs.transport import RequestPolicy
+
+LIMIT_BYTES = 1_000_000
+READY = StaticToken(SecretStr("T"))
+
+
+@asynccontextmanager
+async def talking_to(timeline, handler, credentials=READY):
+    """A client, and the requests that *handler* got from it."""
+    seen = []
+
+    async def handle(request):
+        seen.append(request)
+        return await handler(request)
+
+    app = web.Application()
+    app.router.add_route("*", "/{rest:.*}", handle)
+    async with TestServer(app) as server, _session() as session:
+        request_policy = RequestPolicy(
+            RateLimiter(0, 0),
+            Cooldown(clock=timeline.clock, sleep=timeline.sleep, rand=lambda: 0.0),
+            RetryPolicy(max_attempts=2),
+            sleep=timeline.sleep,
+        )
+        url = str(server.make_url("")).rstrip("/")
+        tokens = TokenSource(session, f"{url}/oauth/token", credentials, request_policy)
+        yield Client(session, url, tokens, request_policy, json_limit_bytes=LIMIT_BYTES), seen
+
+
+def _session():
+    # One connection: whoever forgets to give it back is found out.
+    return api_session(user_agent="bulkdl/test", connect_timeout_s=5, limit=1)
+
+
+async def _failure(client):
+    with pytest.raises(ApiError) as caught:
+        await client.quicklooks("p", "j", "t")
+    return caught.value
+
+
+async def test_a_long_answer_is_read_whole(timeline):
+    names = [f"{number}.jpg" for number in range(50_000)]
+
+    async def handler(request):
+        return web.json_response({"data": names})
+
+    async with talking_to(timeline, handler) as (client, _):
+        assert (await client.quicklooks("p", "j", "t"))[0] == names
+
+
+@pytest.mark.parametrize(
+    "name", ["../../../users/me", "..", "a/b?c#d%e", "é 港.jpg", "%2e%2e%2f", "a;b=c&d+e"]
+)
+async def test_a_hostile_name_goes_out_as_one_segment(timeline, name):
+    async def handler(request):
+        return web.Response(body=b"image")
+
+    output = Output("p", "j", "t", Kind.QUICKLOOK, name)
+    async with talking_to(timeline, handler) as (client, seen), client.open(output) as (response, begun):
+        assert begun + await response.read() == b"image"
+    path = seen[0].raw_path
+    base = "/projects/p/jobs/j/tasks/t/outputs/quicklooks/"
+    assert path.startswith(base)
+    assert not set(path.removeprefix(base)) & set("/?#;&+ ")
+    assert path.removeprefix(base) not in (".", "..")
+
+
+async def test_a_list_is_asked_for_as_up42_knows_it(timeline):
+    async def handler(request):
+        return web.json_response({"data": []})
+
+    async with talking_to(timeline, handler) as (client, seen):
+        assert [job async for job in client.jobs("p")] == []
+    paths_asked = [each.raw_path for each in seen]
+    assert paths_asked == [f"/projects/p/jobs?page={number}&sort=createdAt,asc" for number in (1, 0)]
+    assert seen[0].headers["Accept"] == "application/json"
+    assert seen[0].headers["User-Agent"] == "bulkdl/test"
+
+
+async def _endless(response):
+    try:
+        while True:
+            await response.write(b" " * 65536)
+    except ConnectionError:
+        return response
+
+
+async def test_a_body_without_end_is_left(timeline):
+    async def handler(request):
+        response = web.StreamResponse()
+        await response.prepare(request)
+        return await _endless(response)
+
+    async with talking_to(timeline, handler) as (client, seen):
+        assert (await _failure(client)).reason is Reason.TOO_LARGE
+        assert len(seen) == 1
+
+
+async def test_a_body_that_blows_up_when_unpacked_is_left(timeline):
+    bomb = gzip.compress(b'{"data":[' + b" " * 50_000_000 + b"]}")
+    assert len(bomb) < LIMIT_BYTES
+
+    async def handler(request):
+        return web.Response(body=bomb, headers={"Content-Encoding": "gzip"})
+
+    async with talking_to(timeline, handler) as (client, _):
+        assert (await _failure(client)).reason is Reason.TOO_LARGE
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"data":[', Reason.TRUNCATED),
+        (b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{"dat', Reason.TRUNCATED),
+        (b'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{"data":[', Reason.INVALID_RESPONSE),
+        (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nnope", Reason.TRUNCATED),
+        (b"SSH-2.0-OpenSSH\r\n", Reason.CONNECTION_LOST),
+        (b"", Reason.CONNECTION_LOST),
+    ],
+)
+async def test_an_answer_cut_or_garbled_is_tried_again_and_named(timeline, answer, reason):
+    asked = 0
+
+    async def serve(reader, writer):
+        nonlocal asked
+        asked += 1
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, _session() as session:
+        request_policy = RequestPolicy(
+            RateLimiter(0, 0), Cooldown(), RetryPolicy(max_attempts=2), sleep=timeline.sleep
+        )
+        tokens = TokenSource(session, url, StaticToken(SecretStr("T")), request_policy)
+        assert (await _failure(Client(session, url, tokens, request_policy))).reason is reason
+    assert asked >= 2
+
+
+async def test_an_api_that_nobody_serves_is_unreachable(timeline, unused_tcp_port):
+    url = f"http://127.0.0.1:{unused_tcp_port}"
+    async with _session() as session:
+        request_policy = RequestPolicy(
+            RateLimiter(0, 0), Cooldown(), RetryPolicy(max_attempts=3), sleep=timeline.sleep
+        )
+        tokens = TokenSource(session, url, StaticToken(SecretStr("T")), request_policy)
+        failure = await _failure(Client(session, url, tokens, request_policy))
+    assert failure.reason is Reason.UNREACHABLE
+    assert len(timeline.slept) == 2
+
+
+async def test_leaving_open_early_does_not_wait_for_the_body(timeline):
+    left = asyncio.Event()
+
+    async def handler(request):
+        response = web.StreamResponse()
+        await response.prepare(request)
+        try:
+            return await _endless(response)
+        finally:
+            left.set()
+
+    async with talking_to(timeline, handler) as (client, _):
+        async with client.open(Output("p", "j", "t", Kind.GEOJSON)) as (response, _):
+            assert len(await response.content.readexactly(10)) == 10
+        await left.wait()
+
+
+async def test_the_token_does_not_follow_an_output_to_another_origin(timeline):
+    async def elsewhere(request):
+        return web.json_response({"authorization": request.headers.get("Authorization")})
+
+    other_app = web.Application()
+    other_app.router.add_get("/there", elsewhere)
+    async with TestServer(other_app) as other:
+
+        async def handler(request):
+            raise web.HTTPFound(other.make_url("/there"))
+
+        async with talking_to(timeline, handler) as (client, seen):
+            async with client.open(Output("p", "j", "t", Kind.GEOJSON)) as (response, begun):
+                assert json.loads(begun + await response.read()) == {"authorization": None}
+            assert seen[0].headers["Authorization"] == "Bearer T"
+
+
+async def test_a_redirect_without_end_is_refused(timeline):
+    async def handler(request):
+        raise web.HTTPFound(request.path)
+
+    async with talking_to(timeline, handler) as (client, _):
+        assert (await _failure(client)).reason is Reason.REJECTED
+
+
+async def test_a_read_error_in_open_stays_with_the_reader(timeline):
+    async def handler(request):
+        response = web.StreamResponse(headers={"Content-Length": "100"})
+        await response.prepare(request)
+        await response.write(b"short")
+        request.transport.abort()
+        return response
+
+    async with talking_to(timeline, handler) as (client, _):
+        with pytest.raises((aiohttp.ClientPayloadError, ConnectionError)):
+            async with client.open(Output("p", "j", "t", Kind.GEOJSON)) as (response, _):
+                await response.read()
+
+
+async def test_a_refused_attempt_gives_its_connection_back(timeline):
+    granted = 0
+
+    async def handler(request):
+        nonlocal granted
+        if request.path == "/oauth/token":
+            granted += 1
+            return web.json_response({"access_token": f"T{granted}"})
+        fresh = request.headers["Authorization"] == "Bearer T2"
+        return web.Response(status=200 if fresh else 401, body=b"x" * 1_000_000)
+
+    output = Output("p", "j", "t", Kind.GEOJSON)
+    key = ProjectKey("p", SecretStr("k"))
+    async with (
+        asyncio.timeout(30),
+        talking_to(timeline, handler, key) as (client, _),
+        client.open(output) as (response, begun),
+    ):
+        assert response.status == 200
+        assert len(begun + await response.read()) == 1_000_000
+
+
+def told(error, *, chunked=False):
+    """An error as UP42 words it, with status 200."""
+    body = json.dumps({"data": None, "error": error}).encode()
+
+    async def handler(request):
+        if not chunked:
+            return web.Response(body=body, content_type="application/json")
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for byte in body:
+            await response.write(bytes([byte]))
+        return response
+
+    return handler
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("kind", [Kind.GEOJSON, Kind.QUICKLOOK])
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (404, Reason.NOT_FOUND),
+        ("RESOURCE_NOT_FOUND", Reason.NOT_FOUND),
+        (403, Reason.FORBIDDEN),
+        (422, Reason.REJECTED),
+        (429, Reason.THROTTLED),
+        (503, Reason.SERVER_ERROR),
+    ],
+)
+async def test_an_error_in_a_200_where_an_output_should_be_is_what_its_code_says(
+    timeline, kind, code, reason, chunked
+):
+    handler = told({"code": code, "message": "no such thing", "details": None}, chunked=chunked)
+    async with talking_to(timeline, handler) as (client, seen):
+        with pytest.raises(ApiError, match="no such thing") as caught:
+            async with client.open(Output("p", "j", "t", kind, "a.jpg")):
+                pass
+        assert (caught.value.reason, len(seen)) == (reason, 1)
+        with pytest.raises(ApiError):  # and the only connection is free again
+            async with client.open(Output("p", "j", "t", kind, "a.jpg")):
+                pass
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"type": "FeatureCollection", "features": [], "error": {"code": 404}}',
+        b'{"error": null, "features": []}',
+        b'["error"]',
+        b'{"error": {"code": 404',
+        b'\xff\xd8\xff"error"',
+        b'{"error": {"code": 404}}' + b" " * 20_000,
+    ],
+)
+async def test_what_is_no_error_of_up42s_is_handed_over_as_it_came(timeline, body):
+    async def handler(request):
+        return web.Response(body=body)
+
+    output = Output("p", "j", "t", Kind.GEOJSON)
+    async with talking_to(timeline, handler) as (client, _), client.open(output) as (response, begun):
+        assert begun + await response.read() == body
+
+
+async def test_a_token_refused_in_a_200_is_renewed_and_asked_with_once_more(timeline):
+    granted = 0
+    refused = told({"code": "UNAUTHORIZED", "message": "ACCESS_TOKEN_EXPIRED"})
+
+    async def handler(request):
+        nonlocal granted
+        if request.path == "/oauth/token":
+            granted += 1
+            return web.json_response({"access_token": f"T{granted}"})
+        if request.headers["Authorization"] == "Bearer T2":
+            return web.Response(body=b"{}")
+        return await refused(request)
+
+    output = Output("p", "j", "t", Kind.GEOJSON)
+    key = ProjectKey("p", SecretStr("k"))
+    async with talking_to(timeline, handler, key) as (client, _), client.open(output) as (_, begun):
+        assert begun == b"{}"
+    async with talking_to(timeline, refused) as (client, _):
+        with pytest.raises(ApiError) as caught:
+            async with client.open(output):
+                pass
+    assert caught.value.reason is Reason.CREDENTIALS
+
+
+async def test_a_host_that_throttles_in_a_200_is_left_alone_for_a_while(timeline):
+    """For an output as for a list: whoever asks next waits."""
+    throttled = told({"code": 429, "message": "slow down"})
+
+    async def handler(request):
+        answer = await throttled(request)
+        answer.headers["Retry-After"] = "40"
+        return answer
+
+    async with talking_to(timeline, handler) as (client, _):
+        with pytest.raises(ApiError) as caught:
+            async with client.open(Output("p", "j", "t", Kind.GEOJSON)):
+                pass
+        assert caught.value.retry_after_s == 40
+        before = timeline.now
+        assert (await _failure(client)).reason is Reason.THROTTLED
+        assert timeline.now - before >= 40 + 40
