@@ -1,7 +1,8 @@
 """
-Thread pools for blocking work, one for each purpose, so that slow work of one kind does not delay another.
+Provide the synchronisation primitives of the tasks and the thread pools for blocking work.
 
-The default executor of the event loop is left to name resolution, which aiohttp runs there.
+Each purpose has its own thread pool, so that slow work of one kind does not delay another. The default
+executor of the event loop is left to name resolution, which aiohttp runs there.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import io
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -23,6 +25,123 @@ DISK_THREADS = 16
 INSPECTION_THREADS = 2
 # A compressed block of this size can unpack to a thousand times as much before the next check.
 _READ_BYTES = 64 << 10
+
+
+class WaitQueue:
+    """
+    Coroutines that wait for a condition. A notification wakes one of them.
+
+    ``asyncio.Condition`` wakes with a lock that each waiter acquires again. Before Python 3.13, a waiter that
+    is cancelled just after it was woken loses the notification. This class passes it to the next waiter.
+    """
+
+    def __init__(self) -> None:
+        self._waiters: deque[asyncio.Future[None]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._waiters)
+
+    async def wait_for(self, is_ready: Callable[[], object]) -> None:
+        """Return once *is_ready* returns a true value; call it immediately and after each notification."""
+        while not is_ready():
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                if not waiter.cancelled():
+                    self.notify()
+                with suppress(ValueError):
+                    self._waiters.remove(waiter)
+                raise
+
+    def notify(self, count: int = 1) -> None:
+        """Wake the *count* coroutines that have waited longest, so that they check their condition again."""
+        while count > 0 and self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():  # a done waiter is cancelled but has not removed itself yet
+                waiter.set_result(None)
+                count -= 1
+
+    def notify_all(self) -> None:
+        self.notify(len(self._waiters))
+
+
+class ChannelClosed(Exception):
+    """The channel is closed and accepts no more items."""
+
+
+class Channel(Generic[T]):
+    """
+    A bounded first-in, first-out queue between two stages that can be closed.
+
+    ``asyncio.Queue`` can be shut down only since Python 3.13. This class has what the stages need of it.
+
+    Args:
+        capacity: Maximum number of items in the channel.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._items: deque[T] = deque()
+        self._takers = WaitQueue()
+        self._putters = WaitQueue()
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    async def put(self, item: T) -> None:
+        """
+        Add *item*; wait while the channel is full.
+
+        Raises:
+            ChannelClosed: The channel is closed.
+        """
+        await self._putters.wait_for(lambda: self._closed or len(self._items) < self._capacity)
+        if self._closed:
+            raise ChannelClosed
+        self._items.append(item)
+        self._takers.notify()
+
+    async def wait_ready(self) -> bool:
+        """
+        Wait until the channel has an item, and return True; return False once it is closed and empty.
+
+        The caller must take an item after True, because the notification is consumed.
+        """
+        await self._takers.wait_for(lambda: self._closed or self._items)
+        return bool(self._items)
+
+    def get_nowait(self) -> T | None:
+        """Return the next item, or None if another task has taken it since ``wait_ready``."""
+        return self._next() if self._items else None
+
+    def _next(self) -> T:
+        self._putters.notify()
+        return self._items.popleft()
+
+    def __aiter__(self) -> Channel[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        """Return the next item; end the iteration when the channel is closed and empty."""
+        if not await self.wait_ready():
+            raise StopAsyncIteration
+        return self._next()
+
+    def close(self) -> None:
+        """Reject further items. Items in the channel can still be taken."""
+        self._closed = True
+        self._takers.notify_all()
+        self._putters.notify_all()
+
+    def close_and_drain(self) -> list[T]:
+        """Close the channel; remove and return its items."""
+        drained = list(self._items)
+        self._items.clear()
+        self.close()
+        return drained
 
 
 class ReadStopped(Exception):

@@ -17,12 +17,11 @@ from typing import Any, Self
 
 import structlog
 
-from bulkdl.concurrency import Executors
+from bulkdl.concurrency import Channel, Executors
 from bulkdl.destinations.local.destination import LocalDestination
 from bulkdl.errors import ConfigError, DestinationError, DownloaderStateError, first_leaf_exception
 from bulkdl.failure_policy import ExitCode
 from bulkdl.graph.api_clients import ApiClients
-from bulkdl.graph.channel import Channel
 from bulkdl.graph.download_output import OutputFetcher
 from bulkdl.graph.enumeration import Enumeration
 from bulkdl.graph.holding import open_locked_ledger

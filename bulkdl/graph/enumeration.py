@@ -16,12 +16,12 @@ from itertools import chain
 
 import structlog
 
+from bulkdl.concurrency import Channel
 from bulkdl.destinations.local.destination import LocalDestination
 from bulkdl.errors import ApiError, DestinationError, DownloadError
 from bulkdl.failure_policy import FAILURE_POLICIES, RetryAction
 from bulkdl.graph import planning
 from bulkdl.graph.api_clients import ApiClients
-from bulkdl.graph.channel import Channel
 from bulkdl.graph.discovery import PAGE, JobDiscovery
 from bulkdl.graph.ledger_view import LedgerView
 from bulkdl.graph.listing import JobLister, JobListingResult

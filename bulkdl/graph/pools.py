@@ -15,6 +15,7 @@ from typing import Any
 
 import structlog
 
+from bulkdl.concurrency import Channel
 from bulkdl.errors import BulkdlError
 from bulkdl.failure_policy import FAILURE_POLICIES, ExitCode, RetryAction
 from bulkdl.graph.autoscale import (
@@ -23,7 +24,6 @@ from bulkdl.graph.autoscale import (
     ThroughputMeter,
     adapt_concurrency,
 )
-from bulkdl.graph.channel import Channel
 from bulkdl.graph.download_output import FailureByObject, OutputFetcher
 from bulkdl.graph.flight import ActiveTransfer, can_finish_within
 from bulkdl.graph.planning import MissingOutput, SameObjectGroup

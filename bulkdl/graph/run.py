@@ -15,8 +15,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any
 
+from bulkdl.concurrency import Channel, ChannelClosed
 from bulkdl.failure_policy import ExitCode
-from bulkdl.graph.channel import Channel, ChannelClosed
 from bulkdl.graph.enumeration import Enumeration
 from bulkdl.graph.pools import Pools
 from bulkdl.graph.recorder import Recorder

@@ -16,9 +16,9 @@ from functools import partial
 from itertools import islice
 from sqlite3 import Connection
 
+from bulkdl.concurrency import Channel
 from bulkdl.destinations.local.destination import LocalDestination
 from bulkdl.errors import ApiError, ConfigError
-from bulkdl.graph.channel import Channel
 from bulkdl.graph.holding import open_locked_ledger
 from bulkdl.ledger import maintenance_queries, queries
 from bulkdl.ledger.database import Ledger

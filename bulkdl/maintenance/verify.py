@@ -20,9 +20,9 @@ from itertools import groupby, islice
 from pathlib import Path
 from sqlite3 import Connection
 
+from bulkdl.concurrency import Channel
 from bulkdl.destinations.local.destination import LocalDestination
 from bulkdl.errors import ConfigError
-from bulkdl.graph.channel import Channel
 from bulkdl.graph.holding import open_locked_ledger
 from bulkdl.ledger import maintenance_queries
 from bulkdl.ledger.database import LEDGER_NAME, Ledger

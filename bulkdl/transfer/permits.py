@@ -7,7 +7,7 @@ but only while nobody waits with an output of its own.
 
 from __future__ import annotations
 
-from bulkdl.waiting import WaitQueue
+from bulkdl.concurrency import WaitQueue
 
 
 class ConcurrencyLimiter:

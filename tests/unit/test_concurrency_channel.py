@@ -1,28 +1,26 @@
-"""The channel between two stages."""
+"""Channel: order, bounds, closing and cancellation."""
 
 import asyncio
 
 import pytest
 
-from bulkdl.failure_policy import ExitCode
-from bulkdl.graph.channel import Channel, ChannelClosed
-from bulkdl.graph.shutdown import ShutdownController
+from bulkdl.concurrency import Channel, ChannelClosed
 from support.idle import wait_until_idle
 
 
-async def taken(channel):
+async def take_all(channel):
     return [item async for item in channel]
 
 
-async def test_what_goes_in_comes_out_in_order():
+async def test_channel_yields_items_in_order():
     channel = Channel(10)
     for item in range(5):
         await channel.put(item)
     channel.close()
-    assert await taken(channel) == [0, 1, 2, 3, 4]
+    assert await take_all(channel) == [0, 1, 2, 3, 4]
 
 
-async def test_a_full_channel_makes_the_putter_wait():
+async def test_put_into_a_full_channel_waits():
     channel = Channel(2)
     put = []
 
@@ -38,40 +36,40 @@ async def test_a_full_channel_makes_the_putter_wait():
     assert await anext(channel) == 0
     await wait_until_idle()
     assert (put, len(channel)) == ([0, 1, 2], 2)
-    assert await taken(channel) == [1, 2, 3, 4]
+    assert await take_all(channel) == [1, 2, 3, 4]
     await feeding
 
 
-async def test_memory_stays_flat_with_many_on_both_ends():
+async def test_channel_with_many_tasks_on_both_ends_stays_bounded():
     channel = Channel(3)
-    most = 0
-    got = []
+    max_length = 0
+    received = []
 
     async def feed(start):
-        nonlocal most
+        nonlocal max_length
         for item in range(start, start + 100):
             await channel.put(item)
-            most = max(most, len(channel))
+            max_length = max(max_length, len(channel))
 
-    async def eat():
+    async def consume():
         async for item in channel:
-            got.append(item)
+            received.append(item)
             await asyncio.sleep(0)
 
     async with asyncio.TaskGroup() as group:
-        eaters = [group.create_task(eat()) for _ in range(4)]
-        async with asyncio.TaskGroup() as feeders:
+        consumers = [group.create_task(consume()) for _ in range(4)]
+        async with asyncio.TaskGroup() as producers:
             for start in (0, 100, 200):
-                feeders.create_task(feed(start))
+                producers.create_task(feed(start))
         channel.close()
-    assert all(eater.done() for eater in eaters)
-    assert sorted(got) == list(range(300))
-    assert most <= 3
+    assert all(consumer.done() for consumer in consumers)
+    assert sorted(received) == list(range(300))
+    assert max_length <= 3
 
 
-async def test_closing_ends_all_who_take_and_refuses_all_who_put():
+async def test_close_ends_takers_and_rejects_putters():
     channel = Channel(1)
-    takers = [asyncio.create_task(taken(channel)) for _ in range(3)]
+    takers = [asyncio.create_task(take_all(channel)) for _ in range(3)]
     await wait_until_idle()
     channel.close()
     assert await asyncio.gather(*takers) == [[], [], []]
@@ -80,7 +78,7 @@ async def test_closing_ends_all_who_take_and_refuses_all_who_put():
     channel.close()
 
 
-async def test_a_putter_that_waits_is_refused_when_the_channel_closes():
+async def test_close_rejects_a_waiting_putter():
     channel = Channel(1)
     await channel.put(0)
     putter = asyncio.create_task(channel.put(1))
@@ -88,21 +86,21 @@ async def test_a_putter_that_waits_is_refused_when_the_channel_closes():
     channel.close()
     with pytest.raises(ChannelClosed):
         await putter
-    assert await taken(channel) == [0]
+    assert await take_all(channel) == [0]
 
 
-async def test_dropping_gives_back_what_waited():
+async def test_close_and_drain_returns_the_remaining_items():
     channel = Channel(3)
     await channel.put(0)
     await channel.put(1)
     assert channel.close_and_drain() == [0, 1]
     assert channel.close_and_drain() == []
-    assert await taken(channel) == []
+    assert await take_all(channel) == []
     with pytest.raises(ChannelClosed):
         await channel.put(2)
 
 
-async def test_a_cancelled_taker_takes_nothing_with_it():
+async def test_cancelled_taker_does_not_consume_an_item():
     channel = Channel(3)
     takers = [asyncio.create_task(anext(channel)) for _ in range(2)]
     await wait_until_idle()
@@ -114,7 +112,7 @@ async def test_a_cancelled_taker_takes_nothing_with_it():
         await takers[0]
 
 
-async def test_a_taker_cancelled_just_after_an_item_came_leaves_it_for_another():
+async def test_taker_cancelled_after_notification_leaves_the_item_for_another_taker():
     channel = Channel(3)
     first = asyncio.create_task(anext(channel))
     await wait_until_idle()
@@ -124,7 +122,7 @@ async def test_a_taker_cancelled_just_after_an_item_came_leaves_it_for_another()
     assert outcome == "x" or await anext(channel) == "x"
 
 
-async def test_a_cancelled_putter_leaves_its_room_to_others():
+async def test_cancelled_putter_leaves_its_slot_to_the_next_putter():
     channel = Channel(1)
     await channel.put(0)
     putters = [asyncio.create_task(channel.put(item)) for item in (1, 2)]
@@ -133,13 +131,3 @@ async def test_a_cancelled_putter_leaves_its_room_to_others():
     assert await anext(channel) == 0
     await putters[1]
     assert await anext(channel) == 2
-
-
-def test_the_first_request_drains_and_the_second_aborts():
-    stop = ShutdownController()
-    assert not stop.draining.is_set()
-    stop.request(ExitCode.INTERRUPTED)
-    assert (stop.draining.is_set(), stop.aborting.is_set()) == (True, False)
-    stop.request(ExitCode.TERMINATED)
-    assert (stop.draining.is_set(), stop.aborting.is_set()) == (True, True)
-    assert stop.cause is ExitCode.INTERRUPTED
