@@ -11,13 +11,13 @@ import asyncio
 import io
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -260,3 +260,84 @@ def open_stoppable(content: Path | bytes, stop: threading.Event) -> io.BufferedR
     """Open a file, or bytes in memory, for reading; a read raises ReadStopped once *stop* is set."""
     raw = io.BytesIO(content) if isinstance(content, bytes) else io.FileIO(content, "rb")
     return io.BufferedReader(_StoppableStream(raw, stop), _READ_BYTES)
+
+
+async def shield_until_done(work: Coroutine[Any, Any, None]) -> None:
+    """
+    Await *work*, a short critical section, to its end even if the caller is cancelled, also several times.
+
+    A cancelled caller gets ``CancelledError``, not an error of *work*.
+    """
+    running = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(running)
+    except asyncio.CancelledError:
+        while not running.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([running])
+        if not running.cancelled():
+            running.exception()  # the cancellation outranks it
+        raise
+
+
+class ConcurrencyLimiter:
+    """
+    A limit on concurrent work, which can change during the work.
+
+    A worker holds a permit for its output. Additional connections of a large archive take spare permits.
+    These are available only while no worker waits for a permit.
+
+    Attributes:
+        limit: Permits that may be in use. A lower limit revokes none: holders check ``is_over_limit``.
+        in_use: Permits in use.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.in_use = 0
+        self._waiting_workers = 0
+        self._workers = WaitQueue()
+        self._spares = WaitQueue()
+
+    @property
+    def is_over_limit(self) -> bool:
+        """Whether more permits are in use than the limit allows."""
+        return self.in_use > self.limit
+
+    async def acquire(self) -> None:
+        """Wait for a permit for an output, and take it."""
+        self._waiting_workers += 1
+        try:
+            await self._workers.wait_for(lambda: self.in_use < self.limit)
+            self.in_use += 1
+        finally:
+            self._waiting_workers -= 1
+            self._notify()
+
+    async def acquire_spare(self) -> None:
+        """Wait for a permit for which no worker waits, and take it."""
+        await self._spares.wait_for(lambda: self.in_use < self.limit and not self._waiting_workers)
+        self.in_use += 1
+
+    def release(self) -> None:
+        """Return a permit."""
+        self.in_use -= 1
+        self._notify()
+
+    def release_if_over_limit(self) -> bool:
+        """Return a spare permit if too many are in use; return whether it was released."""
+        if not self.is_over_limit:
+            return False
+        self.release()
+        return True
+
+    def resize(self, limit: int) -> None:
+        """Change the limit."""
+        self.limit = limit
+        self._notify()
+
+    def _notify(self) -> None:
+        free = self.limit - self.in_use
+        self._workers.notify(free)
+        if not self._waiting_workers:
+            self._spares.notify(free)

@@ -18,9 +18,9 @@ from collections import deque
 from dataclasses import dataclass, field
 from statistics import fmean
 
+from bulkdl.concurrency import ConcurrencyLimiter
 from bulkdl.log import get_logger
 from bulkdl.models import Reason
-from bulkdl.transfer.permits import ConcurrencyLimiter
 
 log = get_logger(__name__)
 

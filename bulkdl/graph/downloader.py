@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import structlog
 
-from bulkdl.concurrency import Channel, Executors
+from bulkdl.concurrency import Channel, ConcurrencyLimiter, Executors
 from bulkdl.destinations.local.destination import LocalDestination
 from bulkdl.errors import ConfigError, DestinationError, DownloaderStateError, first_leaf_exception
 from bulkdl.failure_policy import ExitCode
@@ -48,7 +48,6 @@ from bulkdl.settings.bandwidth_schedule import BandwidthSchedule
 from bulkdl.telemetry.events import NullReporter, QueuesOpened, Reporter, RunFinished, RunStarted
 from bulkdl.transfer.context import Limits, TransferContext
 from bulkdl.transfer.download import Fetcher
-from bulkdl.transfer.permits import ConcurrencyLimiter
 
 log = get_logger(__name__)
 

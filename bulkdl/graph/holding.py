@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+from bulkdl.concurrency import shield_until_done
 from bulkdl.destinations.local.destination import LocalDestination
 from bulkdl.destinations.local.errors import map_os_errors
 from bulkdl.errors import BulkdlError, DestinationError, DownloadError, LedgerError, first_leaf_exception
@@ -19,7 +20,6 @@ from bulkdl.ledger import lease
 from bulkdl.ledger.database import LEDGER_NAME, Ledger
 from bulkdl.log import get_logger
 from bulkdl.models import Durability
-from bulkdl.transfer.finishing import shield_until_done
 
 log = get_logger(__name__)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from bulkdl.concurrency import Channel
+from bulkdl.concurrency import Channel, ConcurrencyLimiter
 from bulkdl.errors import BulkdlError
 from bulkdl.failure_policy import FAILURE_POLICIES, ExitCode, RetryAction
 from bulkdl.graph.autoscale import (
@@ -34,7 +34,6 @@ from bulkdl.log import get_logger
 from bulkdl.models import Kind, Outcome, Output, Reason, Result
 from bulkdl.settings import Settings
 from bulkdl.telemetry.events import Reporter, RetryScheduled, TransferAdvanced, TransferStarted
-from bulkdl.transfer.permits import ConcurrencyLimiter
 
 log = get_logger(__name__)
 

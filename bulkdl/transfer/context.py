@@ -7,13 +7,13 @@ import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
+from bulkdl.concurrency import ConcurrencyLimiter
 from bulkdl.http.rate_limit import RateLimiter
 from bulkdl.http.retry import RetryPolicy
 from bulkdl.http.stall import StallDetector
 from bulkdl.models import Kind, Output
 from bulkdl.transfer.body_reader import BodyReader
 from bulkdl.transfer.patience import RetryTracker
-from bulkdl.transfer.permits import ConcurrencyLimiter
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from bulkdl.concurrency import shield_until_done
 from bulkdl.errors import DownloadError, TransferError
 from bulkdl.models import CommittedFile, Reason, RemoteObject, ResumeState
 from bulkdl.transfer import response_rules, validation
 from bulkdl.transfer.checksums import Digester
-from bulkdl.transfer.finishing import shield_until_done
 from bulkdl.transfer.interfaces import PartialFilePort
 
 

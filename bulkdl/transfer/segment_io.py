@@ -14,11 +14,11 @@ from contextlib import suppress
 
 import aiohttp
 
+from bulkdl.concurrency import shield_until_done
 from bulkdl.errors import DownloadError, TransferError
 from bulkdl.models import Extent, Reason
 from bulkdl.transfer import validation
 from bulkdl.transfer.body_reader import BLOCK_BYTES, BodyReader
-from bulkdl.transfer.finishing import shield_until_done
 from bulkdl.transfer.interfaces import PartialFilePort
 from bulkdl.transfer.segment_scheduler import Segment
 

@@ -19,6 +19,7 @@ from functools import partial
 
 import aiohttp
 
+from bulkdl.concurrency import ConcurrencyLimiter
 from bulkdl.errors import DownloadError, first_leaf_exception
 from bulkdl.failure_policy import FAILURE_POLICIES, RetryAction
 from bulkdl.http.retry import RetryDecision
@@ -27,7 +28,6 @@ from bulkdl.transfer import response_rules, validation
 from bulkdl.transfer.body_reader import BodyReader
 from bulkdl.transfer.interfaces import PartialFilePort, RemoteFile
 from bulkdl.transfer.patience import RetryTracker
-from bulkdl.transfer.permits import ConcurrencyLimiter
 from bulkdl.transfer.segment_io import SegmentReader, SegmentWriter, ShouldContinue
 from bulkdl.transfer.segment_scheduler import Segment, SegmentScheduler
 

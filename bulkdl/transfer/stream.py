@@ -12,13 +12,13 @@ from contextlib import suppress
 
 import aiohttp
 
+from bulkdl.concurrency import shield_until_done
 from bulkdl.errors import DestinationError, DownloadError, TransferError
 from bulkdl.models import Output, Reason, RemoteObject, ResumeState, Validator
 from bulkdl.transfer import validation
 from bulkdl.transfer.body_reader import BLOCK_BYTES, BodyReader
 from bulkdl.transfer.checksums import Digester
 from bulkdl.transfer.context import TransferContext
-from bulkdl.transfer.finishing import shield_until_done
 from bulkdl.transfer.interfaces import Progress
 from bulkdl.transfer.kept import CompleteBody, PartialDownload, check_complete
 

@@ -16,10 +16,10 @@ PACKAGE = ROOT / "bulkdl"
 
 # Modules outside of graph that start asyncio tasks, and why.
 SPAWNERS = {
+    "concurrency.py": "a critical section, for which a cancelled caller waits",
     "ledger/database.py": "group commit: one task writes for all callers, and close() ends it",
     "destinations/local/partial_file.py": "one write runs during the next read",
     "sources/up42_jobs/pagination.py": "the next page is requested while a page is processed",
-    "transfer/finishing.py": "a critical section, for which a cancelled caller waits",
     "transfer/segment_io.py": "a partial file is started once; each reader waits for its own write",
     "transfer/segments.py": "the connections of one archive, in a TaskGroup",
     "cli/verify.py": "a signal cancels the work, and the command still reports it",

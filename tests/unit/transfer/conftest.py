@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from bulkdl.concurrency import ConcurrencyLimiter
 from bulkdl.destinations.local.destination import LocalDestination
 from bulkdl.http.rate_limit import Cooldown, RateLimiter
 from bulkdl.http.sessions import storage_session
 from bulkdl.models import Kind, Outcome, Output
 from bulkdl.transfer.context import Limits, TransferContext
 from bulkdl.transfer.download import Fetcher
-from bulkdl.transfer.permits import ConcurrencyLimiter
 from bulkdl.transfer.remote_files import ApiSource, SignedUrlSource
 from support.scripted_store import Store, serving
 from support.transfer_objects import POLICY

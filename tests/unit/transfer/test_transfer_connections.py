@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from bulkdl.concurrency import ConcurrencyLimiter
 from bulkdl.destinations.local.partial_file import PartialFile
 from bulkdl.models import Outcome, Reason
 from bulkdl.transfer.context import Limits
-from bulkdl.transfer.permits import ConcurrencyLimiter
 from support.idle import wait_until_idle
 from support.scripted_store import goog_hash
 from support.transfer_objects import targz

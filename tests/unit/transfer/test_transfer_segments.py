@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from bulkdl.concurrency import ConcurrencyLimiter
 from bulkdl.destinations.local.partial_file import PartialFile
 from bulkdl.errors import DestinationError
 from bulkdl.http.rate_limit import RateLimiter
@@ -14,7 +15,6 @@ from bulkdl.models import Kind, Outcome, Reason
 from bulkdl.transfer import segment_scheduler
 from bulkdl.transfer.context import Limits, TransferContext
 from bulkdl.transfer.download import Fetcher
-from bulkdl.transfer.permits import ConcurrencyLimiter
 from bulkdl.transfer.remote_files import SignedUrlSource
 from bulkdl.transfer.segment_io import SegmentReader
 from bulkdl.transfer.segments import Segments
