@@ -54,10 +54,10 @@ class Reason(StrEnum):
     """Why a transfer ended as it did; ``failure_policy.py`` says what follows from each."""
 
     # completed
-    DOWNLOADED = "fetched"
+    DOWNLOADED = "downloaded"
     LINKED = "linked"
     # skipped
-    UP_TO_DATE = "already_there"
+    UP_TO_DATE = "up_to_date"
     NOT_AVAILABLE = "not_available"
     JOB_UNFINISHED = "job_unfinished"
     # cancelled
@@ -74,14 +74,14 @@ class Reason(StrEnum):
     LEDGER_LOCKED = "ledger_locked"
     TOO_MANY_OPEN_FILES = "too_many_open_files"
     # failed: the bytes are wrong
-    CHECKSUM_MISMATCH = "digest_mismatch"
+    CHECKSUM_MISMATCH = "checksum_mismatch"
     ERROR_PAGE = "error_page"
-    UNEXPECTED_CONTENT = "wrong_content"
-    CORRUPT_CONTENT = "broken_content"
+    UNEXPECTED_CONTENT = "unexpected_content"
+    CORRUPT_CONTENT = "corrupt_content"
     # failed: will not pass by itself
     TOO_LARGE = "too_large"
-    INVALID_RESPONSE = "bad_answer"
-    REJECTED = "refused"
+    INVALID_RESPONSE = "invalid_response"
+    REJECTED = "rejected"
     FORBIDDEN = "forbidden"
     CREDENTIALS = "credentials"
     NOT_FOUND = "not_found"

@@ -11,8 +11,17 @@ from bulkdl.models import CommittedFile, Digest, Job, Kind, Outcome, Output, Rea
 PLANNED = "planned"
 # Listed just now: what the ledger knew nothing of. Never written.
 NEW = "new"
-# Reasons by the names that earlier versions have written.
-_FORMER_REASONS = {"up42_has_none": Reason.NOT_AVAILABLE}
+# Names of reasons that earlier versions wrote. A row with such a name is read as the current reason.
+_FORMER_REASONS = {
+    "up42_has_none": Reason.NOT_AVAILABLE,
+    "fetched": Reason.DOWNLOADED,
+    "already_there": Reason.UP_TO_DATE,
+    "digest_mismatch": Reason.CHECKSUM_MISMATCH,
+    "wrong_content": Reason.UNEXPECTED_CONTENT,
+    "broken_content": Reason.CORRUPT_CONTENT,
+    "bad_answer": Reason.INVALID_RESPONSE,
+    "refused": Reason.REJECTED,
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,7 +76,7 @@ def test_a_failure_has_its_reason_and_a_hint_and_a_hostile_name_is_text(
     failure = page.locator(".failure", has_text=HOSTILE).first
     expect(failure).to_be_visible()
     expect(failure.locator(".quicklook")).to_have_text(HOSTILE)
-    expect(failure.locator(".reason")).to_have_text("refused")
+    expect(failure.locator(".reason")).to_have_text("rejected")
     expect(failure.locator(".detail")).to_contain_text("400")
     expect(failure.locator(".hint")).to_contain_text("the server rejected the request")
     expect(page.locator("#failed")).to_have_text(re.compile(r"^[1-9]\d*$"))

@@ -87,4 +87,4 @@ async def test_signed_url_that_cannot_be_parsed_fails_its_archive_only(tmp_path,
         origin.answers = {"sign": status(200, b"Content-Type: application/json", body=body)}
         code, ends = await origin.run(tmp_path)
         assert (code, completed(ends)) == (3, DONE - {"archive"})
-        assert ends["archive"][1] == "bad_answer"
+        assert ends["archive"][1] == "invalid_response"

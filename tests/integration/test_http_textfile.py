@@ -89,7 +89,7 @@ async def test_what_was_there_before_counts_as_skipped(tmp_path):
             await run_downloader(order, lambda downloader: downloader.run(order.selection), Watch())  # noqa: B023
         wanted = sum(1 for expected in simulator.expected() if expected.kind is Kind.ARCHIVE)
     found = samples((tmp_path / "bulkdl.prom").read_text())
-    there = value(found, "outputs_total", kind="archive", outcome="skipped", reason="already_there")
+    there = value(found, "outputs_total", kind="archive", outcome="skipped", reason="up_to_date")
     assert there == wanted
     assert value(found, "outputs_planned_total", kind="archive") == 0
     assert value(found, "bytes_total", kind="archive") == 0

@@ -30,7 +30,7 @@ def test_each_reason_that_can_be_tried_again_is_taken(reason):
     [
         ("stall", "did you mean stalled?"),
         ("Server-Error", "did you mean server_error?"),
-        ("fetched", "is none that can be tried again"),
+        ("downloaded", "is none that can be tried again"),
         ("qqqq", "expected one of unreachable, "),
     ],
 )

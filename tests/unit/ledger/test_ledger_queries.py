@@ -148,6 +148,35 @@ def test_known_output_former_reason_name_is_converted(ledger):
     assert (Kind.ARCHIVE, "skipped", "not_available", 2, 0) in queries.count_outputs(ledger)
 
 
+FORMER_REASONS = {
+    "up42_has_none": Reason.NOT_AVAILABLE,
+    "fetched": Reason.DOWNLOADED,
+    "already_there": Reason.UP_TO_DATE,
+    "digest_mismatch": Reason.CHECKSUM_MISMATCH,
+    "wrong_content": Reason.UNEXPECTED_CONTENT,
+    "broken_content": Reason.CORRUPT_CONTENT,
+    "bad_answer": Reason.INVALID_RESPONSE,
+    "refused": Reason.REJECTED,
+}
+
+
+@pytest.mark.parametrize(("former", "reason"), FORMER_REASONS.items())
+def test_output_record_with_former_reason_has_current_reason(ledger, former, reason):
+    plan(ledger)
+    queries.record(ledger, [Result(ARCHIVE, Outcome.FAILED, Reason.STALLED)], "run1")
+    ledger.execute("UPDATE outputs SET reason = ? WHERE reason = 'stalled'", (former,))
+    assert of(ledger, ARCHIVE).reason is reason
+    assert (Kind.ARCHIVE, "failed", reason.value, 1, 0) in queries.count_outputs(ledger)
+    assert maintenance_queries.jobs_to_retry(ledger, [reason]) == [("p", "j")]
+
+
+@pytest.mark.parametrize(("former", "reason"), FORMER_REASONS.items())
+def test_job_record_with_former_listing_failure_has_current_reason(ledger, former, reason):
+    queries.record_listing_failure(ledger, JOB, Reason.SERVER_ERROR, "503")
+    ledger.execute("UPDATE jobs SET reason = ?", (former,))
+    assert known(ledger).listing_failure is reason
+
+
 def test_listing_again_keeps_what_is_recorded(ledger):
     plan(ledger)
     queries.record(ledger, [fetched(ARCHIVE)], "run1")
@@ -214,7 +243,7 @@ def test_status_counts_jobs_and_outputs(ledger):
     queries.record(ledger, [Result(QUICKLOOK, Outcome.FAILED, Reason.STALLED)], "run1")
     assert queries.count_jobs(ledger) == {"open": 1}
     assert sorted(queries.count_outputs(ledger)) == [
-        (Kind.ARCHIVE, "completed", "fetched", 2, 154),
+        (Kind.ARCHIVE, "completed", "downloaded", 2, 154),
         (Kind.QUICKLOOK, "failed", "stalled", 1, 0),
     ]
     queries.record(ledger, [Result(QUICKLOOK, Outcome.SKIPPED, Reason.NOT_AVAILABLE)], "run1")

@@ -39,7 +39,7 @@ async def test_the_ledgers_of_shards_count_as_one(folder):
     status = await read_status(folder.root)
     assert [each.output for each in status.ledgers] == [".", "shard-0", "shard-1"]
     assert {what: (count.outputs, count.size_bytes) for what, count in status.counts.items()} == {
-        (Kind.ARCHIVE, "completed", "fetched"): (3, 13),
+        (Kind.ARCHIVE, "completed", "downloaded"): (3, 13),
         (Kind.ARCHIVE, "failed", "stalled"): (2, 0),
     }
     assert (status.failures_total, len(status.failures)) == (2, 2)

@@ -143,7 +143,7 @@ async def test_repair_marks_what_is_wrong_and_nothing_else(folder):
     found = await verify(folder.check(repair=True))
     assert (found.repaired, found.exit_code) == (2, ExitCode.INTEGRITY)
     assert await folder.rows() == {
-        good: ("completed", "fetched", None),
+        good: ("completed", "downloaded", None),
         gone: ("planned", None, "verify: missing: there is no file"),
         short: ("planned", None, "verify: wrong_size: 3 bytes instead of 5"),
     }

@@ -144,7 +144,7 @@ def test_json_has_everything_as_plain_values():
     assert document["counts"][0] == {
         "kind": "archive",
         "outcome": "completed",
-        "reason": "fetched",
+        "reason": "downloaded",
         "outputs": 1,
         "size_bytes": 100,
         "downloaded_bytes": 60,

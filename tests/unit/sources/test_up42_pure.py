@@ -161,7 +161,7 @@ def test_one_bad_job_does_not_hide_its_neighbours():
     ],
 )
 def test_a_document_of_another_shape_is_a_bad_answer(document, read):
-    with pytest.raises(ApiError, match=r"^bad_answer: GET x: "):
+    with pytest.raises(ApiError, match=r"^invalid_response: GET x: "):
         read(document, "GET x")
 
 

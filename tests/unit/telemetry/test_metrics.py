@@ -59,7 +59,7 @@ def test_bytes_count_as_they_move_and_outputs_as_they_end():
     )
     assert value(metrics, "bytes_total", kind="archive") == 300
     assert value(metrics, "bytes_total", kind="geojson") == 0
-    assert value(metrics, "outputs_total", kind="archive", outcome="completed", reason="fetched") == 1
+    assert value(metrics, "outputs_total", kind="archive", outcome="completed", reason="downloaded") == 1
     assert value(metrics, "outputs_total", kind="quicklook", outcome="failed", reason="stalled") == 1
 
 
@@ -94,7 +94,7 @@ def test_jobs_and_what_was_found_missing():
     assert [value(metrics, "jobs_total", state=s) for s in ("planned", "settled", "unfinished")] == [1, 1, 1]
     assert value(metrics, "outputs_planned_total", kind="quicklook") == 2
     assert value(metrics, "outputs_planned_total", kind="geojson") == 0
-    assert value(metrics, "outputs_total", kind="archive", outcome="skipped", reason="already_there") == 1
+    assert value(metrics, "outputs_total", kind="archive", outcome="skipped", reason="up_to_date") == 1
 
 
 def test_requests_throttles_retries_and_problems():

@@ -97,7 +97,7 @@ def test_inspect_archive_pax_header_of_300_mb_uses_little_memory(tmp_path):
     )
     ran = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
     reason, grown_kib = ran.stdout.split()
-    assert reason == "broken_content"
+    assert reason == "corrupt_content"
     assert int(grown_kib) < 100 * 1024
 
 
