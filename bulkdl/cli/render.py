@@ -68,7 +68,7 @@ def show_plan(plan: Plan, result_format: str = "table") -> None:
     if result_format == "json":
         emit_json(plan.as_dict())
         return
-    rows = [(str(kind), str(plan.to_download[kind]), str(plan.settled[kind])) for kind in Kind]
+    rows = [(str(kind), str(plan.to_download[kind]), str(plan.up_to_date[kind])) for kind in Kind]
     emit_rows(("kind", "to download", "up to date"), rows, numbers=_NUMBERS)
     lines = [*_problem_lines(plan.problems, plan.summary.problems_total), _jobs_line(plan.jobs)]
     emit_lines("", *lines, f"{_many(plan.to_download.total(), 'output')} to download")
@@ -85,7 +85,7 @@ def show_status(status: Status, result_format: str = "table") -> None:
     last = status.last_run_at.isoformat(timespec="seconds") if status.last_run_at else "none has ended"
     lines = [
         *_failure_lines(status.failures, status.failures_total),
-        *_unlisted_lines(status.unlisted_total),
+        *_unlisted_lines(status.listing_failed_total),
         *_absent_lines(status.not_available),
         f"jobs: {jobs or 'none'}",
         *([f"ledgers: {len(status.ledgers)}"] if len(status.ledgers) > 1 else []),
@@ -101,11 +101,11 @@ def show_verification(verification: Verification, result_format: str = "table") 
         emit_json(verification.as_dict())
         return
     rows = [
-        (str(kind), str(verdict), str(count.outputs), format_size(count.size_bytes))
-        for (kind, verdict), count in sorted(verification.counts.items())
+        (str(kind), str(state), str(count.outputs), format_size(count.size_bytes))
+        for (kind, state), count in sorted(verification.counts.items())
     ]
     title = storable(verification.output)
-    emit_rows(("kind", "verdict", "outputs", "size"), rows, title=title, numbers=_NUMBERS)
+    emit_rows(("kind", "state", "outputs", "size"), rows, title=title, numbers=_NUMBERS)
     emit_lines("", *_finding_lines(verification), verification_headline(verification))
 
 
@@ -170,18 +170,18 @@ def _problem_lines(problems: Sequence[Problem], total: int) -> Iterable[str]:
 
 
 def _finding_lines(verification: Verification) -> Iterable[str]:
-    if verification.set_aside:
-        yield f"the ledger could not be read; it is kept as {storable(verification.set_aside)}"
+    if verification.damaged_ledger:
+        yield f"the ledger could not be read; it is kept as {storable(verification.damaged_ledger)}"
     for finding in verification.findings[:FAILURES_SHOWN]:
-        yield f"{finding.verdict}: {finding.key}: {finding.detail}; {finding.hint}"
+        yield f"{finding.state}: {finding.key}: {finding.detail}; {finding.hint}"
     more = verification.findings_total - min(FAILURES_SHOWN, len(verification.findings))
     if more:
         yield f"… and {more} more; --format json lists the first {FINDINGS_KEPT}"
     for key in verification.untracked[:FAILURES_SHOWN]:
-        yield f"leftover: {storable(key)}"
+        yield f"untracked: {storable(key)}"
     more = verification.untracked_total - min(FAILURES_SHOWN, len(verification.untracked))
     if more:
-        yield f"… and {more} more that no row of the ledger knows"
+        yield f"… and {more} more untracked files"
 
 
 def _absent_lines(outputs: int) -> Iterable[str]:

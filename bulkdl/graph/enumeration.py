@@ -221,7 +221,7 @@ class Enumeration:
         self._outlets.skipped(settled)
         kinds = Counter(wanted.output.kind for wanted in missing)
         self._reporter.report(JobEnumerated(job.project_id, job.id, len(missing), len(settled), kinds))
-        log.debug("job.enumerated", job_id=job.id, missing=len(missing), settled=len(settled))
+        log.debug("job.enumerated", job_id=job.id, missing=len(missing), up_to_date=len(settled))
         groups = planning.group_same_objects(missing, last_task)
         for number, group in enumerate(groups, start=1):
             try:

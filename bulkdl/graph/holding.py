@@ -162,7 +162,7 @@ async def keep_lease(
         try:
             is_ours = await ledger.write(lambda connection: lease.renew(connection, owner, datetime.now(UTC)))
         except (DestinationError, LedgerError) as error:
-            log.warning("lease.beat_failed", detail=str(error))
+            log.warning("lease.heartbeat_failed", detail=str(error))
             if clock() - written_at >= lease.STALE_AFTER_S:
                 _report_lost(error, lost)
                 return

@@ -87,7 +87,7 @@ class Run:
             async with asyncio.timeout(self._max_duration_s or None):
                 await self._stop.draining.wait()
         self._stop.drain(ExitCode.MAX_DURATION)
-        log.warning("run.draining", grace_s=self._shutdown_timeout_s)
+        log.warning("run.draining", shutdown_timeout_s=self._shutdown_timeout_s)
         self._cut_short = front.cancel()
         for queue in self._pools.queues.values():
             for group in queue.close_and_drain():
@@ -97,7 +97,7 @@ class Run:
             async with asyncio.timeout(self._shutdown_timeout_s):
                 await self._wait_for_in_flight()
         except TimeoutError:
-            log.warning("run.grace_ended", grace_s=self._shutdown_timeout_s)
+            log.warning("run.shutdown_timeout", shutdown_timeout_s=self._shutdown_timeout_s)
         back.cancel()
 
     async def _wait_for_in_flight(self) -> None:

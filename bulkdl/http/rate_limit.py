@@ -154,7 +154,7 @@ class Cooldown:
         self._until[host], self._lasts[host] = now + delay_s, delay_s
         # Many workers hear of one throttling within moments: it is told once, not by each.
         if before <= now or now + delay_s - before > 1.0:
-            _log.warning("pace.throttled", host=host, delay_s=round(delay_s, 3))
+            _log.warning("rate_limit.cooldown", host=host, delay_s=round(delay_s, 3))
 
 
 def cooldown_seconds(status: int, retry_after_s: float | None, policy: RetryPolicy) -> float | None:

@@ -220,21 +220,21 @@ def finish_run(connection: sqlite3.Connection, run_id: str, exit_code: int, summ
 
 def count_jobs(connection: sqlite3.Connection) -> dict[str, int]:
     """
-    Jobs by state: ``settled`` (nothing is missing that has been planned), ``open``, ``unfinished`` (UP42
-    was still at it), ``unlisted`` (that failed), ``left_out`` (it ended with a status not asked for).
+    Jobs by state: ``up_to_date`` (no planned output is missing), ``incomplete``, ``unfinished`` (UP42 has not
+    finished the job), ``listing_failed``, ``not_selected`` (it ended with a status that is not selected).
     """
     rows = connection.execute(
         f"""
         SELECT CASE
             WHEN tasks_listed_at IS NULL AND reason = '{Reason.JOB_UNFINISHED}' THEN 'unfinished'
-            WHEN tasks_listed_at IS NULL AND reason IS NULL THEN 'left_out'
-            WHEN tasks_listed_at IS NULL THEN 'unlisted'
+            WHEN tasks_listed_at IS NULL AND reason IS NULL THEN 'not_selected'
+            WHEN tasks_listed_at IS NULL THEN 'listing_failed'
             WHEN EXISTS (
                 SELECT 1 FROM outputs
                 WHERE job = jobs.id AND state IN ('planned', 'failed', 'cancelled')
             )
-                THEN 'open'
-            ELSE 'settled'
+                THEN 'incomplete'
+            ELSE 'up_to_date'
         END AS state, count(*) AS jobs FROM jobs GROUP BY 1
         """  # noqa: S608 - a constant of ours
     )

@@ -24,7 +24,7 @@ _LOCK_START = 0x40000000
 _LOCK_BYTES = 512
 
 
-async def set_aside_if_damaged(sink: LocalDestination) -> str | None:
+async def rename_if_damaged(sink: LocalDestination) -> str | None:
     """
     Rename the ledger of *sink* if SQLite reports it as damaged; return its new path.
 
@@ -43,7 +43,7 @@ async def set_aside_if_damaged(sink: LocalDestination) -> str | None:
         return None
     await _check_lease(path, sink.root)
     aside = await asyncio.to_thread(_rename_locked, path)
-    log.warning("ledger.set_aside", path=str(aside), detail=problem)
+    log.warning("ledger.renamed", path=str(aside), detail=problem)
     return str(aside)
 
 

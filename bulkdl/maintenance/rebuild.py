@@ -23,7 +23,7 @@ from bulkdl.graph.holding import open_locked_ledger
 from bulkdl.ledger import maintenance_queries, queries
 from bulkdl.ledger.database import Ledger
 from bulkdl.log import get_logger
-from bulkdl.maintenance.damaged_ledger import set_aside_if_damaged
+from bulkdl.maintenance.damaged_ledger import rename_if_damaged
 from bulkdl.maintenance.job_directory import JobDirectoryReader, RebuiltJob
 from bulkdl.maintenance.path_matcher import ParsedKey, PathMatcher, iter_files
 from bulkdl.maintenance.verify import VerifyOptions, find_untracked_files
@@ -49,7 +49,7 @@ async def rebuild(check: VerifyOptions) -> Verification:
     sink = LocalDestination(check.output)
     if not await asyncio.to_thread(check.output.is_dir):
         raise ConfigError(where, "is no directory; name the one that holds the outputs")
-    verification.set_aside = await set_aside_if_damaged(sink)
+    verification.damaged_ledger = await rename_if_damaged(sink)
     run_id = f"rebuild-{secrets.token_hex(3)}"
     async with open_locked_ledger(sink, run_id) as ledger:
         if not await ledger.write(partial(maintenance_queries.begin_rebuild, run_id=run_id)):
@@ -124,12 +124,12 @@ class Rebuilder:
             self._check.advance(1, size_bytes)
         for finding in found.findings:
             if finding.output is not None:
-                self._verification.count(finding.output.kind, finding.verdict, 0)
+                self._verification.count(finding.output.kind, finding.state, 0)
             self._reject(finding)
 
     def _reject(self, finding: Finding) -> None:
         self._verification.add_finding(finding)
-        log.warning("file.rejected", key=finding.key, verdict=finding.verdict.value, detail=finding.detail)
+        log.warning("file.rejected", key=finding.key, state=finding.state.value, detail=finding.detail)
 
 
 def _is_known(connection: Connection, place: ParsedKey) -> bool:

@@ -22,7 +22,7 @@ from bulkdl.ledger.database import LEDGER_NAME, Ledger
 from bulkdl.ledger.maintenance_queries import FailedRow
 from bulkdl.ledger.rows import parse_timestamp
 from bulkdl.report.models import Count, FailureRow
-from bulkdl.report.status import FAILURE_COLUMNS, LedgerStatus, RunAtWork, Status
+from bulkdl.report.status import FAILURE_COLUMNS, LeaseOwner, LedgerStatus, Status
 
 FAILURES_KEPT = 1000
 
@@ -110,19 +110,19 @@ def _status(connection: Connection, name: str) -> LedgerStatus:
             (kind, state, reason): Count(outputs, size_bytes)
             for kind, state, reason, outputs, size_bytes in queries.count_outputs(connection)
         },
-        unlisted=maintenance_queries.count_unlisted(connection),
+        listing_failed=maintenance_queries.count_unlisted(connection),
         owner=_running_run(connection),
         last_run_at=parse_timestamp(queries.last_run_at(connection)),
     )
 
 
-def _running_run(connection: Connection) -> RunAtWork | None:
+def _running_run(connection: Connection) -> LeaseOwner | None:
     held = lease.holder(connection)
     if held is None:
         return None
     owner, myself = held.owner, lease.Owner.current("")
     alive = lease.liveness_of(held, myself, datetime.now(UTC)) is lease.Liveness.RUNNING
-    return RunAtWork(owner.run_id, owner.host, owner.pid, held.since_at, held.beat_at, alive)
+    return LeaseOwner(owner.run_id, owner.host, owner.pid, held.since_at, held.beat_at, alive)
 
 
 def _row_of(failed: FailedRow) -> FailureRow | None:

@@ -109,7 +109,7 @@ class CheckResult:
 
     row: FileRow
     file: CommittedFile
-    verdict: FileState
+    state: FileState
     detail: str = ""
 
 
@@ -150,19 +150,17 @@ class Verifier:
 
     def _record_result(self, checked: CheckResult) -> None:
         output, receipt = checked.row.record.output, checked.file
-        self._verification.count(output.kind, checked.verdict, receipt.size_bytes)
+        self._verification.count(output.kind, checked.state, receipt.size_bytes)
         self._check.advance(1, receipt.size_bytes)
-        if checked.verdict is not FileState.OK:
-            finding = Finding(receipt.key, checked.verdict, checked.detail, output)
+        if checked.state is not FileState.OK:
+            finding = Finding(receipt.key, checked.state, checked.detail, output)
             self._verification.add_finding(finding)
-            log.warning(
-                "file.rejected", key=finding.key, verdict=finding.verdict.value, detail=finding.detail
-            )
+            log.warning("file.rejected", key=finding.key, state=finding.state.value, detail=finding.detail)
 
     async def _repair(self, bad: Sequence[CheckResult]) -> None:
         if not bad or not self._check.repair:
             return
-        marks = [(each.row.row_id, f"verify: {each.verdict}: {each.detail}") for each in bad]
+        marks = [(each.row.row_id, f"verify: {each.state}: {each.detail}") for each in bad]
         await self._ledger.write(partial(maintenance_queries.mark_for_redownload, rejected=marks))
         for each in bad:  # a receipt that is still in a part would have the file adopted, not fetched
             await self._sink.partial_file(each.row.record.output).discard()
@@ -171,7 +169,7 @@ class Verifier:
 
 def _is_repairable(checked: CheckResult) -> bool:
     """A file that only could not be read may be whole: fetching it again is no cure for that."""
-    return checked.verdict not in (FileState.OK, FileState.UNREADABLE)
+    return checked.state not in (FileState.OK, FileState.UNREADABLE)
 
 
 def check_files(sink: LocalDestination, rows: Sequence[FileRow], check: VerifyOptions) -> list[CheckResult]:

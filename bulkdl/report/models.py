@@ -19,7 +19,7 @@ class JobCounts:
     Attributes:
         seen: In the lists that UP42 gave.
         selected: Of those, the ones that the selection wants.
-        settled: Of the selected, those that needed no request: everything was there already.
+        up_to_date: Of the selected, those that needed no request: everything was there already.
         unfinished: Of the selected, those that UP42 has not finished; a later run takes them up.
     """
 

@@ -24,14 +24,14 @@ class Plan:
 
     Attributes:
         summary: The enumeration itself: its jobs, its problems, its exit code.
-        to_fetch: Outputs by kind that a run would fetch.
-        settled: Outputs by kind that it would leave alone.
+        to_download: Outputs by kind that a run would fetch.
+        up_to_date: Outputs by kind that it would leave alone.
         outputs: The first of those to be fetched, with the key each would get (None: not known before).
     """
 
     summary: Summary
     to_download: Counter[Kind] = field(default_factory=Counter)
-    settled: Counter[Kind] = field(default_factory=Counter)
+    up_to_date: Counter[Kind] = field(default_factory=Counter)
     outputs: list[tuple[Output, str | None]] = field(default_factory=list)
 
     @property
@@ -56,8 +56,8 @@ class Plan:
             "made_at": self.made_at.isoformat(),
             "exit_code": of_run["exit_code"],
             "jobs": of_run["jobs"],
-            "to_fetch": {str(kind): self.to_download[kind] for kind in Kind},
-            "settled": {str(kind): self.settled[kind] for kind in Kind},
+            "to_download": {str(kind): self.to_download[kind] for kind in Kind},
+            "up_to_date": {str(kind): self.up_to_date[kind] for kind in Kind},
             "outputs_total": self.to_download.total(),
             "outputs": [
                 {
@@ -81,21 +81,21 @@ class PlanBuilder:
     def __init__(self, summary: SummaryBuilder, *, outputs_kept: int = OUTPUTS_KEPT) -> None:
         self.summary = summary
         self._kept = outputs_kept
-        self._to_fetch: Counter[Kind] = Counter()
-        self._settled: Counter[Kind] = Counter()
+        self._to_download: Counter[Kind] = Counter()
+        self._up_to_date: Counter[Kind] = Counter()
         self._outputs: list[tuple[Output, str | None]] = []
 
     def add(self, output: Output, key: str | None = None) -> None:
         """*output* would be fetched."""
-        self._to_fetch[output.kind] += 1
+        self._to_download[output.kind] += 1
         if len(self._outputs) < self._kept:
             self._outputs.append((output, key))
 
     def add_skipped(self, kind: Kind, outputs: int = 1) -> None:
         """*outputs* of *kind* are there already."""
-        self._settled[kind] += outputs
+        self._up_to_date[kind] += outputs
 
     def build(self, made_at: datetime | None = None, *, stopped_by: ExitCode | None = None) -> Plan:
         """The plan so far."""
         summary = self.summary.build(made_at, stopped_by=stopped_by)
-        return Plan(summary, self._to_fetch, self._settled, list(self._outputs))
+        return Plan(summary, self._to_download, self._up_to_date, list(self._outputs))

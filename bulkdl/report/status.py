@@ -20,7 +20,7 @@ FAILURE_COLUMNS = (
 
 
 @dataclass(frozen=True, slots=True)
-class RunAtWork:
+class LeaseOwner:
     """
     Who has a directory.
 
@@ -54,16 +54,16 @@ class LedgerStatus:
 
     Attributes:
         output: Its directory, relative to the one asked for (``.`` for that one itself).
-        unlisted: Jobs whose tasks could not be listed.
-        held_by: None when no run is at work there.
+        listing_failed: Jobs whose tasks could not be listed.
+        owner: None when no run is at work there.
         last_run_at: When the last run ended; None while the first one has not.
     """
 
     output: str
     jobs: dict[str, int] = field(default_factory=dict)
     counts: dict[tuple[Kind, str, str], Count] = field(default_factory=dict)
-    unlisted: int = 0
-    owner: RunAtWork | None = None
+    listing_failed: int = 0
+    owner: LeaseOwner | None = None
     last_run_at: datetime | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class LedgerStatus:
         return {
             "output": self.output,
             "last_run_at": self.last_run_at.isoformat() if self.last_run_at else None,
-            "held_by": self.owner.as_dict() if self.owner else None,
+            "owner": self.owner.as_dict() if self.owner else None,
             "jobs": self.jobs,
         }
 
@@ -86,7 +86,7 @@ class Status:
         counts: Outputs by kind, state (``planned`` or an outcome) and reason ("" for none).
         failures: The first ones; *failures_total* tells how many there are.
         last_run_at: When the last run of any ledger ended; None while none has.
-        unlisted_total: Jobs whose tasks could not be listed: they failed too, but have no outputs yet.
+        listing_failed_total: Jobs whose tasks could not be listed: they failed too, but have no outputs yet.
     """
 
     output: str
@@ -95,11 +95,11 @@ class Status:
     failures: list[FailureRow] = field(default_factory=list)
     failures_total: int = 0
     last_run_at: datetime | None = None
-    unlisted_total: int = 0
+    listing_failed_total: int = 0
     ledgers: list[LedgerStatus] = field(default_factory=list)
 
     @property
-    def at_work(self) -> list[LedgerStatus]:
+    def running(self) -> list[LedgerStatus]:
         """The ledgers that a run holds now."""
         return [each for each in self.ledgers if each.owner is not None and each.owner.alive]
 
@@ -111,7 +111,7 @@ class Status:
         for what, count in ledger.counts.items():
             self.counts.setdefault(what, Count()).add(count.outputs, count.size_bytes, 0)
             self.failures_total += count.outputs if what[1] == "failed" else 0
-        self.unlisted_total += ledger.unlisted
+        self.listing_failed_total += ledger.listing_failed
         ended = [moment for moment in (self.last_run_at, ledger.last_run_at) if moment is not None]
         self.last_run_at = max(ended, default=None)
 
@@ -138,6 +138,6 @@ class Status:
             "not_available": self.not_available,
             "failures_total": self.failures_total,
             "failures": [row.as_dict() for row in self.failures],
-            "unlisted_total": self.unlisted_total,
+            "listing_failed_total": self.listing_failed_total,
             "ledgers": [ledger.as_dict() for ledger in self.ledgers],
         }

@@ -85,7 +85,7 @@ class Summary:
             "jobs": {
                 "seen": self.jobs.seen,
                 "selected": self.jobs.selected,
-                "settled": self.jobs.up_to_date,
+                "up_to_date": self.jobs.up_to_date,
                 "unfinished": self.jobs.unfinished,
             },
             "outputs": {str(outcome): self.outputs(outcome) for outcome in Outcome},

@@ -50,21 +50,21 @@ class Finding:
     """
 
     key: str
-    verdict: FileState
+    state: FileState
     detail: str
     output: Output | None = None
 
     @property
     def hint(self) -> str:
         """What a person can do next."""
-        return HINTS[self.verdict]
+        return HINTS[self.state]
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         output = self.output
         return {
             "key": self.key,
-            "verdict": str(self.verdict),
+            "state": str(self.state),
             "detail": self.detail,
             "project_id": output.project_id if output else None,
             "job_id": output.job_id if output else None,
@@ -81,12 +81,12 @@ class Verification:
 
     Attributes:
         mode: ``quick`` (names and sizes), ``deep`` (digests too) or ``rebuild``.
-        counts: By kind and verdict.
+        counts: By kind and state.
         findings: The first bad ones; *findings_total* tells how many there are.
-        leftovers: The first files that no row of the ledger knows; they are no fault.
+        untracked: The first files that no row of the ledger knows; they are no fault.
         repaired: Rows marked to be fetched again.
         jobs: Jobs that a rebuild has written down.
-        set_aside: Where a ledger that could not be read went.
+        damaged_ledger: Where a ledger that could not be read went.
     """
 
     output: str
@@ -98,16 +98,16 @@ class Verification:
     untracked_total: int = 0
     repaired: int = 0
     jobs: int = 0
-    set_aside: str | None = None
+    damaged_ledger: str | None = None
 
     @property
     def exit_code(self) -> ExitCode:
         """Something wrong is 6, also when it was marked to be fetched again: it is not there yet."""
         return ExitCode.INTEGRITY if self.findings_total else ExitCode.OK
 
-    def count(self, kind: Kind, verdict: FileState, size_bytes: int) -> None:
+    def count(self, kind: Kind, state: FileState, size_bytes: int) -> None:
         """Count one output."""
-        self.counts.setdefault((kind, verdict), Count()).add(1, size_bytes, 0)
+        self.counts.setdefault((kind, state), Count()).add(1, size_bytes, 0)
 
     def add_finding(self, finding: Finding) -> None:
         """Take note of something that is wrong."""
@@ -129,17 +129,17 @@ class Verification:
             "counts": [
                 {
                     "kind": str(kind),
-                    "verdict": str(verdict),
+                    "state": str(state),
                     "outputs": count.outputs,
                     "size_bytes": count.size_bytes,
                 }
-                for (kind, verdict), count in sorted(self.counts.items())
+                for (kind, state), count in sorted(self.counts.items())
             ],
             "findings_total": self.findings_total,
             "findings": [finding.as_dict() for finding in self.findings],
-            "leftovers_total": self.untracked_total,
-            "leftovers": [storable(key) for key in self.untracked],
+            "untracked_total": self.untracked_total,
+            "untracked": [storable(key) for key in self.untracked],
             "repaired": self.repaired,
             "jobs": self.jobs,
-            "set_aside": None if self.set_aside is None else storable(self.set_aside),
+            "damaged_ledger": None if self.damaged_ledger is None else storable(self.damaged_ledger),
         }

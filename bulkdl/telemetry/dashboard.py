@@ -91,7 +91,7 @@ class RunStatus:
             "version": self._version,
             "now_at": self._now().isoformat(),
             **self._about_run(),
-            "jobs": {state: self._jobs[state] for state in ("planned", "settled", "unfinished")},
+            "jobs": {state: self._jobs[state] for state in ("planned", "up_to_date", "unfinished")},
             "waiting": {name: depth() for name, depth in self._depths.items()},
             "kinds": [_kind_dict(kind, totals, now_s) for kind, totals in self._totals.kinds.items()],
             "rate_bytes_per_s": round(self._totals.speed.rate(now_s)),
@@ -160,7 +160,7 @@ class RunStatus:
         self._throttles += event.status == THROTTLED
 
     def _job_enumerated(self, event: JobEnumerated) -> None:
-        self._jobs["planned" if event.planned else "settled"] += 1
+        self._jobs["planned" if event.planned else "up_to_date"] += 1
 
     def _job_unfinished(self, _event: JobUnfinished) -> None:
         self._jobs["unfinished"] += 1
@@ -221,7 +221,7 @@ def _kind_dict(kind: Kind, totals: KindTotals, now_s: float) -> dict[str, Any]:
     return {
         "kind": kind.value,
         "planned": totals.planned,
-        "settled": totals.settled,
+        "up_to_date": totals.up_to_date,
         "left": totals.left,
         "downloaded_bytes": totals.downloaded_bytes,
         "rate_bytes_per_s": round(totals.speed.rate(now_s)),

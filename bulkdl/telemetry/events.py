@@ -52,12 +52,12 @@ class RequestEnded:
 
 @dataclass(frozen=True, slots=True)
 class JobEnumerated:
-    """The outputs of one job are known: *planned* to be fetched, *settled* already."""
+    """The outputs of one job are known: *planned* to download, *up_to_date* present."""
 
     project_id: str
     job_id: str
     planned: int
-    settled: int
+    up_to_date: int
     planned_by_kind: Mapping[Kind, int] = field(default_factory=dict)
 
 

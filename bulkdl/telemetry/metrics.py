@@ -104,7 +104,7 @@ class Metrics:
             RequestEnded: self._request_ended,
             JobEnumerated: self._job_enumerated,
             JobUnfinished: lambda _: families.jobs.labels("unfinished").inc(),
-            OutputSkipped: self._output_settled,
+            OutputSkipped: self._output_skipped,
             ProblemFound: lambda event: families.problems.labels(event.reason.value).inc(),
             TransferStarted: lambda event: self._transfer_started(event.output),
             TransferAdvanced: lambda event: self._bytes[event.output.kind].inc(event.downloaded_bytes),
@@ -153,12 +153,12 @@ class Metrics:
             self._families.throttles.inc()
 
     def _job_enumerated(self, event: JobEnumerated) -> None:
-        self._families.jobs.labels("planned" if event.planned else "settled").inc()
+        self._families.jobs.labels("planned" if event.planned else "up_to_date").inc()
         for kind, count in event.planned_by_kind.items():
             self._families.planned.labels(kind.value).inc(count)
             self._families.open.labels(kind.value).inc(count)
 
-    def _output_settled(self, event: OutputSkipped) -> None:
+    def _output_skipped(self, event: OutputSkipped) -> None:
         labels = (event.output.kind.value, Outcome.SKIPPED.value, event.reason.value)
         self._families.outputs.labels(*labels).inc()
 

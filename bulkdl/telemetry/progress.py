@@ -85,9 +85,9 @@ class RichProgress:
 
     def _count(self, event: Event, now_s: float) -> None:
         match event:
-            case JobEnumerated(planned=planned, settled=settled):
-                self._expected += planned + settled
-                self._finished += settled
+            case JobEnumerated(planned=planned, up_to_date=up_to_date):
+                self._expected += planned + up_to_date
+                self._finished += up_to_date
             case TransferStarted(output=output):
                 self._transfers.setdefault(output, _Transfer(now_s))
             case TransferAdvanced(output=output) if transfer := self._transfers.get(output):

@@ -63,13 +63,13 @@ class KindTotals:
 
     Attributes:
         planned: Outputs to download, as far as they are listed.
-        settled: Outputs that were present before the run.
+        up_to_date: Outputs that were present before the run.
         downloaded_bytes: Received in this run.
         finished_bytes: Received for the outputs in *outcomes*.
     """
 
     planned: int = 0
-    settled: int = 0
+    up_to_date: int = 0
     downloaded_bytes: int = 0
     finished_bytes: int = 0
     outcomes: Counter[Outcome] = field(default_factory=Counter)
@@ -114,7 +114,7 @@ class RunTotals:
                 for kind, count in planned.items():
                     self.kinds[kind].planned += count
             case OutputSkipped(output=output):
-                self.kinds[output.kind].settled += 1
+                self.kinds[output.kind].up_to_date += 1
             case EnumerationFinished():
                 self.is_listed = True
             case TransferStarted() if self._started_s is None:

@@ -125,7 +125,7 @@ async def serving(app: web.Application, host: str, port: int) -> AsyncIterator[s
                 f"--listen {host}:{port}", f"cannot be listened on ({error.strerror}); name a free address"
             ) from None
         url = _url(runner.addresses[0])
-        log.info("http.listening", url=url)
+        log.info("status_page.listening", url=url)
         yield url
     finally:
         await runner.cleanup()

@@ -98,7 +98,7 @@ async def test_a_signal_ends_the_run_in_order_and_the_next_one_goes_on(
         run.stop(number)
         assert await run.ended(AT_ONCE_S) == code
         assert run.is_quiet()
-        assert bool(run.logged("run.grace_ended")) is stage.uses_grace
+        assert bool(run.logged("run.shutdown_timeout")) is stage.uses_grace
         assert run.out.strip().endswith(f"exit code {code}")
         assert here.is_in_order(code)
         assert here.missing()

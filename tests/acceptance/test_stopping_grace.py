@@ -27,7 +27,7 @@ async def test_what_can_end_within_the_grace_ends_and_what_cannot_is_stopped_at_
         assert run.is_quiet()
         assert at_signal_bytes < 12_000_000 <= quick.sent_bytes
         assert sluggish.sent_bytes < 3_000_000
-        assert not run.logged("run.grace_ended")
+        assert not run.logged("run.shutdown_timeout")
         archives = [count for count in run.summary["counts"] if count["kind"] == "archive"]
         assert {count["outcome"] for count in archives} == {"completed", "cancelled"}
         assert here.is_in_order(143)

@@ -55,7 +55,7 @@ async def test_damage_is_6_is_repaired_and_then_all_is_right(filled):
     assert deep.code == 6
     assert f"wrong_digest: {document.relative_to(site.output)}" in deep.out
     assert f"missing: {quicklook.relative_to(site.output)}" in deep.out
-    assert "leftover: notes.txt" in deep.out
+    assert "untracked: notes.txt" in deep.out
     assert "2 marked for download" in deep.out
     again = await site.bulkdl("retry", "-q", "--format", "json")
     assert (again.code, again.document["outputs"]["completed"]) == (0, 2)
@@ -96,9 +96,9 @@ async def test_beside_a_run_a_repair_is_11_a_look_is_not_and_status_says_who_is_
         assert (held.code, held.out) == (11, "")
         assert (await site.bulkdl("verify")).code == 0
         (ledger,) = (await site.bulkdl("status", "--format", "json")).document["ledgers"]
-        assert (ledger["held_by"]["pid"], ledger["held_by"]["alive"]) == (run.pid, True)
+        assert (ledger["owner"]["pid"], ledger["owner"]["alive"]) == (run.pid, True)
         told = (await site.bulkdl("status")).out
-        assert f"at work: {ledger['held_by']['run_id']} since " in told
+        assert f"at work: {ledger['owner']['run_id']} since " in told
     finally:
         run.send_signal(signal.SIGTERM)
         run.send_signal(signal.SIGKILL)
@@ -168,4 +168,4 @@ async def test_shards_in_one_directory_are_one(site):
         assert (await site.bulkdl("run", "-q", "--shard", f"{number}/2", BULKDL_OUTPUT=str(shard))).code == 0
     whole = (await site.bulkdl("status", "--format", "json")).document
     assert [each["output"] for each in whole["ledgers"]] == ["shard-0", "shard-1"]
-    assert whole["jobs"] == {"settled": 6}
+    assert whole["jobs"] == {"up_to_date": 6}

@@ -156,10 +156,10 @@ async def test_a_job_that_ended_otherwise_is_waited_for_no_more_and_lost_for_nob
         here.simulator.evolve(settled=True)
         await last(here, status="FAILED")
         known = (await read_status(here.root)).jobs
-        assert (known.get("unfinished"), known["left_out"]) == (None, 1)
+        assert (known.get("unfinished"), known["not_selected"]) == (None, 1)
         assert here.missing()
         await last(here)
-        assert (await read_status(here.root)).jobs == {"settled": ACCOUNT.jobs}
+        assert (await read_status(here.root)).jobs == {"up_to_date": ACCOUNT.jobs}
         assert here.is_right()
 
 

@@ -60,7 +60,7 @@ def live_run(api: dict[str, str], tmp_path: Path) -> Iterator[LiveRun]:
 def _url_in(log: Path, process: subprocess.Popen[bytes]) -> str:
     while process.poll() is None:
         for line in log.read_text().splitlines(keepends=True):
-            if line.endswith("\n") and (entry := json.loads(line))["event"] == "http.listening":
+            if line.endswith("\n") and (entry := json.loads(line))["event"] == "status_page.listening":
                 return str(entry["url"])
     pytest.fail(log.read_text())
 

@@ -35,7 +35,7 @@ async def test_run_task_that_finishes_after_its_job_is_taken_up_by_a_later_run(t
         first = await here.run()
         assert (first.exit_code, first.summary.jobs.unfinished) == (0, 1)
         assert here.is_right()
-        assert (await read_status(here.root)).jobs == {"settled": 5, "unfinished": 1}
+        assert (await read_status(here.root)).jobs == {"up_to_date": 5, "unfinished": 1}
         again = await here.run()
         assert len(again.to("tasks")) == 1, "only the job with the open task is listed again"
         here.simulator.evolve(running=frozenset())
@@ -45,7 +45,7 @@ async def test_run_task_that_finishes_after_its_job_is_taken_up_by_a_later_run(t
         assert here.is_right()
         settled = await here.run()
         assert settled.to("tasks") == []
-        assert (await read_status(here.root)).jobs == {"settled": 6}
+        assert (await read_status(here.root)).jobs == {"up_to_date": 6}
 
 
 async def run_job(here: World, **more: Any) -> Any:

@@ -54,7 +54,7 @@ async def test_a_signal_has_the_last_word_in_the_textfile(tmp_path):
         )
         assert process.stderr
         lines = [await process.stderr.readline()]
-        assert b"http.listening" in lines[0]
+        assert b"status_page.listening" in lines[0]
         while b"transfer.completed" not in lines[-1]:
             lines.append(await process.stderr.readline())
             assert lines[-1], b"".join(lines)

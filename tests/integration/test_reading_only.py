@@ -42,7 +42,7 @@ async def read_all(here: World) -> None:
     async with here.downloader() as downloader:
         plan = await downloader.plan()
     assert plan.summary.exit_code == 0
-    assert (await read_status(here.root)).as_dict()["jobs"]["settled"] == 1
+    assert (await read_status(here.root)).as_dict()["jobs"]["up_to_date"] == 1
     assert [row async for row in all_failures(here.root)] == []
     assert await retry_selection(here.root, Selection()) is None
 

@@ -121,7 +121,7 @@ class TokenSource:
         asked_at = self._clock()
         grant = await self._ask()
         margin_s = min(_MARGIN_S, _MARGIN_SHARE * grant.life_s)
-        _log.info("token.renewed", life_s=round(grant.life_s, 3))
+        _log.info("token.renewed", lifetime_s=round(grant.life_s, 3))
         ends_at = asked_at + grant.life_s
         return _CachedToken(grant.token, renew_at=ends_at - margin_s, ends_at=ends_at)
 

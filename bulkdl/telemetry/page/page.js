@@ -5,7 +5,7 @@ const EVERY_MS = 1000;
 const PATIENCE_MS = 5000;
 const SAMPLES = 120;
 const WIDTH = 120; // of the sparkline's viewBox
-const PARTS = ["settled", "completed", "skipped", "cancelled", "failed"];
+const PARTS = ["up_to_date", "completed", "skipped", "cancelled", "failed"];
 const rates = [];
 let lastAnswer = null;
 
@@ -80,7 +80,7 @@ function makeBar(classes, label) {
 
 function progressOf(kind) {
   const done = PARTS.reduce((sum, part) => sum + kind[part], 0);
-  return { done, wanted: Math.max(kind.planned + kind.settled, done) };
+  return { done, wanted: Math.max(kind.planned + kind.up_to_date, done) };
 }
 
 function makeKind(kind) {
@@ -197,9 +197,9 @@ function show(status) {
   showRun(status);
   showOverall(status);
   showTiles(status);
-  const { planned, settled, unfinished } = status.jobs;
-  setText(at("jobs"), `${count(planned + settled)} jobs listed` +
-    (settled ? `, ${count(settled)} of them up to date` : "") +
+  const { planned, up_to_date, unfinished } = status.jobs;
+  setText(at("jobs"), `${count(planned + up_to_date)} jobs listed` +
+    (up_to_date ? `, ${count(up_to_date)} of them up to date` : "") +
     (unfinished ? `; ${count(unfinished)} not finished at UP42` : ""));
   sync(at("kinds"), status.kinds, (kind) => kind.kind, makeKind, showKind, "none yet");
   // The status document contains only downloads that are large or last longer than two seconds.

@@ -189,7 +189,7 @@ def test_every_flag_has_a_variable(downloader, monkeypatch, tmp_path):
     ) == ("out", 9, 7)
     assert made.selection.project_ids == (P1, P2)
     assert made.selection.jobs == (JobRef(None, J1), JobRef(None, J2))
-    assert json.loads(ended_.out)["to_fetch"]["archive"] == 1
+    assert json.loads(ended_.out)["to_download"]["archive"] == 1
 
 
 def test_a_jobs_file_comes_from_stdin_too(downloader):

@@ -153,8 +153,8 @@ def test_throttling_is_told_once_not_by_every_worker(timeline, logs):
         timeline.now += 0.01
     cooldown.start("a", 60.0)
     assert [(line["event"], line["host"], line["delay_s"]) for line in logs()] == [
-        ("pace.throttled", "a", 5.0),
-        ("pace.throttled", "a", 60.0),
+        ("rate_limit.cooldown", "a", 5.0),
+        ("rate_limit.cooldown", "a", 60.0),
     ]
 
 

@@ -201,7 +201,7 @@ def test_a_list_that_failed_is_to_be_listed_again_and_then_forgotten(ledger):
 def test_a_job_that_could_not_be_listed_is_told_and_listed_later(ledger):
     queries.record_listing_failure(ledger, JOB, Reason.SERVER_ERROR, "HTTP 503")
     assert not known(ledger).tasks_listed
-    assert queries.count_jobs(ledger) == {"unlisted": 1}
+    assert queries.count_jobs(ledger) == {"listing_failed": 1}
     plan(ledger)
     assert known(ledger).tasks_listed
     queries.record_listing_failure(ledger, JOB, Reason.SERVER_ERROR, "HTTP 503")
@@ -238,16 +238,16 @@ def test_an_output_that_was_never_planned_is_not_made_up(ledger):
 
 def test_status_counts_jobs_and_outputs(ledger):
     plan(ledger)
-    assert queries.count_jobs(ledger) == {"open": 1}
+    assert queries.count_jobs(ledger) == {"incomplete": 1}
     queries.record(ledger, [fetched(ARCHIVE), fetched(FINAL)], "run1")
     queries.record(ledger, [Result(QUICKLOOK, Outcome.FAILED, Reason.STALLED)], "run1")
-    assert queries.count_jobs(ledger) == {"open": 1}
+    assert queries.count_jobs(ledger) == {"incomplete": 1}
     assert sorted(queries.count_outputs(ledger)) == [
         (Kind.ARCHIVE, "completed", "downloaded", 2, 154),
         (Kind.QUICKLOOK, "failed", "stalled", 1, 0),
     ]
     queries.record(ledger, [Result(QUICKLOOK, Outcome.SKIPPED, Reason.NOT_AVAILABLE)], "run1")
-    assert queries.count_jobs(ledger) == {"settled": 1}
+    assert queries.count_jobs(ledger) == {"up_to_date": 1}
 
 
 def test_runs_are_remembered_once_they_have_ended(ledger):

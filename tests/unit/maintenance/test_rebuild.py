@@ -97,7 +97,12 @@ async def test_a_lost_ledger_is_made_again_and_the_next_run_moves_no_byte(site, 
     before = await what_is_known(site)
     shutil.rmtree(site.root / ".bulkdl")
     found = await rebuild(site.check())
-    assert (found.exit_code, found.findings, found.untracked, found.set_aside) == (ExitCode.OK, [], [], None)
+    assert (found.exit_code, found.findings, found.untracked, found.damaged_ledger) == (
+        ExitCode.OK,
+        [],
+        [],
+        None,
+    )
     assert await what_is_known(site) == before
     assert (await verify(site.check(deep=True))).exit_code is ExitCode.OK
     asked = await moves_nothing(site, simulator)
@@ -128,7 +133,7 @@ async def test_a_damaged_file_does_not_count_and_is_fetched_again(site):
     found = await rebuild(site.check())
     keys = {path.relative_to(site.root).as_posix() for path in whole}
     assert {finding.key for finding in found.findings} == keys
-    assert {finding.verdict for finding in found.findings} == {FileState.DAMAGED}
+    assert {finding.state for finding in found.findings} == {FileState.DAMAGED}
     assert found.exit_code is ExitCode.INTEGRITY
     summary = await site.run()
     assert summary.outputs(Outcome.COMPLETED) == 3
@@ -140,7 +145,7 @@ async def test_an_archive_under_a_wrong_suffix_is_not_what_it_says(site):
     archive.rename(archive.with_name("final_output.zip"))
     shutil.rmtree(site.root / ".bulkdl")
     (finding,) = (await rebuild(site.check())).findings
-    assert (finding.verdict, finding.detail) == (FileState.DAMAGED, "its bytes are those of a .tar.gz")
+    assert (finding.state, finding.detail) == (FileState.DAMAGED, "its bytes are those of a .tar.gz")
 
 
 @pytest.mark.parametrize(
@@ -181,7 +186,7 @@ async def test_a_ledger_that_cannot_be_read_is_kept_aside(site, simulator, damag
     site.path.write_bytes(data)
     found = await rebuild(site.check())
     (kept,) = site.path.parent.glob("ledger.sqlite3.damaged-*")
-    assert (found.set_aside, kept.read_bytes()) == (str(kept), bytes(data))
+    assert (found.damaged_ledger, kept.read_bytes()) == (str(kept), bytes(data))
     await moves_nothing(site, simulator)
 
 
@@ -288,7 +293,7 @@ async def test_rebuild_of_a_damaged_ledger_observes_a_stale_lease(site, monkeypa
     monkeypatch.setattr(lease, "OBSERVATION_S", 0.2)
     beating = partial(lease.renew, owner=owner, now=datetime.now(UTC) - timedelta(seconds=3590))
     if not is_alive:
-        assert (await rebuild(site.check())).set_aside
+        assert (await rebuild(site.check())).damaged_ledger
         return
     asyncio.get_running_loop().call_later(0.05, lambda: asyncio.ensure_future(site.write(beating)))
     with pytest.raises(OutputLockedError):
@@ -319,7 +324,7 @@ async def test_rebuild_of_a_damaged_ledger_that_a_process_has_open_keeps_it(site
         assert untouched(site)
     finally:
         await process.communicate(b"\n")
-    assert (await rebuild(site.check())).set_aside
+    assert (await rebuild(site.check())).damaged_ledger
 
 
 async def test_rebuild_renames_the_damaged_ledger_in_a_thread(site, monkeypatch):
@@ -331,7 +336,7 @@ async def test_rebuild_renames_the_damaged_ledger_in_a_thread(site, monkeypatch)
         return rename(path, target)
 
     monkeypatch.setattr(Path, "rename", noting)
-    assert (await rebuild(site.check())).set_aside
+    assert (await rebuild(site.check())).damaged_ledger
     assert threads
     assert threading.main_thread() not in threads
 

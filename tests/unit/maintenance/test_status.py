@@ -43,7 +43,7 @@ async def test_the_ledgers_of_shards_count_as_one(folder):
         (Kind.ARCHIVE, "failed", "stalled"): (2, 0),
     }
     assert (status.failures_total, len(status.failures)) == (2, 2)
-    assert status.jobs == {"settled": 1, "open": 2}
+    assert status.jobs == {"up_to_date": 1, "incomplete": 2}
     assert [where for where, _ in await every_failure(folder.root)] == ["shard-0", "shard-1"]
 
 
@@ -95,7 +95,7 @@ async def test_a_job_that_could_not_be_listed_is_a_failure_and_one_unfinished_is
         partial(queries.record_listing_failure, job=a_job(), reason=Reason.SERVER_ERROR, detail="status 503"),
         partial(queries.record_unfinished_jobs, jobs=[a_job(J2, status="RUNNING")]),
     )
-    assert (await read_status(folder.root)).unlisted_total == 1
+    assert (await read_status(folder.root)).listing_failed_total == 1
     ((where, row),) = await every_failure(folder.root)
     told = failure_dict(row, where)
     assert tuple(sorted(told)) == tuple(sorted(FAILURE_COLUMNS))
@@ -132,7 +132,7 @@ async def test_who_is_at_work_is_told_and_who_died_too(folder):
     alive, gone = (each.owner for each in status.ledgers)
     assert (alive.run_id, alive.alive, alive.since_at) == ("r-alive", True, NOW - timedelta(hours=2))
     assert (gone.run_id, gone.alive) == ("r-dead", False)
-    assert [each.owner.run_id for each in status.at_work] == ["r-alive"]
+    assert [each.owner.run_id for each in status.running] == ["r-alive"]
 
 
 async def test_reading_goes_beside_a_transaction_that_is_open(folder):

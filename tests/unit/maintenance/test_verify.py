@@ -38,8 +38,8 @@ def folder(tmp_path):
     return Folder(tmp_path)
 
 
-def verdicts(verification):
-    return {finding.key: finding.verdict for finding in verification.findings}
+def file_states(verification):
+    return {finding.key: finding.state for finding in verification.findings}
 
 
 async def test_all_right_is_0(folder):
@@ -82,7 +82,7 @@ async def test_only_a_regular_file_counts(folder, what):
     else:
         folder.put(f"{P1}/{J1}")
     await folder.record(done(archive(), KEY, b"archive"))
-    assert verdicts(await verify(folder.check(deep=True))) == {KEY: FileState.MISSING}
+    assert file_states(await verify(folder.check(deep=True))) == {KEY: FileState.MISSING}
 
 
 async def test_failed_and_planned_outputs_are_not_looked_for(folder):
@@ -110,11 +110,11 @@ async def test_each_of_many_rows_counts_once(folder):
     seen = []
     found = await verify(folder.check(advance=lambda files, size: seen.append((files, size))))
     assert found.counts[Kind.QUICKLOOK, FileState.OK].outputs == 1202
-    assert verdicts(found) == {keys[700]: FileState.MISSING}
+    assert file_states(found) == {keys[700]: FileState.MISSING}
     assert (sum(files for files, _ in seen), found.untracked_total) == (1203, 0)
 
 
-async def test_leftovers_are_told_and_are_no_fault(folder):
+async def test_untracked_are_told_and_are_no_fault(folder):
     folder.put(KEY, b"archive")
     old = "old/names/archive.tar.gz"
     folder.put(old, b"archive")
@@ -165,7 +165,7 @@ async def test_what_could_only_not_be_read_is_not_fetched_again(folder, monkeypa
     await folder.record(done(archive(), KEY, b"archive"))
     monkeypatch.setattr(module, "digest_of", refuses)
     found = await verify(folder.check(deep=True, repair=True))
-    assert (verdicts(found), found.repaired) == ({KEY: FileState.UNREADABLE}, 0)
+    assert (file_states(found), found.repaired) == ({KEY: FileState.UNREADABLE}, 0)
     assert (await folder.rows())[KEY][0] == "completed"
 
 
@@ -198,7 +198,7 @@ async def test_repair_never_runs_beside_a_run_but_a_look_may(folder):
     with pytest.raises(OutputLockedError):
         await verify(folder.check(repair=True))
     assert (await folder.rows())[KEY][0] == "completed"
-    assert verdicts(await verify(folder.check())) == {KEY: FileState.MISSING}
+    assert file_states(await verify(folder.check())) == {KEY: FileState.MISSING}
 
 
 async def leases(folder):
@@ -266,10 +266,10 @@ async def test_verify_lists_an_untracked_file_whose_name_is_not_utf8(folder, dee
     found = await verify(folder.check(deep=deep))
     assert (found.exit_code, found.untracked_total) == (ExitCode.OK, 2)
     show_verification(found)
-    assert "leftover: caf\\xe9\\n.txt\n" in capsys.readouterr().out
+    assert "untracked: caf\\xe9\\n.txt\n" in capsys.readouterr().out
     show_verification(found, "json")
-    leftovers = json.loads(capsys.readouterr().out)["leftovers"]
-    assert leftovers[0] == "caf\\xe9\n.txt"
+    untracked = json.loads(capsys.readouterr().out)["untracked"]
+    assert untracked[0] == "caf\\xe9\n.txt"
 
 
 async def test_verify_of_a_directory_whose_name_is_not_utf8(tmp_path, capsys):

@@ -139,7 +139,7 @@ def test_json_has_everything_as_plain_values():
     document = json.loads(json.dumps(build.build(START + timedelta(seconds=2)).as_dict()))
     assert document["exit_code"] == 4
     assert document["duration_s"] == 2.0
-    assert document["jobs"] == {"seen": 3, "selected": 0, "settled": 0, "unfinished": 0}
+    assert document["jobs"] == {"seen": 3, "selected": 0, "up_to_date": 0, "unfinished": 0}
     assert document["outputs"] == {"completed": 1, "skipped": 0, "failed": 1, "cancelled": 0}
     assert document["counts"][0] == {
         "kind": "archive",
@@ -179,8 +179,8 @@ def test_a_plan_counts_without_keeping_every_output():
     plan.add_skipped(Kind.GEOJSON, 4)
     plan.summary.add_problem(Reason.NOT_FOUND, "job j9")
     document = json.loads(json.dumps(plan.build(START).as_dict()))
-    assert document["to_fetch"] == {"archive": 10, "quicklook": 1, "geojson": 0}
-    assert document["settled"] == {"archive": 0, "quicklook": 0, "geojson": 4}
+    assert document["to_download"] == {"archive": 10, "quicklook": 1, "geojson": 0}
+    assert document["up_to_date"] == {"archive": 0, "quicklook": 0, "geojson": 4}
     assert (document["outputs_total"], len(document["outputs"])) == (11, 2)
     assert document["exit_code"] == 4
     assert document["problems_total"] == 1
@@ -189,7 +189,7 @@ def test_a_plan_counts_without_keeping_every_output():
 def test_a_status_is_plain_values():
     status = Status(
         "out",
-        jobs={"settled": 2},
+        jobs={"up_to_date": 2},
         counts={(Kind.ARCHIVE, "planned", ""): Count(3)},
         failures=[FailureRow(ARCHIVE, None, Reason.STALLED, "slow")],
         failures_total=1,

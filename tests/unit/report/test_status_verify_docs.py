@@ -80,7 +80,9 @@ def test_every_log_event_is_documented_with_level_and_fields_and_none_more():
 
 def test_events_are_a_noun_and_what_became_of_it():
     assert [
-        event for event in events_in_code() if not re.fullmatch(r"[a-z0-9]+\.[a-z]+(_[a-z]+)*", event)
+        event
+        for event in events_in_code()
+        if not re.fullmatch(r"[a-z0-9]+(_[a-z]+)*\.[a-z]+(_[a-z]+)*", event)
     ] == []
 
 

@@ -91,7 +91,11 @@ def test_jobs_and_what_was_found_missing():
         JobUnfinished("p", "c"),
         OutputSkipped(ARCHIVE, Reason.UP_TO_DATE),
     )
-    assert [value(metrics, "jobs_total", state=s) for s in ("planned", "settled", "unfinished")] == [1, 1, 1]
+    assert [value(metrics, "jobs_total", state=s) for s in ("planned", "up_to_date", "unfinished")] == [
+        1,
+        1,
+        1,
+    ]
     assert value(metrics, "outputs_planned_total", kind="quicklook") == 2
     assert value(metrics, "outputs_planned_total", kind="geojson") == 0
     assert value(metrics, "outputs_total", kind="archive", outcome="skipped", reason="up_to_date") == 1

@@ -23,7 +23,7 @@ VALUES = {
     "kind": set(Kind),
     "outcome": set(Outcome),
     "reason": set(Reason),
-    "state": {"planned", "settled", "unfinished"},
+    "state": {"planned", "up_to_date", "unfinished"},
     "endpoint": set(ENDPOINTS),
     "status": {"2xx", "3xx", "4xx", "5xx", "error"},
 }

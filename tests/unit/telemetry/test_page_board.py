@@ -79,7 +79,7 @@ def test_outputs_count_by_kind_and_by_what_became_of_them(seen):
     assert tally == {
         "kind": "quicklook",
         "planned": 4,
-        "settled": 2,
+        "up_to_date": 2,
         "completed": 1,
         "skipped": 1,
         "failed": 1,
@@ -172,6 +172,6 @@ def test_jobs_queues_and_throttles(seen):
         RequestEnded("jobs", 429, 0.1),
         RequestEnded("jobs", 200, 0.1),
     )
-    assert document["jobs"] == {"planned": 1, "settled": 1, "unfinished": 1}
+    assert document["jobs"] == {"planned": 1, "up_to_date": 1, "unfinished": 1}
     assert document["waiting"] == {"jobs": 3}
     assert document["throttles"] == 1

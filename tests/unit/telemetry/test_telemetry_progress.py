@@ -53,7 +53,7 @@ def archive(number: int) -> Output:
 
 
 def test_total_line_counts_outputs_that_are_present_already():
-    _, lines = drawn(JobEnumerated("p", "j", planned=3, settled=2), ended(PICTURE))
+    _, lines = drawn(JobEnumerated("p", "j", planned=3, up_to_date=2), ended(PICTURE))
     assert lines[0] == "listing jobs  3/5 outputs  0 B  0 B/s"
 
 
