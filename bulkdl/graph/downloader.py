@@ -24,7 +24,6 @@ from bulkdl.failure_policy import ExitCode
 from bulkdl.graph.api_clients import ApiClients
 from bulkdl.graph.download_output import OutputFetcher
 from bulkdl.graph.enumeration import Enumeration
-from bulkdl.graph.holding import open_locked_ledger
 from bulkdl.graph.ledger_view import LedgerView
 from bulkdl.graph.operations import Operations
 from bulkdl.graph.outlets import EnumerationHandler, plan_handler
@@ -36,6 +35,7 @@ from bulkdl.graph.sizes import pool_limits
 from bulkdl.http.rate_limit import RateLimiter
 from bulkdl.ledger import queries
 from bulkdl.ledger.database import LEDGER_NAME, Ledger
+from bulkdl.ledger.locked import open_locked_ledger
 from bulkdl.log import get_logger
 from bulkdl.models import Kind, Result
 from bulkdl.printable import json_text
@@ -236,7 +236,7 @@ class Downloader:
         run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
         builder = self._summary_builder(selection, run_id)
         with structlog.contextvars.bound_contextvars(run_id=run_id):
-            async with open_locked_ledger(self._sink, run_id, lost=stop.abort, sleep=stop.sleep) as ledger:
+            async with open_locked_ledger(self._sink, run_id, on_lost=stop.abort, sleep=stop.sleep) as ledger:
                 log.info("run.started", output=str(self._sink.root))
                 self._reporter.report(RunStarted(run_id, datetime.now(UTC)))
                 selection = await _since_last_run(selection, ledger)

@@ -11,9 +11,9 @@ from pathlib import Path
 from bulkdl.destinations.local.destination import LocalDestination
 from bulkdl.destinations.local.errors import map_os_errors
 from bulkdl.errors import DestinationError, LedgerDamaged
-from bulkdl.graph.holding import observe
 from bulkdl.ledger import lease, maintenance_queries
 from bulkdl.ledger.database import LEDGER_NAME, Ledger
+from bulkdl.ledger.locked import observe
 from bulkdl.log import get_logger
 from bulkdl.models import Reason
 

@@ -19,9 +19,9 @@ from sqlite3 import Connection
 from bulkdl.concurrency import Channel
 from bulkdl.destinations.local.destination import LocalDestination
 from bulkdl.errors import ApiError, ConfigError
-from bulkdl.graph.holding import open_locked_ledger
 from bulkdl.ledger import maintenance_queries, queries
 from bulkdl.ledger.database import Ledger
+from bulkdl.ledger.locked import open_locked_ledger
 from bulkdl.log import get_logger
 from bulkdl.maintenance.damaged_ledger import rename_if_damaged
 from bulkdl.maintenance.job_directory import JobDirectoryReader, RebuiltJob

@@ -23,9 +23,9 @@ from sqlite3 import Connection
 from bulkdl.concurrency import Channel
 from bulkdl.destinations.local.destination import LocalDestination
 from bulkdl.errors import ConfigError
-from bulkdl.graph.holding import open_locked_ledger
 from bulkdl.ledger import maintenance_queries
 from bulkdl.ledger.database import LEDGER_NAME, Ledger
+from bulkdl.ledger.locked import open_locked_ledger
 from bulkdl.ledger.maintenance_queries import FileRow
 from bulkdl.log import get_logger
 from bulkdl.maintenance.path_matcher import DOCUMENTS, PathMatcher, is_utf8, iter_files, open_regular

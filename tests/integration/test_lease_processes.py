@@ -14,9 +14,9 @@ import pytest
 
 from bulkdl.destinations.local.destination import LocalDestination
 from bulkdl.errors import OutputLockedError
-from bulkdl.graph.holding import open_locked_ledger
 from bulkdl.ledger import migrations
 from bulkdl.ledger.database import LEDGER_NAME
+from bulkdl.ledger.locked import open_locked_ledger
 from support.run_processes import ROOT
 
 # Acquires the lease of the directory argv[1], reports it, and keeps it until stdin is closed.
@@ -24,7 +24,7 @@ HOLDER = """
 import asyncio, sys
 from pathlib import Path
 from bulkdl.errors import OutputLockedError
-from bulkdl.graph.holding import open_locked_ledger
+from bulkdl.ledger.locked import open_locked_ledger
 from bulkdl.destinations.local.destination import LocalDestination
 
 async def hold():

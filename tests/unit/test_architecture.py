@@ -17,6 +17,7 @@ PACKAGE = ROOT / "bulkdl"
 # Modules outside of graph that start asyncio tasks, and why.
 SPAWNERS = {
     "concurrency.py": "a critical section, for which a cancelled caller waits",
+    "ledger/locked.py": "the heartbeat of the lease, in a TaskGroup",
     "ledger/database.py": "group commit: one task writes for all callers, and close() ends it",
     "destinations/local/partial_file.py": "one write runs during the next read",
     "sources/up42_jobs/pagination.py": "the next page is requested while a page is processed",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import stat
 import threading
@@ -71,6 +72,18 @@ class LocalDestination:
         with map_os_errors(self._parts):
             for name in find_orphans({path.name for path in self._parts.iterdir()}):
                 (self._parts / name).unlink(missing_ok=True)
+
+    def reserve_space(self, size_bytes: int) -> None:
+        """Write a file of *size_bytes* that ``free_reserved_space`` removes when the disk is full."""
+        path = self.state / "reserve"
+        with map_os_errors(path):
+            path.write_bytes(os.urandom(size_bytes))
+
+    def free_reserved_space(self) -> None:
+        """Remove the file that ``reserve_space`` wrote, if it exists."""
+        path = self.state / "reserve"
+        with map_os_errors(path):
+            path.unlink(missing_ok=True)
 
     def partial_file(self, output: Output) -> PartialFile:
         sync = self.durability is Durability.FULL

@@ -1,19 +1,21 @@
-"""Holds an output directory: opens its ledger and keeps its lease, so that no other run writes there."""
+"""
+Opens the ledger of a directory while it holds the lease of that directory.
+
+The lease prevents a second run from writing to the directory at the same time.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from bulkdl.concurrency import shield_until_done
-from bulkdl.destinations.local.destination import LocalDestination
-from bulkdl.destinations.local.errors import map_os_errors
 from bulkdl.errors import BulkdlError, DestinationError, DownloadError, LedgerError, first_leaf_exception
 from bulkdl.failure_policy import FAILURE_POLICIES, ExitCode
 from bulkdl.ledger import lease
@@ -23,27 +25,54 @@ from bulkdl.models import Durability
 
 log = get_logger(__name__)
 
-Lost = Callable[[ExitCode], None]
-"""Called when the lease is lost, with the exit code that follows."""
+LeaseLostCallback = Callable[[ExitCode], None]
+"""Called when the lease is lost, with the exit code of the run."""
 
 Clock = Callable[[], float]
 Sleep = Callable[[float], Awaitable[None]]
 
 # The size of one transaction of one row, with its write-ahead log.
 _RESERVE_BYTES = 64 << 10
-_BEAT_RETRY_S = lease.RENEW_INTERVAL_S / 4
+_RENEW_RETRY_S = lease.RENEW_INTERVAL_S / 4
 _TIMER_TOLERANCE_S = 0.1  # the event loop may wake a task slightly early
+
+
+class LockableDirectory(Protocol):
+    """The output directory, as far as the lock and the ledger use it. All methods block."""
+
+    root: Path
+    state: Path
+    durability: Durability
+
+    def prepare(self) -> None:
+        """Create the directories and check that they are writable."""
+
+    def sync(self, folders: Iterable[Path]) -> None:
+        """Make the entries of *folders* durable."""
+
+    def remove_stale_temp_files(self) -> None:
+        """Remove the temporary files of killed runs."""
+
+    def reserve_space(self, size_bytes: int) -> None:
+        """Write a file of *size_bytes*, so that as much disk space can be freed later."""
+
+    def free_reserved_space(self) -> None:
+        """Remove the file that ``reserve_space`` wrote, if it exists."""
 
 
 @asynccontextmanager
 async def open_locked_ledger(
-    sink: LocalDestination, run_id: str, *, lost: Lost | None = None, sleep: Sleep = asyncio.sleep
+    directory: LockableDirectory,
+    run_id: str,
+    *,
+    on_lost: LeaseLostCallback | None = None,
+    sleep: Sleep = asyncio.sleep,
 ) -> AsyncIterator[Ledger]:
     """
-    Acquire the lease of the directory of *sink*, and yield its ledger, open for writing.
+    Acquire the lease of *directory*, and yield its ledger, open for writing.
 
     Args:
-        lost: Called when the lease is lost; by default an error is raised.
+        on_lost: Called when the lease is lost; by default an error is raised.
         sleep: Waits while a stale lease is observed. It may return early to end the waiting.
 
     Raises:
@@ -52,47 +81,45 @@ async def open_locked_ledger(
         LedgerError: The ledger cannot be used, or the lease was lost.
         DestinationError: The ledger cannot be read or written, or another process locks it.
     """
-    await asyncio.to_thread(sink.prepare)
+    await asyncio.to_thread(directory.prepare)
     ledger = await Ledger.open(
-        sink.state / LEDGER_NAME,
-        settle=sink.sync,
-        synchronous=sink.durability is not Durability.NONE,
+        directory.state / LEDGER_NAME,
+        settle=directory.sync,
+        synchronous=directory.durability is not Durability.NONE,
         upgrade=False,
     )
     owner = lease.Owner.current(run_id)
-    reserve = sink.state / "reserve"
     try:
         try:
-            await acquire_lease(ledger, owner, sink.root, sleep=sleep)
+            await acquire_lease(ledger, owner, directory.root, sleep=sleep)
         except asyncio.CancelledError:
             await shield_until_done(_release(ledger, owner))  # the transaction may have been committed
             raise
         try:
             await ledger.upgrade()
-            await asyncio.to_thread(_prepare, sink, reserve)
+            await asyncio.to_thread(_prepare, directory)
             async with asyncio.TaskGroup() as group:
-                beat = group.create_task(keep_lease(ledger, owner, sink.root, lost), name="lease")
+                renewal = group.create_task(keep_lease(ledger, owner, directory.root, on_lost), name="lease")
                 yield ledger
-                beat.cancel()
+                renewal.cancel()
         except BaseExceptionGroup as errors:
             raise first_leaf_exception(errors) from None
         finally:
-            await shield_until_done(_release_lease(ledger, owner, reserve))
+            await shield_until_done(_release_lease(ledger, owner, directory))
     finally:
         await ledger.close()
 
 
-def _prepare(sink: LocalDestination, reserve: Path) -> None:
+def _prepare(directory: LockableDirectory) -> None:
     """Remove the temporary files of killed runs, and reserve disk space for releasing the lease."""
-    sink.remove_stale_temp_files()
-    with map_os_errors(reserve):
-        reserve.write_bytes(os.urandom(_RESERVE_BYTES))
+    directory.remove_stale_temp_files()
+    directory.reserve_space(_RESERVE_BYTES)
 
 
-async def _release_lease(ledger: Ledger, owner: lease.Owner, reserve: Path) -> None:
+async def _release_lease(ledger: Ledger, owner: lease.Owner, directory: LockableDirectory) -> None:
     """Release the lease, even if the disk is full."""
-    with suppress(BulkdlError), map_os_errors(reserve):
-        await asyncio.to_thread(reserve.unlink, missing_ok=True)
+    with suppress(BulkdlError):
+        await asyncio.to_thread(directory.free_reserved_space)
         await _release(ledger, owner)
 
 
@@ -143,7 +170,7 @@ async def keep_lease(
     ledger: Ledger,
     owner: lease.Owner,
     root: Path,
-    lost: Lost | None = None,
+    on_lost: LeaseLostCallback | None = None,
     *,
     sleep: Sleep = asyncio.sleep,
     clock: Clock = time.monotonic,
@@ -152,7 +179,7 @@ async def keep_lease(
     Write the heartbeat until cancelled, or until the lease is lost.
 
     A heartbeat that fails is repeated. The lease counts as lost when no heartbeat could be written for
-    STALE_S, because another run may take it over from then on.
+    STALE_AFTER_S, because another run may take it over from then on.
     """
     delay_s = lease.RENEW_INTERVAL_S
     written_at = clock()
@@ -164,23 +191,25 @@ async def keep_lease(
         except (DestinationError, LedgerError) as error:
             log.warning("lease.heartbeat_failed", detail=str(error))
             if clock() - written_at >= lease.STALE_AFTER_S:
-                _report_lost(error, lost)
+                _report_lost(error, on_lost)
                 return
-            delay_s = _BEAT_RETRY_S
+            delay_s = _RENEW_RETRY_S
             continue
         if not is_ours:
             taken = LedgerError(f"{root}: another run has taken over the lease of this directory")
-            _report_lost(taken, lost, ExitCode.LOCKED)
+            _report_lost(taken, on_lost, ExitCode.LOCKED)
             return
         delay_s, written_at = lease.RENEW_INTERVAL_S, started_at
 
 
-def _report_lost(error: BulkdlError, lost: Lost | None, exit_code: ExitCode | None = None) -> None:
-    if lost is None:
+def _report_lost(
+    error: BulkdlError, on_lost: LeaseLostCallback | None, exit_code: ExitCode | None = None
+) -> None:
+    if on_lost is None:
         raise error
     log.error("lease.lost", detail=str(error))
     if exit_code is None:
         exit_code = (
             FAILURE_POLICIES[error.reason].exit_code if isinstance(error, DownloadError) else ExitCode.USAGE
         )
-    lost(exit_code)
+    on_lost(exit_code)
