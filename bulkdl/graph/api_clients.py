@@ -64,7 +64,7 @@ class ApiClients:
             RateLimiter(settings.rate, settings.burst),
             self.cooldown,
             self.policy,
-            patience=Timeouts(settings.headers_timeout, settings.speed_limit, settings.speed_time),
+            timeouts=Timeouts(settings.headers_timeout, settings.speed_limit, settings.speed_time),
         )
         self._clients: dict[Credentials, Client] = {}
         self._stack = AsyncExitStack()

@@ -1,1 +1,1 @@
-"""The UP42 API: who we are, what there is, where it can be had. The only place that knows its JSON."""
+"""Client of the UP42 jobs API: authentication, listing and outputs. Only this package reads its JSON."""

@@ -1,17 +1,20 @@
 """
-The token: obtained once for everybody, renewed shortly before its end or when the server refuses it.
+Obtain tokens, and renew them before they expire or after the server rejected them.
 
-Whoever finds no usable token renews it under a lock. Those who waited meanwhile share what came
-of it, be it a token that lives for no time at all or a failure. If the one who renews is
-cancelled, the next in line does it: there is no worker in the background to leave behind.
+A task that finds no valid token renews it under a lock. Tasks that waited for this lock share the result
+of that renewal: a token, even if it has expired already, or an error. If the renewing task is cancelled,
+the next waiting task renews. There is no background task that would have to be stopped.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import aiohttp
 from yarl import URL
@@ -23,10 +26,11 @@ from bulkdl.models import Reason
 from bulkdl.sources.up42_jobs.credentials import Account, Credentials, ProjectKey, StaticToken, secrets_of
 from bulkdl.sources.up42_jobs.decode import parse_json
 from bulkdl.sources.up42_jobs.errors import ApiErrorInfo, api_error, find_error, find_message
-from bulkdl.sources.up42_jobs.grants import Grant, parse_grant
-from bulkdl.sources.up42_jobs.transport import RequestPolicy, TokenFailure, body_of, describe_request
+from bulkdl.sources.up42_jobs.transport import RequestPolicy, TokenFailure, describe_request, read_body
 
 _log = get_logger(__name__)
+
+DEFAULT_LIFETIME_S = 300.0
 
 _MARGIN_S = 30.0
 _MARGIN_SHARE = 0.1
@@ -34,14 +38,22 @@ _BODY_LIMIT_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
+class Grant:
+    """A token and its lifetime, in seconds from the time of the request."""
+
+    token: str = field(repr=False)
+    lifetime_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class _CachedToken:
     token: str
     renew_at: float
-    ends_at: float
+    expires_at: float
 
 
 class TokenSource:
-    """Gives a valid token of one set of credentials to all who ask."""
+    """Provides valid tokens of one set of credentials to all tasks."""
 
     def __init__(
         self,
@@ -58,100 +70,151 @@ class TokenSource:
         self._request_policy = request_policy
         self._clock = clock
         self._lock = asyncio.Lock()
-        self._held: _CachedToken | None = None
-        self._refused: TokenFailure | None = None  # for good
-        self._failed: TokenFailure | None = None  # in the latest renewal
+        self._cached: _CachedToken | None = None
+        self._permanent_failure: TokenFailure | None = None
+        self._last_failure: TokenFailure | None = None  # of the latest renewal
         self._renewals = 0
         if isinstance(credentials, StaticToken):
             token = credentials.token.get_secret_value()
-            self._held = _CachedToken(token, renew_at=float("inf"), ends_at=float("inf"))
+            self._cached = _CachedToken(token, renew_at=float("inf"), expires_at=float("inf"))
 
     async def token(self) -> str:
         """
         Return a token that is valid now.
 
         Raises:
-            ApiError: CREDENTIALS, at once and from then on for everybody, if the server does
-                not accept them; otherwise what was left after the retries.
+            ApiError: CREDENTIALS if the server rejects the credentials; all later calls raise it without a
+                request. Otherwise the error of the last attempt.
         """
         renewals = self._renewals
-        if self._held is not None and self._clock() < self._held.renew_at:
-            return self._held.token
+        if self._cached is not None and self._clock() < self._cached.renew_at:
+            return self._cached.token
         async with self._lock:
-            nobody_did = self._renewals == renewals
-            if nobody_did or (self._held is None and self._failed is None):
+            is_not_renewed = self._renewals == renewals
+            if is_not_renewed or (self._cached is None and self._last_failure is None):
                 await self._renew()
-            if self._held is None:
-                raise _again(self._refused or self._failed)
-            return self._held.token
+            if self._cached is None:
+                raise _copy_failure(self._permanent_failure or self._last_failure)
+            return self._cached.token
 
     def invalidate(self, token: str) -> bool:
         """
-        Note that the server refused *token*: the next who asks renews it, once for everybody.
+        Discard *token*, which the server rejected. The next call of ``token`` renews it, once for all tasks.
 
         Returns:
-            False if it is out of use already, so that the next token may not be that new, either.
+            False if *token* had been replaced already, so that the next token may not be a new one.
         """
-        if self._held is None or self._held.token != token:
-            return self._held is None
-        self._held = None
+        if self._cached is None or self._cached.token != token:
+            return self._cached is None
+        self._cached = None
         if isinstance(self._credentials, StaticToken):
-            self._refused = TokenFailure(
-                Reason.CREDENTIALS, "UP42 does not accept the given token (any more)"
+            self._permanent_failure = TokenFailure(
+                Reason.CREDENTIALS, "UP42 rejected the given token: it is invalid or has expired"
             )
         return True
 
     async def _renew(self) -> None:
-        if self._refused is not None:
+        if self._permanent_failure is not None:
             return
         try:
-            self._held = await self._request_policy.retry(self._granted)
-            self._failed = None
+            self._cached = await self._request_policy.retry(self._request_token)
+            self._last_failure = None
         except ApiError as failure:
-            self._failed = TokenFailure(failure.reason, failure.detail, retry_after_s=failure.retry_after_s)
+            self._last_failure = TokenFailure(
+                failure.reason, failure.detail, retry_after_s=failure.retry_after_s
+            )
             if failure.reason is Reason.CREDENTIALS:
-                self._refused, self._held = self._failed, None
-            # A token in its last seconds is better than none.
-            if self._held is not None and self._clock() >= self._held.ends_at:
-                self._held = None
+                self._permanent_failure, self._cached = self._last_failure, None
+            # A token that is about to expire is still usable.
+            if self._cached is not None and self._clock() >= self._cached.expires_at:
+                self._cached = None
         self._renewals += 1
 
-    async def _granted(self) -> _CachedToken:
+    async def _request_token(self) -> _CachedToken:
         await self._request_policy.acquire(self._url)
-        asked_at = self._clock()
-        grant = await self._ask()
-        margin_s = min(_MARGIN_S, _MARGIN_SHARE * grant.life_s)
-        _log.info("token.renewed", lifetime_s=round(grant.life_s, 3))
-        ends_at = asked_at + grant.life_s
-        return _CachedToken(grant.token, renew_at=ends_at - margin_s, ends_at=ends_at)
+        requested_at = self._clock()
+        grant = await self._request_grant()
+        margin_s = min(_MARGIN_S, _MARGIN_SHARE * grant.lifetime_s)
+        _log.info("token.renewed", lifetime_s=round(grant.lifetime_s, 3))
+        expires_at = requested_at + grant.lifetime_s
+        return _CachedToken(grant.token, renew_at=expires_at - margin_s, expires_at=expires_at)
 
-    async def _ask(self) -> Grant:
-        where = describe_request("POST", self._url)
-        form, headers = _request_of(self._credentials)
-        # No redirect is followed: it would carry the password to wherever it points.
-        with map_http_errors(ApiError, where):
+    async def _request_grant(self) -> Grant:
+        label = describe_request("POST", self._url)
+        form, headers = _token_request(self._credentials)
+        # Redirects are not followed: a redirect would send the password to another address.
+        with map_http_errors(ApiError, label):
             request = self._session.post(self._url, data=form, headers=headers, allow_redirects=False)
             async with await self._request_policy.send(request) as response:
-                asked_s = self._request_policy.apply_cooldown(response)
-                body = await body_of(response, _BODY_LIMIT_BYTES, where, self._request_policy.patience)
+                retry_after_s = self._request_policy.apply_cooldown(response)
+                body = await read_body(response, _BODY_LIMIT_BYTES, label, self._request_policy.timeouts)
         if response.status != 200:
-            raise self._failure(ApiErrorInfo(response.status, find_message(body)), where, asked_s)
-        document = parse_json(body, where)
-        if (complaint := find_error(document)) is not None:
-            raise self._failure(complaint, where, asked_s)
-        return parse_grant(document, where)
+            raise self._error_for(ApiErrorInfo(response.status, find_message(body)), label, retry_after_s)
+        document = parse_json(body, label)
+        if (error := find_error(document)) is not None:
+            raise self._error_for(error, label, retry_after_s)
+        return parse_grant(document, label)
 
-    def _failure(self, complaint: ApiErrorInfo, where: str, asked_s: float | None) -> ApiError:
+    def _error_for(self, error: ApiErrorInfo, label: str, retry_after_s: float | None) -> ApiError:
         secrets = secrets_of(self._credentials)
-        failure = api_error(complaint, where, retry_after_s=asked_s, secrets=secrets)
-        if complaint.status in (400, 401, 403):
+        failure = api_error(error, label, retry_after_s=retry_after_s, secrets=secrets)
+        if error.status in (400, 401, 403):
             return ApiError(Reason.CREDENTIALS, failure.detail)
-        if complaint.status == 404:
-            return ApiError(Reason.REJECTED, f"{failure.detail} (is the API URL right?)")
+        if error.status == 404:
+            return ApiError(Reason.REJECTED, f"{failure.detail} (check the API URL)")
         return failure
 
 
-def _request_of(credentials: Credentials) -> tuple[dict[str, str], dict[str, str]]:
+def parse_grant(document: object, label: str) -> Grant:
+    """
+    Read the response of the token endpoint, in all formats that UP42 has used.
+
+    Raises:
+        ApiError: INVALID_RESPONSE if it contains no token.
+    """
+    fields = document if isinstance(document, dict) else {}
+    data = fields.get("data")
+    inner = data.get("accessToken") if isinstance(data, dict) else None
+    token = next((text for text in (fields.get("access_token"), inner) if _is_header_value(text)), None)
+    if not isinstance(token, str):
+        raise ApiError(Reason.INVALID_RESPONSE, f"{label}: access_token: missing, or not a token")
+    lifetime_s = _parse_seconds(fields.get("expires_in"))
+    if lifetime_s is None:
+        lifetime_s = _jwt_lifetime(token)
+    return Grant(token, DEFAULT_LIFETIME_S if lifetime_s is None else lifetime_s)
+
+
+def _is_header_value(token: object) -> bool:
+    return isinstance(token, str) and token.isascii() and token.isprintable() and bool(token.strip())
+
+
+def _parse_seconds(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        seconds = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return seconds if math.isfinite(seconds) and seconds >= 0 else None
+
+
+def _jwt_lifetime(token: str) -> float | None:
+    """Return ``exp - iat`` of *token* if it is a readable JWT."""
+    parts = token.split(".")
+    if len(parts) != 3:
+        return None
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+        expires_at, issued_at = _parse_seconds(claims["exp"]), _parse_seconds(claims["iat"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    if expires_at is None or issued_at is None or expires_at <= issued_at:
+        return None
+    return expires_at - issued_at
+
+
+def _token_request(credentials: Credentials) -> tuple[dict[str, str], dict[str, str]]:
+    """Return form and headers of the token request."""
     match credentials:
         case ProjectKey() as key:
             return {"grant_type": "client_credentials"}, {"Authorization": f"Basic {key.basic()}"}
@@ -159,11 +222,11 @@ def _request_of(credentials: Credentials) -> tuple[dict[str, str], dict[str, str
             secret = password.get_secret_value()
             return {"grant_type": "password", "username": username, "password": secret}, {}
         case StaticToken():
-            raise TokenFailure(Reason.CREDENTIALS, "a ready token cannot be renewed")
+            raise TokenFailure(Reason.CREDENTIALS, "a static token cannot be renewed")
 
 
-def _again(failure: TokenFailure | None) -> TokenFailure:
-    # Each who asks gets an exception of their own: a traceback is not shared.
+def _copy_failure(failure: TokenFailure | None) -> TokenFailure:
+    # Every caller gets its own exception: concurrent callers must not share a traceback.
     if failure is None:
-        return TokenFailure(Reason.INTERNAL, "no token and no reason")
+        return TokenFailure(Reason.INTERNAL, "no token was obtained and no error was recorded")
     return TokenFailure(failure.reason, failure.detail, retry_after_s=failure.retry_after_s)

@@ -1,9 +1,8 @@
 """
-UP42's API for one set of credentials: what there is, and where it can be fetched.
+Client of the UP42 API for one set of credentials: list projects, jobs and tasks, sign and open outputs.
 
-Questions that are answered in JSON are asked until there is an answer or a reason to stop.
-``open`` makes one attempt and hands over the response: what to do about a body is the transfer's. An
-error that stands in a 200 is what its code says, whatever was asked for.
+Requests for JSON are retried. ``open`` makes one attempt and returns the response; the transfer decides on
+retries. An error document in a 200 response is handled like a response with the status of its code.
 """
 
 from __future__ import annotations
@@ -24,35 +23,41 @@ from bulkdl.models import Job, Kind, Output, Reason, Task
 from bulkdl.sources.up42_jobs import decode, paths
 from bulkdl.sources.up42_jobs.auth import TokenSource
 from bulkdl.sources.up42_jobs.decode import UnreadableJob
-from bulkdl.sources.up42_jobs.errors import ApiErrorInfo, api_error, find_error, parse_error_body, refusal_in
+from bulkdl.sources.up42_jobs.errors import (
+    ApiErrorInfo,
+    api_error,
+    find_error,
+    parse_error_body,
+    parse_error_response,
+)
 from bulkdl.sources.up42_jobs.pagination import Page, iter_jobs
-from bulkdl.sources.up42_jobs.transport import RequestPolicy, body_of, describe_request, host_of, peek_body
+from bulkdl.sources.up42_jobs.transport import RequestPolicy, describe_request, host_of, peek_body, read_body
 
 _log = get_logger(__name__)
 _T = TypeVar("_T")
 
 JSON_LIMIT_BYTES = 64 * 1024 * 1024
-# Tokens that one request may try: one that all have, one that others had meanwhile, and a new one.
-_TOKENS = 3
-# Documents longer than this are read outside the event loop.
-_LONG_BYTES = 256 * 1024
-# No error that UP42 words is longer.
-_COMPLAINT_BYTES = 16 * 1024
+# Maximum number of tokens per request: the cached token, a token that another task renewed, a new token.
+_MAX_TOKENS = 3
+# Larger documents are decoded in a thread, not in the event loop.
+_DECODE_IN_THREAD_BYTES = 256 * 1024
+# Error documents of UP42 are smaller than this.
+_MAX_ERROR_BYTES = 16 * 1024
 
 
 class _Unauthorised(ApiError):
     """
-    The server refused the token of this attempt.
+    The server rejected the token of this attempt.
 
     Attributes:
-        renews: The next token will be a new one; else it may be one that others have had for a while.
+        renews: Whether the next token is a new one. Otherwise it may be a token that is in use already.
     """
 
     renews = True
 
 
 class Client:
-    """UP42's API for one set of credentials."""
+    """The UP42 API with one set of credentials."""
 
     def __init__(
         self,
@@ -65,11 +70,11 @@ class Client:
         allow_http: bool = False,
     ) -> None:
         """
-        Put a client together.
+        Create a client.
 
         Args:
-            json_limit_bytes: Longest JSON answer that is read into memory.
-            allow_http: Signed URLs without TLS are given out even if the API itself has TLS.
+            json_limit_bytes: Maximum size of a JSON response.
+            allow_http: Accept signed URLs without TLS even if the API uses TLS.
         """
         self._session = session
         self._api_url = api_url
@@ -80,21 +85,21 @@ class Client:
 
     async def check(self, project_id: str) -> None:
         """
-        Find out whether there is a project that these credentials may see.
+        Check that the project exists and that the credentials have access to it.
 
         Raises:
-            ApiError: NOT_FOUND, FORBIDDEN, CREDENTIALS, or what else came in between.
+            ApiError: NOT_FOUND, FORBIDDEN, CREDENTIALS, or another error of the request.
         """
-        await self._ask(paths.project(project_id), decode.data_of)
+        await self._request(paths.project(project_id), decode.data_of)
 
     def jobs(self, project_id: str) -> AsyncGenerator[Job | UnreadableJob, None]:
         """
-        List all jobs of a project, the last page first; the next page is requested meanwhile.
+        List all jobs of a project, the last page first. The next page is requested in advance.
 
-        Close the iterator (``contextlib.aclosing``) if you leave it early.
+        Close the iterator (``contextlib.aclosing``) to stop early.
 
         Raises:
-            ApiError: A page could not be had; what came before it has been given out.
+            ApiError: The request for a page failed. The jobs of the pages before it were yielded.
         """
 
         async def page(number: int) -> Page:
@@ -103,38 +108,38 @@ class Client:
         return iter_jobs(page, project_id)
 
     async def _page(self, project_id: str, number: int) -> Page:
-        def read(document: object, where: str) -> Page:
-            return decode.jobs_page(document, project_id, where)
+        def read(document: object, label: str) -> Page:
+            return decode.jobs_page(document, project_id, label)
 
-        found, _ = await self._ask(paths.jobs(project_id, number), read)
-        return found
+        entries, _ = await self._request(paths.jobs(project_id, number), read)
+        return entries
 
     async def job(self, project_id: str, job_id: str) -> tuple[Job, bytes]:
-        """Return one job, and the answer as UP42 gave it."""
+        """Return one job and the unchanged response body."""
 
-        def read(document: object, where: str) -> Job:
-            return decode.job(document, project_id, job_id, where)
+        def read(document: object, label: str) -> Job:
+            return decode.job(document, project_id, job_id, label)
 
-        return await self._ask(paths.job(project_id, job_id), read)
+        return await self._request(paths.job(project_id, job_id), read)
 
     async def tasks(self, project_id: str, job_id: str) -> tuple[list[Task], bytes]:
-        """Return a job's tasks in UP42's order, and the answer as UP42 gave it."""
-        return await self._ask(paths.tasks(project_id, job_id), decode.tasks)
+        """Return the tasks of a job and the unchanged response body."""
+        return await self._request(paths.tasks(project_id, job_id), decode.tasks)
 
     async def quicklooks(self, project_id: str, job_id: str, task_id: str) -> tuple[list[str], bytes]:
-        """Return the names of a task's quicklooks (untrusted), and the answer as UP42 gave it."""
-        return await self._ask(paths.quicklooks(project_id, job_id, task_id), decode.quicklooks)
+        """Return the names of the quicklooks of a task (untrusted) and the unchanged response body."""
+        return await self._request(paths.quicklooks(project_id, job_id, task_id), decode.quicklooks)
 
     async def sign(self, output: Output) -> str:
         """
-        Ask for a signed URL of an archive. It is opaque, and lives for about two minutes.
+        Request a signed URL of an archive. It is opaque and expires after about two minutes.
 
         Raises:
-            ApiError: INSECURE_URL if it has no TLS; NOT_FOUND if UP42 has no such archive.
+            ApiError: INSECURE_URL if the URL has no TLS; NOT_FOUND if UP42 does not have the archive.
         """
         if output.kind is not Kind.ARCHIVE:
             raise ValueError(f"{output}: only archives have signed URLs")
-        text, _ = await self._ask(paths.output(output), decode.signed_url)
+        text, _ = await self._request(paths.output(output), decode.signed_url)
         url = URL(text, encoded=True)
         if url.scheme == "http" and not self._allow_http:
             raise ApiError(Reason.INSECURE_URL, f"{output}: http://{host_of(url)}{url.raw_path}")
@@ -144,117 +149,123 @@ class Client:
     @asynccontextmanager
     async def open(self, output: Output) -> AsyncIterator[tuple[aiohttp.ClientResponse, bytes]]:
         """
-        Ask for a quicklook or a geojson: one attempt, any status.
+        Request a quicklook or a GeoJSON file once, and return the response with any status.
 
-        A refused token is renewed and the attempt made once more, which is all the patience here.
+        The request is repeated only after the server rejected the token.
 
         Returns:
-            The response, and the bytes of its body that have been read already.
+            The response, and the bytes of its body that were already read.
 
         Raises:
-            ApiError: No response came, or no token, or an error in a 200. What is raised while
-                reading is aiohttp's.
+            ApiError: No response, no token, or an error document in a 200 response. Reading the body
+                raises the exceptions of aiohttp.
         """
         if output.kind is Kind.ARCHIVE:
-            raise ValueError(f"{output}: an archive is fetched from its signed URL")
+            raise ValueError(f"{output}: an archive is downloaded from its signed URL")
         url = paths.address(self._api_url, paths.output(output))
-        response, begun = await self._opened(url)
+        response, prefetched = await self._open(url)
         async with response:
-            yield response, begun
+            yield response, prefetched
 
-    async def _opened(self, url: URL) -> tuple[aiohttp.ClientResponse, bytes]:
-        new = False
-        for turn in range(_TOKENS):
-            await self._request_policy.acquire(url, can_wait=True)
+    async def _open(self, url: URL) -> tuple[aiohttp.ClientResponse, bytes]:
+        is_new_token = False
+        for number in range(_MAX_TOKENS):
+            await self._request_policy.acquire(url, low_priority=True)
             token = await self._tokens.token()
             with map_http_errors(ApiError, describe_request("GET", url)):
-                response, begun, complaint = await self._begun(url, token)
-            status = complaint.status if complaint else response.status
-            asked_s = self._request_policy.apply_cooldown(response, status)
+                response, prefetched, error = await self._send_and_peek(url, token)
+            status = error.status if error else response.status
+            retry_after_s = self._request_policy.apply_cooldown(response, status)
             if status != 401:
                 break
             renews = self._tokens.invalidate(token)
-            if new or turn == _TOKENS - 1:
+            if is_new_token or number == _MAX_TOKENS - 1:
                 break
-            new = renews
+            is_new_token = renews
             response.release()
-        if complaint is None:
-            return response, begun
-        where = describe_request("GET", url)
-        raise api_error(complaint, where, retry_after_s=asked_s, secrets=(token,))
+        if error is None:
+            return response, prefetched
+        label = describe_request("GET", url)
+        raise api_error(error, label, retry_after_s=retry_after_s, secrets=(token,))
 
-    async def _begun(self, url: URL, token: str) -> tuple[aiohttp.ClientResponse, bytes, ApiErrorInfo | None]:
-        """Return a response, what has been read of a 200 or 404, and the UP42 error that it is, if any."""
+    async def _send_and_peek(
+        self, url: URL, token: str
+    ) -> tuple[aiohttp.ClientResponse, bytes, ApiErrorInfo | None]:
+        """Return a response, the bytes read of a 200 or 404, and the UP42 error that it contains, if any."""
         headers = {"Accept": "*/*", "Accept-Encoding": "identity", "Authorization": f"Bearer {token}"}
         response = await self._request_policy.send(self._session.get(url, headers=headers))
         if response.status not in (200, 404):
             return response, b"", None
         try:
-            begun, is_all = await peek_body(response, _COMPLAINT_BYTES, self._request_policy.patience)
-        except BaseException:  # cancelled, too: nobody else knows of the response
+            prefetched, is_complete = await peek_body(
+                response, _MAX_ERROR_BYTES, self._request_policy.timeouts
+            )
+        except BaseException:  # also on cancellation: no caller has a reference to the response yet
             response.close()
             raise
-        if not is_all:
-            return response, begun, None
+        if not is_complete:
+            return response, prefetched, None
         if response.status == 200:
-            return response, begun, parse_error_body(begun)
-        refusal = _from(url, response, refusal_in(404, begun))
-        return response, begun, refusal if refusal.enveloped else None
+            return response, prefetched, parse_error_body(prefetched)
+        error = _distrust_redirect(url, response, parse_error_response(404, prefetched))
+        return response, prefetched, error if error.is_enveloped else None
 
-    async def _ask(self, path: str, read: Callable[[object, str], _T]) -> tuple[_T, bytes]:
-        """Ask until there is an answer that *read* can make a value of; return it and the answer."""
+    async def _request(self, path: str, read: Callable[[object, str], _T]) -> tuple[_T, bytes]:
+        """Request a JSON document, with retries; return the value that *read* makes of it, and the body."""
         url = paths.address(self._api_url, path)
 
         async def attempt() -> tuple[_T, bytes]:
-            new = False
-            for _ in range(_TOKENS):
+            is_new_token = False
+            for _ in range(_MAX_TOKENS):
                 try:
                     return await self._attempt(url, read)
                 except _Unauthorised as failure:
-                    refused = failure
-                if new:
+                    rejection = failure
+                if is_new_token:
                     break
-                new = refused.renews
-            raise ApiError(Reason.CREDENTIALS, f"{refused.detail} (with a new token)")
+                is_new_token = rejection.renews
+            raise ApiError(Reason.CREDENTIALS, f"{rejection.detail} (with a new token)")
 
         return await self._request_policy.retry(attempt)
 
     async def _attempt(self, url: URL, read: Callable[[object, str], _T]) -> tuple[_T, bytes]:
-        where = describe_request("GET", url)
+        label = describe_request("GET", url)
         await self._request_policy.acquire(url)
         token = await self._tokens.token()
         headers = {"Accept": "application/json", "Authorization": f"Bearer {token}"}
-        with map_http_errors(ApiError, where):
+        with map_http_errors(ApiError, label):
             async with await self._request_policy.send(self._session.get(url, headers=headers)) as response:
-                asked_s = self._request_policy.apply_cooldown(response)
-                body = await body_of(response, self._limit_bytes, where, self._request_policy.patience)
+                retry_after_s = self._request_policy.apply_cooldown(response)
+                body = await read_body(response, self._limit_bytes, label, self._request_policy.timeouts)
         if response.status == 200:
-            answer = await _understood(body, read, where)
-            if not isinstance(answer, ApiErrorInfo):
-                return answer, body
-            self._request_policy.apply_cooldown(response, answer.status)
+            content = await _decode(body, read, label)
+            if not isinstance(content, ApiErrorInfo):
+                return content, body
+            error = content
+            self._request_policy.apply_cooldown(response, error.status)
         else:
-            answer = refusal_in(response.status, body)
-        failure = api_error(_from(url, response, answer), where, retry_after_s=asked_s, secrets=(token,))
-        if answer.status == 401:
-            refusal = _Unauthorised(failure.reason, failure.detail)
-            refusal.renews = self._tokens.invalidate(token)
-            raise refusal
+            error = parse_error_response(response.status, body)
+        error = _distrust_redirect(url, response, error)
+        failure = api_error(error, label, retry_after_s=retry_after_s, secrets=(token,))
+        if error.status == 401:
+            rejection = _Unauthorised(failure.reason, failure.detail)
+            rejection.renews = self._tokens.invalidate(token)
+            raise rejection
         raise failure
 
 
-def _from(url: URL, response: aiohttp.ClientResponse, complaint: ApiErrorInfo) -> ApiErrorInfo:
-    """Return *complaint*, not as UP42's own if a redirect led from *url* to another host."""
+def _distrust_redirect(url: URL, response: aiohttp.ClientResponse, error: ApiErrorInfo) -> ApiErrorInfo:
+    """Return *error*, not as an error of UP42 if a redirect led from *url* to another host."""
     if host_of(response.url) == host_of(url):
-        return complaint
-    return replace(complaint, enveloped=False)
+        return error
+    return replace(error, is_enveloped=False)
 
 
-async def _understood(body: bytes, read: Callable[[object, str], _T], where: str) -> _T | ApiErrorInfo:
-    """Return what a 200 really says: the value, or the error that is in it."""
+async def _decode(body: bytes, read: Callable[[object, str], _T], label: str) -> _T | ApiErrorInfo:
+    """Return the content of a 200 response: the value, or the error that it contains."""
 
-    def understand() -> _T | ApiErrorInfo:
-        document = decode.parse_json(body, where)
-        return find_error(document) or read(document, where)
+    def decode_body() -> _T | ApiErrorInfo:
+        document = decode.parse_json(body, label)
+        return find_error(document) or read(document, label)
 
-    return await asyncio.to_thread(understand) if len(body) > _LONG_BYTES else understand()
+    return await asyncio.to_thread(decode_body) if len(body) > _DECODE_IN_THREAD_BYTES else decode_body()

@@ -1,4 +1,4 @@
-"""The three ways to be somebody at UP42. None of them shows its secret."""
+"""The three credential types of UP42. ``repr()`` does not show their secrets."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pydantic import SecretStr
 
 @dataclass(frozen=True, slots=True)
 class ProjectKey:
-    """A project's API key: the client_credentials grant."""
+    """The API key of a project; uses the client_credentials grant."""
 
     project_id: str
     api_key: SecretStr
 
     def basic(self) -> str:
-        """Return what follows ``Basic`` in the header; as secret as the key."""
+        """Return the value after ``Basic`` in the Authorization header. It is a secret."""
         return base64.b64encode(f"{self.project_id}:{self.api_key.get_secret_value()}".encode()).decode(
             "ascii"
         )
@@ -24,7 +24,7 @@ class ProjectKey:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A user's name and password: the password grant."""
+    """The name and password of a user; uses the password grant."""
 
     username: str
     password: SecretStr
@@ -32,7 +32,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class StaticToken:
-    """A token that somebody else obtained; it cannot be renewed."""
+    """A token that was obtained elsewhere. It cannot be renewed."""
 
     token: SecretStr
 
@@ -41,7 +41,7 @@ Credentials = ProjectKey | Account | StaticToken
 
 
 def secrets_of(credentials: Credentials) -> tuple[str, ...]:
-    """Return the texts of *credentials* that must not be quoted anywhere."""
+    """Return the secret texts of *credentials*, which messages and logs must not contain."""
     match credentials:
         case ProjectKey(api_key=secret):
             return (credentials.basic(), secret.get_secret_value())

@@ -1,8 +1,8 @@
 """
-UP42's JSON made into values. Pure: documents in, values out, and a path into the document when it is wrong.
+Convert JSON documents of UP42 to values. Errors name the path of the invalid value in the document.
 
-Unknown fields are ignored. Identities become names of folders, so only those that are safe as
-one are accepted. One unreadable job does not hide its neighbours: it is told beside them.
+The functions are pure. Unknown fields are ignored. IDs become names of directories, so only IDs that are
+safe file names are accepted. An unreadable job in a list does not affect the other jobs of the list.
 """
 
 from __future__ import annotations
@@ -22,108 +22,110 @@ from bulkdl.redaction import sanitize
 from bulkdl.sources.up42_jobs.schemas import JobDocument, TaskDocument, is_identity
 
 _Document = TypeVar("_Document", bound=BaseModel)
-# A URL goes out as it came, so it must be one that can: visible ASCII only.
+# A signed URL is sent unchanged, so it must consist of printable ASCII without spaces.
 _URL = re.compile(r"https?://[!-~]+", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class UnreadableJob:
-    """A job in a list that this bulkdl cannot read; *job_id* if at least that is clear."""
+    """A job in a list that cannot be decoded; *job_id* is None if its ID is invalid."""
 
     project_id: str
     job_id: str | None
     problem: str
 
 
-def parse_json(body: bytes, where: str) -> object:
+def parse_json(body: bytes, label: str) -> object:
     """
     Return the JSON document in *body*.
 
     Raises:
-        ApiError: INVALID_RESPONSE; it is cut off, or no JSON.
+        ApiError: INVALID_RESPONSE if *body* is truncated or not JSON.
     """
     try:
         document: object = json.loads(body)
     except (ValueError, RecursionError):
-        raise _bad(where, "", f"no JSON in {len(body)} bytes that begin {_beginning(body)}") from None
+        raise _invalid(
+            label, "", f"expected JSON, got {len(body)} bytes that start with {_excerpt(body)}"
+        ) from None
     return document
 
 
-def data_of(document: object, where: str) -> object:
-    """Return what is in UP42's envelope."""
+def data_of(document: object, label: str) -> object:
+    """Return the content of the response envelope."""
     if not isinstance(document, dict):
-        raise _bad(where, "", f"an object expected, {_kind(document)} found")
+        raise _invalid(label, "", f"expected an object, got {_json_type(document)}")
     if "data" not in document:
-        raise _bad(where, "data", "missing")
+        raise _invalid(label, "data", "missing")
     return document["data"]
 
 
-def job(document: object, project_id: str, job_id: str, where: str) -> Job:
-    """Read the answer to a question for one job."""
-    found = _job(data_of(document, where), project_id, where, "data")
-    if found.id != job_id:
-        raise _bad(where, "data.id", f"{found.id} found where {sanitize(job_id)} was asked for")
-    return found
+def job(document: object, project_id: str, job_id: str, label: str) -> Job:
+    """Read the response to a request for one job."""
+    result = _job(data_of(document, label), project_id, label, "data")
+    if result.id != job_id:
+        raise _invalid(label, "data.id", f"expected {sanitize(job_id)}, got {result.id}")
+    return result
 
 
-def jobs_page(document: object, project_id: str, where: str) -> list[Job | UnreadableJob]:
+def jobs_page(document: object, project_id: str, label: str) -> list[Job | UnreadableJob]:
     """Read one page of a list of jobs."""
-    return list(_page_entries(_list_of(document, where), project_id, where))
+    return list(_page_entries(_list_of(document, label), project_id, label))
 
 
-def _page_entries(entries: list[Any], project_id: str, where: str) -> Iterator[Job | UnreadableJob]:
+def _page_entries(entries: list[Any], project_id: str, label: str) -> Iterator[Job | UnreadableJob]:
     for number, entry in enumerate(entries):
         try:
-            yield _job(entry, project_id, where, f"data[{number}]")
+            yield _job(entry, project_id, label, f"data[{number}]")
         except ApiError as failure:
             job_id = entry.get("id") if isinstance(entry, dict) else None
             yield UnreadableJob(project_id, job_id if is_identity(job_id) else None, failure.detail)
 
 
-def _job(entry: object, project_id: str, where: str, path: str) -> Job:
-    read = _read(JobDocument, entry, where, path)
+def _job(entry: object, project_id: str, label: str, path: str) -> Job:
+    fields = _read(JobDocument, entry, label, path)
     return Job(
         project_id=project_id,
-        id=read.id,
-        status=read.status,
-        mode=read.mode,
-        name=read.name,
-        created_at=read.created_at,
-        finished_at=read.finished_at,
-        workflow_id=read.workflow_id,
+        id=fields.id,
+        status=fields.status,
+        mode=fields.mode,
+        name=fields.name,
+        created_at=fields.created_at,
+        finished_at=fields.finished_at,
+        workflow_id=fields.workflow_id,
         document=entry if isinstance(entry, dict) else {},
     )
 
 
-def tasks(document: object, where: str) -> list[Task]:
-    """Read a job's tasks, in UP42's order."""
-    read = [
-        _read(TaskDocument, entry, where, f"data[{number}]")
-        for number, entry in enumerate(_list_of(document, where))
+def tasks(document: object, label: str) -> list[Task]:
+    """Read the tasks of a job, in the order of the response."""
+    documents = [
+        _read(TaskDocument, entry, label, f"data[{number}]")
+        for number, entry in enumerate(_list_of(document, label))
     ]
-    by_id = {one.id: Task(one.id, one.name, one.status, tuple(one.parent_ids)) for one in read}
+    by_id = {task.id: Task(task.id, task.name, task.status, tuple(task.parent_ids)) for task in documents}
     return list(by_id.values())
 
 
-def quicklooks(document: object, where: str) -> list[str]:
-    """Read the names of a task's quicklooks. They are the server's: anything but empty, each once."""
-    names = _list_of(document, where)
+def quicklooks(document: object, label: str) -> list[str]:
+    """Read the names of the quicklooks of a task, without duplicates. The server can choose any text."""
+    names = _list_of(document, label)
     for number, name in enumerate(names):
         if not isinstance(name, str) or not name:
-            raise _bad(where, f"data[{number}]", f"a name expected, {_kind(name)} found")
-        if not _encodable(name):
-            raise _bad(where, f"data[{number}]", "a name that is no Unicode text")
+            raise _invalid(label, f"data[{number}]", f"expected a name, got {_json_type(name)}")
+        if not _is_encodable(name):
+            raise _invalid(label, f"data[{number}]", "the name is not valid Unicode")
     return list(dict.fromkeys(names))
 
 
-def signed_url(document: object, where: str) -> str:
-    """Read a signed URL: absolute, http or https, otherwise opaque."""
-    data = data_of(document, where)
+def signed_url(document: object, label: str) -> str:
+    """Read a signed URL. It is absolute (http or https) and not interpreted further."""
+    data = data_of(document, label)
     url = data.get("url") if isinstance(data, dict) else None
     if not isinstance(url, str):
-        raise _bad(where, "data.url", f"a URL expected, {_kind(url)} found")
+        raise _invalid(label, "data.url", f"expected a URL, got {_json_type(url)}")
     if not _URL.fullmatch(url) or not _has_host(url):
-        raise _bad(where, "data.url", "no absolute http or https URL")
+        raise _invalid(label, "data.url", "expected an absolute http or https URL")
     return url
 
 
@@ -135,25 +137,25 @@ def _has_host(url: str) -> bool:
         return False
 
 
-def _list_of(document: object, where: str) -> list[Any]:
-    data = data_of(document, where)
+def _list_of(document: object, label: str) -> list[Any]:
+    data = data_of(document, label)
     if not isinstance(data, list):
-        raise _bad(where, "data", f"a list expected, {_kind(data)} found")
+        raise _invalid(label, "data", f"expected a list, got {_json_type(data)}")
     return data
 
 
-def _read(model: type[_Document], entry: object, where: str, path: str) -> _Document:
+def _read(model: type[_Document], entry: object, label: str, path: str) -> _Document:
     if not isinstance(entry, dict):
-        raise _bad(where, path, f"an object expected, {_kind(entry)} found")
+        raise _invalid(label, path, f"expected an object, got {_json_type(entry)}")
     try:
         return model.model_validate(entry)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         steps = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in first["loc"])
-        raise _bad(where, path + steps, sanitize(first["msg"])) from None
+        raise _invalid(label, path + steps, sanitize(first["msg"])) from None
 
 
-def _encodable(text: str) -> bool:
+def _is_encodable(text: str) -> bool:
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -161,17 +163,17 @@ def _encodable(text: str) -> bool:
     return True
 
 
-def _beginning(body: bytes) -> str:
+def _excerpt(body: bytes) -> str:
     return repr(sanitize(body[:400].decode(errors="replace"))[:60])
 
 
-_KINDS = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+_JSON_TYPES = {dict: "an object", list: "a list", str: "text", bool: "a boolean", type(None): "null"}
 
 
-def _kind(value: object) -> str:
-    return _KINDS.get(type(value), "a number")
+def _json_type(value: object) -> str:
+    return _JSON_TYPES.get(type(value), "a number")
 
 
-def _bad(where: str, path: str, problem: str) -> ApiError:
-    place = f"{where}: {path}" if path else where
-    return ApiError(Reason.INVALID_RESPONSE, f"{place}: {problem}")
+def _invalid(label: str, path: str, problem: str) -> ApiError:
+    location = f"{label}: {path}" if path else label
+    return ApiError(Reason.INVALID_RESPONSE, f"{location}: {problem}")

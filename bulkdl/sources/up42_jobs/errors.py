@@ -1,8 +1,8 @@
 """
-What UP42 says when it does not do what was asked, made into a ``Failure``.
+Convert UP42 error responses to ``ApiError``.
 
-Its error codes are integers here and words there; errors come with any status, 200 included, and
-in front of it stand gateways that speak HTML.
+Error codes are integers or words. An error response can have any status, also 200. Gateways in front of
+the API send HTML.
 """
 
 from __future__ import annotations
@@ -39,53 +39,55 @@ _STATUS_OF_WORD = {
 @dataclass(frozen=True, slots=True)
 class ApiErrorInfo:
     """
-    An error as UP42 words it.
+    The content of an error response.
 
     Attributes:
-        status: The HTTP status that its code stands for; 400 when it stands for none.
-        message: As sent: not yet fit to be shown.
-        enveloped: Whether it is in UP42's own error envelope. A gateway words its errors otherwise.
+        status: The HTTP status that belongs to the error code; 400 for an unknown code.
+        message: The text that the server sent. It must be sanitised before it is shown.
+        is_enveloped: Whether the error is in the error envelope of UP42. Gateways use other formats.
     """
 
     status: int
     message: str
-    enveloped: bool = False
+    is_enveloped: bool = False
 
 
 def find_error(document: object) -> ApiErrorInfo | None:
-    """Return the error that *document* tells beside or instead of data; None if it tells none."""
+    """Return the error in *document*, with or without data; None if it contains no error."""
     if not isinstance(document, dict):
         return None
     error = document.get("error")
-    if not error:  # null, and the {} of some answers
+    if not error:  # null, or the {} of some successful responses
         return None
     if isinstance(error, dict):
         code, message = error.get("code"), error.get("message")
-        enveloped = bool(code) and document.get("data") is None
-        return ApiErrorInfo(_status_of(code), str(message or code or "no message"), enveloped)
-    enveloped = "data" in document and document["data"] is None
-    return ApiErrorInfo(_status_of(error), str(document.get("error_description") or error), enveloped)
+        is_enveloped = bool(code) and document.get("data") is None
+        return ApiErrorInfo(_status_of(code), str(message or code or "no message"), is_enveloped)
+    is_enveloped = "data" in document and document["data"] is None
+    return ApiErrorInfo(_status_of(error), str(document.get("error_description") or error), is_enveloped)
 
 
 def parse_error_body(body: bytes) -> ApiErrorInfo | None:
-    """Return the error that the whole *body* of an output tells instead; None if it is an output."""
+    """Return the error in the complete *body* of an output response; None if the body is an output."""
     if b'"error"' not in body:
         return None
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    is_output = isinstance(document, dict) and "type" in document  # GeoJSON may have members of any name
+    is_output = (
+        isinstance(document, dict) and "type" in document
+    )  # GeoJSON can have additional members of any name
     return None if is_output else find_error(document)
 
 
-def refusal_in(status: int, body: bytes) -> ApiErrorInfo:
-    """Return the error of a response with *status*, not a success, whose body is *body*."""
+def parse_error_response(status: int, body: bytes) -> ApiErrorInfo:
+    """Return the error of an unsuccessful response with *status* and *body*."""
     try:
-        complaint = find_error(json.loads(body))
+        error = find_error(json.loads(body))
     except (ValueError, RecursionError):
-        complaint = None
-    return ApiErrorInfo(status, find_message(body), complaint is not None and complaint.enveloped)
+        error = None
+    return ApiErrorInfo(status, find_message(body), error is not None and error.is_enveloped)
 
 
 def _status_of(code: object) -> int:
@@ -98,36 +100,40 @@ def _status_of(code: object) -> int:
 
 
 def find_message(body: bytes) -> str:
-    """Return what an error's body says, whatever its form; empty when it is no JSON or says nothing."""
+    """Return the message in an error body of any known format; empty if it is not JSON or has no message."""
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
         return ""
-    complaint = find_error(document)
+    error = find_error(document)
     if not isinstance(document, dict):
         return ""
-    plain = next((document[key] for key in ("message", "detail", "title") if document.get(key)), "")
-    if complaint is None:
-        return str(plain)
-    return str(plain) if plain and isinstance(document["error"], str) else complaint.message
+    message = next((document[key] for key in ("message", "detail", "title") if document.get(key)), "")
+    if error is None:
+        return str(message)
+    return str(message) if message and isinstance(document["error"], str) else error.message
 
 
 def api_error(
-    complaint: ApiErrorInfo,
-    where: str,
+    error: ApiErrorInfo,
+    label: str,
     *,
     retry_after_s: float | None = None,
     secrets: Iterable[str] = (),
 ) -> ApiError:
     """
-    Return the failure that *complaint* stands for.
+    Return the exception for *error*.
 
-    Only a 404 in UP42's error envelope says that something does not exist. Any other 404 can come from a
-    gateway; it is an invalid response, which is retried.
+    A 404 is ``NOT_FOUND`` only in the error envelope of UP42. Any other 404 can come from a gateway; it is
+    an invalid response, which is retried.
+
+    Args:
+        label: The request, for the message.
+        secrets: Texts that are removed from the message of the server.
     """
-    told = sanitize(complaint.message, secrets)
-    detail = f"{where}: {complaint.status}" + (f" {told}" if told else "")
-    reason = reason_of_status(complaint.status) or Reason.INVALID_RESPONSE
-    if reason is Reason.NOT_FOUND and not complaint.enveloped:
+    message = sanitize(error.message, secrets)
+    detail = f"{label}: {error.status}" + (f" {message}" if message else "")
+    reason = reason_of_status(error.status) or Reason.INVALID_RESPONSE
+    if reason is Reason.NOT_FOUND and not error.is_enveloped:
         reason, detail = Reason.INVALID_RESPONSE, f"{detail} (not an error response of UP42)"
     return ApiError(reason, detail, retry_after_s=retry_after_s)

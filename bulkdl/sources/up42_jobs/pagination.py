@@ -3,7 +3,7 @@ Read the list of jobs of a project from its pages, without losing a job when oth
 
 UP42 numbers the pages from 0 and reports neither a total nor a last page: a page behind the end is empty.
 The pages are sorted by creation time, oldest first. A new job therefore goes to the end, and a deleted job
-moves all later jobs forward. Reading from page 0 upwards would lose the job that moves from the next page
+moves all later jobs forward. Reading from page 0 upwards would miss the job that moves from the next page
 to the page just read.
 
 The pages are therefore read from the last one down to page 0. Between two requests a job can only move to
@@ -32,38 +32,38 @@ _log = get_logger(__name__)
 Page = list[Job | UnreadableJob]
 _Key = tuple[bool, str]
 
-# A list that brings nothing new for so many pages in a row, and has no end, repeats itself.
+# A list without an end that has no new job on this many pages in a row repeats itself.
 STALE_PAGES = 3
-# A hundred pages.
+# The jobs of a hundred pages.
 REMEMBERED_JOBS = 10_000
-# The search for the last page ends here at the latest: no project has so many pages.
+# The search for the last page stops here. No project has this many pages.
 MAX_PAGES = 1 << 17
 
 
 class RecentIds:
     """
-    The jobs that were listed lately, and those of the first pages that were read.
+    The IDs of the recently listed jobs, and of the jobs on the first pages that were read.
 
-    A job turns up again on the next page or the one after it when jobs are deleted. Keeping all ids would
+    When jobs are deleted, a job is listed again on one of the next two pages. Keeping all ids would
     need memory proportional to the list. The first pages are kept, so that a list without an end that
     starts over is recognised, however long it is.
     """
 
-    def __init__(self, most: int = REMEMBERED_JOBS) -> None:
-        self._most = most
+    def __init__(self, max_jobs: int = REMEMBERED_JOBS) -> None:
+        self._max_jobs = max_jobs
         self._keys: set[_Key] = set()
         self._order: deque[_Key] = deque()
 
-    def add(self, entry: Job | UnreadableJob, *, page: int = 0, for_good: bool = False) -> bool:
-        """Note *entry* of page number *page*; return whether it is new."""
+    def add(self, entry: Job | UnreadableJob, *, page: int = 0, permanent: bool = False) -> bool:
+        """Remember *entry* of page number *page*, with *permanent* for ever; return whether it is new."""
         key = _key_of(entry, page)
         if key in self._keys:
             return False
         self._keys.add(key)
-        if for_good:
+        if permanent:
             return True
         self._order.append(key)
-        if len(self._order) > self._most:
+        if len(self._order) > self._max_jobs:
             self._keys.discard(self._order.popleft())
         return True
 
@@ -72,8 +72,8 @@ def _key_of(entry: Job | UnreadableJob, page: int) -> _Key:
     """
     Return what identifies *entry*.
 
-    A job that is readable on another page must not be taken for listed. An unreadable job without an id is
-    identified by its place, which includes the page.
+    A job that is unreadable on one page can be readable on another page, so both get different keys. The
+    key of an unreadable job without an ID includes the page.
     """
     if isinstance(entry, UnreadableJob):
         return False, entry.job_id or f"{page}: {entry.problem}"
@@ -83,11 +83,11 @@ def _key_of(entry: Job | UnreadableJob, page: int) -> _Key:
 @dataclass(frozen=True, slots=True)
 class _LastPage:
     """
-    Where reading starts.
+    The page at which reading starts.
 
     Attributes:
         entries: Its content; None if it must be requested (again).
-        ends: Whether the page behind it is empty. False for a list that has no end.
+        ends: Whether the page behind it is empty; False for a list without an end.
     """
 
     number: int
@@ -100,30 +100,30 @@ async def iter_jobs(
 ) -> AsyncGenerator[Job | UnreadableJob, None]:
     """Yield the entries of all pages, the last page first; the next page is requested meanwhile."""
     last = await _find_last_page(page)
-    seen, number, stale, read = RecentIds(), last.number, 0, 0
+    recent_ids, number, stale_pages, pages_read = RecentIds(), last.number, 0, 0
     ahead = _request(page, number, project_id, last.entries)
     try:
         while True:
             entries = await ahead
-            current, number, read = number, number - 1, read + 1
+            current, number, pages_read = number, number - 1, pages_read + 1
             if number >= 0:
                 ahead = _request(page, number, project_id)
-            for_good = not last.ends and read <= STALE_PAGES
-            new = [entry for entry in entries if seen.add(entry, page=current, for_good=for_good)]
-            stale = 0 if any(_has_id(entry) for entry in new) else stale + 1
+            permanent = not last.ends and pages_read <= STALE_PAGES
+            new = [entry for entry in entries if recent_ids.add(entry, page=current, permanent=permanent)]
+            stale_pages = 0 if any(_has_id(entry) for entry in new) else stale_pages + 1
             for entry in new:
                 if isinstance(entry, UnreadableJob):
                     _log.warning(
                         "job.unreadable", project_id=project_id, job_id=entry.job_id, problem=entry.problem
                     )
                 yield entry
-            if not last.ends and (stale == STALE_PAGES or number < 0):
-                _log.warning("jobs.repeated", project_id=project_id, pages=read)
+            if not last.ends and (stale_pages == STALE_PAGES or number < 0):
+                _log.warning("jobs.repeated", project_id=project_id, pages=pages_read)
                 return
             if number < 0:
                 return
     finally:
-        # The caller may have left early: the result of this request is not needed.
+        # The caller may have stopped early. The result of this request is not needed.
         ahead.cancel()
         await asyncio.gather(ahead, return_exceptions=True)
 
@@ -131,15 +131,15 @@ async def iter_jobs(
 async def _find_last_page(page: Callable[[int], Awaitable[Page]]) -> _LastPage:
     """Find the last page that is not empty: double the number until a page is empty, then bisect."""
     probed: set[_Key] = set()
-    filled, empty, stale = 0, 1, 0
+    filled, empty, stale_pages = 0, 1, 0
     while entries := await page(empty):
         keys = {_key_of(entry, 0) for entry in entries}
-        stale = stale + 1 if keys <= probed else 0
-        if stale == STALE_PAGES or empty >= MAX_PAGES:
+        stale_pages = stale_pages + 1 if keys <= probed else 0
+        if stale_pages == STALE_PAGES or empty >= MAX_PAGES:
             return _LastPage(empty, entries, ends=False)
         probed |= keys
         filled, empty = empty, 2 * empty
-    content: Page | None = None  # only a page that was read after the empty one cannot have lost a job
+    content: Page | None = None  # reusable only if read after the empty page; older content may miss a job
     while empty - filled > 1:
         middle = (filled + empty) // 2
         if entries := await page(middle):
@@ -154,9 +154,9 @@ def _has_id(entry: Job | UnreadableJob) -> bool:
 
 
 def _request(
-    page: Callable[[int], Awaitable[Page]], number: int, project_id: str, known: Page | None = None
+    page: Callable[[int], Awaitable[Page]], number: int, project_id: str, content: Page | None = None
 ) -> asyncio.Task[Page]:
-    async def requested() -> Page:
-        return await page(number) if known is None else known
+    async def read() -> Page:
+        return await page(number) if content is None else content
 
-    return asyncio.create_task(requested(), name=f"page {number} of {project_id}")
+    return asyncio.create_task(read(), name=f"page {number} of {project_id}")

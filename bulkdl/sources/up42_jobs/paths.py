@@ -1,7 +1,7 @@
 """
-Paths of UP42's API below its base URL. Every segment is percent-encoded whole.
+Paths of the UP42 API below its base URL. Every path segment is percent-encoded completely.
 
-The names of quicklooks are the server's and may hold anything, slashes and ``..`` included.
+The server chooses the names of quicklooks. They can contain any character, also slashes and ``..``.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from bulkdl.models import Kind, Output
 
 
 def address(api_url: str, path: str) -> URL:
-    """Return the URL of *path*, which goes out exactly as it is written."""
+    """Return the URL of *path*. It is sent without any further encoding."""
     return URL(api_url.rstrip("/") + path, encoded=True)
 
 
 def segment(text: str) -> str:
-    """Return *text* as one path segment that no server takes for several, or for a step upwards."""
+    """Encode *text* as one path segment. A server cannot read it as several segments or as ``..``."""
     encoded = quote(text, safe="")
     return encoded.replace(".", "%2E") if text in (".", "..") else encoded
 
@@ -49,23 +49,23 @@ def quicklooks(project_id: str, job_id: str, task_id: str) -> str:
     return f"{task(project_id, job_id, task_id)}/outputs/quicklooks"
 
 
-def output(wanted: Output) -> str:
+def output(ref: Output) -> str:
     """
-    Return where *wanted* is had: the file itself, or for an archive the signed URL of it.
+    Return the path of the output *ref*, or for an archive the path of the request for its signed URL.
 
     Raises:
-        ValueError: UP42 has no such kind of output (a quicklook of a whole job, or without a name).
+        ValueError: *ref* is a quicklook without a task or without a name.
     """
-    if wanted.task_id is None:
-        owner = job(wanted.project_id, wanted.job_id)
+    if ref.task_id is None:
+        owner = job(ref.project_id, ref.job_id)
     else:
-        owner = task(wanted.project_id, wanted.job_id, wanted.task_id)
-    match wanted.kind:
+        owner = task(ref.project_id, ref.job_id, ref.task_id)
+    match ref.kind:
         case Kind.ARCHIVE:
             return f"{owner}/downloads/results"
         case Kind.GEOJSON:
             return f"{owner}/outputs/data-json"
         case Kind.QUICKLOOK:
-            if wanted.task_id is None or not wanted.name:
+            if ref.task_id is None or not ref.name:
                 raise ValueError("a quicklook belongs to a task and has a name")
-            return f"{owner}/outputs/quicklooks/{segment(wanted.name)}"
+            return f"{owner}/outputs/quicklooks/{segment(ref.name)}"

@@ -1,4 +1,4 @@
-"""The shapes of UP42's JSON objects, of all years: the fields that are used, as strict as needed."""
+"""Pydantic models of the UP42 JSON objects. They declare only the fields that bulkdl uses."""
 
 from __future__ import annotations
 
@@ -12,49 +12,49 @@ _IDENTITY = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 
 def is_identity(value: object) -> TypeGuard[str]:
-    """Whether *value* can be the id of something here: it is safe as one segment of a path."""
+    """Return whether *value* is a valid ID. An ID is used as one segment of a path."""
     return isinstance(value, str) and _IDENTITY.fullmatch(value) is not None
 
 
-def _identity(value: str) -> str:
+def _check_identity(value: str) -> str:
     if not is_identity(value):
-        raise ValueError("no usable id (1 to 64 of A-Z, a-z, 0-9, _ and -)")
+        raise ValueError("invalid ID: expected 1 to 64 characters of A-Z, a-z, 0-9, _ and -")
     return value
 
 
-def _word(value: str) -> str:
+def _normalise_word(value: str) -> str:
     word = "_".join(value.upper().replace("_", " ").split())
     if not word or len(word) > 64 or not word.isprintable():
-        raise ValueError("no usable word")
+        raise ValueError("invalid word: expected 1 to 64 printable characters")
     return word
 
 
-def _readable(value: Any) -> Any:
-    # JSON may hold half of a surrogate pair; nothing could write it down again.
+def _replace_surrogates(value: Any) -> Any:
+    # JSON can contain half of a surrogate pair, which cannot be encoded as UTF-8.
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
-def _aware(value: Any) -> Any:
-    """Give a moment without an offset UTC: all that UP42 ever sent is UTC."""
+def _add_utc(value: Any) -> Any:
+    """Add UTC to a timestamp without an offset: UP42 sends all timestamps in UTC."""
     if isinstance(value, str):
         text = value.strip()
         if re.fullmatch(r"\d{4}-\d{2}-\d{2}[T ][\d:.,]+", text, re.ASCII):
             return text + "Z"
         return text
-    raise ValueError("a moment as a text expected")
+    raise ValueError("expected a timestamp as text")
 
 
-def _utc(value: datetime) -> datetime:
+def _convert_to_utc(value: datetime) -> datetime:
     try:
         return value.astimezone(UTC)
     except OverflowError:
-        raise ValueError("a moment out of range") from None
+        raise ValueError("the timestamp is out of range") from None
 
 
-Identity = Annotated[str, AfterValidator(_identity)]
-Word = Annotated[str, BeforeValidator(_readable), AfterValidator(_word)]
-Text = Annotated[str, BeforeValidator(_readable)]
-Timestamp = Annotated[AwareDatetime, BeforeValidator(_aware), AfterValidator(_utc)]
+Identity = Annotated[str, AfterValidator(_check_identity)]
+Word = Annotated[str, BeforeValidator(_replace_surrogates), AfterValidator(_normalise_word)]
+Text = Annotated[str, BeforeValidator(_replace_surrogates)]
+Timestamp = Annotated[AwareDatetime, BeforeValidator(_add_utc), AfterValidator(_convert_to_utc)]
 
 
 class _Document(BaseModel):
@@ -75,7 +75,7 @@ class JobDocument(_Document):
     workflow_id: Text | None = Field(None, alias="workflowId")
 
 
-def _no_parents(value: Any) -> Any:
+def _default_parents(value: Any) -> Any:
     return [] if value is None else value
 
 
@@ -83,4 +83,4 @@ class TaskDocument(_Document):
     id: Identity
     status: Word
     name: Annotated[Text, BeforeValidator(lambda value: "" if value is None else value)] = ""
-    parent_ids: Annotated[list[Text], BeforeValidator(_no_parents)] = Field([], alias="parentsIds")
+    parent_ids: Annotated[list[Text], BeforeValidator(_default_parents)] = Field([], alias="parentsIds")

@@ -1,8 +1,8 @@
 """
-One conversation with the API: in its turn, bounded in size, tried again within a policy.
+Send requests to the API within the rate limit, limit the size of responses, and retry.
 
-``Manners`` is what all requests of a run to one API share. Waiting for the turn comes before
-the token is taken up, so that a token is used while it is fresh.
+``RequestPolicy`` holds the rate limit, cooldown, retry policy and timeouts that all API requests of a run
+share. A request waits for the rate limit before it reads the token, so that the token is still fresh.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from bulkdl.models import Reason
 _log = get_logger(__name__)
 _T = TypeVar("_T")
 
-# What may follow an API request; the other steps belong to transfers.
-_AGAIN = frozenset({RetryAction.BACK_OFF})
+# The only retry action for API requests. The other actions are for transfers.
+_RETRYABLE = frozenset({RetryAction.BACK_OFF})
 
 
 class TokenFailure(ApiError):
-    """No token could be had."""
+    """Obtaining a token failed."""
 
     retries_exhausted = True
 
@@ -42,11 +42,11 @@ class TokenFailure(ApiError):
 @dataclass(frozen=True, slots=True)
 class Timeouts:
     """
-    How long a server may take. There is no bound on the whole of an answer that comes along.
+    Timeouts of a request. There is no total timeout for a response that makes progress.
 
     Attributes:
-        headers_timeout_s: Until the last of the headers, however they trickle in.
-        speed_limit_bytes_per_s: A body slower than this for *speed_time_s* has stalled.
+        headers_timeout_s: Maximum time until all response headers are received.
+        speed_limit_bytes_per_s: A body that is slower than this for *speed_time_s* has stalled.
     """
 
     headers_timeout_s: float = 60.0
@@ -54,142 +54,155 @@ class Timeouts:
     speed_time_s: float = 30.0
 
 
-_USUAL_PATIENCE = Timeouts()
+_DEFAULT_TIMEOUTS = Timeouts()
 
 
 @dataclass(frozen=True, slots=True)
 class RequestPolicy:
-    """How this program behaves towards one API."""
+    """The policy that all requests to one API share."""
 
-    pace: RateLimiter
+    rate_limiter: RateLimiter
     cooldown: Cooldown
-    policy: RetryPolicy
+    retry_policy: RetryPolicy
     rand: Callable[[], float] = random.random
     sleep: Sleep = asyncio.sleep
-    patience: Timeouts = _USUAL_PATIENCE
+    timeouts: Timeouts = _DEFAULT_TIMEOUTS
 
-    async def acquire(self, url: URL, *, can_wait: bool = False) -> None:
-        """Return when a request to *url* may go; those that others follow from go first."""
+    async def acquire(self, url: URL, *, low_priority: bool = False) -> None:
+        """
+        Wait until a request to *url* may be sent.
+
+        Args:
+            low_priority: Let other requests pass. For requests that do not lead to further requests.
+        """
         await self.cooldown.wait(host_of(url))
-        await self.pace.acquire(low_priority=can_wait)
-        await self.cooldown.wait(host_of(url))  # it may have begun while others had their turn
+        await self.rate_limiter.acquire(low_priority=low_priority)
+        await self.cooldown.wait(host_of(url))  # it may have started during the wait for the rate limit
 
     async def send(self, request: Awaitable[aiohttp.ClientResponse]) -> aiohttp.ClientResponse:
         """
-        Make *request* and return its response once all headers are there.
+        Send *request* and return its response after all headers are received.
 
         Raises:
-            TimeoutError: They are not, in time.
+            TimeoutError: The headers were not received in time.
         """
-        async with asyncio.timeout(self.patience.headers_timeout_s):
+        async with asyncio.timeout(self.timeouts.headers_timeout_s):
             return await request
 
     def apply_cooldown(self, response: aiohttp.ClientResponse, status: int | None = None) -> float | None:
         """
-        Hold everybody back if *response* asks for it; return what it asked, in seconds.
+        Start the cooldown of the host if *response* requires it.
 
         Args:
-            status: The one that its body tells, if that is another one.
+            status: The status that the body contains, if it differs from the status of the response.
+
+        Returns:
+            The wait that the server requested, in seconds.
         """
-        asked_s = requested_wait_s(response)
-        host_s = cooldown_seconds(status or response.status, asked_s, self.policy)
-        if host_s is not None:
-            self.cooldown.start(host_of(response.url), host_s)
-        return asked_s
+        retry_after_s = requested_wait_s(response)
+        delay_s = cooldown_seconds(status or response.status, retry_after_s, self.retry_policy)
+        if delay_s is not None:
+            self.cooldown.start(host_of(response.url), delay_s)
+        return retry_after_s
 
     async def retry(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
         """
-        Make *attempt* until it succeeds or its failure is one to stay with.
+        Repeat *attempt* until it succeeds or its error must not be retried.
 
         Raises:
-            ApiError: The last attempt's.
+            ApiError: The error of the last attempt.
         """
-        tally = RetryState()
+        retry_state = RetryState()
         while True:
             try:
                 return await attempt()
             except ApiError as failure:
-                tally = tally.record(failure, progressed=False)
-                verdict = decide_retry(failure, tally, self.policy, self.rand)
-                if verdict.action not in _AGAIN:
+                retry_state = retry_state.record(failure, progressed=False)
+                decision = decide_retry(failure, retry_state, self.retry_policy, self.rand)
+                if decision.action not in _RETRYABLE:
                     raise
                 _log.info(
                     "request.retry_scheduled",
                     reason=failure.reason.value,
                     detail=failure.detail,
-                    attempts=tally.attempts,
-                    delay_s=round(verdict.delay_s, 3),
+                    attempts=retry_state.attempts,
+                    delay_s=round(decision.delay_s, 3),
                 )
-            await self.sleep(verdict.delay_s)
+            await self.sleep(decision.delay_s)
 
 
 def host_of(url: URL) -> str:
-    """Return host and, unless it is the usual one, port: what a cooldown is kept for."""
+    """Return the host of *url*, with a port that is not the default. A cooldown applies to this value."""
     return url.host_port_subcomponent or ""
 
 
 def describe_request(method: str, url: URL) -> str:
-    """Return *method* and *url* for a message: without the query."""
+    """Return *method* and *url* without the query, as a label for messages."""
     return f"{method} {host_of(url)}{url.raw_path}"
 
 
-async def body_of(
-    response: aiohttp.ClientResponse, limit_bytes: int, where: str, patience: Timeouts = _USUAL_PATIENCE
+async def read_body(
+    response: aiohttp.ClientResponse, limit_bytes: int, label: str, timeouts: Timeouts = _DEFAULT_TIMEOUTS
 ) -> bytes:
     """
     Read a body of at most *limit_bytes*.
 
+    Args:
+        label: The request, for error messages.
+
     Raises:
-        ApiError: TOO_LARGE (no more than the limit has been read), or STALLED.
+        ApiError: TOO_LARGE (reading stops at the limit) or STALLED.
     """
-    told = response.content_length
-    if told is not None and told > limit_bytes:
-        raise _too_large(where, limit_bytes)
-    floor = StallDetector(patience.speed_limit_bytes_per_s, patience.speed_time_s)
+    content_length = response.content_length
+    if content_length is not None and content_length > limit_bytes:
+        raise _too_large(label, limit_bytes)
+    detector = StallDetector(timeouts.speed_limit_bytes_per_s, timeouts.speed_time_s)
     chunks: list[bytes] = []
-    size = 0
+    size_bytes = 0
     while True:
-        asked_s = time.monotonic()
-        async with floor.read_timeout():
+        started_at = time.monotonic()
+        async with detector.read_timeout():
             chunk = await response.content.readany()
         if not chunk:
             return b"".join(chunks)
-        if floor.is_stalled(time.monotonic() - asked_s, len(chunk)):
-            raise ApiError(Reason.STALLED, f"{where}: the answer comes too slowly, {size} bytes so far")
-        size += len(chunk)
-        if size > limit_bytes:
-            raise _too_large(where, limit_bytes)
+        if detector.is_stalled(time.monotonic() - started_at, len(chunk)):
+            raise ApiError(Reason.STALLED, f"{label}: the response stalled after {size_bytes} bytes")
+        size_bytes += len(chunk)
+        if size_bytes > limit_bytes:
+            raise _too_large(label, limit_bytes)
         chunks.append(chunk)
 
 
 async def peek_body(
-    response: aiohttp.ClientResponse, least_bytes: int, patience: Timeouts = _USUAL_PATIENCE
+    response: aiohttp.ClientResponse, min_bytes: int, timeouts: Timeouts = _DEFAULT_TIMEOUTS
 ) -> tuple[bytes, bool]:
     """
-    Read until *least_bytes* are there, or the body ends or breaks off; whoever reads on is told of that.
+    Read at least *min_bytes*, or less if the body ends or the connection fails.
+
+    A failed connection is not an error here: the next read of *response* raises it.
 
     Returns:
-        What came, and whether it is all there is.
+        The bytes that were read, and whether they are the complete body.
 
     Raises:
-        TimeoutError: Nothing, or hardly anything, came for too long.
+        TimeoutError: The body stalled.
     """
-    floor = StallDetector(patience.speed_limit_bytes_per_s, patience.speed_time_s)
-    begun = b""
-    while len(begun) < least_bytes:
-        asked_s = time.monotonic()
-        async with floor.read_timeout():
+    detector = StallDetector(timeouts.speed_limit_bytes_per_s, timeouts.speed_time_s)
+    prefetched = b""
+    while len(prefetched) < min_bytes:
+        started_at = time.monotonic()
+        async with detector.read_timeout():
             try:
                 chunk = await response.content.readany()
             except (aiohttp.ClientError, OSError):
-                return begun, False
+                return prefetched, False
         if not chunk:
-            return begun, True
-        if floor.is_stalled(time.monotonic() - asked_s, len(chunk)):
+            return prefetched, True
+        if detector.is_stalled(time.monotonic() - started_at, len(chunk)):
             raise TimeoutError
-        begun += chunk
-    return begun, False
+        prefetched += chunk
+    return prefetched, False
 
 
-def _too_large(where: str, limit_bytes: int) -> ApiError:
-    return ApiError(Reason.TOO_LARGE, f"{where}: the answer has more than {limit_bytes} bytes")
+def _too_large(label: str, limit_bytes: int) -> ApiError:
+    return ApiError(Reason.TOO_LARGE, f"{label}: the response is larger than {limit_bytes} bytes")

@@ -16,10 +16,10 @@ from bulkdl.errors import ApiError
 from bulkdl.models import Job, Kind, Output, Reason
 from bulkdl.redaction import QUOTE_CHARS, sanitize
 from bulkdl.sources.up42_jobs import decode, paths
+from bulkdl.sources.up42_jobs.auth import parse_grant
 from bulkdl.sources.up42_jobs.credentials import Account, ProjectKey, StaticToken
 from bulkdl.sources.up42_jobs.decode import UnreadableJob
-from bulkdl.sources.up42_jobs.errors import api_error, find_error, find_message, refusal_in
-from bulkdl.sources.up42_jobs.grants import parse_grant
+from bulkdl.sources.up42_jobs.errors import api_error, find_error, find_message, parse_error_response
 from bulkdl.sources.up42_jobs.pagination import MAX_PAGES, STALE_PAGES, RecentIds, iter_jobs
 
 JOB = {
@@ -146,7 +146,7 @@ def test_one_bad_job_does_not_hide_its_neighbours():
     assert isinstance(dated, UnreadableJob)
     assert (dated.job_id, number.job_id, climbing.job_id) == ("b", None, None)
     assert dated.problem.startswith("GET jobs: data[1].createdAt: ")
-    assert number.problem == "GET jobs: data[2]: an object expected, a number found"
+    assert number.problem == "GET jobs: data[2]: expected an object, got a number"
 
 
 @pytest.mark.parametrize("document", [None, 5, [], "x", {}, {"data": None}, {"data": {}}, {"data": "x"}])
@@ -283,7 +283,7 @@ def test_an_error_inside_a_success_is_read_by_its_code(error, reason):
     ],
 )
 def test_failure_of_404_is_not_found_only_in_the_error_envelope(body, reason):
-    assert api_error(refusal_in(404, body), "x").reason is reason
+    assert api_error(parse_error_response(404, body), "x").reason is reason
 
 
 @pytest.mark.parametrize("document", [{"error": None}, {"error": {}}, {"data": 1}, {}, [], None, "error"])
@@ -418,7 +418,7 @@ def test_there_is_no_quicklook_of_a_job_nor_one_without_a_name(output):
 )
 def test_grants_of_all_years(body, life_s):
     grant = parse_grant(body, "x")
-    assert (grant.token, grant.life_s) == ("T", life_s)
+    assert (grant.token, grant.lifetime_s) == ("T", life_s)
     assert "T" not in repr(grant).removeprefix("Grant")
 
 
@@ -434,7 +434,7 @@ def test_grants_of_all_years(body, life_s):
     ],
 )
 def test_the_life_of_a_jwt_is_used_if_it_can_be_read(token, life_s):
-    assert parse_grant({"access_token": token}, "x").life_s == life_s
+    assert parse_grant({"access_token": token}, "x").lifetime_s == life_s
 
 
 @pytest.mark.parametrize(
@@ -474,7 +474,7 @@ def test_seen_knows_jobs_by_their_whole_id():
 
 
 def test_so_many_jobs_are_remembered_and_no_more():
-    seen = RecentIds(most=3)
+    seen = RecentIds(max_jobs=3)
     assert all(seen.add(_listed(text)) for text in "abc")
     assert not any(seen.add(_listed(text)) for text in "abc")
     assert seen.add(_listed("d"))
