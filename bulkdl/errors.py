@@ -8,6 +8,7 @@ the edges only these are caught.
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 
 from bulkdl.models import Reason
 
@@ -36,6 +37,17 @@ class ConfigError(BulkdlError):
         super().__init__(f"{where}: {problem}")
         self.where = where
         self.problem = problem
+
+
+class LedgerMissingError(ConfigError):
+    """The output directory does not contain a ledger. Exit code 2."""
+
+    def __init__(self, output: Path) -> None:
+        super().__init__(
+            f"--output {output}",
+            "contains no ledger; name the output directory of bulkdl run (with shards: that of one shard), "
+            "or recreate a lost ledger with bulkdl verify --rebuild",
+        )
 
 
 class DownloaderStateError(BulkdlError):

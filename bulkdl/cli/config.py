@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from bulkdl.cli import options
+from bulkdl.cli.context import read_settings
 from bulkdl.cli.help import Command
-from bulkdl.cli.inputs import settings_from
-from bulkdl.cli.output import emit_json, emit_rows
+from bulkdl.cli.render import write_json, write_table
 from bulkdl.errors import ConfigError
 from bulkdl.redaction import MASK, redact
 from bulkdl.settings import LoadedSettings, Settings, format_setting, format_value, load_credentials
@@ -32,12 +32,12 @@ _OPEN = ("UP42_PROJECT_ID", "UP42_USERNAME")
 @options.result_format("table", "json")
 def config(**params: Any) -> int:
     """Show the effective settings and the source of each value. Secrets are masked."""
-    loaded = settings_from(params)
+    loaded = read_settings(params)
     if params["result_format"] == "json":
-        emit_json(_document(loaded, os.environ))
+        write_json(_document(loaded, os.environ))
     else:
         rows = [*_setting_rows(loaded), *_credential_rows(os.environ)]
-        emit_rows(("key", "value", "source"), rows)
+        write_table(("key", "value", "source"), rows)
     _warn(loaded, os.environ)
     return 0
 
@@ -82,7 +82,7 @@ def _document(loaded: LoadedSettings, env: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _warn(loaded: LoadedSettings, env: Mapping[str, str]) -> None:
-    """Print what would stop a run, and probable mistakes. They do not change the exit code."""
+    """Print the errors that would stop a run, and probable mistakes. They do not change the exit code."""
     for line in loaded.warnings:
         click.echo(f"bulkdl: {line}", err=True)
     try:

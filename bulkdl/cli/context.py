@@ -1,13 +1,15 @@
 """
-What a command that works has around it: logs, bars, signals, and the downloader inside.
+Run a downloader for a command: read the inputs, configure logs and progress, and handle signals.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -15,16 +17,16 @@ from rich.console import Console
 
 from bulkdl import __version__
 from bulkdl.cli.exit_codes import exit_code_of
-from bulkdl.cli.inputs import output_of, selection_from, settings_from
 from bulkdl.cli.signals import handle_stop_signals
 from bulkdl.destinations.local.destination import STATE_FOLDER
-from bulkdl.errors import BulkdlError, DownloaderStateError, OutputLockedError
+from bulkdl.errors import BulkdlError, ConfigError, DownloaderStateError, OutputLockedError
 from bulkdl.failure_policy import ExitCode
 from bulkdl.graph.downloader import Downloader
 from bulkdl.log import get_logger
 from bulkdl.redaction import register_secret
 from bulkdl.selection import Selection
-from bulkdl.settings import CredentialSet, LoadedSettings, Settings, load_credentials
+from bulkdl.settings import CredentialSet, LoadedSettings, Settings, load_credentials, load_settings
+from bulkdl.settings.parsers import parse_path
 from bulkdl.telemetry.console_logging import logging_to, stderr_console
 from bulkdl.telemetry.events import Reporter, Reporters, StatusPageListening
 from bulkdl.telemetry.exporter_handle import ExporterHandle, no_exporters
@@ -36,115 +38,170 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """What the command line asks for, read and checked before anything is done."""
+    """
+    The validated inputs of a command that uses a downloader.
+
+    Attributes:
+        expose_metrics: Start the status page and the metrics file that the settings name.
+    """
 
     loaded: LoadedSettings
     selection: Selection
     credentials: CredentialSet
     expose_metrics: bool = False
 
+    @property
+    def output(self) -> Path:
+        """The output directory."""
+        return self.loaded.settings.require_output()
+
     @classmethod
-    def read(cls, params: Mapping[str, Any]) -> RunRequest:
+    def from_params(cls, params: Mapping[str, Any], *, expose_metrics: bool) -> RunRequest:
         """
-        Read every input there is.
+        Read and validate all inputs before the command changes anything.
 
         Raises:
-            ConfigError: One of them is wrong or missing.
+            ConfigError: An input is missing or invalid.
         """
-        loaded = settings_from(params)
-        output_of(loaded.settings)
-        selection = selection_from(params, loaded.settings)
-        credentials = load_credentials(loaded.settings)
-        watched = "listen" in params and not params.get("dry_run")
-        return cls(loaded, selection, credentials, watched)
+        loaded = read_settings(params)
+        loaded.settings.require_output()
+        selection = read_selection(params, loaded.settings)
+        return cls(loaded, selection, load_credentials(loaded.settings), expose_metrics)
+
+
+def read_settings(params: Mapping[str, Any]) -> LoadedSettings:
+    """
+    Load the settings. The flags in *params* override variables, config file and defaults.
+
+    Raises:
+        ConfigError: A flag, a variable or a key is invalid.
+    """
+    flags = {key: value for key, value in params.items() if key in Settings.model_fields}
+    louder, quieter = int(params.get("louder", 0)), int(params.get("quieter", 0))
+    if louder or quieter:
+        flags["verbose"] = max(-2, min(louder - quieter, 2))
+    config = params.get("config")
+    return load_settings(flags, _parse_path("--config", config) if config else None)
+
+
+def read_selection(params: Mapping[str, Any], settings: Settings) -> Selection:
+    """
+    Build the selection from the flags in *params* and from *settings*.
+
+    Raises:
+        ConfigError: An ID is invalid, or the jobs file cannot be read or contains invalid lines.
+    """
+    name = params.get("jobs_file")
+    return Selection.of(
+        settings,
+        projects=params.get("project_ids", ()),
+        jobs=params.get("job_ids", ()),
+        jobs_file_lines=_read_lines(name) if name else None,
+        jobs_file_name="stdin" if name == "-" else str(name),
+    )
+
+
+def _parse_path(option: str, name: str) -> Path:
+    try:
+        return parse_path(Path(name))
+    except ValueError as error:
+        raise ConfigError(option, str(error)) from None
+
+
+def _read_lines(name: str) -> list[str]:
+    try:
+        data = sys.stdin.buffer.read() if name == "-" else _parse_path("--jobs-file", name).read_bytes()
+    except OSError as error:
+        raise ConfigError("--jobs-file", f"{name} cannot be read: {error.strerror}") from error
+    # Invalid UTF-8 becomes escape sequences. The parser rejects them and names the line.
+    return data.decode("utf-8", "backslashreplace").splitlines()
 
 
 @contextmanager
 def configure_logging(loaded: LoadedSettings, credentials: CredentialSet) -> Iterator[Reporter]:
-    """Logs and bars on stderr until left, with every secret masked."""
+    """Write logs and progress bars to stderr inside the block, with all *credentials* masked."""
     for secret in credentials.secrets():
         register_secret(secret)
     settings = loaded.settings
     console = stderr_console()
-    with logging_to(console, settings.log_format, _verbosity(settings, console)):
+    with logging_to(console, settings.log_format, _log_verbosity(settings, console)):
         for warning in loaded.warnings:
             log.warning("settings.suspected", detail=warning)
         with progress_on(console, settings.progress) as reporter:
             yield reporter
 
 
-def _verbosity(settings: Settings, console: Console) -> int:
-    """Bars tell what the lines of a normal run would; with them only what went wrong is a line."""
+def _log_verbosity(settings: Settings, console: Console) -> int:
+    """Return the verbosity of the log. Progress bars replace the log lines of a normal run."""
     if settings.log_format == "auto" and has_bars(console, settings.progress) and settings.verbose in (0, 1):
         return settings.verbose - 1
     return settings.verbose
 
 
-def carry_out(order: RunRequest, work: Callable[[Downloader], Awaitable[T]]) -> tuple[T, ExitCode | None]:
+def execute(request: RunRequest, work: Callable[[Downloader], Awaitable[T]]) -> tuple[T, ExitCode | None]:
     """
-    Open a downloader, do *work* with it, and close it.
+    Run *work* in a new event loop, with logs and progress on stderr; see ``run_downloader``.
 
-    Returns:
-        What *work* gave, and the exit code of the signal that came meanwhile, if one did.
+    Logging ends after the loop, so that messages from the end of the loop are masked like the others.
     """
-    with configure_logging(order.loaded, order.credentials) as reporter:
-        return asyncio.run(run_downloader(order, work, reporter))
+    with configure_logging(request.loaded, request.credentials) as reporter:
+        return asyncio.run(run_downloader(request, work, reporter))
 
 
 async def run_downloader(
-    order: RunRequest, work: Callable[[Downloader], Awaitable[T]], reporter: Reporter
+    request: RunRequest, work: Callable[[Downloader], Awaitable[T]], reporter: Reporter
 ) -> tuple[T, ExitCode | None]:
-    """Do *work*, seen from outside if the order says so."""
-    async with _outside(order) as view:
-        if view.url is not None:
-            reporter.report(StatusPageListening(view.url))
+    """
+    Open a downloader, await *work* with it, and close it. Signals stop the downloader.
+
+    Returns:
+        The result of *work*, and the exit code of the first signal, or None without a signal.
+    """
+    async with _open_exporters(request) as exporters:
+        if exporters.url is not None:
+            reporter.report(StatusPageListening(exporters.url))
+        settings, reporters = request.loaded.settings, Reporters(reporter, exporters)
+        downloader = Downloader(settings, credentials=request.credentials, reporter=reporters)
+
+        def stop(cause: ExitCode) -> None:
+            with suppress(DownloaderStateError):  # a signal may arrive after the end of the run
+                downloader.stop(cause)
+
         try:
-            result, signalled = await _worked(order, work, Reporters(reporter, view))
-        except BaseException as error:  # who looks from outside is told of every end, an interrupt too
-            view.finish(_code_of(error))
+            with handle_stop_signals(stop) as received:
+                try:
+                    async with downloader:
+                        result = await work(downloader)
+                # A signal may interrupt the observation of a stale lease.
+                except (asyncio.CancelledError, OutputLockedError):
+                    if received.exit_code is None:
+                        raise
+                    raise click.exceptions.Exit(int(received.exit_code)) from None
+        except BaseException as error:  # the exporters report the exit code of an interrupt, too
+            exporters.finish(_exit_code_after(error))
             raise
-        if signalled is not None:
-            view.finish(signalled)
-        return result, signalled
+        if received.exit_code is not None:
+            exporters.finish(received.exit_code)
+        return result, received.exit_code
 
 
-def _outside(order: RunRequest) -> AbstractAsyncContextManager[ExporterHandle]:
-    settings = order.loaded.settings
-    if not order.expose_metrics or (settings.listen is None and settings.metrics_file is None):
+def _open_exporters(request: RunRequest) -> AbstractAsyncContextManager[ExporterHandle]:
+    settings = request.loaded.settings
+    if not request.expose_metrics or (settings.listen is None and settings.metrics_file is None):
         return no_exporters()
-    from bulkdl.telemetry.exporters import start_exporters  # noqa: PLC0415 - a web server is loaded for those who ask
+    from bulkdl.telemetry.exporters import start_exporters  # noqa: PLC0415 - loads a web server
 
-    root, address = output_of(settings), settings.listen
+    address = settings.listen
     return start_exporters(
         version=__version__,
-        output=root,
-        state=root / STATE_FOLDER,
+        output=request.output,
+        state=request.output / STATE_FOLDER,
         http=(address.host, address.port) if address else None,
         metrics_file=settings.metrics_file,
     )
 
 
-def _code_of(error: BaseException) -> int:
+def _exit_code_after(error: BaseException) -> int:
     if isinstance(error, click.exceptions.Exit):
         return error.exit_code
     return exit_code_of(error) if isinstance(error, BulkdlError) else ExitCode.BUG
-
-
-async def _worked(
-    order: RunRequest, work: Callable[[Downloader], Awaitable[T]], reporter: Reporter
-) -> tuple[T, ExitCode | None]:
-    downloader = Downloader(order.loaded.settings, credentials=order.credentials, reporter=reporter)
-
-    def stop(cause: ExitCode) -> None:
-        with suppress(DownloaderStateError):  # a signal may arrive after the end of the run
-            downloader.stop(cause)
-
-    with handle_stop_signals(stop) as caught:
-        try:
-            async with downloader:
-                result = await work(downloader)
-        except (asyncio.CancelledError, OutputLockedError):  # a signal ends the observation of a stale lease
-            if caught.exit_code is None:
-                raise
-            raise click.exceptions.Exit(int(caught.exit_code)) from None
-    return result, caught.exit_code

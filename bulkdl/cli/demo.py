@@ -11,11 +11,9 @@ import click
 from pydantic import SecretStr
 
 from bulkdl.cli import options
-from bulkdl.cli.context import RunRequest, configure_logging, run_downloader
+from bulkdl.cli.context import RunRequest, configure_logging, read_settings, run_downloader
 from bulkdl.cli.help import Command, Group
-from bulkdl.cli.inputs import output_of, settings_from
-from bulkdl.cli.output import emit_lines
-from bulkdl.cli.render import show_summary
+from bulkdl.cli.render import show_summary, write_lines
 from bulkdl.cli.simulate import simulator_parts
 from bulkdl.failure_policy import ExitCode
 from bulkdl.report.summary import Summary
@@ -24,8 +22,8 @@ from bulkdl.settings import CredentialSet, LoadedSettings
 from bulkdl.settings.parsers import Address
 from bulkdl.settings.proxy import OFF
 
-_WHERE = Path("demo")
-_SEED = 1  # the same account each time, so that a second demo finds the files of the first
+_DEFAULT_OUTPUT = Path("demo")
+_SEED = 1  # every demo uses the same account, so that a second demo finds the files of the first
 
 
 @click.command(cls=Command, example="bulkdl demo --jobs 200 -o demo")
@@ -48,14 +46,14 @@ def demo(**params: Any) -> int:
     The simulator runs in the same process. The command sends no requests to other hosts. The files are
     written to the directory demo, unless -o names another one. A second run downloads nothing.
     """
-    loaded = settings_from(params)
+    loaded = read_settings(params)
     if loaded.settings.output is None:
-        loaded = replace(loaded, settings=loaded.settings.model_copy(update={"output": _WHERE}))
-    summary, signalled = asyncio.run(_demo(loaded, params["jobs"]))
-    summary = summary.after_signal(signalled)
-    show_summary(summary, output_of(loaded.settings), params["result_format"])
+        loaded = replace(loaded, settings=loaded.settings.model_copy(update={"output": _DEFAULT_OUTPUT}))
+    summary, signal_code = asyncio.run(_demo(loaded, params["jobs"]))
+    summary = summary.after_signal(signal_code)
+    show_summary(summary, loaded.settings.require_output(), params["result_format"])
     if params["result_format"] != "json":
-        emit_lines(f"The files are in {loaded.settings.output}. The same command again downloads nothing.")
+        write_lines(f"The files are in {loaded.settings.output}. The same command again downloads nothing.")
     return int(summary.exit_code)
 
 
@@ -71,11 +69,13 @@ async def _demo(loaded: LoadedSettings, jobs: int) -> tuple[Summary, ExitCode | 
                 "listen": loaded.settings.listen or Address("127.0.0.1", 0),
             }
         )
-        order = RunRequest(
+        request = RunRequest(
             LoadedSettings(settings, loaded.sources, loaded.warnings),
             Selection.of(settings),
             CredentialSet(by_project=keys, project_ids=tuple(keys)),
             expose_metrics=True,
         )
-        with configure_logging(order.loaded, order.credentials) as reporter:
-            return await run_downloader(order, lambda downloader: downloader.run(order.selection), reporter)
+        with configure_logging(request.loaded, request.credentials) as reporter:
+            return await run_downloader(
+                request, lambda downloader: downloader.run(request.selection), reporter
+            )

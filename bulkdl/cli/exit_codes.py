@@ -1,5 +1,5 @@
 """
-How a command ends: one line on stderr for what went wrong, and the exit code that goes with it.
+Convert the errors of a command to one line on stderr and an exit code.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from bulkdl.redaction import redact
 def run_command(
     command: Callable[[], object], argv: Sequence[str], env: Mapping[str, str] = os.environ
 ) -> int:
-    """Run *command*, report on stderr what went wrong, and return its exit code."""
-    code = _code_of_run(command, argv, env)
+    """Run *command*, report an error on stderr, and return the exit code."""
+    code = _run_and_map_errors(command, argv, env)
     error = output_error()
     if error is not None and not isinstance(error, BrokenPipeError):
         click.echo(f"bulkdl: the result cannot be written to stdout: {error.strerror}", err=True)
     return code
 
 
-def _code_of_run(command: Callable[[], object], argv: Sequence[str], env: Mapping[str, str]) -> int:
+def _run_and_map_errors(command: Callable[[], object], argv: Sequence[str], env: Mapping[str, str]) -> int:
     try:
         code = command()
         sys.stdout.flush()
@@ -42,11 +42,12 @@ def _code_of_run(command: Callable[[], object], argv: Sequence[str], env: Mappin
         return int(ExitCode.USAGE)
     except (KeyboardInterrupt, click.Abort):
         return int(ExitCode.INTERRUPTED)
-    except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - this is where the process ends; nothing is above
-        return report_error(_innermost(error), verbose=verbosity(argv, env))
+    except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - the last handler before the process exits
+        return report_error(_main_error(error), verbose=find_verbosity(argv, env))
 
 
 def report_error(error: BaseException, *, verbose: int) -> int:
+    """Write *error* to stderr in one line, with the traceback if *verbose* is 2, and return its exit code."""
     if isinstance(error, KeyboardInterrupt):
         return int(ExitCode.INTERRUPTED)
     if isinstance(error, BulkdlError):
@@ -55,15 +56,15 @@ def report_error(error: BaseException, *, verbose: int) -> int:
         click.echo(redact(f"bulkdl: {_one_line(error)}{hint}"), err=True)
     else:
         code = ExitCode.BUG
-        what = f"{type(error).__name__}: {_one_line(error)}"
-        click.echo(redact(f"bulkdl: this is a bug: {what}; run again with -vv and report it"), err=True)
+        text = f"{type(error).__name__}: {_one_line(error)}"
+        click.echo(redact(f"bulkdl: this is a bug: {text}; run again with -vv and report it"), err=True)
     if verbose >= 2:
         click.echo(redact(printable_lines("".join(traceback.format_exception(error)))), err=True)
     return int(code)
 
 
 def exit_code_of(error: BulkdlError) -> ExitCode:
-    """The exit code for an error that ended a command."""
+    """Return the exit code for *error*."""
     if isinstance(error, NotFoundError):
         return ExitCode.NOT_FOUND
     if isinstance(error, OutputLockedError):
@@ -73,8 +74,8 @@ def exit_code_of(error: BulkdlError) -> ExitCode:
     return ExitCode.USAGE
 
 
-def verbosity(argv: Sequence[str], env: Mapping[str, str]) -> int:
-    """How much was asked for, when the settings themselves may not have been read."""
+def find_verbosity(argv: Sequence[str], env: Mapping[str, str]) -> int:
+    """Count ``-v`` in *argv*, else read BULKDL_VERBOSE. The settings may be invalid at this point."""
     louder = sum(len(arg) - 1 for arg in argv if re.fullmatch(r"-v+", arg)) + argv.count("--verbose")
     if louder:
         return louder
@@ -82,11 +83,11 @@ def verbosity(argv: Sequence[str], env: Mapping[str, str]) -> int:
     return int(text) if text.isdigit() else 0
 
 
-def _innermost(error: BaseException) -> BaseException:
-    """The error that a group is about: one of ours if there is one, else the first."""
+def _main_error(error: BaseException) -> BaseException:
+    """Return the first BulkdlError in a group, else the first error; *error* itself if it is not a group."""
     if not isinstance(error, BaseExceptionGroup):
         return error
-    leaves = [_innermost(each) for each in error.exceptions]
+    leaves = [_main_error(member) for member in error.exceptions]
     return next((leaf for leaf in leaves if isinstance(leaf, BulkdlError)), leaves[0])
 
 

@@ -1,4 +1,4 @@
-"""The limit of open files of this process."""
+"""Raise the limit of open files of this process."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from contextlib import suppress
 
 
 def raise_open_file_limit() -> None:
-    """Raise the soft limit of open files to the hard limit. Systems without such limits are left alone."""
+    """Raise the soft limit of open files to the hard limit, on systems with such limits."""
     try:
         import resource  # noqa: PLC0415 - not on Windows
     except ImportError:

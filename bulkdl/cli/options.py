@@ -1,8 +1,8 @@
 """
-The options that commands share. An option that is a setting takes help and default from the model.
+Define the options that several commands share. Options for settings get help and default from the settings.
 
-Values stay text here and the settings parse them, so that an invalid flag, variable and key give the same
-message. A command accepts all options of a decorator; those without effect on it are hidden from its help.
+The settings parse the values, so that an invalid flag, variable or key results in the same message. A command
+accepts all options of a decorator. Options without effect on the command are hidden from its help.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def _join(_context: click.Context, _param: click.Parameter, values: tuple[str, .
 
 
 def _split(_context: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    """Split several ids in one flag or variable at commas and white space."""
-    return tuple(part for value in values for part in value.replace(",", " ").split())
+    """Split a list of IDs at commas and white space."""
+    return tuple(item for value in values for item in value.replace(",", " ").split())
 
 
 def _ids(*names: str, metavar: str, text: str) -> Decorator[F]:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from bulkdl.cli import options
-from bulkdl.cli.context import RunRequest, carry_out
+from bulkdl.cli.context import RunRequest, execute
 from bulkdl.cli.help import Command
 from bulkdl.cli.render import show_plan
 
@@ -31,8 +31,8 @@ def plan(**params: Any) -> int:
 
 
 def print_plan(params: Mapping[str, Any]) -> int:
-    """List the missing outputs and print them; used by ``run --dry-run`` too."""
-    order = RunRequest.read(params)
-    result, signalled = carry_out(order, lambda downloader: downloader.plan(order.selection))
+    """List the missing outputs and print them. ``run --dry-run`` also calls this function."""
+    request = RunRequest.from_params(params, expose_metrics=False)
+    result, signal_code = execute(request, lambda downloader: downloader.plan(request.selection))
     show_plan(result, params["result_format"])
-    return int(signalled or result.summary.exit_code)
+    return int(signal_code or result.summary.exit_code)

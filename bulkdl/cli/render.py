@@ -1,23 +1,32 @@
 """
-Summaries, plans and ledger states on stdout.
+Write results to stdout: tables on a terminal, plain lines in a pipe, CSV, or one JSON object.
 """
 
 from __future__ import annotations
 
+import csv
+import io
 import shlex
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bulkdl.cli.output import emit_json, emit_lines, emit_rows
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
 from bulkdl.failure_policy import ExitCode
 from bulkdl.models import Kind, Outcome
+from bulkdl.printable import json_text, printable
 from bulkdl.report.models import Count, FailureRow, JobCounts, Problem
 from bulkdl.report.plan import Plan
 from bulkdl.report.status import Status
 from bulkdl.report.summary import Summary
 from bulkdl.report.verification import FINDINGS_KEPT, Verification, storable
 from bulkdl.units import format_clock, format_rate, format_size
+
+Row = Sequence[str]
 
 FAILURES_SHOWN = 20
 _RESUMABLE = {
@@ -29,16 +38,82 @@ _RESUMABLE = {
 }
 _COUNT_HEADER = ("kind", "outcome", "reason", "outputs", "size", "downloaded")
 _NUMBERS = ("outputs", "size", "downloaded", "to download", "up to date")
+# Spreadsheets evaluate cells with such a first character; a quote makes them text (OWASP: CSV injection)
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def write_json(document: object) -> None:
+    """Write *document* as one line of JSON."""
+    _write(json_text(document, encoding=sys.stdout.encoding or "utf-8"))
+
+
+def write_lines(*lines: str) -> None:
+    """Write *lines* with control characters escaped."""
+    _write("\n".join(map(printable, lines)))
+
+
+def write_csv(header: Sequence[str], rows: Iterable[Sequence[object]], *, with_header: bool = True) -> None:
+    """Write *rows* as CSV after a line of column names. Spreadsheets do not evaluate a cell as a formula."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([header] if with_header else [])
+    writer.writerows([[_csv_cell(value) for value in row] for row in rows])
+    if text.tell():
+        _write(text.getvalue().removesuffix("\n"))
+
+
+def write_table(
+    header: Row, rows: Sequence[Row], *, title: str | None = None, numbers: Sequence[str] = ()
+) -> None:
+    """Write a table on a terminal, otherwise plain lines. The columns *numbers* are aligned to the right."""
+    if not sys.stdout.isatty():
+        write_lines(*format_rows(header, rows, title=title))
+        return
+    table = Table(
+        title=Text(printable(title)) if title else None,
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+    )
+    for column in header:
+        right = column in numbers
+        table.add_column(column, justify="right" if right else "left", no_wrap=right, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    Console(file=sys.stdout).print(table)
+
+
+def format_rows(header: Row, rows: Sequence[Row], *, title: str | None = None) -> list[str]:
+    """Format a table as lines of text with two spaces between columns."""
+    cells = [tuple(map(printable, row)) for row in (header, *rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    ]
+    return [title, *lines] if title else lines
+
+
+def _csv_cell(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return f"'{printable(value)}" if value.startswith(_FORMULA_STARTS) else printable(value)
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def show_summary(summary: Summary, output: Path, result_format: str = "table") -> None:
     """Print a run: counts by kind and outcome, each failure with a hint, and the next step."""
     if result_format == "json":
-        emit_json(summary.as_dict())
+        write_json(summary.as_dict())
         return
     if summary.counts:
-        emit_rows(_COUNT_HEADER, _count_rows(summary.counts), numbers=_NUMBERS)
-        emit_lines("")
+        write_table(_COUNT_HEADER, _count_rows(summary.counts), numbers=_NUMBERS)
+        write_lines("")
     lines = [
         *_problem_lines(summary.problems, summary.problems_total),
         *_failure_lines(summary.failures, summary.failures_total),
@@ -47,7 +122,7 @@ def show_summary(summary: Summary, output: Path, result_format: str = "table") -
         headline(summary),
         *_next_step(summary, output),
     ]
-    emit_lines(*lines)
+    write_lines(*lines)
 
 
 def _next_step(summary: Summary, output: Path) -> Iterable[str]:
@@ -56,7 +131,7 @@ def _next_step(summary: Summary, output: Path) -> Iterable[str]:
     directory = shlex.quote(str(output))
     if failed:
         yield (
-            f"{_many(failed, 'output')} failed: `bulkdl status --failures -o {directory}` lists them, "
+            f"{_plural(failed, 'output')} failed: `bulkdl status --failures -o {directory}` lists them, "
             f"`bulkdl retry -o {directory}` downloads them again"
         )
     elif summary.exit_code in _RESUMABLE:
@@ -66,23 +141,23 @@ def _next_step(summary: Summary, output: Path) -> Iterable[str]:
 def show_plan(plan: Plan, result_format: str = "table") -> None:
     """Print what a run would download."""
     if result_format == "json":
-        emit_json(plan.as_dict())
+        write_json(plan.as_dict())
         return
     rows = [(str(kind), str(plan.to_download[kind]), str(plan.up_to_date[kind])) for kind in Kind]
-    emit_rows(("kind", "to download", "up to date"), rows, numbers=_NUMBERS)
+    write_table(("kind", "to download", "up to date"), rows, numbers=_NUMBERS)
     lines = [*_problem_lines(plan.problems, plan.summary.problems_total), _jobs_line(plan.jobs)]
-    emit_lines("", *lines, f"{_many(plan.to_download.total(), 'output')} to download")
+    write_lines("", *lines, f"{_plural(plan.to_download.total(), 'output')} to download")
 
 
 def show_status(status: Status, result_format: str = "table") -> None:
     """Print the content of the ledgers."""
     if result_format == "json":
-        emit_json(status.as_dict())
+        write_json(status.as_dict())
         return
     rows = [row[:-1] for row in _count_rows(status.counts)]
-    emit_rows(("kind", "state", "reason", "outputs", "size"), rows, title=status.output, numbers=_NUMBERS)
+    write_table(("kind", "state", "reason", "outputs", "size"), rows, title=status.output, numbers=_NUMBERS)
     jobs = ", ".join(f"{number} {state.replace('_', ' ')}" for state, number in status.jobs.items())
-    last = status.last_run_at.isoformat(timespec="seconds") if status.last_run_at else "none has ended"
+    last = status.last_run_at.isoformat(timespec="seconds") if status.last_run_at else "no run has finished"
     lines = [
         *_failure_lines(status.failures, status.failures_total),
         *_unlisted_lines(status.listing_failed_total),
@@ -92,28 +167,28 @@ def show_status(status: Status, result_format: str = "table") -> None:
         f"last run: {last}",
         *_work_lines(status),
     ]
-    emit_lines("", *lines)
+    write_lines("", *lines)
 
 
 def show_verification(verification: Verification, result_format: str = "table") -> None:
     """Print the result of a verification or of a rebuild."""
     if result_format == "json":
-        emit_json(verification.as_dict())
+        write_json(verification.as_dict())
         return
     rows = [
         (str(kind), str(state), str(count.outputs), format_size(count.size_bytes))
         for (kind, state), count in sorted(verification.counts.items())
     ]
     title = storable(verification.output)
-    emit_rows(("kind", "state", "outputs", "size"), rows, title=title, numbers=_NUMBERS)
-    emit_lines("", *_finding_lines(verification), verification_headline(verification))
+    write_table(("kind", "state", "outputs", "size"), rows, title=title, numbers=_NUMBERS)
+    write_lines("", *_finding_lines(verification), verification_headline(verification))
 
 
 def verification_headline(verification: Verification) -> str:
-    """One line."""
+    """Return the result of a verification in one line."""
     parts = [f"{verification.findings_total} wrong"]
     if verification.mode == "rebuild":
-        parts.append(f"a ledger of {_many(verification.jobs, 'job')} written")
+        parts.append(f"ledger with {_plural(verification.jobs, 'job')} recreated")
     if verification.repaired:
         parts.append(f"{verification.repaired} marked for download by bulkdl retry or run")
     parts.append(f"exit code {int(verification.exit_code)}")
@@ -121,16 +196,16 @@ def verification_headline(verification: Verification) -> str:
 
 
 def headline(summary: Summary) -> str:
-    """The run in one line."""
+    """Return the result of a run in one line."""
     parts = [f"{summary.outputs(Outcome.COMPLETED)} completed"]
     parts += [
         f"{summary.outputs(outcome)} {outcome}"
         for outcome in (Outcome.SKIPPED, Outcome.FAILED, Outcome.CANCELLED)
         if summary.outputs(outcome)
     ]
-    moved = f"{format_size(summary.downloaded_bytes)} in {format_clock(summary.duration_s)}"
-    rate = format_rate(summary.bytes_per_s)
-    return f"run {summary.run_id}: {', '.join(parts)}; {moved} ({rate}); exit code {int(summary.exit_code)}"
+    transferred = f"{format_size(summary.downloaded_bytes)} in {format_clock(summary.duration_s)}"
+    transferred += f" ({format_rate(summary.bytes_per_s)})"
+    return f"run {summary.run_id}: {', '.join(parts)}; {transferred}; exit code {int(summary.exit_code)}"
 
 
 def _count_rows(counts: Mapping[tuple[Kind, Any, Any], Count]) -> list[tuple[str, ...]]:
@@ -148,30 +223,32 @@ def _count_rows(counts: Mapping[tuple[Kind, Any, Any], Count]) -> list[tuple[str
 
 
 def _jobs_line(jobs: JobCounts) -> str:
-    settled = f"{jobs.up_to_date} up to date, {jobs.unfinished} unfinished"
-    return f"jobs: {jobs.seen} seen, {jobs.selected} selected, {settled}"
+    return (
+        f"jobs: {jobs.seen} seen, {jobs.selected} selected, {jobs.up_to_date} up to date, "
+        f"{jobs.unfinished} unfinished"
+    )
 
 
 def _failure_lines(rows: Sequence[FailureRow], total: int) -> Iterable[str]:
     for row in rows[:FAILURES_SHOWN]:
-        what = f"{row.reason}: {row.detail}" if row.detail else str(row.reason)
-        yield f"failed: {row.output}: {what}; {row.hint}"
+        cause = f"{row.reason}: {row.detail}" if row.detail else str(row.reason)
+        yield f"failed: {row.output}: {cause}; {row.hint}"
     if total > FAILURES_SHOWN:
         more = total - min(FAILURES_SHOWN, len(rows))
         yield f"… and {more} more failed; bulkdl status --failures lists them"
 
 
 def _problem_lines(problems: Sequence[Problem], total: int) -> Iterable[str]:
-    for each in problems[:FAILURES_SHOWN]:
-        what = f"{each.reason}: {each.detail}" if each.detail else str(each.reason)
-        yield f"problem: {each.what}: {what}; {each.hint}"
+    for problem in problems[:FAILURES_SHOWN]:
+        cause = f"{problem.reason}: {problem.detail}" if problem.detail else str(problem.reason)
+        yield f"problem: {problem.what}: {cause}; {problem.hint}"
     if total > FAILURES_SHOWN:
         yield f"… and {total - min(FAILURES_SHOWN, len(problems))} more problems; --format json lists them"
 
 
 def _finding_lines(verification: Verification) -> Iterable[str]:
     if verification.damaged_ledger:
-        yield f"the ledger could not be read; it is kept as {storable(verification.damaged_ledger)}"
+        yield f"the old ledger cannot be read and was renamed to {storable(verification.damaged_ledger)}"
     for finding in verification.findings[:FAILURES_SHOWN]:
         yield f"{finding.state}: {finding.key}: {finding.detail}; {finding.hint}"
     more = verification.findings_total - min(FAILURES_SHOWN, len(verification.findings))
@@ -186,24 +263,25 @@ def _finding_lines(verification: Verification) -> Iterable[str]:
 
 def _absent_lines(outputs: int) -> Iterable[str]:
     if outputs:
-        yield f"not available: {_many(outputs, 'output')} not found by UP42; bulkdl retry requests them again"
+        number = _plural(outputs, "output")
+        yield f"not available: {number} not found by UP42; bulkdl retry requests them again"
 
 
 def _unlisted_lines(unlisted: int) -> Iterable[str]:
     if unlisted:
-        yield f"failed: {_many(unlisted, 'job')} could not be listed; bulkdl status --failures names them"
+        yield f"failed: {_plural(unlisted, 'job')} could not be listed; bulkdl status --failures names them"
 
 
 def _work_lines(status: Status) -> Iterable[str]:
     for ledger in status.ledgers:
-        held = ledger.owner
-        if held is None:
+        owner = ledger.owner
+        if owner is None:
             continue
-        what = "at work" if held.alive else "gone without a word (the next run takes over)"
-        since = held.since_at.isoformat(timespec="seconds")
-        where = "" if ledger.output == "." else f" in {ledger.output}"
-        yield f"{what}: {held.run_id}{where} since {since} (host {held.host}, pid {held.pid})"
+        state = "running" if owner.alive else "stale lock, the next run takes over"
+        since = owner.since_at.isoformat(timespec="seconds")
+        directory = "" if ledger.output == "." else f" in {ledger.output}"
+        yield f"{state}: {owner.run_id}{directory} since {since} (host {owner.host}, pid {owner.pid})"
 
 
-def _many(number: int, noun: str) -> str:
+def _plural(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

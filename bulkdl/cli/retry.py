@@ -12,11 +12,9 @@ from typing import Any
 import click
 
 from bulkdl.cli import options
-from bulkdl.cli.context import RunRequest, carry_out
+from bulkdl.cli.context import RunRequest, execute
 from bulkdl.cli.help import Command, Group
-from bulkdl.cli.inputs import output_of
-from bulkdl.cli.output import emit_json, emit_lines
-from bulkdl.cli.render import show_summary
+from bulkdl.cli.render import show_summary, write_json, write_lines
 from bulkdl.errors import ConfigError
 from bulkdl.maintenance.retry import REASONS, retry_selection
 from bulkdl.models import Reason
@@ -46,41 +44,41 @@ def retry(reasons: tuple[str, ...], **params: Any) -> int:
     The ledger contains these outputs, so the command lists no projects. The options of Selection narrow
     them.
     """
-    wanted = [reason_of(text) for value in reasons for text in value.replace(",", " ").split()]
-    order = RunRequest.read(params)
-    output = output_of(order.loaded.settings)
-    selection = asyncio.run(retry_selection(output, order.selection, wanted))
+    chosen = [parse_reason(text) for value in reasons for text in value.replace(",", " ").split()]
+    request = RunRequest.from_params(params, expose_metrics=True)
+    output = request.output
+    selection = asyncio.run(retry_selection(output, request.selection, chosen))
     if selection is None:
-        _tell_nothing(wanted, params["result_format"])
+        _report_nothing_to_retry(chosen, params["result_format"])
         return 0
-    order = replace(order, selection=selection)
-    summary, signalled = carry_out(order, lambda downloader: downloader.run(order.selection))
-    summary = summary.after_signal(signalled)
+    request = replace(request, selection=selection)
+    summary, signal_code = execute(request, lambda downloader: downloader.run(request.selection))
+    summary = summary.after_signal(signal_code)
     show_summary(summary, output, params["result_format"])
     return int(summary.exit_code)
 
 
-def reason_of(text: str) -> Reason:
+def parse_reason(text: str) -> Reason:
     """
-    The reason of that name.
+    Return the reason with the name *text*.
 
     Raises:
-        ConfigError: There is none, or it is nothing to try again for.
+        ConfigError: The name is unknown, or outputs with this reason cannot be retried.
     """
     names = [reason.value for reason in REASONS]
     if text in names:
         return Reason(text)
     near = get_close_matches(text.lower().replace("-", "_"), names, n=1, cutoff=0.5)
     proposal = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(names)}"
-    raise ConfigError("--reason", f"{text[:60]!r} is none that can be tried again; {proposal}")
+    raise ConfigError("--reason", f"{text[:60]!r} is not a retryable reason; {proposal}")
 
 
-def _tell_nothing(wanted: Iterable[Reason], result_format: str) -> None:
+def _report_nothing_to_retry(reasons: Iterable[Reason], result_format: str) -> None:
     if result_format == "json":
         now = datetime.now(UTC)
-        emit_json({**SummaryBuilder("", now).build(now).as_dict(), "run_id": None})
+        write_json({**SummaryBuilder("", now).build(now).as_dict(), "run_id": None})
         return
-    named = ", ".join(wanted)
-    emit_lines(
-        f"nothing to retry: nothing ended with {named}" if named else "nothing to retry: nothing failed"
+    names = ", ".join(reasons)
+    write_lines(
+        f"nothing to retry: the ledger contains no {f'outputs with {names}' if names else 'failures'}"
     )

@@ -7,9 +7,8 @@ from typing import Any
 import click
 
 from bulkdl.cli import options
-from bulkdl.cli.context import RunRequest, carry_out
+from bulkdl.cli.context import RunRequest, execute
 from bulkdl.cli.help import Command
-from bulkdl.cli.inputs import output_of
 from bulkdl.cli.plan import print_plan
 from bulkdl.cli.render import show_summary
 
@@ -36,8 +35,8 @@ def run(**params: Any) -> int:
     """
     if params["dry_run"]:
         return print_plan(params)
-    order = RunRequest.read(params)
-    summary, signalled = carry_out(order, lambda downloader: downloader.run(order.selection))
-    summary = summary.after_signal(signalled)
-    show_summary(summary, output_of(order.loaded.settings), params["result_format"])
+    request = RunRequest.from_params(params, expose_metrics=True)
+    summary, signal_code = execute(request, lambda downloader: downloader.run(request.selection))
+    summary = summary.after_signal(signal_code)
+    show_summary(summary, request.output, params["result_format"])
     return int(summary.exit_code)

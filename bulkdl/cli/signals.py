@@ -1,8 +1,7 @@
 """
-SIGINT and SIGTERM while a run is on: the first drains, the second aborts, the third ends the process.
+Handle SIGINT and SIGTERM during a run: the first signal drains, the second aborts, the third exits.
 
-They are counted where the interpreter delivers them, not in the event loop: a loop that hangs must not
-keep anybody from ending it.
+The signal handler counts the signals, not the event loop, so that the user can exit when the loop hangs.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ from types import FrameType
 from bulkdl.failure_policy import ExitCode
 
 _EXITS = {signal.SIGINT: ExitCode.INTERRUPTED, signal.SIGTERM: ExitCode.TERMINATED}
-_LAST_WORDS = "bulkdl: ended at once; run the same command again: it goes on where it stopped\n"
-_SHOW_CURSOR = "\x1b[?25h\n"  # bars hide it
+_EXIT_MESSAGE = "bulkdl: exited immediately; run the same command again to resume\n"
+_SHOW_CURSOR = "\x1b[?25h\n"  # progress bars hide it
 
 
 @dataclass(slots=True)
 class ReceivedSignals:
-    """The signals of one run; *exit_code* is that of the first, None without any."""
+    """The number of signals, and the exit code of the first signal or None."""
 
     exit_code: ExitCode | None = None
     count: int = 0
@@ -34,33 +33,35 @@ class ReceivedSignals:
 @contextmanager
 def handle_stop_signals(stop: Callable[[ExitCode], None]) -> Iterator[ReceivedSignals]:
     """
-    Call *stop* in the loop for the first and the second signal; the third ends the process.
+    Call *stop* in the event loop for the first and the second signal. The third signal exits the process.
 
-    It does so also after this was left, if two had come: what is left to do may hang, too.
+    After two signals, the handlers stay installed when the block ends, because the cleanup can also hang.
     """
     loop = asyncio.get_running_loop()
-    caught = ReceivedSignals()
+    received = ReceivedSignals()
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
         cause = _EXITS[signal.Signals(number)]
-        caught.exit_code = caught.exit_code or cause  # first of all: the next signal may come in between
-        caught.count += 1
-        if caught.count > 2:
-            _end_at_once(caught.exit_code)
+        received.exit_code = (
+            received.exit_code or cause
+        )  # before anything else: the next signal may interrupt this function
+        received.count += 1
+        if received.count > 2:
+            _exit_immediately(received.exit_code)
         loop.call_soon_threadsafe(stop, cause)
 
-    before = {number: signal.signal(number, on_signal) for number in _EXITS}
+    previous = {number: signal.signal(number, on_signal) for number in _EXITS}
     try:
-        yield caught
+        yield received
     finally:
-        if caught.count < 2:
-            for number, handler in before.items():
+        if received.count < 2:
+            for number, handler in previous.items():
                 signal.signal(number, handler)
 
 
-def _end_at_once(code: ExitCode) -> None:
-    """No clean-up, which is what hangs: that the next run goes on from here is the ledger's promise."""
-    words = (_SHOW_CURSOR if sys.stderr.isatty() else "") + _LAST_WORDS
+def _exit_immediately(code: ExitCode) -> None:
+    """Exit without cleanup, because the cleanup may hang. The next run resumes from the ledger."""
+    message = (_SHOW_CURSOR if sys.stderr.isatty() else "") + _EXIT_MESSAGE
     with suppress(OSError):
-        os.write(sys.stderr.fileno(), words.encode())
+        os.write(sys.stderr.fileno(), message.encode())
     os._exit(code)

@@ -9,10 +9,9 @@ from typing import Any
 import click
 
 from bulkdl.cli import options
+from bulkdl.cli.context import read_settings
 from bulkdl.cli.help import Command
-from bulkdl.cli.inputs import output_of, settings_from
-from bulkdl.cli.output import emit_csv, emit_json, emit_lines
-from bulkdl.cli.render import show_status
+from bulkdl.cli.render import show_status, write_csv, write_json, write_lines
 from bulkdl.cli.streams import output_error
 from bulkdl.maintenance.status import all_failures, failure_dict, read_status
 from bulkdl.report.status import COUNT_COLUMNS, FAILURE_COLUMNS
@@ -30,38 +29,38 @@ def status(**params: Any) -> int:
     The command reads the ledger only. It works during a run and changes nothing. For a directory that
     contains the output directories of shards, it adds up their ledgers.
     """
-    output = output_of(settings_from(params).settings)
+    output = read_settings(params).settings.require_output()
     result_format = params["result_format"]
     if params["failures"]:
-        asyncio.run(_tell_failures(output, result_format))
+        asyncio.run(_print_failures(output, result_format))
         return 0
-    found = asyncio.run(read_status(output))
+    content = asyncio.run(read_status(output))
     if result_format == "csv":
-        emit_csv(COUNT_COLUMNS, found.rows())
+        write_csv(COUNT_COLUMNS, content.rows())
     else:
-        show_status(found, result_format)
+        show_status(content, result_format)
     return 0
 
 
-async def _tell_failures(output: Path, result_format: str) -> None:
-    """One line each, as they are read: there may be a million."""
+async def _print_failures(output: Path, result_format: str) -> None:
+    """Print one line per failure while the ledger is read, because there can be a million failures."""
     header = result_format == "csv"
     async for ledger, failed in all_failures(output):
         row = failure_dict(failed, ledger)
         if result_format == "json":
-            emit_json(row)
+            write_json(row)
         elif result_format == "csv":
-            emit_csv(FAILURE_COLUMNS, [[row[column] for column in FAILURE_COLUMNS]], header_too=header)
+            write_csv(FAILURE_COLUMNS, [[row[column] for column in FAILURE_COLUMNS]], with_header=header)
             header = False
         else:
-            emit_lines(_line(row))
+            write_lines(_line(row))
         if output_error() is not None:
-            return  # the reader has gone: do not read a million rows for it
+            return  # stdout is closed: do not read the other rows
     if header:
-        emit_csv(FAILURE_COLUMNS, ())
+        write_csv(FAILURE_COLUMNS, ())
 
 
 def _line(row: dict[str, object]) -> str:
-    parts = (row[part] for part in ("project_id", "job_id", "task_id", "kind", "name"))
-    where = "/".join(str(part) for part in parts if part)
-    return f"failed: {where}: {row['reason']}: {row['detail']}; {row['hint']}"
+    values = (row[column] for column in ("project_id", "job_id", "task_id", "kind", "name"))
+    output = "/".join(str(value) for value in values if value)
+    return f"failed: {output}: {row['reason']}: {row['detail']}; {row['hint']}"

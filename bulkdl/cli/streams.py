@@ -1,8 +1,7 @@
 """
-stdout and stderr that never raise: the result of a command does not depend on what reads its output.
+Replace stdout and stderr by streams that do not raise, so that a run does not depend on its output streams.
 
-A pipe whose reader has gone, a full disk, a closed descriptor and an encoding without the needed
-characters are problems of the stream. They must not become an exception somewhere in a run.
+Examples are a closed pipe, a full disk, a closed descriptor, and an encoding without the needed characters.
 """
 
 from __future__ import annotations
@@ -17,7 +16,12 @@ _DESCRIPTORS = (0, 1, 2)
 
 
 class TolerantRaw(io.RawIOBase):
-    """A descriptor to write to; after the first error everything is discarded. *error* keeps it."""
+    """
+    A writable descriptor that discards all data after the first error.
+
+    Attributes:
+        error: The first error, or None.
+    """
 
     def __init__(self, descriptor: int, error: OSError | None = None) -> None:
         super().__init__()
@@ -46,21 +50,21 @@ class TolerantRaw(io.RawIOBase):
 
 
 def guard_streams() -> None:
-    """Replace stdout and stderr by tolerant ones. Call it once, when the process starts."""
-    closed = _open_descriptors()
+    """Replace stdout and stderr by tolerant streams. Call this function once, when the process starts."""
+    closed = _replace_closed_descriptors()
     sys.stdout = _tolerant(sys.stdout, 1, closed)
     sys.stderr = _tolerant(sys.stderr, 2, closed)
 
 
 def output_error() -> OSError | None:
-    """Why stdout could not be written, if it could not."""
+    """Return the error of the first failed write to stdout, or None."""
     buffer = getattr(sys.stdout, "buffer", None)
     raw = getattr(buffer, "raw", None)
     return raw.error if isinstance(raw, TolerantRaw) else None
 
 
-def _open_descriptors() -> dict[int, OSError]:
-    """Connect closed standard descriptors to the null device, or the next open file would get the number."""
+def _replace_closed_descriptors() -> dict[int, OSError]:
+    """Connect closed standard descriptors to the null device, so that no other file gets their numbers."""
     closed = {}
     for descriptor in _DESCRIPTORS:
         try:

@@ -13,15 +13,15 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from bulkdl.cli import options
+from bulkdl.cli.context import read_settings
 from bulkdl.cli.help import Command, Group
-from bulkdl.cli.inputs import output_of, settings_from
 from bulkdl.cli.render import show_verification
 from bulkdl.cli.signals import handle_stop_signals
 from bulkdl.errors import ConfigError
 from bulkdl.failure_policy import ExitCode
 from bulkdl.maintenance.rebuild import rebuild
 from bulkdl.maintenance.verify import VerifyOptions
-from bulkdl.maintenance.verify import verify as held_against_ledger
+from bulkdl.maintenance.verify import verify as compare_with_ledger
 from bulkdl.report.verification import Verification
 from bulkdl.settings import Settings
 from bulkdl.telemetry.console_logging import logging_to, stderr_console
@@ -33,9 +33,9 @@ Work = Callable[[VerifyOptions], Awaitable[Verification]]
 
 @click.command(cls=Command, example="bulkdl verify --deep --repair -o outputs || bulkdl retry -o outputs")
 @options.output
-@options.option("--deep", is_flag=True, help="compare checksums, too: reads all bytes of all files")
+@options.option("--deep", is_flag=True, help="also compare checksums; reads all files completely")
 @options.option("--repair", is_flag=True, help="mark bad files so that retry or run downloads them again")
-@options.option("--rebuild", "again", is_flag=True, help="recreate a lost ledger from the files")
+@options.option("--rebuild", "recreate", is_flag=True, help="recreate a lost ledger from the files")
 @options.option(
     "--workers",
     type=click.IntRange(1, 64),
@@ -48,20 +48,20 @@ Work = Callable[[VerifyOptions], Awaitable[Verification]]
 )
 @options.result_format("table", "json")
 @options.common(network=False)
-def verify(deep: bool, repair: bool, again: bool, workers: int, **params: Any) -> int:
+def verify(deep: bool, repair: bool, recreate: bool, workers: int, **params: Any) -> int:
     """
-    Compare the files with the ledger: missing file, size mismatch, with --deep checksum mismatch.
+    Compare the files with the ledger: missing files, size mismatches and, with --deep, checksum mismatches.
 
     The exit code is 0 if all files match, and 6 otherwise. Files that are not in the ledger are listed and
     do not change the exit code.
     """
-    settings = settings_from(params).settings
-    if again and (deep or repair):
-        raise ConfigError("--rebuild", "reads every file as it is, and repairs nothing; give it alone")
+    settings = read_settings(params).settings
+    if recreate and (deep or repair):
+        raise ConfigError("--rebuild", "cannot be combined with --deep or --repair")
     console = stderr_console()
     with logging_to(console, settings.log_format, settings.verbose), _bar(console, settings) as bar:
-        check = VerifyOptions(
-            output_of(settings),
+        verify_options = VerifyOptions(
+            settings.require_output(),
             settings.path_templates,
             deep=deep,
             repair=repair,
@@ -69,30 +69,32 @@ def verify(deep: bool, repair: bool, again: bool, workers: int, **params: Any) -
             started=bar.start,
             advance=bar.advance,
         )
-        verification = asyncio.run(_interruptible(rebuild if again else held_against_ledger, check))
+        verification = asyncio.run(
+            _run_interruptible(rebuild if recreate else compare_with_ledger, verify_options)
+        )
     show_verification(verification, params["result_format"])
     return int(verification.exit_code)
 
 
-async def _interruptible(work: Work, check: VerifyOptions) -> Verification:
-    """A signal ends the work between two blocks; the lease is given back."""
-    task = asyncio.ensure_future(work(check))
+async def _run_interruptible(work: Work, verify_options: VerifyOptions) -> Verification:
+    """Await *work*. A signal cancels it between two blocks, and *work* releases the lease."""
+    task = asyncio.ensure_future(work(verify_options))
 
     def stop(*_code: ExitCode) -> None:
         task.cancel()
 
-    with handle_stop_signals(stop) as caught:
+    with handle_stop_signals(stop) as received:
         try:
             return await task
         except asyncio.CancelledError:
-            if caught.exit_code is None:
+            if received.exit_code is None:
                 raise
-            raise click.exceptions.Exit(int(caught.exit_code)) from None
+            raise click.exceptions.Exit(int(received.exit_code)) from None
 
 
 @dataclass(slots=True)
 class _Bar:
-    """How many files and bytes have been checked; *progress* None: nobody looks."""
+    """The progress of a verification. Without *progress*, the bar is not displayed."""
 
     progress: Progress | None = None
     task: TaskID | None = None

@@ -81,14 +81,13 @@ class Downloader:
         credentials: CredentialSet | None = None,
         reporter: Reporter | None = None,
     ) -> None:
-        if settings.output is None:
-            raise ConfigError("--output", "is missing: name the directory that the outputs go to")
+        output = settings.require_output()
         self.summary: Summary | None = None
         self._settings = settings
         self._book = credentials if credentials is not None else load_credentials(settings)
         self._reporter = reporter or NullReporter()
         executors = Executors(settings.disk_threads, settings.inspection_threads)
-        self._sink = LocalDestination(settings.output, settings.durability, executors)
+        self._sink = LocalDestination(output, settings.durability, executors)
         self._bandwidth = RateLimiter(0, 1)
         self._accounts = ApiClients(self._settings, self._book, self._reporter)
         self._operations: Operations | None = None

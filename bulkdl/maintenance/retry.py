@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from bulkdl.destinations.local.destination import STATE_FOLDER
-from bulkdl.errors import ConfigError
+from bulkdl.errors import LedgerMissingError
 from bulkdl.failure_policy import FAILURE_POLICIES
 from bulkdl.ledger import maintenance_queries
 from bulkdl.ledger.database import LEDGER_NAME, Ledger
@@ -30,14 +30,12 @@ async def retry_selection(
     The jobs are named one by one, so that a run with it lists no project; no watermark holds.
 
     Raises:
-        ConfigError: There is no ledger.
+        LedgerMissingError: There is no ledger.
         LedgerError: It cannot be read.
     """
     path = output / STATE_FOLDER / LEDGER_NAME
     if not await asyncio.to_thread(path.is_file):
-        raise ConfigError(
-            f"--output {output}", "holds no ledger; name a directory that bulkdl run has filled"
-        )
+        raise LedgerMissingError(output)
     wanted: frozenset[Reason | None] = frozenset(reasons) or frozenset((*REASONS, None))
     ledger = await Ledger.open(path, read_only=True)
     try:

@@ -15,7 +15,7 @@ from pathlib import Path
 from sqlite3 import Connection
 
 from bulkdl.destinations.local.destination import STATE_FOLDER
-from bulkdl.errors import ConfigError
+from bulkdl.errors import LedgerMissingError
 from bulkdl.failure_policy import FAILURE_POLICIES
 from bulkdl.ledger import lease, maintenance_queries, queries
 from bulkdl.ledger.database import LEDGER_NAME, Ledger
@@ -32,16 +32,14 @@ def find_ledgers(output: Path) -> list[Path]:
     The ledgers of *output*, its own first; blocks.
 
     Raises:
-        ConfigError: There is none.
+        LedgerMissingError: There is none.
     """
     own = output / STATE_FOLDER / LEDGER_NAME
     paths = [
         path for path in (own, *sorted(output.glob(f"*/{STATE_FOLDER}/{LEDGER_NAME}"))) if path.is_file()
     ]
     if not paths:
-        raise ConfigError(
-            f"--output {output}", "holds no ledger; name a directory that bulkdl run has filled"
-        )
+        raise LedgerMissingError(output)
     return paths
 
 
@@ -50,7 +48,7 @@ async def read_status(output: Path) -> Status:
     Count what the ledgers of *output* know.
 
     Raises:
-        ConfigError: There is no ledger.
+        LedgerMissingError: There is no ledger.
         LedgerError: One cannot be read.
     """
     status = Status(str(output))
@@ -71,7 +69,7 @@ async def all_failures(output: Path) -> AsyncIterator[tuple[str, FailedRow]]:
     Each failure of each ledger, with the ledger's directory: outputs, then jobs that could not be listed.
 
     Raises:
-        ConfigError: There is no ledger.
+        LedgerMissingError: There is no ledger.
         LedgerError: One cannot be read.
     """
     for path in await asyncio.to_thread(find_ledgers, output):

@@ -22,7 +22,7 @@ from sqlite3 import Connection
 
 from bulkdl.concurrency import Channel
 from bulkdl.destinations.local.destination import LocalDestination
-from bulkdl.errors import ConfigError
+from bulkdl.errors import LedgerMissingError
 from bulkdl.ledger import maintenance_queries
 from bulkdl.ledger.database import LEDGER_NAME, Ledger
 from bulkdl.ledger.locked import open_locked_ledger
@@ -69,7 +69,7 @@ async def verify(check: VerifyOptions) -> Verification:
     Hold the files of an output directory against its ledger.
 
     Raises:
-        ConfigError: There is no ledger.
+        LedgerMissingError: There is no ledger.
         OutputLockedError: A run is at work there, and *check* wants to repair.
     """
     verification = Verification(str(check.output), "deep" if check.deep else "quick")
@@ -87,11 +87,7 @@ async def verify(check: VerifyOptions) -> Verification:
 async def _opened(check: VerifyOptions, sink: LocalDestination) -> AsyncIterator[Ledger]:
     path = sink.state / LEDGER_NAME
     if not await asyncio.to_thread(path.is_file):
-        raise ConfigError(
-            f"--output {check.output}",
-            "holds no ledger; name a directory that bulkdl run has filled (of shards: one of them), "
-            "or make a lost ledger again with bulkdl verify --rebuild",
-        )
+        raise LedgerMissingError(check.output)
     if check.repair:
         async with open_locked_ledger(sink, f"verify-{secrets.token_hex(3)}") as ledger:
             yield ledger

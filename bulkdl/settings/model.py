@@ -34,6 +34,7 @@ from pydantic import (
 )
 
 from bulkdl.concurrency import DISK_THREADS, INSPECTION_THREADS
+from bulkdl.errors import ConfigError
 from bulkdl.models import Durability, Kind, Level
 from bulkdl.settings import parsers
 from bulkdl.settings.bandwidth_schedule import UNLIMITED, BandwidthSchedule, parse_bandwidth_schedule
@@ -264,6 +265,17 @@ class Settings(BaseModel):
     )
 
     path_templates: PathTemplates = Field(default_factory=PathTemplates, description="paths of the outputs")
+
+    def require_output(self) -> Path:
+        """
+        Return the output directory.
+
+        Raises:
+            ConfigError: It is not set.
+        """
+        if self.output is None:
+            raise ConfigError("--output", "is missing; name the directory for the outputs")
+        return self.output
 
     @property
     def token_endpoint(self) -> str:

@@ -118,9 +118,7 @@ async def test_a_third_signal_ends_what_does_not_listen(
             run.stop(number)
             await run.until(lambda count=count: len(run.logged("test.caught")) == 1 + count)
         assert await run.ended(AT_ONCE_S) == CODES[numbers[0]]
-        assert run.log.endswith(
-            "\nbulkdl: ended at once; run the same command again: it goes on where it stopped\n"
-        )
+        assert run.log.endswith("\nbulkdl: exited immediately; run the same command again to resume\n")
         assert [line for line in run.log.splitlines() if not line.startswith("{")] == run.log.splitlines()[
             -1:
         ]

@@ -98,12 +98,12 @@ async def test_beside_a_run_a_repair_is_11_a_look_is_not_and_status_says_who_is_
         (ledger,) = (await site.bulkdl("status", "--format", "json")).document["ledgers"]
         assert (ledger["owner"]["pid"], ledger["owner"]["alive"]) == (run.pid, True)
         told = (await site.bulkdl("status")).out
-        assert f"at work: {ledger['owner']['run_id']} since " in told
+        assert f"running: {ledger['owner']['run_id']} since " in told
     finally:
         run.send_signal(signal.SIGTERM)
         run.send_signal(signal.SIGKILL)
         await run.communicate()
-    assert "gone without a word" in (await site.bulkdl("status")).out
+    assert "stale lock, the next run takes over" in (await site.bulkdl("status")).out
 
 
 async def test_what_failed_is_listed_retried_and_reported(site):
@@ -123,7 +123,7 @@ async def test_what_failed_is_listed_retried_and_reported(site):
     } == {("geojson", "failed", str(len(lines)))}
     site.simulator.faults = None
     other = await site.bulkdl("retry", "--reason", "stalled")
-    assert (other.code, other.out) == (0, "nothing to retry: nothing ended with stalled\n")
+    assert (other.code, other.out) == (0, "nothing to retry: the ledger contains no outputs with stalled\n")
     again = await site.bulkdl("retry", "-q", "--reason", "server_error", "--format", "json")
     assert (again.code, again.document["outputs"]["completed"]) == (0, len(lines))
     nothing = await site.bulkdl("retry", "--format", "json")

@@ -7,7 +7,7 @@ import pytest
 
 PROGRAM = """
 import ctypes, sys, threading
-from bulkdl.cli.heap import limit_malloc_arenas
+from bulkdl.cli import limit_malloc_arenas
 if sys.argv[2] == "shared":
     limit_malloc_arenas()
 libc = ctypes.CDLL(None)

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("own_signals")
 def ended(monkeypatch):
     """The exit codes with which the process would have ended."""
     codes = []
-    monkeypatch.setattr("bulkdl.cli.signals._end_at_once", codes.append)
+    monkeypatch.setattr("bulkdl.cli.signals._exit_immediately", codes.append)
     return codes
 
 

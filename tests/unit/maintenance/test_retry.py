@@ -131,7 +131,7 @@ async def test_a_job_that_up42_has_not_finished_did_not_fail(folder):
 
 
 async def test_without_a_ledger_it_is_a_wrong_directory(folder):
-    with pytest.raises(ConfigError, match="holds no ledger"):
+    with pytest.raises(ConfigError, match="contains no ledger"):
         await retry_selection(folder.root, Selection())
 
 

@@ -71,7 +71,7 @@ async def test_shards_without_a_ledger_above_them(folder):
 
 async def test_only_one_level_below_counts(folder):
     await shard(folder, "other/shard-0", J1)
-    with pytest.raises(ConfigError, match="holds no ledger"):
+    with pytest.raises(ConfigError, match="contains no ledger"):
         await read_status(folder.root)
 
 

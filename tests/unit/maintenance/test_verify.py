@@ -240,7 +240,7 @@ def test_after_a_stop_no_byte_more_is_read(tmp_path):
 
 
 async def test_without_a_ledger_it_is_a_wrong_directory(folder):
-    with pytest.raises(ConfigError, match="holds no ledger"):
+    with pytest.raises(ConfigError, match="contains no ledger"):
         await verify(folder.check())
     assert list(folder.root.iterdir()) == []
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import click
 import pytest
 
-from bulkdl.cli.exit_codes import run_command, verbosity
+from bulkdl.cli.exit_codes import find_verbosity, run_command
 from bulkdl.errors import (
     ApiError,
     ConfigError,
@@ -111,4 +111,4 @@ def test_an_error_of_many_lines_is_told_in_one(capsys):
     ],
 )
 def test_verbosity_is_known_even_when_the_settings_are_not(argv, env, level):
-    assert verbosity(argv, env) == level
+    assert find_verbosity(argv, env) == level

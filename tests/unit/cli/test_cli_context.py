@@ -79,7 +79,7 @@ def test_two_signals_stop_twice_and_the_first_gives_the_exit_code(monkeypatch):
         await downloader.stopped.wait()
         return downloader.stops
 
-    assert context.carry_out(ORDER, work) == (2, ExitCode.INTERRUPTED)
+    assert context.execute(ORDER, work) == (2, ExitCode.INTERRUPTED)
 
 
 def test_a_run_that_a_signal_cancelled_ends_with_its_exit_code(monkeypatch):
@@ -91,5 +91,5 @@ def test_a_run_that_a_signal_cancelled_ends_with_its_exit_code(monkeypatch):
         raise asyncio.CancelledError
 
     with pytest.raises(click.exceptions.Exit) as caught:
-        context.carry_out(ORDER, work)
+        context.execute(ORDER, work)
     assert caught.value.exit_code == ExitCode.INTERRUPTED

@@ -8,9 +8,8 @@ import pytest
 from rich.console import Console
 
 from bulkdl.cli import verify as module
-from bulkdl.cli.output import emit_csv
-from bulkdl.cli.render import verification_headline
-from bulkdl.cli.retry import reason_of
+from bulkdl.cli.render import verification_headline, write_csv
+from bulkdl.cli.retry import parse_reason
 from bulkdl.errors import ConfigError
 from bulkdl.maintenance.retry import REASONS
 from bulkdl.maintenance.verify import VerifyOptions
@@ -22,7 +21,7 @@ from bulkdl.settings.path_templates import PathTemplates
 
 @pytest.mark.parametrize("reason", REASONS)
 def test_each_reason_that_can_be_tried_again_is_taken(reason):
-    assert reason_of(reason.value) is reason
+    assert parse_reason(reason.value) is reason
 
 
 @pytest.mark.parametrize(
@@ -30,13 +29,13 @@ def test_each_reason_that_can_be_tried_again_is_taken(reason):
     [
         ("stall", "did you mean stalled?"),
         ("Server-Error", "did you mean server_error?"),
-        ("downloaded", "is none that can be tried again"),
+        ("downloaded", "is not a retryable reason"),
         ("qqqq", "expected one of unreachable, "),
     ],
 )
 def test_another_is_told_with_what_was_meant(text, told):
     with pytest.raises(ConfigError, match="--reason") as caught:
-        reason_of(text)
+        parse_reason(text)
     assert told in str(caught.value)
 
 
@@ -56,7 +55,7 @@ async def test_a_signal_ends_the_work_in_order(tmp_path, number, code):
             given_back.append("lease")
 
     with pytest.raises(click.exceptions.Exit) as caught:
-        await module._interruptible(work, VerifyOptions(tmp_path, PathTemplates()))
+        await module._run_interruptible(work, VerifyOptions(tmp_path, PathTemplates()))
     assert (caught.value.exit_code, given_back) == (code, ["lease"])
 
 
@@ -83,7 +82,7 @@ def test_elsewhere_nothing_is_drawn(terminal, progress):
 
 
 def test_csv_keeps_what_is_awkward_in_one_cell(capsys):
-    emit_csv(("a", "b"), [['x,"y"', "two\nlines"], [None, 3]])
+    write_csv(("a", "b"), [['x,"y"', "two\nlines"], [None, 3]])
     assert capsys.readouterr().out == 'a,b\n"x,""y""",two\\nlines\n,3\n'
 
 
