@@ -1,9 +1,8 @@
 """
-Checksums of the bytes as they pass.
+Compute and compare checksums of a body while it is received.
 
-CRC32C is always taken: it costs next to nothing, storage nearly always tells it, and the ledger
-keeps it for ``verify --deep``. MD5 is slower than a fast line, so it is taken only where it is the
-only digest the server gives.
+CRC32C is always computed: its cost is small, storage nearly always sends it, and the ledger stores it for
+``verify --deep``. MD5 is slower than a fast connection. It is computed only if the server sends nothing else.
 """
 
 from __future__ import annotations
@@ -25,47 +24,53 @@ class _Hash(Protocol):
     def digest(self) -> bytes: ...
 
 
-class _Known:
-    """A finished digest."""
+class _FixedHash:
+    """A hash whose value is known and cannot change."""
 
     def __init__(self, value: bytes) -> None:
         self._value = value
 
     def update(self, data: bytes, /) -> None:
-        raise AssertionError(f"this digest is finished; {len(data)} bytes came after it")
+        raise AssertionError(f"the hash is final; it cannot take {len(data)} more bytes")
 
     def digest(self) -> bytes:
         return self._value
 
 
 class Digester:
-    """Running digests over the first ``at_bytes`` bytes of an object."""
+    """
+    Running digests of the first ``at_bytes`` bytes of an object.
 
-    def __init__(self, wanted: tuple[Digest, ...] = ()) -> None:
+    Args:
+        expected: Digests that the server sent; they decide which algorithms run.
+    """
+
+    def __init__(self, expected: tuple[Digest, ...] = ()) -> None:
         self.at_bytes = 0
         crc32c: _Hash = google_crc32c.Checksum()  # type: ignore[no-untyped-call]
         self._hashes: dict[str, _Hash] = {"crc32c": crc32c}
-        if needs_md5(wanted):
+        if needs_md5(expected):
             self._hashes["md5"] = hashlib.md5(usedforsecurity=False)
 
     @classmethod
     def of_extents(cls, extents: Iterable[Extent]) -> Digester:
-        """The digester of bytes whose checksums are known, without reading them again."""
-        whole = cls()
+        """Combine the checksums of adjacent extents without reading their bytes."""
+        digester = cls()
         crc = 0
         for extent in extents:
             crc = combine_crc32c(crc, extent.crc32c, extent.size_bytes)
-            whole.at_bytes += extent.size_bytes
-        whole._hashes = {"crc32c": _Known(crc.to_bytes(4, "big"))}
-        return whole
+            digester.at_bytes += extent.size_bytes
+        digester._hashes = {"crc32c": _FixedHash(crc.to_bytes(4, "big"))}
+        return digester
 
     def update(self, block: bytes) -> None:
+        """Add *block*, which follows the bytes so far."""
         for running in self._hashes.values():
             running.update(block)
         self.at_bytes += len(block)
 
     def read(self, stream: BinaryIO, until_bytes: int) -> None:
-        """Take in what *stream* holds up to *until_bytes*; blocks, so call it in a thread."""
+        """Add the bytes of *stream* up to position *until_bytes*; blocks, so call it in a thread."""
         while self.at_bytes < until_bytes:
             block = stream.read(min(_READ_BYTES, until_bytes - self.at_bytes))
             if not block:
@@ -74,14 +79,15 @@ class Digester:
 
     @property
     def crc32c(self) -> Digest:
+        """The CRC32C of the bytes so far."""
         return self._digest("crc32c")
 
-    def find_mismatch(self, told: tuple[Digest, ...]) -> Digest | None:
-        """The first of the *told* digests that the bytes do not have; None when none contradicts."""
+    def find_mismatch(self, expected: tuple[Digest, ...]) -> Digest | None:
+        """Return the first of the *expected* digests that the bytes do not have; None if all match."""
         return next(
             (
                 digest
-                for digest in told
+                for digest in expected
                 if digest.algorithm in self._hashes and self._digest(digest.algorithm).value != digest.value
             ),
             None,
@@ -91,9 +97,9 @@ class Digester:
         return Digest(algorithm, base64.b64encode(self._hashes[algorithm].digest()).decode("ascii"))
 
 
-def needs_md5(told: tuple[Digest, ...]) -> bool:
-    """Whether MD5 is the only digest that the server gave."""
-    return bool(told) and all(digest.algorithm == "md5" for digest in told)
+def needs_md5(expected: tuple[Digest, ...]) -> bool:
+    """Return whether MD5 is the only algorithm of the *expected* digests."""
+    return bool(expected) and all(digest.algorithm == "md5" for digest in expected)
 
 
 _POLYNOMIAL = 0x82F63B78  # CRC-32C (Castagnoli), reflected
@@ -110,7 +116,7 @@ def _times(matrix: list[int], vector: int) -> int:
 
 
 def _zero_byte_powers() -> list[list[int]]:
-    """Matrices over GF(2) that append 1, 2, 4, 8 … zero bytes to a message."""
+    """Return matrices over GF(2) that append 1, 2, 4, 8 … zero bytes to a message."""
     matrix = [_POLYNOMIAL, *(1 << bit for bit in range(31))]  # one zero bit
     for _ in range(3):
         matrix = [_times(matrix, column) for column in matrix]
@@ -124,7 +130,7 @@ _ZEROS = _zero_byte_powers()
 
 
 def combine_crc32c(first: int, second: int, second_bytes: int) -> int:
-    """The CRC-32C of two runs of bytes, one after the other, from the CRC-32C of each."""
+    """Return the CRC-32C of two adjacent byte ranges, given the CRC-32C of both."""
     for power in _ZEROS:
         if not second_bytes:
             break
@@ -136,9 +142,9 @@ def combine_crc32c(first: int, second: int, second_bytes: int) -> int:
 
 def parse_goog_hash(values: list[str]) -> tuple[Digest, ...]:
     """
-    Read ``x-goog-hash``: one digest a header line, or several joined by commas.
+    Parse ``x-goog-hash``: one digest per header line, or several separated by commas.
 
-    What is neither crc32c nor md5, or is not base64 of the right length, is left out.
+    Items that are not crc32c or md5, or not base64 of the right length, are ignored.
     """
     sizes = {"crc32c": 4, "md5": 16}
     found = []

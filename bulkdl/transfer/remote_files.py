@@ -17,7 +17,7 @@ from bulkdl.errors import TransferError
 from bulkdl.http.errors import map_http_errors, requested_wait_s
 from bulkdl.http.rate_limit import Cooldown, cooldown_seconds
 from bulkdl.http.retry import RetryPolicy
-from bulkdl.transfer.response_rules import refused_for, storage_refusal, xml_error
+from bulkdl.transfer.response_rules import reason_for_status, reason_for_storage_error, xml_error_code
 from bulkdl.transfer.signed_url import SignedUrl
 
 _ERROR_BYTES = 4096
@@ -60,7 +60,7 @@ class SignedUrlSource:
     async def prepare(self) -> int:
         # A URL that nobody has tried is kept though it looks old: it may be our clock that is wrong.
         known = self._signed
-        if known is None or (self._tried and not known.fresh(datetime.now(UTC), _FRESH_MARGIN_S)):
+        if known is None or (self._tried and not known.is_valid_at(datetime.now(UTC), _FRESH_MARGIN_S)):
             self._signed = SignedUrl.parse(await self._sign())
             self._tried = False
             self._url_version += 1
@@ -88,15 +88,15 @@ class SignedUrlSource:
             async with asyncio.timeout(self._headers_timeout_s):
                 body = (await response.content.read(_ERROR_BYTES)).decode("utf-8", "replace")
         signed = self._signed
-        expired = signed is not None and not signed.fresh(datetime.now(UTC), 0.0)
-        reason = storage_refusal(response.status, body, url_expired=expired)
+        expired = signed is not None and not signed.is_valid_at(datetime.now(UTC), 0.0)
+        reason = reason_for_storage_error(response.status, body, url_expired=expired)
         if response.status == 404:
             self.renew(self._url_version)  # only the API can say that there is no such archive
         wait_s = requested_wait_s(response)
         host_s = cooldown_seconds(response.status, wait_s, self._policy)
         if signed is not None and host_s is not None:
             self._cooldown.start(signed.host, host_s)
-        code = xml_error(body)
+        code = xml_error_code(body)
         detail = f"storage answered HTTP {response.status}" + (f" ({code})" if code else "")
         return TransferError(reason, detail, retry_after_s=wait_s)
 
@@ -133,7 +133,7 @@ class ApiSource:
 
     async def error_from_response(self, response: aiohttp.ClientResponse) -> TransferError:
         return TransferError(
-            refused_for(response.status),
+            reason_for_status(response.status),
             f"the API sent HTTP {response.status}",
             retry_after_s=requested_wait_s(response),
         )

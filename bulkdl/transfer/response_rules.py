@@ -1,9 +1,9 @@
 """
-What a response means for a part: begin, continue, ask again, or fail. Pure functions of values.
+Decide what a response means for a download: start, continue, repeat the request, or fail. Pure functions.
 
-The rule of resuming is here and nowhere else. Bytes are continued only when the server proves that
-it speaks of the same object: a 206 that starts where the part ends, with the stored length and a
-validator that does not differ. A 200 always begins anew.
+Only this module decides whether a download is resumed. Bytes are continued only if the response proves that
+it has the same object. Such a response is a 206 that starts where the partial file ends, with the stored
+length and without a different validator. A 200 always starts at byte 0.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from bulkdl.http.retry import http_date
 from bulkdl.models import Kind, Reason, RemoteObject, ResumeState, Validator
 from bulkdl.transfer.checksums import parse_goog_hash
 
-# No length or offset has more digits: 64 bits are what the ledger and the file system hold.
+# The ledger and the file system store lengths and offsets in 64 bits, which are at most 19 digits.
 _MAX_DIGITS = 19
 _MAX_INTEGER = 2**63 - 1
 _CONTENT_RANGE = re.compile(
     rf"bytes ([0-9]{{1,{_MAX_DIGITS}}})-([0-9]{{1,{_MAX_DIGITS}}})/([0-9]{{1,{_MAX_DIGITS}}}|\*)"
 )
-# Without a Date header our own clock stands in for the server's, with room for a clock that is wrong.
+# Without a Date header the local clock is used. The margin allows for an inaccurate clock.
 _OWN_CLOCK_MARGIN_S = 60.0
 _SHOWN_CHARS = 40
-_PROSE_TYPES = {
+_ERROR_PAGE_TYPES = {
     Kind.ARCHIVE: (
         "text/html",
         "text/xml",
@@ -53,14 +53,14 @@ _EXPIRED_CODES = ("ExpiredToken", "RequestTimeTooSkewed")
 @dataclass(frozen=True, slots=True)
 class ResponseInfo:
     """
-    The head of a response, as values.
+    The status and headers of a response as values.
 
     Attributes:
-        length_bytes: Content-Length, of this body.
-        range_start: First byte of a 206; None when the header is missing or unreadable.
-        range_total: Full length that the Content-Range tells.
-        accepts_ranges: The server says that it takes ranges.
-        stored_gzip: Storage keeps the object gzip-compressed and may be unpacking it for us.
+        length_bytes: Content-Length of this body.
+        range_start: First byte of a 206; None if the header is missing or invalid.
+        range_total: Length of the whole object by Content-Range.
+        accepts_ranges: Whether the server announces support of ranges.
+        stored_gzip: Whether the storage keeps the object gzip-compressed; it may decompress it in transit.
     """
 
     status: int
@@ -76,37 +76,37 @@ class ResponseInfo:
 
 @dataclass(frozen=True, slots=True)
 class StartBody:
-    """Byte 0 of *object* comes next; what the part holds is void."""
+    """The body starts at byte 0 of *object*; existing bytes are invalid."""
 
     object: RemoteObject
 
 
 @dataclass(frozen=True, slots=True)
 class ContinueBody:
-    """The byte after the part's last one comes next."""
+    """The body continues behind the last byte of the partial file."""
 
     object: RemoteObject
 
 
 @dataclass(frozen=True, slots=True)
 class RetryAcceptingGzip:
-    """Ask again and accept gzip: only then do the stored bytes come, with length and digest."""
+    """Repeat the request and accept gzip: only then the server sends the stored bytes and their digest."""
 
 
 def read_response_info(
     status: int, headers: CIMultiDictProxy[str], source: str | None, *, now: datetime | None = None
 ) -> ResponseInfo:
     """
-    Take from the headers of a response what the decisions need.
+    Read the headers on which the decisions depend.
 
     Args:
-        now: When the response came; by default the current time.
+        now: Time of the response; by default the current time.
     """
-    span = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
-    encoding = _encoding(headers.get("Content-Encoding", ""))
+    content_range = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
+    encoding = _content_codings(headers.get("Content-Encoding", ""))
     length = _integer(headers.get("Content-Length"))
     total = _integer(headers.get("x-goog-stored-content-length"))
-    range_total = _integer(span[3]) if span else None
+    range_total = _integer(content_range[3]) if content_range else None
     if total is None:
         total = range_total if status == 206 else (length if not encoding else None)
     return ResponseInfo(
@@ -114,7 +114,7 @@ def read_response_info(
         content_type=headers.get("Content-Type", "").partition(";")[0].strip().lower(),
         content_encoding=encoding,
         length_bytes=length,
-        range_start=_integer(span[1]) if span else None,
+        range_start=_integer(content_range[1]) if content_range else None,
         range_total=range_total,
         object=RemoteObject(
             source=source,
@@ -134,43 +134,43 @@ def _integer(text: str | None) -> int | None:
     return value if value <= _MAX_INTEGER else None
 
 
-def _encoding(text: str) -> str:
-    """Content codings in lower case. ``identity`` is none (RFC 9110, section 8.4.1)."""
+def _content_codings(text: str) -> str:
+    """Return the content codings in lower case. ``identity`` is not a coding (RFC 9110, section 8.4.1)."""
     codings = (coding.strip().lower() for coding in text.split(","))
     return ", ".join(coding for coding in codings if coding not in ("", "identity"))
 
 
 def _validator(headers: CIMultiDictProxy[str], now: datetime) -> Validator:
-    told = Validator.storable(
+    validator = Validator.storable(
         headers.get("ETag"), headers.get("Last-Modified"), headers.get("x-goog-generation")
     )
-    # A date beside an ETag only rules out other versions; a date alone must prove the version.
-    if told.etag is None and not _is_strong(told.last_modified, headers.get("Date"), now):
-        return replace(told, last_modified=None)
-    return told
+    # A date next to an ETag only excludes other versions. A date alone must prove the version.
+    if validator.etag is None and not _is_strong(validator.last_modified, headers.get("Date"), now):
+        return replace(validator, last_modified=None)
+    return validator
 
 
 def _is_strong(last_modified: str | None, date: str | None, now: datetime) -> bool:
-    """Whether the response is clearly younger than the date (RFC 9110, section 8.8.2.2)."""
+    """Return whether the response is clearly newer than *last_modified* (RFC 9110, section 8.8.2.2)."""
     modified_at = http_date(last_modified)
-    answered_at, margin_s = (now, _OWN_CLOCK_MARGIN_S) if date is None else (http_date(date), 1.0)
-    if modified_at is None or answered_at is None:
+    responded_at, margin_s = (now, _OWN_CLOCK_MARGIN_S) if date is None else (http_date(date), 1.0)
+    if modified_at is None or responded_at is None:
         return False
-    return (answered_at - modified_at).total_seconds() >= margin_s
+    return (responded_at - modified_at).total_seconds() >= margin_s
 
 
 def can_resume(state: ResumeState | None) -> bool:
-    """Whether the part can be gone on with at all: there are bytes, and something to prove them by."""
-    return state is not None and state.offset > 0 and _condition(state.object.validator) is not None
+    """Return whether the partial file has bytes and a validator that can prove them."""
+    return state is not None and state.offset > 0 and _if_range(state.object.validator) is not None
 
 
 def is_complete(state: ResumeState | None) -> bool:
-    """Whether every byte is there already and only verification is missing."""
+    """Return whether all bytes were received and only verification is missing."""
     return state is not None and state.offset > 0 and state.offset == state.object.total_bytes
 
 
 def request_headers(state: ResumeState | None, *, accept_gzip: bool) -> dict[str, str]:
-    """Headers that ask for what is missing from a part that grows at its end."""
+    """Return the headers of a request for the bytes that follow a partial file."""
     headers = {"Accept-Encoding": "gzip" if accept_gzip else "identity"}
     if state is not None and can_resume(state):
         headers |= _range(state.object, state.offset, "")
@@ -178,42 +178,43 @@ def request_headers(state: ResumeState | None, *, accept_gzip: bool) -> dict[str
 
 
 def segment_headers(
-    stored: RemoteObject, at_bytes: int, end_bytes: int, *, accept_gzip: bool
+    stored: RemoteObject, start_bytes: int, end_bytes: int, *, accept_gzip: bool
 ) -> dict[str, str]:
-    """Headers that ask for the bytes from *at_bytes* up to, not including, *end_bytes*."""
+    """Return the headers of a request for the bytes from *start_bytes* up to, excluding, *end_bytes*."""
     encoding = {"Accept-Encoding": "gzip" if accept_gzip else "identity"}
-    return encoding | _range(stored, at_bytes, str(end_bytes - 1))
+    return encoding | _range(stored, start_bytes, str(end_bytes - 1))
 
 
 def _range(stored: RemoteObject, first: int, last: str) -> dict[str, str]:
-    condition = _condition(stored.validator)
+    condition = _if_range(stored.validator)
     if condition is None:
         raise ValueError("a range needs a strong validator")
     return {"Range": f"bytes={first}-{last}", "If-Range": condition}
 
 
-def _condition(validator: Validator) -> str | None:
+def _if_range(validator: Validator) -> str | None:
     """
-    Return what may stand in If-Range (RFC 9110, section 13.1.5).
+    Return the value for If-Range (RFC 9110, section 13.1.5).
 
-    This is a strong ETag. Without any ETag it is a strong date; ``read_head`` keeps no other date alone.
+    It is a strong ETag. If the object has no ETag, it is a strong date.
+    ``read_response_info`` removes a date without an ETag unless it is strong.
     """
     if validator.etag is not None:
         return None if validator.etag.startswith("W/") else validator.etag
     return validator.last_modified
 
 
-def supports_segments(head: ResponseInfo, least_bytes: int) -> bool:
-    """Whether the object of *head* is worth several connections, and can be had in pieces with proof."""
+def supports_segments(head: ResponseInfo, min_bytes: int) -> bool:
+    """Return whether an object of at least *min_bytes* can be requested in ranges that prove its version."""
     stored = head.object
     return (
         head.status == 200
         and head.accepts_ranges
         and not head.content_encoding
         and stored.total_bytes is not None
-        and stored.total_bytes >= least_bytes
+        and stored.total_bytes >= min_bytes
         and stored.total_bytes == head.length_bytes
-        and _condition(stored.validator) is not None
+        and _if_range(stored.validator) is not None
     )
 
 
@@ -221,17 +222,18 @@ def decide(
     head: ResponseInfo, state: ResumeState | None, kind: Kind, *, accept_gzip: bool
 ) -> StartBody | ContinueBody | RetryAcceptingGzip:
     """
-    Say what *head* means for a part in *state*.
+    Decide what *head* means for a partial file in *state*.
 
     Raises:
-        TransferError: The body, whatever it is, is not the bytes that were asked for.
+        TransferError: The body is not the requested bytes.
     """
-    _refuse_status(head)
-    _refuse_prose(head, kind)
+    _reject_status(head)
+    _reject_error_page(head, kind)
     if head.status == 206:
         if state is None or not can_resume(state):
             raise TransferError(
-                Reason.UNEXPECTED_CONTENT, "a partial answer (HTTP 206) to a request for the whole"
+                Reason.UNEXPECTED_CONTENT,
+                "unexpected partial response (HTTP 206) to a request without a range",
             )
         return _continue(head, state.object, state.offset)
     if head.stored_gzip and head.content_encoding != "gzip" and not accept_gzip:
@@ -244,103 +246,111 @@ def decide(
     return StartBody(head.object)
 
 
-def _refuse_status(head: ResponseInfo) -> None:
+def _reject_status(head: ResponseInfo) -> None:
     if head.status in (200, 206):
         return
     if head.status == 416:
-        raise TransferError(Reason.OBJECT_CHANGED, "the object is shorter than the part (HTTP 416)")
-    raise TransferError(refused_for(head.status), f"HTTP {head.status}")
+        raise TransferError(Reason.OBJECT_CHANGED, "the object is shorter than the partial file (HTTP 416)")
+    raise TransferError(reason_for_status(head.status), f"HTTP {head.status}")
 
 
-def refused_for(status: int) -> Reason:
+def reason_for_status(status: int) -> Reason:
     """
-    Return the reason of a *status* that is not a success.
+    Return the reason for a *status* that is not a success.
 
-    A 404 does not prove that there is no such output: a gateway or a storage can send it for a while.
-    Only the API can say so, in its error envelope; its client raises that as an ``ApiError``.
+    A 404 does not prove that the output does not exist: a gateway or a storage can send it temporarily. Only
+    the error envelope of the API proves it, and the API client raises an ``ApiError`` for that.
     """
     return Reason.INVALID_RESPONSE if status == 404 else reason_of_status(status) or Reason.UNEXPECTED_CONTENT
 
 
-def _refuse_prose(head: ResponseInfo, kind: Kind) -> None:
-    if head.content_type in _PROSE_TYPES[kind]:
+def _reject_error_page(head: ResponseInfo, kind: Kind) -> None:
+    if head.content_type in _ERROR_PAGE_TYPES[kind]:
         raise TransferError(
-            Reason.ERROR_PAGE, f"the server sent {head.content_type} where a {kind.value} was asked for"
+            Reason.ERROR_PAGE, f"unexpected Content-Type {head.content_type}; expected a {kind.value}"
         )
 
 
 class RangeIgnored(TransferError):
-    """A 200 where a piece was asked for: another object, no ranges any more, or no object at all."""
+    """The response to a range request was a 200: a new object, a server without ranges, or an error page."""
 
 
-def check_segment_response(head: ResponseInfo, stored: RemoteObject, at_bytes: int, kind: Kind) -> None:
+def check_segment_response(head: ResponseInfo, stored: RemoteObject, start_bytes: int, kind: Kind) -> None:
     """
-    Make sure that the body of *head* continues *stored* at *at_bytes*.
+    Check that the body of *head* continues *stored* at *start_bytes*.
 
     Raises:
-        TransferError: It does not. RangeIgnored makes the pieces void, if that body is an archive.
+        RangeIgnored: The body is the whole object; if it is an archive, existing segments are invalid.
+        TransferError: It is not the requested range.
     """
-    _refuse_status(head)
-    _refuse_prose(head, kind)
+    _reject_status(head)
+    _reject_error_page(head, kind)
     if head.status != 206:
-        raise RangeIgnored(Reason.OBJECT_CHANGED, "the server sent the whole where a piece was asked for")
-    _continue(head, stored, at_bytes)
+        raise RangeIgnored(Reason.OBJECT_CHANGED, "the server ignored the range (HTTP 200)")
+    _continue(head, stored, start_bytes)
 
 
-def _continue(head: ResponseInfo, known: RemoteObject, at_bytes: int) -> ContinueBody:
-    if head.range_start != at_bytes:
+def _continue(head: ResponseInfo, stored: RemoteObject, start_bytes: int) -> ContinueBody:
+    if head.range_start != start_bytes:
         raise TransferError(
-            Reason.UNEXPECTED_CONTENT, f"asked for bytes from {at_bytes}, got them from {head.range_start}"
+            Reason.UNEXPECTED_CONTENT,
+            f"unexpected range: it starts at byte {head.range_start}, expected byte {start_bytes}",
         )
-    if head.range_total is not None and known.total_bytes not in (None, head.range_total):
+    if head.range_total is not None and stored.total_bytes not in (None, head.range_total):
         raise TransferError(
-            Reason.OBJECT_CHANGED, f"the object has {head.range_total} bytes now, it had {known.total_bytes}"
+            Reason.OBJECT_CHANGED,
+            f"the object changed: it has {head.range_total} bytes, expected {stored.total_bytes}",
         )
-    if _differs(known.validator, head.object.validator):
-        raise TransferError(Reason.OBJECT_CHANGED, "the object is another version now")
-    if head.object.digests and known.digests and not set(head.object.digests) & set(known.digests):
-        raise TransferError(Reason.OBJECT_CHANGED, "the object has another digest now")
+    if _differs(stored.validator, head.object.validator):
+        raise TransferError(Reason.OBJECT_CHANGED, "the object changed: it has a different validator")
+    if head.object.digests and stored.digests and not set(head.object.digests) & set(stored.digests):
+        raise TransferError(Reason.OBJECT_CHANGED, "the object changed: it has a different checksum")
     return ContinueBody(
-        known if known.total_bytes is not None else replace(known, total_bytes=head.range_total)
+        stored if stored.total_bytes is not None else replace(stored, total_bytes=head.range_total)
     )
 
 
-def _differs(known: Validator, told: Validator) -> bool:
-    """Whether any validator that both sides name is another one."""
+def _differs(stored: Validator, received: Validator) -> bool:
+    """Return whether a validator that both sides have is different."""
     pairs = (
-        (known.etag, told.etag),
-        (known.last_modified, told.last_modified),
-        (known.generation, told.generation),
+        (stored.etag, received.etag),
+        (stored.last_modified, received.last_modified),
+        (stored.generation, received.generation),
     )
-    return any(ours is not None and theirs is not None and ours != theirs for ours, theirs in pairs)
+    return any(old is not None and new is not None and old != new for old, new in pairs)
 
 
-def storage_refusal(status: int, body: str, *, url_expired: bool) -> Reason:
+def reason_for_storage_error(status: int, body: str, *, url_expired: bool) -> Reason:
     """
-    What a 4xx of the storage means.
+    Return the reason for an error response of the storage.
 
     Args:
-        body: The beginning of the XML error.
-        url_expired: Whether the URL's own expiry has passed.
+        body: The start of the XML error document.
+        url_expired: Whether the expiry time of the URL has passed.
     """
     if status in (401, 403):
         return Reason.URL_EXPIRED
     if status == 400 and (url_expired or any(code in body for code in _EXPIRED_CODES)):
         return Reason.URL_EXPIRED
-    return refused_for(status)
+    return reason_for_status(status)
 
 
-def xml_error(body: str) -> str:
-    """Code of an XML error of the storage, for a message; empty when there is none."""
+def xml_error_code(body: str) -> str:
+    """Return the code of an XML error of the storage for a message; empty if there is none."""
     match = re.search(r"<Code>([A-Za-z0-9]{1,64})</Code>", body)
     return match[1] if match else ""
 
 
-def max_body_bytes(kind: Kind, announced: int | None, ceilings: Mapping[Kind, int]) -> int | None:
-    """How many bytes may come: what was announced, else the ceiling of the kind (None: no bound)."""
-    ceiling = ceilings.get(kind)
-    if announced is None:
-        return ceiling
-    if ceiling is not None and announced > ceiling:
-        raise TransferError(Reason.TOO_LARGE, f"{announced} bytes announced, at most {ceiling} allowed")
-    return announced
+def max_body_bytes(kind: Kind, total_bytes: int | None, limits: Mapping[Kind, int]) -> int | None:
+    """
+    Return the maximum size of a body: the announced size, otherwise the limit of the kind (None: no limit).
+
+    Raises:
+        TransferError: The announced size is above the limit of the kind.
+    """
+    limit = limits.get(kind)
+    if total_bytes is None:
+        return limit
+    if limit is not None and total_bytes > limit:
+        raise TransferError(Reason.TOO_LARGE, f"the object has {total_bytes} bytes; expected at most {limit}")
+    return total_bytes

@@ -93,7 +93,7 @@ class SegmentReader:
         self._span = span
         self._landing = landing
         self._progress = progress
-        self._block = _Block(span.at)
+        self._block = _Block(span.offset)
 
     async def read(self, may_stay: ShouldContinue) -> None:
         """
@@ -117,10 +117,10 @@ class SegmentReader:
         await self._finish()
 
     async def _gather(self, may_stay: ShouldContinue) -> None:
-        while self._span.left and may_stay():
+        while self._span.remaining_bytes and may_stay():
             chunk = await self._body.read(self._response)
             if not chunk:
-                raise TransferError(Reason.TRUNCATED, f"the connection ended at byte {self._span.at}")
+                raise TransferError(Reason.TRUNCATED, f"the connection ended at byte {self._span.offset}")
             self._take(chunk)
             if self._block.size_bytes >= (
                 BLOCK_BYTES if self._landing.started.is_set() else validation.HEAD_BYTES
@@ -129,9 +129,9 @@ class SegmentReader:
             await self._body.pace(len(chunk))
 
     def _take(self, chunk: bytes) -> None:
-        fitting = chunk[: self._span.left]
+        fitting = chunk[: self._span.remaining_bytes]
         if fitting:
-            self._span.at += len(fitting)
+            self._span.offset += len(fitting)
             self._block.add(fitting)
             self._progress(len(fitting))
 

@@ -1,9 +1,9 @@
 """
-Who fetches which bytes of a large object. Pure bookkeeping.
+Assign the segments of a large object to connections. Pure bookkeeping.
 
-The first connection has asked for the whole and works from the front; others take pieces from the
-far end of what it has not reached yet, so that it is cut short once at most. When nothing is free any
-more, an idle connection takes over the second half of the longest piece under way.
+The first connection has requested the whole object and reads from its start. Other connections take segments
+from the far end of the bytes that it has not reached, so that its response is shortened as late as possible.
+If no segment is free, an idle connection takes the second half of the longest segment in progress.
 """
 
 from __future__ import annotations
@@ -11,102 +11,108 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-LEAST_BYTES = 512 << 10
-_PIECE_BYTES = (1 << 20, 64 << 20)
+MIN_SEGMENT_BYTES = 512 << 10
+_SEGMENT_SIZE_RANGE = (1 << 20, 64 << 20)
 
 
 @dataclass(slots=True, eq=False)
 class Segment:
     """
-    Bytes that one connection is fetching.
+    A byte range that one connection downloads.
 
     Attributes:
-        at: The next byte to come.
-        end: The first byte that belongs to somebody else; it can move towards *at* meanwhile.
-        open_ended: The request goes on to the end of the object.
+        offset: The next byte to receive.
+        end: The first byte behind the segment; another connection can move it towards *offset*.
+        open_ended: Whether the request continues to the end of the object.
     """
 
-    at: int
+    offset: int
     end: int
     open_ended: bool = False
 
     @property
-    def left(self) -> int:
-        return self.end - self.at
+    def remaining_bytes(self) -> int:
+        """Bytes that are not received yet."""
+        return self.end - self.offset
 
 
 class SegmentScheduler:
-    """What is missing of an object of *total_bytes*, and who is at it."""
+    """
+    The missing bytes of one object and the segments in progress.
+
+    Args:
+        total_bytes: Size of the object.
+        done: (start, end) of bytes that are stored; ranges do not overlap.
+    """
 
     def __init__(self, total_bytes: int, done: Iterable[tuple[int, int]] = ()) -> None:
-        """
-        Begin with what is missing.
-
-        Args:
-            done: (start, end) of bytes that are there; they do not overlap.
-        """
         self._total_bytes = total_bytes
-        self._free = _gaps(total_bytes, sorted(done))
-        self._busy: list[Segment] = []
+        self._free = _find_gaps(total_bytes, sorted(done))
+        self._active: list[Segment] = []
 
     @property
     def missing_bytes(self) -> int:
-        return sum(end - start for start, end in self._free) + sum(span.left for span in self._busy)
+        """Bytes that no connection has received."""
+        free_bytes = sum(end - start for start, end in self._free)
+        return free_bytes + sum(segment.remaining_bytes for segment in self._active)
 
     def take_all(self) -> Segment:
-        """The whole, for the connection whose request was for the whole."""
+        """Return the whole object as a segment, for the connection that has requested it."""
         self._free = []
-        return self._begin(Segment(0, self._total_bytes, open_ended=True))
+        return self._start(Segment(0, self._total_bytes, open_ended=True))
 
     def take(self) -> Segment | None:
-        """A piece for an idle connection; None when another connection would be of no use."""
+        """Return a segment for an idle connection; None if another connection would not help."""
         if self._free:
             return self._take_free()
-        longest = self._to_be_shared()
+        longest = self._find_divisible()
         if longest is None:
             return None
-        piece = min(self._piece_bytes(), longest.left // 2) if longest.open_ended else longest.left // 2
-        longest.end -= piece
-        return self._begin(Segment(longest.end, longest.end + piece))
+        half_bytes = longest.remaining_bytes // 2
+        size_bytes = min(self._segment_bytes(), half_bytes) if longest.open_ended else half_bytes
+        longest.end -= size_bytes
+        return self._start(Segment(longest.end, longest.end + size_bytes))
 
     @property
-    def has_piece(self) -> bool:
-        """Whether there is one for an idle connection."""
-        return bool(self._free) or self._to_be_shared() is not None
+    def has_segment(self) -> bool:
+        """Whether ``take`` would return a segment."""
+        return bool(self._free) or self._find_divisible() is not None
 
-    def _to_be_shared(self) -> Segment | None:
-        longest = max(self._busy, key=lambda span: span.left, default=None)
-        return longest if longest is not None and longest.left >= 2 * LEAST_BYTES else None
+    def _find_divisible(self) -> Segment | None:
+        longest = max(self._active, key=lambda segment: segment.remaining_bytes, default=None)
+        if longest is None or longest.remaining_bytes < 2 * MIN_SEGMENT_BYTES:
+            return None
+        return longest
 
     def _take_free(self) -> Segment:
         start, end = self._free.pop(0)
-        piece = self._piece_bytes()
-        if end - start > piece + LEAST_BYTES:
-            self._free.insert(0, (start + piece, end))
-            end = start + piece
-        return self._begin(Segment(start, end))
+        size_bytes = self._segment_bytes()
+        if end - start > size_bytes + MIN_SEGMENT_BYTES:
+            self._free.insert(0, (start + size_bytes, end))
+            end = start + size_bytes
+        return self._start(Segment(start, end))
 
-    def _piece_bytes(self) -> int:
-        least, most = _PIECE_BYTES
-        return max(least, min(most, self.missing_bytes // (2 * (len(self._busy) + 1))))
+    def _segment_bytes(self) -> int:
+        min_bytes, max_bytes = _SEGMENT_SIZE_RANGE
+        return max(min_bytes, min(max_bytes, self.missing_bytes // (2 * (len(self._active) + 1))))
 
-    def _begin(self, span: Segment) -> Segment:
-        self._busy.append(span)
-        return span
+    def _start(self, segment: Segment) -> Segment:
+        self._active.append(segment)
+        return segment
 
-    def finish(self, span: Segment) -> None:
-        """The connection leaves *span*; what it did not fetch is free for others."""
-        self._busy.remove(span)
-        if span.left:
-            self._free.insert(0, (span.at, span.end))
+    def finish(self, segment: Segment) -> None:
+        """End the work on *segment*; bytes that were not received are free for other connections."""
+        self._active.remove(segment)
+        if segment.remaining_bytes:
+            self._free.insert(0, (segment.offset, segment.end))
 
 
-def _gaps(total_bytes: int, done: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    gaps, at = [], 0
+def _find_gaps(total_bytes: int, done: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    gaps, offset = [], 0
     for start, end in done:
-        if start > at:
-            gaps.append((at, start))
-        at = max(at, end)
-    if at < total_bytes:
-        gaps.append((at, total_bytes))
+        if start > offset:
+            gaps.append((offset, start))
+        offset = max(offset, end)
+    if offset < total_bytes:
+        gaps.append((offset, total_bytes))
     return gaps

@@ -136,7 +136,7 @@ class Segments:
         await self.landing.started.wait()
         await self._until_slow()
         while True:
-            while self._extra >= self._most_extra or not self._board.has_piece:
+            while self._extra >= self._most_extra or not self._board.has_segment:
                 await self._one_has_left()
             await around.permits.acquire_spare()
             self._extra += 1
@@ -205,12 +205,12 @@ class Segments:
 
     async def _fetch(self, span: Segment, may_stay: ShouldContinue) -> None:
         patience = self._around.patience()
-        while span.left and may_stay():
-            before, address = span.at, await self._address()
+        while span.remaining_bytes and may_stay():
+            before, address = span.offset, await self._address()
             try:
                 await self._request_range(span, may_stay)
             except DownloadError as failure:
-                await self._after(failure, patience, address=address, progressed=span.at > before)
+                await self._after(failure, patience, address=address, progressed=span.offset > before)
 
     async def _after(
         self, failure: DownloadError, patience: RetryTracker, *, address: int, progressed: bool
@@ -235,13 +235,13 @@ class Segments:
 
     async def _request_range(self, span: Segment, may_stay: ShouldContinue) -> None:
         origin = self._around.origin
-        headers = response_rules.segment_headers(self._stored, span.at, span.end, accept_gzip=False)
+        headers = response_rules.segment_headers(self._stored, span.offset, span.end, accept_gzip=False)
         async with origin.open(headers) as response:
             if response.status not in (200, 206, 416):
                 raise await origin.error_from_response(response)
             head = response_rules.read_response_info(response.status, response.headers, origin.source)
             try:
-                response_rules.check_segment_response(head, self._stored, span.at, Kind.ARCHIVE)
+                response_rules.check_segment_response(head, self._stored, span.offset, Kind.ARCHIVE)
             except response_rules.RangeIgnored:
                 self._around.admit(await self._head_of(response))
                 raise

@@ -1,8 +1,7 @@
 """
-A signed URL: opaque, short-lived, secret in its query.
+Parse signed URLs, which are short-lived and contain a secret in their query.
 
-It is given to aiohttp exactly as it was signed: re-encoding ``%2F`` inside the signature would
-make it another URL.
+aiohttp gets a URL exactly as it was signed: re-encoding ``%2F`` in the signature would invalidate it.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 from yarl import URL
 
-# Parameters that say who may fetch and until when, not what is fetched.
+# Parameters of the permission and its expiry. They do not choose the object.
 _SIGNING = frozenset({"googleaccessid", "expires", "signature", "awsaccesskeyid"})
 _SIGNING_PREFIXES = ("x-goog-", "x-amz-", "response-content-")
 
@@ -21,12 +20,14 @@ _SIGNING_PREFIXES = ("x-goog-", "x-amz-", "response-content-")
 @dataclass(frozen=True, slots=True)
 class SignedUrl:
     """
+    A signed URL and the values read from it.
+
     Attributes:
-        url: As issued, byte for byte. Not shown by ``repr``.
-        source: Which object it is: the URL without its query, which may be logged and stored. Two
-            URLs with one source lead to one object.
+        url: The URL as issued, byte for byte. ``repr`` does not show it.
+        source: Identity of the object: the URL without its query, which may be logged and stored. Two URLs
+            with the same source refer to the same object.
         host: Host and port.
-        expires_at: As its query tells (V2 ``Expires``, V4 ``X-Goog-Date`` + ``X-Goog-Expires``).
+        expires_at: Expiry time by the query (V2 ``Expires``, V4 ``X-Goog-Date`` + ``X-Goog-Expires``).
     """
 
     url: URL = field(repr=False)
@@ -36,11 +37,12 @@ class SignedUrl:
 
     @classmethod
     def parse(cls, text: str) -> SignedUrl:
+        """Parse *text*; an expiry that is missing or invalid is None."""
         url = URL(text, encoded=True)
         return cls(url, _source(url), url.host_port_subcomponent or "", _expiry(url))
 
-    def fresh(self, now: datetime, margin_s: float) -> bool:
-        """Whether a request sent at *now* should still be let in."""
+    def is_valid_at(self, now: datetime, margin_s: float) -> bool:
+        """Return whether the URL is valid for at least *margin_s* after *now*."""
         return self.expires_at is None or now + timedelta(seconds=margin_s) < self.expires_at
 
 
@@ -53,7 +55,7 @@ def _source(url: URL) -> str:
     )
     if not chosen:
         return plain
-    # What these parameters choose is unknown, and so is whether they are secret: only a mark is kept.
+    # It is unknown what these parameters choose and whether they are secret, so only a hash is kept.
     return f"{plain}#{hashlib.sha256('&'.join(chosen).encode()).hexdigest()[:16]}"
 
 

@@ -18,9 +18,9 @@ from bulkdl.transfer.response_rules import (
     is_complete,
     max_body_bytes,
     read_response_info,
+    reason_for_storage_error,
     request_headers,
-    storage_refusal,
-    xml_error,
+    xml_error_code,
 )
 
 STRONG = Validator('"v1"', "Mon, 01 Jan 2024 00:00:00 GMT", "17")
@@ -304,13 +304,13 @@ def test_a_part_is_complete_when_every_byte_is_there(at, total, whole):
     ],
 )
 def test_what_the_storage_refuses(status, body, expired, reason):
-    assert storage_refusal(status, body, url_expired=expired) is reason
+    assert reason_for_storage_error(status, body, url_expired=expired) is reason
 
 
 def test_only_a_code_is_taken_from_an_error_of_the_storage():
     secret = "<Error><Code>AccessDenied</Code><StringToSign>GET sig%2Fnature</StringToSign></Error>"
-    assert xml_error(secret) == "AccessDenied"
-    assert xml_error("<Code>not a code</Code>") == xml_error("") == ""
+    assert xml_error_code(secret) == "AccessDenied"
+    assert xml_error_code("<Code>not a code</Code>") == xml_error_code("") == ""
 
 
 @pytest.mark.parametrize(

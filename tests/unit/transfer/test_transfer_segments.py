@@ -27,8 +27,8 @@ BODY = targz(9 * MIB)
 
 @pytest.fixture(autouse=True)
 def _small_pieces(monkeypatch):
-    monkeypatch.setattr(segment_scheduler, "LEAST_BYTES", 256 << 10)
-    monkeypatch.setattr(segment_scheduler, "_PIECE_BYTES", (512 << 10, 2 * MIB))
+    monkeypatch.setattr(segment_scheduler, "MIN_SEGMENT_BYTES", 256 << 10)
+    monkeypatch.setattr(segment_scheduler, "_SEGMENT_SIZE_RANGE", (512 << 10, 2 * MIB))
 
 
 @pytest.fixture
@@ -271,7 +271,7 @@ async def test_lines_leave_when_there_are_fewer_permits(many):
 
 
 async def test_what_the_last_line_leaves_is_fetched_by_the_first_in_the_same_attempt(many, monkeypatch):
-    monkeypatch.setattr(segment_scheduler, "LEAST_BYTES", 3 * MIB)
+    monkeypatch.setattr(segment_scheduler, "MIN_SEGMENT_BYTES", 3 * MIB)
     permits = ConcurrencyLimiter(2)
     yard = await many(connections=2, permits=permits)
     finish, done = segment_scheduler.SegmentScheduler.finish, asyncio.Event()
@@ -299,7 +299,7 @@ async def test_where_nothing_is_left_to_share_no_line_is_opened(many, monkeypatc
             self.asked += 1
             await super().acquire_spare()
 
-    monkeypatch.setattr(segment_scheduler, "LEAST_BYTES", 16 * MIB)
+    monkeypatch.setattr(segment_scheduler, "MIN_SEGMENT_BYTES", 16 * MIB)
     permits = Counted(4)
     yard = await many(permits=permits)
     yard.store.script = [lambda answer: replace(answer, hold_at=2 * MIB)]
