@@ -17,15 +17,15 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 
-from bulkdl.simulator import Account, ExpectedOutput, Simulator
-from bulkdl.simulator.account import JobFacts
-from bulkdl.simulator.ids import Thing
+from bulkdl.simulator import ExpectedOutput, SimulatedAccount, Simulator
+from bulkdl.simulator.account import SimulatedJob
+from bulkdl.simulator.ids import IdKind
 
 _CANDIDATES = 20
 
 
 @dataclass(frozen=True)
-class EqualJobs(Account):
+class EqualJobs(SimulatedAccount):
     """
     One project with succeeded jobs that have the same number of tasks.
 
@@ -46,19 +46,19 @@ class EqualJobs(Account):
                 found.append(number)
         return found
 
-    def _fits(self, job: JobFacts) -> bool:
+    def _fits(self, job: SimulatedJob) -> bool:
         whole = all(task.features for task in job.tasks)
         return whole and job.status == "SUCCEEDED" and job.mode == "DEFAULT" and len(job.tasks) == self.tasks
 
     def job_count(self, project: int) -> int:
         return len(self._numbers) if project == 0 else 0
 
-    def job(self, project: int, number: int) -> JobFacts:
+    def job(self, project: int, number: int) -> SimulatedJob:
         return super().job(project, self._numbers[number])
 
-    def find_job(self, project: int, job_id: str) -> JobFacts | None:
+    def find_job(self, project: int, job_id: str) -> SimulatedJob | None:
         index = self.ids.decode(job_id)
-        if index is None or index.thing is not Thing.JOB or index.job not in self._numbers:
+        if index is None or index.kind is not IdKind.JOB or index.job not in self._numbers:
             return None
         return super().job(project, index.job)
 
@@ -76,16 +76,16 @@ async def serve(jobs: int, latency_s: float) -> None:
     async with Simulator(account, latency_s=latency_s) as simulator:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stopped.set)
-        loop.add_signal_handler(signal.SIGUSR1, simulator.seen.clear)
+        loop.add_signal_handler(signal.SIGUSR1, simulator.requests.clear)
         key = simulator.projects[0]
         line = {
             "api_url": simulator.api_url,
             "projects": [{"id": key.id, "api_key": key.api_key}],
-            "expected": [described(output) for output in simulator.expected()],
+            "expected": [described(output) for output in simulator.expected_outputs()],
         }
         _print(line)
         await stopped.wait()
-        _print(Counter(f"{seen.server} {seen.endpoint}" for seen in simulator.seen))
+        _print(Counter(f"{seen.server} {seen.endpoint}" for seen in simulator.requests))
 
 
 def _print(document: object) -> None:

@@ -73,7 +73,7 @@ def test_counting_leaves_out_what_is_no_result(tmp_path):
 
 def test_the_jobs_of_the_delayed_account_are_equal_and_can_be_found():
     account = EqualJobs(jobs=5, archive_bytes=2_000, seed=5)
-    jobs = list(account.all_jobs())
+    jobs = list(account.iter_jobs())
     assert [(job.status, len(job.tasks)) for job in jobs] == [("SUCCEEDED", 3)] * 5
     assert [account.find_job(0, job.id) for job in jobs] == jobs
     assert quicklook_name(1) != quicklook_name(2)

@@ -111,15 +111,15 @@ def _build(options: dict[str, Any]) -> Simulator:
         api_port=options["port"],
         storage_host=options["storage_host"],
         storage_port=options["storage_port"],
-        token_life_s=options["token_life"],
-        url_life_s=options["url_life"],
+        token_lifetime_s=options["token_life"],
+        url_lifetime_s=options["url_life"],
         page_size=options["page_size"],
         latency_s=options["latency"],
         strict_storage_auth=options["strict_storage_auth"],
         username=options["username"],
         password=options["password"],
         faults=faults,
-        seen_limit=0,
+        max_recorded_requests=0,
     )
     return simulator
 

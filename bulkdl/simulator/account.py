@@ -15,17 +15,17 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, lru_cache
 
-from bulkdl.simulator.archives import Format
+from bulkdl.simulator.archives import ArchiveFormat
 from bulkdl.simulator.geotiff import Bounds
-from bulkdl.simulator.ids import Ids, Index, Thing
-from bulkdl.simulator.scenarios import GALLERY, HOSTILE_NAMES, Plot, task_statuses
+from bulkdl.simulator.ids import IdKind, Ids, Index
+from bulkdl.simulator.scenarios import HOSTILE_NAMES, SCENARIOS, JobScenario, task_statuses
 
 FIRST_JOB_AT = datetime(2019, 1, 7, 9, 30, tzinfo=UTC)
 LAST_JOB_AT = datetime(2024, 1, 31, tzinfo=UTC)
-_HALF_WAY = 50  # number of jobs in the first half of the time range
-_NAMES = ("NDVI weekly", "coast 2021", "ships", "Äcker/Nord", "tile_07", "nightly", "a b c", "harbour #4")
+_JOBS_IN_FIRST_HALF = 50  # number of jobs in the first half of the time range
+_JOB_NAMES = ("NDVI weekly", "coast 2021", "ships", "Äcker/Nord", "tile_07", "nightly", "a b c", "harbour #4")
 _BLOCKS = ("sentinel2-l1c-aoiclipped", "tiling", "ndvi", "superresolution")
-_ENDINGS = ("jpg", "png", "jpeg")
+_QUICKLOOK_SUFFIXES = ("jpg", "png", "jpeg")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Feature:
 
 
 @dataclass(frozen=True, slots=True)
-class TaskFacts:
+class SimulatedTask:
     """
     One task and its outputs.
 
@@ -63,12 +63,12 @@ class TaskFacts:
     features: tuple[Feature, ...]
     quicklooks: tuple[str, ...]
     archive_bytes: int | None
-    form: Format
+    archive_format: ArchiveFormat
     node: int
 
 
 @dataclass(frozen=True, slots=True)
-class JobFacts:
+class SimulatedJob:
     project_id: str
     id: str
     index: int
@@ -80,11 +80,11 @@ class JobFacts:
     finished_at: datetime | None
     workflow_id: str
     workflow_name: str
-    tasks: tuple[TaskFacts, ...]
+    tasks: tuple[SimulatedTask, ...]
 
 
 @dataclass(frozen=True)
-class Account:
+class SimulatedAccount:
     """
     The account of one UP42 user.
 
@@ -107,7 +107,7 @@ class Account:
     archive_bytes: int | tuple[int, int] = (2_000, 400_000)
     quicklook_bytes: int = 0
     hostile_names: bool = False
-    settled: bool = False
+    all_finished: bool = False
     deleted: frozenset[str] = frozenset()
     rerun: frozenset[str] = frozenset()
     running: frozenset[str] = frozenset()
@@ -118,18 +118,18 @@ class Account:
 
     @cached_property
     def user_id(self) -> str:
-        return self.ids.encode(Index(Thing.USER))
+        return self.ids.encode(Index(IdKind.USER))
 
-    def project(self, number: int) -> ProjectKey:
+    def project_key(self, number: int) -> ProjectKey:
         rng = random.Random(f"{self.seed}/key/{number}")
         letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
         head = "".join(rng.choices(letters, k=8))
         tail = "".join(rng.choices(letters + "0123456789", k=35))
-        return ProjectKey(self.ids.encode(Index(Thing.PROJECT, number)), f"{head}.{tail}")
+        return ProjectKey(self.ids.encode(Index(IdKind.PROJECT, number)), f"{head}.{tail}")
 
     def project_number(self, project_id: str) -> int | None:
         index = self.ids.decode(project_id)
-        if index is None or index.thing is not Thing.PROJECT or index.project >= self.projects:
+        if index is None or index.kind is not IdKind.PROJECT or index.project >= self.projects:
             return None
         return index.project
 
@@ -137,12 +137,12 @@ class Account:
         share, more = divmod(self.jobs, self.projects)
         return share + (project < more)
 
-    def job(self, project: int, number: int) -> JobFacts:
-        return _derive(self, project, number)
+    def job(self, project: int, number: int) -> SimulatedJob:
+        return _create_job(self, project, number)
 
-    def find_job(self, project: int, job_id: str) -> JobFacts | None:
+    def find_job(self, project: int, job_id: str) -> SimulatedJob | None:
         index = self.ids.decode(job_id)
-        if index is None or index.thing is not Thing.JOB or index.project != project:
+        if index is None or index.kind is not IdKind.JOB or index.project != project:
             return None
         if index.job >= self.job_count(project) or job_id in self.deleted:
             return None
@@ -155,103 +155,115 @@ class Account:
             return numbers
         return [number for number in numbers if self.job(project, number).id not in self.deleted]
 
-    def all_jobs(self) -> Iterator[JobFacts]:
+    def iter_jobs(self) -> Iterator[SimulatedJob]:
         for project in range(self.projects):
             for number in self.job_numbers(project):
                 yield self.job(project, number)
 
 
 @lru_cache(maxsize=2_048)
-def _derive(account: Account, project: int, number: int) -> JobFacts:
+def _create_job(account: SimulatedAccount, project: int, number: int) -> SimulatedJob:
     rng = random.Random(f"{account.seed}/{project}/{number}")
-    plot = GALLERY[number] if number < len(GALLERY) else Plot.drawn(rng)
-    if account.settled and plot.unfinished:
+    plot = SCENARIOS[number] if number < len(SCENARIOS) else JobScenario.create_random(rng)
+    if account.all_finished and plot.is_unfinished:
         plot = replace(plot, status="SUCCEEDED")
-    created = FIRST_JOB_AT + (LAST_JOB_AT - FIRST_JOB_AT) * (number / (number + _HALF_WAY))
-    tasks = _tasks(account, project, number, plot, created, rng)
+    created = FIRST_JOB_AT + (LAST_JOB_AT - FIRST_JOB_AT) * (number / (number + _JOBS_IN_FIRST_HALF))
+    tasks = _create_tasks(account, project, number, plot, created, rng)
     ids, workflow = account.ids, rng.randrange(3)
     moments = [moment for task in tasks for moment in (task.started_at, task.finished_at) if moment]
-    job_id = ids.encode(Index(Thing.JOB, project, number))
+    job_id = ids.encode(Index(IdKind.JOB, project, number))
     finished = max(moments, default=created) + timedelta(hours=job_id in account.rerun)
-    return JobFacts(
-        project_id=ids.encode(Index(Thing.PROJECT, project)),
+    return SimulatedJob(
+        project_id=ids.encode(Index(IdKind.PROJECT, project)),
         id=job_id,
         index=number,
-        name=None if plot.nameless else plot.name or rng.choice(_NAMES),
+        name=None if plot.has_no_name else plot.name or rng.choice(_JOB_NAMES),
         status=plot.status,
         mode=plot.mode,
         created_at=created,
         started_at=min(moments, default=None),
-        finished_at=None if plot.unfinished else finished,
-        workflow_id=ids.encode(Index(Thing.WORKFLOW, project, part=workflow)),
+        finished_at=None if plot.is_unfinished else finished,
+        workflow_id=ids.encode(Index(IdKind.WORKFLOW, project, part=workflow)),
         workflow_name=f"workflow {workflow}",
-        tasks=tuple(_still_running(task) if task.id in account.running else task for task in tasks),
+        tasks=tuple(_as_running(task) if task.id in account.running else task for task in tasks),
     )
 
 
-def _still_running(task: TaskFacts) -> TaskFacts:
+def _as_running(task: SimulatedTask) -> SimulatedTask:
     return replace(task, status="RUNNING", finished_at=None, quicklooks=())
 
 
-def _tasks(
-    account: Account, project: int, number: int, plot: Plot, created: datetime, rng: random.Random
-) -> tuple[TaskFacts, ...]:
+def _create_tasks(
+    account: SimulatedAccount,
+    project: int,
+    number: int,
+    plot: JobScenario,
+    created: datetime,
+    rng: random.Random,
+) -> tuple[SimulatedTask, ...]:
     statuses = task_statuses(plot, rng)
-    tasks: list[TaskFacts] = []
+    tasks: list[SimulatedTask] = []
     for place, (parents, status) in enumerate(zip(plot.parents, statuses, strict=True)):
-        index = Index(Thing.TASK, project, number, place)
+        index = Index(IdKind.TASK, project, number, place)
         parent_ids = tuple(tasks[parent].id for parent in parents)
         started = created + timedelta(seconds=2 + 40 * place)
-        tasks.append(_task(account, plot, index, status, parent_ids, started))
+        tasks.append(_create_task(account, plot, index, status, parent_ids, started))
     return tuple(tasks)
 
 
-def _task(
-    account: Account, plot: Plot, index: Index, status: str, parent_ids: tuple[str, ...], started: datetime
-) -> TaskFacts:
+def _create_task(
+    account: SimulatedAccount,
+    plot: JobScenario,
+    index: Index,
+    status: str,
+    parent_ids: tuple[str, ...],
+    started: datetime,
+) -> SimulatedTask:
     rng = random.Random(f"{account.seed}/{index.project}/{index.job}/{index.task}")
     done, begun = status == "SUCCEEDED", status not in {"NOT_STARTED", "PENDING"}
     ended = done or status in {"FAILED", "ERROR", "CANCELLED"}
-    features = _features(account, index, plot, rng) if done else ()
-    form: Format = plot.form or rng.choices(("tgz", "zip", "tar"), (8, 1, 1))[0]
+    features = _create_features(account, index, plot, rng) if done else ()
+    form: ArchiveFormat = plot.archive_format or rng.choices(("tgz", "zip", "tar"), (8, 1, 1))[0]
     block = _BLOCKS[0] if not parent_ids else rng.choice(_BLOCKS[1:])
-    return TaskFacts(
+    return SimulatedTask(
         id=account.ids.encode(index),
         index=index.task,
         name=f"{block}:{index.task + 1}",
-        block_id=account.ids.encode(Index(Thing.BLOCK, part=_BLOCKS.index(block))),
+        block_id=account.ids.encode(Index(IdKind.BLOCK, part=_BLOCKS.index(block))),
         is_data=not parent_ids,
         status=status,
         parent_ids=parent_ids,
         started_at=started if begun else None,
         finished_at=started + timedelta(seconds=35) if begun and ended else None,
         features=features,
-        quicklooks=_quicklooks(account, index, features, rng) if not parent_ids else (),
-        archive_bytes=_size(account, rng) if done and not plot.no_archive else None,
-        form=form,
+        quicklooks=_quicklook_names(account, index, features, rng) if not parent_ids else (),
+        archive_bytes=_random_archive_bytes(account, rng) if done and not plot.has_no_archive else None,
+        archive_format=form,
         node=rng.getrandbits(32),
     )
 
 
-def _features(account: Account, index: Index, plot: Plot, rng: random.Random) -> tuple[Feature, ...]:
-    if plot.empty:
+def _create_features(
+    account: SimulatedAccount, index: Index, plot: JobScenario, rng: random.Random
+) -> tuple[Feature, ...]:
+    if plot.has_no_features:
         return ()
     features = []
     for part in range(rng.choice((1, 1, 2, 3))):
-        feature_id = account.ids.encode(Index(Thing.FEATURE, index.project, index.job, index.task, part))
+        feature_id = account.ids.encode(Index(IdKind.FEATURE, index.project, index.job, index.task, part))
         west, south = rng.randrange(-180 * 64, 178 * 64) / 64, rng.randrange(-60 * 64, 60 * 64) / 64
         features.append(Feature(feature_id, (west, south, west + 1 / 16, south + 1 / 32)))
     return tuple(features)
 
 
-def _quicklooks(
-    account: Account, index: Index, features: tuple[Feature, ...], rng: random.Random
+def _quicklook_names(
+    account: SimulatedAccount, index: Index, features: tuple[Feature, ...], rng: random.Random
 ) -> tuple[str, ...]:
-    names = tuple(f"{feature.id}.{rng.choice(_ENDINGS)}" for feature in features)
+    names = tuple(f"{feature.id}.{rng.choice(_QUICKLOOK_SUFFIXES)}" for feature in features)
     return names + HOSTILE_NAMES if account.hostile_names and names and index.job % 4 == 0 else names
 
 
-def _size(account: Account, rng: random.Random) -> int:
+def _random_archive_bytes(account: SimulatedAccount, rng: random.Random) -> int:
     if isinstance(account.archive_bytes, int):
         return account.archive_bytes
     low, high = account.archive_bytes

@@ -6,7 +6,7 @@ import json
 from datetime import datetime
 from typing import Any
 
-from bulkdl.simulator.account import Account, JobFacts, TaskFacts
+from bulkdl.simulator.account import SimulatedAccount, SimulatedJob, SimulatedTask
 
 Json = Any
 
@@ -23,8 +23,8 @@ def dump(document: Json) -> bytes:
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def project_document(account: Account, number: int) -> Json:
-    project_id = account.project(number).id
+def project_document(account: SimulatedAccount, number: int) -> Json:
+    project_id = account.project_key(number).id
     stamp = "2019-01-01T08:00:00.000000Z"
     return {
         "id": project_id,
@@ -37,7 +37,7 @@ def project_document(account: Account, number: int) -> Json:
     }
 
 
-def job_document(job: JobFacts) -> Json:
+def job_document(job: SimulatedJob) -> Json:
     author = {"id": job.project_id, "type": "API_KEY"}
     inputs: dict[str, Json] = {task.name: {} for task in job.tasks}
     if job.mode == "DRY_RUN":
@@ -60,7 +60,7 @@ def job_document(job: JobFacts) -> Json:
     }
 
 
-def task_document(job: JobFacts, task: TaskFacts) -> Json:
+def task_document(job: SimulatedJob, task: SimulatedTask) -> Json:
     return {
         "id": task.id,
         "displayId": task.id[:8],
@@ -76,7 +76,7 @@ def task_document(job: JobFacts, task: TaskFacts) -> Json:
     }
 
 
-def data_json(task: TaskFacts) -> bytes:
+def data_json(task: SimulatedTask) -> bytes:
     """Return the FeatureCollection of *task*, as in the API response and in its archive."""
     features = [
         {
@@ -95,7 +95,7 @@ def _ring(west: float, south: float, east: float, north: float) -> list[list[flo
     return [[west, south], [east, south], [east, north], [west, north], [west, south]]
 
 
-def _block(task: TaskFacts) -> Json:
+def _block(task: SimulatedTask) -> Json:
     return {
         "id": task.block_id,
         "createdAt": None,

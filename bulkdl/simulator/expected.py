@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from bulkdl.models import TERMINAL_STATUSES, Kind, Reason
-from bulkdl.simulator.account import Account, JobFacts, TaskFacts
-from bulkdl.simulator.api import quicklook
+from bulkdl.simulator.account import SimulatedAccount, SimulatedJob, SimulatedTask
+from bulkdl.simulator.api import create_quicklook
 from bulkdl.simulator.documents import data_json
-from bulkdl.simulator.lazy_bytes import Blob, Literal, whole
+from bulkdl.simulator.lazy_bytes import Blob, LiteralBytes, read_all
 from bulkdl.simulator.objects import Bucket, has_archive
 
 
@@ -30,18 +30,18 @@ class ExpectedOutput:
     task_id: str | None
     kind: Kind
     name: str
-    make: Callable[[], Blob] = field(repr=False)
+    create_body: Callable[[], Blob] = field(repr=False)
 
     @property
     def body(self) -> Blob:
-        return self.make()
+        return self.create_body()
 
     @property
     def size_bytes(self) -> int:
         return self.body.size
 
     def read(self) -> bytes:
-        return whole(self.body)
+        return read_all(self.body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +55,11 @@ class ExpectedSkip:
     reason: Reason
 
 
-def outputs(account: Account, bucket: Bucket) -> Iterator[ExpectedOutput]:
-    for job in account.all_jobs():
+def iter_expected_outputs(account: SimulatedAccount, bucket: Bucket) -> Iterator[ExpectedOutput]:
+    for job in account.iter_jobs():
         if job.status not in TERMINAL_STATUSES:
             continue
-        for task_id, task in _sources(job):
+        for task_id, task in _iter_sources(job):
             where = (job.project_id, job.id, task_id)
             if has_archive(task):
                 yield ExpectedOutput(*where, Kind.ARCHIVE, "", partial(bucket.body, job, task))
@@ -68,25 +68,25 @@ def outputs(account: Account, bucket: Bucket) -> Iterator[ExpectedOutput]:
                 yield ExpectedOutput(*where, Kind.QUICKLOOK, name, partial(_picture, account, task, name))
 
 
-def _geojson(task: TaskFacts) -> Blob:
-    return Literal(data_json(task))
+def _geojson(task: SimulatedTask) -> Blob:
+    return LiteralBytes(data_json(task))
 
 
-def _picture(account: Account, task: TaskFacts, name: str) -> Blob:
-    return Literal(quicklook(account, task, name))
+def _picture(account: SimulatedAccount, task: SimulatedTask, name: str) -> Blob:
+    return LiteralBytes(create_quicklook(account, task, name))
 
 
-def skips(account: Account) -> Iterator[ExpectedSkip]:
-    for job in account.all_jobs():
+def iter_expected_skips(account: SimulatedAccount) -> Iterator[ExpectedSkip]:
+    for job in account.iter_jobs():
         if job.status not in TERMINAL_STATUSES:
             yield ExpectedSkip(job.project_id, job.id, None, None, Reason.JOB_UNFINISHED)
             continue
-        for task_id, task in _sources(job):
+        for task_id, task in _iter_sources(job):
             if not has_archive(task):
                 yield ExpectedSkip(job.project_id, job.id, task_id, Kind.ARCHIVE, Reason.NOT_AVAILABLE)
 
 
-def _sources(job: JobFacts) -> Iterator[tuple[str | None, TaskFacts]]:
+def _iter_sources(job: SimulatedJob) -> Iterator[tuple[str | None, SimulatedTask]]:
     """Yield the levels that have outputs, each with the task that provides them."""
     if job.status == "SUCCEEDED":
         yield None, job.tasks[-1]

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from bulkdl.simulator.messages import Call
+from bulkdl.simulator.messages import ReceivedRequest
 
 
-class World(Protocol):
+class SimulatorState(Protocol):
     """Operations that are available to these faults."""
 
     @property
     def page_size(self) -> int: ...
-    async def vanish(self, server: str, seconds: float) -> None: ...
+    async def take_down(self, server: str, seconds: float) -> None: ...
     def replace_object(self, path: str, longer_by: int) -> None: ...
     def revoke_tokens(self) -> None: ...
     def expire_urls(self) -> None: ...
@@ -23,39 +23,39 @@ class World(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class FaultEvent:
     """One fault that applies to *call*."""
 
-    call: Call
-    world: World
+    call: ReceivedRequest
+    simulator: SimulatorState
     values: Mapping[str, Any]
 
 
-async def down(event: Event) -> None:
-    await event.world.vanish(event.call.server, event.values["seconds"])
+async def down(event: FaultEvent) -> None:
+    await event.simulator.take_down(event.call.server, event.values["seconds"])
 
 
-async def replaced(event: Event) -> None:
-    event.world.replace_object(event.call.path, event.values["longer_by"])
+async def replaced(event: FaultEvent) -> None:
+    event.simulator.replace_object(event.call.path, event.values["longer_by"])
 
 
-async def revoke_tokens(event: Event) -> None:
-    event.world.revoke_tokens()
+async def revoke_tokens(event: FaultEvent) -> None:
+    event.simulator.revoke_tokens()
 
 
-async def expire_urls(event: Event) -> None:
-    event.world.expire_urls()
+async def expire_urls(event: FaultEvent) -> None:
+    event.simulator.expire_urls()
 
 
-async def repeat_pages(event: Event) -> None:
+async def repeat_pages(event: FaultEvent) -> None:
     """Let page n start at n x (size - overlap). With *forever*, start again after the last job."""
     page = event.call.query.get("page", "0")
-    step = max(0, event.world.page_size - event.values["overlap"])
+    step = max(0, event.simulator.page_size - event.values["overlap"])
     offset = int(page) * step if page.isdigit() else 0
-    count = event.world.job_count(event.call.segments[1])
+    count = event.simulator.job_count(event.call.segments[1])
     event.call.overrides["offset"] = offset % max(1, count) if event.values["forever"] else offset
 
 
-async def delete_jobs(event: Event) -> None:
+async def delete_jobs(event: FaultEvent) -> None:
     """Delete the oldest jobs of the project before its page is sent."""
-    event.world.delete_jobs(event.call.segments[1], event.values["count"])
+    event.simulator.delete_jobs(event.call.segments[1], event.values["count"])

@@ -11,18 +11,27 @@ from email.utils import format_datetime
 from typing import Any
 
 from bulkdl.simulator import storage
-from bulkdl.simulator.api import answered, unauthorized_reply
+from bulkdl.simulator.api import create_reply, create_unauthorized_reply
 from bulkdl.simulator.documents import dump, envelope, error_envelope
-from bulkdl.simulator.lazy_bytes import Blob, Chain, Flipped, Literal, Repeated, StoredGzip, Window, whole
-from bulkdl.simulator.messages import Call, Reply
-from bulkdl.simulator.objects import StoredObject
+from bulkdl.simulator.lazy_bytes import (
+    Blob,
+    BlobChain,
+    BlobSlice,
+    FlippedByte,
+    LiteralBytes,
+    RepeatedBytes,
+    StoredGzip,
+    read_all,
+)
+from bulkdl.simulator.messages import ReceivedRequest, Reply
+from bulkdl.simulator.objects import BucketObject
 from bulkdl.simulator.scenarios import HOSTILE_NAMES
 
 _HUGE_S = 10**9
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class FaultContext:
     """
     Context of a fault.
 
@@ -31,11 +40,11 @@ class Scene:
         values: Parameters of the rule.
     """
 
-    call: Call
-    stored: StoredObject | None
+    call: ReceivedRequest
+    target: BucketObject | None
     values: Mapping[str, Any]
 
-    def place(self, reply: Reply) -> int:
+    def offset(self, reply: Reply) -> int:
         """Return the offset: ``at_byte`` (negative: from the end), ``at_fraction``, or the middle."""
         size = reply.body.size
         at_byte: int | None = self.values["at_byte"]
@@ -45,91 +54,91 @@ class Scene:
         return min(size, int(size * (0.5 if fraction is None else fraction)))
 
 
-def reset(_scene: Scene, reply: Reply) -> Reply:
+def reset(_scene: FaultContext, reply: Reply) -> Reply:
     return replace(reply, delivery=replace(reply.delivery, reset=True))
 
 
-def cut(scene: Scene, reply: Reply) -> Reply:
-    how = replace(reply.delivery, stop_at=scene.place(reply), stop_resets=scene.values["reset"])
+def cut(scene: FaultContext, reply: Reply) -> Reply:
+    how = replace(reply.delivery, stop_at=scene.offset(reply), stop_resets=scene.values["reset"])
     return replace(reply, delivery=how, announced=not scene.values["chunked"])
 
 
-def stall(scene: Scene, reply: Reply) -> Reply:
-    how = replace(reply.delivery, stall_at=scene.place(reply), stall_s=scene.values["seconds"])
+def stall(scene: FaultContext, reply: Reply) -> Reply:
+    how = replace(reply.delivery, stall_at=scene.offset(reply), stall_s=scene.values["seconds"])
     return replace(reply, delivery=how)
 
 
-def drip(scene: Scene, reply: Reply) -> Reply:
+def drip(scene: FaultContext, reply: Reply) -> Reply:
     return replace(reply, delivery=replace(reply.delivery, bytes_per_s=scene.values["bytes_per_s"]))
 
 
-def slow_headers(scene: Scene, reply: Reply) -> Reply:
+def slow_headers(scene: FaultContext, reply: Reply) -> Reply:
     return replace(reply, delivery=replace(reply.delivery, head_bytes_per_s=scene.values["bytes_per_s"]))
 
 
-def latency(scene: Scene, reply: Reply) -> Reply:
+def latency(scene: FaultContext, reply: Reply) -> Reply:
     return replace(reply, delivery=replace(reply.delivery, wait_s=scene.values["seconds"]))
 
 
-def flip(scene: Scene, reply: Reply) -> Reply:
-    at = min(scene.place(reply), reply.body.size - 1)
-    return replace(reply, body=Flipped(reply.body, at)) if at >= 0 else reply
+def flip(scene: FaultContext, reply: Reply) -> Reply:
+    at = min(scene.offset(reply), reply.body.size - 1)
+    return replace(reply, body=FlippedByte(reply.body, at)) if at >= 0 else reply
 
 
-def short(_scene: Scene, reply: Reply) -> Reply:
-    return replace(reply, body=Window(reply.body, 0, max(0, reply.body.size - 1)))
+def short(_scene: FaultContext, reply: Reply) -> Reply:
+    return replace(reply, body=BlobSlice(reply.body, 0, max(0, reply.body.size - 1)))
 
 
-def endless(scene: Scene, reply: Reply) -> Reply:
+def endless(scene: FaultContext, reply: Reply) -> Reply:
     how = replace(reply.delivery, extra_bytes=scene.values["extra_bytes"])
     return replace(reply, delivery=how, announced=not scene.values["chunked"])
 
 
-def ignore_range(scene: Scene, reply: Reply) -> Reply:
-    return storage.complete(scene.stored) if scene.stored else reply
+def ignore_range(scene: FaultContext, reply: Reply) -> Reply:
+    return storage.full_reply(scene.target) if scene.target else reply
 
 
-def wrong_offset(scene: Scene, reply: Reply) -> Reply:
-    if scene.stored is None or reply.status != 206:
+def wrong_offset(scene: FaultContext, reply: Reply) -> Reply:
+    if scene.target is None or reply.status != 206:
         return reply
-    size = scene.stored.body.size
+    size = scene.target.body.size
     start = size - reply.body.size + scene.values["shift"]
-    return storage.part(scene.stored, max(0, min(size - 1, start)), size)
+    return storage.partial_reply(scene.target, max(0, min(size - 1, start)), size)
 
 
-def unsatisfiable(scene: Scene, reply: Reply) -> Reply:
-    return storage.unsatisfiable(scene.stored.body.size) if scene.stored else reply
+def unsatisfiable(scene: FaultContext, reply: Reply) -> Reply:
+    return storage.unsatisfiable_range_error(scene.target.body.size) if scene.target else reply
 
 
-def url_expired(_scene: Scene, _reply: Reply) -> Reply:
-    return storage.expired(int(datetime.now(UTC).timestamp()) - 1)
+def url_expired(_scene: FaultContext, _reply: Reply) -> Reply:
+    return storage.expired_token_error(int(datetime.now(UTC).timestamp()) - 1)
 
 
-def signature_mismatch(_scene: Scene, _reply: Reply) -> Reply:
-    return storage.signature_mismatch()
+def signature_mismatch(_scene: FaultContext, _reply: Reply) -> Reply:
+    return storage.signature_mismatch_error()
 
 
-def xml_200(scene: Scene, _reply: Reply) -> Reply:
+def xml_200(scene: FaultContext, _reply: Reply) -> Reply:
     return storage.xml_error(200, scene.values["code"], "We encountered an internal error. Please try again.")
 
 
-def html(scene: Scene, _reply: Reply) -> Reply:
+def html(scene: FaultContext, _reply: Reply) -> Reply:
     page = (
         f"<html><head><title>{scene.values['status']}</title></head><body>Service Unavailable</body></html>"
     )
-    return Reply(scene.values["status"], (("Content-Type", "text/html"),), Literal(page.encode()))
+    return Reply(scene.values["status"], (("Content-Type", "text/html"),), LiteralBytes(page.encode()))
 
 
-def status(scene: Scene, _reply: Reply) -> Reply:
+def status(scene: FaultContext, _reply: Reply) -> Reply:
     code, body = scene.values["status"], scene.values["body"]
     if body or scene.call.server == "storage":
-        reply = Reply(code, (("Content-Type", "text/plain"),), Literal(body.encode()))
+        reply = Reply(code, (("Content-Type", "text/plain"),), LiteralBytes(body.encode()))
     else:
-        reply = answered(error_envelope(code, "Something went wrong"), status=code)
+        reply = create_reply(error_envelope(code, "Something went wrong"), status=code)
     return reply.with_headers(*((name, str(value)) for name, value in scene.values["headers"].items()))
 
 
-def throttled(scene: Scene, _reply: Reply) -> Reply:
+def throttled(scene: FaultContext, _reply: Reply) -> Reply:
     asked, now = scene.values["retry_after"], datetime.now(UTC)
     after = {
         "date": format_datetime(now + timedelta(seconds=scene.values["seconds"]), usegmt=True),
@@ -140,25 +149,25 @@ def throttled(scene: Scene, _reply: Reply) -> Reply:
     if scene.call.server == "storage":
         reply = storage.xml_error(429, "TooManyRequests", "The rate limit was exceeded.")
     else:
-        reply = answered(error_envelope(429, "Too many requests"), status=429)
+        reply = create_reply(error_envelope(429, "Too many requests"), status=429)
     return reply.with_headers(("Retry-After", after)) if after else reply
 
 
-def unauthorized(_scene: Scene, _reply: Reply) -> Reply:
-    return unauthorized_reply("ACCESS_TOKEN_EXPIRED: JWT expired")
+def unauthorized(_scene: FaultContext, _reply: Reply) -> Reply:
+    return create_unauthorized_reply("ACCESS_TOKEN_EXPIRED: JWT expired")
 
 
-def truncated_json(scene: Scene, reply: Reply) -> Reply:
-    return replace(reply, body=Window(reply.body, 0, scene.place(reply)))
+def truncated_json(scene: FaultContext, reply: Reply) -> Reply:
+    return replace(reply, body=BlobSlice(reply.body, 0, scene.offset(reply)))
 
 
-def wrong_type(scene: Scene, reply: Reply) -> Reply:
+def wrong_type(scene: FaultContext, reply: Reply) -> Reply:
     try:
-        document = json.loads(whole(reply.body))
+        document = json.loads(read_all(reply.body))
         _put(document, scene.values["field"].split("."), scene.values["value"])
     except (ValueError, LookupError, TypeError):
         return reply
-    return replace(reply, body=Literal(dump(document)))
+    return replace(reply, body=LiteralBytes(dump(document)))
 
 
 def _put(document: Any, path: list[str], value: Any) -> None:
@@ -167,18 +176,18 @@ def _put(document: Any, path: list[str], value: Any) -> None:
     document[int(path[-1]) if isinstance(document, list) else path[-1]] = value
 
 
-def error_in_200(scene: Scene, _reply: Reply) -> Reply:
-    return answered(error_envelope(scene.values["code"], scene.values["message"]))
+def error_in_200(scene: FaultContext, _reply: Reply) -> Reply:
+    return create_reply(error_envelope(scene.values["code"], scene.values["message"]))
 
 
-def gzip_transcoded(scene: Scene, reply: Reply) -> Reply:
+def gzip_transcoded(scene: FaultContext, reply: Reply) -> Reply:
     """Transcode a gzip object depending on Accept-Encoding. Do not change ``.zip`` and ``.tar``."""
-    inner = _unpacked(scene.stored.body) if scene.stored else None
-    if scene.stored is None or inner is None:
+    inner = _unpacked(scene.target.body) if scene.target else None
+    if scene.target is None or inner is None:
         return reply
     if "gzip" in scene.call.headers.get("Accept-Encoding", ""):
         return reply.with_headers(("Content-Encoding", "gzip"), ("x-goog-stored-content-encoding", "gzip"))
-    served = storage.complete(scene.stored).without("Accept-Ranges")
+    served = storage.full_reply(scene.target).without_headers("Accept-Ranges")
     served = served.with_headers(
         ("x-goog-stored-content-encoding", "gzip"), ("Warning", "214 UploadServer gunzipped")
     )
@@ -190,35 +199,37 @@ def _unpacked(body: Blob) -> Blob | None:
         return body.inner
     if body.read(0, 2) != b"\x1f\x8b":
         return None
-    return Literal(zlib.decompress(whole(body), wbits=31))
+    return LiteralBytes(zlib.decompress(read_all(body), wbits=31))
 
 
-def huge_list(scene: Scene, reply: Reply) -> Reply:
+def huge_list(scene: FaultContext, reply: Reply) -> Reply:
     head, unit, tail = b'{"data":["', b'0123456789abcdef.jpg","', b'.jpg"],"error":null}'
     times, rest = divmod(max(0, scene.values["size_bytes"] - len(head) - len(tail)), len(unit))
-    body = Chain([Literal(head), Repeated(unit, times * len(unit)), Literal(b"0" * rest + tail)])
+    body = BlobChain(
+        [LiteralBytes(head), RepeatedBytes(unit, times * len(unit)), LiteralBytes(b"0" * rest + tail)]
+    )
     return replace(reply, body=body)
 
 
-def hostile_names(_scene: Scene, reply: Reply) -> Reply:
-    return replace(reply, body=Literal(envelope(list(HOSTILE_NAMES))))
+def hostile_names(_scene: FaultContext, reply: Reply) -> Reply:
+    return replace(reply, body=LiteralBytes(envelope(list(HOSTILE_NAMES))))
 
 
-def without(scene: Scene, reply: Reply) -> Reply:
-    return reply.without(*map(str, scene.values["headers"]))
+def without(scene: FaultContext, reply: Reply) -> Reply:
+    return reply.without_headers(*map(str, scene.values["headers"]))
 
 
-def no_hash(_scene: Scene, reply: Reply) -> Reply:
-    return reply.without("x-goog-hash")
+def no_hash(_scene: FaultContext, reply: Reply) -> Reply:
+    return reply.without_headers("x-goog-hash")
 
 
-def no_etag(_scene: Scene, reply: Reply) -> Reply:
-    return reply.without("ETag")
+def no_etag(_scene: FaultContext, reply: Reply) -> Reply:
+    return reply.without_headers("ETag")
 
 
-def no_length(_scene: Scene, reply: Reply) -> Reply:
+def no_length(_scene: FaultContext, reply: Reply) -> Reply:
     return replace(reply, announced=False)
 
 
-def redirect(scene: Scene, _reply: Reply) -> Reply:
+def redirect(scene: FaultContext, _reply: Reply) -> Reply:
     return Reply(scene.values["status"], (("Location", scene.values["location"]),))

@@ -47,14 +47,14 @@ def read_rule(
             source, number, "fault", f"unknown fault {name!r}; there are {', '.join(FAULTS)}"
         )
     values = {key: parameter.default for key, parameter in kind.parameters.items()}
-    where = {key: _WHERE[key](value) for key, value in kind.where.items()}
+    where = {key: _CONDITIONS[key](value) for key, value in kind.condition.items()}
     for key in table.keys() - {"fault"}:
         try:
             _read_key(kind, key, table[key], values, where)
         except (TypeError, re.error) as error:
             raise FaultScriptError(source, number, key, str(error)) from error
     for key, parameter in kind.parameters.items():
-        if parameter.needed and values[key] is None:
+        if parameter.required and values[key] is None:
             raise FaultScriptError(source, number, key, f"{name!r} needs it")
     return kind, values, where
 
@@ -62,14 +62,14 @@ def read_rule(
 def _read_key(kind: FaultKind, key: str, value: Any, values: dict[str, Any], where: dict[str, Any]) -> None:
     if key in kind.parameters:
         values[key] = kind.parameters[key].read(value)
-    elif key in _WHERE:
-        where["path_regex" if key == "path" else key] = _WHERE[key](value)
+    elif key in _CONDITIONS:
+        where["path_regex" if key == "path" else key] = _CONDITIONS[key](value)
     else:
-        known = ", ".join(("fault", *kind.parameters, *_WHERE))
+        known = ", ".join(("fault", *kind.parameters, *_CONDITIONS))
         raise TypeError(f"unknown key for {kind.name!r}; there are {known}")
 
 
-def _one_of(*choices: str) -> Callable[[Any], str]:
+def _read_choice(*choices: str) -> Callable[[Any], str]:
     def read(value: Any) -> str:
         if value not in choices:
             raise TypeError(f"expected one of {', '.join(choices)}; got {value!r}")
@@ -78,51 +78,51 @@ def _one_of(*choices: str) -> Callable[[Any], str]:
     return read
 
 
-def _endpoints(value: Any) -> tuple[str, ...]:
-    read = _one_of(*ENDPOINTS, "object", "unknown")
+def _read_endpoints(value: Any) -> tuple[str, ...]:
+    read = _read_choice(*ENDPOINTS, "object", "unknown")
     return tuple(read(one) for one in (value if isinstance(value, list | tuple) else [value]))
 
 
-def _counts(value: Any) -> tuple[int, ...]:
-    return tuple(_count(one) for one in (value if isinstance(value, list | tuple) else [value]))
+def _read_counts(value: Any) -> tuple[int, ...]:
+    return tuple(_read_count(one) for one in (value if isinstance(value, list | tuple) else [value]))
 
 
-def _count(value: Any) -> int:
+def _read_count(value: Any) -> int:
     if type(value) is not int or value < 1:
         raise TypeError(f"expected a whole number from 1; got {value!r}")
     return value
 
 
-def _chance(value: Any) -> float:
+def _read_probability(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise TypeError(f"expected a number from 0 to 1; got {value!r}")
     return value
 
 
-def _flag(value: Any) -> bool:
+def _read_bool(value: Any) -> bool:
     if not isinstance(value, bool):
         raise TypeError(f"expected true or false; got {value!r}")
     return value
 
 
-def _text(value: Any) -> str:
+def _read_text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"expected a text; got {value!r}")
     return value
 
 
-_WHERE: dict[str, Callable[[Any], Any]] = {
-    "server": _one_of(*_SERVERS),
-    "endpoint": _endpoints,
-    "level": _one_of(*_LEVELS),
-    "method": _text,
-    "path": lambda value: re.compile(translate(_text(value))),
-    "path_regex": lambda value: re.compile(_text(value)),
-    "ranged": _flag,
-    "nth": _counts,
-    "first": _count,
-    "every": _count,
-    "per": _one_of(*_PER),
-    "probability": _chance,
-    "limit": _count,
+_CONDITIONS: dict[str, Callable[[Any], Any]] = {
+    "server": _read_choice(*_SERVERS),
+    "endpoint": _read_endpoints,
+    "level": _read_choice(*_LEVELS),
+    "method": _read_text,
+    "path": lambda value: re.compile(translate(_read_text(value))),
+    "path_regex": lambda value: re.compile(_read_text(value)),
+    "ranged": _read_bool,
+    "nth": _read_counts,
+    "first": _read_count,
+    "every": _read_count,
+    "per": _read_choice(*_PER),
+    "probability": _read_probability,
+    "limit": _read_count,
 }

@@ -13,8 +13,8 @@ from typing import Any
 
 from bulkdl.simulator import fault_events as events
 from bulkdl.simulator import fault_replies as replies
-from bulkdl.simulator.fault_events import Event
-from bulkdl.simulator.fault_replies import Scene
+from bulkdl.simulator.fault_events import FaultEvent
+from bulkdl.simulator.fault_replies import FaultContext
 from bulkdl.simulator.messages import Reply
 from bulkdl.simulator.routes import ENDPOINTS
 
@@ -27,16 +27,16 @@ class Parameter:
 
     types: tuple[type, ...]
     default: Any = None
-    needed: bool = False
-    words: tuple[str, ...] = ()  # permitted texts; empty permits any
+    required: bool = False
+    choices: tuple[str, ...] = ()  # permitted texts; empty permits any
 
     def read(self, value: Any) -> Any:
         """Return *value* if it has one of the types. Raises: TypeError."""
         if object not in self.types and type(value) not in self.types:
             names = " or ".join(one.__name__ for one in self.types)
             raise TypeError(f"expected {names}; got {value!r}")
-        if self.words and isinstance(value, str) and value not in self.words:
-            raise TypeError(f"expected one of {', '.join(self.words)}; got {value!r}")
+        if self.choices and isinstance(value, str) and value not in self.choices:
+            raise TypeError(f"expected one of {', '.join(self.choices)}; got {value!r}")
         return value
 
 
@@ -56,21 +56,21 @@ class FaultKind:
     name: str
     meaning: str
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
-    change: Callable[[Scene, Reply], Reply] | None = None
-    happen: Callable[[Event], Awaitable[None]] | None = None
-    where: Mapping[str, Any] = field(default_factory=dict)
-    on_success: bool = True
+    change_reply: Callable[[FaultContext, Reply], Reply] | None = None
+    change_state: Callable[[FaultEvent], Awaitable[None]] | None = None
+    condition: Mapping[str, Any] = field(default_factory=dict)
+    only_on_success: bool = True
 
     def __str__(self) -> str:
         """Return one line with name, meaning and parameters with defaults."""
         keys = [
-            key if parameter.needed or parameter.default is None else f"{key}={parameter.default!r}"
+            key if parameter.required or parameter.default is None else f"{key}={parameter.default!r}"
             for key, parameter in self.parameters.items()
         ]
         return f"{self.name:<20}{self.meaning}" + (f" ({', '.join(keys)})" if keys else "")
 
 
-_PLACE = {"at_byte": Parameter((int,)), "at_fraction": Parameter(_NUMBER)}
+_OFFSET = {"at_byte": Parameter((int,)), "at_fraction": Parameter(_NUMBER)}
 _STORAGE = {"server": "storage"}
 _API = {"server": "api"}
 
@@ -79,191 +79,215 @@ _KINDS = (
         "down",
         "refuse new connections and close open connections for some time",
         {"seconds": Parameter(_NUMBER, 1.0)},
-        happen=events.down,
+        change_state=events.down,
     ),
-    FaultKind("reset", "reset the connection before the headers", change=replies.reset, on_success=False),
+    FaultKind(
+        "reset", "reset the connection before the headers", change_reply=replies.reset, only_on_success=False
+    ),
     FaultKind(
         "cut",
         "close (or reset) the connection in the middle of the body",
-        {**_PLACE, "chunked": Parameter((bool,), False), "reset": Parameter((bool,), False)},
-        change=replies.cut,
+        {**_OFFSET, "chunked": Parameter((bool,), False), "reset": Parameter((bool,), False)},
+        change_reply=replies.cut,
     ),
     FaultKind(
         "stall",
         "pause the body",
-        {**_PLACE, "seconds": Parameter(_NUMBER, 3600.0)},
-        change=replies.stall,
+        {**_OFFSET, "seconds": Parameter(_NUMBER, 3600.0)},
+        change_reply=replies.stall,
     ),
     FaultKind(
-        "drip", "send the body slowly", {"bytes_per_s": Parameter(_NUMBER, needed=True)}, change=replies.drip
+        "drip",
+        "send the body slowly",
+        {"bytes_per_s": Parameter(_NUMBER, required=True)},
+        change_reply=replies.drip,
     ),
     FaultKind(
         "slow_headers",
         "send the headers slowly",
         {"bytes_per_s": Parameter(_NUMBER, 1.0)},
-        change=replies.slow_headers,
-        on_success=False,
+        change_reply=replies.slow_headers,
+        only_on_success=False,
     ),
     FaultKind(
         "latency",
         "delay the response",
-        {"seconds": Parameter(_NUMBER, needed=True)},
-        change=replies.latency,
-        on_success=False,
+        {"seconds": Parameter(_NUMBER, required=True)},
+        change_reply=replies.latency,
+        only_on_success=False,
     ),
     FaultKind(
-        "flip", "change one byte of the body, but not the checksum headers", _PLACE, change=replies.flip
+        "flip",
+        "change one byte of the body, but not the checksum headers",
+        _OFFSET,
+        change_reply=replies.flip,
     ),
-    FaultKind("short", "omit the last byte and adapt Content-Length", change=replies.short),
+    FaultKind("short", "omit the last byte and adapt Content-Length", change_reply=replies.short),
     FaultKind(
         "endless",
         "send more bytes than announced; -1 never ends",
         {"extra_bytes": Parameter((int,), -1), "chunked": Parameter((bool,), False)},
-        change=replies.endless,
+        change_reply=replies.endless,
     ),
     FaultKind(
         "ignore_range",
         "return 200 with the whole object for a range request",
-        change=replies.ignore_range,
-        where=_STORAGE,
+        change_reply=replies.ignore_range,
+        condition=_STORAGE,
     ),
     FaultKind(
         "wrong_offset",
         "return 206 with a different offset than requested",
         {"shift": Parameter((int,), 1)},
-        change=replies.wrong_offset,
-        where=_STORAGE,
+        change_reply=replies.wrong_offset,
+        condition=_STORAGE,
     ),
     FaultKind(
-        "unsatisfiable", "return 416", change=replies.unsatisfiable, where={**_STORAGE, "ranged": True}
+        "unsatisfiable",
+        "return 416",
+        change_reply=replies.unsatisfiable,
+        condition={**_STORAGE, "ranged": True},
     ),
     FaultKind(
         "replaced",
         "replace the object permanently",
         {"longer_by": Parameter((int,), 0)},
-        happen=events.replaced,
-        where=_STORAGE,
+        change_state=events.replaced,
+        condition=_STORAGE,
     ),
     FaultKind(
-        "url_expired", "return 400 ExpiredToken", change=replies.url_expired, where=_STORAGE, on_success=False
+        "url_expired",
+        "return 400 ExpiredToken",
+        change_reply=replies.url_expired,
+        condition=_STORAGE,
+        only_on_success=False,
     ),
     FaultKind(
         "signature_mismatch",
         "return 403 SignatureDoesNotMatch",
-        change=replies.signature_mismatch,
-        where=_STORAGE,
-        on_success=False,
+        change_reply=replies.signature_mismatch,
+        condition=_STORAGE,
+        only_on_success=False,
     ),
     FaultKind(
         "xml_200",
         "return an XML error with status 200",
         {"code": Parameter((str,), "InternalError")},
-        change=replies.xml_200,
+        change_reply=replies.xml_200,
     ),
     FaultKind(
         "html",
         "return an HTML page of a gateway",
         {"status": Parameter((int,), 503)},
-        change=replies.html,
-        on_success=False,
+        change_reply=replies.html,
+        only_on_success=False,
     ),
     FaultKind(
         "status",
         "return this status",
         {
-            "status": Parameter((int,), needed=True),
+            "status": Parameter((int,), required=True),
             "body": Parameter((str,), ""),
             "headers": Parameter((dict,), {}),
         },
-        change=replies.status,
-        on_success=False,
+        change_reply=replies.status,
+        only_on_success=False,
     ),
     FaultKind(
         "throttled",
         'return 429; retry_after is seconds, or "date" (in *seconds*), "past", "huge", "none"',
         {
-            "retry_after": Parameter((int, str), 1, words=("date", "past", "huge", "none")),
+            "retry_after": Parameter((int, str), 1, choices=("date", "past", "huge", "none")),
             "seconds": Parameter(_NUMBER, 1.0),
         },
-        change=replies.throttled,
-        on_success=False,
+        change_reply=replies.throttled,
+        only_on_success=False,
     ),
     FaultKind(
         "unauthorized",
         "return 401 as UP42 does; applies to the token endpoint only if the rule names it",
-        change=replies.unauthorized,
-        where={**_API, "endpoint": [name for name in ENDPOINTS if name != "token"]},
-        on_success=False,
+        change_reply=replies.unauthorized,
+        condition={**_API, "endpoint": [name for name in ENDPOINTS if name != "token"]},
+        only_on_success=False,
     ),
     FaultKind(
-        "revoke_tokens", "reject all tokens issued so far with 401", happen=events.revoke_tokens, where=_API
+        "revoke_tokens",
+        "reject all tokens issued so far with 401",
+        change_state=events.revoke_tokens,
+        condition=_API,
     ),
-    FaultKind("expire_urls", "expire all URLs signed so far", happen=events.expire_urls, where=_STORAGE),
     FaultKind(
-        "truncated_json", "truncate the JSON document", _PLACE, change=replies.truncated_json, where=_API
+        "expire_urls", "expire all URLs signed so far", change_state=events.expire_urls, condition=_STORAGE
+    ),
+    FaultKind(
+        "truncated_json",
+        "truncate the JSON document",
+        _OFFSET,
+        change_reply=replies.truncated_json,
+        condition=_API,
     ),
     FaultKind(
         "wrong_type",
         "change the type of a JSON field (dotted path from the root)",
         {"field": Parameter((str,), "data"), "value": Parameter((object,), "surprise")},
-        change=replies.wrong_type,
-        where=_API,
+        change_reply=replies.wrong_type,
+        condition=_API,
     ),
     FaultKind(
         "error_in_200",
         "return an error document with status 200",
         {"code": Parameter((int, str), 500), "message": Parameter((str,), "Something went wrong")},
-        change=replies.error_in_200,
-        where=_API,
+        change_reply=replies.error_in_200,
+        condition=_API,
     ),
     FaultKind(
         "gzip_transcoded",
         "store the object with Content-Encoding gzip; decompress it for clients that do not accept gzip",
-        change=replies.gzip_transcoded,
-        where=_STORAGE,
+        change_reply=replies.gzip_transcoded,
+        condition=_STORAGE,
     ),
     FaultKind(
         "repeat_pages",
         "overlap job pages; with *forever*, start again after the last job",
         {"overlap": Parameter((int,), 1), "forever": Parameter((bool,), True)},
-        happen=events.repeat_pages,
-        where={**_API, "endpoint": "jobs"},
+        change_state=events.repeat_pages,
+        condition={**_API, "endpoint": "jobs"},
     ),
     FaultKind(
         "delete_jobs",
         "delete the oldest *count* jobs of the project before the page is sent",
         {"count": Parameter((int,), 1)},
-        happen=events.delete_jobs,
-        where={**_API, "endpoint": "jobs"},
+        change_state=events.delete_jobs,
+        condition={**_API, "endpoint": "jobs"},
     ),
     FaultKind(
         "huge_list",
         "return a quicklook list of this size",
         {"size_bytes": Parameter((int,), 200 << 20)},
-        change=replies.huge_list,
-        where={**_API, "endpoint": "quicklooks"},
+        change_reply=replies.huge_list,
+        condition={**_API, "endpoint": "quicklooks"},
     ),
     FaultKind(
         "hostile_names",
         "return quicklook names that are not valid file names",
-        change=replies.hostile_names,
-        where={**_API, "endpoint": "quicklooks"},
+        change_reply=replies.hostile_names,
+        condition={**_API, "endpoint": "quicklooks"},
     ),
     FaultKind(
         "without",
         "omit headers",
-        {"headers": Parameter((list,), needed=True)},
-        change=replies.without,
+        {"headers": Parameter((list,), required=True)},
+        change_reply=replies.without,
     ),
-    FaultKind("no_hash", "omit x-goog-hash", change=replies.no_hash, where=_STORAGE),
-    FaultKind("no_etag", "omit ETag", change=replies.no_etag, where=_STORAGE),
-    FaultKind("no_length", "omit Content-Length and send a chunked body", change=replies.no_length),
+    FaultKind("no_hash", "omit x-goog-hash", change_reply=replies.no_hash, condition=_STORAGE),
+    FaultKind("no_etag", "omit ETag", change_reply=replies.no_etag, condition=_STORAGE),
+    FaultKind("no_length", "omit Content-Length and send a chunked body", change_reply=replies.no_length),
     FaultKind(
         "redirect",
         "redirect to another URL",
-        {"location": Parameter((str,), needed=True), "status": Parameter((int,), 302)},
-        change=replies.redirect,
-        on_success=False,
+        {"location": Parameter((str,), required=True), "status": Parameter((int,), 302)},
+        change_reply=replies.redirect,
+        only_on_success=False,
     ),
 )
 

@@ -33,7 +33,7 @@ from typing import Any, Self
 
 from bulkdl.simulator.fault_script import FaultScriptError, read_rule
 from bulkdl.simulator.fault_table import FaultKind
-from bulkdl.simulator.messages import Call
+from bulkdl.simulator.messages import ReceivedRequest
 
 
 @dataclass(slots=True)
@@ -43,26 +43,26 @@ class Rule:
     number: int
     kind: FaultKind
     values: dict[str, Any]
-    where: dict[str, Any]
+    condition: dict[str, Any]
     _counts: Counter[str] = field(default_factory=Counter)
-    _fired: int = 0
+    _applied: int = 0
 
-    def meets(self, call: Call, seed: int) -> bool:
+    def applies_to(self, call: ReceivedRequest, seed: int) -> bool:
         """Count *call* and return whether the fault applies to it."""
-        if not self._fits(call):
+        if not self._matches(call):
             return False
-        key = call.path if self.where.get("per", "object") == "object" else ""
+        key = call.path if self.condition.get("per", "object") == "object" else ""
         self._counts[key] += 1
         draw = random.Random(f"{seed}/{self.number}/{key}/{self._counts[key]}").random()
-        if not self._is_turn(self._counts[key]) or draw >= self.where.get("probability", 1):
+        if not self._matches_count(self._counts[key]) or draw >= self.condition.get("probability", 1):
             return False
-        if self._fired >= self.where.get("limit", self._fired + 1):
+        if self._applied >= self.condition.get("limit", self._applied + 1):
             return False
-        self._fired += 1
+        self._applied += 1
         return True
 
-    def _fits(self, call: Call) -> bool:
-        where = self.where
+    def _matches(self, call: ReceivedRequest) -> bool:
+        where = self.condition
         pattern: re.Pattern[str] | None = where.get("path_regex")
         return (
             where.get("server", call.server) == call.server
@@ -73,8 +73,8 @@ class Rule:
             and (pattern is None or pattern.search(call.path) is not None)
         )
 
-    def _is_turn(self, count: int) -> bool:
-        where = self.where
+    def _matches_count(self, count: int) -> bool:
+        where = self.condition
         return (
             count in where.get("nth", (count,))
             and count <= where.get("first", count)
@@ -112,7 +112,7 @@ class Faults:
         return cls.parse(script, str(path))
 
     @classmethod
-    def of(cls, *rules: Mapping[str, Any], seed: int = 0) -> Self:
+    def from_rules(cls, *rules: Mapping[str, Any], seed: int = 0) -> Self:
         """Create a script from *rules*. Raises: FaultScriptError."""
         return cls.parse({"seed": seed, "rule": list(rules)}, "rules")
 
@@ -132,14 +132,14 @@ class Faults:
             [Rule(number, *read_rule(source, number, rule)) for number, rule in enumerate(rules, 1)], seed
         )
 
-    def meeting(self, call: Call) -> list[Rule]:
+    def select_rules(self, call: ReceivedRequest) -> list[Rule]:
         """Count *call* in each rule and return the rules that apply."""
-        return [rule for rule in self._rules if rule.meets(call, self.seed)]
+        return [rule for rule in self._rules if rule.applies_to(call, self.seed)]
 
     @property
-    def fired(self) -> Counter[str]:
+    def applied_counts(self) -> Counter[str]:
         """Return how often each fault was applied, by name."""
         total: Counter[str] = Counter()
         for rule in self._rules:
-            total[rule.kind.name] += rule._fired  # noqa: SLF001 - the rules belong to this script
+            total[rule.kind.name] += rule._applied  # noqa: SLF001 - the rules belong to this script
         return total

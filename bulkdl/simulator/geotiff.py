@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
-from bulkdl.simulator.lazy_bytes import Blob, Chain, Filler, Literal
+from bulkdl.simulator.lazy_bytes import Blob, BlobChain, FillerBytes, LiteralBytes
 
 Bounds = tuple[float, float, float, float]  # west, south, east, north, in degrees
 
@@ -23,7 +23,7 @@ _FORMAT = {_SHORT: "H", _LONG: "I", _DOUBLE: "d"}
 _GEO_KEYS = (1, 1, 0, 3, 1024, 0, 1, 2, 1025, 0, 1, 1, 2048, 0, 1, 4326)
 
 
-def geotiff(bounds: Bounds, size_bytes: int, key: bytes) -> Blob:
+def create_geotiff(bounds: Bounds, size_bytes: int, key: bytes) -> Blob:
     """Create a GeoTIFF of *bounds* with *size_bytes*. Very small files are larger."""
     header_guess = 400 + 8 * (size_bytes // _STRIP_BYTES + 1)
     pixels = max(64, min(size_bytes, MAX_RASTER_BYTES) - header_guess)
@@ -31,7 +31,7 @@ def geotiff(bounds: Bounds, size_bytes: int, key: bytes) -> Blob:
     height = pixels // width
     header = _header(bounds, width, height)
     rest = max(width * height, size_bytes - len(header))
-    return Chain([Literal(header), Filler(key, rest)])
+    return BlobChain([LiteralBytes(header), FillerBytes(key, rest)])
 
 
 def _header(bounds: Bounds, width: int, height: int) -> bytes:

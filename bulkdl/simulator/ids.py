@@ -20,7 +20,7 @@ _ROUNDS = 4
 _FIELD_BITS = (4, 12, 32, 6, 10)  # kind, project, job, task, part
 
 
-class Thing(IntEnum):
+class IdKind(IntEnum):
     PROJECT = 1
     JOB = 2
     TASK = 3
@@ -30,12 +30,12 @@ class Thing(IntEnum):
     USER = 7
 
 
-_KINDS = frozenset(Thing)
+_KINDS = frozenset(IdKind)
 
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    thing: Thing
+    kind: IdKind
     project: int = 0
     job: int = 0
     task: int = 0
@@ -50,7 +50,7 @@ class Ids:
 
     def encode(self, index: Index) -> str:
         packed = 0
-        fields = (index.thing, index.project, index.job, index.task, index.part)
+        fields = (index.kind, index.project, index.job, index.task, index.part)
         for value, bits in zip(fields, _FIELD_BITS, strict=True):
             packed = packed << bits | value
         return _as_uuid(self._scramble(packed))
@@ -68,7 +68,7 @@ class Ids:
         part, task, job, project, kind = values
         if packed or kind not in _KINDS:
             return None
-        index = Index(Thing(kind), project, job, task, part)
+        index = Index(IdKind(kind), project, job, task, part)
         return index if self.encode(index) == text else None
 
     def _round(self, number: int, half: int) -> int:

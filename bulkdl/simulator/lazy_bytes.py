@@ -30,24 +30,26 @@ class Blob(Protocol):
     def read(self, start: int, stop: int) -> bytes: ...
 
 
-def chunks(blob: Blob, start: int = 0, stop: int | None = None, step: int = CHUNK_BYTES) -> Iterator[bytes]:
+def iter_chunks(
+    blob: Blob, start: int = 0, stop: int | None = None, step: int = CHUNK_BYTES
+) -> Iterator[bytes]:
     end = blob.size if stop is None else stop
     for at in range(start, end, step):
         yield blob.read(at, min(at + step, end))
 
 
-def whole(blob: Blob) -> bytes:
+def read_all(blob: Blob) -> bytes:
     return blob.read(0, blob.size)
 
 
-def crc32(blob: Blob) -> int:
+def compute_crc32(blob: Blob) -> int:
     value = 0
-    for chunk in chunks(blob):
+    for chunk in iter_chunks(blob):
         value = zlib.crc32(chunk, value)
     return value
 
 
-class Literal:
+class LiteralBytes:
     def __init__(self, data: bytes) -> None:
         self._data = data
         self.size = len(data)
@@ -56,7 +58,7 @@ class Literal:
         return self._data[start:stop]
 
 
-class Lazy:
+class LazyBytes:
     """*size* bytes that *make* computes on the first read."""
 
     def __init__(self, size: int, make: Callable[[], bytes]) -> None:
@@ -71,7 +73,7 @@ class Lazy:
         return self._data[start:stop]
 
 
-class Window:
+class BlobSlice:
     """The bytes from *start* to *stop* of another blob."""
 
     def __init__(self, blob: Blob, start: int, stop: int) -> None:
@@ -82,7 +84,7 @@ class Window:
         return self._blob.read(self._start + start, self._start + stop)
 
 
-class Flipped:
+class FlippedByte:
     """Another blob with all bits of the byte *at* inverted."""
 
     def __init__(self, blob: Blob, at: int) -> None:
@@ -96,7 +98,7 @@ class Flipped:
         return bytes(data)
 
 
-class Repeated:
+class RepeatedBytes:
     """Repetitions of *unit* with a total of *size* bytes."""
 
     def __init__(self, unit: bytes, size: int) -> None:
@@ -109,7 +111,7 @@ class Repeated:
         return (self._unit * times)[phase : phase + stop - start]
 
 
-class Chain:
+class BlobChain:
     """Concatenation of blobs."""
 
     def __init__(self, parts: Sequence[Blob]) -> None:
@@ -134,7 +136,7 @@ def _noise() -> bytes:
     return block + block
 
 
-class Filler:
+class FillerBytes:
     """
     Incompressible bytes that depend on *key* and on their offset.
 
@@ -183,7 +185,7 @@ class StoredGzip:
 
     @cached_property
     def _trailer(self) -> bytes:
-        return struct.pack("<II", crc32(self.inner), self.inner.size & 0xFFFFFFFF)
+        return struct.pack("<II", compute_crc32(self.inner), self.inner.size & 0xFFFFFFFF)
 
     def read(self, start: int, stop: int) -> bytes:
         first, last = self._chain_ends

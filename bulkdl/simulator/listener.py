@@ -25,8 +25,8 @@ class Listener:
         self._handler = handler
         self._runner: web.ServerRunner | None = None
         self._site: web.TCPSite | None = None
-        self._returns: asyncio.TimerHandle | None = None
-        self._opening: set[asyncio.Task[None]] = set()
+        self._reopen_timer: asyncio.TimerHandle | None = None
+        self._reopen_tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         server = web.Server(self._handler, access_log=None, handler_cancellation=True)
@@ -38,13 +38,13 @@ class Listener:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._returns:
-            self._returns.cancel()
-        await asyncio.gather(*self._opening, return_exceptions=True)
+        if self._reopen_timer:
+            self._reopen_timer.cancel()
+        await asyncio.gather(*self._reopen_tasks, return_exceptions=True)
         if self._runner:
             await self._runner.cleanup()
 
-    async def vanish(self, seconds: float) -> None:
+    async def take_down(self, seconds: float) -> None:
         """Close all connections and refuse new connections for *seconds*."""
         if self._site is None or self._runner is None:
             return
@@ -53,12 +53,12 @@ class Listener:
         for connection in self._runner.server.connections if self._runner.server else ():
             if connection.transport:
                 connection.transport.abort()
-        self._returns = asyncio.get_running_loop().call_later(seconds, self._reopen)
+        self._reopen_timer = asyncio.get_running_loop().call_later(seconds, self._reopen)
 
     def _reopen(self) -> None:
         task = asyncio.create_task(self._open(), name=f"listen on {self.port}")
-        self._opening.add(task)
-        task.add_done_callback(self._opening.discard)
+        self._reopen_tasks.add(task)
+        task.add_done_callback(self._reopen_tasks.discard)
 
     async def _open(self) -> None:
         assert self._runner is not None, "entered"  # noqa: S101 - for the type checker

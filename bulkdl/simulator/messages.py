@@ -12,13 +12,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
-from bulkdl.simulator.lazy_bytes import Blob, Literal
+from bulkdl.simulator.lazy_bytes import Blob, LiteralBytes
 
 Headers = tuple[tuple[str, str], ...]
 
 
 @dataclass(slots=True)
-class Call:
+class ReceivedRequest:
     """
     A received request.
 
@@ -70,7 +70,7 @@ class Delivery:
         extra_bytes: Bytes to send after the announced end. Negative: never end.
     """
 
-    wait_s: float = 0.0
+    delay_s: float = 0.0
     reset: bool = False
     stop_at: int | None = None
     stop_resets: bool = False
@@ -97,24 +97,24 @@ class Reply:
 
     status: int
     headers: Headers = ()
-    body: Blob = field(default_factory=lambda: Literal(b""))
-    announced: bool = True
+    body: Blob = field(default_factory=lambda: LiteralBytes(b""))
+    has_content_length: bool = True
     delivery: Delivery = Delivery()
 
     @property
-    def ok(self) -> bool:
+    def is_success(self) -> bool:
         return 200 <= self.status < 300
 
-    def without(self, *names: str) -> Reply:
+    def without_headers(self, *names: str) -> Reply:
         dropped = {name.lower() for name in names}
         return replace(self, headers=tuple(pair for pair in self.headers if pair[0].lower() not in dropped))
 
     def with_headers(self, *pairs: tuple[str, str]) -> Reply:
-        return replace(self, headers=(*self.without(*(name for name, _ in pairs)).headers, *pairs))
+        return replace(self, headers=(*self.without_headers(*(name for name, _ in pairs)).headers, *pairs))
 
 
 @dataclass(slots=True)
-class Seen:
+class RequestRecord:
     """
     Record of one request.
 

@@ -17,23 +17,23 @@ from typing import Any, TypeVar
 
 import google_crc32c
 
-from bulkdl.simulator.account import Account, JobFacts, TaskFacts
-from bulkdl.simulator.archives import MAX_ZIP_BYTES, Members, archive, overhead_bytes
+from bulkdl.simulator.account import SimulatedAccount, SimulatedJob, SimulatedTask
+from bulkdl.simulator.archives import MAX_ZIP_BYTES, Members, create_archive, overhead_bytes
 from bulkdl.simulator.documents import data_json
-from bulkdl.simulator.geotiff import geotiff
-from bulkdl.simulator.ids import Thing
-from bulkdl.simulator.lazy_bytes import Blob, Literal, chunks
+from bulkdl.simulator.geotiff import create_geotiff
+from bulkdl.simulator.ids import IdKind
+from bulkdl.simulator.lazy_bytes import Blob, LiteralBytes, iter_chunks
 
 BUCKET = "interstellar-prod-processing-artifacts"
 COMPOSITE_FROM_BYTES = 512 << 20  # composite objects have a crc32c but no md5, as on GCS
 _INLINE_BYTES = 1 << 20
 _K = TypeVar("_K")
 _V = TypeVar("_V")
-_OUTLINES, _DIGESTS = 512, 65_536
+_MAX_CACHED_BODIES, _MAX_CACHED_CHECKSUMS = 512, 65_536
 
 
 @dataclass(frozen=True, slots=True)
-class Digests:
+class Checksums:
     """Checksums in base64, as in ``x-goog-hash``. *md5* is None for a composite object."""
 
     crc32c: str
@@ -47,12 +47,12 @@ class Digests:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredObject:
+class BucketObject:
     path: str
     body: Blob
     generation: int
     modified_at: datetime
-    digests: Digests
+    checksums: Checksums
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,42 +62,42 @@ class _Version:
 
 
 class Bucket:
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: SimulatedAccount) -> None:
         self.account = account
-        self._outlines: OrderedDict[tuple[str, _Version], Blob] = OrderedDict()
-        self._digests: OrderedDict[tuple[str, _Version], Digests] = OrderedDict()
+        self._bodies: OrderedDict[tuple[str, _Version], Blob] = OrderedDict()
+        self._checksums: OrderedDict[tuple[str, _Version], Checksums] = OrderedDict()
         self._versions: dict[str, _Version] = {}
 
-    async def get(self, path: str) -> StoredObject | None:
+    async def get(self, path: str) -> BucketObject | None:
         """Return the object at *path* (unquoted, with leading slash), or None if it does not exist."""
         found = self._locate(path)
         if found is None:
             return None
         job, task = found
         version = self._versions.get(path, _Version())
-        body = self._outline(path, version, job, task)
+        body = self._get_body(path, version, job, task)
         modified = (task.finished_at or job.created_at).replace(microsecond=0)
         generation = int(modified.timestamp()) * 1_000_000 + task.node % 1_000_000 + version.number
         if version.number:
             modified = datetime.now(UTC).replace(microsecond=0)
-        return StoredObject(path, body, generation, modified, await self._digest(path, version, body))
+        return BucketObject(path, body, generation, modified, await self._get_checksums(path, version, body))
 
-    def body(self, job: JobFacts, task: TaskFacts) -> Blob:
+    def body(self, job: SimulatedJob, task: SimulatedTask) -> Blob:
         """Return the current content of the object."""
         path = object_path(job, task)
-        return self._outline(path, self._versions.get(path, _Version()), job, task)
+        return self._get_body(path, self._versions.get(path, _Version()), job, task)
 
     def replace_object(self, path: str, longer_by: int = 0) -> None:
         """Replace the object at *path* with different content, generation and validators."""
         old = self._versions.get(path, _Version())
         self._versions[path] = replace(old, number=old.number + 1, longer_by=old.longer_by + longer_by)
 
-    def _locate(self, path: str) -> tuple[JobFacts, TaskFacts] | None:
+    def _locate(self, path: str) -> tuple[SimulatedJob, SimulatedTask] | None:
         parts = path.split("/")
         if len(parts) != 5:
             return None
         index = self.account.ids.decode(parts[2])
-        if index is None or index.thing is not Thing.JOB:
+        if index is None or index.kind is not IdKind.JOB:
             return None
         job = self.account.find_job(index.project, parts[2])
         tasks = job.tasks if job else ()
@@ -106,54 +106,56 @@ class Bucket:
             None,
         )
 
-    def _outline(self, path: str, version: _Version, job: JobFacts, task: TaskFacts) -> Blob:
+    def _get_body(self, path: str, version: _Version, job: SimulatedJob, task: SimulatedTask) -> Blob:
         key = (path, version)
-        if key not in self._outlines:
-            self._outlines[key] = _build(job, task, version)
-            _trim(self._outlines, _OUTLINES)
-        self._outlines.move_to_end(key)
-        return self._outlines[key]
+        if key not in self._bodies:
+            self._bodies[key] = _build_body(job, task, version)
+            _trim(self._bodies, _MAX_CACHED_BODIES)
+        self._bodies.move_to_end(key)
+        return self._bodies[key]
 
-    async def _digest(self, path: str, version: _Version, body: Blob) -> Digests:
+    async def _get_checksums(self, path: str, version: _Version, body: Blob) -> Checksums:
         key = (path, version)
-        if key not in self._digests:
+        if key not in self._checksums:
             small = body.size <= _INLINE_BYTES
-            self._digests[key] = digest(body) if small else await asyncio.to_thread(digest, body)
-            _trim(self._digests, _DIGESTS)
-        return self._digests[key]
+            self._checksums[key] = (
+                compute_checksums(body) if small else await asyncio.to_thread(compute_checksums, body)
+            )
+            _trim(self._checksums, _MAX_CACHED_CHECKSUMS)
+        return self._checksums[key]
 
 
-def has_archive(task: TaskFacts) -> bool:
+def has_archive(task: SimulatedTask) -> bool:
     return task.archive_bytes is not None
 
 
-def object_path(job: JobFacts, task: TaskFacts) -> str:
+def object_path(job: SimulatedJob, task: SimulatedTask) -> str:
     return f"/{BUCKET}/{job.id}/{job.id}-{task.node}/output.tgz"
 
 
-def digest(body: Blob) -> Digests:
+def compute_checksums(body: Blob) -> Checksums:
     checksum: Any = google_crc32c.Checksum()  # type: ignore[no-untyped-call]
     md5 = hashlib.md5(usedforsecurity=False) if body.size < COMPOSITE_FROM_BYTES else None
-    for chunk in chunks(body):
+    for chunk in iter_chunks(body):
         checksum.update(chunk)
         if md5:
             md5.update(chunk)
-    return Digests(
+    return Checksums(
         base64.b64encode(checksum.digest()).decode(), base64.b64encode(md5.digest()).decode() if md5 else None
     )
 
 
-def _build(job: JobFacts, task: TaskFacts, version: _Version) -> Blob:
+def _build_body(job: SimulatedJob, task: SimulatedTask, version: _Version) -> Blob:
     target = task.archive_bytes or 0
-    form = "tgz" if task.form == "zip" and target >= MAX_ZIP_BYTES else task.form
-    members: list[tuple[str, Blob]] = [("output/data.json", Literal(data_json(task)))]
-    rasters: Members = [(f"output/{feature.id}.tif", Literal(b"")) for feature in task.features]
+    form = "tgz" if task.archive_format == "zip" and target >= MAX_ZIP_BYTES else task.archive_format
+    members: list[tuple[str, Blob]] = [("output/data.json", LiteralBytes(data_json(task)))]
+    rasters: Members = [(f"output/{feature.id}.tif", LiteralBytes(b"")) for feature in task.features]
     spare = target + version.longer_by - members[0][1].size - overhead_bytes(form, [*members, *rasters])
     for number, feature in enumerate(task.features):
         size = max(0, spare) // len(rasters) + (version.longer_by if spare < 0 else 0)
         key = f"{feature.id}/{version.number}".encode()
-        members.append((rasters[number][0], geotiff(feature.bounds, size, key)))
-    return archive(form, members, task.finished_at or job.created_at)
+        members.append((rasters[number][0], create_geotiff(feature.bounds, size, key)))
+    return create_archive(form, members, task.finished_at or job.created_at)
 
 
 def _trim(cache: OrderedDict[_K, _V], limit: int) -> None:

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageOps
 _PX = 512
 
 
-def picture(key: str, suffix: str, size_bytes: int = 0) -> bytes:
+def create_picture(key: str, suffix: str, size_bytes: int = 0) -> bytes:
     """Create the image for *key* with at least *size_bytes*: PNG for the suffix ``png``, otherwise JPEG."""
     rng = random.Random(key)
     image = _draw(rng)

@@ -29,16 +29,16 @@ _PATTERNS = [
 @dataclass(frozen=True, slots=True)
 class Route:
     endpoint: str
-    names: dict[str, str]
+    parameters: dict[str, str]
 
     @property
     def level(self) -> str:
         if self.endpoint in {"results", "geojson", "quicklooks", "quicklook"}:
-            return "task" if "task" in self.names else "job"
+            return "task" if "task" in self.parameters else "job"
         return ""
 
 
-def find(segments: list[str]) -> Route:
+def find_route(segments: list[str]) -> Route:
     for endpoint, pattern in _PATTERNS:
         if len(pattern) == len(segments):
             names = _match(pattern, segments)

@@ -8,11 +8,11 @@ import random
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bulkdl.simulator.archives import Format
+from bulkdl.simulator.archives import ArchiveFormat
 
 Parents = tuple[tuple[int, ...], ...]
 
-ALONE: Parents = ((),)
+SINGLE: Parents = ((),)
 PAIR: Parents = ((), (0,))
 CHAIN: Parents = ((), (0,), (1,))
 DIAMOND: Parents = ((), (0,), (0,), (1, 2))
@@ -41,7 +41,7 @@ HOSTILE_NAMES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Plot:
+class JobScenario:
     """
     The scenario of one job.
 
@@ -54,12 +54,12 @@ class Plot:
 
     status: str = "SUCCEEDED"
     parents: Parents = PAIR
-    form: Format | None = None
+    archive_format: ArchiveFormat | None = None
     name: str = ""
-    nameless: bool = False
+    has_no_name: bool = False
     mode: str = "DEFAULT"
-    empty: bool = False
-    no_archive: bool = False
+    has_no_features: bool = False
+    has_no_archive: bool = False
 
     _WEIGHTS: ClassVar = {
         "SUCCEEDED": 84,
@@ -72,37 +72,39 @@ class Plot:
     }
 
     @property
-    def unfinished(self) -> bool:
+    def is_unfinished(self) -> bool:
         return self.status in UNFINISHED
 
     @classmethod
-    def drawn(cls, rng: random.Random) -> Plot:
+    def create_random(cls, rng: random.Random) -> JobScenario:
         status = rng.choices(list(cls._WEIGHTS), list(cls._WEIGHTS.values()))[0]
         if rng.random() < 0.08:
-            return cls(status, ALONE, mode="DRY_RUN", empty=rng.random() < 0.3, no_archive=rng.random() < 0.5)
-        parents = rng.choices((ALONE, PAIR, CHAIN, DIAMOND), (3, 5, 2, 1))[0]
+            return cls(
+                status, SINGLE, mode="DRY_RUN", empty=rng.random() < 0.3, no_archive=rng.random() < 0.5
+            )
+        parents = rng.choices((SINGLE, PAIR, CHAIN, DIAMOND), (3, 5, 2, 1))[0]
         return cls(status, parents, nameless=rng.random() < 0.15, empty=rng.random() < 0.05)
 
 
-GALLERY = (
-    Plot(form="tgz"),
-    Plot(parents=ALONE, form="zip", nameless=True),
-    Plot("FAILED"),
-    Plot(parents=ALONE, mode="DRY_RUN", form="tgz"),
-    Plot(parents=DIAMOND, form="tgz", name="Rhein/Main 🛰️ – NDVI"),
-    Plot(form="tar"),
-    Plot("RUNNING"),
-    Plot(empty=True),
-    Plot("CANCELLED"),
-    Plot("ERROR", ALONE),
-    Plot("NOT_STARTED"),
-    Plot("PENDING", ALONE),
-    Plot(parents=ALONE, mode="DRY_RUN", no_archive=True),
-    Plot(parents=CHAIN, nameless=True),
+SCENARIOS = (
+    JobScenario(archive_format="tgz"),
+    JobScenario(parents=SINGLE, archive_format="zip", has_no_name=True),
+    JobScenario("FAILED"),
+    JobScenario(parents=SINGLE, mode="DRY_RUN", archive_format="tgz"),
+    JobScenario(parents=DIAMOND, archive_format="tgz", name="Rhein/Main 🛰️ – NDVI"),
+    JobScenario(archive_format="tar"),
+    JobScenario("RUNNING"),
+    JobScenario(has_no_features=True),
+    JobScenario("CANCELLED"),
+    JobScenario("ERROR", SINGLE),
+    JobScenario("NOT_STARTED"),
+    JobScenario("PENDING", SINGLE),
+    JobScenario(parents=SINGLE, mode="DRY_RUN", has_no_archive=True),
+    JobScenario(parents=CHAIN, has_no_name=True),
 )
 
 
-def task_statuses(plot: Plot, rng: random.Random) -> list[str]:
+def task_statuses(plot: JobScenario, rng: random.Random) -> list[str]:
     """Return the status of each task. Tasks before the one that determines the job status have SUCCEEDED."""
     count = len(plot.parents)
     if plot.status == "SUCCEEDED":

@@ -17,7 +17,7 @@ from http import HTTPStatus
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
-from bulkdl.simulator.messages import Reply, Seen
+from bulkdl.simulator.messages import Reply, RequestRecord
 
 _PIECE_BYTES = 1 << 18
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
@@ -30,26 +30,26 @@ class Sender(web.StreamResponse):
     aiohttp closes the connection afterwards unless ``keep_alive`` is set.
     """
 
-    def __init__(self, reply: Reply, seen: Seen) -> None:
+    def __init__(self, reply: Reply, seen: RequestRecord) -> None:
         super().__init__(status=reply.status)
-        self._reply, self._seen = reply, seen
-        self._stays_open = False
+        self._reply, self._record = reply, seen
+        self._keeps_open = False
 
     @property
     def keep_alive(self) -> bool | None:
-        return self._stays_open
+        return self._keeps_open
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         reply, how = self._reply, self._reply.delivery
-        await asyncio.sleep(how.wait_s)
+        await asyncio.sleep(how.delay_s)
         if how.reset:
             _reset(request)
             return None
         old = request.version < (1, 1)
-        chunked = not reply.announced and not old
-        self._seen.status = reply.status
-        self._stays_open = (
-            request.keep_alive and not how.ends_connection and not (old and not reply.announced)
+        chunked = not reply.has_content_length and not old
+        self._record.status = reply.status
+        self._keeps_open = (
+            request.keep_alive and not how.ends_connection and not (old and not reply.has_content_length)
         )
         await self._write_head(request, chunked)
         if request.method != "HEAD" and reply.status not in {204, 304}:
@@ -66,11 +66,11 @@ class Sender(web.StreamResponse):
         lines = [f"HTTP/1.1 {reply.status} {_PHRASES.get(reply.status, 'Unknown')}"]
         lines += [f"{name}: {value}" for name, value in reply.headers]
         lines.append(f"Date: {formatdate(usegmt=True)}")
-        if reply.announced and reply.status != 204:
+        if reply.has_content_length and reply.status != 204:
             lines.append(f"Content-Length: {reply.body.size}")
         if chunked:
             lines.append("Transfer-Encoding: chunked")
-        if not self._stays_open:
+        if not self._keeps_open:
             lines.append("Connection: close")
         head = ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8")
         pace = reply.delivery.head_bytes_per_s
@@ -112,7 +112,7 @@ class Sender(web.StreamResponse):
 
     async def _put(self, request: web.BaseRequest, data: bytes, chunked: bool) -> None:
         await request.writer.write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
-        self._seen.sent_bytes += len(data)
+        self._record.sent_bytes += len(data)
         if self._reply.delivery.bytes_per_s:
             await asyncio.sleep(len(data) / self._reply.delivery.bytes_per_s)
 

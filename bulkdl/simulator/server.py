@@ -19,14 +19,14 @@ from typing import Any, Self
 from aiohttp import web
 
 from bulkdl.simulator import routes
-from bulkdl.simulator.account import Account, ProjectKey
+from bulkdl.simulator.account import ProjectKey, SimulatedAccount
 from bulkdl.simulator.api import Api
-from bulkdl.simulator.expected import ExpectedOutput, ExpectedSkip, outputs, skips
-from bulkdl.simulator.fault_events import Event
-from bulkdl.simulator.fault_replies import Scene
+from bulkdl.simulator.expected import ExpectedOutput, ExpectedSkip, iter_expected_outputs, iter_expected_skips
+from bulkdl.simulator.fault_events import FaultEvent
+from bulkdl.simulator.fault_replies import FaultContext
 from bulkdl.simulator.faults import Faults
 from bulkdl.simulator.listener import Listener
-from bulkdl.simulator.messages import Call, Reply, Seen
+from bulkdl.simulator.messages import ReceivedRequest, Reply, RequestRecord
 from bulkdl.simulator.objects import Bucket
 from bulkdl.simulator.sender import Sender
 from bulkdl.simulator.signing import Signer
@@ -42,36 +42,36 @@ class Simulator:
 
     Attributes:
         api_url: Available after entering, like *storage_url*.
-        seen: The latest requests, oldest first, limited to *seen_limit*.
+        requests: The latest requests, oldest first, limited to *max_recorded_requests*.
         faults: Can be replaced while the simulator runs.
     """
 
     def __init__(
         self,
-        account: Account,
+        account: SimulatedAccount,
         *,
         host: str = "127.0.0.1",
         api_port: int = 0,
         storage_host: str = "localhost",
         storage_port: int = 0,
-        token_life_s: float = 300,
-        url_life_s: float = 120,
+        token_lifetime_s: float = 300,
+        url_lifetime_s: float = 120,
         page_size: int = 100,
         latency_s: float = 0,
         strict_storage_auth: bool = False,
         faults: Faults | None = None,
-        seen_limit: int | None = 100_000,
+        max_recorded_requests: int | None = 100_000,
         username: str = "someone@example.com",
         password: str = "correct horse",  # noqa: S107 - not a real credential
     ) -> None:
         self.account = account
         self.latency_s = latency_s
         self.faults = faults
-        self.seen: deque[Seen] = deque(maxlen=seen_limit)
-        self._count = 0
+        self.requests: deque[RequestRecord] = deque(maxlen=max_recorded_requests)
+        self._request_count = 0
         self._storage_host = storage_host
-        self._tokens = Tokens(account, token_life_s, username, password)
-        self._signer = Signer(url_life_s)
+        self._tokens = Tokens(account, token_lifetime_s, username, password)
+        self._signer = Signer(url_lifetime_s)
         self._bucket = Bucket(account)
         self._api = Api(account, self._tokens, self._sign, page_size)
         self._storage = Storage(self._bucket, self._signer, strict_auth=strict_storage_auth)
@@ -101,14 +101,14 @@ class Simulator:
 
     @property
     def projects(self) -> list[ProjectKey]:
-        return [self.account.project(number) for number in range(self.account.projects)]
+        return [self.account.project_key(number) for number in range(self.account.projects)]
 
-    def expected(self) -> Iterator[ExpectedOutput]:
+    def expected_outputs(self) -> Iterator[ExpectedOutput]:
         """Return all outputs of a complete download of the account."""
-        return outputs(self.account, self._bucket)
+        return iter_expected_outputs(self.account, self._bucket)
 
     def expected_skips(self) -> Iterator[ExpectedSkip]:
-        return skips(self.account)
+        return iter_expected_skips(self.account)
 
     def revoke_tokens(self) -> None:
         """Reject all tokens issued so far with 401."""
@@ -120,16 +120,16 @@ class Simulator:
 
     def evolve(self, **changes: Any) -> None:
         """
-        Change fields of the account, such as ``settled=True`` or more ``jobs``.
+        Change fields of the account, such as ``all_finished=True`` or more ``jobs``.
 
         The seed must not change, because it identifies the account.
         """
         self.account = replace(self.account, **changes)
         self._api.account = self._bucket.account = self._tokens.account = self.account
 
-    async def vanish(self, server: str, seconds: float) -> None:
+    async def take_down(self, server: str, seconds: float) -> None:
         """Let the listener *server* (``api`` or ``storage``) refuse connections for *seconds*."""
-        await self._listeners[server].vanish(seconds)
+        await self._listeners[server].take_down(seconds)
 
     def replace_object(self, path: str, longer_by: int = 0) -> None:
         """Replace the object at the storage *path*. The new object is about *longer_by* bytes longer."""
@@ -155,46 +155,57 @@ class Simulator:
         return self.storage_url + self._signer.sign(path)
 
     async def _serve_api(self, request: web.BaseRequest) -> web.StreamResponse:
-        route = routes.find(Call("api", request.method, request.raw_path, request.headers).segments)
-        return await self._serve(request, "api", self._api.answer, route.endpoint, route.level)
+        route = routes.find_route(
+            ReceivedRequest("api", request.method, request.raw_path, request.headers).segments
+        )
+        return await self._serve(request, "api", self._api.handle, route.endpoint, route.level)
 
     async def _serve_storage(self, request: web.BaseRequest) -> web.StreamResponse:
-        return await self._serve(request, "storage", self._storage.answer, "object", "")
+        return await self._serve(request, "storage", self._storage.handle, "object", "")
 
     async def _serve(
         self,
         request: web.BaseRequest,
         server: str,
-        answer: Callable[[Call], Awaitable[Reply]],
+        answer: Callable[[ReceivedRequest], Awaitable[Reply]],
         endpoint: str,
         level: str,
     ) -> web.StreamResponse:
-        call = Call(server, request.method, request.raw_path, request.headers, await request.read())
+        call = ReceivedRequest(
+            server, request.method, request.raw_path, request.headers, await request.read()
+        )
         call.endpoint, call.level = endpoint, level
-        seen = self._note(call)
+        requests = self._record_request(call)
         await asyncio.sleep(self.latency_s)
-        return Sender(await self._answer(call, answer, seen), seen)
+        return Sender(await self._answer(call, answer, requests), requests)
 
-    async def _answer(self, call: Call, answer: Callable[[Call], Awaitable[Reply]], seen: Seen) -> Reply:
+    async def _answer(
+        self,
+        call: ReceivedRequest,
+        answer: Callable[[ReceivedRequest], Awaitable[Reply]],
+        seen: RequestRecord,
+    ) -> Reply:
         """Create the reply and apply the faults of the script."""
-        meeting = self.faults.meeting(call) if self.faults else []
+        meeting = self.faults.select_rules(call) if self.faults else []
         seen.faults = tuple(rule.kind.name for rule in meeting)
         for rule in meeting:
-            if rule.kind.happen:
-                await rule.kind.happen(Event(call, self, rule.values))
+            if rule.kind.change_state:
+                await rule.kind.change_state(FaultEvent(call, self, rule.values))
         reply = await answer(call)
         if not meeting:
             return reply
         stored = await self._bucket.get(call.path) if call.server == "storage" else None
         for rule in meeting:
-            if rule.kind.change and (reply.ok or not rule.kind.on_success):
-                reply = rule.kind.change(Scene(call, stored, rule.values), reply)
+            if rule.kind.change_reply and (reply.is_success or not rule.kind.only_on_success):
+                reply = rule.kind.change_reply(FaultContext(call, stored, rule.values), reply)
         return reply
 
-    def _note(self, call: Call) -> Seen:
-        self._count += 1
+    def _record_request(self, call: ReceivedRequest) -> RequestRecord:
+        self._request_count += 1
         path, _, query = call.target.partition("?")
         query = _SIGNATURE.sub(r"\1-", query)
-        seen = Seen(self._count, call.server, call.method, path, query, call.endpoint, call.headers)
-        self.seen.append(seen)
+        seen = RequestRecord(
+            self._request_count, call.server, call.method, path, query, call.endpoint, call.headers
+        )
+        self.requests.append(seen)
         return seen

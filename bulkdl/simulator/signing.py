@@ -21,10 +21,10 @@ _ACCESS_ID = "artifacts@up42-simulator.iam.gserviceaccount.com"
 _EXPIRES = re.compile(r"[?&]Expires=(\d{1,12})(?:&|$)")
 
 
-class Verdict(Enum):
-    GOOD = "good"
+class SignatureStatus(Enum):
+    VALID = "good"
     EXPIRED = "expired"
-    WRONG = "wrong"
+    INVALID = "wrong"
     MISSING = "missing"
 
 
@@ -34,8 +34,8 @@ class Signer:
         life_s: Lifetime of a URL. Expires is rounded up to whole seconds.
     """
 
-    def __init__(self, life_s: float) -> None:
-        self.life_s = life_s
+    def __init__(self, lifetime_s: float) -> None:
+        self.life_s = lifetime_s
         self._secret = uuid.uuid4().bytes
         self._epoch = 0
 
@@ -45,22 +45,22 @@ class Signer:
 
     def sign(self, path: str) -> str:
         """Return *path* with the signed query."""
-        return self._signed(path, math.ceil(time.time() + self.life_s), self._epoch)
+        return self._build_url(path, math.ceil(time.time() + self.life_s), self._epoch)
 
-    def check(self, target: str) -> tuple[Verdict, int]:
+    def check(self, target: str) -> tuple[SignatureStatus, int]:
         """Verify *target* (path and query as received). Return the result and its Expires value."""
         path, _, query = target.partition("?")
         if "Signature=" not in query:
-            return Verdict.MISSING, 0
+            return SignatureStatus.MISSING, 0
         found = _EXPIRES.search(f"?{query}")
         expires = int(found[1]) if found else 0
         for epoch in range(self._epoch, -1, -1):
-            if hmac.compare_digest(self._signed(path, expires, epoch).encode(), target.encode()):
+            if hmac.compare_digest(self._build_url(path, expires, epoch).encode(), target.encode()):
                 fresh = epoch == self._epoch and time.time() <= expires
-                return (Verdict.GOOD if fresh else Verdict.EXPIRED), expires
-        return Verdict.WRONG, expires
+                return (SignatureStatus.VALID if fresh else SignatureStatus.EXPIRED), expires
+        return SignatureStatus.INVALID, expires
 
-    def _signed(self, path: str, expires: int, epoch: int) -> str:
+    def _build_url(self, path: str, expires: int, epoch: int) -> str:
         text = f"{epoch}\n{expires}\n{path}".encode()
         digest = b"".join(hmac.digest(self._secret, bytes([part]) + text, sha512) for part in range(4))
         # 256 bytes as with an RSA key. Three leading 0xff bytes are "////" in base64

@@ -9,10 +9,10 @@ import uuid
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
 
-from bulkdl.simulator.lazy_bytes import Literal, Window
-from bulkdl.simulator.messages import Call, Headers, Reply
-from bulkdl.simulator.objects import Bucket, StoredObject
-from bulkdl.simulator.signing import Signer, Verdict
+from bulkdl.simulator.lazy_bytes import BlobSlice, LiteralBytes
+from bulkdl.simulator.messages import Headers, ReceivedRequest, Reply
+from bulkdl.simulator.objects import Bucket, BucketObject
+from bulkdl.simulator.signing import SignatureStatus, Signer
 
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)$")
 
@@ -22,19 +22,19 @@ class Storage:
         self.bucket, self._signer = bucket, signer
         self._strict_auth = strict_auth
 
-    async def answer(self, call: Call) -> Reply:
-        refusal = self._refusal(call)
+    async def handle(self, call: ReceivedRequest) -> Reply:
+        refusal = self._find_error(call)
         if refusal:
             return refusal
         stored = await self.bucket.get(call.path)
         if stored is None:
             return xml_error(404, "NoSuchKey", "The specified key does not exist.")
         wanted = call.headers.get("If-Match")
-        if wanted is not None and wanted not in {"*", stored.digests.etag}:
+        if wanted is not None and wanted not in {"*", stored.checksums.etag}:
             return xml_error(412, "PreconditionFailed", "At least one of the pre-conditions did not hold.")
-        return ranged(stored, call)
+        return range_reply(stored, call)
 
-    def _refusal(self, call: Call) -> Reply | None:
+    def _find_error(self, call: ReceivedRequest) -> Reply | None:
         if call.method not in {"GET", "HEAD"}:
             return xml_error(
                 405, "MethodNotAllowed", "The specified method is not allowed against this resource."
@@ -43,14 +43,14 @@ class Storage:
             return xml_error(400, "InvalidArgument", "Only one auth mechanism allowed.")
         verdict, expires = self._signer.check(call.target)
         match verdict:
-            case Verdict.MISSING:
+            case SignatureStatus.MISSING:
                 who = "Anonymous caller does not have storage.objects.get access"
                 return xml_error(403, "AccessDenied", "Access denied.", f"{who} to {call.path[1:]}.")
-            case Verdict.WRONG:
-                return signature_mismatch()
-            case Verdict.EXPIRED:
-                return expired(expires)
-            case Verdict.GOOD:
+            case SignatureStatus.INVALID:
+                return signature_mismatch_error()
+            case SignatureStatus.EXPIRED:
+                return expired_token_error(expires)
+            case SignatureStatus.VALID:
                 return None
 
 
@@ -61,17 +61,17 @@ def xml_error(status: int, code: str, message: str, details: str = "") -> Reply:
     return Reply(
         status,
         (("Content-Type", "application/xml; charset=UTF-8"), *_server_headers()),
-        Literal(text.encode()),
+        LiteralBytes(text.encode()),
     )
 
 
-def expired(expires: int) -> Reply:
+def expired_token_error(expires: int) -> Reply:
     moment = datetime.fromtimestamp(expires, UTC).isoformat()
     details = f"The provided token has expired. Request signature expired at: {moment}"
     return xml_error(400, "ExpiredToken", "Invalid argument.", details)
 
 
-def signature_mismatch() -> Reply:
+def signature_mismatch_error() -> Reply:
     return xml_error(
         403,
         "SignatureDoesNotMatch",
@@ -80,42 +80,42 @@ def signature_mismatch() -> Reply:
     )
 
 
-def unsatisfiable(size: int) -> Reply:
+def unsatisfiable_range_error(size: int) -> Reply:
     reply = xml_error(416, "InvalidRange", "The requested range cannot be satisfied.")
     return reply.with_headers(("Content-Range", f"bytes */{size}"))
 
 
-def complete(stored: StoredObject) -> Reply:
+def full_reply(stored: BucketObject) -> Reply:
     return Reply(200, object_headers(stored), stored.body)
 
 
-def part(stored: StoredObject, start: int, stop: int) -> Reply:
+def partial_reply(stored: BucketObject, start: int, stop: int) -> Reply:
     """Return 206 with the bytes from *start* to *stop* (exclusive)."""
     span = ("Content-Range", f"bytes {start}-{stop - 1}/{stored.body.size}")
-    return Reply(206, (*object_headers(stored), span), Window(stored.body, start, stop))
+    return Reply(206, (*object_headers(stored), span), BlobSlice(stored.body, start, stop))
 
 
-def ranged(stored: StoredObject, call: Call) -> Reply:
+def range_reply(stored: BucketObject, call: ReceivedRequest) -> Reply:
     """Apply Range and If-Range. A request for several ranges returns the whole object."""
     found = _RANGE.match(call.headers.get("Range", "").strip())
-    if not found or found[1] == found[2] == "" or not _same_version(stored, call.headers.get("If-Range")):
-        return complete(stored)
+    if not found or found[1] == found[2] == "" or not _is_same_version(stored, call.headers.get("If-Range")):
+        return full_reply(stored)
     size = stored.body.size
     if found[1]:
         start = int(found[1])
         stop = min(size, int(found[2]) + 1) if found[2] else size
         if stop <= start < size:
-            return complete(stored)
+            return full_reply(stored)
     else:
         start, stop = max(0, size - int(found[2])), size
     if start >= size:
-        return unsatisfiable(size)
-    return part(stored, start, stop)
+        return unsatisfiable_range_error(size)
+    return partial_reply(stored, start, stop)
 
 
-def _same_version(stored: StoredObject, validator: str | None) -> bool:
+def _is_same_version(stored: BucketObject, validator: str | None) -> bool:
     """Compare as in RFC 9110, 13.1.5: a strong ETag, or a date that equals Last-Modified."""
-    if validator is None or validator == stored.digests.etag:
+    if validator is None or validator == stored.checksums.etag:
         return True
     if validator.startswith(('"', "W/")):
         return False
@@ -125,16 +125,16 @@ def _same_version(stored: StoredObject, validator: str | None) -> bool:
         return False
 
 
-def object_headers(stored: StoredObject) -> Headers:
-    hashes: list[tuple[str, str]] = [("x-goog-hash", f"crc32c={stored.digests.crc32c}")]
-    if stored.digests.md5:
-        hashes.append(("x-goog-hash", f"md5={stored.digests.md5}"))
+def object_headers(stored: BucketObject) -> Headers:
+    hashes: list[tuple[str, str]] = [("x-goog-hash", f"crc32c={stored.checksums.crc32c}")]
+    if stored.checksums.md5:
+        hashes.append(("x-goog-hash", f"md5={stored.checksums.md5}"))
     else:
         hashes.append(("x-goog-component-count", "8"))
     return (
         ("Accept-Ranges", "bytes"),
         ("Content-Type", "application/octet-stream"),
-        ("ETag", stored.digests.etag),
+        ("ETag", stored.checksums.etag),
         ("Last-Modified", format_datetime(stored.modified_at, usegmt=True)),
         ("Cache-Control", "private, max-age=0"),
         ("x-goog-generation", str(stored.generation)),

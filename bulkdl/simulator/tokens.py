@@ -18,8 +18,8 @@ from hashlib import sha512
 from typing import Any
 from urllib.parse import parse_qs
 
-from bulkdl.simulator.account import Account
-from bulkdl.simulator.messages import Call
+from bulkdl.simulator.account import SimulatedAccount
+from bulkdl.simulator.messages import ReceivedRequest
 
 _HEADER = {"typ": "JWT", "kid": "1", "token_type": "ACCESS", "alg": "RS512"}
 
@@ -38,13 +38,13 @@ class Caller:
 
     project: int | None
 
-    def may_read(self, project: int) -> bool:
+    def can_read(self, project: int) -> bool:
         return self.project in {None, project}
 
 
 class Tokens:
-    def __init__(self, account: Account, life_s: float, username: str, password: str) -> None:
-        self.account, self.life_s = account, life_s
+    def __init__(self, account: SimulatedAccount, lifetime_s: float, username: str, password: str) -> None:
+        self.account, self.life_s = account, lifetime_s
         self._user = (username, password)
         self._secret = f"token/{account.seed}/{uuid.uuid4()}".encode()
         self._epoch = 0
@@ -52,7 +52,7 @@ class Tokens:
     def revoke_all(self) -> None:
         self._epoch += 1
 
-    def grant(self, call: Call) -> str:
+    def grant(self, call: ReceivedRequest) -> str:
         """
         Return the token for a request to ``/oauth/token``.
 
@@ -103,13 +103,13 @@ class Tokens:
         except (binascii.Error, UnicodeDecodeError) as error:
             raise Unauthorized("Bad credentials") from error
         number = self.account.project_number(project_id)
-        if scheme.lower() != "basic" or number is None or self.account.project(number).api_key != key:
+        if scheme.lower() != "basic" or number is None or self.account.project_key(number).api_key != key:
             raise Unauthorized("Bad credentials")
         return number
 
     def _issue(self, project: int | None) -> str:
         now = time.time()
-        subject = self.account.user_id if project is None else self.account.project(project).id
+        subject = self.account.user_id if project is None else self.account.project_key(project).id
         claims = {
             "iss": "backend-core",
             "jti": str(uuid.uuid4()),

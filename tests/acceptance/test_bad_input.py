@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from bulkdl.simulator import Account
+from bulkdl.simulator import SimulatedAccount
 from support.cli_runs import NOISE, Place, Running, place
 from support.fault_runs import files_by_output
 
-ACCOUNT = Account(projects=2, jobs=6, archive_bytes=3_000)
+ACCOUNT = SimulatedAccount(projects=2, jobs=6, archive_bytes=3_000)
 NOBODY = "00000000-0000-4000-8000-000000000000"
 JOBS = [ACCOUNT.job(0, number) for number in range(3)]
 JSON = ("--format", "json")
@@ -49,7 +49,7 @@ async def test_wrong_credentials_are_7_within_seconds(tmp_path: Path) -> None:
 
 async def test_an_unknown_project_is_4_and_the_others_are_fetched(tmp_path: Path) -> None:
     async with place(tmp_path, ACCOUNT, UP42_USERNAME="someone@example.com") as here:
-        known = [word for number in (0, 1) for word in ("-p", ACCOUNT.project(number).id)]
+        known = [word for number in (0, 1) for word in ("-p", ACCOUNT.project_key(number).id)]
         ran = await here.bulkdl("-p", NOBODY, *known, *JSON, UP42_PASSWORD="correct horse")
         assert ran.process.returncode == 4
         assert ran.is_quiet()
@@ -79,7 +79,7 @@ async def test_an_unreachable_api_is_5_after_a_bounded_number_of_attempts(tmp_pa
             assert ran.is_quiet()
             assert {each["reason"] for each in ran.summary["problems"]} == {"unreachable"}
             assert len(ran.logged("request.retry_scheduled")) == 2
-            assert not here.simulator.seen
+            assert not here.simulator.requests
 
 
 LIST = [
@@ -107,7 +107,7 @@ async def test_a_list_of_no_jobs_is_no_wish_for_all(tmp_path: Path) -> None:
         ran = await here.bulkdl("-i", "-")
         assert ran.process.returncode == 2
         assert one_line(ran, "stdin", "names no job")
-        assert not here.simulator.seen
+        assert not here.simulator.requests
 
 
 async def test_rubbish_in_a_jobs_file_is_2_with_file_and_line_before_anything_is_asked(
@@ -122,7 +122,7 @@ async def test_rubbish_in_a_jobs_file_is_2_with_file_and_line_before_anything_is
         assert ran.process.returncode == 2
         assert one_line(ran, f"{path}:7: 'rubbish'", f"{path}:9: '../../etc'", f"{path}:10: ", "expected")
         assert f"{path}:8" not in ran.log
-        assert not here.simulator.seen
+        assert not here.simulator.requests
         assert not here.root.exists()
 
 
@@ -136,7 +136,7 @@ async def test_a_file_where_a_folder_should_be_is_2_and_stays(tmp_path: Path, in
         assert ran.process.returncode == 2
         assert one_line(ran, str(here.root), "cannot be written")
         assert blocked.read_text() == "somebody's notes"
-        assert not here.simulator.seen
+        assert not here.simulator.requests
         assert files_below(tmp_path) == [blocked]
 
 
@@ -149,12 +149,12 @@ async def test_a_ledger_of_a_newer_version_is_2_and_stays(tmp_path: Path, comman
         connection.execute("PRAGMA user_version = 99")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         connection.close()
-        before, asked = await asyncio.to_thread(path.read_bytes), len(here.simulator.seen)
+        before, asked = await asyncio.to_thread(path.read_bytes), len(here.simulator.requests)
         ran = await here.bulkdl(command=command)
         assert ran.process.returncode == 2
         assert one_line(ran, str(path), "newer")
         assert path.read_bytes() == before
-        assert len(here.simulator.seen) == asked
+        assert len(here.simulator.requests) == asked
 
 
 async def test_a_ledger_that_is_none_is_2_and_stays(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ async def test_a_ledger_that_is_none_is_2_and_stays(tmp_path: Path) -> None:
         assert ran.process.returncode == 2
         assert one_line(ran, str(path))
         assert path.read_bytes() == b"no database at all\n" * 100
-        assert not here.simulator.seen
+        assert not here.simulator.requests
 
 
 async def test_a_directory_that_may_only_be_read_is_2(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ async def test_a_directory_that_may_only_be_read_is_2(tmp_path: Path) -> None:
         ran = await here.bulkdl("-o", "/proc/sys/bulkdl")
         assert ran.process.returncode == 2
         assert one_line(ran, "--output /proc/sys/bulkdl", "cannot be written")
-        assert not here.simulator.seen
+        assert not here.simulator.requests
 
 
 @pytest.mark.parametrize(
@@ -198,5 +198,5 @@ async def test_credentials_and_config_that_cannot_be_used_are_2(
         ran = await here.bulkdl(**key, **{variable: str(path)})
         assert ran.process.returncode == 2
         assert one_line(ran, *words)
-        assert not here.simulator.seen
+        assert not here.simulator.requests
         assert not here.root.exists()

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from bulkdl.settings import Settings
-from bulkdl.simulator import Account
+from bulkdl.simulator import SimulatedAccount
 from support.cli_runs import FOREVER_S, Place, Running, place
 
 ARCHIVE_BYTES = 1_000_000
-FOUR = Account(projects=1, jobs=4, archive_bytes=ARCHIVE_BYTES)
+FOUR = SimulatedAccount(projects=1, jobs=4, archive_bytes=ARCHIVE_BYTES)
 SLOW = {"fault": "drip", "bytes_per_s": 2_000_000, "server": "storage"}
 ONE_AT_A_TIME = ("--archive-concurrency", "1", "--format", "json")
 
@@ -95,7 +95,7 @@ async def test_budgets_that_are_not_reached_change_nothing(tmp_path: Path) -> No
 async def test_failures_outrank_budgets_and_budgets_what_is_temporary(
     tmp_path: Path, status: int, budget: tuple[str, str], code: int
 ) -> None:
-    account = Account(projects=1, jobs=1, archive_bytes=ARCHIVE_BYTES)
+    account = SimulatedAccount(projects=1, jobs=1, archive_bytes=ARCHIVE_BYTES)
     async with place(tmp_path, account) as here:
         here.meets({**SLOW, "bytes_per_s": 600_000}, gone("geojson", status))
         ran = await here.bulkdl(*budget, "--retries", "0", *ONE_AT_A_TIME)
@@ -107,7 +107,7 @@ async def test_failures_outrank_budgets_and_budgets_what_is_temporary(
 
 async def test_a_signal_outranks_a_budget_that_is_being_drained_and_does_not_abort_it(tmp_path: Path) -> None:
     """It is the first that a person has said, and report and process say the same."""
-    account = Account(projects=1, jobs=1, archive_bytes=ARCHIVE_BYTES)
+    account = SimulatedAccount(projects=1, jobs=1, archive_bytes=ARCHIVE_BYTES)
     async with place(tmp_path, account) as here:
         here.meets(SLOW)
         run = await here.start("--max-transfer", "100K", *ONE_AT_A_TIME)

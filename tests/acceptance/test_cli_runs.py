@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from bulkdl.simulator import Account
+from bulkdl.simulator import SimulatedAccount
 from support.cli_runs import place
 
 
 async def test_a_run_that_nobody_stops_is_in_order_and_quiet(tmp_path: Path) -> None:
     """The tests' own eyes: what they look for is not there anyway."""
-    async with place(tmp_path, Account(projects=1, jobs=1, archive_bytes=50_000)) as here:
+    async with place(tmp_path, SimulatedAccount(projects=1, jobs=1, archive_bytes=50_000)) as here:
         ran = await here.bulkdl("--format", "json")
         assert await ran.ended() == 0, ran.log
         assert ran.is_quiet()

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from bulkdl.simulator import Account
+from bulkdl.simulator import SimulatedAccount
 from support.fault_runs import World, files_by_output, world
 from support.run_processes import ROOT, project_key
 
@@ -96,7 +96,7 @@ class Runner:
 
 
 @asynccontextmanager
-async def runner(tmp_path: Path, account: Account) -> AsyncIterator[Runner]:
+async def runner(tmp_path: Path, account: SimulatedAccount) -> AsyncIterator[Runner]:
     async with world(tmp_path, account) as here:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -130,7 +130,7 @@ def recorded(root: Path) -> int:
 
 
 async def test_every_crash_between_two_steps_is_mended(tmp_path: Path) -> None:
-    account = Account(projects=1, jobs=1, archive_bytes=2_500_000)
+    account = SimulatedAccount(projects=1, jobs=1, archive_bytes=2_500_000)
     only = (
         "--only",
         "archive",
@@ -155,7 +155,7 @@ async def test_every_crash_between_two_steps_is_mended(tmp_path: Path) -> None:
             assert here.wrong() == [], place
             assert recorded(root) == len(files_by_output(root)), place
             kept = parts_and_files(root)
-            before = len(here.simulator.seen)
+            before = len(here.simulator.requests)
             code, _ = await runs.run(root, *only)
             assert code == 0, place
             assert here.wrong() == [], place
@@ -163,7 +163,9 @@ async def test_every_crash_between_two_steps_is_mended(tmp_path: Path) -> None:
             parts = [path.name for path in (root / ".bulkdl" / "parts").iterdir() if path.suffix == ".part"]
             assert parts == [], place
             sent = sum(
-                each.sent_bytes for each in list(here.simulator.seen)[before:] if each.endpoint == "object"
+                each.sent_bytes
+                for each in list(here.simulator.requests)[before:]
+                if each.endpoint == "object"
             )
             assert sent <= here.needed_bytes - kept, place
 
@@ -179,7 +181,7 @@ def parts_and_files(root: Path) -> int:
 
 
 async def test_small_files_survive_every_crash_too(tmp_path: Path) -> None:
-    account = Account(projects=1, jobs=2, archive_bytes=3_000)
+    account = SimulatedAccount(projects=1, jobs=2, archive_bytes=3_000)
     only = ("--job", account.job(0, 1).id)
     async with runner(tmp_path, account) as runs:
         here = runs.world

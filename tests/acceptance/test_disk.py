@@ -15,15 +15,15 @@ import pytest
 from bulkdl.destinations.local import atomic_files, partial_file
 from bulkdl.destinations.local.disk_space import HEADROOM_BYTES
 from bulkdl.models import Level, Reason
-from bulkdl.simulator import Account
+from bulkdl.simulator import SimulatedAccount
 from bulkdl.simulator.faults import Faults, Rule
-from bulkdl.simulator.messages import Call
+from bulkdl.simulator.messages import ReceivedRequest
 from support.fault_runs import World, world
 from support.run_processes import start_run, wait_for_run
 
 MIB = 1 << 20
-ACCOUNT = Account(projects=1, jobs=1, archive_bytes=6 * MIB)
-SMALL = Account(projects=1, jobs=6, archive_bytes=900_000)
+ACCOUNT = SimulatedAccount(projects=1, jobs=1, archive_bytes=6 * MIB)
+SMALL = SimulatedAccount(projects=1, jobs=6, archive_bytes=900_000)
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ async def test_no_room_is_seen_before_an_archive_is_written(mount: Path) -> None
 
 async def test_archives_that_fit_one_by_one_but_not_together_do_not_fill_the_disk(mount: Path) -> None:
     """Each finds room when it begins; what the others still need is no room any more."""
-    account = Account(projects=1, jobs=2, archive_bytes=20 * MIB)
+    account = SimulatedAccount(projects=1, jobs=2, archive_bytes=20 * MIB)
     stall = {"fault": "stall", "at_byte": 3 * MIB, "nth": 1, "server": "storage"}
     async with world(mount / "out", account, archive_concurrency=4, connections=1, speed_time=0.3) as here:
         ran = await here.run(stall)
@@ -98,7 +98,7 @@ async def test_archives_that_fit_one_by_one_but_not_together_do_not_fill_the_dis
 
 
 async def test_a_resume_needs_room_for_what_is_missing_and_no_more(mount: Path) -> None:
-    account = Account(projects=1, jobs=1, archive_bytes=12 * MIB)
+    account = SimulatedAccount(projects=1, jobs=1, archive_bytes=12 * MIB)
     cut = {"fault": "cut", "at_byte": 9 * MIB, "nth": 1, "server": "storage"}
     dead = {"fault": "cut", "at_byte": 0, "server": "storage", "ranged": True}
     async with world(mount / "out", account, retries=0) as here:
@@ -131,7 +131,7 @@ async def test_an_archive_without_end_is_cut_off_before_the_disk_is_full(
 async def test_full_in_the_middle_of_a_part(mount: Path) -> None:
     """Others use the disk, too: there was room when the archive was begun."""
     async with world(mount / "out", ACCOUNT) as here:
-        faults = Meddling.of({"fault": "cut", "at_byte": 3 * MIB, "nth": 1, "server": "storage"})
+        faults = Meddling.from_rules({"fault": "cut", "at_byte": 3 * MIB, "nth": 1, "server": "storage"})
         ballast = filled_but(mount, MIB // 2)
         faults.meddle, faults.at_a_resume = ballast.__enter__, True
         here.simulator.faults = faults
@@ -193,11 +193,11 @@ class Meddling(Faults):
         self.meddle: Any = None
         self.at_a_resume = False
 
-    def meeting(self, call: Call) -> list[Rule]:
+    def select_rules(self, call: ReceivedRequest) -> list[Rule]:
         if call.endpoint == "object" and self.meddle and ("Range" in call.headers or not self.at_a_resume):
             meddle, self.meddle = self.meddle, None
             meddle()
-        return super().meeting(call)
+        return super().select_rules(call)
 
 
 async def test_read_only_in_the_middle(mount: Path) -> None:
@@ -297,4 +297,4 @@ async def test_nowhere_to_write_is_told_before_anything_is_asked(tmp_path: Path)
         assert code == 2
         assert "cannot be written" in told
         assert len(told.strip().splitlines()) == 1
-        assert not here.simulator.seen
+        assert not here.simulator.requests

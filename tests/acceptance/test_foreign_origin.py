@@ -95,7 +95,7 @@ def hostile(origin: Origin, seed: int) -> Callable[[str, str, int], Fault | None
 
 
 def test_a_clean_pass_moves_each_byte_once_and_a_second_none(tmp_path: Path) -> None:
-    with Origin(objects(), token_life_s=1.0) as origin:
+    with Origin(objects(), token_lifetime_s=1.0) as origin:
         code, told = run(origin, tmp_path)
         assert code == 0, told
         assert_right(origin, tmp_path)
@@ -112,7 +112,7 @@ def test_a_clean_pass_moves_each_byte_once_and_a_second_none(tmp_path: Path) -> 
 def test_with_every_fault_at_once_it_ends_with_exit_0_and_the_right_bytes(tmp_path: Path) -> None:
     seed = int(os.environ.get("ORIGIN_SEED") or random.randrange(1_000_000))
     sys.stdout.write(f"ORIGIN_SEED={seed}\n")
-    with Origin(objects(), token_life_s=1.0, url_life_s=2) as origin:
+    with Origin(objects(), token_lifetime_s=1.0, url_lifetime_s=2) as origin:
         origin.faults = hostile(origin, seed)
         code, told = run(origin, tmp_path)
         met = Counter(each.fault for each in origin.asked)

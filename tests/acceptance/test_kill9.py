@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from bulkdl.simulator import Account, Faults
+from bulkdl.simulator import Faults, SimulatedAccount
 from bulkdl.simulator.sender import Sender
 from support.fault_runs import World, files_by_output, world
 from support.run_processes import start_run, wait_for_run
@@ -25,7 +25,7 @@ from support.run_processes import start_run, wait_for_run
 pytestmark = pytest.mark.slow
 
 KILLS = 3
-ACCOUNT = Account(projects=1, jobs=6, archive_bytes=12_000_000)
+ACCOUNT = SimulatedAccount(projects=1, jobs=6, archive_bytes=12_000_000)
 
 
 class Odometer:
@@ -65,7 +65,9 @@ def odometer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Odometer]:
 
 def with_little_under_way(here: World) -> None:
     """What waits in sockets when a process dies has been sent and yet never moved: let it be little."""
-    here.simulator.faults = Faults.of({"fault": "drip", "bytes_per_s": 20_000_000, "server": "storage"})
+    here.simulator.faults = Faults.from_rules(
+        {"fault": "drip", "bytes_per_s": 20_000_000, "server": "storage"}
+    )
     site = here.simulator._listeners["storage"]._site
     assert site is not None
     for listening in site._server.sockets:  # type: ignore[union-attr]
@@ -130,13 +132,13 @@ async def test_killed_at_random_moments_it_ends_right_and_moves_little_twice(
         code, log = await wait_for_run(process)
         assert code == 0, log
         assert here.is_right()
-        sent = sum(each.sent_bytes for each in here.simulator.seen if each.endpoint == "object")
+        sent = sum(each.sent_bytes for each in here.simulator.requests if each.endpoint == "object")
         assert sent <= 1.15 * needed
-        before = len(here.simulator.seen)
+        before = len(here.simulator.requests)
         process = await start(here, **divided)
         await process.communicate()
         assert process.returncode == 0
-        assert {each.endpoint for each in list(here.simulator.seen)[before:]} == {"token", "jobs"}
+        assert {each.endpoint for each in list(here.simulator.requests)[before:]} == {"token", "jobs"}
 
 
 @pytest.mark.parametrize("units", [1, 60_000, 300_000, 1_000_000])
@@ -144,7 +146,7 @@ async def test_killed_early_it_begins_as_if_nothing_had_been(
     tmp_path: Path, odometer: Odometer, units: int
 ) -> None:
     """While the ledger is made, the token is had, the first documents are written."""
-    async with world(tmp_path, Account(projects=1, jobs=2, archive_bytes=20_000)) as here:
+    async with world(tmp_path, SimulatedAccount(projects=1, jobs=2, archive_bytes=20_000)) as here:
         assert await killed(await start(here), odometer, units) or units > 300_000
         assert here.wrong() == []
         process = await start(here)

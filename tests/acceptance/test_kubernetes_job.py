@@ -14,7 +14,7 @@ import yaml
 
 from bulkdl.models import Kind
 from bulkdl.selection import shard_of
-from bulkdl.simulator import Account, Faults, Simulator
+from bulkdl.simulator import Faults, SimulatedAccount, Simulator
 from support.indexed_job import IndexedJob, Pod
 
 BASE = Path(__file__).parents[2] / "config" / "kubernetes" / "base" / "backfill"
@@ -83,17 +83,17 @@ def digests(bodies: Iterable[bytes]) -> Counter[str]:
 
 def requested(simulator: Simulator) -> Counter[str]:
     """How often the bytes of each stored object were asked for."""
-    return Counter(seen.path for seen in simulator.seen if seen.server == "storage")
+    return Counter(seen.path for seen in simulator.requests if seen.server == "storage")
 
 
 async def test_shards_killed_evicted_and_stopped_bring_every_output_once_and_none_twice(manifest, tmp_path):
     """Each is held in the middle of an archive, so that none can be done before it is disturbed."""
-    account = Account(seed=3, projects=1, jobs=16, archive_bytes=(MIB, 2 * MIB))
+    account = SimulatedAccount(seed=3, projects=1, jobs=16, archive_bytes=(MIB, 2 * MIB))
     async with Simulator(account) as simulator:
         held = large_jobs_of_different_shards(simulator)
         upsets = dict(zip(held, ("kill", "evict", "terminate"), strict=False))
         hold = {"fault": "stall", "server": "storage", "at_fraction": 0.5, "limit": 1}
-        simulator.faults = Faults.of(*({**hold, "path": f"*/{held[shard]}/*"} for shard in upsets))
+        simulator.faults = Faults.from_rules(*({**hold, "path": f"*/{held[shard]}/*"} for shard in upsets))
 
         async def disturb(pod: Pod) -> None:
             if pod.attempt == 1 and pod.index in upsets:
@@ -105,7 +105,7 @@ async def test_shards_killed_evicted_and_stopped_bring_every_output_once_and_non
         )
         job.disturb = disturb
         assert await job.run() == "Complete", logs_of(job)
-        expected = digests(output.read() for output in simulator.expected())
+        expected = digests(output.read() for output in simulator.expected_outputs())
         repeats = {path: count - 1 for path, count in requested(simulator).items() if count > 1}
     ends = {(137, "Count"): 1, (143, "Ignore"): 1, (143, "Count"): 1}
     assert job.codes() == {(0, "Complete"): SHARDS, **ends}
@@ -126,14 +126,16 @@ UPSET = {"kill": killed, "evict": Pod.evict, "terminate": Pod.terminate}
 
 def large_jobs_of_different_shards(simulator: Simulator) -> dict[int, str]:
     """Shard → a job of it with an archive that no socket's buffer swallows."""
-    large = [each for each in simulator.expected() if each.kind is Kind.ARCHIVE and each.size_bytes >= MIB]
+    large = [
+        each for each in simulator.expected_outputs() if each.kind is Kind.ARCHIVE and each.size_bytes >= MIB
+    ]
     return {shard_of(each.job_id, SHARDS): each.job_id for each in large}
 
 
 async def in_the_middle(simulator: Simulator, job_id: str) -> None:
     def held() -> bool:
         return any(
-            "stall" in seen.faults and job_id in seen.path and seen.sent_bytes for seen in simulator.seen
+            "stall" in seen.faults and job_id in seen.path and seen.sent_bytes for seen in simulator.requests
         )
 
     while not held():  # noqa: ASYNC110 - the simulator's log has no event
@@ -141,18 +143,18 @@ async def in_the_middle(simulator: Simulator, job_id: str) -> None:
 
 
 async def test_shards_that_nobody_disturbs_ask_for_each_object_once(small, tmp_path):
-    account = Account(seed=4, projects=1, jobs=12, archive_bytes=(2_000, 20_000))
+    account = SimulatedAccount(seed=4, projects=1, jobs=12, archive_bytes=(2_000, 20_000))
     async with Simulator(account) as simulator:
         job = job_of(small, simulator, tmp_path)
         assert await job.run() == "Complete", logs_of(job)
         assert job.codes() == {(0, "Complete"): FEW}
         assert set(requested(simulator).values()) == {1}
-        expected = digests(output.read() for output in simulator.expected())
+        expected = digests(output.read() for output in simulator.expected_outputs())
     assert digests(path.read_bytes() for path in outputs(tmp_path / "data").values()) == expected
 
 
 async def test_a_refused_key_fails_the_job_at_once(manifest, tmp_path):
-    async with Simulator(Account(seed=5, projects=1, jobs=4)) as simulator:
+    async with Simulator(SimulatedAccount(seed=5, projects=1, jobs=4)) as simulator:
         job = job_of(manifest, simulator, tmp_path)
         (tmp_path / "secret" / "api-key").write_text("wrong")
         assert await job.run() == "PodFailurePolicy", logs_of(job)
@@ -166,7 +168,7 @@ async def test_a_shard_that_cannot_run_is_given_up_alone_after_its_retries(small
         if pod.index == 1:
             pod.process.kill()
 
-    async with Simulator(Account(seed=6, projects=1, jobs=12, archive_bytes=2_000)) as simulator:
+    async with Simulator(SimulatedAccount(seed=6, projects=1, jobs=12, archive_bytes=2_000)) as simulator:
         job = job_of(small, simulator, tmp_path)
         job.disturb = disturb
         assert await job.run() == "FailedIndexes", logs_of(job)
@@ -179,9 +181,9 @@ async def test_a_shard_that_cannot_run_is_given_up_alone_after_its_retries(small
 
 
 async def test_temporary_failures_are_tried_again_and_final_ones_are_not(small, tmp_path):
-    account = Account(seed=6, projects=1, jobs=12, archive_bytes=2_000)
+    account = SimulatedAccount(seed=6, projects=1, jobs=12, archive_bytes=2_000)
     later, never = two_jobs_of_different_shards(account)
-    faults = Faults.of(
+    faults = Faults.from_rules(
         {"fault": "status", "status": 503, "path": f"*/jobs/{later}/downloads/results", "limit": 1},
         {"fault": "status", "status": 451, "path": f"*/jobs/{never}/outputs/data-json"},
     )
@@ -195,6 +197,6 @@ async def test_temporary_failures_are_tried_again_and_final_ones_are_not(small, 
     assert job.succeeded == set(range(FEW)) - job.failed
 
 
-def two_jobs_of_different_shards(account: Account) -> tuple[str, str]:
-    ids = [job.id for job in account.all_jobs() if job.status == "SUCCEEDED"]
+def two_jobs_of_different_shards(account: SimulatedAccount) -> tuple[str, str]:
+    ids = [job.id for job in account.iter_jobs() if job.status == "SUCCEEDED"]
     return ids[0], next(other for other in ids if shard_of(other, FEW) != shard_of(ids[0], FEW))

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from bulkdl.simulator import Account
+from bulkdl.simulator import SimulatedAccount
 from bulkdl.simulator.faults import Rule
-from bulkdl.simulator.messages import Call
+from bulkdl.simulator.messages import ReceivedRequest
 from support.fault_runs import Witness, world
 from support.run_processes import start_run, wait_for_run
 
-ACCOUNT = Account(projects=1, jobs=1, archive_bytes=50_000)
+ACCOUNT = SimulatedAccount(projects=1, jobs=1, archive_bytes=50_000)
 
 
 class Herald(Witness):
@@ -26,15 +26,15 @@ class Herald(Witness):
         super().__init__(rules, seed)
         self.at_work = asyncio.Event()
 
-    def meeting(self, call: Call) -> list[Rule]:
+    def select_rules(self, call: ReceivedRequest) -> list[Rule]:
         if call.endpoint == "object":
             self.at_work.set()
-        return super().meeting(call)
+        return super().select_rules(call)
 
 
 async def test_the_second_run_leaves_at_once_and_names_the_owner(tmp_path: Path) -> None:
     async with world(tmp_path, ACCOUNT) as here:
-        herald = Herald.of({"fault": "stall", "at_byte": 1000, "server": "storage", "nth": 1})
+        herald = Herald.from_rules({"fault": "stall", "at_byte": 1000, "server": "storage", "nth": 1})
         here.simulator.faults = herald
         first = await start_run(here)
         await herald.at_work.wait()
@@ -44,7 +44,7 @@ async def test_the_second_run_leaves_at_once_and_names_the_owner(tmp_path: Path)
         assert f"pid {first.pid}" in told
         assert f"since {datetime.now(UTC):%Y-%m-%d}" in told
         assert len(told.strip().splitlines()) == 1
-        assert [each.endpoint for each in here.simulator.seen].count("token") == 1  # it asked nobody
+        assert [each.endpoint for each in here.simulator.requests].count("token") == 1  # it asked nobody
         first.send_signal(signal.SIGKILL)
         await first.wait()
         code, told = await wait_for_run(await start_run(here))  # the owner is dead: no waiting for its lease

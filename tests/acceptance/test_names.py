@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bulkdl.models import Kind
-from bulkdl.simulator import Account
+from bulkdl.simulator import SimulatedAccount
 from bulkdl.simulator import account as account_module
 from bulkdl.simulator.scenarios import HOSTILE_NAMES
 from support.fault_runs import world
@@ -46,7 +46,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], None]:
 
     def call_them(chosen: list[str]) -> None:
         monkeypatch.setattr(account_module, "HOSTILE_NAMES", tuple(chosen))
-        account_module._derive.cache_clear()
+        account_module._create_job.cache_clear()
 
     return call_them
 
@@ -60,10 +60,12 @@ async def test_any_names_end_to_end(
         return
     names(drawn)
     root = tmp_path_factory.mktemp("names")
-    account = Account(projects=1, jobs=1, archive_bytes=2_000, hostile_names=True)
+    account = SimulatedAccount(projects=1, jobs=1, archive_bytes=2_000, hostile_names=True)
     async with world(root / "out", account) as here:
         ran = await here.run()
-        expected = {each.name: each for each in here.simulator.expected() if each.kind is Kind.QUICKLOOK}
+        expected = {
+            each.name: each for each in here.simulator.expected_outputs() if each.kind is Kind.QUICKLOOK
+        }
         assert ran.exit_code == 0
         assert set(drawn) <= set(expected)
         assert [path.name for path in root.iterdir()] == ["out"]
@@ -78,12 +80,12 @@ async def test_any_names_end_to_end(
             assert (folder / filename).read_bytes() == expected[name].read()
         assert set(told(root / "out")) == set(expected)
         again = await here.run()
-        assert {each.endpoint for each in again.seen} == {"token", "jobs"}
+        assert {each.endpoint for each in again.requests} == {"token", "jobs"}
         (folder / told(root / "out")[drawn[0]]).unlink()
         third = await here.run()
         assert len(third.to("quicklook")) == 1
         assert files_of(folder) == files
-    account_module._derive.cache_clear()
+    account_module._create_job.cache_clear()
 
 
 def told(root: Path) -> dict[str, str]:
@@ -97,7 +99,7 @@ def told(root: Path) -> dict[str, str]:
 
 
 async def test_names_that_differ_only_by_case_or_form_keep_apart(tmp_path: Path) -> None:
-    account = Account(projects=1, jobs=1, archive_bytes=2_000, hostile_names=True)
+    account = SimulatedAccount(projects=1, jobs=1, archive_bytes=2_000, hostile_names=True)
     async with world(tmp_path, account) as here:
         ran = await here.run()
         assert ran.exit_code == 0

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from bulkdl.simulator import Account
+from bulkdl.simulator import SimulatedAccount
 from support.cli_runs import Place, Running, place
 from support.fault_runs import files_by_output, identity
 
-ACCOUNT = Account(projects=3, jobs=6, archive_bytes=3_000)
+ACCOUNT = SimulatedAccount(projects=3, jobs=6, archive_bytes=3_000)
 WRONG = "Wrong.key-nobody-may-see"
 JSON = ("--format", "json")
 USER = {"UP42_USERNAME": "someone@example.com", "UP42_PASSWORD": "correct horse"}
@@ -22,7 +22,7 @@ def tables(folder: Path, keys: Sequence[str]) -> dict[str, str]:
     config, env = [], {"BULKDL_CONFIG": str(folder / "bulkdl.toml")}
     for number, key in enumerate(keys):
         where = f'api_key_file = "keys/{number}"' if number else 'api_key_env = "KEY_OF_THE_FIRST"'
-        config.append(f'[[projects]]\nid = "{ACCOUNT.project(number).id}"\n{where}\n')
+        config.append(f'[[projects]]\nid = "{ACCOUNT.project_key(number).id}"\n{where}\n')
         (folder / "keys").mkdir(exist_ok=True)
         (folder / "keys" / str(number)).write_text(f"{key}\n")
         env["KEY_OF_THE_FIRST"] = keys[0]
@@ -32,18 +32,19 @@ def tables(folder: Path, keys: Sequence[str]) -> dict[str, str]:
 
 def keys_with(wrong: Sequence[int]) -> list[str]:
     return [
-        WRONG if number in wrong else ACCOUNT.project(number).api_key for number in range(ACCOUNT.projects)
+        WRONG if number in wrong else ACCOUNT.project_key(number).api_key
+        for number in range(ACCOUNT.projects)
     ]
 
 
 def projects_of(*numbers: int) -> list[str]:
-    return [word for number in numbers for word in ("-p", ACCOUNT.project(number).id)]
+    return [word for number in numbers for word in ("-p", ACCOUNT.project_key(number).id)]
 
 
 def missing_projects(here: Place) -> set[int | None]:
     """The numbers of the projects of which anything is missing."""
     there = files_by_output(here.root)
-    ids = {each.project_id for each in here.simulator.expected() if identity(each) not in there}
+    ids = {each.project_id for each in here.simulator.expected_outputs() if identity(each) not in there}
     return {here.simulator.account.project_number(project_id) for project_id in ids}
 
 
@@ -70,14 +71,14 @@ async def test_a_project_whose_key_is_refused_fails_alone(tmp_path: Path, refuse
         assert ran.is_quiet()
         (problem,) = ran.summary["problems"]
         assert problem["reason"] == "credentials"
-        assert ACCOUNT.project(refused).id in problem["what"]
+        assert ACCOUNT.project_key(refused).id in problem["what"]
         assert "API key" in problem["hint"]
         assert missing_projects(here) == {refused}
         assert here.wrong() == []
-        assert not (here.root / ACCOUNT.project(refused).id).exists()
+        assert not (here.root / ACCOUNT.project_key(refused).id).exists()
         # Once refused is refused: nobody asks again with that key, and no list without a token.
         assert len(here.to("token")) == ACCOUNT.projects
-        assert all(ACCOUNT.project(refused).id not in each.path for each in here.to("jobs"))
+        assert all(ACCOUNT.project_key(refused).id not in each.path for each in here.to("jobs"))
         assert here.is_in_order(3)
         assert shows_no_secret(ran, here)
         tables(tmp_path, keys_with(()))
@@ -94,7 +95,7 @@ async def test_all_refused_is_7_within_seconds(tmp_path: Path) -> None:
         assert ran.process.returncode == 7
         assert ran.is_quiet()
         assert len(here.to("token")) == ACCOUNT.projects
-        assert len(here.simulator.seen) == ACCOUNT.projects
+        assert len(here.simulator.requests) == ACCOUNT.projects
         assert shows_no_secret(ran, here)
 
 
@@ -122,7 +123,7 @@ async def test_an_account_opens_the_projects_that_have_no_key_of_their_own(tmp_p
     env = tables(tmp_path, keys_with(())[:1])
     (tmp_path / "password").write_text("correct horse\n")
     config = tmp_path / "bulkdl.toml"
-    config.write_text(f'{config.read_text()}\n[[projects]]\nid = "{ACCOUNT.project(1).id}"\n')
+    config.write_text(f'{config.read_text()}\n[[projects]]\nid = "{ACCOUNT.project_key(1).id}"\n')
     env |= {"UP42_USERNAME": USER["UP42_USERNAME"], "UP42_PASSWORD_FILE": str(tmp_path / "password")}
     async with place(tmp_path, ACCOUNT, **env) as here:
         ran = await here.bulkdl()
@@ -135,13 +136,13 @@ async def test_a_wrong_password_is_7(tmp_path: Path) -> None:
     async with place(tmp_path, ACCOUNT, **{**USER, "UP42_PASSWORD": WRONG}) as here:
         ran = await here.bulkdl(*projects_of(0, 1, 2))
         assert ran.process.returncode == 7
-        assert [each.endpoint for each in here.simulator.seen] == ["token"]
+        assert [each.endpoint for each in here.simulator.requests] == ["token"]
         assert shows_no_secret(ran, here)
 
 
 @pytest.mark.parametrize(("life_s", "code"), [(300.0, 0), (-1.0, 7)], ids=["alive", "expired"])
 async def test_a_ready_token_is_good_as_long_as_it_lives(tmp_path: Path, life_s: float, code: int) -> None:
-    facts = {"token_life_s": life_s}
+    facts = {"token_lifetime_s": life_s}
     async with place(tmp_path, ACCOUNT, of_simulator=facts, **USER) as here:
         token = here.simulator._tokens._issue(None)
         env = {"UP42_TOKEN": token, "UP42_USERNAME": "", "UP42_PASSWORD": ""}

@@ -13,7 +13,7 @@ from bulkdl.cli import COMMANDS, cli
 from bulkdl.failure_policy import EXIT_RANK, ExitCode
 from bulkdl.settings import Settings, format_setting
 from bulkdl.settings.load import variables
-from bulkdl.simulator import Account
+from bulkdl.simulator import SimulatedAccount
 from support.cli_runs import place
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +39,7 @@ def rows(title: str) -> list[list[str]]:
 async def test_the_library_example_runs_as_it_stands(tmp_path: Path) -> None:
     (example,) = blocks("python")
     # Its environment: a settings variable is none of a library's, so the API is where UP42's name points.
-    async with place(tmp_path, Account(projects=1, jobs=3, archive_bytes=3_000)) as here:
+    async with place(tmp_path, SimulatedAccount(projects=1, jobs=3, archive_bytes=3_000)) as here:
         prelude = f"import bulkdl.settings.model as m, os; os.chdir({str(tmp_path)!r})\n"
         default = f"m.Settings.model_fields['api_url'].default = {here.simulator.api_url!r}\n"
         rebuilt = "m.Settings.model_rebuild(force=True)\n"
@@ -50,7 +50,7 @@ async def test_the_library_example_runs_as_it_stands(tmp_path: Path) -> None:
         here.root = tmp_path / "outputs"
         assert here.is_right()
         told = [line for line in lines if line.startswith("completed ")]
-        assert len(told) == sum(1 for _ in here.simulator.expected())
+        assert len(told) == sum(1 for _ in here.simulator.expected_outputs())
 
 
 def spoken(key: str) -> str:

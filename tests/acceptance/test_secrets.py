@@ -14,7 +14,7 @@ import pytest
 from pydantic import SecretStr
 
 from bulkdl.settings import CredentialSet
-from bulkdl.simulator import Account, Simulator
+from bulkdl.simulator import SimulatedAccount, Simulator
 from bulkdl.simulator.fault_table import FAULTS
 from bulkdl.simulator.tokens import Tokens
 from bulkdl.sources.up42_jobs.credentials import Account as UserAccount
@@ -22,7 +22,7 @@ from bulkdl.sources.up42_jobs.credentials import ProjectKey, StaticToken
 from support.fault_runs import Witness, World, world
 from support.run_processes import ROOT, project_key
 
-ACCOUNT = Account(projects=1, jobs=8, archive_bytes=20_000)
+ACCOUNT = SimulatedAccount(projects=1, jobs=8, archive_bytes=20_000)
 PASSWORD = "canary-password-x7Gq"
 ABROAD = "/away?Signature=canary-redirect-9Zk"
 # What a fault needs, or what keeps it short, and where it comes if not wherever it can.
@@ -48,7 +48,7 @@ def every_fault(stranger: Simulator) -> list[dict[str, object]]:
     turn: Counter[str] = Counter()
     for name, kind in sorted(FAULTS.items()):
         told = TOLD.get(name, {})
-        where = str(told.get("endpoint") or told.get("server") or kind.where.get("server"))
+        where = str(told.get("endpoint") or told.get("server") or kind.condition.get("server"))
         turn[where] += 1
         rules.append({"fault": name, "per": "all", "nth": 1 + turn[where], **told})
         if name == "redirect":
@@ -100,7 +100,7 @@ async def test_no_secret_is_written_anywhere(
         env = project_key(here.simulator)
         if grant == "password":
             env = {"UP42_USERNAME": "someone@example.com", "UP42_PASSWORD": PASSWORD}
-        here.simulator.faults = faults = Witness.of(*every_fault(stranger))
+        here.simulator.faults = faults = Witness.from_rules(*every_fault(stranger))
         written = ""
         for _ in range(2):
             process = await asyncio.create_subprocess_exec(
@@ -122,14 +122,14 @@ async def test_no_secret_is_written_anywhere(
             )
             out, log = await process.communicate()
             written += out.decode() + log.decode()
-        assert {name for name, times in faults.fired.items() if times} == set(FAULTS)
+        assert {name for name, times in faults.applied_counts.items() if times} == set(FAULTS)
         assert len(canaries.found) > 10
         assert "transfer.completed" in written
         assert canaries.seen_in(written) == []
         assert canaries.seen_in(everything_below(here.root)) == []
         # The simulator paints a picture for any name, and tells of none that is hostile.
         assert [path for path in here.wrong() if "/quicklooks/" not in path] == []
-        for each in (*stranger.seen, *(one for one in here.simulator.seen if one.server == "storage")):
+        for each in (*stranger.seen, *(one for one in here.simulator.requests if one.server == "storage")):
             assert "Authorization" not in each.headers
 
 
@@ -139,7 +139,7 @@ async def test_a_refused_login_quotes_no_secret(tmp_path: Path, status: int) -> 
     async with world(tmp_path / "out", ACCOUNT) as here:
         (project,) = here.simulator.projects
         body = f'{{"error": {{"code": {status}, "message": "no user {PASSWORD} with {project.api_key}"}}}}'
-        here.simulator.faults = Witness.of(
+        here.simulator.faults = Witness.from_rules(
             {"fault": "status", "status": status, "body": body, "endpoint": "token"}
         )
         process = await asyncio.create_subprocess_exec(

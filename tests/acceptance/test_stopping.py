@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bulkdl.models import Kind
-from bulkdl.simulator import Account
+from bulkdl.simulator import SimulatedAccount
 from support.cli_runs import FOREVER_S, SLACK_BYTES, SOCKETS_BYTES, Place, place
 from support.stop_faults import AT_ONCE_S, BIG, CODES, SMALL, hanging, slow
 
@@ -30,7 +30,7 @@ class Stage:
     rules: tuple[Mapping[str, Any], ...]
     reached: tuple[str, int]
     sent_bytes: int = 0
-    account: Account = SMALL
+    account: SimulatedAccount = SMALL
     args: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     uses_grace: bool = False
@@ -79,7 +79,7 @@ CASES = [(name, signal.SIGTERM) for name in STAGES] + [(name, signal.SIGINT) for
 
 def small_bytes(here: Place) -> int:
     """Of everything but archives."""
-    return sum(each.size_bytes for each in here.simulator.expected() if each.kind is not Kind.ARCHIVE)
+    return sum(each.size_bytes for each in here.simulator.expected_outputs() if each.kind is not Kind.ARCHIVE)
 
 
 @pytest.mark.parametrize(("name", "number"), CASES)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bulkdl.simulator import Account, Simulator
+from bulkdl.simulator import SimulatedAccount, Simulator
 from support.filled_directory import Ended, Site
 
 COMMANDS = {
@@ -27,7 +27,7 @@ NOISE = ("Traceback", "this is a bug", "Exception ignored", "Error in sys")
 
 @pytest.fixture
 async def site(tmp_path):
-    async with Simulator(Account(projects=1, jobs=2, archive_bytes=2_000)) as simulator:
+    async with Simulator(SimulatedAccount(projects=1, jobs=2, archive_bytes=2_000)) as simulator:
         made = Site(tmp_path, simulator)
         assert (await made.bulkdl("run")).code == 0
         yield made

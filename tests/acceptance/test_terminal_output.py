@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from bulkdl.simulator import Account, Faults, Simulator
+from bulkdl.simulator import Faults, SimulatedAccount, Simulator
 from bulkdl.simulator import account as account_module
 from support.filled_directory import Site
 
@@ -34,12 +34,12 @@ STATES = ("run", "status", "console log")
 async def site(tmp_path, monkeypatch):
     """An account whose quicklooks have hostile names and are refused, so that they are all reported."""
     monkeypatch.setattr(account_module, "HOSTILE_NAMES", HOSTILE)
-    account_module._derive.cache_clear()
-    faults = Faults.of({"fault": "status", "status": 403, "endpoint": "quicklook"})
-    account = Account(projects=1, jobs=1, archive_bytes=2_000, hostile_names=True)
+    account_module._create_job.cache_clear()
+    faults = Faults.from_rules({"fault": "status", "status": 403, "endpoint": "quicklook"})
+    account = SimulatedAccount(projects=1, jobs=1, archive_bytes=2_000, hostile_names=True)
     async with Simulator(account, faults=faults) as simulator:
         yield Site(tmp_path, simulator)
-    account_module._derive.cache_clear()
+    account_module._create_job.cache_clear()
 
 
 def is_printable(text: str) -> bool:

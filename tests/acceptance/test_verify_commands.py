@@ -10,7 +10,7 @@ import pytest
 
 from bulkdl import __version__
 from bulkdl.report.run_report import schema
-from bulkdl.simulator import Account, Faults, Simulator
+from bulkdl.simulator import Faults, SimulatedAccount, Simulator
 from support.filled_directory import Site
 
 pytestmark = pytest.mark.slow
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 async def site(tmp_path):
-    async with Simulator(Account(seed=3, projects=1, jobs=6)) as running:
+    async with Simulator(SimulatedAccount(seed=3, projects=1, jobs=6)) as running:
         yield Site(tmp_path, running)
 
 
@@ -87,7 +87,7 @@ async def test_rebuild_stands_alone(site, flag):
 
 
 async def test_beside_a_run_a_repair_is_11_a_look_is_not_and_status_says_who_is_there(site):
-    site.simulator.faults = Faults.of({"fault": "stall", "server": "storage", "at_byte": 100})
+    site.simulator.faults = Faults.from_rules({"fault": "stall", "server": "storage", "at_byte": 100})
     run = await site.start("run", "-v")
     while b"url.signed" not in await run.stderr.readline():
         pass
@@ -107,7 +107,7 @@ async def test_beside_a_run_a_repair_is_11_a_look_is_not_and_status_says_who_is_
 
 
 async def test_what_failed_is_listed_retried_and_reported(site):
-    site.simulator.faults = Faults.of({"fault": "status", "status": 503, "endpoint": "geojson"})
+    site.simulator.faults = Faults.from_rules({"fault": "status", "status": 503, "endpoint": "geojson"})
     failed = await site.bulkdl("run", "-q", "--format", "json", BULKDL_RETRIES="0")
     assert failed.code == 5
     lines = (await site.bulkdl("status", "--failures", "--format", "json")).out.splitlines()
@@ -143,7 +143,7 @@ async def test_a_wrong_reason_is_2_and_the_nearest_is_proposed(site):
 
 
 async def test_a_report_of_everything_that_can_go_wrong_fits_its_schema(site):
-    site.simulator.faults = Faults.of(
+    site.simulator.faults = Faults.from_rules(
         {"fault": "xml_200", "server": "storage"},
         {"fault": "status", "status": 503, "endpoint": "tasks", "first": 1, "per": "all"},
     )

@@ -14,12 +14,12 @@ import pytest
 from bulkdl import Downloader, Selection, Settings
 from bulkdl.maintenance.status import read_status
 from bulkdl.settings import CredentialSet
-from bulkdl.simulator import Account
+from bulkdl.simulator import SimulatedAccount
 from bulkdl.simulator.expected import ExpectedOutput
 from support.cli_runs import Place, place
 
 # The first six are finished, the seventh is RUNNING, the rest come later.
-ACCOUNT = Account(projects=1, jobs=7, archive_bytes=2_000)
+ACCOUNT = SimulatedAccount(projects=1, jobs=7, archive_bytes=2_000)
 LATER = 10
 SWIFT: dict[str, Any] = {"retry_base_delay": 0.001, "retries": 1, "rate": 0}
 
@@ -32,7 +32,7 @@ def overlap_before(number: int) -> float:
 
 async def ran(here: Place, *, jobs: tuple[str, ...] = (), code: int = 0, **settings: Any) -> dict[str, Any]:
     """The summary of a run; the simulator's log begins with it."""
-    here.simulator.seen.clear()
+    here.simulator.requests.clear()
     async with downloader(here, **settings) as loader:
         summary = await loader.run(Selection.of(loader._settings, jobs=jobs))
     assert summary.exit_code == code, summary
@@ -71,7 +71,7 @@ def files_of(root: Path) -> dict[str, bytes]:
 
 def outputs_of(here: Place, *numbers: int) -> list[ExpectedOutput]:
     ids = {here.simulator.account.job(0, number).id for number in numbers}
-    return [each for each in here.simulator.expected() if each.job_id in ids]
+    return [each for each in here.simulator.expected_outputs() if each.job_id in ids]
 
 
 async def test_as_a_process_the_first_takes_all_and_the_second_only_what_is_newer(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ async def test_the_second_run_asks_for_nothing_of_older_jobs(tmp_path: Path) -> 
         assert {each["job_id"] for each in plan["outputs"]} <= new
         third = await last(here)
         assert third["jobs"]["selected"] == 0
-        assert {each.endpoint for each in here.simulator.seen} == {"token", "jobs"}
+        assert {each.endpoint for each in here.simulator.requests} == {"token", "jobs"}
 
 
 async def test_the_overlap_looks_back_behind_the_start_of_that_run(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ async def test_a_job_that_finishes_long_after_the_overlap_is_still_taken(tmp_pat
         assert (await last(here))["jobs"]["unfinished"] == 1
         again = await last(here)
         assert (again["jobs"]["selected"], again["outputs"]["completed"]) == (0, 0)
-        here.simulator.evolve(settled=True)
+        here.simulator.evolve(all_finished=True)
         plan = await planned(here, since="last")
         assert plan["outputs_total"] == len(outputs_of(here, 6)) > 0
         assert (await last(here))["outputs"]["completed"] == plan["outputs_total"]
@@ -140,7 +140,7 @@ async def test_it_is_taken_too_where_only_one_status_is_asked_for(
         before = await ran(here, status="SUCCEEDED", **first)
         assert before["jobs"]["unfinished"] == 0
         assert before["jobs"]["selected"] == 5
-        here.simulator.evolve(settled=True)
+        here.simulator.evolve(all_finished=True)
         late = await last(here, status="SUCCEEDED")
         assert late["outputs"]["completed"] == len(outputs_of(here, 6)) > 0
         assert (await last(here, status="FAILED"))["jobs"]["selected"] == 1
@@ -153,7 +153,7 @@ async def test_a_job_that_ended_otherwise_is_waited_for_no_more_and_lost_for_nob
         await last(here, status="FAILED")
         assert (await read_status(here.root)).jobs["unfinished"] == 1
         await last(here)
-        here.simulator.evolve(settled=True)
+        here.simulator.evolve(all_finished=True)
         await last(here, status="FAILED")
         known = (await read_status(here.root)).jobs
         assert (known.get("unfinished"), known["not_selected"]) == (None, 1)
@@ -167,7 +167,7 @@ async def test_a_job_that_only_a_plan_has_seen_unfinished_is_no_loss(tmp_path: P
     async with place(tmp_path, ACCOUNT) as here:
         await planned(here, since="last")
         assert not here.root.exists()
-        here.simulator.evolve(settled=True)
+        here.simulator.evolve(all_finished=True)
         await last(here)
         assert here.is_right()
 
@@ -201,7 +201,7 @@ async def test_what_failed_is_tried_again_whatever_the_watermark(tmp_path: Path,
     fault, code = FAULTS[name]
     async with place(tmp_path, ACCOUNT) as here:
         await last(here)
-        here.simulator.evolve(settled=True)
+        here.simulator.evolve(all_finished=True)
         for _ in range(2):
             here.meets(fault)
             assert (await last(here, code=code, retries=0))["jobs"]["selected"] == 0
@@ -271,7 +271,7 @@ async def test_scopes_do_not_share_one(tmp_path: Path, other: dict[str, Any]) ->
 
 async def test_a_project_that_joins_the_config_is_taken_whole(tmp_path: Path) -> None:
     """Without -p a run is of every project there is a key for; yesterday there were fewer."""
-    async with place(tmp_path, Account(projects=2, jobs=10, archive_bytes=2_000)) as here:
+    async with place(tmp_path, SimulatedAccount(projects=2, jobs=10, archive_bytes=2_000)) as here:
         first, second = here.credentials().project_ids
         keys = here.credentials().by_project
         settings = Settings(api_url=here.simulator.api_url, output=here.root, since="last", **SWIFT)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bulkdl.simulator import Account, Simulator
+from bulkdl.simulator import SimulatedAccount, Simulator
 from support.container_engine import CANARY, IMAGE, ROOT, TOOLS, Engine, called
 
 MIB = 1024 * 1024
@@ -123,7 +123,7 @@ async def test_sigterm_in_the_middle_is_143_and_the_next_container_fetches_littl
     data.mkdir()
     data.chmod(0o777)
     # So large that none in flight can end within the grace.
-    account = Account(seed=7, projects=1, jobs=6, archive_bytes=(24 * MIB, 32 * MIB))
+    account = SimulatedAccount(seed=7, projects=1, jobs=6, archive_bytes=(24 * MIB, 32 * MIB))
     async with Simulator(account) as simulator:
         env = {
             "UP42_PROJECT_ID": simulator.projects[0].id,
@@ -140,13 +140,13 @@ async def test_sigterm_in_the_middle_is_143_and_the_next_container_fetches_littl
         exit_code = int(await off_loop(containers, "wait", name))
         logs = await off_loop(containers, "logs", name)
         assert exit_code == 143, logs[-3000:]
-        requests_before = len(simulator.seen)
+        requests_before = len(simulator.requests)
         kept = stored_bytes(data)
         assert kept > archive_bytes(data), "nothing was in the middle"
 
         arguments = containers.arguments(str(data), IMAGE, "run", env=env)
         await off_loop(containers, *arguments)
-        storage = [seen for seen in list(simulator.seen)[requests_before:] if seen.server == "storage"]
+        storage = [seen for seen in list(simulator.requests)[requests_before:] if seen.server == "storage"]
         fetched = sum(seen.sent_bytes for seen in storage)
     wanted = archive_bytes(data)
     again = kept + fetched - wanted

@@ -11,12 +11,12 @@ from bulkdl.graph.downloader import Downloader
 from bulkdl.models import Kind, Outcome, Result
 from bulkdl.report.summary import Summary
 from bulkdl.selection import Selection
-from bulkdl.simulator import Account
+from bulkdl.simulator import SimulatedAccount
 from bulkdl.telemetry.events import EnumerationFinished, Event
 from support.fault_runs import World, world
 
 # Two objects and three archives: the job's is its last task's, and costs a link.
-ACCOUNT = Account(projects=1, jobs=1, archive_bytes=1_500_000)
+ACCOUNT = SimulatedAccount(projects=1, jobs=1, archive_bytes=1_500_000)
 
 
 class AllListed:

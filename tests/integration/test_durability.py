@@ -13,9 +13,9 @@ from bulkdl.graph.downloader import Downloader
 from bulkdl.ledger import queries
 from bulkdl.models import Durability
 from bulkdl.settings import CredentialSet, Settings
-from bulkdl.simulator import Account, Simulator
+from bulkdl.simulator import SimulatedAccount, Simulator
 
-ACCOUNT = Account(projects=1, jobs=3, archive_bytes=1_500_000)
+ACCOUNT = SimulatedAccount(projects=1, jobs=3, archive_bytes=1_500_000)
 
 
 @pytest.fixture

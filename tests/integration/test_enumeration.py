@@ -11,13 +11,13 @@ from bulkdl.graph.downloader import Downloader
 from bulkdl.maintenance.status import read_status
 from bulkdl.models import Kind, Outcome
 from bulkdl.selection import JobRef, Selection
-from bulkdl.simulator import Account
+from bulkdl.simulator import SimulatedAccount
 from bulkdl.sources.up42_jobs.pagination import RecentIds
 from bulkdl.telemetry.events import Event, JobEnumerated, TransferEnded
 from bulkdl.telemetry.metrics import Metrics
 from support.fault_runs import Witness, World, world
 
-ACCOUNT = Account(projects=1, jobs=6, archive_bytes=3_000)
+ACCOUNT = SimulatedAccount(projects=1, jobs=6, archive_bytes=3_000)
 JOB = ACCOUNT.job(0, 0)
 FIRST_TASK = JOB.tasks[0]
 
@@ -49,7 +49,7 @@ async def test_run_task_that_finishes_after_its_job_is_taken_up_by_a_later_run(t
 
 
 async def run_job(here: World, **more: Any) -> Any:
-    here.simulator.seen.clear()
+    here.simulator.requests.clear()
     selection = Selection(jobs=(JobRef(JOB.project_id, JOB.id),), **more)
     async with here.downloader() as downloader:
         return await downloader.run(selection)
@@ -61,7 +61,7 @@ async def test_run_job_by_id_that_ran_again_is_downloaded_again(
     async with world(tmp_path, ACCOUNT) as here:
         first = await run_job(here)
         quiet = await run_job(here)
-        assert [each.endpoint for each in here.simulator.seen] == ["token", "job"]
+        assert [each.endpoint for each in here.simulator.requests] == ["token", "job"]
         assert quiet.outputs(Outcome.COMPLETED) == 0
         assert changed() == 0
         here.simulator.evolve(rerun=frozenset({JOB.id}))
@@ -73,9 +73,9 @@ async def test_run_job_by_id_that_ran_again_is_downloaded_again(
 async def test_run_job_that_was_unfinished_is_not_logged_as_changed(
     tmp_path: Path, changed: Callable[[], int]
 ) -> None:
-    async with world(tmp_path, Account(projects=1, jobs=7, archive_bytes=3_000)) as here:
+    async with world(tmp_path, SimulatedAccount(projects=1, jobs=7, archive_bytes=3_000)) as here:
         assert (await here.run()).summary.jobs.unfinished == 1
-        here.simulator.evolve(settled=True)
+        here.simulator.evolve(all_finished=True)
         assert (await here.run()).summary.outputs(Outcome.COMPLETED)
         assert here.is_right()
         assert changed() == 0
@@ -107,12 +107,14 @@ async def test_run_job_listed_twice_is_counted_once(
 ) -> None:
     """Without memory of earlier pages each job of an overlapping list turns up again."""
     monkeypatch.setattr(RecentIds.__init__, "__defaults__", (remembered,))
-    account = Account(projects=1, jobs=6, archive_bytes=3_000)
+    account = SimulatedAccount(projects=1, jobs=6, archive_bytes=3_000)
     async with world(tmp_path, account, of_simulator={"page_size": 2}) as here:
         counting = Counting()
         rules = {"fault": "repeat_pages", "overlap": 1, "forever": False}
         ran = await run_counted(here, counting, rules)
-        expected = {kind: sum(each.kind is kind for each in here.simulator.expected()) for kind in Kind}
+        expected = {
+            kind: sum(each.kind is kind for each in here.simulator.expected_outputs()) for kind in Kind
+        }
         done = {
             kind: sum(
                 count.outputs
@@ -127,14 +129,14 @@ async def test_run_job_listed_twice_is_counted_once(
 
 
 async def run_counted(here: World, counting: Counting, *rules: dict[str, Any], **settings: Any) -> Any:
-    here.simulator.faults = Witness.of(*rules)
+    here.simulator.faults = Witness.from_rules(*rules)
     chosen = here._settings(settings)
     async with Downloader(chosen, credentials=here.credentials(), reporter=counting) as downloader:
         return await downloader.run()
 
 
 async def test_run_that_a_budget_ends_leaves_no_output_open(tmp_path: Path) -> None:
-    account = Account(projects=1, jobs=200, archive_bytes=3_000)
+    account = SimulatedAccount(projects=1, jobs=200, archive_bytes=3_000)
     async with world(tmp_path, account) as here:
         counting = Counting()
         slow = {"fault": "latency", "seconds": 0.5, "endpoint": "geojson"}

@@ -15,7 +15,7 @@ async def test_without_faults_each_object_travels_once(tmp_path: Path) -> None:
         assert ran.offsets() == [[0], [0]]
         again = await here.run()
     assert again.exit_code == 0
-    assert {each.endpoint for each in again.seen} == {"token", "jobs"}
+    assert {each.endpoint for each in again.requests} == {"token", "jobs"}
 
 
 async def test_several_connections_share_an_archive(tmp_path: Path) -> None:

@@ -105,7 +105,9 @@ async def test_a_run_survives(tmp_path: Path, name: str) -> None:
             (Outcome.COMPLETED, Reason.DOWNLOADED),
             (Outcome.COMPLETED, Reason.LINKED),
         }
-        assert all(ran.faults.fired[str(rule["fault"])] for rule in case.rules if "probability" not in rule)
+        assert all(
+            ran.faults.applied_counts[str(rule["fault"])] for rule in case.rules if "probability" not in rule
+        )
         assert ran.downloaded_bytes == here.needed_bytes
         for endpoint, extra in (case.extra or {}).items():
             assert len(ran.to(endpoint)) == 1 + extra

@@ -16,7 +16,7 @@ from bulkdl.maintenance.retry import retry_selection
 from bulkdl.maintenance.status import read_status
 from bulkdl.models import Kind, Level, Outcome, Reason
 from bulkdl.selection import Selection
-from bulkdl.simulator import Account
+from bulkdl.simulator import SimulatedAccount
 from support.fault_runs import ARCHIVE_BYTES, SEVERAL, world
 
 HALF = 2_000_000
@@ -208,7 +208,7 @@ async def test_a_fault_of_the_api_that_stays(tmp_path: Path, name: str) -> None:
         assert here.wrong() == []
         assert ran.failures() == {case.reason}
         assert ran.exit_code == case.exit_code
-        (endpoint,) = {each.endpoint for each in ran.seen if each.faults}
+        (endpoint,) = {each.endpoint for each in ran.requests if each.faults}
         asked: dict[str, int] = {}
         for each in ran.to(endpoint):
             asked[each.path] = asked.get(each.path, 0) + 1
@@ -324,7 +324,7 @@ async def test_what_cannot_be_listed_is_told(tmp_path: Path, name: str) -> None:
         assert ran.exit_code == exit_code
         assert {each.reason for each in ran.summary.problems} == {reason}
         assert all(each.detail for each in ran.summary.problems)
-        assert len(ran.seen) < 30
+        assert len(ran.requests) < 30
         assert (await here.run()).exit_code == 0
         assert here.is_right()
 
@@ -342,7 +342,7 @@ async def test_a_list_of_200_mib_is_not_read(tmp_path: Path, more: list[dict[str
 
 
 async def test_pages_that_repeat_for_ever_end(tmp_path: Path) -> None:
-    account = Account(projects=1, jobs=12, archive_bytes=3_000)
+    account = SimulatedAccount(projects=1, jobs=12, archive_bytes=3_000)
     async with world(tmp_path, account, of_simulator={"page_size": 5}) as here:
         ran = await here.run({"fault": "repeat_pages", "overlap": 2})
         assert ran.exit_code == 0
@@ -354,7 +354,7 @@ async def test_pages_that_repeat_for_ever_end(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("nth", range(1, 8))
 async def test_run_job_deleted_while_the_list_is_read_hides_no_other_job(tmp_path: Path, nth: int) -> None:
-    account = Account(projects=1, jobs=22, archive_bytes=2_000)
+    account = SimulatedAccount(projects=1, jobs=22, archive_bytes=2_000)
     async with world(tmp_path, account, of_simulator={"page_size": 5}) as here:
         ran = await here.run({"fault": "delete_jobs", "nth": nth, "per": "all"})
         assert ran.exit_code in (0, 4), "the deleted job itself may have been listed"

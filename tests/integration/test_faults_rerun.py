@@ -11,10 +11,10 @@ import pytest
 
 from bulkdl.destinations.local import atomic_files
 from bulkdl.graph.download_output import OutputFetcher
-from bulkdl.simulator import Account
+from bulkdl.simulator import SimulatedAccount
 from support.fault_runs import Ran, World, world
 
-ACCOUNT = Account(projects=1, jobs=1, archive_bytes=1_200_000)
+ACCOUNT = SimulatedAccount(projects=1, jobs=1, archive_bytes=1_200_000)
 
 
 def run_again(here: World, before: Ran) -> None:

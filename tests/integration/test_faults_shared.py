@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from bulkdl.models import Kind, Level, Outcome, Reason
-from bulkdl.simulator import Account, Simulator
+from bulkdl.simulator import SimulatedAccount, Simulator
 from support.fault_runs import ACCOUNT, SEVERAL, Ran, World, world
 
-MANY = Account(projects=1, jobs=14, archive_bytes=5_000)
+MANY = SimulatedAccount(projects=1, jobs=14, archive_bytes=5_000)
 HALF = 2_000_000
 
 
@@ -44,14 +44,14 @@ async def test_a_401_renews_the_token_once_for_everybody(tmp_path: Path) -> None
         assert here.is_right()
         assert ran.exit_code == 0
         assert len(ran.to("token")) == 2
-        assert sum(each.status == 401 for each in ran.seen) >= 1
+        assert sum(each.status == 401 for each in ran.requests) >= 1
 
 
 async def test_tokens_that_live_for_one_second(tmp_path: Path) -> None:
     async with world(
         tmp_path,
         MANY,
-        of_simulator={"token_life_s": 1, "latency_s": 0.1},
+        of_simulator={"token_lifetime_s": 1, "latency_s": 0.1},
         list_concurrency=1,
         archive_concurrency=1,
         geojson_concurrency=1,
@@ -61,13 +61,13 @@ async def test_tokens_that_live_for_one_second(tmp_path: Path) -> None:
         assert ran.exit_code == 0
         assert here.is_right()
         assert 2 <= len(ran.to("token")) <= ran.summary.duration_s + 2
-        assert not [each for each in ran.seen if each.status == 401]
+        assert not [each for each in ran.requests if each.status == 401]
 
 
 @pytest.mark.parametrize("way", [{}, SEVERAL])
 async def test_urls_that_live_for_one_second(tmp_path: Path, way: Mapping[str, Any]) -> None:
     """A margin longer than the life of a URL must not mean that none is ever fit for use."""
-    async with world(tmp_path, of_simulator={"url_life_s": 1}, **way) as here:
+    async with world(tmp_path, of_simulator={"url_lifetime_s": 1}, **way) as here:
         ran = await here.run({"fault": "cut", "at_byte": HALF, "nth": 1, "server": "storage"})
         assert ran.exit_code == 0
         assert here.is_right()
@@ -143,13 +143,13 @@ async def test_storage_is_never_shown_a_token(tmp_path: Path) -> None:
         ran = await here.run({"fault": "cut", "nth": 1, "server": "storage"})
         assert ran.exit_code == 0
         assert all("Authorization" not in each.headers for each in ran.to("object"))
-        assert all("Authorization" in each.headers for each in ran.seen if each.server == "api")
+        assert all("Authorization" in each.headers for each in ran.requests if each.server == "api")
 
 
 @pytest.mark.parametrize("fault", [{"fault": "cut"}, {"fault": "stall"}, {"fault": "cut", "chunked": True}])
 async def test_a_large_picture_that_breaks_off_is_begun_again(tmp_path: Path, fault: dict[str, Any]) -> None:
     """Larger than a block, so its first part was on disk already; the API takes no ranges."""
-    account = Account(projects=1, jobs=1, archive_bytes=2_000, quicklook_bytes=3_000_000)
+    account = SimulatedAccount(projects=1, jobs=1, archive_bytes=2_000, quicklook_bytes=3_000_000)
     async with world(tmp_path, account, speed_time=0.2) as here:
         ran = await here.run({**fault, "nth": [1, 2], "endpoint": "quicklook"})
         assert ran.exit_code == 0
@@ -172,7 +172,7 @@ async def test_one_output_that_fails_stops_no_other(tmp_path: Path) -> None:
 @pytest.mark.parametrize("way", [{}, SEVERAL])
 async def test_a_stormy_day(tmp_path: Path, way: Mapping[str, Any]) -> None:
     """Everything at once, with a seed: right bytes, and few of them twice."""
-    account = Account(projects=2, jobs=24, archive_bytes=(2_000, 1_500_000))
+    account = SimulatedAccount(projects=2, jobs=24, archive_bytes=(2_000, 1_500_000))
     async with world(tmp_path, account, **way) as here:
         chance = {"per": "all", "probability": 0.05}
         ran = await here.run(
@@ -191,7 +191,7 @@ async def test_a_stormy_day(tmp_path: Path, way: Mapping[str, Any]) -> None:
         assert here.is_right()
         assert ran.exit_code == 0
         assert ran.downloaded_bytes <= 1.02 * here.needed_bytes
-        assert all(ran.faults.fired.values())
+        assert all(ran.faults.applied_counts.values())
 
 
 async def left_behind(here: World) -> list[str]:

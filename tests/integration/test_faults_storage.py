@@ -165,7 +165,7 @@ async def survived(root: Path, case: Case, rules: Iterable[Mapping[str, Any]], *
             (Outcome.COMPLETED, Reason.DOWNLOADED),
             (Outcome.COMPLETED, Reason.LINKED),
         }
-        assert all(ran.faults.fired[str(rule["fault"])] for rule in rules)
+        assert all(ran.faults.applied_counts[str(rule["fault"])] for rule in rules)
         assert ran.downloaded_bytes <= here.needed_bytes * spare_of(case)
         assert len(ran.to("results")) == 3 + 2 * case.signed
         assert not any("Authorization" in each.headers for each in ran.to("object"))

@@ -15,12 +15,12 @@ from bulkdl.graph.download_output import OutputFetcher
 from bulkdl.graph.planning import MissingOutput
 from bulkdl.models import Kind, Outcome, Reason, Result
 from bulkdl.settings import Settings
-from bulkdl.simulator import Account, Simulator
+from bulkdl.simulator import SimulatedAccount, Simulator
 from support.fault_runs import World, world
 from support.http_servers import CERTIFICATE
 
 # For localhost and 127.0.0.1; nobody trusts it.
-ACCOUNT = Account(projects=1, jobs=2, archive_bytes=20_000)
+ACCOUNT = SimulatedAccount(projects=1, jobs=2, archive_bytes=20_000)
 # One worker: after a failure that stops the run no further archive is taken up.
 ONE_BY_ONE = {"archive_concurrency": 1, "retries": 2}
 
@@ -158,7 +158,7 @@ async def test_an_api_with_an_unknown_certificate_is_asked_once(tmp_path: Path) 
             assert here.front.hellos == 1
         assert [each.reason for each in ran.summary.problems] == [Reason.TLS]
         assert ran.exit_code == 3
-        assert ran.seen == []
+        assert ran.requests == []
 
 
 async def test_a_bug_stops_the_output_that_brings_it_to_light_and_no_other(

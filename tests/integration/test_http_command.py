@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from bulkdl.simulator import Account, Faults, Simulator
+from bulkdl.simulator import Faults, SimulatedAccount, Simulator
 from bulkdl.telemetry.textfile import last_run_in
 
-ACCOUNT = Account(projects=1, jobs=8, archive_bytes=3_000_000)
+ACCOUNT = SimulatedAccount(projects=1, jobs=8, archive_bytes=3_000_000)
 # Each archive stands still in its middle.
 HELD = {"fault": "stall", "at_byte": 1_500_000, "seconds": 3600.0, "endpoint": "object"}
 
@@ -35,7 +35,7 @@ async def test_a_plan_neither_listens_nor_writes_metrics(tmp_path, command):
 
 async def test_a_signal_has_the_last_word_in_the_textfile(tmp_path):
     path = tmp_path / "bulkdl.prom"
-    async with Simulator(ACCOUNT, faults=Faults.of(HELD)) as simulator:
+    async with Simulator(ACCOUNT, faults=Faults.from_rules(HELD)) as simulator:
         project = simulator.projects[0]
         command = [
             sys.executable,

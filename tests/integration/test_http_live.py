@@ -18,7 +18,7 @@ def is_half_way(event: Event) -> bool:
 
 async def test_mid_run_the_run_is_alive_and_ready_and_tells_where_it_is(tmp_path):
     async with (
-        Simulator(ACCOUNT, faults=Faults.of(HELD)) as simulator,
+        Simulator(ACCOUNT, faults=Faults.from_rules(HELD)) as simulator,
         live(simulator, tmp_path, archive_concurrency=1) as run,
     ):
         await run.until(is_half_way)
@@ -39,7 +39,7 @@ async def test_mid_run_the_run_is_alive_and_ready_and_tells_where_it_is(tmp_path
         assert flight["kind"] == "archive"
         assert 1_500_000 <= flight["at_bytes"] < flight["total_bytes"]
         assert status["run_id"]
-        await simulator.vanish("storage", 0.01)  # the stalled connection breaks: it goes on
+        await simulator.take_down("storage", 0.01)  # the stalled connection breaks: it goes on
         simulator.faults = None
         summary = await run.summary()
     assert summary.exit_code == 0
@@ -51,14 +51,14 @@ async def test_not_ready_as_long_as_nobody_has_let_us_in(tmp_path):
         await faults.met.wait()
         assert (await run.json("/healthz"))[0] == 200
         assert await run.json("/readyz") == (503, {"ready": False, "reasons": ["not logged in yet"]})
-        await simulator.vanish("api", 0.01)
+        await simulator.take_down("api", 0.01)
         await run.until(lambda event: isinstance(event, RequestEnded) and event.status == 200)
         assert (await run.summary()).exit_code == 0
 
 
 async def test_the_output_directory_goes_away_and_readiness_with_it(tmp_path):
     async with (
-        Simulator(ACCOUNT, faults=Faults.of(HELD)) as simulator,
+        Simulator(ACCOUNT, faults=Faults.from_rules(HELD)) as simulator,
         live(simulator, tmp_path, archive_concurrency=1) as run,
     ):
         await run.until(is_half_way)
@@ -82,5 +82,5 @@ async def test_a_port_that_is_taken_ends_it_before_anything_is_done(tmp_path):
         order = order_for(simulator, tmp_path, listen=f"127.0.0.1:{port}")
         with pytest.raises(ConfigError, match="name a free address"):
             await run_downloader(order, lambda downloader: downloader.run(order.selection), Watch())
-        assert not simulator.seen
+        assert not simulator.requests
     assert not (tmp_path / "out").exists()

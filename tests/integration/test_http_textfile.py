@@ -19,7 +19,7 @@ from support.live_http import ACCOUNT, Watch, order_for, samples, value
 async def test_when_it_is_over_the_metrics_are_what_the_summary_says(tmp_path):
     path = tmp_path / "bulkdl.prom"
     # A data.json that UP42 cannot give, one that comes at the second attempt, and a throttling.
-    faults = Faults.of(
+    faults = Faults.from_rules(
         {"fault": "status", "status": 400, "endpoint": "geojson", "level": "job", "limit": 1},
         {"fault": "cut", "endpoint": "geojson", "level": "task", "nth": 1, "limit": 1},
         {"fault": "throttled", "retry_after": 0, "endpoint": "tasks", "nth": 1, "limit": 2},
@@ -87,7 +87,7 @@ async def test_what_was_there_before_counts_as_skipped(tmp_path):
         for _ in range(2):
             order = order_for(simulator, tmp_path, metrics_file=tmp_path / "bulkdl.prom")
             await run_downloader(order, lambda downloader: downloader.run(order.selection), Watch())  # noqa: B023
-        wanted = sum(1 for expected in simulator.expected() if expected.kind is Kind.ARCHIVE)
+        wanted = sum(1 for expected in simulator.expected_outputs() if expected.kind is Kind.ARCHIVE)
     found = samples((tmp_path / "bulkdl.prom").read_text())
     there = value(found, "outputs_total", kind="archive", outcome="skipped", reason="up_to_date")
     assert there == wanted

@@ -69,7 +69,7 @@ async def take(downloader: Downloader, number: int, *, error: type[Exception] | 
 async def seen_by(site: Site, endpoint: str) -> None:
     """Wait until the simulator has received a request for *endpoint*."""
     async with asyncio.timeout(10):
-        while not any(each.endpoint == endpoint for each in site.simulator.seen):  # noqa: ASYNC110
+        while not any(each.endpoint == endpoint for each in site.simulator.requests):  # noqa: ASYNC110
             await asyncio.sleep(SLOW_S)
 
 
@@ -188,7 +188,7 @@ async def test_stop_before_a_run_drains_the_next_run_only(slow):
 
 
 async def test_stop_from_another_thread_ends_the_run(slow):
-    slow.simulator.faults = Faults.of({"fault": "latency", "seconds": 30, "endpoint": "tasks"})
+    slow.simulator.faults = Faults.from_rules({"fault": "latency", "seconds": 30, "endpoint": "tasks"})
     async with slow.downloader() as downloader:
 
         def stop_twice():

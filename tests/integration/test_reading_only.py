@@ -11,10 +11,10 @@ from bulkdl.ledger.database import Ledger
 from bulkdl.maintenance.retry import retry_selection
 from bulkdl.maintenance.status import all_failures, read_status
 from bulkdl.selection import Selection
-from bulkdl.simulator import Account
+from bulkdl.simulator import SimulatedAccount
 from support.fault_runs import World, world
 
-ACCOUNT = Account(projects=1, jobs=1, archive_bytes=1000)
+ACCOUNT = SimulatedAccount(projects=1, jobs=1, archive_bytes=1000)
 # A run that is killed leaves what SQLite has beside the ledger.
 KILLED = """
 import os, sqlite3, sys

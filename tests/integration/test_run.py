@@ -74,7 +74,7 @@ async def test_a_second_run_asks_for_job_lists_only_and_moves_nothing(site):
 async def test_a_job_that_finishes_between_two_runs_is_picked_up(tame):
     await tame.run()
     before = tame.files()
-    tame.simulator.evolve(settled=True)
+    tame.simulator.evolve(all_finished=True)
     summary = await tame.run()
     assert summary.exit_code is ExitCode.OK
     after = tame.files()
@@ -105,7 +105,7 @@ async def test_nothing_is_left_of_parts_when_all_is_done(site):
 
 
 async def test_a_list_of_quicklooks_that_fails_does_not_stop_the_rest(tame):
-    tame.simulator.faults = Faults.of({"fault": "status", "status": 500, "endpoint": "quicklooks"})
+    tame.simulator.faults = Faults.from_rules({"fault": "status", "status": 500, "endpoint": "quicklooks"})
     summary = await tame.run()
     assert summary.exit_code is ExitCode.TEMPORARY
     assert tame.files() == tame.expected(but=lambda each: each.kind is Kind.QUICKLOOK)
@@ -118,9 +118,9 @@ async def test_a_list_of_quicklooks_that_fails_does_not_stop_the_rest(tame):
 
 
 async def test_one_output_that_fails_for_good_stops_only_itself(tame):
-    broken = next(each for each in tame.simulator.expected() if each.kind is Kind.GEOJSON)
+    broken = next(each for each in tame.simulator.expected_outputs() if each.kind is Kind.GEOJSON)
     path = f"*/jobs/{broken.job_id}/outputs/data-json*"
-    tame.simulator.faults = Faults.of({"fault": "status", "status": 410, "path": path})
+    tame.simulator.faults = Faults.from_rules({"fault": "status", "status": 410, "path": path})
     summary = await tame.run()
     assert summary.exit_code is ExitCode.FAILED
     [failure] = summary.failures
@@ -135,7 +135,7 @@ async def test_one_output_that_fails_for_good_stops_only_itself(tame):
 
 async def test_storage_never_sees_a_credential(site):
     await site.run()
-    stored = [seen for seen in site.simulator.seen if seen.server == "storage"]
+    stored = [seen for seen in site.simulator.requests if seen.server == "storage"]
     assert stored
     assert all("Authorization" not in seen.headers and "Cookie" not in seen.headers for seen in stored)
 
@@ -189,7 +189,7 @@ async def test_stream_yields_every_result_and_sets_the_summary(site):
         if result.outcome is Outcome.COMPLETED
     }
     assert completed == {
-        (each.job_id, each.task_id, each.kind, each.name) for each in site.simulator.expected()
+        (each.job_id, each.task_id, each.kind, each.name) for each in site.simulator.expected_outputs()
     }
     for result in results:
         if result.file:
@@ -223,7 +223,7 @@ async def test_a_stopped_run_keeps_what_it_has_and_the_next_one_goes_on(tame):
 
 
 async def test_every_fault_at_once_still_ends_with_the_right_bytes(tame):
-    tame.simulator.faults = Faults.of(
+    tame.simulator.faults = Faults.from_rules(
         {"fault": "cut", "at_fraction": 0.5, "server": "storage", "nth": 1, "per": "object"},
         {
             "fault": "flip",

@@ -20,7 +20,7 @@ from rasterio.io import MemoryFile
 from yarl import URL
 
 from bulkdl.models import Kind
-from bulkdl.simulator import Account, ExpectedOutput, Simulator
+from bulkdl.simulator import ExpectedOutput, SimulatedAccount, Simulator
 
 
 class Client:
@@ -82,7 +82,7 @@ class Client:
 
 
 @asynccontextmanager
-async def connected(account: Account, **settings: Any) -> AsyncIterator[Client]:
+async def connected(account: SimulatedAccount, **settings: Any) -> AsyncIterator[Client]:
     async with (
         Simulator(account, **settings) as simulator,
         aiohttp.ClientSession(auto_decompress=False) as http,
@@ -100,9 +100,9 @@ async def signed_url(client: Client, level: str = "job") -> str:
 
 
 async def test_every_expected_output_comes_byte_for_byte() -> None:
-    async with connected(Account(jobs=36, archive_bytes=(0, 50_000), hostile_names=True)) as client:
+    async with connected(SimulatedAccount(jobs=36, archive_bytes=(0, 50_000), hostile_names=True)) as client:
         kinds = set()
-        for expected in client.simulator.expected():
+        for expected in client.simulator.expected_outputs():
             assert await client.output(expected) == expected.read()
             kinds.add((expected.kind, expected.task_id is None))
         assert len(kinds) == 5
@@ -111,14 +111,14 @@ async def test_every_expected_output_comes_byte_for_byte() -> None:
                 base = f"/jobs/{skip.job_id}" + (f"/tasks/{skip.task_id}" if skip.task_id else "")
                 assert (await client.get(skip.project_id, f"{base}/downloads/results"))[0] == 404
         assert not any(
-            "Authorization" in seen.headers for seen in client.simulator.seen if seen.server == "storage"
+            "Authorization" in seen.headers for seen in client.simulator.requests if seen.server == "storage"
         )
 
 
 async def test_archives_hold_data_json_and_rasters_that_lie_where_the_footprints_say() -> None:
     forms = set()
-    async with connected(Account(jobs=20, projects=1)) as client:
-        for job in client.simulator.account.all_jobs():
+    async with connected(SimulatedAccount(jobs=20, projects=1)) as client:
+        for job in client.simulator.account.iter_jobs():
             for task in job.tasks:
                 if task.archive_bytes is None:
                     continue
@@ -126,7 +126,7 @@ async def test_archives_hold_data_json_and_rasters_that_lie_where_the_footprints
                     await client.data(job.project_id, f"/jobs/{job.id}/tasks/{task.id}/downloads/results")
                 )["url"]
                 members = unpacked((await client.read(url))[2])
-                forms.add(task.form)
+                forms.add(task.archive_format)
                 _, collection = await client.get(
                     job.project_id, f"/jobs/{job.id}/tasks/{task.id}/outputs/data-json"
                 )
@@ -152,7 +152,7 @@ def unpacked(body: bytes) -> dict[str, bytes]:
 
 
 async def test_quicklooks_open_and_only_data_tasks_have_them() -> None:
-    async with connected(Account(jobs=16, quicklook_bytes=30_000)) as client:
+    async with connected(SimulatedAccount(jobs=16, quicklook_bytes=30_000)) as client:
         job = client.simulator.account.job(0, 4)
         lists = [
             await client.data(job.project_id, f"/jobs/{job.id}/tasks/{task.id}/outputs/quicklooks/", json={})
@@ -171,7 +171,7 @@ async def test_quicklooks_open_and_only_data_tasks_have_them() -> None:
 
 
 async def test_job_lists_end_with_an_empty_page_and_keep_their_order() -> None:
-    async with connected(Account(jobs=25, projects=1), page_size=10) as client:
+    async with connected(SimulatedAccount(jobs=25, projects=1), page_size=10) as client:
         project = client.simulator.projects[0].id
         pages = [await client.data(project, f"/jobs?page={page}&sort=createdAt,asc") for page in range(4)]
         assert [len(page) for page in pages] == [10, 10, 5, 0]
@@ -183,7 +183,7 @@ async def test_job_lists_end_with_an_empty_page_and_keep_their_order() -> None:
 
 
 async def test_the_job_result_is_the_last_tasks_object() -> None:
-    async with connected(Account()) as client:
+    async with connected(SimulatedAccount()) as client:
         job, task = await signed_url(client), await signed_url(client, "task")
         assert urlsplit(job).path == urlsplit(task).path
 
@@ -198,7 +198,7 @@ async def test_the_job_result_is_the_last_tasks_object() -> None:
     ],
 )
 async def test_what_is_not_there_is_told_in_an_envelope(path: str, status: int, code: int | str) -> None:
-    async with connected(Account()) as client:
+    async with connected(SimulatedAccount()) as client:
         mine, other = client.simulator.account.projects, client.simulator.account.job(1, 0)
         assert mine == 2
         project = client.simulator.projects[0].id
@@ -210,19 +210,19 @@ async def test_what_is_not_there_is_told_in_an_envelope(path: str, status: int, 
 
 
 async def test_a_token_opens_its_own_project_only() -> None:
-    async with connected(Account()) as client:
+    async with connected(SimulatedAccount()) as client:
         first, second = client.simulator.projects
         client.tokens[second.id] = client.tokens[first.id]
         assert (await client.get(second.id, "/jobs"))[0] == 403
 
 
 async def test_tokens_are_refused_when_missing_forged_expired_or_revoked() -> None:
-    async with connected(Account(), token_life_s=0.0) as client:
+    async with connected(SimulatedAccount(), token_lifetime_s=0.0) as client:
         project = client.simulator.projects[0].id
         status, body = await client.get(project, "/jobs")
         assert status == 401
         assert "ACCESS_TOKEN_EXPIRED: JWT expired at" in json.loads(body)["error"]["message"]
-    async with connected(Account()) as client:
+    async with connected(SimulatedAccount()) as client:
         project = client.simulator.projects[0].id
         good = client.tokens[project]
         assert (await client.get(project, "/jobs"))[0] == 200
@@ -236,7 +236,7 @@ async def test_tokens_are_refused_when_missing_forged_expired_or_revoked() -> No
 
 
 async def test_the_token_endpoint_wants_a_grant_and_the_right_credentials() -> None:
-    async with connected(Account(), username="u", password="p") as client:
+    async with connected(SimulatedAccount(), username="u", password="p") as client:
         url = f"{client.simulator.api_url}/oauth/token"
         for form, status in (
             ({}, 415),
@@ -258,7 +258,7 @@ async def test_the_token_endpoint_wants_a_grant_and_the_right_credentials() -> N
 
 
 async def test_a_key_of_another_project_is_refused() -> None:
-    async with connected(Account()) as client:
+    async with connected(SimulatedAccount()) as client:
         first, second = client.simulator.projects
         url = f"{client.simulator.api_url}/oauth/token"
         for pair in (f"{first.id}:{second.api_key}", f"{first.id}:", f"nobody:{first.api_key}", "\xff"):
@@ -271,14 +271,14 @@ async def test_a_key_of_another_project_is_refused() -> None:
 
 
 async def test_a_token_is_a_jwt_that_tells_its_life() -> None:
-    async with connected(Account(), token_life_s=77) as client:
+    async with connected(SimulatedAccount(), token_lifetime_s=77) as client:
         _, claims, _ = next(iter(client.tokens.values())).split(".")
         payload = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
         assert payload["exp"] - payload["iat"] == 77
 
 
 async def test_a_signed_url_has_escapes_that_must_be_left_alone() -> None:
-    async with connected(Account()) as client:
+    async with connected(SimulatedAccount()) as client:
         url = await signed_url(client)
         parts = urlsplit(url)
         assert list(parse_qs(parts.query)) == ["GoogleAccessId", "Expires", "Signature"]
@@ -294,12 +294,12 @@ async def test_a_signed_url_has_escapes_that_must_be_left_alone() -> None:
 
 
 async def test_an_expired_url_is_a_400_in_xml() -> None:
-    async with connected(Account(), url_life_s=-2) as client:
+    async with connected(SimulatedAccount(), url_lifetime_s=-2) as client:
         status, headers, body = await client.read(await signed_url(client))
         assert status == 400
         assert headers["Content-Type"] == "application/xml; charset=UTF-8"
         assert b"<Code>ExpiredToken</Code>" in body
-    async with connected(Account()) as client:
+    async with connected(SimulatedAccount()) as client:
         url = await signed_url(client)
         client.simulator.expire_urls()
         assert (await client.read(url))[0] == 400
@@ -307,7 +307,7 @@ async def test_an_expired_url_is_a_400_in_xml() -> None:
 
 
 async def test_storage_tells_digests_lengths_and_validators() -> None:
-    async with connected(Account()) as client:
+    async with connected(SimulatedAccount()) as client:
         _, headers, body = await client.read(await signed_url(client))
         md5 = hashlib.md5(body, usedforsecurity=False).digest()
         crc = google_crc32c.Checksum(body).digest()
@@ -335,7 +335,7 @@ async def test_storage_tells_digests_lengths_and_validators() -> None:
     ],
 )
 async def test_ranges(asked: str, status: int, span: tuple[int, int | None]) -> None:
-    async with connected(Account()) as client:
+    async with connected(SimulatedAccount()) as client:
         url = await signed_url(client)
         whole = (await client.read(url))[2]
         got, headers, body = await client.read(url, Range=asked)
@@ -346,7 +346,7 @@ async def test_ranges(asked: str, status: int, span: tuple[int, int | None]) -> 
 
 
 async def test_a_range_past_the_end_is_416_with_the_size() -> None:
-    async with connected(Account()) as client:
+    async with connected(SimulatedAccount()) as client:
         url = await signed_url(client)
         size = len((await client.read(url))[2])
         status, headers, _ = await client.read(url, Range=f"bytes={size}-")
@@ -354,7 +354,7 @@ async def test_a_range_past_the_end_is_416_with_the_size() -> None:
 
 
 async def test_if_range_and_if_match_know_the_version() -> None:
-    async with connected(Account()) as client:
+    async with connected(SimulatedAccount()) as client:
         url = await signed_url(client)
         _, headers, whole = await client.read(url)
         for validator in (headers["ETag"], headers["Last-Modified"]):
@@ -372,17 +372,17 @@ async def test_if_range_and_if_match_know_the_version() -> None:
 
 async def test_only_strict_storage_minds_an_authorization_header() -> None:
     for strict, status in ((False, 200), (True, 400)):
-        async with connected(Account(), strict_storage_auth=strict) as client:
+        async with connected(SimulatedAccount(), strict_storage_auth=strict) as client:
             url = await signed_url(client)
             assert (await client.read(url, Authorization="Bearer x"))[0] == status
-            assert client.simulator.seen[-1].headers["Authorization"] == "Bearer x"
+            assert client.simulator.requests[-1].headers["Authorization"] == "Bearer x"
 
 
 async def test_what_is_seen_has_no_signature_and_counts_bytes() -> None:
-    async with connected(Account()) as client:
+    async with connected(SimulatedAccount()) as client:
         url = await signed_url(client)
         _, _, body = await client.read(url, Range="bytes=0-99")
-        seen = client.simulator.seen[-1]
+        seen = client.simulator.requests[-1]
         assert (
             (seen.server, seen.status, seen.sent_bytes)
             == ("storage", 206, 100)
@@ -390,14 +390,16 @@ async def test_what_is_seen_has_no_signature_and_counts_bytes() -> None:
         )
         assert seen.query.endswith("Signature=-")
         assert seen.headers["Range"] == "bytes=0-99"
-        assert [one.number for one in client.simulator.seen] == list(range(1, len(client.simulator.seen) + 1))
+        assert [one.number for one in client.simulator.requests] == list(
+            range(1, len(client.simulator.requests) + 1)
+        )
 
 
 async def test_unfinished_jobs_settle_and_a_larger_account_begins_with_the_same_jobs() -> None:
-    async with connected(Account(jobs=28)) as client:
-        before = len(list(client.simulator.expected()))
-        client.simulator.evolve(settled=True)
-        assert len(list(client.simulator.expected())) > before
+    async with connected(SimulatedAccount(jobs=28)) as client:
+        before = len(list(client.simulator.expected_outputs()))
+        client.simulator.evolve(all_finished=True)
+        assert len(list(client.simulator.expected_outputs())) > before
         job = client.simulator.account.job(0, 6)
         status = (await client.data(job.project_id, f"/jobs/{job.id}"))["status"]
         assert status == "SUCCEEDED"
@@ -406,17 +408,17 @@ async def test_unfinished_jobs_settle_and_a_larger_account_begins_with_the_same_
 
 
 async def test_a_million_jobs_and_gigabytes_start_at_once() -> None:
-    account = Account(projects=1, jobs=1_000_000, archive_bytes=3 << 30)
+    account = SimulatedAccount(projects=1, jobs=1_000_000, archive_bytes=3 << 30)
     async with connected(account, page_size=3) as client:
         project = client.simulator.projects[0].id
         page = await client.data(project, "/jobs?page=250000&sort=createdAt,asc")
         assert page[0]["id"] == account.job(0, 750_000).id
-    last = next(expected for expected in client.simulator.expected() if expected.kind is Kind.ARCHIVE)
+    last = next(expected for expected in client.simulator.expected_outputs() if expected.kind is Kind.ARCHIVE)
     assert last.size_bytes == pytest.approx(3 << 30, rel=0.01)
 
 
 async def test_parallel_requests_share_a_connection_pool() -> None:
-    async with connected(Account(jobs=8)) as client:
-        wanted = list(client.simulator.expected())
+    async with connected(SimulatedAccount(jobs=8)) as client:
+        wanted = list(client.simulator.expected_outputs())
         bodies = await asyncio.gather(*(client.output(expected) for expected in wanted))
         assert bodies == [expected.read() for expected in wanted]

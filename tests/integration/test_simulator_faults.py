@@ -16,11 +16,11 @@ from urllib.parse import quote, urlsplit
 import pytest
 from multidict import CIMultiDict
 
-from bulkdl.simulator import Account, Faults, Seen, Simulator
+from bulkdl.simulator import Faults, RequestRecord, SimulatedAccount, Simulator
 from bulkdl.simulator.fault_table import FAULTS
 from bulkdl.simulator.scenarios import HOSTILE_NAMES
 
-ACCOUNT = Account(projects=1, jobs=16, archive_bytes=100_000)
+ACCOUNT = SimulatedAccount(projects=1, jobs=16, archive_bytes=100_000)
 
 
 @dataclass
@@ -93,7 +93,7 @@ class Probe:
         self.honest = (await ask(await self.signed())).body
 
     def meet(self, fault: str, **rule: Any) -> None:
-        self.simulator.faults = Faults.of({"fault": fault, **rule})
+        self.simulator.faults = Faults.from_rules({"fault": fault, **rule})
 
     async def api(self, path: str, **more: Any) -> Answer:
         base = f"{self.simulator.api_url}/projects/{self.job.project_id}"
@@ -151,7 +151,7 @@ async def test_reset_comes_before_any_header(probe: Probe) -> None:
     probe.meet("reset", server="storage")
     answer = await probe.archive()
     assert (answer.status, answer.body, answer.reset) == (0, b"", True)
-    assert probe.simulator.seen[-1].faults == ("reset",)
+    assert probe.simulator.requests[-1].faults == ("reset",)
 
 
 @pytest.mark.parametrize("chunked", [False, True])
@@ -162,7 +162,7 @@ async def test_cut_ends_at_the_byte(probe: Probe, chunked: bool) -> None:
     assert not answer.complete
     if not chunked:
         assert answer.body == probe.honest[:1_000]
-        assert probe.simulator.seen[-1].sent_bytes == 1_000
+        assert probe.simulator.requests[-1].sent_bytes == 1_000
 
 
 async def test_cut_can_be_a_reset_and_at_a_fraction(probe: Probe) -> None:
@@ -173,13 +173,13 @@ async def test_cut_can_be_a_reset_and_at_a_fraction(probe: Probe) -> None:
 
 
 @asynccontextmanager
-async def asking(probe: Probe, fault: str, **rule: Any) -> AsyncIterator[Seen]:
+async def asking(probe: Probe, fault: str, **rule: Any) -> AsyncIterator[RequestRecord]:
     """A request for an archive that is left hanging, and what the simulator sees of it."""
-    url, before = await probe.signed(), len(probe.simulator.seen)
+    url, before = await probe.signed(), len(probe.simulator.requests)
     probe.meet(fault, server="storage", **rule)
     task = asyncio.create_task(ask(url))
-    await until(lambda: len(probe.simulator.seen) > before and probe.simulator.seen[-1].status == 200)
-    yield probe.simulator.seen[-1]
+    await until(lambda: len(probe.simulator.requests) > before and probe.simulator.requests[-1].status == 200)
+    yield probe.simulator.requests[-1]
     assert not task.done()
     task.cancel()
     await asyncio.wait([task])
@@ -212,7 +212,7 @@ async def test_slow_headers_come_byte_by_byte(probe: Probe) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", url.port)
     writer.write(f"GET {url.path}?{url.query} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     assert await reader.read(100) == b"H"
-    assert probe.simulator.seen[-1].sent_bytes == 0
+    assert probe.simulator.requests[-1].sent_bytes == 0
     writer.close()
 
 
@@ -332,7 +332,7 @@ async def test_the_token_endpoint_fails(probe: Probe) -> None:
     probe.meet("status", status=500, endpoint="token")
     with pytest.raises(KeyError):
         await probe.prepare()
-    assert probe.simulator.seen[-1].status == 500
+    assert probe.simulator.requests[-1].status == 500
 
 
 async def test_json_can_end_early_or_have_wrong_types(probe: Probe) -> None:
@@ -425,7 +425,7 @@ async def test_hostile_names_are_listed_and_can_be_had(probe: Probe) -> None:
     ],
 )
 async def test_headers_can_be_missing(probe: Probe, rule: dict[str, Any], gone: str) -> None:
-    probe.simulator.faults = Faults.of(rule)
+    probe.simulator.faults = Faults.from_rules(rule)
     answer = await probe.archive()
     assert answer.status == 200
     assert gone not in answer.headers

@@ -139,9 +139,11 @@ class Origin:
     project = identity(0)
     key = "ABCDEFGH.0123456789abcdefghijklmnopqrstuvwxyz"
 
-    def __init__(self, things: list[Thing], *, token_life_s: float = 300.0, url_life_s: int = 30) -> None:
+    def __init__(
+        self, things: list[Thing], *, token_lifetime_s: float = 300.0, url_lifetime_s: int = 30
+    ) -> None:
         self.things = things
-        self.token_life_s, self.url_life_s = token_life_s, url_life_s
+        self.token_lifetime_s, self.url_lifetime_s = token_lifetime_s, url_lifetime_s
         self.faults: Callable[[str, str, int], Fault | None] = lambda _server, _path, _count: None
         self.asked: list[Asked] = []
         self.secrets = [random.Random(1).randbytes(16)]
@@ -173,7 +175,7 @@ class Origin:
 
     def url_of(self, number: int) -> str:
         """Return a signed URL."""
-        expires = int(time.time()) + self.url_life_s
+        expires = int(time.time()) + self.url_lifetime_s
         signed = self.sign(f"/bucket/{number}/output.tgz", expires, self.secrets[-1])
         return f"http://localhost:{self.storage.server_port}/{signed}"
 
@@ -320,8 +322,10 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("Authorization") != f"Basic {basic}":
             self._say(401, b"")
             return
-        token = f"opaque-{time.time() + self.origin.token_life_s:.6f}"
-        self._json({"access_token": token, "token_type": "bearer", "expires_in": self.origin.token_life_s})
+        token = f"opaque-{time.time() + self.origin.token_lifetime_s:.6f}"
+        self._json(
+            {"access_token": token, "token_type": "bearer", "expires_in": self.origin.token_lifetime_s}
+        )
 
     def _may(self) -> bool:
         word, _, end = self.headers.get("Authorization", "").partition("opaque-")

@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from bulkdl.simulator import Account, Faults, Seen, Simulator
+from bulkdl.simulator import Faults, RequestRecord, SimulatedAccount, Simulator
 from bulkdl.simulator.sender import Sender
 from support.fault_runs import World
 
@@ -55,19 +55,19 @@ class Sight:
 def on_the_watch() -> Iterator[Sight]:
     """Simulators wake the sight until left."""
     seeing = Sight()
-    put, note = Sender._put, Simulator._note
+    put, note = Sender._put, Simulator._record_request
 
     async def seen_put(sender: Sender, request: Any, data: bytes, chunked: bool) -> None:
         await put(sender, request, data, chunked)
         seeing.stir()
 
-    def seen_note(simulator: Simulator, call: Any) -> Seen:
+    def seen_note(simulator: Simulator, call: Any) -> RequestRecord:
         seeing.stir()
         return note(simulator, call)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Sender, "_put", seen_put)
-        patch.setattr(Simulator, "_note", seen_note)
+        patch.setattr(Simulator, "_record_request", seen_note)
         yield seeing
 
 
@@ -155,10 +155,10 @@ class Place(World):
 
     def meets(self, *rules: Mapping[str, Any]) -> None:
         """From now on these faults and no others."""
-        self.simulator.faults = Faults.of(*rules) if rules else None
+        self.simulator.faults = Faults.from_rules(*rules) if rules else None
 
-    def to(self, *endpoints: str) -> list[Seen]:
-        return [each for each in self.simulator.seen if each.endpoint in endpoints]
+    def to(self, *endpoints: str) -> list[RequestRecord]:
+        return [each for each in self.simulator.requests if each.endpoint in endpoints]
 
     @property
     def sent_bytes(self) -> int:
@@ -201,7 +201,7 @@ def with_small_sockets(simulator: Simulator) -> None:
 
 @asynccontextmanager
 async def place(
-    folder: Path, account: Account, *, of_simulator: Mapping[str, Any] | None = None, **env: str
+    folder: Path, account: SimulatedAccount, *, of_simulator: Mapping[str, Any] | None = None, **env: str
 ) -> AsyncIterator[Place]:
     """*env* replaces the credentials of the first project, if it has others."""
     with on_the_watch() as sight:

@@ -22,13 +22,13 @@ from bulkdl.models import Kind, Level, Outcome, Reason, Result
 from bulkdl.report.summary import Summary
 from bulkdl.selection import Selection
 from bulkdl.settings import CredentialSet, Settings
-from bulkdl.simulator import Account, ExpectedOutput, Faults, Seen, Simulator
+from bulkdl.simulator import ExpectedOutput, Faults, RequestRecord, SimulatedAccount, Simulator
 from bulkdl.simulator.faults import Rule
-from bulkdl.simulator.messages import Call
+from bulkdl.simulator.messages import ReceivedRequest
 
 ARCHIVE_BYTES = 3_000_000
 # One job of two tasks: two objects, three archives (the job's is its last task's), quicklooks, GeoJSON.
-ACCOUNT = Account(projects=1, jobs=1, archive_bytes=ARCHIVE_BYTES)
+ACCOUNT = SimulatedAccount(projects=1, jobs=1, archive_bytes=ARCHIVE_BYTES)
 SWIFT: Mapping[str, Any] = {
     "retry_base_delay": 0.001,
     "retry_max_delay": 0.002,
@@ -51,10 +51,10 @@ class Witness(Faults):
 
     def __init__(self, rules: list[Rule], seed: int = 0) -> None:
         super().__init__(rules, seed)
-        self.came: list[tuple[float, Call, tuple[str, ...]]] = []
+        self.came: list[tuple[float, ReceivedRequest, tuple[str, ...]]] = []
 
-    def meeting(self, call: Call) -> list[Rule]:
-        meeting = super().meeting(call)
+    def select_rules(self, call: ReceivedRequest) -> list[Rule]:
+        meeting = super().select_rules(call)
         self.came.append((time.monotonic(), call, tuple(rule.kind.name for rule in meeting)))
         return meeting
 
@@ -65,7 +65,7 @@ class Ran:
 
     summary: Summary
     results: list[Result]
-    seen: list[Seen]
+    seen: list[RequestRecord]
     faults: Witness
     root: Path
 
@@ -81,7 +81,7 @@ class Ran:
     def failures(self) -> set[Reason]:
         return {each.reason for each in self.results if each.outcome is Outcome.FAILED}
 
-    def to(self, *endpoints: str) -> list[Seen]:
+    def to(self, *endpoints: str) -> list[RequestRecord]:
         return [each for each in self.seen if each.endpoint in endpoints]
 
     @property
@@ -89,9 +89,9 @@ class Ran:
         """Bytes of archives that left the storage."""
         return sum(each.sent_bytes for each in self.to("object") if each.status in (200, 206))
 
-    def objects(self) -> list[list[Seen]]:
+    def objects(self) -> list[list[RequestRecord]]:
         """The storage requests, by object."""
-        by_path: dict[str, list[Seen]] = {}
+        by_path: dict[str, list[RequestRecord]] = {}
         for each in self.to("object"):
             by_path.setdefault(each.path, []).append(each)
         return list(by_path.values())
@@ -105,7 +105,7 @@ class Ran:
         return sum(each.downloaded_bytes for each in self.results if each.output.kind is Kind.ARCHIVE)
 
 
-def offset_of(seen: Seen) -> int:
+def offset_of(seen: RequestRecord) -> int:
     return int(seen.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")[0])
 
 
@@ -122,13 +122,13 @@ class World:
         self, *rules: Mapping[str, Any], seed: int = 0, level: Level | None = None, **settings: Any
     ) -> Ran:
         simulator = self.simulator
-        simulator.faults = faults = Witness.of(*rules, seed=seed)
-        before = len(simulator.seen)
+        simulator.faults = faults = Witness.from_rules(*rules, seed=seed)
+        before = len(simulator.requests)
         selection = Selection(levels=frozenset({level} if level else Level))
         async with self.downloader(**settings) as downloader, downloader.stream(selection) as stream:
             results = [each async for each in stream]
         assert downloader.summary is not None
-        return Ran(downloader.summary, results, list(simulator.seen)[before:], faults, self.root)
+        return Ran(downloader.summary, results, list(simulator.requests)[before:], faults, self.root)
 
     def downloader(self, **settings: Any) -> Downloader:
         return Downloader(self._settings(settings), credentials=self.credentials())
@@ -146,7 +146,7 @@ class World:
         """Bytes of all archives, each object once."""
         sizes = {
             (each.job_id, sha256(each.read()).digest()): each.size_bytes
-            for each in self.simulator.expected()
+            for each in self.simulator.expected_outputs()
             if each.kind is Kind.ARCHIVE
         }
         return sum(sizes.values())
@@ -164,7 +164,7 @@ class World:
         there = files_by_output(self.root)
         return [
             f"{each.kind} {each.name} of {each.task_id or each.job_id}"
-            for each in self.simulator.expected()
+            for each in self.simulator.expected_outputs()
             if identity(each) not in there
         ]
 
@@ -200,7 +200,7 @@ def files_by_output(root: Path) -> dict[tuple[str, str, str, str], Path]:
 def bodies_of(simulator: Simulator) -> dict[str, set[bytes]]:
     """Digests of all right bodies, by the job or task whose they are."""
     bodies: dict[str, set[bytes]] = {}
-    for each in simulator.expected():
+    for each in simulator.expected_outputs():
         bodies.setdefault(each.task_id or each.job_id, set()).add(sha256(each.read()).digest())
     return bodies
 
@@ -225,7 +225,11 @@ def wrong_files(root: Path, bodies: Mapping[str, set[bytes]]) -> list[str]:
 
 @asynccontextmanager
 async def world(
-    root: Path, account: Account = ACCOUNT, *, of_simulator: Mapping[str, Any] | None = None, **settings: Any
+    root: Path,
+    account: SimulatedAccount = ACCOUNT,
+    *,
+    of_simulator: Mapping[str, Any] | None = None,
+    **settings: Any,
 ) -> AsyncIterator[World]:
     async with Simulator(account, **(of_simulator or {})) as simulator:
         yield World(simulator, root, settings)

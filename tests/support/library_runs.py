@@ -9,10 +9,10 @@ from pydantic import SecretStr
 from bulkdl import Downloader, Settings
 from bulkdl.models import Kind
 from bulkdl.settings import CredentialSet
-from bulkdl.simulator import Account, Simulator
+from bulkdl.simulator import SimulatedAccount, Simulator
 
 # The first 14 jobs of a project are one of each kind.
-TAME = Account(projects=1, jobs=14, archive_bytes=(500, 60_000))
+TAME = SimulatedAccount(projects=1, jobs=14, archive_bytes=(500, 60_000))
 HOSTILE = replace(TAME, hostile_names=True)
 MAGIC = ((b"\x1f\x8b", ".tar.gz"), (b"PK", ".zip"), (b"", ".tar"))
 
@@ -34,7 +34,7 @@ class Site:
         return Downloader(settings, credentials=self.book)
 
     async def run(self, selection=None, **changes):
-        self.simulator.seen.clear()
+        self.simulator.requests.clear()
         async with self.downloader(**changes) as downloader:
             return await downloader.run(selection)
 
@@ -50,7 +50,7 @@ class Site:
     def expected(self, *, but=None):
         """The same, from what the simulator says; quicklooks by folder only: their names may differ."""
         found = {}
-        for each in self.simulator.expected():
+        for each in self.simulator.expected_outputs():
             if but and but(each):
                 continue
             body = each.read()
@@ -66,16 +66,16 @@ class Site:
         return found
 
     def asked(self):
-        return Counter((seen.server, seen.endpoint) for seen in self.simulator.seen)
+        return Counter((seen.server, seen.endpoint) for seen in self.simulator.requests)
 
     def storage_bytes(self):
-        return sum(seen.sent_bytes for seen in self.simulator.seen if seen.server == "storage")
+        return sum(seen.sent_bytes for seen in self.simulator.requests if seen.server == "storage")
 
     def object_bytes(self):
         """Bytes of all storage objects, each once: a job's archive is that of its last task."""
         return sum(
             each.size_bytes
-            for each in self.simulator.expected()
+            for each in self.simulator.expected_outputs()
             if each.kind is Kind.ARCHIVE and each.task_id
         )
 

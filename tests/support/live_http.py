@@ -15,10 +15,10 @@ from bulkdl.cli.context import RunRequest, run_downloader
 from bulkdl.report.summary import Summary
 from bulkdl.selection import Selection
 from bulkdl.settings import CredentialSet, LoadedSettings, Settings
-from bulkdl.simulator import Account, Faults, Simulator
+from bulkdl.simulator import Faults, SimulatedAccount, Simulator
 from bulkdl.telemetry.events import Event, StatusPageListening
 
-ACCOUNT = Account(projects=1, jobs=8, archive_bytes=3_000_000)
+ACCOUNT = SimulatedAccount(projects=1, jobs=8, archive_bytes=3_000_000)
 FOREVER_S = 3600.0
 # Each archive stands still in its middle, the first time it is asked for.
 HELD = {"fault": "stall", "at_byte": 1_500_000, "seconds": FOREVER_S, "endpoint": "object", "nth": 1}
@@ -55,12 +55,12 @@ class Announced(Faults):
 
     @classmethod
     def when_met(cls, *rules: dict[str, Any]) -> "Announced":
-        faults = cls.of(*rules)
+        faults = cls.from_rules(*rules)
         faults.met = asyncio.Event()
         return faults
 
-    def meeting(self, call: Any) -> list[Any]:
-        rules = super().meeting(call)
+    def select_rules(self, call: Any) -> list[Any]:
+        rules = super().select_rules(call)
         if rules:
             self.met.set()
         return rules

@@ -21,7 +21,7 @@ from bulkdl.graph.downloader import Downloader
 from bulkdl.models import Level
 from bulkdl.selection import Selection
 from bulkdl.settings import CredentialSet, Settings
-from bulkdl.simulator.pictures import picture
+from bulkdl.simulator.pictures import create_picture
 
 PROJECT = "1eb80bd5-4f3c-4d10-9b1b-7a0c5f0f8a01"
 JOB = "2eb80bd5-4f3c-4d10-9b1b-7a0c5f0f8a02"
@@ -60,7 +60,7 @@ class RawOrigin:
     def __post_init__(self) -> None:
         self._serving: set[asyncio.Task[Any]] = set()
         self.archive = _archive(self.archive_bytes)
-        self.quicklook = picture("q", "jpeg")
+        self.quicklook = create_picture("q", "jpeg")
         self.geojson = b'{"type": "FeatureCollection", "features": []}'
 
     @property

@@ -3,11 +3,11 @@
 import signal
 from typing import Any
 
-from bulkdl.simulator import Account
+from bulkdl.simulator import SimulatedAccount
 from support.cli_runs import FOREVER_S
 
-SMALL = Account(projects=1, jobs=2, archive_bytes=20_000)
-BIG = Account(projects=1, jobs=1, archive_bytes=12_000_000)
+SMALL = SimulatedAccount(projects=1, jobs=2, archive_bytes=20_000)
+BIG = SimulatedAccount(projects=1, jobs=1, archive_bytes=12_000_000)
 AT_ONCE_S = 10.0  # far below the usual grace of 20, far above what it takes
 CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}
 

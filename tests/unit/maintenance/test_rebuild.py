@@ -26,7 +26,7 @@ from bulkdl.maintenance.verify import VerifyOptions, verify
 from bulkdl.models import Kind, Outcome, Reason
 from bulkdl.report.verification import FileState
 from bulkdl.settings import CredentialSet
-from bulkdl.simulator import Account, Simulator
+from bulkdl.simulator import SimulatedAccount, Simulator
 from support.hand_made_ledger import Folder, archive, done
 
 SCATTERED = {
@@ -62,7 +62,7 @@ class Site(Folder):
 
 @pytest.fixture
 async def simulator():
-    async with Simulator(Account(seed=3, projects=2, jobs=8)) as running:
+    async with Simulator(SimulatedAccount(seed=3, projects=2, jobs=8)) as running:
         yield running
 
 
@@ -82,9 +82,9 @@ async def what_is_known(site):
 
 
 async def moves_nothing(site, simulator):
-    seen = len(simulator.seen)
+    seen = len(simulator.requests)
     summary = await site.run()
-    asked = [call.path for call in list(simulator.seen)[seen:]]
+    asked = [call.path for call in list(simulator.requests)[seen:]]
     assert (summary.downloaded_bytes, summary.outputs(Outcome.COMPLETED), summary.exit_code) == (
         0,
         0,

@@ -14,7 +14,7 @@ from bulkdl.maintenance.retry import REASONS, retry_selection
 from bulkdl.models import Kind, Outcome, Output, Reason, Result
 from bulkdl.selection import JobRef
 from bulkdl.settings import CredentialSet, Shard
-from bulkdl.simulator import Account, Faults, Simulator
+from bulkdl.simulator import Faults, SimulatedAccount, Simulator
 from support.hand_made_ledger import J1, J2, P1, T1, Folder, a_job, archive, done, failed, quicklook
 
 KEY = f"{P1}/{J1}/final_output.tar.gz"
@@ -154,14 +154,14 @@ class Site:
         """The summary of a retry, and what it asked the API for."""
         selection = await retry_selection(self.root, Selection(**narrowed), reasons)
         assert selection is not None, "nothing has failed"
-        before = len(self.simulator.seen)
+        before = len(self.simulator.requests)
         summary = await self.run(selection)
-        return summary, [call.path for call in list(self.simulator.seen)[before:]]
+        return summary, [call.path for call in list(self.simulator.requests)[before:]]
 
 
 @pytest.fixture
 async def site(tmp_path):
-    async with Simulator(Account(seed=3, projects=2, jobs=8)) as running:
+    async with Simulator(SimulatedAccount(seed=3, projects=2, jobs=8)) as running:
         yield Site(tmp_path, running)
 
 
@@ -170,7 +170,9 @@ def is_list_of_jobs(path):
 
 
 async def test_what_failed_comes_and_no_project_is_listed(site):
-    site.simulator.faults = Faults.of({"fault": "status", "status": 503, "path": "*/task*/outputs/data-json"})
+    site.simulator.faults = Faults.from_rules(
+        {"fault": "status", "status": 503, "path": "*/task*/outputs/data-json"}
+    )
     first = await site.run()
     assert (first.exit_code, first.outputs(Outcome.FAILED)) != (ExitCode.OK, 0)
     site.simulator.faults = None
@@ -183,7 +185,7 @@ async def test_what_failed_comes_and_no_project_is_listed(site):
 
 async def test_a_job_that_could_not_be_listed_comes_whole(site):
     job = next(each for each in site.simulator.account.all_jobs() if each.status == "SUCCEEDED")
-    site.simulator.faults = Faults.of(
+    site.simulator.faults = Faults.from_rules(
         {"fault": "status", "status": 503, "path": f"*/{job.id}/tasks*", "endpoint": "tasks"}
     )
     await site.run()
@@ -196,7 +198,9 @@ async def test_a_job_that_could_not_be_listed_comes_whole(site):
 
 async def test_what_nobody_asked_for_is_not_fetched_by_a_retry(site):
     """A run with ``--only archive`` lists all files of a job, and leaves the rest planned."""
-    site.simulator.faults = Faults.of({"fault": "html", "server": "storage", "first": 1, "per": "all"})
+    site.simulator.faults = Faults.from_rules(
+        {"fault": "html", "server": "storage", "first": 1, "per": "all"}
+    )
     first = await site.run(Selection(kinds=frozenset({Kind.ARCHIVE})))
     failed = first.outputs(Outcome.FAILED)  # two, if the object was the last task's and so the job's too
     assert failed in (1, 2)
@@ -207,7 +211,7 @@ async def test_what_nobody_asked_for_is_not_fetched_by_a_retry(site):
 
 
 async def test_a_list_of_quicklooks_that_failed_is_asked_for_again(site):
-    site.simulator.faults = Faults.of(
+    site.simulator.faults = Faults.from_rules(
         {"fault": "status", "status": 503, "endpoint": "quicklooks", "first": 1, "per": "all"}
     )
     first = await site.run()

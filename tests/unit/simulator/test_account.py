@@ -3,32 +3,32 @@ from itertools import pairwise
 
 import pytest
 
-from bulkdl.simulator.account import Account
-from bulkdl.simulator.scenarios import GALLERY, UNFINISHED
+from bulkdl.simulator.account import SimulatedAccount
+from bulkdl.simulator.scenarios import SCENARIOS, UNFINISHED
 
 
 def test_the_same_seed_gives_the_same_jobs_and_another_seed_others() -> None:
-    assert list(Account(seed=3).all_jobs()) == list(Account(seed=3).all_jobs())
-    assert {job.id for job in Account(seed=3).all_jobs()}.isdisjoint(
-        job.id for job in Account(seed=4).all_jobs()
+    assert list(SimulatedAccount(seed=3).iter_jobs()) == list(SimulatedAccount(seed=3).iter_jobs())
+    assert {job.id for job in SimulatedAccount(seed=3).iter_jobs()}.isdisjoint(
+        job.id for job in SimulatedAccount(seed=4).iter_jobs()
     )
 
 
 def test_a_larger_account_begins_with_the_jobs_of_a_smaller_one() -> None:
-    small = [job.id for job in Account(projects=1, jobs=20).all_jobs()]
-    assert [job.id for job in Account(projects=1, jobs=50).all_jobs()][:20] == small
+    small = [job.id for job in SimulatedAccount(projects=1, jobs=20).iter_jobs()]
+    assert [job.id for job in SimulatedAccount(projects=1, jobs=50).iter_jobs()][:20] == small
 
 
 @pytest.mark.parametrize(("projects", "jobs"), [(1, 0), (3, 10), (4, 3)])
 def test_jobs_are_shared_out_among_the_projects(projects: int, jobs: int) -> None:
-    account = Account(projects=projects, jobs=jobs)
-    assert len(list(account.all_jobs())) == jobs
+    account = SimulatedAccount(projects=projects, jobs=jobs)
+    assert len(list(account.iter_jobs())) == jobs
     counts = [account.job_count(number) for number in range(projects)]
     assert max(counts) - min(counts) <= 1
 
 
 def test_a_job_is_found_by_its_id_in_its_own_project_only() -> None:
-    account = Account(jobs=10)
+    account = SimulatedAccount(jobs=10)
     job = account.job(1, 3)
     assert account.find_job(1, job.id) == job
     assert account.find_job(0, job.id) is None
@@ -38,13 +38,13 @@ def test_a_job_is_found_by_its_id_in_its_own_project_only() -> None:
 
 
 def test_creation_ascends_with_the_number_even_far_out() -> None:
-    account = Account(projects=1, jobs=1_000_000)
+    account = SimulatedAccount(projects=1, jobs=1_000_000)
     moments = [account.job(0, k).created_at for k in (*range(40), 500, 999_998, 999_999)]
     assert all(one < other for one, other in pairwise(moments))
 
 
 def test_the_first_jobs_show_every_case() -> None:
-    jobs = list(Account(projects=1, jobs=len(GALLERY)).all_jobs())
+    jobs = list(SimulatedAccount(projects=1, jobs=len(SCENARIOS)).iter_jobs())
     tasks = [task for job in jobs for task in job.tasks]
     assert {job.status for job in jobs} == {
         "SUCCEEDED", "FAILED", "ERROR", "CANCELLED", "NOT_STARTED", "PENDING", "RUNNING",
@@ -53,7 +53,7 @@ def test_the_first_jobs_show_every_case() -> None:
     assert all(len(job.tasks) == 1 for job in jobs if job.mode == "DRY_RUN")
     assert any(job.name is None for job in jobs)
     assert any(job.name and "/" in job.name and not job.name.isascii() for job in jobs)
-    assert {task.form for task in tasks} == {"tgz", "zip", "tar"}
+    assert {task.archive_format for task in tasks} == {"tgz", "zip", "tar"}
     assert {len(job.tasks) for job in jobs} == {1, 2, 3, 4}
     assert any(len(task.parent_ids) == 2 for task in tasks)
     assert all(task.is_data == (not task.parent_ids) for task in tasks)
@@ -64,8 +64,10 @@ def test_the_first_jobs_show_every_case() -> None:
 
 
 def test_settling_finishes_what_was_unfinished_and_changes_nothing_else() -> None:
-    account = Account(jobs=100)
-    for before, after in zip(account.all_jobs(), replace(account, settled=True).all_jobs(), strict=True):
+    account = SimulatedAccount(jobs=100)
+    for before, after in zip(
+        account.iter_jobs(), replace(account, all_finished=True).iter_jobs(), strict=True
+    ):
         assert before.id == after.id
         if before.status in UNFINISHED:
             assert after.status == "SUCCEEDED"
@@ -74,5 +76,5 @@ def test_settling_finishes_what_was_unfinished_and_changes_nothing_else() -> Non
 
 
 def test_the_api_key_is_not_in_a_repr() -> None:
-    project = Account().project(0)
+    project = SimulatedAccount().project_key(0)
     assert project.api_key not in repr(project)

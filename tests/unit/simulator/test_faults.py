@@ -7,15 +7,17 @@ from multidict import CIMultiDict
 
 from bulkdl.simulator import Faults, FaultScriptError
 from bulkdl.simulator.fault_table import FAULTS
-from bulkdl.simulator.messages import Call
+from bulkdl.simulator.messages import ReceivedRequest
 
 
-def call(path: str = "/a", *, server: str = "storage", endpoint: str = "object", **headers: str) -> Call:
-    return Call(server, "GET", path, CIMultiDict(headers), endpoint=endpoint)
+def call(
+    path: str = "/a", *, server: str = "storage", endpoint: str = "object", **headers: str
+) -> ReceivedRequest:
+    return ReceivedRequest(server, "GET", path, CIMultiDict(headers), endpoint=endpoint)
 
 
-def fired(faults: Faults, *calls: Call) -> list[int]:
-    return [len(faults.meeting(one)) for one in calls]
+def fired(faults: Faults, *calls: ReceivedRequest) -> list[int]:
+    return [len(faults.select_rules(one)) for one in calls]
 
 
 @pytest.mark.parametrize(
@@ -42,21 +44,21 @@ def fired(faults: Faults, *calls: Call) -> list[int]:
     ],
 )
 def test_which_requests_a_rule_meets(rule: dict[str, Any], expected: list[int]) -> None:
-    faults = Faults.of({"fault": "reset", **rule})
+    faults = Faults.from_rules({"fault": "reset", **rule})
     assert fired(faults, call(), call("/b"), call(), call(Range="bytes=1-")) == expected
-    assert faults.fired["reset"] == sum(expected)
+    assert faults.applied_counts["reset"] == sum(expected)
 
 
 def test_chance_is_the_same_however_requests_interleave() -> None:
     def hits(order: list[str]) -> set[tuple[str, int]]:
         faults, count, met = (
-            Faults.of({"fault": "reset", "probability": 0.5}, seed=5),
+            Faults.from_rules({"fault": "reset", "probability": 0.5}, seed=5),
             dict.fromkeys(order, 0),
             set(),
         )
         for path in order:
             count[path] += 1
-            if faults.meeting(call(path)):
+            if faults.select_rules(call(path)):
                 met.add((path, count[path]))
         return met
 
@@ -65,15 +67,15 @@ def test_chance_is_the_same_however_requests_interleave() -> None:
 
 
 def test_several_rules_meet_one_request_in_their_order() -> None:
-    faults = Faults.of(
+    faults = Faults.from_rules(
         {"fault": "latency", "seconds": 1}, {"fault": "cut"}, {"fault": "reset", "server": "api"}
     )
-    assert [rule.kind.name for rule in faults.meeting(call())] == ["latency", "cut"]
+    assert [rule.kind.name for rule in faults.select_rules(call())] == ["latency", "cut"]
 
 
 def test_a_fault_keeps_to_its_own_requests_unless_told_otherwise() -> None:
-    assert not Faults.of({"fault": "huge_list"}).meeting(call(server="api", endpoint="jobs"))
-    assert Faults.of({"fault": "unauthorized", "endpoint": "token"}).meeting(
+    assert not Faults.from_rules({"fault": "huge_list"}).select_rules(call(server="api", endpoint="jobs"))
+    assert Faults.from_rules({"fault": "unauthorized", "endpoint": "token"}).select_rules(
         call(server="api", endpoint="token")
     )
 
@@ -98,7 +100,7 @@ def test_a_fault_keeps_to_its_own_requests_unless_told_otherwise() -> None:
 )
 def test_a_wrong_rule_is_told_with_its_place(rule: dict[str, Any], key: str, words: str) -> None:
     with pytest.raises(FaultScriptError) as caught:
-        Faults.of({"fault": "reset"}, rule)
+        Faults.from_rules({"fault": "reset"}, rule)
     assert (caught.value.rule, caught.value.key) == (2, key)
     assert words in str(caught.value)
     assert "rule 2" in str(caught.value)
@@ -132,4 +134,4 @@ def test_toml_and_json_say_the_same(tmp_path: Path) -> None:
 def test_every_fault_says_what_it_means_and_does_one_thing() -> None:
     for kind in FAULTS.values():
         assert kind.meaning
-        assert (kind.change is None) != (kind.happen is None)
+        assert (kind.change_reply is None) != (kind.change_state is None)

@@ -3,11 +3,11 @@ import uuid
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkdl.simulator.ids import Ids, Index, Thing
+from bulkdl.simulator.ids import IdKind, Ids, Index
 
 indices = st.builds(
     Index,
-    st.sampled_from(Thing),
+    st.sampled_from(IdKind),
     st.integers(0, 2**12 - 1),
     st.integers(0, 2**32 - 1),
     st.integers(0, 2**6 - 1),
@@ -29,7 +29,7 @@ def test_an_id_of_somebody_else_leads_nowhere(other: uuid.UUID) -> None:
 
 
 def test_another_seed_or_spelling_is_unknown() -> None:
-    text = Ids(1).encode(Index(Thing.JOB, 0, 7))
+    text = Ids(1).encode(Index(IdKind.JOB, 0, 7))
     assert Ids(2).decode(text) is None
     assert Ids(1).decode(text.upper()) is None
     assert Ids(1).decode("nonsense") is None

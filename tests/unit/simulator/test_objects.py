@@ -1,15 +1,15 @@
 import pytest
 
-from bulkdl.simulator.account import Account
-from bulkdl.simulator.lazy_bytes import whole
-from bulkdl.simulator.objects import BUCKET, Bucket, digest, object_path
+from bulkdl.simulator.account import SimulatedAccount
+from bulkdl.simulator.lazy_bytes import read_all
+from bulkdl.simulator.objects import BUCKET, Bucket, compute_checksums, object_path
 
 
 @pytest.mark.parametrize("size", [400, 20_000, 1_000_000, 50_000_000, 6 << 30])
 def test_archives_are_about_as_large_as_asked(size: int) -> None:
-    account = Account(projects=1, jobs=20, archive_bytes=size)
+    account = SimulatedAccount(projects=1, jobs=20, archive_bytes=size)
     bucket = Bucket(account)
-    for job in account.all_jobs():
+    for job in account.iter_jobs():
         for task in job.tasks:
             if task.archive_bytes is None or not task.features:
                 continue
@@ -17,11 +17,11 @@ def test_archives_are_about_as_large_as_asked(size: int) -> None:
             if size >= 20_000:
                 assert got == pytest.approx(size, rel=0.05)
             else:
-                assert got < (1_500 if task.form == "tgz" else 12_000)
+                assert got < (1_500 if task.archive_format == "tgz" else 12_000)
 
 
 async def test_a_replaced_object_differs_in_bytes_and_by_the_length_asked() -> None:
-    account = Account(projects=1, jobs=1)
+    account = SimulatedAccount(projects=1, jobs=1)
     bucket, job = Bucket(account), account.job(0, 0)
     path = object_path(job, job.tasks[0])
     first = await bucket.get(path)
@@ -33,12 +33,12 @@ async def test_a_replaced_object_differs_in_bytes_and_by_the_length_asked() -> N
     assert same
     assert longer
     assert first.body.size == same.body.size < longer.body.size
-    assert len({one.digests.etag for one in (first, same, longer)}) == 3
+    assert len({one.checksums.etag for one in (first, same, longer)}) == 3
     assert len({one.generation for one in (first, same, longer)}) == 3
-    assert whole(bucket.body(job, job.tasks[0])) == whole(longer.body)
-    assert digest(longer.body) == longer.digests
+    assert read_all(bucket.body(job, job.tasks[0])) == read_all(longer.body)
+    assert compute_checksums(longer.body) == longer.checksums
 
 
 @pytest.mark.parametrize("path", ["/", "/a/b", f"/{BUCKET}/x/x-1/output.tgz", "/a/b/c/d"])
 async def test_other_paths_hold_nothing(path: str) -> None:
-    assert await Bucket(Account()).get(path) is None
+    assert await Bucket(SimulatedAccount()).get(path) is None

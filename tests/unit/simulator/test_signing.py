@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkdl.simulator.signing import Signer, Verdict
+from bulkdl.simulator.signing import SignatureStatus, Signer
 
 
 @given(st.text("abc/", min_size=1))
@@ -18,23 +18,23 @@ def test_any_changed_byte_is_noticed(place: int) -> None:
     good = signer.sign("/bucket/object")
     at = place % len(good)
     bad = good[:at] + ("a" if good[at] != "a" else "b") + good[at + 1 :]
-    assert signer.check(good)[0] is Verdict.GOOD
-    assert signer.check(bad)[0] is not Verdict.GOOD
+    assert signer.check(good)[0] is SignatureStatus.VALID
+    assert signer.check(bad)[0] is not SignatureStatus.VALID
 
 
 def test_verdicts() -> None:
     signer = Signer(120)
     old = signer.sign("/o")
     signer.expire_all()
-    assert signer.check(old)[0] is Verdict.EXPIRED
-    assert signer.check(signer.sign("/o"))[0] is Verdict.GOOD
-    assert Signer(-5).check("/o")[0] is Verdict.MISSING
+    assert signer.check(old)[0] is SignatureStatus.EXPIRED
+    assert signer.check(signer.sign("/o"))[0] is SignatureStatus.VALID
+    assert Signer(-5).check("/o")[0] is SignatureStatus.MISSING
     late = Signer(-5)
-    assert late.check(late.sign("/o"))[0] is Verdict.EXPIRED
-    assert signer.check(Signer(120).sign("/o"))[0] is Verdict.WRONG
+    assert late.check(late.sign("/o"))[0] is SignatureStatus.EXPIRED
+    assert signer.check(Signer(120).sign("/o"))[0] is SignatureStatus.INVALID
 
 
 @pytest.mark.parametrize("change", [("%2F", "/"), ("%3D", "="), ("&Expires", "&x=1&Expires")])
 def test_an_equivalent_url_is_another_url(change: tuple[str, str]) -> None:
     signer = Signer(120)
-    assert signer.check(signer.sign("/o").replace(*change))[0] is Verdict.WRONG
+    assert signer.check(signer.sign("/o").replace(*change))[0] is SignatureStatus.INVALID
