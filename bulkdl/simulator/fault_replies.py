@@ -60,7 +60,7 @@ def reset(_scene: FaultContext, reply: Reply) -> Reply:
 
 def cut(scene: FaultContext, reply: Reply) -> Reply:
     how = replace(reply.delivery, stop_at=scene.offset(reply), stop_resets=scene.values["reset"])
-    return replace(reply, delivery=how, announced=not scene.values["chunked"])
+    return replace(reply, delivery=how, has_content_length=not scene.values["chunked"])
 
 
 def stall(scene: FaultContext, reply: Reply) -> Reply:
@@ -77,7 +77,7 @@ def slow_headers(scene: FaultContext, reply: Reply) -> Reply:
 
 
 def latency(scene: FaultContext, reply: Reply) -> Reply:
-    return replace(reply, delivery=replace(reply.delivery, wait_s=scene.values["seconds"]))
+    return replace(reply, delivery=replace(reply.delivery, delay_s=scene.values["seconds"]))
 
 
 def flip(scene: FaultContext, reply: Reply) -> Reply:
@@ -91,7 +91,7 @@ def short(_scene: FaultContext, reply: Reply) -> Reply:
 
 def endless(scene: FaultContext, reply: Reply) -> Reply:
     how = replace(reply.delivery, extra_bytes=scene.values["extra_bytes"])
-    return replace(reply, delivery=how, announced=not scene.values["chunked"])
+    return replace(reply, delivery=how, has_content_length=not scene.values["chunked"])
 
 
 def ignore_range(scene: FaultContext, reply: Reply) -> Reply:
@@ -191,7 +191,7 @@ def gzip_transcoded(scene: FaultContext, reply: Reply) -> Reply:
     served = served.with_headers(
         ("x-goog-stored-content-encoding", "gzip"), ("Warning", "214 UploadServer gunzipped")
     )
-    return replace(served, body=inner, announced=False)
+    return replace(served, body=inner, has_content_length=False)
 
 
 def _unpacked(body: Blob) -> Blob | None:
@@ -228,7 +228,7 @@ def no_etag(_scene: FaultContext, reply: Reply) -> Reply:
 
 
 def no_length(_scene: FaultContext, reply: Reply) -> Reply:
-    return replace(reply, announced=False)
+    return replace(reply, has_content_length=False)
 
 
 def redirect(scene: FaultContext, _reply: Reply) -> Reply:

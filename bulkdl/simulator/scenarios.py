@@ -80,10 +80,14 @@ class JobScenario:
         status = rng.choices(list(cls._WEIGHTS), list(cls._WEIGHTS.values()))[0]
         if rng.random() < 0.08:
             return cls(
-                status, SINGLE, mode="DRY_RUN", empty=rng.random() < 0.3, no_archive=rng.random() < 0.5
+                status,
+                SINGLE,
+                mode="DRY_RUN",
+                has_no_features=rng.random() < 0.3,
+                has_no_archive=rng.random() < 0.5,
             )
         parents = rng.choices((SINGLE, PAIR, CHAIN, DIAMOND), (3, 5, 2, 1))[0]
-        return cls(status, parents, nameless=rng.random() < 0.15, empty=rng.random() < 0.05)
+        return cls(status, parents, has_no_name=rng.random() < 0.15, has_no_features=rng.random() < 0.05)
 
 
 SCENARIOS = (

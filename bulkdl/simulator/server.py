@@ -167,7 +167,7 @@ class Simulator:
         self,
         request: web.BaseRequest,
         server: str,
-        answer: Callable[[ReceivedRequest], Awaitable[Reply]],
+        handler: Callable[[ReceivedRequest], Awaitable[Reply]],
         endpoint: str,
         level: str,
     ) -> web.StreamResponse:
@@ -175,27 +175,27 @@ class Simulator:
             server, request.method, request.raw_path, request.headers, await request.read()
         )
         call.endpoint, call.level = endpoint, level
-        requests = self._record_request(call)
+        record = self._record_request(call)
         await asyncio.sleep(self.latency_s)
-        return Sender(await self._answer(call, answer, requests), requests)
+        return Sender(await self._answer(call, handler, record), record)
 
     async def _answer(
         self,
         call: ReceivedRequest,
-        answer: Callable[[ReceivedRequest], Awaitable[Reply]],
-        seen: RequestRecord,
+        handler: Callable[[ReceivedRequest], Awaitable[Reply]],
+        record: RequestRecord,
     ) -> Reply:
         """Create the reply and apply the faults of the script."""
-        meeting = self.faults.select_rules(call) if self.faults else []
-        seen.faults = tuple(rule.kind.name for rule in meeting)
-        for rule in meeting:
+        rules = self.faults.select_rules(call) if self.faults else []
+        record.faults = tuple(rule.kind.name for rule in rules)
+        for rule in rules:
             if rule.kind.change_state:
                 await rule.kind.change_state(FaultEvent(call, self, rule.values))
-        reply = await answer(call)
-        if not meeting:
+        reply = await handler(call)
+        if not rules:
             return reply
         stored = await self._bucket.get(call.path) if call.server == "storage" else None
-        for rule in meeting:
+        for rule in rules:
             if rule.kind.change_reply and (reply.is_success or not rule.kind.only_on_success):
                 reply = rule.kind.change_reply(FaultContext(call, stored, rule.values), reply)
         return reply
@@ -204,8 +204,8 @@ class Simulator:
         self._request_count += 1
         path, _, query = call.target.partition("?")
         query = _SIGNATURE.sub(r"\1-", query)
-        seen = RequestRecord(
+        record = RequestRecord(
             self._request_count, call.server, call.method, path, query, call.endpoint, call.headers
         )
-        self.requests.append(seen)
-        return seen
+        self.requests.append(record)
+        return record

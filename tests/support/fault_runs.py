@@ -65,7 +65,7 @@ class Ran:
 
     summary: Summary
     results: list[Result]
-    seen: list[RequestRecord]
+    requests: list[RequestRecord]
     faults: Witness
     root: Path
 
@@ -82,7 +82,7 @@ class Ran:
         return {each.reason for each in self.results if each.outcome is Outcome.FAILED}
 
     def to(self, *endpoints: str) -> list[RequestRecord]:
-        return [each for each in self.seen if each.endpoint in endpoints]
+        return [each for each in self.requests if each.endpoint in endpoints]
 
     @property
     def sent_bytes(self) -> int:
