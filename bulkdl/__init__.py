@@ -1,34 +1,93 @@
 """
-Fetch every output of many UP42 jobs at once: resumable, verified, unattended.
+Download all outputs of many UP42 jobs: concurrent, resumable, verified, unattended.
 
-``Downloader`` is the library; ``bulkdl --help`` is the command line.
+``Downloader`` is the entry point of the library. ``bulkdl --help`` describes the command line.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bulkdl.errors import (
+        ApiError,
+        BulkdlError,
+        ConfigError,
+        DestinationError,
+        DownloadError,
+        DownloaderStateError,
+        LedgerDamaged,
+        LedgerError,
+        LedgerMissingError,
+        LedgerVersionError,
+        NotFoundError,
+        OutputLockedError,
+        TransferError,
+    )
+    from bulkdl.failure_policy import ExitCode
     from bulkdl.graph.downloader import Downloader
+    from bulkdl.models import Kind, Outcome, Output, Reason, Result
+    from bulkdl.report.plan import Plan
+    from bulkdl.report.summary import Summary
     from bulkdl.selection import Selection
-    from bulkdl.settings import Settings
+    from bulkdl.settings import CredentialSet, Settings
+    from bulkdl.telemetry.events import Event, Reporter
 
 __version__ = "0.1.0"
-__all__ = ["Downloader", "Selection", "Settings", "__version__"]
+
+__all__ = [
+    "ApiError",
+    "BulkdlError",
+    "ConfigError",
+    "CredentialSet",
+    "DestinationError",
+    "DownloadError",
+    "Downloader",
+    "DownloaderStateError",
+    "Event",
+    "ExitCode",
+    "Kind",
+    "LedgerDamaged",
+    "LedgerError",
+    "LedgerMissingError",
+    "LedgerVersionError",
+    "NotFoundError",
+    "Outcome",
+    "Output",
+    "OutputLockedError",
+    "Plan",
+    "Reason",
+    "Reporter",
+    "Result",
+    "Selection",
+    "Settings",
+    "Summary",
+    "TransferError",
+    "__version__",
+]
+
+# The module that defines each name. Names without an entry are errors.
+_MODULES = {
+    "CredentialSet": "bulkdl.settings",
+    "Downloader": "bulkdl.graph.downloader",
+    "Event": "bulkdl.telemetry.events",
+    "ExitCode": "bulkdl.failure_policy",
+    "Kind": "bulkdl.models",
+    "Outcome": "bulkdl.models",
+    "Output": "bulkdl.models",
+    "Plan": "bulkdl.report.plan",
+    "Reason": "bulkdl.models",
+    "Reporter": "bulkdl.telemetry.events",
+    "Result": "bulkdl.models",
+    "Selection": "bulkdl.selection",
+    "Settings": "bulkdl.settings",
+    "Summary": "bulkdl.report.summary",
+}
 
 
 def __getattr__(name: str) -> Any:
-    # LoadedSettings on first use: the values at the bottom of the house must not pull in its roof.
-    if name == "Downloader":
-        from bulkdl.graph.downloader import Downloader  # noqa: PLC0415
-
-        return Downloader
-    if name == "Selection":
-        from bulkdl.selection import Selection  # noqa: PLC0415
-
-        return Selection
-    if name == "Settings":
-        from bulkdl.settings import Settings  # noqa: PLC0415
-
-        return Settings
-    raise AttributeError(f"module 'bulkdl' has no attribute {name!r}")
+    # Imported on first use, so that `import bulkdl.models` does not load the whole package.
+    if name not in __all__:
+        raise AttributeError(f"module 'bulkdl' has no attribute {name!r}")
+    return getattr(import_module(_MODULES.get(name, "bulkdl.errors")), name)

@@ -1,4 +1,4 @@
-"""``python -m bulkdl``."""
+"""Run the command line with ``python -m bulkdl``."""
 
 from bulkdl.cli import main
 
