@@ -33,6 +33,7 @@ from bulkdl.models import Job, Reason
 from bulkdl.report.models import JobCounts
 from bulkdl.selection import Selection
 from bulkdl.settings.path_templates import PathTemplates
+from bulkdl.sources.up42_jobs.planning import group_same_objects, is_listing_placeholder
 from bulkdl.telemetry.events import JobEnumerated, JobUnfinished, Reporter
 
 log = get_logger(__name__)
@@ -197,7 +198,7 @@ class Enumeration:
         return tuple(
             before.get(planned.output) or OutputRecord(planned.output, NEW, None, planned.filename, None)
             for planned in listed.listing.outputs
-            if not planning.is_listing_placeholder(planned.output)
+            if not is_listing_placeholder(planned.output)
         )
 
     async def _enqueue_missing(
@@ -213,8 +214,8 @@ class Enumeration:
         verdict = planning.split_missing(outputs, self._selection, sizes, recheck_absent=recheck)
         if not verdict.missing and self._selection.is_before_watermark(job):
             return
-        missing, settled = self._outlets.reserve(verdict.missing), self._uncounted(verdict.settled)
-        if (outputs and not missing and not settled) and (verdict.missing or verdict.settled):
+        missing, settled = self._outlets.reserve(verdict.missing), self._uncounted(verdict.up_to_date)
+        if (outputs and not missing and not settled) and (verdict.missing or verdict.up_to_date):
             return  # the job was listed twice in this run, and is counted already
         if not verdict.missing and not fresh:
             self._counts.up_to_date += 1
@@ -222,7 +223,7 @@ class Enumeration:
         kinds = Counter(wanted.output.kind for wanted in missing)
         self._reporter.report(JobEnumerated(job.project_id, job.id, len(missing), len(settled), kinds))
         log.debug("job.enumerated", job_id=job.id, missing=len(missing), up_to_date=len(settled))
-        groups = planning.group_same_objects(missing, last_task)
+        groups = group_same_objects(missing, last_task)
         for number, group in enumerate(groups, start=1):
             try:
                 await self._outlets.missing(group)

@@ -12,12 +12,12 @@ from typing import Any
 
 from bulkdl.destinations.local.filenames import safe_filenames
 from bulkdl.errors import ApiError
-from bulkdl.graph import planning
 from bulkdl.graph.api_clients import ApiClients
 from bulkdl.ledger.queries import JobListing, PlannedOutput
 from bulkdl.models import Job, Kind, Level, Output, Result, Task
 from bulkdl.selection import Selection
 from bulkdl.settings.path_templates import PathTemplates
+from bulkdl.sources.up42_jobs import planning
 from bulkdl.transfer.download import ended_by
 
 

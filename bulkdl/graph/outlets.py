@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from bulkdl.graph.planning import MissingOutput, SameObjectGroup, target_key
 from bulkdl.ledger.rows import OutputRecord
 from bulkdl.models import Kind, Output, Result
 from bulkdl.report.plan import PlanBuilder
 from bulkdl.settings.path_templates import PathTemplates
+from bulkdl.sources.up42_jobs.planning import MissingOutput, SameObjectGroup, target_key
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,13 +26,13 @@ from bulkdl.graph.autoscale import (
 )
 from bulkdl.graph.download_output import FailureByObject, OutputFetcher
 from bulkdl.graph.flight import ActiveTransfer, can_finish_within
-from bulkdl.graph.planning import MissingOutput, SameObjectGroup
 from bulkdl.graph.recorder import Recorder
 from bulkdl.graph.shutdown import ShutdownController
 from bulkdl.graph.sizes import pool_limits
 from bulkdl.log import get_logger
 from bulkdl.models import Kind, Outcome, Output, Reason, Result
 from bulkdl.settings import Settings
+from bulkdl.sources.up42_jobs.planning import MissingOutput, SameObjectGroup
 from bulkdl.telemetry.events import Reporter, RetryScheduled, TransferAdvanced, TransferStarted
 
 log = get_logger(__name__)

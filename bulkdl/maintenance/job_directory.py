@@ -12,8 +12,6 @@ from pathlib import Path
 from bulkdl.destinations.local.destination import LocalDestination
 from bulkdl.destinations.local.filenames import safe_filenames
 from bulkdl.errors import ApiError, TransferError
-from bulkdl.graph import planning
-from bulkdl.graph.planning import MissingOutput
 from bulkdl.ledger.queries import JobListing, PlannedOutput
 from bulkdl.maintenance.path_matcher import NotRegularError, ParsedKey, open_regular
 from bulkdl.maintenance.verify import VerifyOptions, digest_of
@@ -31,7 +29,8 @@ from bulkdl.models import (
     Validator,
 )
 from bulkdl.report.verification import FileState, Finding
-from bulkdl.sources.up42_jobs import decode
+from bulkdl.sources.up42_jobs import decode, planning
+from bulkdl.sources.up42_jobs.planning import MissingOutput
 from bulkdl.transfer import validation
 
 _NO_DIGEST = Digest("crc32c", "")

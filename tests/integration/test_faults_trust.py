@@ -12,10 +12,10 @@ import aiohttp
 import pytest
 
 from bulkdl.graph.download_output import OutputFetcher
-from bulkdl.graph.planning import MissingOutput
 from bulkdl.models import Kind, Outcome, Reason, Result
 from bulkdl.settings import Settings
 from bulkdl.simulator import SimulatedAccount, Simulator
+from bulkdl.sources.up42_jobs.planning import MissingOutput
 from support.fault_runs import World, world
 from support.http_servers import CERTIFICATE
 

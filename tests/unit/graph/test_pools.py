@@ -1,12 +1,12 @@
 """The pools: what goes into their lanes."""
 
 from bulkdl.concurrency import ConcurrencyLimiter
-from bulkdl.graph.planning import MissingOutput
 from bulkdl.graph.pools import Pools
 from bulkdl.graph.shutdown import ShutdownController
 from bulkdl.graph.sizes import pool_limits
 from bulkdl.models import Kind, Outcome, Output, Reason, Result
 from bulkdl.settings import Settings
+from bulkdl.sources.up42_jobs.planning import MissingOutput
 from bulkdl.telemetry.events import NullReporter
 
 ARCHIVES = [MissingOutput(Output("p", "j", task, Kind.ARCHIVE)) for task in ("t1", "t2", None)]

@@ -54,7 +54,7 @@ def test_what_is_tried_again(what, asked):
     output, due_for = DUE[what]
     verdict = planning.split_missing([output], Selection(reasons=ASKED[asked]), {})
     assert bool(verdict.missing) == (asked in due_for)
-    assert verdict.settled == ()
+    assert verdict.up_to_date == ()
 
 
 def test_a_run_takes_everything_that_is_missing():
