@@ -27,9 +27,9 @@ from bulkdl.redaction import register_secret
 from bulkdl.selection import Selection
 from bulkdl.settings import CredentialSet, LoadedSettings, Settings, load_credentials, load_settings
 from bulkdl.settings.parsers import parse_path
-from bulkdl.telemetry.console_logging import logging_to, stderr_console
+from bulkdl.telemetry.console_logging import create_stderr_console, log_to_console
 from bulkdl.telemetry.events import Reporter, Reporters, StatusPageListening
-from bulkdl.telemetry.exporter_handle import ExporterHandle, no_exporters
+from bulkdl.telemetry.exporters import ExporterHandle, no_exporters, start_exporters
 from bulkdl.telemetry.progress import has_bars, progress_on
 
 T = TypeVar("T")
@@ -123,8 +123,8 @@ def configure_logging(loaded: LoadedSettings, credentials: CredentialSet) -> Ite
     for secret in credentials.secrets():
         register_secret(secret)
     settings = loaded.settings
-    console = stderr_console()
-    with logging_to(console, settings.log_format, _log_verbosity(settings, console)):
+    console = create_stderr_console()
+    with log_to_console(console, settings.log_format, _log_verbosity(settings, console)):
         for warning in loaded.warnings:
             log.warning("settings.suspected", detail=warning)
         with progress_on(console, settings.progress) as reporter:
@@ -189,14 +189,12 @@ def _open_exporters(request: RunRequest) -> AbstractAsyncContextManager[Exporter
     settings = request.loaded.settings
     if not request.expose_metrics or (settings.listen is None and settings.metrics_file is None):
         return no_exporters()
-    from bulkdl.telemetry.exporters import start_exporters  # noqa: PLC0415 - loads a web server
-
     address = settings.listen
     return start_exporters(
         version=__version__,
         output=request.output,
         state=request.output / STATE_FOLDER,
-        http=(address.host, address.port) if address else None,
+        listen=(address.host, address.port) if address else None,
         metrics_file=settings.metrics_file,
     )
 

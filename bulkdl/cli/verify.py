@@ -24,7 +24,7 @@ from bulkdl.maintenance.verify import VerifyOptions
 from bulkdl.maintenance.verify import verify as compare_with_ledger
 from bulkdl.report.verification import Verification
 from bulkdl.settings import Settings
-from bulkdl.telemetry.console_logging import logging_to, stderr_console
+from bulkdl.telemetry.console_logging import create_stderr_console, log_to_console
 from bulkdl.telemetry.progress import has_bars
 from bulkdl.units import format_size
 
@@ -58,8 +58,8 @@ def verify(deep: bool, repair: bool, recreate: bool, workers: int, **params: Any
     settings = read_settings(params).settings
     if recreate and (deep or repair):
         raise ConfigError("--rebuild", "cannot be combined with --deep or --repair")
-    console = stderr_console()
-    with logging_to(console, settings.log_format, settings.verbose), _bar(console, settings) as bar:
+    console = create_stderr_console()
+    with log_to_console(console, settings.log_format, settings.verbose), _bar(console, settings) as bar:
         verify_options = VerifyOptions(
             settings.require_output(),
             settings.path_templates,

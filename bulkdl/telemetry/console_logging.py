@@ -1,8 +1,8 @@
 """
-Logs, all to stderr: JSON lines in a pipe, coloured lines on a terminal.
+Write log events to stderr: JSON lines in a pipe, coloured lines on a terminal.
 
-The standard library's loggers (aiohttp, asyncio) go through the same processors as ours, so that
-redaction, the last step before rendering, sees every line there is.
+Events of standard library loggers (aiohttp, asyncio) pass through the same processors, so that the redaction,
+the last step before rendering, processes every line.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from bulkdl.redaction import redactor
 
 LogFormat = Literal["auto", "console", "json"]
 
-# -v and -q: the level of our own loggers, and that of everybody else's.
+# -v and -q: the level of the bulkdl loggers, and the level of all other loggers.
 _LEVELS = {
     -2: (logging.ERROR, logging.ERROR),
     -1: (logging.WARNING, logging.WARNING),
@@ -32,17 +32,17 @@ _LEVELS = {
     1: (logging.DEBUG, logging.WARNING),
     2: (logging.DEBUG, logging.DEBUG),
 }
-_OF_SEVERAL_LINES = frozenset({"exception", "stack"})
-_FIRST = ("timestamp", "level", "event")
+_MULTILINE_FIELDS = frozenset({"exception", "stack"})
+_FIRST_FIELDS = ("timestamp", "level", "event")
 
 
 class ConsoleHandler(logging.Handler):
-    """Writes to a rich console: on a terminal above whatever bars live there, in a pipe as plain lines."""
+    """Writes to a rich console: above the progress display on a terminal, plain lines in a pipe."""
 
     def __init__(self, console: Console) -> None:
         super().__init__()
         self._console = console
-        self._is_terminal = console.is_terminal  # rich asks the system each time
+        self._is_terminal = console.is_terminal  # rich makes a system call for each access
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -53,19 +53,19 @@ class ConsoleHandler(logging.Handler):
                 self._console.file.write(f"{line}\n")
                 self._console.file.flush()
         except (OSError, ValueError):
-            # stderr is gone: there is no one left to tell, and the run goes on without logs.
+            # stderr is closed. The run continues without logs.
             return
 
 
 @contextmanager
-def logging_to(console: Console, log_format: LogFormat = "auto", verbose: int = 0) -> Iterator[None]:
+def log_to_console(console: Console, log_format: LogFormat = "auto", verbose: int = 0) -> Iterator[None]:
     """
-    Send every log line to *console* (stderr) until left.
+    Write every log event to *console* (stderr) until the context ends.
 
-    *verbose* is the number of ``-v`` less the number of ``-q``.
+    *verbose* is the number of ``-v`` minus the number of ``-q``.
     """
     handler = ConsoleHandler(console)
-    handler.setFormatter(_formatter(console, as_json=_wants_json(log_format, console)))
+    handler.setFormatter(_formatter(console, as_json=_is_json(log_format, console)))
     ours, others = logging.getLogger("bulkdl"), logging.getLogger()
     before = (ours.level, others.level)
     own_level, other_level = _LEVELS[max(-2, min(verbose, 2))]
@@ -82,19 +82,19 @@ def logging_to(console: Console, log_format: LogFormat = "auto", verbose: int = 
         others.setLevel(before[1])
 
 
-def _in_reading_order(_logger: object, _method: str, event: MutableMapping[str, Any]) -> dict[str, Any]:
-    """When, how bad and what come first in a line."""
-    first = {key: event[key] for key in _FIRST if key in event}
+def _sort_fields(_logger: object, _method: str, event: MutableMapping[str, Any]) -> dict[str, Any]:
+    """Put timestamp, level and event first."""
+    first = {key: event[key] for key in _FIRST_FIELDS if key in event}
     return {**first, **{key: value for key, value in event.items() if key not in first}}
 
 
-def _with_printable_texts(
+def _make_printable(
     _logger: object, _method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """Names in it are a server's; the renderer writes them as they are."""
+    """Escape control characters: names come from the server, and the renderer does not escape them."""
     for key, value in event.items():
         if isinstance(value, str):
-            event[key] = (printable_lines if key in _OF_SEVERAL_LINES else printable)(value)
+            event[key] = (printable_lines if key in _MULTILINE_FIELDS else printable)(value)
     return event
 
 
@@ -113,17 +113,17 @@ def _formatter(console: Console, *, as_json: bool) -> ProcessorFormatter:
         processors=[
             ProcessorFormatter.remove_processors_meta,
             redactor,
-            _in_reading_order,
-            *(() if as_json else (_with_printable_texts,)),
+            _sort_fields,
+            *(() if as_json else (_make_printable,)),
             renderer,
         ],
     )
 
 
-def _wants_json(log_format: LogFormat, console: Console) -> bool:
+def _is_json(log_format: LogFormat, console: Console) -> bool:
     return log_format == "json" or (log_format == "auto" and not console.is_terminal)
 
 
-def stderr_console(env: Mapping[str, str] | None = None) -> Console:
-    """The one console for logs and bars; NO_COLOR is honoured."""
+def create_stderr_console(env: Mapping[str, str] | None = None) -> Console:
+    """Create the console that logs and the progress display share; respects NO_COLOR."""
     return Console(stderr=True, _environ=env)

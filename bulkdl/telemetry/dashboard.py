@@ -1,7 +1,7 @@
 """
-What the page shows: the run as one small document, whatever its size.
+Collect the data of the status page in one JSON document of bounded size.
 
-Names in it are UP42's and untrusted; they leave here as JSON text and nothing else.
+Names in the document come from UP42 and are not trusted. They are only used as JSON strings.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from bulkdl.failure_policy import FAILURE_POLICIES
@@ -29,31 +29,31 @@ from bulkdl.telemetry.events import (
     TransferEnded,
     TransferStarted,
 )
-from bulkdl.telemetry.metrics import THROTTLED
+from bulkdl.telemetry.metrics import TOO_MANY_REQUESTS
 from bulkdl.telemetry.totals import KindTotals, RunTotals, is_shown
 
 FAILURES_SHOWN = 30
-FLIGHTS_SHOWN = 40
+TRANSFERS_SHOWN = 40
 _DETAIL_CHARS = 500
 
 
 @dataclass(slots=True)
 class ActiveTransferRow:
-    """A download in progress."""
+    """A download in progress; *note* is the reason of a scheduled retry."""
 
-    since_s: float
-    at_bytes: int = 0
+    started_s: float
+    offset_bytes: int = 0
     total_bytes: int | None = None
     note: str = ""
 
 
 class RunStatus:
     """
-    A reporter that keeps what a person wants to see.
+    A reporter that collects the data of the status page.
 
     Args:
-        clock: Seconds that never go back.
-        now: The time of day.
+        clock: Monotonic clock in seconds.
+        now: Wall-clock time.
     """
 
     def __init__(self, version: str, clock: Callable[[], float], now: Callable[[], datetime]) -> None:
@@ -65,7 +65,7 @@ class RunStatus:
         self._jobs = Counter[str]()
         self._depths: Mapping[str, Callable[[], int]] = {}
         self._totals = RunTotals()
-        self._flights: dict[Output, ActiveTransferRow] = {}
+        self._transfers: dict[Output, ActiveTransferRow] = {}
         self._failures: deque[dict[str, Any]] = deque(maxlen=FAILURES_SHOWN)
         self._failures_total = 0
         self._retries = 0
@@ -73,39 +73,39 @@ class RunStatus:
         self._handlers: Mapping[type[Event], Callable[..., None]] = {
             RunStarted: self._run_started,
             RunFinished: self._run_finished,
-            QueuesOpened: self._lanes_opened,
+            QueuesOpened: self._queues_opened,
             RequestEnded: self._request_ended,
             JobEnumerated: self._job_enumerated,
             JobUnfinished: self._job_unfinished,
             ProblemFound: self._problem_found,
-            TransferStarted: self._start,
-            TransferAdvanced: self._advance,
-            RetryScheduled: self._retry,
-            TransferEnded: self._end,
+            TransferStarted: self._transfer_started,
+            TransferAdvanced: self._transfer_advanced,
+            RetryScheduled: self._retry_scheduled,
+            TransferEnded: self._transfer_ended,
         }
 
     def document(self, free_bytes: float | None) -> dict[str, Any]:
-        """Everything, as plain values for JSON; bounded in size."""
+        """Return the document as plain values for JSON; its size is bounded."""
         now_s = self._clock()
         return {
             "version": self._version,
             "now_at": self._now().isoformat(),
-            **self._about_run(),
+            **self._run_fields(),
             "jobs": {state: self._jobs[state] for state in ("planned", "up_to_date", "unfinished")},
-            "waiting": {name: depth() for name, depth in self._depths.items()},
+            "queues": {name: depth() for name, depth in self._depths.items()},
             "kinds": [_kind_dict(kind, totals, now_s) for kind, totals in self._totals.kinds.items()],
             "rate_bytes_per_s": round(self._totals.speed.rate(now_s)),
             "eta_s": None if (eta_s := self._totals.eta_s(now_s)) is None else round(eta_s),
             "retries": self._retries,
             "throttles": self._throttles,
             "disk_free_bytes": free_bytes,
-            "in_flight": self._shown_flights(now_s),
-            "in_flight_total": len(self._flights),
+            "in_flight": self._transfer_rows(now_s),
+            "in_flight_total": len(self._transfers),
             "failures": list(self._failures)[::-1],
             "failures_total": self._failures_total,
         }
 
-    def _about_run(self) -> dict[str, Any]:
+    def _run_fields(self) -> dict[str, Any]:
         run, finished = self._run, self._finished
         if finished is not None:
             state = "finished"
@@ -121,23 +121,24 @@ class RunStatus:
             "exit_code": finished and finished.exit_code,
         }
 
-    def _shown_flights(self, now_s: float) -> list[dict[str, Any]]:
-        """Return the downloads that last: archives first, then by age. Short ones would only flicker."""
+    def _transfer_rows(self, now_s: float) -> list[dict[str, Any]]:
+        """Return the large and long downloads: archives first, then by age. Short downloads would flicker."""
         shown = [
-            (output, flight)
-            for output, flight in self._flights.items()
-            if flight.note or is_shown(now_s - flight.since_s, flight.at_bytes, flight.total_bytes)
+            (output, transfer)
+            for output, transfer in self._transfers.items()
+            if transfer.note
+            or is_shown(now_s - transfer.started_s, transfer.offset_bytes, transfer.total_bytes)
         ]
         shown.sort(key=lambda pair: pair[0].kind is not Kind.ARCHIVE)
         return [
             {
-                **_named(output),
-                "at_bytes": flight.at_bytes,
-                "total_bytes": flight.total_bytes,
-                "for_s": round(now_s - flight.since_s, 1),
-                "note": flight.note,
+                **_output_fields(output),
+                "offset_bytes": transfer.offset_bytes,
+                "total_bytes": transfer.total_bytes,
+                "elapsed_s": round(now_s - transfer.started_s, 1),
+                "note": transfer.note,
             }
-            for output, flight in shown[:FLIGHTS_SHOWN]
+            for output, transfer in shown[:TRANSFERS_SHOWN]
         ]
 
     def report(self, event: Event) -> None:
@@ -153,11 +154,11 @@ class RunStatus:
     def _run_finished(self, event: RunFinished) -> None:
         self._finished = event
 
-    def _lanes_opened(self, event: QueuesOpened) -> None:
+    def _queues_opened(self, event: QueuesOpened) -> None:
         self._depths = event.depths
 
     def _request_ended(self, event: RequestEnded) -> None:
-        self._throttles += event.status == THROTTLED
+        self._throttles += event.status == TOO_MANY_REQUESTS
 
     def _job_enumerated(self, event: JobEnumerated) -> None:
         self._jobs["planned" if event.planned else "up_to_date"] += 1
@@ -166,35 +167,35 @@ class RunStatus:
         self._jobs["unfinished"] += 1
 
     def _problem_found(self, event: ProblemFound) -> None:
-        self._fail({"what": event.what}, event.reason, event.detail)
+        self._add_failure({"what": event.what}, event.reason, event.detail)
 
-    def _start(self, event: TransferStarted) -> None:
-        self._flights[event.output] = ActiveTransferRow(self._clock())
+    def _transfer_started(self, event: TransferStarted) -> None:
+        self._transfers[event.output] = ActiveTransferRow(self._clock())
 
-    def _advance(self, event: TransferAdvanced) -> None:
-        flight = self._flights.get(event.output)
-        if flight is not None:
-            flight.at_bytes, flight.total_bytes, flight.note = event.offset, event.total_bytes, ""
+    def _transfer_advanced(self, event: TransferAdvanced) -> None:
+        transfer = self._transfers.get(event.output)
+        if transfer is not None:
+            transfer.offset_bytes, transfer.total_bytes, transfer.note = event.offset, event.total_bytes, ""
 
-    def _retry(self, event: RetryScheduled) -> None:
+    def _retry_scheduled(self, event: RetryScheduled) -> None:
         self._retries += 1
-        if event.output in self._flights:
-            self._flights[event.output].note = f"{event.reason.value}, retry in {event.delay_s:.1f} s"
+        if event.output in self._transfers:
+            self._transfers[event.output].note = f"{event.reason.value}, retry in {event.delay_s:.1f} s"
 
-    def _end(self, event: TransferEnded) -> None:
+    def _transfer_ended(self, event: TransferEnded) -> None:
         result = event.result
         output = result.output
-        self._flights.pop(output, None)
+        self._transfers.pop(output, None)
         if result.outcome is Outcome.FAILED:
-            self._fail(_named(output), result.reason, result.detail)
+            self._add_failure(_output_fields(output), result.reason, result.detail)
 
-    def _fail(self, what: dict[str, Any], reason: Reason, detail: str) -> None:
+    def _add_failure(self, subject: dict[str, Any], reason: Reason, detail: str) -> None:
         self._failures_total += 1
         self._failures.append(
             {
                 "number": self._failures_total,
-                "at": self._now().isoformat(),
-                **what,
+                "failed_at": self._now().isoformat(),
+                **subject,
                 "reason": reason.value,
                 "detail": redact(detail)[:_DETAIL_CHARS],
                 "hint": FAILURE_POLICIES[reason].hint,
@@ -202,12 +203,7 @@ class RunStatus:
         )
 
 
-def utc_now() -> datetime:
-    """The time of day."""
-    return datetime.now(UTC)
-
-
-def _named(output: Output) -> dict[str, Any]:
+def _output_fields(output: Output) -> dict[str, Any]:
     return {
         "kind": output.kind.value,
         "project_id": output.project_id,

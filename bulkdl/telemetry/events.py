@@ -1,5 +1,5 @@
 """
-Typed events of a run and the reporter that takes them. A reporter may drop, but never blocks or raises.
+Typed events of a run and the reporter interface. A reporter can drop events. It must not block or raise.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from bulkdl.models import Kind, Output, Reason, Result
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """The output directory is held by this run."""
+    """The run has locked the output directory."""
 
     run_id: str
     started_at: datetime
@@ -22,14 +22,14 @@ class RunStarted:
 
 @dataclass(frozen=True, slots=True)
 class StatusPageListening:
-    """The run can be looked at under *url*."""
+    """The status page is available at *url*."""
 
     url: str
 
 
 @dataclass(frozen=True, slots=True)
 class QueuesOpened:
-    """*depths* tell at any moment how much waits in each channel, by its name."""
+    """The queues exist; each function in *depths* returns the number of waiting items of a queue."""
 
     depths: Mapping[str, Callable[[], int]]
 
@@ -37,12 +37,12 @@ class QueuesOpened:
 @dataclass(frozen=True, slots=True)
 class RequestEnded:
     """
-    A request was answered, or came to nothing.
+    A request received a response or failed.
 
     Attributes:
-        endpoint: One of ``endpoints.ENDPOINTS``.
-        status: None when there was no answer.
-        duration_s: From its start to the head of the answer.
+        endpoint: One of ``endpoint_labels.ENDPOINTS``.
+        status: None without a response.
+        duration_s: Time to the response headers.
     """
 
     endpoint: str
@@ -52,7 +52,7 @@ class RequestEnded:
 
 @dataclass(frozen=True, slots=True)
 class JobEnumerated:
-    """The outputs of one job are known: *planned* to download, *up_to_date* present."""
+    """A job is listed: *planned* outputs are missing, *up_to_date* outputs need no transfer."""
 
     project_id: str
     job_id: str
@@ -63,7 +63,7 @@ class JobEnumerated:
 
 @dataclass(frozen=True, slots=True)
 class JobUnfinished:
-    """UP42 has not finished this job; a later run takes it up."""
+    """UP42 has not finished this job; a later run downloads its outputs."""
 
     project_id: str
     job_id: str
@@ -71,7 +71,7 @@ class JobUnfinished:
 
 @dataclass(frozen=True, slots=True)
 class OutputSkipped:
-    """This output needs no transfer, for *reason*."""
+    """An output needs no transfer, for *reason*."""
 
     output: Output
     reason: Reason
@@ -79,7 +79,7 @@ class OutputSkipped:
 
 @dataclass(frozen=True, slots=True)
 class ProblemFound:
-    """Something that is no single output went wrong: *what* is a project, a job, the directory."""
+    """A failure that is not related to a single output; *what* is a project, a job or the directory."""
 
     reason: Reason
     what: str
@@ -88,19 +88,19 @@ class ProblemFound:
 
 @dataclass(frozen=True, slots=True)
 class EnumerationFinished:
-    """No further output will be planned."""
+    """All jobs are listed."""
 
 
 @dataclass(frozen=True, slots=True)
 class TransferStarted:
-    """A worker took up *output*."""
+    """A worker started the download of *output*."""
 
     output: Output
 
 
 @dataclass(frozen=True, slots=True)
 class TransferAdvanced:
-    """*at_bytes* of *total_bytes* (None: not told) of *output* are here; *downloaded_bytes* came just now."""
+    """*downloaded_bytes* more bytes were received; *offset* of *total_bytes* (None: unknown) are present."""
 
     output: Output
     offset: int
@@ -110,7 +110,7 @@ class TransferAdvanced:
 
 @dataclass(frozen=True, slots=True)
 class RetryScheduled:
-    """An attempt failed and another follows in *delay_s*."""
+    """An attempt failed and the next attempt starts after *delay_s*."""
 
     output: Output
     reason: Reason
@@ -119,14 +119,14 @@ class RetryScheduled:
 
 @dataclass(frozen=True, slots=True)
 class TransferEnded:
-    """The outcome of one output is recorded."""
+    """The outcome of an output is recorded."""
 
     result: Result
 
 
 @dataclass(frozen=True, slots=True)
 class RunFinished:
-    """The run is over and its report is written."""
+    """The run has ended and its report is written."""
 
     finished_at: datetime
     exit_code: int
@@ -151,20 +151,20 @@ Event = (
 
 
 class Reporter(Protocol):
-    """Takes events as they happen."""
+    """Receives the events of a run."""
 
     def report(self, event: Event) -> None: ...
 
 
 class NullReporter:
-    """Takes events and does nothing."""
+    """Ignores all events."""
 
     def report(self, event: Event) -> None:
-        """Drop *event*."""
+        """Ignore *event*."""
 
 
 class Reporters:
-    """Passes each event on to several reporters."""
+    """Passes each event to several reporters."""
 
     def __init__(self, *reporters: Reporter) -> None:
         self._reporters = reporters

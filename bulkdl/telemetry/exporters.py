@@ -1,66 +1,102 @@
 """
-What makes a run seen from outside: the page and the metrics that are served, the file that is written.
+Start and stop the exporters of a run: the status page, the metrics endpoint and the metrics file.
+
+The web server and the metrics library are imported only by ``start_exporters``, because the import takes
+longer than a short command.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bulkdl.telemetry.dashboard import RunStatus
-from bulkdl.telemetry.disk_probe import DiskProbe
-from bulkdl.telemetry.events import Reporters
-from bulkdl.telemetry.exporter_handle import ExporterHandle
-from bulkdl.telemetry.metrics import Metrics
-from bulkdl.telemetry.readiness import Readiness
-from bulkdl.telemetry.textfile import Textfile, last_run_in
-from bulkdl.telemetry.web import Views, application, serving
+from bulkdl.telemetry.events import Event, NullReporter, Reporter, Reporters, RunFinished, RunStarted
+
+
+class ExporterHandle:
+    """
+    A reporter that passes the events of a run to all exporters.
+
+    Attributes:
+        url: URL of the status page; None without ``--listen``.
+    """
+
+    def __init__(
+        self, reporter: Reporter, *, url: str | None = None, on_run_started: Callable[[], None] | None = None
+    ) -> None:
+        """
+        Pass events to *reporter*.
+
+        Args:
+            on_run_started: Called when the run has locked its directory.
+        """
+        self.url = url
+        self._reporter = reporter
+        self._on_run_started = on_run_started
+
+    def report(self, event: Event) -> None:
+        """Pass *event* to the exporters."""
+        self._reporter.report(event)
+        if isinstance(event, RunStarted) and self._on_run_started is not None:
+            self._on_run_started()
+
+    def finish(self, exit_code: int) -> None:
+        """Report the exit code of the process, which replaces the exit code of the run."""
+        self.report(RunFinished(datetime.now(UTC), exit_code))
+
+
+@asynccontextmanager
+async def no_exporters() -> AsyncIterator[ExporterHandle]:
+    """Provide a handle without exporters."""
+    yield ExporterHandle(NullReporter())
 
 
 @asynccontextmanager
 async def start_exporters(
-    *, version: str, output: Path, state: Path, http: tuple[str, int] | None, metrics_file: Path | None
+    *, version: str, output: Path, state: Path, listen: tuple[str, int] | None, metrics_file: Path | None
 ) -> AsyncIterator[ExporterHandle]:
     """
-    Let a run be seen until left.
+    Run the exporters until the context ends.
 
     Args:
-        output: Where its outputs go.
-        state: The folder below it for what is not finished.
-        http: Host and port to listen on.
-        metrics_file: For node-exporter's textfile collector.
+        output: The output directory.
+        state: The state directory.
+        listen: Host and port of the status page and the metrics endpoint.
+        metrics_file: File for the textfile collector of node-exporter.
 
     Raises:
-        ConfigError: Nothing can listen there, or the file cannot be written.
+        ConfigError: The address or the metrics file cannot be used.
     """
+    from bulkdl.telemetry.dashboard import RunStatus  # noqa: PLC0415 - see the module docstring
+    from bulkdl.telemetry.health import DiskProbe, Readiness  # noqa: PLC0415
+    from bulkdl.telemetry.metrics import Metrics  # noqa: PLC0415
+    from bulkdl.telemetry.textfile import TextfileWriter, read_last_run  # noqa: PLC0415
+    from bulkdl.telemetry.web import Views, create_app, serve  # noqa: PLC0415
+
     disk = DiskProbe(output, state)
     metrics = Metrics(version, lambda: disk.free_bytes)
-    board = RunStatus(version, time.monotonic, lambda: datetime.now(UTC))
+    run_status = RunStatus(version, time.monotonic, lambda: datetime.now(UTC))
     readiness = Readiness()
-    async with AsyncExitStack() as stack:
-        textfile = None
-        if metrics_file is not None:
-            textfile = await stack.enter_async_context(_textfile(metrics_file, metrics, disk))
-        url = None
-        if http is not None:
-            app = application(Views(board, metrics, readiness, disk))
-            url = await stack.enter_async_context(serving(app, *http))
-        begin = textfile.begin if textfile is not None else None
-        yield ExporterHandle(Reporters(metrics, board, readiness), url=url, begin=begin)
 
-
-@asynccontextmanager
-async def _textfile(path: Path, metrics: Metrics, disk: DiskProbe) -> AsyncIterator[Textfile]:
     def render() -> bytes:
         disk.measure()
-        return metrics.textfile()
+        return metrics.render_textfile()
 
-    async with Textfile(path, render) as textfile:
-        last = await asyncio.to_thread(last_run_in, path)
-        if last is not None:
-            metrics.last_run(*last)
-        yield textfile
+    async with AsyncExitStack() as stack:
+        on_run_started = url = None
+        if metrics_file is not None:
+            writer = await stack.enter_async_context(TextfileWriter(metrics_file, render))
+            last_run = await asyncio.to_thread(read_last_run, metrics_file)
+            if last_run is not None:
+                metrics.set_last_run(*last_run)
+            on_run_started = writer.start
+        if listen is not None:
+            app = create_app(Views(run_status, metrics, readiness, disk))
+            url = await stack.enter_async_context(serve(app, *listen))
+        yield ExporterHandle(
+            Reporters(metrics, run_status, readiness), url=url, on_run_started=on_run_started
+        )

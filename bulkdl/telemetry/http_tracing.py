@@ -1,5 +1,5 @@
 """
-Every request of a session as an event, by aiohttp's own tracing.
+Report every request of a session as an event, through the tracing of aiohttp.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ Label = Callable[[str, URL], str]
 
 
 def watch_api(session: aiohttp.ClientSession, reporter: Reporter) -> None:
-    """Report the requests of *session*, which talks to UP42's API."""
+    """Report the requests of *session* to the UP42 API."""
     _watch(session, reporter, lambda method, url: endpoint_label(method, url.raw_path))
 
 
 def watch_storage(session: aiohttp.ClientSession, reporter: Reporter) -> None:
-    """Report the requests of *session*, which follows signed URLs."""
+    """Report the requests of *session* to the storage of signed URLs."""
     _watch(session, reporter, lambda _method, _url: STORAGE)
 
 
@@ -34,29 +34,29 @@ def _watch(
     label: Label,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    async def started(
+    async def on_start(
         _session: aiohttp.ClientSession, context: SimpleNamespace, params: aiohttp.TraceRequestStartParams
     ) -> None:
         context.endpoint = label(params.method, params.url)
         context.started_s = clock()
 
-    def ended(context: SimpleNamespace, status: int | None) -> None:
+    def report(context: SimpleNamespace, status: int | None) -> None:
         reporter.report(RequestEnded(context.endpoint, status, clock() - context.started_s))
 
-    async def answered(
+    async def on_end(
         _session: aiohttp.ClientSession, context: SimpleNamespace, params: aiohttp.TraceRequestEndParams
     ) -> None:
-        ended(context, params.response.status)
+        report(context, params.response.status)
 
-    async def failed(
+    async def on_exception(
         _session: aiohttp.ClientSession, context: SimpleNamespace, params: aiohttp.TraceRequestExceptionParams
     ) -> None:
         if not isinstance(params.exception, asyncio.CancelledError):
-            ended(context, None)
+            report(context, None)
 
     trace = aiohttp.TraceConfig()
-    trace.on_request_start.append(started)
-    trace.on_request_end.append(answered)
-    trace.on_request_exception.append(failed)
+    trace.on_request_start.append(on_start)
+    trace.on_request_end.append(on_end)
+    trace.on_request_exception.append(on_exception)
     trace.freeze()
     session.trace_configs.append(trace)

@@ -1,8 +1,8 @@
 """
-The numbers of a run for Prometheus, in a registry of its own.
+Metrics of a run for Prometheus, in a separate registry.
 
-A run is one process, so every counter begins at zero with it: its value is what this run has done.
-docs/metrics.md explains each; a test keeps that list, the alerts and the dashboard in step with this.
+A run is one process. Every counter therefore starts at zero and counts the current run. docs/metrics.md
+describes the metrics. A test compares that page, the alerts and the dashboard with this module.
 """
 
 from __future__ import annotations
@@ -34,53 +34,53 @@ from bulkdl.telemetry.events import (
 )
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-THROTTLED = 429
+TOO_MANY_REQUESTS = 429
 _BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
 class _Families:
-    """Every metric there is; each registers itself."""
+    """All metrics; each constructor registers its metric."""
 
-    def __init__(self, into: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry) -> None:
         def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(f"bulkdl_{name}", text, labels, registry=into)
+            return Counter(f"bulkdl_{name}", text, labels, registry=registry)
 
         def gauge(name: str, text: str, *labels: str) -> Gauge:
-            return Gauge(f"bulkdl_{name}", text, labels, registry=into)
+            return Gauge(f"bulkdl_{name}", text, labels, registry=registry)
 
-        self.outputs = counter("outputs", "Outputs that ended.", "kind", "outcome", "reason")
-        self.planned = counter("outputs_planned", "Outputs found missing.", "kind")
-        self.bytes = counter("bytes", "Body bytes that came over the network.", "kind")
-        self.jobs = counter("jobs", "Jobs by what the enumeration made of them.", "state")
-        self.retries = counter("retries", "Further attempts on outputs.", "reason")
-        self.throttles = counter("throttles", "Answers with status 429.")
-        self.problems = counter("problems", "What went wrong with a whole job or project.", "reason")
-        self.requests = counter("requests", "Requests by endpoint and class of status.", "endpoint", "status")
+        self.outputs = counter("outputs", "Finished outputs.", "kind", "outcome", "reason")
+        self.planned = counter("outputs_planned", "Missing outputs.", "kind")
+        self.bytes = counter("bytes", "Body bytes received over the network.", "kind")
+        self.jobs = counter("jobs", "Jobs by state.", "state")
+        self.retries = counter("retries", "Retries of outputs.", "reason")
+        self.throttles = counter("throttles", "Responses with status 429.")
+        self.problems = counter("problems", "Failures of a job, a project or the directory.", "reason")
+        self.requests = counter("requests", "Requests by endpoint and status class.", "endpoint", "status")
         self.durations = Histogram(
             "bulkdl_request_duration_seconds",
-            "From the start of a request to the head of its answer.",
+            "Time from the start of a request to the response headers.",
             ("endpoint",),
             buckets=_BUCKETS_S,
-            registry=into,
+            registry=registry,
         )
-        self.open = gauge("outputs_open", "Outputs found missing that have not ended.", "kind")
-        self.in_flight = gauge("in_flight", "Outputs that a worker is bringing.", "kind")
-        self.queue_depth = gauge("queue_depth", "What waits between two stages.", "queue")
-        self.disk_free = gauge("disk_free_bytes", "Free bytes where the outputs go.")
-        self.build_info = gauge("build_info", "1; the program.", "version", "python")
-        self.run_info = gauge("run_info", "1; the run.", "run_id")
-        self.run_started = gauge("run_start_timestamp_seconds", "When the run began.")
-        # Registered once there was a run that ended: a zero would say that it went well, in 1970.
-        self.last_at = Gauge("bulkdl_last_run_timestamp_seconds", "When the last run ended.", registry=None)
-        self.last_code = Gauge("bulkdl_last_run_exit_code", "How the last run ended.", registry=None)
+        self.open = gauge("outputs_open", "Missing outputs that are not finished.", "kind")
+        self.in_flight = gauge("in_flight", "Outputs that a worker is downloading.", "kind")
+        self.queue_depth = gauge("queue_depth", "Items in the queue between two stages.", "queue")
+        self.disk_free = gauge("disk_free_bytes", "Free disk space of the output directory.")
+        self.build_info = gauge("build_info", "Always 1; versions of bulkdl and Python.", "version", "python")
+        self.run_info = gauge("run_info", "Always 1; ID of the run.", "run_id")
+        self.run_started = gauge("run_start_timestamp_seconds", "Start time of the run.")
+        # Registered when a run has ended: the value 0 would mean a successful run in 1970.
+        self.last_at = Gauge("bulkdl_last_run_timestamp_seconds", "End time of the last run.", registry=None)
+        self.last_code = Gauge("bulkdl_last_run_exit_code", "Exit code of the last run.", registry=None)
 
 
 class Metrics:
     """
-    A reporter that counts.
+    A reporter that counts events as metrics.
 
     Args:
-        free_bytes: Free bytes where the outputs go, as last seen.
+        free_bytes: Returns the last known free disk space of the output directory.
     """
 
     def __init__(self, version: str, free_bytes: Callable[[], float]) -> None:
@@ -88,8 +88,8 @@ class Metrics:
         self._process = CollectorRegistry()
         ProcessCollector(registry=self._process)
         self._families = _Families(self._registry)
-        self._flying: set[Output] = set()
-        self._knows_last = False
+        self._active: set[Output] = set()
+        self._has_last_run = False
         families = self._families
         families.disk_free.set_function(free_bytes)
         families.build_info.labels(version, platform.python_version()).set(1)
@@ -100,7 +100,7 @@ class Metrics:
         self._bytes = {kind: families.bytes.labels(kind.value) for kind in Kind}
         self._handlers: Mapping[type[Event], Callable[..., None]] = {
             RunStarted: self._run_started,
-            QueuesOpened: self._lanes_opened,
+            QueuesOpened: self._queues_opened,
             RequestEnded: self._request_ended,
             JobEnumerated: self._job_enumerated,
             JobUnfinished: lambda _: families.jobs.labels("unfinished").inc(),
@@ -110,7 +110,7 @@ class Metrics:
             TransferAdvanced: lambda event: self._bytes[event.output.kind].inc(event.downloaded_bytes),
             RetryScheduled: lambda event: families.retries.labels(event.reason.value).inc(),
             TransferEnded: lambda event: self._transfer_ended(event.result),
-            RunFinished: lambda event: self.last_run(event.finished_at, event.exit_code),
+            RunFinished: lambda event: self.set_last_run(event.finished_at, event.exit_code),
         }
 
     def report(self, event: Event) -> None:
@@ -119,29 +119,29 @@ class Metrics:
         if handler is not None:
             handler(event)
 
-    def last_run(self, finished_at: datetime, exit_code: float) -> None:
-        """Set how the last run ended: this one, or one before it."""
+    def set_last_run(self, finished_at: datetime, exit_code: float) -> None:
+        """Set the end time and the exit code of the last run: the current or the previous run."""
         families = self._families
-        if not self._knows_last:
+        if not self._has_last_run:
             self._registry.register(families.last_at)
             self._registry.register(families.last_code)
-            self._knows_last = True
+            self._has_last_run = True
         families.last_at.set(finished_at.timestamp())
         families.last_code.set(exit_code)
 
-    def textfile(self) -> bytes:
-        """The text of our metrics, for node-exporter, which has process metrics of its own."""
-        return generate_latest(_Uncreated(self._registry))
+    def render_textfile(self) -> bytes:
+        """Return the text without process metrics, because node-exporter has its own."""
+        return generate_latest(_CollectorWithoutCreated(self._registry))
 
-    def exposition(self) -> bytes:
-        """The text of our metrics and the process's."""
-        return self.textfile() + generate_latest(self._process)
+    def render(self) -> bytes:
+        """Return the text with the metrics of the process."""
+        return self.render_textfile() + generate_latest(self._process)
 
     def _run_started(self, event: RunStarted) -> None:
         self._families.run_info.labels(event.run_id).set(1)
         self._families.run_started.set(event.started_at.timestamp())
 
-    def _lanes_opened(self, event: QueuesOpened) -> None:
+    def _queues_opened(self, event: QueuesOpened) -> None:
         for name, depth in event.depths.items():
             self._families.queue_depth.labels(name).set_function(depth)
 
@@ -149,7 +149,7 @@ class Metrics:
         status = "error" if event.status is None else f"{event.status // 100}xx"
         self._families.requests.labels(event.endpoint, status).inc()
         self._families.durations.labels(event.endpoint).observe(event.duration_s)
-        if event.status == THROTTLED:
+        if event.status == TOO_MANY_REQUESTS:
             self._families.throttles.inc()
 
     def _job_enumerated(self, event: JobEnumerated) -> None:
@@ -163,27 +163,27 @@ class Metrics:
         self._families.outputs.labels(*labels).inc()
 
     def _transfer_started(self, output: Output) -> None:
-        self._flying.add(output)
+        self._active.add(output)
         self._families.in_flight.labels(output.kind.value).inc()
 
     def _transfer_ended(self, result: Result) -> None:
         kind = result.output.kind.value
         if result.output.name or result.output.kind is not Kind.QUICKLOOK:
-            # Without a name it is a list of quicklooks that could not be had, which nobody planned.
+            # An output without a name is a failed quicklook list, which was not counted as planned.
             self._families.open.labels(kind).dec()
-        if result.output in self._flying:  # some end without ever having been taken up
-            self._flying.remove(result.output)
+        if result.output in self._active:  # an output can end before its transfer starts
+            self._active.remove(result.output)
             self._families.in_flight.labels(kind).dec()
         self._families.outputs.labels(kind, result.outcome.value, result.reason.value).inc()
 
 
-class _Uncreated(Collector):
-    """A registry without the moments at which its series were created: they would double their number."""
+class _CollectorWithoutCreated(Collector):
+    """A registry without the ``_created`` series, which would double the number of series."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
 
     def collect(self) -> Iterator[Metric]:
         for family in self._registry.collect():
-            family.samples = [each for each in family.samples if not each.name.endswith("_created")]
+            family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
             yield family

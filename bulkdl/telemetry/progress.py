@@ -130,17 +130,17 @@ class RichProgress:
             if totals.planned or totals.finished
         ]
 
-    def _transfer_lines(self, now_s: float, room: int) -> list[str]:
-        """Show the oldest of the transfers that last; *room* is the number of lines."""
+    def _transfer_lines(self, now_s: float, max_lines: int) -> list[str]:
+        """Show the oldest of the large and long transfers; at most *max_lines* lines."""
         shown = [
             (output, transfer)
             for output, transfer in self._transfers.items()
             if is_shown(now_s - transfer.started_s, transfer.received_bytes, transfer.total_bytes)
         ]
         more = len(self._transfers) - len(shown)
-        if len(shown) + bool(more) > room:
-            more += len(shown) - (room - 1)
-            shown = shown[: room - 1]
+        if len(shown) + bool(more) > max_lines:
+            more += len(shown) - (max_lines - 1)
+            shown = shown[: max_lines - 1]
         lines = [_transfer_line(output, transfer) for output, transfer in shown]
         return [*lines, f"  {more:,} more in progress"] if more else lines
 
@@ -171,7 +171,7 @@ def _label(output: Output) -> str:
     return printable(f"{output.kind.value} of job {output.job_id[:8]}{task}")
 
 
-class _Silent(NullReporter):
+class _NullProgress(NullReporter):
     """A reporter without display, with the shape of a context manager."""
 
     def __enter__(self) -> Self:
@@ -183,11 +183,11 @@ class _Silent(NullReporter):
         return None
 
 
-def progress_on(console: Console, wanted: Literal["auto", "never"] = "auto") -> RichProgress | _Silent:
+def progress_on(console: Console, mode: Literal["auto", "never"] = "auto") -> RichProgress | _NullProgress:
     """Return the reporter for *console*: a display on a terminal, nothing in a pipe or with ``never``."""
-    return RichProgress(console) if has_bars(console, wanted) else _Silent()
+    return RichProgress(console) if has_bars(console, mode) else _NullProgress()
 
 
-def has_bars(console: Console, wanted: Literal["auto", "never"] = "auto") -> bool:
-    """Whether the progress display is drawn on *console*."""
-    return wanted == "auto" and console.is_terminal and not console.is_dumb_terminal
+def has_bars(console: Console, mode: Literal["auto", "never"] = "auto") -> bool:
+    """Return whether the progress display is drawn on *console*."""
+    return mode == "auto" and console.is_terminal and not console.is_dumb_terminal

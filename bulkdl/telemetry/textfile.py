@@ -1,9 +1,9 @@
 """
-Metrics for a batch run that nobody scrapes: a file that node-exporter's textfile collector reads.
+Write the metrics of a batch run to a file for the textfile collector of node-exporter.
 
-It is written when the run begins, each minute, and at the end, each time whole under a new name and
-then renamed. How the last run ended is taken over from the file of that run, so that an alert on it
-does not fall silent while the next one is at work, nor for ever when that one is killed.
+The file is replaced atomically at the start of the run, every minute, and at the end. The result of the
+previous run is copied from the existing file, so that an alert on it remains active during the next run, even
+if that run is killed.
 """
 
 from __future__ import annotations
@@ -25,36 +25,37 @@ from bulkdl.log import get_logger
 
 log = get_logger(__name__)
 
-EVERY_S = 60.0
+INTERVAL_S = 60.0
 
 
-class Textfile:
+class TextfileWriter:
     """
-    Keeps *path* up to date from ``begin`` to the end of the context.
+    Writes *path* periodically from ``start`` to the end of the context.
 
     Args:
-        render: Gives the text; called outside of the event loop.
+        render: Returns the text; called outside of the event loop.
     """
 
-    def __init__(self, path: Path, render: Callable[[], bytes], every_s: float = EVERY_S) -> None:
+    def __init__(self, path: Path, render: Callable[[], bytes], interval_s: float = INTERVAL_S) -> None:
         self._path = path
         self._render = render
-        self._every_s = every_s
-        self._begun = False
+        self._interval_s = interval_s
+        self._is_started = False
         self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Future[None] | None = None
 
     async def __aenter__(self) -> Self:
         """
-        Make sure that the file can be written.
+        Check that the file can be written.
 
         Raises:
-            ConfigError: Its folder is not there or not writable.
+            ConfigError: Its folder does not exist or is not writable.
         """
         folder = self._path.parent
         if not await asyncio.to_thread(os.access, folder, os.W_OK | os.X_OK):
             raise ConfigError(
-                f"--metrics-file {self._path}", f"cannot be written; {folder} must be a folder that can be"
+                f"--metrics-file {self._path}",
+                f"is not writable; {folder} must exist and be writable",
             )
         return self
 
@@ -65,33 +66,33 @@ class Textfile:
             self._timer.cancel()
         if self._writing is not None:
             await asyncio.wait({self._writing})
-        if self._begun:
+        if self._is_started:
             await asyncio.to_thread(self._write)
 
-    def begin(self) -> None:
-        """Write now and from now on."""
-        self._begun = True
+    def start(self) -> None:
+        """Write the file now and periodically."""
+        self._is_started = True
         self._tick()
 
     def _tick(self) -> None:
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(self._every_s, self._tick)
+        self._timer = loop.call_later(self._interval_s, self._tick)
         if self._writing is None or self._writing.done():
             self._writing = loop.run_in_executor(None, self._write)
 
     def _write(self) -> None:
-        aside = self._path.with_name(f".{self._path.name}.tmp")
+        temp_path = self._path.with_name(f".{self._path.name}.tmp")
         try:
-            aside.write_bytes(self._render())
-            aside.replace(self._path)
+            temp_path.write_bytes(self._render())
+            temp_path.replace(self._path)
         except OSError as error:
             log.warning("metrics.failed", path=str(self._path), detail=error.strerror)
             with suppress(OSError):
-                aside.unlink(missing_ok=True)
+                temp_path.unlink(missing_ok=True)
 
 
-def last_run_in(path: Path) -> tuple[datetime, float] | None:
-    """When and with which exit code the run ended that wrote *path*; None if it cannot be told."""
+def read_last_run(path: Path) -> tuple[datetime, float] | None:
+    """Return the end time and the exit code of the run that wrote *path*; None if they are unknown."""
     values = {}
     try:
         for family in text_string_to_metric_families(path.read_text("utf-8")):

@@ -153,5 +153,5 @@ class RunTotals:
 
 
 def is_shown(age_s: float, received_bytes: int, total_bytes: int | None) -> bool:
-    """Whether a transfer has a line of its own: it is large, or it has lasted for a while."""
+    """Return whether a transfer has a line of its own: it is large, or it has lasted for a while."""
     return age_s > SHOWN_FROM_S or max(received_bytes, total_bytes or 0) > SHOWN_FROM_BYTES

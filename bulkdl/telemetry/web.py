@@ -1,9 +1,9 @@
 """
-The run over HTTP: health for an orchestrator, metrics for a scraper, one page for a person.
+Serve the health endpoints, the metrics and the status page of a run over HTTP.
 
-It lives in the run's own loop, so an answer from ``/healthz`` says that the loop turns. Nothing can
-be changed through it. What it tells is not secret, but it names projects and jobs: it listens only
-where it is told to.
+The server runs in the event loop of the run, so a response of ``/healthz`` proves that the loop responds. The
+server is read-only. It does not expose secrets, but names of projects and jobs. It listens only if
+``--listen`` is set.
 """
 
 from __future__ import annotations
@@ -21,49 +21,48 @@ from aiohttp import web
 from bulkdl.errors import ConfigError
 from bulkdl.log import get_logger
 from bulkdl.telemetry.dashboard import RunStatus
-from bulkdl.telemetry.disk_probe import DiskProbe
+from bulkdl.telemetry.health import DiskProbe, Readiness
 from bulkdl.telemetry.metrics import CONTENT_TYPE, Metrics
-from bulkdl.telemetry.readiness import Readiness
 
 log = get_logger(__name__)
 
-_SHUTDOWN_S = 1.0
+_SHUTDOWN_TIMEOUT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Views:
-    """What there is to be asked for, from the parts that know."""
+    """The request handlers."""
 
-    board: RunStatus
+    run_status: RunStatus
     metrics: Metrics
     readiness: Readiness
     disk: DiskProbe
 
     async def healthz(self, _request: web.Request) -> web.Response:
-        """200 while the loop turns."""
+        """Return 200 while the event loop responds."""
         return _json({"alive": True})
 
     async def readyz(self, _request: web.Request) -> web.Response:
-        """200 when outputs can be fetched and kept; else 503 and why not."""
-        await self.disk.look()
+        """Return 200 if outputs can be downloaded and stored, otherwise 503 and the reasons."""
+        await self.disk.refresh()
         reasons = self.readiness.reasons(self.disk.problem)
         return _json({"ready": not reasons, "reasons": reasons}, status=503 if reasons else 200)
 
-    async def exposition(self, _request: web.Request) -> web.Response:
-        """Metrics in Prometheus' text format."""
-        await self.disk.look()
-        return web.Response(body=self.metrics.exposition(), headers={"Content-Type": CONTENT_TYPE})
+    async def metrics_text(self, _request: web.Request) -> web.Response:
+        """Return the metrics in the Prometheus text format."""
+        await self.disk.refresh()
+        return web.Response(body=self.metrics.render(), headers={"Content-Type": CONTENT_TYPE})
 
-    async def status(self, _request: web.Request) -> web.Response:
-        """What the page shows."""
-        await self.disk.look()
+    async def status_json(self, _request: web.Request) -> web.Response:
+        """Return the data of the status page."""
+        await self.disk.refresh()
         free = self.disk.free_bytes
-        return _json(self.board.document(None if math.isnan(free) else free))
+        return _json(self.run_status.document(None if math.isnan(free) else free))
 
 
-def application(views: Views) -> web.Application:
-    """The routes, each answer with headers that let a browser do nothing but show it."""
-    page, policy = page_and_policy()
+def create_app(views: Views) -> web.Application:
+    """Create the application; each response has headers that restrict the browser to displaying it."""
+    page, policy = load_page()
 
     async def index(_request: web.Request) -> web.Response:
         return web.Response(text=page, content_type="text/html", charset="utf-8")
@@ -76,8 +75,8 @@ def application(views: Views) -> web.Application:
     app.router.add_get("/", index)
     app.router.add_get("/healthz", views.healthz)
     app.router.add_get("/readyz", views.readyz)
-    app.router.add_get("/metrics", views.exposition)
-    app.router.add_get("/status.json", views.status)
+    app.router.add_get("/metrics", views.metrics_text)
+    app.router.add_get("/status.json", views.status_json)
     return app
 
 
@@ -90,8 +89,8 @@ _HEADERS = {
 }
 
 
-def page_and_policy() -> tuple[str, str]:
-    """The page with its style and script inside, and the policy that allows these two by their hashes."""
+def load_page() -> tuple[str, str]:
+    """Return the page with inline style and script, and a content security policy with their hashes."""
     folder = files("bulkdl.telemetry") / "page"
     style, script = ((folder / name).read_text("utf-8") for name in ("page.css", "page.js"))
     page = (folder / "page.html").read_text("utf-8")
@@ -108,21 +107,22 @@ def _hash(text: str) -> str:
 
 
 @asynccontextmanager
-async def serving(app: web.Application, host: str, port: int) -> AsyncIterator[str]:
+async def serve(app: web.Application, host: str, port: int) -> AsyncIterator[str]:
     """
-    Serve *app* until left; gives its URL. Port 0 takes a free one.
+    Serve *app* until the context ends; yield its URL. Port 0 selects a free port.
 
     Raises:
-        ConfigError: Nothing can listen there.
+        ConfigError: The address cannot be used.
     """
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_S)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_TIMEOUT_S)
     await runner.setup()
     try:
         try:
             await web.TCPSite(runner, host, port).start()
         except OSError as error:
             raise ConfigError(
-                f"--listen {host}:{port}", f"cannot be listened on ({error.strerror}); name a free address"
+                f"--listen {host}:{port}",
+                f"cannot listen here ({error.strerror}); use a free address",
             ) from None
         url = _url(runner.addresses[0])
         log.info("status_page.listening", url=url)

@@ -38,9 +38,9 @@ def test_the_page_shows_a_run_while_it_goes_on(live_run: LiveRun, look: Look) ->
     archives = page.locator(".kind", has_text="archive").get_by_role("progressbar")
     expect(archives).to_have_attribute("aria-valuenow", re.compile(r"^\d{1,2}$"))
 
-    flights = page.locator(".flight", has_text="archive")
-    expect(flights).to_have_count(4)
-    expect(flights.first.locator(".bytes")).to_have_text(re.compile(r"^[\d.]+ [KM]iB of [\d.]+ MiB$"))
+    transfers = page.locator(".transfer", has_text="archive")
+    expect(transfers).to_have_count(4)
+    expect(transfers.first.locator(".bytes")).to_have_text(re.compile(r"^[\d.]+ [KM]iB of [\d.]+ MiB$"))
     expect(page.locator("#retries")).to_have_text("1")
 
     shoot(page, "light")
@@ -55,16 +55,16 @@ def test_it_moves_on_by_itself_without_being_loaded_again(live_run: LiveRun, loo
     page = look.page
     page.goto(live_run.url)
     loaded = page.evaluate("performance.timeOrigin")
-    first = page.locator(".flight .bytes").first
+    first = page.locator(".transfer .bytes").first
     expect(first).to_contain_text(" of ")
-    flight, before, times = page.locator(".flight").first.element_handle(), first.inner_text(), "#times"
+    transfer, before, times = page.locator(".transfer").first.element_handle(), first.inner_text(), "#times"
     time_before = page.locator(times).inner_text()
 
     expect(first).not_to_have_text(before)
     expect(page.locator(times)).not_to_have_text(time_before)
     # The row is the same element: the bar glides, and text that somebody has marked stays marked.
-    assert flight
-    assert flight.evaluate("row => row.isConnected")
+    assert transfer
+    assert transfer.evaluate("row => row.isConnected")
     assert page.evaluate("performance.timeOrigin") == loaded
 
 
@@ -91,7 +91,7 @@ def test_it_needs_nothing_from_elsewhere_and_the_browser_has_no_complaint(
 ) -> None:
     page = look.page
     page.goto(live_run.url)
-    expect(page.locator(".flight").first).to_be_visible()
+    expect(page.locator(".transfer").first).to_be_visible()
     assert look.complaints == []
     assert all(url.startswith((live_run.url, "data:")) for url in look.requested), look.requested
 
@@ -113,7 +113,7 @@ def test_when_the_run_is_stopped_the_page_says_so_and_keeps_what_it_knew(
 ) -> None:
     page = look.page
     page.goto(live_run.url)
-    expect(page.locator(".flight")).to_have_count(4)
+    expect(page.locator(".transfer")).to_have_count(4)
     assert live_run.end() == 143
     expect(page.locator("#state")).to_contain_text("no response since")
     expect(page.locator(".kind")).to_have_count(3)

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from bulkdl.simulator import Faults, SimulatedAccount, Simulator
-from bulkdl.telemetry.textfile import last_run_in
+from bulkdl.telemetry.textfile import read_last_run
 
 ACCOUNT = SimulatedAccount(projects=1, jobs=8, archive_bytes=3_000_000)
 # Each archive stands still in its middle.
@@ -61,7 +61,7 @@ async def test_a_signal_has_the_last_word_in_the_textfile(tmp_path):
         process.send_signal(signal.SIGTERM)
         lines.append(await process.stderr.read())
         assert await process.wait() == 143
-    last = last_run_in(path)
+    last = read_last_run(path)
     assert last is not None
     assert last[1] == 143
     assert project.api_key.encode() not in b"".join(lines) + path.read_bytes()

@@ -37,7 +37,7 @@ async def test_mid_run_the_run_is_alive_and_ready_and_tells_where_it_is(tmp_path
             _, status = await run.json("/status.json")
         flight = status["in_flight"][0]
         assert flight["kind"] == "archive"
-        assert 1_500_000 <= flight["at_bytes"] < flight["total_bytes"]
+        assert 1_500_000 <= flight["offset_bytes"] < flight["total_bytes"]
         assert status["run_id"]
         await simulator.take_down("storage", 0.01)  # the stalled connection breaks: it goes on
         simulator.faults = None
@@ -50,7 +50,7 @@ async def test_not_ready_as_long_as_nobody_has_let_us_in(tmp_path):
     async with Simulator(ACCOUNT, faults=faults) as simulator, live(simulator, tmp_path) as run:
         await faults.met.wait()
         assert (await run.json("/healthz"))[0] == 200
-        assert await run.json("/readyz") == (503, {"ready": False, "reasons": ["not logged in yet"]})
+        assert await run.json("/readyz") == (503, {"ready": False, "reasons": ["not authenticated yet"]})
         await simulator.take_down("api", 0.01)
         await run.until(lambda event: isinstance(event, RequestEnded) and event.status == 200)
         assert (await run.summary()).exit_code == 0

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("own_signals")
 
 def shown(monkeypatch, *, is_terminal: bool, **settings) -> str:
     console = Console(file=io.StringIO(), force_terminal=is_terminal, _environ={"TERM": "xterm"}, width=100)
-    monkeypatch.setattr(context, "stderr_console", lambda: console)
+    monkeypatch.setattr(context, "create_stderr_console", lambda: console)
     with context.configure_logging(LoadedSettings(Settings(**settings), {}, ()), CredentialSet()):
         log = get_logger("bulkdl.x")
         log.debug("debug.line")

@@ -13,7 +13,6 @@ from aiohttp.test_utils import TestClient, TestServer
 from bulkdl.errors import ConfigError
 from bulkdl.models import Kind, Outcome, Output, Reason, Result
 from bulkdl.telemetry.dashboard import RunStatus
-from bulkdl.telemetry.disk_probe import DiskProbe
 from bulkdl.telemetry.events import (
     ProblemFound,
     Reporters,
@@ -22,9 +21,9 @@ from bulkdl.telemetry.events import (
     TransferEnded,
     TransferStarted,
 )
+from bulkdl.telemetry.health import DiskProbe, Readiness
 from bulkdl.telemetry.metrics import Metrics
-from bulkdl.telemetry.readiness import Readiness
-from bulkdl.telemetry.web import Views, _url, application, page_and_policy, serving
+from bulkdl.telemetry.web import Views, _url, create_app, load_page, serve
 
 PATHS = ("/", "/healthz", "/readyz", "/metrics", "/status.json", "/nothing-here")
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'\ud800\u2028.jpg"
@@ -36,10 +35,10 @@ class Outlook:
     def __init__(self, root):
         disk = DiskProbe(root, root)
         metrics = Metrics("1.2.3", lambda: disk.free_bytes)
-        self.board = RunStatus("1.2.3", lambda: 7.0, lambda: datetime(2024, 3, 1, tzinfo=UTC))
+        self.run_status = RunStatus("1.2.3", lambda: 7.0, lambda: datetime(2024, 3, 1, tzinfo=UTC))
         readiness = Readiness()
-        self.report = Reporters(metrics, self.board, readiness).report
-        self.app = application(Views(self.board, metrics, readiness, disk))
+        self.report = Reporters(metrics, self.run_status, readiness).report
+        self.app = create_app(Views(self.run_status, metrics, readiness, disk))
 
 
 @pytest.fixture
@@ -79,7 +78,7 @@ async def test_ready_once_let_in_and_not_before(client, outlook):
             outlook.report(event)
         async with client.get("/readyz") as answer:
             assert answer.status == 503
-            assert await answer.json() == {"ready": False, "reasons": ["not logged in yet"]}
+            assert await answer.json() == {"ready": False, "reasons": ["not authenticated yet"]}
     outlook.report(RequestEnded("token", 200, 0.1))
     async with client.get("/readyz") as answer:
         assert (answer.status, await answer.json()) == (200, {"ready": True, "reasons": []})
@@ -88,7 +87,7 @@ async def test_ready_once_let_in_and_not_before(client, outlook):
 async def test_refused_credentials_are_told_without_what_they_were(client, outlook):
     outlook.report(ProblemFound(Reason.CREDENTIALS, "project p", "401 client_secret=hunter22 is wrong"))
     async with client.get("/readyz") as answer:
-        assert (await answer.json())["reasons"] == ["not logged in: 401 client_secret=*** is wrong"]
+        assert (await answer.json())["reasons"] == ["authentication failed: 401 client_secret=*** is wrong"]
 
 
 async def test_not_ready_while_the_output_directory_cannot_be_written(tmp_path):
@@ -97,7 +96,7 @@ async def test_not_ready_while_the_output_directory_cannot_be_written(tmp_path):
     async with TestClient(TestServer(outlook.app)) as client:
         async with client.get("/readyz") as answer:
             assert answer.status == 503
-            assert (await answer.json())["reasons"] == ["the output directory is not there yet"]
+            assert (await answer.json())["reasons"] == ["the output directory does not exist yet"]
         async with client.get("/healthz") as answer:
             assert answer.status == 200
         async with client.get("/status.json") as answer:
@@ -126,7 +125,7 @@ async def test_hostile_names_travel_as_json_strings_only(client, outlook):
 
 
 def test_the_page_has_its_style_and_script_inside_and_the_policy_allows_exactly_these():
-    page, policy = page_and_policy()
+    page, policy = load_page()
     assert len(re.findall(r"'sha256-[\w+/]{43}='", policy)) == 2
     assert "/* page.js */" not in page
     assert len(re.findall(r"<script", page)) == 1
@@ -140,12 +139,12 @@ def test_the_page_has_its_style_and_script_inside_and_the_policy_allows_exactly_
     "way", ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function("]
 )
 def test_the_script_has_no_way_to_make_markup_of_text(way):
-    assert way not in page_and_policy()[0]
+    assert way not in load_page()[0]
 
 
 async def test_port_0_takes_a_free_one_the_url_tells_which_and_it_is_free_again_afterwards(outlook):
     async with (
-        serving(outlook.app, "127.0.0.1", 0) as url,
+        serve(outlook.app, "127.0.0.1", 0) as url,
         aiohttp.ClientSession(url) as client,
         client.get("healthz") as answer,
     ):
@@ -162,13 +161,13 @@ def test_the_url_of_an_ipv6_address_has_brackets():
 async def test_an_address_that_is_taken_is_a_mistake_in_the_settings(outlook):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(ConfigError, match=rf"--listen 127\.0\.0\.1:{port}: cannot be listened on"):
-            async with serving(outlook.app, "127.0.0.1", port):
+        with pytest.raises(ConfigError, match=rf"--listen 127\.0\.0\.1:{port}: cannot listen here"):
+            async with serve(outlook.app, "127.0.0.1", port):
                 pytest.fail("it listens")
 
 
 async def test_a_scrape_that_hangs_on_does_not_hold_up_the_end(outlook):
-    async with serving(outlook.app, "127.0.0.1", 0) as url:
+    async with serve(outlook.app, "127.0.0.1", 0) as url:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rstrip("/").rpartition(":")[2]))
         writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         await reader.readuntil(b"\r\n\r\n")

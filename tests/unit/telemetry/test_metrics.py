@@ -46,7 +46,7 @@ def samples(text: bytes) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float | None:
-    return samples(metrics.exposition()).get((f"bulkdl_{name}", frozenset(labels.items())))
+    return samples(metrics.render()).get((f"bulkdl_{name}", frozenset(labels.items())))
 
 
 def test_bytes_count_as_they_move_and_outputs_as_they_end():
@@ -135,7 +135,7 @@ def test_the_run_and_the_program_are_named_and_the_disk_measured():
     assert value(metrics, "run_start_timestamp_seconds") == AT.timestamp()
     free = value(metrics, "disk_free_bytes")
     assert free != free  # NaN: not known
-    assert any(name == "bulkdl_build_info" for name, _ in samples(metrics.textfile()))
+    assert any(name == "bulkdl_build_info" for name, _ in samples(metrics.render_textfile()))
 
 
 def test_nothing_is_said_of_a_last_run_until_one_has_ended():
@@ -149,20 +149,20 @@ def test_nothing_is_said_of_a_last_run_until_one_has_ended():
 
 def test_the_textfile_leaves_process_metrics_to_node_exporter():
     metrics = after()
-    assert b"process_resident_memory_bytes" in metrics.exposition()
-    assert b"process_" not in metrics.textfile()
+    assert b"process_resident_memory_bytes" in metrics.render()
+    assert b"process_" not in metrics.render_textfile()
 
 
 def test_series_have_no_creation_times_and_the_global_registry_none_of_ours():
     metrics = after(RequestEnded("jobs", 200, 0.2), RetryScheduled(ARCHIVE, Reason.STALLED, 1.0))
-    assert b"_created" not in metrics.textfile()
+    assert b"_created" not in metrics.render_textfile()
     assert not [family for family in REGISTRY.collect() if family.name.startswith("bulkdl")]
     Metrics("1", lambda: 0.0)  # a second run in one process meets no duplicate
 
 
 def test_names_follow_prometheus_conventions():
     metrics = after(*_every_event())
-    for family in text_string_to_metric_families(metrics.textfile().decode()):
+    for family in text_string_to_metric_families(metrics.render_textfile().decode()):
         assert family.name.startswith("bulkdl_")
         assert family.documentation.endswith(".")
         if family.type == "counter":
@@ -174,7 +174,7 @@ def test_names_follow_prometheus_conventions():
 
 
 def test_names_of_the_server_never_become_labels():
-    assert b".jpg" not in after(*_every_event()).exposition()
+    assert b".jpg" not in after(*_every_event()).render()
 
 
 def _every_event() -> Iterable[Event]:
@@ -195,4 +195,4 @@ def _every_event() -> Iterable[Event]:
 
 @pytest.mark.parametrize("event", _every_event(), ids=lambda event: type(event).__name__)
 def test_each_event_alone_gives_text_that_parses(event):
-    assert samples(after(event).exposition())
+    assert samples(after(event).render())

@@ -7,7 +7,7 @@ import pytest
 
 from bulkdl.failure_policy import FAILURE_POLICIES
 from bulkdl.models import Kind, Outcome, Output, Reason, Result
-from bulkdl.telemetry.dashboard import FAILURES_SHOWN, FLIGHTS_SHOWN, RunStatus
+from bulkdl.telemetry.dashboard import FAILURES_SHOWN, TRANSFERS_SHOWN, RunStatus
 from bulkdl.telemetry.events import (
     EnumerationFinished,
     JobEnumerated,
@@ -94,7 +94,8 @@ def test_a_flight_tells_its_bytes_and_what_it_waits_for(seen):
     seen.after(TransferStarted(ARCHIVE))
     seen.now_s = 4.0
     flight = seen.after(TransferAdvanced(ARCHIVE, 300, 900, 300))["in_flight"][0]
-    assert (flight["at_bytes"], flight["total_bytes"], flight["for_s"], flight["note"]) == (300, 900, 4.0, "")
+    fields = ("offset_bytes", "total_bytes", "elapsed_s", "note")
+    assert [flight[field] for field in fields] == [300, 900, 4.0, ""]
     document = seen.after(RetryScheduled(ARCHIVE, Reason.STALLED, 2.4))
     assert document["in_flight"][0]["note"] == "stalled, retry in 2.4 s"
     assert document["retries"] == 1
@@ -106,7 +107,7 @@ def test_archives_in_flight_come_first_and_the_list_is_bounded(seen):
     seen.after(*(TransferStarted(picture(n)) for n in range(200)), TransferStarted(ARCHIVE))
     seen.now_s = 2.1
     document = seen.after()
-    assert len(document["in_flight"]) == FLIGHTS_SHOWN
+    assert len(document["in_flight"]) == TRANSFERS_SHOWN
     assert document["in_flight_total"] == 201
     assert document["in_flight"][0]["kind"] == "archive"
 
@@ -173,5 +174,5 @@ def test_jobs_queues_and_throttles(seen):
         RequestEnded("jobs", 200, 0.1),
     )
     assert document["jobs"] == {"planned": 1, "up_to_date": 1, "unfinished": 1}
-    assert document["waiting"] == {"jobs": 3}
+    assert document["queues"] == {"jobs": 3}
     assert document["throttles"] == 1

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from bulkdl.log import get_logger
 from bulkdl.redaction import Redactor
-from bulkdl.telemetry.console_logging import logging_to, stderr_console
+from bulkdl.telemetry.console_logging import create_stderr_console, log_to_console
 from bulkdl.telemetry.progress import RichProgress
 
 CANARY = "cAnArY-9f8e7d"
@@ -46,7 +46,7 @@ def lines_of(console: Console) -> list[dict]:
 
 def test_a_pipe_gets_one_json_object_a_line_with_the_bound_context():
     console = pipe()
-    with logging_to(console), structlog.contextvars.bound_contextvars(run_id="r1", job_id="j1"):
+    with log_to_console(console), structlog.contextvars.bound_contextvars(run_id="r1", job_id="j1"):
         get_logger("bulkdl.x").info("transfer.completed", size_bytes=7, name="ü")
     (line,) = lines_of(console)
     assert line["event"] == "transfer.completed"
@@ -58,7 +58,7 @@ def test_a_pipe_gets_one_json_object_a_line_with_the_bound_context():
 
 def test_other_libraries_go_the_same_way():
     console = pipe()
-    with logging_to(console), structlog.contextvars.bound_contextvars(run_id="r1"):
+    with log_to_console(console), structlog.contextvars.bound_contextvars(run_id="r1"):
         logging.getLogger("aiohttp.client").warning("slow %s", "host", extra={"host": "h"})
     (line,) = lines_of(console)
     assert line["event"] == "slow host"
@@ -88,7 +88,7 @@ def test_other_libraries_go_the_same_way():
 )
 def test_v_and_q_choose_the_level_of_ours_and_of_others(verbose, events):
     console = pipe()
-    with logging_to(console, "json", verbose):
+    with log_to_console(console, "json", verbose):
         ours = get_logger("bulkdl.y")
         for level in ("debug", "info", "warning", "error"):
             getattr(ours, level)(f"ours {level}")
@@ -108,14 +108,14 @@ def test_v_and_q_choose_the_level_of_ours_and_of_others(verbose, events):
 )
 def test_the_format_follows_the_console_unless_told(console, log_format, is_json):
     target = console()
-    with logging_to(target, log_format):
+    with log_to_console(target, log_format):
         get_logger("bulkdl").info("run.started", n=1)
     assert text_of(target).startswith("{") is is_json
 
 
 def test_a_long_json_line_is_not_broken_on_a_terminal():
     console = terminal()
-    with logging_to(console, "json"):
+    with log_to_console(console, "json"):
         get_logger("bulkdl").info("x" * 500)
     assert len(text_of(console).splitlines()) == 1
 
@@ -123,7 +123,7 @@ def test_a_long_json_line_is_not_broken_on_a_terminal():
 def test_no_color_is_honoured(monkeypatch):
     for env, coloured in (({}, True), ({"NO_COLOR": "1"}, False)):
         console = terminal(_environ={"TERM": "xterm-256color", **env})
-        with logging_to(console):
+        with log_to_console(console):
             get_logger("bulkdl").info("run.started")
         assert ("32m" in text_of(console)) is coloured
 
@@ -134,7 +134,7 @@ def test_no_secret_reaches_a_line_however_it_is_wrapped(monkeypatch, log_format)
     redactor.register(CANARY)
     monkeypatch.setattr("bulkdl.telemetry.console_logging.redactor", redactor)
     console = pipe()
-    with logging_to(console, log_format, 2):
+    with log_to_console(console, log_format, 2):
         log = get_logger("bulkdl.z")
         log.info(CANARY, url=f"https://x/?Signature={CANARY}", headers={"Authorization": f"Basic {CANARY}"})
         log.info("deep", value=[{"a": (CANARY.encode(), {"b": CANARY})}], error=OSError(CANARY))
@@ -153,7 +153,7 @@ def test_no_secret_reaches_a_line_however_it_is_wrapped(monkeypatch, log_format)
 
 def test_an_exception_shows_no_local_variables():
     console = pipe()
-    with logging_to(console, "console"):
+    with log_to_console(console, "console"):
         try:
             fail_with_a_local("local-value-" + "of-a-secret")
         except ValueError:
@@ -166,14 +166,14 @@ def test_warnings_of_libraries_are_logged_and_not_printed(capsys):
     console = pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        with logging_to(console):
+        with log_to_console(console):
             warnings.warn("old ways", DeprecationWarning, stacklevel=1)
     assert "old ways" in text_of(console)
     assert capsys.readouterr().err == ""
 
 
 def test_nothing_is_written_to_stdout(capsys):
-    with logging_to(stderr_console({}), "auto"):
+    with log_to_console(create_stderr_console({}), "auto"):
         get_logger("bulkdl").info("run.started")
     out, err = capsys.readouterr()
     assert out == ""
@@ -182,7 +182,7 @@ def test_nothing_is_written_to_stdout(capsys):
 
 def test_a_closed_stderr_does_not_end_the_run():
     console = pipe()
-    with logging_to(console):
+    with log_to_console(console):
         console.file.close()
         get_logger("bulkdl").info("run.started")
 
@@ -190,7 +190,7 @@ def test_a_closed_stderr_does_not_end_the_run():
 def test_everything_is_as_before_afterwards():
     root = logging.getLogger()
     before = (root.level, list(root.handlers), logging.getLogger("bulkdl").level)
-    with logging_to(pipe(), "json", 2):
+    with log_to_console(pipe(), "json", 2):
         pass
     assert (root.level, list(root.handlers), logging.getLogger("bulkdl").level) == before
     assert not structlog.is_configured()
@@ -198,7 +198,7 @@ def test_everything_is_as_before_afterwards():
 
 def test_log_lines_stand_above_live_bars():
     console = terminal()
-    with logging_to(console, "console"), RichProgress(console):
+    with log_to_console(console, "console"), RichProgress(console):
         get_logger("bulkdl").info("run.started")
     lines = text_of(console).splitlines()
     assert any("run.started" in line and "outputs" not in line for line in lines)
@@ -208,7 +208,7 @@ def test_log_lines_stand_above_live_bars():
 def test_console_line_shows_no_control_character_of_a_value(made):
     console = made()
     hostile = "\x1b]0;owned\x07\u202e\x9b31m\nforged line"
-    with logging_to(console, "console"):
+    with log_to_console(console, "console"):
         get_logger("bulkdl.x").info("transfer.completed", key=hostile)
         logging.getLogger("aiohttp").warning("closed %s", hostile)
         get_logger("bulkdl.x").error("transfer.bug", exc_info=ValueError(hostile))
@@ -224,7 +224,7 @@ def test_console_line_shows_no_control_character_of_a_value(made):
 def test_json_line_is_exact_and_escaped():
     console = pipe()
     hostile = "\x1b\x9b\u202e\u2028\ud800 ü"
-    with logging_to(console, "json"):
+    with log_to_console(console, "json"):
         get_logger("bulkdl.x").info("transfer.completed", key=hostile)
     (line,) = lines_of(console)
     assert line["key"] == hostile
