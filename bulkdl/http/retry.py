@@ -1,16 +1,15 @@
 """
-Whether and when to try again. Pure: the clock and the dice are arguments.
+Decide whether and when a failed attempt is repeated. Pure: the random numbers and the clock are arguments.
 
-An attempt that brought bytes sets the count of fruitless attempts back to zero, so a long
-transfer over a bad line ends when the bytes end, and a dead line ends after ``limit`` attempts.
-Beginning again at zero is counted by itself, whatever came in between: who fetches the same bytes
-over and over gets no further.
+An attempt that received data resets the count of attempts without progress. A long transfer over an
+unreliable connection therefore continues, and a dead connection ends after ``max_attempts``. Restarts at
+byte 0 are counted separately and never reset, because a download that restarts repeatedly makes no progress.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -21,14 +20,14 @@ from bulkdl.failure_policy import FAILURE_POLICIES, RetryAction
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """
-    Bounds on trying again.
+    Limits of the retries.
 
     Attributes:
-        limit: Attempts in a row without progress before an output is given up.
-        base_s: Upper end of the first random wait; it doubles with each fruitless attempt.
-        cap_s: Upper end of any random wait.
-        retry_after_cap_s: Longest wait that a server's Retry-After can impose.
-        free_limit: Re-signings in a row without progress that do not count as attempts.
+        max_attempts: Attempts in a row without progress before the output fails.
+        base_s: Upper limit of the first random delay; it doubles with each attempt without progress.
+        cap_s: Upper limit of each random delay.
+        retry_after_cap_s: Longest delay that Retry-After can impose.
+        max_free_url_renewals: URL renewals in a row without progress that do not count as attempts.
     """
 
     max_attempts: int = 8
@@ -39,102 +38,93 @@ class RetryPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class RetryState:
-    """
-    How the attempts on one output have gone so far.
-
-    Attributes:
-        fruitless: In a row, without progress.
-        resigned: In a row, for a signed URL that was refused.
-        restarted: In all, after which the bytes so far were void.
-    """
-
-    attempts: int = 0
-    attempts_without_progress: int = 0
-    url_renewals: int = 0
-    restarts: int = 0
-
-    def record(self, failure: DownloadError, *, progressed: bool) -> RetryState:
-        """The tally after one more failed attempt."""
-        step = FAILURE_POLICIES[failure.reason].action
-        so_far = replace(self, attempts=self.attempts + 1)
-        if step is RetryAction.RESTART:
-            return replace(
-                so_far,
-                attempts_without_progress=self.attempts_without_progress + 1,
-                restarts=self.restarts + 1,
-            )
-        if progressed:
-            return replace(
-                so_far, attempts_without_progress=0, url_renewals=1 if step is RetryAction.RENEW_URL else 0
-            )
-        if step is RetryAction.RENEW_URL:
-            return replace(so_far, url_renewals=self.url_renewals + 1)
-        return replace(so_far, attempts_without_progress=self.attempts_without_progress + 1)
-
-
-@dataclass(frozen=True, slots=True)
 class RetryDecision:
-    """What to do next, and how many seconds from now."""
+    """What to do next, and after which delay."""
 
     action: RetryAction
     delay_s: float = 0.0
 
 
-def decide_retry(
-    failure: DownloadError, tally: RetryState, policy: RetryPolicy, rand: Callable[[], float]
-) -> RetryDecision:
+@dataclass(slots=True)
+class RetryState:
     """
-    Decide what follows from *failure*, given the *tally* that already counts it.
+    The failed attempts of one output or one request.
 
-    Args:
-        rand: Gives a number in [0, 1); spreads the waits (full jitter).
+    Attributes:
+        policy: Limits of the retries.
+        rand: Returns a number in [0, 1), which spreads the delays (full jitter).
+        attempts: Failed attempts.
+        attempts_without_progress: Failed attempts in a row that received no data.
+        url_renewals: Rejected signed URLs in a row.
+        restarts: Failed attempts after which the existing bytes were invalid.
     """
-    step = FAILURE_POLICIES[failure.reason].action
-    if step in (RetryAction.GIVE_UP, RetryAction.STOP_RUN):
-        return RetryDecision(step)
-    if failure.retries_exhausted:
-        return RetryDecision(RetryAction.GIVE_UP)
-    if step is RetryAction.RENEW_URL and tally.url_renewals <= policy.max_free_url_renewals:
-        return RetryDecision(RetryAction.RENEW_URL)
-    tries = max(
-        tally.attempts_without_progress + max(0, tally.url_renewals - policy.max_free_url_renewals),
-        tally.restarts,
-    )
-    if tries >= policy.max_attempts:
-        return RetryDecision(RetryAction.GIVE_UP)
-    return RetryDecision(step, _delay_s(failure, tries, policy, rand))
 
+    policy: RetryPolicy
+    rand: Callable[[], float]
+    attempts: int = 0
+    attempts_without_progress: int = 0
+    url_renewals: int = 0
+    restarts: int = 0
 
-def _delay_s(failure: DownloadError, tries: int, policy: RetryPolicy, rand: Callable[[], float]) -> float:
-    jitter_s = rand() * min(policy.cap_s, policy.base_s * 2.0 ** min(max(tries - 1, 0), 32))
-    if failure.retry_after_s is None:
-        return jitter_s
-    return max(min(failure.retry_after_s, policy.retry_after_cap_s), 0.0) + min(jitter_s, policy.base_s)
+    def record(self, failure: DownloadError, *, progressed: bool) -> RetryDecision:
+        """Count one more failed attempt and decide what follows."""
+        action = FAILURE_POLICIES[failure.reason].action
+        self._count(action, progressed=progressed)
+        if action in (RetryAction.GIVE_UP, RetryAction.STOP_RUN):
+            return RetryDecision(action)
+        if failure.retries_exhausted:
+            return RetryDecision(RetryAction.GIVE_UP)
+        excess_renewals = max(0, self.url_renewals - self.policy.max_free_url_renewals)
+        if action is RetryAction.RENEW_URL and not excess_renewals:
+            return RetryDecision(RetryAction.RENEW_URL)
+        tries = max(self.attempts_without_progress + excess_renewals, self.restarts)
+        if tries >= self.policy.max_attempts:
+            return RetryDecision(RetryAction.GIVE_UP)
+        return RetryDecision(action, self._delay_s(failure, tries))
+
+    def _count(self, action: RetryAction, *, progressed: bool) -> None:
+        self.attempts += 1
+        if action is RetryAction.RESTART:
+            self.attempts_without_progress += 1
+            self.restarts += 1
+        elif progressed:
+            self.attempts_without_progress = 0
+            self.url_renewals = 1 if action is RetryAction.RENEW_URL else 0
+        elif action is RetryAction.RENEW_URL:
+            self.url_renewals += 1
+        else:
+            self.attempts_without_progress += 1
+
+    def _delay_s(self, failure: DownloadError, tries: int) -> float:
+        policy = self.policy
+        jitter_s = self.rand() * min(policy.cap_s, policy.base_s * 2.0 ** min(max(tries - 1, 0), 32))
+        if failure.retry_after_s is None:
+            return jitter_s
+        return max(min(failure.retry_after_s, policy.retry_after_cap_s), 0.0) + min(jitter_s, policy.base_s)
 
 
 def retry_after_s(value: str | None, now: datetime) -> float | None:
     """
-    Read a Retry-After header: seconds or an HTTP date (RFC 9110, section 10.2.3).
+    Parse a Retry-After header: seconds or an HTTP date (RFC 9110, section 10.2.3).
 
     Returns:
-        Seconds from *now*, never negative; None when there is none or it cannot be read.
+        Seconds from *now*, never negative; None if the header is missing or invalid.
     """
     if value is None:
         return None
     text = value.strip()
     if text.isascii() and text.isdigit():
         return float(text[:12])
-    moment = http_date(text)
-    return None if moment is None else max((moment - now).total_seconds(), 0.0)
+    retry_at = http_date(text)
+    return None if retry_at is None else max((retry_at - now).total_seconds(), 0.0)
 
 
 def http_date(text: str | None) -> datetime | None:
-    """Read an HTTP date in any of its forms, in UTC; None when it cannot be read or is out of range."""
+    """Parse an HTTP date in any of its forms, in UTC; None if it is invalid or out of range."""
     if text is None:
         return None
     try:
-        moment = parsedate_to_datetime(text)
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        parsed = parsedate_to_datetime(text)
+        return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
     except (ValueError, TypeError, LookupError, OverflowError):
         return None

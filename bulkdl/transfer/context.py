@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 
 from bulkdl.concurrency import ConcurrencyLimiter
 from bulkdl.http.rate_limit import RateLimiter
-from bulkdl.http.retry import RetryPolicy
+from bulkdl.http.retry import RetryPolicy, RetryState
 from bulkdl.http.stall import StallDetector
 from bulkdl.models import Kind, Output
 from bulkdl.transfer.body_reader import BodyReader
-from bulkdl.transfer.patience import RetryTracker
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +54,9 @@ class TransferContext:
     rand: Callable[[], float] = random.random
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
-    def patience(self) -> RetryTracker:
-        return RetryTracker(self.policy, self.rand)
+    def new_retry_state(self) -> RetryState:
+        """Return the state of a series of attempts, before the first one."""
+        return RetryState(self.policy, self.rand)
 
     def new_body_reader(self, output: Output, begun: bytes = b"") -> BodyReader:
         """The reader of one response with bytes of *output*, of which *begun* has been read."""

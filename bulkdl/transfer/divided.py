@@ -89,7 +89,7 @@ class SegmentedDownload:
             body=lambda: context.new_body_reader(self._output),
             admit=self._admit,
             begin=self._begin_part,
-            patience=context.patience,
+            patience=context.new_retry_state,
             progress=self._came,
             retried=self._retried,
             sleep=context.sleep,

@@ -78,14 +78,14 @@ class Fetcher:
     async def _persist(
         self, reception: Download, origin: RemoteFile, name: Name, retried: RetryCallback
     ) -> CommittedFile:
-        patience = self.context.patience()
+        retry_state = self.context.new_retry_state()
         most_bytes = reception.kept_bytes
         while True:
             address = await origin.prepare()  # its failure is final: the API client has tried again itself
             try:
                 return await reception.attempt(origin, name)
             except DownloadError as failure:
-                verdict = patience.record(failure, progressed=reception.kept_bytes > most_bytes)
+                verdict = retry_state.record(failure, progressed=reception.kept_bytes > most_bytes)
                 most_bytes = max(most_bytes, reception.kept_bytes)
                 if FAILURE_POLICIES[failure.reason].action is RetryAction.RESTART:
                     await reception.restart_after(failure)  # nor may a later run go on with these bytes

@@ -22,12 +22,11 @@ import aiohttp
 from bulkdl.concurrency import ConcurrencyLimiter
 from bulkdl.errors import DownloadError, first_leaf_exception
 from bulkdl.failure_policy import FAILURE_POLICIES, RetryAction
-from bulkdl.http.retry import RetryDecision
+from bulkdl.http.retry import RetryDecision, RetryState
 from bulkdl.models import Extent, Kind, RemoteObject
 from bulkdl.transfer import response_rules, validation
 from bulkdl.transfer.body_reader import BodyReader
 from bulkdl.transfer.interfaces import PartialFilePort, RemoteFile
-from bulkdl.transfer.patience import RetryTracker
 from bulkdl.transfer.segment_io import SegmentReader, SegmentWriter, ShouldContinue
 from bulkdl.transfer.segment_scheduler import Segment, SegmentScheduler
 
@@ -79,7 +78,7 @@ class SegmentContext:
     body: Callable[[], BodyReader]
     admit: Callable[[bytes], object]
     begin: Callable[[], Coroutine[None, None, None]]
-    patience: Callable[[], RetryTracker]
+    patience: Callable[[], RetryState]
     progress: Callable[[int], None]
     retried: Callable[[DownloadError, RetryDecision], None]
     sleep: Callable[[float], Awaitable[None]]
@@ -213,7 +212,7 @@ class Segments:
                 await self._after(failure, patience, address=address, progressed=span.offset > before)
 
     async def _after(
-        self, failure: DownloadError, patience: RetryTracker, *, address: int, progressed: bool
+        self, failure: DownloadError, patience: RetryState, *, address: int, progressed: bool
     ) -> None:
         """Wait until this connection may ask again, or raise what it cannot get past."""
         verdict = patience.record(failure, progressed=progressed)

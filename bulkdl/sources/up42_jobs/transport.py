@@ -21,7 +21,7 @@ from bulkdl.errors import ApiError
 from bulkdl.failure_policy import RetryAction
 from bulkdl.http.errors import requested_wait_s
 from bulkdl.http.rate_limit import Cooldown, RateLimiter, Sleep, cooldown_seconds
-from bulkdl.http.retry import RetryPolicy, RetryState, decide_retry
+from bulkdl.http.retry import RetryPolicy, RetryState
 from bulkdl.http.stall import StallDetector
 from bulkdl.log import get_logger
 from bulkdl.models import Reason
@@ -112,13 +112,12 @@ class RequestPolicy:
         Raises:
             ApiError: The error of the last attempt.
         """
-        retry_state = RetryState()
+        retry_state = RetryState(self.retry_policy, self.rand)
         while True:
             try:
                 return await attempt()
             except ApiError as failure:
-                retry_state = retry_state.record(failure, progressed=False)
-                decision = decide_retry(failure, retry_state, self.retry_policy, self.rand)
+                decision = retry_state.record(failure, progressed=False)
                 if decision.action not in _RETRYABLE:
                     raise
                 _log.info(
