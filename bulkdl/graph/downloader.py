@@ -260,7 +260,9 @@ class Downloader:
         output_fetcher = OutputFetcher(settings, self._accounts, self._sink, ledger, fetcher)
         pools = Pools(settings, output_fetcher, recorder, self._reporter, stop, permits)
         outlets = EnumerationHandler(
-            pools.reserve,
+            pools.reservations.begin_comparison,
+            pools.reservations.end_comparison,
+            pools.reservations.reserve,
             pools.put,
             recorder.record_cancelled,
             recorder.record_skipped,

@@ -82,11 +82,21 @@ class Enumeration:
         """Worker: list the tasks and quicklooks of pending jobs."""
         async for pending in self.pending:
             job = pending.job
-            with structlog.contextvars.bound_contextvars(project_id=job.project_id, job_id=job.id):
-                await self._list_job(pending)
+            try:
+                with structlog.contextvars.bound_contextvars(project_id=job.project_id, job_id=job.id):
+                    await self._list_job(pending)
+            finally:
+                self._outlets.end_comparison([job])
 
     async def _compare_with_ledger(self, project_id: str, jobs: Sequence[Job]) -> None:
-        """Hold jobs against the ledger and the files."""
+        """Compare *jobs* with the ledger and the files."""
+        self._outlets.begin_comparison(jobs)
+        try:
+            await self._compare_jobs(project_id, jobs)
+        finally:
+            self._outlets.end_comparison(jobs)
+
+    async def _compare_jobs(self, project_id: str, jobs: Sequence[Job]) -> None:
         known = await self._notes.known(project_id, [job.id for job in jobs])
         await self._record_unfinished_jobs([job for job in jobs if not job.finished], known)
         await self._record_excluded_jobs(
@@ -101,6 +111,7 @@ class Enumeration:
             if self._selection.is_before_watermark(job) and job.id not in known:
                 continue
             if planning.must_be_listed(of_job, self._selection, recheck_absent=self._rechecks(job)):
+                self._outlets.begin_comparison([job])  # it ends when the job has been listed
                 await self.pending.put(JobToList(job, of_job))
             elif of_job is not None:
                 await self._enqueue_missing(of_job.outputs, of_job.last_task_id, job, sizes)
@@ -214,7 +225,9 @@ class Enumeration:
         verdict = planning.split_missing(outputs, self._selection, sizes, recheck_absent=recheck)
         if not verdict.missing and self._selection.is_before_watermark(job):
             return
-        missing, settled = self._outlets.reserve(verdict.missing), self._uncounted(verdict.up_to_date)
+        ended = {known.output for known in outputs if self._ended_in_this_run(known)}
+        missing = self._outlets.reserve([each for each in verdict.missing if each.output not in ended])
+        settled = tuple(known for known in verdict.up_to_date if not self._ended_in_this_run(known))
         if (outputs and not missing and not settled) and (verdict.missing or verdict.up_to_date):
             return  # the job was listed twice in this run, and is counted already
         if not verdict.missing and not fresh:
@@ -235,7 +248,6 @@ class Enumeration:
     def _rechecks(self, job: Job) -> bool:
         return planning.is_recent(job, datetime.now(UTC), self._recheck_absent_s)
 
-    def _uncounted(self, settled: Sequence[OutputRecord]) -> tuple[OutputRecord, ...]:
-        """Return *settled* without the outputs that this very run has recorded and counted."""
-        run_id = self._notes.run_id
-        return tuple(known for known in settled if run_id is None or known.run_id != run_id)
+    def _ended_in_this_run(self, known: OutputRecord) -> bool:
+        """Return whether this run has recorded and counted *known*: its job is listed twice."""
+        return known.run_id is not None and known.run_id == self._notes.run_id

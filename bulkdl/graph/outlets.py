@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from bulkdl.ledger.rows import OutputRecord
-from bulkdl.models import Kind, Output, Result
+from bulkdl.models import Job, Kind, Output, Result
 from bulkdl.report.plan import PlanBuilder
 from bulkdl.settings.path_templates import PathTemplates
 from bulkdl.sources.up42_jobs.planning import MissingOutput, SameObjectGroup, target_key
@@ -18,6 +18,8 @@ class EnumerationHandler:
     Where the enumeration puts what it finds.
 
     Attributes:
+        begin_comparison: Takes the jobs whose ledger records will be read.
+        end_comparison: Takes jobs whose ledger records are not used any more.
         reserve: Takes missing outputs; returns those that are not in progress already.
         bundle: Takes reserved outputs that are to be downloaded.
         cancelled: Takes a reserved output that will not be downloaded in this run.
@@ -26,6 +28,8 @@ class EnumerationHandler:
         problem: Takes what is wrong with a whole project or job.
     """
 
+    begin_comparison: Callable[[Sequence[Job]], None]
+    end_comparison: Callable[[Sequence[Job]], None]
     reserve: Callable[[Sequence[MissingOutput]], tuple[MissingOutput, ...]]
     missing: Callable[[SameObjectGroup], Awaitable[None]]
     cancelled: Callable[[Output], None]
@@ -52,4 +56,9 @@ def plan_handler(plan: PlanBuilder, names: PathTemplates) -> EnumerationHandler:
     def cancelled(output: Output) -> None:
         del output  # a plan that was stopped counts what it has found so far
 
-    return EnumerationHandler(tuple, add, cancelled, settled, ended, plan.summary.add_problem)
+    def compare(jobs: Sequence[Job]) -> None:
+        del jobs  # a plan does not change the ledger
+
+    return EnumerationHandler(
+        compare, compare, tuple, add, cancelled, settled, ended, plan.summary.add_problem
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -27,6 +27,7 @@ from bulkdl.graph.autoscale import (
 from bulkdl.graph.download_output import FailureByObject, OutputFetcher
 from bulkdl.graph.flight import ActiveTransfer, can_finish_within
 from bulkdl.graph.recorder import Recorder
+from bulkdl.graph.reservations import OutputReservations
 from bulkdl.graph.shutdown import ShutdownController
 from bulkdl.graph.sizes import pool_limits
 from bulkdl.log import get_logger
@@ -79,18 +80,7 @@ class Pools:
         self._stop = stop
         self._downloaded_bytes = 0
         self._active: dict[asyncio.Task[Any], ActiveTransfer] = {}
-        self._in_progress: set[Output] = set()
-
-    def reserve(self, missing: Sequence[MissingOutput]) -> tuple[MissingOutput, ...]:
-        """
-        Return those of *missing* that are not in progress, and note them as in progress.
-
-        A job that was listed twice has outputs that are in progress already: two workers on one partial
-        file would spoil it.
-        """
-        new = tuple(wanted for wanted in missing if wanted.output not in self._in_progress)
-        self._in_progress.update(wanted.output for wanted in new)
-        return new
+        self.reservations = OutputReservations()
 
     async def put(self, group: SameObjectGroup) -> None:
         """
@@ -127,7 +117,7 @@ class Pools:
             try:
                 while not permits.is_over_limit and (group := queue.get_nowait()) is not None:
                     await self._fetch_group(group)
-                    self._in_progress.difference_update(wanted.output for wanted in group)
+                    self.reservations.release(missing.output for missing in group)
             finally:
                 permits.release()
 

@@ -1,15 +1,21 @@
 """What a run finds, counts and takes up again: jobs that change at UP42 between runs and during one."""
 
+import asyncio
 import logging
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bulkdl.concurrency import WaitQueue
 from bulkdl.graph.downloader import Downloader
+from bulkdl.graph.enumeration import Enumeration
+from bulkdl.graph.ledger_view import LedgerView
+from bulkdl.graph.listing import JobLister, JobListingResult
 from bulkdl.maintenance.status import read_status
-from bulkdl.models import Kind, Outcome
+from bulkdl.models import Job, Kind, Outcome
 from bulkdl.selection import JobRef, Selection
 from bulkdl.simulator import SimulatedAccount
 from bulkdl.sources.up42_jobs.pagination import RecentIds
@@ -87,17 +93,21 @@ class Counting:
     def __init__(self) -> None:
         self.metrics = Metrics("test", lambda: 0.0)
         self.planned = self.ended = 0
+        self.ended_by_job: Counter[str] = Counter()
+        self.changes = WaitQueue()
 
     def report(self, event: Event) -> None:
         self.metrics.report(event)
         match event:
             case JobEnumerated(planned=planned):
                 self.planned += planned
-            case TransferEnded():
+            case TransferEnded(result=result):
                 self.ended += 1
+                self.ended_by_job[result.output.job_id] += 1
+                self.changes.notify_all()
 
     def open(self) -> list[float]:
-        lines = self.metrics.textfile().decode().splitlines()
+        lines = self.metrics.render_textfile().decode().splitlines()
         return [float(line.split()[-1]) for line in lines if line.startswith("bulkdl_outputs_open{")]
 
 
@@ -126,6 +136,77 @@ async def test_run_job_listed_twice_is_counted_once(
         assert done == expected
         assert counting.planned == counting.ended == sum(expected.values())
         assert counting.open() == [0.0] * len(Kind)
+
+
+async def test_run_job_listed_twice_with_an_old_ledger_record_is_counted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    The second listing uses a ledger record that was read before the outputs of the first one were recorded.
+
+    Each listing waits until all pages are compared. The second listing of a job also waits until all outputs
+    of the job have ended.
+    """
+    monkeypatch.setattr(RecentIds.__init__, "__defaults__", (0,))
+    all_compared = asyncio.Event()
+    listed: Counter[str] = Counter()
+    find_jobs, list_outputs = Enumeration.find_jobs, JobLister.list_outputs
+    counting = Counting()
+
+    async def find_and_report(enumeration: Enumeration) -> None:
+        await find_jobs(enumeration)
+        all_compared.set()
+
+    async def list_in_order(lister: JobLister, job: Job) -> JobListingResult:
+        await all_compared.wait()
+        listed[job.id] += 1
+        if listed[job.id] > 1:
+            expected = sum(output.job_id == job.id for output in here.simulator.expected())
+            await counting.changes.wait_for(lambda: counting.ended_by_job[job.id] >= expected)
+        return await list_outputs(lister, job)
+
+    monkeypatch.setattr(Enumeration, "find_jobs", find_and_report)
+    monkeypatch.setattr(JobLister, "list_outputs", list_in_order)
+    account = SimulatedAccount(projects=1, jobs=6, archive_bytes=3_000)
+    async with world(tmp_path, account, of_simulator={"page_size": 2}) as here:
+        rules = {"fault": "repeat_pages", "overlap": 1, "forever": False}
+        async with asyncio.timeout(30):
+            summary = await run_counted(here, counting, rules, list_concurrency=1)
+        assert max(listed.values()) == 2, "a job was listed twice"
+        expected = len(list(here.simulator.expected()))
+        assert sum(summary.outputs(outcome) for outcome in Outcome) == expected
+        assert counting.planned == counting.ended == expected
+
+
+async def test_run_job_listed_again_after_a_failure_does_not_repeat_the_download(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page of jobs is compared only after all outputs of the jobs that it repeats have ended."""
+    monkeypatch.setattr(RecentIds.__init__, "__defaults__", (0,))
+    monkeypatch.setattr("bulkdl.graph.discovery.PAGE", 2)
+    counting, compared, repeated = Counting(), set[str](), set[str]()
+    known = LedgerView.known
+
+    async def read_after_end(view: LedgerView, project_id: str, job_ids: Sequence[str]) -> Any:
+        for job_id in compared.intersection(job_ids):
+            expected = sum(output.job_id == job_id for output in here.simulator.expected())
+            await counting.changes.wait_for(lambda: counting.ended_by_job[job_id] >= expected)  # noqa: B023
+            repeated.add(job_id)
+        compared.update(job_ids)
+        return await known(view, project_id, job_ids)
+
+    monkeypatch.setattr(LedgerView, "known", read_after_end)
+    account = SimulatedAccount(projects=1, jobs=6, archive_bytes=3_000)
+    async with world(tmp_path, account, of_simulator={"page_size": 2}) as here:
+        repeat = {"fault": "repeat_pages", "overlap": 1, "forever": False}
+        fail = {"fault": "status", "status": 400, "endpoint": "geojson"}
+        async with asyncio.timeout(30):
+            summary = await run_counted(here, counting, repeat, fail)
+        expected = len(list(here.simulator.expected()))
+        assert repeated
+        assert summary.outputs(Outcome.FAILED)
+        assert sum(summary.outputs(outcome) for outcome in Outcome) == expected
+        assert counting.planned == counting.ended == expected
 
 
 async def run_counted(here: World, counting: Counting, *rules: dict[str, Any], **settings: Any) -> Any:

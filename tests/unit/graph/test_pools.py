@@ -37,16 +37,16 @@ async def test_what_is_under_way_is_not_brought_a_second_time_and_may_come_again
     pools = Pools(settings, origin, Book(), NullReporter(), ShutdownController(), permits)
     queue = pools.queues[Kind.ARCHIVE]
     first, second, third = ARCHIVES
-    assert pools.reserve((first, second)) == (first, second)
+    assert pools.reservations.reserve((first, second)) == (first, second)
     await pools.put((first, second))
-    assert pools.reserve((second, third)) == (third,)
+    assert pools.reservations.reserve((second, third)) == (third,)
     await pools.put((third,))
-    assert pools.reserve((first,)) == ()
+    assert pools.reservations.reserve((first,)) == ()
     assert len(queue) == 2
     queue.close()
     await pools.work(Kind.ARCHIVE)
     assert origin.asked == ARCHIVES
     pools.queues[Kind.ARCHIVE] = again = type(queue)(5)
-    assert pools.reserve((first,)) == (first,)
+    assert pools.reservations.reserve((first,)) == (first,)
     await pools.put((first,))
     assert len(again) == 1
