@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from bulkdl.errors import ConfigError
 from bulkdl.log import get_logger
@@ -27,6 +29,16 @@ from bulkdl.telemetry.metrics import CONTENT_TYPE, Metrics
 log = get_logger(__name__)
 
 _SHUTDOWN_TIMEOUT_S = 1.0
+
+
+def _is_server_error(record: logging.LogRecord) -> bool:
+    """Return False for malformed requests. aiohttp logs an error with a traceback for each of them."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError)
+
+
+_server_log = logging.getLogger(__name__)
+_server_log.addFilter(_is_server_error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +126,7 @@ async def serve(app: web.Application, host: str, port: int) -> AsyncIterator[str
     Raises:
         ConfigError: The address cannot be used.
     """
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_TIMEOUT_S)
+    runner = web.AppRunner(app, access_log=None, logger=_server_log, shutdown_timeout=_SHUTDOWN_TIMEOUT_S)
     await runner.setup()
     try:
         try:
