@@ -161,7 +161,7 @@ async def test_run_job_listed_twice_with_an_old_ledger_record_is_counted_once(
         await all_compared.wait()
         listed[job.id] += 1
         if listed[job.id] > 1:
-            expected = sum(output.job_id == job.id for output in here.simulator.expected())
+            expected = sum(output.job_id == job.id for output in here.simulator.expected_outputs())
             await counting.changes.wait_for(lambda: counting.ended_by_job[job.id] >= expected)
         return await list_outputs(lister, job)
 
@@ -173,7 +173,7 @@ async def test_run_job_listed_twice_with_an_old_ledger_record_is_counted_once(
         async with asyncio.timeout(30):
             summary = await run_counted(here, counting, rules, list_concurrency=1)
         assert max(listed.values()) == 2, "a job was listed twice"
-        expected = len(list(here.simulator.expected()))
+        expected = len(list(here.simulator.expected_outputs()))
         assert sum(summary.outputs(outcome) for outcome in Outcome) == expected
         assert counting.planned == counting.ended == expected
 
@@ -189,7 +189,7 @@ async def test_run_job_listed_again_after_a_failure_does_not_repeat_the_download
 
     async def read_after_end(view: LedgerView, project_id: str, job_ids: Sequence[str]) -> Any:
         for job_id in compared.intersection(job_ids):
-            expected = sum(output.job_id == job_id for output in here.simulator.expected())
+            expected = sum(output.job_id == job_id for output in here.simulator.expected_outputs())
             await counting.changes.wait_for(lambda: counting.ended_by_job[job_id] >= expected)  # noqa: B023
             repeated.add(job_id)
         compared.update(job_ids)
@@ -202,7 +202,7 @@ async def test_run_job_listed_again_after_a_failure_does_not_repeat_the_download
         fail = {"fault": "status", "status": 400, "endpoint": "geojson"}
         async with asyncio.timeout(30):
             summary = await run_counted(here, counting, repeat, fail)
-        expected = len(list(here.simulator.expected()))
+        expected = len(list(here.simulator.expected_outputs()))
         assert repeated
         assert summary.outputs(Outcome.FAILED)
         assert sum(summary.outputs(outcome) for outcome in Outcome) == expected
