@@ -125,7 +125,7 @@ class Pools:
         """When a budget is used up, a bundle that was begun goes on: what follows in it costs a link."""
         failed: FailureByObject = {}
         goes_on = False
-        for wanted in group:
+        for number, wanted in enumerate(group, start=1):
             output = wanted.output
             if self._stop.requested or (self._stop.draining.is_set() and not goes_on):
                 self._recorder.record_cancelled(output)
@@ -136,7 +136,12 @@ class Pools:
                 task_id=output.task_id,
                 kind=output.kind.value,
             ):
-                await self._fetch_one(wanted, failed)
+                try:
+                    await self._fetch_one(wanted, failed)
+                except BaseException:  # the run is being stopped: every reserved output must end
+                    for following in group[number:]:
+                        self._recorder.record_cancelled(following.output)
+                    raise
             goes_on = True
 
     async def _fetch_one(self, wanted: MissingOutput, failed: FailureByObject) -> None:
@@ -147,13 +152,14 @@ class Pools:
         self._reporter.report(TransferStarted(output))
         try:
             result = await self._fetch_isolated(wanted, failed, flight)
-            result = await self._recorder.record_result(result)
-        except BaseException:  # cancelled, or its end could not be recorded: it is told either way
+            result = await self._recorder.record(result)
+        except BaseException:  # cancelled, or the result could not be recorded
             self._recorder.record_cancelled(output, downloaded_bytes=flight.downloaded_bytes)
             raise
         finally:
             del self._active[worker]
         self._meters[output.kind].add(_COMPLETION_WEIGHT[output.kind])
+        await self._recorder.deliver(result)
         await self._output_fetcher.release_part(result)
         if (
             result.outcome is Outcome.FAILED

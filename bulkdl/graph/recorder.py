@@ -44,15 +44,26 @@ class Recorder:
         self._listener = listener
         self._locate = locate
 
-    async def record_result(self, result: Result) -> Result:
+    async def record_result(self, result: Result) -> None:
+        """Record *result* and send it to the subscriber; see ``record`` and ``deliver``."""
+        await self.deliver(await self.record(result))
+
+    async def deliver(self, result: Result) -> None:
+        """Send the recorded *result* to the subscriber of the run, which may be slow."""
+        if self._listener is not None:
+            await self._listener(result)
+
+    async def record(self, result: Result) -> Result:
         """
-        Record *result*; the name of its file, if any, is made durable first.
+        Record *result* in the ledger, the log, the summary and the reporter.
+
+        The ledger makes the file name of *result* durable first.
 
         Returns:
-            What was recorded: *result*, or a failure if the ledger cannot hold it.
+            The recorded result: *result*, or a failure if the ledger cannot store *result*.
 
         Raises:
-            DestinationError: The ledger's disk refuses; the next run finds the file and fetches again.
+            DestinationError: The disk of the ledger failed. The next run downloads the output again.
             LedgerError: The ledger cannot be used.
         """
         try:
@@ -72,8 +83,6 @@ class Recorder:
             )
             await self._write(result)
         self._notify(result)
-        if self._listener is not None:
-            await self._listener(result)
         return result
 
     async def _write(self, result: Result) -> None:

@@ -55,50 +55,63 @@ class Run:
         self._cut_short = False
 
     async def execute(self) -> None:
-        """Run until everything is done, or the run is stopped."""
-        async with asyncio.TaskGroup() as group:
-            front = group.create_task(
-                enumerate_all(self._enumeration, self._enumerators, self._finish_front), name="front"
-            )
-            back = group.create_task(self._fetch(), name="back")
-            beside = [group.create_task(self._watch(front, back), name="stop")]
-            beside += [
-                group.create_task(self._pools.adapt(kind), name=f"adapt-{kind}") for kind in self._pools.sizes
-            ]
-            await asyncio.wait([back])
-            for task in beside:
-                task.cancel()
+        """Run all stages until they are done, or the run is stopped."""
+        try:
+            await self._run_stages()
+        finally:
+            self._cancel_queued()
         if not self._cut_short and not self._recorder.summary.cancelled:
             self._stop.clear_cause_if_complete()
 
-    async def _finish_front(self) -> None:
+    async def _run_stages(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            enumeration = group.create_task(
+                enumerate_all(self._enumeration, self._enumerators, self._end_enumeration), name="enumeration"
+            )
+            downloads = group.create_task(self._download(), name="downloads")
+            supervisors = [group.create_task(self._supervise(enumeration, downloads), name="stop")]
+            supervisors += [
+                group.create_task(self._pools.adapt(kind), name=f"adapt-{kind}")
+                for kind, limits in self._pools.sizes.items()
+                if limits.min_permits < limits.max_permits
+            ]
+            await asyncio.wait([downloads])
+            for task in supervisors:
+                task.cancel()
+
+    async def _end_enumeration(self) -> None:
         self._reporter.report(EnumerationFinished())
         for queue in self._pools.queues.values():
             queue.close()
 
-    async def _fetch(self) -> None:
+    def _cancel_queued(self) -> None:
+        """Record the outputs in the queues as cancelled."""
+        for queue in self._pools.queues.values():
+            for group in queue.close_and_drain():
+                for missing in group:
+                    self._recorder.record_cancelled(missing.output)
+
+    async def _download(self) -> None:
         async with asyncio.TaskGroup() as group:
             for kind, size in self._pools.sizes.items():
                 for number in range(size.workers):
                     group.create_task(self._pools.work(kind), name=f"{kind}-{number}")
 
-    async def _watch(self, front: asyncio.Task[None], back: asyncio.Task[None]) -> None:
+    async def _supervise(self, enumeration: asyncio.Task[None], downloads: asyncio.Task[None]) -> None:
+        """Wait for the request to stop or the maximum duration; then drain the run."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self._max_duration_s or None):
                 await self._stop.draining.wait()
         self._stop.drain(ExitCode.MAX_DURATION)
         log.warning("run.draining", shutdown_timeout_s=self._shutdown_timeout_s)
-        self._cut_short = front.cancel()
-        for queue in self._pools.queues.values():
-            for group in queue.close_and_drain():
-                for wanted in group:
-                    self._recorder.record_cancelled(wanted.output)
+        self._cut_short = enumeration.cancel()
+        self._cancel_queued()
         try:
             async with asyncio.timeout(self._shutdown_timeout_s):
                 await self._wait_for_in_flight()
         except TimeoutError:
             log.warning("run.shutdown_timeout", shutdown_timeout_s=self._shutdown_timeout_s)
-        back.cancel()
+        downloads.cancel()
 
     async def _wait_for_in_flight(self) -> None:
         """Stop what will not end, judged anew as it goes on; returns when the run is aborted."""

@@ -10,15 +10,17 @@ from typing import Any
 import pytest
 
 from bulkdl.concurrency import WaitQueue
+from bulkdl.graph.download_output import OutputFetcher
 from bulkdl.graph.downloader import Downloader
 from bulkdl.graph.enumeration import Enumeration
 from bulkdl.graph.ledger_view import LedgerView
 from bulkdl.graph.listing import JobLister, JobListingResult
 from bulkdl.maintenance.status import read_status
-from bulkdl.models import Job, Kind, Outcome
+from bulkdl.models import Job, Kind, Outcome, Reason, Result
 from bulkdl.selection import JobRef, Selection
 from bulkdl.simulator import SimulatedAccount
 from bulkdl.sources.up42_jobs.pagination import RecentIds
+from bulkdl.sources.up42_jobs.planning import MissingOutput
 from bulkdl.telemetry.events import Event, JobEnumerated, TransferEnded
 from bulkdl.telemetry.metrics import Metrics
 from support.fault_runs import Witness, World, world
@@ -223,6 +225,24 @@ async def test_run_that_a_budget_ends_leaves_no_output_open(tmp_path: Path) -> N
         slow = {"fault": "latency", "seconds": 0.5, "endpoint": "geojson"}
         few = {"geojson_concurrency": 1, "quicklook_concurrency": 1, "archive_concurrency": 1}
         summary = await run_counted(here, counting, slow, max_transfer=100_000, **few)
+        assert summary.outputs(Outcome.CANCELLED)
+        assert counting.planned == counting.ended
+        assert counting.open() == [0.0] * len(Kind)
+
+
+async def test_run_that_a_full_disk_stops_leaves_no_output_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(_downloader: OutputFetcher, missing: MissingOutput, *_: Any, **__: Any) -> Result:
+        await asyncio.sleep(0.1)
+        return Result(missing.output, Outcome.FAILED, Reason.DISK_FULL)
+
+    monkeypatch.setattr(OutputFetcher, "fetch", fail)
+    account = SimulatedAccount(projects=1, jobs=50, archive_bytes=3_000)
+    few = {"geojson_concurrency": 1, "quicklook_concurrency": 1, "archive_concurrency": 1}
+    async with world(tmp_path, account) as here:
+        counting = Counting()
+        summary = await run_counted(here, counting, **few)
         assert summary.outputs(Outcome.CANCELLED)
         assert counting.planned == counting.ended
         assert counting.open() == [0.0] * len(Kind)

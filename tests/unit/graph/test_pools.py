@@ -1,7 +1,11 @@
-"""The pools: what goes into their lanes."""
+"""Pools: each reserved output ends once."""
+
+import asyncio
+
+import pytest
 
 from bulkdl.concurrency import ConcurrencyLimiter
-from bulkdl.graph.pools import Pools
+from bulkdl.graph.pools import Pools, RunStopped
 from bulkdl.graph.shutdown import ShutdownController
 from bulkdl.graph.sizes import pool_limits
 from bulkdl.models import Kind, Outcome, Output, Reason, Result
@@ -10,31 +14,72 @@ from bulkdl.sources.up42_jobs.planning import MissingOutput
 from bulkdl.telemetry.events import NullReporter
 
 ARCHIVES = [MissingOutput(Output("p", "j", task, Kind.ARCHIVE)) for task in ("t1", "t2", None)]
+OUTPUTS = [missing.output for missing in ARCHIVES]
 
 
-class Origin:
-    """Has everything."""
+class FakeDownloader:
+    """Completes each output, once *gate* is set."""
 
     def __init__(self):
-        self.asked = []
+        self.requested = []
+        self.gate = asyncio.Event()
+        self.gate.set()
 
-    async def fetch(self, wanted, _failed, **_):
-        self.asked.append(wanted)
-        return Result(wanted.output, Outcome.COMPLETED, Reason.DOWNLOADED)
+    async def fetch(self, missing, _failed, **_):
+        self.requested.append(missing)
+        await self.gate.wait()
+        return Result(missing.output, Outcome.COMPLETED, Reason.DOWNLOADED)
 
     async def release_part(self, result):
         pass
 
 
-class Book:
-    async def record_result(self, result):
+class FakeRecorder:
+    """Stores the outcomes. Results are delivered once *gate* is set."""
+
+    def __init__(self):
+        self.ended = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def record(self, result):
+        self.ended.append((result.output, result.outcome))
         return result
 
+    async def deliver(self, result):
+        await self.gate.wait()
 
-async def test_what_is_under_way_is_not_brought_a_second_time_and_may_come_again_later():
-    settings, origin = Settings(), Origin()
+    def record_cancelled(self, output, downloaded_bytes=0):
+        self.ended.append((output, Outcome.CANCELLED))
+
+
+@pytest.fixture
+def downloader():
+    return FakeDownloader()
+
+
+@pytest.fixture
+def recorder():
+    return FakeRecorder()
+
+
+@pytest.fixture
+def pools(downloader, recorder):
+    settings = Settings()
     permits = {kind: ConcurrencyLimiter(size.start) for kind, size in pool_limits(settings).items()}
-    pools = Pools(settings, origin, Book(), NullReporter(), ShutdownController(), permits)
+    return Pools(settings, downloader, recorder, NullReporter(), ShutdownController(), permits)
+
+
+async def cancel_blocked_worker(pools):
+    """Start a worker, cancel it when it is blocked, and wait for its end."""
+    worker = asyncio.create_task(pools.work(Kind.ARCHIVE))
+    await asyncio.sleep(0.01)
+    worker.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await worker
+
+
+async def test_reserve_returns_an_output_again_only_after_its_download(pools, downloader):
     queue = pools.queues[Kind.ARCHIVE]
     first, second, third = ARCHIVES
     assert pools.reservations.reserve((first, second)) == (first, second)
@@ -45,8 +90,34 @@ async def test_what_is_under_way_is_not_brought_a_second_time_and_may_come_again
     assert len(queue) == 2
     queue.close()
     await pools.work(Kind.ARCHIVE)
-    assert origin.asked == ARCHIVES
-    pools.queues[Kind.ARCHIVE] = again = type(queue)(5)
+    assert downloader.requested == ARCHIVES
     assert pools.reservations.reserve((first,)) == (first,)
-    await pools.put((first,))
-    assert len(again) == 1
+
+
+async def test_work_cancelled_during_a_download_records_the_whole_group_as_cancelled(
+    pools, downloader, recorder
+):
+    downloader.gate.clear()
+    await pools.put(tuple(ARCHIVES))
+    await cancel_blocked_worker(pools)
+    assert recorder.ended == [(output, Outcome.CANCELLED) for output in OUTPUTS]
+
+
+async def test_work_cancelled_while_a_result_is_delivered_records_the_output_once(pools, recorder):
+    recorder.gate.clear()
+    await pools.put(tuple(ARCHIVES[:1]))
+    await cancel_blocked_worker(pools)
+    assert recorder.ended == [(OUTPUTS[0], Outcome.COMPLETED)]
+
+
+async def test_work_with_a_failure_that_stops_the_run_records_the_rest_of_the_group_as_cancelled(
+    pools, downloader, recorder, monkeypatch
+):
+    async def fail(missing, _failed, **_):
+        return Result(missing.output, Outcome.FAILED, Reason.DISK_FULL)
+
+    monkeypatch.setattr(downloader, "fetch", fail)
+    await pools.put(tuple(ARCHIVES))
+    with pytest.raises(RunStopped):
+        await pools.work(Kind.ARCHIVE)
+    assert [outcome for _, outcome in recorder.ended] == [Outcome.FAILED, *[Outcome.CANCELLED] * 2]

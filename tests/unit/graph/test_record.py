@@ -42,7 +42,7 @@ def recorder(ledger):
 
 async def test_ended_with_a_result_that_cannot_be_stored_records_a_failure_of_that_output(logs):
     ledger = FakeLedger(UnicodeEncodeError("utf-8", '"\udce9"', 1, 2, "surrogates not allowed"))
-    recorded = await recorder(ledger).record_result(RESULT)
+    recorded = await recorder(ledger).record(RESULT)
     assert (recorded.outcome, recorded.reason, recorded.file) == (Outcome.FAILED, Reason.INTERNAL, None)
     assert (recorded.downloaded_bytes, recorded.attempts, ledger.writes) == (5, 2, 2)
     assert [line["event"] for line in logs()] == ["transfer.not_recorded", "transfer.failed"]
@@ -52,5 +52,5 @@ async def test_ended_with_a_result_that_cannot_be_stored_records_a_failure_of_th
 async def test_ended_with_a_ledger_that_cannot_be_used_raises(error):
     ledger = FakeLedger(error)
     with pytest.raises(type(error)):
-        await recorder(ledger).record_result(RESULT)
+        await recorder(ledger).record(RESULT)
     assert ledger.writes == 1
