@@ -32,14 +32,14 @@ START = datetime(2022, 3, 10, 12, tzinfo=UTC)
 class RecordingDownloader(Downloader):
     """A downloader that keeps its arguments and returns prepared results instead of downloading."""
 
-    made: ClassVar[list[RecordingDownloader]] = []
+    created: ClassVar[list[RecordingDownloader]] = []
     results: ClassVar[list[Result]] = []
 
     def __init__(self, settings, *, credentials=None, reporter=None):
         super().__init__(settings, credentials=credentials, reporter=reporter)
         self.settings, self.credentials = settings, credentials
         self.selection = None
-        RecordingDownloader.made.append(self)
+        RecordingDownloader.created.append(self)
 
     def _builder(self):
         build = SummaryBuilder("r1", START)
@@ -61,7 +61,10 @@ class RecordingDownloader(Downloader):
 @pytest.mark.parametrize("method", ["__init__", "run", "plan"])
 def test_recording_downloader_has_the_signatures_of_the_real_one(method):
     real, recording = (
-        [(each.name, each.kind, each.default) for each in signature(function).parameters.values()]
+        [
+            (parameter.name, parameter.kind, parameter.default)
+            for parameter in signature(function).parameters.values()
+        ]
         for function in (getattr(Downloader, method), getattr(RecordingDownloader, method))
     )
     assert real == recording
@@ -76,17 +79,17 @@ def downloader(monkeypatch, tmp_path):
     monkeypatch.setenv("UP42_PROJECT_ID", P1)
     monkeypatch.setenv("UP42_PROJECT_API_KEY", "canary-key")
     monkeypatch.setattr(context, "Downloader", RecordingDownloader)
-    monkeypatch.setattr(RecordingDownloader, "made", [])
+    monkeypatch.setattr(RecordingDownloader, "created", [])
     monkeypatch.setattr(RecordingDownloader, "results", [])
     return RecordingDownloader
 
 
-class Ended:
+class CommandResult:
     def __init__(self, result):
         self.code, self.out, self.err = result.exit_code, result.stdout, result.stderr
 
 
-def invoke(*args, stdin=None) -> Ended:
+def invoke(*args, stdin=None) -> CommandResult:
     @click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
     @click.argument("argv", nargs=-1, type=click.UNPROCESSED)
     @click.pass_context
@@ -96,11 +99,11 @@ def invoke(*args, stdin=None) -> Ended:
 
         ctx.exit(run_command(command, list(argv), {}))
 
-    return Ended(CliRunner().invoke(process, list(args), input=stdin))
+    return CommandResult(CliRunner().invoke(process, list(args), input=stdin))
 
 
-def test_flags_become_settings_and_a_selection(downloader, tmp_path):
-    ended_ = invoke(
+def test_run_with_flags_passes_settings_and_selection_to_the_downloader(downloader, tmp_path):
+    result = invoke(
         *["run", "-o", "out", "-p", P1, "--project", P2, "--job", f"{P1}/{J1}"],
         *["--since", "2022-01-01", "--until", "2022-01-31", "--status", "not started", "--status", "FAILED"],
         *["--mode", "default", "--name", "h*", "--workflow", J2, "--only", "archive", "--only", "geojson"],
@@ -130,9 +133,9 @@ def test_flags_become_settings_and_a_selection(downloader, tmp_path):
         ],
         *["--api-url", "http://localhost:9", "--log-format", "json", "--progress", "never", "-q"],
     )
-    assert (ended_.code, ended_.err) == (0, "")
-    (made,) = downloader.made
-    settings, selection = made.settings, made.selection
+    assert (result.code, result.err) == (0, "")
+    (created,) = downloader.created
+    settings, selection = created.settings, created.selection
     assert (
         settings.archive_concurrency,
         settings.quicklook_concurrency,
@@ -159,10 +162,10 @@ def test_flags_become_settings_and_a_selection(downloader, tmp_path):
     assert (selection.mode, selection.name_glob, selection.workflow_id) == ("DEFAULT", "h*", J2)
     assert selection.kinds == {Kind.ARCHIVE, Kind.GEOJSON}
     assert selection.shard == Shard(1, 3)
-    assert made.credentials.by_project[P1].get_secret_value() == "canary-key"
+    assert created.credentials.by_project[P1].get_secret_value() == "canary-key"
 
 
-def test_every_flag_has_a_variable(downloader, monkeypatch, tmp_path):
+def test_run_with_variables_reads_them_like_flags(downloader, monkeypatch, tmp_path):
     (tmp_path / "jobs.txt").write_text(f"{J2}\n")
     (tmp_path / "c.toml").write_text("quicklook_concurrency = 7")
     for name, value in {
@@ -179,27 +182,27 @@ def test_every_flag_has_a_variable(downloader, monkeypatch, tmp_path):
         "DRY_RUN": "1",
     }.items():
         monkeypatch.setenv(f"BULKDL_{name}", value)
-    ended_ = invoke("run")
-    assert ended_.code == 0
-    (made,) = downloader.made
+    result = invoke("run")
+    assert result.code == 0
+    (created,) = downloader.created
     assert (
-        str(made.settings.output),
-        made.settings.archive_concurrency,
-        made.settings.quicklook_concurrency,
+        str(created.settings.output),
+        created.settings.archive_concurrency,
+        created.settings.quicklook_concurrency,
     ) == ("out", 9, 7)
-    assert made.selection.project_ids == (P1, P2)
-    assert made.selection.jobs == (JobRef(None, J1), JobRef(None, J2))
-    assert json.loads(ended_.out)["to_download"]["archive"] == 1
+    assert created.selection.project_ids == (P1, P2)
+    assert created.selection.jobs == (JobRef(None, J1), JobRef(None, J2))
+    assert json.loads(result.out)["to_download"]["archive"] == 1
 
 
-def test_a_jobs_file_comes_from_stdin_too(downloader):
-    ended_ = invoke("run", "-o", "out", "-i", "-", stdin=f"# today\r\n{J1}\r\n{J1}\r\n\r\n{P2}/{J2} # x\r\n")
-    assert ended_.code == 0
-    assert downloader.made[0].selection.jobs == (JobRef(None, J1), JobRef(P2, J2))
+def test_run_with_jobs_file_dash_reads_stdin(downloader):
+    result = invoke("run", "-o", "out", "-i", "-", stdin=f"# today\r\n{J1}\r\n{J1}\r\n\r\n{P2}/{J2} # x\r\n")
+    assert result.code == 0
+    assert downloader.created[0].selection.jobs == (JobRef(None, J1), JobRef(P2, J2))
 
 
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "message"),
     [
         (
             ["-o", "out", "-i", "jobs.txt"],
@@ -221,38 +224,40 @@ def test_a_jobs_file_comes_from_stdin_too(downloader):
     ],
 )
 @pytest.mark.parametrize("command", ["run", "plan"])
-def test_what_is_wrong_is_told_before_anything_is_done(downloader, tmp_path, command, args, told):
+def test_command_with_invalid_input_reports_it_and_creates_no_files(
+    downloader, tmp_path, command, args, message
+):
     (tmp_path / "jobs.txt").write_text(f"{J1}\nx y\n")
     (tmp_path / "empty.txt").write_text("# nothing\n")
     (tmp_path / "bytes.bin").write_bytes(bytes(range(128, 140)))
-    ended_ = invoke(command, *args)
-    assert (ended_.code, ended_.out) == (2, "")
-    assert told in ended_.err
-    assert downloader.made == []
+    result = invoke(command, *args)
+    assert (result.code, result.out) == (2, "")
+    assert message in result.err
+    assert downloader.created == []
     assert not (tmp_path / "out").exists()
 
 
-def test_missing_credentials_are_told_before_anything_is_done(downloader, monkeypatch):
+def test_run_without_credentials_exits_with_2(downloader, monkeypatch):
     monkeypatch.delenv("UP42_PROJECT_ID")
     assert "UP42_PROJECT_ID: is missing" in invoke("run", "-o", "out").err
     monkeypatch.delenv("UP42_PROJECT_API_KEY")
-    ended_ = invoke("run", "-o", "out")
-    assert ended_.code == 2
-    assert "UP42_USERNAME and UP42_PASSWORD" in ended_.err
+    result = invoke("run", "-o", "out")
+    assert result.code == 2
+    assert "UP42_USERNAME and UP42_PASSWORD" in result.err
 
 
 def failure(reason: Reason) -> Result:
     return Result(OUTPUT, Outcome.FAILED, reason, detail="after 8 attempts")
 
 
-def test_the_exit_code_is_that_of_the_summary(downloader, monkeypatch):
+def test_run_returns_the_exit_code_of_the_summary(downloader, monkeypatch):
     monkeypatch.setattr(downloader, "results", [failure(Reason.STALLED)])
     assert invoke("run", "-o", "out").code == 5
     monkeypatch.setattr(downloader, "results", [failure(Reason.CORRUPT_CONTENT)])
     assert invoke("run", "-o", "out", "--format", "json").code == 6
 
 
-def test_a_failure_is_told_with_the_output_and_what_to_do(downloader, monkeypatch):
+def test_run_with_a_failure_prints_output_reason_and_hint(downloader, monkeypatch):
     monkeypatch.setattr(downloader, "results", [failure(Reason.STALLED)])
     out = invoke("run", "-o", "out").out
     assert f"failed: {P1}/{J1}/archive: stalled: after 8 attempts; run the same command again" in out
@@ -260,7 +265,7 @@ def test_a_failure_is_told_with_the_output_and_what_to_do(downloader, monkeypatc
     assert "exit code 5" in out
 
 
-def test_a_thousand_failures_are_not_all_printed(downloader, monkeypatch):
+def test_run_with_many_failures_prints_the_first_ones(downloader, monkeypatch):
     monkeypatch.setattr(downloader, "results", [failure(Reason.STALLED)] * 1500)
     out = invoke("run", "-o", "out").out
     assert sum(line.startswith("failed: ") for line in out.splitlines()) == 20
@@ -269,31 +274,31 @@ def test_a_thousand_failures_are_not_all_printed(downloader, monkeypatch):
     assert (len(document["failures"]), document["failures_total"]) == (1000, 1500)
 
 
-def test_json_is_one_object_and_alone_on_stdout(downloader):
-    ended_ = invoke("run", "-o", "out", "--format", "json")
-    assert ended_.out.count("\n") == 1
-    assert json.loads(ended_.out)["run_id"] == "r1"
+def test_run_with_json_format_prints_one_object(downloader):
+    result = invoke("run", "-o", "out", "--format", "json")
+    assert result.out.count("\n") == 1
+    assert json.loads(result.out)["run_id"] == "r1"
 
 
-def test_a_dry_run_is_a_plan(downloader):
+def test_dry_run_prints_the_plan(downloader):
     assert invoke("run", "--dry-run", "-o", "out").out == invoke("plan", "-o", "out").out
     assert "1 output to download" in invoke("plan", "-o", "out").out
 
 
-def test_a_likely_slip_in_a_variable_is_logged(downloader, monkeypatch):
+def test_run_with_an_unknown_variable_logs_the_similar_one(downloader, monkeypatch):
     monkeypatch.setenv("BULKDL_ARCHIVE", "3")
-    ended_ = invoke("run", "-o", "out", "--log-format", "json")
+    result = invoke("run", "-o", "out", "--log-format", "json")
     assert (
-        json.loads(ended_.err)["detail"]
+        json.loads(result.err)["detail"]
         == "unknown setting BULKDL_ARCHIVE; did you mean BULKDL_ARCHIVE_CONCURRENCY?"
     )
 
 
-def test_help_ends_with_an_example_and_knows_every_setting_of_its_command(downloader):
+def test_help_lists_flags_and_ends_with_an_example(downloader):
     for command in COMMANDS:
-        ended_ = invoke(command, "--help")
-        assert ended_.code == 0
-        assert f"bulkdl {command}" in ended_.out.split("Example:")[-1]
+        result = invoke(command, "--help")
+        assert result.code == 0
+        assert f"bulkdl {command}" in result.out.split("Example:")[-1]
     out = invoke("run", "--help").out
     for flag in ("--project", "--jobs-file", "--shard", "--bwlimit", "--dry-run", "--config", "--log-format"):
         assert flag in out
@@ -301,21 +306,21 @@ def test_help_ends_with_an_example_and_knows_every_setting_of_its_command(downlo
     assert "[default: 1K]" in out
 
 
-def test_no_flag_takes_a_secret(downloader):
+def test_commands_have_no_flag_for_a_secret(downloader):
     for command in COMMANDS:
         if command != "simulate":
             flags = [word for word in invoke(command, "--help").out.split() if word.startswith("--")]
             assert not [flag for flag in flags if any(word in flag for word in ("key", "token", "password"))]
 
 
-def test_the_group_lists_its_commands_without_importing_them(downloader):
+def test_group_help_lists_all_commands(downloader):
     out = invoke("--help").out
     assert all(command in out for command in COMMANDS)
     assert invoke("--version").out.startswith("bulkdl ")
     assert invoke("nope").code == 2
 
 
-def test_every_setting_that_is_a_flag_is_named_as_one():
+def test_run_has_a_flag_for_every_setting_except_the_listed_ones():
     params = {param.name for param in cli.get_command(click.Context(cli), "run").params}
     without = {"allow_http", "token_url", "projects", "verbose", "path_templates"}
     without |= {
@@ -332,7 +337,7 @@ def test_every_setting_that_is_a_flag_is_named_as_one():
 
 
 @pytest.mark.parametrize(
-    ("option", "meant"),
+    ("option", "expected"),
     [
         ("--grace", "--shutdown-timeout"),
         ("--http", "--listen"),
@@ -341,10 +346,10 @@ def test_every_setting_that_is_a_flag_is_named_as_one():
         ("--retry", "--retries"),
     ],
 )
-def test_run_with_an_unknown_option_names_the_option_that_is_meant(downloader, option, meant):
-    ended_ = invoke("run", "-o", "out", option, "5")
-    assert ended_.code == 2
-    assert f"unknown option {option}; did you mean {meant}?" in ended_.err
+def test_run_with_an_unknown_option_names_the_option_that_is_meant(downloader, option, expected):
+    result = invoke("run", "-o", "out", option, "5")
+    assert result.code == 2
+    assert f"unknown option {option}; did you mean {expected}?" in result.err
 
 
 def test_help_lists_the_options_of_run_under_headings(downloader):
@@ -369,7 +374,7 @@ def test_help_hides_options_without_effect_and_the_command_accepts_them(download
 
 def test_retries_of_zero_means_one_attempt(downloader):
     assert invoke("run", "-o", "out", "--retries", "0").code == 0
-    assert retry_policy(downloader.made[0].settings).max_attempts == 1
+    assert retry_policy(downloader.created[0].settings).max_attempts == 1
 
 
 def test_run_with_failures_ends_with_the_commands_to_run_next(downloader, monkeypatch):

@@ -14,7 +14,7 @@ CANARY = "cAnArY-9f8e7d"
 
 
 @pytest.fixture(autouse=True)
-def surroundings(monkeypatch, tmp_path):
+def _environment(monkeypatch, tmp_path):
     for name in list(os.environ):
         if name.startswith(("BULKDL_", "UP42_")):
             monkeypatch.delenv(name)
@@ -31,7 +31,7 @@ def surroundings(monkeypatch, tmp_path):
     monkeypatch.setenv("UP42_TOKEN_FILE", "token")
 
 
-def test_each_key_is_shown_with_its_value_and_where_it_came_from():
+def test_config_prints_each_key_with_value_and_source():
     result = CliRunner().invoke(config, ["-c", "c.toml", "--rate", "50"], standalone_mode=False)
     rows = {line.split()[0]: line.split(maxsplit=2)[1:] for line in result.stdout.splitlines()}
     assert set(all_keys()) <= set(rows)
@@ -45,7 +45,7 @@ def test_each_key_is_shown_with_its_value_and_where_it_came_from():
     assert rows["UP42_TOKEN"] == ["***", "env UP42_TOKEN_FILE, file token"]
 
 
-def test_json_has_the_same():
+def test_config_with_json_format_prints_the_same_values():
     result = CliRunner().invoke(config, ["-c", "c.toml", "--format", "json"], standalone_mode=False)
     document = json.loads(result.stdout)
     assert set(document["settings"]) == set(all_keys())
@@ -58,13 +58,13 @@ def test_json_has_the_same():
 
 
 @pytest.mark.parametrize("form", ["table", "json"])
-def test_no_secret_is_shown(form):
+def test_config_masks_secrets(form):
     result = CliRunner().invoke(config, ["-c", "c.toml", "--format", form], standalone_mode=False)
     assert "UP42_PASSWORD" in result.stdout
     assert CANARY not in result.output
 
 
-def test_what_would_stop_a_run_is_told_and_is_no_error(monkeypatch):
+def test_config_with_incomplete_credentials_warns_and_returns_0(monkeypatch):
     monkeypatch.delenv("UP42_USERNAME")
     result = CliRunner().invoke(config, [], standalone_mode=False)
     assert result.return_value == 0

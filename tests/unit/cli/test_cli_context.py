@@ -18,7 +18,7 @@ from bulkdl.settings import CredentialSet, LoadedSettings, Settings
 pytestmark = pytest.mark.usefixtures("own_signals")
 
 
-def shown(monkeypatch, *, is_terminal: bool, **settings) -> str:
+def render_log(monkeypatch, *, is_terminal: bool, **settings) -> str:
     console = Console(file=io.StringIO(), force_terminal=is_terminal, _environ={"TERM": "xterm"}, width=100)
     monkeypatch.setattr(context, "create_stderr_console", lambda: console)
     with context.configure_logging(LoadedSettings(Settings(**settings), {}, ()), CredentialSet()):
@@ -42,13 +42,15 @@ def shown(monkeypatch, *, is_terminal: bool, **settings) -> str:
         (False, {"verbose": 1}, "debug info warning"),
     ],
 )
-def test_a_terminal_gets_bars_and_a_pipe_gets_lines(monkeypatch, is_terminal, settings, lines):
-    text = shown(monkeypatch, is_terminal=is_terminal, **settings)
+def test_configure_logging_on_a_terminal_hides_the_lines_that_bars_replace(
+    monkeypatch, is_terminal, settings, lines
+):
+    text = render_log(monkeypatch, is_terminal=is_terminal, **settings)
     assert [word for word in ("debug", "info", "warning") if f"{word}.line" in text] == lines.split()
 
 
 class Downloader:
-    """Works until it is stopped; the second stop cancels it."""
+    """A downloader that runs until it is stopped; its first stop sends another signal."""
 
     def __init__(self, *_args, **_kwargs):
         self.stops = 0
@@ -68,10 +70,10 @@ class Downloader:
             self.stopped.set()
 
 
-ORDER = context.RunRequest(LoadedSettings(Settings(), {}, ()), Selection(), CredentialSet())
+REQUEST = context.RunRequest(LoadedSettings(Settings(), {}, ()), Selection(), CredentialSet())
 
 
-def test_two_signals_stop_twice_and_the_first_gives_the_exit_code(monkeypatch):
+def test_execute_with_two_signals_stops_twice_and_returns_the_first_exit_code(monkeypatch):
     monkeypatch.setattr(context, "Downloader", Downloader)
 
     async def work(downloader):
@@ -79,10 +81,10 @@ def test_two_signals_stop_twice_and_the_first_gives_the_exit_code(monkeypatch):
         await downloader.stopped.wait()
         return downloader.stops
 
-    assert context.execute(ORDER, work) == (2, ExitCode.INTERRUPTED)
+    assert context.execute(REQUEST, work) == (2, ExitCode.INTERRUPTED)
 
 
-def test_a_run_that_a_signal_cancelled_ends_with_its_exit_code(monkeypatch):
+def test_execute_when_a_signal_cancels_the_run_exits_with_its_code(monkeypatch):
     monkeypatch.setattr(context, "Downloader", Downloader)
 
     async def work(downloader):
@@ -91,5 +93,5 @@ def test_a_run_that_a_signal_cancelled_ends_with_its_exit_code(monkeypatch):
         raise asyncio.CancelledError
 
     with pytest.raises(click.exceptions.Exit) as caught:
-        context.execute(ORDER, work)
+        context.execute(REQUEST, work)
     assert caught.value.exit_code == ExitCode.INTERRUPTED

@@ -20,7 +20,7 @@ from bulkdl.models import Reason
 CANARY = "cAnArY-9f8e7d"
 
 
-def end_with(error: BaseException, argv=(), env=None) -> int:
+def run_failing_command(error: BaseException, argv=(), env=None) -> int:
     def command():
         raise error
 
@@ -47,8 +47,8 @@ def end_with(error: BaseException, argv=(), env=None) -> int:
         (ExceptionGroup("g", [ValueError("a")]), 1, "ValueError: a"),
     ],
 )
-def test_each_error_is_one_line_and_its_exit_code(capsys, error, code, line):
-    assert end_with(error) == code
+def test_run_command_with_an_error_prints_one_line_and_returns_its_exit_code(capsys, error, code, line):
+    assert run_failing_command(error) == code
     out, err = capsys.readouterr()
     assert out == ""
     assert line in err
@@ -65,38 +65,38 @@ def test_each_error_is_one_line_and_its_exit_code(capsys, error, code, line):
         (click.exceptions.Exit(0), 0),
     ],
 )
-def test_ends_that_are_no_errors_are_quiet(capsys, error, code):
-    assert end_with(error) == code
+def test_run_command_with_an_exit_or_interrupt_prints_nothing(capsys, error, code):
+    assert run_failing_command(error) == code
     assert capsys.readouterr().err == ""
 
 
-def test_a_usage_error_is_2_and_tells_the_usage(capsys):
-    assert end_with(click.UsageError("no such option")) == 2
+def test_run_command_with_a_usage_error_returns_2(capsys):
+    assert run_failing_command(click.UsageError("no such option")) == 2
     assert "no such option" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("result", "code"), [(0, 0), (3, 3), (None, 0)])
-def test_a_command_that_returns_gives_its_code(result, code):
+def test_run_command_returns_the_code_of_the_command(result, code):
     assert run_command(lambda: result, [], {}) == code
 
 
 @pytest.mark.parametrize("argv", [["run", "-vv"], ["-v", "-v"], ["--verbose", "-v"]])
-def test_only_vv_shows_where_a_bug_is(capsys, argv):
-    end_with(ValueError("boo"), argv)
+def test_run_command_with_vv_prints_the_traceback(capsys, argv):
+    run_failing_command(ValueError("boo"), argv)
     assert "Traceback" in capsys.readouterr().err
-    end_with(ValueError("boo"), ["run", "-v"])
+    run_failing_command(ValueError("boo"), ["run", "-v"])
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_no_secret_is_in_the_last_words(capsys):
-    end_with(RuntimeError(f"GET https://s/?Signature={CANARY} with Bearer {CANARY}"), ["-vv"])
+def test_run_command_masks_secrets_in_the_traceback(capsys):
+    run_failing_command(RuntimeError(f"GET https://s/?Signature={CANARY} with Bearer {CANARY}"), ["-vv"])
     err = capsys.readouterr().err
     assert "Traceback" in err
     assert CANARY not in err
 
 
-def test_an_error_of_many_lines_is_told_in_one(capsys):
-    end_with(ValueError("a\n\n  b\tc"))
+def test_run_command_with_a_multiline_error_prints_one_line(capsys):
+    run_failing_command(ValueError("a\n\n  b\tc"))
     assert "a b c" in capsys.readouterr().err
 
 
@@ -110,5 +110,5 @@ def test_an_error_of_many_lines_is_told_in_one(capsys):
         ([], {"BULKDL_VERBOSE": "x"}, 0),
     ],
 )
-def test_verbosity_is_known_even_when_the_settings_are_not(argv, env, level):
+def test_find_verbosity_reads_arguments_and_variable(argv, env, level):
     assert find_verbosity(argv, env) == level

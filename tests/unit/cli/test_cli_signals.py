@@ -13,8 +13,8 @@ pytestmark = pytest.mark.usefixtures("own_signals")
 
 
 @pytest.fixture
-def ended(monkeypatch):
-    """The exit codes with which the process would have ended."""
+def exit_codes(monkeypatch):
+    """Record the exit codes instead of exiting the process."""
     codes = []
     monkeypatch.setattr("bulkdl.cli.signals._exit_immediately", codes.append)
     return codes
@@ -22,7 +22,7 @@ def ended(monkeypatch):
 
 async def send(number: signal.Signals) -> None:
     os.kill(os.getpid(), number)
-    # The handler runs in a callback of the loop, which two turns are enough for.
+    # The handler schedules a callback in the event loop; wait until the callback has run.
     reached = asyncio.Event()
     asyncio.get_running_loop().call_later(0.01, reached.set)
     await reached.wait()
@@ -38,7 +38,7 @@ async def send(number: signal.Signals) -> None:
         ([signal.SIGINT, signal.SIGINT], ExitCode.INTERRUPTED),
     ],
 )
-async def test_each_signal_stops_once_and_the_first_gives_the_exit_code(numbers, code):
+async def test_handle_stop_signals_calls_stop_once_per_signal(numbers, code):
     stops = []
     with handle_stop_signals(stops.append) as caught:
         for number in numbers:
@@ -48,25 +48,25 @@ async def test_each_signal_stops_once_and_the_first_gives_the_exit_code(numbers,
 
 
 @pytest.mark.parametrize("left", [False, True])
-async def test_the_third_signal_ends_the_process_even_after_the_work(left, ended):
+async def test_handle_stop_signals_with_a_third_signal_exits_the_process(left, exit_codes):
     with handle_stop_signals(lambda cause: None):
         await send(signal.SIGTERM)
         await send(signal.SIGINT)
-        assert ended == []
+        assert exit_codes == []
         if not left:
             await send(signal.SIGINT)
     await send(signal.SIGINT)
-    assert ended[0] == ExitCode.TERMINATED
+    assert exit_codes[0] == ExitCode.TERMINATED
 
 
-async def test_a_loop_that_hangs_can_be_ended(ended):
+async def test_handle_stop_signals_when_the_loop_hangs_exits_the_process(exit_codes):
     with handle_stop_signals(lambda cause: None):
         for _ in range(3):
-            signal.raise_signal(signal.SIGINT)  # the loop has no turn in between
-        assert ended == [ExitCode.INTERRUPTED]
+            signal.raise_signal(signal.SIGINT)  # the event loop does not run between the signals
+        assert exit_codes == [ExitCode.INTERRUPTED]
 
 
-async def test_the_handlers_are_gone_afterwards():
+async def test_handle_stop_signals_restores_the_previous_handlers():
     with handle_stop_signals(lambda cause: None):
         assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

@@ -7,7 +7,7 @@ import click
 import pytest
 from rich.console import Console
 
-from bulkdl.cli import verify as module
+from bulkdl.cli import verify as verify_module
 from bulkdl.cli.render import verification_headline, write_csv
 from bulkdl.cli.retry import parse_reason
 from bulkdl.errors import ConfigError
@@ -20,12 +20,12 @@ from bulkdl.settings.path_templates import PathTemplates
 
 
 @pytest.mark.parametrize("reason", REASONS)
-def test_each_reason_that_can_be_tried_again_is_taken(reason):
+def test_parse_reason_accepts_every_retryable_reason(reason):
     assert parse_reason(reason.value) is reason
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("stall", "did you mean stalled?"),
         ("Server-Error", "did you mean server_error?"),
@@ -33,36 +33,36 @@ def test_each_reason_that_can_be_tried_again_is_taken(reason):
         ("qqqq", "expected one of unreachable, "),
     ],
 )
-def test_another_is_told_with_what_was_meant(text, told):
+def test_parse_reason_with_another_text_proposes_a_reason(text, message):
     with pytest.raises(ConfigError, match="--reason") as caught:
         parse_reason(text)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_what_is_there_is_nothing_to_try_again():
+def test_retryable_reasons_do_not_include_completed_outputs():
     assert not {Reason.UP_TO_DATE, Reason.DOWNLOADED, Reason.LINKED, Reason.STOPPED} & set(REASONS)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-async def test_a_signal_ends_the_work_in_order(tmp_path, number, code):
-    given_back = []
+async def test_verify_with_a_signal_cancels_the_work_and_exits_with_its_code(tmp_path, number, code):
+    released = []
 
     async def work(_check):
         os.kill(os.getpid(), number)
         try:
             await asyncio.Event().wait()
         finally:
-            given_back.append("lease")
+            released.append("lease")
 
     with pytest.raises(click.exceptions.Exit) as caught:
-        await module._run_interruptible(work, VerifyOptions(tmp_path, PathTemplates()))
-    assert (caught.value.exit_code, given_back) == (code, ["lease"])
+        await verify_module._run_interruptible(work, VerifyOptions(tmp_path, PathTemplates()))
+    assert (caught.value.exit_code, released) == (code, ["lease"])
 
 
-def test_on_a_terminal_it_shows_how_far_it_is():
+def test_verify_on_a_terminal_shows_progress():
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, _environ={"TERM": "xterm"})
-    with module._bar(console, Settings()) as bar:
+    with verify_module._bar(console, Settings()) as bar:
         bar.start(4, 4000)
         bar.advance(1, 1000)
         bar.advance(2, 2000)
@@ -72,21 +72,21 @@ def test_on_a_terminal_it_shows_how_far_it_is():
 
 
 @pytest.mark.parametrize(("terminal", "progress"), [(False, "auto"), (True, "never")])
-def test_elsewhere_nothing_is_drawn(terminal, progress):
+def test_verify_without_a_terminal_draws_nothing(terminal, progress):
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=terminal, _environ={"TERM": "xterm"})
-    with module._bar(console, Settings(progress=progress)) as bar:
+    with verify_module._bar(console, Settings(progress=progress)) as bar:
         bar.start(4, 4000)
         bar.advance(1, 1000)
     assert screen.getvalue() == ""
 
 
-def test_csv_keeps_what_is_awkward_in_one_cell(capsys):
+def test_write_csv_quotes_special_characters(capsys):
     write_csv(("a", "b"), [['x,"y"', "two\nlines"], [None, 3]])
     assert capsys.readouterr().out == 'a,b\n"x,""y""",two\\nlines\n,3\n'
 
 
-def test_the_last_line_says_what_was_done():
+def test_verification_headline_counts_findings_and_repairs():
     found = Verification("out", "quick")
     assert verification_headline(found) == "verified (quick): 0 wrong, exit code 0"
     found.add_finding(Finding("k", FileState.MISSING, ""))

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.kubernetes
 @pytest.mark.parametrize(
     "path", sorted(CONFIG.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONFIG))
 )
-def test_no_file_is_left_out_and_no_image_is_without_a_version(path):
+def test_kustomization_lists_every_file_and_every_image_has_a_version(path):
     if path.name != "kustomization.yaml":
         beside = yaml.safe_load((path.parent / "kustomization.yaml").read_text(encoding="utf-8"))
         assert path.name in beside["resources"]
@@ -26,7 +26,7 @@ def test_no_file_is_left_out_and_no_image_is_without_a_version(path):
 
 
 @pytest.mark.parametrize("path", sorted(CONFIG.rglob("*.toml")), ids=lambda path: path.parent.name)
-def test_each_config_map_is_read_by_bulkdl_and_leaves_to_the_pod_what_is_the_pods(path):
+def test_config_map_is_valid_and_does_not_set_keys_of_the_pod(path):
     settings = load_settings({}, path, {}).settings
     assert settings != Settings()
     assert settings.output is None
@@ -34,7 +34,7 @@ def test_each_config_map_is_read_by_bulkdl_and_leaves_to_the_pod_what_is_the_pod
     assert settings.projects == ()
 
 
-def test_the_page_says_how_the_secret_is_made():
+def test_page_documents_how_to_create_the_secret():
     text = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
     command = re.search(rf"kubectl .*create secret generic {SECRET}((?: \\\n|.)*)", text)
     assert command is not None

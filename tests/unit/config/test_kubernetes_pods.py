@@ -34,13 +34,13 @@ BREAKS: list[Break] = [
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_the_manifests_keep_every_rule(overlay):
+def test_manifests_follow_every_rule(overlay):
     documents = read(CONFIG / "overlays" / overlay)
     assert list(jobs(documents))
     assert complaints(RULES, documents) == []
 
 
 @pytest.mark.parametrize(("path", "value", "told"), BREAKS, ids=[told for _, _, told in BREAKS])
-def test_what_is_wrong_is_told(path, value, told):
+def test_manifest_with_a_violation_reports_it(path, value, told):
     found = complaints_when_broken(RULES, path, value)
     assert [text for text in found if told in text], found

@@ -17,14 +17,14 @@ def uncommented() -> str:
     return "\n".join(line.removeprefix("#") for line in lines if not re.match(r"# |#$", line))
 
 
-def test_the_example_has_every_key_and_no_other():
+def test_example_has_exactly_the_keys_of_the_settings():
     keys = tomllib.loads(uncommented())
     assert set(keys) == set(Settings.model_fields)
     assert set(keys["path_templates"]) == set(PathTemplates.model_fields)
     assert {key for table in keys["projects"] for key in table} == set(ProjectTable.model_fields)
 
 
-def test_the_example_is_valid_and_shows_the_defaults(tmp_path):
+def test_example_uncommented_equals_the_defaults(tmp_path):
     path = tmp_path / "all.toml"
     path.write_text(uncommented(), encoding="utf-8")
     shown, default = load_settings({}, path, {}).settings, Settings()
@@ -33,12 +33,12 @@ def test_the_example_is_valid_and_shows_the_defaults(tmp_path):
             assert getattr(shown, key) == getattr(default, key), key
 
 
-def test_as_it_stands_the_example_changes_nothing():
+def test_example_unchanged_sets_nothing():
     assert load_settings({}, CONFIG / "example.toml", {}).settings == Settings()
 
 
 @pytest.mark.parametrize("model", [Settings, PathTemplates])
-def test_each_key_of_the_example_is_described_as_in_the_model(model):
+def test_example_has_the_descriptions_of_the_model(model):
     lines = (CONFIG / "example.toml").read_text(encoding="utf-8").splitlines()
     for key, field in model.model_fields.items():
         if key in ("path_templates", "projects"):
@@ -61,7 +61,7 @@ def test_example_writes_durations_and_sizes_with_their_unit():
 
 
 @pytest.mark.parametrize("profile", ["nightly", "backfill"])
-def test_the_profiles_load(profile):
+def test_profile_is_a_valid_config_file(profile):
     settings = load_settings({}, CONFIG / f"{profile}.toml", {}).settings
     assert settings.output is not None
     assert settings != Settings(output=settings.output)

@@ -23,7 +23,7 @@ def config(tmp_path):
     return write
 
 
-def problem(flags=None, path=None, env=None) -> str:
+def load_error(flags=None, path=None, env=None) -> str:
     with pytest.raises(ConfigError) as caught:
         load_settings(flags or {}, path, env or {})
     assert "\n" not in str(caught.value)
@@ -41,7 +41,7 @@ def problem(flags=None, path=None, env=None) -> str:
         ("5", "", None, 5, "file {path}"),
     ],
 )
-def test_flags_win_over_variables_over_the_file_over_defaults(
+def test_load_settings_applies_flags_over_variables_over_file_over_defaults(
     config, in_file, in_env, in_flag, value, source
 ):
     path = config(f"archive_concurrency = {in_file}" if in_file else "")
@@ -51,7 +51,7 @@ def test_flags_win_over_variables_over_the_file_over_defaults(
     assert loaded.sources["archive_concurrency"] == source.format(path=path)
 
 
-def test_a_variable_names_the_config_file_and_a_flag_wins_over_it(config, tmp_path):
+def test_load_settings_reads_the_config_file_of_the_variable_unless_a_flag_names_one(config, tmp_path):
     named = config("archive_concurrency = 9")
     assert load_settings({}, None, {"BULKDL_CONFIG": str(named)}).settings.archive_concurrency == 9
     other = tmp_path / "other.toml"
@@ -59,14 +59,14 @@ def test_a_variable_names_the_config_file_and_a_flag_wins_over_it(config, tmp_pa
     assert load_settings({}, other, {"BULKDL_CONFIG": str(named)}).settings.archive_concurrency == 3
 
 
-def test_every_key_has_a_source_and_every_plain_key_a_variable():
+def test_load_settings_returns_a_source_for_every_key():
     loaded = load_settings({}, None, {})
     assert set(loaded.sources) == set(all_keys())
     assert set(loaded.sources.values()) == {"default"}
     assert set(variables()) == set(Settings.model_fields) - {"path_templates", "projects"}
 
 
-def test_text_from_variables_becomes_what_the_key_is():
+def test_load_settings_converts_variables_to_the_type_of_the_key():
     env = {
         "BULKDL_BWLIMIT": "1.5M",
         "BULKDL_SPEED_TIME": "2m",
@@ -92,7 +92,7 @@ def test_text_from_variables_becomes_what_the_key_is():
     assert settings.output == Path.home() / "x"
 
 
-def test_the_library_takes_its_arguments_and_not_its_surroundings(monkeypatch, tmp_path):
+def test_settings_ignore_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("BULKDL_ARCHIVE_CONCURRENCY", "9")
     settings = Settings(output=tmp_path)
     assert (settings.archive_concurrency, settings.output) == ("auto", tmp_path)
@@ -103,7 +103,7 @@ def test_the_library_takes_its_arguments_and_not_its_surroundings(monkeypatch, t
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("archive = 3", "{path}: archive: unknown setting; did you mean archive_concurrency?"),
         ("grace = 3", "{path}: grace: unknown setting; did you mean shutdown_timeout?"),
@@ -144,40 +144,42 @@ def test_the_library_takes_its_arguments_and_not_its_surroundings(monkeypatch, t
         ("a = [1,", "invalid TOML"),
     ],
 )
-def test_a_wrong_file_is_told_by_file_key_and_what_was_expected(config, text, told):
+def test_load_settings_with_an_invalid_file_names_file_key_and_expected_value(config, text, message):
     path = config(text)
-    assert told.format(path=path) in problem(path=path)
+    assert message.format(path=path) in load_error(path=path)
 
 
-def test_a_key_that_stands_in_the_config_by_mistake_is_not_shown(config):
-    told = problem(path=config(f"[[projects]]\nid = '{PROJECT}'\napi_key = 'canary-key'"))
-    assert "projects[1].api_key: unknown setting; did you mean api_key_" in told
-    assert "canary-key" not in told
+def test_load_settings_with_a_misplaced_secret_hides_it(config):
+    message = load_error(path=config(f"[[projects]]\nid = '{PROJECT}'\napi_key = 'canary-key'"))
+    assert "projects[1].api_key: unknown setting; did you mean api_key_" in message
+    assert "canary-key" not in message
 
 
 @pytest.mark.parametrize("name", ["missing.toml", "."])
-def test_a_config_file_that_cannot_be_read_is_told(tmp_path, name):
-    assert str(tmp_path / name) in problem(path=tmp_path / name)
-    assert "cannot be read" in problem(path=tmp_path / name)
+def test_load_settings_with_an_unreadable_file_names_it(tmp_path, name):
+    assert str(tmp_path / name) in load_error(path=tmp_path / name)
+    assert "cannot be read" in load_error(path=tmp_path / name)
 
 
-def test_a_config_file_that_is_no_text_is_told(tmp_path):
+def test_load_settings_with_a_binary_file_fails(tmp_path):
     (tmp_path / "x.toml").write_bytes(b"a = '\xff'")
-    assert "expected UTF-8" in problem(path=tmp_path / "x.toml")
+    assert "expected UTF-8" in load_error(path=tmp_path / "x.toml")
 
 
-def test_a_byte_order_mark_is_no_problem(tmp_path):
+def test_load_settings_accepts_a_byte_order_mark(tmp_path):
     (tmp_path / "x.toml").write_bytes(b"\xef\xbb\xbfarchive_concurrency = 5\r\n")
     assert load_settings({}, tmp_path / "x.toml", {}).settings.archive_concurrency == 5
 
 
-def test_a_wrong_variable_and_a_wrong_flag_are_told_by_name():
-    assert problem(env={"BULKDL_ARCHIVE_CONCURRENCY": "x"}).startswith("BULKDL_ARCHIVE_CONCURRENCY: expected")
-    assert problem({"speed_limit": "x"}).startswith("--speed-limit: expected")
+def test_load_settings_with_an_invalid_value_names_the_variable_or_flag():
+    assert load_error(env={"BULKDL_ARCHIVE_CONCURRENCY": "x"}).startswith(
+        "BULKDL_ARCHIVE_CONCURRENCY: expected"
+    )
+    assert load_error({"speed_limit": "x"}).startswith("--speed-limit: expected")
 
 
 @pytest.mark.parametrize(
-    ("url", "extra", "fine"),
+    ("url", "extra", "is_valid"),
     [
         ("https://api.up42.com", {}, True),
         ("https://mirror.example/up42/", {}, True),
@@ -199,28 +201,28 @@ def test_a_wrong_variable_and_a_wrong_flag_are_told_by_name():
     ],
 )
 @pytest.mark.parametrize("key", ["api_url", "token_url"])
-def test_plain_http_is_for_this_machine_only(key, url, extra, fine):
+def test_api_url_with_http_is_accepted_for_loopback_only(key, url, extra, is_valid):
     flags = {key: url, **extra}
-    if fine:
+    if is_valid:
         assert getattr(load_settings(flags, None, {}).settings, key) == url.rstrip("/")
     else:
-        assert problem(flags).startswith(f"--{key.replace('_', '-')}: expected")
+        assert load_error(flags).startswith(f"--{key.replace('_', '-')}: expected")
 
 
-def test_credentials_in_a_url_are_refused_and_not_repeated():
-    told = problem({"api_url": "https://me:canary-pw@api.up42.com"})
-    assert "without user name and password" in told
-    assert "canary-pw" not in told
+def test_api_url_with_credentials_is_rejected_without_quoting_it():
+    message = load_error({"api_url": "https://me:canary-pw@api.up42.com"})
+    assert "without user name and password" in message
+    assert "canary-pw" not in message
 
 
-def test_the_token_url_follows_the_api_url():
+def test_token_endpoint_defaults_to_the_api_url():
     assert Settings().token_endpoint == "https://api.up42.com/oauth/token"
     assert Settings(api_url="http://localhost:1/").token_endpoint == "http://localhost:1/oauth/token"
     assert Settings(token_url="https://login.example/t").token_endpoint == "https://login.example/t"
 
 
 @pytest.mark.parametrize(
-    ("rate", "url", "fine"),
+    ("rate", "url", "is_valid"),
     [
         ("100", "https://api.up42.com", True),
         ("100.5", "https://api.up42.com", False),
@@ -231,15 +233,15 @@ def test_the_token_url_follows_the_api_url():
         ("nan", "http://localhost:1", False),
     ],
 )
-def test_up42_is_never_asked_more_often_than_it_allows(rate, url, fine):
+def test_rate_above_the_limit_of_up42_is_rejected(rate, url, is_valid):
     flags = {"rate": rate, "api_url": url}
-    if fine:
+    if is_valid:
         assert load_settings(flags, None, {}).settings.rate == float(rate)
     else:
-        assert problem(flags).startswith("--rate: ")
+        assert load_error(flags).startswith("--rate: ")
 
 
-def test_a_variable_that_is_nearly_one_of_ours_is_warned_of_and_kubernetes_own_are_not():
+def test_load_settings_warns_of_unknown_variables_except_those_of_kubernetes():
     env = {
         "BULKDL_ARCHIVE": "3",
         "BULKDL_GRACE": "3",
@@ -254,13 +256,13 @@ def test_a_variable_that_is_nearly_one_of_ours_is_warned_of_and_kubernetes_own_a
     )
 
 
-def test_a_project_variable_selects_and_does_not_replace_the_tables(config):
+def test_load_settings_with_a_project_variable_keeps_the_tables(config):
     path = config(f"[[projects]]\nid = '{PROJECT.upper()}'\napi_key_env = 'K'")
     settings = load_settings({}, path, {"BULKDL_PROJECT": "x"}).settings
     assert [table.id for table in settings.projects] == [PROJECT]
 
 
-def test_a_key_file_is_looked_for_beside_the_config_file(config, tmp_path):
+def test_load_settings_resolves_key_files_relative_to_the_config_file(config, tmp_path):
     path = config(f"[[projects]]\nid = '{PROJECT}'\napi_key_file = 'keys/one'")
     assert load_settings({}, path, {}).settings.projects[0].api_key_file == tmp_path / "keys" / "one"
 
@@ -277,5 +279,5 @@ def test_a_key_file_is_looked_for_beside_the_config_file(config, tmp_path):
         (Shard(0, 4), "0/4"),
     ],
 )
-def test_values_are_shown_as_one_would_write_them(value, text):
+def test_format_value_writes_a_value_like_the_user(value, text):
     assert format_value(value) == text

@@ -32,12 +32,12 @@ NOW = datetime(2022, 3, 10, 12, 0, tzinfo=UTC)
         (" OFF ", 0),
     ],
 )
-def test_sizes_as_rclone_writes_them(written, size_bytes):
+def test_parse_size_reads_the_notation_of_rclone(written, size_bytes):
     assert parsers.parse_size(written) == size_bytes
 
 
 @pytest.mark.parametrize("written", ["", "M", "2X", "-1", -1, "1,5G", 1.5, True, None, "2MM", "٣K", "1e9"])
-def test_what_is_no_size_is_refused(written):
+def test_parse_size_with_invalid_text_fails(written):
     with pytest.raises(ValueError, match="500K, 2M"):
         parsers.parse_size(written)
 
@@ -59,14 +59,14 @@ def test_what_is_no_size_is_refused(written):
         ("6H", 21600),
     ],
 )
-def test_durations(written, seconds):
+def test_parse_duration_reads_units(written, seconds):
     assert parsers.parse_duration(written) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize(
     "written", ["", "s", "5 m", "-5", -5, "5y", "nan", "inf", float("inf"), float("nan"), True, None, "1h30"]
 )
-def test_what_is_no_duration_is_refused(written):
+def test_parse_duration_with_invalid_text_fails(written):
     with pytest.raises(ValueError, match="30s, 5m"):
         parsers.parse_duration(written)
 
@@ -88,7 +88,7 @@ def test_what_is_no_duration_is_refused(written):
         ("2w", datetime(2022, 2, 24, 12, tzinfo=UTC), None),
     ],
 )
-def test_only_a_plain_date_has_an_end_of_day(written, start_at, end_at):
+def test_parse_time_with_a_date_returns_the_end_of_the_day_for_until(written, start_at, end_at):
     assert parsers.parse_time(written, NOW) == start_at
     assert parsers.parse_time(written, NOW, end_of_day=True) == (end_at or start_at)
     assert parsers.parse_time(written, NOW).tzinfo is UTC
@@ -97,13 +97,13 @@ def test_only_a_plain_date_has_an_end_of_day(written, start_at, end_at):
 @pytest.mark.parametrize(
     "written", ["", "yesterday", "2022-13-01", "2022-02-30", "7", "99999999d", "-7d", "12:00"]
 )
-def test_what_is_no_moment_is_refused(written):
+def test_parse_time_with_invalid_text_fails(written):
     with pytest.raises(ValueError, match="an age"):
         parsers.parse_time(written, NOW)
 
 
 @given(st.text(max_size=30))
-def test_no_text_makes_a_parser_fall_over(text):
+def test_parsers_with_any_text_raise_only_value_error(text):
     for read in (
         parsers.parse_size,
         parsers.parse_duration,
@@ -116,7 +116,7 @@ def test_no_text_makes_a_parser_fall_over(text):
 
 
 @given(st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=30))])))
-def test_a_moment_is_read_back_as_it_was(moment):
+def test_parse_time_reads_isoformat(moment):
     try:
         as_utc = moment.astimezone(UTC)
     except OverflowError:
@@ -125,7 +125,7 @@ def test_a_moment_is_read_back_as_it_was(moment):
 
 
 @given(st.integers(0, 10**9), st.integers(1, 10**5))
-def test_a_shard_is_read_when_its_index_is_below_its_count(index, count):
+def test_parse_shard_accepts_an_index_below_the_count(index, count):
     if index < count:
         assert parsers.parse_shard(f"{index}/{count}") == Shard(index, count)
         assert str(parsers.parse_shard(f"{index}/{count}")) == f"{index}/{count}"
@@ -135,12 +135,12 @@ def test_a_shard_is_read_when_its_index_is_below_its_count(index, count):
 
 
 @pytest.mark.parametrize("written", ["", "1", "0/0", "4/4", "-1/4", "1/4/8", "a/b", None, 3])
-def test_what_is_no_shard_is_refused(written):
+def test_parse_shard_with_invalid_text_fails(written):
     with pytest.raises(ValueError, match="0 <= K < N"):
         parsers.parse_shard(written)
 
 
-def test_a_pod_of_an_indexed_job_finds_its_shard_in_the_environment():
+def test_parse_shard_with_auto_reads_the_environment_of_the_pod():
     assert parsers.parse_shard("auto", {"JOB_COMPLETION_INDEX": "2", "BULKDL_SHARDS": "8"}) == Shard(2, 8)
     assert parsers.parse_shard(" Auto ", {"JOB_COMPLETION_INDEX": "0", "BULKDL_SHARDS": " 1 "}) == Shard(0, 1)
 
@@ -156,20 +156,20 @@ def test_a_pod_of_an_indexed_job_finds_its_shard_in_the_environment():
         {"JOB_COMPLETION_INDEX": "auto", "BULKDL_SHARDS": "2"},
     ],
 )
-def test_an_automatic_shard_that_is_half_told_is_refused_and_never_all_jobs(env):
+def test_parse_shard_with_auto_and_an_incomplete_environment_fails(env):
     with pytest.raises(ValueError, match=r"JOB_COMPLETION_INDEX is .*BULKDL_SHARDS is "):
         parsers.parse_shard("auto", env)
 
 
 @given(st.uuids())
-def test_an_id_in_any_case_is_read_in_lower_case(value):
+def test_parse_uuid_returns_lower_case(value):
     assert parsers.parse_uuid(f" {str(value).upper()} ") == str(value)
 
 
 @pytest.mark.parametrize(
     "written", ["", "x", "023694d4-1b52-46e8-a9a0-05c9ee23f15", "0" * 32, "../../etc/passwd", 5]
 )
-def test_what_is_no_id_is_refused(written):
+def test_parse_uuid_with_invalid_text_fails(written):
     with pytest.raises(ValueError, match="expected an id"):
         parsers.parse_uuid(written)
 
@@ -183,5 +183,5 @@ def test_what_is_no_id_is_refused(written):
         ("", ()),
     ],
 )
-def test_statuses_are_spelt_in_one_way(written, statuses):
+def test_normalize_statuses_returns_upper_case_with_underscores(written, statuses):
     assert parsers.normalize_statuses(written) == statuses

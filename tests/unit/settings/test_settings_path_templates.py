@@ -10,7 +10,7 @@ from bulkdl.settings import PathTemplates
 SAMPLE = {"project_id": "p", "job_id": "j", "task_id": "t", "filename": "q.png", "suffix": ".tar.gz"}
 
 
-def test_the_defaults_are_the_names_of_the_manual_way():
+def test_path_templates_default_to_the_names_of_the_manual_download():
     filled = {key: template.format(**SAMPLE) for key, template in PathTemplates()}
     assert filled == {
         "job": "p/j/job.json",
@@ -25,7 +25,7 @@ def test_the_defaults_are_the_names_of_the_manual_way():
 
 
 @pytest.mark.parametrize(
-    ("key", "template", "told"),
+    ("key", "template", "message"),
     [
         ("job", "{job_id}/{task_id}.json", "unknown placeholder {task_id}"),
         ("job", "{job_id}/{nope}.json", "known here: {job_id}, {project_id}"),
@@ -54,10 +54,10 @@ def test_the_defaults_are_the_names_of_the_manual_way():
         ("job", "", "needs {job_id}"),
     ],
 )
-def test_a_template_that_could_mix_up_or_escape_is_refused(key, template, told):
+def test_path_templates_with_an_ambiguous_or_escaping_template_fail(key, template, message):
     with pytest.raises(ValidationError) as caught:
         PathTemplates(**{key: template})
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -71,12 +71,12 @@ def test_a_template_that_could_mix_up_or_escape_is_refused(key, template, told):
         {"quicklook": "{project_id}/{job_id}/{task_id}/{filename}"},
     ],
 )
-def test_two_templates_that_could_meet_are_refused(templates):
+def test_path_templates_with_colliding_templates_fail(templates):
     with pytest.raises(ValidationError, match="same path"):
         PathTemplates(**templates)
 
 
-def test_other_layouts_are_fine():
+def test_path_templates_accept_other_layouts():
     PathTemplates(
         job="jobs/{job_id}.json",
         job_archive="{job_id}/archive{suffix}",
@@ -86,7 +86,7 @@ def test_other_layouts_are_fine():
 
 
 @given(st.text(alphabet="ab./\\{}job_id:~ ", max_size=30))
-def test_no_accepted_template_leaves_the_directory(text):
+def test_path_templates_never_leave_the_directory(text):
     try:
         names = PathTemplates(job=text)
     except ValidationError:

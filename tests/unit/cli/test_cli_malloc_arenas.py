@@ -1,5 +1,3 @@
-"""All threads of the program allocate from one heap."""
-
 import subprocess
 import sys
 
@@ -8,15 +6,15 @@ import pytest
 PROGRAM = """
 import ctypes, sys, threading
 from bulkdl.cli import limit_malloc_arenas
-if sys.argv[2] == "shared":
+if sys.argv[2] == "limited":
     limit_malloc_arenas()
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
-together = threading.Barrier(4)
+barrier = threading.Barrier(4)
 def allocate():
-    together.wait()
+    barrier.wait()
     libc.malloc(ctypes.c_size_t(100_000))
-    together.wait()
+    barrier.wait()
 threads = [threading.Thread(target=allocate) for _ in range(4)]
 for thread in threads:
     thread.start()
@@ -29,13 +27,13 @@ libc.fclose(ctypes.c_void_p(stream))
 """
 
 
-def heaps(tmp_path, how):
-    told = tmp_path / "malloc.xml"
-    subprocess.run([sys.executable, "-c", PROGRAM, str(told), how], check=True)
-    return told.read_text().count("<heap nr=")
+def count_arenas(tmp_path, mode):
+    path = tmp_path / "malloc.xml"
+    subprocess.run([sys.executable, "-c", PROGRAM, str(path), mode], check=True)
+    return path.read_text().count("<heap nr=")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="glibc's malloc")
-def test_threads_have_one_heap_together_and_not_one_each(tmp_path):
-    assert heaps(tmp_path, "shared") == 1
-    assert heaps(tmp_path, "as it comes") > 1
+@pytest.mark.skipif(sys.platform != "linux", reason="needs glibc")
+def test_limit_malloc_arenas_gives_all_threads_one_arena(tmp_path):
+    assert count_arenas(tmp_path, "limited") == 1
+    assert count_arenas(tmp_path, "default") > 1
