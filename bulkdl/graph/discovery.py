@@ -1,149 +1,154 @@
 """
-Projects → jobs: which jobs the selection is about, from UP42's lists or by their ids.
+Discover jobs: list the jobs of projects, or request jobs by ID, and select the jobs to compare.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 
 import structlog
 
 from bulkdl.errors import ApiError
 from bulkdl.graph.api_clients import ApiClients
+from bulkdl.graph.enumeration_results import EnumerationHandler
 from bulkdl.graph.ledger_view import LedgerView
-from bulkdl.graph.outlets import EnumerationHandler
 from bulkdl.ledger.rows import JobRecord
 from bulkdl.log import get_logger
 from bulkdl.models import Job, Reason
-from bulkdl.report.models import JobCounts
 from bulkdl.selection import JobRef, Selection
 
 log = get_logger(__name__)
 
-PAGE = 100
+PAGE_SIZE = 100
 
-Sift = Callable[[str, Sequence[Job]], Awaitable[None]]
-"""Takes jobs of one project, a page at a time."""
+
+@dataclass(frozen=True, slots=True)
+class JobPage:
+    """Jobs of one project that are compared with the ledger together."""
+
+    project_id: str
+    jobs: tuple[Job, ...]
 
 
 class JobDiscovery:
-    """
-    Finds jobs; several workers share one.
-
-    Args:
-        sift: Takes what is found.
-    """
+    """Discovers the selected jobs. Several workers share one instance; each project is listed once."""
 
     def __init__(
         self,
         selection: Selection,
-        accounts: ApiClients,
-        notes: LedgerView,
-        counts: JobCounts,
-        outlets: EnumerationHandler,
-        sift: Sift,
+        clients: ApiClients,
+        ledger_view: LedgerView,
+        handler: EnumerationHandler,
     ) -> None:
         self._selection = selection
-        self._accounts = accounts
-        self._notes = notes
-        self._counts = counts
-        self._outlets = outlets
-        self._sift = sift
-        self._projects = iter(() if selection.jobs else self.project_ids)
-        self._refs: Iterator[JobRef] = iter(selection.jobs)
+        self._clients = clients
+        self._ledger_view = ledger_view
+        self._handler = handler
+        self._projects = iter(() if selection.jobs else self._project_ids)
+        self._refs = iter(selection.jobs)
 
     @property
-    def project_ids(self) -> tuple[str, ...]:
-        """The projects that this selection is about."""
-        return self._selection.project_ids or self._accounts.project_ids
+    def _project_ids(self) -> tuple[str, ...]:
+        """The selected projects, or all projects of the configuration."""
+        return self._selection.project_ids or self._clients.project_ids
 
-    async def work(self) -> None:
-        """Worker: list projects, or look up the jobs that were asked for by id."""
+    async def discover_jobs(self) -> AsyncGenerator[JobPage, None]:
+        """
+        Yield pages of jobs until no project and no job ID is left.
+
+        The project ID is bound to log events, also of the caller while it handles a page. Close the
+        iterator (``contextlib.aclosing``).
+        """
         for project_id in self._projects:
             with structlog.contextvars.bound_contextvars(project_id=project_id):
-                await self._list_project(project_id)
+                async with aclosing(self._list_project(project_id)) as pages:
+                    async for page in pages:
+                        yield page
         for ref in self._refs:
-            await self._look_up(ref)
+            job = await self._find_job(ref)
+            if job is None:
+                continue
+            self._handler.job_counts.seen += 1
+            if self._is_candidate(job):
+                yield JobPage(job.project_id, (job,))
 
-    async def _list_project(self, project_id: str) -> None:
+    async def _list_project(self, project_id: str) -> AsyncGenerator[JobPage, None]:
         jobs: list[Job] = []
         seen = 0
         try:
-            async with aclosing(self._accounts.client(project_id).jobs(project_id)) as entries:
+            async with aclosing(self._clients.client(project_id).jobs(project_id)) as entries:
                 async for entry in entries:
                     seen += 1
-                    self._counts.seen += 1
+                    self._handler.job_counts.seen += 1
                     if not isinstance(entry, Job):
-                        what = f"job {entry.job_id or '(unreadable)'} of project {project_id}"
-                        self._outlets.problem(Reason.INVALID_RESPONSE, what, entry.problem)
-                    elif self._is_selected(entry):
+                        subject = f"job {entry.job_id or '(unreadable)'} of project {project_id}"
+                        self._handler.report_problem(Reason.INVALID_RESPONSE, subject, entry.problem)
+                    elif self._is_candidate(entry):
                         jobs.append(entry)
-                    if len(jobs) >= PAGE:
-                        await self._sift(project_id, jobs)
+                    if len(jobs) >= PAGE_SIZE:
+                        yield JobPage(project_id, tuple(jobs))
                         jobs = []
         except ApiError as failure:
-            what = f"project {project_id}"
-            self._outlets.problem(failure.reason, what, failure.detail, project_id=project_id)
+            subject = f"project {project_id}"
+            self._handler.report_problem(failure.reason, subject, failure.detail, project_id=project_id)
         else:
             log.info("project.enumerated", jobs=seen)
-        await self._sift(project_id, jobs)
+        if jobs:
+            yield JobPage(project_id, tuple(jobs))
 
-    def _is_selected(self, job: Job) -> bool:
-        """Whether *job* is to be held against the ledger."""
-        chosen = self._selection
+    def _is_candidate(self, job: Job) -> bool:
+        """Return whether *job* must be compared with the ledger; count it if it is selected."""
+        selection = self._selection
         if (
-            chosen.is_before_watermark(job)
-            or chosen.may_match_when_finished(job)
-            or chosen.has_unwanted_final_status(job)
+            selection.is_before_watermark(job)
+            or selection.may_match_when_finished(job)
+            or selection.has_unwanted_final_status(job)
         ):
             return True
-        if not chosen.matches(job):
+        if not selection.matches(job):
             return False
-        self._counts.selected += 1
+        self._handler.job_counts.selected += 1
         return True
 
-    async def _look_up(self, ref: JobRef) -> None:
+    async def _find_job(self, ref: JobRef) -> Job | None:
         """
-        Find the job of *ref*. UP42 is asked for it, one request, also if the ledger has it as finished:
-        it may have run again. A retry is about what failed and takes a finished job from the ledger.
-        """
-        known = await self._known_ref(ref)
-        is_retry = self._selection.reasons is not None
-        if is_retry and known is not None and known.job.finished and known.tasks_listed:
-            job: Job | None = known.job
-        else:
-            job = await self._request_job(ref, known)
-        if job is None:
-            return
-        self._counts.seen += 1
-        if self._is_selected(job):
-            await self._sift(job.project_id, [job])
+        Return the job of *ref*; None after reporting that it does not exist.
 
-    async def _known_ref(self, ref: JobRef) -> JobRecord | None:
-        allowed = (ref.project_id,) if ref.project_id else self.project_ids
-        for project_id in await self._notes.projects_of(ref.job_id):
+        A job is requested even if the ledger has it as finished, because it can have been run again. Only a
+        retry, which concerns recorded failures, takes a finished job from the ledger.
+        """
+        record = await self._find_record(ref)
+        is_retry = self._selection.reasons is not None
+        if is_retry and record is not None and record.job.finished and record.tasks_listed:
+            return record.job
+        return await self._request_job(ref, record)
+
+    async def _find_record(self, ref: JobRef) -> JobRecord | None:
+        allowed = (ref.project_id,) if ref.project_id else self._project_ids
+        for project_id in await self._ledger_view.projects_of(ref.job_id):
             if project_id in allowed:
-                return (await self._notes.known(project_id, [ref.job_id])).get(ref.job_id)
+                return (await self._ledger_view.known_jobs(project_id, [ref.job_id])).get(ref.job_id)
         return None
 
-    async def _request_job(self, ref: JobRef, known: JobRecord | None) -> Job | None:
-        """Find the job in whichever project has it; the project in which it is *known* is asked first."""
-        projects = (ref.project_id,) if ref.project_id else self.project_ids
-        if known is not None:
-            projects = tuple(sorted(projects, key=lambda each: each != known.job.project_id))
+    async def _request_job(self, ref: JobRef, record: JobRecord | None) -> Job | None:
+        """Request the job from each possible project, beginning with the project of *record*."""
+        project_ids = (ref.project_id,) if ref.project_id else self._project_ids
+        if record is not None:
+            project_ids = tuple(sorted(project_ids, key=lambda project: project != record.job.project_id))
         failures: list[tuple[str, ApiError]] = []
-        for project_id in projects:
+        for project_id in project_ids:
             try:
-                job, _ = await self._accounts.client(project_id).job(project_id, ref.job_id)
+                job, _ = await self._clients.client(project_id).job(project_id, ref.job_id)
             except ApiError as failure:
                 failures.append((project_id, failure))
             else:
                 return job
-        self._report_missing(ref, failures)
+        self._report_not_found(ref, failures)
         return None
 
-    def _report_missing(self, ref: JobRef, failures: Sequence[tuple[str, ApiError]]) -> None:
-        others = [pair for pair in failures if pair[1].reason is not Reason.NOT_FOUND]
-        project_id, failure = (others or failures)[0]
-        self._outlets.problem(failure.reason, f"job {ref}", failure.detail, project_id=project_id)
+    def _report_not_found(self, ref: JobRef, failures: Sequence[tuple[str, ApiError]]) -> None:
+        other = [pair for pair in failures if pair[1].reason is not Reason.NOT_FOUND]
+        project_id, failure = (other or failures)[0]
+        self._handler.report_problem(failure.reason, f"job {ref}", failure.detail, project_id=project_id)

@@ -24,9 +24,9 @@ from bulkdl.failure_policy import ExitCode
 from bulkdl.graph.api_clients import ApiClients
 from bulkdl.graph.download_output import OutputFetcher
 from bulkdl.graph.enumeration import Enumeration
-from bulkdl.graph.ledger_view import LedgerView
+from bulkdl.graph.enumeration_results import EnumerationHandler, PlanHandler, RunHandler
+from bulkdl.graph.ledger_view import EmptyLedgerView, LedgerView, PlanLedgerView, RunLedgerView
 from bulkdl.graph.operations import Operations
-from bulkdl.graph.outlets import EnumerationHandler, plan_handler
 from bulkdl.graph.pools import Pools, RunStopped
 from bulkdl.graph.recorder import Listener, Recorder
 from bulkdl.graph.run import Run, enumerate_all
@@ -198,16 +198,16 @@ class Downloader:
         selection = self._checked(selection)
         builder = self._summary_builder(selection, "plan")
         async with AsyncExitStack() as stack:
-            ledger = None
+            ledger_view: LedgerView = EmptyLedgerView()
             path = self._sink.state / LEDGER_NAME
             if await asyncio.to_thread(path.exists):
                 ledger = await Ledger.open(path, read_only=True)
                 stack.push_async_callback(ledger.close)
                 selection = await _since_last_run(selection, ledger)
+                ledger_view = PlanLedgerView(ledger)
             plan = PlanBuilder(builder)
-            outlets = plan_handler(plan, self._settings.path_templates)
-            notes = LedgerView(ledger, written=False)
-            enumeration = self._enumeration(selection, notes, builder, outlets)
+            handler = PlanHandler(plan, self._settings.path_templates)
+            enumeration = self._enumeration(selection, ledger_view, handler)
             await _unless_stopped(enumerate_all(enumeration, self._settings.list_concurrency), stop)
         return plan.build(stopped_by=stop.cause)
 
@@ -259,17 +259,7 @@ class Downloader:
         fetcher = self._fetcher(permits[Kind.ARCHIVE])
         output_fetcher = OutputFetcher(settings, self._accounts, self._sink, ledger, fetcher)
         pools = Pools(settings, output_fetcher, recorder, self._reporter, stop, permits)
-        outlets = EnumerationHandler(
-            pools.reservations.begin_comparison,
-            pools.reservations.end_comparison,
-            pools.reservations.reserve,
-            pools.put,
-            recorder.record_cancelled,
-            recorder.record_skipped,
-            recorder.record_result,
-            recorder.record_problem,
-        )
-        enumeration = self._enumeration(selection, LedgerView(ledger, run_id=run_id), builder, outlets)
+        enumeration = self._enumeration(selection, RunLedgerView(ledger, run_id), RunHandler(pools, recorder))
         depths = {str(kind): queue.__len__ for kind, queue in pools.queues.items()}
         self._reporter.report(QueuesOpened({"jobs": enumeration.pending.__len__, **depths}))
         run = Run(settings, enumeration, pools, recorder, self._reporter, stop)
@@ -329,16 +319,15 @@ class Downloader:
         return Fetcher(TransferContext(limits, self._accounts.policy, self._bandwidth, permits))
 
     def _enumeration(
-        self, selection: Selection, notes: LedgerView, builder: SummaryBuilder, outlets: EnumerationHandler
+        self, selection: Selection, ledger_view: LedgerView, handler: EnumerationHandler
     ) -> Enumeration:
         return Enumeration(
             selection=selection,
-            names=self._settings.path_templates,
-            accounts=self._accounts,
-            sink=self._sink,
-            notes=notes,
-            counts=builder.jobs,
-            outlets=outlets,
+            path_templates=self._settings.path_templates,
+            clients=self._accounts,
+            destination=self._sink,
+            ledger_view=ledger_view,
+            handler=handler,
             reporter=self._reporter,
             recheck_absent_s=self._settings.recheck_absent_for,
         )

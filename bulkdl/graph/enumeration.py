@@ -1,82 +1,194 @@
 """
-The first stages: projects → jobs → tasks → outputs, and which of these are missing.
+Enumerate outputs: compare discovered jobs with the ledger, list jobs, and pass on the missing outputs.
 
-Jobs are held against the ledger a page at a time, so that those which are settled cost no request
-and hardly any time. The others go on to the enumerators, each of which lists one job.
+Jobs are compared a page at a time, so that a job that is up to date needs no request and little time. The
+other jobs go through a bounded channel to the listing workers, each of which lists one job at a time.
 """
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
+from typing import Any
 
 import structlog
 
 from bulkdl.concurrency import Channel
 from bulkdl.destinations.local.destination import LocalDestination
+from bulkdl.destinations.local.filenames import safe_filenames
 from bulkdl.errors import ApiError, DestinationError, DownloadError
 from bulkdl.failure_policy import FAILURE_POLICIES, RetryAction
-from bulkdl.graph import planning
 from bulkdl.graph.api_clients import ApiClients
-from bulkdl.graph.discovery import PAGE, JobDiscovery
+from bulkdl.graph.discovery import PAGE_SIZE, JobDiscovery, JobPage
+from bulkdl.graph.enumeration_results import EnumerationHandler
 from bulkdl.graph.ledger_view import LedgerView
-from bulkdl.graph.listing import JobLister, JobListingResult
-from bulkdl.graph.outlets import EnumerationHandler
+from bulkdl.graph.planning import is_recent, is_same_run, must_be_listed, split_missing, wants_quicklooks
 from bulkdl.ledger import queries
+from bulkdl.ledger.queries import JobListing, PlannedOutput
 from bulkdl.ledger.rows import NEW, JobRecord, OutputRecord
 from bulkdl.log import get_logger
-from bulkdl.models import Job, Reason
-from bulkdl.report.models import JobCounts
+from bulkdl.models import Job, Kind, Output, Reason, Result, Task
 from bulkdl.selection import Selection
 from bulkdl.settings.path_templates import PathTemplates
-from bulkdl.sources.up42_jobs.planning import group_same_objects, is_listing_placeholder
+from bulkdl.sources.up42_jobs.planning import (
+    MissingOutput,
+    expected_outputs,
+    group_same_objects,
+    has_open_task,
+    is_listing_placeholder,
+    last_task_id,
+)
 from bulkdl.telemetry.events import JobEnumerated, JobUnfinished, Reporter
+from bulkdl.transfer.download import ended_by
 
 log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class JobToList:
-    """A job to be listed, and what is known of it."""
+    """A job whose tasks must be requested, with its ledger record; None for a new job."""
 
     job: Job
-    known: JobRecord | None
+    record: JobRecord | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobListingResult:
+    """
+    The outputs that UP42 lists for one job.
+
+    Attributes:
+        documents: Responses to be stored, by key.
+        failures: Results for lists of quicklooks that are invalid or not available.
+    """
+
+    listing: JobListing
+    documents: dict[str, bytes]
+    failures: tuple[Result, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _QuicklookList:
+    """The quicklooks of one task: the planned outputs, and the response body or the failed result."""
+
+    key: str
+    outputs: tuple[PlannedOutput, ...]
+    document: bytes | None
+    failure: Result | None
+
+
+class JobLister:
+    """Requests the outputs of jobs. Several workers share one instance."""
+
+    def __init__(self, selection: Selection, clients: ApiClients, path_templates: PathTemplates) -> None:
+        self._wants_quicklooks = wants_quicklooks(selection)
+        self._clients = clients
+        self._templates = path_templates
+
+    async def list_outputs(self, job: Job) -> JobListingResult:
+        """
+        Request the tasks of *job* and, if the selection includes them, the quicklooks of each task.
+
+        Raises:
+            ApiError: The request for the tasks failed.
+        """
+        tasks, document = await self._clients.client(job.project_id).tasks(job.project_id, job.id)
+        lists = await self._list_all_quicklooks(job, tasks)
+        failures = tuple(entry.failure for entry in lists if entry.failure is not None)
+        outputs = [PlannedOutput(output) for output in expected_outputs(job, tasks)]
+        outputs += chain.from_iterable(entry.outputs for entry in lists)
+        listing = JobListing(
+            job,
+            last_task_id=last_task_id(tasks),
+            outputs=tuple(outputs),
+            quicklooks=self._wants_quicklooks and not failures,
+            tasks_final=not has_open_task(job, tasks),
+        )
+        documents = self._job_documents(job, document)
+        documents |= {entry.key: entry.document for entry in lists if entry.document is not None}
+        return JobListingResult(listing, documents, failures)
+
+    async def _list_all_quicklooks(self, job: Job, tasks: Sequence[Task]) -> list[_QuicklookList]:
+        if not self._wants_quicklooks:
+            return []
+        async with asyncio.TaskGroup() as group:
+            requests = [
+                group.create_task(self._list_quicklooks(job, task), name=f"quicklooks-{task.id}")
+                for task in tasks
+            ]
+        return [request.result() for request in requests]
+
+    async def _list_quicklooks(self, job: Job, task: Task) -> _QuicklookList:
+        key = self._templates.task_quicklooks.format(
+            project_id=job.project_id, job_id=job.id, task_id=task.id
+        )
+        placeholder = Output(job.project_id, job.id, task.id, Kind.QUICKLOOK)
+        try:
+            names, document = await self._clients.client(job.project_id).quicklooks(
+                job.project_id, job.id, task.id
+            )
+        except ApiError as failure:
+            return _QuicklookList(key, (PlannedOutput(placeholder),), None, ended_by(placeholder, failure))
+        outputs = tuple(
+            PlannedOutput(Output(job.project_id, job.id, task.id, Kind.QUICKLOOK, name), filename)
+            for name, filename in safe_filenames(dict.fromkeys(filter(None, names))).items()
+        )
+        return _QuicklookList(key, outputs, document, None)
+
+    def _job_documents(self, job: Job, tasks: bytes) -> dict[str, bytes]:
+        fields = {"project_id": job.project_id, "job_id": job.id}
+        documents = {self._templates.job_tasks.format(**fields): tasks}
+        if job.document:  # a job from the ledger has no document; the stored file remains
+            documents[self._templates.job.format(**fields)] = _in_envelope(job.document)
+        return documents
+
+
+def _in_envelope(document: dict[str, Any]) -> bytes:
+    """Return *document*, an entry of a job list, as the response to a request for this job."""
+    return json.dumps({"data": document, "error": None}, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
 class Enumeration:
-    """Finds what is to be fetched."""
+    """Finds the missing outputs of the selection and passes them to a handler."""
 
     def __init__(
         self,
         *,
         selection: Selection,
-        names: PathTemplates,
-        accounts: ApiClients,
-        sink: LocalDestination,
-        notes: LedgerView,
-        counts: JobCounts,
-        outlets: EnumerationHandler,
+        path_templates: PathTemplates,
+        clients: ApiClients,
+        destination: LocalDestination,
+        ledger_view: LedgerView,
+        handler: EnumerationHandler,
         reporter: Reporter,
         recheck_absent_s: float = 0.0,
     ) -> None:
-        self.pending: Channel[JobToList] = Channel(2 * PAGE)
-        self._finder = JobDiscovery(selection, accounts, notes, counts, outlets, self._compare_with_ledger)
-        self._lister = JobLister(selection, accounts, names)
+        self.pending: Channel[JobToList] = Channel(2 * PAGE_SIZE)
+        self._discovery = JobDiscovery(selection, clients, ledger_view, handler)
+        self._lister = JobLister(selection, clients, path_templates)
         self._selection = selection
-        self._sink = sink
-        self._notes = notes
-        self._counts = counts
-        self._outlets = outlets
+        self._destination = destination
+        self._ledger_view = ledger_view
+        self._handler = handler
         self._reporter = reporter
         self._recheck_absent_s = recheck_absent_s
 
     async def find_jobs(self) -> None:
-        """Worker: list projects, or look up the jobs that were asked for by id."""
-        await self._finder.work()
+        """Worker: discover jobs and compare them with the ledger."""
+        async with aclosing(self._discovery.discover_jobs()) as pages:
+            async for page in pages:
+                self._handler.begin_comparison(page.jobs)
+                try:
+                    await self._compare_with_ledger(page)
+                finally:
+                    self._handler.end_comparison(page.jobs)
 
     async def list_jobs(self) -> None:
         """Worker: list the tasks and quicklooks of pending jobs."""
@@ -86,129 +198,124 @@ class Enumeration:
                 with structlog.contextvars.bound_contextvars(project_id=job.project_id, job_id=job.id):
                     await self._list_job(pending)
             finally:
-                self._outlets.end_comparison([job])
+                self._handler.end_comparison([job])
 
-    async def _compare_with_ledger(self, project_id: str, jobs: Sequence[Job]) -> None:
-        """Compare *jobs* with the ledger and the files."""
-        self._outlets.begin_comparison(jobs)
-        try:
-            await self._compare_jobs(project_id, jobs)
-        finally:
-            self._outlets.end_comparison(jobs)
-
-    async def _compare_jobs(self, project_id: str, jobs: Sequence[Job]) -> None:
-        known = await self._notes.known(project_id, [job.id for job in jobs])
-        await self._record_unfinished_jobs([job for job in jobs if not job.finished], known)
-        await self._record_excluded_jobs(
-            [job for job in jobs if self._selection.has_unwanted_final_status(job)], known
-        )
+    async def _compare_with_ledger(self, page: JobPage) -> None:
+        records = await self._ledger_view.known_jobs(page.project_id, [job.id for job in page.jobs])
+        excluded = [job for job in page.jobs if self._selection.has_unwanted_final_status(job)]
+        await self._record_unfinished_jobs([job for job in page.jobs if not job.finished], records)
+        await self._record_excluded_jobs(excluded, records)
         finished = [
-            job for job in jobs if job.finished and not self._selection.has_unwanted_final_status(job)
+            job for job in page.jobs if job.finished and not self._selection.has_unwanted_final_status(job)
         ]
-        sizes = await self._sizes([each for one in known.values() for each in one.outputs])
+        sizes = await self._find_sizes(
+            list(chain.from_iterable(record.outputs for record in records.values()))
+        )
         for job in finished:
-            of_job = await self._forget_if_rerun(job, known.get(job.id))
-            if self._selection.is_before_watermark(job) and job.id not in known:
+            record = await self._forget_if_rerun(job, records.get(job.id))
+            if self._selection.is_before_watermark(job) and job.id not in records:
                 continue
-            if planning.must_be_listed(of_job, self._selection, recheck_absent=self._rechecks(job)):
-                self._outlets.begin_comparison([job])  # it ends when the job has been listed
-                await self.pending.put(JobToList(job, of_job))
-            elif of_job is not None:
-                await self._enqueue_missing(of_job.outputs, of_job.last_task_id, job, sizes)
+            if must_be_listed(record, self._selection, recheck_absent=self._rechecks_absent(job)):
+                self._handler.begin_comparison([job])  # it ends when the job has been listed
+                await self.pending.put(JobToList(job, record))
+            elif record is not None:
+                await self._enqueue_missing(record.outputs, record.last_task_id, job, sizes)
 
-    async def _sizes(self, outputs: Sequence[OutputRecord]) -> dict[str, int]:
-        """Sizes of their files that are there, by key; no trip to a thread for a job that has none yet."""
-        keys = [known.file.key for known in outputs if known.file]
-        return await self._sink.find_sizes(keys) if keys else {}
+    async def _find_sizes(self, outputs: Sequence[OutputRecord]) -> dict[str, int]:
+        """Return the sizes of the existing files of *outputs* by key; without files, no thread is used."""
+        keys = [output.file.key for output in outputs if output.file]
+        return await self._destination.find_sizes(keys) if keys else {}
 
-    async def _record_unfinished_jobs(self, jobs: Sequence[Job], known: Mapping[str, JobRecord]) -> None:
-        """Skip jobs that UP42 has not finished; a later run takes them up."""
-        chosen = self._selection
+    async def _record_unfinished_jobs(self, jobs: Sequence[Job], records: Mapping[str, JobRecord]) -> None:
+        """Record jobs that have not finished. A later run lists them again."""
+        selection = self._selection
         for job in jobs:
-            if chosen.may_match_when_finished(job):
+            if selection.may_match_when_finished(job):
                 continue
-            if not chosen.is_before_watermark(job):
-                self._counts.unfinished += 1
+            if not selection.is_before_watermark(job):
+                self._handler.job_counts.unfinished += 1
             self._reporter.report(JobUnfinished(job.project_id, job.id))
             log.debug("job.skipped", job_id=job.id, reason=Reason.JOB_UNFINISHED.value, status=job.status)
         new = [
             job
             for job in jobs
-            if job.id not in known and (chosen.matches(job) or chosen.may_match_when_finished(job))
+            if job.id not in records and (selection.matches(job) or selection.may_match_when_finished(job))
         ]
         if new:
-            await self._notes.write(partial(queries.record_unfinished_jobs, jobs=new))
+            await self._ledger_view.write(partial(queries.record_unfinished_jobs, jobs=new))
 
-    async def _record_excluded_jobs(self, jobs: Sequence[Job], known: Mapping[str, JobRecord]) -> None:
-        """Note how jobs ended that an earlier run saw unfinished: it waits for them no more."""
-        seen = {each.job.id for each in known.values() if each.listing_failure is Reason.JOB_UNFINISHED}
-        ended = [job for job in jobs if job.id in seen]
-        if ended:
-            await self._notes.write(partial(queries.record_excluded_jobs, jobs=ended))
+    async def _record_excluded_jobs(self, jobs: Sequence[Job], records: Mapping[str, JobRecord]) -> None:
+        """Record the final status of jobs that an earlier run recorded as unfinished."""
+        unfinished = {
+            record.job.id for record in records.values() if record.listing_failure is Reason.JOB_UNFINISHED
+        }
+        finished = [job for job in jobs if job.id in unfinished]
+        if finished:
+            await self._ledger_view.write(partial(queries.record_excluded_jobs, jobs=finished))
 
-    async def _forget_if_rerun(self, job: Job, known: JobRecord | None) -> JobRecord | None:
-        if known is None or planning.is_same_run(job, known):
-            return known
-        if known.job.finished:  # otherwise the known run of the job has just finished
+    async def _forget_if_rerun(self, job: Job, record: JobRecord | None) -> JobRecord | None:
+        """Return *record*, or None after deleting it if it belongs to an earlier run of *job*."""
+        if record is None or is_same_run(job, record):
+            return record
+        if record.job.finished:  # an unfinished job that has finished now did not change
             log.info("job.changed", job_id=job.id, status=job.status)
-        if self._notes.written:
-            await self._forget(known)
+        if not self._ledger_view.is_read_only:
+            await self._forget(record)
         return None
 
-    async def _forget(self, known: JobRecord) -> None:
+    async def _forget(self, record: JobRecord) -> None:
         """
-        Drop what there is of an earlier run of the job: its objects may stand at the same paths.
+        Delete the partial files and the ledger rows of an earlier run of a job.
 
-        The rows go last, for they name the parts.
+        The objects of the new run have the same keys. The rows are deleted last, because they name the
+        partial files.
         """
-        for each in known.outputs:
-            await self._sink.partial_file(each.output).discard()
-        job = known.job
-        await self._notes.write(partial(queries.forget_job, project_id=job.project_id, job_id=job.id))
+        for output in record.outputs:
+            await self._destination.partial_file(output.output).discard()
+        job = record.job
+        await self._ledger_view.write(partial(queries.forget_job, project_id=job.project_id, job_id=job.id))
 
     async def _list_job(self, pending: JobToList) -> None:
         job = pending.job
         try:
-            listed = await self._lister.list_outputs(job)
+            result = await self._lister.list_outputs(job)
         except ApiError as failure:
-            await self._record_listing_failure(job, failure)
+            await self._record_listing_failure(job, failure, "its tasks")
             return
-        if not listed.listing.tasks_final:
-            self._counts.unfinished += 1
+        if not result.listing.tasks_final:
+            self._handler.job_counts.unfinished += 1
             log.info("job.tasks_unfinished", status=job.status)
         try:
-            known = await self._persist_listing(listed, pending.known)
+            outputs = await self._persist_listing(result, pending.record)
         except DestinationError as failure:
             if FAILURE_POLICIES[failure.reason].action is RetryAction.STOP_RUN:
                 raise
             await self._record_listing_failure(job, failure, "its documents")
             return
-        for failed in listed.failures:
-            await self._outlets.failed(failed)
-        sizes = await self._sizes(known)
-        await self._enqueue_missing(known, listed.listing.last_task_id, job, sizes, fresh=True)
+        for failed in result.failures:
+            await self._handler.fail(failed)
+        sizes = await self._find_sizes(outputs)
+        await self._enqueue_missing(outputs, result.listing.last_task_id, job, sizes, is_new_listing=True)
 
-    async def _record_listing_failure(
-        self, job: Job, failure: DownloadError, part: str = "its tasks"
-    ) -> None:
-        self._outlets.problem(
-            failure.reason, f"job {job.id} of project {job.project_id}", f"{part}: {failure.detail}"
+    async def _record_listing_failure(self, job: Job, failure: DownloadError, subject: str) -> None:
+        self._handler.report_problem(
+            failure.reason, f"job {job.id} of project {job.project_id}", f"{subject}: {failure.detail}"
         )
-        await self._notes.write(
+        await self._ledger_view.write(
             partial(queries.record_listing_failure, job=job, reason=failure.reason, detail=failure.detail)
         )
 
     async def _persist_listing(
-        self, listed: JobListingResult, known: JobRecord | None
+        self, result: JobListingResult, record: JobRecord | None
     ) -> tuple[OutputRecord, ...]:
-        """Write down the listing, and return its outputs with what was known of them before."""
-        if self._notes.written:
-            await self._sink.publish(listed.documents)
-            await self._notes.write(partial(queries.plan_job, listing=listed.listing))
-        before = {each.output: each for each in known.outputs} if known else {}
+        """Store documents and listing; return the listed outputs with their earlier records."""
+        if not self._ledger_view.is_read_only:
+            await self._destination.publish(result.documents)
+            await self._ledger_view.write(partial(queries.plan_job, listing=result.listing))
+        recorded = {output.output: output for output in record.outputs} if record else {}
         return tuple(
-            before.get(planned.output) or OutputRecord(planned.output, NEW, None, planned.filename, None)
-            for planned in listed.listing.outputs
+            recorded.get(planned.output) or OutputRecord(planned.output, NEW, None, planned.filename, None)
+            for planned in result.listing.outputs
             if not is_listing_placeholder(planned.output)
         )
 
@@ -219,35 +326,38 @@ class Enumeration:
         job: Job,
         sizes: dict[str, int],
         *,
-        fresh: bool = False,
+        is_new_listing: bool = False,
     ) -> None:
-        recheck = self._rechecks(job)
-        verdict = planning.split_missing(outputs, self._selection, sizes, recheck_absent=recheck)
-        if not verdict.missing and self._selection.is_before_watermark(job):
+        """Pass the missing outputs of *job* to the handler, and count the outputs that are up to date."""
+        plan = split_missing(outputs, self._selection, sizes, recheck_absent=self._rechecks_absent(job))
+        if not plan.missing and self._selection.is_before_watermark(job):
             return
-        ended = {known.output for known in outputs if self._ended_in_this_run(known)}
-        missing = self._outlets.reserve([each for each in verdict.missing if each.output not in ended])
-        settled = tuple(known for known in verdict.up_to_date if not self._ended_in_this_run(known))
-        if (outputs and not missing and not settled) and (verdict.missing or verdict.up_to_date):
-            return  # the job was listed twice in this run, and is counted already
-        if not verdict.missing and not fresh:
-            self._counts.up_to_date += 1
-        self._outlets.skipped(settled)
-        kinds = Counter(wanted.output.kind for wanted in missing)
-        self._reporter.report(JobEnumerated(job.project_id, job.id, len(missing), len(settled), kinds))
-        log.debug("job.enumerated", job_id=job.id, missing=len(missing), up_to_date=len(settled))
+        ended = {record.output for record in outputs if self._ended_in_this_run(record)}
+        missing = self._handler.reserve([entry for entry in plan.missing if entry.output not in ended])
+        up_to_date = tuple(record for record in plan.up_to_date if record.output not in ended)
+        if (outputs and not missing and not up_to_date) and (plan.missing or plan.up_to_date):
+            return  # the job was listed twice in this run and is already counted
+        if not plan.missing and not is_new_listing:
+            self._handler.job_counts.up_to_date += 1
+        self._handler.skip(up_to_date)
+        kinds = Counter(entry.output.kind for entry in missing)
+        self._reporter.report(JobEnumerated(job.project_id, job.id, len(missing), len(up_to_date), kinds))
+        log.debug("job.enumerated", job_id=job.id, missing=len(missing), up_to_date=len(up_to_date))
+        await self._enqueue_groups(missing, last_task)
+
+    async def _enqueue_groups(self, missing: Sequence[MissingOutput], last_task: str | None) -> None:
         groups = group_same_objects(missing, last_task)
         for number, group in enumerate(groups, start=1):
             try:
-                await self._outlets.missing(group)
-            except BaseException:  # the run is being stopped: every output that was counted must end
-                for wanted in chain.from_iterable(groups[number:]):
-                    self._outlets.cancelled(wanted.output)
+                await self._handler.enqueue(group)
+            except BaseException:  # the run is being stopped: every counted output must get a result
+                for entry in chain.from_iterable(groups[number:]):
+                    self._handler.cancel(entry.output)
                 raise
 
-    def _rechecks(self, job: Job) -> bool:
-        return planning.is_recent(job, datetime.now(UTC), self._recheck_absent_s)
+    def _rechecks_absent(self, job: Job) -> bool:
+        return is_recent(job, datetime.now(UTC), self._recheck_absent_s)
 
-    def _ended_in_this_run(self, known: OutputRecord) -> bool:
-        """Return whether this run has recorded and counted *known*: its job is listed twice."""
-        return known.run_id is not None and known.run_id == self._notes.run_id
+    def _ended_in_this_run(self, record: OutputRecord) -> bool:
+        """Return whether this run recorded and counted the output already: its job is listed twice."""
+        return record.run_id is not None and record.run_id == self._ledger_view.run_id

@@ -12,9 +12,8 @@ import pytest
 from bulkdl.concurrency import WaitQueue
 from bulkdl.graph.download_output import OutputFetcher
 from bulkdl.graph.downloader import Downloader
-from bulkdl.graph.enumeration import Enumeration
-from bulkdl.graph.ledger_view import LedgerView
-from bulkdl.graph.listing import JobLister, JobListingResult
+from bulkdl.graph.enumeration import Enumeration, JobLister, JobListingResult
+from bulkdl.graph.ledger_view import RunLedgerView
 from bulkdl.maintenance.status import read_status
 from bulkdl.models import Job, Kind, Outcome, Reason, Result
 from bulkdl.selection import JobRef, Selection
@@ -185,19 +184,19 @@ async def test_run_job_listed_again_after_a_failure_does_not_repeat_the_download
 ) -> None:
     """A page of jobs is compared only after all outputs of the jobs that it repeats have ended."""
     monkeypatch.setattr(RecentIds.__init__, "__defaults__", (0,))
-    monkeypatch.setattr("bulkdl.graph.discovery.PAGE", 2)
+    monkeypatch.setattr("bulkdl.graph.discovery.PAGE_SIZE", 2)
     counting, compared, repeated = Counting(), set[str](), set[str]()
-    known = LedgerView.known
+    known_jobs = RunLedgerView.known_jobs
 
-    async def read_after_end(view: LedgerView, project_id: str, job_ids: Sequence[str]) -> Any:
+    async def read_after_end(view: RunLedgerView, project_id: str, job_ids: Sequence[str]) -> Any:
         for job_id in compared.intersection(job_ids):
             expected = sum(output.job_id == job_id for output in here.simulator.expected_outputs())
             await counting.changes.wait_for(lambda: counting.ended_by_job[job_id] >= expected)  # noqa: B023
             repeated.add(job_id)
         compared.update(job_ids)
-        return await known(view, project_id, job_ids)
+        return await known_jobs(view, project_id, job_ids)
 
-    monkeypatch.setattr(LedgerView, "known", read_after_end)
+    monkeypatch.setattr(RunLedgerView, "known_jobs", read_after_end)
     account = SimulatedAccount(projects=1, jobs=6, archive_bytes=3_000)
     async with world(tmp_path, account, of_simulator={"page_size": 2}) as here:
         repeat = {"fault": "repeat_pages", "overlap": 1, "forever": False}

@@ -141,7 +141,7 @@ async def test_storage_never_sees_a_credential(site):
 
 
 async def test_only_what_is_selected_is_fetched(tame):
-    job = next(each for each in tame.simulator.account.all_jobs() if each.status == "SUCCEEDED")
+    job = next(each for each in tame.simulator.account.iter_jobs() if each.status == "SUCCEEDED")
     selection = Selection.of(Settings(only=["geojson"], scope=["task"]), jobs=[f"{job.project_id}/{job.id}"])
     summary = await tame.run(selection)
     assert summary.exit_code is ExitCode.OK
@@ -152,7 +152,7 @@ async def test_only_what_is_selected_is_fetched(tame):
 
 
 async def test_a_job_that_up42_does_not_know_stops_none_of_the_others(tame):
-    job = next(each for each in tame.simulator.account.all_jobs() if each.status == "SUCCEEDED")
+    job = next(each for each in tame.simulator.account.iter_jobs() if each.status == "SUCCEEDED")
     unknown = f"{job.project_id}/00000000-0000-4000-8000-000000000000"
     selection = Selection.of(Settings(), jobs=[unknown, f"{job.project_id}/{job.id}"])
     summary = await tame.run(selection)

@@ -184,7 +184,7 @@ async def test_what_failed_comes_and_no_project_is_listed(site):
 
 
 async def test_a_job_that_could_not_be_listed_comes_whole(site):
-    job = next(each for each in site.simulator.account.all_jobs() if each.status == "SUCCEEDED")
+    job = next(each for each in site.simulator.account.iter_jobs() if each.status == "SUCCEEDED")
     site.simulator.faults = Faults.from_rules(
         {"fault": "status", "status": 503, "path": f"*/{job.id}/tasks*", "endpoint": "tasks"}
     )

@@ -1,0 +1,130 @@
+"""Handle the results of an enumeration: a run downloads the missing outputs, a plan counts them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from bulkdl.graph.pools import Pools
+from bulkdl.graph.recorder import Recorder
+from bulkdl.ledger.rows import OutputRecord
+from bulkdl.models import Job, Kind, Output, Reason, Result
+from bulkdl.report.models import JobCounts
+from bulkdl.report.plan import PlanBuilder
+from bulkdl.settings.path_templates import PathTemplates
+from bulkdl.sources.up42_jobs.planning import MissingOutput, SameObjectGroup, target_key
+
+
+class EnumerationHandler(Protocol):
+    """Receives the results of an enumeration."""
+
+    @property
+    def job_counts(self) -> JobCounts:
+        """The counts of jobs, which the enumeration increments."""
+
+    def begin_comparison(self, jobs: Sequence[Job]) -> None:
+        """Receive jobs before their ledger records are read."""
+
+    def end_comparison(self, jobs: Sequence[Job]) -> None:
+        """Receive jobs whose ledger records are not used any more."""
+
+    def reserve(self, missing: Sequence[MissingOutput]) -> tuple[MissingOutput, ...]:
+        """Reserve the outputs of *missing* that are not in progress, and return them."""
+
+    async def enqueue(self, group: SameObjectGroup) -> None:
+        """Receive reserved outputs that must be downloaded."""
+
+    def cancel(self, output: Output) -> None:
+        """Receive a reserved output that will not be downloaded in this run."""
+
+    def skip(self, outputs: tuple[OutputRecord, ...]) -> None:
+        """Receive outputs that are up to date."""
+
+    async def fail(self, result: Result) -> None:
+        """Receive an output that failed during the enumeration."""
+
+    def report_problem(
+        self, reason: Reason, subject: str, detail: str, *, project_id: str | None = None
+    ) -> None:
+        """Receive the failure of a complete project or job."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunHandler:
+    """Puts missing outputs into the queues of the pools, and records the other results."""
+
+    pools: Pools
+    recorder: Recorder
+
+    @property
+    def job_counts(self) -> JobCounts:
+        return self.recorder.summary.jobs
+
+    def begin_comparison(self, jobs: Sequence[Job]) -> None:
+        self.pools.reservations.begin_comparison(jobs)
+
+    def end_comparison(self, jobs: Sequence[Job]) -> None:
+        self.pools.reservations.end_comparison(jobs)
+
+    def reserve(self, missing: Sequence[MissingOutput]) -> tuple[MissingOutput, ...]:
+        return self.pools.reservations.reserve(missing)
+
+    async def enqueue(self, group: SameObjectGroup) -> None:
+        await self.pools.put(group)
+
+    def cancel(self, output: Output) -> None:
+        self.recorder.record_cancelled(output)
+
+    def skip(self, outputs: tuple[OutputRecord, ...]) -> None:
+        self.recorder.record_skipped(outputs)
+
+    async def fail(self, result: Result) -> None:
+        await self.recorder.record_result(result)
+
+    def report_problem(
+        self, reason: Reason, subject: str, detail: str, *, project_id: str | None = None
+    ) -> None:
+        self.recorder.record_problem(reason, subject, detail, project_id=project_id)
+
+
+@dataclass(frozen=True, slots=True)
+class PlanHandler:
+    """Counts the results and downloads nothing. A stopped plan keeps its counts."""
+
+    plan: PlanBuilder
+    path_templates: PathTemplates
+
+    @property
+    def job_counts(self) -> JobCounts:
+        return self.plan.summary.jobs
+
+    def begin_comparison(self, jobs: Sequence[Job]) -> None:
+        """Do nothing: a plan does not change the ledger."""
+
+    def end_comparison(self, jobs: Sequence[Job]) -> None:
+        """Do nothing: a plan does not change the ledger."""
+
+    def reserve(self, missing: Sequence[MissingOutput]) -> tuple[MissingOutput, ...]:
+        return tuple(missing)
+
+    async def enqueue(self, group: SameObjectGroup) -> None:
+        for missing in group:
+            # The content of an archive decides its suffix, so its key is not known before the download.
+            has_key = missing.output.kind is not Kind.ARCHIVE
+            self.plan.add(missing.output, target_key(missing, self.path_templates)("") if has_key else None)
+
+    def cancel(self, output: Output) -> None:
+        """Do nothing: the output remains counted."""
+
+    def skip(self, outputs: tuple[OutputRecord, ...]) -> None:
+        for record in outputs:
+            self.plan.add_skipped(record.output.kind)
+
+    async def fail(self, result: Result) -> None:
+        self.plan.summary.add(result)
+
+    def report_problem(
+        self, reason: Reason, subject: str, detail: str, *, project_id: str | None = None
+    ) -> None:
+        self.plan.summary.add_problem(reason, subject, detail, project_id=project_id)
