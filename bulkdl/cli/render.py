@@ -19,11 +19,11 @@ from rich.text import Text
 from bulkdl.failure_policy import ExitCode
 from bulkdl.models import Kind, Outcome
 from bulkdl.printable import json_text, printable
-from bulkdl.report.models import Count, FailureRow, JobCounts, Problem
+from bulkdl.report.models import MAX_LISTED, Count, FailureRow, JobCounts, Problem
 from bulkdl.report.plan import Plan
 from bulkdl.report.status import Status
 from bulkdl.report.summary import Summary
-from bulkdl.report.verification import FINDINGS_KEPT, Verification, storable
+from bulkdl.report.verification import Verification, storable
 from bulkdl.units import format_clock, format_rate, format_size
 
 Row = Sequence[str]
@@ -241,7 +241,7 @@ def _failure_lines(rows: Sequence[FailureRow], total: int) -> Iterable[str]:
 def _problem_lines(problems: Sequence[Problem], total: int) -> Iterable[str]:
     for problem in problems[:FAILURES_SHOWN]:
         cause = f"{problem.reason}: {problem.detail}" if problem.detail else str(problem.reason)
-        yield f"problem: {problem.what}: {cause}; {problem.hint}"
+        yield f"problem: {problem.subject}: {cause}; {problem.hint}"
     if total > FAILURES_SHOWN:
         yield f"… and {total - min(FAILURES_SHOWN, len(problems))} more problems; --format json lists them"
 
@@ -253,7 +253,7 @@ def _finding_lines(verification: Verification) -> Iterable[str]:
         yield f"{finding.state}: {finding.key}: {finding.detail}; {finding.hint}"
     more = verification.findings_total - min(FAILURES_SHOWN, len(verification.findings))
     if more:
-        yield f"… and {more} more; --format json lists the first {FINDINGS_KEPT}"
+        yield f"… and {more} more; --format json lists the first {MAX_LISTED}"
     for key in verification.untracked[:FAILURES_SHOWN]:
         yield f"untracked: {storable(key)}"
     more = verification.untracked_total - min(FAILURES_SHOWN, len(verification.untracked))

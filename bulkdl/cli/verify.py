@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import click
@@ -28,7 +29,7 @@ from bulkdl.telemetry.console_logging import create_stderr_console, log_to_conso
 from bulkdl.telemetry.progress import has_bars
 from bulkdl.units import format_size
 
-Work = Callable[[VerifyOptions], Awaitable[Verification]]
+Work = Callable[[], Awaitable[Verification]]
 
 
 @click.command(cls=Command, example="bulkdl verify --deep --repair -o outputs || bulkdl retry -o outputs")
@@ -66,19 +67,16 @@ def verify(deep: bool, repair: bool, recreate: bool, workers: int, **params: Any
             deep=deep,
             repair=repair,
             workers=workers,
-            started=bar.start,
-            advance=bar.advance,
         )
-        verification = asyncio.run(
-            _run_interruptible(rebuild if recreate else compare_with_ledger, verify_options)
-        )
+        work = partial(rebuild if recreate else compare_with_ledger, verify_options, bar)
+        verification = asyncio.run(_run_interruptible(work))
     show_verification(verification, params["result_format"])
     return int(verification.exit_code)
 
 
-async def _run_interruptible(work: Work, verify_options: VerifyOptions) -> Verification:
+async def _run_interruptible(work: Work) -> Verification:
     """Await *work*. A signal cancels it between two blocks, and *work* releases the lease."""
-    task = asyncio.ensure_future(work(verify_options))
+    task = asyncio.ensure_future(work())
 
     def stop(*_code: ExitCode) -> None:
         task.cancel()

@@ -105,12 +105,12 @@ class Recorder:
             self._reporter.report(OutputSkipped(known.output, reason))
 
     def record_problem(
-        self, reason: Reason, what: str, detail: str, *, project_id: str | None = None
+        self, reason: Reason, subject: str, detail: str, *, project_id: str | None = None
     ) -> None:
         """Something that is no single output went wrong."""
-        log.error("problem.found", what=what, reason=reason.value, detail=detail)
-        self.summary.add_problem(reason, what, detail, project_id=project_id)
-        self._reporter.report(ProblemFound(reason, what, detail))
+        log.error("problem.found", subject=subject, reason=reason.value, detail=detail)
+        self.summary.add_problem(reason, subject, detail, project_id=project_id)
+        self._reporter.report(ProblemFound(reason, subject, detail))
 
     def _notify(self, result: Result) -> None:
         _log_line(result)

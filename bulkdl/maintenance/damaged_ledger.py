@@ -1,4 +1,4 @@
-"""Renames a damaged ledger, so that a new one can be written. Nothing is deleted."""
+"""Rename a damaged ledger, so that a rebuild can write a new ledger. No file is deleted."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ _LOCK_START = 0x40000000
 _LOCK_BYTES = 512
 
 
-async def rename_if_damaged(sink: LocalDestination) -> str | None:
+async def rename_if_damaged(destination: LocalDestination) -> str | None:
     """
-    Rename the ledger of *sink* if SQLite reports it as damaged; return its new path.
+    Rename the ledger of *destination* if SQLite reports damage; return the new path.
 
     A ledger that cannot be read for another reason (permission, lock, I/O error) is not changed.
 
     Raises:
         OutputLockedError: Another run has the lease.
         LedgerError: The ledger cannot be used, but is not damaged.
-        DestinationError: It cannot be read or renamed, or another process has it open.
+        DestinationError: The ledger cannot be read or renamed, or another process has it open.
     """
-    path = sink.state / LEDGER_NAME
+    path = destination.state / LEDGER_NAME
     if not await asyncio.to_thread(_exists, path):
         return None
-    problem = await _find_damage(path)
-    if problem is None:
+    damage = await _find_damage(path)
+    if damage is None:
         return None
-    await _check_lease(path, sink.root)
-    aside = await asyncio.to_thread(_rename_locked, path)
-    log.warning("ledger.renamed", path=str(aside), detail=problem)
-    return str(aside)
+    await _check_lease(path, destination.root)
+    new_path = await asyncio.to_thread(_rename_locked, path)
+    log.warning("ledger.renamed", path=str(new_path), detail=damage)
+    return str(new_path)
 
 
 def _exists(path: Path) -> bool:
@@ -64,15 +64,15 @@ async def _find_damage(path: Path) -> str | None:
 
 
 async def _check_lease(path: Path, root: Path) -> None:
-    """Raise OutputLockedError if the damaged ledger still shows the lease of a run that works."""
-    found = await _read_lease(path)
-    if found is None:
+    """Raise OutputLockedError if the damaged ledger contains the lease of an active run."""
+    holder = await _read_lease(path)
+    if holder is None:
         return
-    liveness = lease.liveness_of(found, lease.Owner.current(""), datetime.now(UTC))
+    liveness = lease.liveness_of(holder, lease.Owner.current(""), datetime.now(UTC))
     if liveness is lease.Liveness.STALE:
-        await observe(found, root)
-    if liveness is lease.Liveness.RUNNING or await _read_lease(path) != found:
-        raise lease.held_by(found, str(root))
+        await observe(holder, root)
+    if liveness is lease.Liveness.RUNNING or await _read_lease(path) != holder:
+        raise lease.held_by(holder, str(root))
 
 
 async def _read_lease(path: Path) -> lease.Holder | None:
@@ -88,7 +88,7 @@ async def _read_lease(path: Path) -> lease.Holder | None:
 
 def _rename_locked(path: Path) -> Path:
     """Rename the ledger and its log files while no process has it open; blocks."""
-    aside = path.with_name(f"{path.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
+    new_path = path.with_name(f"{path.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
     with map_os_errors(path), path.open("r+b") as stream:
         try:
             fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB, _LOCK_BYTES, _LOCK_START)
@@ -97,5 +97,5 @@ def _rename_locked(path: Path) -> Path:
             raise DestinationError(Reason.LEDGER_LOCKED, detail) from None
         for suffix in ("-wal", "-shm", ""):
             with suppress(FileNotFoundError):
-                path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
-    return aside
+                path.with_name(path.name + suffix).rename(new_path.with_name(new_path.name + suffix))
+    return new_path

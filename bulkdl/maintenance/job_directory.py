@@ -1,10 +1,11 @@
 """
-What the files of one job say of it: the half of a rebuild that reads. Blocks, and is called in a thread.
+Read the documents and output files of one job for a rebuild. All functions block; call them in a thread.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from bulkdl.destinations.local.filenames import safe_filenames
 from bulkdl.errors import ApiError, TransferError
 from bulkdl.ledger.queries import JobListing, PlannedOutput
 from bulkdl.maintenance.path_matcher import NotRegularError, ParsedKey, open_regular
-from bulkdl.maintenance.verify import VerifyOptions, digest_of
+from bulkdl.maintenance.verify import digest_of
 from bulkdl.models import (
     ARCHIVE_SUFFIXES,
     CommittedFile,
@@ -29,6 +30,7 @@ from bulkdl.models import (
     Validator,
 )
 from bulkdl.report.verification import FileState, Finding
+from bulkdl.settings.path_templates import PathTemplates
 from bulkdl.sources.up42_jobs import decode, planning
 from bulkdl.sources.up42_jobs.planning import MissingOutput
 from bulkdl.transfer import validation
@@ -38,7 +40,13 @@ _NO_DIGEST = Digest("crc32c", "")
 
 @dataclass(slots=True)
 class RebuiltJob:
-    """What the files of one job say."""
+    """
+    One job, read from its documents and files.
+
+    Attributes:
+        results: The output files that were verified.
+        findings: The output files that are damaged or unreadable.
+    """
 
     listing: JobListing
     results: list[Result] = field(default_factory=list)
@@ -46,104 +54,108 @@ class RebuiltJob:
 
 
 class JobDirectoryReader:
-    """Reads one job's documents and files; blocks."""
+    """Reads the documents and files of jobs; blocks."""
 
-    def __init__(self, check: VerifyOptions, sink: LocalDestination) -> None:
-        self._names = check.names
-        self._stop = check.stop
-        self._locate = sink.locate
+    def __init__(
+        self, path_templates: PathTemplates, destination: LocalDestination, stop: threading.Event
+    ) -> None:
+        """After *stop*, the computation of a digest ends with the current block."""
+        self._path_templates = path_templates
+        self._locate = destination.locate
+        self._stop = stop
 
-    def read(self, key: str, place: ParsedKey) -> RebuiltJob:
+    def read(self, key: str, parsed: ParsedKey) -> RebuiltJob:
         """
-        What the tree has of the job whose ``job.json`` is at *key*.
+        Read the job whose ``job.json`` has the key *key*.
 
         Raises:
-            ApiError: A document cannot be read.
-            OSError: The disk refuses.
+            ApiError: A document is missing or not valid.
+            OSError: A document cannot be read.
         """
-        job = self._job(key, place)
-        at = {"project_id": job.project_id, "job_id": job.id}
-        tasks_key = self._names.job_tasks.format(**at)
-        tasks = decode.tasks(self._document(tasks_key), tasks_key)
-        wanted = [MissingOutput(output) for output in planning.expected_outputs(job, tasks)]
-        quicklooks, all_listed = self._quicklooks(job, tasks)
-        wanted += quicklooks
+        job = self._read_job(key, parsed)
+        tasks_key = self._path_templates.job_tasks.format(project_id=job.project_id, job_id=job.id)
+        tasks = decode.tasks(self._read_document(tasks_key), tasks_key)
+        quicklooks, are_all_listed = self._read_quicklook_lists(job, tasks)
+        expected = [MissingOutput(output) for output in planning.expected_outputs(job, tasks)] + quicklooks
         listing = JobListing(
             job,
             last_task_id=planning.last_task_id(tasks),
-            outputs=tuple(PlannedOutput(each.output, each.filename) for each in wanted),
-            quicklooks=all_listed,
+            outputs=tuple(PlannedOutput(missing.output, missing.filename) for missing in expected),
+            quicklooks=are_all_listed,
         )
-        found = RebuiltJob(listing)
-        for each in wanted:
-            self._take(each, found)
-        return found
+        rebuilt = RebuiltJob(listing)
+        for missing in expected:
+            self._add_output(missing, rebuilt)
+        return rebuilt
 
-    def _job(self, key: str, place: ParsedKey) -> Job:
-        document = self._document(key)
+    def _read_job(self, key: str, parsed: ParsedKey) -> Job:
+        document = self._read_document(key)
         data = decode.data_of(document, key)
-        named = data.get("projectId") if isinstance(data, dict) else None
-        project_id = place.project_id or named
+        project_id = parsed.project_id or (data.get("projectId") if isinstance(data, dict) else None)
         if not isinstance(project_id, str):
-            raise ApiError(Reason.INVALID_RESPONSE, f"{key}: its project is neither in its name nor in it")
-        return decode.job(document, project_id, place.job_id, key)
+            detail = f"{key}: cannot determine the project ID (not in the path, not in the document)"
+            raise ApiError(Reason.INVALID_RESPONSE, detail)
+        return decode.job(document, project_id, parsed.job_id, key)
 
-    def _document(self, key: str) -> object:
+    def _read_document(self, key: str) -> object:
         try:
             with open_regular(self._locate(key)) as stream:
                 return decode.parse_json(stream.read(), key)
         except NotRegularError as error:
             raise ApiError(Reason.INVALID_RESPONSE, f"{key}: {error.strerror}") from None
         except FileNotFoundError:
-            raise ApiError(Reason.INVALID_RESPONSE, f"{key}: there is no file") from None
+            raise ApiError(Reason.INVALID_RESPONSE, f"{key}: not found") from None
 
-    def _quicklooks(self, job: Job, tasks: Sequence[Task]) -> tuple[list[MissingOutput], bool]:
-        """The quicklooks that the lists in the tree name, and whether there is a list for every task."""
-        wanted: list[MissingOutput] = []
-        all_listed = True
+    def _read_quicklook_lists(self, job: Job, tasks: Sequence[Task]) -> tuple[list[MissingOutput], bool]:
+        """Return the quicklooks of all lists that exist, and whether each task has a list."""
+        quicklooks: list[MissingOutput] = []
+        are_all_listed = True
         for task in tasks:
-            key = self._names.task_quicklooks.format(
+            key = self._path_templates.task_quicklooks.format(
                 project_id=job.project_id, job_id=job.id, task_id=task.id
             )
             if not self._locate(key).exists():
-                all_listed = False
+                are_all_listed = False
                 continue
-            names = decode.quicklooks(self._document(key), key)
-            wanted += [
+            names = decode.quicklooks(self._read_document(key), key)
+            quicklooks += [
                 MissingOutput(Output(job.project_id, job.id, task.id, Kind.QUICKLOOK, name), filename)
                 for name, filename in safe_filenames(names).items()
             ]
-        return wanted, all_listed
+        return quicklooks, are_all_listed
 
-    def _take(self, wanted: MissingOutput, found: RebuiltJob) -> None:
-        for key in self._keys(wanted):
+    def _add_output(self, missing: MissingOutput, rebuilt: RebuiltJob) -> None:
+        """Add the file of *missing* to *rebuilt*: as a result if it is valid, otherwise as a finding."""
+        output = missing.output
+        for key in self._candidate_keys(missing):
             path = self._locate(key)
             if path.is_symlink() or path.is_dir() or not path.exists():
                 continue
             try:
-                receipt = self._checked(wanted.output.kind, key, path)
+                file = self._verify_file(output.kind, key, path)
             except TransferError as failure:
-                found.findings.append(Finding(key, FileState.DAMAGED, failure.detail, wanted.output))
+                rebuilt.findings.append(Finding(key, FileState.DAMAGED, failure.detail, output))
             except NotRegularError as error:
-                found.findings.append(Finding(key, FileState.DAMAGED, str(error.strerror), wanted.output))
+                rebuilt.findings.append(Finding(key, FileState.DAMAGED, str(error.strerror), output))
             except OSError as error:
                 detail = error.strerror or str(error)
-                found.findings.append(Finding(key, FileState.UNREADABLE, detail, wanted.output))
+                rebuilt.findings.append(Finding(key, FileState.UNREADABLE, detail, output))
             else:
-                result = Result(wanted.output, Outcome.COMPLETED, Reason.UP_TO_DATE, receipt)
-                found.results.append(result)
+                rebuilt.results.append(Result(output, Outcome.COMPLETED, Reason.UP_TO_DATE, file))
                 return
 
-    def _keys(self, wanted: MissingOutput) -> Iterator[str]:
-        key = planning.target_key(wanted, self._names)
-        return (key(suffix) for suffix in (ARCHIVE_SUFFIXES if wanted.output.kind is Kind.ARCHIVE else ("",)))
+    def _candidate_keys(self, missing: MissingOutput) -> Iterator[str]:
+        """Yield the keys that the file of *missing* can have; the suffix of an archive is not known."""
+        key = planning.target_key(missing, self._path_templates)
+        suffixes = ARCHIVE_SUFFIXES if missing.output.kind is Kind.ARCHIVE else ("",)
+        return (key(suffix) for suffix in suffixes)
 
-    def _checked(self, kind: Kind, key: str, path: Path) -> CommittedFile:
+    def _verify_file(self, kind: Kind, key: str, path: Path) -> CommittedFile:
         """
-        A receipt for the file at *path*.
+        Verify the structure of the file at *path* and compute its digest.
 
         Raises:
-            TransferError: It is not what its name says, or is damaged.
+            TransferError: The file is damaged, or its content does not match its name.
         """
         with open_regular(path) as stream:
             size_bytes = os.fstat(stream.fileno()).st_size
@@ -151,7 +163,9 @@ class JobDirectoryReader:
                 kind, stream.read(validation.HEAD_BYTES), "image/", has_digest=False
             )
             if not key.endswith(suffix):
-                raise TransferError(Reason.UNEXPECTED_CONTENT, f"its bytes are those of a {suffix}")
+                raise TransferError(
+                    Reason.UNEXPECTED_CONTENT, f"unexpected content: the file is a {suffix} archive"
+                )
             stream.seek(0)
             validation.validate_content(kind, stream, size_bytes)
         digest = digest_of(path, _NO_DIGEST, self._stop)

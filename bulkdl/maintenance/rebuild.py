@@ -1,19 +1,20 @@
 """
-A lost ledger made again from the tree. ``job_files.py`` reads one job, here they are written down.
+Recreate a lost ledger from the files. ``job_directory.py`` reads the files; this module records them.
 
-``job.json`` says which job there is, ``job_tasks.json`` which tasks it had, ``task_quicklook.json``
-which quicklooks: from these follow the outputs, and from the templates their names. A file counts only
-after its structure has been checked, as if it had just come without a digest from the server. What
-cannot be known again: validators and the object's address (a twin is not found by it), and why an
-output that is not there is not. So such outputs are planned, and the next run asks for them.
+``job.json`` contains the job, ``job_tasks.json`` its tasks and ``task_quicklook.json`` the quicklooks of a
+task. They determine the outputs, and the path templates determine the paths. A file is recorded only after
+its structure was verified, in the same way as a download without a server checksum.
+
+A rebuild cannot restore validators, object addresses and the reason why an output does not exist. These
+outputs are recorded as planned, and the next run requests them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import secrets
+import threading
 from functools import partial
-from itertools import islice
 from sqlite3 import Connection
 
 from bulkdl.concurrency import Channel
@@ -25,119 +26,133 @@ from bulkdl.ledger.locked import open_locked_ledger
 from bulkdl.log import get_logger
 from bulkdl.maintenance.damaged_ledger import rename_if_damaged
 from bulkdl.maintenance.job_directory import JobDirectoryReader, RebuiltJob
-from bulkdl.maintenance.path_matcher import ParsedKey, PathMatcher, iter_files
-from bulkdl.maintenance.verify import VerifyOptions, find_untracked_files
+from bulkdl.maintenance.path_matcher import ParsedKey, PathMatcher, iter_key_batches
+from bulkdl.maintenance.verify import (
+    NullProgress,
+    VerifyOptions,
+    VerifyProgress,
+    add_finding,
+    find_untracked_files,
+)
 from bulkdl.report.verification import FileState, Finding, Verification
 
 log = get_logger(__name__)
 
-_FILES_AT_ONCE = 500
 
-
-async def rebuild(check: VerifyOptions) -> Verification:
+async def rebuild(
+    options: VerifyOptions, progress: VerifyProgress | None = None, *, stop: threading.Event | None = None
+) -> Verification:
     """
-    Write a new ledger from what is in the tree.
+    Write a new ledger from the files of an output directory.
+
+    Args:
+        stop: Set when the rebuild ends or is cancelled. The threads then end after the current block.
 
     Raises:
-        ConfigError: There is a ledger that knows jobs.
-        OutputLockedError: A run is at work there.
-        LedgerVersionError: A newer bulkdl wrote the existing ledger.
+        ConfigError: The ledger contains jobs, or the directory does not contain a ``job.json``.
+        OutputLockedError: A run has locked the directory.
+        LedgerVersionError: A newer version of bulkdl wrote the existing ledger.
         DestinationError: The existing ledger cannot be read; it is not changed.
     """
-    verification = Verification(str(check.output), "rebuild")
-    where = f"--output {check.output}"
-    sink = LocalDestination(check.output)
-    if not await asyncio.to_thread(check.output.is_dir):
-        raise ConfigError(where, "is no directory; name the one that holds the outputs")
-    verification.damaged_ledger = await rename_if_damaged(sink)
+    verification = Verification(str(options.output), "rebuild")
+    option = f"--output {options.output}"
+    destination = LocalDestination(options.output)
+    if not await asyncio.to_thread(options.output.is_dir):
+        raise ConfigError(option, "is not a directory; name the directory that contains the outputs")
+    verification.damaged_ledger = await rename_if_damaged(destination)
     run_id = f"rebuild-{secrets.token_hex(3)}"
-    async with open_locked_ledger(sink, run_id) as ledger:
+    stop = stop or threading.Event()
+    async with open_locked_ledger(destination, run_id) as ledger:
         if not await ledger.write(partial(maintenance_queries.begin_rebuild, run_id=run_id)):
-            raise ConfigError(where, "has a ledger that knows jobs; bulkdl verify holds the files against it")
+            raise ConfigError(
+                option, "has a ledger that contains jobs; use bulkdl verify to check the files against it"
+            )
+        reader = JobDirectoryReader(options.path_templates, destination, stop)
+        rebuilder = Rebuilder(options, reader, ledger, verification, run_id, progress or NullProgress())
         try:
-            await Rebuilder(check, sink, ledger, verification, run_id).work()
+            await rebuilder.rebuild_all()
         finally:
-            check.stop.set()
+            stop.set()
         if not verification.jobs and not verification.findings_total:
-            problem = f"has no {check.names.job}; the names in the settings must be those it was filled with"
-            raise ConfigError(where, problem)
-        await find_untracked_files(check, ledger, verification)
+            template = options.path_templates.job
+            raise ConfigError(
+                option, f"contains no {template}; use the same path_templates as the run that wrote the files"
+            )
+        await find_untracked_files(options, ledger, verification)
         await ledger.write(maintenance_queries.end_rebuild)
     log.info("ledger.rebuilt", jobs=verification.jobs, rejected=verification.findings_total)
     return verification
 
 
 class Rebuilder:
-    """Writes down one job after another, each in one transaction."""
+    """Records the jobs of a directory in the ledger, each job in one transaction."""
 
     def __init__(
         self,
-        check: VerifyOptions,
-        sink: LocalDestination,
+        options: VerifyOptions,
+        reader: JobDirectoryReader,
         ledger: Ledger,
         verification: Verification,
         run_id: str,
+        progress: VerifyProgress,
     ) -> None:
-        self._check = check
+        self._options = options
+        self._reader = reader
         self._ledger = ledger
         self._verification = verification
         self._run_id = run_id
-        self._reader = JobDirectoryReader(check, sink)
-        self._places: Channel[tuple[str, ParsedKey]] = Channel(4 * check.workers)
+        self._progress = progress
+        self._job_keys: Channel[tuple[str, ParsedKey]] = Channel(4 * options.workers)
 
-    async def work(self) -> None:
-        """All of the tree."""
+    async def rebuild_all(self) -> None:
+        """Record all jobs of the directory."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._feed(), name="rebuild-tree")
-            for number in range(self._check.workers):
-                group.create_task(self._work(), name=f"rebuild-{number}")
+            group.create_task(self._find_jobs(), name="rebuild-tree")
+            for number in range(self._options.workers):
+                group.create_task(self._rebuild_jobs(), name=f"rebuild-{number}")
 
-    async def _feed(self) -> None:
-        places = PathMatcher(self._check.names)
-        files = iter_files(self._check.output, places)
-        while keys := await asyncio.to_thread(lambda: list(islice(files, _FILES_AT_ONCE))):
+    async def _find_jobs(self) -> None:
+        matcher = PathMatcher(self._options.path_templates)
+        async for keys in iter_key_batches(self._options.output, matcher):
             for key in keys:
-                place = places.match(key)
-                if place is not None and place.template == "job":
-                    await self._places.put((key, place))
-        self._places.close()
+                parsed = matcher.match(key)
+                if parsed is not None and parsed.template == "job":
+                    await self._job_keys.put((key, parsed))
+        self._job_keys.close()
 
-    async def _work(self) -> None:
-        async for key, place in self._places:
-            if await self._ledger.read(partial(_is_known, place=place)):
+    async def _rebuild_jobs(self) -> None:
+        async for key, parsed in self._job_keys:
+            if await self._ledger.read(partial(_is_recorded, parsed=parsed)):
                 continue
             try:
-                found = await asyncio.to_thread(self._reader.read, key, place)
+                job = await asyncio.to_thread(self._reader.read, key, parsed)
             except ApiError as failure:
-                self._reject(Finding(key, FileState.DAMAGED, failure.detail))
+                add_finding(self._verification, Finding(key, FileState.DAMAGED, failure.detail))
             except OSError as error:
-                self._reject(Finding(key, FileState.UNREADABLE, error.strerror or str(error)))
+                detail = error.strerror or str(error)
+                add_finding(self._verification, Finding(key, FileState.UNREADABLE, detail))
             else:
-                await self._ledger.write(partial(_write, found=found, run_id=self._run_id))
-                self._record_job(found)
+                await self._ledger.write(partial(_write, job=job, run_id=self._run_id))
+                self._count_job(job)
 
-    def _record_job(self, found: RebuiltJob) -> None:
+    def _count_job(self, job: RebuiltJob) -> None:
         self._verification.jobs += 1
-        for result in found.results:
+        for result in job.results:
             size_bytes = result.file.size_bytes if result.file else 0
             self._verification.count(result.output.kind, FileState.OK, size_bytes)
-            self._check.advance(1, size_bytes)
-        for finding in found.findings:
+            self._progress.advance(1, size_bytes)
+        for finding in job.findings:
             if finding.output is not None:
                 self._verification.count(finding.output.kind, finding.state, 0)
-            self._reject(finding)
-
-    def _reject(self, finding: Finding) -> None:
-        self._verification.add_finding(finding)
-        log.warning("file.rejected", key=finding.key, state=finding.state.value, detail=finding.detail)
+            add_finding(self._verification, finding)
 
 
-def _is_known(connection: Connection, place: ParsedKey) -> bool:
-    """Whether a rebuild that was interrupted has written this job down already."""
-    jobs = maintenance_queries.jobs_among(connection, [place.job_id])
-    return any(place.project_id in (None, project_id) for project_id, _ in jobs)
+def _is_recorded(connection: Connection, parsed: ParsedKey) -> bool:
+    """Return whether an interrupted rebuild has already recorded this job."""
+    jobs = maintenance_queries.jobs_among(connection, [parsed.job_id])
+    return any(parsed.project_id in (None, project_id) for project_id, _ in jobs)
 
 
-def _write(connection: Connection, found: RebuiltJob, run_id: str) -> None:
-    queries.plan_job(connection, found.listing)
-    queries.record(connection, found.results, run_id)
+def _write(connection: Connection, job: RebuiltJob, run_id: str) -> None:
+    queries.plan_job(connection, job.listing)
+    queries.record(connection, job.results, run_id)

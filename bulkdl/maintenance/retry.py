@@ -1,4 +1,4 @@
-"""Which jobs of a ledger have something to try again."""
+"""Select the jobs of a ledger that contain outputs to retry."""
 
 from __future__ import annotations
 
@@ -17,39 +17,39 @@ from bulkdl.models import Reason
 from bulkdl.selection import JobRef, Selection
 
 REASONS = (*FAILURE_POLICIES, Reason.NOT_AVAILABLE)
-"""What can be tried again: every failure, and what UP42 did not have then."""
+"""The reasons that can be retried: all failures, and outputs that were not available."""
 
 
 async def retry_selection(
     output: Path, selection: Selection, reasons: Iterable[Reason] = ()
 ) -> Selection | None:
     """
-    *selection* narrowed to what ended for one of *reasons*; None when there is no such job.
+    Restrict *selection* to outputs with one of *reasons*; return None if there is no such output.
 
-    Without reasons: everything that failed, and the files that ``verify --repair`` has rejected.
-    The jobs are named one by one, so that a run with it lists no project; no watermark holds.
+    Without reasons, all failed outputs and the files that ``verify --repair`` rejected are selected. The
+    result contains the IDs of the jobs, so that a run does not list projects. It has no watermark.
 
     Raises:
         LedgerMissingError: There is no ledger.
-        LedgerError: It cannot be read.
+        LedgerError: The ledger cannot be read.
     """
     path = output / STATE_FOLDER / LEDGER_NAME
     if not await asyncio.to_thread(path.is_file):
         raise LedgerMissingError(output)
-    wanted: frozenset[Reason | None] = frozenset(reasons) or frozenset((*REASONS, None))
+    selected: frozenset[Reason | None] = frozenset(reasons) or frozenset((*REASONS, None))
     ledger = await Ledger.open(path, read_only=True)
     try:
-        found = await ledger.read(partial(maintenance_queries.jobs_to_retry, reasons=wanted))
+        job_ids = await ledger.read(partial(maintenance_queries.jobs_to_retry, reasons=selected))
     finally:
         await ledger.close()
-    refs = _asked_for((JobRef(*ids) for ids in found), selection)
-    return replace(selection, jobs=refs, reasons=wanted, since_last_s=None) if refs else None
+    refs = _filter_jobs((JobRef(*ids) for ids in job_ids), selection)
+    return replace(selection, jobs=refs, reasons=selected, since_last_s=None) if refs else None
 
 
-def _asked_for(found: Iterable[JobRef], selection: Selection) -> tuple[JobRef, ...]:
-    """Those whose ids fit; the other filters are for the enumeration, which has the whole job."""
-    asked = frozenset(selection.jobs)
-    if asked:
-        return tuple(ref for ref in found if {ref, JobRef(None, ref.job_id)} & asked)
+def _filter_jobs(refs: Iterable[JobRef], selection: Selection) -> tuple[JobRef, ...]:
+    """Apply the job and project IDs of *selection*. The enumeration applies the other filters."""
+    selected = frozenset(selection.jobs)
+    if selected:
+        return tuple(ref for ref in refs if {ref, JobRef(None, ref.job_id)} & selected)
     projects = selection.project_ids
-    return tuple(ref for ref in found if not projects or ref.project_id in projects)
+    return tuple(ref for ref in refs if not projects or ref.project_id in projects)

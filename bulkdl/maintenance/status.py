@@ -1,7 +1,7 @@
 """
-One look at the ledgers of an output directory, while runs are at work there or not.
+Read the ledgers of an output directory: its own ledger, and the ledgers of shards one level below.
 
-A directory's own ledger, and one level below it those of shards that have a directory each.
+The functions can be used during a run.
 """
 
 from __future__ import annotations
@@ -21,18 +21,16 @@ from bulkdl.ledger import lease, maintenance_queries, queries
 from bulkdl.ledger.database import LEDGER_NAME, Ledger
 from bulkdl.ledger.maintenance_queries import FailedRow
 from bulkdl.ledger.rows import parse_timestamp
-from bulkdl.report.models import Count, FailureRow
+from bulkdl.report.models import MAX_LISTED, Count, FailureRow
 from bulkdl.report.status import FAILURE_COLUMNS, LeaseOwner, LedgerStatus, Status
-
-FAILURES_KEPT = 1000
 
 
 def find_ledgers(output: Path) -> list[Path]:
     """
-    The ledgers of *output*, its own first; blocks.
+    Return the paths of the ledgers of *output*, its own ledger first; blocks.
 
     Raises:
-        LedgerMissingError: There is none.
+        LedgerMissingError: There is no ledger.
     """
     own = output / STATE_FOLDER / LEDGER_NAME
     paths = [
@@ -45,50 +43,50 @@ def find_ledgers(output: Path) -> list[Path]:
 
 async def read_status(output: Path) -> Status:
     """
-    Count what the ledgers of *output* know.
+    Count the jobs and outputs of all ledgers of *output*.
 
     Raises:
         LedgerMissingError: There is no ledger.
-        LedgerError: One cannot be read.
+        LedgerError: A ledger cannot be read.
     """
     status = Status(str(output))
     for path in await asyncio.to_thread(find_ledgers, output):
-        name = _name(path, output)
-        async with _open_ledgers(path) as ledger:
-            status.add(await ledger.read(partial(_status, name=name)))
-            room = FAILURES_KEPT - len(status.failures)
+        name = _directory_name(path, output)
+        async with _open_ledger(path) as ledger:
+            status.add(await ledger.read(partial(_read_ledger, name=name)))
+            free_rows = MAX_LISTED - len(status.failures)
             failed = await ledger.read(
-                partial(maintenance_queries.failed_outputs_after, row_id=0, limit=room)
+                partial(maintenance_queries.failed_outputs_after, row_id=0, limit=free_rows)
             )
-        status.failures += [row for each in failed if (row := _row_of(each)) is not None]
+        status.failures += [row for failed_row in failed if (row := _to_failure_row(failed_row)) is not None]
     return status
 
 
 async def all_failures(output: Path) -> AsyncIterator[tuple[str, FailedRow]]:
     """
-    Each failure of each ledger, with the ledger's directory: outputs, then jobs that could not be listed.
+    Yield the failures of all ledgers with the directory of the ledger: outputs, then jobs.
 
     Raises:
         LedgerMissingError: There is no ledger.
-        LedgerError: One cannot be read.
+        LedgerError: A ledger cannot be read.
     """
     for path in await asyncio.to_thread(find_ledgers, output):
-        async with _open_ledgers(path) as ledger:
+        async with _open_ledger(path) as ledger:
             for page in (maintenance_queries.failed_outputs_after, maintenance_queries.unlisted_jobs_after):
-                async for row in _paged(ledger, page):
-                    yield _name(path, output), row
+                async for row in _iter_rows(ledger, page):
+                    yield _directory_name(path, output), row
 
 
-async def _paged(ledger: Ledger, page: Callable[..., list[FailedRow]]) -> AsyncIterator[FailedRow]:
-    last = 0
-    while rows := await ledger.read(partial(page, row_id=last)):
+async def _iter_rows(ledger: Ledger, page: Callable[..., list[FailedRow]]) -> AsyncIterator[FailedRow]:
+    last_id = 0
+    while rows := await ledger.read(partial(page, row_id=last_id)):
         for row in rows:
             yield row
-        last = rows[-1].row_id
+        last_id = rows[-1].row_id
 
 
 @asynccontextmanager
-async def _open_ledgers(path: Path) -> AsyncIterator[Ledger]:
+async def _open_ledger(path: Path) -> AsyncIterator[Ledger]:
     ledger = await Ledger.open(path, read_only=True)
     try:
         yield ledger
@@ -96,11 +94,11 @@ async def _open_ledgers(path: Path) -> AsyncIterator[Ledger]:
         await ledger.close()
 
 
-def _name(path: Path, output: Path) -> str:
+def _directory_name(path: Path, output: Path) -> str:
     return path.parent.parent.relative_to(output).as_posix()
 
 
-def _status(connection: Connection, name: str) -> LedgerStatus:
+def _read_ledger(connection: Connection, name: str) -> LedgerStatus:
     return LedgerStatus(
         output=name,
         jobs=queries.count_jobs(connection),
@@ -109,34 +107,34 @@ def _status(connection: Connection, name: str) -> LedgerStatus:
             for kind, state, reason, outputs, size_bytes in queries.count_outputs(connection)
         },
         listing_failed=maintenance_queries.count_unlisted(connection),
-        owner=_running_run(connection),
+        owner=_read_owner(connection),
         last_run_at=parse_timestamp(queries.last_run_at(connection)),
     )
 
 
-def _running_run(connection: Connection) -> LeaseOwner | None:
-    held = lease.holder(connection)
-    if held is None:
+def _read_owner(connection: Connection) -> LeaseOwner | None:
+    holder = lease.holder(connection)
+    if holder is None:
         return None
-    owner, myself = held.owner, lease.Owner.current("")
-    alive = lease.liveness_of(held, myself, datetime.now(UTC)) is lease.Liveness.RUNNING
-    return LeaseOwner(owner.run_id, owner.host, owner.pid, held.since_at, held.beat_at, alive)
+    owner, current = holder.owner, lease.Owner.current("")
+    is_running = lease.liveness_of(holder, current, datetime.now(UTC)) is lease.Liveness.RUNNING
+    return LeaseOwner(owner.run_id, owner.host, owner.pid, holder.since_at, holder.beat_at, is_running)
 
 
-def _row_of(failed: FailedRow) -> FailureRow | None:
-    known = failed.record
-    if known is None:
+def _to_failure_row(failed: FailedRow) -> FailureRow | None:
+    record = failed.record
+    if record is None:
         return None
-    key = known.file.key if known.file else None
-    return FailureRow(known.output, key, failed.reason, failed.detail, failed.attempts)
+    key = record.file.key if record.file else None
+    return FailureRow(record.output, key, failed.reason, failed.detail, failed.attempts)
 
 
 def failure_dict(failed: FailedRow, ledger: str) -> dict[str, object]:
-    """One failure as ``status --failures`` tells it; a job that could not be listed has no kind."""
-    row = _row_of(failed)
+    """Convert a failure to a row of ``status --failures``; the failure of a job does not have a kind."""
+    row = _to_failure_row(failed)
     if row is not None:
         return {**row.as_dict(), "ledger": ledger}
-    told = dict.fromkeys(FAILURE_COLUMNS)
-    told |= {"project_id": failed.project_id, "job_id": failed.job_id, "ledger": ledger}
-    told |= {"reason": str(failed.reason), "detail": f"its tasks could not be listed: {failed.detail}"}
-    return {**told, "name": "", "attempts": 0, "hint": FAILURE_POLICIES[failed.reason].hint}
+    columns = dict.fromkeys(FAILURE_COLUMNS)
+    columns |= {"project_id": failed.project_id, "job_id": failed.job_id, "ledger": ledger}
+    columns |= {"reason": str(failed.reason), "detail": f"the tasks could not be listed: {failed.detail}"}
+    return {**columns, "name": "", "attempts": 0, "hint": FAILURE_POLICIES[failed.reason].hint}

@@ -1,9 +1,9 @@
 """
-Files against ledger: is everything there that the ledger says is there, and is it still the same?
+Compare the files of an output directory with its ledger.
 
-Without repair nothing is written and no lease is taken: a look is allowed while a run is at work. Rows
-are read a page at a time and divided among fixed workers, each of which blocks in a thread; the rows of
-one job stay together, so that a job's archive that is linked to its last task's is read once.
+Without ``repair``, nothing is written and no lease is acquired, so the command can be used during a run. Rows
+are read in pages and distributed to a fixed number of workers, which read the files in threads. The rows of a
+job form one batch, so that hard-linked archives of a job are read once.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import asyncio
 import secrets
 import stat
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from itertools import groupby, islice
+from itertools import groupby
 from pathlib import Path
 from sqlite3 import Connection
+from typing import Protocol
 
 from bulkdl.concurrency import Channel
 from bulkdl.destinations.local.destination import LocalDestination
@@ -28,7 +29,7 @@ from bulkdl.ledger.database import LEDGER_NAME, Ledger
 from bulkdl.ledger.locked import open_locked_ledger
 from bulkdl.ledger.maintenance_queries import FileRow
 from bulkdl.log import get_logger
-from bulkdl.maintenance.path_matcher import DOCUMENTS, PathMatcher, is_utf8, iter_files, open_regular
+from bulkdl.maintenance.path_matcher import DOCUMENTS, PathMatcher, is_utf8, iter_key_batches, open_regular
 from bulkdl.models import CommittedFile, Digest
 from bulkdl.report.verification import FileState, Finding, Verification
 from bulkdl.settings.path_templates import PathTemplates
@@ -37,59 +38,79 @@ from bulkdl.transfer.checksums import Digester
 log = get_logger(__name__)
 
 _BLOCK_BYTES = 1 << 20
-_FILES_AT_ONCE = 500
-
-Advance = Callable[[int, int], None]
-"""Called with (files, bytes) that have just been checked."""
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyOptions:
     """
-    What is to be verified, and how.
+    Options of a verification or of a rebuild.
 
     Attributes:
-        started: Told how many files and bytes there are to check, before the first.
-        advance: Told how many of them have just been checked.
-        stop: Set when the work was cancelled: threads end at the next block.
+        deep: Compare checksums, not only sizes.
+        repair: Mark missing and invalid files for download.
+        workers: Number of files that are read concurrently.
     """
 
     output: Path
-    names: PathTemplates
+    path_templates: PathTemplates
     deep: bool = False
     repair: bool = False
     workers: int = 4
-    started: Advance = lambda _files, _bytes: None
-    advance: Advance = lambda _files, _bytes: None
-    stop: threading.Event = field(default_factory=threading.Event)
 
 
-async def verify(check: VerifyOptions) -> Verification:
+class VerifyProgress(Protocol):
+    """Receives the progress of a verification as numbers of files and bytes."""
+
+    def start(self, files: int, size_bytes: int) -> None:
+        """Report the total before the first file is checked."""
+
+    def advance(self, files: int, size_bytes: int) -> None:
+        """Report that *files* more files are checked."""
+
+
+class NullProgress:
+    """Ignores the progress."""
+
+    def start(self, files: int, size_bytes: int) -> None:
+        """Ignore the total."""
+
+    def advance(self, files: int, size_bytes: int) -> None:
+        """Ignore the files."""
+
+
+async def verify(
+    options: VerifyOptions, progress: VerifyProgress | None = None, *, stop: threading.Event | None = None
+) -> Verification:
     """
-    Hold the files of an output directory against its ledger.
+    Compare the files of an output directory with its ledger.
+
+    Args:
+        stop: Set when the verification ends or is cancelled. The threads then end after the current block.
 
     Raises:
-        LedgerMissingError: There is no ledger.
-        OutputLockedError: A run is at work there, and *check* wants to repair.
+        LedgerMissingError: The directory does not contain a ledger.
+        OutputLockedError: *options* contain ``repair`` and a run has locked the directory.
     """
-    verification = Verification(str(check.output), "deep" if check.deep else "quick")
-    sink = LocalDestination(check.output)
-    async with _opened(check, sink) as ledger:
+    verification = Verification(str(options.output), "deep" if options.deep else "quick")
+    destination = LocalDestination(options.output)
+    stop = stop or threading.Event()
+    async with _open_ledger(options, destination) as ledger:
+        verifier = Verifier(options, destination, ledger, verification, progress or NullProgress(), stop)
         try:
-            await Verifier(check, sink, ledger, verification).work()
-            await find_untracked_files(check, ledger, verification)
+            await verifier.verify_all()
+            await find_untracked_files(options, ledger, verification)
         finally:
-            check.stop.set()
+            stop.set()
     return verification
 
 
 @asynccontextmanager
-async def _opened(check: VerifyOptions, sink: LocalDestination) -> AsyncIterator[Ledger]:
-    path = sink.state / LEDGER_NAME
+async def _open_ledger(options: VerifyOptions, destination: LocalDestination) -> AsyncIterator[Ledger]:
+    path = destination.state / LEDGER_NAME
     if not await asyncio.to_thread(path.is_file):
-        raise LedgerMissingError(check.output)
-    if check.repair:
-        async with open_locked_ledger(sink, f"verify-{secrets.token_hex(3)}") as ledger:
+        raise LedgerMissingError(options.output)
+    if options.repair:
+        async with open_locked_ledger(destination, f"verify-{secrets.token_hex(3)}") as ledger:
             yield ledger
         return
     ledger = await Ledger.open(path, read_only=True)
@@ -101,114 +122,129 @@ async def _opened(check: VerifyOptions, sink: LocalDestination) -> AsyncIterator
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What one row's file was found to be."""
+    """State of the file of one ledger row."""
 
     row: FileRow
     file: CommittedFile
     state: FileState
     detail: str = ""
 
+    @property
+    def is_repairable(self) -> bool:
+        """Whether a new download can help. An unreadable file may be complete."""
+        return self.state not in (FileState.OK, FileState.UNREADABLE)
+
 
 class Verifier:
     """Checks all completed outputs of one ledger."""
 
     def __init__(
-        self, check: VerifyOptions, sink: LocalDestination, ledger: Ledger, verification: Verification
+        self,
+        options: VerifyOptions,
+        destination: LocalDestination,
+        ledger: Ledger,
+        verification: Verification,
+        progress: VerifyProgress,
+        stop: threading.Event,
     ) -> None:
-        self._check = check
-        self._sink = sink
+        self._options = options
+        self._destination = destination
         self._ledger = ledger
         self._verification = verification
-        self._batches: Channel[Sequence[FileRow]] = Channel(4 * check.workers)
+        self._progress = progress
+        self._stop = stop
+        self._batches: Channel[Sequence[FileRow]] = Channel(4 * options.workers)
 
-    async def work(self) -> None:
-        """All of it."""
-        self._check.started(*await self._ledger.read(maintenance_queries.count_completed))
+    async def verify_all(self) -> None:
+        """Check all completed outputs, and repair them if *options* contain ``repair``."""
+        self._progress.start(*await self._ledger.read(maintenance_queries.count_completed))
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._feed(), name="verify-rows")
-            for number in range(self._check.workers):
-                group.create_task(self._work(), name=f"verify-{number}")
+            group.create_task(self._read_rows(), name="verify-rows")
+            for number in range(self._options.workers):
+                group.create_task(self._check_batches(), name=f"verify-{number}")
 
-    async def _feed(self) -> None:
-        last = 0
-        while rows := await self._ledger.read(partial(maintenance_queries.completed_after, row_id=last)):
-            last = rows[-1].row_id
-            for _, of_job in groupby(rows, key=lambda row: row.record.output.job_id):
-                await self._batches.put(list(of_job))
+    async def _read_rows(self) -> None:
+        last_id = 0
+        while rows := await self._ledger.read(partial(maintenance_queries.completed_after, row_id=last_id)):
+            last_id = rows[-1].row_id
+            for _, rows_of_job in groupby(rows, key=lambda row: row.record.output.job_id):
+                await self._batches.put(list(rows_of_job))
         self._batches.close()
 
-    async def _work(self) -> None:
+    async def _check_batches(self) -> None:
         async for rows in self._batches:
-            found = await asyncio.to_thread(check_files, self._sink, rows, self._check)
-            for checked in found:
-                self._record_result(checked)
-            await self._repair([each for each in found if _is_repairable(each)])
+            results = await asyncio.to_thread(
+                check_files, self._destination, rows, self._stop, deep=self._options.deep
+            )
+            for result in results:
+                self._record_result(result)
+            if self._options.repair:
+                await self._repair([result for result in results if result.is_repairable])
 
-    def _record_result(self, checked: CheckResult) -> None:
-        output, receipt = checked.row.record.output, checked.file
-        self._verification.count(output.kind, checked.state, receipt.size_bytes)
-        self._check.advance(1, receipt.size_bytes)
-        if checked.state is not FileState.OK:
-            finding = Finding(receipt.key, checked.state, checked.detail, output)
-            self._verification.add_finding(finding)
-            log.warning("file.rejected", key=finding.key, state=finding.state.value, detail=finding.detail)
+    def _record_result(self, result: CheckResult) -> None:
+        output, file = result.row.record.output, result.file
+        self._verification.count(output.kind, result.state, file.size_bytes)
+        self._progress.advance(1, file.size_bytes)
+        if result.state is not FileState.OK:
+            add_finding(self._verification, Finding(file.key, result.state, result.detail, output))
 
-    async def _repair(self, bad: Sequence[CheckResult]) -> None:
-        if not bad or not self._check.repair:
+    async def _repair(self, results: Sequence[CheckResult]) -> None:
+        if not results:
             return
-        marks = [(each.row.row_id, f"verify: {each.state}: {each.detail}") for each in bad]
-        await self._ledger.write(partial(maintenance_queries.mark_for_redownload, rejected=marks))
-        for each in bad:  # a receipt that is still in a part would have the file adopted, not fetched
-            await self._sink.partial_file(each.row.record.output).discard()
-        self._verification.repaired += len(bad)
+        rejected = [(result.row.row_id, f"verify: {result.state}: {result.detail}") for result in results]
+        await self._ledger.write(partial(maintenance_queries.mark_for_redownload, rejected=rejected))
+        # A partial file whose sidecar records a committed file would cause the damaged file to be adopted.
+        for result in results:
+            await self._destination.partial_file(result.row.record.output).discard()
+        self._verification.repaired += len(results)
 
 
-def _is_repairable(checked: CheckResult) -> bool:
-    """A file that only could not be read may be whole: fetching it again is no cure for that."""
-    return checked.state not in (FileState.OK, FileState.UNREADABLE)
+def add_finding(verification: Verification, finding: Finding) -> None:
+    """Add *finding* to *verification* and log it."""
+    verification.add_finding(finding)
+    log.warning("file.rejected", key=finding.key, state=finding.state.value, detail=finding.detail)
 
 
-def check_files(sink: LocalDestination, rows: Sequence[FileRow], check: VerifyOptions) -> list[CheckResult]:
+def check_files(
+    destination: LocalDestination, rows: Sequence[FileRow], stop: threading.Event, *, deep: bool
+) -> list[CheckResult]:
     """Check the files of *rows*, one after another; blocks."""
     digests: dict[tuple[int, int], Digest] = {}
-    return [
-        _check_file(sink.locate(row.record.file.key), row, row.record.file, check, digests)
-        for row in rows
-        if row.record.file is not None
-    ]
+    results = []
+    for row in rows:
+        if (file := row.record.file) is not None:
+            path = destination.locate(file.key)
+            state, detail = _check_file(path, file, digests if deep else None, stop)
+            results.append(CheckResult(row, file, state, detail))
+    return results
 
 
 def _check_file(
-    path: Path,
-    row: FileRow,
-    receipt: CommittedFile,
-    check: VerifyOptions,
-    digests: dict[tuple[int, int], Digest],
-) -> CheckResult:
+    path: Path, file: CommittedFile, digests: dict[tuple[int, int], Digest] | None, stop: threading.Event
+) -> tuple[FileState, str]:
+    """Check one file; *digests* by inode are those of the files already read, None without ``deep``."""
     try:
-        entry = path.lstat()
-        if not stat.S_ISREG(entry.st_mode):
-            return CheckResult(row, receipt, FileState.MISSING, "not a regular file")
-        if entry.st_size != receipt.size_bytes:
-            detail = f"{entry.st_size} bytes instead of {receipt.size_bytes}"
-            return CheckResult(row, receipt, FileState.WRONG_SIZE, detail)
-        if not check.deep:
-            return CheckResult(row, receipt, FileState.OK)
-        inode = entry.st_dev, entry.st_ino
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode):
+            return FileState.MISSING, "not a regular file"
+        if status.st_size != file.size_bytes:
+            return FileState.WRONG_SIZE, f"{status.st_size} bytes instead of {file.size_bytes}"
+        if digests is None:
+            return FileState.OK, ""
+        inode = status.st_dev, status.st_ino
         if inode not in digests:
-            digests[inode] = digest_of(path, receipt.digest, check.stop)
+            digests[inode] = digest_of(path, file.digest, stop)
     except (FileNotFoundError, NotADirectoryError):
-        return CheckResult(row, receipt, FileState.MISSING, "there is no file")
+        return FileState.MISSING, "not found"
     except OSError as error:
-        return CheckResult(row, receipt, FileState.UNREADABLE, error.strerror or str(error))
-    if digests[inode] != receipt.digest:
-        detail = f"{digests[inode]} instead of {receipt.digest}"
-        return CheckResult(row, receipt, FileState.WRONG_DIGEST, detail)
-    return CheckResult(row, receipt, FileState.OK)
+        return FileState.UNREADABLE, error.strerror or str(error)
+    if digests[inode] != file.digest:
+        return FileState.WRONG_DIGEST, f"checksum mismatch: {digests[inode]} instead of {file.digest}"
+    return FileState.OK, ""
 
 
 def digest_of(path: Path, like: Digest, stop: threading.Event) -> Digest:
-    """The digest of a file, by the algorithm of *like*; ends early, with no use, after *stop*."""
+    """Compute the digest of a file with the algorithm of *like*; incomplete after *stop*."""
     digester = Digester((like,))
     with open_regular(path) as stream:
         while not stop.is_set() and (block := stream.read(_BLOCK_BYTES)):
@@ -216,28 +252,27 @@ def digest_of(path: Path, like: Digest, stop: threading.Event) -> Digest:
     return like if digester.find_mismatch((like,)) is None else digester.crc32c
 
 
-async def find_untracked_files(check: VerifyOptions, ledger: Ledger, verification: Verification) -> None:
-    """Find the files of the tree that no row of the ledger knows."""
-    places = PathMatcher(check.names)
-    files = iter_files(check.output, places)
-    while keys := await asyncio.to_thread(lambda: list(islice(files, _FILES_AT_ONCE))):
-        unknown = await ledger.read(partial(_unknown, keys=keys, places=places))
-        verification.add_untracked(unknown)
+async def find_untracked_files(options: VerifyOptions, ledger: Ledger, verification: Verification) -> None:
+    """Add the files that are not in *ledger* to *verification*."""
+    matcher = PathMatcher(options.path_templates)
+    async for keys in iter_key_batches(options.output, matcher):
+        untracked = await ledger.read(partial(_select_untracked, keys=keys, matcher=matcher))
+        verification.add_untracked(untracked)
 
 
-def _unknown(connection: Connection, keys: Sequence[str], places: PathMatcher) -> list[str]:
-    placed = {key: place for key in keys if (place := places.match(key)) is not None}
-    job_ids = list({place.job_id for place in placed.values()})
+def _select_untracked(connection: Connection, keys: Sequence[str], matcher: PathMatcher) -> list[str]:
+    parsed_keys = {key: parsed for key in keys if (parsed := matcher.match(key)) is not None}
+    job_ids = list({parsed.job_id for parsed in parsed_keys.values()})
     jobs = maintenance_queries.jobs_among(connection, job_ids)
-    known = set(maintenance_queries.keys_of_jobs(connection, job_ids))
-    known |= {
+    tracked = set(maintenance_queries.keys_of_jobs(connection, job_ids))
+    tracked |= {
         key
-        for key, place in placed.items()
-        if place.template in DOCUMENTS
-        and any(place.job_id == job and place.project_id in (None, project) for project, job in jobs)
+        for key, parsed in parsed_keys.items()
+        if parsed.template in DOCUMENTS
+        and any(parsed.job_id == job and parsed.project_id in (None, project) for project, job in jobs)
     }
-    rest = [key for key in keys if key not in known]
-    # Names that today's templates do not make may be of another time.
-    storable = [key for key in rest if is_utf8(key)]
-    of_old = maintenance_queries.keys_among(connection, storable) if storable else set()
-    return [key for key in rest if key not in of_old]
+    candidates = [key for key in keys if key not in tracked]
+    # Files that were written with other path templates are found by their key.
+    storable = [key for key in candidates if is_utf8(key)]
+    tracked_by_key = maintenance_queries.keys_among(connection, storable) if storable else set()
+    return [key for key in candidates if key not in tracked_by_key]

@@ -1,1 +1,1 @@
-"""What a run, a plan or a ledger amounts to, as values; rendering them is the command line's."""
+"""Results of runs, plans, status and verification as values. The command line renders them."""

@@ -1,5 +1,5 @@
 """
-The lines that summaries, plans and ledger states are made of.
+Value types that summaries, plans, status and verification share.
 """
 
 from __future__ import annotations
@@ -10,17 +10,20 @@ from typing import Any
 from bulkdl.failure_policy import FAILURE_POLICIES
 from bulkdl.models import Kind, Output, Reason
 
+MAX_LISTED = 1000
+"""A report lists at most so many failures, problems, outputs or files. Its totals count all."""
+
 
 @dataclass(slots=True)
 class JobCounts:
     """
-    Jobs by what became of them.
+    Number of jobs by state.
 
     Attributes:
-        seen: In the lists that UP42 gave.
-        selected: Of those, the ones that the selection wants.
-        up_to_date: Of the selected, those that needed no request: everything was there already.
-        unfinished: Of the selected, those that UP42 has not finished; a later run takes them up.
+        seen: Jobs in the lists returned by UP42.
+        selected: Jobs that match the selection.
+        up_to_date: Selected jobs that needed no request, because all outputs are present.
+        unfinished: Selected jobs that UP42 has not finished. A later run downloads them.
     """
 
     seen: int = 0
@@ -31,14 +34,14 @@ class JobCounts:
 
 @dataclass(slots=True)
 class Count:
-    """How many outputs, and their bytes: as they stand on disk, and as they travelled in this run."""
+    """Number of outputs, their size on disk, and the bytes that this run downloaded."""
 
     outputs: int = 0
     size_bytes: int = 0
     downloaded_bytes: int = 0
 
     def add(self, outputs: int, size_bytes: int, downloaded_bytes: int) -> None:
-        """Count more."""
+        """Add to the numbers."""
         self.outputs += outputs
         self.size_bytes += size_bytes
         self.downloaded_bytes += downloaded_bytes
@@ -46,7 +49,7 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class FailureRow:
-    """One output that did not come, and what to do about it."""
+    """A failed output with its reason and a hint."""
 
     output: Output
     key: str | None
@@ -56,11 +59,11 @@ class FailureRow:
 
     @property
     def hint(self) -> str:
-        """What a person can do next."""
+        """What the user can do next."""
         return FAILURE_POLICIES[self.reason].hint
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the values for JSON."""
         return {
             "project_id": self.output.project_id,
             "job_id": self.output.job_id,
@@ -77,29 +80,29 @@ class FailureRow:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that went wrong with no single output: *what* is a project, a job, the directory."""
+    """A failure that is not related to a single output; *subject* is a project, a job or the directory."""
 
     reason: Reason
-    what: str
+    subject: str
     detail: str
 
     @property
     def hint(self) -> str:
-        """What a person can do next."""
+        """What the user can do next."""
         return FAILURE_POLICIES[self.reason].hint
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the values for JSON."""
         return {
             "reason": str(self.reason),
-            "what": self.what,
+            "subject": self.subject,
             "detail": self.detail,
             "hint": self.hint,
         }
 
 
 def count_dict(kind: Kind, state: str, reason: str | None, count: Count) -> dict[str, Any]:
-    """For JSON."""
+    """Return the values for JSON."""
     return {
         "kind": str(kind),
         "outcome": str(state),

@@ -1,5 +1,5 @@
 """
-What a run would do: counted while enumerating, without a byte of output.
+The result of ``plan``: the outputs that a run would download.
 """
 
 from __future__ import annotations
@@ -11,22 +11,20 @@ from typing import Any
 
 from bulkdl.failure_policy import ExitCode
 from bulkdl.models import Kind, Output
-from bulkdl.report.models import JobCounts, Problem
+from bulkdl.report.models import MAX_LISTED, JobCounts, Problem
 from bulkdl.report.summary import Summary, SummaryBuilder
-
-OUTPUTS_KEPT = 1000
 
 
 @dataclass(slots=True)
 class Plan:
     """
-    One enumeration.
+    The result of an enumeration without downloads.
 
     Attributes:
-        summary: The enumeration itself: its jobs, its problems, its exit code.
-        to_download: Outputs by kind that a run would fetch.
-        up_to_date: Outputs by kind that it would leave alone.
-        outputs: The first of those to be fetched, with the key each would get (None: not known before).
+        summary: Jobs, problems and exit code of the enumeration.
+        to_download: Number of outputs that a run would download, by kind.
+        up_to_date: Number of outputs that need no download, by kind.
+        outputs: The first outputs to download with their keys (None: the suffix is not known yet).
     """
 
     summary: Summary
@@ -36,26 +34,26 @@ class Plan:
 
     @property
     def jobs(self) -> JobCounts:
-        """Jobs seen on the way."""
+        """Number of jobs by state."""
         return self.summary.jobs
 
     @property
     def problems(self) -> list[Problem]:
-        """What could not be listed."""
+        """Failures of the enumeration."""
         return self.summary.problems
 
     @property
     def made_at(self) -> datetime:
-        """When the enumeration ended."""
+        """End time of the enumeration."""
         return self.summary.finished_at
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        of_run = self.summary.as_dict()
+        """Return the values for JSON."""
+        summary = self.summary.as_dict()
         return {
             "made_at": self.made_at.isoformat(),
-            "exit_code": of_run["exit_code"],
-            "jobs": of_run["jobs"],
+            "exit_code": summary["exit_code"],
+            "jobs": summary["jobs"],
             "to_download": {str(kind): self.to_download[kind] for kind in Kind},
             "up_to_date": {str(kind): self.up_to_date[kind] for kind in Kind},
             "outputs_total": self.to_download.total(),
@@ -70,32 +68,32 @@ class Plan:
                 }
                 for output, key in self.outputs
             ],
-            "problems_total": of_run["problems_total"],
-            "problems": of_run["problems"],
+            "problems_total": summary["problems_total"],
+            "problems": summary["problems"],
         }
 
 
 class PlanBuilder:
-    """Counts what an enumeration finds; *summary* takes its jobs and problems."""
+    """Counts the outputs of an enumeration; *summary* counts its jobs and problems."""
 
-    def __init__(self, summary: SummaryBuilder, *, outputs_kept: int = OUTPUTS_KEPT) -> None:
+    def __init__(self, summary: SummaryBuilder, *, max_listed: int = MAX_LISTED) -> None:
         self.summary = summary
-        self._kept = outputs_kept
+        self._max_listed = max_listed
         self._to_download: Counter[Kind] = Counter()
         self._up_to_date: Counter[Kind] = Counter()
         self._outputs: list[tuple[Output, str | None]] = []
 
     def add(self, output: Output, key: str | None = None) -> None:
-        """*output* would be fetched."""
+        """Count an output that a run would download."""
         self._to_download[output.kind] += 1
-        if len(self._outputs) < self._kept:
+        if len(self._outputs) < self._max_listed:
             self._outputs.append((output, key))
 
     def add_skipped(self, kind: Kind, outputs: int = 1) -> None:
-        """*outputs* of *kind* are there already."""
+        """Count outputs that need no download."""
         self._up_to_date[kind] += outputs
 
     def build(self, made_at: datetime | None = None, *, stopped_by: ExitCode | None = None) -> Plan:
-        """The plan so far."""
+        """Return the plan."""
         summary = self.summary.build(made_at, stopped_by=stopped_by)
         return Plan(summary, self._to_download, self._up_to_date, list(self._outputs))

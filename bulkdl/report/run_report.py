@@ -1,8 +1,8 @@
 """
-The report of a run, as it stands in ``.bulkdl/runs/{run_id}.json``: what was asked for, and what came of it.
+Create the run report ``.bulkdl/runs/{run_id}.json``, which contains selection, settings and result.
 
-``run-report.schema.json`` beside this file describes it, docs/run-report.md explains it. Keys may be
-added within a version; one that goes, or changes its meaning, makes a new version.
+``run-report.schema.json`` is the JSON Schema, and docs/run-report.md describes the keys. Keys can be added
+within a version. If a key is removed or changes its meaning, the version changes.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from bulkdl.selection import Selection
 from bulkdl.settings import Settings
 
 VERSION = 1
-JOBS_KEPT = 100
+MAX_JOBS = 100
 
-# Part of the selection, without effect on the result of a run, or a possible place of secrets.
-_LEFT_OUT = frozenset(
+# Settings that are part of the selection, do not affect the result, or can contain secrets.
+_EXCLUDED_SETTINGS = frozenset(
     {"projects", "output", "since", "since_overlap", "until", "status", "mode", "name", "workflow"}
     | {"only", "scope", "shard", "log_format", "verbose", "progress", "listen", "metrics_file", "proxy"}
 )
 
 
 def run_report(summary: Summary, selection: Selection, settings: Settings) -> dict[str, Any]:
-    """For JSON."""
+    """Return the report as values for JSON."""
     return {
         "version": VERSION,
         "bulkdl": __version__,
         **summary.as_dict(),
         "stopped_by": int(summary.stopped_by) if summary.stopped_by is not None else None,
         "selection": _selection(selection),
-        "settings": settings.model_dump(mode="json", exclude=set(_LEFT_OUT)),
+        "settings": settings.model_dump(mode="json", exclude=set(_EXCLUDED_SETTINGS)),
     }
 
 
@@ -43,7 +43,7 @@ def _selection(selection: Selection) -> dict[str, Any]:
     return {
         "project_ids": list(selection.project_ids),
         "jobs_total": len(selection.jobs),
-        "jobs": [str(ref) for ref in selection.jobs[:JOBS_KEPT]],
+        "jobs": [str(ref) for ref in selection.jobs[:MAX_JOBS]],
         "since_at": selection.since_at.isoformat() if selection.since_at else None,
         "since_last_s": selection.since_last_s,
         "until_at": selection.until_at.isoformat() if selection.until_at else None,
@@ -61,7 +61,7 @@ def _selection(selection: Selection) -> dict[str, Any]:
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema of the report."""
+    """Return the JSON Schema of the report."""
     text = files("bulkdl.report").joinpath("run-report.schema.json").read_text("utf-8")
     document: dict[str, Any] = json.loads(text)
     return document

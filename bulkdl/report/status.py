@@ -1,5 +1,5 @@
 """
-What the ledgers of an output directory know: its own, and those of the shards below it, as one.
+The content of the ledgers of an output directory: its own ledger and the ledgers of shards below it.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ FAILURE_COLUMNS = (
 @dataclass(frozen=True, slots=True)
 class LeaseOwner:
     """
-    Who has a directory.
+    The run that has locked a directory.
 
     Attributes:
-        alive: Whether it must be taken for running; False: it died, and the next run takes over.
+        alive: Whether the run is considered active. Otherwise the next run takes over its lease.
     """
 
     run_id: str
@@ -36,7 +36,7 @@ class LeaseOwner:
     alive: bool
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the values for JSON."""
         return {
             "run_id": self.run_id,
             "host": self.host,
@@ -50,13 +50,13 @@ class LeaseOwner:
 @dataclass(slots=True)
 class LedgerStatus:
     """
-    One ledger.
+    The content of one ledger.
 
     Attributes:
-        output: Its directory, relative to the one asked for (``.`` for that one itself).
-        listing_failed: Jobs whose tasks could not be listed.
-        owner: None when no run is at work there.
-        last_run_at: When the last run ended; None while the first one has not.
+        output: Its directory, relative to the requested directory (``.``: the requested directory).
+        listing_failed: Number of jobs whose tasks could not be listed.
+        owner: The run that has locked the directory; None without a lease.
+        last_run_at: End time of the last run; None before the end of the first run.
     """
 
     output: str
@@ -67,7 +67,7 @@ class LedgerStatus:
     last_run_at: datetime | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the values for JSON."""
         return {
             "output": self.output,
             "last_run_at": self.last_run_at.isoformat() if self.last_run_at else None,
@@ -79,14 +79,14 @@ class LedgerStatus:
 @dataclass(slots=True)
 class Status:
     """
-    One look at all ledgers.
+    The content of all ledgers.
 
     Attributes:
-        jobs: Number of jobs by state, in the ledger's words (``queries.count_jobs``).
-        counts: Outputs by kind, state (``planned`` or an outcome) and reason ("" for none).
-        failures: The first ones; *failures_total* tells how many there are.
-        last_run_at: When the last run of any ledger ended; None while none has.
-        listing_failed_total: Jobs whose tasks could not be listed: they failed too, but have no outputs yet.
+        jobs: Number of jobs by state (see ``queries.count_jobs``).
+        counts: Outputs by kind, state (``planned`` or an outcome) and reason ("" without a reason).
+        failures: The first failures; *failures_total* counts all.
+        last_run_at: End time of the last run of any ledger; None before the end of the first run.
+        listing_failed_total: Number of jobs whose tasks could not be listed. Their outputs are not known.
     """
 
     output: str
@@ -100,33 +100,35 @@ class Status:
 
     @property
     def running(self) -> list[LedgerStatus]:
-        """The ledgers that a run holds now."""
-        return [each for each in self.ledgers if each.owner is not None and each.owner.alive]
+        """The ledgers with an active run."""
+        return [ledger for ledger in self.ledgers if ledger.owner is not None and ledger.owner.alive]
 
     def add(self, ledger: LedgerStatus) -> None:
-        """Count one more ledger."""
+        """Add the numbers of *ledger*."""
         self.ledgers.append(ledger)
         for state, jobs in ledger.jobs.items():
             self.jobs[state] = self.jobs.get(state, 0) + jobs
-        for what, count in ledger.counts.items():
-            self.counts.setdefault(what, Count()).add(count.outputs, count.size_bytes, 0)
-            self.failures_total += count.outputs if what[1] == "failed" else 0
+        for group, count in ledger.counts.items():
+            self.counts.setdefault(group, Count()).add(count.outputs, count.size_bytes, 0)
+            self.failures_total += count.outputs if group[1] == "failed" else 0
         self.listing_failed_total += ledger.listing_failed
-        ended = [moment for moment in (self.last_run_at, ledger.last_run_at) if moment is not None]
-        self.last_run_at = max(ended, default=None)
+        ended_at = [at for at in (self.last_run_at, ledger.last_run_at) if at is not None]
+        self.last_run_at = max(ended_at, default=None)
 
     @property
     def not_available(self) -> int:
         """Number of outputs that UP42 reported as not found."""
-        return sum(count.outputs for (*_, why), count in self.counts.items() if why == Reason.NOT_AVAILABLE)
+        return sum(
+            count.outputs for (*_, reason), count in self.counts.items() if reason == Reason.NOT_AVAILABLE
+        )
 
     def rows(self) -> Iterable[tuple[str, str, str, int, int]]:
-        """Kind, state, reason ("" for none), number of outputs, bytes of those that are completed."""
+        """Yield kind, state, reason ("" without a reason), number of outputs and their size on disk."""
         for (kind, state, reason), count in sorted(self.counts.items()):
             yield str(kind), str(state), str(reason), count.outputs, count.size_bytes
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the values for JSON."""
         return {
             "output": self.output,
             "last_run_at": self.last_run_at.isoformat() if self.last_run_at else None,

@@ -1,5 +1,5 @@
 """
-What comparing the files with the ledger came to: counted, and bounded in memory.
+The result of ``verify``, in bounded memory.
 """
 
 from __future__ import annotations
@@ -10,13 +10,11 @@ from typing import Any
 
 from bulkdl.failure_policy import ExitCode
 from bulkdl.models import Kind, Output
-from bulkdl.report.models import Count
-
-FINDINGS_KEPT = 1000
+from bulkdl.report.models import MAX_LISTED, Count
 
 
 class FileState(StrEnum):
-    """What a file was found to be."""
+    """Result of the check of a file."""
 
     OK = "ok"
     MISSING = "missing"
@@ -31,22 +29,23 @@ def storable(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
+_REPAIR = "run bulkdl verify --repair, then bulkdl retry, to download it again"
 HINTS = {
-    FileState.MISSING: "bulkdl verify --repair, then bulkdl retry, fetches it again",
-    FileState.WRONG_SIZE: "bulkdl verify --repair, then bulkdl retry, fetches it again",
-    FileState.WRONG_DIGEST: "bulkdl verify --repair, then bulkdl retry, fetches it again; test the disk",
-    FileState.DAMAGED: "the next bulkdl run fetches it again",
-    FileState.UNREADABLE: "look at its permissions and at the disk; --repair leaves it alone",
+    FileState.MISSING: _REPAIR,
+    FileState.WRONG_SIZE: _REPAIR,
+    FileState.WRONG_DIGEST: f"{_REPAIR}; test the disk",
+    FileState.DAMAGED: "the next bulkdl run downloads it again",
+    FileState.UNREADABLE: "check the permissions and the disk; --repair does not change it",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """
-    One file that is not as it should be.
+    A file that does not match the ledger.
 
     Attributes:
-        output: None for a document that belongs to no single output (``job.json``).
+        output: None for a document such as ``job.json``, which does not belong to a single output.
     """
 
     key: str
@@ -56,11 +55,11 @@ class Finding:
 
     @property
     def hint(self) -> str:
-        """What a person can do next."""
+        """What the user can do next."""
         return HINTS[self.state]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the values for JSON."""
         output = self.output
         return {
             "key": self.key,
@@ -77,16 +76,16 @@ class Finding:
 @dataclass(slots=True)
 class Verification:
     """
-    One look at the files.
+    The result of a verification or of a rebuild.
 
     Attributes:
-        mode: ``quick`` (names and sizes), ``deep`` (digests too) or ``rebuild``.
-        counts: By kind and state.
-        findings: The first bad ones; *findings_total* tells how many there are.
-        untracked: The first files that no row of the ledger knows; they are no fault.
-        repaired: Rows marked to be fetched again.
-        jobs: Jobs that a rebuild has written down.
-        damaged_ledger: Where a ledger that could not be read went.
+        mode: ``quick`` (existence and size), ``deep`` (also checksums) or ``rebuild``.
+        counts: Outputs by kind and state.
+        findings: The first files that do not match; *findings_total* counts all.
+        untracked: The first files that are not in the ledger. They do not affect the exit code.
+        repaired: Number of outputs that were marked for download.
+        jobs: Number of jobs that a rebuild recorded.
+        damaged_ledger: New path of a damaged ledger.
     """
 
     output: str
@@ -102,26 +101,26 @@ class Verification:
 
     @property
     def exit_code(self) -> ExitCode:
-        """Something wrong is 6, also when it was marked to be fetched again: it is not there yet."""
+        """6 if a file does not match, even if it was marked for download, because it is still missing."""
         return ExitCode.INTEGRITY if self.findings_total else ExitCode.OK
 
     def count(self, kind: Kind, state: FileState, size_bytes: int) -> None:
-        """Count one output."""
+        """Count an output."""
         self.counts.setdefault((kind, state), Count()).add(1, size_bytes, 0)
 
     def add_finding(self, finding: Finding) -> None:
-        """Take note of something that is wrong."""
+        """Add a file that does not match."""
         self.findings_total += 1
-        if len(self.findings) < FINDINGS_KEPT:
+        if len(self.findings) < MAX_LISTED:
             self.findings.append(finding)
 
     def add_untracked(self, keys: list[str]) -> None:
-        """Take note of files that nobody knows."""
+        """Add files that are not in the ledger."""
         self.untracked_total += len(keys)
-        self.untracked += keys[: FINDINGS_KEPT - len(self.untracked)]
+        self.untracked += keys[: MAX_LISTED - len(self.untracked)]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the values for JSON."""
         return {
             "output": storable(self.output),
             "mode": self.mode,

@@ -167,7 +167,7 @@ class RunStatus:
         self._jobs["unfinished"] += 1
 
     def _problem_found(self, event: ProblemFound) -> None:
-        self._add_failure({"what": event.what}, event.reason, event.detail)
+        self._add_failure({"subject": event.subject}, event.reason, event.detail)
 
     def _transfer_started(self, event: TransferStarted) -> None:
         self._transfers[event.output] = ActiveTransferRow(self._clock())

@@ -79,10 +79,10 @@ class OutputSkipped:
 
 @dataclass(frozen=True, slots=True)
 class ProblemFound:
-    """A failure that is not related to a single output; *what* is a project, a job or the directory."""
+    """A failure that is not related to a single output; *subject* is a project, a job or the directory."""
 
     reason: Reason
-    what: str
+    subject: str
     detail: str
 
 

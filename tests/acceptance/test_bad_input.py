@@ -55,7 +55,7 @@ async def test_an_unknown_project_is_4_and_the_others_are_fetched(tmp_path: Path
         assert ran.is_quiet()
         (problem,) = ran.summary["problems"]
         assert problem["reason"] == "not_found"
-        assert NOBODY in problem["what"]
+        assert NOBODY in problem["subject"]
         assert here.is_right()
 
 
@@ -64,7 +64,7 @@ async def test_an_unknown_job_is_4_and_the_others_are_fetched(tmp_path: Path) ->
         ran = await here.bulkdl("--job", NOBODY, "--job", JOBS[0].id, *JSON)
         assert ran.process.returncode == 4
         assert ran.is_quiet()
-        assert [NOBODY in each["what"] for each in ran.summary["problems"]] == [True]
+        assert [NOBODY in each["subject"] for each in ran.summary["problems"]] == [True]
         assert jobs_there(here) == {JOBS[0].id}
         assert here.wrong() == []
 

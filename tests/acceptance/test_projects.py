@@ -71,7 +71,7 @@ async def test_a_project_whose_key_is_refused_fails_alone(tmp_path: Path, refuse
         assert ran.is_quiet()
         (problem,) = ran.summary["problems"]
         assert problem["reason"] == "credentials"
-        assert ACCOUNT.project_key(refused).id in problem["what"]
+        assert ACCOUNT.project_key(refused).id in problem["subject"]
         assert "API key" in problem["hint"]
         assert missing_projects(here) == {refused}
         assert here.wrong() == []

@@ -135,7 +135,7 @@ function makeFailure(failure) {
   const body = make("div");
   const head = make("div");
   head.append(make("span", "reason", failure.reason.replaceAll("_", " ")));
-  if (failure.what) head.append(make("span", "subject", failure.what));
+  if (failure.subject) head.append(make("span", "subject", failure.subject));
   else head.append(make("span", "tag", `${failure.kind} `), ...describe(failure).childNodes);
   body.append(head);
   if (failure.detail) body.append(make("p", "detail", failure.detail));

@@ -12,11 +12,9 @@ from bulkdl.cli.render import verification_headline, write_csv
 from bulkdl.cli.retry import parse_reason
 from bulkdl.errors import ConfigError
 from bulkdl.maintenance.retry import REASONS
-from bulkdl.maintenance.verify import VerifyOptions
 from bulkdl.models import Reason
 from bulkdl.report.verification import FileState, Finding, Verification
 from bulkdl.settings import Settings
-from bulkdl.settings.path_templates import PathTemplates
 
 
 @pytest.mark.parametrize("reason", REASONS)
@@ -44,10 +42,10 @@ def test_retryable_reasons_do_not_include_completed_outputs():
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-async def test_verify_with_a_signal_cancels_the_work_and_exits_with_its_code(tmp_path, number, code):
+async def test_verify_with_a_signal_cancels_the_work_and_exits_with_its_code(number, code):
     released = []
 
-    async def work(_check):
+    async def work():
         os.kill(os.getpid(), number)
         try:
             await asyncio.Event().wait()
@@ -55,7 +53,7 @@ async def test_verify_with_a_signal_cancels_the_work_and_exits_with_its_code(tmp
             released.append("lease")
 
     with pytest.raises(click.exceptions.Exit) as caught:
-        await verify_module._run_interruptible(work, VerifyOptions(tmp_path, PathTemplates()))
+        await verify_module._run_interruptible(work)
     assert (caught.value.exit_code, released) == (code, ["lease"])
 
 

@@ -145,7 +145,10 @@ async def test_an_archive_under_a_wrong_suffix_is_not_what_it_says(site):
     archive.rename(archive.with_name("final_output.zip"))
     shutil.rmtree(site.root / ".bulkdl")
     (finding,) = (await rebuild(site.check())).findings
-    assert (finding.state, finding.detail) == (FileState.DAMAGED, "its bytes are those of a .tar.gz")
+    assert (finding.state, finding.detail) == (
+        FileState.DAMAGED,
+        "unexpected content: the file is a .tar.gz archive",
+    )
 
 
 @pytest.mark.parametrize(
@@ -164,12 +167,12 @@ async def test_one_job_that_cannot_be_read_does_not_hide_the_others(site, name, 
 
 async def test_a_ledger_that_knows_jobs_is_never_touched(site):
     before = await what_is_known(site)
-    with pytest.raises(ConfigError, match="knows jobs"):
+    with pytest.raises(ConfigError, match="a ledger that contains jobs"):
         await rebuild(site.check())
     assert await what_is_known(site) == before
     shutil.rmtree(site.root / ".bulkdl")
     await rebuild(site.check())
-    with pytest.raises(ConfigError, match="knows jobs"):
+    with pytest.raises(ConfigError, match="a ledger that contains jobs"):
         await rebuild(site.check())
 
 
@@ -410,13 +413,13 @@ async def test_interrupted_it_goes_on_where_it_was(site, simulator, monkeypatch)
     shutil.rmtree(site.root / ".bulkdl")
     write, written = module._write, []
 
-    def dies_at_the_third(connection, found, run_id):
+    def fail_at_third_job(connection, job, run_id):
         if len(written) == 2:
             raise KeyError("power cut")
-        written.append(found.listing.job.id)
-        write(connection, found, run_id)
+        written.append(job.listing.job.id)
+        write(connection, job, run_id)
 
-    monkeypatch.setattr(module, "_write", dies_at_the_third)
+    monkeypatch.setattr(module, "_write", fail_at_third_job)
     with pytest.raises(KeyError):
         await rebuild(site.check(workers=1))
     monkeypatch.undo()
@@ -431,7 +434,7 @@ async def test_after_a_run_an_interrupted_rebuild_is_not_gone_on_with(site):
             "INSERT INTO runs (run_id, started_at) VALUES ('rebuild-1', '')"
         )
     )
-    with pytest.raises(ConfigError, match="knows jobs"):
+    with pytest.raises(ConfigError, match="a ledger that contains jobs"):
         await rebuild(site.check())
 
 
@@ -458,7 +461,7 @@ async def test_what_is_not_there_is_fetched_by_the_next_run(site, also_its_list)
 
 async def test_a_folder_without_jobs_is_a_wrong_folder(tmp_path):
     (tmp_path / "holiday.jpg").write_bytes(b"x")
-    with pytest.raises(ConfigError, match=r"has no .*job\.json"):
+    with pytest.raises(ConfigError, match=r"contains no .*job\.json"):
         await rebuild(Folder(tmp_path).check())
     with pytest.raises(ConfigError, match="is no directory"):
         await rebuild(Folder(tmp_path / "typo").check())

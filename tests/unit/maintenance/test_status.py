@@ -76,7 +76,7 @@ async def test_only_one_level_below_counts(folder):
 
 
 async def test_the_failures_kept_are_bounded_over_all_ledgers(folder, monkeypatch):
-    monkeypatch.setattr(module, "FAILURES_KEPT", 3)
+    monkeypatch.setattr(module, "MAX_LISTED", 3)
     for name in ("a", "b"):
         part = Folder(folder.root / name)
         await part.record(*(failed(quicklook(f"{number}.jpg")) for number in range(2)))
@@ -100,7 +100,7 @@ async def test_a_job_that_could_not_be_listed_is_a_failure_and_one_unfinished_is
     told = failure_dict(row, where)
     assert tuple(sorted(told)) == tuple(sorted(FAILURE_COLUMNS))
     assert (told["job_id"], told["kind"], told["reason"]) == (J1, None, "server_error")
-    assert told["detail"] == "its tasks could not be listed: status 503"
+    assert told["detail"] == "the tasks could not be listed: status 503"
 
 
 async def test_a_failure_tells_what_to_do(folder):

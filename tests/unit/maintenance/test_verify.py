@@ -14,7 +14,8 @@ from bulkdl.ledger import lease
 from bulkdl.maintenance import verify as module
 from bulkdl.maintenance.verify import digest_of, verify
 from bulkdl.models import CommittedFile, Kind, RemoteObject, Validator
-from bulkdl.report.verification import FINDINGS_KEPT, FileState, Finding, Verification
+from bulkdl.report.models import MAX_LISTED
+from bulkdl.report.verification import FileState, Finding, Verification
 from support.hand_made_ledger import (
     J1,
     J2,
@@ -36,6 +37,18 @@ KEY = f"{P1}/{J1}/final_output.tar.gz"
 @pytest.fixture
 def folder(tmp_path):
     return Folder(tmp_path)
+
+
+class RecordingProgress:
+    def __init__(self):
+        self.total = None
+        self.files = 0
+
+    def start(self, files, size_bytes):
+        self.total = files, size_bytes
+
+    def advance(self, files, _size_bytes):
+        self.files += files
 
 
 def file_states(verification):
@@ -107,11 +120,12 @@ async def test_each_of_many_rows_counts_once(folder):
         folder.put(key, b"x")
     (folder.root / keys[700]).unlink()
     await folder.record(*(done(quicklook(key), key, b"x") for key in keys))
-    seen = []
-    found = await verify(folder.check(advance=lambda files, size: seen.append((files, size))))
+    progress = RecordingProgress()
+    found = await verify(folder.check(), progress)
     assert found.counts[Kind.QUICKLOOK, FileState.OK].outputs == 1202
     assert file_states(found) == {keys[700]: FileState.MISSING}
-    assert (sum(files for files, _ in seen), found.untracked_total) == (1203, 0)
+    assert progress.total == (1203, 1203)
+    assert (progress.files, found.untracked_total) == (1203, 0)
 
 
 async def test_untracked_are_told_and_are_no_fault(folder):
@@ -144,7 +158,7 @@ async def test_repair_marks_what_is_wrong_and_nothing_else(folder):
     assert (found.repaired, found.exit_code) == (2, ExitCode.INTEGRITY)
     assert await folder.rows() == {
         good: ("completed", "downloaded", None),
-        gone: ("planned", None, "verify: missing: there is no file"),
+        gone: ("planned", None, "verify: missing: not found"),
         short: ("planned", None, "verify: wrong_size: 3 bytes instead of 5"),
     }
     assert (await verify(folder.check(repair=True))).exit_code is ExitCode.OK
@@ -212,22 +226,21 @@ async def test_the_lease_is_given_back_also_when_it_is_cancelled(folder, monkeyp
     await verify(folder.check(repair=True))
     assert await leases(folder) == 0
     await folder.record(done(archive(J2), KEY, b"archive"), job=a_job(J2))
-    reached, check = asyncio.Event(), None
+    reached, stop = asyncio.Event(), threading.Event()
     loop = asyncio.get_running_loop()
 
-    def stands_still(*_args):
+    def wait_for_stop(*_args, **_options):
         loop.call_soon_threadsafe(reached.set)
-        assert check.stop.wait(30)
+        assert stop.wait(30)
         return []
 
-    monkeypatch.setattr(module, "check_files", stands_still)
-    check = folder.check(repair=True)
-    task = asyncio.create_task(verify(check))
+    monkeypatch.setattr(module, "check_files", wait_for_stop)
+    task = asyncio.create_task(verify(folder.check(repair=True), stop=stop))
     await reached.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert check.stop.is_set()
+    assert stop.is_set()
     assert await leases(folder) == 0
 
 
@@ -247,11 +260,11 @@ async def test_without_a_ledger_it_is_a_wrong_directory(folder):
 
 def test_what_is_kept_of_many_findings_is_bounded():
     found = Verification("out", "quick")
-    for number in range(FINDINGS_KEPT + 5):
+    for number in range(MAX_LISTED + 5):
         found.add_finding(Finding(str(number), FileState.MISSING, ""))
         found.add_untracked([str(number)])
-    assert (len(found.findings), found.findings_total) == (FINDINGS_KEPT, FINDINGS_KEPT + 5)
-    assert (len(found.untracked), found.untracked_total) == (FINDINGS_KEPT, FINDINGS_KEPT + 5)
+    assert (len(found.findings), found.findings_total) == (MAX_LISTED, MAX_LISTED + 5)
+    assert (len(found.untracked), found.untracked_total) == (MAX_LISTED, MAX_LISTED + 5)
 
 
 UNDECODABLE = os.fsdecode(b"caf\xe9\n.txt")

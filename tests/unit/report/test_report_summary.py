@@ -65,7 +65,7 @@ def test_each_failure_says_what_to_which_output_and_what_next():
 
 
 def test_a_million_failures_keep_the_first_and_count_them_all():
-    build = builder(failures_kept=3)
+    build = builder(max_listed=3)
     for _ in range(5000):
         build.add(failed(Reason.SERVER_ERROR))
         build.add_problem(Reason.UNREACHABLE, "project p", "no route")
@@ -75,7 +75,7 @@ def test_a_million_failures_keep_the_first_and_count_them_all():
 
 
 def test_a_failure_that_is_no_longer_kept_still_decides_the_exit_code():
-    build = builder(failures_kept=1)
+    build = builder(max_listed=1)
     build.add(failed(Reason.SERVER_ERROR))
     build.add(failed(Reason.CHECKSUM_MISMATCH))
     assert build.build(START).exit_code is ExitCode.INTEGRITY
@@ -154,7 +154,7 @@ def test_json_has_everything_as_plain_values():
     assert document["problems"] == [
         {
             "reason": "not_found",
-            "what": "job j9",
+            "subject": "job j9",
             "detail": "404",
             "hint": FAILURE_POLICIES[Reason.NOT_FOUND].hint,
         }
@@ -172,7 +172,7 @@ def test_a_summary_does_not_change_when_counting_goes_on():
 
 
 def test_a_plan_counts_without_keeping_every_output():
-    plan = PlanBuilder(builder(), outputs_kept=2)
+    plan = PlanBuilder(builder(), max_listed=2)
     for _ in range(10):
         plan.add(ARCHIVE)
     plan.add(PICTURE, "p1/j1/t1/quicklooks/a.png")

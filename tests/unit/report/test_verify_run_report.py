@@ -8,7 +8,7 @@ import pytest
 
 from bulkdl.failure_policy import ExitCode
 from bulkdl.models import CommittedFile, Digest, Kind, Outcome, Output, Reason, Result, Validator
-from bulkdl.report.run_report import _LEFT_OUT, JOBS_KEPT, run_report, schema
+from bulkdl.report.run_report import _EXCLUDED_SETTINGS, MAX_JOBS, run_report, schema
 from bulkdl.report.summary import SummaryBuilder
 from bulkdl.selection import JobRef, Selection
 from bulkdl.settings import Settings, Shard
@@ -81,10 +81,10 @@ def test_what_was_asked_for_is_told():
 
 
 def test_a_long_list_of_jobs_is_counted_and_cut():
-    told = report(Selection(jobs=tuple(JobRef(None, str(number)) for number in range(JOBS_KEPT + 9))))[
+    told = report(Selection(jobs=tuple(JobRef(None, str(number)) for number in range(MAX_JOBS + 9))))[
         "selection"
     ]
-    assert (len(told["jobs"]), told["jobs_total"]) == (JOBS_KEPT, JOBS_KEPT + 9)
+    assert (len(told["jobs"]), told["jobs_total"]) == (MAX_JOBS, MAX_JOBS + 9)
 
 
 def test_where_keys_are_is_not_told():
@@ -94,7 +94,7 @@ def test_where_keys_are_is_not_told():
 
 
 def test_what_is_left_out_are_settings():
-    assert set(Settings.model_fields) >= _LEFT_OUT
+    assert set(Settings.model_fields) >= _EXCLUDED_SETTINGS
 
 
 def test_how_it_went_about_it_is_told():

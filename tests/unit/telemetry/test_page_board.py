@@ -140,7 +140,7 @@ def test_failures_have_reason_detail_and_hint_the_latest_first_and_bounded(seen)
     assert document["failures_total"] == 101
     assert len(document["failures"]) == FAILURES_SHOWN
     latest, before = document["failures"][:2]
-    assert (latest["what"], latest["reason"]) == ("project p", "forbidden")
+    assert (latest["subject"], latest["reason"]) == ("project p", "forbidden")
     assert latest["detail"] == "403 at https://h/o?X-Goog-Signature=*** no"
     assert latest["hint"] == FAILURE_POLICIES[Reason.FORBIDDEN].hint
     assert before["name"] == "99.jpg"
