@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import structlog
 
 from bulkdl.errors import ApiError
-from bulkdl.graph.api_clients import ApiClients
 from bulkdl.graph.enumeration_results import EnumerationHandler
 from bulkdl.graph.ledger_view import LedgerView
 from bulkdl.ledger.rows import JobRecord
 from bulkdl.log import get_logger
 from bulkdl.models import Job, Reason
 from bulkdl.selection import JobRef, Selection
+from bulkdl.sources.up42_jobs.clients import ApiClients
 
 log = get_logger(__name__)
 

@@ -10,11 +10,11 @@ from functools import partial
 
 from bulkdl.destinations.local.destination import LocalDestination
 from bulkdl.errors import DownloadError
-from bulkdl.graph.api_clients import ApiClients
 from bulkdl.ledger import queries
 from bulkdl.ledger.database import Ledger
 from bulkdl.models import ARCHIVE_SUFFIXES, CommittedFile, Kind, Outcome, Reason, Result
 from bulkdl.settings import Settings
+from bulkdl.sources.up42_jobs.clients import ApiClients
 from bulkdl.sources.up42_jobs.planning import MissingOutput, target_key
 from bulkdl.transfer.body_reader import BLOCK_BYTES
 from bulkdl.transfer.download import Fetcher, ended_by

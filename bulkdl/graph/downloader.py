@@ -21,7 +21,6 @@ from bulkdl.concurrency import Channel, ConcurrencyLimiter, Executors
 from bulkdl.destinations.local.destination import LocalDestination
 from bulkdl.errors import ConfigError, DestinationError, DownloaderStateError, first_leaf_exception
 from bulkdl.failure_policy import ExitCode
-from bulkdl.graph.api_clients import ApiClients
 from bulkdl.graph.download_output import OutputFetcher
 from bulkdl.graph.enumeration import Enumeration
 from bulkdl.graph.enumeration_results import EnumerationHandler, PlanHandler, RunHandler
@@ -31,7 +30,7 @@ from bulkdl.graph.pools import Pools, RunStopped
 from bulkdl.graph.recorder import Listener, Recorder
 from bulkdl.graph.run import Run, enumerate_all
 from bulkdl.graph.shutdown import ShutdownController
-from bulkdl.graph.sizes import pool_limits
+from bulkdl.graph.sizes import open_file_limit, pool_limits, run_sizes
 from bulkdl.http.rate_limit import RateLimiter
 from bulkdl.ledger import queries
 from bulkdl.ledger.database import LEDGER_NAME, Ledger
@@ -45,7 +44,10 @@ from bulkdl.report.summary import Summary, SummaryBuilder
 from bulkdl.selection import Selection
 from bulkdl.settings import CredentialSet, Settings, load_credentials
 from bulkdl.settings.bandwidth_schedule import BandwidthSchedule
-from bulkdl.telemetry.events import NullReporter, QueuesOpened, Reporter, RunFinished, RunStarted
+from bulkdl.sources.up42_jobs.clients import ApiClients, SessionOptions
+from bulkdl.sources.up42_jobs.endpoints import endpoint_label
+from bulkdl.telemetry.events import STORAGE, NullReporter, QueuesOpened, Reporter, RunFinished, RunStarted
+from bulkdl.telemetry.http_tracing import trace_requests
 from bulkdl.transfer.context import Limits, TransferContext
 from bulkdl.transfer.download import Fetcher
 
@@ -89,7 +91,7 @@ class Downloader:
         executors = Executors(settings.disk_threads, settings.inspection_threads)
         self._sink = LocalDestination(output, settings.durability, executors)
         self._bandwidth = RateLimiter(0, 1)
-        self._accounts = ApiClients(self._settings, self._book, self._reporter)
+        self._accounts = _api_clients(self._settings, self._book, self._reporter)
         self._operations: Operations | None = None
 
     async def __aenter__(self) -> Self:
@@ -97,7 +99,7 @@ class Downloader:
             raise DownloaderStateError("the Downloader is already open; open it once, or make another one")
         self._operations = Operations(asyncio.get_running_loop())
         try:
-            self._accounts = ApiClients(self._settings, self._book, self._reporter)
+            self._accounts = _api_clients(self._settings, self._book, self._reporter)
             await self._accounts.__aenter__()
         except BaseException:
             self._operations = None
@@ -331,6 +333,21 @@ class Downloader:
             reporter=self._reporter,
             recheck_absent_s=self._settings.recheck_absent_for,
         )
+
+
+def _api_clients(settings: Settings, credentials: CredentialSet, reporter: Reporter) -> ApiClients:
+    sizes = run_sizes(settings, open_file_limit())
+    return ApiClients(
+        settings,
+        credentials,
+        SessionOptions(
+            sizes.api_connections, partial(trace_requests, reporter=reporter, label=endpoint_label)
+        ),
+        SessionOptions(
+            sizes.storage_connections,
+            partial(trace_requests, reporter=reporter, label=lambda _method, _url: STORAGE),
+        ),
+    )
 
 
 async def _results(

@@ -25,7 +25,6 @@ from bulkdl.destinations.local.destination import LocalDestination
 from bulkdl.destinations.local.filenames import safe_filenames
 from bulkdl.errors import ApiError, DestinationError, DownloadError
 from bulkdl.failure_policy import FAILURE_POLICIES, RetryAction
-from bulkdl.graph.api_clients import ApiClients
 from bulkdl.graph.discovery import PAGE_SIZE, JobDiscovery, JobPage
 from bulkdl.graph.enumeration_results import EnumerationHandler
 from bulkdl.graph.ledger_view import LedgerView
@@ -37,6 +36,7 @@ from bulkdl.log import get_logger
 from bulkdl.models import Job, Kind, Output, Reason, Result, Task
 from bulkdl.selection import Selection
 from bulkdl.settings.path_templates import PathTemplates
+from bulkdl.sources.up42_jobs.clients import ApiClients
 from bulkdl.sources.up42_jobs.planning import (
     MissingOutput,
     expected_outputs,

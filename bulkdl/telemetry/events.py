@@ -34,13 +34,17 @@ class QueuesOpened:
     depths: Mapping[str, Callable[[], int]]
 
 
+STORAGE = "storage"
+"""Endpoint of requests for signed URLs."""
+
+
 @dataclass(frozen=True, slots=True)
 class RequestEnded:
     """
     A request received a response or failed.
 
     Attributes:
-        endpoint: One of ``endpoint_labels.ENDPOINTS``.
+        endpoint: The label that the source gives to the request, or ``STORAGE`` for a signed URL.
         status: None without a response.
         duration_s: Time to the response headers.
     """

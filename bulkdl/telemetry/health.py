@@ -18,8 +18,7 @@ from pathlib import Path
 
 from bulkdl.models import Reason
 from bulkdl.redaction import redact
-from bulkdl.telemetry.endpoint_labels import STORAGE
-from bulkdl.telemetry.events import Event, ProblemFound, RequestEnded
+from bulkdl.telemetry.events import STORAGE, Event, ProblemFound, RequestEnded
 
 _TIMEOUT_S = 2.0
 _MAX_AGE_S = 2.0

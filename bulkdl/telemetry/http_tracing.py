@@ -12,28 +12,19 @@ from types import SimpleNamespace
 import aiohttp
 from yarl import URL
 
-from bulkdl.telemetry.endpoint_labels import STORAGE, endpoint_label
 from bulkdl.telemetry.events import Reporter, RequestEnded
 
 Label = Callable[[str, URL], str]
 
 
-def watch_api(session: aiohttp.ClientSession, reporter: Reporter) -> None:
-    """Report the requests of *session* to the UP42 API."""
-    _watch(session, reporter, lambda method, url: endpoint_label(method, url.raw_path))
-
-
-def watch_storage(session: aiohttp.ClientSession, reporter: Reporter) -> None:
-    """Report the requests of *session* to the storage of signed URLs."""
-    _watch(session, reporter, lambda _method, _url: STORAGE)
-
-
-def _watch(
+def trace_requests(
     session: aiohttp.ClientSession,
     reporter: Reporter,
     label: Label,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
+    """Report the requests of *session*. *label* returns the endpoint of a method and URL."""
+
     async def on_start(
         _session: aiohttp.ClientSession, context: SimpleNamespace, params: aiohttp.TraceRequestStartParams
     ) -> None:

@@ -13,13 +13,13 @@ from click.testing import CliRunner
 from bulkdl.cli import COMMANDS, cli, context
 from bulkdl.cli.exit_codes import run_command
 from bulkdl.cli.help import Group
-from bulkdl.graph.api_clients import retry_policy
 from bulkdl.graph.downloader import Downloader
 from bulkdl.models import Kind, Outcome, Output, Reason, Result
 from bulkdl.report.plan import PlanBuilder
 from bulkdl.report.summary import SummaryBuilder
 from bulkdl.selection import JobRef
 from bulkdl.settings import Settings, Shard
+from bulkdl.sources.up42_jobs.clients import retry_policy
 
 P1 = "5f0c1a52-7a3a-4c52-9d0e-0f3f1a2b3c4d"
 P2 = "8d3a6c1e-0b7f-4e57-a3c9-52f1d7e64b20"

@@ -10,7 +10,8 @@ import yaml
 
 from bulkdl.failure_policy import ExitCode
 from bulkdl.models import Kind, Outcome, Reason
-from bulkdl.telemetry.endpoint_labels import ENDPOINTS
+from bulkdl.sources.up42_jobs.endpoints import API_ENDPOINTS, OTHER
+from bulkdl.telemetry.events import STORAGE
 from bulkdl.telemetry.metrics import Metrics
 
 ROOT = Path(__file__).parents[3]
@@ -19,6 +20,7 @@ ALERTS = yaml.safe_load((ROOT / "config" / "prometheus" / "alerts.yml").read_tex
 DASHBOARD = json.loads((ROOT / "config" / "grafana" / "bulkdl.json").read_text("utf-8"))
 RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]
 
+ENDPOINTS = (*API_ENDPOINTS, STORAGE, OTHER)
 VALUES = {
     "kind": set(Kind),
     "outcome": set(Outcome),
