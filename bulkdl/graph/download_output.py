@@ -4,7 +4,6 @@ One output from where it is to where it belongs: linked, if the same object is t
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -17,8 +16,9 @@ from bulkdl.settings import Settings
 from bulkdl.sources.up42_jobs.clients import ApiClients
 from bulkdl.sources.up42_jobs.planning import MissingOutput, target_key
 from bulkdl.transfer.body_reader import BLOCK_BYTES
-from bulkdl.transfer.download import Fetcher, ended_by
-from bulkdl.transfer.interfaces import Progress, RemoteFile
+from bulkdl.transfer.context import TransferContext
+from bulkdl.transfer.download import Download, result_of_failure
+from bulkdl.transfer.interfaces import RemoteFile, TransferObserver
 from bulkdl.transfer.remote_files import ApiSource, SignedUrlSource
 
 FailureByObject = dict[str | None, Result]
@@ -34,22 +34,20 @@ class OutputFetcher:
         accounts: ApiClients,
         sink: LocalDestination,
         ledger: Ledger,
-        fetcher: Fetcher,
+        context: TransferContext,
     ) -> None:
         self._names = settings.path_templates
         self._headers_timeout_s = settings.headers_timeout
         self._accounts = accounts
         self._sink = sink
         self._ledger = ledger
-        self._fetcher = fetcher
+        self._context = context
 
     async def fetch(
         self,
         wanted: MissingOutput,
         failed: FailureByObject,
-        *,
-        progress: Progress,
-        retry_scheduled: Callable[[Reason, float], None],
+        observer: TransferObserver,
     ) -> Result:
         """
         Bring *wanted* to its end.
@@ -58,21 +56,20 @@ class OutputFetcher:
             failed: Objects that the outputs before it in its bundle failed to get: they are not
                 asked for again, and what fails now is added.
         """
-        fetch = partial(self._fetch, wanted, progress=progress, retry_scheduled=retry_scheduled)
         if wanted.output.kind is not Kind.ARCHIVE:
             client = self._accounts.client(wanted.output.project_id)
-            return await fetch(ApiSource(partial(client.open, wanted.output)))
+            return await self._download(wanted, ApiSource(partial(client.open, wanted.output)), observer)
         origin = self._signed(wanted)
         try:
             await origin.prepare()
             linked = await self._link_same_object(wanted, origin.source)
         except DownloadError as failure:
-            return ended_by(wanted.output, failure)
+            return result_of_failure(wanted.output, failure)
         if linked is not None:
             return linked
         if origin.source in failed:
             return replace(failed[origin.source], output=wanted.output, attempts=0, downloaded_bytes=0)
-        result = await fetch(origin)
+        result = await self._download(wanted, origin, observer)
         if result.outcome is Outcome.FAILED and result.reason is not Reason.PATH_BLOCKED:
             failed[origin.source] = result
         return result
@@ -99,22 +96,14 @@ class OutputFetcher:
             headers_timeout_s=self._headers_timeout_s,
         )
 
-    async def _fetch(
-        self,
-        wanted: MissingOutput,
-        origin: RemoteFile,
-        *,
-        progress: Progress,
-        retry_scheduled: Callable[[Reason, float], None],
+    async def _download(
+        self, wanted: MissingOutput, remote_file: RemoteFile, observer: TransferObserver
     ) -> Result:
-        return await self._fetcher.fetch(
-            wanted.output,
-            origin,
-            self._sink.partial_file(wanted.output),
-            target_key(wanted, self._names),
-            progress=progress,
-            retry_scheduled=retry_scheduled,
-        )
+        partial_file = self._sink.partial_file(wanted.output)
+        make_key = target_key(wanted, self._names)
+        return await Download(
+            wanted.output, remote_file, partial_file, make_key, self._context, observer
+        ).run()
 
     async def _link_same_object(self, wanted: MissingOutput, source: str | None) -> Result | None:
         """Link the same object of the same job, if it has been fetched and is still there."""

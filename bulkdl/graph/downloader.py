@@ -49,7 +49,6 @@ from bulkdl.sources.up42_jobs.endpoints import endpoint_label
 from bulkdl.telemetry.events import STORAGE, NullReporter, QueuesOpened, Reporter, RunFinished, RunStarted
 from bulkdl.telemetry.http_tracing import trace_requests
 from bulkdl.transfer.context import Limits, TransferContext
-from bulkdl.transfer.download import Fetcher
 
 log = get_logger(__name__)
 
@@ -258,8 +257,8 @@ class Downloader:
         settings = self._settings
         recorder = Recorder(ledger, run_id, builder, self._reporter, listener, locate=self._sink.locate)
         permits = {kind: ConcurrencyLimiter(size.start) for kind, size in pool_limits(settings).items()}
-        fetcher = self._fetcher(permits[Kind.ARCHIVE])
-        output_fetcher = OutputFetcher(settings, self._accounts, self._sink, ledger, fetcher)
+        context = self._transfer_context(permits[Kind.ARCHIVE])
+        output_fetcher = OutputFetcher(settings, self._accounts, self._sink, ledger, context)
         pools = Pools(settings, output_fetcher, recorder, self._reporter, stop, permits)
         enumeration = self._enumeration(selection, RunLedgerView(ledger, run_id), RunHandler(pools, recorder))
         depths = {str(kind): queue.__len__ for kind, queue in pools.queues.items()}
@@ -304,21 +303,21 @@ class Downloader:
         )
         self._reporter.report(RunFinished(summary.finished_at, int(summary.exit_code)))
 
-    def _fetcher(self, permits: ConcurrencyLimiter) -> Fetcher:
+    def _transfer_context(self, permits: ConcurrencyLimiter) -> TransferContext:
         settings = self._settings
         limits = Limits(
             speed_limit_bytes_per_s=settings.speed_limit,
             speed_time_s=settings.speed_time,
-            ceilings={
+            max_bytes={
                 Kind.ARCHIVE: settings.archive_max_size,
                 Kind.QUICKLOOK: settings.quicklook_max_size,
                 Kind.GEOJSON: settings.geojson_max_size,
             },
-            segment_bytes=settings.segment_min_size,
+            segment_min_size_bytes=settings.segment_min_size,
             connections=settings.connections,
-            segment_below_bytes_per_s=settings.segment_if_slower_than,
+            segment_if_slower_than_bytes_per_s=settings.segment_if_slower_than,
         )
-        return Fetcher(TransferContext(limits, self._accounts.policy, self._bandwidth, permits))
+        return TransferContext(limits, self._accounts.policy, self._bandwidth, permits)
 
     def _enumeration(
         self, selection: Selection, ledger_view: LedgerView, handler: EnumerationHandler

@@ -46,7 +46,7 @@ from bulkdl.sources.up42_jobs.planning import (
     last_task_id,
 )
 from bulkdl.telemetry.events import JobEnumerated, JobUnfinished, Reporter
-from bulkdl.transfer.download import ended_by
+from bulkdl.transfer.download import result_of_failure
 
 log = get_logger(__name__)
 
@@ -135,7 +135,9 @@ class JobLister:
                 job.project_id, job.id, task.id
             )
         except ApiError as failure:
-            return _QuicklookList(key, (PlannedOutput(placeholder),), None, ended_by(placeholder, failure))
+            return _QuicklookList(
+                key, (PlannedOutput(placeholder),), None, result_of_failure(placeholder, failure)
+            )
         outputs = tuple(
             PlannedOutput(Output(job.project_id, job.id, task.id, Kind.QUICKLOOK, name), filename)
             for name, filename in safe_filenames(dict.fromkeys(filter(None, names))).items()

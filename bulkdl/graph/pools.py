@@ -10,16 +10,14 @@ import asyncio
 import errno
 import time
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import structlog
 
 from bulkdl.concurrency import Channel, ConcurrencyLimiter
 from bulkdl.errors import BulkdlError
-from bulkdl.failure_policy import FAILURE_POLICIES, ExitCode, RetryAction
+from bulkdl.failure_policy import FAILURE_POLICIES, RetryAction
 from bulkdl.graph.autoscale import (
-    CONGESTION_REASONS,
     ConcurrencyController,
     ThroughputMeter,
     adapt_concurrency,
@@ -30,11 +28,12 @@ from bulkdl.graph.recorder import Recorder
 from bulkdl.graph.reservations import OutputReservations
 from bulkdl.graph.shutdown import ShutdownController
 from bulkdl.graph.sizes import pool_limits
+from bulkdl.graph.transfer_monitor import TransferBudget, TransferMonitor
 from bulkdl.log import get_logger
-from bulkdl.models import Kind, Outcome, Output, Reason, Result
+from bulkdl.models import Kind, Outcome, Reason, Result
 from bulkdl.settings import Settings
 from bulkdl.sources.up42_jobs.planning import MissingOutput, SameObjectGroup
-from bulkdl.telemetry.events import Reporter, RetryScheduled, TransferAdvanced, TransferStarted
+from bulkdl.telemetry.events import Reporter, TransferStarted
 
 log = get_logger(__name__)
 
@@ -73,12 +72,11 @@ class Pools:
         }
         self._permits = permits
         self._meters = {kind: ThroughputMeter() for kind in Kind}
-        self._max_transfer = settings.max_transfer
+        self._budget = TransferBudget(settings.max_transfer, stop)
         self._output_fetcher = output_fetcher
         self._recorder = recorder
         self._reporter = reporter
         self._stop = stop
-        self._downloaded_bytes = 0
         self._active: dict[asyncio.Task[Any], ActiveTransfer] = {}
         self.reservations = OutputReservations()
 
@@ -176,8 +174,7 @@ class Pools:
             return await self._output_fetcher.fetch(
                 wanted,
                 failed,
-                progress=partial(self._advanced, output, flight),
-                retry_scheduled=partial(self._retry_scheduled, output, flight),
+                TransferMonitor(output, flight, self._meters[output.kind], self._budget, self._reporter),
             )
         except BulkdlError:
             raise
@@ -189,32 +186,3 @@ class Pools:
         except Exception as error:  # whatever a bug may raise
             log.exception("transfer.crashed")
             return Result(output, Outcome.FAILED, Reason.INTERNAL, detail=type(error).__name__)
-
-    def _advanced(
-        self,
-        output: Output,
-        flight: ActiveTransfer,
-        at_bytes: int,
-        total_bytes: int | None,
-        downloaded_bytes: int,
-    ) -> None:
-        flight.waiting = False
-        meter = self._meters[output.kind]
-        if output.kind is Kind.ARCHIVE:
-            meter.add(downloaded_bytes)
-        if not flight.downloaded_bytes:
-            meter.note_latency(time.monotonic() - flight.started_s)
-        flight.offset, flight.total_bytes = at_bytes, total_bytes
-        flight.downloaded_bytes += downloaded_bytes
-        self._downloaded_bytes += downloaded_bytes
-        if self._max_transfer and self._downloaded_bytes >= self._max_transfer:
-            self._stop.drain(ExitCode.MAX_TRANSFER)
-        self._reporter.report(TransferAdvanced(output, at_bytes, total_bytes, downloaded_bytes))
-
-    def _retry_scheduled(
-        self, output: Output, flight: ActiveTransfer, reason: Reason, delay_s: float
-    ) -> None:
-        flight.waiting = delay_s > 0
-        if reason in CONGESTION_REASONS:
-            self._meters[output.kind].note_trouble()
-        self._reporter.report(RetryScheduled(output, reason, delay_s))

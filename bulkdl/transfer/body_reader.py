@@ -1,6 +1,4 @@
-"""
-Reading one response: chunk by chunk, with a floor under its speed and a pace over it.
-"""
+"""Read the body of one response in chunks, with a minimum speed and a bandwidth limit."""
 
 from __future__ import annotations
 
@@ -19,63 +17,78 @@ BLOCK_BYTES = 1 << 20
 
 class BodyReader:
     """
-    The reader of one response.
+    The reader of the body of one response.
+
+    Only this class uses undocumented behaviour of aiohttp, in ``drain_buffered``.
 
     Args:
-        where: For messages; never holds a secret.
-        bandwidth: Shared by all transfers.
-        begun: Has been read of the body already.
+        label: Names the output in messages; it contains no secret.
+        bandwidth: Limit shared by all transfers.
+        prefetched: Bytes that were already read of the body.
     """
 
-    def __init__(self, where: str, floor: StallDetector, bandwidth: RateLimiter, begun: bytes = b"") -> None:
-        self._where = where
-        self._floor = floor
+    def __init__(
+        self,
+        response: aiohttp.ClientResponse,
+        label: str,
+        stall_detector: StallDetector,
+        bandwidth: RateLimiter,
+        prefetched: bytes = b"",
+    ) -> None:
+        self._response = response
+        self._content = response.content
+        self._label = label
+        self._stall_detector = stall_detector
         self._bandwidth = bandwidth
-        self._begun = begun
-        self._late: TransferError | None = None
+        self._prefetched = prefetched
+        self._stalled: TransferError | None = None
 
-    async def read(self, response: aiohttp.ClientResponse) -> bytes:
+    async def read(self) -> bytes:
         """
-        The next chunk; empty at the end.
+        Return the next chunk; empty at the end.
 
         Raises:
-            TransferError: The connection broke, or has been too slow for too long. That a chunk
-                came too late is raised in place of the next one, for the chunk itself is good.
+            TransferError: The connection was lost, or it is below the minimum speed. A chunk that arrives too
+                late is returned, and the next call raises the error.
         """
-        if self._begun:
-            begun, self._begun = self._begun, b""
-            return begun
-        if self._late is not None:
-            raise self._late
-        asked_at = time.monotonic()
-        chunk = await self._next(response)
-        if chunk and self._floor.is_stalled(time.monotonic() - asked_at, len(chunk)):
-            floor = self._floor
-            self._late = TransferError(
+        if self._prefetched:
+            prefetched, self._prefetched = self._prefetched, b""
+            return prefetched
+        if self._stalled is not None:
+            raise self._stalled
+        started_s = time.monotonic()
+        chunk = await self._read_chunk()
+        detector = self._stall_detector
+        if chunk and detector.is_stalled(time.monotonic() - started_s, len(chunk)):
+            self._stalled = TransferError(
                 Reason.STALLED,
-                f"{self._where}: under {floor.limit_bytes_per_s:g} bytes/s for {floor.window_s:g} s",
+                f"{self._label}: below {detector.limit_bytes_per_s:g} bytes/s for {detector.window_s:g} s",
             )
         return chunk
 
-    async def _next(self, response: aiohttp.ClientResponse) -> bytes:
-        with map_http_errors(TransferError, self._where):
+    async def _read_chunk(self) -> bytes:
+        with map_http_errors(TransferError, self._label):
             try:
-                async with self._floor.read_timeout():
-                    return await response.content.readany()
+                async with self._stall_detector.read_timeout():
+                    return await self._content.readany()
             except TimeoutError:
                 raise TransferError(
-                    Reason.STALLED, f"{self._where}: no bytes for {self._floor.window_s:g} s"
+                    Reason.STALLED, f"{self._label}: no data for {self._stall_detector.window_s:g} s"
                 ) from None
 
-    async def pace(self, size_bytes: int) -> None:
-        """Wait until that much more may come."""
+    async def throttle(self, size_bytes: int) -> None:
+        """Wait until the bandwidth limit allows *size_bytes* more bytes."""
         await self._bandwidth.acquire(size_bytes)
 
-    def drain_buffered(self, response: aiohttp.ClientResponse) -> bytes:
-        """What had come before the connection broke; aiohttp keeps it behind the error."""
-        content = response.content
+    def drain_buffered(self) -> bytes:
+        """Return bytes that arrived before the connection was lost; aiohttp keeps them behind the error."""
+        content = self._content
         error = content.exception()
-        content.set_exception(None)  # type: ignore[arg-type] # there is no other way to the bytes
+        content.set_exception(None)  # type: ignore[arg-type] # no documented call returns these bytes
         chunk = content.read_nowait()
         content.set_exception(error)  # type: ignore[arg-type]
         return chunk
+
+    def close(self) -> None:
+        """Close the connection of the response."""
+        self._response.close()

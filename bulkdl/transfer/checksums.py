@@ -80,7 +80,7 @@ class Digester:
     @property
     def crc32c(self) -> Digest:
         """The CRC32C of the bytes so far."""
-        return self._digest("crc32c")
+        return self.digest("crc32c")
 
     def find_mismatch(self, expected: tuple[Digest, ...]) -> Digest | None:
         """Return the first of the *expected* digests that the bytes do not have; None if all match."""
@@ -88,12 +88,13 @@ class Digester:
             (
                 digest
                 for digest in expected
-                if digest.algorithm in self._hashes and self._digest(digest.algorithm).value != digest.value
+                if digest.algorithm in self._hashes and self.digest(digest.algorithm).value != digest.value
             ),
             None,
         )
 
-    def _digest(self, algorithm: str) -> Digest:
+    def digest(self, algorithm: str) -> Digest:
+        """Return the digest of the bytes so far."""
         return Digest(algorithm, base64.b64encode(self._hashes[algorithm].digest()).decode("ascii"))
 
 

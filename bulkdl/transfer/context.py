@@ -1,4 +1,4 @@
-"""What all transfers share: bounds, pace, permits, patience."""
+"""Limits and shared resources of all downloads."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+
+import aiohttp
 
 from bulkdl.concurrency import ConcurrencyLimiter
 from bulkdl.http.rate_limit import RateLimiter
@@ -18,33 +20,33 @@ from bulkdl.transfer.body_reader import BodyReader
 @dataclass(frozen=True, slots=True)
 class Limits:
     """
-    Bounds on one body.
+    Limits of one body.
 
     Attributes:
-        speed_limit_bytes_per_s: Slower than this for *speed_time_s* is a stall.
-        ceilings: Most bytes by kind, announced or not.
-        segment_bytes: From this size on an object may come over several connections.
-        connections: How many at most.
-        segment_below_bytes_per_s: Only where the first of them is slower; 0: in any case.
+        speed_limit_bytes_per_s: A transfer that is slower for *speed_time_s* is stalled.
+        max_bytes: Maximum size by kind, whether the server announces a size or not.
+        connections: Maximum number of connections for one object.
+        segment_min_size_bytes: Minimum size of an object that is downloaded in segments.
+        segment_if_slower_than_bytes_per_s: Use more connections only if the first one is slower; 0: always.
     """
 
     speed_limit_bytes_per_s: float = 1024
     speed_time_s: float = 30
-    ceilings: Mapping[Kind, int] = field(default_factory=dict)
-    segment_bytes: int = 64 << 20
+    max_bytes: Mapping[Kind, int] = field(default_factory=dict)
     connections: int = 8
-    segment_below_bytes_per_s: float = 0
+    segment_min_size_bytes: int = 64 << 20
+    segment_if_slower_than_bytes_per_s: float = 0
 
 
 @dataclass(frozen=True, slots=True)
 class TransferContext:
     """
-    What all transfers share.
+    What all downloads share.
 
     Attributes:
-        bandwidth: The pace of body bytes.
-        permits: How many connections to the storage there may be.
-        rand: Spreads the waits between attempts.
+        bandwidth: Rate limit of body bytes.
+        permits: Limit of the connections to the storage.
+        rand: Returns a number in [0, 1), which spreads the delays between attempts.
     """
 
     limits: Limits
@@ -58,7 +60,9 @@ class TransferContext:
         """Return the state of a series of attempts, before the first one."""
         return RetryState(self.policy, self.rand)
 
-    def new_body_reader(self, output: Output, begun: bytes = b"") -> BodyReader:
-        """The reader of one response with bytes of *output*, of which *begun* has been read."""
-        floor = StallDetector(self.limits.speed_limit_bytes_per_s, self.limits.speed_time_s)
-        return BodyReader(str(output), floor, self.bandwidth, begun)
+    def new_body_reader(
+        self, output: Output, response: aiohttp.ClientResponse, prefetched: bytes = b""
+    ) -> BodyReader:
+        """Return the reader of *response*, of whose body *prefetched* was read already."""
+        stall_detector = StallDetector(self.limits.speed_limit_bytes_per_s, self.limits.speed_time_s)
+        return BodyReader(response, str(output), stall_detector, self.bandwidth, prefetched)

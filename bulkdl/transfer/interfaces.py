@@ -1,4 +1,4 @@
-"""What a transfer needs from its two ends, as protocols; the graph plugs in the real ones."""
+"""Protocols of the two ends of a download, of its observer, and of the receivers of a body."""
 
 from __future__ import annotations
 
@@ -8,21 +8,19 @@ from typing import BinaryIO, Protocol, TypeVar
 
 import aiohttp
 
-from bulkdl.errors import DownloadError, TransferError
-from bulkdl.http.retry import RetryDecision
-from bulkdl.models import CommittedFile, Extent, RemoteObject, ResumeState
+from bulkdl.errors import TransferError
+from bulkdl.models import CommittedFile, Extent, Reason, RemoteObject, ResumeState
 
 T = TypeVar("T")
 
 
 class RemoteFile(Protocol):
     """
-    Where the bytes of one output come from.
+    The remote side of one output.
 
     Attributes:
-        resumable: Whether it can be asked for a range at all.
-        source: Where the object lives, without secrets; None for the API.
-        begun: What has been read already of the body of the response that was opened last.
+        resumable: Whether the server may accept range requests.
+        source: Identity of the object without secrets; None if it is served by the API.
     """
 
     @property
@@ -31,66 +29,65 @@ class RemoteFile(Protocol):
     @property
     def source(self) -> str | None: ...
 
-    @property
-    def prefetched(self) -> bytes: ...
-
     async def prepare(self) -> int:
-        """Have an address to ask at (for storage: a signed URL that is still valid); return its number."""
+        """Obtain a valid URL, for example a signed URL of the storage; return its version."""
 
-    def open(self, headers: dict[str, str]) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        """One GET. The response may have any status; of its body no more than ``begun`` has been read."""
+    def open(
+        self, headers: dict[str, str]
+    ) -> AbstractAsyncContextManager[tuple[aiohttp.ClientResponse, bytes]]:
+        """Send one GET; yield the response, of any status, and the bytes already read of its body."""
 
     async def error_from_response(self, response: aiohttp.ClientResponse) -> TransferError:
-        """What a response that is no success means."""
+        """Return the error for a *response* that is not a success."""
 
-    def renew(self, address: int) -> None:
-        """That address was refused: get another one before the next GET, unless there is one already."""
+    def renew(self, url_version: int) -> None:
+        """Discard the URL of this version, which the server rejected; a newer URL stays."""
 
 
 class PartialFilePort(Protocol):
     """
-    Bytes of one output that are not committed yet.
+    The bytes of one output that are not committed yet.
 
-    A part grows at its end, or, begun as *divided*, is filled in several places at once.
+    A partial file grows at its end. A segmented (*divided*) one is filled at several offsets.
     """
 
     async def load(self) -> ResumeState | CommittedFile | None:
         """
-        What is there from before.
+        Load the state that an earlier run left; None if there is none.
 
-        A receipt means that an earlier run committed the output but did not live to record it;
-        None that there is nothing. What cannot be trusted is removed.
+        A CommittedFile means that the earlier run committed the output but ended before it recorded it.
+        Bytes that cannot be trusted are removed.
         """
 
     async def create(self, stored: RemoteObject, *, divided: bool = False) -> None:
         """
-        Forget older bytes, then make *stored* durable before its first byte is written.
+        Discard older bytes and make *stored* durable before its first byte is written.
 
         Raises:
-            DestinationError: There is no room for all of it beside what other transfers will still need.
+            DestinationError: The disk space does not suffice for the object and the other transfers.
         """
 
     async def resume(self, state: ResumeState) -> None:
         """
-        Have room for what is missing behind *state*, which is what is there.
+        Reserve the disk space that is missing after *state*.
 
         Raises:
-            DestinationError: There is none.
+            DestinationError: The disk space does not suffice.
         """
 
     async def write(self, block: bytes) -> None:
         """
-        Append *block*; returns before it is on disk, at most one block is under way.
+        Append *block*. Returns before it is on disk; at most one block is written in the background.
 
         Raises:
-            DestinationError: It does not fit, or the one before it did not.
+            DestinationError: This block or the one before it cannot be written.
         """
 
     async def write_at(self, start: int, chunks: Sequence[bytes]) -> Extent:
-        """Put *chunks*, one behind the other, into a divided part, and then note that they are there."""
+        """Write adjacent *chunks* at *start* of a segmented file, then record the extent."""
 
     async def flush_and_close(self) -> None:
-        """Finish the write under way and close; what was written stays usable."""
+        """Finish the write in the background and close the file; its bytes stay usable."""
 
     async def read_head(self, size_bytes: int) -> bytes:
         """Return the first *size_bytes* bytes, or all if there are fewer."""
@@ -99,27 +96,31 @@ class PartialFilePort(Protocol):
         """
         Call *reader* in a thread on all bytes so far, or on *body* if none were written.
 
-        Cancellation ends the next read of a block, and returns when the thread has ended.
+        Cancellation stops the next read of a block and returns when the thread has ended.
         """
 
     async def commit(self, receipt: CommittedFile, body: bytes = b"") -> None:
         """Make all bytes, or *body* if none were written, durable and publish them."""
 
     async def forget(self) -> None:
-        """The receipt is known elsewhere: nothing need be remembered of this part."""
+        """Remove the record of the commit, which is stored elsewhere now."""
 
     async def discard(self) -> None:
-        """Forget the bytes."""
+        """Remove the bytes."""
 
     def close(self) -> None:
-        """The transfer is over for now: it needs no more room. What is there stays."""
+        """Release the reserved disk space at the end of a transfer. The bytes stay."""
 
 
-Progress = Callable[[int, int | None, int], None]
-"""Called with (bytes here, bytes in all or None, bytes that came just now)."""
+class TransferObserver(Protocol):
+    """Gets the progress of one download. Its methods return immediately and do not raise."""
 
-RetryCallback = Callable[[DownloadError, RetryDecision], None]
-"""Called when another attempt is about to follow a failed one."""
+    def received(self, offset_bytes: int, total_bytes: int | None, new_bytes: int) -> None:
+        """*new_bytes* were received; *offset_bytes* of *total_bytes* (None: unknown) are complete."""
 
-Name = Callable[[str], str]
-"""Gives the key for a suffix that the bytes decided."""
+    def retrying(self, reason: Reason, delay_s: float) -> None:
+        """An attempt failed with *reason*, and the next one starts after *delay_s*."""
+
+
+MakeKey = Callable[[str], str]
+"""Returns the key of the output, given the suffix that its first bytes require."""

@@ -1,7 +1,7 @@
 """
-The two places where bytes come from: signed URLs of the storage, and UP42's API itself.
+Open remote files: archives at signed URLs of the storage, other outputs at the API of UP42.
 
-The storage's session carries no credentials: a signed URL is its own permission.
+The session of the storage has no credentials, because a signed URL contains the permission.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from bulkdl.transfer.response_rules import reason_for_status, reason_for_storage
 from bulkdl.transfer.signed_url import SignedUrl
 
 _ERROR_BYTES = 4096
-_FRESH_MARGIN_S = 5.0
+_EXPIRY_MARGIN_S = 5.0
 
 
 class SignedUrlSource:
     """
-    An archive in UP42's storage.
+    An archive in the storage of UP42.
 
     Args:
-        sign: Asks UP42 for a signed URL.
+        sign: Requests a signed URL from UP42.
+        headers_timeout_s: Maximum time until all response headers have arrived.
     """
 
     resumable = True
-    prefetched = b""
 
     def __init__(
         self,
@@ -50,40 +50,45 @@ class SignedUrlSource:
         self._policy = policy
         self._headers_timeout_s = headers_timeout_s
         self._signed: SignedUrl | None = None
-        self._tried = False
+        self._used = False
         self._url_version = 0
 
     @property
     def source(self) -> str | None:
+        """Identity of the object; None before the first signed URL."""
         return self._signed.source if self._signed else None
 
     async def prepare(self) -> int:
-        # A URL that nobody has tried is kept though it looks old: it may be our clock that is wrong.
-        known = self._signed
-        if known is None or (self._tried and not known.is_valid_at(datetime.now(UTC), _FRESH_MARGIN_S)):
+        """Request a signed URL if there is none that is valid; return its version."""
+        # A URL that was not used yet is kept even if it seems expired: the local clock may be wrong.
+        signed = self._signed
+        if signed is None or (self._used and not signed.is_valid_at(datetime.now(UTC), _EXPIRY_MARGIN_S)):
             self._signed = SignedUrl.parse(await self._sign())
-            self._tried = False
+            self._used = False
             self._url_version += 1
         return self._url_version
 
-    def renew(self, address: int) -> None:
-        if address == self._url_version:
+    def renew(self, url_version: int) -> None:
+        """Discard the URL of this version; a newer URL stays."""
+        if url_version == self._url_version:
             self._signed = None
 
     @asynccontextmanager
-    async def open(self, headers: dict[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def open(self, headers: dict[str, str]) -> AsyncIterator[tuple[aiohttp.ClientResponse, bytes]]:
+        """Send one GET to the signed URL, after the cooldown of its host."""
         signed = self._signed
         if signed is None:
             raise RuntimeError("open() was called before prepare()")
-        self._tried = True
+        self._used = True
         await self._cooldown.wait(signed.host)
         with map_http_errors(TransferError, signed.source):
             async with asyncio.timeout(self._headers_timeout_s):
                 response = await self._session.get(signed.url, headers=headers)
         async with response:
-            yield response
+            yield response, b""
 
     async def error_from_response(self, response: aiohttp.ClientResponse) -> TransferError:
+        """Return the error for *response*; a 429 or 503 starts the cooldown of the host."""
         with map_http_errors(TransferError, str(self.source)):
             async with asyncio.timeout(self._headers_timeout_s):
                 body = (await response.content.read(_ERROR_BYTES)).decode("utf-8", "replace")
@@ -91,22 +96,22 @@ class SignedUrlSource:
         expired = signed is not None and not signed.is_valid_at(datetime.now(UTC), 0.0)
         reason = reason_for_storage_error(response.status, body, url_expired=expired)
         if response.status == 404:
-            self.renew(self._url_version)  # only the API can say that there is no such archive
+            self.renew(self._url_version)  # only the API can report that the archive does not exist
         wait_s = requested_wait_s(response)
         host_s = cooldown_seconds(response.status, wait_s, self._policy)
         if signed is not None and host_s is not None:
             self._cooldown.start(signed.host, host_s)
         code = xml_error_code(body)
-        detail = f"storage answered HTTP {response.status}" + (f" ({code})" if code else "")
+        detail = f"the storage sent HTTP {response.status}" + (f" ({code})" if code else "")
         return TransferError(reason, detail, retry_after_s=wait_s)
 
 
 class ApiSource:
     """
-    A quicklook or a data.json, which the API serves itself; it takes no ranges.
+    A quicklook or a data.json, which the API sends itself, without support for ranges.
 
     Args:
-        get: Gives a response, and what has been read of its body already.
+        get: Yields a response and the bytes that were already read of its body.
     """
 
     resumable = False
@@ -115,23 +120,24 @@ class ApiSource:
     def __init__(
         self, get: Callable[[], AbstractAsyncContextManager[tuple[aiohttp.ClientResponse, bytes]]]
     ) -> None:
-        self.prefetched = b""
         self._get = get
 
     async def prepare(self) -> int:
-        """Nothing to prepare: the client brings its token along."""
+        """Return a constant: the API client adds the token to each request."""
         return 0
 
-    def renew(self, address: int) -> None:
-        """Nothing to renew, either."""
+    def renew(self, url_version: int) -> None:
+        """Do nothing: there is no URL that expires."""
 
-    @asynccontextmanager
-    async def open(self, headers: dict[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
-        del headers  # no ranges, and the session negotiates its own encoding
-        async with self._get() as (response, self.prefetched):
-            yield response
+    def open(
+        self, headers: dict[str, str]
+    ) -> AbstractAsyncContextManager[tuple[aiohttp.ClientResponse, bytes]]:
+        """Send one GET."""
+        del headers  # there are no ranges, and the session negotiates its own encoding
+        return self._get()
 
     async def error_from_response(self, response: aiohttp.ClientResponse) -> TransferError:
+        """Return the error for *response*."""
         return TransferError(
             reason_for_status(response.status),
             f"the API sent HTTP {response.status}",

@@ -1,25 +1,24 @@
 """
-Where the bytes of several connections land: in one divided part, each in its place.
+Write the bytes of several connections into one segmented partial file.
 
-What a connection brings is gathered into blocks. Each is written behind the reading, and noted with its
-checksum as soon as it is written. Before the first one of a new object, this is let in and the part made
-ready. Whoever breaks off, is stopped or leaves has first written what has come.
+Each connection collects its bytes in blocks. A block is written while the next one is read, and its extent
+and checksum are recorded after the write. Before the first block of a new object, the magic bytes are
+checked and the partial file is created. A connection that fails, is cancelled or ends first writes what it
+has received.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-
-import aiohttp
 
 from bulkdl.concurrency import shield_until_done
 from bulkdl.errors import DownloadError, TransferError
-from bulkdl.models import Extent, Reason
+from bulkdl.models import Extent, Reason, ResumeState
 from bulkdl.transfer import validation
 from bulkdl.transfer.body_reader import BLOCK_BYTES, BodyReader
-from bulkdl.transfer.interfaces import PartialFilePort
+from bulkdl.transfer.partial_download import PartialDownload
 from bulkdl.transfer.segment_scheduler import Segment
 
 ShouldContinue = Callable[[], bool]
@@ -27,135 +26,140 @@ ShouldContinue = Callable[[], bool]
 
 class SegmentWriter:
     """
-    The part, as all connections see it.
+    The segmented partial file that all connections share.
 
     Attributes:
-        extents: The bytes that are there, in the order in which they came.
-        begun: Set once the part is one of this object.
+        extents: The stored extents in the order in which they were written.
+        started: Set when the partial file exists and belongs to this object.
+        received_bytes: Bytes that all connections received in this attempt.
     """
 
-    def __init__(
-        self,
-        part: PartialFilePort,
-        extents: Iterable[Extent],
-        admit: Callable[[bytes], object],
-        begin: Callable[[], Coroutine[None, None, None]],
-    ) -> None:
-        """
-        Take up what is there.
-
-        Args:
-            admit: Lets an object in by its first bytes, or raises ContentRejected.
-            begin: Makes the part ready for a new object, which has been let in.
-        """
-        self.extents = list(extents)
+    def __init__(self, partial: PartialDownload, state: ResumeState) -> None:
+        self.extents = list(state.extents or ())
         self.started = asyncio.Event()
-        self._part = part
-        self._admit = admit
-        self._begin = begin
-        self._beginning: asyncio.Future[None] | None = None
+        self.received_bytes = 0
+        self._partial = partial
+        self._object = state.object
+        self._initial_bytes = self.stored_bytes
+        self._creation: asyncio.Future[None] | None = None
 
     @property
-    def at_bytes(self) -> int:
+    def stored_bytes(self) -> int:
+        """Bytes in the partial file."""
         return sum(extent.size_bytes for extent in self.extents)
 
-    async def begin(self, head: bytes) -> None:
-        """Let the object in; who is cancelled meanwhile finds it done when its bytes are to be kept."""
-        if self._beginning is None:
-            self._admit(head)
-            self._beginning = asyncio.ensure_future(self._begin())
-        await asyncio.shield(self._beginning)
+    @property
+    def state(self) -> ResumeState:
+        """The state with which the next attempt can resume."""
+        return ResumeState(self._object, self.stored_bytes, tuple(sorted(self.extents, key=_start_of)))
+
+    def record_received(self, size_bytes: int) -> None:
+        """Count received bytes."""
+        self.received_bytes += size_bytes
+        offset_bytes = self._initial_bytes + self.received_bytes
+        self._partial.record_received(offset_bytes, self._object.total_bytes, size_bytes)
+
+    async def start(self, head: bytes) -> None:
+        """
+        Check the magic bytes of a new object and create its partial file, once for all connections.
+
+        Cancellation does not interrupt the creation; the file exists when received bytes are written.
+
+        Raises:
+            ContentRejected: *head* is not the start of the requested output.
+        """
+        if self._creation is None:
+            self._partial.check_magic_bytes(self._object, head)
+            self._creation = asyncio.ensure_future(self._partial.create(self._object, segmented=True))
+        await asyncio.shield(self._creation)
         self.started.set()
 
     async def write(self, start: int, chunks: Sequence[bytes]) -> None:
-        self.extents.append(await self._part.write_at(start, chunks))
+        """Write adjacent *chunks* at *start*."""
+        self.extents.append(await self._partial.file.write_at(start, chunks))
+
+
+def _start_of(extent: Extent) -> int:
+    return extent.start
 
 
 class SegmentReader:
     """
-    One response on its way into its place.
+    Reads one response into its segment.
 
     Args:
-        span: What it is to bring; it may become shorter meanwhile.
-        progress: Called with the bytes that came just now.
+        segment: The bytes to read; another connection can shorten it.
     """
 
-    def __init__(
-        self,
-        response: aiohttp.ClientResponse,
-        body: BodyReader,
-        span: Segment,
-        landing: SegmentWriter,
-        progress: Callable[[int], None],
-    ) -> None:
-        self._response = response
+    def __init__(self, body: BodyReader, segment: Segment, writer: SegmentWriter) -> None:
         self._body = body
-        self._span = span
-        self._landing = landing
-        self._progress = progress
-        self._block = _Block(span.offset)
+        self._segment = segment
+        self._writer = writer
+        self._block = _Block(segment.offset)
 
-    async def read(self, may_stay: ShouldContinue) -> None:
+    async def read(self, should_continue: ShouldContinue) -> None:
         """
-        Read until all of the span is there, or the connection may not stay; what has come is written.
+        Read until the segment is complete or the connection should end, and write what was received.
 
         Raises:
-            ContentRejected: It begins like something else; nothing of it is written.
-            Failure: It broke off, or what came cannot be written.
+            ContentRejected: The body is not the requested output; nothing was written.
+            DownloadError: The connection failed, or the bytes cannot be written.
         """
         try:
-            await self._gather(may_stay)
+            await self._read_body(should_continue)
         except validation.ContentRejected:
             raise
         except DownloadError:
             await self._finish()
             raise
-        except BaseException:  # cancelled: that outranks whatever writing the bytes brings to light
+        except BaseException:  # the cancellation outranks a failure to write the bytes
             with suppress(DownloadError):
                 await self._finish()
             raise
         await self._finish()
 
-    async def _gather(self, may_stay: ShouldContinue) -> None:
-        while self._span.remaining_bytes and may_stay():
-            chunk = await self._body.read(self._response)
+    async def _read_body(self, should_continue: ShouldContinue) -> None:
+        while self._segment.remaining_bytes and should_continue():
+            chunk = await self._body.read()
             if not chunk:
-                raise TransferError(Reason.TRUNCATED, f"the connection ended at byte {self._span.offset}")
-            self._take(chunk)
+                raise TransferError(
+                    Reason.TRUNCATED, f"truncated: the connection ended at byte {self._segment.offset}"
+                )
+            self._accept_chunk(chunk)
             if self._block.size_bytes >= (
-                BLOCK_BYTES if self._landing.started.is_set() else validation.HEAD_BYTES
+                BLOCK_BYTES if self._writer.started.is_set() else validation.HEAD_BYTES
             ):
-                await self._write_behind()
-            await self._body.pace(len(chunk))
+                await self._write_in_background()
+            await self._body.throttle(len(chunk))
 
-    def _take(self, chunk: bytes) -> None:
-        fitting = chunk[: self._span.remaining_bytes]
-        if fitting:
-            self._span.offset += len(fitting)
-            self._block.add(fitting)
-            self._progress(len(fitting))
+    def _accept_chunk(self, chunk: bytes) -> None:
+        accepted = chunk[: self._segment.remaining_bytes]
+        if accepted:
+            self._segment.offset += len(accepted)
+            self._block.add(accepted)
+            self._writer.record_received(len(accepted))
 
-    async def _write_behind(self) -> None:
-        """Start to write what has come, once what came before it is written."""
+    async def _write_in_background(self) -> None:
+        """Start to write the block when the write of the previous block has ended."""
         block = self._block
-        await block.settle()
-        if not self._landing.started.is_set():
-            await self._landing.begin(block.head)
-        block.writing = asyncio.ensure_future(self._landing.write(*block.cut()))
+        await block.wait_written()
+        if not self._writer.started.is_set():
+            await self._writer.start(block.head)
+        block.writing = asyncio.ensure_future(self._writer.write(*block.take()))
 
     async def _finish(self) -> None:
-        """Write what has come, also what waits unread."""
-        self._take(self._body.drain_buffered(self._response))
+        """Write all received bytes, also those in the buffer of the connection."""
+        self._accept_chunk(self._body.drain_buffered())
         await shield_until_done(self._write_rest())
 
     async def _write_rest(self) -> None:
-        if self._block.size_bytes >= (1 if self._landing.started.is_set() else validation.HEAD_BYTES):
-            await self._write_behind()
-        await self._block.settle()
+        if self._block.size_bytes >= (1 if self._writer.started.is_set() else validation.HEAD_BYTES):
+            await self._write_in_background()
+        await self._block.wait_written()
 
 
 class _Block:
-    """Chunks that follow one another, on their way to becoming one write."""
+    """Adjacent chunks that are written together."""
 
     def __init__(self, start: int) -> None:
         self.size_bytes = 0
@@ -171,14 +175,14 @@ class _Block:
     def head(self) -> bytes:
         return b"".join(self._chunks)[: validation.HEAD_BYTES]
 
-    def cut(self) -> tuple[int, list[bytes]]:
-        """Where what has come begins, and what it is."""
+    def take(self) -> tuple[int, list[bytes]]:
+        """Return the start and the chunks, and continue with an empty block behind them."""
         start, chunks = self._start, self._chunks
         self._start += self.size_bytes
         self._chunks, self.size_bytes = [], 0
         return start, chunks
 
-    async def settle(self) -> None:
+    async def wait_written(self) -> None:
         if self.writing is not None:
             await asyncio.shield(self.writing)
             self.writing = None

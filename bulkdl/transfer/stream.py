@@ -1,185 +1,178 @@
 """
-One object on its way into a part that grows at its end.
+Receive an object over one connection into a partial file that grows at its end.
 
-A body is gathered into blocks of 1 MiB. What fits into less than one block never becomes a part on
-disk: it is committed in one step. Larger bodies are written behind the reading, and whatever has
-come when an attempt breaks off is kept, as long as the server gave something to prove it by later.
+The body is collected in blocks of 1 MiB. A body smaller than one block does not become a partial file: it is
+committed in one step. Larger bodies are written while the next block is read. When an attempt ends early, the
+received bytes are kept if the server sent a validator that can prove them later.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
-
-import aiohttp
+from typing import Self
 
 from bulkdl.concurrency import shield_until_done
 from bulkdl.errors import DestinationError, DownloadError, TransferError
-from bulkdl.models import Output, Reason, RemoteObject, ResumeState, Validator
-from bulkdl.transfer import validation
+from bulkdl.models import Reason, RemoteObject, ResumeState
+from bulkdl.transfer import response_rules, validation
 from bulkdl.transfer.body_reader import BLOCK_BYTES, BodyReader
 from bulkdl.transfer.checksums import Digester
 from bulkdl.transfer.context import TransferContext
-from bulkdl.transfer.interfaces import Progress
-from bulkdl.transfer.kept import CompleteBody, PartialDownload, check_complete
+from bulkdl.transfer.partial_download import CompleteBody, PartialDownload, ReadPrefix, check_complete
 
 
-class StreamDownload:
+class StreamReceiver:
     """
-    Attributes:
-        downloaded_bytes: Body bytes that came over the network, in all attempts.
+    Receives the rest of an object in one attempt.
+
+    Args:
+        stored: The object.
+        content_type: Content-Type of the response; it is needed only at byte 0.
+        prefix: Digests of the bytes that the partial file has; None at byte 0.
+        resumable: Whether a later attempt can resume; otherwise received bytes are discarded on failure.
     """
 
     def __init__(
-        self, output: Output, kept: PartialDownload, context: TransferContext, progress: Progress
+        self,
+        partial: PartialDownload,
+        context: TransferContext,
+        stored: RemoteObject,
+        *,
+        content_type: str = "",
+        prefix: ReadPrefix | None = None,
+        resumable: bool,
     ) -> None:
-        self.downloaded_bytes = 0
-        self._output = output
-        self._kept = kept
+        self._partial = partial
         self._context = context
-        self._progress = progress
-        self._object = RemoteObject(None, Validator(), None)
-        self._content_type = ""
-        self._digester = Digester()
-        self._suffix = ""
+        self._object = stored
+        self._content_type = content_type
+        self._resumable = resumable
+        self._digester = prefix.digester if prefix else Digester(stored.digests)
+        self._suffix = prefix.suffix if prefix else ""
+        self._offset_bytes = self._digester.at_bytes
         self._block: list[bytes] = []
         self._block_bytes = 0
-        self._at_bytes = 0
-        self._write_failed = False  # the part did not take a block: nothing may come behind it
+        self._write_failed = False  # a block is missing in the file: no block may follow it
 
-    def begin(self, stored: RemoteObject, content_type: str) -> None:
-        """Byte 0 of *stored* comes next."""
-        self._reset_buffer(stored, 0)
-        self._content_type = content_type
-        self._digester = Digester(stored.digests)
+    @classmethod
+    async def resume(cls, partial: PartialDownload, context: TransferContext, state: ResumeState) -> Self:
+        """Return a receiver of the bytes after *state*, with the digests of the stored bytes."""
+        await partial.resume(state)
+        prefix = partial.prefix
+        if prefix is None or prefix.digester.at_bytes != state.offset:
+            digester = Digester(state.object.digests)
+            suffix = await partial.read_suffix(state.object)
+            await partial.file.read(lambda stream: digester.read(stream, state.offset))
+            prefix = ReadPrefix(digester, suffix)
+        return cls(partial, context, state.object, prefix=prefix, resumable=True)
 
-    async def resume(self, state: ResumeState) -> None:
-        """Have the digests and the suffix of the bytes that are kept; those behind them come next."""
-        self._reset_buffer(state.object, state.offset)
-        await self._kept.resume(state)
-        if self._digester.at_bytes != state.offset or not self._suffix:
-            part, digester = self._kept.part, Digester(state.object.digests)
-            self._suffix = await self._kept.suffix(self._admit)
-            await part.read(lambda stream: digester.read(stream, state.offset))
-            self._digester = digester
-
-    def _reset_buffer(self, stored: RemoteObject, at_bytes: int) -> None:
-        self._object, self._at_bytes = stored, at_bytes
-        self._block, self._block_bytes = [], 0
-        self._write_failed = False
-
-    async def read(
-        self, response: aiohttp.ClientResponse, begun: bytes, ceiling: int | None, *, resumable: bool
-    ) -> None:
+    async def read(self, body: BodyReader | None) -> CompleteBody:
         """
-        Read a body to its end.
-
-        Args:
-            begun: Has been read of it already.
-            ceiling: As many bytes may come in all.
+        Read *body* to its end; None if no bytes are missing.
 
         Raises:
-            Failure: It broke off; what has come is kept if its origin is *resumable*.
+            DownloadError: The attempt failed. Received bytes are kept if the download is resumable.
         """
-        body = self._context.new_body_reader(self._output, begun)
+        if body is not None:
+            await self._receive(body)
+        data = b""
+        if self._digester.at_bytes == 0:
+            data = self._take_block()
+            await self._partial.discard()
+        return CompleteBody(self._object, self._suffix, self._digester, data)
+
+    async def _receive(self, body: BodyReader) -> None:
+        kind, total_bytes = self._partial.output.kind, self._object.total_bytes
+        max_bytes = response_rules.max_body_bytes(kind, total_bytes, self._context.limits.max_bytes)
         try:
-            await self._read_body(body, response, ceiling)
-            check_complete(self._object, self._at_bytes)
+            await self._read_body(body, max_bytes)
+            check_complete(self._object, self._offset_bytes)
             if self._block and self._digester.at_bytes:
                 await self._store()
-            await self._kept.part.flush_and_close()
-        except DestinationError:  # what is in memory has nowhere to go
+            await self._partial.file.flush_and_close()
+        except DestinationError:  # the bytes in memory cannot be written
             with suppress(DownloadError):
-                await self._kept.part.flush_and_close()
+                await self._partial.file.flush_and_close()
             raise
         except DownloadError:
-            self._salvage(body.drain_buffered(response), ceiling)
-            await self._save_partial(resumable)
+            self._accept_buffered(body, max_bytes)
+            await self._save_partial()
             raise
-        except BaseException:  # cancelled: that outranks whatever keeping the bytes brings to light
-            self._salvage(body.drain_buffered(response), ceiling)
+        except BaseException:  # the cancellation outranks a failure to save the bytes
+            self._accept_buffered(body, max_bytes)
             with suppress(DownloadError):
-                await self._save_partial(resumable)
+                await self._save_partial()
             raise
 
-    async def received(self) -> CompleteBody:
-        """Return all of the object, once its body has been read; a small one is in memory."""
-        body = b""
-        if self._digester.at_bytes == 0:
-            body = self._next_block()
-            await self._kept.drop()
-        return CompleteBody(self._object, self._suffix, self._digester, body)
-
-    def _salvage(self, chunk: bytes, ceiling: int | None) -> None:
+    def _accept_buffered(self, body: BodyReader, max_bytes: int | None) -> None:
         with suppress(TransferError):
-            self._accept_chunk(chunk, ceiling)
+            self._accept_chunk(body.drain_buffered(), max_bytes)
 
-    async def _read_body(
-        self, body: BodyReader, response: aiohttp.ClientResponse, ceiling: int | None
-    ) -> None:
-        goes_on = True
-        while goes_on and (chunk := await body.read(response)):
-            goes_on = self._accept_chunk(chunk, ceiling)
+    async def _read_body(self, body: BodyReader, max_bytes: int | None) -> None:
+        has_more = True
+        while has_more and (chunk := await body.read()):
+            has_more = self._accept_chunk(chunk, max_bytes)
             if self._block_bytes >= BLOCK_BYTES:
                 await self._store()
-            if goes_on:
-                await body.pace(len(chunk))
+            if has_more:
+                await body.throttle(len(chunk))
 
-    def _accept_chunk(self, chunk: bytes, ceiling: int | None) -> bool:
+    def _accept_chunk(self, chunk: bytes, max_bytes: int | None) -> bool:
         """
-        Take in what may come of *chunk*.
+        Add *chunk* to the block, up to *max_bytes* in all.
 
         Returns:
-            False when it goes beyond what was announced: the rest belongs to nobody, and whether the
-            bytes before it are right is for the digest to say.
-        """
-        self.downloaded_bytes += len(chunk)
-        fitting = chunk if ceiling is None else chunk[: max(0, ceiling - self._at_bytes)]
-        if len(fitting) < len(chunk) and not (self._object.total_bytes and self._object.digests):
-            announced = self._object.total_bytes is not None
-            reason = Reason.UNEXPECTED_CONTENT if announced else Reason.TOO_LARGE
-            raise TransferError(reason, f"more than {ceiling} bytes came")
-        if fitting:
-            self._at_bytes += len(fitting)
-            self._block.append(fitting)
-            self._block_bytes += len(fitting)
-            self._progress(self._at_bytes, self._object.total_bytes, len(fitting))
-        return len(fitting) == len(chunk)
+            False if the body is longer than announced. The excess is ignored, and the checksum decides
+            whether the bytes before it are right.
 
-    def _next_block(self) -> bytes:
-        """What has been gathered; the first block only if it is let in."""
+        Raises:
+            TransferError: The body is too long, and there is no checksum.
+        """
+        accepted = chunk if max_bytes is None else chunk[: max(0, max_bytes - self._offset_bytes)]
+        if len(accepted) < len(chunk) and not (self._object.total_bytes and self._object.digests):
+            self._partial.downloaded_bytes += len(chunk)
+            is_announced = self._object.total_bytes is not None
+            reason = Reason.UNEXPECTED_CONTENT if is_announced else Reason.TOO_LARGE
+            raise TransferError(reason, f"the body is too long; expected at most {max_bytes} bytes")
+        if accepted:
+            self._offset_bytes += len(accepted)
+            self._block.append(accepted)
+            self._block_bytes += len(accepted)
+            self._partial.record_received(self._offset_bytes, self._object.total_bytes, len(accepted))
+        self._partial.downloaded_bytes += len(chunk) - len(accepted)
+        return len(accepted) == len(chunk)
+
+    def _take_block(self) -> bytes:
+        """Return the collected bytes; check the magic bytes of the first block."""
         block = b"".join(self._block)
         if self._digester.at_bytes == 0:
-            self._suffix = self._admit(block[: validation.HEAD_BYTES])
+            self._suffix = self._partial.check_magic_bytes(self._object, block, self._content_type)
         self._block, self._block_bytes = [], 0
         self._digester.update(block)
         return block
 
-    def _admit(self, head: bytes) -> str:
-        return validation.check_magic_bytes(
-            self._output.kind, head, self._content_type, has_digest=bool(self._object.digests)
-        )
-
     async def _store(self) -> None:
         is_first = self._digester.at_bytes == 0
-        await shield_until_done(self._hand_over(self._next_block(), is_first=is_first))
+        await shield_until_done(self._write(self._take_block(), is_first=is_first))
 
-    async def _hand_over(self, block: bytes, *, is_first: bool) -> None:
+    async def _write(self, block: bytes, *, is_first: bool) -> None:
         self._write_failed = True
         if is_first:
-            await self._kept.begin(self._object)
-        await self._kept.part.write(block)
+            await self._partial.create(self._object)
+        await self._partial.file.write(block)
         self._write_failed = False
 
-    async def _save_partial(self, resumable: bool) -> None:
-        """Leave what has come so that the next attempt, or the next run, can go on with it."""
-        if not resumable:
-            await self._kept.drop()
+    async def _save_partial(self) -> None:
+        """Keep the received bytes for the next attempt or the next run."""
+        if not self._resumable:
+            await self._partial.discard()
             return
-        is_worth_it = self._digester.at_bytes or self._block_bytes >= validation.HEAD_BYTES
+        is_worth_keeping = self._digester.at_bytes or self._block_bytes >= validation.HEAD_BYTES
         try:
-            if self._block and is_worth_it and not self._write_failed:
+            if self._block and is_worth_keeping and not self._write_failed:
                 await self._store()
         finally:
-            await shield_until_done(self._kept.part.flush_and_close())
+            await shield_until_done(self._partial.file.flush_and_close())
         if self._digester.at_bytes and not self._write_failed:
-            self._kept.state = ResumeState(self._object, self._digester.at_bytes)
+            state = ResumeState(self._object, self._digester.at_bytes)
+            self._partial.save(state, ReadPrefix(self._digester, self._suffix))

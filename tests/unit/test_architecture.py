@@ -22,7 +22,7 @@ SPAWNERS = {
     "destinations/local/partial_file.py": "one write runs during the next read",
     "sources/up42_jobs/pagination.py": "the next page is requested while a page is processed",
     "transfer/segment_io.py": "a partial file is started once; each reader waits for its own write",
-    "transfer/segments.py": "the connections of one archive, in a TaskGroup",
+    "transfer/segmented.py": "the connections of one archive, in a TaskGroup",
     "cli/verify.py": "a signal cancels the work, and the command still reports it",
 }
 SPAWNS = {"create_task", "ensure_future"}

@@ -13,7 +13,7 @@ from bulkdl.http.rate_limit import Cooldown, RateLimiter
 from bulkdl.http.sessions import storage_session
 from bulkdl.models import Kind, Outcome, Output
 from bulkdl.transfer.context import Limits, TransferContext
-from bulkdl.transfer.download import Fetcher
+from bulkdl.transfer.download import Download
 from bulkdl.transfer.remote_files import ApiSource, SignedUrlSource
 from support.scripted_store import Store, serving
 from support.transfer_objects import POLICY
@@ -30,20 +30,19 @@ class Yard:
         self.scheduled = []
         self.progress = []
         self.awaited = {}
-        context = TransferContext(
-            Limits(ceilings={}),
+        self.context = TransferContext(
+            Limits(max_bytes={}),
             POLICY,
             RateLimiter(0, 1),
             ConcurrencyLimiter(1),
             rand=lambda: 1.0,
             sleep=timeline.sleep,
         )
-        self.fetcher = Fetcher(context)
         self.cooldown = Cooldown(clock=timeline.clock, sleep=timeline.sleep, rand=lambda: 0.0)
 
-    def context(self, **changes):
-        """From now on transfers go by other means."""
-        self.fetcher = Fetcher(replace(self.fetcher.context, **changes))
+    def set_context(self, **changes):
+        """Change the context of the following downloads."""
+        self.context = replace(self.context, **changes)
 
     def signed(self):
         return SignedUrlSource(
@@ -67,19 +66,17 @@ class Yard:
     async def fetch(self, *, origin=None, kind=Kind.ARCHIVE, name="output", recorded=True):
         output = Output("p", "j", "t", kind)
         part = self.sink.partial_file(output)
-        result = await self.fetcher.fetch(
-            output,
-            origin or self.signed(),
-            part,
-            lambda suffix: name + suffix,
-            progress=self._advanced,
-            retry_scheduled=lambda reason, delay_s: self.scheduled.append((reason, delay_s)),
-        )
+        remote_file = origin or self.signed()
+        download = Download(output, remote_file, part, lambda suffix: name + suffix, self.context, self)
+        result = await download.run()
         if result.outcome is Outcome.COMPLETED and recorded:
             await part.forget()
         return result
 
-    def _advanced(self, at_bytes, total_bytes, downloaded_bytes):
+    def retrying(self, reason, delay_s):
+        self.scheduled.append((reason, delay_s))
+
+    def received(self, at_bytes, total_bytes, downloaded_bytes):
         self.progress.append((at_bytes, total_bytes, downloaded_bytes))
         for wanted_bytes, event in self.awaited.items():
             if at_bytes >= wanted_bytes:

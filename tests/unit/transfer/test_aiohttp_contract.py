@@ -1,8 +1,8 @@
 """
 What this package uses of aiohttp beyond its documented interface.
 
-``Body.salvaged`` reads the bytes that came before a connection broke. aiohttp keeps them in the stream
-behind the error. If one of these tests fails with a new aiohttp, change ``transfer/body_reader.py``.
+``BodyReader.drain_buffered`` reads the bytes that came before a connection broke. aiohttp keeps them in the
+stream behind the error. If one of these tests fails with a new aiohttp, change ``transfer/body_reader.py``.
 """
 
 import asyncio
@@ -80,5 +80,7 @@ async def test_body_salvages_what_came_before_the_connection_broke():
     async with cut_off(b"x" * 1000, 600) as response:
         with pytest.raises(aiohttp.ClientPayloadError):
             await response.content.wait_eof()
-        assert BodyReader("x", StallDetector(0, 1), RateLimiter(0, 1)).drain_buffered(response) == b"x" * 600
+        assert (
+            BodyReader(response, "x", StallDetector(0, 1), RateLimiter(0, 1)).drain_buffered() == b"x" * 600
+        )
         assert isinstance(response.content.exception(), aiohttp.ClientPayloadError)

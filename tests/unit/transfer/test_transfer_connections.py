@@ -16,7 +16,7 @@ from support.transfer_objects import targz
 
 BODY = targz(12_000_000)
 OTHER = targz(11_000_000)
-LIMITS = Limits(segment_bytes=1 << 20, connections=4)
+LIMITS = Limits(segment_min_size_bytes=1 << 20, connections=4)
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def wide(yard):
 
     async def make(body=BODY, **facts):
         site = await yard(body, **facts)
-        site.context(limits=LIMITS, permits=ConcurrencyLimiter(4))
+        site.set_context(limits=LIMITS, permits=ConcurrencyLimiter(4))
         return site
 
     return make
@@ -81,14 +81,18 @@ async def test_it_lands_whole_and_comes_over_several_connections(wide, digests):
 
 async def test_one_that_is_fast_stays_alone(wide):
     site = await wide()
-    site.context(limits=replace(LIMITS, segment_below_bytes_per_s=1), permits=ConcurrencyLimiter(4))
+    site.set_context(
+        limits=replace(LIMITS, segment_if_slower_than_bytes_per_s=1), permits=ConcurrencyLimiter(4)
+    )
     assert landed(await site.fetch(), site)
     assert opened(site) == []
 
 
 async def test_one_that_is_slow_gets_company(wide):
     site = await wide()
-    site.context(limits=replace(LIMITS, segment_below_bytes_per_s=1), permits=ConcurrencyLimiter(4))
+    site.set_context(
+        limits=replace(LIMITS, segment_if_slower_than_bytes_per_s=1), permits=ConcurrencyLimiter(4)
+    )
     site.store.script = [lambda answer: replace(answer, hold_at=700_000)]
     fetching = asyncio.create_task(site.fetch())
     await site.arrived(4_000_000)
@@ -241,10 +245,10 @@ async def test_a_page_where_a_piece_was_asked_for_costs_no_piece(wide):
 
 async def test_a_large_page_that_answers_a_resume_costs_nothing_of_a_part_that_grows(wide):
     site = await wide()
-    site.context(limits=replace(LIMITS, connections=1))
+    site.set_context(limits=replace(LIMITS, connections=1))
     site.store.script = [lambda answer: answer.cut(2_000_000), lambda answer: replace(answer, status=410)]
     await site.fetch()
-    site.context(limits=LIMITS)
+    site.set_context(limits=LIMITS)
     site.store.script = [page]
     result = await site.fetch()
     assert landed(result, site)
@@ -277,7 +281,7 @@ async def test_who_is_stopped_while_a_divided_part_is_begun_loses_nothing(wide, 
 async def test_connections_that_are_one_too_many_leave_in_the_middle_and_keep_what_came(wide):
     site = await wide()
     permits = ConcurrencyLimiter(4)
-    site.context(limits=LIMITS, permits=permits)
+    site.set_context(limits=LIMITS, permits=permits)
     site.store.script = Each(lambda _, answer: replace(answer, hold_at=700_000))
     fetching = asyncio.create_task(site.fetch())
     await site.arrived(2_800_000)
@@ -294,7 +298,7 @@ async def test_connections_that_are_one_too_many_leave_in_the_middle_and_keep_wh
 async def test_pieces_are_gone_on_with_by_one_connection_too(wide):
     site = await wide()
     await stopped_at(site, 2_000_000)
-    site.context(limits=Limits(connections=1), permits=ConcurrencyLimiter(1))
+    site.set_context(limits=Limits(connections=1), permits=ConcurrencyLimiter(1))
     assert landed(await site.fetch(), site)
 
 
@@ -302,7 +306,7 @@ async def test_who_may_have_one_connection_begins_no_divided_part(wide, monkeypa
     """Not even when the pieces that an earlier run has left turn out to be void."""
     site = await wide()
     await stopped_at(site, 2_000_000)
-    site.context(limits=replace(LIMITS, connections=1), permits=ConcurrencyLimiter(1))
+    site.set_context(limits=replace(LIMITS, connections=1), permits=ConcurrencyLimiter(1))
     begin, begun = PartialFile.create, []
 
     async def noted(part, stored, *, divided=False):

@@ -13,7 +13,7 @@ from bulkdl.errors import ApiError, DestinationError, TransferError
 from bulkdl.models import Kind, Outcome, Output, Reason, Validator
 from bulkdl.transfer.body_reader import BLOCK_BYTES
 from bulkdl.transfer.context import Limits
-from bulkdl.transfer.download import ended_by
+from bulkdl.transfer.download import result_of_failure
 from support.idle import wait_until_idle
 from support.scripted_store import goog_hash
 from support.transfer_objects import LARGE, POLICY, SMALL, targz
@@ -288,10 +288,10 @@ async def test_fetch_storage_404_is_retried_with_a_new_url(yard):
 
 
 async def test_fetch_api_404_is_not_available():
-    result = ended_by(Output("p", "j", "t", Kind.ARCHIVE), ApiError(Reason.NOT_FOUND, "no results"))
+    result = result_of_failure(Output("p", "j", "t", Kind.ARCHIVE), ApiError(Reason.NOT_FOUND, "no results"))
     assert (result.outcome, result.reason) == (Outcome.SKIPPED, Reason.NOT_AVAILABLE)
     storage = TransferError(Reason.NOT_FOUND, "HTTP 404")
-    assert ended_by(Output("p", "j", "t", Kind.ARCHIVE), storage).outcome is Outcome.FAILED
+    assert result_of_failure(Output("p", "j", "t", Kind.ARCHIVE), storage).outcome is Outcome.FAILED
 
 
 @pytest.mark.parametrize(("code", "reason"), [(410, Reason.REJECTED), (405, Reason.REJECTED)])
@@ -331,7 +331,7 @@ async def test_one_429_cools_the_host_for_every_transfer(yard):
     async def at_once(_):
         """The wait between two attempts takes no time: what waits is the host."""
 
-    site.context(sleep=at_once)
+    site.set_context(sleep=at_once)
     assert completed(await site.fetch(), site, SMALL)
     assert site.timeline.slept == [17.0]
 
@@ -382,7 +382,7 @@ async def test_cancelling_between_attempts_ends_the_worker(yard):
         site.timeline.somebody_sleeps.set()
         await asyncio.Event().wait()
 
-    site.context(sleep=endless)
+    site.set_context(sleep=endless)
     fetching = asyncio.create_task(site.fetch())
     await site.timeline.somebody_sleeps.wait()
     fetching.cancel()
@@ -544,7 +544,7 @@ async def test_what_the_api_serves_leaves_no_part_when_it_fails(yard):
 
 async def test_a_body_that_announces_nothing_is_cut_off_at_the_ceiling(yard):
     site = await yard(PICTURE * 4, digests=(), content_type="image/png", chunked=True)
-    site.context(limits=Limits(ceilings={Kind.QUICKLOOK: 1_200_000}))
+    site.set_context(limits=Limits(max_bytes={Kind.QUICKLOOK: 1_200_000}))
     result = await site.fetch(origin=site.served(), kind=Kind.QUICKLOOK)
     assert (result.outcome, result.reason, result.attempts) == (Outcome.FAILED, Reason.TOO_LARGE, 1)
     assert result.downloaded_bytes < 4_000_000
@@ -553,21 +553,21 @@ async def test_a_body_that_announces_nothing_is_cut_off_at_the_ceiling(yard):
 
 async def test_an_archive_that_announces_nothing_is_cut_off_at_the_ceiling(yard):
     site = await yard(LARGE, digests=(), chunked=True)
-    site.context(limits=Limits(ceilings={Kind.ARCHIVE: 1_200_000}))
+    site.set_context(limits=Limits(max_bytes={Kind.ARCHIVE: 1_200_000}))
     result = await site.fetch()
     assert (result.outcome, result.reason, result.attempts) == (Outcome.FAILED, Reason.TOO_LARGE, 1)
     assert site.files() == {}
     again = await site.fetch()
     assert (again.reason, again.attempts) == (Reason.TOO_LARGE, 1)
     assert again.resumed_from_bytes + again.downloaded_bytes < 2_000_000
-    site.context(limits=Limits())
+    site.set_context(limits=Limits())
     assert completed(await site.fetch(), site, LARGE)
     assert site.store.ranges[-1] is not None
 
 
 async def test_an_archive_announced_larger_than_the_ceiling_is_not_begun(yard):
     site = await yard(LARGE)
-    site.context(limits=Limits(ceilings={Kind.ARCHIVE: len(LARGE) - 1}, segment_bytes=1 << 20))
+    site.set_context(limits=Limits(max_bytes={Kind.ARCHIVE: len(LARGE) - 1}, segment_min_size_bytes=1 << 20))
     result = await site.fetch()
     assert (result.outcome, result.reason, result.downloaded_bytes) == (Outcome.FAILED, Reason.TOO_LARGE, 0)
     assert (site.files(), site.parts()) == ({}, [])
@@ -575,7 +575,7 @@ async def test_an_archive_announced_larger_than_the_ceiling_is_not_begun(yard):
 
 async def test_a_body_that_is_too_slow_is_asked_for_again_and_loses_nothing(yard):
     site = await yard(LARGE)
-    site.context(limits=Limits(speed_limit_bytes_per_s=1e12, speed_time_s=1e-9))
+    site.set_context(limits=Limits(speed_limit_bytes_per_s=1e12, speed_time_s=1e-9))
     result = await site.fetch()
     assert completed(result, site, LARGE)
     assert {reason for reason, _ in site.scheduled} == {Reason.STALLED}

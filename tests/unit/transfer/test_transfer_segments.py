@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
@@ -10,14 +11,11 @@ import pytest
 from bulkdl.concurrency import ConcurrencyLimiter
 from bulkdl.destinations.local.partial_file import PartialFile
 from bulkdl.errors import DestinationError
-from bulkdl.http.rate_limit import RateLimiter
 from bulkdl.models import Kind, Outcome, Reason
 from bulkdl.transfer import segment_scheduler
-from bulkdl.transfer.context import Limits, TransferContext
-from bulkdl.transfer.download import Fetcher
+from bulkdl.transfer.body_reader import BodyReader
+from bulkdl.transfer.context import Limits
 from bulkdl.transfer.remote_files import SignedUrlSource
-from bulkdl.transfer.segment_io import SegmentReader
-from bulkdl.transfer.segments import Segments
 from support.idle import wait_until_idle
 from support.transfer_objects import POLICY, targz
 
@@ -37,14 +35,10 @@ def many(yard, timeline):
 
     async def open_yard(body=BODY, *, connections=4, permits=None, **facts):
         made = await yard(body, **facts)
-        limits = Limits(segment_bytes=MIB, connections=connections)
+        limits = Limits(segment_min_size_bytes=MIB, connections=connections)
         made.permits = permits or ConcurrencyLimiter(connections)
         made.permits.in_use = 1  # that of the worker itself
-        made.fetcher = Fetcher(
-            TransferContext(
-                limits, POLICY, RateLimiter(0, 1), made.permits, rand=lambda: 1.0, sleep=timeline.sleep
-            )
-        )
+        made.set_context(limits=limits, permits=made.permits)
         return made
 
     return open_yard
@@ -205,9 +199,9 @@ async def test_cancelling_keeps_what_has_come(many):
 async def test_who_is_called_off_while_it_writes_what_has_come_loses_nothing(many, monkeypatch, cut_at):
     """One connection breaks off, or waits for the disk, and another one gives up for all."""
     yard = await many(connections=2)
-    write_at, finish, refusal = (
+    write_at, drain_buffered, refusal = (
         PartialFile.write_at,
-        SegmentReader._finish,
+        BodyReader.drain_buffered,
         SignedUrlSource.error_from_response,
     )
     finishing, refused, written = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -216,9 +210,9 @@ async def test_who_is_called_off_while_it_writes_what_has_come_loses_nothing(man
         await written.wait()
         return await write_at(part, start, chunks)
 
-    async def noted_finish(reading):
+    def noted_drain(body):
         finishing.set()
-        await finish(reading)
+        return drain_buffered(body)
 
     async def noted_refusal(origin, response):
         failure = await refusal(origin, response)
@@ -226,7 +220,7 @@ async def test_who_is_called_off_while_it_writes_what_has_come_loses_nothing(man
         return failure
 
     monkeypatch.setattr(PartialFile, "write_at", slow_write)
-    monkeypatch.setattr(SegmentReader, "_finish", noted_finish)
+    monkeypatch.setattr(BodyReader, "drain_buffered", noted_drain)
     monkeypatch.setattr(SignedUrlSource, "error_from_response", noted_refusal)
     gone = {"status": 410, "headers": {}, "body": b"gone", "length": 4, "hold_at": 0}
     yard.store.script = [
@@ -330,19 +324,19 @@ async def test_a_disk_that_is_full_is_told_also_by_a_connection_that_breaks_off(
 
 async def test_a_first_connection_that_broke_off_is_closed_before_it_is_asked_for_again(many, monkeypatch):
     yard = await many()
-    read_first, after = Segments._read_first, Segments._after
-    first, closed = [], []
+    open_response, responses, closed = SignedUrlSource.open, [], []
 
-    async def noted_first(segments, response):
-        first.append(response)
-        await read_first(segments, response)
+    @asynccontextmanager
+    async def noted_open(remote_file, headers):
+        async with open_response(remote_file, headers) as (response, prefetched):
+            responses.append(response)
+            yield response, prefetched
 
-    async def noted_after(*args, **kwargs):
-        closed.append(first[0].closed)
-        await after(*args, **kwargs)
+    async def noted_sleep(_):
+        closed.append(responses[0].closed)
 
-    monkeypatch.setattr(Segments, "_read_first", noted_first)
-    monkeypatch.setattr(Segments, "_after", noted_after)
+    monkeypatch.setattr(SignedUrlSource, "open", noted_open)
+    yard.set_context(sleep=noted_sleep)
     yard.store.script = [lambda answer: answer.cut(700_000)]
     assert whole(await yard.fetch(), yard)
     assert closed == [True]
