@@ -18,7 +18,7 @@ from rich.console import Console
 from bulkdl import __version__
 from bulkdl.cli.exit_codes import exit_code_of
 from bulkdl.cli.signals import handle_stop_signals
-from bulkdl.destinations.local.destination import STATE_FOLDER
+from bulkdl.destinations.local.state_directory import StateDirectory
 from bulkdl.errors import BulkdlError, ConfigError, DownloaderStateError, OutputLockedError
 from bulkdl.failure_policy import ExitCode
 from bulkdl.graph.downloader import Downloader
@@ -193,7 +193,7 @@ def _open_exporters(request: RunRequest) -> AbstractAsyncContextManager[Exporter
     return start_exporters(
         version=__version__,
         output=request.output,
-        state=request.output / STATE_FOLDER,
+        state=StateDirectory.below(request.output).path,
         listen=(address.host, address.port) if address else None,
         metrics_file=settings.metrics_file,
     )

@@ -19,6 +19,7 @@ import structlog
 
 from bulkdl.concurrency import Channel, ConcurrencyLimiter, Executors
 from bulkdl.destinations.local.destination import LocalDestination
+from bulkdl.destinations.local.state_directory import STATE_FOLDER
 from bulkdl.errors import ConfigError, DestinationError, DownloaderStateError, first_leaf_exception
 from bulkdl.failure_policy import ExitCode
 from bulkdl.graph.download_output import OutputFetcher
@@ -33,7 +34,7 @@ from bulkdl.graph.shutdown import ShutdownController
 from bulkdl.graph.sizes import open_file_limit, pool_limits, run_sizes
 from bulkdl.http.rate_limit import RateLimiter
 from bulkdl.ledger import queries
-from bulkdl.ledger.database import LEDGER_NAME, Ledger
+from bulkdl.ledger.database import Ledger
 from bulkdl.ledger.locked import open_locked_ledger
 from bulkdl.log import get_logger
 from bulkdl.models import Kind, Result
@@ -200,7 +201,7 @@ class Downloader:
         builder = self._summary_builder(selection, "plan")
         async with AsyncExitStack() as stack:
             ledger_view: LedgerView = EmptyLedgerView()
-            path = self._sink.state / LEDGER_NAME
+            path = self._sink.state.ledger_path
             if await asyncio.to_thread(path.exists):
                 ledger = await Ledger.open(path, read_only=True)
                 stack.push_async_callback(ledger.close)
@@ -292,7 +293,7 @@ class Downloader:
                     summary=document,
                 )
             )
-            await self._sink.publish({f".bulkdl/runs/{summary.run_id}.json": document.encode()})
+            await self._sink.publish({f"{STATE_FOLDER}/runs/{summary.run_id}.json": document.encode()})
         except DestinationError as failure:
             log.warning("report.failed", reason=failure.reason.value, detail=failure.detail)
         log.info(

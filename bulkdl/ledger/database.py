@@ -31,8 +31,6 @@ from bulkdl.models import Reason
 T = TypeVar("T")
 Statement = Callable[[sqlite3.Connection], Any]
 
-LEDGER_NAME = "ledger.sqlite3"
-
 # How long SQLite itself waits for a lock, and how long a call is repeated while the ledger is locked.
 BUSY_TIMEOUT_S = 10.0
 LOCK_TIMEOUT_S = 60.0

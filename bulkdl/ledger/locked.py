@@ -19,7 +19,7 @@ from bulkdl.concurrency import shield_until_done
 from bulkdl.errors import BulkdlError, DestinationError, DownloadError, LedgerError, first_leaf_exception
 from bulkdl.failure_policy import FAILURE_POLICIES, ExitCode
 from bulkdl.ledger import lease
-from bulkdl.ledger.database import LEDGER_NAME, Ledger
+from bulkdl.ledger.database import Ledger
 from bulkdl.log import get_logger
 from bulkdl.models import Durability
 
@@ -37,18 +37,10 @@ _RENEW_RETRY_S = lease.RENEW_INTERVAL_S / 4
 _TIMER_TOLERANCE_S = 0.1  # the event loop may wake a task slightly early
 
 
-class LockableDirectory(Protocol):
-    """The output directory, as far as the lock and the ledger use it. All methods block."""
+class LedgerDirectory(Protocol):
+    """The state directory, as far as the lock and the ledger use it. All methods block."""
 
-    root: Path
-    state: Path
-    durability: Durability
-
-    def prepare(self) -> None:
-        """Create the directories and check that they are writable."""
-
-    def sync(self, folders: Iterable[Path]) -> None:
-        """Make the entries of *folders* durable."""
+    ledger_path: Path
 
     def remove_stale_temp_files(self) -> None:
         """Remove the temporary files of killed runs."""
@@ -58,6 +50,23 @@ class LockableDirectory(Protocol):
 
     def free_reserved_space(self) -> None:
         """Remove the file that ``reserve_space`` wrote, if it exists."""
+
+
+class LockableDirectory(Protocol):
+    """The output directory, as far as the lock and the ledger use it. All methods block."""
+
+    root: Path
+    durability: Durability
+
+    @property
+    def state(self) -> LedgerDirectory:
+        """The directory of the ledger."""
+
+    def prepare(self) -> None:
+        """Create the directories and check that they are writable."""
+
+    def sync(self, folders: Iterable[Path]) -> None:
+        """Make the entries of *folders* durable."""
 
 
 @asynccontextmanager
@@ -83,7 +92,7 @@ async def open_locked_ledger(
     """
     await asyncio.to_thread(directory.prepare)
     ledger = await Ledger.open(
-        directory.state / LEDGER_NAME,
+        directory.state.ledger_path,
         settle=directory.sync,
         synchronous=directory.durability is not Durability.NONE,
         upgrade=False,
@@ -97,7 +106,7 @@ async def open_locked_ledger(
             raise
         try:
             await ledger.upgrade()
-            await asyncio.to_thread(_prepare, directory)
+            await asyncio.to_thread(_prepare, directory.state)
             async with asyncio.TaskGroup() as group:
                 renewal = group.create_task(keep_lease(ledger, owner, directory.root, on_lost), name="lease")
                 yield ledger
@@ -105,21 +114,21 @@ async def open_locked_ledger(
         except BaseExceptionGroup as errors:
             raise first_leaf_exception(errors) from None
         finally:
-            await shield_until_done(_release_lease(ledger, owner, directory))
+            await shield_until_done(_release_lease(ledger, owner, directory.state))
     finally:
         await ledger.close()
 
 
-def _prepare(directory: LockableDirectory) -> None:
+def _prepare(state: LedgerDirectory) -> None:
     """Remove the temporary files of killed runs, and reserve disk space for releasing the lease."""
-    directory.remove_stale_temp_files()
-    directory.reserve_space(_RESERVE_BYTES)
+    state.remove_stale_temp_files()
+    state.reserve_space(_RESERVE_BYTES)
 
 
-async def _release_lease(ledger: Ledger, owner: lease.Owner, directory: LockableDirectory) -> None:
+async def _release_lease(ledger: Ledger, owner: lease.Owner, state: LedgerDirectory) -> None:
     """Release the lease, even if the disk is full."""
     with suppress(BulkdlError):
-        await asyncio.to_thread(directory.free_reserved_space)
+        await asyncio.to_thread(state.free_reserved_space)
         await _release(ledger, owner)
 
 

@@ -8,11 +8,11 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from bulkdl.destinations.local.atomic_files import map_os_errors
 from bulkdl.destinations.local.destination import LocalDestination
-from bulkdl.destinations.local.errors import map_os_errors
 from bulkdl.errors import DestinationError, LedgerDamaged
 from bulkdl.ledger import lease, maintenance_queries
-from bulkdl.ledger.database import LEDGER_NAME, Ledger
+from bulkdl.ledger.database import Ledger
 from bulkdl.ledger.locked import observe
 from bulkdl.log import get_logger
 from bulkdl.models import Reason
@@ -35,7 +35,7 @@ async def rename_if_damaged(destination: LocalDestination) -> str | None:
         LedgerError: The ledger cannot be used, but is not damaged.
         DestinationError: The ledger cannot be read or renamed, or another process has it open.
     """
-    path = destination.state / LEDGER_NAME
+    path = destination.state.ledger_path
     if not await asyncio.to_thread(_exists, path):
         return None
     damage = await _find_damage(path)

@@ -19,8 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
-from bulkdl.destinations.local.destination import STATE_FOLDER
-from bulkdl.ledger.database import LEDGER_NAME
+from bulkdl.destinations.local.state_directory import STATE_FOLDER, StateDirectory
 from bulkdl.models import ARCHIVE_SUFFIXES
 from bulkdl.settings.path_templates import PathTemplates
 
@@ -128,7 +127,7 @@ def _is_excluded(folder: Path, root: Path) -> bool:
     """Return whether *folder* is the state directory, or the output directory of a shard."""
     if folder.parent != root:
         return False
-    return folder.name == STATE_FOLDER or (folder / STATE_FOLDER / LEDGER_NAME).exists()
+    return folder.name == STATE_FOLDER or StateDirectory.below(folder).ledger_path.exists()
 
 
 @dataclass(frozen=True, slots=True)

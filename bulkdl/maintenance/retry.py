@@ -8,11 +8,11 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from bulkdl.destinations.local.destination import STATE_FOLDER
+from bulkdl.destinations.local.state_directory import StateDirectory
 from bulkdl.errors import LedgerMissingError
 from bulkdl.failure_policy import FAILURE_POLICIES
 from bulkdl.ledger import maintenance_queries
-from bulkdl.ledger.database import LEDGER_NAME, Ledger
+from bulkdl.ledger.database import Ledger
 from bulkdl.models import Reason
 from bulkdl.selection import JobRef, Selection
 
@@ -33,7 +33,7 @@ async def retry_selection(
         LedgerMissingError: There is no ledger.
         LedgerError: The ledger cannot be read.
     """
-    path = output / STATE_FOLDER / LEDGER_NAME
+    path = StateDirectory.below(output).ledger_path
     if not await asyncio.to_thread(path.is_file):
         raise LedgerMissingError(output)
     selected: frozenset[Reason | None] = frozenset(reasons) or frozenset((*REASONS, None))

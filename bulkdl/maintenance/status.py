@@ -14,11 +14,11 @@ from functools import partial
 from pathlib import Path
 from sqlite3 import Connection
 
-from bulkdl.destinations.local.destination import STATE_FOLDER
+from bulkdl.destinations.local.state_directory import LEDGER_NAME, STATE_FOLDER, StateDirectory
 from bulkdl.errors import LedgerMissingError
 from bulkdl.failure_policy import FAILURE_POLICIES
 from bulkdl.ledger import lease, maintenance_queries, queries
-from bulkdl.ledger.database import LEDGER_NAME, Ledger
+from bulkdl.ledger.database import Ledger
 from bulkdl.ledger.maintenance_queries import FailedRow
 from bulkdl.ledger.rows import parse_timestamp
 from bulkdl.report.models import MAX_LISTED, Count, FailureRow
@@ -32,7 +32,7 @@ def find_ledgers(output: Path) -> list[Path]:
     Raises:
         LedgerMissingError: There is no ledger.
     """
-    own = output / STATE_FOLDER / LEDGER_NAME
+    own = StateDirectory.below(output).ledger_path
     paths = [
         path for path in (own, *sorted(output.glob(f"*/{STATE_FOLDER}/{LEDGER_NAME}"))) if path.is_file()
     ]

@@ -25,7 +25,7 @@ from bulkdl.concurrency import Channel
 from bulkdl.destinations.local.destination import LocalDestination
 from bulkdl.errors import LedgerMissingError
 from bulkdl.ledger import maintenance_queries
-from bulkdl.ledger.database import LEDGER_NAME, Ledger
+from bulkdl.ledger.database import Ledger
 from bulkdl.ledger.locked import open_locked_ledger
 from bulkdl.ledger.maintenance_queries import FileRow
 from bulkdl.log import get_logger
@@ -106,7 +106,7 @@ async def verify(
 
 @asynccontextmanager
 async def _open_ledger(options: VerifyOptions, destination: LocalDestination) -> AsyncIterator[Ledger]:
-    path = destination.state / LEDGER_NAME
+    path = destination.state.ledger_path
     if not await asyncio.to_thread(path.is_file):
         raise LedgerMissingError(options.output)
     if options.repair:

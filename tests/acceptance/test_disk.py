@@ -73,7 +73,7 @@ async def test_no_room_is_seen_before_an_archive_is_written(mount: Path) -> None
             assert ran.exit_code == 12
             assert Reason.DISK_FULL in ran.failures()
             assert len(ran.to("object")) <= 2  # the run is stopped: the third is not even asked for
-            assert "are to come" in " ".join(each.detail for each in ran.results)
+            assert "bytes needed" in " ".join(each.detail for each in ran.results)
             assert sum(path.stat().st_size for path in (mount / "out").rglob("*.part")) == 0
         assert (await here.run()).exit_code == 0
         assert here.is_right()
@@ -87,7 +87,7 @@ async def test_archives_that_fit_one_by_one_but_not_together_do_not_fill_the_dis
         ran = await here.run(stall)
         assert ran.exit_code == 12
         full = [each for each in ran.results if each.reason is Reason.DISK_FULL]
-        assert all("are to come" in each.detail and "under way" in each.detail for each in full)
+        assert all("bytes needed" in each.detail and "reserved by" in each.detail for each in full)
         assert shutil.disk_usage(mount).free >= HEADROOM_BYTES
         resize(mount, "size=256m")
         kept = sum(path.stat().st_size for path in (mount / "out").rglob("*.part"))

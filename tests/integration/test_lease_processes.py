@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from bulkdl.destinations.local.destination import LocalDestination
+from bulkdl.destinations.local.state_directory import LEDGER_NAME
 from bulkdl.errors import OutputLockedError
 from bulkdl.ledger import migrations
-from bulkdl.ledger.database import LEDGER_NAME
 from bulkdl.ledger.locked import open_locked_ledger
 from support.run_processes import ROOT
 

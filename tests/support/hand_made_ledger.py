@@ -7,8 +7,9 @@ from pathlib import Path
 
 import google_crc32c
 
+from bulkdl.destinations.local.state_directory import LEDGER_NAME
 from bulkdl.ledger import queries
-from bulkdl.ledger.database import LEDGER_NAME, Ledger
+from bulkdl.ledger.database import Ledger
 from bulkdl.ledger.queries import JobListing, PlannedOutput
 from bulkdl.maintenance.verify import VerifyOptions
 from bulkdl.models import CommittedFile, Digest, Job, Kind, Outcome, Output, Reason, Result, Validator

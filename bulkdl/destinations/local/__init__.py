@@ -1,1 +1,1 @@
-"""Where bytes land: parts first, then, verified and durable, under their final names."""
+"""The local file system as the destination: partial files, and verified files under their final names."""

@@ -1,33 +1,97 @@
 """
-Steps that survive a power cut: write aside, fsync, rename into place, fsync the folder.
+Write files so that they survive a power cut: temporary file, fsync, rename, fsync of the folder.
 
-All of it blocks and is called in a thread, one call for each file.
+All functions block, except ``retry_on_open_file_limit``. Call them in a thread, with one call for each
+file. ``map_os_errors`` and ``map_path_errors`` convert an ``OSError`` to ``DestinationError``.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import errno
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
-# Linux has them, the standard library has not; elsewhere os.sync() does the same for all file systems.
+from bulkdl.errors import DestinationError
+from bulkdl.models import Reason
+
+T = TypeVar("T")
+
+DISK_FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT})
+_OPEN_FILE_LIMIT_ERRNOS = frozenset({errno.EMFILE, errno.ENFILE})
+# These errors concern one path and not the disk.
+_PATH_ERRNOS = frozenset(
+    {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.EACCES, errno.EPERM}
+    | {errno.ELOOP, errno.ENAMETOOLONG}
+)
+OPEN_FILE_RETRY_DELAYS_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 5.0, 10.0)
+
+# The standard library does not have these functions of Linux. os.sync() replaces syncfs on other systems,
+# for all file systems at once.
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _syncfs = getattr(_LIBC, "syncfs", None)
 _sync_file_range = getattr(_LIBC, "sync_file_range", None)
 _SYNC_FILE_RANGE_WRITE = 2
 # posix_fallocate is not used: where the file system cannot allocate, glibc writes the whole length instead.
 _fallocate = getattr(_LIBC, "fallocate64", None) or getattr(_LIBC, "fallocate", None)
-_CANNOT_ALLOCATE = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
-_COPY_BYTES = 1 << 20
+_CANNOT_ALLOCATE_ERRNOS = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
+_COPY_BLOCK_BYTES = 1 << 20
 
-_CHUNKS_AT_ONCE = 512  # of the 1024 (IOV_MAX) that Linux takes
+_MAX_CHUNKS_PER_CALL = 512  # Linux accepts 1024 (IOV_MAX)
 
 
 @contextlib.contextmanager
-def _opened(path: Path, flags: int) -> Iterator[int]:
+def map_os_errors(path: Path) -> Iterator[None]:
+    """Convert an OSError about *path*, which all outputs share, to DestinationError."""
+    try:
+        yield
+    except OSError as error:
+        raise DestinationError(_reason_of(error), f"{path}: {error.strerror or error}") from None
+
+
+@contextlib.contextmanager
+def map_path_errors(path: Path) -> Iterator[None]:
+    """Convert an OSError about *path*, the path of one output or document, to DestinationError."""
+    try:
+        yield
+    except OSError as error:
+        reason = Reason.PATH_BLOCKED if error.errno in _PATH_ERRNOS else _reason_of(error)
+        raise DestinationError(reason, f"{path}: {error.strerror or error}") from None
+    except UnicodeEncodeError as error:
+        detail = f"{str(path)!a}: the file system's encoding ({error.encoding}) cannot represent it"
+        raise DestinationError(Reason.PATH_BLOCKED, detail) from None
+
+
+def _reason_of(error: OSError) -> Reason:
+    if error.errno in DISK_FULL_ERRNOS:
+        return Reason.DISK_FULL
+    if error.errno in _OPEN_FILE_LIMIT_ERRNOS:
+        return Reason.TOO_MANY_OPEN_FILES
+    return Reason.DISK_ERROR
+
+
+async def retry_on_open_file_limit(work: Callable[[], Awaitable[T]]) -> T:
+    """
+    Await *work*, and repeat it while the process has too many open files. *work* must be repeatable.
+
+    The delay is not in a thread: other operations need the threads to close their files.
+    """
+    for delay_s in OPEN_FILE_RETRY_DELAYS_S:
+        try:
+            return await work()
+        except DestinationError as error:
+            if error.reason is not Reason.TOO_MANY_OPEN_FILES:
+                raise
+        await asyncio.sleep(delay_s)
+    return await work()
+
+
+@contextlib.contextmanager
+def _open_handle(path: Path, flags: int) -> Iterator[int]:
     handle = os.open(path, flags, 0o666)
     try:
         yield handle
@@ -36,54 +100,54 @@ def _opened(path: Path, flags: int) -> Iterator[int]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in *folder* durable."""
-    with _opened(folder, os.O_RDONLY | os.O_DIRECTORY) as handle:
+    """Make the entries of *folder* durable."""
+    with _open_handle(folder, os.O_RDONLY | os.O_DIRECTORY) as handle:
         os.fsync(handle)
 
 
 def sync_file_system(folder: Path) -> None:
-    """Make everything durable that has been written to the file system of *folder*."""
-    with _opened(folder, os.O_RDONLY | os.O_DIRECTORY) as handle:
+    """Make all data durable that was written to the file system of *folder*."""
+    with _open_handle(folder, os.O_RDONLY | os.O_DIRECTORY) as handle:
         if _syncfs is None:
             os.sync()
         elif _syncfs(handle) != 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), str(folder))
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), str(folder))
 
 
 def sync_file(path: Path) -> None:
     """Make the content of the existing file *path* durable."""
-    with _opened(path, os.O_WRONLY) as handle:
+    with _open_handle(path, os.O_WRONLY) as handle:
         os.fsync(handle)
 
 
 def allocate(path: Path, size_bytes: int) -> None:
     """
-    Give the existing file *path* its size and, where the file system can, its disk space.
+    Set the size of the existing file *path*, and allocate its disk space if the file system supports it.
 
     Raises:
         OSError: The disk is full, or the file cannot have this size.
     """
-    with _opened(path, os.O_WRONLY) as handle:
-        if not _has_allocated(handle, size_bytes):
+    with _open_handle(path, os.O_WRONLY) as handle:
+        if not _try_to_allocate(handle, size_bytes):
             os.ftruncate(handle, size_bytes)
 
 
-def _has_allocated(handle: int, size_bytes: int) -> bool:
+def _try_to_allocate(handle: int, size_bytes: int) -> bool:
     if _fallocate is None or size_bytes <= 0:
         return False
     while _fallocate(handle, 0, ctypes.c_int64(0), ctypes.c_int64(size_bytes)) != 0:
-        number = ctypes.get_errno()
-        if number in _CANNOT_ALLOCATE:
+        code = ctypes.get_errno()
+        if code in _CANNOT_ALLOCATE_ERRNOS:
             return False
-        if number != errno.EINTR:
-            raise OSError(number, os.strerror(number))
+        if code != errno.EINTR:
+            raise OSError(code, os.strerror(code))
     return True
 
 
 def write_file(path: Path, data: bytes, *, sync: bool = True) -> None:
     """Write *data* to *path* and, with *sync*, make it durable."""
-    with _opened(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as handle:
+    with _open_handle(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as handle:
         view = memoryview(data)
         while view:
             view = view[os.write(handle, view) :]
@@ -91,69 +155,69 @@ def write_file(path: Path, data: bytes, *, sync: bool = True) -> None:
             os.fsync(handle)
 
 
-def pwrite_chunks(path: Path, at: int, chunks: Sequence[bytes], *, hint: bool = True) -> None:
+def pwrite_chunks(path: Path, offset: int, chunks: Sequence[bytes], *, writeback: bool = True) -> None:
     """
-    Put *chunks*, one behind the other, into the existing file *path*; not durable before it is fsynced.
+    Write *chunks* one after another into the existing file *path*, from *offset* on, without fsync.
 
     Args:
-        hint: It will be: see ``begin_to_sync``.
+        writeback: Whether to start the writeback, because an fsync follows later.
     """
-    start = at
-    with _opened(path, os.O_WRONLY) as handle:
-        for first in range(0, len(chunks), _CHUNKS_AT_ONCE):
-            some = chunks[first : first + _CHUNKS_AT_ONCE]
-            size = sum(map(len, some))
-            written = os.pwritev(handle, some, at)
+    end = offset
+    with _open_handle(path, os.O_WRONLY) as handle:
+        for first in range(0, len(chunks), _MAX_CHUNKS_PER_CALL):
+            batch = chunks[first : first + _MAX_CHUNKS_PER_CALL]
+            size = sum(map(len, batch))
+            written = os.pwritev(handle, batch, end)
             if written < size:
-                _write_rest(handle, at + written, memoryview(b"".join(some))[written:])
-            at += size
-        if hint:
-            start_writeback(handle, start, at - start)
+                _pwrite_all(handle, end + written, memoryview(b"".join(batch))[written:])
+            end += size
+        if writeback:
+            start_writeback(handle, offset, end - offset)
 
 
-def start_writeback(handle: int, at: int = 0, size_bytes: int = 0) -> None:
+def start_writeback(handle: int, offset: int = 0, size_bytes: int = 0) -> None:
     """
-    Have the kernel begin to write these bytes out (0: to the end), so that an fsync finds little to wait for.
+    Start to write this range to disk (size 0: to the end), which shortens the fsync that follows.
 
-    A hint, no promise: where it is not known or not possible, the fsync does all of the work.
+    This is only a hint. If the system does not support it, the fsync writes all data.
     """
     if _sync_file_range is not None:
-        _sync_file_range(handle, ctypes.c_int64(at), ctypes.c_int64(size_bytes), _SYNC_FILE_RANGE_WRITE)
+        _sync_file_range(handle, ctypes.c_int64(offset), ctypes.c_int64(size_bytes), _SYNC_FILE_RANGE_WRITE)
 
 
-def _write_rest(handle: int, at: int, view: memoryview) -> None:
+def _pwrite_all(handle: int, offset: int, view: memoryview) -> None:
     while view:
-        written = os.pwrite(handle, view, at)
-        view, at = view[written:], at + written
+        written = os.pwrite(handle, view, offset)
+        view, offset = view[written:], offset + written
 
 
 def append_line(path: Path, line: bytes) -> None:
-    """Append one short line, in one write."""
+    """Append one short line with one write call."""
     with path.open("ab", buffering=0) as stream:
         stream.write(line)
 
 
-def rename_into_place(aside: Path, final: Path) -> None:
+def rename_into_place(temp_path: Path, final_path: Path) -> None:
     """
-    Give the file *aside* its final name; an older file of that name is replaced at once.
+    Rename *temp_path* to *final_path*, and replace an existing file atomically.
 
-    The name is durable only once the folder is synced: many names of one folder share that.
+    The name is durable only after ``sync_folder``: many files of one folder share one call.
     """
     try:
-        aside.replace(final)
-    except FileNotFoundError:  # the first of its folder
-        make_folder(final.parent)
-        aside.replace(final)
+        temp_path.replace(final_path)
+    except FileNotFoundError:  # the folder does not exist yet
+        make_folder(final_path.parent)
+        temp_path.replace(final_path)
 
 
-def publish(aside: Path, final: Path) -> None:
-    """Give the fsynced file *aside* its final name, durably."""
-    rename_into_place(aside, final)
-    sync_folder(final.parent)
+def publish(temp_path: Path, final_path: Path) -> None:
+    """Rename the fsynced file *temp_path* to *final_path*, durably."""
+    rename_into_place(temp_path, final_path)
+    sync_folder(final_path.parent)
 
 
 def make_folder(folder: Path) -> None:
-    """Make *folder* and its parents, durably."""
+    """Create *folder* and its parents, durably."""
     missing = []
     while not folder.is_dir():
         missing.append(folder)
@@ -162,42 +226,42 @@ def make_folder(folder: Path) -> None:
         level.mkdir(exist_ok=True)
         try:
             sync_folder(level.parent)
-        except OSError:  # the next call must not take a name for durable that is not
+        except OSError:  # a later call must not find a folder whose name is not durable
             with contextlib.suppress(OSError):
                 level.rmdir()
             raise
 
 
-def link_or_copy(source: Path, aside: Path, final: Path, copy: Callable[[Path, Path], None]) -> None:
-    """Publish the content of *source* as *final* too: by a hard link, or with *copy* if links are refused."""
-    make_folder(final.parent)
-    if final.exists() and final.samefile(source):
+def link_or_copy(source: Path, temp_path: Path, final_path: Path, copy: Callable[[Path, Path], None]) -> None:
+    """Hard-link *source* as *final_path*, or copy it with *copy* if the file system rejects the link."""
+    make_folder(final_path.parent)
+    if final_path.exists() and final_path.samefile(source):
         return
-    aside.unlink(missing_ok=True)
+    temp_path.unlink(missing_ok=True)
     try:
-        os.link(source, aside)
+        os.link(source, temp_path)
     except OSError:
         with contextlib.ExitStack() as undo:
-            undo.callback(aside.unlink, missing_ok=True)
-            copy(source, aside)
+            undo.callback(temp_path.unlink, missing_ok=True)
+            copy(source, temp_path)
             undo.pop_all()
     with contextlib.ExitStack() as undo:
-        undo.callback(aside.unlink, missing_ok=True)
-        rename_into_place(aside, final)
+        undo.callback(temp_path.unlink, missing_ok=True)
+        rename_into_place(temp_path, final_path)
         undo.pop_all()
 
 
-def copy_file(source: Path, target: Path, copied: Callable[[int], None]) -> None:
+def copy_file(source: Path, target: Path, on_block_copied: Callable[[int], None]) -> None:
     """
     Copy *source* to the new file *target* and make its content durable.
 
     Args:
-        copied: Called with the size of each block after it is written; an exception ends the copy.
+        on_block_copied: Called with the size of each block after it is written. An exception ends the copy.
     """
     with source.open("rb", buffering=0) as reader, target.open("wb", buffering=0) as writer:
-        while block := reader.read(_COPY_BYTES):
+        while block := reader.read(_COPY_BLOCK_BYTES):
             view = memoryview(block)
             while view:
                 view = view[writer.write(view) :]
-            copied(len(block))
+            on_block_copied(len(block))
         os.fsync(writer.fileno())

@@ -1,8 +1,8 @@
 """
-The room of one file system that many transfers share: what is free, less what is promised.
+Reserve disk space for all concurrent downloads of one file system together.
 
-A transfer is promised the room for all that is still to come of it before any of that is written. The
-promise shrinks as bytes are written, for then they are missing from what is free, and ends with it.
+A download reserves the space for all bytes that it will still receive, before it writes any of them. The
+reservation shrinks while bytes are written, because the file system then reports less free space.
 """
 
 from __future__ import annotations
@@ -14,60 +14,62 @@ from pathlib import Path
 from bulkdl.errors import DestinationError
 from bulkdl.models import Reason
 
-# What must stay free for the ledger, logs and other programs when a large body is about to come.
+# Stays free for the ledger, logs and other programs.
 HEADROOM_BYTES = 16 << 20
 
 
-def fits(wanted_bytes: int, *, free_bytes: int, promised_bytes: int) -> bool:
-    """Whether so much may come beside what is promised to others; nothing always may."""
-    return wanted_bytes <= 0 or wanted_bytes + promised_bytes + HEADROOM_BYTES <= free_bytes
+def has_enough_space(needed_bytes: int, *, free_bytes: int, reserved_bytes: int) -> bool:
+    """Return whether *needed_bytes* are free next to other reservations. 0 bytes are always available."""
+    return needed_bytes <= 0 or needed_bytes + reserved_bytes + HEADROOM_BYTES <= free_bytes
 
 
 class DiskReservations:
     """
-    The account of what is promised, by transfer. Safe to be used by several threads.
+    The reserved bytes of one file system by owner. Thread-safe.
 
     Args:
-        folder: On the file system in question.
+        folder: A folder on the file system.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._promised: dict[str, int] = {}
+        self._reserved: dict[str, int] = {}
         self._lock = threading.Lock()
 
     @property
     def reserved_bytes(self) -> int:
         with self._lock:
-            return sum(self._promised.values())
+            return sum(self._reserved.values())
 
-    def reserve(self, who: str, size_bytes: int) -> None:
+    def reserve(self, owner_id: str, size_bytes: int) -> None:
         """
-        Promise *who* the room for *size_bytes*, in place of any earlier promise; asks the system.
+        Reserve *size_bytes* for *owner_id*, in place of its earlier reservation.
 
         Raises:
-            DestinationError: DISK_FULL; there is not so much, and *who* is promised nothing.
-            OSError: The system does not tell.
+            DestinationError: DISK_FULL; there is not enough space, and *owner_id* has no reservation now.
+            OSError: The free space cannot be read.
         """
-        with self._lock:  # noted first: of two that come at once at least one sees the other
-            self._promised[who] = size_bytes
-            others_bytes = sum(self._promised.values()) - size_bytes
+        # The reservation is entered first: of two concurrent callers at least one sees the other.
+        with self._lock:
+            self._reserved[owner_id] = size_bytes
+            others_bytes = sum(self._reserved.values()) - size_bytes
         free_bytes = shutil.disk_usage(self._folder).free
-        if not fits(size_bytes, free_bytes=free_bytes, promised_bytes=others_bytes):
-            self.release(who)
-            taken = f", {others_bytes} of them for transfers under way" if others_bytes else ""
+        if not has_enough_space(size_bytes, free_bytes=free_bytes, reserved_bytes=others_bytes):
+            self.release(owner_id)
+            reserved = f" ({others_bytes} reserved by running downloads)" if others_bytes else ""
             raise DestinationError(
                 Reason.DISK_FULL,
-                f"{self._folder}: {size_bytes} bytes are to come, {free_bytes} are free{taken}",
+                f"{self._folder}: not enough disk space: {size_bytes} bytes needed, "
+                f"{free_bytes} free{reserved}",
             )
 
-    def consume(self, who: str, size_bytes: int) -> None:
-        """So much of what *who* was promised is on disk."""
+    def consume(self, owner_id: str, size_bytes: int) -> None:
+        """Reduce the reservation of *owner_id* by bytes that are on disk now."""
         with self._lock:
-            if who in self._promised:
-                self._promised[who] = max(0, self._promised[who] - size_bytes)
+            if owner_id in self._reserved:
+                self._reserved[owner_id] = max(0, self._reserved[owner_id] - size_bytes)
 
-    def release(self, who: str) -> None:
-        """Nothing more is to come of *who*."""
+    def release(self, owner_id: str) -> None:
+        """Remove the reservation of *owner_id*."""
         with self._lock:
-            self._promised.pop(who, None)
+            self._reserved.pop(owner_id, None)

@@ -1,9 +1,8 @@
 """
-The map of a divided part: one line for each run of bytes that is there.
+Read, write and verify the extent map of a segmented partial file: one line for each received extent.
 
-Lines are appended after their bytes are written, so whoever is killed leaves at most one unfinished
-line. What a power cut can do to bytes and lines is found out by reading the bytes back: an extent
-counts only if its checksum still holds.
+A line is appended after its bytes are written, so a killed process leaves at most one incomplete line. A
+power cut can lose bytes or lines. Therefore an extent is used only if its bytes still have its checksum.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ _READ_BYTES = 1 << 20
 
 
 def extent_of(start: int, chunks: Iterable[bytes]) -> Extent:
-    """What *chunks*, one behind the other, come to from *start* on."""
+    """Return the extent of *chunks* when they are written one after another from *start* on."""
     size, checksum = 0, 0
     for chunk in chunks:
         size, checksum = size + len(chunk), google_crc32c.extend(checksum, chunk)
@@ -31,35 +30,35 @@ def format_extent(extent: Extent) -> bytes:
 
 
 def parse_extents(text: bytes, total_bytes: int) -> list[Extent]:
-    """The extents of a map, by their start; unfinished, foreign and overlapping lines are left out."""
-    found = []
-    for each in text.split(b"\n")[:-1]:
-        words = each.split(b" ")
+    """Return the extents of a map by their start, without incomplete, invalid and overlapping lines."""
+    extents = []
+    for line in text.split(b"\n")[:-1]:
+        fields = line.split(b" ")
         try:
-            extent = Extent(int(words[0]), int(words[1]), int(words[2], 16))
+            extent = Extent(int(fields[0]), int(fields[1]), int(fields[2], 16))
         except (ValueError, IndexError):
             continue
-        if len(words) == 3 and extent.start >= 0 and 0 < extent.size_bytes <= total_bytes - extent.start:
-            found.append(extent)
-    return _drop_overlaps(sorted(found, key=lambda extent: extent.start))
+        if len(fields) == 3 and extent.start >= 0 and 0 < extent.size_bytes <= total_bytes - extent.start:
+            extents.append(extent)
+    return _drop_overlaps(sorted(extents, key=lambda extent: extent.start))
 
 
 def _drop_overlaps(extents: list[Extent]) -> list[Extent]:
-    kept: list[Extent] = []
+    disjoint: list[Extent] = []
     for extent in extents:
-        if not kept or extent.start >= kept[-1].end:
-            kept.append(extent)
-    return kept
+        if not disjoint or extent.start >= disjoint[-1].end:
+            disjoint.append(extent)
+    return disjoint
 
 
 def verify_extents(stream: BinaryIO, extents: Iterable[Extent]) -> tuple[Extent, ...]:
-    """Those of *extents* whose bytes are still what they were; blocks."""
-    return tuple(extent for extent in extents if _holds(stream, extent))
+    """Return the *extents* whose bytes in *stream* have their checksum. Blocks."""
+    return tuple(extent for extent in extents if _has_checksum(stream, extent))
 
 
-def _holds(stream: BinaryIO, extent: Extent) -> bool:
+def _has_checksum(stream: BinaryIO, extent: Extent) -> bool:
     stream.seek(extent.start)
-    left, checksum = extent.size_bytes, 0
-    while left and (block := stream.read(min(left, _READ_BYTES))):
-        left, checksum = left - len(block), google_crc32c.extend(checksum, block)
-    return left == 0 and checksum == extent.crc32c
+    remaining, checksum = extent.size_bytes, 0
+    while remaining and (block := stream.read(min(remaining, _READ_BYTES))):
+        remaining, checksum = remaining - len(block), google_crc32c.extend(checksum, block)
+    return remaining == 0 and checksum == extent.crc32c

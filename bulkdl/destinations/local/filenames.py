@@ -1,10 +1,10 @@
 """
-What a name becomes: pure functions from the names that servers chose to names that are safe on disk.
+Convert names that a server chose to file names that are safe on every file system.
 
-A quicklook's name is UP42's free choice and is distrusted. A name that every file system takes as it
-is stays as it is; any other gets its harmless part and a short hash of the original, so that two
-different names never meet in one file and the same name is found again on a rerun. The hash stands
-behind a ``~``, which no name that stays as it is has: nobody can send a name that looks hashed.
+The name of a quicklook is chosen by UP42 and is not trusted. A name that every file system accepts is not
+changed. Any other name is reduced to its safe characters and gets a short hash of the original. Different
+names therefore get different files, and a later run finds the same name again. The hash follows a ``~``,
+which an unchanged name cannot contain. A server therefore cannot send a name that looks hashed.
 """
 
 from __future__ import annotations
@@ -19,45 +19,45 @@ from collections.abc import Iterable
 from pathvalidate import is_valid_filename, sanitize_filename
 
 MAX_NAME_BYTES = 180
-_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ ()+,=@-]*")
+_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ ()+,=@-]*")
 
 
 def safe_filenames(names: Iterable[str]) -> dict[str, str]:
     """
-    Give each of the *names* of one folder a file name of its own.
+    Return a distinct safe file name for each of the *names* in one folder.
 
-    Names that would meet on a file system that ignores case or Unicode form all get their hash, in
-    whatever order they are listed.
+    Names that are equal on a file system that ignores case or Unicode normalisation all get their hash.
+    The order of *names* has no effect.
     """
-    plain = {name: _plain(name) for name in names}
-    twins = Counter(_folded(safe) for safe in plain.values())
+    safe_names = {name: _make_safe(name) for name in names}
+    counts = Counter(_fold(safe) for safe in safe_names.values())
     return {
-        name: safe if safe == name and twins[_folded(safe)] == 1 else _with_hash(safe, name)
-        for name, safe in plain.items()
+        name: safe if safe == name and counts[_fold(safe)] == 1 else _add_hash(safe, name)
+        for name, safe in safe_names.items()
     }
 
 
-def _plain(name: str) -> str:
-    """*name* itself when it is harmless everywhere, else what is harmless of it."""
+def _make_safe(name: str) -> str:
+    """Return *name* if it is safe on every file system, otherwise its safe characters."""
     if (
-        _PLAIN.fullmatch(name)
+        _SAFE_NAME.fullmatch(name)
         and len(name) <= MAX_NAME_BYTES
         and is_valid_filename(name, platform="universal")
     ):
         return name
     text = unicodedata.normalize("NFC", name).encode("utf-8", "replace").decode("utf-8")
     text = re.sub(r"[^\w.()+,=@-]", "_", text).strip("._ ").lstrip("._- ")
-    text = _sanitise(_cut(text)) or "unnamed"
-    return text if _is_encodable(text) else _cut(_percent_escaped(text))
+    text = _sanitise(_shorten(text)) or "unnamed"
+    return text if _is_encodable(text) else _shorten(_percent_encode(text))
 
 
 def _sanitise(text: str) -> str:
-    """Replace what a file system may reject; the length is counted in UTF-8, whatever the locale."""
+    """Replace characters that a file system may reject. The length is counted in UTF-8 in any locale."""
     return str(sanitize_filename(text, platform="universal", replacement_text="_", fs_encoding="utf-8"))
 
 
 def _is_encodable(text: str) -> bool:
-    """Return whether the file system's encoding, which can be ASCII, has all letters of *text*."""
+    """Return whether the file system's encoding, which can be ASCII, can represent *text*."""
     try:
         os.fsencode(text)
     except UnicodeEncodeError:
@@ -65,26 +65,26 @@ def _is_encodable(text: str) -> bool:
     return True
 
 
-def _percent_escaped(text: str) -> str:
+def _percent_encode(text: str) -> str:
     return "".join(
-        letter if letter.isascii() else "".join(f"%{byte:02X}" for byte in letter.encode()) for letter in text
+        char if char.isascii() else "".join(f"%{byte:02X}" for byte in char.encode()) for char in text
     )
 
 
-def _folded(name: str) -> str:
+def _fold(name: str) -> str:
     return unicodedata.normalize("NFKC", name).casefold()
 
 
-def _with_hash(safe: str, original: str) -> str:
-    mark = hashlib.sha256(original.encode("utf-8", "surrogatepass")).hexdigest()[:12]
-    return _cut(safe, f"~{mark}")
+def _add_hash(safe: str, original: str) -> str:
+    digest = hashlib.sha256(original.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    return _shorten(safe, f"~{digest}")
 
 
-def _cut(name: str, mark: str = "") -> str:
-    """*name* within MAX_NAME_BYTES, its suffix kept, with *mark* before that."""
+def _shorten(name: str, mark: str = "") -> str:
+    """Return *name* in at most MAX_NAME_BYTES bytes, with its suffix, and with *mark* before the suffix."""
     stem, dot, suffix = name.rpartition(".")
     if not dot or len(suffix.encode()) > 10:
         stem, dot, suffix = name, "", ""
-    end = f"{mark}{dot}{suffix}"
-    room = MAX_NAME_BYTES - len(end.encode())
-    return (stem.encode()[:room].decode("utf-8", "ignore").strip("._ ") or "unnamed") + end
+    ending = f"{mark}{dot}{suffix}"
+    max_stem_bytes = MAX_NAME_BYTES - len(ending.encode())
+    return (stem.encode()[:max_stem_bytes].decode("utf-8", "ignore").strip("._ ") or "unnamed") + ending

@@ -1,12 +1,13 @@
 """
-A part on local disk: a data file, and beside it a JSON sidecar that says of which object it is.
+Implement a partial file on local disk: a data file, and a JSON sidecar that describes the object.
 
-The sidecar names the data file, and a new object always gets a new data file. So replacing the
-sidecar, one atomic rename, is the moment at which the old bytes stop counting: at no point in time
-can bytes of one object stand beside the validator of another, whatever is killed when.
+The sidecar contains the name of the data file, and a new object always gets a new data file. The atomic
+rename of the sidecar therefore invalidates the old bytes. Bytes of one object never occur together with
+the validator of another object, even after a crash between any two steps.
 
-Before the data file gets its final name, the receipt goes into the sidecar, and there it stays until
-the ledger has it (``release``): whoever dies in between has not to fetch a whole archive again.
+Before the data file is renamed to its final name, the committed file is written to the sidecar. The
+sidecar remains until the ledger contains the file (``forget``). A crash between rename and ledger
+transaction therefore does not cause another download.
 """
 
 from __future__ import annotations
@@ -26,29 +27,29 @@ from aiofiles.threadpool.binary import AsyncFileIO
 
 from bulkdl.concurrency import Executors, open_stoppable, run_in, run_stoppable
 from bulkdl.destinations.local import atomic_files, extent_map, sidecar_format
+from bulkdl.destinations.local.atomic_files import map_os_errors, map_path_errors, retry_on_open_file_limit
 from bulkdl.destinations.local.disk_space import DiskReservations
-from bulkdl.destinations.local.errors import map_os_errors, translated_name, with_open_files
 from bulkdl.errors import DestinationError
 from bulkdl.models import CommittedFile, Extent, Kind, Output, RemoteObject, ResumeState
 
 T = TypeVar("T")
 
-_HINT_BYTES = 8 << 20
+_WRITEBACK_BYTES = 8 << 20
 
-# What a half-written or foreign sidecar looks like, or one whose bytes are gone.
-_UNUSABLE = (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError)
+# Raised for an incomplete or invalid sidecar, and if the data file is missing.
+_INVALID_SIDECAR = (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError)
 
 
 class PartialFile:
     """
-    The part of one output. Not for use by two workers at once.
+    The partial file of one output. Two workers must not use it at the same time.
 
     Args:
-        folder: Where parts live; on the same file system as *locate*'s answers.
-        locate: Gives the path of a key.
-        room: The account of who is promised how much of the file system.
-        executors: Where blocking work is done.
-        sync: Make a file durable as it is committed; without it somebody else does, before it counts.
+        folder: The folder of all partial files, on the same file system as the paths of *locate*.
+        locate: Returns the final path of a key.
+        reservations: Reserves disk space on this file system.
+        executors: Threads for blocking operations.
+        sync: Whether ``commit`` makes the file durable. If False, the caller does so before it records it.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class PartialFile:
         output: Output,
         folder: Path,
         locate: Callable[[str], Path],
-        room: DiskReservations,
+        reservations: DiskReservations,
         executors: Executors,
         *,
         sync: bool = True,
@@ -64,12 +65,12 @@ class PartialFile:
         self._output = output
         self._folder = folder
         self._locate = locate
-        self._reservations = room
+        self._reservations = reservations
         self._executors = executors
         self._sync = sync
         self._stem = hashlib.sha256(output.identity.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-        self._data: Path | None = None
-        self._is_open_ended = False
+        self._data_path: Path | None = None
+        self._has_unknown_length = False
         self._stream: AsyncFileIO | None = None
         self._unsynced_bytes = 0
         self._writing: asyncio.Future[None] | None = None
@@ -81,25 +82,25 @@ class PartialFile:
 
     @property
     def _data_file(self) -> Path:
-        if self._data is None:
-            raise RuntimeError("the part has no data file: call begin() or look() first")
-        return self._data
+        if self._data_path is None:
+            raise RuntimeError("the partial file has no data file: call create() or load() first")
+        return self._data_path
 
-    async def _on_disk(self, call: Callable[..., T], *args: object) -> T:
-        """Run *call*, which is repeatable, in a thread."""
-        return await with_open_files(partial(run_in, self._executors.disk, call, *args))
+    async def _run_in_thread(self, call: Callable[..., T], *args: object) -> T:
+        """Run *call* in a thread. It must be repeatable."""
+        return await retry_on_open_file_limit(partial(run_in, self._executors.disk, call, *args))
 
     async def load(self) -> ResumeState | CommittedFile | None:
-        found = await self._on_disk(self._load)
-        if isinstance(found, ResumeState) and found.extents:
-            return await run_stoppable(self._executors.archives, self._check_extents, found)
-        return found
+        state = await self._run_in_thread(self._load)
+        if isinstance(state, ResumeState) and state.extents:
+            return await run_stoppable(self._executors.archives, self._check_extents, state)
+        return state
 
     def _check_extents(self, stop: threading.Event, state: ResumeState) -> ResumeState:
-        """Keep the extents whose bytes still have their checksum."""
+        """Return *state* with the extents whose bytes have their checksum."""
         with map_os_errors(self._folder), open_stoppable(self._data_file, stop) as stream:
-            kept = extent_map.verify_extents(stream, state.extents or ())
-        return ResumeState(state.object, sum(extent.size_bytes for extent in kept), kept)
+            valid = extent_map.verify_extents(stream, state.extents or ())
+        return ResumeState(state.object, sum(extent.size_bytes for extent in valid), valid)
 
     def _load(self) -> ResumeState | CommittedFile | None:
         with map_os_errors(self._sidecar):
@@ -108,88 +109,93 @@ class PartialFile:
             except FileNotFoundError:
                 return None
             try:
-                found = self._parse_sidecar(json.loads(text))
-            except _UNUSABLE:
-                found = None
-            if found is None:
+                state = self._parse_sidecar(json.loads(text))
+            except _INVALID_SIDECAR:
+                state = None
+            if state is None:
                 self._remove()
-        return found
-
-    def _parse_sidecar(self, sidecar: dict[str, Any]) -> ResumeState | CommittedFile | None:
-        data = self._folder / Path(sidecar["data"]).name
-        if not data.name.startswith(f"{self._stem}-"):
-            raise ValueError("the bytes of another part")
-        if "committed" in sidecar and not data.exists():
-            return self._committed_file(sidecar)
-        state = self._state(sidecar, data)
-        if state is not None:
-            self._data = data
         return state
 
-    def _state(self, sidecar: dict[str, Any], data: Path) -> ResumeState | None:
-        stored = sidecar_format.object_in(sidecar)
+    def _parse_sidecar(self, sidecar: dict[str, Any]) -> ResumeState | CommittedFile | None:
+        data_path = self._folder / Path(sidecar["data"]).name
+        if not data_path.name.startswith(f"{self._stem}-"):
+            raise ValueError("the data file belongs to another partial file")
+        if "committed" in sidecar and not data_path.exists():
+            return self._find_committed_file(sidecar)
+        state = self._read_state(sidecar, data_path)
+        if state is not None:
+            self._data_path = data_path
+        return state
+
+    def _read_state(self, sidecar: dict[str, Any], data_path: Path) -> ResumeState | None:
+        remote_object = sidecar_format.parse_object(sidecar)
         if sidecar.get("divided"):
-            return self._segmented_state(stored, data)
-        at_bytes = data.stat().st_size
-        is_too_long = stored.total_bytes is not None and at_bytes > stored.total_bytes
-        return None if is_too_long else ResumeState(stored, at_bytes)
+            return self._read_segmented_state(remote_object, data_path)
+        size_bytes = data_path.stat().st_size
+        is_too_long = remote_object.total_bytes is not None and size_bytes > remote_object.total_bytes
+        return None if is_too_long else ResumeState(remote_object, size_bytes)
 
-    def _segmented_state(self, stored: RemoteObject, data: Path) -> ResumeState:
-        told = tuple(extent_map.parse_extents(_map_of(data).read_bytes(), stored.total_bytes or 0))
-        data.stat()
-        return ResumeState(stored, sum(extent.size_bytes for extent in told), told)
+    def _read_segmented_state(self, remote_object: RemoteObject, data_path: Path) -> ResumeState:
+        text = _map_path(data_path).read_bytes()
+        extents = tuple(extent_map.parse_extents(text, remote_object.total_bytes or 0))
+        data_path.stat()  # raises FileNotFoundError if the data file is missing
+        return ResumeState(remote_object, sum(extent.size_bytes for extent in extents), extents)
 
-    def _committed_file(self, sidecar: dict[str, Any]) -> CommittedFile | None:
-        receipt = sidecar_format.receipt_in(sidecar)
-        final = self._locate(receipt.key)
-        with translated_name(final):
+    def _find_committed_file(self, sidecar: dict[str, Any]) -> CommittedFile | None:
+        """Return the committed file of *sidecar* if it exists with the recorded size."""
+        file = sidecar_format.parse_committed_file(sidecar)
+        final_path = self._locate(file.key)
+        with map_path_errors(final_path):
             try:
-                is_there = final.stat().st_size == receipt.size_bytes
+                is_unchanged = final_path.stat().st_size == file.size_bytes
             except (FileNotFoundError, NotADirectoryError):
-                is_there = False
-        return receipt if is_there else None
+                is_unchanged = False
+        return file if is_unchanged else None
 
-    async def create(self, stored: RemoteObject, *, divided: bool = False) -> None:
+    async def create(self, remote_object: RemoteObject, *, divided: bool = False) -> None:
         await self.flush_and_close()
-        await self._on_disk(self._create, stored, divided)
+        await self._run_in_thread(self._create, remote_object, divided)
 
-    def _create(self, stored: RemoteObject, divided: bool) -> None:
+    def _create(self, remote_object: RemoteObject, divided: bool) -> None:
         with map_os_errors(self._folder):
             self._remove()
-            self._reserve(stored.total_bytes, 0)
-            data = self._folder / f"{self._stem}-{secrets.token_hex(4)}.part"
-            self._write_sidecar(sidecar_format.of_object(self._output, stored, data.name, divided=divided))
-            data.touch()
-            self._data = data
+            self._reserve(remote_object.total_bytes, 0)
+            data_path = self._folder / f"{self._stem}-{secrets.token_hex(4)}.part"
+            self._write_sidecar(
+                sidecar_format.object_document(self._output, remote_object, data_path.name, divided=divided)
+            )
+            data_path.touch()
+            self._data_path = data_path
             if divided:
-                atomic_files.allocate(data, stored.total_bytes or 0)  # a full disk is noticed now
-                _map_of(data).touch()
-                self._reservations.consume(self._stem, _allocated_bytes(data))
+                # Allocation reports a full disk before any byte is downloaded.
+                atomic_files.allocate(data_path, remote_object.total_bytes or 0)
+                _map_path(data_path).touch()
+                self._reservations.consume(self._stem, _allocated_bytes(data_path))
 
     def _write_sidecar(self, document: dict[str, Any]) -> None:
-        aside = self._sidecar.with_suffix(".tmp")
+        temp_path = self._sidecar.with_suffix(".tmp")
         text = json.dumps(document, indent=1)
-        atomic_files.write_file(aside, text.encode("utf-8", "surrogatepass"))
-        atomic_files.publish(aside, self._sidecar)
+        atomic_files.write_file(temp_path, text.encode("utf-8", "surrogatepass"))
+        atomic_files.publish(temp_path, self._sidecar)
 
     async def resume(self, state: ResumeState) -> None:
         await run_in(self._executors.disk, self._resume, state)
 
     def _resume(self, state: ResumeState) -> None:
         with map_os_errors(self._folder):
-            is_divided = state.extents is not None
-            held_bytes = max(state.offset, _allocated_bytes(self._data_file) if is_divided else 0)
-            self._reserve(state.object.total_bytes, held_bytes)
+            is_segmented = state.extents is not None
+            on_disk_bytes = max(state.offset, _allocated_bytes(self._data_file) if is_segmented else 0)
+            self._reserve(state.object.total_bytes, on_disk_bytes)
 
-    def _reserve(self, total_bytes: int | None, held_bytes: int) -> None:
-        """Have room for what is missing; of a body of unknown length for each block as it comes."""
-        self._is_open_ended = total_bytes is None
-        self._reservations.reserve(self._stem, max(0, (total_bytes or 0) - held_bytes))
+    def _reserve(self, total_bytes: int | None, on_disk_bytes: int) -> None:
+        """Reserve the missing bytes. With an unknown total, ``write`` reserves each block."""
+        self._has_unknown_length = total_bytes is None
+        self._reservations.reserve(self._stem, max(0, (total_bytes or 0) - on_disk_bytes))
 
     async def write(self, block: bytes) -> None:
         await self._await_pending_write()
         with map_os_errors(self._folder):
-            if self._is_open_ended:
+            if self._has_unknown_length:
                 await run_in(self._executors.disk, self._reservations.reserve, self._stem, len(block))
         if self._stream is None:
             self._writing = asyncio.ensure_future(self._open())
@@ -197,7 +203,7 @@ class PartialFile:
         self._writing = asyncio.ensure_future(self._append(block))
 
     async def _open(self) -> None:
-        self._stream = await with_open_files(self._open_data)
+        self._stream = await retry_on_open_file_limit(self._open_data)
 
     async def _open_data(self) -> AsyncFileIO:
         with map_os_errors(self._folder):
@@ -206,19 +212,19 @@ class PartialFile:
     async def _append(self, block: bytes) -> None:
         stream = self._stream
         if stream is None:
-            raise RuntimeError("the part is not open for writing")
+            raise RuntimeError("the partial file is not open for writing")
         await _write_all(stream, block)
         self._reservations.consume(self._stem, len(block))
         self._unsynced_bytes += len(block)
-        if self._sync and self._unsynced_bytes >= _HINT_BYTES:
+        if self._sync and self._unsynced_bytes >= _WRITEBACK_BYTES:
             self._unsynced_bytes = 0
             await run_in(self._executors.disk, atomic_files.start_writeback, stream.fileno())
 
     async def _await_pending_write(self) -> None:
         """
-        Wait for the write under way: two writers would mix.
+        Wait for the write in progress, so that two writes are never concurrent.
 
-        Who is cancelled meanwhile leaves it, and how it ends, to whoever comes next.
+        If the caller is cancelled, the write continues. The next caller awaits it and gets its exception.
         """
         if self._writing is not None:
             with map_os_errors(self._folder):
@@ -230,21 +236,21 @@ class PartialFile:
             self._writing = None
 
     async def write_at(self, start: int, chunks: Sequence[bytes]) -> Extent:
-        write = asyncio.ensure_future(self._on_disk(self._write_at, self._data_file, start, chunks))
+        write = asyncio.ensure_future(self._run_in_thread(self._write_at, self._data_file, start, chunks))
         self._writes.add(write)
         write.add_done_callback(self._writes.discard)
         return await asyncio.shield(write)
 
-    def _write_at(self, data: Path, start: int, chunks: Sequence[bytes]) -> Extent:
+    def _write_at(self, data_path: Path, start: int, chunks: Sequence[bytes]) -> Extent:
         extent = extent_map.extent_of(start, chunks)
         with map_os_errors(self._folder):
-            atomic_files.pwrite_chunks(data, start, chunks, hint=self._sync)
-            atomic_files.append_line(_map_of(data), extent_map.format_extent(extent))
+            atomic_files.pwrite_chunks(data_path, start, chunks, writeback=self._sync)
+            atomic_files.append_line(_map_path(data_path), extent_map.format_extent(extent))
         self._reservations.consume(self._stem, extent.size_bytes)
         return extent
 
     async def flush_and_close(self) -> None:
-        while self._writes:  # a cancelled worker leaves its write to the thread
+        while self._writes:  # the writes of a cancelled worker continue in their threads
             await asyncio.wait(self._writes)
         try:
             await self._await_pending_write()
@@ -255,7 +261,7 @@ class PartialFile:
 
     async def read_head(self, size_bytes: int) -> bytes:
         await self.flush_and_close()
-        return await self._on_disk(self._read_head, size_bytes)
+        return await self._run_in_thread(self._read_head, size_bytes)
 
     def _read_head(self, size_bytes: int) -> bytes:
         with map_os_errors(self._folder), self._data_file.open("rb", buffering=0) as stream:
@@ -268,41 +274,41 @@ class PartialFile:
         return await run_stoppable(executor, self._read, reader, body)
 
     def _read(self, stop: threading.Event, reader: Callable[[BinaryIO], T], body: bytes) -> T:
-        with map_os_errors(self._folder), open_stoppable(self._data or body, stop) as stream:
+        with map_os_errors(self._folder), open_stoppable(self._data_path or body, stop) as stream:
             return reader(stream)
 
-    async def commit(self, receipt: CommittedFile, body: bytes = b"") -> None:
+    async def commit(self, file: CommittedFile, body: bytes = b"") -> None:
         await self.flush_and_close()
-        await self._on_disk(self._commit, receipt, body)
+        await self._run_in_thread(self._commit, file, body)
 
-    def _commit(self, receipt: CommittedFile, body: bytes) -> None:
-        final = self._locate(receipt.key)
-        if self._data is None:
-            self._commit_small(final, body)
+    def _commit(self, file: CommittedFile, body: bytes) -> None:
+        final_path = self._locate(file.key)
+        if self._data_path is None:
+            self._commit_body(final_path, body)
             return
         with map_os_errors(self._folder):
             if self._sync:
-                atomic_files.sync_file(self._data)
-            self._write_sidecar(sidecar_format.of_receipt(self._output, receipt, self._data.name))
-        with translated_name(final):
-            atomic_files.rename_into_place(self._data, final)
-        self._data = None
+                atomic_files.sync_file(self._data_path)
+            self._write_sidecar(sidecar_format.committed_document(self._output, file, self._data_path.name))
+        with map_path_errors(final_path):
+            atomic_files.rename_into_place(self._data_path, final_path)
+        self._data_path = None
         self._reservations.release(self._stem)
 
-    def _commit_small(self, final: Path, data: bytes) -> None:
-        """All of it is in memory: no part, no sidecar, one step."""
-        aside = self._folder / f"{self._stem}.tmp"
+    def _commit_body(self, final_path: Path, body: bytes) -> None:
+        """Commit a body that is complete in memory. It needs no data file and no sidecar."""
+        temp_path = self._folder / f"{self._stem}.tmp"
         with map_os_errors(self._folder):
-            atomic_files.write_file(aside, data, sync=self._sync)
-        with translated_name(final):
+            atomic_files.write_file(temp_path, body, sync=self._sync)
+        with map_path_errors(final_path):
             try:
-                atomic_files.rename_into_place(aside, final)
+                atomic_files.rename_into_place(temp_path, final_path)
             except BaseException:
-                aside.unlink(missing_ok=True)
+                temp_path.unlink(missing_ok=True)
                 raise
 
     async def forget(self) -> None:
-        await self._on_disk(self._forget)
+        await self._run_in_thread(self._forget)
 
     def _forget(self) -> None:
         with map_os_errors(self._sidecar):
@@ -310,7 +316,7 @@ class PartialFile:
 
     async def discard(self) -> None:
         await self.flush_and_close()
-        await self._on_disk(self._discard)
+        await self._run_in_thread(self._discard)
 
     def _discard(self) -> None:
         with map_os_errors(self._folder):
@@ -320,22 +326,22 @@ class PartialFile:
         self._reservations.release(self._stem)
 
     def _remove(self) -> None:
-        """The sidecar goes first, then every data file, also one that a crash has left without."""
-        self._data = None
+        """Remove the sidecar, then all data files. A crash can leave a data file without a sidecar."""
+        self._data_path = None
         self._reservations.release(self._stem)
         self._sidecar.unlink(missing_ok=True)
-        for data in self._folder.glob(f"{self._stem}-*"):  # data and map
-            data.unlink(missing_ok=True)
+        for path in self._folder.glob(f"{self._stem}-*"):  # data file and extent map
+            path.unlink(missing_ok=True)
 
 
 def find_orphans(names: set[str]) -> set[str]:
-    """Those of the *names* in the folder of parts that no run will come back for."""
+    """Return the *names* in the folder of partial files that no later run can use."""
     return {name for name in names if name.endswith(".tmp") or _is_orphan(name, names)}
 
 
 def _is_orphan(name: str, names: set[str]) -> bool:
-    stem, _, rest = name.partition("-")
-    return rest.endswith((".part", ".map")) and f"{stem}.json" not in names
+    stem, _, ending = name.partition("-")
+    return ending.endswith((".part", ".map")) and f"{stem}.json" not in names
 
 
 async def _write_all(stream: AsyncFileIO, block: bytes) -> int:
@@ -345,10 +351,10 @@ async def _write_all(stream: AsyncFileIO, block: bytes) -> int:
     return len(block)
 
 
-def _map_of(data: Path) -> Path:
-    return data.with_suffix(".map")
+def _map_path(data_path: Path) -> Path:
+    return data_path.with_suffix(".map")
 
 
-def _allocated_bytes(data: Path) -> int:
-    """What *data* takes up on disk: all of it once it is preallocated, less where that is not possible."""
-    return data.stat().st_blocks * 512
+def _allocated_bytes(data_path: Path) -> int:
+    """Return the disk usage of *data_path*: its size if it is preallocated, otherwise less."""
+    return data_path.stat().st_blocks * 512

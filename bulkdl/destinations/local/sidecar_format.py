@@ -1,5 +1,8 @@
 """
-What the sidecar of a part says: of which object the bytes are, and, once they are committed, where they went.
+Convert between the JSON document of a sidecar and the values that it contains.
+
+A sidecar describes the object whose bytes are in the data file. After the commit it also describes the
+committed file.
 """
 
 from __future__ import annotations
@@ -12,27 +15,27 @@ from bulkdl.models import CommittedFile, Digest, Output, RemoteObject, Validator
 _VERSION = 1
 
 
-def of_object(
-    output: Output, stored: RemoteObject, data_name: str, *, divided: bool = False
+def object_document(
+    output: Output, remote_object: RemoteObject, data_name: str, *, divided: bool = False
 ) -> dict[str, Any]:
-    """The document beside the file *data_name*, which holds some bytes of *stored*."""
-    told = {"version": _VERSION, "output": output.identity, "data": data_name, "divided": divided}
-    return {**told, **asdict(stored)}
+    """Return the sidecar of the data file *data_name*, which contains bytes of *remote_object*."""
+    header = {"version": _VERSION, "output": output.identity, "data": data_name, "divided": divided}
+    return {**header, **asdict(remote_object)}
 
 
-def of_receipt(output: Output, receipt: CommittedFile, data_name: str) -> dict[str, Any]:
-    """The document beside the file *data_name*, which is about to become the file of *receipt*."""
-    stored = RemoteObject(receipt.source, receipt.validator, receipt.size_bytes)
-    committed = {"key": receipt.key, "size_bytes": receipt.size_bytes, "digest": asdict(receipt.digest)}
-    return {**of_object(output, stored, data_name), "committed": committed}
+def committed_document(output: Output, file: CommittedFile, data_name: str) -> dict[str, Any]:
+    """Return the sidecar of the data file *data_name*, which is about to be renamed to *file*."""
+    remote_object = RemoteObject(file.source, file.validator, file.size_bytes)
+    committed = {"key": file.key, "size_bytes": file.size_bytes, "digest": asdict(file.digest)}
+    return {**object_document(output, remote_object, data_name), "committed": committed}
 
 
-def object_in(document: dict[str, Any]) -> RemoteObject:
+def parse_object(document: dict[str, Any]) -> RemoteObject:
     """
-    The object that *document* tells of.
+    Return the object that *document* describes.
 
     Raises:
-        KeyError: It is no sidecar, or not one of ours; TypeError for the same reason.
+        KeyError, TypeError: *document* is not a valid sidecar.
     """
     return RemoteObject(
         source=document["source"],
@@ -44,20 +47,20 @@ def object_in(document: dict[str, Any]) -> RemoteObject:
     )
 
 
-def receipt_in(document: dict[str, Any]) -> CommittedFile:
+def parse_committed_file(document: dict[str, Any]) -> CommittedFile:
     """
-    The receipt of what was committed.
+    Return the committed file that *document* describes.
 
     Raises:
-        KeyError: Nothing was, or it is no sidecar; TypeError for the same reason.
+        KeyError, TypeError: *document* is not a valid sidecar, or does not describe a committed file.
     """
-    stored, committed = object_in(document), document["committed"]
+    remote_object, committed = parse_object(document), document["committed"]
     if not isinstance(committed["key"], str):
-        raise TypeError("no key")
+        raise TypeError("the key of the committed file is not a string")
     return CommittedFile(
         key=committed["key"],
         size_bytes=committed["size_bytes"],
         digest=Digest(**committed["digest"]),
-        validator=stored.validator,
-        source=stored.source,
+        validator=remote_object.validator,
+        source=remote_object.source,
     )

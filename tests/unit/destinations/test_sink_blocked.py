@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bulkdl.destinations.local import atomic_files, errors
+from bulkdl.destinations.local import atomic_files
+from bulkdl.destinations.local.atomic_files import map_os_errors, map_path_errors
 from bulkdl.destinations.local.destination import LocalDestination
-from bulkdl.destinations.local.errors import map_os_errors, translated_name
 from bulkdl.errors import ConfigError, DestinationError
 from bulkdl.models import CommittedFile, Digest, Kind, Output, Reason, RemoteObject, Validator
 
@@ -26,7 +26,7 @@ def sink(tmp_path):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    monkeypatch.setattr(errors, "_WAITS_S", (0, 0))
+    monkeypatch.setattr(atomic_files, "OPEN_FILE_RETRY_DELAYS_S", (0, 0))
 
 
 async def written_part(sink):
@@ -61,7 +61,7 @@ async def test_path_in_the_way_fails_with_path_blocked(sink, put, form):
     with pytest.raises(DestinationError, match=f"{sink.root}/p/j") as raised:
         await work(part)
     assert raised.value.reason is Reason.PATH_BLOCKED
-    left = {path.suffix for path in (sink.state / "parts").iterdir()}
+    left = {path.suffix for path in (sink.state.partial_folder).iterdir()}
     assert left == ({".part", ".json"} if form == "part" else set())
 
 
@@ -91,14 +91,14 @@ async def test_commit_after_the_path_is_free_again_uses_the_bytes_that_are_there
     ],
 )
 def test_translated_reason_depends_on_what_the_path_is(number, shared, of_name):
-    for translate, reason in ((map_os_errors, shared), (translated_name, of_name)):
+    for translate, reason in ((map_os_errors, shared), (map_path_errors, of_name)):
         with pytest.raises(DestinationError) as raised, translate(Path("x")):
             raise OSError(number, os.strerror(number))
         assert raised.value.reason is reason
 
 
-def test_translated_name_that_cannot_be_encoded_is_path_blocked():
-    with pytest.raises(DestinationError, match="encoding") as raised, translated_name(Path("m\u00fcll")):
+def test_map_path_errors_that_cannot_be_encoded_is_path_blocked():
+    with pytest.raises(DestinationError, match="encoding") as raised, map_path_errors(Path("m\u00fcll")):
         "m\u00fcll".encode("ascii")
     assert raised.value.reason is Reason.PATH_BLOCKED
 

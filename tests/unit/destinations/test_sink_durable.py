@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from bulkdl.destinations.local import atomic_files
+from bulkdl.destinations.local.atomic_files import map_os_errors
 from bulkdl.destinations.local.destination import LocalDestination
 from bulkdl.destinations.local.disk_space import HEADROOM_BYTES
-from bulkdl.destinations.local.errors import map_os_errors
 from bulkdl.errors import ConfigError, DestinationError
 from bulkdl.models import Reason
 
@@ -25,7 +25,7 @@ def sink(tmp_path):
 
 
 def parts(sink):
-    return [path.name for path in (sink.state / "parts").iterdir()]
+    return [path.name for path in (sink.state.partial_folder).iterdir()]
 
 
 @pytest.fixture
@@ -168,9 +168,9 @@ async def test_link_by_copy_reserves_disk_space(sink, monkeypatch):
     copy_file = atomic_files.copy_file
 
     def seeing(source, target, copied):
-        seen.append(sink._reservations.reserved_bytes)
+        seen.append(sink.state.reservations.reserved_bytes)
         copy_file(source, target, copied)
-        seen.append(sink._reservations.reserved_bytes)
+        seen.append(sink.state.reservations.reserved_bytes)
 
     monkeypatch.setattr(os, "link", refused)
     monkeypatch.setattr(atomic_files, "copy_file", seeing)
@@ -183,7 +183,7 @@ async def test_link_by_copy_reserves_disk_space(sink, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1 << 40, 0, HEADROOM_BYTES + 5000))
     await sink.link("a", "b")
     assert seen == [5000, 0]
-    assert sink._reservations.reserved_bytes == 0
+    assert sink.state.reservations.reserved_bytes == 0
     assert sink.sizes(["b"]) == {"b": 5000}
     assert parts(sink) == []
 
@@ -203,7 +203,7 @@ def test_prepare_accepts_that_another_run_sweeps_its_probe(tmp_path, monkeypatch
     "key", ["/etc/passwd", "../up", "a/../../up", "a/..", "..", "", ".", "nul\0byte", "//double"]
 )
 def test_a_key_cannot_leave_the_root(sink, key):
-    with pytest.raises(ValueError, match="not a key"):
+    with pytest.raises(ValueError, match="invalid key"):
         sink.locate(key)
 
 

@@ -6,7 +6,7 @@ from collections import namedtuple
 import pytest
 
 from bulkdl.destinations.local.destination import LocalDestination
-from bulkdl.destinations.local.disk_space import HEADROOM_BYTES, DiskReservations, fits
+from bulkdl.destinations.local.disk_space import HEADROOM_BYTES, DiskReservations, has_enough_space
 from bulkdl.errors import DestinationError
 from bulkdl.models import (
     CommittedFile,
@@ -59,7 +59,7 @@ def stored(mib):
     ],
 )
 def test_what_fits(wanted, free_bytes, promised, enough):
-    assert fits(wanted, free_bytes=free_bytes, promised_bytes=promised) is enough
+    assert has_enough_space(wanted, free_bytes=free_bytes, reserved_bytes=promised) is enough
 
 
 def test_a_promise_shrinks_as_bytes_are_written_and_ends_with_the_transfer(tmp_path, free):
@@ -67,7 +67,7 @@ def test_a_promise_shrinks_as_bytes_are_written_and_ends_with_the_transfer(tmp_p
     room = DiskReservations(tmp_path)
     room.reserve("a", 6 * MIB)
     with pytest.raises(
-        DestinationError, match=f"{5 * MIB} bytes are to come.*{6 * MIB} of them for transfers"
+        DestinationError, match=f"{5 * MIB} bytes needed.*{6 * MIB} reserved by running downloads"
     ):
         room.reserve("b", 5 * MIB)
     assert room.reserved_bytes == 6 * MIB
@@ -84,14 +84,14 @@ def test_a_promise_shrinks_as_bytes_are_written_and_ends_with_the_transfer(tmp_p
 
 
 def promised(sink):
-    return sink._reservations.reserved_bytes // MIB
+    return sink.state.reservations.reserved_bytes // MIB
 
 
 async def test_transfers_under_way_count_until_they_are_over(sink, free):
     free(10)
     first, second = sink.partial_file(FIRST), sink.partial_file(SECOND)
     await first.create(stored(6))
-    with pytest.raises(DestinationError, match="are to come") as raised:
+    with pytest.raises(DestinationError, match="bytes needed") as raised:
         await second.create(stored(5))
     assert raised.value.reason is Reason.DISK_FULL
     await first.write(BLOCK)
@@ -125,7 +125,7 @@ async def test_going_on_needs_room_for_what_is_missing(sink, free):
     state = await later.load()
     assert state == ResumeState(stored(5), MIB)
     free(3)
-    with pytest.raises(DestinationError, match=f"{4 * MIB} bytes are to come"):
+    with pytest.raises(DestinationError, match=f"{4 * MIB} bytes needed"):
         await later.resume(state)
     free(4)
     await later.resume(state)
@@ -152,7 +152,7 @@ async def test_a_body_of_unknown_length_is_held_against_what_is_free_as_it_grows
     await part.write(BLOCK)
     await part.flush_and_close()
     free(2)
-    with pytest.raises(DestinationError, match="are to come") as raised:
+    with pytest.raises(DestinationError, match="bytes needed") as raised:
         await part.write(BLOCK)
     assert raised.value.reason is Reason.DISK_FULL
     await part.flush_and_close()

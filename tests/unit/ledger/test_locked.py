@@ -8,11 +8,12 @@ from functools import partial
 import pytest
 
 from bulkdl.destinations.local.destination import LocalDestination
+from bulkdl.destinations.local.state_directory import LEDGER_NAME
 from bulkdl.errors import DestinationError, LedgerError, OutputLockedError
 from bulkdl.failure_policy import ExitCode
 from bulkdl.graph.shutdown import ShutdownController
 from bulkdl.ledger import lease
-from bulkdl.ledger.database import LEDGER_NAME, Ledger
+from bulkdl.ledger.database import Ledger
 from bulkdl.ledger.locked import acquire_lease, keep_lease, open_locked_ledger
 from bulkdl.models import Reason
 

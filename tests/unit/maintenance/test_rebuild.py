@@ -16,10 +16,10 @@ import pytest
 from pydantic import SecretStr
 
 from bulkdl import Downloader, Selection, Settings
+from bulkdl.destinations.local.state_directory import LEDGER_NAME
 from bulkdl.errors import ConfigError, DestinationError, LedgerVersionError, OutputLockedError
 from bulkdl.failure_policy import ExitCode
 from bulkdl.ledger import lease, maintenance_queries
-from bulkdl.ledger.database import LEDGER_NAME
 from bulkdl.maintenance import rebuild as module
 from bulkdl.maintenance.rebuild import rebuild
 from bulkdl.maintenance.verify import VerifyOptions, verify

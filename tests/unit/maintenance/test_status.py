@@ -5,9 +5,9 @@ from functools import partial
 
 import pytest
 
+from bulkdl.destinations.local.state_directory import LEDGER_NAME
 from bulkdl.errors import ConfigError
 from bulkdl.ledger import lease, queries
-from bulkdl.ledger.database import LEDGER_NAME
 from bulkdl.maintenance import status as module
 from bulkdl.maintenance.status import all_failures, failure_dict, read_status
 from bulkdl.models import Kind, Reason

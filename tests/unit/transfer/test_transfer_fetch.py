@@ -358,10 +358,10 @@ async def test_a_transfer_that_is_over_for_now_needs_no_more_room(yard):
     site.store.script = [lambda answer: replace(answer, hold_at=2_345_678)]
     fetching = asyncio.create_task(site.fetch())
     await site.arrived(2_345_678)
-    assert site.sink._reservations.reserved_bytes >= len(LARGE) - 2_345_678
+    assert site.sink.state.reservations.reserved_bytes >= len(LARGE) - 2_345_678
     fetching.cancel()
     await asyncio.wait([fetching])
-    assert site.sink._reservations.reserved_bytes == 0
+    assert site.sink.state.reservations.reserved_bytes == 0
 
 
 async def test_cancelling_ends_the_worker_even_when_the_bytes_so_far_are_refused(yard):
@@ -482,7 +482,7 @@ async def test_a_part_that_is_no_archive_after_all_is_fetched_anew(yard):
     site = await yard(LARGE)
     site.store.script = [cut(2_000_000), status(410)]
     await site.fetch()
-    (data,) = (site.sink.state / "parts").glob("*.part")
+    (data,) = (site.sink.state.partial_folder).glob("*.part")
     data.write_bytes(PAGE.ljust(2_000_000))
     assert completed(await site.fetch(), site, LARGE)
 
@@ -651,7 +651,7 @@ async def test_who_is_stopped_while_a_block_is_handed_over_loses_nothing(yard, m
     monkeypatch.undo()
     came_bytes, _, _ = made.progress[-1]
     assert came_bytes >= BLOCK_BYTES
-    (data,) = (made.sink.state / "parts").glob("*.part")
+    (data,) = (made.sink.state.partial_folder).glob("*.part")
     assert LARGE.startswith(data.read_bytes())
     again = await made.fetch()
     assert completed(again, made, LARGE)
@@ -682,7 +682,7 @@ async def test_who_is_stopped_while_a_block_is_refused_puts_nothing_behind_the_g
         await fetch
     monkeypatch.undo()
     made.store.release.set()
-    for data in (made.sink.state / "parts").glob("*.part"):
+    for data in (made.sink.state.partial_folder).glob("*.part"):
         assert LARGE.startswith(data.read_bytes())
     assert completed(await made.fetch(), made, LARGE)
 
@@ -735,4 +735,4 @@ async def test_who_is_stopped_while_room_is_asked_for_keeps_none(yard, monkeypat
     may_end.set()
     await asyncio.wait([fetch])
     await asyncio.to_thread(ended.wait, 10)
-    assert made.sink._reservations.reserved_bytes == 0
+    assert made.sink.state.reservations.reserved_bytes == 0

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from bulkdl.destinations.local import atomic_files, errors
+from bulkdl.destinations.local import atomic_files
 from bulkdl.models import Outcome
 from support.transfer_objects import LARGE
 
@@ -20,7 +20,7 @@ async def test_fetch_without_open_files_at_commit_keeps_the_bytes(yard, monkeypa
             raise left.pop()
         return call(*args)
 
-    monkeypatch.setattr(errors, "_WAITS_S", ())
+    monkeypatch.setattr(atomic_files, "OPEN_FILE_RETRY_DELAYS_S", ())
     monkeypatch.setattr(atomic_files, step, exhausted)
     result = await site.fetch()
     assert (result.outcome, result.attempts, left) == (Outcome.COMPLETED, 2, [])
