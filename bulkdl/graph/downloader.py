@@ -371,7 +371,7 @@ async def _unless_stopped(work: Coroutine[Any, Any, None], stop: ShutdownControl
 async def _since_last_run(selection: Selection, ledger: Ledger) -> Selection:
     if selection.since_last_s is None:
         return selection
-    watermark_at = await ledger.read(partial(queries.watermark_at, scope=selection.scope))
+    watermark_at = await ledger.read(partial(queries.find_watermark, scope=selection.scope))
     log.info("watermark.read", watermark_at=watermark_at.isoformat() if watermark_at else None)
     return selection.with_watermark(watermark_at)
 

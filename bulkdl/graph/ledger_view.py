@@ -58,11 +58,11 @@ class _RecordedJobs:
 
     async def known_jobs(self, project_id: str, job_ids: Sequence[str]) -> dict[str, JobRecord]:
         return await self.ledger.read(
-            partial(queries.known_jobs, project_id=project_id, job_ids=list(job_ids))
+            partial(queries.read_jobs, project_id=project_id, job_ids=list(job_ids))
         )
 
     async def projects_of(self, job_id: str) -> list[str]:
-        return await self.ledger.read(partial(queries.projects_of, job_id=job_id))
+        return await self.ledger.read(partial(queries.find_projects, job_id=job_id))
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,7 @@ class Recorder:
         folder = None
         if result.outcome is Outcome.COMPLETED and result.file is not None:
             folder = self._locate(result.file.key).parent
-        record = partial(queries.record, results=[result], run_id=self._run_id)
+        record = partial(queries.record_results, results=[result], run_id=self._run_id)
         await self._ledger.write(record, folder=folder)
 
     def record_cancelled(self, output: Output, *, downloaded_bytes: int = 0) -> None:

@@ -1,1 +1,1 @@
-"""The durable record: what is done, what failed, and why. SQLite."""
+"""The SQLite database that records jobs, outputs, results and runs."""

@@ -1,13 +1,13 @@
 """
-The ledger as seen by the event loop: one SQLite connection on its own thread.
+Give the event loop access to the ledger through one SQLite connection on its own thread.
 
-Writes that arrive while a transaction is being committed share the next transaction (group commit).
-Each caller still returns only after its write is durable, but a thousand small files do not need a
-thousand fsyncs. A batch takes one call to the thread, which is why this module uses the standard
-sqlite3 on an executor instead of aiosqlite, which needs one call for each statement.
+Writes that arrive during a transaction share the next transaction (group commit). Each ``write`` returns
+only after its transaction is durable, but a thousand small files do not need a thousand fsyncs. A batch
+takes one call to the thread. Therefore this module uses the standard sqlite3 on an executor instead of
+aiosqlite, which needs one call for each statement.
 
-A batch that fails is repeated statement by statement, so that an invalid write fails alone. A lock of
-another process (a backup, a copy) is waited for until LOCK_TIMEOUT_S.
+A batch that fails is repeated statement by statement, so that an invalid write fails alone. If another
+process locks the ledger (a backup, a copy), calls are repeated until LOCK_TIMEOUT_S.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bulkdl.errors import BulkdlError, DestinationError, LedgerDamaged, LedgerError
-from bulkdl.ledger.migrations import migrate, refuse_newer
+from bulkdl.ledger.migrations import check_version, migrate
 from bulkdl.models import Reason
 
 T = TypeVar("T")
@@ -63,18 +63,18 @@ def _no_sync(_folders: Iterable[Path]) -> None:
 
 
 class Ledger:
-    """An open ledger. Make one with ``Ledger.open``; close it with ``close``."""
+    """An open ledger. Create it with ``Ledger.open`` and close it with ``close``."""
 
     def __init__(
         self,
         path: Path,
         executor: ThreadPoolExecutor,
         connection: sqlite3.Connection,
-        settle: SyncFolders,
+        sync_folders: SyncFolders,
         lock_timeout_s: float,
     ) -> None:
         self.path = path
-        self._sync_folders = settle
+        self._sync_folders = sync_folders
         self._executor = executor
         self._connection = connection
         self._lock_timeout_s = lock_timeout_s
@@ -87,7 +87,7 @@ class Ledger:
         path: Path,
         *,
         read_only: bool = False,
-        settle: SyncFolders | None = None,
+        sync_folders: SyncFolders | None = None,
         synchronous: bool = True,
         upgrade: bool = True,
         lock_timeout_s: float | None = None,
@@ -96,8 +96,8 @@ class Ledger:
         Open the ledger; create it if it does not exist, unless *read_only*.
 
         Args:
-            settle: Makes folders durable; called before each transaction that names files in them.
-            synchronous: Whether a transaction is durable when it ends. If False, it survives only
+            sync_folders: Makes folders durable; called before each transaction that records files in them.
+            synchronous: Whether a transaction survives a power cut. If False, it survives only
                 ``kill -9``.
             upgrade: Whether to migrate an older ledger now. If False, an existing ledger is not
                 changed; call ``upgrade()`` once the lease of the directory is acquired.
@@ -124,7 +124,7 @@ class Ledger:
             )
             connection = await asyncio.get_running_loop().run_in_executor(executor, connect)
             unless_open.pop_all()
-        return cls(path, executor, connection, settle or _no_sync, timeout_s)
+        return cls(path, executor, connection, sync_folders or _no_sync, timeout_s)
 
     async def upgrade(self) -> None:
         """Migrate a ledger that was opened with ``upgrade=False``. Call it while holding the lease."""
@@ -156,14 +156,14 @@ class Ledger:
         while self._waiting:
             batch, self._waiting = self._waiting, []
             try:
-                answers = await self._in_thread(partial(self._commit, batch))
-            except Exception as error:  # noqa: BLE001 - raised to the callers, which would wait for ever
-                answers = [_copy_of(error) for _ in batch]
-            for write, answer in zip(batch, answers, strict=True):
-                _resolve_future(write.future, answer)
+                results = await self._in_thread(partial(self._commit, batch))
+            except Exception as error:  # noqa: BLE001 - raised to the callers, which would never return otherwise
+                results = [_copy_of(error) for _ in batch]
+            for write, result in zip(batch, results, strict=True):
+                _resolve_future(write.future, result)
 
     def _commit(self, batch: list[_Write]) -> list[Any]:
-        """Write *batch*; return a result or an own exception instance for each write."""
+        """Write *batch*; return a result or a separate exception instance for each write."""
         try:
             return self._commit_together(batch)
         except Exception as error:  # noqa: BLE001 - raised to the callers
@@ -176,13 +176,13 @@ class Ledger:
         def transaction(connection: sqlite3.Connection) -> list[Any]:
             connection.execute("BEGIN IMMEDIATE")
             try:
-                answers = [_run_in_savepoint(connection, write.statement) for write in batch]
+                results = [_run_in_savepoint(connection, write.statement) for write in batch]
                 connection.execute("COMMIT")
             except sqlite3.Error:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
-            return answers
+            return results
 
         folders = {write.folder for write in batch if write.folder is not None}
         if folders:
@@ -205,26 +205,26 @@ class Ledger:
 
 
 def _run_in_savepoint(connection: sqlite3.Connection, statement: Statement) -> Any:
-    """Run the statements of one caller; an error that is not SQLite's undoes only this part of the batch."""
-    connection.execute("SAVEPOINT one")
+    """Run *statement*. An error that is not raised by SQLite rolls back only this statement of the batch."""
+    connection.execute("SAVEPOINT statement")
     try:
-        answer = statement(connection)
+        result = statement(connection)
     except sqlite3.Error:
-        raise  # SQLite may have ended the transaction
+        raise  # SQLite may have rolled back the transaction
     except Exception as error:  # noqa: BLE001 - raised to its caller
-        connection.execute("ROLLBACK TO one")
-        answer = error
-    connection.execute("RELEASE one")
-    return answer
+        connection.execute("ROLLBACK TO statement")
+        result = error
+    connection.execute("RELEASE statement")
+    return result
 
 
-def _resolve_future(future: asyncio.Future[Any], answer: Any) -> None:
+def _resolve_future(future: asyncio.Future[Any], result: Any) -> None:
     if future.done():  # the caller was cancelled; the write is committed
         return
-    if isinstance(answer, Exception):
-        future.set_exception(answer)
+    if isinstance(result, Exception):
+        future.set_exception(result)
     else:
-        future.set_result(answer)
+        future.set_result(result)
 
 
 def _copy_of(error: Exception) -> Exception:
@@ -243,7 +243,7 @@ def _connect(
 ) -> sqlite3.Connection:
     def prepare(connection: sqlite3.Connection) -> None:
         connection.row_factory = sqlite3.Row
-        version = refuse_newer(connection, path)
+        version = check_version(connection, path)
         if read_only:
             connection.execute("PRAGMA query_only = ON")
             return
@@ -252,14 +252,14 @@ def _connect(
         if upgrade or version == 0:
             _upgrade(connection, path)
 
-    uri = f"{path.absolute().as_uri()}?mode={_mode_of_reading(path) if read_only else 'rwc'}"
+    uri = f"{path.absolute().as_uri()}?mode={_read_only_mode(path) if read_only else 'rwc'}"
     timeout_s = min(BUSY_TIMEOUT_S, lock_timeout_s)
     try:
         connection = sqlite3.connect(
             uri, uri=True, timeout=timeout_s, isolation_level=None, check_same_thread=False
         )
     except sqlite3.Error as error:
-        raise _failure_of(error, path) from None
+        raise _convert_error(error, path) from None
     with ExitStack() as unless_prepared:
         unless_prepared.callback(connection.close)
         _run(path, prepare, connection, lock_timeout_s)
@@ -270,13 +270,13 @@ def _connect(
 
 
 def _is_without_schema(connection: sqlite3.Connection) -> bool:
-    """Return whether nothing was ever written: the first run found no disk space for the schema."""
-    found: int = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-    return found == 0
+    """Return whether the database is empty: a run on a full disk could not write the schema."""
+    entries: int = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    return entries == 0
 
 
 def _empty_ledger(path: Path) -> sqlite3.Connection:
-    """Open a ledger in memory that knows no jobs, to read in place of *path*."""
+    """Open an empty ledger in memory, to read in place of *path*."""
     connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
     connection.row_factory = sqlite3.Row
     migrate(connection, path)
@@ -289,14 +289,14 @@ def _upgrade(connection: sqlite3.Connection, path: Path) -> None:
     migrate(connection, path)
 
 
-def _mode_of_reading(path: Path) -> str:
+def _read_only_mode(path: Path) -> str:
     """
     Return the SQLite open mode that leaves the folder unchanged.
 
     SQLite creates -wal and -shm files even for readers. The last connection removes them only if it can
     write. On read-only media the file must be opened with immutable=1.
     """
-    if path.with_name(f"{path.name}-wal").exists():  # a run is active or was killed: the files stay
+    if path.with_name(f"{path.name}-wal").exists():  # a run is active or was killed, and the files exist
         return "ro"
     writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
     return "rw" if writable else "ro&immutable=1"
@@ -305,18 +305,18 @@ def _mode_of_reading(path: Path) -> str:
 def _run(
     path: Path, call: Callable[[sqlite3.Connection], T], connection: sqlite3.Connection, lock_timeout_s: float
 ) -> T:
-    """Run *call*, repeat it while the ledger is locked, and translate SQLite's errors."""
+    """Run *call*, repeat it while the ledger is locked, and convert SQLite errors."""
     end_at = time.monotonic() + lock_timeout_s
     while True:
         try:
             return call(connection)
         except sqlite3.DatabaseError as error:
             if _code_of(error) not in _LOCK_CODES or time.monotonic() >= end_at:
-                raise _failure_of(error, path) from None
+                raise _convert_error(error, path) from None
         time.sleep(_RETRY_DELAY_S)
 
 
-def _failure_of(error: sqlite3.Error, path: Path) -> BulkdlError:
+def _convert_error(error: sqlite3.Error, path: Path) -> BulkdlError:
     code = _code_of(error)
     extended = getattr(error, "sqlite_errorcode", 0)
     if code == sqlite3.SQLITE_FULL or extended == sqlite3.SQLITE_IOERR_SHMSIZE:
@@ -324,9 +324,12 @@ def _failure_of(error: sqlite3.Error, path: Path) -> BulkdlError:
     if code in _DISK_CODES:
         return DestinationError(Reason.DISK_ERROR, f"{path}: {error}")
     if code in _LOCK_CODES:
-        return DestinationError(Reason.LEDGER_LOCKED, f"{path}: another process locks the ledger ({error})")
+        return DestinationError(
+            Reason.LEDGER_LOCKED,
+            f"{path}: timed out waiting for another process that locks the ledger ({error})",
+        )
     if code in _DAMAGE_CODES:
-        return LedgerDamaged(f"{path}: the ledger cannot be used ({error})")
+        return LedgerDamaged(f"{path}: the ledger is damaged or is not a SQLite database ({error})")
     return LedgerError(f"{path}: the ledger cannot be used ({error})")
 
 

@@ -1,10 +1,10 @@
 """
-The lease of an output directory: one run at a time writes there, proven by a heartbeat in the ledger.
+Implement the lease of an output directory: at most one run writes to it, and renews the lease in the ledger.
 
 File locks are not used: on some network file systems they succeed without locking. A lease is taken over
-in two cases. Its process on this host has ended, or its heartbeat is older than STALE_S and does not
-change while the new run observes it for OBSERVATION_S. The observation makes a difference between the
-clocks of two hosts harmless.
+in two cases. Its process on this host has ended, or its heartbeat is older than STALE_AFTER_S and does
+not change while the new run observes it for OBSERVATION_S. The observation makes a difference between
+the clocks of two hosts harmless.
 """
 
 from __future__ import annotations
@@ -42,23 +42,23 @@ class Owner:
 
     @classmethod
     def current(cls, run_id: str) -> Owner:
-        return cls(run_id, _host(), os.getpid(), _start_of(os.getpid()))
+        return cls(run_id, _host(), os.getpid(), _process_start_ticks(os.getpid()))
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
-    """A lease as it is in the ledger."""
+class Lease:
+    """The row of the lease in the ledger."""
 
     owner: Owner
     since_at: datetime
-    beat_at: datetime
+    renewed_at: datetime
 
 
 class Liveness(Enum):
-    """Whether the owner of a lease still works."""
+    """Whether the process of a lease is still running."""
 
     RUNNING = "running"
-    STALE = "stale"  # the heartbeat is old, or the clocks differ: it must be observed
+    STALE = "stale"  # the heartbeat is old, or the clocks differ: observe the lease
     ENDED = "ended"
 
 
@@ -73,18 +73,18 @@ def _host() -> str:
     return "/".join(parts)
 
 
-def holder(connection: sqlite3.Connection) -> Holder | None:
-    """Return the lease; None if no run has it. ``liveness_of`` tells whether its owner still works."""
+def read_lease(connection: sqlite3.Connection) -> Lease | None:
+    """Return the lease; None if no run has it. ``check_liveness`` returns whether its owner is running."""
     row = connection.execute("SELECT * FROM lease").fetchone()
     if row is None:
         return None
     owner = Owner(row["run_id"], row["host"], row["pid"], row["process"])
-    return Holder(owner, datetime.fromisoformat(row["since_at"]), datetime.fromisoformat(row["beat_at"]))
+    return Lease(owner, datetime.fromisoformat(row["since_at"]), datetime.fromisoformat(row["beat_at"]))
 
 
 def acquire(
-    connection: sqlite3.Connection, owner: Owner, path: str, now: datetime, observed: Holder | None = None
-) -> Holder | None:
+    connection: sqlite3.Connection, owner: Owner, path: str, now: datetime, observed: Lease | None = None
+) -> Lease | None:
     """
     Acquire the lease. Call it inside a write transaction.
 
@@ -95,15 +95,15 @@ def acquire(
         None if *owner* has the lease now. Otherwise the stale lease that must be observed first.
 
     Raises:
-        OutputLockedError: The run that has the lease still works.
+        OutputLockedError: The run that has the lease is still running.
     """
-    found = holder(connection)
-    if found is not None:
-        liveness = liveness_of(found, owner, now)
-        if liveness is Liveness.RUNNING or (observed is not None and observed != found):
-            raise held_by(found, path)
+    current = read_lease(connection)
+    if current is not None:
+        liveness = check_liveness(current, owner, now)
+        if liveness is Liveness.RUNNING or (observed is not None and observed != current):
+            raise locked_error(current, path)
         if liveness is Liveness.STALE and observed is None:
-            return found
+            return current
     text = now.astimezone(UTC).isoformat()
     connection.execute(
         "INSERT OR REPLACE INTO lease (id, run_id, host, pid, process, since_at, beat_at)"
@@ -113,30 +113,31 @@ def acquire(
     return None
 
 
-def held_by(found: Holder, path: str) -> OutputLockedError:
-    """Return the error that names the owner of the lease."""
-    return OutputLockedError(path, found.owner.host, found.owner.pid, found.since_at)
+def locked_error(lease: Lease, path: str) -> OutputLockedError:
+    """Return the error that names the owner of *lease*."""
+    return OutputLockedError(path, lease.owner.host, lease.owner.pid, lease.since_at)
 
 
-def liveness_of(found: Holder, asker: Owner, now: datetime) -> Liveness:
+def check_liveness(lease: Lease, observer: Owner, now: datetime) -> Liveness:
     """
-    Return whether the owner of *found* still works, as far as *asker* can tell without waiting.
+    Return whether the owner of *lease* is running, as far as *observer* can decide without waiting.
 
-    A process of the same host and PID namespace is looked up, and clocks do not count. A process without
-    a known start time, another host, and an earlier run of the asker's own process have only a heartbeat.
+    The process is looked up if it is in the same host and PID namespace, and clocks are not used. Only the
+    heartbeat counts for another host, for a process without a known start time, and for an earlier run in
+    the process of *observer*.
     """
-    has_recent_beat = abs((now - found.beat_at).total_seconds()) < STALE_AFTER_S
+    has_recent_beat = abs((now - lease.renewed_at).total_seconds()) < STALE_AFTER_S
     by_heartbeat = Liveness.RUNNING if has_recent_beat else Liveness.STALE
-    other = found.owner
-    if other.host != asker.host:
+    other = lease.owner
+    if other.host != observer.host:
         return by_heartbeat
     if not _is_running(other):
         return Liveness.ENDED
-    is_other_process = (other.pid, other.process) != (asker.pid, asker.process)
+    is_other_process = (other.pid, other.process) != (observer.pid, observer.process)
     return Liveness.RUNNING if other.process and is_other_process else by_heartbeat
 
 
-def _start_of(pid: int) -> str:
+def _process_start_ticks(pid: int) -> str:
     try:
         stat = Path(f"/proc/{pid}/stat").read_text("ascii", "replace")
     except OSError:
@@ -145,8 +146,8 @@ def _start_of(pid: int) -> str:
 
 
 def _is_running(owner: Owner) -> bool:
-    """Return whether the process of *owner*, on this host, is still the same process."""
-    if owner.process and owner.process != _start_of(owner.pid):
+    """Return whether the process of *owner* is running on this host. Its pid can be reused."""
+    if owner.process and owner.process != _process_start_ticks(owner.pid):
         return False
     try:
         os.kill(owner.pid, 0)

@@ -93,7 +93,7 @@ async def open_locked_ledger(
     await asyncio.to_thread(directory.prepare)
     ledger = await Ledger.open(
         directory.state.ledger_path,
-        settle=directory.sync,
+        sync_folders=directory.sync,
         synchronous=directory.durability is not Durability.NONE,
         upgrade=False,
     )
@@ -160,7 +160,7 @@ async def acquire_lease(
 
 
 async def observe(
-    stale: lease.Holder, root: Path, *, sleep: Sleep = asyncio.sleep, clock: Clock = time.monotonic
+    stale: lease.Lease, root: Path, *, sleep: Sleep = asyncio.sleep, clock: Clock = time.monotonic
 ) -> None:
     """
     Wait for as long as a stale lease must be observed.
@@ -172,7 +172,7 @@ async def observe(
     end_at = clock() + lease.OBSERVATION_S
     await sleep(lease.OBSERVATION_S)
     if clock() < end_at - _TIMER_TOLERANCE_S:
-        raise lease.held_by(stale, str(root))
+        raise lease.locked_error(stale, str(root))
 
 
 async def keep_lease(

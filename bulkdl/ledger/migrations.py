@@ -1,5 +1,5 @@
 """
-The version of a ledger, and the migration to the version that this program writes.
+Migrate a ledger to the version that this program writes.
 
 ``schema.sql`` always contains the complete newest version; ``migrations/NNNN.sql`` migrates version
 NNNN-1 to NNNN. A test compares both results. No migration may change the table ``lease``: every version
@@ -34,12 +34,12 @@ def migrations() -> dict[int, str]:
     return {int(Path(entry.name).stem): entry.read_text("utf-8") for entry in scripts}
 
 
-def refuse_newer(connection: sqlite3.Connection, path: Path, version: int | None = None) -> int:
+def check_version(connection: sqlite3.Connection, path: Path, version: int | None = None) -> int:
     """Return the version of the ledger. Raise LedgerVersionError if a newer bulkdl wrote it."""
-    known = VERSION if version is None else version
+    supported = VERSION if version is None else version
     found: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    if found > known:
-        raise LedgerVersionError(str(path), found, known)
+    if found > supported:
+        raise LedgerVersionError(str(path), found, supported)
     return found
 
 
@@ -60,11 +60,11 @@ def migrate(
         DestinationError: The copy cannot be written; the ledger is not changed.
     """
     target = VERSION if version is None else version
-    found = refuse_newer(connection, path, target)
+    found = check_version(connection, path, target)
     if found == target:
         return
-    known = migrations() if steps is None else steps
-    scripts = [schema()] if found == 0 else [known[step] for step in range(found + 1, target + 1)]
+    available = migrations() if steps is None else steps
+    scripts = [schema()] if found == 0 else [available[step] for step in range(found + 1, target + 1)]
     if found:
         back_up(connection, path.with_name(f"{path.name}.version-{found}"))
     try:
@@ -74,21 +74,21 @@ def migrate(
     except sqlite3.Error:
         if connection.in_transaction:
             connection.rollback()
-        if refuse_newer(connection, path, target) == target:
-            return  # another run has migrated it meanwhile
+        if check_version(connection, path, target) == target:
+            return  # another run migrated it concurrently
         raise
 
 
 def back_up(connection: sqlite3.Connection, target: Path) -> None:
-    """Copy the ledger to *target*, complete or not at all."""
-    aside = target.with_name(f"{target.name}.tmp")
+    """Copy the ledger to *target* atomically."""
+    temp_path = target.with_name(f"{target.name}.tmp")
     try:
-        aside.unlink(missing_ok=True)
-        with closing(sqlite3.connect(aside)) as copy:
+        temp_path.unlink(missing_ok=True)
+        with closing(sqlite3.connect(temp_path)) as copy:
             connection.backup(copy)
             copy.execute("PRAGMA journal_mode = DELETE")  # one file, without -wal and -shm
-        with aside.open("rb") as stream:
+        with temp_path.open("rb") as stream:
             os.fsync(stream.fileno())
-        aside.replace(target)
+        temp_path.replace(target)
     except OSError as error:
         raise DestinationError(Reason.DISK_ERROR, f"{target}: {error.strerror or error}") from None

@@ -1,4 +1,4 @@
-"""What is asked of the ledger and written to it: functions of a connection. They block."""
+"""Read and write the ledger during a run. All functions block: call them on the ledger's thread."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from datetime import datetime
 from bulkdl.ledger.rows import (
     JobRecord,
     OutputRecord,
+    format_now,
     format_timestamp,
-    now_text,
+    parse_reason,
     parse_timestamp,
     read_job,
     read_output,
-    reason_in,
     result_values,
 )
 from bulkdl.models import CommittedFile, Job, Kind, Output, Reason, Result
 
-_KNOWN_OUTPUTS = """
+_SELECT_OUTPUTS = """
 SELECT jobs.project_id, jobs.job_id, outputs.*
 FROM outputs JOIN jobs ON jobs.id = outputs.job
 """
@@ -65,28 +65,28 @@ WHERE job = (SELECT id FROM jobs WHERE project_id = :project_id AND job_id = :jo
 
 @dataclass(frozen=True, slots=True)
 class PlannedOutput:
-    """An output and, for a quicklook, its file name on disk."""
+    """An output and, for a quicklook, its file name."""
 
     output: Output
     filename: str = ""
 
 
-def known_jobs(
+def read_jobs(
     connection: sqlite3.Connection, project_id: str, job_ids: Sequence[str]
 ) -> dict[str, JobRecord]:
-    """What is known of these jobs, by job id; a job that is not known is left out."""
-    marks = ",".join("?" * len(job_ids))
-    chosen = f"jobs.project_id = ? AND jobs.job_id IN ({marks})"
+    """Return the records of those *job_ids* that the ledger contains, by job ID."""
+    placeholders = ",".join("?" * len(job_ids))
+    condition = f"jobs.project_id = ? AND jobs.job_id IN ({placeholders})"
     values = (project_id, *job_ids)
     outputs: dict[str, list[OutputRecord]] = {}
-    for row in connection.execute(f"{_KNOWN_OUTPUTS} WHERE {chosen} ORDER BY outputs.id", values):
+    for row in connection.execute(f"{_SELECT_OUTPUTS} WHERE {condition} ORDER BY outputs.id", values):
         outputs.setdefault(row["job_id"], []).append(read_output(row))
-    jobs = connection.execute(f"SELECT * FROM jobs WHERE {chosen}", values)  # noqa: S608 - only marks
+    jobs = connection.execute(f"SELECT * FROM jobs WHERE {condition}", values)  # noqa: S608 - only placeholders
     return {row["job_id"]: read_job(row, outputs.get(row["job_id"], [])) for row in jobs}
 
 
-def projects_of(connection: sqlite3.Connection, job_id: str) -> list[str]:
-    """The projects in which a job of that id is known."""
+def find_projects(connection: sqlite3.Connection, job_id: str) -> list[str]:
+    """Return the projects that contain a recorded job with this ID."""
     rows = connection.execute("SELECT project_id FROM jobs WHERE job_id = ?", (job_id,))
     return [row["project_id"] for row in rows]
 
@@ -94,7 +94,7 @@ def projects_of(connection: sqlite3.Connection, job_id: str) -> list[str]:
 @dataclass(frozen=True, slots=True)
 class JobListing:
     """
-    What UP42 listed of one job.
+    The outputs that UP42 listed for one job.
 
     Attributes:
         quicklooks: Whether the quicklooks of all its tasks were listed.
@@ -109,8 +109,8 @@ class JobListing:
 
 
 def plan_job(connection: sqlite3.Connection, listing: JobListing) -> None:
-    """Write a listed job with all its outputs. What is already recorded of an output stays."""
-    now = now_text()
+    """Record a listed job with all its outputs. The recorded results of its outputs are not changed."""
+    now = format_now()
     row_id = _upsert_job(
         connection,
         listing.job,
@@ -123,12 +123,14 @@ def plan_job(connection: sqlite3.Connection, listing: JobListing) -> None:
         connection.execute(
             "DELETE FROM outputs WHERE job = ? AND kind = ? AND name = ''", (row_id, Kind.QUICKLOOK)
         )
-    elif unread := [each.output.task_id for each in listing.outputs if _is_list(each.output)]:
-        marks = ",".join("?" * len(unread))
+    elif failed := [
+        planned.output.task_id for planned in listing.outputs if _is_listing_placeholder(planned.output)
+    ]:
+        placeholders = ",".join("?" * len(failed))
         connection.execute(
-            "DELETE FROM outputs WHERE job = ? AND kind = ? AND name = ''"  # noqa: S608 - only marks
-            f" AND task_id NOT IN ({marks})",
-            (row_id, Kind.QUICKLOOK, *unread),
+            "DELETE FROM outputs WHERE job = ? AND kind = ? AND name = ''"  # noqa: S608 - only placeholders
+            f" AND task_id NOT IN ({placeholders})",
+            (row_id, Kind.QUICKLOOK, *failed),
         )
     connection.executemany(
         _PLAN_OUTPUT,
@@ -139,28 +141,29 @@ def plan_job(connection: sqlite3.Connection, listing: JobListing) -> None:
     )
 
 
-def _is_list(output: Output) -> bool:
+def _is_listing_placeholder(output: Output) -> bool:
+    """Return whether *output* stands for the list of quicklooks of a task, which could not be read."""
     return output.kind is Kind.QUICKLOOK and not output.name
 
 
 def record_unfinished_jobs(connection: sqlite3.Connection, jobs: Sequence[Job]) -> None:
-    """Remember jobs that UP42 has not finished, so that no watermark passes them by."""
+    """Record jobs that UP42 has not finished, so that a later run with a watermark lists them again."""
     for job in jobs:
         _upsert_job(connection, job, reason=Reason.JOB_UNFINISHED.value)
 
 
 def record_excluded_jobs(connection: sqlite3.Connection, jobs: Sequence[Job]) -> None:
-    """Remember how jobs ended that nobody has asked for; a run that does will list them."""
+    """Record jobs whose final status is not selected. A run that selects it lists them."""
     for job in jobs:
         _upsert_job(connection, job)
 
 
 def record_listing_failure(connection: sqlite3.Connection, job: Job, reason: Reason, detail: str) -> None:
-    """Note why the tasks of a job could not be listed; the next run tries again."""
+    """Record why the tasks of a job could not be listed. The next run lists them again."""
     _upsert_job(connection, job, reason=reason.value, detail=detail)
 
 
-def _upsert_job(connection: sqlite3.Connection, job: Job, **more: str | None) -> int:
+def _upsert_job(connection: sqlite3.Connection, job: Job, **columns: str | None) -> int:
     values: dict[str, str | None] = {
         "project_id": job.project_id,
         "job_id": job.id,
@@ -172,15 +175,15 @@ def _upsert_job(connection: sqlite3.Connection, job: Job, **more: str | None) ->
         "workflow_id": job.workflow_id,
     }
     absent = dict.fromkeys(("last_task_id", "tasks_listed_at", "quicklooks_listed_at", "reason", "detail"))
-    row_id: int = connection.execute(_UPSERT_JOB, {**absent, **values, **more}).fetchone()["id"]
+    row_id: int = connection.execute(_UPSERT_JOB, {**absent, **values, **columns}).fetchone()["id"]
     return row_id
 
 
 def find_same_object(connection: sqlite3.Connection, output: Output, source: str) -> CommittedFile | None:
-    """A committed archive of the same job that came from the same object."""
+    """Return a committed archive of the same job with the same source object; None if there is none."""
     row = connection.execute(
-        f"{_KNOWN_OUTPUTS} WHERE jobs.project_id = ? AND jobs.job_id = ? AND outputs.kind = ?"
-        # The plus keeps SQLite from looking among all that is completed instead of in the job.
+        f"{_SELECT_OUTPUTS} WHERE jobs.project_id = ? AND jobs.job_id = ? AND outputs.kind = ?"
+        # The plus prevents that SQLite uses the index on the state instead of the index on the job.
         " AND outputs.source = ? AND +outputs.state = 'completed' AND outputs.task_id <> ?",
         (output.project_id, output.job_id, output.kind, source, output.task_id or ""),
     ).fetchone()
@@ -188,23 +191,23 @@ def find_same_object(connection: sqlite3.Connection, output: Output, source: str
 
 
 def forget_job(connection: sqlite3.Connection, project_id: str, job_id: str) -> None:
-    """The job ran again: what was fetched of it describes an older result."""
+    """Delete the records of a job that ran again: they describe older results."""
     connection.execute("DELETE FROM jobs WHERE project_id = ? AND job_id = ?", (project_id, job_id))
 
 
-def record(connection: sqlite3.Connection, results: Sequence[Result], run_id: str) -> None:
-    """Write how transfers ended. Call it only after their files are durable."""
+def record_results(connection: sqlite3.Connection, results: Sequence[Result], run_id: str) -> None:
+    """Record the results of downloads. Call it only after their files are durable."""
     connection.executemany(_RECORD, [result_values(result, run_id) for result in results])
 
 
 def start_run(connection: sqlite3.Connection, run_id: str, scope: str | None) -> None:
     connection.execute(
-        "INSERT INTO runs (run_id, started_at, scope) VALUES (?, ?, ?)", (run_id, now_text(), scope)
+        "INSERT INTO runs (run_id, started_at, scope) VALUES (?, ?, ?)", (run_id, format_now(), scope)
     )
 
 
-def watermark_at(connection: sqlite3.Connection, scope: str | None) -> datetime | None:
-    """When the last run of that scope began that left nothing to do."""
+def find_watermark(connection: sqlite3.Connection, scope: str | None) -> datetime | None:
+    """Return the start of the last run of *scope* that ended with exit code 0."""
     row = connection.execute(
         "SELECT max(started_at) AS at FROM runs WHERE scope = ? AND exit_code = 0", (scope,)
     ).fetchone()
@@ -214,7 +217,7 @@ def watermark_at(connection: sqlite3.Connection, scope: str | None) -> datetime 
 def finish_run(connection: sqlite3.Connection, run_id: str, exit_code: int, summary: str) -> None:
     connection.execute(
         "UPDATE runs SET finished_at = ?, exit_code = ?, summary = ? WHERE run_id = ?",
-        (now_text(), exit_code, summary, run_id),
+        (format_now(), exit_code, summary, run_id),
     )
 
 
@@ -242,7 +245,7 @@ def count_jobs(connection: sqlite3.Connection) -> dict[str, int]:
 
 
 def count_outputs(connection: sqlite3.Connection) -> list[tuple[Kind, str, str, int, int]]:
-    """Kind, state, reason ('' for none), number of outputs, bytes of those that are completed."""
+    """Return kind, state, reason ('' for none), number of outputs, and bytes of completed outputs."""
     rows = connection.execute(
         """
         SELECT kind, state, reason, count(*) AS outputs,
@@ -252,13 +255,13 @@ def count_outputs(connection: sqlite3.Connection) -> list[tuple[Kind, str, str, 
     )
     counts: dict[tuple[Kind, str, str], tuple[int, int]] = {}
     for row in rows:
-        what = Kind(row["kind"]), row["state"], reason_in(row["reason"]) or ""
-        outputs, size_bytes = counts.get(what, (0, 0))
-        counts[what] = outputs + row["outputs"], size_bytes + row["size_bytes"]
-    return [(*what, *numbers) for what, numbers in counts.items()]
+        group = Kind(row["kind"]), row["state"], parse_reason(row["reason"]) or ""
+        outputs, size_bytes = counts.get(group, (0, 0))
+        counts[group] = outputs + row["outputs"], size_bytes + row["size_bytes"]
+    return [(*group, *numbers) for group, numbers in counts.items()]
 
 
-def last_run_at(connection: sqlite3.Connection) -> str | None:
-    """When the last run that came to its end ended."""
+def find_last_run_end(connection: sqlite3.Connection) -> str | None:
+    """Return the end of the last run that finished."""
     text: str | None = connection.execute("SELECT max(finished_at) FROM runs").fetchone()[0]
     return text

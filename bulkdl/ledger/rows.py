@@ -1,4 +1,4 @@
-"""Rows of the ledger as values, both ways."""
+"""Convert between rows of the ledger and values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from bulkdl.models import CommittedFile, Digest, Job, Kind, Outcome, Output, Reason, Result, Validator
 
 PLANNED = "planned"
-# Listed just now: what the ledger knew nothing of. Never written.
+# The state of an output that is not in the ledger yet. It is never written.
 NEW = "new"
 # Names of reasons that earlier versions wrote. A row with such a name is read as the current reason.
 _FORMER_REASONS = {
@@ -27,13 +27,13 @@ _FORMER_REASONS = {
 @dataclass(frozen=True, slots=True)
 class OutputRecord:
     """
-    What the ledger knows of one output.
+    The recorded state of one output.
 
     Attributes:
-        state: ``planned``, the outcome of the last transfer, or ``new``.
-        filename: A quicklook's name on disk; empty for the other kinds.
-        receipt: Of the file that was committed last; None when there never was one.
-        run_id: Of the run that recorded it last.
+        state: ``planned``, the outcome of the last download, or ``new``.
+        filename: The file name of a quicklook; empty for the other kinds.
+        file: The file that was committed last; None if no file was committed.
+        run_id: The run that recorded the output last.
     """
 
     output: Output
@@ -55,10 +55,10 @@ class OutputRecord:
 @dataclass(frozen=True, slots=True)
 class JobRecord:
     """
-    What the ledger knows of one job; *outputs* is complete as far as the two flags say.
+    The recorded state of one job. *outputs* is complete if both flags are set.
 
     Attributes:
-        listing_failure: Why listing it failed the last time; None when it did not.
+        listing_failure: The reason why the last listing of its tasks failed; None if it did not fail.
     """
 
     job: Job
@@ -69,25 +69,25 @@ class JobRecord:
     listing_failure: Reason | None = None
 
 
-def reason_in(text: str | None) -> Reason | None:
-    """Return the reason of that name, which may be one that an earlier version wrote; None for no text."""
+def parse_reason(text: str | None) -> Reason | None:
+    """Return the reason with the current or former name *text*; None for no text."""
     return (_FORMER_REASONS.get(text) or Reason(text)) if text else None
 
 
-def names_of(reason: Reason) -> tuple[str, ...]:
+def reason_names(reason: Reason) -> tuple[str, ...]:
     """Return every name under which a ledger may hold *reason*."""
-    return (reason.value, *(name for name, known in _FORMER_REASONS.items() if known is reason))
+    return (reason.value, *(name for name, current in _FORMER_REASONS.items() if current is reason))
 
 
 def parse_timestamp(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text).astimezone(UTC) if text else None
 
 
-def format_timestamp(moment_at: datetime | None) -> str | None:
-    return moment_at.astimezone(UTC).isoformat() if moment_at else None
+def format_timestamp(timestamp: datetime | None) -> str | None:
+    return timestamp.astimezone(UTC).isoformat() if timestamp else None
 
 
-def now_text() -> str:
+def format_now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
@@ -108,16 +108,16 @@ def read_job(row: sqlite3.Row, outputs: list[OutputRecord]) -> JobRecord:
         tasks_listed=row["tasks_listed_at"] is not None,
         quicklooks_listed=row["quicklooks_listed_at"] is not None,
         outputs=tuple(outputs),
-        listing_failure=reason_in(row["reason"]),
+        listing_failure=parse_reason(row["reason"]),
     )
 
 
 def read_output(row: sqlite3.Row) -> OutputRecord:
     output = Output(row["project_id"], row["job_id"], row["task_id"] or None, Kind(row["kind"]), row["name"])
-    receipt = None
+    file = None
     if row["key"] is not None:
         algorithm, _, value = (row["digest"] or "").partition("=")
-        receipt = CommittedFile(
+        file = CommittedFile(
             key=row["key"],
             size_bytes=row["size_bytes"],
             digest=Digest(algorithm, value),
@@ -125,14 +125,14 @@ def read_output(row: sqlite3.Row) -> OutputRecord:
             source=row["source"],
         )
     return OutputRecord(
-        output, row["state"], reason_in(row["reason"]), row["filename"], receipt, row["run_id"]
+        output, row["state"], parse_reason(row["reason"]), row["filename"], file, row["run_id"]
     )
 
 
 def result_values(result: Result, run_id: str) -> dict[str, object]:
-    """Parameters for ``queries.RECORD``."""
-    receipt = result.file
-    validator = receipt.validator if receipt else Validator()
+    """Return the parameters of the statement that records *result*."""
+    file = result.file
+    validator = file.validator if file else Validator()
     return {
         "project_id": result.output.project_id,
         "job_id": result.output.job_id,
@@ -142,14 +142,14 @@ def result_values(result: Result, run_id: str) -> dict[str, object]:
         "state": result.outcome.value,
         "reason": result.reason.value,
         "detail": result.detail or None,
-        "key": receipt.key if receipt else None,
-        "size_bytes": receipt.size_bytes if receipt else None,
-        "digest": str(receipt.digest) if receipt else None,
+        "key": file.key if file else None,
+        "size_bytes": file.size_bytes if file else None,
+        "digest": str(file.digest) if file else None,
         "etag": validator.etag,
         "last_modified": validator.last_modified,
         "generation": validator.generation,
-        "source": receipt.source if receipt else None,
+        "source": file.source if file else None,
         "attempts": result.attempts,
         "run_id": run_id,
-        "recorded_at": now_text(),
+        "recorded_at": format_now(),
     }

@@ -56,7 +56,7 @@ async def _find_damage(path: Path) -> str | None:
     try:
         ledger = await Ledger.open(path, read_only=True)
         try:
-            return await ledger.read(maintenance_queries.damage)
+            return await ledger.read(maintenance_queries.find_integrity_error)
         finally:
             await ledger.close()
     except LedgerDamaged as error:
@@ -68,18 +68,18 @@ async def _check_lease(path: Path, root: Path) -> None:
     holder = await _read_lease(path)
     if holder is None:
         return
-    liveness = lease.liveness_of(holder, lease.Owner.current(""), datetime.now(UTC))
+    liveness = lease.check_liveness(holder, lease.Owner.current(""), datetime.now(UTC))
     if liveness is lease.Liveness.STALE:
         await observe(holder, root)
     if liveness is lease.Liveness.RUNNING or await _read_lease(path) != holder:
-        raise lease.held_by(holder, str(root))
+        raise lease.locked_error(holder, str(root))
 
 
-async def _read_lease(path: Path) -> lease.Holder | None:
+async def _read_lease(path: Path) -> lease.Lease | None:
     try:
         ledger = await Ledger.open(path, read_only=True)
         try:
-            return await ledger.read(lease.holder)
+            return await ledger.read(lease.read_lease)
         finally:
             await ledger.close()
     except LedgerDamaged:

@@ -63,7 +63,7 @@ async def rebuild(
     run_id = f"rebuild-{secrets.token_hex(3)}"
     stop = stop or threading.Event()
     async with open_locked_ledger(destination, run_id) as ledger:
-        if not await ledger.write(partial(maintenance_queries.begin_rebuild, run_id=run_id)):
+        if not await ledger.write(partial(maintenance_queries.start_rebuild, run_id=run_id)):
             raise ConfigError(
                 option, "has a ledger that contains jobs; use bulkdl verify to check the files against it"
             )
@@ -79,7 +79,7 @@ async def rebuild(
                 option, f"contains no {template}; use the same path_templates as the run that wrote the files"
             )
         await find_untracked_files(options, ledger, verification)
-        await ledger.write(maintenance_queries.end_rebuild)
+        await ledger.write(maintenance_queries.finish_rebuild)
     log.info("ledger.rebuilt", jobs=verification.jobs, rejected=verification.findings_total)
     return verification
 
@@ -149,10 +149,10 @@ class Rebuilder:
 
 def _is_recorded(connection: Connection, parsed: ParsedKey) -> bool:
     """Return whether an interrupted rebuild has already recorded this job."""
-    jobs = maintenance_queries.jobs_among(connection, [parsed.job_id])
+    jobs = maintenance_queries.find_recorded_jobs(connection, [parsed.job_id])
     return any(parsed.project_id in (None, project_id) for project_id, _ in jobs)
 
 
 def _write(connection: Connection, job: RebuiltJob, run_id: str) -> None:
     queries.plan_job(connection, job.listing)
-    queries.record(connection, job.results, run_id)
+    queries.record_results(connection, job.results, run_id)

@@ -39,7 +39,7 @@ async def retry_selection(
     selected: frozenset[Reason | None] = frozenset(reasons) or frozenset((*REASONS, None))
     ledger = await Ledger.open(path, read_only=True)
     try:
-        job_ids = await ledger.read(partial(maintenance_queries.jobs_to_retry, reasons=selected))
+        job_ids = await ledger.read(partial(maintenance_queries.find_jobs_to_retry, reasons=selected))
     finally:
         await ledger.close()
     refs = _filter_jobs((JobRef(*ids) for ids in job_ids), selection)

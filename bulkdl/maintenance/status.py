@@ -56,7 +56,7 @@ async def read_status(output: Path) -> Status:
             status.add(await ledger.read(partial(_read_ledger, name=name)))
             free_rows = MAX_LISTED - len(status.failures)
             failed = await ledger.read(
-                partial(maintenance_queries.failed_outputs_after, row_id=0, limit=free_rows)
+                partial(maintenance_queries.list_failed_outputs_after, row_id=0, limit=free_rows)
             )
         status.failures += [row for failed_row in failed if (row := _to_failure_row(failed_row)) is not None]
     return status
@@ -72,7 +72,10 @@ async def all_failures(output: Path) -> AsyncIterator[tuple[str, FailedRow]]:
     """
     for path in await asyncio.to_thread(find_ledgers, output):
         async with _open_ledger(path) as ledger:
-            for page in (maintenance_queries.failed_outputs_after, maintenance_queries.unlisted_jobs_after):
+            for page in (
+                maintenance_queries.list_failed_outputs_after,
+                maintenance_queries.list_failed_listings_after,
+            ):
                 async for row in _iter_rows(ledger, page):
                     yield _directory_name(path, output), row
 
@@ -106,19 +109,19 @@ def _read_ledger(connection: Connection, name: str) -> LedgerStatus:
             (kind, state, reason): Count(outputs, size_bytes)
             for kind, state, reason, outputs, size_bytes in queries.count_outputs(connection)
         },
-        listing_failed=maintenance_queries.count_unlisted(connection),
+        listing_failed=maintenance_queries.count_failed_listings(connection),
         owner=_read_owner(connection),
-        last_run_at=parse_timestamp(queries.last_run_at(connection)),
+        last_run_at=parse_timestamp(queries.find_last_run_end(connection)),
     )
 
 
 def _read_owner(connection: Connection) -> LeaseOwner | None:
-    holder = lease.holder(connection)
+    holder = lease.read_lease(connection)
     if holder is None:
         return None
     owner, current = holder.owner, lease.Owner.current("")
-    is_running = lease.liveness_of(holder, current, datetime.now(UTC)) is lease.Liveness.RUNNING
-    return LeaseOwner(owner.run_id, owner.host, owner.pid, holder.since_at, holder.beat_at, is_running)
+    is_running = lease.check_liveness(holder, current, datetime.now(UTC)) is lease.Liveness.RUNNING
+    return LeaseOwner(owner.run_id, owner.host, owner.pid, holder.since_at, holder.renewed_at, is_running)
 
 
 def _to_failure_row(failed: FailedRow) -> FailureRow | None:

@@ -165,7 +165,9 @@ class Verifier:
 
     async def _read_rows(self) -> None:
         last_id = 0
-        while rows := await self._ledger.read(partial(maintenance_queries.completed_after, row_id=last_id)):
+        while rows := await self._ledger.read(
+            partial(maintenance_queries.list_completed_after, row_id=last_id)
+        ):
             last_id = rows[-1].row_id
             for _, rows_of_job in groupby(rows, key=lambda row: row.record.output.job_id):
                 await self._batches.put(list(rows_of_job))
@@ -263,8 +265,8 @@ async def find_untracked_files(options: VerifyOptions, ledger: Ledger, verificat
 def _select_untracked(connection: Connection, keys: Sequence[str], matcher: PathMatcher) -> list[str]:
     parsed_keys = {key: parsed for key in keys if (parsed := matcher.match(key)) is not None}
     job_ids = list({parsed.job_id for parsed in parsed_keys.values()})
-    jobs = maintenance_queries.jobs_among(connection, job_ids)
-    tracked = set(maintenance_queries.keys_of_jobs(connection, job_ids))
+    jobs = maintenance_queries.find_recorded_jobs(connection, job_ids)
+    tracked = set(maintenance_queries.list_keys_of_jobs(connection, job_ids))
     tracked |= {
         key
         for key, parsed in parsed_keys.items()
@@ -274,5 +276,5 @@ def _select_untracked(connection: Connection, keys: Sequence[str], matcher: Path
     candidates = [key for key in keys if key not in tracked]
     # Files that were written with other path templates are found by their key.
     storable = [key for key in candidates if is_utf8(key)]
-    tracked_by_key = maintenance_queries.keys_among(connection, storable) if storable else set()
+    tracked_by_key = maintenance_queries.find_recorded_keys(connection, storable) if storable else set()
     return [key for key in candidates if key not in tracked_by_key]

@@ -25,7 +25,7 @@ def steps(monkeypatch):
     fsync, place, record, whole = (
         os.fsync,
         atomic_files.rename_into_place,
-        queries.record,
+        queries.record_results,
         atomic_files.sync_file_system,
     )
 
@@ -48,7 +48,7 @@ def steps(monkeypatch):
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(atomic_files, "rename_into_place", placed)
     monkeypatch.setattr(atomic_files, "sync_file_system", synced_all)
-    monkeypatch.setattr(queries, "record", recorded)
+    monkeypatch.setattr(queries, "record_results", recorded)
     return done
 
 
@@ -78,7 +78,7 @@ async def test_full_syncs_the_file_before_its_name_and_the_name_before_the_row(t
     for key in recorded_keys(steps):
         before, after, aside = between(steps, tmp_path, key)
         assert ("sync", (tmp_path / key).parent) in after, key
-        if aside.name.startswith("aside-"):
+        if aside.name.startswith("new-"):
             linked += 1
         else:
             assert ("sync", aside) in before, key

@@ -93,7 +93,7 @@ class Folder:
         listing = JobListing(job, T1, outputs, quicklooks=True)
         await self.write(
             lambda connection: queries.plan_job(connection, listing),
-            lambda connection: queries.record(connection, results, "r1"),
+            lambda connection: queries.record_results(connection, results, "r1"),
         )
 
     async def rows(self):

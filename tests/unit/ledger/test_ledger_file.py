@@ -191,7 +191,7 @@ async def test_a_damaged_page_is_a_ledger_error(path):
     data[4096:] = b"\xff" * (len(data) - 4096)
     path.write_bytes(data)
     second = await Ledger.open(path)
-    with pytest.raises(LedgerDamaged, match="cannot be used"):
+    with pytest.raises(LedgerDamaged, match="damaged or is not a SQLite database"):
         await second.read(runs)
     await second.close()
 
@@ -277,11 +277,11 @@ async def test_write_in_a_failed_batch_fails_alone_and_keeps_nothing_of_itself(l
 async def test_write_whose_folder_cannot_be_synced_fails_alone(path, tmp_path):
     broken = tmp_path / "broken"
 
-    def settle(folders):
+    def sync_folders(folders):
         if broken in folders:
             raise DestinationError(Reason.DISK_ERROR, "fsync failed")
 
-    ledger = await Ledger.open(path, settle=settle)
+    ledger = await Ledger.open(path, sync_folders=sync_folders)
     answers = await asyncio.gather(
         ledger.write(started("a"), folder=tmp_path),
         ledger.write(started("lost"), folder=broken),
@@ -295,10 +295,10 @@ async def test_write_whose_folder_cannot_be_synced_fails_alone(path, tmp_path):
 
 @pytest.mark.parametrize("statement", [invalid, None])
 async def test_write_failures_of_one_batch_are_separate_exception_instances(path, statement):
-    def settle(_folders):
+    def sync_folders(_folders):
         raise DestinationError(Reason.DISK_ERROR, "fsync failed")
 
-    ledger = await Ledger.open(path, settle=settle)
+    ledger = await Ledger.open(path, sync_folders=sync_folders)
     answers = await asyncio.gather(
         *(ledger.write(statement or started("a"), folder=path.parent) for _ in range(4)),
         return_exceptions=True,

@@ -12,16 +12,16 @@ import pytest
 from bulkdl.errors import OutputLockedError
 from bulkdl.ledger.lease import (
     STALE_AFTER_S,
-    Holder,
+    Lease,
     Liveness,
     Owner,
-    _start_of,
+    _process_start_ticks,
     acquire,
-    liveness_of,
+    check_liveness,
     release,
     renew,
 )
-from bulkdl.ledger.lease import holder as lease_of
+from bulkdl.ledger.lease import read_lease as lease_of
 from bulkdl.ledger.migrations import migrate
 
 NOW = datetime(2024, 3, 1, 12, 0, tzinfo=UTC)
@@ -151,7 +151,7 @@ def test_who_was_succeeded_hears_of_it_and_takes_nothing_away(ledger):
 def other_process():
     """A running process of this host, as an owner."""
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    yield Owner("other", ME.host, process.pid, _start_of(process.pid))
+    yield Owner("other", ME.host, process.pid, _process_start_ticks(process.pid))
     process.stdin.close()
     process.wait()
 
@@ -196,8 +196,8 @@ def test_acquire_lease_of_the_same_pid_in_another_namespace_is_refused(ledger):
 )
 def test_liveness_of_a_holder_without_a_known_start_time_follows_its_heartbeat(pid, host, beat_s, liveness):
     asker = Owner("asker", "here", os.getpid())
-    found = Holder(Owner("x", host, pid), NOW, NOW - timedelta(seconds=beat_s))
-    assert liveness_of(found, asker, NOW) is liveness
+    found = Lease(Owner("x", host, pid), NOW, NOW - timedelta(seconds=beat_s))
+    assert check_liveness(found, asker, NOW) is liveness
 
 
 def test_a_host_after_a_reboot_is_another_one():

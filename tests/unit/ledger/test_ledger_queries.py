@@ -52,7 +52,7 @@ def plan(connection, *planned, job=JOB, quicklooks=True):
 
 
 def known(connection):
-    return queries.known_jobs(connection, "p", ["j", "unknown"])["j"]
+    return queries.read_jobs(connection, "p", ["j", "unknown"])["j"]
 
 
 def of(connection, output):
@@ -60,7 +60,7 @@ def of(connection, output):
 
 
 def test_a_planned_job_is_known_with_all_its_outputs(ledger):
-    assert queries.known_jobs(ledger, "p", ["j"]) == {}
+    assert queries.read_jobs(ledger, "p", ["j"]) == {}
     plan(ledger)
     found = known(ledger)
     assert found.job == JOB
@@ -68,9 +68,9 @@ def test_a_planned_job_is_known_with_all_its_outputs(ledger):
     assert [each.output for each in found.outputs] == [ARCHIVE, FINAL, QUICKLOOK]
     assert [each.filename for each in found.outputs] == ["", "", "a~123.jpg"]
     assert {each.state for each in found.outputs} == {"planned"}
-    assert queries.known_jobs(ledger, "other", ["j"]) == {}
-    assert queries.projects_of(ledger, "j") == ["p"]
-    assert queries.projects_of(ledger, "unknown") == []
+    assert queries.read_jobs(ledger, "other", ["j"]) == {}
+    assert queries.find_projects(ledger, "j") == ["p"]
+    assert queries.find_projects(ledger, "unknown") == []
 
 
 @settings(deadline=None)
@@ -92,7 +92,7 @@ def test_whatever_up42_says_comes_back_as_it_was(name, created, finished, quickl
 
 def test_a_result_comes_back_as_it_was_recorded(ledger):
     plan(ledger)
-    queries.record(ledger, [fetched(ARCHIVE)], "run1")
+    queries.record_results(ledger, [fetched(ARCHIVE)], "run1")
     found = of(ledger, ARCHIVE)
     assert (found.state, found.reason, found.file) == ("completed", Reason.DOWNLOADED, receipt())
     assert found.is_completed
@@ -101,11 +101,11 @@ def test_a_result_comes_back_as_it_was_recorded(ledger):
 
 def test_attempts_add_up_over_runs(ledger):
     plan(ledger)
-    queries.record(ledger, [fetched(ARCHIVE)], "run1")
-    queries.record(
+    queries.record_results(ledger, [fetched(ARCHIVE)], "run1")
+    queries.record_results(
         ledger, [Result(ARCHIVE, Outcome.FAILED, Reason.STALLED, attempts=5, detail="slow")], "run2"
     )
-    [failed] = maintenance_queries.failed_outputs_after(ledger, 0)
+    [failed] = maintenance_queries.list_failed_outputs_after(ledger, 0)
     assert (failed.record.output, failed.reason, failed.detail, failed.attempts) == (
         ARCHIVE,
         Reason.STALLED,
@@ -116,35 +116,35 @@ def test_attempts_add_up_over_runs(ledger):
 
 def test_a_failure_keeps_the_receipt_of_the_file_that_is_there(ledger):
     plan(ledger)
-    queries.record(ledger, [fetched(ARCHIVE)], "run1")
-    queries.record(ledger, [Result(ARCHIVE, Outcome.FAILED, Reason.STALLED)], "run2")
+    queries.record_results(ledger, [fetched(ARCHIVE)], "run1")
+    queries.record_results(ledger, [Result(ARCHIVE, Outcome.FAILED, Reason.STALLED)], "run2")
     assert of(ledger, ARCHIVE).file == receipt()
     assert not of(ledger, ARCHIVE).is_completed
 
 
 def test_a_new_receipt_takes_nothing_from_the_old_one(ledger):
     plan(ledger)
-    queries.record(ledger, [fetched(ARCHIVE)], "run1")
+    queries.record_results(ledger, [fetched(ARCHIVE)], "run1")
     bare = CommittedFile("k", 1, Digest("crc32c", "AAAAAA=="), Validator(), None)
-    queries.record(ledger, [Result(ARCHIVE, Outcome.COMPLETED, Reason.DOWNLOADED, bare)], "run2")
+    queries.record_results(ledger, [Result(ARCHIVE, Outcome.COMPLETED, Reason.DOWNLOADED, bare)], "run2")
     assert of(ledger, ARCHIVE).file.validator == Validator()
     assert of(ledger, ARCHIVE).file.key == "k"
 
 
 def test_not_available_is_known(ledger):
     plan(ledger)
-    queries.record(ledger, [Result(FINAL, Outcome.SKIPPED, Reason.NOT_AVAILABLE)], "run1")
+    queries.record_results(ledger, [Result(FINAL, Outcome.SKIPPED, Reason.NOT_AVAILABLE)], "run1")
     assert of(ledger, FINAL).is_not_available
     assert not of(ledger, ARCHIVE).is_not_available
 
 
 def test_known_output_former_reason_name_is_converted(ledger):
     plan(ledger)
-    queries.record(ledger, [Result(FINAL, Outcome.SKIPPED, Reason.NOT_AVAILABLE)], "run1")
-    queries.record(ledger, [Result(ARCHIVE, Outcome.SKIPPED, Reason.NOT_AVAILABLE)], "run1")
+    queries.record_results(ledger, [Result(FINAL, Outcome.SKIPPED, Reason.NOT_AVAILABLE)], "run1")
+    queries.record_results(ledger, [Result(ARCHIVE, Outcome.SKIPPED, Reason.NOT_AVAILABLE)], "run1")
     ledger.execute("UPDATE outputs SET reason = 'up42_has_none' WHERE task_id = ''")
     assert of(ledger, FINAL).is_not_available
-    assert maintenance_queries.jobs_to_retry(ledger, [Reason.NOT_AVAILABLE])
+    assert maintenance_queries.find_jobs_to_retry(ledger, [Reason.NOT_AVAILABLE])
     assert (Kind.ARCHIVE, "skipped", "not_available", 2, 0) in queries.count_outputs(ledger)
 
 
@@ -163,11 +163,11 @@ FORMER_REASONS = {
 @pytest.mark.parametrize(("former", "reason"), FORMER_REASONS.items())
 def test_output_record_with_former_reason_has_current_reason(ledger, former, reason):
     plan(ledger)
-    queries.record(ledger, [Result(ARCHIVE, Outcome.FAILED, Reason.STALLED)], "run1")
+    queries.record_results(ledger, [Result(ARCHIVE, Outcome.FAILED, Reason.STALLED)], "run1")
     ledger.execute("UPDATE outputs SET reason = ? WHERE reason = 'stalled'", (former,))
     assert of(ledger, ARCHIVE).reason is reason
     assert (Kind.ARCHIVE, "failed", reason.value, 1, 0) in queries.count_outputs(ledger)
-    assert maintenance_queries.jobs_to_retry(ledger, [reason]) == [("p", "j")]
+    assert maintenance_queries.find_jobs_to_retry(ledger, [reason]) == [("p", "j")]
 
 
 @pytest.mark.parametrize(("former", "reason"), FORMER_REASONS.items())
@@ -179,7 +179,7 @@ def test_job_record_with_former_listing_failure_has_current_reason(ledger, forme
 
 def test_listing_again_keeps_what_is_recorded(ledger):
     plan(ledger)
-    queries.record(ledger, [fetched(ARCHIVE)], "run1")
+    queries.record_results(ledger, [fetched(ARCHIVE)], "run1")
     plan(ledger, PlannedOutput(ARCHIVE), PlannedOutput(QUICKLOOK, "renamed.jpg"))
     assert of(ledger, ARCHIVE).is_completed
     assert of(ledger, QUICKLOOK).filename == "renamed.jpg"
@@ -188,12 +188,14 @@ def test_listing_again_keeps_what_is_recorded(ledger):
 
 def test_a_list_that_failed_is_to_be_listed_again_and_then_forgotten(ledger):
     plan(ledger, PlannedOutput(ARCHIVE), PlannedOutput(LIST), quicklooks=False)
-    queries.record(ledger, [Result(LIST, Outcome.FAILED, Reason.SERVER_ERROR, detail="HTTP 503")], "run1")
+    queries.record_results(
+        ledger, [Result(LIST, Outcome.FAILED, Reason.SERVER_ERROR, detail="HTTP 503")], "run1"
+    )
     assert (known(ledger).tasks_listed, known(ledger).quicklooks_listed) == (True, False)
-    assert len(maintenance_queries.failed_outputs_after(ledger, 0)) == 1
+    assert len(maintenance_queries.list_failed_outputs_after(ledger, 0)) == 1
     plan(ledger)
     assert known(ledger).quicklooks_listed
-    assert maintenance_queries.failed_outputs_after(ledger, 0) == []
+    assert maintenance_queries.list_failed_outputs_after(ledger, 0) == []
     plan(ledger, PlannedOutput(ARCHIVE), quicklooks=False)
     assert known(ledger).quicklooks_listed
 
@@ -215,47 +217,47 @@ def test_the_same_object_is_found_within_its_job_only(ledger):
         PlannedOutput(Output("p", "k", "t", Kind.ARCHIVE)),
         job=Job("p", "k", "SUCCEEDED", "", None, AT, AT, None),
     )
-    queries.record(ledger, [fetched(ARCHIVE)], "run1")
+    queries.record_results(ledger, [fetched(ARCHIVE)], "run1")
     assert queries.find_same_object(ledger, FINAL, "https://s/o") == receipt()
     assert queries.find_same_object(ledger, ARCHIVE, "https://s/o") is None
     assert queries.find_same_object(ledger, FINAL, "https://s/other") is None
     assert queries.find_same_object(ledger, Output("p", "k", None, Kind.ARCHIVE), "https://s/o") is None
-    queries.record(ledger, [Result(ARCHIVE, Outcome.FAILED, Reason.STALLED)], "run2")
+    queries.record_results(ledger, [Result(ARCHIVE, Outcome.FAILED, Reason.STALLED)], "run2")
     assert queries.find_same_object(ledger, FINAL, "https://s/o") is None
 
 
 def test_a_forgotten_job_takes_its_outputs_with_it(ledger):
     plan(ledger)
     queries.forget_job(ledger, "p", "j")
-    assert queries.known_jobs(ledger, "p", ["j"]) == {}
+    assert queries.read_jobs(ledger, "p", ["j"]) == {}
     assert ledger.execute("SELECT count(*) FROM outputs").fetchone()[0] == 0
 
 
 def test_an_output_that_was_never_planned_is_not_made_up(ledger):
-    queries.record(ledger, [fetched(ARCHIVE)], "run1")
+    queries.record_results(ledger, [fetched(ARCHIVE)], "run1")
     assert ledger.execute("SELECT count(*) FROM outputs").fetchone()[0] == 0
 
 
 def test_status_counts_jobs_and_outputs(ledger):
     plan(ledger)
     assert queries.count_jobs(ledger) == {"incomplete": 1}
-    queries.record(ledger, [fetched(ARCHIVE), fetched(FINAL)], "run1")
-    queries.record(ledger, [Result(QUICKLOOK, Outcome.FAILED, Reason.STALLED)], "run1")
+    queries.record_results(ledger, [fetched(ARCHIVE), fetched(FINAL)], "run1")
+    queries.record_results(ledger, [Result(QUICKLOOK, Outcome.FAILED, Reason.STALLED)], "run1")
     assert queries.count_jobs(ledger) == {"incomplete": 1}
     assert sorted(queries.count_outputs(ledger)) == [
         (Kind.ARCHIVE, "completed", "downloaded", 2, 154),
         (Kind.QUICKLOOK, "failed", "stalled", 1, 0),
     ]
-    queries.record(ledger, [Result(QUICKLOOK, Outcome.SKIPPED, Reason.NOT_AVAILABLE)], "run1")
+    queries.record_results(ledger, [Result(QUICKLOOK, Outcome.SKIPPED, Reason.NOT_AVAILABLE)], "run1")
     assert queries.count_jobs(ledger) == {"up_to_date": 1}
 
 
 def test_runs_are_remembered_once_they_have_ended(ledger):
-    assert queries.last_run_at(ledger) is None
+    assert queries.find_last_run_end(ledger) is None
     queries.start_run(ledger, "run1", None)
-    assert queries.last_run_at(ledger) is None
+    assert queries.find_last_run_end(ledger) is None
     queries.finish_run(ledger, "run1", 3, "{}")
-    assert queries.last_run_at(ledger) is not None
+    assert queries.find_last_run_end(ledger) is not None
     row = ledger.execute("SELECT * FROM runs").fetchone()
     assert (row["run_id"], row["exit_code"], row["summary"]) == ("run1", 3, "{}")
 
@@ -263,11 +265,11 @@ def test_runs_are_remembered_once_they_have_ended(ledger):
 @pytest.mark.parametrize(
     "ask",
     [
-        lambda ledger: queries.known_jobs(ledger, "p", ["j", "k"]),
-        lambda ledger: queries.projects_of(ledger, "j"),
+        lambda ledger: queries.read_jobs(ledger, "p", ["j", "k"]),
+        lambda ledger: queries.find_projects(ledger, "j"),
         lambda ledger: queries.find_same_object(ledger, ARCHIVE, "https://s/o"),
         plan,
-        lambda ledger: queries.record(ledger, [fetched(ARCHIVE)], "run"),
+        lambda ledger: queries.record_results(ledger, [fetched(ARCHIVE)], "run"),
         lambda ledger: queries.record_listing_failure(ledger, JOB, Reason.SERVER_ERROR, "503"),
         lambda ledger: queries.forget_job(ledger, "p", "j"),
     ],

@@ -35,7 +35,7 @@ async def acquire(ledger, owner=OTHER, age_s=0.0):
 
 
 async def holder(ledger):
-    found = await ledger.read(lease.holder)
+    found = await ledger.read(lease.read_lease)
     return found and found.owner.run_id
 
 

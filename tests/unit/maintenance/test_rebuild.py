@@ -241,7 +241,7 @@ async def test_rebuild_of_a_ledger_that_cannot_be_read_now_keeps_it(site, monkey
         error.sqlite_errorcode = getattr(sqlite3, code)
         raise error
 
-    monkeypatch.setattr(maintenance_queries, "damage", fails)
+    monkeypatch.setattr(maintenance_queries, "find_integrity_error", fails)
     monkeypatch.setattr("bulkdl.ledger.database.LOCK_TIMEOUT_S", 0.05)
     with pytest.raises(DestinationError):
         await rebuild(site.check())
@@ -443,7 +443,7 @@ async def test_a_rebuilt_ledger_has_no_last_run(site):
     shutil.rmtree(site.root / ".bulkdl")
     await rebuild(site.check())
     assert await site.read(lambda c: c.execute("SELECT count(*) FROM runs").fetchone()[0]) == 0
-    assert await site.read(lease.holder) is None
+    assert await site.read(lease.read_lease) is None
 
 
 @pytest.mark.parametrize("also_its_list", [False, True])
