@@ -71,7 +71,7 @@ async def test_look_cancelled_stops_the_check_of_a_divided_part(sink, reads):
     await part.write_at(0, [b"x" * 100_000])
     again = sink.partial_file(ARCHIVE)
     await cancel_while_reading(again.load(), reads)
-    assert [path.suffix for path in (sink.state.partial_folder).iterdir() if path.suffix == ".part"] == [
+    assert [path.suffix for path in sink.state.partial_folder.iterdir() if path.suffix == ".part"] == [
         ".part"
     ]
 
@@ -80,7 +80,7 @@ async def test_look_of_a_divided_part_keeps_the_extents_that_still_hold(sink):
     part = await sparse_part(sink, 8 << 20)
     await part.write_at(0, [b"a" * 3_000_000])
     await part.write_at(4_000_000, [b"b" * 1000])
-    data = next((sink.state.partial_folder).glob("*.part"))
+    data = next(sink.state.partial_folder.glob("*.part"))
     with data.open("r+b") as stream:
         stream.seek(4_000_500)
         stream.write(b"!")

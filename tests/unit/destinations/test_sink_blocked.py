@@ -61,7 +61,7 @@ async def test_path_in_the_way_fails_with_path_blocked(sink, put, form):
     with pytest.raises(DestinationError, match=f"{sink.root}/p/j") as raised:
         await work(part)
     assert raised.value.reason is Reason.PATH_BLOCKED
-    left = {path.suffix for path in (sink.state.partial_folder).iterdir()}
+    left = {path.suffix for path in sink.state.partial_folder.iterdir()}
     assert left == ({".part", ".json"} if form == "part" else set())
 
 

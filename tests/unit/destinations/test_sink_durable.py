@@ -25,7 +25,7 @@ def sink(tmp_path):
 
 
 def parts(sink):
-    return [path.name for path in (sink.state.partial_folder).iterdir()]
+    return [path.name for path in sink.state.partial_folder.iterdir()]
 
 
 @pytest.fixture

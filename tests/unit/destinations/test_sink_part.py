@@ -45,7 +45,7 @@ def sink(tmp_path):
 
 def files(sink):
     return sorted(
-        path.name.partition("-")[2] or path.suffix for path in (sink.state.partial_folder).iterdir()
+        path.name.partition("-")[2] or path.suffix for path in sink.state.partial_folder.iterdir()
     )
 
 
@@ -132,7 +132,7 @@ async def test_what_is_no_part_is_in_no_file(sink, spoil):
     await part.create(V1, divided=spoil == "no map")
     if spoil == "no map":
         await part.write_at(0, [OLD])
-        next((sink.state.partial_folder).glob("*.map")).unlink()
+        next(sink.state.partial_folder.glob("*.map")).unlink()
     else:
         await fill(part, V1, OLD)
         await part.write(b"more")
@@ -168,7 +168,7 @@ SPOILT = {
 @pytest.mark.parametrize("how", SPOILT)
 async def test_a_sidecar_that_cannot_be_read_counts_for_nothing_and_goes(sink, how):
     await fill(sink.partial_file(OUTPUT), V1, OLD)
-    path = next((sink.state.partial_folder).glob("*.json"))
+    path = next(sink.state.partial_folder.glob("*.json"))
     path.write_bytes(SPOILT[how](json.loads(path.read_bytes())))
     assert await sink.partial_file(OUTPUT).load() is None
     assert files(sink) == []
@@ -183,7 +183,7 @@ async def test_a_sidecar_that_cannot_be_read_counts_for_nothing_and_goes(sink, h
 )
 async def test_a_receipt_that_cannot_be_read_counts_for_nothing_and_goes(sink, committed):
     await fill(sink.partial_file(OUTPUT), V1, OLD)
-    [path] = (sink.state.partial_folder).glob("*.json")
+    [path] = sink.state.partial_folder.glob("*.json")
     told = json.loads(path.read_bytes())
     (sink.state.partial_folder / told["data"]).unlink()
     path.write_text(json.dumps({**told, "committed": committed}))
@@ -194,7 +194,7 @@ async def test_a_receipt_that_cannot_be_read_counts_for_nothing_and_goes(sink, c
 async def test_commit_of_a_part_that_vanished_fails(sink):
     part = sink.partial_file(OUTPUT)
     await fill(part, V1, OLD)
-    next((sink.state.partial_folder).glob("*.part")).unlink()
+    next(sink.state.partial_folder.glob("*.part")).unlink()
     with pytest.raises(DestinationError):
         await part.commit(receipt(V1, OLD))
     assert not sink.locate(KEY).exists()
@@ -202,7 +202,7 @@ async def test_commit_of_a_part_that_vanished_fails(sink):
 
 async def test_bytes_that_no_sidecar_tells_of_are_swept_away(sink):
     def there():
-        return set((sink.state.partial_folder).iterdir())
+        return set(sink.state.partial_folder.iterdir())
 
     await fill(sink.partial_file(OUTPUT), V1, OLD)
     kept = there()
@@ -220,7 +220,7 @@ async def test_a_sidecar_cannot_point_out_of_the_folder(sink):
     part = sink.partial_file(OUTPUT)
     await fill(part, V1, OLD)
     (sink.root / "outside").write_bytes(b"x")
-    path = next((sink.state.partial_folder).glob("*.json"))
+    path = next(sink.state.partial_folder.glob("*.json"))
     path.write_text(json.dumps({**json.loads(path.read_bytes()), "data": "../../outside"}))
     assert await sink.partial_file(OUTPUT).load() is None
 
@@ -289,7 +289,7 @@ async def test_killed_between_any_two_steps_bytes_and_validator_belong_together(
         if isinstance(found, ResumeState):
             data = next(
                 path
-                for path in (sink.state.partial_folder).glob("*.part")
+                for path in sink.state.partial_folder.glob("*.part")
                 if path.stat().st_size == found.offset
             )
             assert BODIES[found.object.validator.etag].startswith(data.read_bytes())
@@ -327,7 +327,7 @@ async def test_a_full_disk_leaves_a_part_that_can_be_gone_on_with(sink, monkeypa
 async def test_a_write_that_fails_is_told_at_the_next_step_and_nothing_follows_it(sink):
     part = sink.partial_file(OUTPUT)
     await part.create(V1)
-    data = next((sink.state.partial_folder).glob("*.part"))
+    data = next(sink.state.partial_folder.glob("*.part"))
     data.unlink()
     data.symlink_to("/dev/full")
     await part.write(OLD[:4000])

@@ -95,7 +95,7 @@ class Yard:
         }
 
     def parts(self):
-        return sorted(path.name for path in (self.sink.state.partial_folder).iterdir())
+        return sorted(path.name for path in self.sink.state.partial_folder.iterdir())
 
 
 @pytest.fixture

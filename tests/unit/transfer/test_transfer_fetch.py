@@ -482,7 +482,7 @@ async def test_a_part_that_is_no_archive_after_all_is_fetched_anew(yard):
     site = await yard(LARGE)
     site.store.script = [cut(2_000_000), status(410)]
     await site.fetch()
-    (data,) = (site.sink.state.partial_folder).glob("*.part")
+    (data,) = site.sink.state.partial_folder.glob("*.part")
     data.write_bytes(PAGE.ljust(2_000_000))
     assert completed(await site.fetch(), site, LARGE)
 
@@ -651,7 +651,7 @@ async def test_who_is_stopped_while_a_block_is_handed_over_loses_nothing(yard, m
     monkeypatch.undo()
     came_bytes, _, _ = made.progress[-1]
     assert came_bytes >= BLOCK_BYTES
-    (data,) = (made.sink.state.partial_folder).glob("*.part")
+    (data,) = made.sink.state.partial_folder.glob("*.part")
     assert LARGE.startswith(data.read_bytes())
     again = await made.fetch()
     assert completed(again, made, LARGE)
@@ -682,7 +682,7 @@ async def test_who_is_stopped_while_a_block_is_refused_puts_nothing_behind_the_g
         await fetch
     monkeypatch.undo()
     made.store.release.set()
-    for data in (made.sink.state.partial_folder).glob("*.part"):
+    for data in made.sink.state.partial_folder.glob("*.part"):
         assert LARGE.startswith(data.read_bytes())
     assert completed(await made.fetch(), made, LARGE)
 
@@ -711,7 +711,7 @@ async def test_who_is_stopped_when_there_is_no_room_for_what_came_leaves_no_file
         await fetch
     made.store.release.set()
     assert len(writes) == 2
-    assert open_files(made.sink.state) == []
+    assert open_files(made.sink.state.path) == []
 
 
 async def test_who_is_stopped_while_room_is_asked_for_keeps_none(yard, monkeypatch):
