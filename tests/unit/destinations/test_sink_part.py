@@ -44,9 +44,7 @@ def sink(tmp_path):
 
 
 def files(sink):
-    return sorted(
-        path.name.partition("-")[2] or path.suffix for path in sink.state.partial_folder.iterdir()
-    )
+    return sorted(path.name.partition("-")[2] or path.suffix for path in sink.state.partial_folder.iterdir())
 
 
 async def fill(part, of, body, blocks=3):
