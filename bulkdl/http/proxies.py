@@ -19,7 +19,7 @@ from aiohttp.connector import Connection
 from yarl import URL
 
 from bulkdl.errors import ConfigError
-from bulkdl.settings.proxy import Proxy, proxy
+from bulkdl.settings.proxy import Proxy, parse_proxy
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -95,7 +95,7 @@ def _from_env(env: Mapping[str, str], scheme: str) -> Proxy | None:
         if text is None:
             continue
         try:
-            found = proxy(text)
+            found = parse_proxy(text)
         except ValueError as error:
             raise ConfigError(name, f"{error}; or set proxy = off to ignore this variable") from None
         return None if found.is_off else found
@@ -190,7 +190,7 @@ def refusal_trace(proxies: Proxies) -> aiohttp.TraceConfig:
         response = params.response
         found = proxies.route(response.url) if response.status == 407 else None
         if found is not None and response.url.scheme == "http":
-            raise ProxyRefused(found.place, response.status)
+            raise ProxyRefused(found.address, response.status)
 
     trace = aiohttp.TraceConfig()
     trace.on_request_end.append(check)

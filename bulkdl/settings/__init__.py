@@ -7,7 +7,7 @@ from bulkdl.settings.load import (
     format_setting,
     format_value,
     load_settings,
-    variables,
+    variable_names,
 )
 from bulkdl.settings.model import ProjectTable, Settings
 from bulkdl.settings.parsers import Shard
@@ -25,5 +25,5 @@ __all__ = [
     "format_value",
     "load_credentials",
     "load_settings",
-    "variables",
+    "variable_names",
 ]

@@ -1,7 +1,7 @@
 """
 Credentials from the environment, from mounted files and from the ``[[projects]]`` tables.
 
-They never come from the command line. ``graph`` converts them to the credential types of ``up42``.
+The command line does not accept credentials. ``graph`` converts them to the credential types of the source.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class CredentialSet:
 
     def secrets(self) -> list[str]:
         """Return every secret in plain text, for the redaction of logs."""
-        found = [*self.by_project.values(), *([self.account[1]] if self.account else [])]
-        return [secret.get_secret_value() for secret in (*found, *([self.token] if self.token else []))]
+        keys = [*self.by_project.values(), *([self.account[1]] if self.account else [])]
+        return [secret.get_secret_value() for secret in (*keys, *([self.token] if self.token else []))]
 
 
 def load_credentials(settings: Settings, env: Mapping[str, str] = os.environ) -> CredentialSet:
@@ -53,42 +53,42 @@ def load_credentials(settings: Settings, env: Mapping[str, str] = os.environ) ->
     Raises:
         ConfigError: No credentials are set, a set is incomplete, or a credential file cannot be read.
     """
-    token = _secret("UP42_TOKEN", env)
-    account = _account(env)
+    token = _read_secret("UP42_TOKEN", env)
+    account = _read_account(env)
     by_project = {}
     for number, table in enumerate(settings.projects, start=1):
-        key = _table_key(table, number, env)
+        key = _read_table_key(table, number, env)
         if key is not None:
             by_project[table.id] = key
-    project_id = _value("UP42_PROJECT_ID", env)
-    api_key = _secret("UP42_PROJECT_API_KEY", env)
+    project_id = _read_variable("UP42_PROJECT_ID", env)
+    api_key = _read_secret("UP42_PROJECT_API_KEY", env)
     if project_id is not None:
-        project_id = _uuid("UP42_PROJECT_ID", project_id)
+        project_id = _parse_uuid("UP42_PROJECT_ID", project_id)
     elif api_key is not None:
         raise ConfigError("UP42_PROJECT_ID", "is missing, but UP42_PROJECT_API_KEY is set")
     if project_id is not None and api_key is not None:
         by_project[project_id] = api_key
     ids = dict.fromkeys([*(table.id for table in settings.projects), *([project_id] if project_id else [])])
-    book = CredentialSet(by_project, account, token, tuple(ids))
-    return _complete(book, project_id)
+    credentials = CredentialSet(by_project, account, token, tuple(ids))
+    return _check_complete(credentials, project_id)
 
 
-def _complete(book: CredentialSet, env_project_id: str | None) -> CredentialSet:
-    """Check that every project in *book* has credentials; return *book*."""
-    if book.account or book.token:
-        return book
-    if env_project_id is not None and env_project_id not in book.by_project:
+def _check_complete(credentials: CredentialSet, env_project_id: str | None) -> CredentialSet:
+    """Check that every project in *credentials* has credentials; return *credentials*."""
+    if credentials.account or credentials.token:
+        return credentials
+    if env_project_id is not None and env_project_id not in credentials.by_project:
         raise ConfigError("UP42_PROJECT_API_KEY", "is missing, but UP42_PROJECT_ID is set")
-    for number, project_id in enumerate(book.project_ids, start=1):
-        if project_id not in book.by_project:
+    for number, project_id in enumerate(credentials.project_ids, start=1):
+        if project_id not in credentials.by_project:
             raise ConfigError(f"projects[{number}]", f"{project_id} has neither api_key_env nor api_key_file")
-    if not book.by_project:
+    if not credentials.by_project:
         raise ConfigError("credentials", _NONE)
-    return book
+    return credentials
 
 
-def _account(env: Mapping[str, str]) -> tuple[str, SecretStr] | None:
-    username, password = _value("UP42_USERNAME", env), _secret("UP42_PASSWORD", env)
+def _read_account(env: Mapping[str, str]) -> tuple[str, SecretStr] | None:
+    username, password = _read_variable("UP42_USERNAME", env), _read_secret("UP42_PASSWORD", env)
     if username is None and password is None:
         return None
     if username is None:
@@ -98,12 +98,12 @@ def _account(env: Mapping[str, str]) -> tuple[str, SecretStr] | None:
     return username, password
 
 
-def _table_key(table: ProjectTable, number: int, env: Mapping[str, str]) -> SecretStr | None:
+def _read_table_key(table: ProjectTable, number: int, env: Mapping[str, str]) -> SecretStr | None:
     if table.api_key_file is not None:
-        return SecretStr(_read(f"projects[{number}].api_key_file", table.api_key_file))
+        return SecretStr(_read_file(f"projects[{number}].api_key_file", table.api_key_file))
     if table.api_key_env is None:
         return None
-    value = _value(table.api_key_env, env)
+    value = _read_variable(table.api_key_env, env)
     if value is None:
         name = parsers.hide_secret(table.api_key_env)
         raise ConfigError(
@@ -112,23 +112,23 @@ def _table_key(table: ProjectTable, number: int, env: Mapping[str, str]) -> Secr
     return SecretStr(value)
 
 
-def _secret(name: str, env: Mapping[str, str]) -> SecretStr | None:
-    value = _value(name, env)
+def _read_secret(name: str, env: Mapping[str, str]) -> SecretStr | None:
+    value = _read_variable(name, env)
     return None if value is None else SecretStr(value)
 
 
-def _value(name: str, env: Mapping[str, str]) -> str | None:
+def _read_variable(name: str, env: Mapping[str, str]) -> str | None:
     """Return the variable *name*, or the content of the file *name*_FILE; empty means unset."""
     value, path = env.get(name, "").strip(), env.get(f"{name}_FILE", "").strip()
     if value and path:
         raise ConfigError(name, f"is set together with {name}_FILE; keep one of them")
     if path:
-        return _read(f"{name}_FILE", Path(path))
+        return _read_file(f"{name}_FILE", Path(path))
     return value or None
 
 
-def _read(where: str, path: Path) -> str:
-    shown = parsers.hide_secret(str(path))
+def _read_file(where: str, path: Path) -> str:
+    label = parsers.hide_secret(str(path))
     try:
         path = parsers.parse_path(path)
     except ValueError as error:
@@ -136,16 +136,16 @@ def _read(where: str, path: Path) -> str:
     try:
         text = path.read_text(encoding="utf-8-sig").strip()
     except OSError as error:
-        raise ConfigError(where, f"{shown} cannot be read: {error.strerror}") from error
+        raise ConfigError(where, f"{label} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError:
-        # Not chained: the error would carry the file's bytes.
-        raise ConfigError(where, f"{shown} is not valid UTF-8") from None
+        # Not chained, because the error contains the content of the file.
+        raise ConfigError(where, f"{label} is not valid UTF-8") from None
     if not text:
-        raise ConfigError(where, f"{shown} is empty")
+        raise ConfigError(where, f"{label} is empty")
     return text
 
 
-def _uuid(name: str, value: str) -> str:
+def _parse_uuid(name: str, value: str) -> str:
     try:
         return parsers.parse_uuid(value)
     except ValueError as error:

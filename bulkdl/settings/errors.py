@@ -41,32 +41,32 @@ def config_error(error: ValidationError, sources: Mapping[str, str]) -> ConfigEr
     return ConfigError(_where(details[0]["loc"], sources), problem)
 
 
-def suggest_setting(name: str, known: Collection[str] = tuple(Settings.model_fields)) -> str | None:
-    """Return the key in *known* that the user probably meant with *name*."""
+def suggest_setting(name: str, candidates: Collection[str] = tuple(Settings.model_fields)) -> str | None:
+    """Return the key in *candidates* that the user probably meant with *name*."""
     for spelling in (name, f"{name}s"):
-        if _OTHER_NAMES.get(spelling) in known:
+        if _OTHER_NAMES.get(spelling) in candidates:
             return _OTHER_NAMES[spelling]
-    near = get_close_matches(name, known, n=1, cutoff=0.6)
+    near = get_close_matches(name, candidates, n=1, cutoff=0.6)
     return near[0] if near else None
 
 
-def suggest_variable(name: str, known: Collection[str], prefix: str) -> str | None:
+def suggest_variable(name: str, candidates: Collection[str], prefix: str) -> str | None:
     """
-    Return the variable in *known* that the user probably meant with *name*.
+    Return the variable in *candidates* that the user probably meant with *name*.
 
-    Stricter than ``suggest_setting``: other programs set variables with the same prefix.
+    The match is stricter than in ``suggest_setting``, because other programs use the same prefix.
     """
     key = name.removeprefix(prefix).lower()
-    if f"{prefix}{_OTHER_NAMES.get(key, '').upper()}" in known:
+    if f"{prefix}{_OTHER_NAMES.get(key, '').upper()}" in candidates:
         return f"{prefix}{_OTHER_NAMES[key].upper()}"
-    longer = sorted(variable for variable in known if variable.startswith(f"{name}_"))
-    near = longer or get_close_matches(name, known, n=1, cutoff=0.88)
+    longer = sorted(variable for variable in candidates if variable.startswith(f"{name}_"))
+    near = longer or get_close_matches(name, candidates, n=1, cutoff=0.88)
     return near[0] if near else None
 
 
-def suggest_option(name: str, known: Collection[str]) -> str | None:
-    """Return the command-line option in *known* that the user probably meant with *name*."""
-    keys = {option.removeprefix("--").replace("-", "_"): option for option in known}
+def suggest_option(name: str, candidates: Collection[str]) -> str | None:
+    """Return the command-line option in *candidates* that the user probably meant with *name*."""
+    keys = {option.removeprefix("--").replace("-", "_"): option for option in candidates}
     near = suggest_setting(name.lstrip("-").replace("-", "_"), tuple(keys))
     return keys[near] if near else None
 
@@ -97,10 +97,10 @@ def _problem(detail: ErrorDetails) -> str:
         return _unknown(detail["loc"])
     text = detail["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
     text = text[:1].lower() + text[1:]
-    given = detail["input"]
-    if detail["type"] == "missing" or isinstance(given, (dict, list, tuple)) or "password" in text:
+    value_given = detail["input"]
+    if detail["type"] == "missing" or isinstance(value_given, (dict, list, tuple)) or "password" in text:
         return text
-    value = hide_secret(str(given))
+    value = hide_secret(str(value_given))
     return f"{text}, got {value[:_MAX_SHOWN_CHARS]!r}{'…' if len(value) > _MAX_SHOWN_CHARS else ''}"
 
 

@@ -62,8 +62,8 @@ def load_settings(
     sources: dict[str, str] = {}
     if config_file is not None:
         values = read_file(config_file)
-        sources = dict.fromkeys(_flat(values), f"file {config_file}")
-    for key, name in variables().items():
+        sources = dict.fromkeys(_flatten_keys(values), f"file {config_file}")
+    for key, name in variable_names().items():
         if env.get(name, "").strip():
             values[key], sources[key] = env[name], f"env {name}"
     for key, value in (flags or {}).items():
@@ -74,7 +74,7 @@ def load_settings(
     except ValidationError as error:
         raise config_error(error, sources) from None
     return LoadedSettings(
-        settings, {key: sources.get(key, "default") for key in all_keys()}, _find_misspelt(env)
+        settings, {key: sources.get(key, "default") for key in all_keys()}, _find_misspelt_variables(env)
     )
 
 
@@ -110,7 +110,7 @@ def format_value(value: object) -> str:
     return str(value)
 
 
-def variables() -> dict[str, str]:
+def variable_names() -> dict[str, str]:
     """Return the variable of each key."""
     return {key: f"{PREFIX}{key.upper()}" for key in Settings.model_fields if key not in _FILE_ONLY}
 
@@ -145,20 +145,20 @@ def _invalid_toml(path: Path, error: tomllib.TOMLDecodeError) -> ConfigError:
     return ConfigError(where, f"invalid TOML: {message}")
 
 
-def _flat(values: Mapping[str, Any]) -> list[str]:
+def _flatten_keys(values: Mapping[str, Any]) -> list[str]:
     templates = values.get("path_templates")
     nested = [f"path_templates.{key}" for key in templates] if isinstance(templates, dict) else []
     return [*values, *nested]
 
 
-def _find_misspelt(env: Mapping[str, str]) -> tuple[str, ...]:
+def _find_misspelt_variables(env: Mapping[str, str]) -> tuple[str, ...]:
     """
-    Report variables that look like one of ours.
+    Report unknown variables that resemble a variable of bulkdl.
 
     An unknown variable is not an error: Kubernetes sets ``BULKDL_SERVICE_HOST`` and similar variables for a
     service with the name bulkdl.
     """
-    known = {*variables().values(), *(f"{PREFIX}{name}" for name in _OTHER_VARIABLES)}
+    known = {*variable_names().values(), *(f"{PREFIX}{name}" for name in _OTHER_VARIABLES)}
     unknown = [name for name in sorted(set(env) - known) if name.startswith(PREFIX)]
     suggestions = {name: suggest_variable(name, known, PREFIX) for name in unknown}
     return tuple(

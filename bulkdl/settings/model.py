@@ -40,7 +40,7 @@ from bulkdl.settings import parsers
 from bulkdl.settings.bandwidth_schedule import UNLIMITED, BandwidthSchedule, parse_bandwidth_schedule
 from bulkdl.settings.parsers import Address, Shard
 from bulkdl.settings.path_templates import PathTemplates
-from bulkdl.settings.proxy import Proxy, proxy
+from bulkdl.settings.proxy import Proxy, parse_proxy
 
 UP42_HOST = "api.up42.com"
 UP42_MAX_RATE = 100.0
@@ -65,7 +65,7 @@ MaybeAddress = Annotated[
 ]
 MaybeProxy = Annotated[
     Proxy | None,
-    BeforeValidator(lambda value: value if value is None else proxy(value)),
+    BeforeValidator(lambda value: value if value is None else parse_proxy(value)),
     PlainSerializer(lambda value: value and str(value), when_used="json"),  # without credentials
 ]
 MaybeShard = Annotated[
@@ -78,12 +78,12 @@ class ProjectTable(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    id: Uuid = Field(description="project id")
+    id: Uuid = Field(description="project ID")
     api_key_env: str | None = Field(None, min_length=1, description="variable that contains the API key")
     api_key_file: Path | None = Field(None, description="file that contains the API key")
 
     @model_validator(mode="after")
-    def _one_place(self) -> Self:
+    def _check_key_source(self) -> Self:
         if self.api_key_env is not None and self.api_key_file is not None:
             raise ValueError("expected one of api_key_env and api_key_file, not both")
         return self
@@ -113,7 +113,7 @@ class Settings(BaseModel):
     proxy: MaybeProxy = Field(
         None,
         description="HTTP proxy for all requests, or off; by default HTTPS_PROXY and HTTP_PROXY. NO_PROXY "
-        "names hosts that are contacted directly",
+        "lists the hosts for direct connections",
     )
     output: Path | None = Field(None, description="output directory")
     projects: tuple[ProjectTable, ...] = Field((), description="projects and where their API keys are stored")
@@ -138,7 +138,7 @@ class Settings(BaseModel):
     )
     name: str | None = Field(None, description="jobs whose name matches this glob pattern")
     workflow: Annotated[str | None, BeforeValidator(lambda value: value and parsers.parse_uuid(value))] = (
-        Field(None, description="jobs of the workflow with this id")
+        Field(None, description="jobs of the workflow with this ID")
     )
     only: Annotated[frozenset[Kind], BeforeValidator(parsers.split_list)] = Field(
         frozenset(Kind), min_length=1, description="kinds of outputs: archive, quicklook, geojson"
@@ -148,7 +148,7 @@ class Settings(BaseModel):
     )
     shard: MaybeShard = Field(
         None,
-        description="slice K of N of the jobs (K starts at 0), chosen by a stable hash of the job id; auto "
+        description="slice K of N of the jobs (K starts at 0), chosen by a stable hash of the job ID; auto "
         "reads JOB_COMPLETION_INDEX and BULKDL_SHARDS",
     )
 
@@ -185,7 +185,10 @@ class Settings(BaseModel):
         INSPECTION_THREADS, description="number of threads that check archives without a checksum"
     )
     rate: float = Field(
-        80.0, ge=0, allow_inf_nan=False, description="maximum API requests per second; 0 is unlimited"
+        80.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="maximum API requests per second; UP42 allows 100. 0 is unlimited (not for UP42)",
     )
     burst: int = Field(400, ge=1, le=500, description="API requests that can be sent at once after a pause")
     bwlimit: Annotated[BandwidthSchedule, BeforeValidator(parse_bandwidth_schedule)] = Field(
@@ -284,47 +287,47 @@ class Settings(BaseModel):
 
     @field_validator("api_url", "token_url")
     @classmethod
-    def _is_trusted_url(cls, url: str | None, info: ValidationInfo) -> str | None:
+    def _check_urls(cls, url: str | None, info: ValidationInfo) -> str | None:
         if url is None:
             return None
-        return _checked_url(url, allow_http=bool(info.data.get("allow_http")))
+        return _check_url(url, allow_http=bool(info.data.get("allow_http")))
 
     @field_validator("rate")
     @classmethod
-    def _is_within_up42_limit(cls, rate: float, info: ValidationInfo) -> float:
+    def _check_rate(cls, rate: float, info: ValidationInfo) -> float:
         host = urlsplit(info.data.get("api_url", "")).hostname
         if host == UP42_HOST and not 0 < rate <= UP42_MAX_RATE:
-            raise ValueError(f"expected at most {UP42_MAX_RATE:g} requests a second with {UP42_HOST}")
+            raise ValueError(f"expected at most {UP42_MAX_RATE:g} requests per second for {UP42_HOST}")
         return rate
 
     @field_validator("until")
     @classmethod
-    def _is_not_last(cls, text: str | None) -> str | None:
+    def _reject_last(cls, text: str | None) -> str | None:
         if text is not None and text.strip() == parsers.LAST:
             raise ValueError(parsers.TIME_EXPECTED)
         return text
 
     @field_validator("since", "until")
     @classmethod
-    def _is_time(cls, text: str | None) -> str | None:
+    def _check_time(cls, text: str | None) -> str | None:
         if text is not None and text.strip() != parsers.LAST:
             parsers.parse_time(text, datetime.now(UTC))
         return text and text.strip()
 
     @field_validator("output", "metrics_file")
     @classmethod
-    def _is_expanded(cls, path: Path | None) -> Path | None:
+    def _expand_path(cls, path: Path | None) -> Path | None:
         return path and parsers.parse_path(path)
 
     @field_validator("metrics_file")
     @classmethod
-    def _is_file(cls, path: Path | None) -> Path | None:
+    def _check_file_name(cls, path: Path | None) -> Path | None:
         if path is not None and not path.name:
             raise ValueError("expected the path of a file")
         return path
 
 
-def _checked_url(url: str, *, allow_http: bool) -> str:
+def _check_url(url: str, *, allow_http: bool) -> str:
     try:
         parts = urlsplit(url.strip())
         host, _ = parts.hostname, parts.port

@@ -1,5 +1,5 @@
 """
-Parse sizes, durations, times, shards, addresses and ids; shared by the settings and the selection.
+Parse sizes, durations, times, shards, addresses and IDs; shared by the settings and the selection.
 
 Each function takes text (or a plain number from TOML) and raises ValueError with the expected form.
 """
@@ -36,11 +36,11 @@ MAX_CONCURRENCY = 256
 CONCURRENCY_EXPECTED = f"expected a number from 1 to {MAX_CONCURRENCY}, or auto"
 SHARD_EXPECTED = "expected K/N with 0 <= K < N, such as 0/4, or auto"
 SHARD_INDEX, SHARD_COUNT = "JOB_COMPLETION_INDEX", "BULKDL_SHARDS"
-UUID_EXPECTED = "expected an id such as 023694d4-1b52-46e8-a9a0-05c9ee23f15c"
+UUID_EXPECTED = "expected an ID such as 023694d4-1b52-46e8-a9a0-05c9ee23f15c"
 ADDRESS_EXPECTED = "expected HOST:PORT such as 127.0.0.1:9400, 0.0.0.0:9400 or [::1]:0"
 _ADDRESS = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^\s:\[\]/]+)):(?P<port>\d{1,5})", re.ASCII)
 _MAX_PORT = 65_535
-# Of Linux: NAME_MAX and PATH_MAX, the latter with its final NUL.
+# NAME_MAX of Linux, and PATH_MAX without the final NUL.
 _NAME_MAX_BYTES = 255
 _PATH_MAX_BYTES = 4095
 _MIN_SECRET_CHARS = 16
@@ -117,24 +117,24 @@ def parse_time(text: str, now: datetime, *, end_of_day: bool = False) -> datetim
     """
     text = text.strip()
     if _DURATION.fullmatch(text.lower()):
-        return _before(now, parse_duration(text))
+        return _subtract_age(now, parse_duration(text))
     try:
         if len(text) <= len("2022-03-01"):
-            return _day(date.fromisoformat(text), end_of_day=end_of_day)
+            return _start_or_end_of(date.fromisoformat(text), end_of_day=end_of_day)
         parsed = datetime.fromisoformat(text)
         return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         raise ValueError(TIME_EXPECTED) from None
 
 
-def _before(now: datetime, age_s: float) -> datetime:
+def _subtract_age(now: datetime, age_s: float) -> datetime:
     try:
         return now.astimezone(UTC) - timedelta(seconds=age_s)
     except OverflowError:
         raise ValueError(TIME_EXPECTED) from None
 
 
-def _day(day: date, *, end_of_day: bool) -> datetime:
+def _start_or_end_of(day: date, *, end_of_day: bool) -> datetime:
     start = datetime(day.year, day.month, day.day, tzinfo=UTC)
     return start.replace(hour=23, minute=59, second=59, microsecond=999_999) if end_of_day else start
 
@@ -143,8 +143,8 @@ def parse_shard(value: object, env: Mapping[str, str] = os.environ) -> Shard:
     """
     Parse a shard from ``K/N``. With ``auto``, read K and N from *env*.
 
-    Kubernetes sets ``JOB_COMPLETION_INDEX`` in the pods of an Indexed Job. ``BULKDL_SHARDS`` holds the Job's
-    number of completions.
+    Kubernetes sets ``JOB_COMPLETION_INDEX`` in the pods of an Indexed Job. ``BULKDL_SHARDS`` is the number of
+    completions of the Job.
     """
     if isinstance(value, Shard):
         return value
@@ -193,7 +193,7 @@ def parse_concurrency(value: object) -> object:
 
 
 def parse_uuid(value: object) -> str:
-    """Parse an UP42 id (8-4-4-4-12 hex digits in any case); return it in lower case."""
+    """Parse an UP42 ID (8-4-4-4-12 hex digits in any case); return it in lower case."""
     text = value.strip().lower() if isinstance(value, str) else ""
     if _UUID.fullmatch(text) is None:
         raise ValueError(UUID_EXPECTED)

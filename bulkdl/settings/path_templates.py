@@ -2,7 +2,7 @@
 Path templates: the path of each output and each document, relative to the output directory.
 
 The templates are validated together when the settings are read: two outputs cannot have the same path, and
-no path leaves the directory. Filling in a template is therefore plain ``str.format``.
+no path leaves the directory. A template can therefore be filled in with ``str.format``.
 """
 
 from __future__ import annotations
@@ -53,29 +53,27 @@ class PathTemplates(BaseModel):
     task_quicklooks: str = Field(
         "{project_id}/{job_id}/{task_id}/task_quicklook.json", description="a task's list of quicklooks"
     )
-    quicklook: str = Field(
-        "{project_id}/{job_id}/{task_id}/quicklooks/{filename}", description="one quicklook"
-    )
+    quicklook: str = Field("{project_id}/{job_id}/{task_id}/quicklooks/{filename}", description="a quicklook")
 
     @field_validator("*")
     @classmethod
-    def _is_safe(cls, template: str, info: ValidationInfo) -> str:
-        known, needed = _PLACEHOLDERS[str(info.field_name)]
+    def _check_template(cls, template: str, info: ValidationInfo) -> str:
+        allowed, required = _PLACEHOLDERS[str(info.field_name)]
         found = _placeholders(template)
-        if unknown := sorted(found - known):
-            raise ValueError(f"unknown placeholder {_braced(unknown)}; known here: {_braced(sorted(known))}")
-        if missing := sorted(needed - found):
+        if unknown := sorted(found - allowed):
+            raise ValueError(f"unknown placeholder {_braced(unknown)}; allowed: {_braced(sorted(allowed))}")
+        if missing := sorted(required - found):
             raise ValueError(f"needs {_braced(missing)}; otherwise two outputs would have the same path")
-        if wrong := _path_problem(template):
-            raise ValueError(wrong)
+        if problem := _path_problem(template):
+            raise ValueError(problem)
         return template
 
     @model_validator(mode="after")
-    def _paths_differ(self) -> Self:
+    def _check_paths_differ(self) -> Self:
         paths = {name: _samples(template) for name, template in self.model_dump().items()}
-        for name, mine in paths.items():
-            for other, theirs in paths.items():
-                if name != other and any(_collide(one, two) for one in mine for two in theirs):
+        for name, samples in paths.items():
+            for other, other_samples in paths.items():
+                if name != other and any(_collide(a, b) for a in samples for b in other_samples):
                     raise ValueError(f"{name} and {other} could give two outputs the same path")
         return self
 
@@ -112,11 +110,11 @@ def _samples(template: str) -> list[tuple[str, ...]]:
     ]
 
 
-def _collide(one: tuple[str, ...], two: tuple[str, ...]) -> bool:
-    """Whether *one* and *two* are the same path, or *one* is a directory of *two*."""
-    if one[-1] == _SAMPLE["filename"] and one[:-1] == two[: len(one) - 1]:
+def _collide(path: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    """Return whether *path* equals *other* or is a directory of it."""
+    if path[-1] == _SAMPLE["filename"] and path[:-1] == other[: len(path) - 1]:
         return True
-    return one == two[: len(one)]
+    return path == other[: len(path)]
 
 
 def _braced(names: list[str]) -> str:

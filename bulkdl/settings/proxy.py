@@ -1,4 +1,4 @@
-"""The HTTP proxy that requests go through, or ``off``. Neither ``str`` nor ``repr`` shows its credentials."""
+"""Parse the HTTP proxy of all requests. ``str`` and ``repr`` of a proxy do not show its credentials."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Proxy:
     Address and credentials of one proxy.
 
     Attributes:
-        host: Name or address without brackets. Empty: no proxy at all (``off``).
-        username: Decoded. Empty: the proxy asks for no credentials.
+        host: Name or address without brackets. It is empty for ``off``.
+        username: Decoded. It is empty for a proxy without credentials.
     """
 
     scheme: str
@@ -30,30 +30,30 @@ class Proxy:
         return not self.host
 
     @property
-    def place(self) -> str:
+    def address(self) -> str:
         """Host and port, for messages."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
     def url(self) -> str:
         """The URL without credentials."""
-        return f"{self.scheme}://{self.place}"
+        return f"{self.scheme}://{self.address}"
 
     def __str__(self) -> str:
         if self.is_off:
             return "off"
-        return f"{self.scheme}://***@{self.place}" if self.username or self.password else self.url
+        return f"{self.scheme}://***@{self.address}" if self.username or self.password else self.url
 
 
 OFF = Proxy("", "", 0)
 
 
-def proxy(value: object) -> Proxy:
+def parse_proxy(value: object) -> Proxy:
     """
-    Read a proxy from a URL, from ``HOST:PORT`` (an HTTP proxy) or from ``off``.
+    Parse a proxy from a URL, from ``HOST:PORT`` (an HTTP proxy) or from ``off``.
 
     Raises:
-        ValueError: The text is not such a URL. The message does not quote it: it may hold a password.
+        ValueError: The text is invalid. The message does not quote it, because it may contain a password.
     """
     if isinstance(value, Proxy):
         return value

@@ -77,7 +77,7 @@ def test_other_file_that_cannot_be_a_path_is_2(tmp_path, option, path):
         (f'{TABLE}api_key_file = "a\\u0000b"\n', ("projects[1].api_key_file", "NUL")),
         (f'{TABLE}api_key_file = "~nosuchuser42/k"\n', ("projects[1].api_key_file", "home directory")),
         (f'{TABLE}api_key = "{KEY}"\n', ("projects[1].api_key", "unknown")),
-        (f'[[projects]]\nid = "{KEY}"\n', ("projects[1].id", "expected an id")),
+        (f'[[projects]]\nid = "{KEY}"\n', ("projects[1].id", "expected an ID")),
         (f'rate = "{KEY}"\n', ("rate", "expected")),
         ('metrics_file = "a\\u0000b"\n', ("metrics_file", "NUL")),
         ('metrics_file = "/"\n', ("metrics_file", "expected the path of a file")),

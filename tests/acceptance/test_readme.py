@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from bulkdl.cli import COMMANDS, cli
 from bulkdl.failure_policy import EXIT_RANK, ExitCode
 from bulkdl.settings import Settings, format_setting
-from bulkdl.settings.load import variables
+from bulkdl.settings.load import variable_names
 from bulkdl.simulator import SimulatedAccount
 from support.cli_runs import place
 
@@ -80,7 +80,7 @@ def test_each_setting_has_that_flag_that_variable_and_that_default(
     flag: str, variable: str, default: str
 ) -> None:
     key = flag.removeprefix("--").replace("-", "_")
-    assert variables()[key] == variable
+    assert variable_names()[key] == variable
     assert default == spoken(key)
     run = import_module("bulkdl.cli.run").run
     assert flag in {name for parameter in run.params for name in parameter.opts}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bulkdl.cli.run import run as run_command
-from bulkdl.settings.load import variables
+from bulkdl.settings.load import variable_names
 from bulkdl.settings.parsers import SHARD_COUNT
 from support.manifests import (
     ROOT,
@@ -128,7 +128,7 @@ def the_grace_fits(documents: Documents) -> Iterator[str]:
 
 
 def arguments_and_variables_are_bulkdls(documents: Documents) -> Iterator[str]:
-    known = {*variables().values(), "BULKDL_CONFIG", SHARD_COUNT}
+    known = {*variable_names().values(), "BULKDL_CONFIG", SHARD_COUNT}
     flags = {flag for option in run_command.params for flag in option.opts}
     for name, _, container in pods(documents):
         if "command" in container:

@@ -125,7 +125,7 @@ class ApiClients:
     def _log_proxies(self) -> None:
         if not self._proxies.by_scheme:
             return
-        addresses = {scheme: proxy.place for scheme, proxy in self._proxies.by_scheme.items()}
+        addresses = {scheme: proxy.address for scheme, proxy in self._proxies.by_scheme.items()}
         _log.info(
             "proxy.used",
             http=addresses.get("http"),

@@ -5,7 +5,7 @@ from bulkdl.errors import ApiError, ConfigError
 from bulkdl.http.proxies import DIRECT, Proxies, is_bypassed, proxies_of
 from bulkdl.http.sessions import api_session, storage_session
 from bulkdl.models import Reason
-from bulkdl.settings.proxy import OFF, Proxy, proxy
+from bulkdl.settings.proxy import OFF, Proxy, parse_proxy
 from support.connect_proxy import ConnectProxy
 from support.http_servers import BEARER, BOUNDS, get, server, tls_client, tls_server
 
@@ -14,7 +14,7 @@ SCHEMES = pytest.mark.parametrize("scheme", ["http", "https"])
 
 
 def through(text, *no_proxy):
-    return Proxies(dict.fromkeys(("http", "https"), proxy(text)), no_proxy)
+    return Proxies(dict.fromkeys(("http", "https"), parse_proxy(text)), no_proxy)
 
 
 def origin(scheme, **more):

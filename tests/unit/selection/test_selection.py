@@ -93,8 +93,8 @@ def test_kind_and_level_must_both_be_wanted(kind, level):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ({"projects": ["demo"]}, "--project: expected an id such as"),
-        ({"jobs": ["42"]}, "--job: expected an id such as"),
+        ({"projects": ["demo"]}, "--project: expected an ID such as"),
+        ({"jobs": ["42"]}, "--job: expected an ID such as"),
         ({"jobs": [f"{P1}/{J1}/x"]}, "--job: "),
         ({"jobs": [f"/{J1}"]}, "--job: "),
     ],

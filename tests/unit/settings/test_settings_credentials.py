@@ -65,7 +65,7 @@ def test_load_credentials_reads_a_secret_from_a_file(tmp_path, name):
         ({"UP42_PROJECT_API_KEY": CANARY, "UP42_TOKEN": CANARY}, "UP42_PROJECT_ID: is missing"),
         ({"UP42_USERNAME": "me"}, "UP42_PASSWORD: is missing"),
         ({"UP42_PASSWORD": CANARY}, "UP42_USERNAME: is missing"),
-        ({"UP42_PROJECT_ID": "demo", "UP42_PROJECT_API_KEY": CANARY}, "UP42_PROJECT_ID: expected an id"),
+        ({"UP42_PROJECT_ID": "demo", "UP42_PROJECT_API_KEY": CANARY}, "UP42_PROJECT_ID: expected an ID"),
         ({"UP42_TOKEN_FILE": "/nowhere/token"}, "UP42_TOKEN_FILE: /nowhere/token cannot be read"),
         ({"UP42_TOKEN_FILE": "/dev/null"}, "UP42_TOKEN_FILE: /dev/null is empty"),
         ({"UP42_TOKEN": CANARY, "UP42_TOKEN_FILE": "/x"}, "UP42_TOKEN: is set together with UP42_TOKEN_FILE"),

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from bulkdl.errors import ConfigError
 from bulkdl.models import Kind, Level
-from bulkdl.settings import Settings, Shard, load_settings, variables
+from bulkdl.settings import Settings, Shard, load_settings, variable_names
 from bulkdl.settings.load import all_keys, format_value
 
 PROJECT = "5f0c1a52-7a3a-4c52-9d0e-0f3f1a2b3c4d"
@@ -63,7 +63,7 @@ def test_load_settings_returns_a_source_for_every_key():
     loaded = load_settings({}, None, {})
     assert set(loaded.sources) == set(all_keys())
     assert set(loaded.sources.values()) == {"default"}
-    assert set(variables()) == set(Settings.model_fields) - {"path_templates", "projects"}
+    assert set(variable_names()) == set(Settings.model_fields) - {"path_templates", "projects"}
 
 
 def test_load_settings_converts_variables_to_the_type_of_the_key():
@@ -128,9 +128,9 @@ def test_settings_ignore_the_environment(monkeypatch, tmp_path):
         ("only = []", "{path}: only: "),
         ("since = 'soon'", "{path}: since: expected a date"),
         ("shard = '4/4'", "{path}: shard: expected K/N"),
-        ("workflow = 'w'", "{path}: workflow: expected an id"),
+        ("workflow = 'w'", "{path}: workflow: expected an ID"),
         ("archive_concurrency = 0\nquicklook_concurrency = 0", "(and 1 more)"),
-        ("[[projects]]\nid = 'x'", "{path}: projects[1].id: expected an id"),
+        ("[[projects]]\nid = 'x'", "{path}: projects[1].id: expected an ID"),
         (
             f"[[projects]]\nid = '{PROJECT}'\n[[projects]]\napi_key_env = 'K'",
             "{path}: projects[2].id: field required",

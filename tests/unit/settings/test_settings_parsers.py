@@ -170,7 +170,7 @@ def test_parse_uuid_returns_lower_case(value):
     "written", ["", "x", "023694d4-1b52-46e8-a9a0-05c9ee23f15", "0" * 32, "../../etc/passwd", 5]
 )
 def test_parse_uuid_with_invalid_text_fails(written):
-    with pytest.raises(ValueError, match="expected an id"):
+    with pytest.raises(ValueError, match="expected an ID"):
         parsers.parse_uuid(written)
 
 

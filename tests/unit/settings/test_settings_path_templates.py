@@ -28,7 +28,7 @@ def test_path_templates_default_to_the_names_of_the_manual_download():
     ("key", "template", "message"),
     [
         ("job", "{job_id}/{task_id}.json", "unknown placeholder {task_id}"),
-        ("job", "{job_id}/{nope}.json", "known here: {job_id}, {project_id}"),
+        ("job", "{job_id}/{nope}.json", "allowed: {job_id}, {project_id}"),
         ("job", "{project_id}/job.json", "needs {job_id}"),
         ("job_archive", "{job_id}/final.tar.gz", "needs {suffix}"),
         ("task_geojson", "{job_id}/t.json", "needs {task_id}"),

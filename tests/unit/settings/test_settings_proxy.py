@@ -2,7 +2,7 @@ import pytest
 
 from bulkdl.errors import ConfigError
 from bulkdl.settings import Settings, format_value, load_settings
-from bulkdl.settings.proxy import OFF, Proxy, proxy
+from bulkdl.settings.proxy import OFF, Proxy, parse_proxy
 
 
 @pytest.mark.parametrize(
@@ -17,8 +17,8 @@ from bulkdl.settings.proxy import OFF, Proxy, proxy
         ("OFF", OFF),
     ],
 )
-def test_proxy_reads_url_and_host_with_port(text, parsed):
-    assert proxy(text) == parsed
+def test_parse_proxy_reads_url_and_host_with_port(text, parsed):
+    assert parse_proxy(text) == parsed
 
 
 @pytest.mark.parametrize(
