@@ -33,7 +33,9 @@ _SEED = 1  # every demo uses the same account, so that a second demo finds the f
     default=24,
     show_default=True,
     type=click.IntRange(1),
-    help="number of jobs",
+    metavar="N",
+    envvar="BULKDL_DEMO_JOBS",
+    help="number of jobs  [variable: BULKDL_DEMO_JOBS]",
     group=Group.SELECTION,
 )
 @options.monitoring

@@ -19,7 +19,12 @@ from bulkdl.report.status import COUNT_COLUMNS, FAILURE_COLUMNS
 
 @click.command(cls=Command, example="bulkdl status -o outputs --failures --format csv > failures.csv")
 @options.output
-@options.option("--failures", is_flag=True, help="list all failures, one per line (JSON lines with json)")
+@options.option(
+    "--failures",
+    is_flag=True,
+    envvar="BULKDL_FAILURES",
+    help="list all failures, one per line (JSON lines with json)",
+)
 @options.result_format("table", "json", "csv")
 @options.common(network=False, logs=False)
 def status(**params: Any) -> int:

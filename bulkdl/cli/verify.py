@@ -34,9 +34,22 @@ Work = Callable[[], Awaitable[Verification]]
 
 @click.command(cls=Command, example="bulkdl verify --deep --repair -o outputs || bulkdl retry -o outputs")
 @options.output
-@options.option("--deep", is_flag=True, help="also compare checksums; reads all files completely")
-@options.option("--repair", is_flag=True, help="mark bad files so that retry or run downloads them again")
-@options.option("--rebuild", "recreate", is_flag=True, help="recreate a lost ledger from the files")
+@options.option(
+    "--deep", is_flag=True, envvar="BULKDL_DEEP", help="also compare checksums; reads all files completely"
+)
+@options.option(
+    "--repair",
+    is_flag=True,
+    envvar="BULKDL_REPAIR",
+    help="mark bad files so that retry or run downloads them again",
+)
+@options.option(
+    "--rebuild",
+    "recreate",
+    is_flag=True,
+    envvar="BULKDL_REBUILD",
+    help="recreate a lost ledger from the files",
+)
 @options.option(
     "--workers",
     type=click.IntRange(1, 64),

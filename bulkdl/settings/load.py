@@ -24,7 +24,10 @@ PREFIX = "BULKDL_"
 # Tables. BULKDL_PROJECT selects projects; the command line reads it.
 _FILE_ONLY = frozenset({"path_templates", "projects"})
 # Variables of flags that are not settings.
-_OTHER_VARIABLES = ("CONFIG", "SHARDS", "PROJECT", "JOB", "JOBS_FILE", "FORMAT", "DRY_RUN")
+_OTHER_VARIABLES = (
+    *("CONFIG", "SHARDS", "PROJECT", "JOB", "JOBS_FILE", "REASON", "FORMAT", "DRY_RUN", "FAILURES"),
+    *("DEEP", "REPAIR", "REBUILD", "VERIFY_WORKERS", "DEMO_JOBS"),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from bulkdl.models import Kind, Outcome, Output, Reason, Result
 from bulkdl.report.plan import PlanBuilder
 from bulkdl.report.summary import SummaryBuilder
 from bulkdl.selection import JobRef
-from bulkdl.settings import Settings, Shard
+from bulkdl.settings import Settings, Shard, load_settings, variable_names
 from bulkdl.sources.up42_jobs.clients import retry_policy
 
 P1 = "5f0c1a52-7a3a-4c52-9d0e-0f3f1a2b3c4d"
@@ -193,6 +193,15 @@ def test_run_with_variables_reads_them_like_flags(downloader, monkeypatch, tmp_p
     assert created.selection.project_ids == (P1, P2)
     assert created.selection.jobs == (JobRef(None, J1), JobRef(None, J2))
     assert json.loads(result.out)["to_download"]["archive"] == 1
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command != "simulate"])
+def test_command_has_a_variable_for_every_flag_that_load_settings_knows(downloader, command):
+    settings = {*variable_names(), "config", "louder", "quieter"}  # louder and quieter: BULKDL_VERBOSE
+    params = cli.get_command(click.Context(cli), command).params
+    assert [param.name for param in params if param.name not in settings and not param.envvar] == []
+    env = {param.envvar: "x" for param in params if param.envvar}
+    assert load_settings({}, None, env).warnings == ()
 
 
 def test_run_with_jobs_file_dash_reads_stdin(downloader):
