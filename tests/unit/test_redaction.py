@@ -3,8 +3,11 @@
 import itertools
 import re._constants as codes
 import re._parser as parser
+import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bulkdl.redaction import _SERVER_SHAPES, _SHAPES, QUOTE_CHARS, Redactor, _masked, sanitize
 
@@ -113,3 +116,53 @@ def test_hostile_text_of_two_alternating_atoms_does_not_hang():
 )
 def test_sanitize_removes_values_whatever_stands_before_their_names(text):
     assert "canary" not in sanitize(text)
+
+
+CANARY = "Zk3canary0Zk3canary0Zk3canary0Zk3canary0Zk3canary0"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"bad token eyJhbGciOi.eyJ{CANARY}.{CANARY}",
+        f"Authorization: Bearer {CANARY}",
+        "sent bearer canary12",
+        "sent Basic Y2FuYXJ5OmNhbmFyeQcanary==",
+        f"see https://h/o?GoogleAccessId=a@b&Signature={CANARY}",
+        "Signature=canary",
+        '{"password": "canary"}',
+        "api_key: 'canary'",
+        "https://user:canary@host/",
+        "key abcdEFGH.canary0123456789012345678901234567 unknown",
+        CANARY,
+        "key is s3cr3t-canary!",
+    ],
+)
+def test_sanitize_removes_secrets(text):
+    assert "canary" not in sanitize(text, secrets=("s3cr3t-canary!", ""))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Job not found for id 0aa51a58-6b2b-4b4c-8a5b-0123456789ab and userId 1aa51a58-6b2b-4b4c-8a5b-0123",
+        "ACCESS_TOKEN_EXPIRED: JWT expired at 2019-11-29T11:54:38Z.",
+        "Required request body is missing",
+    ],
+)
+def test_sanitize_keeps_harmless_text(text):
+    assert sanitize(text) == text
+
+
+@given(st.text(max_size=600))
+def test_sanitize_returns_one_short_printable_line(text):
+    found = sanitize(text)
+    assert len(found) <= QUOTE_CHARS
+    assert found.isprintable()
+
+
+@pytest.mark.parametrize("word", ["eyJ", "a", "?=", "token ", "://", ".", "w.", "a=", "-"])
+def test_sanitize_of_a_long_hostile_text_needs_little_cpu_time(word):
+    started = time.thread_time()  # other processes do not count
+    assert len(sanitize(word * 10**6)) <= QUOTE_CHARS
+    assert time.thread_time() - started < 0.1

@@ -8,7 +8,8 @@ from pydantic import SecretStr
 
 from bulkdl.errors import ApiError
 from bulkdl.models import Reason
-from bulkdl.sources.up42_jobs.credentials import Account, StaticToken
+from bulkdl.sources.up42_jobs.auth import parse_grant
+from bulkdl.sources.up42_jobs.credentials import Account, ProjectKey, StaticToken
 from support.idle import wait_until_idle
 
 API = "https://api.example"
@@ -43,7 +44,7 @@ async def _failure(awaitable):
     return caught.value
 
 
-async def test_a_project_key_is_sent_as_basic_and_nothing_else(kit):
+async def test_token_project_key_is_sent_as_basic_authorization_only(kit):
     kit.grant("T1")
     assert await kit.tokens().token() == "T1"
     sent = _sent(kit)
@@ -53,7 +54,7 @@ async def test_a_project_key_is_sent_as_basic_and_nothing_else(kit):
     assert sent["allow_redirects"] is False
 
 
-async def test_an_account_is_sent_as_a_form(kit):
+async def test_token_account_is_sent_as_form(kit):
     kit.grant("T1")
     assert await kit.tokens(Account("me@x", SecretStr("p&w"))).token() == "T1"
     assert _sent(kit)["data"] == {"grant_type": "password", "username": "me@x", "password": "p&w"}
@@ -61,7 +62,7 @@ async def test_an_account_is_sent_as_a_form(kit):
 
 
 @pytest.mark.parametrize(("life_s", "kept_s"), [(300, 270), (100, 90), (1, 0.9), (0.1, 0.09)])
-async def test_a_token_is_renewed_shortly_before_its_end(kit, life_s, kept_s):
+async def test_token_is_renewed_shortly_before_it_expires(kit, life_s, kept_s):
     kit.grant("T1", "T2", expires_in=life_s)
     tokens = kit.tokens()
     assert await tokens.token() == "T1"
@@ -71,7 +72,7 @@ async def test_a_token_is_renewed_shortly_before_its_end(kit, life_s, kept_s):
     assert await tokens.token() == "T2"
 
 
-async def test_the_life_counts_from_the_question_not_from_the_answer(kit):
+async def test_token_lifetime_starts_at_the_request_not_at_the_response(kit):
     def slow(url, **kwargs):
         kit.timeline.now += 280
         return CallbackResult(payload={"access_token": "T1"})
@@ -83,7 +84,7 @@ async def test_the_life_counts_from_the_question_not_from_the_answer(kit):
     assert await tokens.token() == "T2"
 
 
-async def test_one_renewal_serves_all_who_ask(kit):
+async def test_token_concurrent_callers_share_one_renewal(kit):
     gate, tokens = Gate(kit), kit.tokens()
     waiting = [asyncio.create_task(tokens.token()) for _ in range(50)]
     await wait_until_idle()
@@ -92,7 +93,7 @@ async def test_one_renewal_serves_all_who_ask(kit):
     assert gate.asked == 1
 
 
-async def test_a_token_that_lives_for_no_time_still_serves_all_who_waited(kit):
+async def test_token_without_lifetime_is_returned_to_all_waiting_callers(kit):
     gate, tokens = Gate(kit, expires_in=0), kit.tokens()
     waiting = [asyncio.create_task(tokens.token()) for _ in range(50)]
     await wait_until_idle()
@@ -102,7 +103,7 @@ async def test_a_token_that_lives_for_no_time_still_serves_all_who_waited(kit):
 
 
 @pytest.mark.parametrize("victim", [0, 1, 4])
-async def test_a_cancelled_waiter_takes_nobody_with_it(kit, victim):
+async def test_token_cancelled_caller_does_not_affect_other_callers(kit, victim):
     gate, tokens = Gate(kit), kit.tokens()
     waiting = [asyncio.create_task(tokens.token()) for _ in range(5)]
     await wait_until_idle()
@@ -116,7 +117,7 @@ async def test_a_cancelled_waiter_takes_nobody_with_it(kit, victim):
     assert gate.asked == (2 if victim == 0 else 1)
 
 
-async def test_when_all_are_cancelled_the_next_one_begins_anew(kit):
+async def test_token_after_cancellation_of_all_callers_is_requested_again(kit):
     gate, tokens = Gate(kit), kit.tokens()
     waiting = [asyncio.create_task(tokens.token()) for _ in range(3)]
     await wait_until_idle()
@@ -128,7 +129,7 @@ async def test_when_all_are_cancelled_the_next_one_begins_anew(kit):
     assert len(asyncio.all_tasks()) == 1
 
 
-async def test_a_refused_token_is_renewed_once_for_everybody(kit):
+async def test_invalidate_rejected_token_is_renewed_once(kit):
     kit.grant("T1", "T2")
     tokens = kit.tokens()
     assert await tokens.token() == "T1"
@@ -141,7 +142,7 @@ async def test_a_refused_token_is_renewed_once_for_everybody(kit):
 
 
 @pytest.mark.parametrize("status", [400, 401, 403])
-async def test_refused_credentials_fail_at_once_and_for_ever(kit, status):
+async def test_token_rejected_credentials_fail_without_retry_and_permanently(kit, status):
     kit.api.post(
         TOKEN_URL, status=status, payload={"error": {"code": "UNAUTHORIZED", "message": "no such key"}}
     )
@@ -155,7 +156,7 @@ async def test_refused_credentials_fail_at_once_and_for_ever(kit, status):
     assert kit.timeline.slept == []
 
 
-async def test_a_key_that_the_server_repeats_is_not_told_on(kit):
+async def test_token_error_message_does_not_contain_the_secret(kit):
     message = "key hush! (cDE6aHVzaCE=) unknown"
     kit.api.post(TOKEN_URL, status=401, payload={"error": {"code": 401, "message": message}})
     failure = await _failure(kit.tokens(Account("me", SecretStr("hush!"))).token())
@@ -163,7 +164,7 @@ async def test_a_key_that_the_server_repeats_is_not_told_on(kit):
 
 
 @pytest.mark.parametrize("body", ["", "null", "<html>no</html>", '"x"'])
-async def test_a_refusal_without_a_readable_body_is_one_too(kit, body):
+async def test_token_rejection_with_invalid_body_is_a_credentials_error(kit, body):
     kit.api.post(TOKEN_URL, status=401, body=body)
     assert (await _failure(kit.tokens().token())).reason is Reason.CREDENTIALS
 
@@ -178,7 +179,7 @@ async def test_a_refusal_without_a_readable_body_is_one_too(kit, body):
         {"body": "{"},
     ],
 )
-async def test_temporary_trouble_is_waited_out(kit, trouble):
+async def test_token_temporary_error_is_retried(kit, trouble):
     kit.api.post(TOKEN_URL, **trouble)
     kit.api.post(TOKEN_URL, **trouble)
     kit.grant("T1")
@@ -186,7 +187,7 @@ async def test_temporary_trouble_is_waited_out(kit, trouble):
     assert sum(kit.timeline.slept) == pytest.approx(3.0)
 
 
-async def test_trouble_that_stays_is_shared_by_those_who_waited_and_tried_anew_later(kit):
+async def test_token_persistent_error_is_shared_by_waiting_callers_and_retried_later(kit):
     for _ in range(kit.policy.max_attempts):
         kit.api.post(TOKEN_URL, status=503)
     tokens = kit.tokens()
@@ -197,7 +198,7 @@ async def test_trouble_that_stays_is_shared_by_those_who_waited_and_tried_anew_l
     assert await tokens.token() == "T1"
 
 
-async def test_old_trouble_is_not_told_to_those_who_ask_after_it(kit):
+async def test_token_error_of_an_earlier_renewal_is_not_raised_again(kit):
     for _ in range(kit.policy.max_attempts):
         kit.api.post(TOKEN_URL, status=503)
     tokens = kit.tokens()
@@ -213,7 +214,7 @@ async def test_old_trouble_is_not_told_to_those_who_ask_after_it(kit):
     assert await asyncio.gather(*waiting) == [None, "T2"]
 
 
-async def test_a_token_in_its_last_seconds_is_better_than_none(kit):
+async def test_token_before_its_end_is_used_if_the_renewal_fails(kit):
     kit.grant("T1")
     tokens = kit.tokens()
     await tokens.token()
@@ -228,12 +229,12 @@ async def test_a_token_in_its_last_seconds_is_better_than_none(kit):
 
 
 @pytest.mark.parametrize("status", [301, 307, 404, 415])
-async def test_a_wrong_endpoint_is_told_apart_from_wrong_credentials(kit, status):
+async def test_token_wrong_endpoint_is_not_a_credentials_error(kit, status):
     kit.api.post(TOKEN_URL, status=status, headers={"Location": "https://elsewhere.example/"})
     assert (await _failure(kit.tokens().token())).reason is Reason.REJECTED
 
 
-async def test_a_retry_after_is_obeyed_by_all_who_ask_this_host(kit):
+async def test_token_retry_after_delays_the_next_attempt(kit):
     kit.api.post(TOKEN_URL, status=429, headers={"Retry-After": "20"})
     kit.grant("T1")
     assert await kit.tokens().token() == "T1"
@@ -248,12 +249,12 @@ async def test_a_retry_after_is_obeyed_by_all_who_ask_this_host(kit):
         ({"code": 422}, Reason.REJECTED),
     ],
 )
-async def test_an_error_inside_a_success_is_no_token(kit, error, reason):
+async def test_token_error_in_a_200_response_is_raised(kit, error, reason):
     kit.api.post(TOKEN_URL, payload={"error": error, "access_token": "T1"})
     assert (await _failure(kit.tokens().token())).reason is reason
 
 
-async def test_credentials_refused_later_leave_no_old_token_behind(kit):
+async def test_token_credentials_rejected_at_renewal_discard_the_old_token(kit):
     kit.grant("T1")
     tokens = kit.tokens()
     await tokens.token()
@@ -264,7 +265,7 @@ async def test_credentials_refused_later_leave_no_old_token_behind(kit):
     assert _posts(kit) == 2
 
 
-async def test_a_ready_token_is_used_until_it_is_refused(kit):
+async def test_token_static_token_is_used_until_it_is_rejected(kit):
     tokens = kit.tokens(StaticToken(SecretStr("T0")))
     kit.timeline.now += 1e6
     assert await tokens.token() == "T0"
@@ -274,8 +275,67 @@ async def test_a_ready_token_is_used_until_it_is_refused(kit):
     assert _posts(kit) == 0
 
 
-async def test_the_log_tells_of_a_renewal_but_not_the_token(kit, logs):
+async def test_token_renewal_is_logged_without_the_token(kit, logs):
     kit.grant("canary")
     await kit.tokens().token()
     assert [line["event"] for line in logs()] == ["token.renewed"]
     assert "canary" not in str(logs())
+
+
+@pytest.mark.parametrize(
+    ("body", "life_s"),
+    [
+        ({"access_token": "T", "expires_in": 2941}, 2941),
+        ({"access_token": "T", "expires_in": "120"}, 120),
+        ({"access_token": "T", "expires_in": 0}, 0),
+        ({"access_token": "T", "expires_in": -5}, 300),
+        ({"access_token": "T", "expires_in": True}, 300),
+        ({"access_token": "T", "expires_in": "soon"}, 300),
+        ({"access_token": "T", "expires_in": float("inf")}, 300),
+        ({"data": {"accessToken": "T"}, "access_token": "T", "token_type": "bearer"}, 300),
+        ({"data": {"accessToken": "T"}, "error": None}, 300),
+        ({"data": None, "access_token": "T", "error": {}}, 300),
+        ({"access_token": "", "data": {"accessToken": "T"}}, 300),
+    ],
+)
+def test_parse_grant_of_all_formats(body, life_s):
+    grant = parse_grant(body, "x")
+    assert (grant.token, grant.lifetime_s) == ("T", life_s)
+    assert "T" not in repr(grant).removeprefix("Grant")
+
+
+@pytest.mark.parametrize(
+    ("token", "life_s"),
+    [
+        ("h.eyJpYXQiOjEwMDAsImV4cCI6MTA2MH0.s", 60),
+        ("h.eyJpYXQiOjEwNjAsImV4cCI6MTAwMH0.s", 300),
+        ("h.eyJpYXQiOjEwNjB9.s", 300),
+        ("h.W10.s", 300),
+        ("h.%%%.s", 300),
+        ("opaque", 300),
+    ],
+)
+def test_parse_grant_uses_the_lifetime_of_a_readable_jwt(token, life_s):
+    assert parse_grant({"access_token": token}, "x").lifetime_s == life_s
+
+
+@pytest.mark.parametrize(
+    "body",
+    [None, 5, [], {}, {"access_token": 5}, {"access_token": "a\nb"}, {"access_token": "é"}, {"data": ["T"]}],
+)
+def test_parse_grant_without_token_is_an_invalid_response(body):
+    with pytest.raises(ApiError) as caught:
+        parse_grant(body, "x")
+    assert caught.value.reason is Reason.INVALID_RESPONSE
+
+
+@pytest.mark.parametrize(
+    "credentials",
+    [
+        ProjectKey("p", SecretStr("canary")),
+        Account("u", SecretStr("canary")),
+        StaticToken(SecretStr("canary")),
+    ],
+)
+def test_credentials_repr_contains_no_secret(credentials):
+    assert "canary" not in f"{credentials!r}{credentials}"

@@ -52,7 +52,7 @@ async def ids(client):
     return [entry.id if not isinstance(entry, UnreadableJob) else entry async for entry in client.jobs("p1")]
 
 
-async def test_a_list_is_read_from_its_last_page_to_its_first(kit, client):
+async def test_jobs_pages_are_read_from_last_to_first(kit, client):
     asked = []
     filled = {0: [job("a"), job("b")], 1: [job("c")]}
 
@@ -67,24 +67,24 @@ async def test_a_list_is_read_from_its_last_page_to_its_first(kit, client):
     assert {headers["Authorization"] for _, headers in kit.requests()} == {"Bearer T1"}
 
 
-async def test_a_job_on_two_pages_is_listed_once(kit, client):
+async def test_jobs_job_on_two_pages_is_listed_once(kit, client):
     pages(kit, [job("a"), job("b")], [job("b"), job("c")], [job("c")])
     assert await ids(client) == ["c", "b", "a"]
 
 
-async def test_a_list_that_repeats_itself_ends(kit, client, logs):
+async def test_jobs_list_that_repeats_ends(kit, client, logs):
     pages(kit, *[[job("a"), job("b")]] * 9, end=False)
     assert await ids(client) == ["a", "b"]
     assert "jobs.repeated" in [line["event"] for line in logs()]
 
 
-async def test_pages_without_news_do_not_end_a_list_too_soon(kit, client):
+async def test_jobs_pages_without_new_jobs_do_not_end_the_list(kit, client):
     old = [job("a")]
     pages(kit, [job("c")], old, old, old, old, [job("b")], old, old)
     assert await ids(client) == ["a", "b", "c"]
 
 
-async def test_an_unreadable_job_is_told_once_beside_the_others(kit, client, logs):
+async def test_jobs_unreadable_job_is_reported_once_and_other_jobs_are_listed(kit, client, logs):
     bad = job("b", createdAt=None)
     pages(kit, [job("a"), bad, job("c")], [bad])
     unreadable, first, last = await ids(client)
@@ -93,7 +93,7 @@ async def test_an_unreadable_job_is_told_once_beside_the_others(kit, client, log
     assert [line["job_id"] for line in logs() if line["event"] == "job.unreadable"] == ["b"]
 
 
-async def test_the_next_page_is_on_its_way_while_this_one_is_used_and_no_further(kit, client):
+async def test_jobs_requests_exactly_one_page_in_advance(kit, client):
     pages(kit, [job("a")], [job("b")], [job("c")])
     async with aclosing(client.jobs("p1")) as listed:
         await anext(listed)
@@ -103,7 +103,7 @@ async def test_the_next_page_is_on_its_way_while_this_one_is_used_and_no_further
         assert not any("page=0" in path for path, _ in kit.requests())
 
 
-async def test_a_list_left_early_leaves_nothing_running(kit, client):
+async def test_jobs_closed_iterator_leaves_no_task(kit, client):
     async def never(url, **kwargs):
         await asyncio.Event().wait()
 
@@ -114,7 +114,7 @@ async def test_a_list_left_early_leaves_nothing_running(kit, client):
     assert len(asyncio.all_tasks()) == 1
 
 
-async def test_a_cancelled_listing_leaves_nothing_running(kit, client):
+async def test_jobs_cancelled_listing_leaves_no_task(kit, client):
     async def never(url, **kwargs):
         await asyncio.Event().wait()
 
@@ -127,7 +127,7 @@ async def test_a_cancelled_listing_leaves_nothing_running(kit, client):
     assert len(asyncio.all_tasks()) == 1
 
 
-async def test_what_was_listed_before_a_failure_is_given_out(kit, client):
+async def test_jobs_before_a_failed_page_are_yielded(kit, client):
     kit.api.get(JOBS.format(0), status=403, payload=error(403))
     pages(kit, [job("z")], [job("a")])
     found = []
@@ -140,14 +140,14 @@ async def test_what_was_listed_before_a_failure_is_given_out(kit, client):
     assert found == ["a"]
 
 
-async def test_a_page_is_asked_for_again_after_a_failure(kit, client):
+async def test_jobs_failed_page_is_requested_again(kit, client):
     kit.api.get(JOBS.format(1), status=503)
     kit.api.get(JOBS.format(0), exception=aiohttp.ServerDisconnectedError())
     pages(kit, [job("a")])
     assert await ids(client) == ["a"]
 
 
-async def test_answers_are_given_as_values_and_as_they_came(kit, client):
+async def test_job_tasks_and_quicklooks_return_values_and_unchanged_bodies(kit, client):
     answer = (
         b'{ "error": null, "data" : {"id":"j1","status":"not started","createdAt":"2020-01-31T19:42:29Z"} }'
     )
@@ -175,7 +175,9 @@ async def test_answers_are_given_as_values_and_as_they_came(kit, client):
         (200, 418, Reason.REJECTED),
     ],
 )
-async def test_a_refusal_ends_it_with_up42s_words(kit, client, status, code, reason):
+async def test_tasks_permanent_error_fails_at_once_with_the_message_of_up42(
+    kit, client, status, code, reason
+):
     kit.api.get(TASKS_URL, status=status, payload=error(code, "Job not found for id j1"))
     failure = await failure_of(client.tasks("p1", "j1"))
     assert failure.reason is reason
@@ -201,7 +203,7 @@ TROUBLES = [
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)
-async def test_temporary_trouble_is_waited_out(kit, client, trouble):
+async def test_tasks_temporary_error_is_retried(kit, client, trouble):
     kit.api.get(TASKS_URL, **trouble)
     kit.api.get(TASKS_URL, **trouble)
     kit.api.get(TASKS_URL, payload={"data": [], "error": None})
@@ -210,20 +212,20 @@ async def test_temporary_trouble_is_waited_out(kit, client, trouble):
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)
-async def test_but_not_for_ever(kit, client, trouble):
+async def test_tasks_persistent_error_fails_after_the_last_attempt(kit, client, trouble):
     kit.api.get(TASKS_URL, **trouble, repeat=True)
     failure = await failure_of(client.tasks("p1", "j1"))
     assert failure.detail.startswith("GET api.example/projects/p1/jobs/j1/tasks: ")
     assert len(kit.requests()) == kit.policy.max_attempts
 
 
-async def test_trouble_with_the_token_is_not_multiplied(kit):
+async def test_tasks_failed_token_request_is_not_retried_again(kit):
     kit.api.post(f"{API}/oauth/token", status=503, repeat=True)
     assert (await failure_of(kit.client().tasks("p1", "j1"))).reason is Reason.SERVER_ERROR
     assert len(kit.requests("POST")) == kit.policy.max_attempts
 
 
-async def test_a_retry_after_holds_back_everybody_at_this_host(kit, client):
+async def test_tasks_retry_after_delays_all_requests_to_the_host(kit, client):
     kit.api.get(TASKS_URL, status=429, headers={"Retry-After": "30"})
     kit.api.get(TASKS_URL, payload={"data": []})
     kit.api.get(JOB_URL, payload={"data": job("j1")})
@@ -234,7 +236,7 @@ async def test_a_retry_after_holds_back_everybody_at_this_host(kit, client):
     await waiting
 
 
-async def test_a_refused_token_is_renewed_and_costs_no_attempt(kit, client):
+async def test_tasks_rejected_token_is_renewed_without_an_attempt(kit, client):
     kit.api.get(TASKS_URL, status=401, payload=error("UNAUTHORIZED", "ACCESS_TOKEN_EXPIRED"))
     kit.api.get(TASKS_URL, payload={"data": []})
     await client.tasks("p1", "j1")
@@ -245,13 +247,13 @@ async def test_a_refused_token_is_renewed_and_costs_no_attempt(kit, client):
 @pytest.mark.parametrize(
     "answer", [{"status": 401}, {"payload": error("UNAUTHORIZED")}, {"payload": error(401)}]
 )
-async def test_a_new_token_refused_too_is_a_matter_of_credentials(kit, client, answer):
+async def test_tasks_rejected_new_token_is_a_credentials_error(kit, client, answer):
     kit.api.get(TASKS_URL, **answer, repeat=True)
     assert (await failure_of(client.tasks("p1", "j1"))).reason is Reason.CREDENTIALS
     assert len(kit.requests()) == 2
 
 
-async def test_sixteen_refused_at_once_renew_once(kit, client):
+async def test_tasks_sixteen_concurrent_rejections_renew_once(kit, client):
     def answer(url, *, headers, **kwargs):
         fresh = headers["Authorization"] == "Bearer T2"
         return CallbackResult(payload={"data": []}) if fresh else CallbackResult(status=401)
@@ -261,7 +263,7 @@ async def test_sixteen_refused_at_once_renew_once(kit, client):
     assert len(kit.requests("POST")) == 2
 
 
-async def test_a_token_that_the_server_repeats_is_not_told_on(kit):
+async def test_tasks_error_message_does_not_contain_the_token(kit):
     kit.grant("hush-T")
     kit.api.get(TASKS_URL, status=403, payload=error(403, "no hush-T here"))
     failure = await failure_of(kit.client().tasks("p1", "j1"))
@@ -269,7 +271,7 @@ async def test_a_token_that_the_server_repeats_is_not_told_on(kit):
     assert "here" in str(failure)
 
 
-async def test_a_wrong_type_is_told_with_endpoint_and_path(kit, client):
+async def test_tasks_wrong_type_is_reported_with_endpoint_and_path(kit, client):
     kit.api.get(TASKS_URL, payload={"data": [{"id": "t1", "status": 5}]}, repeat=True)
     failure = await failure_of(client.tasks("p1", "j1"))
     assert failure.reason is Reason.INVALID_RESPONSE
@@ -277,14 +279,14 @@ async def test_a_wrong_type_is_told_with_endpoint_and_path(kit, client):
 
 
 @pytest.mark.parametrize(("size", "headers"), [(5000, {}), (5, {"Content-Length": "5000"})])
-async def test_an_endless_answer_is_not_read_into_memory(kit, size, headers):
+async def test_tasks_response_over_the_limit_is_not_read(kit, size, headers):
     kit.grant("T1")
     kit.api.get(TASKS_URL, body=b" " * size, headers=headers)
     assert (await failure_of(kit.client(json_limit_bytes=1000).tasks("p1", "j1"))).reason is Reason.TOO_LARGE
     assert len(kit.requests()) == 1
 
 
-async def test_a_signed_url_is_handed_on_untouched_and_logged_without_its_query(kit, client, logs):
+async def test_sign_returns_the_url_unchanged_and_logs_no_query(kit, client, logs):
     kit.api.get(f"{JOB_URL}/downloads/results", payload={"data": {"url": SIGNED}, "error": None})
     assert await client.sign(ARCHIVE) == SIGNED
     line = next(line for line in logs() if line["event"] == "url.signed")
@@ -292,14 +294,14 @@ async def test_a_signed_url_is_handed_on_untouched_and_logged_without_its_query(
     assert "canary" not in str(logs())
 
 
-async def test_a_signed_url_without_tls_is_not_handed_on(kit, client):
+async def test_sign_url_without_tls_is_an_error(kit, client):
     kit.api.get(f"{JOB_URL}/downloads/results", payload={"data": {"url": SIGNED.replace("https", "http")}})
     failure = await failure_of(client.sign(ARCHIVE))
     assert failure.reason is Reason.INSECURE_URL
     assert "canary" not in str(failure)
 
 
-async def test_it_is_where_the_api_itself_has_no_tls(kit):
+async def test_sign_url_without_tls_is_accepted_from_an_api_without_tls(kit):
     kit.grant("T1")
     kit.api.get(
         "http://127.0.0.1:9/projects/p1/jobs/j1/downloads/results", payload={"data": {"url": "http://h/x"}}
@@ -307,7 +309,7 @@ async def test_it_is_where_the_api_itself_has_no_tls(kit):
     assert await kit.client(api_url="http://127.0.0.1:9/").sign(ARCHIVE) == "http://h/x"
 
 
-async def test_only_archives_are_signed_and_only_the_others_opened(client):
+async def test_sign_accepts_archives_only_and_open_other_kinds_only(client):
     with pytest.raises(ValueError, match="archives"):
         await client.sign(GEOJSON)
     with pytest.raises(ValueError, match="archive"):
@@ -315,7 +317,7 @@ async def test_only_archives_are_signed_and_only_the_others_opened(client):
             pass
 
 
-async def test_check_says_whether_there_is_such_a_project(kit, client):
+async def test_check_unknown_project_is_not_found(kit, client):
     kit.api.get(f"{API}/projects/p1", payload={"data": {"id": "p1"}, "error": None})
     await client.check("p1")
     kit.api.get(f"{API}/projects/p1", status=404, payload=error(404))
@@ -323,7 +325,7 @@ async def test_check_says_whether_there_is_such_a_project(kit, client):
 
 
 @pytest.mark.parametrize("status", [200, 404, 410, 500, 503])
-async def test_open_makes_one_attempt_and_hands_over_any_status(kit, client, status):
+async def test_open_makes_one_attempt_and_returns_any_status(kit, client, status):
     kit.api.get(f"{TASKS_URL}/t1/outputs/data-json", status=status, body=json.dumps({"type": "x"}))
     async with client.open(GEOJSON) as (response, begun):
         assert response.status == status
@@ -334,7 +336,7 @@ async def test_open_makes_one_attempt_and_hands_over_any_status(kit, client, sta
 
 
 @pytest.mark.parametrize(("second", "status"), [(200, 200), (401, 401)])
-async def test_open_tries_a_new_token_once(kit, client, second, status):
+async def test_open_rejected_token_is_renewed_once(kit, client, second, status):
     url = f"{TASKS_URL}/t1/outputs/data-json"
     kit.api.get(url, status=401)
     kit.api.get(url, status=second)
@@ -343,7 +345,7 @@ async def test_open_tries_a_new_token_once(kit, client, second, status):
     assert [headers["Authorization"] for _, headers in kit.requests()] == ["Bearer T1", "Bearer T2"]
 
 
-async def test_open_names_what_kept_it_from_an_answer(kit, client):
+async def test_open_without_response_raises_the_reason(kit, client):
     kit.api.get(f"{TASKS_URL}/t1/outputs/data-json", exception=aiohttp.ServerDisconnectedError())
     with pytest.raises(ApiError) as caught:
         async with client.open(GEOJSON):
@@ -351,14 +353,14 @@ async def test_open_names_what_kept_it_from_an_answer(kit, client):
     assert caught.value.reason is Reason.CONNECTION_LOST
 
 
-async def test_what_the_reader_of_a_body_raises_is_not_taken_for_ours(kit, client):
+async def test_open_exception_of_the_caller_is_not_converted(kit, client):
     kit.api.get(f"{TASKS_URL}/t1/outputs/data-json")
     with pytest.raises(OSError, match="disk"):
         async with client.open(GEOJSON):
             raise OSError("disk")
 
 
-async def test_open_lets_a_throttled_host_cool(kit, client):
+async def test_open_429_starts_the_cooldown_of_the_host(kit, client):
     kit.api.get(f"{TASKS_URL}/t1/outputs/data-json", status=429, headers={"Retry-After": "30"})
     async with client.open(GEOJSON) as (response, _):
         assert response.status == 429

@@ -59,7 +59,7 @@ async def _failure(client):
     return caught.value
 
 
-async def test_a_long_answer_is_read_whole(timeline):
+async def test_quicklooks_long_response_is_read_completely(timeline):
     names = [f"{number}.jpg" for number in range(50_000)]
 
     async def handler(request):
@@ -72,7 +72,7 @@ async def test_a_long_answer_is_read_whole(timeline):
 @pytest.mark.parametrize(
     "name", ["../../../users/me", "..", "a/b?c#d%e", "é 港.jpg", "%2e%2e%2f", "a;b=c&d+e"]
 )
-async def test_a_hostile_name_goes_out_as_one_segment(timeline, name):
+async def test_open_hostile_name_is_sent_as_one_path_segment(timeline, name):
     async def handler(request):
         return web.Response(body=b"image")
 
@@ -86,7 +86,7 @@ async def test_a_hostile_name_goes_out_as_one_segment(timeline, name):
     assert path.removeprefix(base) not in (".", "..")
 
 
-async def test_a_list_is_asked_for_as_up42_knows_it(timeline):
+async def test_jobs_request_line_and_headers(timeline):
     async def handler(request):
         return web.json_response({"data": []})
 
@@ -106,7 +106,7 @@ async def _endless(response):
         return response
 
 
-async def test_a_body_without_end_is_left(timeline):
+async def test_quicklooks_endless_body_is_too_large(timeline):
     async def handler(request):
         response = web.StreamResponse()
         await response.prepare(request)
@@ -117,7 +117,7 @@ async def test_a_body_without_end_is_left(timeline):
         assert len(seen) == 1
 
 
-async def test_a_body_that_blows_up_when_unpacked_is_left(timeline):
+async def test_quicklooks_gzip_bomb_is_too_large(timeline):
     bomb = gzip.compress(b'{"data":[' + b" " * 50_000_000 + b"]}")
     assert len(bomb) < LIMIT_BYTES
 
@@ -139,7 +139,7 @@ async def test_a_body_that_blows_up_when_unpacked_is_left(timeline):
         (b"", Reason.CONNECTION_LOST),
     ],
 )
-async def test_an_answer_cut_or_garbled_is_tried_again_and_named(timeline, answer, reason):
+async def test_quicklooks_truncated_or_invalid_response_is_retried_and_reported(timeline, answer, reason):
     asked = 0
 
     async def serve(reader, writer):
@@ -162,7 +162,7 @@ async def test_an_answer_cut_or_garbled_is_tried_again_and_named(timeline, answe
     assert asked >= 2
 
 
-async def test_an_api_that_nobody_serves_is_unreachable(timeline, unused_tcp_port):
+async def test_quicklooks_closed_port_is_unreachable(timeline, unused_tcp_port):
     url = f"http://127.0.0.1:{unused_tcp_port}"
     async with _session() as session:
         request_policy = RequestPolicy(
@@ -174,7 +174,7 @@ async def test_an_api_that_nobody_serves_is_unreachable(timeline, unused_tcp_por
     assert len(timeline.slept) == 2
 
 
-async def test_leaving_open_early_does_not_wait_for_the_body(timeline):
+async def test_open_left_early_does_not_wait_for_the_body(timeline):
     left = asyncio.Event()
 
     async def handler(request):
@@ -191,7 +191,7 @@ async def test_leaving_open_early_does_not_wait_for_the_body(timeline):
         await left.wait()
 
 
-async def test_the_token_does_not_follow_an_output_to_another_origin(timeline):
+async def test_open_redirect_to_another_origin_drops_the_token(timeline):
     async def elsewhere(request):
         return web.json_response({"authorization": request.headers.get("Authorization")})
 
@@ -208,7 +208,7 @@ async def test_the_token_does_not_follow_an_output_to_another_origin(timeline):
             assert seen[0].headers["Authorization"] == "Bearer T"
 
 
-async def test_a_redirect_without_end_is_refused(timeline):
+async def test_quicklooks_endless_redirect_is_rejected(timeline):
     async def handler(request):
         raise web.HTTPFound(request.path)
 
@@ -216,7 +216,7 @@ async def test_a_redirect_without_end_is_refused(timeline):
         assert (await _failure(client)).reason is Reason.REJECTED
 
 
-async def test_a_read_error_in_open_stays_with_the_reader(timeline):
+async def test_open_read_error_is_raised_to_the_reader(timeline):
     async def handler(request):
         response = web.StreamResponse(headers={"Content-Length": "100"})
         await response.prepare(request)
@@ -230,7 +230,7 @@ async def test_a_read_error_in_open_stays_with_the_reader(timeline):
                 await response.read()
 
 
-async def test_a_refused_attempt_gives_its_connection_back(timeline):
+async def test_open_rejected_attempt_releases_its_connection(timeline):
     granted = 0
 
     async def handler(request):
@@ -281,9 +281,7 @@ def told(error, *, chunked=False):
         (503, Reason.SERVER_ERROR),
     ],
 )
-async def test_an_error_in_a_200_where_an_output_should_be_is_what_its_code_says(
-    timeline, kind, code, reason, chunked
-):
+async def test_open_error_document_in_a_200_response_is_raised(timeline, kind, code, reason, chunked):
     handler = told({"code": code, "message": "no such thing", "details": None}, chunked=chunked)
     async with talking_to(timeline, handler) as (client, seen):
         with pytest.raises(ApiError, match="no such thing") as caught:
@@ -306,7 +304,7 @@ async def test_an_error_in_a_200_where_an_output_should_be_is_what_its_code_says
         b'{"error": {"code": 404}}' + b" " * 20_000,
     ],
 )
-async def test_what_is_no_error_of_up42s_is_handed_over_as_it_came(timeline, body):
+async def test_open_body_that_is_not_an_error_document_is_returned_unchanged(timeline, body):
     async def handler(request):
         return web.Response(body=body)
 
@@ -315,7 +313,7 @@ async def test_what_is_no_error_of_up42s_is_handed_over_as_it_came(timeline, bod
         assert begun + await response.read() == body
 
 
-async def test_a_token_refused_in_a_200_is_renewed_and_asked_with_once_more(timeline):
+async def test_open_token_rejected_in_a_200_response_is_renewed_once(timeline):
     granted = 0
     refused = told({"code": "UNAUTHORIZED", "message": "ACCESS_TOKEN_EXPIRED"})
 
@@ -339,7 +337,7 @@ async def test_a_token_refused_in_a_200_is_renewed_and_asked_with_once_more(time
     assert caught.value.reason is Reason.CREDENTIALS
 
 
-async def test_a_host_that_throttles_in_a_200_is_left_alone_for_a_while(timeline):
+async def test_open_429_in_a_200_response_starts_the_cooldown(timeline):
     """For an output as for a list: whoever asks next waits."""
     throttled = told({"code": 429, "message": "slow down"})
 

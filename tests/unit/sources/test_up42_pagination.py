@@ -5,6 +5,7 @@ import random
 import tracemalloc
 from datetime import UTC, datetime
 from math import log2
+from uuid import UUID, uuid4
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from bulkdl.models import Job
 from bulkdl.sources.up42_jobs.decode import UnreadableJob
-from bulkdl.sources.up42_jobs.pagination import iter_jobs
+from bulkdl.sources.up42_jobs.pagination import MAX_PAGES, STALE_PAGES, RecentIds, iter_jobs
 
 AT = datetime(2020, 1, 1, tzinfo=UTC)
 
@@ -42,7 +43,7 @@ class Project:
 
 @pytest.mark.parametrize("request_number", range(1, 12))
 @pytest.mark.parametrize("deleted", [1, 2, 5])
-async def test_listed_deletion_between_two_pages_loses_no_other_job(request_number, deleted):
+async def test_iter_jobs_deletion_between_two_pages_misses_no_other_job(request_number, deleted):
     def change(project):
         if len(project.requests) == request_number:
             del project.ids[:deleted]
@@ -61,7 +62,9 @@ async def test_listed_deletion_between_two_pages_loses_no_other_job(request_numb
     most=st.integers(1, 12),
     rng=st.randoms(use_true_random=False),
 )
-def test_listed_any_deletions_and_new_jobs_lose_no_older_job(count, size, likely, most, rng: random.Random):
+def test_iter_jobs_any_deletions_and_new_jobs_miss_no_older_job(
+    count, size, likely, most, rng: random.Random
+):
     def change(project):
         for _ in range(rng.randint(0, most) if rng.random() < likely else 0):
             if project.ids:
@@ -76,14 +79,14 @@ def test_listed_any_deletions_and_new_jobs_lose_no_older_job(count, size, likely
 
 
 @pytest.mark.parametrize("pages", [0, 1, 2, 3, 5, 8, 64, 100, 1000])
-async def test_listed_quiet_list_costs_few_requests_more_than_pages(pages):
+async def test_iter_jobs_unchanged_list_needs_few_additional_requests(pages):
     project = Project(10 * pages, 10)
     assert len(await project.list()) == 10 * pages
     extra = len(project.requests) - pages
     assert extra <= (1 if pages == 1 else 2 * log2(max(pages, 2)) + 2)
 
 
-async def test_listed_unreadable_jobs_at_one_index_of_two_pages_are_two(logs):
+async def test_iter_jobs_unreadable_jobs_at_one_index_of_two_pages_are_two(logs):
     async def page(number):
         return [UnreadableJob("p", None, "data[0].createdAt: missing")] if number < 2 else []
 
@@ -91,7 +94,7 @@ async def test_listed_unreadable_jobs_at_one_index_of_two_pages_are_two(logs):
 
 
 @pytest.mark.parametrize("count", [1, 4, 130])
-async def test_listed_server_that_ignores_the_page_number_ends(count, logs):
+async def test_iter_jobs_server_that_ignores_the_page_number_ends(count, logs):
     async def page(number):
         return [a_job(str(at)) for at in range(count)]
 
@@ -99,7 +102,7 @@ async def test_listed_server_that_ignores_the_page_number_ends(count, logs):
     assert "jobs.repeated" in [line["event"] for line in logs()]
 
 
-async def test_listed_100_000_jobs_ten_a_page_need_little_memory():
+async def test_iter_jobs_100_000_jobs_on_10_000_pages_need_little_memory():
     async def page(number):
         ids = range(number * 10, min(number * 10 + 10, 100_000))
         return [a_job(f"023694d4-1b52-46e8-a9a0-{at:012}") for at in ids]
@@ -114,3 +117,54 @@ async def test_listed_100_000_jobs_ten_a_page_need_little_memory():
         tracemalloc.stop()
     assert count == 100_000
     assert peak < 4 * 1024 * 1024
+
+
+def _listed(job_id):
+    return Job("p", job_id, "S", "D", None, datetime(2020, 1, 1, tzinfo=UTC), None, None)
+
+
+def test_recent_ids_compare_the_complete_id():
+    seen = RecentIds()
+    one = str(uuid4())
+    assert [seen.add(_listed(text)) for text in (one, one, "x", "x", one.upper(), UUID(one).hex)] == [
+        True, False, True, False, True, True,
+    ]  # fmt: skip
+    broken = UnreadableJob("p", one, "why")
+    assert [seen.add(broken), seen.add(broken)] == [True, False]
+
+
+def test_recent_ids_number_is_limited():
+    seen = RecentIds(max_jobs=3)
+    assert all(seen.add(_listed(text)) for text in "abc")
+    assert not any(seen.add(_listed(text)) for text in "abc")
+    assert seen.add(_listed("d"))
+    assert [seen.add(_listed(text)) for text in "bcd"] == [False, False, False]
+    assert seen.add(_listed("a"))
+
+
+def test_recent_ids_memory_does_not_grow_with_the_list():
+    tracemalloc.start()
+    try:
+        seen = RecentIds()
+        for number in range(60_000):
+            seen.add(_listed(str(UUID(int=number * 2**80 + 2**127))))
+        size, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert size < 3 * 1024 * 1024
+
+
+async def test_iter_jobs_list_longer_than_memory_that_starts_over_ends():
+    """It is longer than what is remembered of it."""
+    pages_of_list = 130
+    asked = []
+
+    async def page(number):
+        asked.append(number)
+        assert len(asked) < 2 * pages_of_list, "it goes on for ever"
+        first = number % pages_of_list * 100
+        return [_listed(f"job-{first + at}") for at in range(100)]
+
+    listed_ids = [job.id async for job in iter_jobs(page, "p")]
+    assert sorted(listed_ids) == sorted(f"job-{number}" for number in range(pages_of_list * 100))
+    assert len(asked) <= pages_of_list + STALE_PAGES + 1 + log2(MAX_PAGES)

@@ -28,17 +28,17 @@ async def turns(behaved, timeline, count):
     return await asyncio.gather(*(one() for _ in range(count)))
 
 
-async def test_requests_keep_the_pace(timeline):
+async def test_acquire_obeys_the_rate_limit(timeline):
     assert await turns(request_policy(timeline), timeline, 3) == [1000, 1001, 1002]
 
 
-async def test_after_a_cooldown_the_pace_holds_as_well(timeline):
+async def test_acquire_after_a_cooldown_obeys_the_rate_limit(timeline):
     behaved = request_policy(timeline)
     behaved.cooldown.start("api.example", 10)
     assert sorted(await turns(behaved, timeline, 3)) == [1010, 1011, 1012]
 
 
-async def test_a_cooldown_that_begins_while_others_have_their_turn_is_obeyed(timeline):
+async def test_acquire_cooldown_started_during_the_wait_is_obeyed(timeline):
     async def sleep(delay_s):
         behaved.cooldown.start("api.example", 30)
         await timeline.sleep(delay_s)
@@ -56,9 +56,9 @@ async def test_a_cooldown_that_begins_while_others_have_their_turn_is_obeyed(tim
         ("http://[::1]:1/x", "[::1]:1"),
     ],
 )
-def test_a_host_is_known_with_its_port_if_that_is_unusual(url, host):
+def test_host_of_contains_a_port_that_is_not_the_default(url, host):
     assert host_of(URL(url)) == host
 
 
-def test_a_place_shows_no_query():
+def test_describe_request_has_no_query():
     assert describe_request("GET", API_URL) == "GET api.example/x"
