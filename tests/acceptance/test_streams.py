@@ -11,36 +11,30 @@ import pytest
 from bulkdl.simulator import SimulatedAccount, Simulator
 from support.filled_directory import Ended, Site
 
-COMMANDS = {
-    "run": "run",
-    "run as JSON": "run --format json",
-    "plan": "plan",
-    "status": "status",
-    "failures": "status --failures --format csv",
-    "verify": "verify",
-    "config": "config",
-    "help": "--help",
-    "version": "--version",
-}
+FAILURES_AS_CSV = "status --failures --format csv"
+COMMANDS = (
+    *("run", "run --format json", "plan", "status", FAILURES_AS_CSV, "verify", "config", "--help"),
+    "--version",
+)
 NOISE = ("Traceback", "this is a bug", "Exception ignored", "Error in sys")
 
 
 @pytest.fixture
 async def site(tmp_path):
     async with Simulator(SimulatedAccount(projects=1, jobs=2, archive_bytes=2_000)) as simulator:
-        made = Site(tmp_path, simulator)
-        assert (await made.bulkdl("run")).code == 0
-        yield made
+        site = Site(tmp_path, simulator)
+        assert (await site.bulkdl("run")).code == 0
+        yield site
 
 
 async def shell(site: Site, command: str, redirect: str, **env: str | None) -> Ended:
-    """Run *command* with a redirection of the shell; its own exit code, whatever follows in a pipe."""
+    """Run *command* with a redirection of the shell, and return its own exit code, not that of the pipe."""
     words = shlex.join([sys.executable, "-W", "error", "-m", "bulkdl"])
-    given = {**site.env, **env}
+    variables = {**site.env, **env}
     process = await asyncio.create_subprocess_exec(
         *("bash", "-c", f"{words} {command} {redirect}; exit ${{PIPESTATUS[0]}}"),
         cwd=site.folder,
-        env={key: value for key, value in given.items() if value is not None},
+        env={key: value for key, value in variables.items() if value is not None},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -50,48 +44,67 @@ async def shell(site: Site, command: str, redirect: str, **env: str | None) -> E
     return Ended(process.returncode, out.decode(), err.decode())
 
 
-def is_quiet(done: Ended) -> bool:
+def has_no_traceback(done: Ended) -> bool:
     return not any(word in done.err + done.out for word in NOISE)
 
 
 @pytest.mark.parametrize(
     ("command", "redirect"),
     [
-        *((command, "> /dev/full") for command in COMMANDS.values()),
-        *((COMMANDS[name], ">&-") for name in ("run", "failures", "help")),
+        ("run", "> /dev/full"),
+        ("--help", ">&-"),
+        *(
+            pytest.param(command, "> /dev/full", marks=pytest.mark.slow)
+            for command in COMMANDS
+            if command != "run"
+        ),
+        *(pytest.param(command, ">&-", marks=pytest.mark.slow) for command in ("run", FAILURES_AS_CSV)),
     ],
 )
 async def test_stdout_closed_or_full_keeps_the_exit_code(site, command, redirect):
     done = await shell(site, command, redirect)
     assert done.code == 0, done
-    assert is_quiet(done), done
+    assert has_no_traceback(done), done
     assert "cannot be written to stdout" in done.err
 
 
+@pytest.mark.slow
 async def test_stdout_full_does_not_hide_a_failure(site):
     site.file("**/job_output.json").unlink()
     done = await shell(site, "verify", "> /dev/full")
     assert done.code == 6, done
-    assert is_quiet(done)
+    assert has_no_traceback(done)
 
 
-@pytest.mark.parametrize("command", [COMMANDS[name] for name in ("run", "failures", "help")])
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["run", FAILURES_AS_CSV, "--help"])
 async def test_stdout_into_a_pipe_that_is_closed_keeps_the_exit_code(site, command):
     done = await shell(site, command, "| true")
     assert done.code == 0, done
-    assert is_quiet(done), done
+    assert has_no_traceback(done), done
 
 
-@pytest.mark.parametrize("command", ["run -v", "verify --no-such-option"])
-@pytest.mark.parametrize("redirect", ["2>&-", "2> /dev/full", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(
+    ("command", "redirect"),
+    [
+        ("verify --no-such-option", "2> /dev/full"),
+        *(
+            pytest.param(command, redirect, marks=pytest.mark.slow)
+            for command in ("run -v", "verify --no-such-option")
+            for redirect in ("2>&-", "2> /dev/full", "<&- >&- 2>&-")
+            if (command, redirect) != ("verify --no-such-option", "2> /dev/full")
+        ),
+    ],
+)
 async def test_stderr_closed_or_full_keeps_the_exit_code(site, command, redirect):
     done = await shell(site, command, redirect)
     assert done.code == (2 if "no-such" in command else 0), done
-    assert is_quiet(done), done
+    assert has_no_traceback(done), done
 
 
-async def test_closed_descriptors_are_not_given_to_a_file(site, tmp_path):
-    """A partial file or the ledger with the number 1 or 2 would receive whatever is printed."""
+@pytest.mark.slow
+async def test_run_with_closed_descriptors_does_not_reuse_them_for_files(site, tmp_path):
+    """Otherwise a partial file or the ledger gets the number 1 or 2 and receives the messages."""
     for path in site.output.rglob("*.tar*"):
         path.unlink()
     fresh = tmp_path / "fresh"
@@ -101,6 +114,7 @@ async def test_closed_descriptors_are_not_given_to_a_file(site, tmp_path):
     assert verified.code == 0, verified
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "env",
     [
@@ -111,14 +125,15 @@ async def test_closed_descriptors_are_not_given_to_a_file(site, tmp_path):
     ],
     ids=["LC_ALL=C", "dumb terminal", "no HOME", "HOME not found"],
 )
-async def test_poor_environment_keeps_the_exit_code(site, env):
+async def test_commands_in_a_minimal_environment_return_0(site, env):
     for command in ("run --format json --log-format json -v", "status", "config"):
         done = await shell(site, command, "", **env)
         assert done.code == 0, done
-        assert is_quiet(done), done
+        assert has_no_traceback(done), done
 
 
-async def test_umask_077_makes_private_files_and_a_second_run_works(site, tmp_path):
+@pytest.mark.slow
+async def test_run_with_umask_077_creates_private_files_and_runs_again(site, tmp_path):
     fresh = tmp_path / "fresh"
     for _ in range(2):
         done = await shell(site, f"run -o {fresh}", "", BASH_ENV=str(_umask(tmp_path)))
@@ -133,7 +148,7 @@ def _umask(folder: Path) -> Path:
     return path
 
 
-async def test_terminal_of_20_columns_is_no_problem(site, tmp_path):
+async def test_run_on_a_terminal_of_20_columns_returns_0(site, tmp_path):
     """A real terminal, so that tables and progress bars are drawn."""
     command = shlex.join([sys.executable, "-m", "bulkdl", "run", "-o", str(tmp_path / "fresh")])
     process = await asyncio.create_subprocess_exec(

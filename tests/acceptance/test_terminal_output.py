@@ -1,4 +1,4 @@
-"""Names from a server on stdout and stderr: visible characters only, one line for each line of ours."""
+"""Names from a server on stdout and stderr: only printable characters, and one line for each message."""
 
 import csv
 import io
@@ -27,12 +27,11 @@ HOSTILE = (
     'quote " and, comma.jpg',
 )
 UNPRINTABLE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\u2028\u2029]")
-STATES = ("run", "status", "console log")
 
 
 @pytest.fixture
 async def site(tmp_path, monkeypatch):
-    """An account whose quicklooks have hostile names and are refused, so that they are all reported."""
+    """An account whose quicklooks have hostile names and fail, so that every name is reported."""
     monkeypatch.setattr(account_module, "HOSTILE_NAMES", HOSTILE)
     account_module._create_job.cache_clear()
     faults = Faults.from_rules({"fault": "status", "status": 403, "endpoint": "quicklook"})
@@ -52,6 +51,7 @@ def names_of(rows) -> set[str]:
     return {row["name"] for row in rows}
 
 
+@pytest.mark.slow  # ten processes
 async def test_commands_print_no_control_character_of_a_name(site):
     ran = await site.bulkdl("run", "--retries", "1", "--log-format", "console", "-v")
     assert ran.code == 3, ran
@@ -73,6 +73,7 @@ async def test_commands_print_no_control_character_of_a_name(site):
         assert "Traceback" not in done.err
 
 
+@pytest.mark.slow
 async def test_json_formats_keep_the_exact_names(site):
     ran = await site.bulkdl("run", "--retries", "1", "--format", "json")
     assert set(HOSTILE) <= names_of(ran.document["failures"])
@@ -102,6 +103,7 @@ async def test_csv_cells_are_neither_formulas_nor_control_characters(site):
     assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r")) for row in rows for cell in row.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 async def test_stdout_that_is_not_utf8_keeps_the_exit_code(site, encoding):
     for code, args in (
