@@ -1,1 +1,1 @@
-"""What the outside sees of a run while it goes on: events, logs, bars, metrics, health and a page."""
+"""Events, logs, progress display, metrics, health endpoints and status page of a run."""

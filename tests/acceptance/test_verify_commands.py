@@ -28,11 +28,11 @@ async def filled(site):
     return site
 
 
-def closed(part):
-    """The schema, with no key in a report that it does not describe."""
+def without_additional_keys(part):
+    """Return the schema with ``additionalProperties`` set to false."""
     for value in part.values() if isinstance(part, dict) else part:
         if isinstance(value, (dict, list)):
-            closed(value)
+            without_additional_keys(value)
     if isinstance(part, dict) and "properties" in part:
         part["additionalProperties"] = False
     return part
@@ -42,7 +42,7 @@ def reports(site):
     return [json.loads(path.read_text()) for path in sorted(site.output.glob(".bulkdl/runs/*.json"))]
 
 
-async def test_damage_is_6_is_repaired_and_then_all_is_right(filled):
+async def test_verify_repair_and_retry_restore_damaged_files(filled):
     site = filled
     assert (await site.bulkdl("verify", "--deep")).code == 0
     quicklook, document = site.file("*/*/*/quicklooks/*"), site.file("*/*/job_output.json")
@@ -62,7 +62,7 @@ async def test_damage_is_6_is_repaired_and_then_all_is_right(filled):
     assert (await site.bulkdl("verify", "--deep")).code == 0
 
 
-async def test_a_lost_ledger_comes_back_and_the_next_run_moves_nothing(filled):
+async def test_rebuild_restores_a_lost_ledger_and_run_downloads_nothing(filled):
     site = filled
     refused = await site.bulkdl("verify", "--rebuild")
     assert (refused.code, refused.out, refused.err.count("\n")) == (2, "", 1)
@@ -81,24 +81,24 @@ async def test_a_lost_ledger_comes_back_and_the_next_run_moves_nothing(filled):
 
 
 @pytest.mark.parametrize("flag", ["--repair", "--deep"])
-async def test_rebuild_stands_alone(site, flag):
+async def test_rebuild_with_another_mode_is_rejected(site, flag):
     ended = await site.bulkdl("verify", "--rebuild", flag)
     assert (ended.code, ended.err.count("\n")) == (2, 1)
 
 
-async def test_beside_a_run_a_repair_is_11_a_look_is_not_and_status_says_who_is_there(site):
+async def test_during_a_run_only_repair_is_rejected_and_status_shows_the_owner(site):
     site.simulator.faults = Faults.from_rules({"fault": "stall", "server": "storage", "at_byte": 100})
     run = await site.start("run", "-v")
     while b"url.signed" not in await run.stderr.readline():
         pass
     try:
-        held = await site.bulkdl("verify", "--repair")
-        assert (held.code, held.out) == (11, "")
+        rejected = await site.bulkdl("verify", "--repair")
+        assert (rejected.code, rejected.out) == (11, "")
         assert (await site.bulkdl("verify")).code == 0
         (ledger,) = (await site.bulkdl("status", "--format", "json")).document["ledgers"]
         assert (ledger["owner"]["pid"], ledger["owner"]["alive"]) == (run.pid, True)
-        told = (await site.bulkdl("status")).out
-        assert f"running: {ledger['owner']['run_id']} since " in told
+        text = (await site.bulkdl("status")).out
+        assert f"running: {ledger['owner']['run_id']} since " in text
     finally:
         run.send_signal(signal.SIGTERM)
         run.send_signal(signal.SIGKILL)
@@ -106,7 +106,7 @@ async def test_beside_a_run_a_repair_is_11_a_look_is_not_and_status_says_who_is_
     assert "stale lock, the next run takes over" in (await site.bulkdl("status")).out
 
 
-async def test_what_failed_is_listed_retried_and_reported(site):
+async def test_failed_outputs_are_listed_retried_and_reported(site):
     site.simulator.faults = Faults.from_rules({"fault": "status", "status": 503, "endpoint": "geojson"})
     failed = await site.bulkdl("run", "-q", "--format", "json", BULKDL_RETRIES="0")
     assert failed.code == 5
@@ -132,17 +132,17 @@ async def test_what_failed_is_listed_retried_and_reported(site):
     assert (first["selection"]["reasons"], second["selection"]["reasons"]) == (None, ["server_error"])
     assert second["selection"]["jobs_total"] == len(second["selection"]["jobs"]) > 0
     for report in (first, second):
-        jsonschema.validate(report, closed(deepcopy(schema())))
+        jsonschema.validate(report, without_additional_keys(deepcopy(schema())))
         assert (report["version"], report["bulkdl"]) == (1, __version__)
 
 
-async def test_a_wrong_reason_is_2_and_the_nearest_is_proposed(site):
+async def test_retry_with_an_unknown_reason_suggests_the_nearest_reason(site):
     ended = await site.bulkdl("retry", "--reason", "stall")
     assert ended.code == 2
     assert ended.err == "bulkdl: --reason: 'stall' is none that can be tried again; did you mean stalled?\n"
 
 
-async def test_a_report_of_everything_that_can_go_wrong_fits_its_schema(site):
+async def test_run_report_with_all_failures_matches_the_schema(site):
     site.simulator.faults = Faults.from_rules(
         {"fault": "xml_200", "server": "storage"},
         {"fault": "status", "status": 503, "endpoint": "tasks", "first": 1, "per": "all"},
@@ -151,21 +151,21 @@ async def test_a_report_of_everything_that_can_go_wrong_fits_its_schema(site):
     ended = await site.bulkdl("run", "-q", *options, "--bwlimit", "500M", BULKDL_RETRIES="0")
     assert ended.code == 6
     (report,) = reports(site)
-    jsonschema.validate(report, closed(deepcopy(schema())))
+    jsonschema.validate(report, without_additional_keys(deepcopy(schema())))
     assert report["failures"]
     assert report["problems"]
     assert report["settings"]["retries"] == 0
     assert site.env["KEY"] not in json.dumps(report)
 
 
-def test_the_schema_is_one():
+def test_schema_is_a_valid_json_schema():
     jsonschema.Draft202012Validator.check_schema(schema())
 
 
-async def test_shards_in_one_directory_are_one(site):
+async def test_status_combines_the_shards_of_a_directory(site):
     shards = [site.output / f"shard-{number}" for number in range(2)]
     for number, shard in enumerate(shards):
         assert (await site.bulkdl("run", "-q", "--shard", f"{number}/2", BULKDL_OUTPUT=str(shard))).code == 0
-    whole = (await site.bulkdl("status", "--format", "json")).document
-    assert [each["output"] for each in whole["ledgers"]] == ["shard-0", "shard-1"]
-    assert whole["jobs"] == {"up_to_date": 6}
+    status = (await site.bulkdl("status", "--format", "json")).document
+    assert [each["output"] for each in status["ledgers"]] == ["shard-0", "shard-1"]
+    assert status["jobs"] == {"up_to_date": 6}

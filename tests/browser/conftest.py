@@ -1,4 +1,4 @@
-"""A simulator, a run against it that takes its time, and a Chromium that looks at it."""
+"""Start a simulator, a slow run and Chromium."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from support.live_page import LiveRun, Look
+from support.live_page import BrowserSession, LiveRun
 
 PYTHON = os.environ.get("BULKDL_PYTHON", ".venv/bin/python")
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
@@ -49,7 +49,7 @@ def live_run(api: dict[str, str], tmp_path: Path) -> Iterator[LiveRun]:
     command = [PYTHON, "-m", "bulkdl", "run", "-o", str(tmp_path / "out"), "--listen", "127.0.0.1:0"]
     command += ["--archive-concurrency", "4", "--shutdown-timeout", "0", "--log-format", "json"]
     env = {"PATH": os.environ["PATH"], **api}
-    # Logs go to a file that nobody has to empty while the browser looks.
+    # A pipe would block the run when its buffer is full, so the log is written to a file.
     with (tmp_path / "log").open("w+") as log, subprocess.Popen(command, env=env, stderr=log) as process:
         try:
             yield LiveRun(_url_in(tmp_path / "log", process), process)
@@ -74,12 +74,12 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def look(browser: Browser) -> Iterator[Look]:
+def session(browser: Browser) -> Iterator[BrowserSession]:
     context = browser.new_context(viewport=WINDOW, color_scheme="light", reduced_motion="reduce")
     page = context.new_page()
-    look = Look(page, [], [])
-    page.on("console", lambda message: look.complaints.append(message.text))
-    page.on("pageerror", lambda error: look.complaints.append(str(error)))
-    page.on("request", lambda request: look.requested.append(request.url))
-    yield look
+    session = BrowserSession(page, [], [])
+    page.on("console", lambda message: session.errors.append(message.text))
+    page.on("pageerror", lambda error: session.errors.append(str(error)))
+    page.on("request", lambda request: session.requested.append(request.url))
+    yield session
     context.close()

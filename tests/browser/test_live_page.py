@@ -1,21 +1,20 @@
-"""The live page as a person sees it: in Chromium, while a run is going on."""
-
 import os
 import re
 from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
-from support.live_page import LiveRun, Look
+from support.live_page import BrowserSession, LiveRun
 
 HOSTILE = "<img src=x onerror=\"document.documentElement.dataset.pwned='img'\">.jpg"
-PATIENCE_MS = 30_000
+TIMEOUT_MS = 30_000
 SHOTS = Path(os.environ.get("BULKDL_SCREENSHOTS", "build/screenshots"))
 
-TOO_WIDE = """() => [...document.querySelectorAll("body *")]
-  .filter(one => one.getBoundingClientRect().right > window.innerWidth).map(one => one.outerHTML)"""
+ELEMENTS_OUTSIDE = """() => [...document.querySelectorAll("body *")]
+  .filter(element => element.getBoundingClientRect().right > window.innerWidth)
+  .map(element => element.outerHTML)"""
 
-expect.set_options(timeout=PATIENCE_MS)
+expect.set_options(timeout=TIMEOUT_MS)
 
 
 def shoot(page: Page, name: str) -> None:
@@ -23,8 +22,8 @@ def shoot(page: Page, name: str) -> None:
     page.screenshot(path=SHOTS / f"{name}.png", full_page=True)
 
 
-def test_the_page_shows_a_run_while_it_goes_on(live_run: LiveRun, look: Look) -> None:
-    page = look.page
+def test_page_shows_the_progress_of_a_run(live_run: LiveRun, session: BrowserSession) -> None:
+    page = session.page
     page.goto(live_run.url)
 
     expect(page.locator("#state")).to_have_text("downloading")
@@ -48,11 +47,11 @@ def test_the_page_shows_a_run_while_it_goes_on(live_run: LiveRun, look: Look) ->
     shoot(page, "dark")
     page.set_viewport_size({"width": 400, "height": 900})
     shoot(page, "narrow")
-    assert page.evaluate(TOO_WIDE) == []
+    assert page.evaluate(ELEMENTS_OUTSIDE) == []
 
 
-def test_it_moves_on_by_itself_without_being_loaded_again(live_run: LiveRun, look: Look) -> None:
-    page = look.page
+def test_page_updates_without_reload(live_run: LiveRun, session: BrowserSession) -> None:
+    page = session.page
     page.goto(live_run.url)
     loaded = page.evaluate("performance.timeOrigin")
     first = page.locator(".transfer .bytes").first
@@ -62,16 +61,16 @@ def test_it_moves_on_by_itself_without_being_loaded_again(live_run: LiveRun, loo
 
     expect(first).not_to_have_text(before)
     expect(page.locator(times)).not_to_have_text(time_before)
-    # The row is the same element: the bar glides, and text that somebody has marked stays marked.
+    # The element is kept, so that the bar moves smoothly and selected text remains selected.
     assert transfer
     assert transfer.evaluate("row => row.isConnected")
     assert page.evaluate("performance.timeOrigin") == loaded
 
 
-def test_a_failure_has_its_reason_and_a_hint_and_a_hostile_name_is_text(
-    live_run: LiveRun, look: Look
+def test_failure_shows_reason_hint_and_a_hostile_name_as_text(
+    live_run: LiveRun, session: BrowserSession
 ) -> None:
-    page = look.page
+    page = session.page
     page.goto(live_run.url)
     failure = page.locator(".failure", has_text=HOSTILE).first
     expect(failure).to_be_visible()
@@ -86,18 +85,18 @@ def test_a_failure_has_its_reason_and_a_hint_and_a_hostile_name_is_text(
     shoot(page, "failures")
 
 
-def test_it_needs_nothing_from_elsewhere_and_the_browser_has_no_complaint(
-    live_run: LiveRun, look: Look
+def test_page_requests_only_its_origin_without_browser_errors(
+    live_run: LiveRun, session: BrowserSession
 ) -> None:
-    page = look.page
+    page = session.page
     page.goto(live_run.url)
     expect(page.locator(".transfer").first).to_be_visible()
-    assert look.complaints == []
-    assert all(url.startswith((live_run.url, "data:")) for url in look.requested), look.requested
+    assert session.errors == []
+    assert all(url.startswith((live_run.url, "data:")) for url in session.requested), session.requested
 
 
-def test_the_policy_keeps_markup_from_running_even_if_there_were_some(live_run: LiveRun, look: Look) -> None:
-    page = look.page
+def test_policy_blocks_injected_scripts(live_run: LiveRun, session: BrowserSession) -> None:
+    page = session.page
     page.goto(live_run.url)
     page.evaluate("name => document.querySelector('main').insertAdjacentHTML('beforeend', name)", HOSTILE)
     page.evaluate(
@@ -105,13 +104,13 @@ def test_the_policy_keeps_markup_from_running_even_if_there_were_some(live_run: 
     )
     expect(page.locator("main img")).to_have_count(1)
     assert page.evaluate("document.documentElement.dataset.pwned ?? window.pwned ?? null") is None
-    assert any("Content Security Policy" in complaint for complaint in look.complaints)
+    assert any("Content Security Policy" in error for error in session.errors)
 
 
-def test_when_the_run_is_stopped_the_page_says_so_and_keeps_what_it_knew(
-    live_run: LiveRun, look: Look
+def test_page_after_the_end_of_the_run_keeps_the_last_data(
+    live_run: LiveRun, session: BrowserSession
 ) -> None:
-    page = look.page
+    page = session.page
     page.goto(live_run.url)
     expect(page.locator(".transfer")).to_have_count(4)
     assert live_run.end() == 143

@@ -57,7 +57,7 @@ class Folder:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def check(self, **how) -> VerifyOptions:
+    def options(self, **how) -> VerifyOptions:
         return VerifyOptions(self.root, PathTemplates(), **how)
 
     def put(self, key, data=b"bytes"):

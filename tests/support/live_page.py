@@ -1,4 +1,4 @@
-"""A run with a live page, and the page in a browser."""
+"""A run with a status page, and the page in a browser."""
 
 import subprocess
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from playwright.sync_api import Page
 
 @dataclass
 class LiveRun:
-    """A run that is going on, and where it can be looked at."""
+    """A run in progress and the URL of its status page."""
 
     url: str
     process: subprocess.Popen[str]
@@ -19,9 +19,9 @@ class LiveRun:
 
 
 @dataclass
-class Look:
-    """A page, and what went wrong or left the origin while it was looked at."""
+class BrowserSession:
+    """A page, its error messages and its requested URLs."""
 
     page: Page
-    complaints: list[str]
+    errors: list[str]
     requested: list[str]

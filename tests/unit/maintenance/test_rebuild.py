@@ -37,19 +37,19 @@ SCATTERED = {
 
 
 class Site(Folder):
-    """A folder that a real run has filled from a simulator."""
+    """An output directory that a run has filled from a simulator."""
 
     def __init__(self, root, simulator, **more):
         super().__init__(root)
         self.settings = Settings(output=root, api_url=simulator.api_url, **more)
         keys = {project.id: SecretStr(project.api_key) for project in simulator.projects}
-        self.book = CredentialSet(by_project=keys, project_ids=tuple(keys))
+        self.credentials = CredentialSet(by_project=keys, project_ids=tuple(keys))
 
     async def run(self, **selection):
-        async with Downloader(self.settings, credentials=self.book) as downloader:
+        async with Downloader(self.settings, credentials=self.credentials) as downloader:
             return await downloader.run(Selection(**selection))
 
-    def check(self, **how):
+    def options(self, **how):
         return VerifyOptions(self.root, self.settings.path_templates, **how)
 
     @property
@@ -73,7 +73,7 @@ async def site(tmp_path, simulator):
     return filled
 
 
-async def what_is_known(site):
+async def read_completed(site):
     query = (
         "SELECT project_id, job_id, task_id, kind, outputs.name, filename, key, size_bytes, digest"
         " FROM outputs JOIN jobs ON jobs.id = outputs.job WHERE state = 'completed'"
@@ -81,70 +81,70 @@ async def what_is_known(site):
     return await site.read(lambda connection: sorted(map(tuple, connection.execute(query))))
 
 
-async def moves_nothing(site, simulator):
+async def run_downloads_nothing(site, simulator):
     seen = len(simulator.requests)
     summary = await site.run()
-    asked = [call.path for call in list(simulator.requests)[seen:]]
+    requested = [call.path for call in list(simulator.requests)[seen:]]
     assert (summary.downloaded_bytes, summary.outputs(Outcome.COMPLETED), summary.exit_code) == (
         0,
         0,
         ExitCode.OK,
     )
-    return asked
+    return requested
 
 
-async def test_a_lost_ledger_is_made_again_and_the_next_run_moves_no_byte(site, simulator):
-    before = await what_is_known(site)
+async def test_rebuild_of_a_lost_ledger_lets_the_next_run_download_nothing(site, simulator):
+    before = await read_completed(site)
     shutil.rmtree(site.root / ".bulkdl")
-    found = await rebuild(site.check())
+    found = await rebuild(site.options())
     assert (found.exit_code, found.findings, found.untracked, found.damaged_ledger) == (
         ExitCode.OK,
         [],
         [],
         None,
     )
-    assert await what_is_known(site) == before
-    assert (await verify(site.check(deep=True))).exit_code is ExitCode.OK
-    asked = await moves_nothing(site, simulator)
-    assert not any("/downloads/" in path or path.endswith(".tgz") for path in asked)
+    assert await read_completed(site) == before
+    assert (await verify(site.options(deep=True))).exit_code is ExitCode.OK
+    requested = await run_downloads_nothing(site, simulator)
+    assert not any("/downloads/" in path or path.endswith(".tgz") for path in requested)
 
 
-async def test_names_of_ones_own_are_read_backwards_too(tmp_path, simulator):
+async def test_rebuild_with_custom_path_templates_restores_all_outputs(tmp_path, simulator):
     site = Site(tmp_path, simulator, path_templates=SCATTERED)
     await site.run()
-    before = await what_is_known(site)
+    before = await read_completed(site)
     shutil.rmtree(site.root / ".bulkdl")
-    assert (await rebuild(site.check())).exit_code is ExitCode.OK
-    assert await what_is_known(site) == before
-    await moves_nothing(site, simulator)
+    assert (await rebuild(site.options())).exit_code is ExitCode.OK
+    assert await read_completed(site) == before
+    await run_downloads_nothing(site, simulator)
 
 
-async def test_a_damaged_file_does_not_count_and_is_fetched_again(site):
+async def test_rebuild_with_damaged_files_reports_them_and_run_downloads_them(site):
     archive = site.files("*/*/*/task_output.*")[0]
     document = site.files("*/*/job_output.json")[0]
-    picture = site.files("*/*/*/quicklooks/*")[0]
-    whole = {path: path.read_bytes() for path in (archive, document, picture)}
-    data = whole[archive]
-    archive.unlink()  # it may be linked to the job's archive, which stays whole
+    quicklook = site.files("*/*/*/quicklooks/*")[0]
+    contents = {path: path.read_bytes() for path in (archive, document, quicklook)}
+    data = contents[archive]
+    archive.unlink()  # the job's archive, which may be a hard link, stays complete
     archive.write_bytes(data[: len(data) // 2])
     document.write_bytes(b'{"type": "FeatureColl')
-    picture.write_bytes(b"<html>proxy</html>")
+    quicklook.write_bytes(b"<html>proxy</html>")
     shutil.rmtree(site.root / ".bulkdl")
-    found = await rebuild(site.check())
-    keys = {path.relative_to(site.root).as_posix() for path in whole}
+    found = await rebuild(site.options())
+    keys = {path.relative_to(site.root).as_posix() for path in contents}
     assert {finding.key for finding in found.findings} == keys
     assert {finding.state for finding in found.findings} == {FileState.DAMAGED}
     assert found.exit_code is ExitCode.INTEGRITY
     summary = await site.run()
     assert summary.outputs(Outcome.COMPLETED) == 3
-    assert {path: path.read_bytes() for path in whole} == whole
+    assert {path: path.read_bytes() for path in contents} == contents
 
 
-async def test_an_archive_under_a_wrong_suffix_is_not_what_it_says(site):
+async def test_rebuild_of_an_archive_with_a_wrong_suffix_reports_damage(site):
     archive = site.files("*/*/final_output.tar.gz")[0]
     archive.rename(archive.with_name("final_output.zip"))
     shutil.rmtree(site.root / ".bulkdl")
-    (finding,) = (await rebuild(site.check())).findings
+    (finding,) = (await rebuild(site.options())).findings
     assert (finding.state, finding.detail) == (
         FileState.DAMAGED,
         "unexpected content: the file is a .tar.gz archive",
@@ -155,29 +155,29 @@ async def test_an_archive_under_a_wrong_suffix_is_not_what_it_says(site):
     ("name", "data"),
     [("job.json", b"{"), ("job_tasks.json", b"[]"), ("job_tasks.json", None), ("job.json", b'{"data": {}}')],
 )
-async def test_one_job_that_cannot_be_read_does_not_hide_the_others(site, name, data):
+async def test_rebuild_with_an_invalid_document_records_the_other_jobs(site, name, data):
     path = site.files(f"*/*/{name}")[0]
     path.unlink() if data is None else path.write_bytes(data)
     shutil.rmtree(site.root / ".bulkdl")
-    found = await rebuild(site.check())
+    found = await rebuild(site.options())
     assert (found.jobs, found.findings_total, found.exit_code) == (7, 1, ExitCode.INTEGRITY)
     assert path.name in found.findings[0].detail
     assert (await site.run()).exit_code is ExitCode.OK
 
 
-async def test_a_ledger_that_knows_jobs_is_never_touched(site):
-    before = await what_is_known(site)
+async def test_rebuild_of_a_ledger_with_jobs_is_rejected(site):
+    before = await read_completed(site)
     with pytest.raises(ConfigError, match="a ledger that contains jobs"):
-        await rebuild(site.check())
-    assert await what_is_known(site) == before
+        await rebuild(site.options())
+    assert await read_completed(site) == before
     shutil.rmtree(site.root / ".bulkdl")
-    await rebuild(site.check())
+    await rebuild(site.options())
     with pytest.raises(ConfigError, match="a ledger that contains jobs"):
-        await rebuild(site.check())
+        await rebuild(site.options())
 
 
 @pytest.mark.parametrize("damage", ["no database", "a page of zeros"])
-async def test_a_ledger_that_cannot_be_read_is_kept_aside(site, simulator, damage):
+async def test_rebuild_renames_a_damaged_ledger(site, simulator, damage):
     with sqlite3.connect(site.path) as connection:
         connection.execute("PRAGMA journal_mode = DELETE").fetchall()
     connection.close()
@@ -187,20 +187,20 @@ async def test_a_ledger_that_cannot_be_read_is_kept_aside(site, simulator, damag
     else:
         data[4096 : 8 * 4096] = bytes(7 * 4096)
     site.path.write_bytes(data)
-    found = await rebuild(site.check())
-    (kept,) = site.path.parent.glob("ledger.sqlite3.damaged-*")
-    assert (found.damaged_ledger, kept.read_bytes()) == (str(kept), bytes(data))
-    await moves_nothing(site, simulator)
+    found = await rebuild(site.options())
+    (renamed_ledger,) = site.path.parent.glob("ledger.sqlite3.damaged-*")
+    assert (found.damaged_ledger, renamed_ledger.read_bytes()) == (str(renamed_ledger), bytes(data))
+    await run_downloads_nothing(site, simulator)
 
 
-def untouched(site):
-    """Whether the ledger is still in its place, and no other file was made of it."""
+def is_unchanged(site):
+    """Return whether the ledger exists under its name and was not renamed."""
     return site.path.exists() and not list(site.path.parent.glob("*damaged*"))
 
 
 @contextmanager
-def as_nobody(root):
-    """Give the tree to the user nobody, and work with that user's rights."""
+def as_unprivileged_user(root):
+    """Change the owner of the tree to an unprivileged user, and continue as that user."""
     for path in (root, *root.rglob("*")):
         os.chown(path, 65534, 65534)
     os.seteuid(65534)
@@ -220,8 +220,8 @@ async def test_rebuild_without_permission_to_read_the_ledger_keeps_it(is_held):
             await hold(site, lease.Owner.current("other"))
         path = site.root / ".bulkdl" / LEDGER_NAME
         path.chmod(0)
-        with as_nobody(site.root), pytest.raises(DestinationError) as raised:
-            await rebuild(site.check())
+        with as_unprivileged_user(site.root), pytest.raises(DestinationError) as raised:
+            await rebuild(site.options())
         assert raised.value.reason is Reason.DISK_ERROR
         assert sorted(each.name for each in path.parent.glob("ledger*")) == [LEDGER_NAME]
 
@@ -230,24 +230,24 @@ async def test_rebuild_with_a_folder_in_place_of_the_ledger_keeps_it(tmp_path):
     path = tmp_path / ".bulkdl" / LEDGER_NAME
     path.mkdir(parents=True)
     with pytest.raises(DestinationError):
-        await rebuild(Folder(tmp_path).check())
+        await rebuild(Folder(tmp_path).options())
     assert path.is_dir()
 
 
 @pytest.mark.parametrize("code", ["SQLITE_BUSY", "SQLITE_IOERR_READ", "SQLITE_CANTOPEN", "SQLITE_NOMEM"])
 async def test_rebuild_of_a_ledger_that_cannot_be_read_now_keeps_it(site, monkeypatch, code):
-    def fails(_connection):
+    def fail(_connection):
         error = sqlite3.OperationalError(code)
         error.sqlite_errorcode = getattr(sqlite3, code)
         raise error
 
-    monkeypatch.setattr(maintenance_queries, "find_integrity_error", fails)
+    monkeypatch.setattr(maintenance_queries, "find_integrity_error", fail)
     monkeypatch.setattr("bulkdl.ledger.database.LOCK_TIMEOUT_S", 0.05)
     with pytest.raises(DestinationError):
-        await rebuild(site.check())
+        await rebuild(site.options())
     monkeypatch.undo()
-    assert untouched(site)
-    assert await what_is_known(site)
+    assert is_unchanged(site)
+    assert await read_completed(site)
 
 
 async def test_rebuild_of_a_locked_ledger_keeps_it(site, monkeypatch):
@@ -256,10 +256,10 @@ async def test_rebuild_of_a_locked_ledger_keeps_it(site, monkeypatch):
     connection.execute("PRAGMA journal_mode = DELETE").fetchall()
     connection.execute("BEGIN EXCLUSIVE")
     with pytest.raises(DestinationError) as raised:
-        await rebuild(site.check())
+        await rebuild(site.options())
     connection.close()
     assert raised.value.reason is Reason.LEDGER_LOCKED
-    assert untouched(site)
+    assert is_unchanged(site)
 
 
 def damage(path):
@@ -284,8 +284,8 @@ async def test_rebuild_of_a_damaged_ledger_with_a_live_lease_is_refused(site):
     await hold(site, lease.Owner.current("other"))
     damage(site.path)
     with pytest.raises(OutputLockedError):
-        await rebuild(site.check())
-    assert untouched(site)
+        await rebuild(site.options())
+    assert is_unchanged(site)
 
 
 @pytest.mark.parametrize("is_alive", [True, False])
@@ -294,14 +294,14 @@ async def test_rebuild_of_a_damaged_ledger_observes_a_stale_lease(site, monkeypa
     await hold(site, owner, age_s=3600)
     damage(site.path)
     monkeypatch.setattr(lease, "OBSERVATION_S", 0.2)
-    beating = partial(lease.renew, owner=owner, now=datetime.now(UTC) - timedelta(seconds=3590))
+    renew_lease = partial(lease.renew, owner=owner, now=datetime.now(UTC) - timedelta(seconds=3590))
     if not is_alive:
-        assert (await rebuild(site.check())).damaged_ledger
+        assert (await rebuild(site.options())).damaged_ledger
         return
-    asyncio.get_running_loop().call_later(0.05, lambda: asyncio.ensure_future(site.write(beating)))
+    asyncio.get_running_loop().call_later(0.05, lambda: asyncio.ensure_future(site.write(renew_lease)))
     with pytest.raises(OutputLockedError):
-        await rebuild(site.check())
-    assert untouched(site)
+        await rebuild(site.options())
+    assert is_unchanged(site)
 
 
 @pytest.mark.parametrize("has_header", [True, False])
@@ -322,24 +322,24 @@ async def test_rebuild_of_a_damaged_ledger_that_a_process_has_open_keeps_it(site
             stream.write(b"x" * 100)
     try:
         with pytest.raises(DestinationError, match="has it open") as raised:
-            await rebuild(site.check())
+            await rebuild(site.options())
         assert raised.value.reason is Reason.LEDGER_LOCKED
-        assert untouched(site)
+        assert is_unchanged(site)
     finally:
         await process.communicate(b"\n")
-    assert (await rebuild(site.check())).damaged_ledger
+    assert (await rebuild(site.options())).damaged_ledger
 
 
 async def test_rebuild_renames_the_damaged_ledger_in_a_thread(site, monkeypatch):
     site.path.write_bytes(b"x" * 8192)
     threads, rename = set(), Path.rename
 
-    def noting(path, target):
+    def record_thread(path, target):
         threads.add(threading.current_thread())
         return rename(path, target)
 
-    monkeypatch.setattr(Path, "rename", noting)
-    assert (await rebuild(site.check())).damaged_ledger
+    monkeypatch.setattr(Path, "rename", record_thread)
+    assert (await rebuild(site.options())).damaged_ledger
     assert threads
     assert threading.main_thread() not in threads
 
@@ -358,7 +358,7 @@ async def test_rebuild_reports_a_document_that_is_not_a_regular_file(site, name,
         listener.close()
     shutil.rmtree(site.root / ".bulkdl")
     async with asyncio.timeout(30):
-        found = await rebuild(site.check())
+        found = await rebuild(site.options())
     assert (found.jobs, found.findings_total, found.exit_code) == (7, 1, ExitCode.INTEGRITY)
     assert found.findings[0].detail == f"{document.relative_to(site.root)}: not a regular file"
 
@@ -369,7 +369,7 @@ async def test_rebuild_reports_an_output_that_is_not_a_regular_file(site):
     os.mkfifo(output)
     shutil.rmtree(site.root / ".bulkdl")
     async with asyncio.timeout(30):
-        (finding,) = (await rebuild(site.check())).findings
+        (finding,) = (await rebuild(site.options())).findings
     assert (finding.key, finding.detail) == (output.relative_to(site.root).as_posix(), "not a regular file")
 
 
@@ -381,35 +381,35 @@ async def test_rebuild_follows_the_links_that_run_followed(tmp_path, simulator):
     site = Site(root, simulator)
     await site.run()
     assert list(disk.iterdir())
-    before = await what_is_known(site)
+    before = await read_completed(site)
     shutil.rmtree(root / ".bulkdl")
     (disk / "loop").symlink_to(root)
     (root / "loop").symlink_to(root)
-    assert (await rebuild(site.check())).exit_code is ExitCode.OK
-    assert await what_is_known(site) == before
-    await moves_nothing(site, simulator)
+    assert (await rebuild(site.options())).exit_code is ExitCode.OK
+    assert await read_completed(site) == before
+    await run_downloads_nothing(site, simulator)
 
 
-async def test_a_newer_ledger_is_not_damaged(site):
+async def test_rebuild_of_a_newer_ledger_is_rejected(site):
     connection = sqlite3.connect(site.path)
     connection.execute("PRAGMA user_version = 99")
     connection.close()
     with pytest.raises(LedgerVersionError):
-        await rebuild(site.check())
+        await rebuild(site.options())
     assert site.path.exists()
 
 
-async def test_it_never_runs_beside_a_run(site):
+async def test_rebuild_during_a_run_is_rejected(site):
     shutil.rmtree(site.root / ".bulkdl")
     owner = lease.Owner.current("other")
     acquire = partial(lease.acquire, owner=owner, path="x", now=datetime.now(UTC))
     await site.write(acquire)
     with pytest.raises(OutputLockedError):
-        await rebuild(site.check())
+        await rebuild(site.options())
 
 
-async def test_interrupted_it_goes_on_where_it_was(site, simulator, monkeypatch):
-    before = await what_is_known(site)
+async def test_rebuild_after_an_interruption_resumes(site, simulator, monkeypatch):
+    before = await read_completed(site)
     shutil.rmtree(site.root / ".bulkdl")
     write, written = module._write, []
 
@@ -421,48 +421,48 @@ async def test_interrupted_it_goes_on_where_it_was(site, simulator, monkeypatch)
 
     monkeypatch.setattr(module, "_write", fail_at_third_job)
     with pytest.raises(KeyError):
-        await rebuild(site.check(workers=1))
+        await rebuild(site.options(workers=1))
     monkeypatch.undo()
-    assert (await rebuild(site.check())).jobs == 6
-    assert await what_is_known(site) == before
-    await moves_nothing(site, simulator)
+    assert (await rebuild(site.options())).jobs == 6
+    assert await read_completed(site) == before
+    await run_downloads_nothing(site, simulator)
 
 
-async def test_after_a_run_an_interrupted_rebuild_is_not_gone_on_with(site):
+async def test_rebuild_after_an_interruption_and_a_run_is_rejected(site):
     await site.write(
         lambda connection: connection.execute(
             "INSERT INTO runs (run_id, started_at) VALUES ('rebuild-1', '')"
         )
     )
     with pytest.raises(ConfigError, match="a ledger that contains jobs"):
-        await rebuild(site.check())
+        await rebuild(site.options())
 
 
-async def test_a_rebuilt_ledger_has_no_last_run(site):
-    """Else ``--since last`` would pass by everything that was missing."""
+async def test_rebuild_leaves_no_last_run(site):
+    """Otherwise ``--since last`` would skip all missing outputs."""
     shutil.rmtree(site.root / ".bulkdl")
-    await rebuild(site.check())
+    await rebuild(site.options())
     assert await site.read(lambda c: c.execute("SELECT count(*) FROM runs").fetchone()[0]) == 0
     assert await site.read(lease.read_lease) is None
 
 
-@pytest.mark.parametrize("also_its_list", [False, True])
-async def test_what_is_not_there_is_fetched_by_the_next_run(site, also_its_list):
-    picture = site.files("*/*/*/quicklooks/*")[0]
-    picture.unlink()
-    if also_its_list:
-        (picture.parent.parent / "task_quicklook.json").unlink()
+@pytest.mark.parametrize("is_list_missing", [False, True])
+async def test_rebuild_without_a_file_lets_the_next_run_download_it(site, is_list_missing):
+    quicklook = site.files("*/*/*/quicklooks/*")[0]
+    quicklook.unlink()
+    if is_list_missing:
+        (quicklook.parent.parent / "task_quicklook.json").unlink()
     shutil.rmtree(site.root / ".bulkdl")
-    assert (await rebuild(site.check())).exit_code is ExitCode.OK
+    assert (await rebuild(site.options())).exit_code is ExitCode.OK
     summary = await site.run()
     assert {kind for kind, outcome, _ in summary.counts if outcome is Outcome.COMPLETED} == {Kind.QUICKLOOK}
-    assert picture.exists()
+    assert quicklook.exists()
 
 
-async def test_a_folder_without_jobs_is_a_wrong_folder(tmp_path):
+async def test_rebuild_of_a_folder_without_jobs_is_rejected(tmp_path):
     (tmp_path / "holiday.jpg").write_bytes(b"x")
     with pytest.raises(ConfigError, match=r"contains no .*job\.json"):
-        await rebuild(Folder(tmp_path).check())
+        await rebuild(Folder(tmp_path).options())
     with pytest.raises(ConfigError, match="is no directory"):
-        await rebuild(Folder(tmp_path / "typo").check())
+        await rebuild(Folder(tmp_path / "typo").options())
     assert not (tmp_path / "typo").exists()

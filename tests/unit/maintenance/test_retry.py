@@ -48,16 +48,16 @@ ASKED = {
 }
 
 
-@pytest.mark.parametrize("asked", ASKED)
+@pytest.mark.parametrize("requested", ASKED)
 @pytest.mark.parametrize("what", DUE)
-def test_what_is_tried_again(what, asked):
+def test_split_missing_with_reasons_selects_matching_outputs(what, requested):
     output, due_for = DUE[what]
-    verdict = planning.split_missing([output], Selection(reasons=ASKED[asked]), {})
-    assert bool(verdict.missing) == (asked in due_for)
+    verdict = planning.split_missing([output], Selection(reasons=ASKED[requested]), {})
+    assert bool(verdict.missing) == (requested in due_for)
     assert verdict.up_to_date == ()
 
 
-def test_a_run_takes_everything_that_is_missing():
+def test_split_missing_without_reasons_selects_all_missing_outputs():
     for what, (output, _) in DUE.items():
         verdict = planning.split_missing([output], Selection(), {})
         assert bool(verdict.missing) == (what != "none at UP42"), what
@@ -67,22 +67,22 @@ LIST = known("failed", Reason.STALLED, output=quicklook(""))
 
 
 @pytest.mark.parametrize(
-    ("job", "reasons", "want"),
+    ("job", "reasons", "expected"),
     [
         ({"tasks_listed": False}, FAILURES, True),
         ({"listing_failure": Reason.THROTTLED}, FAILURES, True),
         ({"listing_failure": Reason.THROTTLED}, {Reason.STALLED}, False),
         ({"outputs": (LIST,)}, FAILURES, True),
         ({"outputs": (LIST,)}, {Reason.THROTTLED}, False),
-        ({"outputs": ()}, FAILURES, False),  # it was listed without quicklooks, because nobody asked for them
+        ({"outputs": ()}, FAILURES, False),  # listed without quicklooks, because they were not selected
         ({"outputs": ()}, None, True),
     ],
 )
-def test_only_lists_that_failed_are_asked_for_again(job, reasons, want):
+def test_must_be_listed_with_reasons_selects_failed_lists(job, reasons, expected):
     facts = {"tasks_listed": True, "quicklooks_listed": False, "outputs": (), **job}
     of_job = JobRecord(a_job(), T1, **facts)
     selection = Selection(reasons=reasons if reasons is None else frozenset(reasons))
-    assert planning.must_be_listed(of_job, selection) is want
+    assert planning.must_be_listed(of_job, selection) is expected
 
 
 async def filled(folder):
@@ -104,7 +104,7 @@ async def filled(folder):
         ((Reason.TLS,), {}, None),
     ],
 )
-async def test_the_jobs_are_those_of_the_ledger(folder, reasons, narrowed, jobs):
+async def test_retry_selection_contains_the_matching_jobs_of_the_ledger(folder, reasons, narrowed, jobs):
     await filled(folder)
     selection = await retry_selection(
         folder.root, Selection(shard=Shard(0, 1), since_last_s=5, **narrowed), reasons
@@ -117,7 +117,7 @@ async def test_the_jobs_are_those_of_the_ledger(folder, reasons, narrowed, jobs)
         assert selection.scope is None, "a retry must set no watermark"
 
 
-async def test_files_that_verify_rejected_are_retried_unless_a_reason_is_named(folder):
+async def test_retry_selection_contains_rejected_files_only_without_reasons(folder):
     await folder.record(done(archive(), KEY, b"x"))
     assert await retry_selection(folder.root, Selection()) is None
     await folder.write(partial(maintenance_queries.mark_for_redownload, rejected=[(1, "verify: missing")]))
@@ -125,17 +125,17 @@ async def test_files_that_verify_rejected_are_retried_unless_a_reason_is_named(f
     assert await retry_selection(folder.root, Selection(), [Reason.STALLED]) is None
 
 
-async def test_a_job_that_up42_has_not_finished_did_not_fail(folder):
+async def test_retry_selection_with_an_unfinished_job_is_empty(folder):
     await folder.write(partial(queries.record_unfinished_jobs, jobs=[a_job(status="RUNNING")]))
     assert await retry_selection(folder.root, Selection()) is None
 
 
-async def test_without_a_ledger_it_is_a_wrong_directory(folder):
+async def test_retry_selection_without_a_ledger_raises_config_error(folder):
     with pytest.raises(ConfigError, match="contains no ledger"):
         await retry_selection(folder.root, Selection())
 
 
-def test_every_failure_can_be_tried_again():
+def test_reasons_contain_all_failures():
     assert set(REASONS) == {*FAILURE_POLICIES, Reason.NOT_AVAILABLE}
 
 
@@ -144,14 +144,14 @@ class Site:
         self.root, self.simulator = root, simulator
         self.settings = Settings(output=root, api_url=simulator.api_url, retries=0, retry_base_delay=0)
         keys = {project.id: SecretStr(project.api_key) for project in simulator.projects}
-        self.book = CredentialSet(by_project=keys, project_ids=tuple(keys))
+        self.credentials = CredentialSet(by_project=keys, project_ids=tuple(keys))
 
     async def run(self, selection=None):
-        async with Downloader(self.settings, credentials=self.book) as downloader:
+        async with Downloader(self.settings, credentials=self.credentials) as downloader:
             return await downloader.run(selection or Selection())
 
     async def retry(self, *reasons, **narrowed):
-        """The summary of a retry, and what it asked the API for."""
+        """Return the summary of a retry and the paths of its API requests."""
         selection = await retry_selection(self.root, Selection(**narrowed), reasons)
         assert selection is not None, "nothing has failed"
         before = len(self.simulator.requests)
@@ -169,21 +169,21 @@ def is_list_of_jobs(path):
     return path.rstrip("/").endswith("/jobs")
 
 
-async def test_what_failed_comes_and_no_project_is_listed(site):
+async def test_retry_downloads_failed_outputs_without_listing_projects(site):
     site.simulator.faults = Faults.from_rules(
         {"fault": "status", "status": 503, "path": "*/task*/outputs/data-json"}
     )
     first = await site.run()
     assert (first.exit_code, first.outputs(Outcome.FAILED)) != (ExitCode.OK, 0)
     site.simulator.faults = None
-    summary, asked = await site.retry()
+    summary, requested = await site.retry()
     assert summary.exit_code is ExitCode.OK
     assert summary.outputs(Outcome.COMPLETED) == summary.outputs() == first.outputs(Outcome.FAILED)
-    assert not [path for path in asked if is_list_of_jobs(path) or "/downloads/" in path]
+    assert not [path for path in requested if is_list_of_jobs(path) or "/downloads/" in path]
     assert await retry_selection(site.root, Selection()) is None
 
 
-async def test_a_job_that_could_not_be_listed_comes_whole(site):
+async def test_retry_of_a_job_with_a_failed_listing_downloads_all_outputs(site):
     job = next(each for each in site.simulator.account.iter_jobs() if each.status == "SUCCEEDED")
     site.simulator.faults = Faults.from_rules(
         {"fault": "status", "status": 503, "path": f"*/{job.id}/tasks*", "endpoint": "tasks"}
@@ -192,17 +192,18 @@ async def test_a_job_that_could_not_be_listed_comes_whole(site):
     site.simulator.faults = None
     summary, _ = await site.retry()
     assert (summary.exit_code, summary.jobs.selected) == (ExitCode.OK, 1)
-    whole = await site.run()
-    assert (whole.exit_code, whole.outputs(Outcome.COMPLETED)) == (ExitCode.OK, 0)
+    second = await site.run()
+    assert (second.exit_code, second.outputs(Outcome.COMPLETED)) == (ExitCode.OK, 0)
 
 
-async def test_what_nobody_asked_for_is_not_fetched_by_a_retry(site):
-    """A run with ``--only archive`` lists all files of a job, and leaves the rest planned."""
+async def test_retry_does_not_download_kinds_that_were_not_selected(site):
+    """A run with ``--kind archive`` lists all outputs of a job. The other outputs stay planned."""
     site.simulator.faults = Faults.from_rules(
         {"fault": "html", "server": "storage", "first": 1, "per": "all"}
     )
     first = await site.run(Selection(kinds=frozenset({Kind.ARCHIVE})))
-    failed = first.outputs(Outcome.FAILED)  # two, if the object was the last task's and so the job's too
+    # Two if the archive of the last task is also the archive of the job.
+    failed = first.outputs(Outcome.FAILED)
     assert failed in (1, 2)
     site.simulator.faults = None
     summary, _ = await site.retry()
@@ -210,7 +211,7 @@ async def test_what_nobody_asked_for_is_not_fetched_by_a_retry(site):
     assert summary.outputs() == failed
 
 
-async def test_a_list_of_quicklooks_that_failed_is_asked_for_again(site):
+async def test_retry_requests_a_failed_quicklook_list_again(site):
     site.simulator.faults = Faults.from_rules(
         {"fault": "status", "status": 503, "endpoint": "quicklooks", "first": 1, "per": "all"}
     )
@@ -226,6 +227,6 @@ async def test_a_list_of_quicklooks_that_failed_is_asked_for_again(site):
     assert (await site.run()).outputs(Outcome.COMPLETED) == 0
 
 
-def test_an_output_that_is_a_list_is_no_file():
+def test_split_missing_ignores_the_marker_of_a_failed_list():
     assert planning.split_missing([LIST], Selection(reasons=FAILURES), {}).missing == ()
     assert Output(P1, J1, T1, Kind.QUICKLOOK) == LIST.output

@@ -23,16 +23,18 @@ def folder(tmp_path):
 
 
 async def shard(folder, name, job_id):
-    part = Folder(folder.root / name)
-    await part.record(failed(archive(job_id)), done(archive(job_id, T1), "k", b"12345"), job=a_job(job_id))
-    return part
+    directory = Folder(folder.root / name)
+    await directory.record(
+        failed(archive(job_id)), done(archive(job_id, T1), "k", b"12345"), job=a_job(job_id)
+    )
+    return directory
 
 
-async def every_failure(root):
-    return [(where, failed_row) async for where, failed_row in all_failures(root)]
+async def list_failures(root):
+    return [(ledger, failed_row) async for ledger, failed_row in all_failures(root)]
 
 
-async def test_the_ledgers_of_shards_count_as_one(folder):
+async def test_read_status_adds_the_ledgers_of_shards(folder):
     await shard(folder, "shard-0", J1)
     await shard(folder, "shard-1", J2)
     await folder.record(done(archive(), "k", b"123"))
@@ -44,12 +46,12 @@ async def test_the_ledgers_of_shards_count_as_one(folder):
     }
     assert (status.failures_total, len(status.failures)) == (2, 2)
     assert status.jobs == {"up_to_date": 1, "incomplete": 2}
-    assert [where for where, _ in await every_failure(folder.root)] == ["shard-0", "shard-1"]
+    assert [ledger for ledger, _ in await list_failures(folder.root)] == ["shard-0", "shard-1"]
 
 
 @pytest.mark.parametrize("with_header", [True, False])
 async def test_status_after_a_first_run_without_disk_space_is_empty(folder, with_header):
-    """The first run created the file, and found no space for the schema."""
+    """The first run created the file, but the disk had no space for the schema."""
     path = folder.root / ".bulkdl" / LEDGER_NAME
     path.parent.mkdir(parents=True)
     path.touch()
@@ -60,61 +62,61 @@ async def test_status_after_a_first_run_without_disk_space_is_empty(folder, with
     status = await read_status(folder.root)
     assert [each.output for each in status.ledgers] == ["."]
     assert status.counts == {}
-    assert await every_failure(folder.root) == []
+    assert await list_failures(folder.root) == []
     assert path.read_bytes() == before
 
 
-async def test_shards_without_a_ledger_above_them(folder):
+async def test_read_status_of_shards_without_a_parent_ledger(folder):
     await shard(folder, "shard-0", J1)
     assert [each.output for each in (await read_status(folder.root)).ledgers] == ["shard-0"]
 
 
-async def test_only_one_level_below_counts(folder):
+async def test_read_status_ignores_ledgers_two_levels_below(folder):
     await shard(folder, "other/shard-0", J1)
     with pytest.raises(ConfigError, match="contains no ledger"):
         await read_status(folder.root)
 
 
-async def test_the_failures_kept_are_bounded_over_all_ledgers(folder, monkeypatch):
+async def test_read_status_limits_the_listed_failures_of_all_ledgers(folder, monkeypatch):
     monkeypatch.setattr(module, "MAX_LISTED", 3)
     for name in ("a", "b"):
-        part = Folder(folder.root / name)
-        await part.record(*(failed(quicklook(f"{number}.jpg")) for number in range(2)))
+        directory = Folder(folder.root / name)
+        await directory.record(*(failed(quicklook(f"{number}.jpg")) for number in range(2)))
     status = await read_status(folder.root)
     assert (len(status.failures), status.failures_total) == (3, 4)
 
 
-async def test_all_failures_come_however_many_there_are(folder):
+async def test_all_failures_yields_more_than_one_page(folder):
     await folder.record(*(failed(quicklook(f"{number}.jpg")) for number in range(1203)))
-    names = [row.record.output.name for _, row in await every_failure(folder.root)]
+    names = [row.record.output.name for _, row in await list_failures(folder.root)]
     assert names == [f"{number}.jpg" for number in range(1203)]
 
 
-async def test_a_job_that_could_not_be_listed_is_a_failure_and_one_unfinished_is_none(folder):
+async def test_all_failures_contains_failed_listings_but_not_unfinished_jobs(folder):
     await folder.write(
         partial(queries.record_listing_failure, job=a_job(), reason=Reason.SERVER_ERROR, detail="status 503"),
         partial(queries.record_unfinished_jobs, jobs=[a_job(J2, status="RUNNING")]),
     )
     assert (await read_status(folder.root)).listing_failed_total == 1
-    ((where, row),) = await every_failure(folder.root)
-    told = failure_dict(row, where)
-    assert tuple(sorted(told)) == tuple(sorted(FAILURE_COLUMNS))
-    assert (told["job_id"], told["kind"], told["reason"]) == (J1, None, "server_error")
-    assert told["detail"] == "the tasks could not be listed: status 503"
+    ((ledger, row),) = await list_failures(folder.root)
+    row_dict = failure_dict(row, ledger)
+    assert tuple(sorted(row_dict)) == tuple(sorted(FAILURE_COLUMNS))
+    assert (row_dict["job_id"], row_dict["kind"], row_dict["reason"]) == (J1, None, "server_error")
+    assert row_dict["detail"] == "the tasks could not be listed: status 503"
 
 
-async def test_a_failure_tells_what_to_do(folder):
+async def test_failure_dict_contains_a_hint(folder):
     await folder.record(failed(archive(), Reason.DISK_FULL))
-    ((where, row),) = await every_failure(folder.root)
-    told = failure_dict(row, where)
-    assert tuple(told) == FAILURE_COLUMNS
-    assert (told["project_id"], told["attempts"], told["ledger"]) == (P1, 8, ".")
-    assert "free disk space" in told["hint"]
+    ((ledger, row),) = await list_failures(folder.root)
+    row_dict = failure_dict(row, ledger)
+    assert tuple(row_dict) == FAILURE_COLUMNS
+    assert (row_dict["project_id"], row_dict["attempts"], row_dict["ledger"]) == (P1, 8, ".")
+    assert "free disk space" in row_dict["hint"]
 
 
-def held_by(run_id, host=None, beat_at=None):
+def take_lease(run_id, host=None, beat_at=None):
     owner = lease.Owner.current(run_id)
-    beat_at = beat_at or datetime.now(UTC)  # whatever time it is by now
+    beat_at = beat_at or datetime.now(UTC)  # the current time, not the time of the import
     owner = lease.Owner(run_id, host or owner.host, owner.pid)
 
     def take(connection):
@@ -124,10 +126,10 @@ def held_by(run_id, host=None, beat_at=None):
     return take
 
 
-async def test_who_is_at_work_is_told_and_who_died_too(folder):
-    await folder.write(held_by("r-alive"))
+async def test_read_status_shows_active_and_stale_leases(folder):
+    await folder.write(take_lease("r-alive"))
     dead = Folder(folder.root / "shard-0")
-    await dead.write(held_by("r-dead", host="elsewhere", beat_at=NOW - timedelta(minutes=5)))
+    await dead.write(take_lease("r-dead", host="elsewhere", beat_at=NOW - timedelta(minutes=5)))
     status = await read_status(folder.root)
     alive, gone = (each.owner for each in status.ledgers)
     assert (alive.run_id, alive.alive, alive.since_at) == ("r-alive", True, NOW - timedelta(hours=2))
@@ -135,7 +137,7 @@ async def test_who_is_at_work_is_told_and_who_died_too(folder):
     assert [each.owner.run_id for each in status.running] == ["r-alive"]
 
 
-async def test_reading_goes_beside_a_transaction_that_is_open(folder):
+async def test_read_status_during_an_open_transaction_succeeds(folder):
     await folder.record(failed(archive()))
     ledger = await folder.ledger()
     try:

@@ -55,10 +55,10 @@ def file_states(verification):
     return {finding.key: finding.state for finding in verification.findings}
 
 
-async def test_all_right_is_0(folder):
+async def test_verify_with_matching_files_exits_with_0(folder):
     folder.put(KEY, b"archive")
     await folder.record(done(archive(), KEY, b"archive"))
-    found = await verify(folder.check(deep=True))
+    found = await verify(folder.options(deep=True))
     assert (found.exit_code, found.findings, found.untracked) == (ExitCode.OK, [], [])
     assert found.counts[Kind.ARCHIVE, FileState.OK].size_bytes == 7
 
@@ -74,18 +74,18 @@ async def test_all_right_is_0(folder):
         (None, FileState.MISSING, FileState.MISSING),
     ],
 )
-async def test_what_is_wrong_with_a_file(folder, there, quick, deep, digest):
+async def test_verify_returns_the_state_of_a_file(folder, there, quick, deep, digest):
     if there is not None:
         folder.put(KEY, there)
     await folder.record(done(archive(), KEY, b"archive", digest))
-    for is_deep, want in ((False, quick), (True, deep)):
-        found = await verify(folder.check(deep=is_deep))
-        assert list(found.counts) == [(Kind.ARCHIVE, want)]
-        assert found.exit_code == (ExitCode.OK if want is FileState.OK else ExitCode.INTEGRITY)
+    for is_deep, expected in ((False, quick), (True, deep)):
+        found = await verify(folder.options(deep=is_deep))
+        assert list(found.counts) == [(Kind.ARCHIVE, expected)]
+        assert found.exit_code == (ExitCode.OK if expected is FileState.OK else ExitCode.INTEGRITY)
 
 
 @pytest.mark.parametrize("what", ["folder", "link", "file above"])
-async def test_only_a_regular_file_counts(folder, what):
+async def test_verify_of_a_path_that_is_not_a_regular_file_reports_missing(folder, what):
     path = folder.root / KEY
     if what == "folder":
         path.mkdir(parents=True)
@@ -95,40 +95,40 @@ async def test_only_a_regular_file_counts(folder, what):
     else:
         folder.put(f"{P1}/{J1}")
     await folder.record(done(archive(), KEY, b"archive"))
-    assert file_states(await verify(folder.check(deep=True))) == {KEY: FileState.MISSING}
+    assert file_states(await verify(folder.options(deep=True))) == {KEY: FileState.MISSING}
 
 
-async def test_failed_and_planned_outputs_are_not_looked_for(folder):
+async def test_verify_ignores_failed_and_planned_outputs(folder):
     await folder.record(failed(archive()))
-    assert (await verify(folder.check(deep=True))).exit_code is ExitCode.OK
+    assert (await verify(folder.options(deep=True))).exit_code is ExitCode.OK
 
 
-async def test_a_linked_twin_is_read_once(folder, monkeypatch):
-    twin = f"{P1}/{J1}/{T1}/task_output.tar.gz"
-    path = folder.put(twin, b"archive")
+async def test_verify_reads_hard_linked_files_once(folder, monkeypatch):
+    task_key = f"{P1}/{J1}/{T1}/task_output.tar.gz"
+    path = folder.put(task_key, b"archive")
     os.link(path, folder.root / KEY)
-    await folder.record(done(archive(task_id=T1), twin, b"archive"), done(archive(), KEY, b"archive"))
+    await folder.record(done(archive(task_id=T1), task_key, b"archive"), done(archive(), KEY, b"archive"))
     read = []
     monkeypatch.setattr(module, "digest_of", lambda *args: read.append(args[0]) or digest_of(*args))
-    found = await verify(folder.check(deep=True))
+    found = await verify(folder.options(deep=True))
     assert (len(read), found.counts[Kind.ARCHIVE, FileState.OK].outputs) == (1, 2)
 
 
-async def test_each_of_many_rows_counts_once(folder):
+async def test_verify_of_many_rows_counts_each_row_once(folder):
     keys = [f"{P1}/{J1}/{T1}/quicklooks/{number}.jpg" for number in range(1203)]
     for key in keys:
         folder.put(key, b"x")
     (folder.root / keys[700]).unlink()
     await folder.record(*(done(quicklook(key), key, b"x") for key in keys))
     progress = RecordingProgress()
-    found = await verify(folder.check(), progress)
+    found = await verify(folder.options(), progress)
     assert found.counts[Kind.QUICKLOOK, FileState.OK].outputs == 1202
     assert file_states(found) == {keys[700]: FileState.MISSING}
     assert progress.total == (1203, 1203)
     assert (progress.files, found.untracked_total) == (1203, 0)
 
 
-async def test_untracked_are_told_and_are_no_fault(folder):
+async def test_verify_lists_untracked_files_and_exits_with_0(folder):
     folder.put(KEY, b"archive")
     old = "old/names/archive.tar.gz"
     folder.put(old, b"archive")
@@ -138,15 +138,15 @@ async def test_untracked_are_told_and_are_no_fault(folder):
         folder.put(f"{P1}/{J1}/{known}")
     folder.put("shard-0/.bulkdl/ledger.sqlite3")
     folder.put(f"shard-0/{P1}/{J2}/job.json")
-    stray = ["notes.txt", f"{P1}/{J2}/job.json", f"{P1}/{J1}/final_output.zip", f"{P1}/{J1}/x/.bulkdl/y"]
-    for key in stray:
+    untracked = ["notes.txt", f"{P1}/{J2}/job.json", f"{P1}/{J1}/final_output.zip", f"{P1}/{J1}/x/.bulkdl/y"]
+    for key in untracked:
         folder.put(key)
-    found = await verify(folder.check())
-    assert sorted(found.untracked) == sorted(stray)
+    found = await verify(folder.options())
+    assert sorted(found.untracked) == sorted(untracked)
     assert (found.untracked_total, found.exit_code) == (4, ExitCode.OK)
 
 
-async def test_repair_marks_what_is_wrong_and_nothing_else(folder):
+async def test_verify_with_repair_marks_only_files_that_do_not_match(folder):
     good, gone, short = (f"{P1}/{J1}/{name}" for name in ("a.zip", "b.zip", "c.zip"))
     folder.put(good, b"good")
     folder.put(short, b"sho")
@@ -154,50 +154,50 @@ async def test_repair_marks_what_is_wrong_and_nothing_else(folder):
         done(quicklook(key), key, data) for key, data in [(good, b"good"), (gone, b"g"), (short, b"short")]
     ]
     await folder.record(*results)
-    found = await verify(folder.check(repair=True))
+    found = await verify(folder.options(repair=True))
     assert (found.repaired, found.exit_code) == (2, ExitCode.INTEGRITY)
     assert await folder.rows() == {
         good: ("completed", "downloaded", None),
         gone: ("planned", None, "verify: missing: not found"),
         short: ("planned", None, "verify: wrong_size: 3 bytes instead of 5"),
     }
-    assert (await verify(folder.check(repair=True))).exit_code is ExitCode.OK
+    assert (await verify(folder.options(repair=True))).exit_code is ExitCode.OK
 
 
-async def test_without_repair_nothing_is_written(folder):
+async def test_verify_without_repair_does_not_write(folder):
     await folder.record(done(archive(), KEY, b"archive"))
     before = await folder.rows()
-    assert (await verify(folder.check())).repaired == 0
+    assert (await verify(folder.options())).repaired == 0
     assert await folder.rows() == before
 
 
-async def test_what_could_only_not_be_read_is_not_fetched_again(folder, monkeypatch):
-    def refuses(*_args):
+async def test_verify_with_repair_does_not_mark_an_unreadable_file(folder, monkeypatch):
+    def fail(*_args):
         raise OSError(5, "Input/output error")
 
     folder.put(KEY, b"archive")
     await folder.record(done(archive(), KEY, b"archive"))
-    monkeypatch.setattr(module, "digest_of", refuses)
-    found = await verify(folder.check(deep=True, repair=True))
+    monkeypatch.setattr(module, "digest_of", fail)
+    found = await verify(folder.options(deep=True, repair=True))
     assert (file_states(found), found.repaired) == ({KEY: FileState.UNREADABLE}, 0)
     assert (await folder.rows())[KEY][0] == "completed"
 
 
-async def test_a_receipt_in_a_part_does_not_bring_a_rejected_file_back(folder):
-    """A part whose commit was not recorded is adopted: the damaged file would be taken for fetched."""
+async def test_verify_with_repair_discards_a_committed_partial_file(folder):
+    """A committed partial file without a ledger row is adopted, so the damaged file would be recorded."""
     folder.put(KEY, b"archivE")
     result = done(archive(), KEY, b"archive")
     await folder.record(result)
-    sink = LocalDestination(folder.root)
-    sink.prepare()
-    part = sink.partial_file(archive())
-    await part.create(RemoteObject(None, Validator(), 7))
-    await part.write(b"archive")
-    await part.commit(result.file)
+    destination = LocalDestination(folder.root)
+    destination.prepare()
+    partial_file = destination.partial_file(archive())
+    await partial_file.create(RemoteObject(None, Validator(), 7))
+    await partial_file.write(b"archive")
+    await partial_file.commit(result.file)
     folder.put(KEY, b"archivE")
-    assert isinstance(await part.load(), CommittedFile), "else this test shows nothing"
-    await verify(folder.check(deep=True, repair=True))
-    assert await sink.partial_file(archive()).load() is None
+    assert isinstance(await partial_file.load(), CommittedFile), "precondition"
+    await verify(folder.options(deep=True, repair=True))
+    assert await destination.partial_file(archive()).load() is None
 
 
 async def hold(folder):
@@ -206,13 +206,13 @@ async def hold(folder):
     await folder.write(lambda connection: lease.acquire(connection, owner, str(folder.root), now))
 
 
-async def test_repair_never_runs_beside_a_run_but_a_look_may(folder):
+async def test_verify_during_a_run_rejects_only_repair(folder):
     await folder.record(done(archive(), KEY, b"archive"))
     await hold(folder)
     with pytest.raises(OutputLockedError):
-        await verify(folder.check(repair=True))
+        await verify(folder.options(repair=True))
     assert (await folder.rows())[KEY][0] == "completed"
-    assert file_states(await verify(folder.check())) == {KEY: FileState.MISSING}
+    assert file_states(await verify(folder.options())) == {KEY: FileState.MISSING}
 
 
 async def leases(folder):
@@ -221,9 +221,9 @@ async def leases(folder):
     )
 
 
-async def test_the_lease_is_given_back_also_when_it_is_cancelled(folder, monkeypatch):
+async def test_verify_with_repair_releases_the_lease_on_cancellation(folder, monkeypatch):
     await folder.record(done(archive(), KEY, b"archive"))
-    await verify(folder.check(repair=True))
+    await verify(folder.options(repair=True))
     assert await leases(folder) == 0
     await folder.record(done(archive(J2), KEY, b"archive"), job=a_job(J2))
     reached, stop = asyncio.Event(), threading.Event()
@@ -235,7 +235,7 @@ async def test_the_lease_is_given_back_also_when_it_is_cancelled(folder, monkeyp
         return []
 
     monkeypatch.setattr(module, "check_files", wait_for_stop)
-    task = asyncio.create_task(verify(folder.check(repair=True), stop=stop))
+    task = asyncio.create_task(verify(folder.options(repair=True), stop=stop))
     await reached.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -244,7 +244,7 @@ async def test_the_lease_is_given_back_also_when_it_is_cancelled(folder, monkeyp
     assert await leases(folder) == 0
 
 
-def test_after_a_stop_no_byte_more_is_read(tmp_path):
+def test_digest_of_after_a_stop_reads_no_data(tmp_path):
     path = tmp_path / "large"
     path.write_bytes(b"x" * (3 << 20))
     stop = threading.Event()
@@ -252,13 +252,13 @@ def test_after_a_stop_no_byte_more_is_read(tmp_path):
     assert digest_of(path, crc32c(b"other"), stop) == crc32c(b"")
 
 
-async def test_without_a_ledger_it_is_a_wrong_directory(folder):
+async def test_verify_without_a_ledger_raises_config_error(folder):
     with pytest.raises(ConfigError, match="contains no ledger"):
-        await verify(folder.check())
+        await verify(folder.options())
     assert list(folder.root.iterdir()) == []
 
 
-def test_what_is_kept_of_many_findings_is_bounded():
+def test_verification_limits_the_listed_findings():
     found = Verification("out", "quick")
     for number in range(MAX_LISTED + 5):
         found.add_finding(Finding(str(number), FileState.MISSING, ""))
@@ -276,7 +276,7 @@ async def test_verify_lists_an_untracked_file_whose_name_is_not_utf8(folder, dee
     folder.put(UNDECODABLE)
     folder.put(f"{P1}/{J1}/{T1}/quicklooks/{UNDECODABLE}")
     await folder.record(done(archive(), KEY, b"archive"))
-    found = await verify(folder.check(deep=deep))
+    found = await verify(folder.options(deep=deep))
     assert (found.exit_code, found.untracked_total) == (ExitCode.OK, 2)
     show_verification(found)
     assert "untracked: caf\\xe9\\n.txt\n" in capsys.readouterr().out
@@ -288,7 +288,7 @@ async def test_verify_lists_an_untracked_file_whose_name_is_not_utf8(folder, dee
 async def test_verify_of_a_directory_whose_name_is_not_utf8(tmp_path, capsys):
     folder = Folder(tmp_path / UNDECODABLE)
     await folder.record(done(archive(), KEY, b"archive"))
-    found = await verify(folder.check())
+    found = await verify(folder.options())
     for result_format in ("table", "json"):
         show_verification(found, result_format)
         assert "caf\\xe9" in capsys.readouterr().out.replace("\\\\", "\\")

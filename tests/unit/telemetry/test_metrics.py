@@ -49,7 +49,7 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
     return samples(metrics.render()).get((f"bulkdl_{name}", frozenset(labels.items())))
 
 
-def test_bytes_count_as_they_move_and_outputs_as_they_end():
+def test_metrics_count_bytes_on_progress_and_outputs_at_their_end():
     metrics = after(
         TransferStarted(ARCHIVE),
         TransferAdvanced(ARCHIVE, 100, 300, 100),
@@ -63,7 +63,7 @@ def test_bytes_count_as_they_move_and_outputs_as_they_end():
     assert value(metrics, "outputs_total", kind="quicklook", outcome="failed", reason="stalled") == 1
 
 
-def test_open_outputs_are_those_planned_and_not_ended():
+def test_outputs_open_counts_planned_outputs_without_outcome():
     whole_list = Output("p", "j", "t", Kind.QUICKLOOK)
     metrics = after(
         JobEnumerated("p", "j", 3, 0, {Kind.ARCHIVE: 2, Kind.QUICKLOOK: 1}),
@@ -75,7 +75,7 @@ def test_open_outputs_are_those_planned_and_not_ended():
     assert value(metrics, "outputs_open", kind="quicklook") == 1
 
 
-def test_in_flight_goes_up_and_down_and_not_below_zero_for_outputs_never_taken_up():
+def test_in_flight_is_not_negative_for_outputs_without_a_transfer():
     dropped = TransferEnded(Result(PICTURE, Outcome.CANCELLED, Reason.STOPPED))
     metrics = after(TransferStarted(ARCHIVE), dropped)
     assert value(metrics, "in_flight", kind="archive") == 1
@@ -84,7 +84,7 @@ def test_in_flight_goes_up_and_down_and_not_below_zero_for_outputs_never_taken_u
     assert value(metrics, "in_flight", kind="archive") == 0
 
 
-def test_jobs_and_what_was_found_missing():
+def test_metrics_count_jobs_and_planned_outputs():
     metrics = after(
         JobEnumerated("p", "a", 3, 1, {Kind.ARCHIVE: 1, Kind.QUICKLOOK: 2}),
         JobEnumerated("p", "b", 0, 4),
@@ -101,7 +101,7 @@ def test_jobs_and_what_was_found_missing():
     assert value(metrics, "outputs_total", kind="archive", outcome="skipped", reason="up_to_date") == 1
 
 
-def test_requests_throttles_retries_and_problems():
+def test_metrics_count_requests_throttles_retries_and_problems():
     metrics = after(
         RequestEnded("jobs", 200, 0.2),
         RequestEnded("jobs", 429, 0.02),
@@ -121,7 +121,7 @@ def test_requests_throttles_retries_and_problems():
     assert value(metrics, "request_duration_seconds_bucket", endpoint="storage", le="+Inf") == 1
 
 
-def test_queue_depths_are_asked_for_at_the_moment_of_the_scrape():
+def test_queue_depth_is_read_at_scrape_time():
     waiting: list[int] = []
     metrics = after(QueuesOpened({"jobs": waiting.__len__}))
     assert value(metrics, "queue_depth", queue="jobs") == 0
@@ -129,7 +129,7 @@ def test_queue_depths_are_asked_for_at_the_moment_of_the_scrape():
     assert value(metrics, "queue_depth", queue="jobs") == 2
 
 
-def test_the_run_and_the_program_are_named_and_the_disk_measured():
+def test_metrics_contain_run_build_and_disk_space():
     metrics = after(RunStarted("r-1", AT), free_bytes=float("nan"))
     assert value(metrics, "run_info", run_id="r-1") == 1
     assert value(metrics, "run_start_timestamp_seconds") == AT.timestamp()
@@ -138,7 +138,7 @@ def test_the_run_and_the_program_are_named_and_the_disk_measured():
     assert any(name == "bulkdl_build_info" for name, _ in samples(metrics.render_textfile()))
 
 
-def test_nothing_is_said_of_a_last_run_until_one_has_ended():
+def test_last_run_metrics_are_absent_before_the_end_of_a_run():
     metrics = after(RunStarted("r-1", AT))
     assert value(metrics, "last_run_exit_code") is None
     metrics.report(RunFinished(AT, 3))
@@ -147,20 +147,20 @@ def test_nothing_is_said_of_a_last_run_until_one_has_ended():
     assert value(metrics, "last_run_timestamp_seconds") == AT.timestamp()
 
 
-def test_the_textfile_leaves_process_metrics_to_node_exporter():
+def test_render_textfile_omits_process_metrics():
     metrics = after()
     assert b"process_resident_memory_bytes" in metrics.render()
     assert b"process_" not in metrics.render_textfile()
 
 
-def test_series_have_no_creation_times_and_the_global_registry_none_of_ours():
+def test_metrics_omit_created_series_and_the_global_registry():
     metrics = after(RequestEnded("jobs", 200, 0.2), RetryScheduled(ARCHIVE, Reason.STALLED, 1.0))
     assert b"_created" not in metrics.render_textfile()
     assert not [family for family in REGISTRY.collect() if family.name.startswith("bulkdl")]
     Metrics("1", lambda: 0.0)  # a second run in one process meets no duplicate
 
 
-def test_names_follow_prometheus_conventions():
+def test_metric_names_follow_prometheus_conventions():
     metrics = after(*_every_event())
     for family in text_string_to_metric_families(metrics.render_textfile().decode()):
         assert family.name.startswith("bulkdl_")
@@ -173,7 +173,7 @@ def test_names_follow_prometheus_conventions():
             assert label not in {"job", "instance", "name", "job_id", "project_id"}, family.name
 
 
-def test_names_of_the_server_never_become_labels():
+def test_labels_do_not_contain_names_from_the_server():
     assert b".jpg" not in after(*_every_event()).render()
 
 
@@ -194,5 +194,5 @@ def _every_event() -> Iterable[Event]:
 
 
 @pytest.mark.parametrize("event", _every_event(), ids=lambda event: type(event).__name__)
-def test_each_event_alone_gives_text_that_parses(event):
+def test_metrics_after_a_single_event_can_be_parsed(event):
     assert samples(after(event).render())

@@ -30,7 +30,7 @@ def builder(**more) -> SummaryBuilder:
     return SummaryBuilder("r1", START, **more)
 
 
-def test_outputs_and_bytes_are_counted_by_kind_outcome_and_reason():
+def test_summary_counts_outputs_and_bytes_by_kind_outcome_and_reason():
     build = builder()
     build.add(fetched())
     build.add(fetched())
@@ -50,12 +50,12 @@ def test_outputs_and_bytes_are_counted_by_kind_outcome_and_reason():
     assert summary.bytes_per_s == pytest.approx(13.2)
 
 
-def test_a_run_without_time_has_no_rate():
+def test_summary_without_duration_has_rate_0():
     assert builder().build(START).bytes_per_s == 0.0
     assert builder().build(START - timedelta(seconds=5)).duration_s == 0.0
 
 
-def test_each_failure_says_what_to_which_output_and_what_next():
+def test_summary_failure_contains_output_reason_and_hint():
     build = builder()
     build.add(failed(Reason.TOO_LARGE, PICTURE), key="p1/j1/t1/quicklooks/a.png")
     (row,) = build.build(START).failures
@@ -64,7 +64,7 @@ def test_each_failure_says_what_to_which_output_and_what_next():
     assert row.hint == FAILURE_POLICIES[Reason.TOO_LARGE].hint
 
 
-def test_a_million_failures_keep_the_first_and_count_them_all():
+def test_summary_with_many_failures_lists_the_first_and_counts_all():
     build = builder(max_listed=3)
     for _ in range(5000):
         build.add(failed(Reason.SERVER_ERROR))
@@ -74,7 +74,7 @@ def test_a_million_failures_keep_the_first_and_count_them_all():
     assert (len(summary.problems), summary.problems_total) == (3, 5000)
 
 
-def test_a_failure_that_is_no_longer_kept_still_decides_the_exit_code():
+def test_exit_code_includes_failures_that_are_not_listed():
     build = builder(max_listed=1)
     build.add(failed(Reason.SERVER_ERROR))
     build.add(failed(Reason.CHECKSUM_MISMATCH))
@@ -96,7 +96,7 @@ def test_a_failure_that_is_no_longer_kept_still_decides_the_exit_code():
         ([Reason.INTERNAL, Reason.CREDENTIALS], [], ExitCode.BUG),
     ],
 )
-def test_the_highest_ranked_exit_code_wins(failures, problems, code):
+def test_exit_code_is_the_one_with_the_highest_rank(failures, problems, code):
     assert exit_code(failures, problems) is code
 
 
@@ -109,7 +109,7 @@ def test_the_highest_ranked_exit_code_wins(failures, problems, code):
         (["p1", "p2"], [], ExitCode.OK),
     ],
 )
-def test_refused_credentials_are_7_only_when_no_project_went_on(projects, refused, code):
+def test_exit_code_for_rejected_credentials_is_7_only_without_other_projects(projects, refused, code):
     build = builder()
     for project_id in projects:
         build.add_project(project_id)
@@ -119,7 +119,7 @@ def test_refused_credentials_are_7_only_when_no_project_went_on(projects, refuse
 
 
 @pytest.mark.parametrize("code", [ExitCode.INTERRUPTED, ExitCode.TERMINATED])
-def test_a_signal_overrides_even_success(code):
+def test_exit_code_of_a_signal_overrides_all_others(code):
     build = builder()
     build.add(fetched())
     summary = build.build(START)
@@ -130,7 +130,7 @@ def test_a_signal_overrides_even_success(code):
     assert builder().build(START, stopped_by=code).exit_code is code
 
 
-def test_json_has_everything_as_plain_values():
+def test_summary_as_dict_contains_plain_values():
     build = builder()
     build.jobs.seen = 3
     build.add(fetched())
@@ -161,7 +161,7 @@ def test_json_has_everything_as_plain_values():
     ]
 
 
-def test_a_summary_does_not_change_when_counting_goes_on():
+def test_summary_does_not_change_after_build():
     build = builder()
     build.add(fetched())
     before = build.build(START)
@@ -171,7 +171,7 @@ def test_a_summary_does_not_change_when_counting_goes_on():
     assert (before.outputs(), before.failures_total, len(before.failures), before.jobs.seen) == (1, 0, 0, 0)
 
 
-def test_a_plan_counts_without_keeping_every_output():
+def test_plan_counts_all_outputs_and_lists_the_first():
     plan = PlanBuilder(builder(), max_listed=2)
     for _ in range(10):
         plan.add(ARCHIVE)
@@ -186,7 +186,7 @@ def test_a_plan_counts_without_keeping_every_output():
     assert document["problems_total"] == 1
 
 
-def test_a_status_is_plain_values():
+def test_status_as_dict_contains_plain_values():
     status = Status(
         "out",
         jobs={"up_to_date": 2},

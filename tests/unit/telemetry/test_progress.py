@@ -99,7 +99,7 @@ def test_large_transfer_has_a_line_at_once_and_a_small_one_has_none():
     assert not any("job job-1" in line for line in lines)
 
 
-def test_transfer_that_lasts_has_a_line_and_says_why_it_waits():
+def test_long_transfer_has_a_line_with_its_retry_note():
     retry = RetryScheduled(PICTURE, Reason.STALLED, delay_s=12.3)
     _, lines = drawn(TransferStarted(PICTURE), retry, later_s=2.1)
     assert lines[1:] == ["  quicklook of job job-1 task task-1  0 B  stalled, retry in 12 s"]
@@ -134,7 +134,7 @@ def test_eta_is_unknown_while_listing_and_before_each_kind_has_a_completed_outpu
     assert totals.eta_s(2) == pytest.approx(2.0)
 
 
-def test_events_out_of_order_or_without_a_start_are_no_error():
+def test_events_out_of_order_or_without_a_start_are_accepted():
     drawn(
         ended(ARCHIVE),
         TransferAdvanced(ARCHIVE, 1, None, 1),
@@ -181,7 +181,7 @@ def test_speed_keeps_few_samples():
     ("is_terminal", "wanted", "bars"),
     [(True, "auto", True), (True, "never", False), (False, "auto", False), (False, "never", False)],
 )
-def test_bars_are_for_terminals(is_terminal, wanted, bars):
+def test_progress_display_requires_a_terminal(is_terminal, wanted, bars):
     console = Console(file=io.StringIO(), force_terminal=is_terminal, _environ={"TERM": "xterm"})
     with progress_on(console, wanted) as reporter:
         reporter.report(TransferStarted(ARCHIVE))
@@ -190,7 +190,7 @@ def test_bars_are_for_terminals(is_terminal, wanted, bars):
     assert bars or console.file.getvalue() == ""
 
 
-def test_progress_label_is_neither_markup_nor_a_control_sequence():
+def test_progress_label_escapes_markup_and_control_sequences():
     output = replace(ARCHIVE, job_id="[/x]\x1b[2J")
     _, lines = drawn(TransferStarted(output), later_s=3)
     assert any("[/x]\\x1b" in line for line in lines)

@@ -47,11 +47,11 @@ def report(selection=None, stopped_by=None, **settings):
     return json.loads(json.dumps(run_report(summary, selection or Selection(), Settings(**settings))))
 
 
-def closed(part):
-    """The schema, with no key in a report that it does not describe."""
+def without_additional_keys(part):
+    """Return the schema with ``additionalProperties`` set to false."""
     for value in part.values() if isinstance(part, dict) else part:
         if isinstance(value, (dict, list)):
-            closed(value)
+            without_additional_keys(value)
     if isinstance(part, dict) and "properties" in part:
         part["additionalProperties"] = False
     return part
@@ -59,44 +59,48 @@ def closed(part):
 
 @pytest.mark.parametrize("stopped_by", [None, ExitCode.TERMINATED, ExitCode.MAX_DURATION])
 @pytest.mark.parametrize("selection", SELECTIONS.values(), ids=SELECTIONS)
-def test_each_report_fits_the_schema_and_has_no_key_more(selection, stopped_by):
+def test_run_report_matches_the_schema_without_additional_keys(selection, stopped_by):
     document = report(selection, stopped_by)
-    jsonschema.validate(document, closed(deepcopy(schema())))
+    jsonschema.validate(document, without_additional_keys(deepcopy(schema())))
     assert document["stopped_by"] == stopped_by
 
 
 @pytest.mark.parametrize("key", ["version", "selection", "exit_code", "failures", "settings"])
-def test_a_key_that_is_not_there_is_noticed(key):
+def test_schema_rejects_a_report_with_a_missing_key(key):
     document = report()
     del document[key]
     with pytest.raises(jsonschema.ValidationError, match=key):
         jsonschema.validate(document, schema())
 
 
-def test_what_was_asked_for_is_told():
-    told = report(SELECTIONS["everything"])["selection"]
-    assert told["jobs"] == [f"{P1}/{J1}", J1]
-    assert (told["shard"], told["since_at"], told["reasons"]) == ("0/2", "2022-03-10T12:00:00+00:00", None)
+def test_run_report_contains_the_selection():
+    section = report(SELECTIONS["everything"])["selection"]
+    assert section["jobs"] == [f"{P1}/{J1}", J1]
+    assert (section["shard"], section["since_at"], section["reasons"]) == (
+        "0/2",
+        "2022-03-10T12:00:00+00:00",
+        None,
+    )
     assert report(SELECTIONS["retry"])["selection"]["reasons"] == ["rejected_file", "stalled"]
 
 
-def test_a_long_list_of_jobs_is_counted_and_cut():
-    told = report(Selection(jobs=tuple(JobRef(None, str(number)) for number in range(MAX_JOBS + 9))))[
+def test_run_report_limits_the_list_of_jobs():
+    section = report(Selection(jobs=tuple(JobRef(None, str(number)) for number in range(MAX_JOBS + 9))))[
         "selection"
     ]
-    assert (len(told["jobs"]), told["jobs_total"]) == (MAX_JOBS, MAX_JOBS + 9)
+    assert (len(section["jobs"]), section["jobs_total"]) == (MAX_JOBS, MAX_JOBS + 9)
 
 
-def test_where_keys_are_is_not_told():
+def test_run_report_does_not_contain_locations_of_secrets():
     table = ProjectTable(id=P1, api_key_file=Path("/run/secrets/cAnArY"))
     text = json.dumps(report(projects=(table,), output=Path("/srv/cAnArY")))
     assert "cAnArY" not in text
 
 
-def test_what_is_left_out_are_settings():
+def test_excluded_settings_exist():
     assert set(Settings.model_fields) >= _EXCLUDED_SETTINGS
 
 
-def test_how_it_went_about_it_is_told():
-    told = report(rate=7, retries=3)["settings"]
-    assert (told["rate"], told["retries"], told["path_templates"]["job"][:1]) == (7, 3, "{")
+def test_run_report_contains_the_settings():
+    section = report(rate=7, retries=3)["settings"]
+    assert (section["rate"], section["retries"], section["path_templates"]["job"][:1]) == (7, 3, "{")

@@ -1,5 +1,3 @@
-"""What a run leaves in its textfile, compared with what it came to."""
-
 from dataclasses import replace
 
 import click
@@ -16,26 +14,30 @@ from bulkdl.simulator import Faults, Simulator
 from support.live_http import ACCOUNT, Watch, order_for, samples, value
 
 
-async def test_when_it_is_over_the_metrics_are_what_the_summary_says(tmp_path):
+async def test_metrics_file_matches_the_summary(tmp_path):
     path = tmp_path / "bulkdl.prom"
-    # A data.json that UP42 cannot give, one that comes at the second attempt, and a throttling.
+    # One GeoJSON file fails, another succeeds at the second attempt, and one response is a 429.
     faults = Faults.from_rules(
         {"fault": "status", "status": 400, "endpoint": "geojson", "level": "job", "limit": 1},
         {"fault": "cut", "endpoint": "geojson", "level": "task", "nth": 1, "limit": 1},
         {"fault": "throttled", "retry_after": 0, "endpoint": "tasks", "nth": 1, "limit": 2},
     )
     async with Simulator(ACCOUNT, faults=faults) as simulator:
-        order = order_for(simulator, tmp_path, metrics_file=path)
-        summary, _ = await run_downloader(order, lambda downloader: downloader.run(order.selection), Watch())
-        # A plan holds no directory, so it leaves the file to those that do.
-        again, _ = await run_downloader(order, lambda downloader: downloader.plan(order.selection), Watch())
+        request = order_for(simulator, tmp_path, metrics_file=path)
+        summary, _ = await run_downloader(
+            request, lambda downloader: downloader.run(request.selection), Watch()
+        )
+        # A plan does not lock the directory, so it does not write the file.
+        again, _ = await run_downloader(
+            request, lambda downloader: downloader.plan(request.selection), Watch()
+        )
     found = samples(path.read_text())
-    told = {
+    counted = {
         (labels["kind"], labels["outcome"], labels["reason"]): count
         for (name, pairs), count in found.items()
         if name == "bulkdl_outputs_total" and (labels := dict(pairs))
     }
-    assert told == {tuple(map(str, key)): count.outputs for key, count in summary.counts.items()}
+    assert counted == {tuple(map(str, key)): count.outputs for key, count in summary.counts.items()}
     assert sum(value(found, "bytes_total", kind=kind) for kind in Kind) == summary.downloaded_bytes
     assert value(found, "retries_total", reason="truncated") == 1
     assert value(found, "throttles_total") == 2
@@ -49,13 +51,13 @@ async def test_when_it_is_over_the_metrics_are_what_the_summary_says(tmp_path):
     assert samples(path.read_text()) == found
 
 
-async def test_refused_credentials_are_a_problem_that_an_alert_can_see(tmp_path):
+async def test_rejected_credentials_are_counted_as_a_problem(tmp_path):
     path = tmp_path / "bulkdl.prom"
     async with Simulator(ACCOUNT) as simulator:
-        order = order_for(simulator, tmp_path, metrics_file=path)
+        request = order_for(simulator, tmp_path, metrics_file=path)
         keys = {project.id: SecretStr("Wrong123.key") for project in simulator.projects}
-        order = replace(order, credentials=CredentialSet(by_project=keys, project_ids=tuple(keys)))
-        await run_downloader(order, lambda downloader: downloader.run(order.selection), Watch())
+        request = replace(request, credentials=CredentialSet(by_project=keys, project_ids=tuple(keys)))
+        await run_downloader(request, lambda downloader: downloader.run(request.selection), Watch())
     found = samples(path.read_text())
     assert value(found, "problems_total", reason="credentials") == 1
     assert value(found, "last_run_exit_code") == ExitCode.CREDENTIALS
@@ -69,7 +71,7 @@ async def test_refused_credentials_are_a_problem_that_an_alert_can_see(tmp_path)
         (click.exceptions.Exit(130), ExitCode.INTERRUPTED),
     ],
 )
-async def test_what_ends_the_process_is_how_the_run_ended(tmp_path, error, code):
+async def test_metrics_file_contains_the_exit_code_of_the_process(tmp_path, error, code):
     path = tmp_path / "bulkdl.prom"
 
     async def work(downloader: Downloader) -> None:
@@ -82,11 +84,11 @@ async def test_what_ends_the_process_is_how_the_run_ended(tmp_path, error, code)
     assert value(samples(path.read_text()), "last_run_exit_code") == code
 
 
-async def test_what_was_there_before_counts_as_skipped(tmp_path):
+async def test_present_outputs_are_counted_as_skipped(tmp_path):
     async with Simulator(ACCOUNT) as simulator:
         for _ in range(2):
-            order = order_for(simulator, tmp_path, metrics_file=tmp_path / "bulkdl.prom")
-            await run_downloader(order, lambda downloader: downloader.run(order.selection), Watch())  # noqa: B023
+            request = order_for(simulator, tmp_path, metrics_file=tmp_path / "bulkdl.prom")
+            await run_downloader(request, lambda downloader: downloader.run(request.selection), Watch())  # noqa: B023
         wanted = sum(1 for expected in simulator.expected_outputs() if expected.kind is Kind.ARCHIVE)
     found = samples((tmp_path / "bulkdl.prom").read_text())
     there = value(found, "outputs_total", kind="archive", outcome="skipped", reason="up_to_date")

@@ -1,4 +1,4 @@
-"""Docs, alerts and dashboard against the code: the docs have every metric, and nobody has one more."""
+"""Compare docs/metrics.md, the alerts and the dashboard with the metrics of the code."""
 
 import json
 import re
@@ -55,21 +55,21 @@ def names_in(text: str) -> set[str]:
     return {re.sub(r"_(bucket|sum|count)$", "", name) for name in found}
 
 
-def test_the_docs_list_every_metric_with_its_type_and_labels_and_no_other():
+def test_metrics_page_lists_exactly_the_metrics_of_the_code():
     rows = re.findall(r"^\| `(bulkdl_\w+)` \| (\w+) \| (.*?)\s*\|", DOCS, re.MULTILINE)
     listed = {name: (kind, tuple(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
     assert listed == CODE
     assert names_in(DOCS) == set(CODE)
 
 
-def test_the_docs_list_every_endpoint():
+def test_metrics_page_lists_all_endpoints():
     sentence = re.search(r"`endpoint` is one of (.*?):", DOCS, re.DOTALL)
     assert sentence
     assert tuple(re.findall(r"`(\w+)`", sentence[1])) == ENDPOINTS
 
 
 @pytest.mark.parametrize("expression", expressions())
-def test_alerts_and_dashboard_use_names_labels_and_values_that_there_are(expression):
+def test_expression_uses_existing_metrics_labels_and_values(expression):
     names = names_in(expression)
     assert names
     assert names <= set(CODE)
@@ -82,11 +82,11 @@ def test_alerts_and_dashboard_use_names_labels_and_values_that_there_are(express
             assert set(value.split("|")) <= VALUES[label], label
 
 
-def test_every_metric_is_of_use_in_an_alert_or_a_panel():
+def test_every_metric_is_used_in_an_alert_or_a_panel():
     assert set().union(*map(names_in, expressions())) == set(CODE)
 
 
-def test_alert_rules_are_whole():
+def test_alert_rules_are_complete():
     assert len({rule["alert"] for rule in RULES}) == len(RULES)
     for rule in RULES:
         assert set(rule) <= {"alert", "expr", "for", "labels", "annotations"}
@@ -96,13 +96,13 @@ def test_alert_rules_are_whole():
         assert rule["expr"].count("(") == rule["expr"].count(")")
 
 
-def test_exit_codes_in_alerts_are_those_there_are():
+def test_alerts_use_existing_exit_codes():
     for rule in RULES:
         for code in re.findall(r"exit_code [!=]= (\d+)", rule["expr"]):
             assert int(code) in set(ExitCode), rule["alert"]
 
 
-def test_the_dashboard_has_each_panel_in_a_place_of_its_own():
+def test_dashboard_panels_do_not_overlap():
     panels = DASHBOARD["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     taken: set[tuple[int, int]] = set()

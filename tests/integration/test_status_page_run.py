@@ -1,5 +1,3 @@
-"""A real run, held in the middle, looked at from outside."""
-
 import asyncio
 
 import aiohttp
@@ -16,7 +14,7 @@ def is_half_way(event: Event) -> bool:
     return isinstance(event, TransferAdvanced) and event.offset >= 1_500_000
 
 
-async def test_mid_run_the_run_is_alive_and_ready_and_tells_where_it_is(tmp_path):
+async def test_endpoints_during_a_run_report_health_metrics_and_progress(tmp_path):
     async with (
         Simulator(ACCOUNT, faults=Faults.from_rules(HELD)) as simulator,
         live(simulator, tmp_path, archive_concurrency=1) as run,
@@ -25,27 +23,27 @@ async def test_mid_run_the_run_is_alive_and_ready_and_tells_where_it_is(tmp_path
         await run.until(lambda event: isinstance(event, TransferEnded))
         assert await run.json("/healthz") == (200, {"alive": True})
         assert await run.json("/readyz") == (200, {"ready": True, "reasons": []})
-        found = await run.metrics()
-        assert value(found, "in_flight", kind="archive") == 1
-        assert value(found, "bytes_total", kind="archive") >= 1_500_000
-        assert value(found, "requests_total", endpoint="token", status="2xx") == 1
-        assert value(found, "request_duration_seconds_count", endpoint="storage") == 1
-        assert value(found, "disk_free_bytes") > 0
+        metrics = await run.metrics()
+        assert value(metrics, "in_flight", kind="archive") == 1
+        assert value(metrics, "bytes_total", kind="archive") >= 1_500_000
+        assert value(metrics, "requests_total", endpoint="token", status="2xx") == 1
+        assert value(metrics, "request_duration_seconds_count", endpoint="storage") == 1
+        assert value(metrics, "disk_free_bytes") > 0
         _, status = await run.json("/status.json")
         while not status["in_flight"]:  # a download of this size is listed after two seconds
             await asyncio.sleep(0.1)
             _, status = await run.json("/status.json")
-        flight = status["in_flight"][0]
-        assert flight["kind"] == "archive"
-        assert 1_500_000 <= flight["offset_bytes"] < flight["total_bytes"]
+        transfer = status["in_flight"][0]
+        assert transfer["kind"] == "archive"
+        assert 1_500_000 <= transfer["offset_bytes"] < transfer["total_bytes"]
         assert status["run_id"]
-        await simulator.take_down("storage", 0.01)  # the stalled connection breaks: it goes on
+        await simulator.take_down("storage", 0.01)  # the stalled connection fails and the run resumes
         simulator.faults = None
         summary = await run.summary()
     assert summary.exit_code == 0
 
 
-async def test_not_ready_as_long_as_nobody_has_let_us_in(tmp_path):
+async def test_readyz_before_authentication_is_503(tmp_path):
     faults = Announced.when_met({"fault": "latency", "seconds": FOREVER_S, "endpoint": "token", "nth": 1})
     async with Simulator(ACCOUNT, faults=faults) as simulator, live(simulator, tmp_path) as run:
         await faults.met.wait()
@@ -56,7 +54,7 @@ async def test_not_ready_as_long_as_nobody_has_let_us_in(tmp_path):
         assert (await run.summary()).exit_code == 0
 
 
-async def test_the_output_directory_goes_away_and_readiness_with_it(tmp_path):
+async def test_readyz_after_removal_of_the_output_directory_is_503(tmp_path):
     async with (
         Simulator(ACCOUNT, faults=Faults.from_rules(HELD)) as simulator,
         live(simulator, tmp_path, archive_concurrency=1) as run,
@@ -69,14 +67,14 @@ async def test_the_output_directory_goes_away_and_readiness_with_it(tmp_path):
         (tmp_path / "elsewhere").rename(tmp_path / "out" / ".bulkdl")
 
 
-async def test_when_the_run_ends_its_port_is_closed(tmp_path):
+async def test_port_is_closed_after_the_run(tmp_path):
     async with Simulator(ACCOUNT) as simulator, live(simulator, tmp_path) as run:
         await run.summary()
         with pytest.raises(aiohttp.ClientConnectionError):
             await run.json("/healthz")
 
 
-async def test_a_port_that_is_taken_ends_it_before_anything_is_done(tmp_path):
+async def test_used_port_is_a_config_error_before_the_run(tmp_path):
     async with Simulator(ACCOUNT) as simulator:
         port = int(simulator.api_url.rpartition(":")[2])
         order = order_for(simulator, tmp_path, listen=f"127.0.0.1:{port}")

@@ -1,5 +1,3 @@
-"""What the page is told."""
-
 import json
 from datetime import UTC, datetime
 
@@ -32,17 +30,17 @@ def picture(number: int) -> Output:
     return Output("p", "j", "t", Kind.QUICKLOOK, f"{number}.jpg")
 
 
-class Seen:
-    """A board and its time."""
+class Dashboard:
+    """A run status with a clock."""
 
     def __init__(self):
         self.now_s = 0.0
-        self.board = RunStatus("1.2.3", lambda: self.now_s, lambda: AT)
+        self.status = RunStatus("1.2.3", lambda: self.now_s, lambda: AT)
 
     def after(self, *events):
         for event in events:
-            self.board.report(event)
-        document = self.board.document(5.0)
+            self.status.report(event)
+        document = self.status.document(5.0)
         assert json.loads(json.dumps(document, allow_nan=False)) == document
         return document
 
@@ -51,21 +49,21 @@ class Seen:
 
 
 @pytest.fixture
-def seen():
-    return Seen()
+def dashboard():
+    return Dashboard()
 
 
-def test_a_run_goes_through_its_states(seen):
-    assert seen.after()["state"] == "starting"
-    assert seen.after(RunStarted("r-1", AT))["state"] == "listing"
-    assert seen.after(EnumerationFinished())["state"] == "downloading"
-    document = seen.after(RunFinished(AT, 3))
+def test_document_shows_the_state_of_the_run(dashboard):
+    assert dashboard.after()["state"] == "starting"
+    assert dashboard.after(RunStarted("r-1", AT))["state"] == "listing"
+    assert dashboard.after(EnumerationFinished())["state"] == "downloading"
+    document = dashboard.after(RunFinished(AT, 3))
     assert [document[key] for key in ("state", "exit_code", "run_id")] == ["finished", 3, "r-1"]
     assert document["started_at"] == document["finished_at"] == AT.isoformat()
 
 
-def test_outputs_count_by_kind_and_by_what_became_of_them(seen):
-    tally = seen.kind(
+def test_document_counts_outputs_by_kind_and_outcome(dashboard):
+    tally = dashboard.kind(
         "quicklook",
         JobEnumerated("p", "j", 4, 2, {Kind.QUICKLOOK: 4}),
         OutputSkipped(picture(8), Reason.UP_TO_DATE),
@@ -90,51 +88,56 @@ def test_outputs_count_by_kind_and_by_what_became_of_them(seen):
     }
 
 
-def test_a_flight_tells_its_bytes_and_what_it_waits_for(seen):
-    seen.after(TransferStarted(ARCHIVE))
-    seen.now_s = 4.0
-    flight = seen.after(TransferAdvanced(ARCHIVE, 300, 900, 300))["in_flight"][0]
+def test_transfer_row_contains_bytes_and_retry_note(dashboard):
+    dashboard.after(TransferStarted(ARCHIVE))
+    dashboard.now_s = 4.0
+    transfer = dashboard.after(TransferAdvanced(ARCHIVE, 300, 900, 300))["in_flight"][0]
     fields = ("offset_bytes", "total_bytes", "elapsed_s", "note")
-    assert [flight[field] for field in fields] == [300, 900, 4.0, ""]
-    document = seen.after(RetryScheduled(ARCHIVE, Reason.STALLED, 2.4))
+    assert [transfer[field] for field in fields] == [300, 900, 4.0, ""]
+    document = dashboard.after(RetryScheduled(ARCHIVE, Reason.STALLED, 2.4))
     assert document["in_flight"][0]["note"] == "stalled, retry in 2.4 s"
     assert document["retries"] == 1
-    assert seen.after(TransferAdvanced(ARCHIVE, 400, 900, 100))["in_flight"][0]["note"] == ""
-    assert seen.after(TransferEnded(Result(ARCHIVE, Outcome.COMPLETED, Reason.DOWNLOADED)))["in_flight"] == []
+    assert dashboard.after(TransferAdvanced(ARCHIVE, 400, 900, 100))["in_flight"][0]["note"] == ""
+    assert (
+        dashboard.after(TransferEnded(Result(ARCHIVE, Outcome.COMPLETED, Reason.DOWNLOADED)))["in_flight"]
+        == []
+    )
 
 
-def test_archives_in_flight_come_first_and_the_list_is_bounded(seen):
-    seen.after(*(TransferStarted(picture(n)) for n in range(200)), TransferStarted(ARCHIVE))
-    seen.now_s = 2.1
-    document = seen.after()
+def test_document_lists_archives_first_and_limits_the_list(dashboard):
+    dashboard.after(*(TransferStarted(picture(n)) for n in range(200)), TransferStarted(ARCHIVE))
+    dashboard.now_s = 2.1
+    document = dashboard.after()
     assert len(document["in_flight"]) == TRANSFERS_SHOWN
     assert document["in_flight_total"] == 201
     assert document["in_flight"][0]["kind"] == "archive"
 
 
-def test_short_and_small_transfers_are_counted_and_not_listed(seen):
-    document = seen.after(
+def test_document_counts_small_transfers_without_listing_them(dashboard):
+    document = dashboard.after(
         TransferStarted(picture(1)),
         TransferStarted(ARCHIVE),
         TransferAdvanced(ARCHIVE, 1, 17 << 20, 1),
     )
-    assert [flight["kind"] for flight in document["in_flight"]] == ["archive"]
+    assert [transfer["kind"] for transfer in document["in_flight"]] == ["archive"]
     assert document["in_flight_total"] == 2
 
 
-def test_document_has_the_eta_once_all_jobs_are_listed(seen):
+def test_document_has_the_eta_once_all_jobs_are_listed(dashboard):
     planned = JobEnumerated("p", "j", 2, 0, {Kind.QUICKLOOK: 2})
-    assert seen.after(planned, TransferStarted(picture(0)))["eta_s"] is None
-    seen.now_s = 5.0
+    assert dashboard.after(planned, TransferStarted(picture(0)))["eta_s"] is None
+    dashboard.now_s = 5.0
     completed = Result(picture(0), Outcome.COMPLETED, Reason.DOWNLOADED, downloaded_bytes=10)
     advanced = TransferAdvanced(picture(0), 10, 10, 10)
-    assert seen.after(EnumerationFinished(), advanced, TransferEnded(completed))["eta_s"] == 5
+    assert dashboard.after(EnumerationFinished(), advanced, TransferEnded(completed))["eta_s"] == 5
 
 
-def test_failures_have_reason_detail_and_hint_the_latest_first_and_bounded(seen):
+def test_document_lists_the_latest_failures_with_reason_detail_and_hint(dashboard):
     for number in range(100):
-        seen.after(TransferEnded(Result(picture(number), Outcome.FAILED, Reason.STALLED, detail="x" * 9000)))
-    document = seen.after(
+        dashboard.after(
+            TransferEnded(Result(picture(number), Outcome.FAILED, Reason.STALLED, detail="x" * 9000))
+        )
+    document = dashboard.after(
         ProblemFound(Reason.FORBIDDEN, "project p", "403 at https://h/o?X-Goog-Signature=abc123 no")
     )
     assert document["failures_total"] == 101
@@ -147,25 +150,25 @@ def test_failures_have_reason_detail_and_hint_the_latest_first_and_bounded(seen)
     assert len(json.dumps(document)) < 60_000
 
 
-def test_skipped_and_cancelled_outputs_are_no_failures(seen):
-    document = seen.after(
+def test_document_does_not_list_skipped_and_cancelled_outputs_as_failures(dashboard):
+    document = dashboard.after(
         TransferEnded(Result(ARCHIVE, Outcome.SKIPPED, Reason.NOT_AVAILABLE)),
         TransferEnded(Result(picture(1), Outcome.CANCELLED, Reason.STOPPED)),
     )
     assert document["failures_total"] == 0
 
 
-def test_rate_is_that_of_the_last_seconds(seen):
+def test_document_rate_covers_the_last_seconds(dashboard):
     for second in range(20):
-        seen.now_s = float(second)
-        seen.after(TransferAdvanced(ARCHIVE, 0, None, 1000))
-    assert seen.after()["rate_bytes_per_s"] == pytest.approx(1000, rel=0.15)
-    seen.now_s = 60.0
-    assert seen.after()["rate_bytes_per_s"] == 0
+        dashboard.now_s = float(second)
+        dashboard.after(TransferAdvanced(ARCHIVE, 0, None, 1000))
+    assert dashboard.after()["rate_bytes_per_s"] == pytest.approx(1000, rel=0.15)
+    dashboard.now_s = 60.0
+    assert dashboard.after()["rate_bytes_per_s"] == 0
 
 
-def test_jobs_queues_and_throttles(seen):
-    document = seen.after(
+def test_document_contains_jobs_queues_and_throttles(dashboard):
+    document = dashboard.after(
         QueuesOpened({"jobs": lambda: 3}),
         JobEnumerated("p", "a", 1, 0),
         JobEnumerated("p", "b", 0, 1),

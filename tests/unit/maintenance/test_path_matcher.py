@@ -1,5 +1,3 @@
-"""Which files of an output directory are found."""
-
 import os
 
 import pytest
@@ -10,7 +8,7 @@ from bulkdl.settings.path_templates import PathTemplates
 TEMPLATES = PathTemplates()
 
 
-def found(root, templates=TEMPLATES):
+def list_keys(root, templates=TEMPLATES):
     return list(iter_files(root, PathMatcher(templates)))
 
 
@@ -19,7 +17,7 @@ def put(path):
     path.write_bytes(b"x")
 
 
-def test_files_in_lists_the_files_of_a_folder_before_those_of_its_subfolders(tmp_path):
+def test_iter_files_lists_the_files_of_a_folder_before_its_subfolders(tmp_path):
     for name in (
         "b",
         "a/y/deep/z",
@@ -29,10 +27,10 @@ def test_files_in_lists_the_files_of_a_folder_before_those_of_its_subfolders(tmp
         "shard/k",
     ):
         put(tmp_path / name)
-    assert found(tmp_path) == ["b", "a/x", "a/y/deep/z"]
+    assert list_keys(tmp_path) == ["b", "a/x", "a/y/deep/z"]
 
 
-def test_files_in_follows_links_to_folders_that_templates_name(tmp_path):
+def test_iter_files_follows_links_to_folders_of_the_templates(tmp_path):
     root, disk = tmp_path / "out", tmp_path / "disk"
     put(disk / "job" / "task" / "quicklooks" / "a.jpg")
     put(disk / "job" / "job.json")
@@ -40,7 +38,7 @@ def test_files_in_follows_links_to_folders_that_templates_name(tmp_path):
     (root / "project").symlink_to(disk)
     (root / "other").mkdir()
     (root / "other" / "job").symlink_to(disk / "job")
-    assert found(root) == [
+    assert list_keys(root) == [
         "other/job/job.json",
         "other/job/task/quicklooks/a.jpg",
         "project/job/job.json",
@@ -48,7 +46,7 @@ def test_files_in_follows_links_to_folders_that_templates_name(tmp_path):
     ]
 
 
-def test_files_in_does_not_follow_other_links(tmp_path):
+def test_iter_files_does_not_follow_other_links(tmp_path):
     root, disk = tmp_path / "out", tmp_path / "disk"
     put(disk / "a" / "b" / "c" / "d" / "deep")
     put(disk / "a" / "b" / "with space" / "x")
@@ -57,23 +55,23 @@ def test_files_in_does_not_follow_other_links(tmp_path):
     (root / "real" / "with space" / "link").symlink_to(disk)
     (root / "project").symlink_to(disk)
     (root / "dangling").symlink_to(disk / "nothing")
-    assert found(root) == ["dangling", "real/with space/x"]
+    assert list_keys(root) == ["dangling", "real/with space/x"]
 
 
 @pytest.mark.parametrize("target", ["out", "out/project", "out/project/job"])
-def test_files_in_ends_in_a_loop_of_links(tmp_path, target):
+def test_iter_files_ends_in_a_loop_of_links(tmp_path, target):
     root = tmp_path / "out"
     put(root / "project" / "job" / "job.json")
     (root / "project" / "loop").symlink_to(tmp_path / target)
     (root / "project" / "job" / "loop").symlink_to(tmp_path / target)
-    keys = found(root)
+    keys = list_keys(root)
     assert keys[0] == "project/job/job.json"
     assert len(keys) <= 2
     assert not any(key.count("loop") > 1 for key in keys)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root can read every folder")
-def test_files_in_passes_by_a_folder_that_cannot_be_read(tmp_path):
+def test_iter_files_skips_an_unreadable_folder(tmp_path):
     put(tmp_path / "closed" / "a")
     (tmp_path / "closed").chmod(0)
-    assert found(tmp_path) == []
+    assert list_keys(tmp_path) == []

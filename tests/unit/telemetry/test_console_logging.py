@@ -44,7 +44,7 @@ def lines_of(console: Console) -> list[dict]:
     return [json.loads(line) for line in text_of(console).splitlines()]
 
 
-def test_a_pipe_gets_one_json_object_a_line_with_the_bound_context():
+def test_pipe_output_has_one_json_object_per_line_with_the_context():
     console = pipe()
     with log_to_console(console), structlog.contextvars.bound_contextvars(run_id="r1", job_id="j1"):
         get_logger("bulkdl.x").info("transfer.completed", size_bytes=7, name="ü")
@@ -56,7 +56,7 @@ def test_a_pipe_gets_one_json_object_a_line_with_the_bound_context():
     assert line["timestamp"].endswith("Z")
 
 
-def test_other_libraries_go_the_same_way():
+def test_events_of_other_libraries_use_the_same_format():
     console = pipe()
     with log_to_console(console), structlog.contextvars.bound_contextvars(run_id="r1"):
         logging.getLogger("aiohttp.client").warning("slow %s", "host", extra={"host": "h"})
@@ -86,7 +86,7 @@ def test_other_libraries_go_the_same_way():
         ),
     ],
 )
-def test_v_and_q_choose_the_level_of_ours_and_of_others(verbose, events):
+def test_verbosity_sets_the_levels_of_bulkdl_and_other_loggers(verbose, events):
     console = pipe()
     with log_to_console(console, "json", verbose):
         ours = get_logger("bulkdl.y")
@@ -106,21 +106,21 @@ def test_v_and_q_choose_the_level_of_ours_and_of_others(verbose, events):
         (terminal, "json", True),
     ],
 )
-def test_the_format_follows_the_console_unless_told(console, log_format, is_json):
+def test_format_depends_on_the_console_unless_set(console, log_format, is_json):
     target = console()
     with log_to_console(target, log_format):
         get_logger("bulkdl").info("run.started", n=1)
     assert text_of(target).startswith("{") is is_json
 
 
-def test_a_long_json_line_is_not_broken_on_a_terminal():
+def test_long_json_line_is_not_wrapped_on_a_terminal():
     console = terminal()
     with log_to_console(console, "json"):
         get_logger("bulkdl").info("x" * 500)
     assert len(text_of(console).splitlines()) == 1
 
 
-def test_no_color_is_honoured(monkeypatch):
+def test_no_color_disables_colours(monkeypatch):
     for env, coloured in (({}, True), ({"NO_COLOR": "1"}, False)):
         console = terminal(_environ={"TERM": "xterm-256color", **env})
         with log_to_console(console):
@@ -129,7 +129,7 @@ def test_no_color_is_honoured(monkeypatch):
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
-def test_no_secret_reaches_a_line_however_it_is_wrapped(monkeypatch, log_format):
+def test_log_lines_do_not_contain_secrets(monkeypatch, log_format):
     redactor = Redactor()
     redactor.register(CANARY)
     monkeypatch.setattr("bulkdl.telemetry.console_logging.redactor", redactor)
@@ -151,7 +151,7 @@ def test_no_secret_reaches_a_line_however_it_is_wrapped(monkeypatch, log_format)
     assert CANARY not in text
 
 
-def test_an_exception_shows_no_local_variables():
+def test_exception_does_not_show_local_variables():
     console = pipe()
     with log_to_console(console, "console"):
         try:
@@ -162,7 +162,7 @@ def test_an_exception_shows_no_local_variables():
     assert "local-value-of-a-secret" not in text_of(console)
 
 
-def test_warnings_of_libraries_are_logged_and_not_printed(capsys):
+def test_library_warnings_are_logged_instead_of_printed(capsys):
     console = pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("always")
@@ -172,7 +172,7 @@ def test_warnings_of_libraries_are_logged_and_not_printed(capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_nothing_is_written_to_stdout(capsys):
+def test_stdout_remains_empty(capsys):
     with log_to_console(create_stderr_console({}), "auto"):
         get_logger("bulkdl").info("run.started")
     out, err = capsys.readouterr()
@@ -180,14 +180,14 @@ def test_nothing_is_written_to_stdout(capsys):
     assert json.loads(err)["event"] == "run.started"
 
 
-def test_a_closed_stderr_does_not_end_the_run():
+def test_closed_stderr_does_not_raise():
     console = pipe()
     with log_to_console(console):
         console.file.close()
         get_logger("bulkdl").info("run.started")
 
 
-def test_everything_is_as_before_afterwards():
+def test_log_to_console_restores_handlers_and_levels():
     root = logging.getLogger()
     before = (root.level, list(root.handlers), logging.getLogger("bulkdl").level)
     with log_to_console(pipe(), "json", 2):
@@ -196,7 +196,7 @@ def test_everything_is_as_before_afterwards():
     assert not structlog.is_configured()
 
 
-def test_log_lines_stand_above_live_bars():
+def test_log_lines_are_printed_above_the_progress_display():
     console = terminal()
     with log_to_console(console, "console"), RichProgress(console):
         get_logger("bulkdl").info("run.started")
@@ -205,7 +205,7 @@ def test_log_lines_stand_above_live_bars():
 
 
 @pytest.mark.parametrize("made", [pipe, terminal], ids=["pipe", "terminal"])
-def test_console_line_shows_no_control_character_of_a_value(made):
+def test_console_line_escapes_control_characters(made):
     console = made()
     hostile = "\x1b]0;owned\x07\u202e\x9b31m\nforged line"
     with log_to_console(console, "console"):

@@ -1,4 +1,4 @@
-"""What docs/operations.md and docs/run-report.md say, held against the code, both ways."""
+"""Compare docs/operations.md and docs/run-report.md with the code."""
 
 import ast
 import re
@@ -26,7 +26,7 @@ def rows(text):
 
 
 def levels_of(call):
-    """The levels at which a call logs; none when it does not."""
+    """Return the log levels of a call; empty if the call does not log."""
     called = call.func
     if not isinstance(called, ast.Attribute) or not isinstance(called.value, ast.Name):
         return set()
@@ -41,7 +41,7 @@ def fields_of(call):
 
 
 def events_in_code():
-    """Level and fields by event, from every module of the program."""
+    """Return level and fields of each log event in the code."""
     found = {}
     for path in (ROOT / "bulkdl").rglob("*.py"):
         if "simulator" in path.parts:
@@ -60,7 +60,7 @@ def events_in_code():
                     level = "warning" if outcome is Outcome.FAILED else "info"
                     found[f"transfer.{outcome}"] = ({level}, fields_of(call))
                 continue
-            assert isinstance(name, ast.Constant), f"{path}:{call.lineno}: an event that cannot be read here"
+            assert isinstance(name, ast.Constant), f"{path}:{call.lineno}: the event name is not a constant"
             levels, fields = found.setdefault(name.value, (set(), set()))
             levels |= levels_of(call)
             fields |= fields_of(call)
@@ -74,11 +74,11 @@ def events_in_docs():
     }
 
 
-def test_every_log_event_is_documented_with_level_and_fields_and_none_more():
+def test_operations_page_lists_exactly_the_log_events_of_the_code():
     assert events_in_docs() == events_in_code()
 
 
-def test_events_are_a_noun_and_what_became_of_it():
+def test_log_event_names_have_the_form_noun_dot_participle():
     assert [
         event
         for event in events_in_code()
@@ -86,16 +86,16 @@ def test_events_are_a_noun_and_what_became_of_it():
     ] == []
 
 
-def test_every_exit_code_is_documented_and_none_more():
+def test_operations_page_lists_exactly_the_exit_codes():
     assert [int(row[0]) for row in rows(section("Exit codes"))] == [int(code) for code in ExitCode]
 
 
-def test_the_order_of_exit_codes_is_that_of_the_code():
+def test_operations_page_shows_the_rank_of_exit_codes():
     order = re.search(r"in the order ([\d,\s]+);", section("Exit codes"))[1]
     assert [int(code) for code in order.split(",")] == [int(code) for code in EXIT_RANK]
 
 
-def test_the_worked_example_is_right():
+def test_operations_page_worked_example_matches_its_formulas():
     jobs, tasks, archives, quicklooks, mean, different = 40_000, 80_000, 115_000, 160_000, 250e6, 76_000
     requests = jobs / 100 + jobs + tasks + 2 * archives + quicklooks
     text = section("One-time backfill")
@@ -109,7 +109,7 @@ def test_the_worked_example_is_right():
 
 
 def described(part, path=""):
-    """Path, type and description of each key of a schema."""
+    """Yield path, type and description of each key of a schema."""
     for name, value in part.get("properties", {}).items():
         here = f"{path}{name}"
         what = value.get("type", "enum" if "enum" in value else "const")
@@ -127,12 +127,12 @@ def table():
     return ["| key | type | meaning |", "|---|---|---|", *lines]
 
 
-def test_every_key_of_the_report_is_documented():
+def test_run_report_page_lists_exactly_the_keys_of_the_schema():
     assert [line for line in RUN_REPORT.splitlines() if line.startswith("|")] == table()
 
 
 @pytest.mark.parametrize("name", ["operations.md", "run-report.md"])
-def test_links_lead_somewhere(name):
+def test_links_of_page_exist(name):
     page = ROOT / "docs" / name
     links = re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8"))
     assert [link for link in links if not (page.parent / link).exists()] == []

@@ -1,5 +1,3 @@
-"""The command line's half: who listens and writes, and what a signal leaves behind."""
-
 import asyncio
 import signal
 import sys
@@ -10,12 +8,12 @@ from bulkdl.simulator import Faults, SimulatedAccount, Simulator
 from bulkdl.telemetry.textfile import read_last_run
 
 ACCOUNT = SimulatedAccount(projects=1, jobs=8, archive_bytes=3_000_000)
-# Each archive stands still in its middle.
+# Each archive stalls in the middle.
 HELD = {"fault": "stall", "at_byte": 1_500_000, "seconds": 3600.0, "endpoint": "object"}
 
 
 @pytest.mark.parametrize("command", [["plan"], ["run", "--dry-run"]])
-async def test_a_plan_neither_listens_nor_writes_metrics(tmp_path, command):
+async def test_plan_does_not_listen_or_write_metrics(tmp_path, command):
     async with Simulator(ACCOUNT) as simulator:
         project = simulator.projects[0]
         env = {
@@ -23,7 +21,7 @@ async def test_a_plan_neither_listens_nor_writes_metrics(tmp_path, command):
             "UP42_PROJECT_API_KEY": project.api_key,
             "BULKDL_API_URL": simulator.api_url,
             "BULKDL_OUTPUT": str(tmp_path / "out"),
-            "BULKDL_LISTEN": simulator.api_url.removeprefix("http://"),  # taken, by whoever does listen
+            "BULKDL_LISTEN": simulator.api_url.removeprefix("http://"),  # this port is already in use
             "BULKDL_METRICS_FILE": str(tmp_path / "bulkdl.prom"),
         }
         process = await asyncio.create_subprocess_exec(
@@ -33,7 +31,7 @@ async def test_a_plan_neither_listens_nor_writes_metrics(tmp_path, command):
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_signal_has_the_last_word_in_the_textfile(tmp_path):
+async def test_signal_sets_the_exit_code_in_the_metrics_file(tmp_path):
     path = tmp_path / "bulkdl.prom"
     async with Simulator(ACCOUNT, faults=Faults.from_rules(HELD)) as simulator:
         project = simulator.projects[0]
@@ -61,7 +59,7 @@ async def test_a_signal_has_the_last_word_in_the_textfile(tmp_path):
         process.send_signal(signal.SIGTERM)
         lines.append(await process.stderr.read())
         assert await process.wait() == 143
-    last = read_last_run(path)
-    assert last is not None
-    assert last[1] == 143
+    last_run = read_last_run(path)
+    assert last_run is not None
+    assert last_run[1] == 143
     assert project.api_key.encode() not in b"".join(lines) + path.read_bytes()

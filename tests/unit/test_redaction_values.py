@@ -33,17 +33,17 @@ SIGNED = (
         f"Cookie: session; cookie={CANARY}",
     ],
 )
-def test_shapes_of_secrets_are_masked_without_being_known(text):
+def test_redact_masks_secrets_by_their_format(text):
     assert CANARY not in Redactor().text(text)
     assert "***" in Redactor().text(text)
 
 
 @pytest.mark.parametrize("text", [JWT, f"token {JWT} refused", f"({JWT})", JWT.rsplit(".", 1)[0]])
-def test_tokens_are_told_by_their_shape(text):
+def test_redact_masks_tokens_by_their_format(text):
     assert "eyJ" not in Redactor().text(text)
 
 
-def test_what_is_no_secret_stays():
+def test_redact_keeps_other_text():
     text = (
         "GET https://s.example/bucket/o?GoogleAccessId=sa&Expires=1700000000: 403, 12 of 40 bytes, task 3f2a"
     )
@@ -58,12 +58,12 @@ def test_what_is_no_secret_stays():
     }
 
 
-def test_the_rest_of_a_signed_url_stays_readable():
+def test_redact_keeps_the_path_of_a_signed_url():
     assert Redactor().text(SIGNED).endswith("Expires=1700000000&Signature=***")
 
 
 @given(st.text(min_size=4, max_size=30), st.text(max_size=10), st.text(max_size=10))
-def test_a_known_secret_is_masked_in_any_text(secret, before, after):
+def test_redact_masks_a_registered_secret(secret, before, after):
     redactor = Redactor()
     redactor.register(secret)
     masked = redactor.text(f"{before}|{secret}|{after}")
@@ -72,20 +72,20 @@ def test_a_known_secret_is_masked_in_any_text(secret, before, after):
 
 
 @pytest.mark.parametrize("form", [str, lambda s: quote(s, safe=""), repr])
-def test_a_known_secret_is_masked_in_its_other_forms(form):
+def test_redact_masks_a_registered_secret_in_encoded_forms(form):
     redactor = Redactor()
     redactor.register("pä ss/w+rd'\"\\x")
     assert "rd" not in redactor.text(f"<{form('pä ss/w+rd' + chr(39) + chr(34) + chr(92) + 'x')}>")
 
 
-def test_the_longer_of_two_secrets_is_masked_whole():
+def test_redact_masks_the_longer_of_two_secrets_completely():
     redactor = Redactor()
     redactor.register("canary")
     redactor.register("canary-and-more")
     assert redactor.text("x canary-and-more x") == "x *** x"
 
 
-def test_nothing_is_too_deep_or_of_a_wrong_type():
+def test_redact_accepts_nested_values_of_any_type():
     redactor = Redactor()
     redactor.register(CANARY)
 
@@ -108,12 +108,12 @@ def test_nothing_is_too_deep_or_of_a_wrong_type():
 @pytest.mark.parametrize(
     "key", ["password", "api_key", "Authorization", "access_token", "token", "X-Api-Key"]
 )
-def test_values_under_telling_keys_are_masked_whatever_they_look_like(key):
+def test_redact_masks_values_of_sensitive_keys(key):
     assert Redactor().value({key: "swordfish"}) == {key: "***"}
     assert Redactor().value({"headers": {key: b"swordfish"}}) == {"headers": {key: "***"}}
 
 
-def test_a_short_secret_does_not_blot_out_the_log():
+def test_redact_ignores_short_secrets():
     redactor = Redactor()
     redactor.register("a")
     redactor.register("")
@@ -142,11 +142,11 @@ TEXTS = st.lists(st.one_of(PIECES, st.text(max_size=5)), max_size=4).map("".join
 @given(
     st.dictionaries(TEXTS, st.one_of(TEXTS, st.none(), st.integers(), st.booleans(), st.floats()), max_size=5)
 )
-def test_a_line_that_is_looked_at_as_a_whole_loses_what_its_texts_would_lose(event):
+def test_redactor_result_equals_the_redaction_of_each_text(event):
     redactor = Redactor()
     redactor.register(CANARY)
     assert repr(redactor(None, "info", event)) == repr(redactor.value(event))
 
 
-def test_a_line_with_strange_keys_is_told():
+def test_redactor_accepts_unusual_keys():
     assert Redactor()(None, "info", {1: "x", "event": "y"}) == {"1": "x", "event": "y"}
