@@ -14,20 +14,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bench import facts, peers
-from bench.page import page
-from bench.result import RowResult, load, store
+from bench.page import render_page
+from bench.result import RowResult, load_results, store_results
 from bench.rows import archives, backfill, latency, planning, quicklooks
-from bench.setting import REPOSITORY, Setting
+from bench.settings import REPOSITORY, BenchSettings
 
-ROWS: dict[str, Callable[[Setting], RowResult]] = {
-    "quicklooks": quicklooks.run,
-    "archives": archives.plain,
-    "tls": archives.over_tls,
-    "latency": latency.run,
-    "segments": archives.slow_origin,
-    "rerun": backfill.rerun,
-    "plan": planning.run,
-    "backfill": backfill.first_run,
+ROWS: dict[str, Callable[[BenchSettings], RowResult]] = {
+    "quicklooks": quicklooks.measure,
+    "archives": archives.measure_plain,
+    "tls": archives.measure_tls,
+    "latency": latency.measure,
+    "segments": archives.measure_segments,
+    "rerun": backfill.measure_rerun,
+    "plan": planning.measure,
+    "backfill": backfill.measure_first_run,
 }
 _RESULTS = REPOSITORY / "bench/results.json"
 _NOTES = REPOSITORY / "bench/notes.md"
@@ -39,18 +39,18 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="bench-", dir=options.work) as scratch:
         outputs = _FULL if options.full else options.outputs
-        setting = Setting(options.pairs, outputs, Path(scratch), options.profiler)
-        missing = peers.set_up(setting)
+        settings = BenchSettings(options.pairs, outputs, Path(scratch), options.profiler)
+        missing = peers.install_peers(settings)
         if missing:
-            _say(f"not installed, skipped: {', '.join(missing)}")
-        results = load(options.results)
+            _print(f"not installed, skipped: {', '.join(missing)}")
+        results = load_results(options.results)
         for name in options.rows or ROWS:
-            results[name] = _measured(name, setting)
-        machine = facts.machine(setting)
-    store(options.results, results, machine)
+            results[name] = _measure(name, settings)
+        machine = facts.describe_machine(settings)
+    store_results(options.results, results, machine)
     ordered = [results[name] for name in ROWS if name in results]
     notes = _NOTES.read_text() if _NOTES.exists() else ""
-    options.page.write_text(page(ordered, machine, "make bench", notes))
+    options.page.write_text(render_page(ordered, machine, "make bench", notes))
     return 0
 
 
@@ -73,25 +73,25 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _measured(name: str, setting: Setting) -> RowResult:
-    _say(f"{name} …")
+def _measure(name: str, settings: BenchSettings) -> RowResult:
+    _print(f"{name} …")
     try:
-        result = ROWS[name](setting)
+        result = ROWS[name](settings)
     except Exception as error:  # noqa: BLE001 - a failed row must not stop the measurement
         result = RowResult(name, name, facts={"not measured": f"{type(error).__name__}: {error}"})
     result.measured_at = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
-    result.revision = facts.revision()
+    result.revision = facts.read_revision()
     for cost in result.costs:
-        detail = cost.trouble or f"{cost.wall_s:.2f} s, CPU {cost.user_s + cost.sys_s:.2f} s"
-        _say(f"  {cost.name}: {detail}, {cost.peak_bytes >> 20} MiB")
-    for mark in result.marks:
-        _say(f"  {mark.what}: {mark.figure} (target {mark.reach}; {mark.spread})")
+        detail = cost.error or f"{cost.wall_s:.2f} s, CPU {cost.user_s + cost.sys_s:.2f} s"
+        _print(f"  {cost.name}: {detail}, {cost.peak_bytes >> 20} MiB")
+    for metric in result.metrics:
+        _print(f"  {metric.name}: {metric.value} (target {metric.target}; {metric.range})")
     for label, value in result.facts.items():
-        _say(f"  {label}: {value}")
+        _print(f"  {label}: {value}")
     return result
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     print(text, file=sys.stderr, flush=True)  # noqa: T201 - it is a command line
 
 

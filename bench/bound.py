@@ -15,7 +15,7 @@ from typing import Self
 
 from bulkdl.settings import Settings
 
-_CRITICAL = (
+_CRITICAL_PATH = (
     "token",
     "page of jobs",
     "tasks",
@@ -25,7 +25,7 @@ _CRITICAL = (
     "signed URL of the same object",
 )
 _KINDS = {"archives": "archive", "quicklooks": "quicklook", "geojson": "geojson"}  # kind of work → setting
-_HEAD = 2  # token and first page
+_INITIAL_REQUESTS = 2  # token and first page
 _API = "api "
 
 
@@ -40,14 +40,14 @@ class Work:
 
     latency_s: float
     requests: int
-    answers: Mapping[str, int]
+    responses: Mapping[str, int]
     workers: Mapping[str, int]
     rate: float
     burst: int
-    path: tuple[str, ...] = field(default=_CRITICAL)
+    path: tuple[str, ...] = field(default=_CRITICAL_PATH)
 
     @classmethod
-    def of(cls, asked: Mapping[str, int], *, latency_s: float) -> Self:
+    def from_requests(cls, asked: Mapping[str, int], *, latency_s: float) -> Self:
         """Create it from the number of requests per ``server endpoint``, with the default settings."""
         settings = Settings()
         wanted = {kind: getattr(settings, f"{key}_concurrency") for kind, key in _KINDS.items()}
@@ -65,13 +65,13 @@ class Work:
         )
 
 
-def bound(work: Work) -> dict[str, float]:
+def compute_bounds(work: Work) -> dict[str, float]:
     """Return the lower bounds in seconds."""
     limits = {"critical path": len(work.path) * work.latency_s}
     for name, workers in work.workers.items():
-        limits[f"pool of {name} ({workers})"] = work.answers[name] * work.latency_s / workers
+        limits[f"pool of {name} ({workers})"] = work.responses[name] * work.latency_s / workers
     if work.rate:
-        waiting_s = max(work.requests - _HEAD - work.burst, 0) / work.rate
+        waiting_s = max(work.requests - _INITIAL_REQUESTS - work.burst, 0) / work.rate
         name = f"rate limit ({work.rate:g}/s, burst {work.burst})"
-        limits[name] = _HEAD * work.latency_s + waiting_s + work.latency_s
+        limits[name] = _INITIAL_REQUESTS * work.latency_s + waiting_s + work.latency_s
     return limits

@@ -7,10 +7,10 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from bench.pairs import Tally, Unverified
+from bench.pairs import FileTotals, VerificationError
 
 
-def files_below(folder: Path) -> Iterator[Path]:
+def iter_files(folder: Path) -> Iterator[Path]:
     """Yield all files except the state directory of bulkdl."""
     for parent, folders, names in os.walk(folder):
         if ".bulkdl" in folders:
@@ -18,20 +18,20 @@ def files_below(folder: Path) -> Iterator[Path]:
         yield from (Path(parent, name) for name in names)
 
 
-def same_bytes(folder: Path, expected: Mapping[str, Path]) -> Tally:
+def check_same_bytes(folder: Path, expected: Mapping[str, Path]) -> FileTotals:
     """Compare the files below *folder* with *expected*, which maps relative paths to original files."""
     size_bytes = 0
     for name, original in expected.items():
         found = folder / name
         if not found.is_file() or not filecmp.cmp(found, original, shallow=False):
-            raise Unverified(f"{name} is missing or differs")
+            raise VerificationError(f"{name} is missing or differs")
         size_bytes += original.stat().st_size
-    return Tally(len(expected), size_bytes)
+    return FileTotals(len(expected), size_bytes)
 
 
-def many(folder: Path, suffixes: tuple[str, ...], files: int) -> Tally:
+def check_file_count(folder: Path, suffixes: tuple[str, ...], files: int) -> FileTotals:
     """Verify that *files* non-empty results with one of these suffixes exist."""
-    sizes = [path.stat().st_size for path in files_below(folder) if path.name.endswith(suffixes)]
+    sizes = [path.stat().st_size for path in iter_files(folder) if path.name.endswith(suffixes)]
     if len(sizes) != files or not all(sizes):
-        raise Unverified(f"{len(sizes)} of {files} files, {sizes.count(0)} of them empty")
-    return Tally(len(sizes), sum(sizes))
+        raise VerificationError(f"{len(sizes)} of {files} files, {sizes.count(0)} of them empty")
+    return FileTotals(len(sizes), sum(sizes))

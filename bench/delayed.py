@@ -42,11 +42,11 @@ class EqualJobs(SimulatedAccount):
         for number in range(self.jobs * _CANDIDATES):
             if len(found) == self.jobs:
                 break
-            if self._fits(super().job(0, number)):
+            if self._is_suitable(super().job(0, number)):
                 found.append(number)
         return found
 
-    def _fits(self, job: SimulatedJob) -> bool:
+    def _is_suitable(self, job: SimulatedJob) -> bool:
         whole = all(task.features for task in job.tasks)
         return whole and job.status == "SUCCEEDED" and job.mode == "DEFAULT" and len(job.tasks) == self.tasks
 
@@ -63,7 +63,7 @@ class EqualJobs(SimulatedAccount):
         return super().job(project, index.job)
 
 
-def described(output: ExpectedOutput) -> list[object]:
+def describe_output(output: ExpectedOutput) -> list[object]:
     """Return the identity, the size and the checksum of *output*."""
     digest = hashlib.sha256(output.read()).hexdigest()
     return [output.job_id, output.task_id, output.kind.value, output.name, output.size_bytes, digest]
@@ -81,7 +81,7 @@ async def serve(jobs: int, latency_s: float) -> None:
         line = {
             "api_url": simulator.api_url,
             "projects": [{"id": key.id, "api_key": key.api_key}],
-            "expected": [described(output) for output in simulator.expected_outputs()],
+            "expected": [describe_output(output) for output in simulator.expected_outputs()],
         }
         _print(line)
         await stopped.wait()

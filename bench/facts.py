@@ -10,21 +10,21 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from bench.setting import REPOSITORY, Setting
+from bench.settings import REPOSITORY, BenchSettings
 
 _VERSION = re.compile(r"\d+(?:\.\d+)+[\w.-]*")
 _TOOLS = {"nginx": ("nginx", "-v"), "curl": ("curl", "--version"), "aria2c": ("aria2c", "--version")}
 _PACKAGES = ("aiohttp", "google-crc32c", "pydantic", "structlog", "uvloop", "orjson")
 
 
-def machine(setting: Setting) -> dict[str, str]:
+def describe_machine(settings: BenchSettings) -> dict[str, str]:
     memory = next(line for line in Path("/proc/meminfo").read_text().splitlines() if "MemTotal" in line)
     found = {
         "cores": str(os.cpu_count()),
         "processor": _processor(),
         "memory": f"{int(memory.split()[1]) / (1 << 20):.0f} GiB",
         "kernel": f"{platform.system()} {platform.release().split('-')[0]}",
-        "file system": _file_system(setting.scratch),
+        "file system": _file_system(settings.scratch),
         "Python": platform.python_version(),
     }
     for name in ("bulkdl", *_PACKAGES):
@@ -32,17 +32,21 @@ def machine(setting: Setting) -> dict[str, str]:
             found[name] = version(name)
         except PackageNotFoundError:
             found[name] = "not installed"
-    return found | {name: _tool(command) for name, command in _TOOLS.items()} | {"up42-py": _peer(setting)}
+    return (
+        found
+        | {name: _tool_version(command) for name, command in _TOOLS.items()}
+        | {"up42-py": _peer_version(settings)}
+    )
 
 
-def revision() -> str:
+def read_revision() -> str:
     """Return the measured commit, with a plus if the package has uncommitted changes."""
-    short = _said(["git", "rev-parse", "--short", "HEAD"]).strip() or "?"
-    changed = _said(["git", "status", "--porcelain", "--", "bulkdl"])
+    short = _run_command(["git", "rev-parse", "--short", "HEAD"]).strip() or "?"
+    changed = _run_command(["git", "status", "--porcelain", "--", "bulkdl"])
     return short + ("+" if changed else "")
 
 
-def _said(command: list[str]) -> str:
+def _run_command(command: list[str]) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, check=False)  # noqa: S603
     except OSError:
@@ -50,16 +54,16 @@ def _said(command: list[str]) -> str:
     return done.stdout + done.stderr
 
 
-def _tool(command: tuple[str, ...]) -> str:
-    match = _VERSION.search(_said(list(command)))
+def _tool_version(command: tuple[str, ...]) -> str:
+    match = _VERSION.search(_run_command(list(command)))
     return match.group() if match else "not installed"
 
 
-def _peer(setting: Setting) -> str:
+def _peer_version(settings: BenchSettings) -> str:
     code = "from importlib.metadata import version; print(version('up42-py'))"
     return (
-        _said([str(setting.peer_python), "-c", code]).strip().splitlines()[-1:][0]
-        if (setting.peer_python.exists())
+        _run_command([str(settings.peer_python), "-c", code]).strip().splitlines()[-1:][0]
+        if (settings.peer_python.exists())
         else "not installed"
     )
 

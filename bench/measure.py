@@ -12,7 +12,7 @@ from pathlib import Path
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
-_WATCH_S = 0.2
+_INTERVAL_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ProcessState:
     """
     State of a running process.
 
@@ -48,42 +48,44 @@ class Reading:
         cpu_s: CPU time so far, user and system.
     """
 
-    at: float
+    measured_at: float
     resident_bytes: int
     cpu_s: float
 
 
 @dataclass(slots=True)
-class Watch:
+class ProcessMonitor:
     """Record the state of a process over time."""
 
-    readings: list[Reading] = field(default_factory=list)
+    states: list[ProcessState] = field(default_factory=list)
 
     def follow(self, pid: int, ended: threading.Event) -> None:
-        while not ended.wait(_WATCH_S):
+        while not ended.wait(_INTERVAL_S):
             try:
-                self.readings.append(_reading(Path(f"/proc/{pid}")))
+                self.states.append(_read_state(Path(f"/proc/{pid}")))
             except (OSError, IndexError):
                 return
 
-    def at(self, moment: float) -> Reading:
+    def state_at(self, moment: float) -> ProcessState:
         """Return the latest reading before *moment* (Unix time), or an empty reading."""
-        return next((one for one in reversed(self.readings) if one.at <= moment), Reading(moment, 0, 0.0))
+        return next(
+            (one for one in reversed(self.states) if one.measured_at <= moment), ProcessState(moment, 0, 0.0)
+        )
 
 
-def _reading(proc: Path) -> Reading:
+def _read_state(proc: Path) -> ProcessState:
     pages = int((proc / "statm").read_text().split()[1])
     fields = (proc / "stat").read_text().rpartition(")")[2].split()
-    return Reading(time.time(), pages * _PAGE_BYTES, (int(fields[11]) + int(fields[12])) / _CLOCK_TICKS)
+    return ProcessState(time.time(), pages * _PAGE_BYTES, (int(fields[11]) + int(fields[12])) / _CLOCK_TICKS)
 
 
-def timed(
+def run_measured(
     command: Sequence[str],
     *,
     log: Path,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
-    watch: Watch | None = None,
+    monitor: ProcessMonitor | None = None,
 ) -> Sample:
     """Run *command* and wait for it. Write stderr to *log* and stdout to ``log + .out``."""
     ended = threading.Event()
@@ -92,7 +94,7 @@ def timed(
         process = subprocess.Popen(  # noqa: S603 - our own commands
             command, env={**os.environ, **(env or {})}, cwd=cwd, stdout=stdout, stderr=stderr
         )
-        watcher = threading.Thread(target=watch.follow, args=(process.pid, ended)) if watch else None
+        watcher = threading.Thread(target=monitor.follow, args=(process.pid, ended)) if monitor else None
         if watcher:
             watcher.start()
         _, status, usage = os.wait4(process.pid, 0)

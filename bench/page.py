@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bench.result import Cost, Mark, RowResult
+from bench.result import Cost, Metric, RowResult
 
-_REACHED = {True: "yes", False: "**no**", None: "–"}
+_MET = {True: "yes", False: "**no**", None: "–"}
 
 
-def page(rows: Sequence[RowResult], machine: Mapping[str, str], command: str, notes: str) -> str:
+def render_page(rows: Sequence[RowResult], machine: Mapping[str, str], command: str, notes: str) -> str:
     """Return the page as Markdown."""
     parts = [
         "# Performance",
@@ -19,12 +19,12 @@ def page(rows: Sequence[RowResult], machine: Mapping[str, str], command: str, no
         + ", ".join(f"{name} {value}" for name, value in machine.items())
         + ".",
         "## Results",
-        _table(["workload", "metric", "median", "range", "target", "met"], _marks(rows)),
+        _table(["workload", "metric", "median", "range", "target", "met"], _metric_rows(rows)),
         "## Resources",
         _COSTS,
         _table(
             ["workload", "program", "runs", "wall s", "CPU s (user + sys)", "peak MiB", "files", "MB"],
-            [_cost(row, each) for row in rows for each in row.costs],
+            [_cost_row(row, each) for row in rows for each in row.costs],
         ),
         "## Details",
         *[_details(row) for row in rows],
@@ -46,17 +46,17 @@ limit of bulkdl (80 requests per second), because that limit is set by UP42 and 
 _COSTS = "Medians. CPU time and memory are those of the process, as reported by the kernel."
 
 
-def _marks(rows: Sequence[RowResult]) -> list[list[str]]:
-    return [_mark(row, each) for row in rows for each in row.marks]
+def _metric_rows(rows: Sequence[RowResult]) -> list[list[str]]:
+    return [_metric_row(row, each) for row in rows for each in row.metrics]
 
 
-def _mark(row: RowResult, mark: Mark) -> list[str]:
-    return [row.title, mark.what, mark.figure, mark.spread or "–", mark.reach, _REACHED[mark.reached]]
+def _metric_row(row: RowResult, metric: Metric) -> list[str]:
+    return [row.title, metric.name, metric.value, metric.range or "–", metric.target, _MET[metric.is_met]]
 
 
-def _cost(row: RowResult, cost: Cost) -> list[str]:
-    if cost.trouble or not cost.runs:
-        return [row.title, cost.name, "0", cost.trouble.replace("|", "/")[:120] or "–", "–", "–", "–", "–"]
+def _cost_row(row: RowResult, cost: Cost) -> list[str]:
+    if cost.error or not cost.runs:
+        return [row.title, cost.name, "0", cost.error.replace("|", "/")[:120] or "–", "–", "–", "–", "–"]
     cpu = f"{cost.user_s + cost.sys_s:.2f} ({cost.user_s:.2f} + {cost.sys_s:.2f})"
     size = f"{cost.size_bytes / 1e6:,.1f}" if cost.size_bytes else "–"
     memory = f"{cost.peak_bytes / (1 << 20):.0f}"

@@ -16,23 +16,23 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from bench.measure import Sample, timed
+from bench.measure import Sample, run_measured
 
-_MANY = 100
+_MAX_REMOVED_FILES = 100
 
 
-class Unverified(Exception):
+class VerificationError(Exception):
     """The files of a run are missing or incorrect."""
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class FileTotals:
     files: int
     size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
-class Contender:
+class Program:
     """
     One of the compared programs.
 
@@ -44,74 +44,74 @@ class Contender:
 
     name: str
     command: Callable[[Path], Sequence[str]]
-    check: Callable[[Path], Tally]
+    check: Callable[[Path], FileTotals]
     env: Mapping[str, str] = field(default_factory=dict)
     exit_codes: tuple[int, ...] = (0,)
 
 
 @dataclass(slots=True)
-class Course:
+class ProgramRuns:
     """Samples of one program."""
 
     name: str
     samples: list[Sample] = field(default_factory=list)
-    tally: Tally = Tally(0, 0)
-    trouble: str = ""
+    totals: FileTotals = FileTotals(0, 0)
+    error: str = ""
 
-    def median(self, what: Callable[[Sample], float]) -> float:
-        return statistics.median(map(what, self.samples)) if self.samples else float("nan")
+    def median(self, value_of: Callable[[Sample], float]) -> float:
+        return statistics.median(map(value_of, self.samples)) if self.samples else float("nan")
 
 
-def ratios(ours: Sequence[Sample], theirs: Sequence[Sample]) -> list[float]:
+def compute_ratios(ours: Sequence[Sample], theirs: Sequence[Sample]) -> list[float]:
     """Return the wall-clock time of *ours* divided by that of *theirs*, per pair."""
     return [mine.wall_s / other.wall_s for mine, other in zip(ours, theirs, strict=False)]
 
 
-def race(
-    contenders: Sequence[Contender], scratch: Path, *, pairs: int, warm: bool = True
-) -> dict[str, Course]:
-    """Run all *contenders* alternately, *pairs* times, after one warm-up round."""
-    courses = {each.name: Course(each.name) for each in contenders}
-    for number in range(-1 if warm else 0, pairs):
-        turn = contenders if number % 2 == 0 else list(reversed(contenders))
-        for contender in turn:
-            _one(contender, courses[contender.name], scratch, counts=number >= 0)
-    return courses
+def run_in_pairs(
+    programs: Sequence[Program], scratch: Path, *, pairs: int, warm_up: bool = True
+) -> dict[str, ProgramRuns]:
+    """Run all *programs* alternately, *pairs* times, after one warm-up round."""
+    runs_by_name = {each.name: ProgramRuns(each.name) for each in programs}
+    for number in range(-1 if warm_up else 0, pairs):
+        turn = programs if number % 2 == 0 else list(reversed(programs))
+        for program in turn:
+            _run_once(program, runs_by_name[program.name], scratch, counts=number >= 0)
+    return runs_by_name
 
 
-def _one(contender: Contender, course: Course, scratch: Path, *, counts: bool) -> None:
-    if course.trouble:
+def _run_once(program: Program, program_runs: ProgramRuns, scratch: Path, *, counts: bool) -> None:
+    if program_runs.error:
         return
     folder = Path(tempfile.mkdtemp(prefix="out-", dir=scratch))
     try:
-        log = scratch / f"{contender.name.replace(' ', '_').replace('/', '_')}.log"
-        sample = timed(contender.command(folder), log=log, env=contender.env, cwd=folder)
-        _refuse_failed(contender, sample, log)
-        course.tally = contender.check(folder)
+        log = scratch / f"{program.name.replace(' ', '_').replace('/', '_')}.log"
+        sample = run_measured(program.command(folder), log=log, env=program.env, cwd=folder)
+        _check_exit_code(program, sample, log)
+        program_runs.totals = program.check(folder)
         if counts:
-            course.samples.append(sample)
-    except (Unverified, OSError) as error:
-        course.trouble = str(error)
+            program_runs.samples.append(sample)
+    except (VerificationError, OSError) as error:
+        program_runs.error = str(error)
     finally:
-        _put_away(folder)
+        _remove_if_small(folder)
         os.sync()  # dirty pages of this run must not slow down the next program
 
 
-def _put_away(folder: Path) -> None:
+def _remove_if_small(folder: Path) -> None:
     """
     Remove *folder* now if it contains few files. Otherwise it is removed after all runs.
 
     For several minutes, ext4 skips recently freed inodes on every allocation. After the removal of many
     files, the next program would need three times its kernel time.
     """
-    if sum(1 for _ in islice(folder.rglob("*"), _MANY)) < _MANY:
+    if sum(1 for _ in islice(folder.rglob("*"), _MAX_REMOVED_FILES)) < _MAX_REMOVED_FILES:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _refuse_failed(contender: Contender, sample: Sample, log: Path) -> None:
-    if sample.exit_code not in contender.exit_codes:
-        raise Unverified(f"exit code {sample.exit_code}: {_tail(log)}")
+def _check_exit_code(program: Program, sample: Sample, log: Path) -> None:
+    if sample.exit_code not in program.exit_codes:
+        raise VerificationError(f"exit code {sample.exit_code}: {_read_tail(log)}")
 
 
-def _tail(log: Path) -> str:
+def _read_tail(log: Path) -> str:
     return log.read_text(errors="replace")[-400:].strip()

@@ -7,20 +7,20 @@ import shutil
 import subprocess
 import sys
 
-from bench.setting import REPOSITORY, Setting
+from bench.settings import REPOSITORY, BenchSettings
 
 _DEBIAN = {"nginx": "nginx-light", "aria2c": "aria2", "curl": "curl", "jq": "jq", "openssl": "openssl"}
 
 
-def set_up(setting: Setting) -> list[str]:
+def install_peers(settings: BenchSettings) -> list[str]:
     """Install what is missing; return what is still missing afterwards."""
-    absent = [package for tool, package in _DEBIAN.items() if not setting.has(tool)]
+    absent = [package for tool, package in _DEBIAN.items() if not settings.has_tool(tool)]
     if absent and os.getuid() == 0 and shutil.which("apt-get"):
         _try(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *absent])
-    if not setting.peer_python.exists():
+    if not settings.peer_python.exists():
         _try(["make", "--no-print-directory", ".venv-peer/.installed"])
-    missing = [tool for tool in _DEBIAN if not setting.has(tool)]
-    return missing + ([] if setting.peer_python.exists() else ["up42-py 0.37.2 (.venv-peer)"])
+    missing = [tool for tool in _DEBIAN if not settings.has_tool(tool)]
+    return missing + ([] if settings.peer_python.exists() else ["up42-py 0.37.2 (.venv-peer)"])
 
 
 def _try(command: list[str]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.measure import Sample
-from bench.pairs import Course, ratios
+from bench.pairs import ProgramRuns, compute_ratios
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +25,11 @@ class Cost:
     peak_bytes: int
     files: int
     size_bytes: int
-    trouble: str = ""
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class Metric:
     """
     One metric with its target.
 
@@ -40,11 +40,11 @@ class Mark:
         spread: Minimum and maximum of the pairs, if any.
     """
 
-    what: str
-    figure: str
-    reach: str
-    reached: bool | None
-    spread: str = ""
+    name: str
+    value: str
+    target: str
+    is_met: bool | None
+    range: str = ""
 
 
 @dataclass(slots=True)
@@ -53,73 +53,75 @@ class RowResult:
     title: str
     command: str = ""
     costs: list[Cost] = field(default_factory=list)
-    marks: list[Mark] = field(default_factory=list)
+    metrics: list[Metric] = field(default_factory=list)
     facts: dict[str, str] = field(default_factory=dict)
     profile: list[str] = field(default_factory=list)
     measured_at: str = ""
     revision: str = ""
 
 
-def cost(course: Course) -> Cost:
-    size = course.median(lambda sample: sample.peak_bytes)
+def summarize_cost(program_runs: ProgramRuns) -> Cost:
+    size = program_runs.median(lambda sample: sample.peak_bytes)
     return Cost(
-        course.name,
-        len(course.samples),
-        course.median(lambda sample: sample.wall_s),
-        course.median(lambda sample: sample.user_s),
-        course.median(lambda sample: sample.sys_s),
-        int(size) if course.samples else 0,
-        course.tally.files,
-        course.tally.size_bytes,
-        course.trouble,
+        program_runs.name,
+        len(program_runs.samples),
+        program_runs.median(lambda sample: sample.wall_s),
+        program_runs.median(lambda sample: sample.user_s),
+        program_runs.median(lambda sample: sample.sys_s),
+        int(size) if program_runs.samples else 0,
+        program_runs.totals.files,
+        program_runs.totals.size_bytes,
+        program_runs.error,
     )
 
 
-def beside(ours: Course, theirs: Course, at_most: float | None, *, note: str = "") -> Mark:
-    """Return the time of *ours* divided by *theirs*. Without *at_most*, the mark has no target."""
+def compare_time(ours: ProgramRuns, theirs: ProgramRuns, at_most: float | None, *, note: str = "") -> Metric:
+    """Return the time of *ours* divided by *theirs*. Without *at_most*, the metric has no target."""
     what = f"time / {theirs.name}" + (f" ({note})" if note else "")
     reach = "–" if at_most is None else f"≤ {at_most:g}"
-    return _mark(what, ratios(ours.samples, theirs.samples), reach, at_most)
+    return _create_metric(what, compute_ratios(ours.samples, theirs.samples), reach, at_most)
 
 
-def faster(ours: Course, theirs: Course, at_least: float) -> Mark:
+def compare_speedup(ours: ProgramRuns, theirs: ProgramRuns, at_least: float) -> Metric:
     """Return how many times *ours* is faster than *theirs*."""
-    turned = ratios(theirs.samples, ours.samples)
-    return _mark(f"times faster than {theirs.name}", turned, f"≥ {at_least:g}", at_least, upwards=True)
+    turned = compute_ratios(theirs.samples, ours.samples)
+    return _create_metric(
+        f"times faster than {theirs.name}", turned, f"≥ {at_least:g}", at_least, upwards=True
+    )
 
 
-def _mark(
+def _create_metric(
     what: str, found: Sequence[float], reach: str, bound: float | None, *, upwards: bool = False
-) -> Mark:
+) -> Metric:
     if not found:
-        return Mark(what, "not measured", reach, None)
+        return Metric(what, "not measured", reach, None)
     middle = statistics.median(found)
     reached = None if bound is None else (middle >= bound if upwards else middle <= bound)
-    return Mark(what, f"{middle:.2f}", reach, reached, f"{min(found):.2f}–{max(found):.2f}")
+    return Metric(what, f"{middle:.2f}", reach, reached, f"{min(found):.2f}–{max(found):.2f}")
 
 
-def bounded(what: str, value: float, at_most: float, unit: str) -> Mark:
-    """Return a mark for an absolute value."""
-    return Mark(what, f"{value:.2f} {unit}".strip(), f"≤ {at_most:g} {unit}".strip(), value <= at_most)
+def check_limit(what: str, value: float, at_most: float, unit: str) -> Metric:
+    """Return a metric for an absolute value."""
+    return Metric(what, f"{value:.2f} {unit}".strip(), f"≤ {at_most:g} {unit}".strip(), value <= at_most)
 
 
-def load(path: Path) -> dict[str, RowResult]:
+def load_results(path: Path) -> dict[str, RowResult]:
     """Load the latest result of each row."""
     if not path.exists():
         return {}
-    return {name: _row(entry) for name, entry in json.loads(path.read_text())["rows"].items()}
+    return {name: _parse_row(entry) for name, entry in json.loads(path.read_text())["rows"].items()}
 
 
-def store(path: Path, rows: Mapping[str, RowResult], machine: Mapping[str, str]) -> None:
+def store_results(path: Path, rows: Mapping[str, RowResult], machine: Mapping[str, str]) -> None:
     document = {"machine": dict(machine), "rows": {name: asdict(row) for name, row in sorted(rows.items())}}
     path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
 
 
-def _row(entry: dict[str, Any]) -> RowResult:
+def _parse_row(entry: dict[str, Any]) -> RowResult:
     costs = [Cost(**each) for each in entry.pop("costs")]
-    marks = [Mark(**each) for each in entry.pop("marks")]
-    return RowResult(**entry, costs=costs, marks=marks)
+    metrics = [Metric(**each) for each in entry.pop("metrics")]
+    return RowResult(**entry, costs=costs, metrics=metrics)
 
 
-def sample_facts(sample: Sample) -> str:
+def format_sample(sample: Sample) -> str:
     return f"{sample.wall_s:.1f} s, CPU {sample.cpu_s:.1f} s, peak {sample.peak_bytes / (1 << 20):.0f} MiB"

@@ -67,11 +67,11 @@ class Site:
             (self.root / folder).mkdir(parents=True, exist_ok=True)
         for number in range(0, self.jobs, PAGE):
             page = [self._job(at) for at in range(number, min(number + PAGE, self.jobs))]
-            (self.root / f"pages/{number // PAGE}.json").write_text(_enveloped(page))
-        (self.root / "pages/end.json").write_text(_enveloped([]))
+            (self.root / f"pages/{number // PAGE}.json").write_text(_wrap_data(page))
+        (self.root / "pages/end.json").write_text(_wrap_data([]))
         names = [quicklook_name(number) for number in range(self.quicklooks)]
-        (self.root / "lists/0.json").write_text(_enveloped(names))
-        (self.root / "lists/none.json").write_text(_enveloped([]))
+        (self.root / "lists/0.json").write_text(_wrap_data(names))
+        (self.root / "lists/none.json").write_text(_wrap_data([]))
         (self.root / "quicklooks/any.jpg").write_bytes(_TINY_PICTURE)
         (self.root / "archives/any.tgz").write_bytes(_tiny_archive())
 
@@ -144,7 +144,7 @@ class Site:
             }
             for task in range(self.tasks)
         ]
-        return _enveloped(tasks)
+        return _wrap_data(tasks)
 
 
 def quicklook_name(number: int) -> str:
@@ -173,7 +173,7 @@ def _signed(task: str) -> str:
     return f'return 200 \'{{"data":{{"url":"{url}"}},"error":null}}\';'
 
 
-def _enveloped(data: object) -> str:
+def _wrap_data(data: object) -> str:
     return json.dumps({"data": data, "error": None}, separators=(",", ":"))
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bench.measure import timed
+from bench.measure import run_measured
 
 _RATE = 200
 # Threads that wait for work. py-spy does not always detect them as idle.
@@ -15,19 +15,19 @@ _WAITING = ("_worker (concurrent", "EpollSelector.select ", "Thread._bootstrap "
 _ROWS = 12
 
 
-def profile(command: Sequence[str], scratch: Path, profiler: str, env: Mapping[str, str]) -> list[str]:
+def record_profile(command: Sequence[str], scratch: Path, profiler: str, env: Mapping[str, str]) -> list[str]:
     """Return the shares of the samples without idle threads: by function, then including called functions."""
     stacks = scratch / "stacks.txt"
     spy = [profiler, "record", "-r", str(_RATE), "-f", "raw", "-o", str(stacks), "--"]
     try:
-        timed([*spy, *command], log=scratch / "profile.log", env=env)
+        run_measured([*spy, *command], log=scratch / "profile.log", env=env)
         lines = stacks.read_text().splitlines()
     except (OSError, subprocess.SubprocessError) as error:
         return [f"no profile: {error}"]
-    return [*_top("self", lines, innermost=True), *_top("with callees", lines, innermost=False)]
+    return [*_top_frames("self", lines, innermost=True), *_top_frames("with callees", lines, innermost=False)]
 
 
-def _top(label: str, lines: Sequence[str], *, innermost: bool) -> list[str]:
+def _top_frames(label: str, lines: Sequence[str], *, innermost: bool) -> list[str]:
     counts: Counter[str] = Counter()
     total = 0
     for line in lines:

@@ -13,7 +13,7 @@ BULKDL = (str(Path(sys.executable).with_name("bulkdl")),)
 ENVIRONMENT: Mapping[str, str] = {"UP42_PROJECT_ID": PROJECT, "UP42_PROJECT_API_KEY": API_KEY}
 
 
-BARE = "a plain aiohttp loop"
+PLAIN_AIOHTTP = "a plain aiohttp loop"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +44,13 @@ def curl(links: Sequence[Link], listing: Path, *more: str) -> list[str]:
     return ["curl", "-q", "-sS", "-f", "-Z", *token, *more, "-K", str(listing)]
 
 
-def bare_aiohttp(links: Sequence[Link], listing: Path) -> list[str]:
+def plain_aiohttp(links: Sequence[Link], listing: Path) -> list[str]:
     """Write the list *listing* and return the command."""
     listing.write_text("".join(f"{link.url} {link.file}\n" for link in links))
     return [sys.executable, str(Path(__file__).with_name("peer_aiohttp.py")), str(listing)]
 
 
-def shown(command: Sequence[str]) -> str:
+def format_command(command: Sequence[str]) -> str:
     """Return *command* as text, without directories and ports of this machine."""
     words = [Path(word).name if word == BULKDL[0] else word for word in command]
     for option, name in (("-o", "DIR"), ("--api-url", "ORIGIN")):

@@ -11,42 +11,42 @@ from pathlib import Path
 
 from bench import check, tools
 from bench.nginx import Nginx
-from bench.pairs import Contender, Course, race
-from bench.result import RowResult, beside, cost
-from bench.setting import Setting
+from bench.pairs import Program, ProgramRuns, run_in_pairs
+from bench.result import RowResult, compare_time, summarize_cost
+from bench.settings import BenchSettings
 from bench.site import PROJECT, Site, job_id
-from bench.spy import profile
+from bench.spy import record_profile
 from bench.tools import Link
 
 _MIB = 1 << 20
-_ONLY = ("--only", "archive", "--scope", "job")
+_SELECTION = ("--only", "archive", "--scope", "job")
 
 
-def plain(setting: Setting) -> RowResult:
+def measure_plain(settings: BenchSettings) -> RowResult:
     """Measure row 2."""
     return _compare(
-        setting,
+        settings,
         RowResult("archives", "3 archives of 256 MiB with x-goog-hash"),
         sizes=(256 * _MIB,) * 3,
-        peers={"curl -Z": 1.0, "aria2c -x4": 1.0, tools.BARE: None},
+        peers={"curl -Z": 1.0, "aria2c -x4": 1.0, tools.PLAIN_AIOHTTP: None},
     )
 
 
-def over_tls(setting: Setting) -> RowResult:
+def measure_tls(settings: BenchSettings) -> RowResult:
     """Measure row 3."""
     return _compare(
-        setting,
+        settings,
         RowResult("tls", "3 archives of 256 MiB over TLS"),
         sizes=(256 * _MIB,) * 3,
-        peers={"curl -Z": 1.1, tools.BARE: None},
+        peers={"curl -Z": 1.1, tools.PLAIN_AIOHTTP: None},
         secure=True,
     )
 
 
-def slow_origin(setting: Setting) -> RowResult:
+def measure_segments(settings: BenchSettings) -> RowResult:
     """Measure row 5."""
     return _compare(
-        setting,
+        settings,
         RowResult("segments", "one archive of 200 MiB, 4 MB/s per connection"),
         sizes=(200 * _MIB,),
         peers={"aria2c -x8 -s8": 1.0},
@@ -56,7 +56,7 @@ def slow_origin(setting: Setting) -> RowResult:
 
 
 def _compare(
-    setting: Setting,
+    settings: BenchSettings,
     result: RowResult,
     *,
     sizes: tuple[int, ...],
@@ -65,35 +65,42 @@ def _compare(
     secure: bool = False,
     warm: bool = True,
 ) -> RowResult:
-    scratch = setting.fresh(result.name)
+    scratch = settings.create_directory(result.name)
     site = Site(scratch / "site", jobs=len(sizes), rate=rate)
     site.write()
-    originals = [_archive(site.root, number, size) for number, size in enumerate(sizes)]
+    originals = [_create_archive(site.root, number, size) for number, size in enumerate(sizes)]
     with Nginx(scratch / "nginx", site.root, site.locations(), site.maps()) as origin:
         api_url = origin.https_url if secure else origin.http_url
         trust = {"SSL_CERT_FILE": str(origin.certificate)} if secure else {}
         ours = _bulkdl(api_url, originals, {**tools.ENVIRONMENT, **trust})
-        others = _peers(setting, peers, api_url, originals, origin.certificate if secure else None, scratch)
-        courses = race([ours, *others], scratch, pairs=setting.pairs, warm=warm)
-        if setting.profiler and not rate:
-            command = ours.command(setting.fresh(f"{result.name}/profiled"))
-            result.profile = profile(command, scratch, setting.profiler, ours.env)
-    result.command = tools.shown(ours.command(Path("DIR")))
-    result.costs = [cost(course) for course in courses.values()]
-    result.marks = [
-        beside(courses["bulkdl"], courses[name], peers[name]) for name in peers if name in courses
+        others = _create_peers(
+            settings, peers, api_url, originals, origin.certificate if secure else None, scratch
+        )
+        runs_by_name = run_in_pairs([ours, *others], scratch, pairs=settings.pairs, warm_up=warm)
+        if settings.profiler and not rate:
+            command = ours.command(settings.create_directory(f"{result.name}/profiled"))
+            result.profile = record_profile(command, scratch, settings.profiler, ours.env)
+    result.command = tools.format_command(ours.command(Path("DIR")))
+    result.costs = [summarize_cost(program_runs) for program_runs in runs_by_name.values()]
+    result.metrics = [
+        compare_time(runs_by_name["bulkdl"], runs_by_name[name], peers[name])
+        for name in peers
+        if name in runs_by_name
     ]
-    result.facts = {f"MB/s of {name}": _speed(course, sum(sizes)) for name, course in courses.items()}
+    result.facts = {
+        f"MB/s of {name}": _format_speed(program_runs, sum(sizes))
+        for name, program_runs in runs_by_name.items()
+    }
     return result
 
 
-def _speed(course: Course, size_bytes: int) -> str:
-    if not course.samples:
+def _format_speed(program_runs: ProgramRuns, size_bytes: int) -> str:
+    if not program_runs.samples:
         return "–"
-    return f"{size_bytes / course.median(lambda sample: sample.wall_s) / 1e6:,.0f}"
+    return f"{size_bytes / program_runs.median(lambda sample: sample.wall_s) / 1e6:,.0f}"
 
 
-def _archive(root: Path, number: int, size_bytes: int) -> Path:
+def _create_archive(root: Path, number: int, size_bytes: int) -> Path:
     """Create a tar file of exactly *size_bytes* with one incompressible member."""
     path = root / f"archives/{number:08x}-0.tgz"
     member = tarfile.TarInfo(f"output/{number}.tif")
@@ -108,40 +115,40 @@ def _archive(root: Path, number: int, size_bytes: int) -> Path:
     return path
 
 
-def _bulkdl(api_url: str, originals: list[Path], env: Mapping[str, str]) -> Contender:
+def _bulkdl(api_url: str, originals: list[Path], env: Mapping[str, str]) -> Program:
     tree = {f"{PROJECT}/{job_id(number)}/final_output.tar": path for number, path in enumerate(originals)}
-    return Contender(
+    return Program(
         "bulkdl",
-        lambda folder: tools.bulkdl("run", api_url, folder, *_ONLY),
-        partial(check.same_bytes, expected=tree),
+        lambda folder: tools.bulkdl("run", api_url, folder, *_SELECTION),
+        partial(check.check_same_bytes, expected=tree),
         env,
     )
 
 
-def _peers(
-    setting: Setting,
+def _create_peers(
+    settings: BenchSettings,
     names: Mapping[str, float | None],
     api_url: str,
     originals: list[Path],
     certificate: Path | None,
     scratch: Path,
-) -> list[Contender]:
+) -> list[Program]:
     links = [
         Link(f"{api_url}/bucket/{number:08x}/0/output.tgz", f"{number}.tar")
         for number in range(len(originals))
     ]
     same = partial(
-        check.same_bytes, expected={f"{number}.tar": path for number, path in enumerate(originals)}
+        check.check_same_bytes, expected={f"{number}.tar": path for number, path in enumerate(originals)}
     )
     found = []
     for name in names:
-        if name == tools.BARE:
+        if name == tools.PLAIN_AIOHTTP:
             env = {"SSL_CERT_FILE": str(certificate)} if certificate else {}
-            command = tools.bare_aiohttp(links, scratch / "aiohttp.txt")
-            found.append(Contender(name, partial(_always, command), same, env))
-        elif setting.has(name.split()[0]):
+            command = tools.plain_aiohttp(links, scratch / "aiohttp.txt")
+            found.append(Program(name, partial(_return_command, command), same, env))
+        elif settings.has_tool(name.split()[0]):
             command = _command(name, links, scratch, certificate)
-            found.append(Contender(name, partial(_always, command), same))
+            found.append(Program(name, partial(_return_command, command), same))
     return found
 
 
@@ -155,5 +162,5 @@ def _command(name: str, links: list[Link], scratch: Path, certificate: Path | No
     return tools.curl(links, scratch / "curl.txt", *more, *trust)
 
 
-def _always(command: list[str], _folder: Path) -> list[str]:
+def _return_command(command: list[str], _folder: Path) -> list[str]:
     return command

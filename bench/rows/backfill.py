@@ -17,92 +17,94 @@ from datetime import datetime
 from pathlib import Path
 
 from bench import check, tools
-from bench.measure import Sample, Watch, timed
+from bench.measure import ProcessMonitor, Sample, run_measured
 from bench.nginx import Nginx
-from bench.pairs import Course, Tally
-from bench.result import Mark, RowResult, bounded, cost, sample_facts
-from bench.setting import Setting
+from bench.pairs import FileTotals, ProgramRuns
+from bench.result import Metric, RowResult, check_limit, format_sample, summarize_cost
+from bench.settings import BenchSettings
 from bench.site import Site
-from bench.spy import profile
+from bench.spy import record_profile
 
 _TASKS, _QUICKLOOKS, _EACH = 3, 2, 10
 _SUFFIXES = (".tar.gz", "_output.json", ".jpg")
 _RERUN_OUTPUTS, _RERUN_S = 100_000, 5.0
-_SETTLED_IN = 10_000
+_STABLE_AFTER_OUTPUTS = 10_000
 _FLAT_MIB, _RATE_KEPT = 20.0, 0.9
 
 
-def first_run(setting: Setting) -> RowResult:
+def measure_first_run(settings: BenchSettings) -> RowResult:
     """Measure row 8."""
-    scratch = setting.fresh("backfill")
-    result = RowResult("backfill", f"a first run over {setting.outputs:,} tiny outputs")
-    watch = Watch()
-    with _origin(scratch, setting.outputs) as origin:
-        command, sample, tally = _fill(origin.http_url, scratch, setting.outputs, watch)
-    result.command = tools.shown(command)
-    result.costs = [cost(Course("bulkdl", [sample], tally))]
-    _judge(result, list(_completions(scratch / "first.log")), watch, setting.outputs)
-    if setting.profiler:
-        result.profile = _profile(setting, scratch)
+    scratch = settings.create_directory("backfill")
+    result = RowResult("backfill", f"a first run over {settings.outputs:,} tiny outputs")
+    watch = ProcessMonitor()
+    with _create_origin(scratch, settings.outputs) as origin:
+        command, sample, totals = _run_first(origin.http_url, scratch, settings.outputs, watch)
+    result.command = tools.format_command(command)
+    result.costs = [summarize_cost(ProgramRuns("bulkdl", [sample], totals))]
+    _add_metrics(result, list(_iter_completion_times(scratch / "first.log")), watch, settings.outputs)
+    if settings.profiler:
+        result.profile = _profile(settings, scratch)
     shutil.rmtree(scratch / "tree")
     return result
 
 
-def rerun(setting: Setting) -> RowResult:
+def measure_rerun(settings: BenchSettings) -> RowResult:
     """Measure row 6."""
-    scratch = setting.fresh("rerun")
-    outputs = min(_RERUN_OUTPUTS, setting.outputs)
+    scratch = settings.create_directory("rerun")
+    outputs = min(_RERUN_OUTPUTS, settings.outputs)
     result = RowResult(
         "rerun", f"a second run over {outputs:,} completed outputs in {outputs // _EACH:,} jobs"
     )
-    with _origin(scratch, outputs) as origin:
-        _, first, tally = _fill(origin.http_url, scratch, outputs)
-    result.facts["first run"] = sample_facts(first)
-    course = Course("bulkdl", tally=tally)
-    with _origin(scratch, outputs, logged=True) as origin:
+    with _create_origin(scratch, outputs) as origin:
+        _, first, totals = _run_first(origin.http_url, scratch, outputs)
+    result.facts["first run"] = format_sample(first)
+    program_runs = ProgramRuns("bulkdl", totals=totals)
+    with _create_origin(scratch, outputs, logged=True) as origin:
         command = tools.bulkdl("run", origin.http_url, scratch / "tree")
-        for _ in range(setting.pairs):
-            course.samples.append(timed(command, log=scratch / "again.log", env=tools.ENVIRONMENT))
+        for _ in range(settings.pairs):
+            program_runs.samples.append(
+                run_measured(command, log=scratch / "again.log", env=tools.ENVIRONMENT)
+            )
             os.sync()
-        if setting.profiler:
-            result.profile = profile(command, scratch, setting.profiler, tools.ENVIRONMENT)
-    runs = setting.pairs + bool(setting.profiler)
+        if settings.profiler:
+            result.profile = record_profile(command, scratch, settings.profiler, tools.ENVIRONMENT)
+    runs = settings.pairs + bool(settings.profiler)
     asked = Counter(map(_endpoint, origin.requests_log.read_text().splitlines()))
     result.facts["requests of the second run"] = ", ".join(
         f"{n / runs:g} {name}" for name, n in asked.items()
     )
-    result.command = tools.shown(command)
-    result.costs = [cost(course)]
+    result.command = tools.format_command(command)
+    result.costs = [summarize_cost(program_runs)]
     others = sum(number for name, number in asked.items() if name not in ("job lists", "tokens"))
-    result.marks = [
-        bounded("time", course.median(lambda sample: sample.wall_s), _RERUN_S, "s"),
-        Mark("requests other than job lists and tokens", str(others), "0", others == 0),
+    result.metrics = [
+        check_limit("time", program_runs.median(lambda sample: sample.wall_s), _RERUN_S, "s"),
+        Metric("requests other than job lists and tokens", str(others), "0", others == 0),
     ]
     shutil.rmtree(scratch / "tree")
     return result
 
 
-def _origin(scratch: Path, outputs: int, *, logged: bool = False) -> Nginx:
+def _create_origin(scratch: Path, outputs: int, *, logged: bool = False) -> Nginx:
     site = Site(scratch / "site", jobs=outputs // _EACH, tasks=_TASKS, quicklooks=_QUICKLOOKS)
     assert site.outputs == outputs, "ten outputs per job"  # noqa: S101
     site.write()
     return Nginx(scratch / "nginx", site.root, site.locations(), site.maps(), logged=logged)
 
 
-def _fill(
-    api_url: str, scratch: Path, outputs: int, watch: Watch | None = None
-) -> tuple[list[str], Sample, Tally]:
+def _run_first(
+    api_url: str, scratch: Path, outputs: int, watch: ProcessMonitor | None = None
+) -> tuple[list[str], Sample, FileTotals]:
     tree = scratch / "tree"
     command = tools.bulkdl("run", api_url, tree)
-    sample = timed(command, log=scratch / "first.log", env=tools.ENVIRONMENT, watch=watch)
+    sample = run_measured(command, log=scratch / "first.log", env=tools.ENVIRONMENT, monitor=watch)
     os.sync()
-    return command, sample, check.many(tree, _SUFFIXES, outputs)
+    return command, sample, check.check_file_count(tree, _SUFFIXES, outputs)
 
 
-def _profile(setting: Setting, scratch: Path) -> list[str]:
-    with _origin(scratch, min(setting.outputs, 2 * _SETTLED_IN)) as origin:
-        command = tools.bulkdl("run", origin.http_url, setting.fresh("backfill/profiled"))
-        return profile(command, scratch, str(setting.profiler), tools.ENVIRONMENT)
+def _profile(settings: BenchSettings, scratch: Path) -> list[str]:
+    with _create_origin(scratch, min(settings.outputs, 2 * _STABLE_AFTER_OUTPUTS)) as origin:
+        command = tools.bulkdl("run", origin.http_url, settings.create_directory("backfill/profiled"))
+        return record_profile(command, scratch, str(settings.profiler), tools.ENVIRONMENT)
 
 
 def _endpoint(line: str) -> str:
@@ -114,7 +116,7 @@ def _endpoint(line: str) -> str:
     )
 
 
-def _completions(log: Path) -> Iterator[float]:
+def _iter_completion_times(log: Path) -> Iterator[float]:
     """Yield the Unix time at which each output was recorded."""
     with log.open() as lines:
         for line in lines:
@@ -122,22 +124,23 @@ def _completions(log: Path) -> Iterator[float]:
                 yield datetime.fromisoformat(json.loads(line)["timestamp"]).timestamp()
 
 
-def _judge(result: RowResult, ended: list[float], watch: Watch, outputs: int) -> None:
+def _add_metrics(result: RowResult, ended: list[float], watch: ProcessMonitor, outputs: int) -> None:
     tenth = outputs // 10
     # Excludes the ramp-up at the start and the drain at the end.
     first, last = (ended[0], ended[tenth]), (ended[-1 - tenth], ended[-1])
     rates = [tenth / (until - since) for since, until in (first, last)]
     cpu_ms = [
-        1000 * (watch.at(until).cpu_s - watch.at(since).cpu_s) / tenth for since, until in (first, last)
+        1000 * (watch.state_at(until).cpu_s - watch.state_at(since).cpu_s) / tenth
+        for since, until in (first, last)
     ]
-    early = watch.at(ended[min(_SETTLED_IN, outputs - 1)]).resident_bytes
-    late = watch.at(ended[-1]).resident_bytes
+    early = watch.state_at(ended[min(_STABLE_AFTER_OUTPUTS, outputs - 1)]).resident_bytes
+    late = watch.state_at(ended[-1]).resident_bytes
     result.facts["outputs/s, first and last tenth"] = f"{rates[0]:,.0f} and {rates[1]:,.0f}"
     result.facts["outputs/s overall"] = f"{outputs / (ended[-1] - ended[0]):,.0f}"
     result.facts["CPU per output, first and last tenth"] = f"{cpu_ms[0]:.2f} and {cpu_ms[1]:.2f} ms"
     result.facts["memory after 10,000 outputs and at the end"] = f"{early >> 20} and {late >> 20} MiB"
     kept = rates[1] / rates[0]
-    result.marks = [
-        Mark("rate at the end / at the start", f"{kept:.2f}", f"≥ {_RATE_KEPT}", kept >= _RATE_KEPT),
-        bounded("memory growth since output 10,000", (late - early) / (1 << 20), _FLAT_MIB, "MiB"),
+    result.metrics = [
+        Metric("rate at the end / at the start", f"{kept:.2f}", f"≥ {_RATE_KEPT}", kept >= _RATE_KEPT),
+        check_limit("memory growth since output 10,000", (late - early) / (1 << 20), _FLAT_MIB, "MiB"),
     ]

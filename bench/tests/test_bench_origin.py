@@ -7,7 +7,7 @@ import pytest
 
 from bench import check
 from bench.delayed import EqualJobs
-from bench.pairs import Tally, Unverified
+from bench.pairs import FileTotals, VerificationError
 from bench.rows import quicklooks
 from bench.site import Site, crc32c_of, job_id, quicklook_name, task_id
 from bulkdl.models import Kind
@@ -53,22 +53,22 @@ def test_results_are_compared_byte_by_byte(tmp_path):
     original, folder = tmp_path / "original", tmp_path / "out"
     original.write_bytes(b"abc")
     folder.mkdir()
-    with pytest.raises(Unverified):
-        check.same_bytes(folder, {"x.jpg": original})
+    with pytest.raises(VerificationError):
+        check.check_same_bytes(folder, {"x.jpg": original})
     (folder / "x.jpg").write_bytes(b"abd")
-    with pytest.raises(Unverified):
-        check.same_bytes(folder, {"x.jpg": original})
+    with pytest.raises(VerificationError):
+        check.check_same_bytes(folder, {"x.jpg": original})
     (folder / "x.jpg").write_bytes(b"abc")
-    assert check.same_bytes(folder, {"x.jpg": original}) == Tally(1, 3)
+    assert check.check_same_bytes(folder, {"x.jpg": original}) == FileTotals(1, 3)
 
 
 def test_counting_leaves_out_what_is_no_result(tmp_path):
     for name in ("a/job.json", ".bulkdl/parts/x.jpg", "a/1.jpg", "a/2.jpg"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("x")
-    assert check.many(tmp_path, (".jpg",), 2) == Tally(2, 2)
-    with pytest.raises(Unverified, match="2 of 3 files"):
-        check.many(tmp_path, (".jpg",), 3)
+    assert check.check_file_count(tmp_path, (".jpg",), 2) == FileTotals(2, 2)
+    with pytest.raises(VerificationError, match="2 of 3 files"):
+        check.check_file_count(tmp_path, (".jpg",), 3)
 
 
 def test_the_jobs_of_the_delayed_account_are_equal_and_can_be_found():
@@ -80,7 +80,7 @@ def test_the_jobs_of_the_delayed_account_are_equal_and_can_be_found():
 
 
 def test_its_pictures_have_a_beginning_and_an_end(tmp_path):
-    pictures = quicklooks.pictures(tmp_path, 1, 2)
+    pictures = quicklooks.create_pictures(tmp_path, 1, 2)
     for path in pictures.values():
         with path.open("rb") as stream:
             validate_content(Kind.QUICKLOOK, stream, path.stat().st_size)

@@ -101,7 +101,7 @@ def _build(options: dict[str, Any]) -> Simulator:
         faults = parts.Faults.load(options["faults"]) if options["faults"] else None
     except parts.FaultScriptError as error:
         raise ConfigError("--faults", str(error)) from error
-    account = parts.Account(
+    account = parts.SimulatedAccount(
         **{name: options[name] for name in ("seed", "projects", "jobs", "archive_bytes")},
         **{name: options[name] for name in ("quicklook_bytes", "hostile_names")},
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bulkdl.simulator import SimulatedAccount
-from support.cli_runs import NOISE, Place, Running, place
+from support.cli_runs import NOISE, BulkdlProcess, CliEnvironment, cli_environment
 from support.fault_runs import files_by_output
 
 ACCOUNT = SimulatedAccount(projects=2, jobs=6, archive_bytes=3_000)
@@ -18,7 +18,7 @@ JOBS = [ACCOUNT.job(0, number) for number in range(3)]
 JSON = ("--format", "json")
 
 
-def one_line(run: Running, *words: str) -> bool:
+def one_line(run: BulkdlProcess, *words: str) -> bool:
     """All that is told is one line of ours with these words."""
     assert run.out == ""
     assert run.log.startswith("bulkdl: ")
@@ -32,53 +32,53 @@ def files_below(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-def jobs_there(here: Place) -> set[str]:
+def jobs_there(here: CliEnvironment) -> set[str]:
     return {key[0] for key in files_by_output(here.root)}
 
 
 async def test_wrong_credentials_are_7_within_seconds(tmp_path: Path) -> None:
-    async with place(tmp_path, ACCOUNT) as here:
+    async with cli_environment(tmp_path, ACCOUNT) as here:
         begun_s = time.monotonic()
         ran = await here.bulkdl("-q", UP42_PROJECT_API_KEY="wrong.key-canary")
         assert time.monotonic() - begun_s < 10
         assert ran.process.returncode == 7
         assert "check the project ID and its API key" in ran.out
-        assert ran.is_quiet()
+        assert ran.has_clean_stderr()
         assert "wrong.key-canary" not in ran.out + ran.log
 
 
 async def test_an_unknown_project_is_4_and_the_others_are_fetched(tmp_path: Path) -> None:
-    async with place(tmp_path, ACCOUNT, UP42_USERNAME="someone@example.com") as here:
+    async with cli_environment(tmp_path, ACCOUNT, UP42_USERNAME="someone@example.com") as here:
         known = [word for number in (0, 1) for word in ("-p", ACCOUNT.project_key(number).id)]
         ran = await here.bulkdl("-p", NOBODY, *known, *JSON, UP42_PASSWORD="correct horse")
         assert ran.process.returncode == 4
-        assert ran.is_quiet()
+        assert ran.has_clean_stderr()
         (problem,) = ran.summary["problems"]
         assert problem["reason"] == "not_found"
         assert NOBODY in problem["subject"]
-        assert here.is_right()
+        assert here.has_complete_output()
 
 
 async def test_an_unknown_job_is_4_and_the_others_are_fetched(tmp_path: Path) -> None:
-    async with place(tmp_path, ACCOUNT) as here:
+    async with cli_environment(tmp_path, ACCOUNT) as here:
         ran = await here.bulkdl("--job", NOBODY, "--job", JOBS[0].id, *JSON)
         assert ran.process.returncode == 4
-        assert ran.is_quiet()
+        assert ran.has_clean_stderr()
         assert [NOBODY in each["subject"] for each in ran.summary["problems"]] == [True]
         assert jobs_there(here) == {JOBS[0].id}
-        assert here.wrong() == []
+        assert here.find_wrong_files() == []
 
 
 async def test_an_unreachable_api_is_5_after_a_bounded_number_of_attempts(tmp_path: Path) -> None:
     with socket.socket() as taken:  # bound and not listening: nobody else gets it, and it refuses
         taken.bind(("127.0.0.1", 0))
-        async with place(tmp_path, ACCOUNT) as here:
+        async with cli_environment(tmp_path, ACCOUNT) as here:
             url = f"http://127.0.0.1:{taken.getsockname()[1]}"
             ran = await here.bulkdl("--retries", "2", *JSON, BULKDL_API_URL=url)
             assert ran.process.returncode == 5
-            assert ran.is_quiet()
+            assert ran.has_clean_stderr()
             assert {each["reason"] for each in ran.summary["problems"]} == {"unreachable"}
-            assert len(ran.logged("request.retry_scheduled")) == 2
+            assert len(ran.find_events("request.retry_scheduled")) == 2
             assert not here.simulator.requests
 
 
@@ -93,7 +93,7 @@ LIST = [
 
 
 async def test_a_jobs_file_as_people_write_it(tmp_path: Path) -> None:
-    async with place(tmp_path, ACCOUNT) as here:
+    async with cli_environment(tmp_path, ACCOUNT) as here:
         path = tmp_path / "jobs.txt"
         path.write_bytes("".join(LIST).encode())
         ran = await here.bulkdl("-i", str(path), *JSON)
@@ -103,7 +103,7 @@ async def test_a_jobs_file_as_people_write_it(tmp_path: Path) -> None:
 
 
 async def test_a_list_of_no_jobs_is_no_wish_for_all(tmp_path: Path) -> None:
-    async with place(tmp_path, ACCOUNT) as here:
+    async with cli_environment(tmp_path, ACCOUNT) as here:
         ran = await here.bulkdl("-i", "-")
         assert ran.process.returncode == 2
         assert one_line(ran, "stdin", "names no job")
@@ -113,7 +113,7 @@ async def test_a_list_of_no_jobs_is_no_wish_for_all(tmp_path: Path) -> None:
 async def test_rubbish_in_a_jobs_file_is_2_with_file_and_line_before_anything_is_asked(
     tmp_path: Path,
 ) -> None:
-    async with place(tmp_path, ACCOUNT) as here:
+    async with cli_environment(tmp_path, ACCOUNT) as here:
         path = tmp_path / "jobs.txt"
         path.write_bytes(
             "".join([*LIST, "rubbish\r\n", f"{JOBS[2].id}\n", "../../etc\n"]).encode() + b"\xff\n"
@@ -128,7 +128,7 @@ async def test_rubbish_in_a_jobs_file_is_2_with_file_and_line_before_anything_is
 
 @pytest.mark.parametrize("inside", [False, True], ids=["output", "state"])
 async def test_a_file_where_a_folder_should_be_is_2_and_stays(tmp_path: Path, inside: bool) -> None:
-    async with place(tmp_path, ACCOUNT) as here:
+    async with cli_environment(tmp_path, ACCOUNT) as here:
         blocked = here.root / ".bulkdl" if inside else here.root
         blocked.parent.mkdir(exist_ok=True)
         blocked.write_text("somebody's notes")
@@ -142,7 +142,7 @@ async def test_a_file_where_a_folder_should_be_is_2_and_stays(tmp_path: Path, in
 
 @pytest.mark.parametrize("command", ["run", "plan"])
 async def test_a_ledger_of_a_newer_version_is_2_and_stays(tmp_path: Path, command: str) -> None:
-    async with place(tmp_path, ACCOUNT) as here:
+    async with cli_environment(tmp_path, ACCOUNT) as here:
         await here.run()
         path = here.root / ".bulkdl" / "ledger.sqlite3"
         connection = sqlite3.connect(path)
@@ -158,7 +158,7 @@ async def test_a_ledger_of_a_newer_version_is_2_and_stays(tmp_path: Path, comman
 
 
 async def test_a_ledger_that_is_none_is_2_and_stays(tmp_path: Path) -> None:
-    async with place(tmp_path, ACCOUNT) as here:
+    async with cli_environment(tmp_path, ACCOUNT) as here:
         path = here.root / ".bulkdl" / "ledger.sqlite3"
         path.parent.mkdir(parents=True)
         path.write_bytes(b"no database at all\n" * 100)
@@ -171,7 +171,7 @@ async def test_a_ledger_that_is_none_is_2_and_stays(tmp_path: Path) -> None:
 
 async def test_a_directory_that_may_only_be_read_is_2(tmp_path: Path) -> None:
     """As it is also for root: a folder of the kernel, in which nobody can make files."""
-    async with place(tmp_path, ACCOUNT) as here:
+    async with cli_environment(tmp_path, ACCOUNT) as here:
         ran = await here.bulkdl("-o", "/proc/sys/bulkdl")
         assert ran.process.returncode == 2
         assert one_line(ran, "--output /proc/sys/bulkdl", "cannot be written")
@@ -190,7 +190,7 @@ async def test_a_directory_that_may_only_be_read_is_2(tmp_path: Path) -> None:
 async def test_credentials_and_config_that_cannot_be_used_are_2(
     tmp_path: Path, variable: str, file: bytes | None, words: tuple[str, ...]
 ) -> None:
-    async with place(tmp_path, ACCOUNT) as here:
+    async with cli_environment(tmp_path, ACCOUNT) as here:
         path = tmp_path / "mounted"
         if file is not None:
             path.write_bytes(file)

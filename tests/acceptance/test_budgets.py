@@ -9,7 +9,7 @@ import pytest
 
 from bulkdl.settings import Settings
 from bulkdl.simulator import SimulatedAccount
-from support.cli_runs import FOREVER_S, Place, Running, place
+from support.cli_runs import FOREVER_S, BulkdlProcess, CliEnvironment, cli_environment
 
 ARCHIVE_BYTES = 1_000_000
 FOUR = SimulatedAccount(projects=1, jobs=4, archive_bytes=ARCHIVE_BYTES)
@@ -21,7 +21,7 @@ def gone(endpoint: str, status: int) -> dict[str, Any]:
     return {"fault": "status", "status": status, "endpoint": endpoint, "level": "job"}
 
 
-async def nights(here: Place, *args: str) -> list[Running]:
+async def nights(here: CliEnvironment, *args: str) -> list[BulkdlProcess]:
     """The same command again until it has nothing left to say."""
     ran = [await here.bulkdl(*args)]
     while ran[-1].process.returncode not in (0, 2) and len(ran) < 10:
@@ -29,60 +29,60 @@ async def nights(here: Place, *args: str) -> list[Running]:
     return ran
 
 
-def codes(ran: list[Running]) -> list[int | None]:
+def codes(ran: list[BulkdlProcess]) -> list[int | None]:
     return [each.process.returncode for each in ran]
 
 
 async def test_max_transfer_is_8_and_night_after_night_each_byte_travels_once(tmp_path: Path) -> None:
-    async with place(tmp_path, FOUR) as here:
-        here.freeze()
+    async with cli_environment(tmp_path, FOUR) as here:
+        here.remember_bodies()
         ran = await nights(here, "--max-transfer", "1.2M", *ONE_AT_A_TIME)
         assert set(codes(ran)[:-1]) == {8}
         assert codes(ran)[-1] == 0, ran[-1].log
         assert 3 <= len(ran) <= 5
-        assert all(each.is_quiet() for each in ran)
-        assert [report["stopped_by"] for report in here.reports] == [8] * (len(ran) - 1) + [None]
+        assert all(each.has_clean_stderr() for each in ran)
+        assert [report["stopped_by"] for report in here.run_reports] == [8] * (len(ran) - 1) + [None]
         for each in ran:
             assert each.summary["downloaded_bytes"] < 1_300_000 + 2 * ARCHIVE_BYTES
             assert each.summary["outputs"]["failed"] == 0
-        assert here.is_right()
+        assert here.has_complete_output()
         assert here.sent_bytes == here.needed_bytes
-        assert here.is_in_order(0)
+        assert here.has_consistent_state(0)
 
 
 async def test_max_duration_is_10_and_what_is_in_flight_ends(tmp_path: Path) -> None:
-    async with place(tmp_path, FOUR) as here:
-        here.meets(SLOW)
+    async with cli_environment(tmp_path, FOUR) as here:
+        here.set_faults(SLOW)
         ran = await here.bulkdl("--max-duration", "0.2", *ONE_AT_A_TIME)
         assert ran.process.returncode == 10
-        assert ran.is_quiet()
-        assert here.is_in_order(10)
+        assert ran.has_clean_stderr()
+        assert here.has_consistent_state(10)
         archives = {
             each["outcome"]: each["outputs"] for each in ran.summary["counts"] if each["kind"] == "archive"
         }
         assert archives["completed"] == 1
-        here.meets()
+        here.set_faults()
         again = await here.bulkdl("--max-duration", "1h", *ONE_AT_A_TIME)
         assert again.process.returncode == 0, again.log
-        assert here.is_right()
+        assert here.has_complete_output()
         assert here.sent_bytes == here.needed_bytes
 
 
 async def test_max_duration_holds_while_the_api_hangs(tmp_path: Path) -> None:
-    async with place(tmp_path, FOUR) as here:
-        here.meets({"fault": "latency", "seconds": FOREVER_S, "endpoint": "token"})
+    async with cli_environment(tmp_path, FOUR) as here:
+        here.set_faults({"fault": "latency", "seconds": FOREVER_S, "endpoint": "token"})
         ran = await here.bulkdl("--max-duration", "0.2")
         assert ran.process.returncode == 10
-        assert here.is_in_order(10)
+        assert here.has_consistent_state(10)
 
 
 async def test_budgets_that_are_not_reached_change_nothing(tmp_path: Path) -> None:
-    async with place(tmp_path, FOUR) as here:
+    async with cli_environment(tmp_path, FOUR) as here:
         ran = await here.bulkdl("--max-duration", "6h", "--max-transfer", "500G", "--format", "json")
         assert ran.process.returncode == 0
-        assert not ran.logged("run.draining")
-        assert here.reports[-1]["stopped_by"] is None
-        assert here.is_right()
+        assert not ran.find_events("run.draining")
+        assert here.run_reports[-1]["stopped_by"] is None
+        assert here.has_complete_output()
 
 
 @pytest.mark.parametrize(
@@ -96,29 +96,29 @@ async def test_failures_outrank_budgets_and_budgets_what_is_temporary(
     tmp_path: Path, status: int, budget: tuple[str, str], code: int
 ) -> None:
     account = SimulatedAccount(projects=1, jobs=1, archive_bytes=ARCHIVE_BYTES)
-    async with place(tmp_path, account) as here:
-        here.meets({**SLOW, "bytes_per_s": 600_000}, gone("geojson", status))
+    async with cli_environment(tmp_path, account) as here:
+        here.set_faults({**SLOW, "bytes_per_s": 600_000}, gone("geojson", status))
         ran = await here.bulkdl(*budget, "--retries", "0", *ONE_AT_A_TIME)
         assert ran.process.returncode == code
-        assert here.is_in_order(code)
-        assert here.reports[-1]["stopped_by"] in (8, 10)
+        assert here.has_consistent_state(code)
+        assert here.run_reports[-1]["stopped_by"] in (8, 10)
         assert ran.summary["failures_total"] == 1
 
 
 async def test_a_signal_outranks_a_budget_that_is_being_drained_and_does_not_abort_it(tmp_path: Path) -> None:
     """It is the first that a person has said, and report and process say the same."""
     account = SimulatedAccount(projects=1, jobs=1, archive_bytes=ARCHIVE_BYTES)
-    async with place(tmp_path, account) as here:
-        here.meets(SLOW)
+    async with cli_environment(tmp_path, account) as here:
+        here.set_faults(SLOW)
         run = await here.start("--max-transfer", "100K", *ONE_AT_A_TIME)
-        await run.until(lambda: run.logged("run.draining"))
+        await run.wait_until(lambda: run.find_events("run.draining"))
         assert here.sent_bytes < ARCHIVE_BYTES
-        run.stop(signal.SIGTERM)
-        assert await run.ended() == 143
-        assert here.is_in_order(143)
-        assert here.reports[-1]["stopped_by"] == 143
+        run.send_signal(signal.SIGTERM)
+        assert await run.wait_for_exit() == 143
+        assert here.has_consistent_state(143)
+        assert here.run_reports[-1]["stopped_by"] == 143
         assert here.sent_bytes >= ARCHIVE_BYTES
-        assert run.logged("transfer.completed")
+        assert run.find_events("transfer.completed")
 
 
 async def test_bwlimit_limits(tmp_path: Path) -> None:
@@ -129,13 +129,15 @@ async def test_bwlimit_limits(tmp_path: Path) -> None:
     the next archive is asked for.
     """
     (bytes_per_s,) = (each for _, each in Settings(bwlimit="1.5M").bwlimit.entries)
-    async with place(tmp_path, FOUR) as here:
+    async with cli_environment(tmp_path, FOUR) as here:
         asked: dict[int, float] = {}
         run = await here.start("--bwlimit", "1.5M", "--only", "archive", *ONE_AT_A_TIME)
-        await run.until(lambda: asked.setdefault(len(here.to("object")), time.monotonic()) and run.out)
-        assert await run.ended() == 0
+        await run.wait_until(
+            lambda: asked.setdefault(len(here.requests_to("object")), time.monotonic()) and run.out
+        )
+        assert await run.wait_for_exit() == 0
         assert here.sent_bytes == here.needed_bytes
-        sizes = [each.sent_bytes for each in here.to("object")]
+        sizes = [each.sent_bytes for each in here.requests_to("object")]
     paced_bytes = sum(sizes[:-1]) - bytes_per_s
     assert paced_bytes > 0.8 * bytes_per_s
     assert paced_bytes / (asked[len(sizes)] - asked[1]) <= 1.1 * bytes_per_s

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from bulkdl.simulator import SimulatedAccount
-from support.fault_runs import World, files_by_output, world
+from support.fault_runs import RunEnvironment, files_by_output, run_environment
 from support.run_processes import ROOT, project_key
 
 pytestmark = pytest.mark.slow
@@ -79,7 +79,7 @@ class Runner:
     """Runs of ``bulkdl run`` in processes of their own, each dead before a step of choice."""
 
     process: asyncio.subprocess.Process
-    world: World
+    world: RunEnvironment
     scratch: Path
 
     async def run(self, root: Path, *more: str, die_before: int = 0) -> tuple[int, list[str]]:
@@ -97,7 +97,7 @@ class Runner:
 
 @asynccontextmanager
 async def runner(tmp_path: Path, account: SimulatedAccount) -> AsyncIterator[Runner]:
-    async with world(tmp_path, account) as here:
+    async with run_environment(tmp_path, account) as here:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-c",
@@ -143,7 +143,7 @@ async def test_every_crash_between_two_steps_is_mended(tmp_path: Path) -> None:
     )
     async with runner(tmp_path, account) as runs:
         here = runs.world
-        here.freeze()
+        here.remember_bodies()
         code, steps = await runs.run(tmp_path / "whole", *only)
         assert code == 0
         assert {"fsync", "replace", "link", "unlink", "mkdir", "_write_all", "_commit"} <= set(steps)
@@ -152,13 +152,13 @@ async def test_every_crash_between_two_steps_is_mended(tmp_path: Path) -> None:
             place = f"before step {number} ({steps[number - 1]})"
             code, _ = await runs.run(root, *only, die_before=number)
             assert code == DIED, place
-            assert here.wrong() == [], place
+            assert here.find_wrong_files() == [], place
             assert recorded(root) == len(files_by_output(root)), place
             kept = parts_and_files(root)
             before = len(here.simulator.requests)
             code, _ = await runs.run(root, *only)
             assert code == 0, place
-            assert here.wrong() == [], place
+            assert here.find_wrong_files() == [], place
             assert recorded(root) == 3, place
             parts = [path.name for path in (root / ".bulkdl" / "parts").iterdir() if path.suffix == ".part"]
             assert parts == [], place
@@ -191,9 +191,9 @@ async def test_small_files_survive_every_crash_too(tmp_path: Path) -> None:
         for number in range(1, len(steps) + 1, 2):
             here.root = root = tmp_path / f"crash-{number}"
             code, _ = await runs.run(root, *only, die_before=number)
-            assert here.wrong() == []
+            assert here.find_wrong_files() == []
             assert recorded(root) == len(files_by_output(root))
             code, _ = await runs.run(root, *only)
             assert code == 0
-            assert here.wrong() == []
+            assert here.find_wrong_files() == []
             assert recorded(root) == complete

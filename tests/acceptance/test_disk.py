@@ -18,7 +18,7 @@ from bulkdl.models import Level, Reason
 from bulkdl.simulator import SimulatedAccount
 from bulkdl.simulator.faults import Faults, Rule
 from bulkdl.simulator.messages import ReceivedRequest
-from support.fault_runs import World, world
+from support.fault_runs import RunEnvironment, run_environment
 from support.run_processes import start_run, wait_for_run
 
 MIB = 1 << 20
@@ -59,7 +59,7 @@ def filled_but(where: Path, left_bytes: int) -> Iterator[None]:
         ballast.unlink()
 
 
-async def cli(here: World, *more: str, **env: str) -> tuple[int, str]:
+async def cli(here: RunEnvironment, *more: str, **env: str) -> tuple[int, str]:
     """Return the exit code and the output of one ``bulkdl run``."""
     code, told = await wait_for_run(await start_run(here, "--archive-concurrency", "2", *more, **env))
     assert "Traceback" not in told
@@ -67,23 +67,25 @@ async def cli(here: World, *more: str, **env: str) -> tuple[int, str]:
 
 
 async def test_no_room_is_seen_before_an_archive_is_written(mount: Path) -> None:
-    async with world(mount / "out", ACCOUNT) as here:
+    async with run_environment(mount / "out", ACCOUNT) as here:
         with filled_but(mount, HEADROOM_BYTES + 2 * MIB):
             ran = await here.run()
             assert ran.exit_code == 12
-            assert Reason.DISK_FULL in ran.failures()
-            assert len(ran.to("object")) <= 2  # the run is stopped: the third is not even asked for
+            assert Reason.DISK_FULL in ran.failure_reasons()
+            assert len(ran.requests_to("object")) <= 2  # the run is stopped: the third is not even asked for
             assert "bytes needed" in " ".join(each.detail for each in ran.results)
             assert sum(path.stat().st_size for path in (mount / "out").rglob("*.part")) == 0
         assert (await here.run()).exit_code == 0
-        assert here.is_right()
+        assert here.has_complete_output()
 
 
 async def test_archives_that_fit_one_by_one_but_not_together_do_not_fill_the_disk(mount: Path) -> None:
     """Each finds room when it begins; what the others still need is no room any more."""
     account = SimulatedAccount(projects=1, jobs=2, archive_bytes=20 * MIB)
     stall = {"fault": "stall", "at_byte": 3 * MIB, "nth": 1, "server": "storage"}
-    async with world(mount / "out", account, archive_concurrency=4, connections=1, speed_time=0.3) as here:
+    async with run_environment(
+        mount / "out", account, archive_concurrency=4, connections=1, speed_time=0.3
+    ) as here:
         ran = await here.run(stall)
         assert ran.exit_code == 12
         full = [each for each in ran.results if each.reason is Reason.DISK_FULL]
@@ -94,14 +96,14 @@ async def test_archives_that_fit_one_by_one_but_not_together_do_not_fill_the_dis
         assert kept > 0
         again = await here.run()
         assert again.exit_code == 0
-        assert here.is_right()
+        assert here.has_complete_output()
 
 
 async def test_a_resume_needs_room_for_what_is_missing_and_no_more(mount: Path) -> None:
     account = SimulatedAccount(projects=1, jobs=1, archive_bytes=12 * MIB)
     cut = {"fault": "cut", "at_byte": 9 * MIB, "nth": 1, "server": "storage"}
     dead = {"fault": "cut", "at_byte": 0, "server": "storage", "ranged": True}
-    async with world(mount / "out", account, retries=0) as here:
+    async with run_environment(mount / "out", account, retries=0) as here:
         await here.run(cut, dead, level=Level.TASK)
         with filled_but(mount, HEADROOM_BYTES + MIB):
             ran = await here.run(level=Level.TASK)
@@ -121,16 +123,16 @@ async def test_an_archive_without_end_is_cut_off_before_the_disk_is_full(
 ) -> None:
     endless = {"fault": "endless", "server": "storage", "chunked": True}
     unannounced = {"fault": "without", "headers": ["x-goog-stored-content-length"]}
-    async with world(mount / "out", ACCOUNT, archive_max_size=ceiling) as here:
+    async with run_environment(mount / "out", ACCOUNT, archive_max_size=ceiling) as here:
         ran = await here.run(endless, unannounced)
-        assert (ran.exit_code, ran.failures()) == (exit_code, {reason})
+        assert (ran.exit_code, ran.failure_reasons()) == (exit_code, {reason})
         assert shutil.disk_usage(mount).free >= HEADROOM_BYTES - MIB
-        assert here.wrong() == []
+        assert here.find_wrong_files() == []
 
 
 async def test_full_in_the_middle_of_a_part(mount: Path) -> None:
     """Others use the disk, too: there was room when the archive was begun."""
-    async with world(mount / "out", ACCOUNT) as here:
+    async with run_environment(mount / "out", ACCOUNT) as here:
         faults = Meddling.from_rules({"fault": "cut", "at_byte": 3 * MIB, "nth": 1, "server": "storage"})
         ballast = filled_but(mount, MIB // 2)
         faults.meddle, faults.at_a_resume = ballast.__enter__, True
@@ -138,31 +140,31 @@ async def test_full_in_the_middle_of_a_part(mount: Path) -> None:
         with closing_of(ballast):
             code, told = await cli(here, "--archive-concurrency", "1")
             assert code == 12, told
-            assert here.wrong() == []
+            assert here.find_wrong_files() == []
         kept = sum(path.stat().st_size for path in (mount / "out").rglob("*.part"))
         assert kept > 0
         again = await here.run()
         assert again.exit_code == 0
-        assert here.is_right()
+        assert here.has_complete_output()
         assert again.downloaded_bytes <= here.needed_bytes - kept + 2 * MIB
 
 
 @pytest.mark.parametrize("left_bytes", [0, 300_000, 1_500_000, 3_000_000])
 async def test_full_while_small_files_and_the_ledger_are_written(mount: Path, left_bytes: int) -> None:
-    async with world(mount / "out", SMALL) as here:
+    async with run_environment(mount / "out", SMALL) as here:
         with filled_but(mount, left_bytes):
             code, told = await cli(here)
             assert code == 12, told
             assert "free disk space" in told
-            assert here.wrong() == []
+            assert here.find_wrong_files() == []
         code, told = await cli(here)
         assert code == 0, told
-        assert here.is_right()
+        assert here.has_complete_output()
 
 
 async def test_the_directory_is_given_back_though_the_disk_is_full(mount: Path) -> None:
     """The run was the library's: its process lives on, and looks as if it were still at work."""
-    async with world(mount / "out", SMALL) as here:
+    async with run_environment(mount / "out", SMALL) as here:
         faults = Meddling([])
         ballast = filled_but(mount, 0)
         faults.meddle = ballast.__enter__
@@ -173,7 +175,7 @@ async def test_the_directory_is_given_back_though_the_disk_is_full(mount: Path) 
             assert summary.exit_code == 12
             assert shutil.disk_usage(mount).free < 1 * MIB
         assert (await here.run()).exit_code == 0
-        assert here.is_right()
+        assert here.has_complete_output()
 
 
 @contextmanager
@@ -201,7 +203,7 @@ class Meddling(Faults):
 
 
 async def test_read_only_in_the_middle(mount: Path) -> None:
-    async with world(mount / "out", ACCOUNT) as here:
+    async with run_environment(mount / "out", ACCOUNT) as here:
         faults = Meddling([])
         # Files open for writing keep a mount from becoming read-only, but not another one on top of it.
         place = str(here.root)
@@ -216,14 +218,14 @@ async def test_read_only_in_the_middle(mount: Path) -> None:
             code, told = await cli(here)
             assert code == 2, told
             assert "writable" in told
-            assert here.wrong() == []
+            assert here.find_wrong_files() == []
             code, told = await cli(here)
             assert code == 2, told
         finally:
             await asyncio.to_thread(subprocess.run, ["umount", "-l", place], check=True)
         code, told = await cli(here)
         assert code == 0, told
-        assert here.is_right()
+        assert here.has_complete_output()
 
 
 @pytest.mark.parametrize("what", ["everything", "the state", "the parts"])
@@ -232,17 +234,17 @@ async def test_the_output_directory_vanishes(tmp_path: Path, what: str) -> None:
     victim = {"everything": root, "the state": root / ".bulkdl", "the parts": root / ".bulkdl" / "parts"}[
         what
     ]
-    async with world(root, ACCOUNT) as here:
+    async with run_environment(root, ACCOUNT) as here:
         faults = Meddling([])
         faults.meddle = lambda: victim.rename(tmp_path / "gone")
         here.simulator.faults = faults
         code, told = await cli(here)
         assert code == 2, told
         assert str(root) in told
-        assert here.wrong() == []
+        assert here.find_wrong_files() == []
         code, told = await cli(here)
         assert code == 0, told
-        assert here.is_right()
+        assert here.has_complete_output()
 
 
 @pytest.mark.parametrize(("number", "exit_code"), [(errno.ENOSPC, 12), (errno.EDQUOT, 12), (errno.EIO, 2)])
@@ -262,13 +264,13 @@ async def test_any_step_on_disk_may_fail(
             raise OSError(number, os.strerror(number))
         return original(*args, **kwargs)
 
-    async with world(tmp_path, ACCOUNT) as here:
+    async with run_environment(tmp_path, ACCOUNT) as here:
         monkeypatch.setattr(atomic_files, step, failing)
         ran = await here.run()
         assert ran.exit_code == exit_code
-        assert here.wrong() == []
+        assert here.find_wrong_files() == []
         assert (await here.run()).exit_code == 0
-        assert here.is_right()
+        assert here.has_complete_output()
 
 
 @pytest.mark.parametrize(("number", "exit_code"), [(errno.ENOSPC, 12), (errno.EIO, 2)])
@@ -278,21 +280,21 @@ async def test_when_the_disk_refuses_one_archive_no_other_is_begun(
     async def failing(*_: object) -> int:
         raise OSError(number, os.strerror(number))
 
-    async with world(tmp_path, ACCOUNT, archive_concurrency=1, only=["archive"]) as here:
+    async with run_environment(tmp_path, ACCOUNT, archive_concurrency=1, only=["archive"]) as here:
         with monkeypatch.context() as patched:
             patched.setattr(partial_file, "_write_all", failing)
             ran = await here.run()
-        assert len(ran.to("object")) == 1
+        assert len(ran.requests_to("object")) == 1
         assert ran.exit_code == exit_code
-        assert here.wrong() == []
+        assert here.find_wrong_files() == []
         assert (await here.run()).exit_code == 0
-        assert here.is_right()
+        assert here.has_complete_output()
 
 
 async def test_nowhere_to_write_is_told_before_anything_is_asked(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("no directory")
-    async with world(blocked / "out", ACCOUNT) as here:
+    async with run_environment(blocked / "out", ACCOUNT) as here:
         code, told = await cli(here)
         assert code == 2
         assert "cannot be written" in told

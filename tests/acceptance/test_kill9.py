@@ -19,7 +19,7 @@ import pytest
 
 from bulkdl.simulator import Faults, SimulatedAccount
 from bulkdl.simulator.sender import Sender
-from support.fault_runs import World, files_by_output, world
+from support.fault_runs import RunEnvironment, files_by_output, run_environment
 from support.run_processes import start_run, wait_for_run
 
 pytestmark = pytest.mark.slow
@@ -63,7 +63,7 @@ def odometer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Odometer]:
     return meter
 
 
-def with_little_under_way(here: World) -> None:
+def with_little_under_way(here: RunEnvironment) -> None:
     """What waits in sockets when a process dies has been sent and yet never moved: let it be little."""
     here.simulator.faults = Faults.from_rules(
         {"fault": "drip", "bytes_per_s": 20_000_000, "server": "storage"}
@@ -74,7 +74,7 @@ def with_little_under_way(here: World) -> None:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 << 10)
 
 
-async def start(here: World, **env: str) -> Process:
+async def start(here: RunEnvironment, **env: str) -> Process:
     return await start_run(here, "--archive-concurrency", "2", **env)
 
 
@@ -119,19 +119,19 @@ async def test_killed_at_random_moments_it_ends_right_and_moves_little_twice(
         "BULKDL_SEGMENT_MIN_SIZE": str(1 << 20),
         "BULKDL_SEGMENT_IF_SLOWER_THAN": "0",
     }
-    async with world(tmp_path, ACCOUNT) as here:
+    async with run_environment(tmp_path, ACCOUNT) as here:
         with_little_under_way(here)
-        here.freeze()
+        here.remember_bodies()
         needed = here.needed_bytes
         for _ in range(KILLS):
             await killed(await start(here, **divided), odometer, dice.randrange(1, needed // KILLS))
-            assert here.wrong() == []
+            assert here.find_wrong_files() == []
             told, there = told_and_there(tmp_path)
             assert told == there
         process = await start(here, **divided)
         code, log = await wait_for_run(process)
         assert code == 0, log
-        assert here.is_right()
+        assert here.has_complete_output()
         sent = sum(each.sent_bytes for each in here.simulator.requests if each.endpoint == "object")
         assert sent <= 1.15 * needed
         before = len(here.simulator.requests)
@@ -146,10 +146,10 @@ async def test_killed_early_it_begins_as_if_nothing_had_been(
     tmp_path: Path, odometer: Odometer, units: int
 ) -> None:
     """While the ledger is made, the token is had, the first documents are written."""
-    async with world(tmp_path, SimulatedAccount(projects=1, jobs=2, archive_bytes=20_000)) as here:
+    async with run_environment(tmp_path, SimulatedAccount(projects=1, jobs=2, archive_bytes=20_000)) as here:
         assert await killed(await start(here), odometer, units) or units > 300_000
-        assert here.wrong() == []
+        assert here.find_wrong_files() == []
         process = await start(here)
         code, log = await wait_for_run(process)
         assert code == 0, log
-        assert here.is_right()
+        assert here.has_complete_output()

@@ -15,14 +15,14 @@ from bulkdl.ledger import lease
 from bulkdl.simulator import SimulatedAccount
 from bulkdl.simulator.faults import Rule
 from bulkdl.simulator.messages import ReceivedRequest
-from support.fault_runs import Witness, World, world
+from support.fault_runs import RecordingFaults, RunEnvironment, run_environment
 from support.run_processes import start_run, wait_for_run
 
 ACCOUNT = SimulatedAccount(projects=1, jobs=1, archive_bytes=50_000)
 OTHER_HOST = "other-host"
 
 
-class DownloadSignal(Witness):
+class DownloadSignal(RecordingFaults):
     """Faults that set an event when an archive is requested."""
 
     def __init__(self, rules: list[Rule], seed: int = 0) -> None:
@@ -36,7 +36,7 @@ class DownloadSignal(Witness):
 
 
 async def test_second_run_on_a_locked_directory_exits_with_11_and_names_the_owner(tmp_path: Path) -> None:
-    async with world(tmp_path, ACCOUNT) as here:
+    async with run_environment(tmp_path, ACCOUNT) as here:
         faults = DownloadSignal.from_rules({"fault": "stall", "at_byte": 1000, "server": "storage", "nth": 1})
         here.simulator.faults = faults
         first = await start_run(here)
@@ -54,7 +54,7 @@ async def test_second_run_on_a_locked_directory_exits_with_11_and_names_the_owne
         # The owner is dead, so the next run does not observe its lease.
         code, output = await wait_for_run(await start_run(here))
         assert code == 0, output
-        assert here.is_right()
+        assert here.has_complete_output()
 
 
 def write_lease(root: Path, age_s: float) -> None:
@@ -70,14 +70,14 @@ def write_lease(root: Path, age_s: float) -> None:
     connection.close()
 
 
-async def create_directory_with_lease(here: World, age_s: float) -> None:
+async def create_directory_with_lease(here: RunEnvironment, age_s: float) -> None:
     assert (await here.run()).exit_code == 0
     write_lease(here.root, age_s)
 
 
 @pytest.mark.parametrize("age_s", [5, 50, -30])
 async def test_run_with_a_recent_heartbeat_of_another_host_is_rejected(tmp_path: Path, age_s: float) -> None:
-    async with world(tmp_path, ACCOUNT) as here:
+    async with run_environment(tmp_path, ACCOUNT) as here:
         await create_directory_with_lease(here, age_s)
         with pytest.raises(OutputLockedError, match=OTHER_HOST):
             await here.run()
@@ -90,7 +90,7 @@ async def test_run_with_a_stale_heartbeat_of_another_host_takes_over_after_the_o
     """A negative age is a clock that is ahead. The observation is shorter here than in production."""
     monkeypatch.setattr(lease, "OBSERVATION_S", 0.3)
     caplog.set_level("INFO", "bulkdl")
-    async with world(tmp_path, ACCOUNT) as here:
+    async with run_environment(tmp_path, ACCOUNT) as here:
         await create_directory_with_lease(here, age_s)
         assert (await here.run()).exit_code == 0
     events = [record.msg["event"] for record in caplog.records if isinstance(record.msg, dict)]
@@ -102,7 +102,7 @@ async def test_command_with_a_lease_of_another_host_observes_only_a_stale_heartb
     tmp_path: Path, age_s: float, exit_code: int
 ) -> None:
     """The observation takes 20 s."""
-    async with world(tmp_path, ACCOUNT) as here:
+    async with run_environment(tmp_path, ACCOUNT) as here:
         await create_directory_with_lease(here, age_s)
         loop = asyncio.get_running_loop()
         started_at = loop.time()

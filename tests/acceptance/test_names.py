@@ -13,7 +13,7 @@ from bulkdl.models import Kind
 from bulkdl.simulator import SimulatedAccount
 from bulkdl.simulator import account as account_module
 from bulkdl.simulator.scenarios import HOSTILE_NAMES
-from support.fault_runs import world
+from support.fault_runs import run_environment
 
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
 PIECES = st.sampled_from(
@@ -61,7 +61,7 @@ async def test_any_names_end_to_end(
     names(drawn)
     root = tmp_path_factory.mktemp("names")
     account = SimulatedAccount(projects=1, jobs=1, archive_bytes=2_000, hostile_names=True)
-    async with world(root / "out", account) as here:
+    async with run_environment(root / "out", account) as here:
         ran = await here.run()
         expected = {
             each.name: each for each in here.simulator.expected_outputs() if each.kind is Kind.QUICKLOOK
@@ -83,7 +83,7 @@ async def test_any_names_end_to_end(
         assert {each.endpoint for each in again.requests} == {"token", "jobs"}
         (folder / told(root / "out")[drawn[0]]).unlink()
         third = await here.run()
-        assert len(third.to("quicklook")) == 1
+        assert len(third.requests_to("quicklook")) == 1
         assert files_of(folder) == files
     account_module._create_job.cache_clear()
 
@@ -100,10 +100,10 @@ def told(root: Path) -> dict[str, str]:
 
 async def test_names_that_differ_only_by_case_or_form_keep_apart(tmp_path: Path) -> None:
     account = SimulatedAccount(projects=1, jobs=1, archive_bytes=2_000, hostile_names=True)
-    async with world(tmp_path, account) as here:
+    async with run_environment(tmp_path, account) as here:
         ran = await here.run()
         assert ran.exit_code == 0
-        assert here.is_right()
+        assert here.has_complete_output()
         names = told(tmp_path)
         assert set(HOSTILE_NAMES) <= set(names)
         for one, other in (("Twin.jpg", "twin.JPG"), ("café.jpg", "cafe\u0301.jpg"), ("con", "con.jpg")):

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from bulkdl.simulator import Account, Simulator
+from bulkdl.simulator import SimulatedAccount, Simulator
 
 ROOT = Path(__file__).resolve().parents[2]
 FIXTURE = ROOT / "tests" / "fixtures" / "directory-version-1.tar.gz"
-ACCOUNT = Account(seed=11, projects=2, jobs=8, archive_bytes=(2000, 6000))
+ACCOUNT = SimulatedAccount(seed=11, projects=2, jobs=8, archive_bytes=(2000, 6000))
 OUTPUTS, FAILED = 53, 2
 
 
@@ -76,7 +76,7 @@ async def test_run_on_an_older_directory_downloads_only_what_had_failed(director
     before = output_digests(directory)
     async with Simulator(ACCOUNT) as simulator:
         code, out = await bulkdl(directory, "run", "--format", "json", simulator=simulator)
-        endpoints = {seen.endpoint for seen in simulator.seen}
+        endpoints = {seen.endpoint for seen in simulator.requests}
     assert code == 0, out
     summary = json.loads(out)
     completed = [row for row in summary["counts"] if row["outcome"] == "completed"]

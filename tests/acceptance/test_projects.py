@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bulkdl.simulator import SimulatedAccount
-from support.cli_runs import Place, Running, place
+from support.cli_runs import BulkdlProcess, CliEnvironment, cli_environment
 from support.fault_runs import files_by_output, identity
 
 ACCOUNT = SimulatedAccount(projects=3, jobs=6, archive_bytes=3_000)
@@ -41,77 +41,77 @@ def projects_of(*numbers: int) -> list[str]:
     return [word for number in numbers for word in ("-p", ACCOUNT.project_key(number).id)]
 
 
-def missing_projects(here: Place) -> set[int | None]:
+def missing_projects(here: CliEnvironment) -> set[int | None]:
     """The numbers of the projects of which anything is missing."""
     there = files_by_output(here.root)
     ids = {each.project_id for each in here.simulator.expected_outputs() if identity(each) not in there}
     return {here.simulator.account.project_number(project_id) for project_id in ids}
 
 
-def shows_no_secret(run: Running, here: Place, *secrets: str) -> bool:
+def shows_no_secret(run: BulkdlProcess, here: CliEnvironment, *secrets: str) -> bool:
     files = [path.read_bytes().decode("utf-8", "replace") for path in here.root.rglob("*") if path.is_file()]
     text = run.out + run.log + "".join(files)
     return not any(secret in text for secret in (*keys_with(()), WRONG, *secrets))
 
 
 async def test_keys_come_from_variables_and_from_files_beside_the_config(tmp_path: Path) -> None:
-    async with place(tmp_path, ACCOUNT, **tables(tmp_path, keys_with(()))) as here:
+    async with cli_environment(tmp_path, ACCOUNT, **tables(tmp_path, keys_with(()))) as here:
         ran = await here.bulkdl(*JSON)
         assert ran.process.returncode == 0, ran.log
-        assert here.is_right()
-        assert len(here.to("token")) == ACCOUNT.projects
+        assert here.has_complete_output()
+        assert len(here.requests_to("token")) == ACCOUNT.projects
         assert shows_no_secret(ran, here)
 
 
 @pytest.mark.parametrize("refused", [0, 2])
 async def test_a_project_whose_key_is_refused_fails_alone(tmp_path: Path, refused: int) -> None:
-    async with place(tmp_path, ACCOUNT, **tables(tmp_path, keys_with([refused]))) as here:
+    async with cli_environment(tmp_path, ACCOUNT, **tables(tmp_path, keys_with([refused]))) as here:
         ran = await here.bulkdl(*JSON)
         assert ran.process.returncode == 3
-        assert ran.is_quiet()
+        assert ran.has_clean_stderr()
         (problem,) = ran.summary["problems"]
         assert problem["reason"] == "credentials"
         assert ACCOUNT.project_key(refused).id in problem["subject"]
         assert "API key" in problem["hint"]
         assert missing_projects(here) == {refused}
-        assert here.wrong() == []
+        assert here.find_wrong_files() == []
         assert not (here.root / ACCOUNT.project_key(refused).id).exists()
         # Once refused is refused: nobody asks again with that key, and no list without a token.
-        assert len(here.to("token")) == ACCOUNT.projects
-        assert all(ACCOUNT.project_key(refused).id not in each.path for each in here.to("jobs"))
-        assert here.is_in_order(3)
+        assert len(here.requests_to("token")) == ACCOUNT.projects
+        assert all(ACCOUNT.project_key(refused).id not in each.path for each in here.requests_to("jobs"))
+        assert here.has_consistent_state(3)
         assert shows_no_secret(ran, here)
         tables(tmp_path, keys_with(()))
         again = await here.bulkdl(*JSON, KEY_OF_THE_FIRST=keys_with(())[0])
         assert again.process.returncode == 0
-        assert here.is_right()
+        assert here.has_complete_output()
 
 
 async def test_all_refused_is_7_within_seconds(tmp_path: Path) -> None:
-    async with place(tmp_path, ACCOUNT, **tables(tmp_path, keys_with([0, 1, 2]))) as here:
+    async with cli_environment(tmp_path, ACCOUNT, **tables(tmp_path, keys_with([0, 1, 2]))) as here:
         begun_s = time.monotonic()
         ran = await here.bulkdl()
         assert time.monotonic() - begun_s < SECONDS
         assert ran.process.returncode == 7
-        assert ran.is_quiet()
-        assert len(here.to("token")) == ACCOUNT.projects
+        assert ran.has_clean_stderr()
+        assert len(here.requests_to("token")) == ACCOUNT.projects
         assert len(here.simulator.requests) == ACCOUNT.projects
         assert shows_no_secret(ran, here)
 
 
 async def test_only_the_refused_one_is_asked_for(tmp_path: Path) -> None:
     """The others' keys are right and beside the point."""
-    async with place(tmp_path, ACCOUNT, **tables(tmp_path, keys_with([1]))) as here:
+    async with cli_environment(tmp_path, ACCOUNT, **tables(tmp_path, keys_with([1]))) as here:
         assert (await here.bulkdl(*projects_of(1))).process.returncode == 7
         assert (await here.bulkdl(*projects_of(2))).process.returncode == 0
         assert missing_projects(here) == {0, 1}
 
 
 async def test_an_account_sees_every_project_that_is_named(tmp_path: Path) -> None:
-    async with place(tmp_path, ACCOUNT, **USER) as here:
+    async with cli_environment(tmp_path, ACCOUNT, **USER) as here:
         ran = await here.bulkdl(*projects_of(0, 1))
         assert ran.process.returncode == 0, ran.log
-        assert len(here.to("token")) == 1
+        assert len(here.requests_to("token")) == 1
         assert missing_projects(here) == {2}
         assert shows_no_secret(ran, here, USER["UP42_PASSWORD"])
         nobody = await here.bulkdl()
@@ -125,15 +125,15 @@ async def test_an_account_opens_the_projects_that_have_no_key_of_their_own(tmp_p
     config = tmp_path / "bulkdl.toml"
     config.write_text(f'{config.read_text()}\n[[projects]]\nid = "{ACCOUNT.project_key(1).id}"\n')
     env |= {"UP42_USERNAME": USER["UP42_USERNAME"], "UP42_PASSWORD_FILE": str(tmp_path / "password")}
-    async with place(tmp_path, ACCOUNT, **env) as here:
+    async with cli_environment(tmp_path, ACCOUNT, **env) as here:
         ran = await here.bulkdl()
         assert ran.process.returncode == 0, ran.log
-        assert len(here.to("token")) == 2
+        assert len(here.requests_to("token")) == 2
         assert missing_projects(here) == {2}
 
 
 async def test_a_wrong_password_is_7(tmp_path: Path) -> None:
-    async with place(tmp_path, ACCOUNT, **{**USER, "UP42_PASSWORD": WRONG}) as here:
+    async with cli_environment(tmp_path, ACCOUNT, **{**USER, "UP42_PASSWORD": WRONG}) as here:
         ran = await here.bulkdl(*projects_of(0, 1, 2))
         assert ran.process.returncode == 7
         assert [each.endpoint for each in here.simulator.requests] == ["token"]
@@ -143,33 +143,33 @@ async def test_a_wrong_password_is_7(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("life_s", "code"), [(300.0, 0), (-1.0, 7)], ids=["alive", "expired"])
 async def test_a_ready_token_is_good_as_long_as_it_lives(tmp_path: Path, life_s: float, code: int) -> None:
     facts = {"token_lifetime_s": life_s}
-    async with place(tmp_path, ACCOUNT, of_simulator=facts, **USER) as here:
+    async with cli_environment(tmp_path, ACCOUNT, simulator_options=facts, **USER) as here:
         token = here.simulator._tokens._issue(None)
         env = {"UP42_TOKEN": token, "UP42_USERNAME": "", "UP42_PASSWORD": ""}
         ran = await here.bulkdl(*projects_of(0, 1, 2), **env)
         assert ran.process.returncode == code, ran.log
-        assert ran.is_quiet()
-        assert here.to("token") == []
-        assert here.missing() == [] or code == 7
+        assert ran.has_clean_stderr()
+        assert here.requests_to("token") == []
+        assert here.find_missing_outputs() == [] or code == 7
         assert shows_no_secret(ran, here, token, token.rpartition(".")[2])
 
 
 async def test_a_ready_token_that_expires_on_the_way_is_7_and_what_has_come_is_kept(tmp_path: Path) -> None:
-    async with place(tmp_path, ACCOUNT, **USER) as here:
+    async with cli_environment(tmp_path, ACCOUNT, **USER) as here:
         env = {
             "UP42_TOKEN": here.simulator._tokens._issue(None),
             "UP42_USERNAME": "",
             "UP42_PASSWORD": "",
         }
-        here.meets({"fault": "revoke_tokens", "endpoint": "quicklook", "nth": 3, "per": "all"})
+        here.set_faults({"fault": "revoke_tokens", "endpoint": "quicklook", "nth": 3, "per": "all"})
         ran = await here.bulkdl(*projects_of(0, 1, 2), "--quicklook-concurrency", "1", *JSON, **env)
         assert ran.process.returncode == 7
         assert {each["reason"] for each in ran.summary["failures"] + ran.summary["problems"]} == {
             "credentials"
         }
-        assert here.is_in_order(7)
-        here.meets()
+        assert here.has_consistent_state(7)
+        here.set_faults()
         env["UP42_TOKEN"] = here.simulator._tokens._issue(None)
         again = await here.bulkdl(*projects_of(0, 1, 2), **env)
         assert again.process.returncode == 0
-        assert here.is_right()
+        assert here.has_complete_output()

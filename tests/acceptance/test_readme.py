@@ -14,7 +14,7 @@ from bulkdl.failure_policy import EXIT_RANK, ExitCode
 from bulkdl.settings import Settings, format_setting
 from bulkdl.settings.load import variable_names
 from bulkdl.simulator import SimulatedAccount
-from support.cli_runs import place
+from support.cli_runs import cli_environment
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -39,16 +39,16 @@ def rows(title: str) -> list[list[str]]:
 async def test_the_library_example_runs_as_it_stands(tmp_path: Path) -> None:
     (example,) = blocks("python")
     # Its environment: a settings variable is none of a library's, so the API is where UP42's name points.
-    async with place(tmp_path, SimulatedAccount(projects=1, jobs=3, archive_bytes=3_000)) as here:
+    async with cli_environment(tmp_path, SimulatedAccount(projects=1, jobs=3, archive_bytes=3_000)) as here:
         prelude = f"import bulkdl.settings.model as m, os; os.chdir({str(tmp_path)!r})\n"
         default = f"m.Settings.model_fields['api_url'].default = {here.simulator.api_url!r}\n"
         rebuilt = "m.Settings.model_rebuild(force=True)\n"
         ran = await here.start(code=prelude + default + rebuilt + example)
-        assert await ran.ended() == 0, ran.log
+        assert await ran.wait_for_exit() == 0, ran.log
         lines = ran.out.splitlines()
         assert lines[-1] == "0"
         here.root = tmp_path / "outputs"
-        assert here.is_right()
+        assert here.has_complete_output()
         told = [line for line in lines if line.startswith("completed ")]
         assert len(told) == sum(1 for _ in here.simulator.expected_outputs())
 

@@ -19,7 +19,7 @@ from bulkdl.simulator.fault_table import FAULTS
 from bulkdl.simulator.tokens import Tokens
 from bulkdl.sources.up42_jobs.credentials import Account as UserAccount
 from bulkdl.sources.up42_jobs.credentials import ProjectKey, StaticToken
-from support.fault_runs import Witness, World, world
+from support.fault_runs import RecordingFaults, RunEnvironment, run_environment
 from support.run_processes import ROOT, project_key
 
 ACCOUNT = SimulatedAccount(projects=1, jobs=8, archive_bytes=20_000)
@@ -59,7 +59,7 @@ def every_fault(stranger: Simulator) -> list[dict[str, object]]:
 class Canaries:
     """Every token and every signed URL that the simulator gave out."""
 
-    def __init__(self, here: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, here: RunEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
         self.found: set[str] = {here.simulator.projects[0].api_key, PASSWORD, "canary-redirect-9Zk"}
         issue, sign = Tokens._issue, here.simulator._sign
 
@@ -93,14 +93,16 @@ async def test_no_secret_is_written_anywhere(
 ) -> None:
     async with (
         Simulator(ACCOUNT) as stranger,
-        world(tmp_path / "out", ACCOUNT, of_simulator={"password": PASSWORD, "page_size": 5}) as here,
+        run_environment(
+            tmp_path / "out", ACCOUNT, simulator_options={"password": PASSWORD, "page_size": 5}
+        ) as here,
     ):
         canaries = Canaries(here, monkeypatch)
         (project,) = here.simulator.projects
         env = project_key(here.simulator)
         if grant == "password":
             env = {"UP42_USERNAME": "someone@example.com", "UP42_PASSWORD": PASSWORD}
-        here.simulator.faults = faults = Witness.from_rules(*every_fault(stranger))
+        here.simulator.faults = faults = RecordingFaults.from_rules(*every_fault(stranger))
         written = ""
         for _ in range(2):
             process = await asyncio.create_subprocess_exec(
@@ -128,18 +130,21 @@ async def test_no_secret_is_written_anywhere(
         assert canaries.seen_in(written) == []
         assert canaries.seen_in(everything_below(here.root)) == []
         # The simulator paints a picture for any name, and tells of none that is hostile.
-        assert [path for path in here.wrong() if "/quicklooks/" not in path] == []
-        for each in (*stranger.seen, *(one for one in here.simulator.requests if one.server == "storage")):
+        assert [path for path in here.find_wrong_files() if "/quicklooks/" not in path] == []
+        for each in (
+            *stranger.requests,
+            *(one for one in here.simulator.requests if one.server == "storage"),
+        ):
             assert "Authorization" not in each.headers
 
 
 @pytest.mark.parametrize("status", [401, 403, 500])
 async def test_a_refused_login_quotes_no_secret(tmp_path: Path, status: int) -> None:
     """The server sends the credentials back in its answer, and -vv prints tracebacks."""
-    async with world(tmp_path / "out", ACCOUNT) as here:
+    async with run_environment(tmp_path / "out", ACCOUNT) as here:
         (project,) = here.simulator.projects
         body = f'{{"error": {{"code": {status}, "message": "no user {PASSWORD} with {project.api_key}"}}}}'
-        here.simulator.faults = Witness.from_rules(
+        here.simulator.faults = RecordingFaults.from_rules(
             {"fault": "status", "status": status, "body": body, "endpoint": "token"}
         )
         process = await asyncio.create_subprocess_exec(

@@ -10,7 +10,7 @@ import pytest
 
 from bulkdl.models import Kind
 from bulkdl.simulator import SimulatedAccount
-from support.cli_runs import FOREVER_S, SLACK_BYTES, SOCKETS_BYTES, Place, place
+from support.cli_runs import FOREVER_S, SLACK_BYTES, SOCKETS_BYTES, CliEnvironment, cli_environment
 from support.stop_faults import AT_ONCE_S, BIG, CODES, SMALL, hanging, slow
 
 pytestmark = pytest.mark.slow
@@ -77,7 +77,7 @@ STAGES = {
 CASES = [(name, signal.SIGTERM) for name in STAGES] + [(name, signal.SIGINT) for name in ("one connection",)]
 
 
-def small_bytes(here: Place) -> int:
+def small_bytes(here: CliEnvironment) -> int:
     """Of everything but archives."""
     return sum(each.size_bytes for each in here.simulator.expected_outputs() if each.kind is not Kind.ARCHIVE)
 
@@ -89,26 +89,28 @@ async def test_a_signal_ends_the_run_in_order_and_the_next_one_goes_on(
     number: signal.Signals,
 ) -> None:
     stage, code = STAGES[name], CODES[number]
-    async with place(tmp_path, stage.account, **stage.env) as here:
-        here.freeze()
-        here.meets(*stage.rules)
+    async with cli_environment(tmp_path, stage.account, **stage.env) as here:
+        here.remember_bodies()
+        here.set_faults(*stage.rules)
         run = await here.start(*stage.args)
         endpoint, count = stage.reached
-        await run.until(lambda: len(here.to(endpoint)) >= count and here.sent_bytes >= stage.sent_bytes)
-        run.stop(number)
-        assert await run.ended(AT_ONCE_S) == code
-        assert run.is_quiet()
-        assert bool(run.logged("run.shutdown_timeout")) is stage.uses_grace
+        await run.wait_until(
+            lambda: len(here.requests_to(endpoint)) >= count and here.sent_bytes >= stage.sent_bytes
+        )
+        run.send_signal(number)
+        assert await run.wait_for_exit(AT_ONCE_S) == code
+        assert run.has_clean_stderr()
+        assert bool(run.find_events("run.shutdown_timeout")) is stage.uses_grace
         assert run.out.strip().endswith(f"exit code {code}")
-        assert here.is_in_order(code)
-        assert here.missing()
-        downloaded_bytes = here.reports[-1]["downloaded_bytes"]
+        assert here.has_consistent_state(code)
+        assert here.find_missing_outputs()
+        downloaded_bytes = here.run_reports[-1]["downloaded_bytes"]
         assert downloaded_bytes >= stage.sent_bytes - SLACK_BYTES
-        here.meets()
+        here.set_faults()
         again = await here.bulkdl("--format", "json")
-        assert await again.ended() == 0, again.log
-        assert here.is_right()
-        downloaded_bytes += here.reports[-1]["downloaded_bytes"]
+        assert await again.wait_for_exit() == 0, again.log
+        assert here.has_complete_output()
+        downloaded_bytes += here.run_reports[-1]["downloaded_bytes"]
         assert downloaded_bytes <= 1.02 * (here.needed_bytes + small_bytes(here))
         # What waits in the sockets of a connection that is closed has been sent, and never moved.
-        assert here.sent_bytes <= 1.05 * here.needed_bytes + SOCKETS_BYTES * len(here.to("object"))
+        assert here.sent_bytes <= 1.05 * here.needed_bytes + SOCKETS_BYTES * len(here.requests_to("object"))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from support.cli_runs import FOREVER_S, place
+from support.cli_runs import FOREVER_S, cli_environment
 from support.stop_faults import AT_ONCE_S, BIG, CODES, SMALL, hanging, slow
 
 pytestmark = pytest.mark.slow
@@ -15,38 +15,42 @@ async def test_what_can_end_within_the_grace_ends_and_what_cannot_is_stopped_at_
     tmp_path: Path,
 ) -> None:
     """Two archives: one needs a second more, the other half a minute, and the grace is 8."""
-    async with place(tmp_path, BIG) as here:
-        here.meets({**slow(4_000_000), "nth": 1, "per": "all"}, {**slow(400_000), "nth": 2, "per": "all"})
+    async with cli_environment(tmp_path, BIG) as here:
+        here.set_faults(
+            {**slow(4_000_000), "nth": 1, "per": "all"}, {**slow(400_000), "nth": 2, "per": "all"}
+        )
         run = await here.start("--connections", "1", "--shutdown-timeout", "8", "--format", "json")
-        await run.until(lambda: [each.sent_bytes > 400_000 for each in here.to("object")] == [True, True])
-        run.stop()
-        await run.until(lambda: run.logged("transfer.cancelled"))
-        quick, sluggish = here.to("object")
+        await run.wait_until(
+            lambda: [each.sent_bytes > 400_000 for each in here.requests_to("object")] == [True, True]
+        )
+        run.send_signal()
+        await run.wait_until(lambda: run.find_events("transfer.cancelled"))
+        quick, sluggish = here.requests_to("object")
         at_signal_bytes = quick.sent_bytes
-        assert await run.ended(AT_ONCE_S) == 143
-        assert run.is_quiet()
+        assert await run.wait_for_exit(AT_ONCE_S) == 143
+        assert run.has_clean_stderr()
         assert at_signal_bytes < 12_000_000 <= quick.sent_bytes
         assert sluggish.sent_bytes < 3_000_000
-        assert not run.logged("run.shutdown_timeout")
+        assert not run.find_events("run.shutdown_timeout")
         archives = [count for count in run.summary["counts"] if count["kind"] == "archive"]
         assert {count["outcome"] for count in archives} == {"completed", "cancelled"}
-        assert here.is_in_order(143)
+        assert here.has_consistent_state(143)
 
 
 async def test_what_backs_off_within_the_grace_is_not_waited_for(tmp_path: Path) -> None:
     """When the signal comes it looks as if it would end; then the storage asks for five minutes."""
-    async with place(tmp_path, BIG) as here:
-        here.meets(
+    async with cli_environment(tmp_path, BIG) as here:
+        here.set_faults(
             {**slow(6_000_000), "nth": 1},
             {"fault": "cut", "at_byte": 6_000_000, "nth": 1, "server": "storage"},
             {"fault": "throttled", "retry_after": 300, "server": "storage", "ranged": True},
         )
         run = await here.start("--connections", "1", "--shutdown-timeout", "60")
-        await run.until(lambda: here.sent_bytes > 1_000_000)
-        run.stop()
-        assert await run.ended(2 * AT_ONCE_S) == 143
-        assert here.is_in_order(143)
-        assert here.reports[-1]["downloaded_bytes"] > 8_000_000
+        await run.wait_until(lambda: here.sent_bytes > 1_000_000)
+        run.send_signal()
+        assert await run.wait_for_exit(2 * AT_ONCE_S) == 143
+        assert here.has_consistent_state(143)
+        assert here.run_reports[-1]["downloaded_bytes"] > 8_000_000
 
 
 @pytest.mark.parametrize("second", [signal.SIGINT])
@@ -55,24 +59,24 @@ async def test_a_second_signal_aborts_and_loses_no_more_than_the_first(
     second: signal.Signals,
 ) -> None:
     """The transfers would fit the grace, and are held up by a picture besides."""
-    async with place(tmp_path, BIG) as here:
-        here.meets(
+    async with cli_environment(tmp_path, BIG) as here:
+        here.set_faults(
             slow(3_000_000),
             {"fault": "stall", "at_byte": 0, "seconds": FOREVER_S, "endpoint": "quicklook"},
         )
         run = await here.start("--connections", "1", "--shutdown-timeout", "600")
-        await run.until(lambda: here.sent_bytes > 5_000_000)
-        run.stop()
-        await run.until(lambda: run.logged("run.draining"))
-        assert not run.logged("transfer.cancelled")
-        run.stop(second)
-        assert await run.ended(AT_ONCE_S) == 143
-        assert run.is_quiet()
-        assert here.is_in_order(143)
-        here.meets()
+        await run.wait_until(lambda: here.sent_bytes > 5_000_000)
+        run.send_signal()
+        await run.wait_until(lambda: run.find_events("run.draining"))
+        assert not run.find_events("transfer.cancelled")
+        run.send_signal(second)
+        assert await run.wait_for_exit(AT_ONCE_S) == 143
+        assert run.has_clean_stderr()
+        assert here.has_consistent_state(143)
+        here.set_faults()
         again = await here.bulkdl()
-        assert await again.ended() == 0
-        assert here.is_right()
+        assert await again.wait_for_exit() == 0
+        assert here.has_complete_output()
         assert here.sent_bytes <= 1.05 * here.needed_bytes
 
 
@@ -111,20 +115,20 @@ async def test_a_third_signal_ends_what_does_not_listen(
     tmp_path: Path, numbers: list[signal.Signals], hang: str
 ) -> None:
     """At once, with the exit code of the first, and one line for a person."""
-    async with place(tmp_path, SMALL) as here:
+    async with cli_environment(tmp_path, SMALL) as here:
         run = await here.start(code=HANGS_AT_THE_END.format(hang=hang))
-        await run.until(lambda: run.logged("test.hangs"))
+        await run.wait_until(lambda: run.find_events("test.hangs"))
         for count, number in enumerate(numbers, 1):
-            run.stop(number)
-            await run.until(lambda count=count: len(run.logged("test.caught")) == 1 + count)
-        assert await run.ended(AT_ONCE_S) == CODES[numbers[0]]
+            run.send_signal(number)
+            await run.wait_until(lambda count=count: len(run.find_events("test.caught")) == 1 + count)
+        assert await run.wait_for_exit(AT_ONCE_S) == CODES[numbers[0]]
         assert run.log.endswith("\nbulkdl: exited immediately; run the same command again to resume\n")
         assert [line for line in run.log.splitlines() if not line.startswith("{")] == run.log.splitlines()[
             -1:
         ]
         again = await here.bulkdl()
-        assert await again.ended() == 0
-        assert here.is_right()
+        assert await again.wait_for_exit() == 0
+        assert here.has_complete_output()
 
 
 @pytest.mark.parametrize("number", CODES)
@@ -132,13 +136,15 @@ async def test_a_plan_can_be_stopped_and_says_what_it_has_found(
     tmp_path: Path,
     number: signal.Signals,
 ) -> None:
-    async with place(tmp_path, SMALL) as here:
-        here.meets(hanging("tasks", nth=1, per="all"))
+    async with cli_environment(tmp_path, SMALL) as here:
+        here.set_faults(hanging("tasks", nth=1, per="all"))
         plan = await here.start("--format", "json", command="plan")
-        await plan.until(lambda: len(here.to("tasks")) == 2 and len(here.to("quicklooks")) == 1)
-        plan.stop(number)
-        assert await plan.ended(AT_ONCE_S) == CODES[number]
-        assert plan.is_quiet()
+        await plan.wait_until(
+            lambda: len(here.requests_to("tasks")) == 2 and len(here.requests_to("quicklooks")) == 1
+        )
+        plan.send_signal(number)
+        assert await plan.wait_for_exit(AT_ONCE_S) == CODES[number]
+        assert plan.has_clean_stderr()
         assert plan.summary["exit_code"] == CODES[number]
         assert plan.summary["jobs"]["selected"] == 2
         assert not here.root.exists()

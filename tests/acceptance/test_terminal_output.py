@@ -9,7 +9,7 @@ import pytest
 
 from bulkdl.simulator import Faults, SimulatedAccount, Simulator
 from bulkdl.simulator import account as account_module
-from support.filled_directory import Site
+from support.filled_directory import FilledDirectory
 
 HOSTILE = (
     "\x1b]0;owned\x07title.jpg",
@@ -37,7 +37,7 @@ async def site(tmp_path, monkeypatch):
     faults = Faults.from_rules({"fault": "status", "status": 403, "endpoint": "quicklook"})
     account = SimulatedAccount(projects=1, jobs=1, archive_bytes=2_000, hostile_names=True)
     async with Simulator(account, faults=faults) as simulator:
-        yield Site(tmp_path, simulator)
+        yield FilledDirectory(tmp_path, simulator)
     account_module._create_job.cache_clear()
 
 

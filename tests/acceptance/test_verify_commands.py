@@ -11,7 +11,7 @@ import pytest
 from bulkdl import __version__
 from bulkdl.report.run_report import schema
 from bulkdl.simulator import Faults, SimulatedAccount, Simulator
-from support.filled_directory import Site
+from support.filled_directory import FilledDirectory
 
 pytestmark = pytest.mark.slow
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 async def site(tmp_path):
     async with Simulator(SimulatedAccount(seed=3, projects=1, jobs=6)) as running:
-        yield Site(tmp_path, running)
+        yield FilledDirectory(tmp_path, running)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from bulkdl.maintenance.status import read_status
 from bulkdl.settings import CredentialSet
 from bulkdl.simulator import SimulatedAccount
 from bulkdl.simulator.expected import ExpectedOutput
-from support.cli_runs import Place, place
+from support.cli_runs import CliEnvironment, cli_environment
 
 # The first six are finished, the seventh is RUNNING, the rest come later.
 ACCOUNT = SimulatedAccount(projects=1, jobs=7, archive_bytes=2_000)
@@ -30,7 +30,9 @@ def overlap_before(number: int) -> float:
     return (datetime.now(UTC) - between_at).total_seconds()
 
 
-async def ran(here: Place, *, jobs: tuple[str, ...] = (), code: int = 0, **settings: Any) -> dict[str, Any]:
+async def ran(
+    here: CliEnvironment, *, jobs: tuple[str, ...] = (), code: int = 0, **settings: Any
+) -> dict[str, Any]:
     """The summary of a run; the simulator's log begins with it."""
     here.simulator.requests.clear()
     async with downloader(here, **settings) as loader:
@@ -39,24 +41,24 @@ async def ran(here: Place, *, jobs: tuple[str, ...] = (), code: int = 0, **setti
     return summary.as_dict()
 
 
-async def planned(here: Place, **settings: Any) -> dict[str, Any]:
+async def planned(here: CliEnvironment, **settings: Any) -> dict[str, Any]:
     async with downloader(here, **settings) as loader:
         return (await loader.plan()).as_dict()
 
 
-def downloader(here: Place, **settings: Any) -> Downloader:
+def downloader(here: CliEnvironment, **settings: Any) -> Downloader:
     chosen = Settings(api_url=here.simulator.api_url, output=here.root, **{**SWIFT, **settings})
     return Downloader(chosen, credentials=here.credentials())
 
 
-async def last(here: Place, **more: Any) -> dict[str, Any]:
+async def last(here: CliEnvironment, **more: Any) -> dict[str, Any]:
     return await ran(here, since="last", **more)
 
 
-def watermarks(here: Place) -> int:
+def watermarks(here: CliEnvironment) -> int:
     """Runs that may be one."""
     query = "SELECT count(*) FROM runs WHERE scope IS NOT NULL AND exit_code = 0"
-    count: int = here.from_ledger(query)[0][0]
+    count: int = here.query_ledger(query)[0][0]
     return count
 
 
@@ -69,14 +71,14 @@ def files_of(root: Path) -> dict[str, bytes]:
     }
 
 
-def outputs_of(here: Place, *numbers: int) -> list[ExpectedOutput]:
+def outputs_of(here: CliEnvironment, *numbers: int) -> list[ExpectedOutput]:
     ids = {here.simulator.account.job(0, number).id for number in numbers}
     return [each for each in here.simulator.expected_outputs() if each.job_id in ids]
 
 
 async def test_as_a_process_the_first_takes_all_and_the_second_only_what_is_newer(tmp_path: Path) -> None:
     flags = ("--since", "last", "--format", "json")
-    async with place(tmp_path, ACCOUNT) as here:
+    async with cli_environment(tmp_path, ACCOUNT) as here:
         first = await here.bulkdl(*flags)
         assert first.process.returncode == 0, first.log
         assert first.summary["jobs"]["selected"] == ACCOUNT.jobs
@@ -89,16 +91,16 @@ async def test_as_a_process_the_first_takes_all_and_the_second_only_what_is_newe
 
 
 async def test_the_second_run_asks_for_nothing_of_older_jobs(tmp_path: Path) -> None:
-    async with place(tmp_path, ACCOUNT) as here:
+    async with cli_environment(tmp_path, ACCOUNT) as here:
         assert (await last(here))["jobs"]["selected"] == ACCOUNT.jobs
-        assert here.is_right()
+        assert here.has_complete_output()
         here.simulator.evolve(jobs=LATER)
         before = files_of(here.root)
         plan = await planned(here, since="last", since_overlap=overlap_before(8))
         assert files_of(here.root) == before
         second = await last(here, since_overlap=overlap_before(8))
         new = {here.simulator.account.job(0, number).id for number in (8, 9)}
-        assert {each.path.split("/")[4] for each in here.to("tasks")} == new
+        assert {each.path.split("/")[4] for each in here.requests_to("tasks")} == new
         assert second["jobs"]["selected"] == plan["jobs"]["selected"] == len(new)
         assert second["outputs"]["completed"] == plan["outputs_total"]
         assert {each["job_id"] for each in plan["outputs"]} <= new
@@ -109,17 +111,17 @@ async def test_the_second_run_asks_for_nothing_of_older_jobs(tmp_path: Path) -> 
 
 async def test_the_overlap_looks_back_behind_the_start_of_that_run(tmp_path: Path) -> None:
     """A job that appears late, with an older date, is taken as long as the overlap reaches it."""
-    async with place(tmp_path, ACCOUNT) as here:
+    async with cli_environment(tmp_path, ACCOUNT) as here:
         await last(here)
         here.simulator.evolve(jobs=LATER)
         assert (await last(here))["outputs"]["completed"] == 0  # two days do not reach back that far
-        assert len(here.missing()) == len(outputs_of(here, *range(7, LATER))) > 0
+        assert len(here.find_missing_outputs()) == len(outputs_of(here, *range(7, LATER))) > 0
         await last(here, since_overlap=overlap_before(7))
-        assert here.is_right()
+        assert here.has_complete_output()
 
 
 async def test_a_job_that_finishes_long_after_the_overlap_is_still_taken(tmp_path: Path) -> None:
-    async with place(tmp_path, ACCOUNT) as here:
+    async with cli_environment(tmp_path, ACCOUNT) as here:
         assert (await last(here))["jobs"]["unfinished"] == 1
         again = await last(here)
         assert (again["jobs"]["selected"], again["outputs"]["completed"]) == (0, 0)
@@ -127,8 +129,8 @@ async def test_a_job_that_finishes_long_after_the_overlap_is_still_taken(tmp_pat
         plan = await planned(here, since="last")
         assert plan["outputs_total"] == len(outputs_of(here, 6)) > 0
         assert (await last(here))["outputs"]["completed"] == plan["outputs_total"]
-        assert len(here.to("tasks")) == 1
-        assert here.is_right()
+        assert len(here.requests_to("tasks")) == 1
+        assert here.has_complete_output()
 
 
 @pytest.mark.parametrize("first", [{"since": "last"}, {}], ids=json.dumps)
@@ -136,7 +138,7 @@ async def test_it_is_taken_too_where_only_one_status_is_asked_for(
     tmp_path: Path, first: dict[str, Any]
 ) -> None:
     """While it was RUNNING the filter left it out."""
-    async with place(tmp_path, ACCOUNT) as here:
+    async with cli_environment(tmp_path, ACCOUNT) as here:
         before = await ran(here, status="SUCCEEDED", **first)
         assert before["jobs"]["unfinished"] == 0
         assert before["jobs"]["selected"] == 5
@@ -144,12 +146,12 @@ async def test_it_is_taken_too_where_only_one_status_is_asked_for(
         late = await last(here, status="SUCCEEDED")
         assert late["outputs"]["completed"] == len(outputs_of(here, 6)) > 0
         assert (await last(here, status="FAILED"))["jobs"]["selected"] == 1
-        assert here.is_right()
+        assert here.has_complete_output()
 
 
 async def test_a_job_that_ended_otherwise_is_waited_for_no_more_and_lost_for_nobody(tmp_path: Path) -> None:
     """It was RUNNING when FAILED ones were asked for, and has SUCCEEDED since."""
-    async with place(tmp_path, ACCOUNT) as here:
+    async with cli_environment(tmp_path, ACCOUNT) as here:
         await last(here, status="FAILED")
         assert (await read_status(here.root)).jobs["unfinished"] == 1
         await last(here)
@@ -157,19 +159,19 @@ async def test_a_job_that_ended_otherwise_is_waited_for_no_more_and_lost_for_nob
         await last(here, status="FAILED")
         known = (await read_status(here.root)).jobs
         assert (known.get("unfinished"), known["not_selected"]) == (None, 1)
-        assert here.missing()
+        assert here.find_missing_outputs()
         await last(here)
         assert (await read_status(here.root)).jobs == {"up_to_date": ACCOUNT.jobs}
-        assert here.is_right()
+        assert here.has_complete_output()
 
 
 async def test_a_job_that_only_a_plan_has_seen_unfinished_is_no_loss(tmp_path: Path) -> None:
-    async with place(tmp_path, ACCOUNT) as here:
+    async with cli_environment(tmp_path, ACCOUNT) as here:
         await planned(here, since="last")
         assert not here.root.exists()
         here.simulator.evolve(all_finished=True)
         await last(here)
-        assert here.is_right()
+        assert here.has_complete_output()
 
 
 FAULTS = {
@@ -184,41 +186,41 @@ FAULTS = {
 @pytest.mark.parametrize("name", FAULTS)
 async def test_a_run_with_failures_does_not_move_it(tmp_path: Path, name: str) -> None:
     fault, code = FAULTS[name]
-    async with place(tmp_path, ACCOUNT) as here:
-        here.meets(fault)
+    async with cli_environment(tmp_path, ACCOUNT) as here:
+        here.set_faults(fault)
         await last(here, code=code, retries=0)
         assert watermarks(here) == 0
-        assert here.missing()
-        here.meets()
+        assert here.find_missing_outputs()
+        here.set_faults()
         assert (await last(here))["jobs"]["selected"] == ACCOUNT.jobs
         assert watermarks(here) == 1
-        assert here.is_right()
+        assert here.has_complete_output()
 
 
 @pytest.mark.parametrize("name", ["output", "archive", "list of quicklooks", "tasks"])
 async def test_what_failed_is_tried_again_whatever_the_watermark(tmp_path: Path, name: str) -> None:
     """An old job finishes late, behind the watermark, and then something of it fails, more than once."""
     fault, code = FAULTS[name]
-    async with place(tmp_path, ACCOUNT) as here:
+    async with cli_environment(tmp_path, ACCOUNT) as here:
         await last(here)
         here.simulator.evolve(all_finished=True)
         for _ in range(2):
-            here.meets(fault)
+            here.set_faults(fault)
             assert (await last(here, code=code, retries=0))["jobs"]["selected"] == 0
-            assert here.missing()
-        here.meets()
+            assert here.find_missing_outputs()
+        here.set_faults()
         await last(here)
-        assert here.is_right()
+        assert here.has_complete_output()
 
 
 async def test_a_file_that_is_gone_comes_back_whatever_the_watermark(tmp_path: Path) -> None:
-    async with place(tmp_path, ACCOUNT) as here:
+    async with cli_environment(tmp_path, ACCOUNT) as here:
         await last(here)
         min(here.root.rglob("job_output.json")).unlink()
         min(here.root.rglob("task_output.*")).unlink()
         again = await last(here)
         assert (again["jobs"]["selected"], again["outputs"]["completed"]) == (0, 2)
-        assert here.is_right()
+        assert here.has_complete_output()
 
 
 @pytest.mark.parametrize(
@@ -232,16 +234,16 @@ async def test_a_file_that_is_gone_comes_back_whatever_the_watermark(tmp_path: P
     ids=json.dumps,
 )
 async def test_a_run_that_leaves_jobs_out_sets_none(tmp_path: Path, narrowed: dict[str, Any]) -> None:
-    async with place(tmp_path, ACCOUNT) as here:
+    async with cli_environment(tmp_path, ACCOUNT) as here:
         await ran(here, **narrowed)
         assert watermarks(here) == 0
         assert (await last(here))["jobs"]["selected"] == ACCOUNT.jobs
         assert watermarks(here) == 1
-        assert here.is_right()
+        assert here.has_complete_output()
 
 
 async def test_a_run_of_everything_sets_one_too(tmp_path: Path) -> None:
-    async with place(tmp_path, ACCOUNT) as here:
+    async with cli_environment(tmp_path, ACCOUNT) as here:
         await ran(here)
         assert watermarks(here) == 1
         assert (await last(here))["jobs"]["selected"] == 0
@@ -262,16 +264,16 @@ async def test_a_run_of_everything_sets_one_too(tmp_path: Path) -> None:
 )
 async def test_scopes_do_not_share_one(tmp_path: Path, other: dict[str, Any]) -> None:
     """A run of the GeoJSON says nothing of the archives, one of a status nothing of the others."""
-    async with place(tmp_path, ACCOUNT) as here:
+    async with cli_environment(tmp_path, ACCOUNT) as here:
         await last(here, **other)
         assert (await last(here, **other))["jobs"]["selected"] == 0
         assert (await last(here))["jobs"]["selected"] == ACCOUNT.jobs
-        assert here.is_right()
+        assert here.has_complete_output()
 
 
 async def test_a_project_that_joins_the_config_is_taken_whole(tmp_path: Path) -> None:
     """Without -p a run is of every project there is a key for; yesterday there were fewer."""
-    async with place(tmp_path, SimulatedAccount(projects=2, jobs=10, archive_bytes=2_000)) as here:
+    async with cli_environment(tmp_path, SimulatedAccount(projects=2, jobs=10, archive_bytes=2_000)) as here:
         first, second = here.credentials().project_ids
         keys = here.credentials().by_project
         settings = Settings(api_url=here.simulator.api_url, output=here.root, since="last", **SWIFT)
@@ -280,28 +282,28 @@ async def test_a_project_that_joins_the_config_is_taken_whole(tmp_path: Path) ->
             async with Downloader(settings, credentials=book) as loader:
                 summary = await loader.run()
             assert (summary.exit_code, summary.jobs.selected) == (0, 5 * len(project_ids))
-        assert here.is_right()
+        assert here.has_complete_output()
         assert (await last(here))["jobs"]["selected"] == 0
 
 
 async def test_a_run_that_its_caller_has_stopped_sets_none(tmp_path: Path) -> None:
     """The library's ``stop`` needs no signal, and what it leaves out must not be passed by."""
-    async with place(tmp_path, ACCOUNT) as here:
+    async with cli_environment(tmp_path, ACCOUNT) as here:
         async with downloader(here, since="last") as loader, loader.stream() as results:
             async for _ in results:
                 loader.stop()
         assert loader.summary is not None
         assert loader.summary.exit_code == 130
-        assert here.missing()
+        assert here.find_missing_outputs()
         assert watermarks(here) == 0
         await last(here)
-        assert here.is_right()
+        assert here.has_complete_output()
 
 
 @pytest.mark.parametrize("budget", [{"max_transfer": 1}, {"max_duration": 0.001}])
 async def test_a_run_that_a_budget_has_ended_sets_none(tmp_path: Path, budget: dict[str, Any]) -> None:
-    async with place(tmp_path, ACCOUNT) as here:
+    async with cli_environment(tmp_path, ACCOUNT) as here:
         await last(here, code=8 if "max_transfer" in budget else 10, **budget)
         assert watermarks(here) == 0
         await last(here)
-        assert here.is_right()
+        assert here.has_complete_output()

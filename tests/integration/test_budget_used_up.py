@@ -13,7 +13,7 @@ from bulkdl.report.summary import Summary
 from bulkdl.selection import Selection
 from bulkdl.simulator import SimulatedAccount
 from bulkdl.telemetry.events import EnumerationFinished, Event
-from support.fault_runs import World, world
+from support.fault_runs import RunEnvironment, run_environment
 
 # Two objects and three archives: the job's is its last task's, and costs a link.
 ACCOUNT = SimulatedAccount(projects=1, jobs=1, archive_bytes=1_500_000)
@@ -30,7 +30,7 @@ class AllListed:
             self.listed.set()
 
 
-async def archives_within(here: World, budget_bytes: int, patch: pytest.MonkeyPatch) -> Summary:
+async def archives_within(here: RunEnvironment, budget_bytes: int, patch: pytest.MonkeyPatch) -> Summary:
     """Nothing is fetched before all is listed."""
     bring, reporter = OutputFetcher.fetch, AllListed()
 
@@ -48,15 +48,15 @@ async def archives_within(here: World, budget_bytes: int, patch: pytest.MonkeyPa
 async def test_all_that_was_wanted_is_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short_of_bytes: int
 ) -> None:
-    async with world(tmp_path, ACCOUNT) as here:
+    async with run_environment(tmp_path, ACCOUNT) as here:
         summary = await archives_within(here, here.needed_bytes - short_of_bytes, monkeypatch)
         assert (summary.exit_code, summary.stopped_by) == (0, None)
         assert summary.outputs(Outcome.COMPLETED) == summary.outputs() == 3
-        assert here.wrong() == []
+        assert here.find_wrong_files() == []
 
 
 async def test_what_is_left_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with world(tmp_path, ACCOUNT) as here:
+    async with run_environment(tmp_path, ACCOUNT) as here:
         summary = await archives_within(here, 1000, monkeypatch)
         assert (summary.exit_code, summary.stopped_by) == (8, 8)
         assert 0 < summary.outputs(Outcome.COMPLETED) < summary.outputs() == 3

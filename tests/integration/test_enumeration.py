@@ -22,7 +22,7 @@ from bulkdl.sources.up42_jobs.pagination import RecentIds
 from bulkdl.sources.up42_jobs.planning import MissingOutput
 from bulkdl.telemetry.events import Event, JobEnumerated, TransferEnded
 from bulkdl.telemetry.metrics import Metrics
-from support.fault_runs import Witness, World, world
+from support.fault_runs import RecordingFaults, RunEnvironment, run_environment
 
 ACCOUNT = SimulatedAccount(projects=1, jobs=6, archive_bytes=3_000)
 JOB = ACCOUNT.job(0, 0)
@@ -37,25 +37,25 @@ def changed(caplog: pytest.LogCaptureFixture) -> Callable[[], int]:
 
 
 async def test_run_task_that_finishes_after_its_job_is_taken_up_by_a_later_run(tmp_path: Path) -> None:
-    async with world(tmp_path, ACCOUNT) as here:
+    async with run_environment(tmp_path, ACCOUNT) as here:
         here.simulator.evolve(running=frozenset({FIRST_TASK.id}))
         first = await here.run()
         assert (first.exit_code, first.summary.jobs.unfinished) == (0, 1)
-        assert here.is_right()
+        assert here.has_complete_output()
         assert (await read_status(here.root)).jobs == {"up_to_date": 5, "unfinished": 1}
         again = await here.run()
-        assert len(again.to("tasks")) == 1, "only the job with the open task is listed again"
+        assert len(again.requests_to("tasks")) == 1, "only the job with the open task is listed again"
         here.simulator.evolve(running=frozenset())
-        assert here.missing()
+        assert here.find_missing_outputs()
         late = await here.run()
         assert (late.exit_code, late.summary.jobs.unfinished) == (0, 0)
-        assert here.is_right()
+        assert here.has_complete_output()
         settled = await here.run()
         assert settled.to("tasks") == []
         assert (await read_status(here.root)).jobs == {"up_to_date": 6}
 
 
-async def run_job(here: World, **more: Any) -> Any:
+async def run_job(here: RunEnvironment, **more: Any) -> Any:
     here.simulator.requests.clear()
     selection = Selection(jobs=(JobRef(JOB.project_id, JOB.id),), **more)
     async with here.downloader() as downloader:
@@ -65,7 +65,7 @@ async def run_job(here: World, **more: Any) -> Any:
 async def test_run_job_by_id_that_ran_again_is_downloaded_again(
     tmp_path: Path, changed: Callable[[], int]
 ) -> None:
-    async with world(tmp_path, ACCOUNT) as here:
+    async with run_environment(tmp_path, ACCOUNT) as here:
         first = await run_job(here)
         quiet = await run_job(here)
         assert [each.endpoint for each in here.simulator.requests] == ["token", "job"]
@@ -80,11 +80,11 @@ async def test_run_job_by_id_that_ran_again_is_downloaded_again(
 async def test_run_job_that_was_unfinished_is_not_logged_as_changed(
     tmp_path: Path, changed: Callable[[], int]
 ) -> None:
-    async with world(tmp_path, SimulatedAccount(projects=1, jobs=7, archive_bytes=3_000)) as here:
+    async with run_environment(tmp_path, SimulatedAccount(projects=1, jobs=7, archive_bytes=3_000)) as here:
         assert (await here.run()).summary.jobs.unfinished == 1
         here.simulator.evolve(all_finished=True)
         assert (await here.run()).summary.outputs(Outcome.COMPLETED)
-        assert here.is_right()
+        assert here.has_complete_output()
         assert changed() == 0
 
 
@@ -119,7 +119,7 @@ async def test_run_job_listed_twice_is_counted_once(
     """Without memory of earlier pages each job of an overlapping list turns up again."""
     monkeypatch.setattr(RecentIds.__init__, "__defaults__", (remembered,))
     account = SimulatedAccount(projects=1, jobs=6, archive_bytes=3_000)
-    async with world(tmp_path, account, of_simulator={"page_size": 2}) as here:
+    async with run_environment(tmp_path, account, simulator_options={"page_size": 2}) as here:
         counting = Counting()
         rules = {"fault": "repeat_pages", "overlap": 1, "forever": False}
         ran = await run_counted(here, counting, rules)
@@ -169,7 +169,7 @@ async def test_run_job_listed_twice_with_an_old_ledger_record_is_counted_once(
     monkeypatch.setattr(Enumeration, "find_jobs", find_and_report)
     monkeypatch.setattr(JobLister, "list_outputs", list_in_order)
     account = SimulatedAccount(projects=1, jobs=6, archive_bytes=3_000)
-    async with world(tmp_path, account, of_simulator={"page_size": 2}) as here:
+    async with run_environment(tmp_path, account, simulator_options={"page_size": 2}) as here:
         rules = {"fault": "repeat_pages", "overlap": 1, "forever": False}
         async with asyncio.timeout(30):
             summary = await run_counted(here, counting, rules, list_concurrency=1)
@@ -198,7 +198,7 @@ async def test_run_job_listed_again_after_a_failure_does_not_repeat_the_download
 
     monkeypatch.setattr(RunLedgerView, "known_jobs", read_after_end)
     account = SimulatedAccount(projects=1, jobs=6, archive_bytes=3_000)
-    async with world(tmp_path, account, of_simulator={"page_size": 2}) as here:
+    async with run_environment(tmp_path, account, simulator_options={"page_size": 2}) as here:
         repeat = {"fault": "repeat_pages", "overlap": 1, "forever": False}
         fail = {"fault": "status", "status": 400, "endpoint": "geojson"}
         async with asyncio.timeout(30):
@@ -210,8 +210,10 @@ async def test_run_job_listed_again_after_a_failure_does_not_repeat_the_download
         assert counting.planned == counting.ended == expected
 
 
-async def run_counted(here: World, counting: Counting, *rules: dict[str, Any], **settings: Any) -> Any:
-    here.simulator.faults = Witness.from_rules(*rules)
+async def run_counted(
+    here: RunEnvironment, counting: Counting, *rules: dict[str, Any], **settings: Any
+) -> Any:
+    here.simulator.faults = RecordingFaults.from_rules(*rules)
     chosen = here._settings(settings)
     async with Downloader(chosen, credentials=here.credentials(), reporter=counting) as downloader:
         return await downloader.run()
@@ -219,7 +221,7 @@ async def run_counted(here: World, counting: Counting, *rules: dict[str, Any], *
 
 async def test_run_that_a_budget_ends_leaves_no_output_open(tmp_path: Path) -> None:
     account = SimulatedAccount(projects=1, jobs=200, archive_bytes=3_000)
-    async with world(tmp_path, account) as here:
+    async with run_environment(tmp_path, account) as here:
         counting = Counting()
         slow = {"fault": "latency", "seconds": 0.5, "endpoint": "geojson"}
         few = {"geojson_concurrency": 1, "quicklook_concurrency": 1, "archive_concurrency": 1}

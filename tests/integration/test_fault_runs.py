@@ -3,16 +3,16 @@
 import asyncio
 from pathlib import Path
 
-from support.fault_runs import SEVERAL, offset_of, world
+from support.fault_runs import SEGMENTED_SETTINGS, requested_offset, run_environment
 
 
 async def test_without_faults_each_object_travels_once(tmp_path: Path) -> None:
-    async with world(tmp_path) as here:
+    async with run_environment(tmp_path) as here:
         ran = await here.run()
         assert ran.exit_code == 0
-        assert here.is_right()
+        assert here.has_complete_output()
         assert ran.downloaded_bytes == ran.sent_bytes == here.needed_bytes
-        assert ran.offsets() == [[0], [0]]
+        assert ran.requested_offsets() == [[0], [0]]
         again = await here.run()
     assert again.exit_code == 0
     assert {each.endpoint for each in again.requests} == {"token", "jobs"}
@@ -20,21 +20,21 @@ async def test_without_faults_each_object_travels_once(tmp_path: Path) -> None:
 
 async def test_several_connections_share_an_archive(tmp_path: Path) -> None:
     """One of them stands still, and the others bring what is behind it meanwhile."""
-    async with world(tmp_path, **SEVERAL, speed_time=0.2) as here:
+    async with run_environment(tmp_path, **SEGMENTED_SETTINGS, speed_time=0.2) as here:
         ran = await here.run({"fault": "stall", "at_byte": 500_000, "nth": 1, "server": "storage"})
         assert ran.exit_code == 0
-        assert here.is_right()
+        assert here.has_complete_output()
         assert ran.downloaded_bytes == here.needed_bytes
-        assert all(max(offsets) > 1_000_000 for offsets in ran.offsets())
-        assert all("If-Range" in each.headers for each in ran.to("object") if offset_of(each))
+        assert all(max(offsets) > 1_000_000 for offsets in ran.requested_offsets())
+        assert all("If-Range" in each.headers for each in ran.requests_to("object") if requested_offset(each))
 
 
 async def test_a_file_that_is_wrong_is_seen(tmp_path: Path) -> None:
     """The tests' own eyes: a flipped byte under a final name does not escape them."""
-    async with world(tmp_path) as here:
+    async with run_environment(tmp_path) as here:
         await here.run()
         victim = await asyncio.to_thread(lambda: next(tmp_path.rglob("task_output.tar.gz")))
         data = bytearray(victim.read_bytes())
         data[1000] ^= 1
         victim.write_bytes(data)
-        assert str(victim.relative_to(tmp_path)) in here.wrong()
+        assert str(victim.relative_to(tmp_path)) in here.find_wrong_files()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bulkdl.models import Outcome, Reason
-from support.fault_runs import world
+from support.fault_runs import run_environment
 
 API = {"server": "api"}
 QUESTIONS = ("jobs", "tasks", "quicklooks", "results")
@@ -97,11 +97,11 @@ SURVIVED = {
 @pytest.mark.parametrize("name", SURVIVED)
 async def test_a_run_survives(tmp_path: Path, name: str) -> None:
     case = SURVIVED[name]
-    async with world(tmp_path) as here:
+    async with run_environment(tmp_path) as here:
         ran = await here.run(*case.rules, **case.settings)
-        assert here.is_right()
+        assert here.has_complete_output()
         assert ran.exit_code == 0
-        assert set(ran.ended()) <= {
+        assert set(ran.outcome_counts()) <= {
             (Outcome.COMPLETED, Reason.DOWNLOADED),
             (Outcome.COMPLETED, Reason.LINKED),
         }
@@ -110,4 +110,4 @@ async def test_a_run_survives(tmp_path: Path, name: str) -> None:
         )
         assert ran.downloaded_bytes == here.needed_bytes
         for endpoint, extra in (case.extra or {}).items():
-            assert len(ran.to(endpoint)) == 1 + extra
+            assert len(ran.requests_to(endpoint)) == 1 + extra

@@ -17,7 +17,7 @@ from bulkdl.maintenance.status import read_status
 from bulkdl.models import Kind, Level, Outcome, Reason
 from bulkdl.selection import Selection
 from bulkdl.simulator import SimulatedAccount
-from support.fault_runs import ARCHIVE_BYTES, SEVERAL, world
+from support.fault_runs import ARCHIVE_BYTES, SEGMENTED_SETTINGS, run_environment
 
 HALF = 2_000_000
 TRIES = 3
@@ -99,18 +99,18 @@ STORAGE = {
 @pytest.mark.parametrize("name", STORAGE)
 async def test_a_fault_of_the_storage_that_stays(tmp_path: Path, name: str) -> None:
     case = STORAGE[name]
-    async with world(tmp_path, retries=TRIES - 1) as here:
+    async with run_environment(tmp_path, retries=TRIES - 1) as here:
         ran = await here.run(*case.rules, level=Level.TASK, **case.settings)
-        assert here.wrong() == []
+        assert here.find_wrong_files() == []
         failed = [each for each in ran.results if each.outcome is Outcome.FAILED]
         assert {(each.output.kind, each.reason) for each in failed} == {(Kind.ARCHIVE, case.reason)}
         assert len(failed) == 2
         assert ran.exit_code == case.exit_code
         assert all(each.detail for each in failed)
-        assert [len(requests) for requests in ran.objects()] == [case.asked] * 2
+        assert [len(requests) for requests in ran.requests_by_object()] == [case.asked] * 2
         again = await here.run()
         assert again.exit_code == 0
-        assert here.is_right()
+        assert here.has_complete_output()
         assert again.downloaded_bytes == here.needed_bytes - case.kept_bytes * 2
 
 
@@ -131,15 +131,18 @@ OF_PIECES = [name for name, case in STORAGE.items() if len(case.rules) == 1]
 async def test_a_fault_that_stays_with_every_piece(tmp_path: Path, name: str) -> None:
     """What the first connection has brought is kept, unless the bytes themselves are wrong."""
     case = STORAGE[name]
-    async with world(tmp_path, **SEVERAL, retries=TRIES - 1) as here:
+    async with run_environment(tmp_path, **SEGMENTED_SETTINGS, retries=TRIES - 1) as here:
         ran = await here.run(*of_pieces(case.rules), level=Level.TASK, **case.settings)
-        assert here.wrong() == []
-        assert ran.failures() == {case.reason}
+        assert here.find_wrong_files() == []
+        assert ran.failure_reasons() == {case.reason}
         assert ran.exit_code == case.exit_code
-        assert all(len(requests) <= 1 + SEVERAL["connections"] * case.asked for requests in ran.objects())
-        again = await here.run(**SEVERAL)
+        assert all(
+            len(requests) <= 1 + SEGMENTED_SETTINGS["connections"] * case.asked
+            for requests in ran.requests_by_object()
+        )
+        again = await here.run(**SEGMENTED_SETTINGS)
         assert again.exit_code == 0
-        assert here.is_right()
+        assert here.has_complete_output()
         is_void = FAILURE_POLICIES[case.reason].action is RetryAction.RESTART
         assert again.downloaded_bytes == here.needed_bytes - (0 if is_void else ran.downloaded_bytes)
         assert is_void or ran.downloaded_bytes >= 2 * 1_000_000
@@ -148,12 +151,12 @@ async def test_a_fault_that_stays_with_every_piece(tmp_path: Path, name: str) ->
 @pytest.mark.parametrize("name", [name for name in STORAGE if name.endswith("after the middle")])
 async def test_a_fault_that_stays_with_what_is_left_for_several(tmp_path: Path, name: str) -> None:
     case = STORAGE[name]
-    async with world(tmp_path, **SEVERAL, retries=TRIES - 1) as here:
+    async with run_environment(tmp_path, **SEGMENTED_SETTINGS, retries=TRIES - 1) as here:
         ran = await here.run(*case.rules, level=Level.TASK, **case.settings)
-        assert (ran.failures(), ran.exit_code) == ({case.reason}, case.exit_code)
+        assert (ran.failure_reasons(), ran.exit_code) == ({case.reason}, case.exit_code)
         again = await here.run(connections=1)
         assert again.exit_code == 0
-        assert here.is_right()
+        assert here.has_complete_output()
         assert again.downloaded_bytes == here.needed_bytes - ran.downloaded_bytes
 
 
@@ -203,21 +206,23 @@ API = {
 @pytest.mark.parametrize("name", API)
 async def test_a_fault_of_the_api_that_stays(tmp_path: Path, name: str) -> None:
     case = API[name]
-    async with world(tmp_path, retries=TRIES - 1) as here:
+    async with run_environment(tmp_path, retries=TRIES - 1) as here:
         ran = await here.run(*case.rules, **case.settings)
-        assert here.wrong() == []
-        assert ran.failures() == {case.reason}
+        assert here.find_wrong_files() == []
+        assert ran.failure_reasons() == {case.reason}
         assert ran.exit_code == case.exit_code
         (endpoint,) = {each.endpoint for each in ran.requests if each.faults}
         asked: dict[str, int] = {}
-        for each in ran.to(endpoint):
+        for each in ran.requests_to(endpoint):
             asked[each.path] = asked.get(each.path, 0) + 1
         if endpoint != "results":  # the last task's archive is the job's, and asked for twice
             assert set(asked.values()) == {case.asked}
-        assert max(each.sent_bytes for each in ran.to(endpoint)) < 16 << 20  # of which sockets hold the most
+        assert (
+            max(each.sent_bytes for each in ran.requests_to(endpoint)) < 16 << 20
+        )  # of which sockets hold the most
         again = await here.run()
         assert again.exit_code == 0
-        assert here.is_right()
+        assert here.has_complete_output()
 
 
 FOR_GOOD = {
@@ -232,23 +237,23 @@ FOR_GOOD = {
 async def test_what_fails_for_good_stops_one_output_and_not_the_run(tmp_path: Path, reason: Reason) -> None:
     """One worker: those after it are still brought."""
     rule, settings = FOR_GOOD[reason]
-    async with world(tmp_path, geojson_concurrency=1) as here:
+    async with run_environment(tmp_path, geojson_concurrency=1) as here:
         ran = await here.run({"nth": 1, "per": "all", **rule}, **settings)
-        assert ran.failures() == {reason}
-        assert len(here.missing()) == 1
-        assert here.wrong() == []
+        assert ran.failure_reasons() == {reason}
+        assert len(here.find_missing_outputs()) == 1
+        assert here.find_wrong_files() == []
 
 
 @pytest.mark.parametrize("endpoint", ["geojson", "quicklook", "results"])
 async def test_404_is_an_outcome_and_no_failure(tmp_path: Path, endpoint: str) -> None:
-    async with world(tmp_path) as here:
+    async with run_environment(tmp_path) as here:
         ran = await here.run({"fault": "status", "status": 404, "endpoint": endpoint})
         assert ran.exit_code == 0
-        assert (Outcome.SKIPPED, Reason.NOT_AVAILABLE) in ran.ended()
-        assert not ran.failures()
-        asked = Counter(each.path for each in ran.to(endpoint))
+        assert (Outcome.SKIPPED, Reason.NOT_AVAILABLE) in ran.outcome_counts()
+        assert not ran.failure_reasons()
+        asked = Counter(each.path for each in ran.requests_to(endpoint))
         assert max(asked.values()) == 1
-        assert ran.summary.not_available == ran.ended()[Outcome.SKIPPED, Reason.NOT_AVAILABLE]
+        assert ran.summary.not_available == ran.outcome_counts()[Outcome.SKIPPED, Reason.NOT_AVAILABLE]
 
 
 @pytest.mark.parametrize("endpoint", ["geojson", "quicklook", "results", "object", "quicklooks"])
@@ -256,13 +261,13 @@ async def test_run_404_that_is_not_up42s_is_retried(tmp_path: Path, endpoint: st
     """A gateway's HTML page or a 404 of the storage does not say that there is no such output."""
     fault = "status" if endpoint == "object" else "html"
     gateway = {"fault": fault, "status": 404, "endpoint": endpoint}
-    async with world(tmp_path) as here:
+    async with run_environment(tmp_path) as here:
         failed = await here.run(gateway)
         assert failed.exit_code == 3
-        assert failed.failures() == {Reason.INVALID_RESPONSE}
+        assert failed.failure_reasons() == {Reason.INVALID_RESPONSE}
         assert failed.summary.not_available == 0
         assert (await here.run({**gateway, "limit": 1})).exit_code == 0
-        assert here.is_right()
+        assert here.has_complete_output()
 
 
 @pytest.mark.parametrize("endpoint", ["geojson", "quicklook", "results", "quicklooks"])
@@ -272,13 +277,13 @@ async def test_run_output_that_was_not_available_is_requested_again(
 ) -> None:
     """While the job is young in every run, later by retry only."""
     long = {"recheck_absent_for": "100000d" if age == "young" else "7d"}
-    async with world(tmp_path, **long) as here:
+    async with run_environment(tmp_path, **long) as here:
         first = await here.run({"fault": "status", "status": 404, "endpoint": endpoint})
         assert (first.exit_code, first.summary.not_available > 0) == (0, True)
         assert (await read_status(here.root)).not_available == first.summary.not_available
         again = await here.run({"fault": "status", "status": 404, "endpoint": endpoint})
         assert (again.exit_code, again.summary.not_available) == (0, first.summary.not_available)
-        assert bool(again.to(endpoint)) is (age == "young")
+        assert bool(again.requests_to(endpoint)) is (age == "young")
         if age == "retry":
             selection = await retry_selection(here.root, Selection())
             here.simulator.faults = None
@@ -287,19 +292,19 @@ async def test_run_output_that_was_not_available_is_requested_again(
         elif age == "young":
             assert (await here.run()).summary.not_available == 0
         if age == "old":
-            assert here.missing()
+            assert here.find_missing_outputs()
         else:
-            assert here.is_right()
+            assert here.has_complete_output()
             assert (await read_status(here.root)).not_available == 0
 
 
 @pytest.mark.parametrize("endpoint", ["geojson", "quicklook", "results"])
 async def test_404_in_a_200_is_the_same_outcome(tmp_path: Path, endpoint: str) -> None:
-    async with world(tmp_path) as here:
+    async with run_environment(tmp_path) as here:
         ran = await here.run(api("error_in_200", endpoint, code=404))
         assert ran.exit_code == 0
-        assert (Outcome.SKIPPED, Reason.NOT_AVAILABLE) in ran.ended()
-        assert not ran.failures()
+        assert (Outcome.SKIPPED, Reason.NOT_AVAILABLE) in ran.outcome_counts()
+        assert not ran.failure_reasons()
 
 
 PROBLEMS = {
@@ -319,53 +324,53 @@ PROBLEMS = {
 @pytest.mark.parametrize("name", PROBLEMS)
 async def test_what_cannot_be_listed_is_told(tmp_path: Path, name: str) -> None:
     rule, reason, exit_code = PROBLEMS[name]
-    async with world(tmp_path, retries=TRIES - 1, api_response_max_size=1_000_000) as here:
+    async with run_environment(tmp_path, retries=TRIES - 1, api_response_max_size=1_000_000) as here:
         ran = await here.run(rule)
         assert ran.exit_code == exit_code
         assert {each.reason for each in ran.summary.problems} == {reason}
         assert all(each.detail for each in ran.summary.problems)
         assert len(ran.requests) < 30
         assert (await here.run()).exit_code == 0
-        assert here.is_right()
+        assert here.has_complete_output()
 
 
 @pytest.mark.parametrize("more", [[], [{"fault": "no_length", "endpoint": "quicklooks"}]])
 async def test_a_list_of_200_mib_is_not_read(tmp_path: Path, more: list[dict[str, Any]]) -> None:
-    async with world(tmp_path, api_response_max_size=4 << 20) as here:
+    async with run_environment(tmp_path, api_response_max_size=4 << 20) as here:
         ran = await here.run({"fault": "huge_list"}, *more)
         assert ran.exit_code == 3
-        assert ran.failures() == {Reason.TOO_LARGE}
-        assert ran.ended(Kind.ARCHIVE).total() == 3
-        assert sum(each.sent_bytes for each in ran.to("quicklooks")) < 2 * (12 << 20)
+        assert ran.failure_reasons() == {Reason.TOO_LARGE}
+        assert ran.outcome_counts(Kind.ARCHIVE).total() == 3
+        assert sum(each.sent_bytes for each in ran.requests_to("quicklooks")) < 2 * (12 << 20)
         assert (await here.run()).exit_code == 0
-        assert here.is_right()
+        assert here.has_complete_output()
 
 
 async def test_pages_that_repeat_for_ever_end(tmp_path: Path) -> None:
     account = SimulatedAccount(projects=1, jobs=12, archive_bytes=3_000)
-    async with world(tmp_path, account, of_simulator={"page_size": 5}) as here:
+    async with run_environment(tmp_path, account, simulator_options={"page_size": 5}) as here:
         ran = await here.run({"fault": "repeat_pages", "overlap": 2})
         assert ran.exit_code == 0
         assert ran.summary.jobs.seen == 12
         search = 8  # pages 1, 2, 4 and so on, until three of them bring nothing new
-        assert len(ran.to("jobs")) <= search + 4 + 3 + 1
-        assert here.is_right()
+        assert len(ran.requests_to("jobs")) <= search + 4 + 3 + 1
+        assert here.has_complete_output()
 
 
 @pytest.mark.parametrize("nth", range(1, 8))
 async def test_run_job_deleted_while_the_list_is_read_hides_no_other_job(tmp_path: Path, nth: int) -> None:
     account = SimulatedAccount(projects=1, jobs=22, archive_bytes=2_000)
-    async with world(tmp_path, account, of_simulator={"page_size": 5}) as here:
+    async with run_environment(tmp_path, account, simulator_options={"page_size": 5}) as here:
         ran = await here.run({"fault": "delete_jobs", "nth": nth, "per": "all"})
         assert ran.exit_code in (0, 4), "the deleted job itself may have been listed"
         assert len(here.simulator.account.deleted) == 1
-        assert here.missing() == []
+        assert here.find_missing_outputs() == []
 
 
 async def test_an_archive_is_given_up_only_after_attempts_without_progress(tmp_path: Path) -> None:
     """Twelve cuts, two attempts allowed: each brought bytes, so none of them counts."""
-    async with world(tmp_path, retries=1) as here:
+    async with run_environment(tmp_path, retries=1) as here:
         ran = await here.run(storage("cut", at_byte=ARCHIVE_BYTES // 13, first=12))
         assert ran.exit_code == 0
         assert ran.downloaded_bytes == here.needed_bytes
-        assert here.is_right()
+        assert here.has_complete_output()

@@ -12,14 +12,14 @@ import pytest
 from bulkdl.destinations.local import atomic_files
 from bulkdl.graph.download_output import OutputFetcher
 from bulkdl.simulator import SimulatedAccount
-from support.fault_runs import Ran, World, world
+from support.fault_runs import RunEnvironment, RunRecord, run_environment
 
 ACCOUNT = SimulatedAccount(projects=1, jobs=1, archive_bytes=1_200_000)
 
 
-def run_again(here: World, before: Ran) -> None:
+def run_again(here: RunEnvironment, before: RunRecord) -> None:
     """Every archive is another one now; what the ledger knows is of an earlier run of the job."""
-    for path in {each.path for each in before.to("object")}:
+    for path in {each.path for each in before.requests_to("object")}:
         here.simulator.replace_object(path)
     ledger = sqlite3.connect(here.root / ".bulkdl" / "ledger.sqlite3")
     with ledger:
@@ -47,7 +47,7 @@ def unplaced(
 async def test_nothing_of_the_first_result_is_taken_for_the_second(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, killed: Any
 ) -> None:
-    async with world(tmp_path, ACCOUNT) as here:
+    async with run_environment(tmp_path, ACCOUNT) as here:
         with monkeypatch.context() as patched:
             patched.setattr(owner, name, killed)
             before = await here.run()
@@ -56,6 +56,6 @@ async def test_nothing_of_the_first_result_is_taken_for_the_second(
         run_again(here, before)
         ran = await here.run()
         assert ran.exit_code == 0
-        assert here.is_right()
+        assert here.has_complete_output()
         assert ran.downloaded_bytes == ran.sent_bytes == here.needed_bytes
         assert list(parts.iterdir()) == []

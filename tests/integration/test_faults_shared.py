@@ -9,15 +9,15 @@ import pytest
 
 from bulkdl.models import Kind, Level, Outcome, Reason
 from bulkdl.simulator import SimulatedAccount, Simulator
-from support.fault_runs import ACCOUNT, SEVERAL, Ran, World, world
+from support.fault_runs import ACCOUNT, SEGMENTED_SETTINGS, RunEnvironment, RunRecord, run_environment
 
 MANY = SimulatedAccount(projects=1, jobs=14, archive_bytes=5_000)
 HALF = 2_000_000
 
 
-def gap_after_the_first(ran: Ran, fault: str, server: str) -> float:
+def gap_after_the_first(ran: RunRecord, fault: str, server: str) -> float:
     """Seconds until a host that has answered with *fault* is asked again by anybody."""
-    moments = [(at, fault in faults) for at, call, faults in ran.faults.came if call.server == server]
+    moments = [(at, fault in faults) for at, call, faults in ran.faults.calls if call.server == server]
     cooled = next(number for number, (_, met) in enumerate(moments) if met)
     # Requests that were under way already come within moments; the pause is the longest after them.
     later = [at for at, _ in moments[cooled:]]
@@ -28,30 +28,30 @@ def gap_after_the_first(ran: Ran, fault: str, server: str) -> float:
 async def test_one_429_cools_its_host_for_all_workers(tmp_path: Path, server: str, endpoint: str) -> None:
     """Many workers and one 429: nobody asks that host for the time it named (capped here)."""
     rule = {"fault": "throttled", "server": server, "endpoint": endpoint, "nth": 4, "per": "all"}
-    async with world(tmp_path, MANY, archive_concurrency=4, retry_after_max=1.0) as here:
+    async with run_environment(tmp_path, MANY, archive_concurrency=4, retry_after_max=1.0) as here:
         ran = await here.run(rule)
         assert ran.exit_code == 0
-        assert here.is_right()
+        assert here.has_complete_output()
         assert gap_after_the_first(ran, "throttled", server) > 0.5
 
 
 async def test_a_401_renews_the_token_once_for_everybody(tmp_path: Path) -> None:
     rule = {"fault": "revoke_tokens", "endpoint": "geojson", "nth": 3, "per": "all"}
-    async with world(
+    async with run_environment(
         tmp_path, MANY, geojson_concurrency=16, quicklook_concurrency=16, archive_concurrency=8
     ) as here:
         ran = await here.run(rule)
-        assert here.is_right()
+        assert here.has_complete_output()
         assert ran.exit_code == 0
-        assert len(ran.to("token")) == 2
+        assert len(ran.requests_to("token")) == 2
         assert sum(each.status == 401 for each in ran.requests) >= 1
 
 
 async def test_tokens_that_live_for_one_second(tmp_path: Path) -> None:
-    async with world(
+    async with run_environment(
         tmp_path,
         MANY,
-        of_simulator={"token_lifetime_s": 1, "latency_s": 0.1},
+        simulator_options={"token_lifetime_s": 1, "latency_s": 0.1},
         list_concurrency=1,
         archive_concurrency=1,
         geojson_concurrency=1,
@@ -59,66 +59,66 @@ async def test_tokens_that_live_for_one_second(tmp_path: Path) -> None:
     ) as here:
         ran = await here.run()
         assert ran.exit_code == 0
-        assert here.is_right()
-        assert 2 <= len(ran.to("token")) <= ran.summary.duration_s + 2
+        assert here.has_complete_output()
+        assert 2 <= len(ran.requests_to("token")) <= ran.summary.duration_s + 2
         assert not [each for each in ran.requests if each.status == 401]
 
 
-@pytest.mark.parametrize("way", [{}, SEVERAL])
+@pytest.mark.parametrize("way", [{}, SEGMENTED_SETTINGS])
 async def test_urls_that_live_for_one_second(tmp_path: Path, way: Mapping[str, Any]) -> None:
     """A margin longer than the life of a URL must not mean that none is ever fit for use."""
-    async with world(tmp_path, of_simulator={"url_lifetime_s": 1}, **way) as here:
+    async with run_environment(tmp_path, simulator_options={"url_lifetime_s": 1}, **way) as here:
         ran = await here.run({"fault": "cut", "at_byte": HALF, "nth": 1, "server": "storage"})
         assert ran.exit_code == 0
-        assert here.is_right()
+        assert here.has_complete_output()
         assert ran.downloaded_bytes == here.needed_bytes
-        assert len(ran.to("results")) <= 8
+        assert len(ran.requests_to("results")) <= 8
 
 
-@pytest.mark.parametrize(("way", "ranged"), [({}, {}), (SEVERAL, {"ranged": True})])
+@pytest.mark.parametrize(("way", "ranged"), [({}, {}), (SEGMENTED_SETTINGS, {"ranged": True})])
 async def test_expired_urls_are_no_failed_attempts(
     tmp_path: Path, way: Mapping[str, Any], ranged: Mapping[str, Any]
 ) -> None:
     """One attempt is allowed, four URLs are refused, and the archive still comes."""
-    async with world(tmp_path, retries=0, **way) as here:
+    async with run_environment(tmp_path, retries=0, **way) as here:
         ran = await here.run({"fault": "url_expired", "first": 4, "server": "storage", **ranged})
         assert ran.exit_code == 0
-        assert here.is_right()
+        assert here.has_complete_output()
 
 
 async def test_all_urls_expired_between_two_attempts(tmp_path: Path) -> None:
-    async with world(tmp_path, archive_concurrency=1) as here:
+    async with run_environment(tmp_path, archive_concurrency=1) as here:
         ran = await here.run(
             {"fault": "cut", "at_byte": HALF, "nth": 1, "server": "storage"},
             {"fault": "expire_urls", "nth": 2, "limit": 1},
             level=Level.TASK,
         )
-        assert sorted(ran.offsets()) == [[0, HALF], [0, HALF, HALF]]
+        assert sorted(ran.requested_offsets()) == [[0, HALF], [0, HALF, HALF]]
         assert ran.downloaded_bytes == here.needed_bytes
-        assert len(ran.to("results")) == 3
+        assert len(ran.requests_to("results")) == 3
 
 
 @pytest.mark.parametrize("server", ["api", "storage"])
 async def test_a_host_that_is_away_for_a_while(tmp_path: Path, server: str) -> None:
-    async with world(tmp_path, retries=199, retry_base_delay=0.02, retry_max_delay=0.02) as here:
+    async with run_environment(tmp_path, retries=199, retry_base_delay=0.02, retry_max_delay=0.02) as here:
         ran = await here.run({"fault": "down", "server": server, "nth": 4, "per": "all", "seconds": 0.3})
         if server == "storage":
             ran = await here.run({"fault": "down", "server": server, "nth": 2, "per": "all", "seconds": 0.3})
         assert ran.exit_code == 0
-        assert here.is_right()
+        assert here.has_complete_output()
 
 
 async def test_a_host_that_stays_away(tmp_path: Path) -> None:
-    async with world(tmp_path, retries=2) as here:
+    async with run_environment(tmp_path, retries=2) as here:
         ran = await here.run({"fault": "down", "server": "storage", "seconds": 3600.0})
         assert ran.exit_code == 5
-        assert Reason.UNREACHABLE in ran.failures()
-        assert here.wrong() == []
+        assert Reason.UNREACHABLE in ran.failure_reasons()
+        assert here.find_wrong_files() == []
 
 
 @pytest.mark.parametrize("status", [302, 307, 308])
 async def test_a_redirect_to_another_host_gets_no_token(tmp_path: Path, status: int) -> None:
-    async with Simulator(ACCOUNT) as stranger, world(tmp_path, retries=1) as here:
+    async with Simulator(ACCOUNT) as stranger, run_environment(tmp_path, retries=1) as here:
         elsewhere = stranger.api_url.replace("127.0.0.1", "localhost") + "/projects/x/jobs"
         await here.run(
             {
@@ -129,20 +129,20 @@ async def test_a_redirect_to_another_host_gets_no_token(tmp_path: Path, status: 
             },
             {"fault": "redirect", "location": elsewhere, "status": status, "server": "storage"},
         )
-        assert len(stranger.seen) >= 3
-        for each in stranger.seen:
+        assert len(stranger.requests) >= 3
+        for each in stranger.requests:
             assert "Authorization" not in each.headers
-        assert here.wrong() == []
+        assert here.find_wrong_files() == []
         ran = await here.run()
         assert ran.exit_code == 0
-        assert here.is_right()
+        assert here.has_complete_output()
 
 
 async def test_storage_is_never_shown_a_token(tmp_path: Path) -> None:
-    async with world(tmp_path, of_simulator={"strict_storage_auth": True}) as here:
+    async with run_environment(tmp_path, simulator_options={"strict_storage_auth": True}) as here:
         ran = await here.run({"fault": "cut", "nth": 1, "server": "storage"})
         assert ran.exit_code == 0
-        assert all("Authorization" not in each.headers for each in ran.to("object"))
+        assert all("Authorization" not in each.headers for each in ran.requests_to("object"))
         assert all("Authorization" in each.headers for each in ran.requests if each.server == "api")
 
 
@@ -150,30 +150,30 @@ async def test_storage_is_never_shown_a_token(tmp_path: Path) -> None:
 async def test_a_large_picture_that_breaks_off_is_begun_again(tmp_path: Path, fault: dict[str, Any]) -> None:
     """Larger than a block, so its first part was on disk already; the API takes no ranges."""
     account = SimulatedAccount(projects=1, jobs=1, archive_bytes=2_000, quicklook_bytes=3_000_000)
-    async with world(tmp_path, account, speed_time=0.2) as here:
+    async with run_environment(tmp_path, account, speed_time=0.2) as here:
         ran = await here.run({**fault, "nth": [1, 2], "endpoint": "quicklook"})
         assert ran.exit_code == 0
-        assert here.is_right()
-        assert ran.ended(Kind.QUICKLOOK)[Outcome.COMPLETED, Reason.DOWNLOADED] == len(
-            {each.path for each in ran.to("quicklook")}
+        assert here.has_complete_output()
+        assert ran.outcome_counts(Kind.QUICKLOOK)[Outcome.COMPLETED, Reason.DOWNLOADED] == len(
+            {each.path for each in ran.requests_to("quicklook")}
         )
 
 
 async def test_one_output_that_fails_stops_no_other(tmp_path: Path) -> None:
-    async with world(tmp_path, MANY, retries=1) as here:
+    async with run_environment(tmp_path, MANY, retries=1) as here:
         job = MANY.job(0, 0)
         ran = await here.run({"fault": "flip", "server": "storage", "path": f"*{job.id}*"})
         assert ran.exit_code == 6
         assert {each.output.job_id for each in ran.results if each.outcome is Outcome.FAILED} == {job.id}
-        assert len(here.missing()) == len(job.tasks) + 1
-        assert here.wrong() == []
+        assert len(here.find_missing_outputs()) == len(job.tasks) + 1
+        assert here.find_wrong_files() == []
 
 
-@pytest.mark.parametrize("way", [{}, SEVERAL])
+@pytest.mark.parametrize("way", [{}, SEGMENTED_SETTINGS])
 async def test_a_stormy_day(tmp_path: Path, way: Mapping[str, Any]) -> None:
     """Everything at once, with a seed: right bytes, and few of them twice."""
     account = SimulatedAccount(projects=2, jobs=24, archive_bytes=(2_000, 1_500_000))
-    async with world(tmp_path, account, **way) as here:
+    async with run_environment(tmp_path, account, **way) as here:
         chance = {"per": "all", "probability": 0.05}
         ran = await here.run(
             {"fault": "cut", "at_fraction": 0.6, "server": "storage", **chance},
@@ -187,24 +187,24 @@ async def test_a_stormy_day(tmp_path: Path, way: Mapping[str, Any]) -> None:
             retries=19,
         )
         assert not ran.summary.problems
-        assert not ran.failures(), ran.summary.failures
-        assert here.is_right()
+        assert not ran.failure_reasons(), ran.summary.failures
+        assert here.has_complete_output()
         assert ran.exit_code == 0
         assert ran.downloaded_bytes <= 1.02 * here.needed_bytes
         assert all(ran.faults.applied_counts.values())
 
 
-async def left_behind(here: World) -> list[str]:
+async def left_behind(here: RunEnvironment) -> list[str]:
     return sorted(path.name for path in (here.root / ".bulkdl" / "parts").iterdir())
 
 
-@pytest.mark.parametrize("way", [{}, SEVERAL])
+@pytest.mark.parametrize("way", [{}, SEGMENTED_SETTINGS])
 async def test_nothing_is_left_among_the_parts(tmp_path: Path, way: Mapping[str, Any]) -> None:
-    async with world(tmp_path, **way) as here:
+    async with run_environment(tmp_path, **way) as here:
         await here.run(
             {"fault": "cut", "at_byte": HALF, "nth": 1, "server": "storage"},
             {"fault": "flip", "nth": 2, "server": "storage"},
             {"fault": "cut", "endpoint": "quicklook", "nth": 1},
         )
-        assert here.is_right()
+        assert here.has_complete_output()
         assert await left_behind(here) == []

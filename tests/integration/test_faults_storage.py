@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bulkdl.models import Outcome, Reason
-from support.fault_runs import ARCHIVE_BYTES, SEVERAL, Ran, world
+from support.fault_runs import ARCHIVE_BYTES, SEGMENTED_SETTINGS, RunRecord, run_environment
 
 ONCE = {"nth": 1, "server": "storage"}
 CUT = {"fault": "cut", "at_byte": 2_000_000, **ONCE}
@@ -156,19 +156,19 @@ def spare_of(case: Case) -> float:
     return 1.02 if case.times == 1.0 else case.times * 1.02
 
 
-async def survived(root: Path, case: Case, rules: Iterable[Mapping[str, Any]], **way: Any) -> Ran:
-    async with world(root, **way) as here:
+async def survived(root: Path, case: Case, rules: Iterable[Mapping[str, Any]], **way: Any) -> RunRecord:
+    async with run_environment(root, **way) as here:
         ran = await here.run(*rules, **case.settings)
-        assert here.is_right()
+        assert here.has_complete_output()
         assert ran.exit_code == 0
-        assert set(ran.ended()) <= {
+        assert set(ran.outcome_counts()) <= {
             (Outcome.COMPLETED, Reason.DOWNLOADED),
             (Outcome.COMPLETED, Reason.LINKED),
         }
         assert all(ran.faults.applied_counts[str(rule["fault"])] for rule in rules)
         assert ran.downloaded_bytes <= here.needed_bytes * spare_of(case)
-        assert len(ran.to("results")) == 3 + 2 * case.signed
-        assert not any("Authorization" in each.headers for each in ran.to("object"))
+        assert len(ran.requests_to("results")) == 3 + 2 * case.signed
+        assert not any("Authorization" in each.headers for each in ran.requests_to("object"))
         return ran
 
 
@@ -177,7 +177,7 @@ async def test_a_run_survives(tmp_path: Path, name: str) -> None:
     case = SURVIVED[name]
     ran = await survived(tmp_path, case, case.rules, connections=1)
     if case.offsets is not None:
-        for offsets in ran.offsets():
+        for offsets in ran.requested_offsets():
             assert list(map(sign_free, offsets)) == list(map(sign_free, case.offsets))
 
 
@@ -185,7 +185,7 @@ async def test_a_run_survives(tmp_path: Path, name: str) -> None:
     "name", [pytest.param(name, marks=pytest.mark.slow if name in FIRST else ()) for name in SURVIVED]
 )
 async def test_a_run_with_several_connections_survives(tmp_path: Path, name: str) -> None:
-    await survived(tmp_path, SURVIVED[name], SURVIVED[name].rules, **SEVERAL)
+    await survived(tmp_path, SURVIVED[name], SURVIVED[name].rules, **SEGMENTED_SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -198,8 +198,8 @@ async def test_a_run_with_several_connections_survives(tmp_path: Path, name: str
 )
 async def test_a_run_survives_what_befalls_a_piece(tmp_path: Path, name: str) -> None:
     case = SURVIVED[name]
-    ran = await survived(tmp_path, case, [BEGUN, *map(of_a_piece, case.rules)], **SEVERAL)
-    assert all(max(offsets) > 0 for offsets in ran.offsets())
+    ran = await survived(tmp_path, case, [BEGUN, *map(of_a_piece, case.rules)], **SEGMENTED_SETTINGS)
+    assert all(max(offsets) > 0 for offsets in ran.requested_offsets())
 
 
 def sign_free(offset: int) -> int:

@@ -16,7 +16,7 @@ from bulkdl.models import Kind, Outcome, Reason, Result
 from bulkdl.settings import Settings
 from bulkdl.simulator import SimulatedAccount, Simulator
 from bulkdl.sources.up42_jobs.planning import MissingOutput
-from support.fault_runs import World, world
+from support.fault_runs import RunEnvironment, run_environment
 from support.http_servers import CERTIFICATE
 
 # For localhost and 127.0.0.1; nobody trusts it.
@@ -78,7 +78,7 @@ async def _redirecting(reader: StreamReader, writer: StreamWriter) -> None:
     writer.close()
 
 
-class BehindTls(World):
+class BehindTls(RunEnvironment):
     """The API is asked at *front*."""
 
     front: Front
@@ -116,42 +116,45 @@ async def test_what_is_not_to_be_trusted_is_asked_once_for_each_object(
     """The certificate is unknown; or it is known, and the way leads to where there is no TLS."""
     if reason is Reason.INSECURE_URL:
         request.getfixturevalue("trusted")
-    async with world(tmp_path, ACCOUNT, **ONE_BY_ONE) as here, Front().serving(_redirecting) as front:
+    async with (
+        run_environment(tmp_path, ACCOUNT, **ONE_BY_ONE) as here,
+        Front().serving(_redirecting) as front,
+    ):
         ran = await here.run(leading_to(front))
-        assert ran.ended(Kind.ARCHIVE) == {(Outcome.FAILED, reason): 5}
-        assert ran.failures() == {reason}
+        assert ran.outcome_counts(Kind.ARCHIVE) == {(Outcome.FAILED, reason): 5}
+        assert ran.failure_reasons() == {reason}
         assert front.hellos == sum(each.attempts for each in ran.results if each.reason is reason) == OBJECTS
         assert ran.exit_code == 3
-        assert here.wrong() == []
+        assert here.find_wrong_files() == []
         assert (await here.run()).exit_code == 0
-        assert here.is_right()
+        assert here.has_complete_output()
 
 
 @pytest.mark.usefixtures("trusted")
 async def test_a_signed_url_without_tls_is_not_followed_where_the_api_has_it(tmp_path: Path) -> None:
-    async with world(tmp_path, ACCOUNT, **ONE_BY_ONE) as plain:
+    async with run_environment(tmp_path, ACCOUNT, **ONE_BY_ONE) as plain:
         here = BehindTls(plain.simulator, plain.root, plain.settings)
         async with Front().serving(handing_on_to(plain.simulator)) as here.front:
             ran = await here.run()
-        assert ran.ended(Kind.ARCHIVE) == {(Outcome.FAILED, Reason.INSECURE_URL): 5}
-        assert ran.failures() == {Reason.INSECURE_URL}
-        assert ran.to("object") == []
-        assert len(ran.to("results")) == 5
+        assert ran.outcome_counts(Kind.ARCHIVE) == {(Outcome.FAILED, Reason.INSECURE_URL): 5}
+        assert ran.failure_reasons() == {Reason.INSECURE_URL}
+        assert ran.requests_to("object") == []
+        assert len(ran.requests_to("results")) == 5
         assert ran.exit_code == 3
 
 
 @pytest.mark.usefixtures("trusted")
 async def test_who_trusts_the_network_can_have_it_followed(tmp_path: Path) -> None:
-    async with world(tmp_path, ACCOUNT, **ONE_BY_ONE) as plain:
+    async with run_environment(tmp_path, ACCOUNT, **ONE_BY_ONE) as plain:
         here = BehindTls(plain.simulator, plain.root, plain.settings)
         async with Front().serving(handing_on_to(plain.simulator)) as here.front:
             ran = await here.run(allow_http=True)
         assert ran.exit_code == 0
-        assert here.is_right()
+        assert here.has_complete_output()
 
 
 async def test_an_api_with_an_unknown_certificate_is_asked_once(tmp_path: Path) -> None:
-    async with world(tmp_path, ACCOUNT, **ONE_BY_ONE) as plain:
+    async with run_environment(tmp_path, ACCOUNT, **ONE_BY_ONE) as plain:
         here = BehindTls(plain.simulator, plain.root, plain.settings)
         async with Front().serving(handing_on_to(plain.simulator)) as here.front:
             ran = await here.run()
@@ -173,12 +176,12 @@ async def test_a_bug_stops_the_output_that_brings_it_to_light_and_no_other(
             raise LookupError("not as it was thought")
         return await bring(output_fetcher, wanted, *args, **more)
 
-    async with world(tmp_path, ACCOUNT, **ONE_BY_ONE) as here:
+    async with run_environment(tmp_path, ACCOUNT, **ONE_BY_ONE) as here:
         monkeypatch.setattr(OutputFetcher, "fetch", buggy)
         ran = await here.run()
         assert [each.output for each in ran.results if each.reason is Reason.INTERNAL] == met
-        assert ran.failures() == {Reason.INTERNAL}
-        assert len(here.missing()) == 1
+        assert ran.failure_reasons() == {Reason.INTERNAL}
+        assert len(here.find_missing_outputs()) == 1
         assert ran.exit_code == 1
         assert (await here.run()).exit_code == 0
-        assert here.is_right()
+        assert here.has_complete_output()

@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from support.raw_origin import PLACES, RawOrigin, header, status
+from support.raw_origin import ENDPOINTS, RawOrigin, respond_with_status, set_header
 
 DOCUMENTS = ("token", "jobs", "tasks", "names", "sign")
 OUTPUTS = ("archive", "quicklook", "geojson")
@@ -47,9 +47,9 @@ ODD_JSON = {
 
 @pytest.mark.parametrize("body", ODD_JSON.values(), ids=ODD_JSON)
 async def test_odd_json_gives_an_answer_and_no_bug(tmp_path, body):
-    async with RawOrigin().serving() as origin:
+    async with RawOrigin().serve() as origin:
         for place in DOCUMENTS:
-            origin.answers = {place: status(200, b"Content-Type: application/json", body=body)}
+            origin.changes = {place: respond_with_status(200, b"Content-Type: application/json", body=body)}
             await guarded(origin, tmp_path / place)
             assert wrong_files(origin, tmp_path / place) == []
 
@@ -77,13 +77,13 @@ LYING = {
 
 @pytest.mark.parametrize("answer", LYING.values(), ids=LYING)
 async def test_length_that_lies_leaves_no_wrong_file(tmp_path, answer):
-    async with RawOrigin().serving() as origin:
+    async with RawOrigin().serve() as origin:
         for place in OUTPUTS:
             root = tmp_path / place
-            origin.answers = {place: answer}
+            origin.changes = {place: answer}
             await guarded(origin, root)
             assert wrong_files(origin, root) == []
-            origin.answers = {}
+            origin.changes = {}
             assert (await guarded(origin, root))[0] == 0
 
 
@@ -104,21 +104,21 @@ OLD = {
 
 @pytest.mark.parametrize("answer", OLD.values(), ids=OLD)
 async def test_old_and_chatty_server_is_read_completely(tmp_path, answer):
-    async with RawOrigin().serving() as origin:
-        origin.answers = dict.fromkeys(PLACES, answer)
+    async with RawOrigin().serve() as origin:
+        origin.changes = dict.fromkeys(ENDPOINTS, answer)
         assert (await guarded(origin, tmp_path))[0] == 0
         assert wrong_files(origin, tmp_path) == []
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", ENDPOINTS)
 async def test_redirect_to_another_host_carries_no_credentials(tmp_path, place):
-    async with RawOrigin().serving() as origin, RawOrigin().serving() as other:
+    async with RawOrigin().serve() as origin, RawOrigin().serve() as other:
         location = f"Location: http://localhost:{other.port}/elsewhere".encode()
-        origin.answers = {place: status(302, location)}
+        origin.changes = {place: respond_with_status(302, location)}
         await guarded(origin, tmp_path)
-        assert not any(b"authorization" in head.lower() for _, head in other.asked)
+        assert not any(b"authorization" in head.lower() for _, head in other.requests)
         if place == "token":
-            assert other.asked == []
+            assert other.requests == []
 
 
 def mutated(rng):
@@ -144,16 +144,16 @@ def mutated(rng):
 @pytest.mark.parametrize("seed", range(12))
 async def test_mutated_heads_are_no_bug_and_leave_no_wrong_file(tmp_path, seed):
     rng = random.Random(seed)
-    async with RawOrigin().serving() as origin:
-        for number, place in enumerate(PLACES):
+    async with RawOrigin().serve() as origin:
+        for number, place in enumerate(ENDPOINTS):
             root = tmp_path / str(number)
-            origin.answers = {place: mutated(rng)}
+            origin.changes = {place: mutated(rng)}
             await guarded(origin, root, retries=1)
             assert wrong_files(origin, root) == []
 
 
 async def test_content_encoding_identity_completes_an_archive(tmp_path):
-    async with RawOrigin().serving() as origin:
-        origin.answers = {"archive": header(b"Content-Encoding: identity")}
+    async with RawOrigin().serve() as origin:
+        origin.changes = {"archive": set_header(b"Content-Encoding: identity")}
         assert (await guarded(origin, tmp_path))[0] == 0
         assert wrong_files(origin, tmp_path) == []

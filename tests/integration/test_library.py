@@ -13,7 +13,7 @@ from bulkdl.errors import DownloaderStateError, LedgerError, OutputLockedError
 from bulkdl.failure_policy import ExitCode
 from bulkdl.models import Outcome, Result
 from bulkdl.simulator import Faults
-from support.library_runs import TAME, Site, at_site
+from support.library_runs import TAME, LibraryEnvironment, library_environment
 
 SLOW_S = 0.01
 
@@ -21,11 +21,11 @@ SLOW_S = 0.01
 @pytest.fixture
 async def slow(tmp_path):
     """A site whose API answers so slowly that a run lasts for a while."""
-    async with at_site(tmp_path, TAME, latency_s=SLOW_S) as made:
+    async with library_environment(tmp_path, TAME, latency_s=SLOW_S) as made:
         yield made
 
 
-def lease_rows(site: Site) -> int:
+def lease_rows(site: LibraryEnvironment) -> int:
     path = site.output / ".bulkdl" / "ledger.sqlite3"
     if not path.exists():
         return 0
@@ -39,7 +39,7 @@ def lease_rows(site: Site) -> int:
         connection.close()
 
 
-def internal_failures(site: Site) -> int:
+def internal_failures(site: LibraryEnvironment) -> int:
     connection = sqlite3.connect(site.output / ".bulkdl" / "ledger.sqlite3")
     try:
         return int(connection.execute("SELECT count(*) FROM outputs WHERE reason = 'internal'").fetchone()[0])
@@ -66,7 +66,7 @@ async def take(downloader: Downloader, number: int, *, error: type[Exception] | 
     return taken
 
 
-async def seen_by(site: Site, endpoint: str) -> None:
+async def seen_by(site: LibraryEnvironment, endpoint: str) -> None:
     """Wait until the simulator has received a request for *endpoint*."""
     async with asyncio.timeout(10):
         while not any(each.endpoint == endpoint for each in site.simulator.requests):  # noqa: ASYNC110
@@ -78,9 +78,9 @@ async def test_stream_break_stops_the_run_and_the_next_run_works(slow):
         assert len(await take(downloader, 1)) == 1
         assert other_tasks() == set()
         assert lease_rows(slow) == 0
-        assert len(slow.files()) < len(slow.expected())
+        assert len(slow.read_files()) < len(slow.expected_files())
         assert (await downloader.run()).exit_code is ExitCode.OK
-    assert slow.files() == slow.expected()
+    assert slow.read_files() == slow.expected_files()
     assert internal_failures(slow) == 0
 
 
@@ -150,7 +150,7 @@ async def test_stream_raises_what_ended_the_run(slow):
 
 
 async def test_stream_summary_is_that_of_its_own_run(tmp_path):
-    async with at_site(tmp_path, TAME) as site, site.downloader() as downloader:
+    async with library_environment(tmp_path, TAME) as site, site.downloader() as downloader:
         await downloader.run()
         assert downloader.summary is not None
         async with downloader.stream() as results:
@@ -169,11 +169,16 @@ async def test_run_after_stop_starts_afresh(slow):
         assert downloader.summary is not None
         assert downloader.summary.exit_code is ExitCode.INTERRUPTED
         assert (await downloader.run()).exit_code is ExitCode.OK
-    assert slow.files() == slow.expected()
+    assert slow.read_files() == slow.expected_files()
 
 
 async def test_run_after_a_budget_starts_afresh(tmp_path):
-    async with at_site(tmp_path, TAME) as site, site.downloader(max_transfer=1) as downloader:
+    async with (
+        library_environment(tmp_path, TAME) as site,
+        site.downloader(
+            max_transfer=1, archive_concurrency=1, quicklook_concurrency=1, geojson_concurrency=1
+        ) as downloader,
+    ):
         summaries = [await downloader.run() for _ in range(2)]
     assert [each.exit_code for each in summaries] == [ExitCode.MAX_TRANSFER] * 2
     assert all(each.downloaded_bytes for each in summaries)
@@ -207,7 +212,7 @@ async def test_stop_from_another_thread_ends_the_run(slow):
 
 @pytest.mark.parametrize("is_closed", [False, True], ids=["before", "after"])
 async def test_downloader_not_open_is_a_clear_error(tmp_path, is_closed):
-    async with at_site(tmp_path, TAME) as site:
+    async with library_environment(tmp_path, TAME) as site:
         downloader = site.downloader()
         if is_closed:
             async with downloader:
@@ -227,7 +232,7 @@ async def test_downloader_not_open_is_a_clear_error(tmp_path, is_closed):
 
 
 async def test_downloader_opened_twice_is_a_clear_error(tmp_path):
-    async with at_site(tmp_path, TAME) as site, site.downloader() as downloader:
+    async with library_environment(tmp_path, TAME) as site, site.downloader() as downloader:
         with pytest.raises(DownloaderStateError, match="already open"):
             async with downloader:
                 pass
@@ -235,7 +240,7 @@ async def test_downloader_opened_twice_is_a_clear_error(tmp_path):
 
 
 async def test_plan_raises_the_same_exceptions_as_run(tmp_path, monkeypatch):
-    async with at_site(tmp_path, TAME) as site:
+    async with library_environment(tmp_path, TAME) as site:
         async with site.downloader() as downloader:
             await downloader.run()
 
@@ -252,7 +257,7 @@ async def test_plan_raises_the_same_exceptions_as_run(tmp_path, monkeypatch):
 
 async def test_run_cancelled_at_random_awaits_leaves_no_task_and_no_lease(tmp_path):
     chance = random.Random(5)
-    async with at_site(tmp_path, TAME) as site:
+    async with library_environment(tmp_path, TAME) as site:
         for _ in range(25):
             async with site.downloader() as downloader:
                 task = asyncio.create_task(downloader.run())
@@ -264,25 +269,29 @@ async def test_run_cancelled_at_random_awaits_leaves_no_task_and_no_lease(tmp_pa
                 assert lease_rows(site) == 0
             assert other_tasks() == set()
         assert (await site.run()).exit_code is ExitCode.OK
-        assert site.files() == site.expected()
+        assert site.read_files() == site.expected_files()
         assert internal_failures(site) == 0
 
 
 async def test_two_downloaders_in_one_loop_and_one_directory(tmp_path):
-    async with at_site(tmp_path, TAME) as site, site.downloader() as one, site.downloader() as other:
+    async with (
+        library_environment(tmp_path, TAME) as site,
+        site.downloader() as one,
+        site.downloader() as other,
+    ):
         ends = await asyncio.gather(one.run(), other.run(), return_exceptions=True)
         assert [type(each) for each in ends].count(OutputLockedError) <= 1
         assert (await one.run()).exit_code is ExitCode.OK
-    assert site.files() == site.expected()
+    assert site.read_files() == site.expected_files()
 
 
 async def test_downloaders_in_three_threads(tmp_path):
-    async with at_site(tmp_path, TAME) as site:
+    async with library_environment(tmp_path, TAME) as site:
 
         def work(number):
             async def main():
                 settings = Settings(api_url=site.simulator.api_url, output=tmp_path / f"out{number}", rate=0)
-                async with Downloader(settings, credentials=site.book) as downloader:
+                async with Downloader(settings, credentials=site.credentials) as downloader:
                     return await downloader.run()
 
             return asyncio.run(main())

@@ -8,12 +8,12 @@ import pytest
 
 from bulkdl.failure_policy import ExitCode
 from bulkdl.models import Kind, Reason
-from support.library_runs import TAME, at_site
+from support.library_runs import TAME, library_environment
 
 
 @pytest.fixture
 async def site(tmp_path):
-    async with at_site(tmp_path, TAME) as made:
+    async with library_environment(tmp_path, TAME) as made:
         yield made
 
 
@@ -36,14 +36,14 @@ async def test_run_with_a_blocked_path_fails_that_job_alone_and_completes_later(
         each for each in site.simulator.expected_outputs() if each.task_id and each.kind is Kind.ARCHIVE
     )
     path = next(
-        site.output / key for key in site.expected() if chosen.task_id in key and "task_output." in key
+        site.output / key for key in site.expected_files() if chosen.task_id in key and "task_output." in key
     )
     put(path)
     summary = await site.run()
     assert summary.exit_code is ExitCode.FAILED
     reasons = {row.reason for row in summary.failures} | {row.reason for row in summary.problems}
     assert reasons == {Reason.PATH_BLOCKED}
-    expected, got = site.expected(), site.files()
+    expected, got = site.expected_files(), site.read_files()
     others = {key: body for key, body in expected.items() if chosen.job_id not in key}
     assert others.items() <= got.items()
     if put is put_folder_at_archive:
@@ -55,7 +55,7 @@ async def test_run_with_a_blocked_path_fails_that_job_alone_and_completes_later(
         elif each.is_file() and each.read_bytes() == b"in the way":
             each.unlink()
     assert (await site.run()).exit_code is ExitCode.OK
-    assert site.files() == expected
+    assert site.read_files() == expected
 
 
 async def test_run_with_few_open_files_is_slower_and_completes(site):
@@ -67,4 +67,4 @@ async def test_run_with_few_open_files_is_slower_and_completes(site):
         "sh", "-c", 'ulimit -n 80; exec "$@"', "sh", *command, env={**os.environ, **keys}
     )
     assert await process.wait() == ExitCode.OK
-    assert site.files() == site.expected()
+    assert site.read_files() == site.expected_files()

@@ -31,13 +31,13 @@ async def run(origin, root, *words, **variables):
 
 @pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "BULKDL_PROXY", "flag"])
 async def test_run_with_a_proxy_sends_api_token_and_storage_requests_through_it(tmp_path, name):
-    async with RawOrigin().serving() as origin, ConnectProxy("me:canary").serving() as relay:
+    async with RawOrigin().serve() as origin, ConnectProxy("me:canary").serving() as relay:
         url = relay.url("me:canary")
         words, variables = (["--proxy", url], {}) if name == "flag" else ([], {name: url})
         code, written = await run(origin, tmp_path, *words, **variables)
         assert code == 0, written
-        assert len(relay.seen) == len(origin.asked)
-        assert {place for place, _ in origin.asked} >= {"token", "jobs", "archive", "quicklook", "geojson"}
+        assert len(relay.requests) == len(origin.requests)
+        assert {place for place, _ in origin.requests} >= {"token", "jobs", "archive", "quicklook", "geojson"}
         assert "proxy.used" in written
         assert relay.place in written
         assert "canary" not in written
@@ -46,25 +46,25 @@ async def test_run_with_a_proxy_sends_api_token_and_storage_requests_through_it(
 
 
 async def test_run_with_no_proxy_or_off_asks_directly(tmp_path):
-    async with RawOrigin().serving() as origin, ConnectProxy().serving() as relay:
+    async with RawOrigin().serve() as origin, ConnectProxy().serving() as relay:
         environment = {"HTTP_PROXY": relay.url()}
         for number, more in enumerate(({"NO_PROXY": "127.0.0.1"}, {"BULKDL_PROXY": "off"})):
             code, written = await run(origin, tmp_path / str(number), **environment, **more)
             assert code == 0, written
-        assert relay.seen == []
+        assert relay.requests == []
 
 
 async def test_run_with_a_proxy_that_refuses_names_it_without_credentials(tmp_path):
-    async with RawOrigin().serving() as origin, ConnectProxy("me:right").serving() as relay:
+    async with RawOrigin().serve() as origin, ConnectProxy("me:right").serving() as relay:
         code, written = await run(origin, tmp_path, HTTP_PROXY=relay.url("me:canary"))
         assert code == 3, written
         assert f"the proxy {relay.place} refused the request (HTTP 407)" in written
         assert "canary" not in written
-        assert origin.asked == []
+        assert origin.requests == []
 
 
 async def test_run_with_a_proxy_that_is_not_there_names_it_without_credentials(tmp_path, unused_tcp_port):
-    async with RawOrigin().serving() as origin:
+    async with RawOrigin().serve() as origin:
         url = f"http://me:canary@127.0.0.1:{unused_tcp_port}"
         code, written = await run(origin, tmp_path, HTTP_PROXY=url)
         assert code == 5, written
@@ -73,7 +73,7 @@ async def test_run_with_a_proxy_that_is_not_there_names_it_without_credentials(t
 
 
 async def test_run_with_a_proxy_variable_of_another_kind_is_a_usage_error(tmp_path):
-    async with RawOrigin().serving() as origin:
+    async with RawOrigin().serve() as origin:
         code, written = await run(origin, tmp_path, HTTPS_PROXY="socks5://me:canary@127.0.0.1:1")
         assert (code, "HTTPS_PROXY" in written, "canary" in written) == (2, True, False), written
 

@@ -12,7 +12,7 @@ from bulkdl.maintenance.retry import retry_selection
 from bulkdl.maintenance.status import all_failures, read_status
 from bulkdl.selection import Selection
 from bulkdl.simulator import SimulatedAccount
-from support.fault_runs import World, world
+from support.fault_runs import RunEnvironment, run_environment
 
 ACCOUNT = SimulatedAccount(projects=1, jobs=1, archive_bytes=1000)
 # A run that is killed leaves what SQLite has beside the ledger.
@@ -38,7 +38,7 @@ def state_of(root: Path) -> dict[str, tuple[bytes, int]]:
     }
 
 
-async def read_all(here: World) -> None:
+async def read_all(here: RunEnvironment) -> None:
     async with here.downloader() as downloader:
         plan = await downloader.plan()
     assert plan.summary.exit_code == 0
@@ -49,7 +49,7 @@ async def read_all(here: World) -> None:
 
 @pytest.mark.parametrize("killed", [False, True])
 async def test_a_directory_is_as_it_was(tmp_path: Path, killed: bool) -> None:
-    async with world(tmp_path / "out", ACCOUNT) as here:
+    async with run_environment(tmp_path / "out", ACCOUNT) as here:
         await here.run()
         ledger = here.root / ".bulkdl" / "ledger.sqlite3"
         if killed:
@@ -61,13 +61,13 @@ async def test_a_directory_is_as_it_was(tmp_path: Path, killed: bool) -> None:
 
 
 async def test_nothing_is_made_where_there_is_nothing(tmp_path: Path) -> None:
-    async with world(tmp_path / "out", ACCOUNT) as here, here.downloader() as downloader:
+    async with run_environment(tmp_path / "out", ACCOUNT) as here, here.downloader() as downloader:
         assert (await downloader.plan()).summary.exit_code == 0
         assert not here.root.exists()
 
 
 async def test_a_run_at_work_is_not_disturbed(tmp_path: Path) -> None:
-    async with world(tmp_path / "out", ACCOUNT) as here:
+    async with run_environment(tmp_path / "out", ACCOUNT) as here:
         await here.run()
         working = await Ledger.open(here.root / ".bulkdl" / "ledger.sqlite3")
         await working.write(lambda connection: connection.execute("UPDATE jobs SET name = 'x'"))
@@ -89,7 +89,7 @@ def read_only(tmp_path: Path) -> Iterator[Path]:
 
 
 async def test_a_directory_that_nobody_can_write_is_read(read_only: Path) -> None:
-    async with world(read_only / "out", ACCOUNT) as here:
+    async with run_environment(read_only / "out", ACCOUNT) as here:
         await here.run()
         done(["mount", "-o", "remount,bind,ro", read_only])
         await read_all(here)

@@ -10,19 +10,19 @@ from bulkdl.errors import OutputLockedError
 from bulkdl.failure_policy import ExitCode
 from bulkdl.models import Kind, Outcome, Reason
 from bulkdl.simulator import Faults
-from support.library_runs import TAME, at_site
+from support.library_runs import TAME, library_environment
 
 
 @pytest.fixture
 async def site(tmp_path):
-    async with at_site(tmp_path) as made:
+    async with library_environment(tmp_path) as made:
         yield made
 
 
 @pytest.fixture
 async def tame(tmp_path):
     """The same without hostile names, so that names on disk are those of UP42."""
-    async with at_site(tmp_path, TAME) as made:
+    async with library_environment(tmp_path, TAME) as made:
         yield made
 
 
@@ -30,7 +30,7 @@ async def test_the_tree_is_what_up42_has_byte_for_byte(tame):
     tame.simulator.evolve(projects=3, jobs=50)
     summary = await tame.run()
     assert (summary.exit_code, summary.failures, summary.problems) == (ExitCode.OK, [], [])
-    assert tame.files() == tame.expected()
+    assert tame.read_files() == tame.expected_files()
     skipped = summary.counts[Kind.ARCHIVE, Outcome.SKIPPED, Reason.NOT_AVAILABLE].outputs
     assert skipped == sum(each.kind is Kind.ARCHIVE for each in tame.simulator.expected_skips())
     assert summary.jobs.unfinished == sum(each.kind is None for each in tame.simulator.expected_skips())
@@ -39,9 +39,9 @@ async def test_the_tree_is_what_up42_has_byte_for_byte(tame):
 async def test_hostile_names_stay_in_their_folder_and_lose_nothing(site):
     summary = await site.run()
     assert summary.exit_code is ExitCode.OK
-    found = Counter((path.rpartition("/")[0], body) for path, body in site.files().items())
+    found = Counter((path.rpartition("/")[0], body) for path, body in site.read_files().items())
     wanted = Counter()
-    for path, body in site.expected().items():
+    for path, body in site.expected_files().items():
         place = "/".join(path.split("/")[:4]) if "/quicklooks/" in path else path.rpartition("/")[0]
         wanted[place, body] += 1
     assert found == wanted
@@ -63,22 +63,22 @@ async def test_the_jobs_archive_and_that_of_its_last_task_are_one_file(site):
 
 async def test_a_second_run_asks_for_job_lists_only_and_moves_nothing(site):
     await site.run()
-    before = site.files()
+    before = site.read_files()
     summary = await site.run()
-    assert {endpoint for _, endpoint in site.asked()} == {"jobs", "token"}
+    assert {endpoint for _, endpoint in site.request_counts()} == {"jobs", "token"}
     assert (summary.exit_code, summary.downloaded_bytes, site.storage_bytes()) == (ExitCode.OK, 0, 0)
     assert summary.outputs(Outcome.COMPLETED) == 0
-    assert site.files() == before
+    assert site.read_files() == before
 
 
 async def test_a_job_that_finishes_between_two_runs_is_picked_up(tame):
     await tame.run()
-    before = tame.files()
+    before = tame.read_files()
     tame.simulator.evolve(all_finished=True)
     summary = await tame.run()
     assert summary.exit_code is ExitCode.OK
-    after = tame.files()
-    assert after == tame.expected()
+    after = tame.read_files()
+    assert after == tame.expected_files()
     assert len(after) > len(before)
     new = sum(
         len(after[path])
@@ -96,7 +96,7 @@ async def test_a_deleted_or_cut_file_is_fetched_again_and_nothing_else(tame):
     victims[2].unlink()
     summary = await tame.run()
     assert (summary.exit_code, summary.outputs(Outcome.COMPLETED)) == (ExitCode.OK, 3)
-    assert tame.files() == tame.expected()
+    assert tame.read_files() == tame.expected_files()
 
 
 async def test_nothing_is_left_of_parts_when_all_is_done(site):
@@ -108,12 +108,12 @@ async def test_a_list_of_quicklooks_that_fails_does_not_stop_the_rest(tame):
     tame.simulator.faults = Faults.from_rules({"fault": "status", "status": 500, "endpoint": "quicklooks"})
     summary = await tame.run()
     assert summary.exit_code is ExitCode.TEMPORARY
-    assert tame.files() == tame.expected(but=lambda each: each.kind is Kind.QUICKLOOK)
+    assert tame.read_files() == tame.expected_files(but=lambda each: each.kind is Kind.QUICKLOOK)
     assert {row.reason for row in summary.failures} == {Reason.SERVER_ERROR}
     tame.simulator.faults = None
     summary = await tame.run()
     assert summary.exit_code is ExitCode.OK
-    assert tame.files() == tame.expected()
+    assert tame.read_files() == tame.expected_files()
     assert tame.storage_bytes() == 0
 
 
@@ -130,7 +130,9 @@ async def test_one_output_that_fails_for_good_stops_only_itself(tame):
         Reason.REJECTED,
     )
     gone = (broken.job_id, None, Kind.GEOJSON)
-    assert tame.files() == tame.expected(but=lambda each: (each.job_id, each.task_id, each.kind) == gone)
+    assert tame.read_files() == tame.expected_files(
+        but=lambda each: (each.job_id, each.task_id, each.kind) == gone
+    )
 
 
 async def test_storage_never_sees_a_credential(site):
@@ -145,10 +147,10 @@ async def test_only_what_is_selected_is_fetched(tame):
     selection = Selection.of(Settings(only=["geojson"], scope=["task"]), jobs=[f"{job.project_id}/{job.id}"])
     summary = await tame.run(selection)
     assert summary.exit_code is ExitCode.OK
-    assert set(tame.files()) == {
+    assert set(tame.read_files()) == {
         f"{job.project_id}/{job.id}/{task.id}/task_output.json" for task in job.tasks
     }
-    assert ("api", "jobs") not in tame.asked()
+    assert ("api", "jobs") not in tame.request_counts()
 
 
 async def test_a_job_that_up42_does_not_know_stops_none_of_the_others(tame):
@@ -157,7 +159,7 @@ async def test_a_job_that_up42_does_not_know_stops_none_of_the_others(tame):
     selection = Selection.of(Settings(), jobs=[unknown, f"{job.project_id}/{job.id}"])
     summary = await tame.run(selection)
     assert summary.exit_code is ExitCode.NOT_FOUND
-    assert len(tame.files()) > 2
+    assert len(tame.read_files()) > 2
 
 
 async def test_a_plan_moves_nothing_and_writes_nothing(tame):
@@ -202,9 +204,9 @@ async def test_stream_left_early_stops_the_run_and_the_next_run_completes(tame):
             async for _ in results:
                 break
         assert {task.get_name() for task in asyncio.all_tasks()}.isdisjoint({"run", "front", "back"})
-        assert len(tame.files()) < len(tame.expected())
+        assert len(tame.read_files()) < len(tame.expected_files())
     assert (await tame.run()).exit_code is ExitCode.OK
-    assert tame.files() == tame.expected()
+    assert tame.read_files() == tame.expected_files()
 
 
 async def test_a_stopped_run_keeps_what_it_has_and_the_next_one_goes_on(tame):
@@ -217,9 +219,9 @@ async def test_a_stopped_run_keeps_what_it_has_and_the_next_one_goes_on(tame):
                     downloader.stop()
     assert downloader.summary is not None
     assert downloader.summary.outputs(Outcome.FAILED) == 0
-    assert len(tame.files()) < len(tame.expected())
+    assert len(tame.read_files()) < len(tame.expected_files())
     assert (await tame.run()).exit_code is ExitCode.OK
-    assert tame.files() == tame.expected()
+    assert tame.read_files() == tame.expected_files()
 
 
 async def test_every_fault_at_once_still_ends_with_the_right_bytes(tame):
@@ -240,4 +242,4 @@ async def test_every_fault_at_once_still_ends_with_the_right_bytes(tame):
     )
     summary = await tame.run(retries=11)
     assert (summary.exit_code, summary.failures) == (ExitCode.OK, [])
-    assert tame.files() == tame.expected()
+    assert tame.read_files() == tame.expected_files()

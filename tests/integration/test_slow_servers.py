@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from support.raw_origin import PLACES, RawOrigin
+from support.raw_origin import ENDPOINTS, RawOrigin
 
 IN_NO_TIME = {"speed_time": 0.2}
 OUTPUTS = ("archive", "quicklook", "geojson")
@@ -12,16 +12,16 @@ OUTPUTS = ("archive", "quicklook", "geojson")
 
 @pytest.mark.parametrize("speed_limit", [0, 1024])
 async def test_headers_are_waited_for_longer_than_the_speed_time(tmp_path, speed_limit):
-    async with RawOrigin().serving() as origin:
-        origin.pauses_s = dict.fromkeys(PLACES, (0.5, 0.0))
+    async with RawOrigin().serve() as origin:
+        origin.pauses_s = dict.fromkeys(ENDPOINTS, (0.5, 0.0))
         code, _ = await origin.run(tmp_path, speed_limit=speed_limit, **IN_NO_TIME)
         assert code == 0
         assert [origin.count(place) for place in OUTPUTS] == [1, 1, 1]
 
 
 async def test_body_that_pauses_longer_than_the_speed_time_is_waited_for_without_a_speed_limit(tmp_path):
-    async with RawOrigin().serving() as origin:
-        origin.pauses_s = dict.fromkeys(PLACES, (0.0, 0.5))
+    async with RawOrigin().serve() as origin:
+        origin.pauses_s = dict.fromkeys(ENDPOINTS, (0.0, 0.5))
         code, _ = await origin.run(tmp_path, speed_limit=0, **IN_NO_TIME)
         assert code == 0
         assert [origin.count(place) for place in OUTPUTS] == [1, 1, 1]
@@ -29,7 +29,7 @@ async def test_body_that_pauses_longer_than_the_speed_time_is_waited_for_without
 
 @pytest.mark.parametrize("place", OUTPUTS)
 async def test_body_that_pauses_stalls_with_a_speed_limit(tmp_path, place):
-    async with RawOrigin().serving() as origin:
+    async with RawOrigin().serve() as origin:
         origin.pauses_s = {place: (0.0, 30.0)}
         code, ends = await origin.run(tmp_path, retries=1, **IN_NO_TIME)
         assert (code, ends[place][1]) == (5, "stalled")
@@ -38,15 +38,15 @@ async def test_body_that_pauses_stalls_with_a_speed_limit(tmp_path, place):
 
 @pytest.mark.parametrize("place", OUTPUTS)
 async def test_headers_that_do_not_come_stall_without_a_speed_limit(tmp_path, place):
-    async with RawOrigin().serving() as origin:
+    async with RawOrigin().serve() as origin:
         origin.pauses_s = {place: (30.0, 0.0)}
         code, ends = await origin.run(tmp_path, retries=1, speed_limit=0, headers_timeout=0.2)
         assert (code, ends[place][1]) == (5, "stalled")
 
 
 async def test_error_page_of_the_storage_that_does_not_end_is_not_waited_for(tmp_path):
-    async with RawOrigin().serving() as origin:
-        origin.answers = {"archive": lambda _: b"HTTP/1.1 503 -\r\nContent-Length: 100\r\n\r\n"}
+    async with RawOrigin().serve() as origin:
+        origin.changes = {"archive": lambda _: b"HTTP/1.1 503 -\r\nContent-Length: 100\r\n\r\n"}
         origin.pauses_s = {"archive": (0.0, 30.0)}
         started_s = time.monotonic()
         code, _ = await origin.run(tmp_path, retries=1, speed_limit=0, headers_timeout=0.2)

@@ -18,7 +18,7 @@ class ConnectProxy:
 
     credentials: str | None = None
     refusal: int | None = None
-    seen: list = field(default_factory=list)
+    requests: list = field(default_factory=list)
     port: int = 0
     serving_tasks: set = field(default_factory=set)
 
@@ -54,7 +54,7 @@ class ConnectProxy:
     async def _request(self, reader, writer):
         head = await reader.readuntil(b"\r\n\r\n")
         method, target, _ = head.split(b"\r\n")[0].decode().split(" ")
-        self.seen.append((method, target))
+        self.requests.append((method, target))
         status = self.refusal or (None if self._is_let_in(head) else 407)
         if status is not None:
             writer.write(b"HTTP/1.1 %d No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" % status)

@@ -29,7 +29,7 @@ from bulkdl.simulator.messages import ReceivedRequest
 ARCHIVE_BYTES = 3_000_000
 # One job of two tasks: two objects, three archives (the job's is its last task's), quicklooks, GeoJSON.
 ACCOUNT = SimulatedAccount(projects=1, jobs=1, archive_bytes=ARCHIVE_BYTES)
-SWIFT: Mapping[str, Any] = {
+FAST_SETTINGS: Mapping[str, Any] = {
     "retry_base_delay": 0.001,
     "retry_max_delay": 0.002,
     "retry_after_max": 0.01,
@@ -38,7 +38,7 @@ SWIFT: Mapping[str, Any] = {
 }
 
 # Each archive over several connections, into one divided part.
-SEVERAL: Mapping[str, Any] = {
+SEGMENTED_SETTINGS: Mapping[str, Any] = {
     "connections": 4,
     "segment_min_size": 1 << 20,
     "segment_if_slower_than": 0,
@@ -46,71 +46,71 @@ SEVERAL: Mapping[str, Any] = {
 }
 
 
-class Witness(Faults):
+class RecordingFaults(Faults):
     """Faults that also note when each request came."""
 
     def __init__(self, rules: list[Rule], seed: int = 0) -> None:
         super().__init__(rules, seed)
-        self.came: list[tuple[float, ReceivedRequest, tuple[str, ...]]] = []
+        self.calls: list[tuple[float, ReceivedRequest, tuple[str, ...]]] = []
 
     def select_rules(self, call: ReceivedRequest) -> list[Rule]:
         meeting = super().select_rules(call)
-        self.came.append((time.monotonic(), call, tuple(rule.kind.name for rule in meeting)))
+        self.calls.append((time.monotonic(), call, tuple(rule.kind.name for rule in meeting)))
         return meeting
 
 
 @dataclass
-class Ran:
+class RunRecord:
     """One finished run, and what the simulator saw of it."""
 
     summary: Summary
     results: list[Result]
     requests: list[RequestRecord]
-    faults: Witness
+    faults: RecordingFaults
     root: Path
 
     @property
     def exit_code(self) -> int:
         return int(self.summary.exit_code)
 
-    def ended(self, kind: Kind | None = None) -> Counter[tuple[Outcome, Reason]]:
+    def outcome_counts(self, kind: Kind | None = None) -> Counter[tuple[Outcome, Reason]]:
         return Counter(
             (each.outcome, each.reason) for each in self.results if kind in (None, each.output.kind)
         )
 
-    def failures(self) -> set[Reason]:
+    def failure_reasons(self) -> set[Reason]:
         return {each.reason for each in self.results if each.outcome is Outcome.FAILED}
 
-    def to(self, *endpoints: str) -> list[RequestRecord]:
+    def requests_to(self, *endpoints: str) -> list[RequestRecord]:
         return [each for each in self.requests if each.endpoint in endpoints]
 
     @property
     def sent_bytes(self) -> int:
         """Bytes of archives that left the storage."""
-        return sum(each.sent_bytes for each in self.to("object") if each.status in (200, 206))
+        return sum(each.sent_bytes for each in self.requests_to("object") if each.status in (200, 206))
 
-    def objects(self) -> list[list[RequestRecord]]:
+    def requests_by_object(self) -> list[list[RequestRecord]]:
         """The storage requests, by object."""
         by_path: dict[str, list[RequestRecord]] = {}
-        for each in self.to("object"):
+        for each in self.requests_to("object"):
             by_path.setdefault(each.path, []).append(each)
         return list(by_path.values())
 
-    def offsets(self) -> list[list[int]]:
+    def requested_offsets(self) -> list[list[int]]:
         """For each object the bytes from which it was asked for."""
-        return [[offset_of(each) for each in requests] for requests in self.objects()]
+        return [[requested_offset(each) for each in requests] for requests in self.requests_by_object()]
 
     @property
     def downloaded_bytes(self) -> int:
         return sum(each.downloaded_bytes for each in self.results if each.output.kind is Kind.ARCHIVE)
 
 
-def offset_of(seen: RequestRecord) -> int:
+def requested_offset(seen: RequestRecord) -> int:
     return int(seen.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")[0])
 
 
 @dataclass
-class World:
+class RunEnvironment:
     """A simulator and an output directory."""
 
     simulator: Simulator
@@ -120,21 +120,21 @@ class World:
 
     async def run(
         self, *rules: Mapping[str, Any], seed: int = 0, level: Level | None = None, **settings: Any
-    ) -> Ran:
+    ) -> RunRecord:
         simulator = self.simulator
-        simulator.faults = faults = Witness.from_rules(*rules, seed=seed)
+        simulator.faults = faults = RecordingFaults.from_rules(*rules, seed=seed)
         before = len(simulator.requests)
         selection = Selection(levels=frozenset({level} if level else Level))
         async with self.downloader(**settings) as downloader, downloader.stream(selection) as stream:
             results = [each async for each in stream]
         assert downloader.summary is not None
-        return Ran(downloader.summary, results, list(simulator.requests)[before:], faults, self.root)
+        return RunRecord(downloader.summary, results, list(simulator.requests)[before:], faults, self.root)
 
     def downloader(self, **settings: Any) -> Downloader:
         return Downloader(self._settings(settings), credentials=self.credentials())
 
     def _settings(self, more: Mapping[str, Any]) -> Settings:
-        chosen = {**SWIFT, **self.settings, **more}
+        chosen = {**FAST_SETTINGS, **self.settings, **more}
         return Settings(api_url=self.simulator.api_url, output=self.root, **chosen)
 
     def credentials(self) -> CredentialSet:
@@ -151,15 +151,15 @@ class World:
         }
         return sum(sizes.values())
 
-    def wrong(self) -> list[str]:
+    def find_wrong_files(self) -> list[str]:
         """Files under final names that are not, byte for byte, what they should be."""
-        return wrong_files(self.root, self.bodies or bodies_of(self.simulator))
+        return find_wrong_files(self.root, self.bodies or expected_digests(self.simulator))
 
-    def freeze(self) -> None:
+    def remember_bodies(self) -> None:
         """No object will be replaced: what is right need be made only once."""
-        self.bodies = bodies_of(self.simulator)
+        self.bodies = expected_digests(self.simulator)
 
-    def missing(self) -> list[str]:
+    def find_missing_outputs(self) -> list[str]:
         """Outputs that are not there."""
         there = files_by_output(self.root)
         return [
@@ -168,9 +168,9 @@ class World:
             if identity(each) not in there
         ]
 
-    def is_right(self) -> bool:
-        assert self.wrong() == []
-        assert self.missing() == []
+    def has_complete_output(self) -> bool:
+        assert self.find_wrong_files() == []
+        assert self.find_missing_outputs() == []
         return True
 
 
@@ -197,7 +197,7 @@ def files_by_output(root: Path) -> dict[tuple[str, str, str, str], Path]:
     return {key: path for key, path in found.items() if path.is_file()}
 
 
-def bodies_of(simulator: Simulator) -> dict[str, set[bytes]]:
+def expected_digests(simulator: Simulator) -> dict[str, set[bytes]]:
     """Digests of all right bodies, by the job or task whose they are."""
     bodies: dict[str, set[bytes]] = {}
     for each in simulator.expected_outputs():
@@ -205,7 +205,7 @@ def bodies_of(simulator: Simulator) -> dict[str, set[bytes]]:
     return bodies
 
 
-def wrong_files(root: Path, bodies: Mapping[str, set[bytes]]) -> list[str]:
+def find_wrong_files(root: Path, bodies: Mapping[str, set[bytes]]) -> list[str]:
     """
     Names below *root* whose bytes are not those of an output of their folder.
 
@@ -224,12 +224,12 @@ def wrong_files(root: Path, bodies: Mapping[str, set[bytes]]) -> list[str]:
 
 
 @asynccontextmanager
-async def world(
+async def run_environment(
     root: Path,
     account: SimulatedAccount = ACCOUNT,
     *,
-    of_simulator: Mapping[str, Any] | None = None,
+    simulator_options: Mapping[str, Any] | None = None,
     **settings: Any,
-) -> AsyncIterator[World]:
-    async with Simulator(account, **(of_simulator or {})) as simulator:
-        yield World(simulator, root, settings)
+) -> AsyncIterator[RunEnvironment]:
+    async with Simulator(account, **(simulator_options or {})) as simulator:
+        yield RunEnvironment(simulator, root, settings)

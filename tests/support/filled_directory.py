@@ -11,7 +11,7 @@ from bulkdl.simulator import Simulator
 ROOT = Path(__file__).resolve().parents[2]
 
 
-class Ended:
+class ProcessResult:
     """A process that has ended."""
 
     def __init__(self, code, out, err):
@@ -29,7 +29,7 @@ class Ended:
         return [json.loads(line) for line in self.err.splitlines() if line.startswith("{")]
 
 
-class Site:
+class FilledDirectory:
     """An output directory, and the account that it is filled from."""
 
     def __init__(self, folder: Path, simulator: Simulator) -> None:
@@ -56,11 +56,11 @@ class Site:
             stderr=asyncio.subprocess.PIPE,
         )
 
-    async def bulkdl(self, *args, **env) -> Ended:
+    async def bulkdl(self, *args, **env) -> ProcessResult:
         process = await self.start(*args, **env)
         async with asyncio.timeout(60):
             out, err = await process.communicate()
-        return Ended(process.returncode, out.decode(), err.decode())
+        return ProcessResult(process.returncode, out.decode(), err.decode())
 
     def file(self, pattern):
         return min(path for path in self.output.glob(pattern) if ".bulkdl" not in path.parts)

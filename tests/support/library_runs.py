@@ -17,28 +17,28 @@ HOSTILE = replace(TAME, hostile_names=True)
 MAGIC = ((b"\x1f\x8b", ".tar.gz"), (b"PK", ".zip"), (b"", ".tar"))
 
 
-class Site:
+class LibraryEnvironment:
     """A simulator, a folder, and runs from the one into the other."""
 
     def __init__(self, simulator, output):
         self.simulator, self.output = simulator, output
 
     @property
-    def book(self):
+    def credentials(self):
         keys = {project.id: SecretStr(project.api_key) for project in self.simulator.projects}
         return CredentialSet(by_project=keys, project_ids=tuple(keys))
 
     def downloader(self, **changes):
         quick = {"rate": 0, "retry_base_delay": 0, "retry_max_delay": 0, "retries": 2}
         settings = Settings(api_url=self.simulator.api_url, output=self.output, **{**quick, **changes})
-        return Downloader(settings, credentials=self.book)
+        return Downloader(settings, credentials=self.credentials)
 
     async def run(self, selection=None, **changes):
         self.simulator.requests.clear()
         async with self.downloader(**changes) as downloader:
             return await downloader.run(selection)
 
-    def files(self):
+    def read_files(self):
         """Path → bytes of every output, without what UP42 answered and our own."""
         own = {"job.json", "job_tasks.json", "task_quicklook.json"}
         return {
@@ -47,7 +47,7 @@ class Site:
             if path.is_file() and ".bulkdl" not in path.parts and path.name not in own
         }
 
-    def expected(self, *, but=None):
+    def expected_files(self, *, but=None):
         """The same, from what the simulator says; quicklooks by folder only: their names may differ."""
         found = {}
         for each in self.simulator.expected_outputs():
@@ -65,7 +65,7 @@ class Site:
             found[folder + name] = body
         return found
 
-    def asked(self):
+    def request_counts(self):
         return Counter((seen.server, seen.endpoint) for seen in self.simulator.requests)
 
     def storage_bytes(self):
@@ -81,6 +81,6 @@ class Site:
 
 
 @asynccontextmanager
-async def at_site(tmp_path, account=HOSTILE, **facts):
+async def library_environment(tmp_path, account=HOSTILE, **facts):
     async with Simulator(account, strict_storage_auth=True, **facts) as simulator:
-        yield Site(simulator, tmp_path / "out")
+        yield LibraryEnvironment(simulator, tmp_path / "out")

@@ -21,12 +21,18 @@ from bulkdl.telemetry.events import Event, StatusPageListening
 ACCOUNT = SimulatedAccount(projects=1, jobs=8, archive_bytes=3_000_000)
 FOREVER_S = 3600.0
 # Each archive stands still in its middle, the first time it is asked for.
-HELD = {"fault": "stall", "at_byte": 1_500_000, "seconds": FOREVER_S, "endpoint": "object", "nth": 1}
+STALL_FIRST_REQUEST = {
+    "fault": "stall",
+    "at_byte": 1_500_000,
+    "seconds": FOREVER_S,
+    "endpoint": "object",
+    "nth": 1,
+}
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
-class Watch:
+class EventRecorder:
     """A reporter that others can wait on."""
 
     def __init__(self) -> None:
@@ -39,7 +45,7 @@ class Watch:
             if not found.done() and fits(event):
                 found.set_result(event)
 
-    def awaited(self, fits: Callable[[Event], object]) -> asyncio.Future[Event]:
+    def expect(self, fits: Callable[[Event], object]) -> asyncio.Future[Event]:
         found: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
         self._waiting.append((fits, found))
         for event in self._happened:
@@ -48,35 +54,35 @@ class Watch:
         return found
 
 
-class Announced(Faults):
+class SignallingFaults(Faults):
     """Faults that tell when the first of them is met."""
 
-    met: asyncio.Event
+    applied: asyncio.Event
 
     @classmethod
-    def when_met(cls, *rules: dict[str, Any]) -> "Announced":
+    def create(cls, *rules: dict[str, Any]) -> "SignallingFaults":
         faults = cls.from_rules(*rules)
-        faults.met = asyncio.Event()
+        faults.applied = asyncio.Event()
         return faults
 
     def select_rules(self, call: Any) -> list[Any]:
         rules = super().select_rules(call)
         if rules:
-            self.met.set()
+            self.applied.set()
         return rules
 
 
-class Live:
+class LiveRun:
     """A run that is going on, and a client of its endpoint."""
 
     http: aiohttp.ClientSession
 
-    def __init__(self, watch: Watch, work: asyncio.Task[Any]) -> None:
+    def __init__(self, watch: EventRecorder, work: asyncio.Task[Any]) -> None:
         self.watch, self.work = watch, work
 
-    async def until(self, fits: Callable[[Event], object]) -> Event:
+    async def wait_for_event(self, fits: Callable[[Event], object]) -> Event:
         """The first event that *fits*; if the run ends without, so does this."""
-        found = self.watch.awaited(fits)
+        found = self.watch.expect(fits)
         await asyncio.wait({found, self.work}, return_when=asyncio.FIRST_COMPLETED)
         if not found.done():
             pytest.fail(f"the run has ended: {await self.work}")
@@ -108,7 +114,7 @@ def value(found: Samples, name: str, **labels: str) -> float:
     return found.get((f"bulkdl_{name}", frozenset(labels.items())), 0.0)
 
 
-def order_for(simulator: Simulator, tmp_path: Path, **more: Any) -> RunRequest:
+def create_run_request(simulator: Simulator, tmp_path: Path, **more: Any) -> RunRequest:
     settings = Settings(
         api_url=simulator.api_url,
         output=tmp_path / "out",
@@ -122,14 +128,14 @@ def order_for(simulator: Simulator, tmp_path: Path, **more: Any) -> RunRequest:
 
 
 @asynccontextmanager
-async def live(simulator: Simulator, tmp_path: Path, **more: Any) -> AsyncIterator[Live]:
-    order, watch = order_for(simulator, tmp_path, listen="127.0.0.1:0", **more), Watch()
+async def run_with_status_page(simulator: Simulator, tmp_path: Path, **more: Any) -> AsyncIterator[LiveRun]:
+    order, watch = create_run_request(simulator, tmp_path, listen="127.0.0.1:0", **more), EventRecorder()
     work = asyncio.create_task(
         run_downloader(order, lambda downloader: downloader.run(order.selection), watch)
     )
     try:
-        run = Live(watch, work)
-        listening = await run.until(lambda event: isinstance(event, StatusPageListening))
+        run = LiveRun(watch, work)
+        listening = await run.wait_for_event(lambda event: isinstance(event, StatusPageListening))
         assert isinstance(listening, StatusPageListening)
         async with aiohttp.ClientSession(listening.url) as run.http:
             yield run

@@ -26,9 +26,9 @@ from bulkdl.simulator.pictures import create_picture
 PROJECT = "1eb80bd5-4f3c-4d10-9b1b-7a0c5f0f8a01"
 JOB = "2eb80bd5-4f3c-4d10-9b1b-7a0c5f0f8a02"
 TASK = "3eb80bd5-4f3c-4d10-9b1b-7a0c5f0f8a03"
-PLACES = ("token", "jobs", "tasks", "names", "sign", "archive", "quicklook", "geojson")
+ENDPOINTS = ("token", "jobs", "tasks", "names", "sign", "archive", "quicklook", "geojson")
 
-Answer = Callable[[bytes], bytes]
+ResponseChange = Callable[[bytes], bytes]
 """Makes the bytes that go out from those of the honest answer."""
 
 
@@ -51,9 +51,9 @@ class RawOrigin:
     """
 
     archive_bytes: int = 40_000
-    answers: dict[str, Answer] = field(default_factory=dict)
+    changes: dict[str, ResponseChange] = field(default_factory=dict)
     pauses_s: dict[str, tuple[float, float]] = field(default_factory=dict)
-    asked: list[tuple[str, bytes]] = field(default_factory=list)
+    requests: list[tuple[str, bytes]] = field(default_factory=list)
     etag: bytes = b'"v1"'
     port: int = 0
 
@@ -68,9 +68,9 @@ class RawOrigin:
         return f"http://127.0.0.1:{self.port}"
 
     def count(self, place: str) -> int:
-        return sum(asked == place for asked, _ in self.asked)
+        return sum(asked == place for asked, _ in self.requests)
 
-    def _place(self, target: str) -> str:
+    def _endpoint(self, target: str) -> str:
         path = target.partition("?")[0]
         ends = {
             "/oauth/token": "token",
@@ -101,7 +101,7 @@ class RawOrigin:
             "geojson": ("application/json", self.geojson),
         }[place]
 
-    def _honest(self, place: str, head: bytes) -> bytes:
+    def _default_response(self, place: str, head: bytes) -> bytes:
         content_type, body = self._body(place, head.split(b" ")[1].decode())
         lines = [b"HTTP/1.1 200 OK", b"Content-Type: " + content_type.encode()]
         if place == "archive":
@@ -117,12 +117,12 @@ class RawOrigin:
         self._serving.add(task)
         try:
             with contextlib.suppress(asyncio.CancelledError):  # asyncio would log it
-                await self._answer(reader, writer)
+                await self._respond(reader, writer)
         finally:
             writer.transport.abort()
             self._serving.discard(task)
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _respond(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             head = await reader.readuntil(b"\r\n\r\n")
             if head.startswith(b"POST"):
@@ -130,9 +130,9 @@ class RawOrigin:
                     line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")
                 )
                 await reader.readexactly(int(length.split(b":")[1]))
-            place = self._place(head.split(b" ")[1].decode())
-            self.asked.append((place, head))
-            answer = self.answers.get(place, bytes)(self._honest(place, head))
+            place = self._endpoint(head.split(b" ")[1].decode())
+            self.requests.append((place, head))
+            answer = self.changes.get(place, bytes)(self._default_response(place, head))
             before_head_s, in_body_s = self.pauses_s.get(place, (0.0, 0.0))
             await asyncio.sleep(before_head_s)
             middle = (answer.find(b"\r\n\r\n") + len(answer)) // 2
@@ -145,7 +145,7 @@ class RawOrigin:
             await writer.wait_closed()
 
     @contextlib.asynccontextmanager
-    async def serving(self) -> AsyncIterator["RawOrigin"]:
+    async def serve(self) -> AsyncIterator["RawOrigin"]:
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
         try:
@@ -172,7 +172,7 @@ class RawOrigin:
         return int(downloader.summary.exit_code), ends
 
 
-def header(line: bytes) -> Answer:
+def set_header(line: bytes) -> ResponseChange:
     """Add *line* to the head; a field of this name goes."""
     name = line.split(b":")[0].lower()
 
@@ -184,7 +184,7 @@ def header(line: bytes) -> Answer:
     return changed
 
 
-def status(code: int, *lines: bytes, body: bytes = b"") -> Answer:
+def respond_with_status(code: int, *lines: bytes, body: bytes = b"") -> ResponseChange:
     """Answer with *code*, header *lines* and *body*."""
     head = b"\r\n".join([b"HTTP/1.1 %d -" % code, *lines, b"Content-Length: %d" % len(body)])
     return lambda _: head + b"\r\n\r\n" + body

@@ -7,7 +7,7 @@ from asyncio.subprocess import PIPE, Process
 from pathlib import Path
 
 from bulkdl.simulator import Simulator
-from support.fault_runs import World
+from support.fault_runs import RunEnvironment
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -18,7 +18,7 @@ def project_key(simulator: Simulator) -> dict[str, str]:
     return {"UP42_PROJECT_ID": project.id, "UP42_PROJECT_API_KEY": project.api_key}
 
 
-async def start_run(here: World, *args: str, **env: str) -> Process:
+async def start_run(here: RunEnvironment, *args: str, **env: str) -> Process:
     """Start ``bulkdl run`` on the directory of *here*. Variables in *env* have priority."""
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "bulkdl", "run", "-o", str(here.root), "--api-url", here.simulator.api_url),

@@ -15,11 +15,12 @@ import asyncio, sys
 from pydantic import SecretStr
 from bulkdl import Downloader, Settings
 from bulkdl.settings import CredentialSet
-from bulkdl.simulator import Account, Faults, Simulator
+from bulkdl.simulator import SimulatedAccount, Faults, Simulator
 
 async def main():
-    faults = Faults.of({"fault": "status", "status": 403, "endpoint": "geojson"})
-    async with Simulator(Account(projects=1, jobs=1, archive_bytes=1000), faults=faults) as simulator:
+    faults = Faults.from_rules({"fault": "status", "status": 403, "endpoint": "geojson"})
+    account = SimulatedAccount(projects=1, jobs=1, archive_bytes=1000)
+    async with Simulator(account, faults=faults) as simulator:
         (project,) = simulator.projects
         book = CredentialSet(by_project={project.id: SecretStr(project.api_key)}, project_ids=(project.id,))
         settings = Settings(api_url=simulator.api_url, output=sys.argv[1])

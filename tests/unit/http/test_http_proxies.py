@@ -33,7 +33,7 @@ async def test_session_with_a_proxy_sends_every_request_through_it(make, scheme)
         assert answer == (200, "here")
         assert only.seen[0].headers["Authorization"] == "Bearer canary"
         assert "Proxy-Authorization" not in only.seen[0].headers
-        [(method, target)] = relay.seen
+        [(method, target)] = relay.requests
         assert method == ("CONNECT" if scheme == "https" else "GET")
         assert target in (f"127.0.0.1:{only.port}", str(only.make_url("/end")))
 
@@ -97,7 +97,7 @@ async def test_redirect_to_a_host_of_no_proxy_goes_there_directly():
         api_session(**BOUNDS, proxies=through(relay.url(), "127.0.0.1")) as session,
     ):
         assert await get(session, first.make_url("/go")) == (200, "here")
-        assert relay.seen == [("GET", f"http://localhost:{end.port}/end")]
+        assert relay.requests == [("GET", f"http://localhost:{end.port}/end")]
 
 
 async def test_session_without_proxies_asks_directly(monkeypatch):

@@ -10,7 +10,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class BenchSettings:
     """
     Attributes:
         outputs: Number of outputs of the backfill.
@@ -27,10 +27,10 @@ class Setting:
     def peer_python(self) -> Path:
         return REPOSITORY / ".venv-peer/bin/python"
 
-    def has(self, tool: str) -> bool:
+    def has_tool(self, tool: str) -> bool:
         return shutil.which(tool) is not None
 
-    def fresh(self, name: str) -> Path:
+    def create_directory(self, name: str) -> Path:
         """Create an empty directory called *name*."""
         folder = self.scratch / name
         shutil.rmtree(folder, ignore_errors=True)
