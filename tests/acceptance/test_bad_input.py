@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bulkdl.simulator import SimulatedAccount
-from support.cli_runs import NOISE, BulkdlProcess, CliEnvironment, cli_environment
+from support.cli_runs import UNEXPECTED_STDERR, BulkdlProcess, CliEnvironment, cli_environment
 from support.fault_runs import files_by_output
 
 ACCOUNT = SimulatedAccount(projects=2, jobs=6, archive_bytes=3_000)
@@ -24,7 +24,7 @@ def one_line(run: BulkdlProcess, *words: str) -> bool:
     assert run.log.startswith("bulkdl: ")
     assert run.log.count("\n") == 1
     assert [word for word in words if word not in run.log] == []
-    assert [word for word in NOISE if word in run.log] == []
+    assert [word for word in UNEXPECTED_STDERR if word in run.log] == []
     return True
 
 

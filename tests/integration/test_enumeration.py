@@ -241,7 +241,7 @@ async def test_run_that_a_full_disk_stops_leaves_no_output_open(
     monkeypatch.setattr(OutputFetcher, "fetch", fail)
     account = SimulatedAccount(projects=1, jobs=50, archive_bytes=3_000)
     few = {"geojson_concurrency": 1, "quicklook_concurrency": 1, "archive_concurrency": 1}
-    async with world(tmp_path, account) as here:
+    async with run_environment(tmp_path, account) as here:
         counting = Counting()
         summary = await run_counted(here, counting, **few)
         assert summary.outputs(Outcome.CANCELLED)
