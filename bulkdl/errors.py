@@ -1,8 +1,8 @@
 """
-What can go wrong, by who must act. Errors carry fields; the class builds the message.
+Define all exceptions of bulkdl. An exception has fields, and its class builds the message.
 
-Foreign exceptions (aiohttp, OSError, sqlite3) are translated where they enter, so that above
-the edges only these are caught.
+Exceptions of libraries (aiohttp, OSError, sqlite3) are converted where they are raised. All other code
+catches only the exceptions of this module.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class BulkdlError(Exception):
 
 
 def first_leaf_exception(error: BaseException) -> BaseException:
-    """The first error in a group, however deep the groups; *error* itself when it is none."""
+    """Return the first exception in a group, also in nested groups; *error* itself if it is not a group."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
@@ -26,11 +26,11 @@ def first_leaf_exception(error: BaseException) -> BaseException:
 
 class ConfigError(BulkdlError):
     """
-    Something the user wrote is wrong: a flag, a variable, a key, a line of a file. Exit code 2.
+    A flag, a variable, a key or a line of a file is invalid. Exit code 2.
 
     Attributes:
-        where: The flag, the variable, or file and key or line.
-        problem: What is wrong with it, and what was expected.
+        where: The flag, the variable, or the file with the key or line.
+        problem: The problem, and the expected value.
     """
 
     def __init__(self, where: str, problem: str) -> None:
@@ -55,22 +55,22 @@ class DownloaderStateError(BulkdlError):
 
 
 class NotFoundError(BulkdlError):
-    """UP42 knows no such project or job. Exit code 4."""
+    """UP42 has no project or job with this ID. Exit code 4."""
 
     def __init__(self, what: str, identity: str) -> None:
-        super().__init__(f"UP42 knows no {what} {identity}")
+        super().__init__(f"{what} {identity} not found; check the ID and the credentials")
         self.what = what
         self.identity = identity
 
 
 class DownloadError(BulkdlError):
     """
-    An attempt that did not succeed; *reason* decides in ``failure_policy.py`` what happens next.
+    An attempt failed. ``failure_policy.py`` defines the retry action for its *reason*.
 
     Attributes:
-        detail: One line for a person; never holds a secret.
-        retry_after_s: What the server asked us to wait, already in seconds from now.
-        retries_exhausted: It has been tried again already, as far as that makes sense.
+        detail: One line for the user, without secrets.
+        retry_after_s: The delay that the server requested, in seconds from now.
+        retries_exhausted: Whether the attempt was already retried and must not be retried again.
     """
 
     retries_exhausted = False
@@ -83,19 +83,19 @@ class DownloadError(BulkdlError):
 
 
 class ApiError(DownloadError):
-    """UP42's API refused, failed, or answered something that cannot be read."""
+    """UP42's API rejected the request, failed, or sent an invalid response."""
 
 
 class TransferError(DownloadError):
-    """The bytes of one output did not come, or are not what they should be."""
+    """The download of one output failed, or its content is invalid."""
 
 
 class DestinationError(DownloadError):
-    """The place where bytes land refused them (full, read-only, gone)."""
+    """The destination cannot be read or written (full, read-only, missing)."""
 
 
 class LedgerError(BulkdlError):
-    """The ledger cannot be used as it is. Exit code 2."""
+    """The ledger cannot be used. Exit code 2."""
 
 
 class LedgerDamaged(LedgerError):
@@ -103,24 +103,24 @@ class LedgerDamaged(LedgerError):
 
 
 class LedgerVersionError(LedgerError):
-    """A newer bulkdl wrote this ledger."""
+    """A newer bulkdl wrote this ledger. Exit code 2."""
 
-    def __init__(self, path: str, found: int, known: int) -> None:
+    def __init__(self, path: str, found_version: int, supported_version: int) -> None:
         super().__init__(
-            f"{path}: the ledger has version {found}, this bulkdl knows up to {known}; "
-            "use the bulkdl that wrote it, or a newer one"
+            f"{path}: unexpected ledger version {found_version}; this bulkdl supports versions up to "
+            f"{supported_version}; use the bulkdl that wrote the ledger, or a newer one"
         )
-        self.found = found
-        self.known = known
+        self.found_version = found_version
+        self.supported_version = supported_version
 
 
 class OutputLockedError(BulkdlError):
-    """Another run holds this output directory. Exit code 11."""
+    """Another run has the lease of this output directory. Exit code 11."""
 
     def __init__(self, path: str, host: str, pid: int, since_at: datetime) -> None:
         super().__init__(
-            f"{path}: another run holds this output directory (host {host}, pid {pid}, "
-            f"since {since_at.isoformat(timespec='seconds')}); wait for it, or choose another directory"
+            f"{path}: another run locks this output directory (host {host}, pid {pid}, "
+            f"since {since_at.isoformat(timespec='seconds')}); wait for its end, or choose another directory"
         )
         self.host = host
         self.pid = pid

@@ -154,7 +154,7 @@ FAILURE_POLICIES: dict[Reason, FailurePolicy] = {
     ),
 }
 
-# Ordered by rank. A missing job does not appear by itself, so NOT_FOUND outranks TEMPORARY.
+# Ordered by rank. A missing job does not appear without a change by the user: NOT_FOUND outranks TEMPORARY.
 EXIT_RANK = (
     ExitCode.BUG,
     ExitCode.USAGE,

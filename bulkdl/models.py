@@ -1,7 +1,7 @@
 """
-The values everything else speaks of: projects, jobs, tasks, outputs, and what became of them.
+Define the values that all packages use: jobs, tasks, outputs, objects, files and results.
 
-Nothing here does I/O or knows UP42's JSON; the words are those of ``docs/architecture.md``.
+This module does no I/O and does not depend on the JSON of UP42. ``docs/architecture.md`` has the glossary.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from bulkdl.printable import printable
 
 
 class Kind(StrEnum):
-    """What an output is."""
+    """The kind of an output."""
 
     ARCHIVE = "archive"
     QUICKLOOK = "quicklook"
@@ -27,22 +27,22 @@ ARCHIVE_SUFFIXES = (".tar.gz", ".tar", ".zip", ".bin")
 
 
 class Level(StrEnum):
-    """Whose output it is: the whole job's (that of its last task) or one task's."""
+    """The level of an output: of a job (the output of its last task) or of one task."""
 
     JOB = "job"
     TASK = "task"
 
 
 class Durability(StrEnum):
-    """When what was fetched is proof against a power cut (``kill -9`` loses nothing in any case)."""
+    """When downloaded files survive a power cut. They survive ``kill -9`` in any case."""
 
-    FULL = "full"  # each file is synced as it is committed, its folder before it is recorded
+    FULL = "full"  # each file is synced when it is committed, its folder before the file is recorded
     BATCH = "batch"  # the whole file system is synced before each transaction of the ledger
-    NONE = "none"  # the operating system writes when it likes
+    NONE = "none"  # bulkdl does not sync files
 
 
 class Outcome(StrEnum):
-    """How one transfer ended."""
+    """The outcome of one output."""
 
     COMPLETED = "completed"
     SKIPPED = "skipped"
@@ -51,7 +51,7 @@ class Outcome(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a transfer ended as it did; ``failure_policy.py`` says what follows from each."""
+    """The reason of an outcome. ``failure_policy.py`` defines what follows from each failure."""
 
     # completed
     DOWNLOADED = "downloaded"
@@ -62,7 +62,7 @@ class Reason(StrEnum):
     JOB_UNFINISHED = "job_unfinished"
     # cancelled
     STOPPED = "stopped"
-    # failed: may pass by itself
+    # failed: usually temporary
     UNREACHABLE = "unreachable"
     CONNECTION_LOST = "connection_lost"
     STALLED = "stalled"
@@ -73,12 +73,12 @@ class Reason(StrEnum):
     OBJECT_CHANGED = "object_changed"
     LEDGER_LOCKED = "ledger_locked"
     TOO_MANY_OPEN_FILES = "too_many_open_files"
-    # failed: the bytes are wrong
+    # failed: content verification
     CHECKSUM_MISMATCH = "checksum_mismatch"
     ERROR_PAGE = "error_page"
     UNEXPECTED_CONTENT = "unexpected_content"
     CORRUPT_CONTENT = "corrupt_content"
-    # failed: will not pass by itself
+    # failed: permanent until the cause is removed
     TOO_LARGE = "too_large"
     INVALID_RESPONSE = "invalid_response"
     REJECTED = "rejected"
@@ -103,7 +103,7 @@ class Job:
 
     Attributes:
         status: Upper case, spaces as underscores (``NOT_STARTED``).
-        document: The job object as UP42 answered it.
+        document: The job object as UP42 returned it.
     """
 
     project_id: str
@@ -122,13 +122,13 @@ class Job:
 
     @property
     def finished(self) -> bool:
-        """Whether UP42 will not change this job any more."""
+        """Return whether the status of the job is final."""
         return self.status in TERMINAL_STATUSES
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One task of a job; *parent_ids* are the tasks whose results it took in."""
+    """One task of a job. *parent_ids* are the tasks whose results are its input."""
 
     id: str
     name: str
@@ -141,18 +141,18 @@ class Task:
 
     @property
     def finished(self) -> bool:
-        """Whether UP42 will not change this task any more."""
+        """Return whether the status of the task is final."""
         return self.status in TERMINAL_STATUSES
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
     """
-    One downloadable thing. Equal outputs are the same thing, whatever URL it is had from.
+    One downloadable output. Equal outputs are the same output, even if their URLs differ.
 
     Attributes:
         task_id: None at job level.
-        name: A quicklook's name as UP42 gives it (untrusted); empty for the other kinds.
+        name: The name of a quicklook from UP42 (untrusted); empty for the other kinds.
     """
 
     project_id: str
@@ -167,12 +167,12 @@ class Output:
 
     @property
     def identity(self) -> str:
-        """All fields in one string, exact; for keys and comparisons, never for a terminal."""
+        """Return all fields, unchanged, in one string. Use it for keys and comparisons, not on a terminal."""
         parts = [self.project_id, self.job_id, self.task_id or "", self.kind.value, self.name]
         return "/".join(part for part in parts if part)
 
     def __str__(self) -> str:
-        """For people: like ``identity``, with control characters escaped."""
+        """Return ``identity`` with control characters escaped."""
         return printable(self.identity)
 
 
@@ -180,7 +180,7 @@ _MAX_VALIDATOR_CHARS = 1024
 
 
 def _storable(value: object) -> str | None:
-    # Surrogates stand for bytes that are not UTF-8. Like control characters they are not printable.
+    # Surrogates represent bytes that are not valid UTF-8. Like control characters, they are not printable.
     if isinstance(value, str) and 0 < len(value) <= _MAX_VALIDATOR_CHARS and value.isprintable():
         return value
     return None
@@ -189,11 +189,11 @@ def _storable(value: object) -> str | None:
 @dataclass(frozen=True, slots=True)
 class Validator:
     """
-    What a server says to tell one version of an object from the next (RFC 9110, section 8.8).
+    The values that distinguish versions of an object (RFC 9110, section 8.8).
 
     Attributes:
-        etag: As sent, quotes and ``W/`` included.
-        last_modified: As sent, an HTTP date.
+        etag: The value as sent, including quotes and ``W/``.
+        last_modified: The HTTP date as sent.
         generation: Google Cloud Storage's ``x-goog-generation``.
     """
 
@@ -202,11 +202,12 @@ class Validator:
     generation: str | None = None
 
     @classmethod
-    def storable(cls, etag: object, last_modified: object, generation: object) -> Validator:
+    def from_untrusted(cls, etag: object, last_modified: object, generation: object) -> Validator:
         """
-        Keep of three values from outside those that the ledger, a sidecar and a header can hold.
+        Create a validator from untrusted values, without those that cannot be stored or sent.
 
-        Header values may hold any byte. A validator that cannot be written down is none.
+        A header can contain any bytes. A value that the ledger, a sidecar or a request header cannot
+        contain is ignored.
         """
         return cls(*(_storable(value) for value in (etag, last_modified, generation)))
 
@@ -225,12 +226,12 @@ class Digest:
 @dataclass(frozen=True, slots=True)
 class RemoteObject:
     """
-    What a server said of the object behind an output: enough to know it again.
+    The object behind an output, as the server describes it. Identifies the object in a later run.
 
     Attributes:
-        source: Where it lives (URL without its query); None for what the API itself serves.
-        total_bytes: Length of the stored bytes; None when not announced.
-        digests: Those that the server gave, of the whole object.
+        source: The URL of the object without its query; None for objects that the API serves.
+        total_bytes: The length of the stored object; None if the server does not announce it.
+        digests: The checksums of the whole object that the server sent.
     """
 
     source: str | None
@@ -241,7 +242,7 @@ class RemoteObject:
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """Some bytes of an object and their checksum."""
+    """A range of bytes of an object and its checksum."""
 
     start: int
     size_bytes: int
@@ -255,11 +256,11 @@ class Extent:
 @dataclass(frozen=True, slots=True)
 class ResumeState:
     """
-    What is in a part: the first *at_bytes* bytes of *object*.
+    The content of a partial file: the first *offset* bytes of *object*.
 
     Attributes:
-        extents: Of a part that is filled in several places at once, which bytes are there, by
-            their start; *at_bytes* is then their sum. None for a part that only grows at its end.
+        extents: For a segmented partial file, the received extents by their start; *offset* is their
+            total size. None for a partial file that is written from start to end.
     """
 
     object: RemoteObject
@@ -270,12 +271,12 @@ class ResumeState:
 @dataclass(frozen=True, slots=True)
 class CommittedFile:
     """
-    What is known of an output that stands under its final name.
+    The file of an output under its final name.
 
     Attributes:
-        key: Path in the sink, relative, with forward slashes.
-        source: Where the object lives (URL without its query); None for what the API itself served.
-        digest: Of the bytes on disk, computed here.
+        key: The relative path in the destination, with forward slashes.
+        source: The URL of the object without its query; None for objects that the API serves.
+        digest: The checksum of the file on disk, computed by bulkdl.
     """
 
     key: str
@@ -288,13 +289,13 @@ class CommittedFile:
 @dataclass(frozen=True, slots=True)
 class Result:
     """
-    How the transfer of one output ended.
+    The result of one output in a run.
 
     Attributes:
-        downloaded_bytes: Body bytes that came over the network for it in this run.
-        attempts: How often it was tried in this run, each further try of one of several connections counted.
-        resumed_from_bytes: Bytes that an earlier run had left behind and that were kept.
-        detail: One line for a person; never holds a secret.
+        downloaded_bytes: The body bytes received in this run.
+        attempts: The attempts in this run, including the retries of single connections.
+        resumed_from_bytes: The bytes of an earlier run that were reused.
+        detail: One line for the user, without secrets.
     """
 
     output: Output

@@ -1,8 +1,8 @@
 """
-Untrusted text for people: whatever a server put into a name, one line stays one line.
+Escape untrusted text for display, so that a text from a server cannot add lines or control characters.
 
 Terminals execute control characters, and viewers reorder text after bidirectional controls. Every text
-for a terminal, a console log or a CSV cell goes through ``printable``; JSON goes through ``json_text``.
+for a terminal, a console log or a CSV cell passes through ``printable``. JSON passes through ``json_text``.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ import unicodedata
 from collections.abc import Callable
 from typing import Any
 
-# Cc and Cs execute or cannot be encoded, Cf and Zl/Zp reorder or break lines, Co and Cn have no shape.
+# Cc and Cs are executed or cannot be encoded, Cf and Zl/Zp reorder or break lines, Co and Cn have no glyph.
 _ESCAPED = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp", "Co", "Cn"})
 _SUSPECT = re.compile(r"[^\x20-\x7e]")
 
 
 def printable(text: str) -> str:
-    r"""*text* with every character that is not visible as an escape such as ``\x1b`` or ``\u202e``."""
+    r"""Return *text* with each invisible character as an escape such as ``\x1b`` or ``\u202e``."""
     if text.isprintable():
         return text
     return _SUSPECT.sub(_escape, text)
 
 
 def printable_lines(text: str) -> str:
-    """The same for a text of several lines, such as a traceback: its line ends and tabs stay."""
+    """Return *text* of several lines like ``printable``, with its line ends and tabs unchanged."""
     if text.isprintable():
         return text
     return "\n".join("\t".join(map(printable, line.split("\t"))) for line in text.split("\n"))
@@ -40,16 +40,16 @@ def json_text(
     default: Callable[[Any], Any] | None = None,
 ) -> str:
     """
-    *document* as JSON without any raw control character.
+    Return *document* as JSON without raw control characters.
 
-    A parser reads back the exact values, because the escapes are those of JSON. *encoding* is that of
-    the stream: unless it is UTF-8, every character outside of ASCII is escaped. *default* is that of
+    The escapes are those of JSON, so a parser returns the exact values. *encoding* is the encoding of the
+    stream: if it is not UTF-8, all characters outside ASCII are escaped. *default* is passed to
     ``json.dumps``.
     """
     is_utf8 = encoding.lower().replace("_", "-") in ("utf-8", "utf8")
     text = json.dumps(document, ensure_ascii=not is_utf8, indent=indent, default=default)
     if text.isascii() and "\x7f" not in text:
-        return text  # json.dumps escapes the control characters of ASCII
+        return text  # json.dumps already escapes the control characters of ASCII
     return _SUSPECT.sub(_escape_in_json, text)
 
 
@@ -63,5 +63,5 @@ def _escape(match: re.Match[str]) -> str:
 def _escape_in_json(match: re.Match[str]) -> str:
     char = match[0]
     if char == "\n" or unicodedata.category(char) not in _ESCAPED:
-        return char  # a line end stands between two values; inside of a string it is escaped already
+        return char  # a line end between two values; inside a string it is already escaped
     return json.dumps(char)[1:-1] if char != "\x7f" else "\\u007f"

@@ -1,8 +1,8 @@
 """
-Which jobs and which of their outputs a run is about. Pure: the moment "now" is an argument.
+Select jobs and outputs by filters. All functions are pure: the current time is an argument.
 
-Sharding is rendezvous hashing of the job id: every pod finds its jobs without asking another, and
-going from N to N + 1 shards moves only the jobs that the new shard takes.
+Shards are assigned by rendezvous hashing of the job ID. Each shard selects its jobs independently, and a
+change from N to N + 1 shards moves only the jobs of the new shard.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from bulkdl.errors import ConfigError
 from bulkdl.models import Job, Kind, Level, Output, Reason
 from bulkdl.settings import Settings, Shard, parsers
 
-_BAD_LINES_SHOWN = 10
+_MAX_LINES_SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
 class JobRef:
-    """A job that was asked for by id; *project_id* None: whichever project has it."""
+    """A job that is selected by its ID. If *project_id* is None, it can be in any project."""
 
     project_id: str | None
     job_id: str
@@ -34,19 +34,19 @@ class JobRef:
 @dataclass(frozen=True, slots=True)
 class Selection:
     """
-    Filters, all of which must hold.
+    The filters of a run. A job is selected if it matches all of them.
 
     Attributes:
-        project_ids: Projects to list; empty means every project there are credentials for.
-        jobs: Jobs asked for by id; empty means every job of the projects.
-        since_at: First moment of creation that counts.
-        until_at: Last moment of creation that counts.
-        statuses: Upper case with underscores; empty means any.
-        name_glob: Matched against the whole name, case and all; a job without a name has the name "".
-        since_last_s: Jobs since the last run that left nothing to do, with this overlap; older ones only
-            where something of them is still missing.
-        reasons: Only outputs whose last transfer ended for one of these; None among them stands for
-            files that ``verify --repair`` has rejected. By default (no set at all) every missing output.
+        project_ids: Projects to list; empty means all projects with credentials.
+        jobs: Jobs to select by ID; empty means all jobs of the projects.
+        since_at: The earliest creation time.
+        until_at: The latest creation time.
+        statuses: Statuses in upper case with underscores; empty means all.
+        name_glob: Pattern for the whole name, case-sensitive; a job without a name has the name "".
+        since_last_s: Select jobs since the last successful run, with this overlap. Older jobs are selected
+            only if an output is missing.
+        reasons: Select only outputs whose last download ended with one of these reasons. The element None
+            selects files that ``verify --repair`` rejected. By default, all missing outputs are selected.
     """
 
     project_ids: tuple[str, ...] = ()
@@ -62,7 +62,7 @@ class Selection:
     shard: Shard | None = None
     since_last_s: float | None = None
     reasons: frozenset[Reason | None] | None = None
-    # The same as *jobs*, for looking up: lists of tens of thousands are real.
+    # The content of *jobs* as a set, because lists with tens of thousands of jobs occur.
     _refs: frozenset[JobRef] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -80,20 +80,20 @@ class Selection:
         now: datetime | None = None,
     ) -> Selection:
         """
-        The selection that *settings* describe, narrowed to the *projects* and *jobs* named.
+        Create the selection of *settings*, restricted to *projects* and *jobs*.
 
-        A job is an id or ``PROJECT/JOB``; ages such as ``7d`` count from *now*.
+        A job is an ID or ``PROJECT/JOB``. Ages such as ``7d`` are relative to *now*.
 
         Raises:
-            ConfigError: Something that should be an id is none.
+            ConfigError: An ID is invalid.
         """
         now = now or datetime.now(UTC)
-        refs = [job if isinstance(job, JobRef) else _flag_job(job) for job in jobs]
+        refs = [job if isinstance(job, JobRef) else _parse_job_flag(job) for job in jobs]
         if jobs_file_lines is not None:
-            refs += _some(parse_jobs_file(jobs_file_lines, jobs_file_name), jobs_file_name)
+            refs += _check_not_empty(parse_jobs_file(jobs_file_lines, jobs_file_name), jobs_file_name)
         return cls(
-            project_ids=tuple(dict.fromkeys(_flag_uuid("--project", project) for project in projects)),
-            jobs=_distinct(refs),
+            project_ids=tuple(dict.fromkeys(_parse_uuid_flag("--project", project) for project in projects)),
+            jobs=_drop_duplicates(refs),
             since_at=parsers.parse_time(settings.since, now)
             if settings.since not in (None, parsers.LAST)
             else None,
@@ -109,7 +109,7 @@ class Selection:
         )
 
     def with_watermark(self, watermark_at: datetime | None) -> Selection:
-        """The selection with its watermark filled in: when the last run without failures began."""
+        """Return the selection with the start of the last successful run as its watermark."""
         if self.since_last_s is None or watermark_at is None:
             return self
         return replace(self, since_at=watermark_at - timedelta(seconds=self.since_last_s))
@@ -117,9 +117,9 @@ class Selection:
     @property
     def scope(self) -> str | None:
         """
-        A mark of everything but the moment: runs of one scope share a watermark.
+        Return a hash of all filters except the times. Runs of one scope share a watermark.
 
-        None for a run that leaves some jobs out for another reason, and so can be no watermark.
+        None if the run excludes jobs for another reason. Such a run cannot set a watermark.
         """
         if self.jobs or self.until_at or self.reasons is not None:
             return None
@@ -138,55 +138,56 @@ class Selection:
         return blake2b(repr(parts).encode(), digest_size=8).hexdigest()
 
     def matches(self, job: Job) -> bool:
-        """Whether *job* is one of those."""
+        """Return whether *job* matches all filters."""
         return self.excluding_filter(job) is None
 
     def is_before_watermark(self, job: Job) -> bool:
-        """Whether *job* is left out by the watermark alone: it counts if something of it is missing."""
+        """Return whether only the watermark excludes *job*. It is selected if an output is missing."""
         return self.since_last_s is not None and self.excluding_filter(job) == "since"
 
     def may_match_when_finished(self, job: Job) -> bool:
-        """Whether *job* is left out by a status that it will not keep: no watermark may pass it by."""
+        """Return whether only a status that is not final excludes *job*. A later run must list it again."""
         if job.finished or not self.statuses or self.scope is None:
             return False
         return replace(self, statuses=frozenset()).matches(job) and not self.matches(job)
 
     def has_unwanted_final_status(self, job: Job) -> bool:
-        """Whether *job* was left out by its status, and will keep that."""
+        """Return whether the final status of *job* excludes it."""
         return job.finished and self.excluding_filter(job) == "status"
 
     def excluding_filter(self, job: Job) -> str | None:
-        """The first filter that leaves *job* out, by its flag's name; None when it is in."""
+        """Return the flag of the first filter that excludes *job*; None if *job* is selected."""
         project_id = job.project_id.lower()
         in_project = not self.project_ids or project_id in self.project_ids
         checks = {
-            "project": in_project or self._names(job, project_id),
-            "job": not self.jobs or self._names(job, project_id, None),
+            "project": in_project or self._has_ref(job, project_id),
+            "job": not self.jobs or self._has_ref(job, project_id, None),
             "until": self.until_at is None or job.created_at <= self.until_at,
             "status": not self.statuses or parsers.normalize_status(job.status) in self.statuses,
             "mode": self.mode is None or parsers.normalize_status(job.mode) == self.mode,
             "name": self.name_glob is None or fnmatchcase(job.name or "", self.name_glob),
             "workflow": self.workflow_id is None or (job.workflow_id or "").lower() == self.workflow_id,
-            "shard": self.shard is None or in_shard(job.id, self.shard),
-            "since": self.since_at is None or job.created_at >= self.since_at,  # last: see is_overdue
+            "shard": self.shard is None or is_in_shard(job.id, self.shard),
+            "since": self.since_at is None
+            or job.created_at >= self.since_at,  # last: see is_before_watermark
         }
-        return next((flag for flag, holds in checks.items() if not holds), None)
+        return next((flag for flag, matches in checks.items() if not matches), None)
 
-    def wants(self, output: Output) -> bool:
-        """Whether *output* of a job that matches is of a kind and level asked for."""
+    def includes(self, output: Output) -> bool:
+        """Return whether the kind and the level of *output* are selected."""
         return output.kind in self.kinds and output.level in self.levels
 
-    def _names(self, job: Job, *project_ids: str | None) -> bool:
+    def _has_ref(self, job: Job, *project_ids: str | None) -> bool:
         return any(JobRef(project_id, job.id.lower()) in self._refs for project_id in project_ids)
 
 
-def in_shard(job_id: str, shard: Shard) -> bool:
-    """Whether *shard* has the highest score for this job among all shards."""
-    return shard_of(job_id, shard.count) == shard.index
+def is_in_shard(job_id: str, shard: Shard) -> bool:
+    """Return whether *shard* has the highest score for this job among all shards."""
+    return find_shard(job_id, shard.count) == shard.index
 
 
-def shard_of(job_id: str, count: int) -> int:
-    """The shard (from 0) that has this job when there are *count*."""
+def find_shard(job_id: str, count: int) -> int:
+    """Return the number (from 0) of the shard of this job if there are *count* shards."""
     return max(range(count), key=lambda index: _score(job_id.lower(), index))
 
 
@@ -194,49 +195,51 @@ def _score(job_id: str, index: int) -> bytes:
     return blake2b(f"{job_id}#{index}".encode(), digest_size=8).digest()
 
 
-def _distinct(refs: Sequence[JobRef]) -> tuple[JobRef, ...]:
-    """Each job once, in the order given; one that is named with its project need not be looked for."""
-    placed = {ref.job_id for ref in refs if ref.project_id}
-    return tuple(dict.fromkeys(ref for ref in refs if ref.project_id or ref.job_id not in placed))
+def _drop_duplicates(refs: Sequence[JobRef]) -> tuple[JobRef, ...]:
+    """Return each job once, in order. Drop a reference without project if another one has the project."""
+    with_project = {ref.job_id for ref in refs if ref.project_id}
+    return tuple(dict.fromkeys(ref for ref in refs if ref.project_id or ref.job_id not in with_project))
 
 
 def parse_jobs_file(lines: Iterable[str], name: str) -> list[JobRef]:
     """
-    The jobs in *lines*: one ``JOB`` or ``PROJECT/JOB`` a line, ``#`` comments, blank lines; no duplicates.
+    Return the distinct jobs in *lines*: one ``JOB`` or ``PROJECT/JOB`` per line.
+
+    Empty lines and comments that start with ``#`` are ignored.
 
     Raises:
-        ConfigError: Some lines are rubbish; it lists them.
+        ConfigError: Lines are invalid. The message lists them.
     """
     refs: dict[JobRef, None] = {}
-    bad: list[str] = []
+    invalid: list[str] = []
     for number, line in enumerate(lines, start=1):
         text = line.removeprefix("\ufeff").split("#", 1)[0].strip()
         if not text:
             continue
-        ref = _job_ref(text)
+        ref = _parse_job_ref(text)
         if ref is None:
-            bad.append(f"{name}:{number}: {text[:60]!r}")
+            invalid.append(f"{name}:{number}: {text[:60]!r}")
         else:
             refs[ref] = None
-    if bad:
-        raise ConfigError(name, _bad_lines(bad))
+    if invalid:
+        raise ConfigError(name, _describe_invalid_lines(invalid))
     return list(refs)
 
 
-def _some(refs: list[JobRef], name: str) -> list[JobRef]:
-    # No jobs in a selection means all of them, which is the last thing that an empty list asks for.
+def _check_not_empty(refs: list[JobRef], name: str) -> list[JobRef]:
+    # A selection without jobs selects all jobs, which an empty file does not request.
     if not refs:
-        raise ConfigError(name, "names no job; nothing was fetched")
+        raise ConfigError(name, "contains no job IDs; nothing was downloaded")
     return refs
 
 
-def _bad_lines(bad: Sequence[str]) -> str:
-    shown = ", ".join(bad[:_BAD_LINES_SHOWN])
-    more = f" and {len(bad) - _BAD_LINES_SHOWN} more" if len(bad) > _BAD_LINES_SHOWN else ""
-    return f"expected a job id or PROJECT/JOB, got {shown}{more}; nothing was fetched"
+def _describe_invalid_lines(lines: Sequence[str]) -> str:
+    shown = ", ".join(lines[:_MAX_LINES_SHOWN])
+    more = f" and {len(lines) - _MAX_LINES_SHOWN} more" if len(lines) > _MAX_LINES_SHOWN else ""
+    return f"expected a job ID or PROJECT/JOB, got {shown}{more}; nothing was downloaded"
 
 
-def _job_ref(text: str) -> JobRef | None:
+def _parse_job_ref(text: str) -> JobRef | None:
     project, slash, job = text.rpartition("/")
     try:
         return JobRef(parsers.parse_uuid(project) if slash else None, parsers.parse_uuid(job))
@@ -244,14 +247,14 @@ def _job_ref(text: str) -> JobRef | None:
         return None
 
 
-def _flag_job(text: str) -> JobRef:
-    ref = _job_ref(text.strip())
+def _parse_job_flag(text: str) -> JobRef:
+    ref = _parse_job_ref(text.strip())
     if ref is None:
         raise ConfigError("--job", f"{parsers.UUID_EXPECTED} or PROJECT/JOB, got {text[:60]!r}")
     return ref
 
 
-def _flag_uuid(flag: str, text: str) -> str:
+def _parse_uuid_flag(flag: str, text: str) -> str:
     try:
         return parsers.parse_uuid(text)
     except ValueError as error:

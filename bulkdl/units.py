@@ -1,5 +1,5 @@
 """
-Format sizes, rates and durations for people. The only place that does.
+Format sizes, rates and durations. All other modules use these functions.
 
 Sizes are multiples of 1024, as in the settings: ``500G`` in a flag and ``500.0 GiB`` in a summary are the
 same number of bytes.

@@ -88,7 +88,7 @@ def split_missing(
     """
     missing, up_to_date = [], []
     for record in outputs:
-        if not selection.wants(record.output) or not matches_reasons(record, selection):
+        if not selection.includes(record.output) or not matches_reasons(record, selection):
             continue
         is_absent = record.is_not_available and selection.reasons is None
         if is_listing_placeholder(record.output):

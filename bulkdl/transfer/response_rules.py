@@ -141,7 +141,7 @@ def _content_codings(text: str) -> str:
 
 
 def _validator(headers: CIMultiDictProxy[str], now: datetime) -> Validator:
-    validator = Validator.storable(
+    validator = Validator.from_untrusted(
         headers.get("ETag"), headers.get("Last-Modified"), headers.get("x-goog-generation")
     )
     # A date next to an ETag only excludes other versions. A date alone must prove the version.

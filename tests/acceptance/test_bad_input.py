@@ -106,7 +106,7 @@ async def test_a_list_of_no_jobs_is_no_wish_for_all(tmp_path: Path) -> None:
     async with cli_environment(tmp_path, ACCOUNT) as here:
         ran = await here.bulkdl("-i", "-")
         assert ran.process.returncode == 2
-        assert one_line(ran, "stdin", "names no job")
+        assert one_line(ran, "stdin", "contains no job IDs")
         assert not here.simulator.requests
 
 

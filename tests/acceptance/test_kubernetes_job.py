@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from bulkdl.models import Kind
-from bulkdl.selection import shard_of
+from bulkdl.selection import find_shard
 from bulkdl.simulator import Faults, SimulatedAccount, Simulator
 from support.indexed_job import IndexedJob, Pod
 
@@ -129,7 +129,7 @@ def large_jobs_of_different_shards(simulator: Simulator) -> dict[int, str]:
     large = [
         each for each in simulator.expected_outputs() if each.kind is Kind.ARCHIVE and each.size_bytes >= MIB
     ]
-    return {shard_of(each.job_id, SHARDS): each.job_id for each in large}
+    return {find_shard(each.job_id, SHARDS): each.job_id for each in large}
 
 
 async def in_the_middle(simulator: Simulator, job_id: str) -> None:
@@ -193,10 +193,10 @@ async def test_temporary_failures_are_tried_again_and_final_ones_are_not(small, 
     codes = job.codes()
     assert codes[5, "Count"] >= 1  # a busy machine may add one
     assert codes[3, "FailIndex"] == 1
-    assert job.failed == {shard_of(never, FEW)}
+    assert job.failed == {find_shard(never, FEW)}
     assert job.succeeded == set(range(FEW)) - job.failed
 
 
 def two_jobs_of_different_shards(account: SimulatedAccount) -> tuple[str, str]:
     ids = [job.id for job in account.iter_jobs() if job.status == "SUCCEEDED"]
-    return ids[0], next(other for other in ids if shard_of(other, FEW) != shard_of(ids[0], FEW))
+    return ids[0], next(other for other in ids if find_shard(other, FEW) != find_shard(ids[0], FEW))

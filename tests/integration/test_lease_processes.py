@@ -66,7 +66,7 @@ async def holder(root, run_id, *prefix):
 
 
 def refused(line):
-    return line.startswith("refused: ") and "another run holds" in line
+    return line.startswith("refused: ") and "another run locks" in line
 
 
 @pytest.mark.skipif(not can_run(*PID_NAMESPACE, "true"), reason="needs the right to create a PID namespace")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkdl.redaction import _SERVER_SHAPES, _SHAPES, QUOTE_CHARS, Redactor, _masked, sanitize
+from bulkdl.redaction import _SERVER_SHAPES, _SHAPES, QUOTE_CHARS, Redactor, _mask_shapes, sanitize
 
 SHAPES = [shape for shape, _ in (*_SHAPES, *_SERVER_SHAPES)]
 SIZE = 64 * 1024
@@ -91,7 +91,7 @@ def test_rule_finds_a_pattern_that_begins_with_an_unbounded_run(pattern):
 def test_hostile_text_of_64_kib_does_not_hang(atom):
     text = atom * (SIZE // len(atom))
     for hostile in (text, f"?{text}", f"://{text}", f"token{text}", f"authorization:{text}", f"eyJ{text}"):
-        _masked(hostile, _SERVER_SHAPES)
+        _mask_shapes(hostile, _SERVER_SHAPES)
         Redactor().text(hostile)
         assert len(sanitize(hostile)) <= QUOTE_CHARS
 
@@ -100,7 +100,7 @@ def test_hostile_text_of_64_kib_does_not_hang(atom):
 def test_hostile_text_of_two_alternating_atoms_does_not_hang():
     for one, other in itertools.permutations(ATOMS, 2):
         text = (one + other) * (8 * 1024 // len(one + other))
-        _masked(text, _SERVER_SHAPES)
+        _mask_shapes(text, _SERVER_SHAPES)
         Redactor().text(text)
 
 

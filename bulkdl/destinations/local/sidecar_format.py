@@ -39,7 +39,7 @@ def parse_object(document: dict[str, Any]) -> RemoteObject:
     """
     return RemoteObject(
         source=document["source"],
-        validator=Validator.storable(
+        validator=Validator.from_untrusted(
             **{key: document["validator"][key] for key in ("etag", "last_modified", "generation")}
         ),
         total_bytes=document["total_bytes"],

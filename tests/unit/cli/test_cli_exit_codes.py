@@ -32,9 +32,13 @@ def run_failing_command(error: BaseException, argv=(), env=None) -> int:
     [
         (ConfigError("x.toml: archives", "expected 1"), 2, "bulkdl: x.toml: archives: expected 1\n"),
         (LedgerError("broken"), 2, "bulkdl: broken\n"),
-        (LedgerVersionError("out", 9, 1), 2, "bulkdl: out: the ledger has version 9"),
-        (NotFoundError("project", "p1"), 4, "bulkdl: UP42 knows no project p1\n"),
-        (OutputLockedError("out", "h", 7, datetime(2022, 3, 1, tzinfo=UTC)), 11, "another run holds"),
+        (LedgerVersionError("out", 9, 1), 2, "bulkdl: out: unexpected ledger version 9"),
+        (
+            NotFoundError("project", "p1"),
+            4,
+            "bulkdl: project p1 not found; check the ID and the credentials\n",
+        ),
+        (OutputLockedError("out", "h", 7, datetime(2022, 3, 1, tzinfo=UTC)), 11, "another run locks"),
         (ApiError(Reason.CREDENTIALS, "401"), 7, "check the project ID and its API key"),
         (ApiError(Reason.UNREACHABLE, "no route"), 5, "no route"),
         (DestinationError(Reason.DISK_FULL, "out"), 12, "free disk space"),

@@ -158,7 +158,9 @@ async def test_a_ledger_of_a_newer_version_is_refused_and_left_as_it_is(path, re
     connection.executescript(f"CREATE TABLE future (x); PRAGMA user_version = {VERSION + 1};")
     connection.close()
     before = path.read_bytes()
-    with pytest.raises(LedgerVersionError, match=f"version {VERSION + 1}, this bulkdl knows up to {VERSION}"):
+    with pytest.raises(
+        LedgerVersionError, match=f"version {VERSION + 1}; this bulkdl supports versions up to {VERSION}"
+    ):
         await Ledger.open(path, read_only=read_only)
     assert path.read_bytes() == before
     assert [each.name for each in path.parent.iterdir()] == [path.name]

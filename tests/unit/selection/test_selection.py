@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bulkdl.errors import ConfigError
 from bulkdl.models import Job, Kind, Level, Output
-from bulkdl.selection import JobRef, Selection, in_shard, parse_jobs_file, shard_of
+from bulkdl.selection import JobRef, Selection, find_shard, is_in_shard, parse_jobs_file
 from bulkdl.settings import Settings, Shard
 
 P1 = "5f0c1a52-7a3a-4c52-9d0e-0f3f1a2b3c4d"
@@ -59,8 +59,8 @@ def selection(*, projects=(), jobs=(), **settings):
         (selection(name="HARVEST*"), "name"),
         (selection(workflow=W1.upper()), None),
         (selection(workflow=J2), "workflow"),
-        (selection(shard=Shard(shard_of(J1, 4), 4)), None),
-        (selection(shard=Shard((shard_of(J1, 4) + 1) % 4, 4)), "shard"),
+        (selection(shard=Shard(find_shard(J1, 4), 4)), None),
+        (selection(shard=Shard((find_shard(J1, 4) + 1) % 4, 4)), "shard"),
     ],
 )
 def test_each_filter_lets_in_and_leaves_out(chosen, left_out_by):
@@ -83,11 +83,11 @@ def test_status_is_compared_without_regard_to_spelling():
 @pytest.mark.parametrize("level", Level)
 def test_kind_and_level_must_both_be_wanted(kind, level):
     output = Output(P1, J1, None if level is Level.JOB else "t", kind)
-    assert selection().wants(output)
-    assert selection(only=kind.value).wants(output)
-    assert selection(scope=level.value).wants(output)
-    assert not selection(only=frozenset(set(Kind) - {kind})).wants(output)
-    assert not selection(scope=frozenset(set(Level) - {level})).wants(output)
+    assert selection().includes(output)
+    assert selection(only=kind.value).includes(output)
+    assert selection(scope=level.value).includes(output)
+    assert not selection(only=frozenset(set(Kind) - {kind})).includes(output)
+    assert not selection(scope=frozenset(set(Level) - {level})).includes(output)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_rubbish_in_a_jobs_file_is_named_by_line():
         parse_jobs_file([J1, "42", "# fine", f"{J1} {J2}"], "jobs.txt")
     assert "jobs.txt:2: '42'" in str(caught.value)
     assert "jobs.txt:4: " in str(caught.value)
-    assert "nothing was fetched" in str(caught.value)
+    assert "nothing was downloaded" in str(caught.value)
     assert "jobs.txt:1" not in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -150,7 +150,7 @@ def test_a_file_of_rubbish_does_not_make_an_endless_message():
 
 
 def test_an_empty_jobs_file_is_no_wish_for_every_job():
-    with pytest.raises(ConfigError, match=r"jobs\.txt: names no job"):
+    with pytest.raises(ConfigError, match=r"jobs\.txt: contains no job IDs"):
         Selection.of(Settings(), jobs_file_lines=["# none today\n"], jobs_file_name="jobs.txt", now=NOW)
 
 
@@ -171,18 +171,18 @@ def test_every_job_in_a_file_is_found(ids, end):
 
 @given(st.uuids().map(str), st.integers(1, 32))
 def test_every_job_is_in_exactly_one_shard(job_id, count):
-    assert sum(in_shard(job_id, Shard(index, count)) for index in range(count)) == 1
-    assert shard_of(job_id.upper(), count) == shard_of(job_id, count)
+    assert sum(is_in_shard(job_id, Shard(index, count)) for index in range(count)) == 1
+    assert find_shard(job_id.upper(), count) == find_shard(job_id, count)
 
 
 @given(st.uuids().map(str), st.integers(1, 16))
 def test_one_more_shard_moves_only_the_jobs_it_takes(job_id, count):
-    assert shard_of(job_id, count + 1) in (shard_of(job_id, count), count)
+    assert find_shard(job_id, count + 1) in (find_shard(job_id, count), count)
 
 
 def test_shards_are_of_one_size_and_stay_what_they_are():
     ids = [f"{number:08x}-0000-4000-8000-000000000000" for number in range(4000)]
-    sizes = Counter(shard_of(job_id, 4) for job_id in ids)
+    sizes = Counter(find_shard(job_id, 4) for job_id in ids)
     assert all(900 < sizes[index] < 1100 for index in range(4))
     # Written down: a release that hashed otherwise would make every pod fetch the others' jobs.
-    assert [shard_of(job_id, 4) for job_id in ids[:8]] == [3, 0, 2, 3, 1, 2, 1, 2]
+    assert [find_shard(job_id, 4) for job_id in ids[:8]] == [3, 0, 2, 3, 1, 2, 1, 2]
