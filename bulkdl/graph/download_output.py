@@ -1,119 +1,116 @@
-"""
-One output from where it is to where it belongs: linked, if the same object is there already, else fetched.
-"""
+"""Downloads one output, or links it to a file with the same storage object."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
-from bulkdl.destinations.local.destination import LocalDestination
 from bulkdl.errors import DownloadError
+from bulkdl.graph.run_context import RunContext
 from bulkdl.ledger import queries
-from bulkdl.ledger.database import Ledger
 from bulkdl.models import ARCHIVE_SUFFIXES, CommittedFile, Kind, Outcome, Reason, Result
-from bulkdl.settings import Settings
-from bulkdl.sources.up42_jobs.clients import ApiClients
+from bulkdl.settings.path_templates import PathTemplates
 from bulkdl.sources.up42_jobs.planning import MissingOutput, target_key
 from bulkdl.transfer.body_reader import BLOCK_BYTES
-from bulkdl.transfer.context import TransferContext
-from bulkdl.transfer.download import Download, result_of_failure
-from bulkdl.transfer.interfaces import RemoteFile, TransferObserver
+from bulkdl.transfer.download import Fetcher, ended_by
+from bulkdl.transfer.interfaces import Progress, RemoteFile
 from bulkdl.transfer.remote_files import ApiSource, SignedUrlSource
 
 FailureByObject = dict[str | None, Result]
-"""What became of objects that could not be had, by their source."""
+"""The results of failed downloads, by the identity of the storage object."""
 
 
-class OutputFetcher:
-    """Brings outputs; all workers share one."""
+class OutputDownloader:
+    """Downloads outputs. All workers share one instance."""
 
     def __init__(
-        self,
-        settings: Settings,
-        accounts: ApiClients,
-        sink: LocalDestination,
-        ledger: Ledger,
-        context: TransferContext,
+        self, context: RunContext, fetcher: Fetcher, path_templates: PathTemplates, headers_timeout_s: float
     ) -> None:
-        self._names = settings.path_templates
-        self._headers_timeout_s = settings.headers_timeout
-        self._accounts = accounts
-        self._sink = sink
-        self._ledger = ledger
-        self._context = context
+        self._clients = context.clients
+        self._destination = context.destination
+        self._ledger = context.ledger
+        self._fetcher = fetcher
+        self._path_templates = path_templates
+        self._headers_timeout_s = headers_timeout_s
 
-    async def fetch(
+    async def download(
         self,
-        wanted: MissingOutput,
+        missing: MissingOutput,
         failed: FailureByObject,
-        observer: TransferObserver,
+        *,
+        progress: Progress,
+        retry_scheduled: Callable[[Reason, float], None],
     ) -> Result:
         """
-        Bring *wanted* to its end.
+        Download *missing*, or link it to a file with the same storage object.
 
         Args:
-            failed: Objects that the outputs before it in its bundle failed to get: they are not
-                asked for again, and what fails now is added.
+            failed: Results of the earlier outputs of the same group. Their objects are not downloaded again.
+                A failure of *missing* is added.
         """
-        if wanted.output.kind is not Kind.ARCHIVE:
-            client = self._accounts.client(wanted.output.project_id)
-            return await self._download(wanted, ApiSource(partial(client.open, wanted.output)), observer)
-        origin = self._signed(wanted)
+        output = missing.output
+        client = self._clients.client(output.project_id)
+
+        def fetch(source: RemoteFile) -> Coroutine[Any, Any, Result]:
+            return self._fetcher.fetch(
+                output,
+                source,
+                self._destination.partial_file(output),
+                target_key(missing, self._path_templates),
+                progress=progress,
+                retry_scheduled=retry_scheduled,
+            )
+
+        if output.kind is not Kind.ARCHIVE:
+            return await fetch(ApiSource(partial(client.open, output)))
+        archive = SignedUrlSource(
+            self._clients.storage,
+            partial(client.sign, output),
+            self._clients.cooldown,
+            self._clients.policy,
+            headers_timeout_s=self._headers_timeout_s,
+        )
         try:
-            await origin.prepare()
-            linked = await self._link_same_object(wanted, origin.source)
+            await archive.prepare()
+            linked = await self._link_same_object(missing, archive.source)
         except DownloadError as failure:
-            return result_of_failure(wanted.output, failure)
+            return ended_by(output, failure)
         if linked is not None:
             return linked
-        if origin.source in failed:
-            return replace(failed[origin.source], output=wanted.output, attempts=0, downloaded_bytes=0)
-        result = await self._download(wanted, origin, observer)
+        if archive.source in failed:
+            return replace(failed[archive.source], output=output, attempts=0, downloaded_bytes=0)
+        result = await fetch(archive)
         if result.outcome is Outcome.FAILED and result.reason is not Reason.PATH_BLOCKED:
-            failed[origin.source] = result
+            failed[archive.source] = result
         return result
 
-    async def release_part(self, result: Result) -> None:
-        """*result* is durable in the ledger: nothing of it need be remembered beside the parts."""
-        receipt = result.file
+    async def remove_sidecar(self, result: Result) -> None:
+        """Remove the sidecar of the downloaded archive of *result*, which is durable in the ledger."""
+        committed_file = result.file
         if (
-            receipt is None
+            committed_file is None
             or result.reason is not Reason.DOWNLOADED
             or result.output.kind is not Kind.ARCHIVE
         ):
             return
-        if receipt.size_bytes >= BLOCK_BYTES or result.attempts > 1 or result.resumed_from_bytes:
-            await self._sink.partial_file(result.output).forget()
+        if committed_file.size_bytes >= BLOCK_BYTES or result.attempts > 1 or result.resumed_from_bytes:
+            await self._destination.partial_file(result.output).forget()
 
-    def _signed(self, wanted: MissingOutput) -> SignedUrlSource:
-        client = self._accounts.client(wanted.output.project_id)
-        return SignedUrlSource(
-            self._accounts.storage,
-            partial(client.sign, wanted.output),
-            self._accounts.cooldown,
-            self._accounts.policy,
-            headers_timeout_s=self._headers_timeout_s,
-        )
-
-    async def _download(
-        self, wanted: MissingOutput, remote_file: RemoteFile, observer: TransferObserver
-    ) -> Result:
-        partial_file = self._sink.partial_file(wanted.output)
-        make_key = target_key(wanted, self._names)
-        return await Download(
-            wanted.output, remote_file, partial_file, make_key, self._context, observer
-        ).run()
-
-    async def _link_same_object(self, wanted: MissingOutput, source: str | None) -> Result | None:
-        """Link the same object of the same job, if it has been fetched and is still there."""
+    async def _link_same_object(self, missing: MissingOutput, source: str | None) -> Result | None:
+        """Link *missing* to a file of the same job with the same object, if the file is still complete."""
         if source is None:
             return None
-        twin = await self._ledger.read(partial(queries.find_same_object, output=wanted.output, source=source))
-        if twin is None or (await self._sink.find_sizes([twin.key])).get(twin.key) != twin.size_bytes:
+        find = partial(queries.find_same_object, output=missing.output, source=source)
+        existing = await self._ledger.read(find)
+        if existing is None:
             return None
-        suffix = next((each for each in ARCHIVE_SUFFIXES if twin.key.endswith(each)), "")
-        key = target_key(wanted, self._names)(suffix)
-        await self._sink.link(twin.key, key)
-        receipt = CommittedFile(key, twin.size_bytes, twin.digest, twin.validator, twin.source)
-        return Result(wanted.output, Outcome.COMPLETED, Reason.LINKED, receipt)
+        sizes = await self._destination.find_sizes([existing.key])
+        if sizes.get(existing.key) != existing.size_bytes:
+            return None
+        suffix = next((suffix for suffix in ARCHIVE_SUFFIXES if existing.key.endswith(suffix)), "")
+        key = target_key(missing, self._path_templates)(suffix)
+        await self._destination.link(existing.key, key)
+        linked = CommittedFile(key, existing.size_bytes, existing.digest, existing.validator, existing.source)
+        return Result(missing.output, Outcome.COMPLETED, Reason.LINKED, linked)

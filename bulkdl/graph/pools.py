@@ -1,7 +1,8 @@
 """
-The pools: fixed workers, one lane for each kind, that bring what is missing.
+The download workers: one pool of a fixed number of workers for each kind, with one bounded queue.
 
-An error in one output ends that output. Only what nobody can get past (a full disk) ends the run.
+The failure of an output does not affect other outputs, except a failure that all outputs would have, such as
+a full disk. Such a failure stops the run.
 """
 
 from __future__ import annotations
@@ -10,41 +11,83 @@ import asyncio
 import errno
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
 
 from bulkdl.concurrency import Channel, ConcurrencyLimiter
 from bulkdl.errors import BulkdlError
-from bulkdl.failure_policy import FAILURE_POLICIES, RetryAction
+from bulkdl.failure_policy import FAILURE_POLICIES, ExitCode, RetryAction
 from bulkdl.graph.autoscale import (
+    CONGESTION_REASONS,
     ConcurrencyController,
     ThroughputMeter,
     adapt_concurrency,
 )
-from bulkdl.graph.download_output import FailureByObject, OutputFetcher
-from bulkdl.graph.flight import ActiveTransfer, can_finish_within
-from bulkdl.graph.recorder import Recorder
+from bulkdl.graph.download_output import FailureByObject, OutputDownloader
+from bulkdl.graph.pool_limits import PoolLimits
 from bulkdl.graph.reservations import OutputReservations
-from bulkdl.graph.shutdown import ShutdownController
-from bulkdl.graph.sizes import pool_limits
-from bulkdl.graph.transfer_monitor import TransferBudget, TransferMonitor
+from bulkdl.graph.run_context import RunContext
 from bulkdl.log import get_logger
-from bulkdl.models import Kind, Outcome, Reason, Result
-from bulkdl.settings import Settings
+from bulkdl.models import Kind, Outcome, Output, Reason, Result
 from bulkdl.sources.up42_jobs.planning import MissingOutput, SameObjectGroup
-from bulkdl.telemetry.events import Reporter, TransferStarted
+from bulkdl.telemetry.events import RetryScheduled, TransferAdvanced, TransferStarted
 
 log = get_logger(__name__)
 
-
-# What an output that has ended counts for in the rate of its pool. An archive's is in bytes, and an archive
-# costs requests, however small it is.
+# The weight of a completed output in the throughput of its pool. The throughput of archives is in bytes. The
+# weight of an archive stands for its requests, whose number does not depend on its size.
 _COMPLETION_WEIGHT = {Kind.ARCHIVE: 1 << 20, Kind.QUICKLOOK: 1, Kind.GEOJSON: 1}
+_MIN_QUEUE_LENGTH = 64
+# The speed of a younger transfer is not known yet.
+_MIN_AGE_S = 1.0
+
+
+@dataclass(slots=True)
+class ActiveTransfer:
+    """
+    One download in progress.
+
+    Attributes:
+        started_s: Start, on the monotonic clock.
+        downloaded_bytes: Bytes received over the network in this run.
+        offset: Bytes available, including the bytes of earlier runs.
+        total_bytes: Size of the object; None if the server does not report it.
+        waiting: Whether the download waits for its next attempt.
+    """
+
+    output: Output
+    started_s: float
+    downloaded_bytes: int = 0
+    offset: int = 0
+    total_bytes: int | None = None
+    waiting: bool = False
+
+
+def can_finish_within(transfer: ActiveTransfer, now_s: float, timeout_s: float) -> bool:
+    """
+    Return whether *transfer* will probably finish within *timeout_s*, at its average speed.
+
+    Small outputs are always assumed to finish. A transfer that waits for its next attempt and an archive that
+    has not received any data are assumed not to finish: a later run loses nothing.
+    """
+    if transfer.waiting:
+        return False
+    if transfer.output.kind is not Kind.ARCHIVE:
+        return True
+    elapsed_s = now_s - transfer.started_s
+    if transfer.downloaded_bytes == 0:
+        return elapsed_s < _MIN_AGE_S
+    if transfer.total_bytes is None:
+        return True
+    remaining_bytes = transfer.total_bytes - transfer.offset
+    return remaining_bytes * max(elapsed_s, 0.001) / transfer.downloaded_bytes <= timeout_s
 
 
 class RunStopped(Exception):
-    """An output failed in a way that every other one would."""
+    """An output failed for a reason that every other output would fail for."""
 
     def __init__(self, result: Result) -> None:
         super().__init__(result.detail)
@@ -53,79 +96,104 @@ class RunStopped(Exception):
 
 class Pools:
     """
+    The pools of one run.
+
+    Args:
+        limiters: Concurrency of the workers, by kind. For archives, one permit is one connection.
+        max_transfer_bytes: Downloaded bytes after which the run is drained; 0 disables the limit.
+
     Attributes:
-        lanes: What is to be fetched, by kind.
+        queues: Outputs to download, by kind.
+        reservations: Outputs that must not be queued again.
     """
 
     def __init__(
         self,
-        settings: Settings,
-        output_fetcher: OutputFetcher,
-        recorder: Recorder,
-        reporter: Reporter,
-        stop: ShutdownController,
-        permits: Mapping[Kind, ConcurrencyLimiter],
+        context: RunContext,
+        limits: Mapping[Kind, PoolLimits],
+        limiters: Mapping[Kind, ConcurrencyLimiter],
+        output_downloader: OutputDownloader,
+        max_transfer_bytes: int,
     ) -> None:
-        self.sizes = pool_limits(settings)
+        self.limits = limits
         self.queues: dict[Kind, Channel[SameObjectGroup]] = {
-            kind: Channel(max(64, 4 * size.workers)) for kind, size in self.sizes.items()
+            kind: Channel(max(_MIN_QUEUE_LENGTH, 4 * limit.workers)) for kind, limit in limits.items()
         }
-        self._permits = permits
-        self._meters = {kind: ThroughputMeter() for kind in Kind}
-        self._budget = TransferBudget(settings.max_transfer, stop)
-        self._output_fetcher = output_fetcher
-        self._recorder = recorder
-        self._reporter = reporter
-        self._stop = stop
-        self._active: dict[asyncio.Task[Any], ActiveTransfer] = {}
         self.reservations = OutputReservations()
+        self._limiters = limiters
+        self._meters = {kind: ThroughputMeter() for kind in Kind}
+        self._max_transfer_bytes = max_transfer_bytes
+        self._output_downloader = output_downloader
+        self._recorder = context.recorder
+        self._reporter = context.reporter
+        self._shutdown = context.shutdown
+        self._downloaded_bytes = 0
+        self._active: dict[asyncio.Task[Any], ActiveTransfer] = {}
 
     async def put(self, group: SameObjectGroup) -> None:
         """
-        Put *bundle*, whose outputs are reserved, into its queue, waiting for room.
+        Put *group*, whose outputs are reserved, into its queue; wait while the queue is full.
 
-        If the run is stopped before there is room, its outputs are recorded as cancelled.
+        If the run is stopped during the wait, the outputs are recorded as cancelled.
         """
         try:
             await self.queues[group[0].output.kind].put(group)
         except BaseException:
-            for wanted in group:
-                self._recorder.record_cancelled(wanted.output)
+            self.record_cancelled(group)
             raise
 
-    def cancel_slow_transfers(self, grace_s: float) -> None:
-        """Cancel the workers whose transfers will not end within *grace_s*; each once: it is cleaning up."""
+    def cancel_queued(self) -> None:
+        """Close the queues, and record the outputs in them as cancelled."""
+        for queue in self.queues.values():
+            for group in queue.close_and_drain():
+                self.record_cancelled(group)
+
+    def record_cancelled(self, group: SameObjectGroup) -> None:
+        """Record the outputs of *group*, which have not been started, as cancelled."""
+        for missing in group:
+            self._recorder.record_cancelled(missing.output)
+
+    def cancel_slow_transfers(self, timeout_s: float) -> None:
+        """Cancel, once, each worker whose transfer will not finish within *timeout_s*."""
         now_s = time.monotonic()
-        for worker, flight in list(self._active.items()):
-            if not worker.cancelling() and not can_finish_within(flight, now_s, grace_s):
+        for worker, transfer in list(self._active.items()):
+            if not worker.cancelling() and not can_finish_within(transfer, now_s, timeout_s):
                 worker.cancel()
 
     async def adapt(self, kind: Kind) -> None:
-        """Have as many at work as pays; ends only when cancelled."""
-        meter, size = self._meters[kind], self.sizes[kind]
-        climb = ConcurrencyController(size.min_permits, size.max_permits, size.start)
+        """Adapt the concurrency of the pool of *kind* to its throughput until cancelled."""
+        meter, limits = self._meters[kind], self.limits[kind]
+        controller = ConcurrencyController(limits.min_permits, limits.max_permits, limits.start)
         with structlog.contextvars.bound_contextvars(kind=kind.value):
-            await adapt_concurrency(climb, self._permits[kind], meter)
+            await adapt_concurrency(controller, self._limiters[kind], meter)
 
     async def work(self, kind: Kind) -> None:
-        """Worker: bring one bundle after another, with a permit that it keeps while there are more."""
-        queue, permits = self.queues[kind], self._permits[kind]
+        """
+        Worker: download one group after another.
+
+        The worker keeps its permit while the queue has items and the concurrency is not above the limit.
+        """
+        queue, limiter = self.queues[kind], self._limiters[kind]
         while await queue.wait_ready():
-            await permits.acquire()
+            await limiter.acquire()
             try:
-                while not permits.is_over_limit and (group := queue.get_nowait()) is not None:
-                    await self._fetch_group(group)
+                while not limiter.is_over_limit and (group := queue.get_nowait()) is not None:
+                    await self._download_group(group)
                     self.reservations.release(missing.output for missing in group)
             finally:
-                permits.release()
+                limiter.release()
 
-    async def _fetch_group(self, group: SameObjectGroup) -> None:
-        """When a budget is used up, a bundle that was begun goes on: what follows in it costs a link."""
+    async def _download_group(self, group: SameObjectGroup) -> None:
+        """
+        Download the outputs of *group* in order.
+
+        A group that has started is completed when a budget is used up: its other outputs cost only a link.
+        """
         failed: FailureByObject = {}
-        goes_on = False
-        for number, wanted in enumerate(group, start=1):
-            output = wanted.output
-            if self._stop.requested or (self._stop.draining.is_set() and not goes_on):
+        has_started = False
+        for number, missing in enumerate(group, start=1):
+            output = missing.output
+            if self._shutdown.requested or (self._shutdown.draining.is_set() and not has_started):
                 self._recorder.record_cancelled(output)
                 continue
             with structlog.contextvars.bound_contextvars(
@@ -135,46 +203,52 @@ class Pools:
                 kind=output.kind.value,
             ):
                 try:
-                    await self._fetch_one(wanted, failed)
+                    await self._download(missing, failed)
                 except BaseException:  # the run is being stopped: every reserved output must end
-                    for following in group[number:]:
-                        self._recorder.record_cancelled(following.output)
+                    self.record_cancelled(group[number:])
                     raise
-            goes_on = True
+            has_started = True
 
-    async def _fetch_one(self, wanted: MissingOutput, failed: FailureByObject) -> None:
-        output = wanted.output
+    async def _download(self, missing: MissingOutput, failed: FailureByObject) -> None:
+        """
+        Download *missing* and record the result.
+
+        Raises:
+            RunStopped: The failure would affect every other output.
+        """
+        output = missing.output
         worker = asyncio.current_task()
         assert worker is not None  # noqa: S101 - workers are tasks
-        flight = self._active[worker] = ActiveTransfer(output, time.monotonic())
+        transfer = self._active[worker] = ActiveTransfer(output, time.monotonic())
         self._reporter.report(TransferStarted(output))
         try:
-            result = await self._fetch_isolated(wanted, failed, flight)
+            result = await self._download_isolated(missing, failed, transfer)
             result = await self._recorder.record(result)
         except BaseException:  # cancelled, or the result could not be recorded
-            self._recorder.record_cancelled(output, downloaded_bytes=flight.downloaded_bytes)
+            self._recorder.record_cancelled(output, downloaded_bytes=transfer.downloaded_bytes)
             raise
         finally:
             del self._active[worker]
         self._meters[output.kind].add(_COMPLETION_WEIGHT[output.kind])
         await self._recorder.deliver(result)
-        await self._output_fetcher.release_part(result)
+        await self._output_downloader.remove_sidecar(result)
         if (
             result.outcome is Outcome.FAILED
             and FAILURE_POLICIES[result.reason].action is RetryAction.STOP_RUN
         ):
             raise RunStopped(result)
 
-    async def _fetch_isolated(
-        self, wanted: MissingOutput, failed: FailureByObject, flight: ActiveTransfer
+    async def _download_isolated(
+        self, missing: MissingOutput, failed: FailureByObject, transfer: ActiveTransfer
     ) -> Result:
-        """A bug that one output brings to light must not take the others down with it."""
-        output = wanted.output
+        """Download *missing*; convert unexpected exceptions to a failure of this output."""
+        output = missing.output
         try:
-            return await self._output_fetcher.fetch(
-                wanted,
+            return await self._output_downloader.download(
+                missing,
                 failed,
-                TransferMonitor(output, flight, self._meters[output.kind], self._budget, self._reporter),
+                progress=partial(self._on_progress, transfer),
+                retry_scheduled=partial(self._on_retry_scheduled, transfer),
             )
         except BulkdlError:
             raise
@@ -183,6 +257,30 @@ class Pools:
                 log.exception("transfer.crashed")
                 return Result(output, Outcome.FAILED, Reason.INTERNAL, detail=type(error).__name__)
             return Result(output, Outcome.FAILED, Reason.TOO_MANY_OPEN_FILES, detail=str(error.strerror))
-        except Exception as error:  # whatever a bug may raise
+        except Exception as error:  # a defect may raise any exception
             log.exception("transfer.crashed")
             return Result(output, Outcome.FAILED, Reason.INTERNAL, detail=type(error).__name__)
+
+    def _on_progress(
+        self, transfer: ActiveTransfer, offset: int, total_bytes: int | None, downloaded_bytes: int
+    ) -> None:
+        """Count *downloaded_bytes* new bytes of *transfer*, and drain the run when its budget is used up."""
+        output = transfer.output
+        meter = self._meters[output.kind]
+        if output.kind is Kind.ARCHIVE:
+            meter.add(downloaded_bytes)
+        if not transfer.downloaded_bytes:
+            meter.note_latency(time.monotonic() - transfer.started_s)
+        transfer.waiting = False
+        transfer.offset, transfer.total_bytes = offset, total_bytes
+        transfer.downloaded_bytes += downloaded_bytes
+        self._downloaded_bytes += downloaded_bytes
+        if self._max_transfer_bytes and self._downloaded_bytes >= self._max_transfer_bytes:
+            self._shutdown.drain(ExitCode.MAX_TRANSFER)
+        self._reporter.report(TransferAdvanced(output, offset, total_bytes, downloaded_bytes))
+
+    def _on_retry_scheduled(self, transfer: ActiveTransfer, reason: Reason, delay_s: float) -> None:
+        transfer.waiting = delay_s > 0
+        if reason in CONGESTION_REASONS:
+            self._meters[transfer.output.kind].note_congestion()
+        self._reporter.report(RetryScheduled(transfer.output, reason, delay_s))

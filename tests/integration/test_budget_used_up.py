@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bulkdl.graph.download_output import OutputFetcher
+from bulkdl.graph.download_output import OutputDownloader
 from bulkdl.graph.downloader import Downloader
 from bulkdl.models import Kind, Outcome, Result
 from bulkdl.report.summary import Summary
@@ -32,13 +32,13 @@ class AllListed:
 
 async def archives_within(here: RunEnvironment, budget_bytes: int, patch: pytest.MonkeyPatch) -> Summary:
     """Nothing is fetched before all is listed."""
-    bring, reporter = OutputFetcher.fetch, AllListed()
+    bring, reporter = OutputDownloader.download, AllListed()
 
-    async def later(output_fetcher: OutputFetcher, *args: Any, **more: Any) -> Result:
+    async def later(output_downloader: OutputDownloader, *args: Any, **more: Any) -> Result:
         await reporter.listed.wait()
-        return await bring(output_fetcher, *args, **more)
+        return await bring(output_downloader, *args, **more)
 
-    patch.setattr(OutputFetcher, "fetch", later)
+    patch.setattr(OutputDownloader, "download", later)
     settings = here.downloader(archive_concurrency=1, max_transfer=budget_bytes)._settings
     async with Downloader(settings, credentials=here.credentials(), reporter=reporter) as downloader:
         return await downloader.run(Selection(kinds=frozenset({Kind.ARCHIVE})))

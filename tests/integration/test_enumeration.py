@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bulkdl.concurrency import WaitQueue
-from bulkdl.graph.download_output import OutputFetcher
+from bulkdl.graph.download_output import OutputDownloader
 from bulkdl.graph.downloader import Downloader
 from bulkdl.graph.enumeration import Enumeration, JobLister, JobListingResult
 from bulkdl.graph.ledger_view import RunLedgerView
@@ -234,11 +234,11 @@ async def test_run_that_a_budget_ends_leaves_no_output_open(tmp_path: Path) -> N
 async def test_run_that_a_full_disk_stops_leaves_no_output_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fail(_downloader: OutputFetcher, missing: MissingOutput, *_: Any, **__: Any) -> Result:
+    async def fail(_downloader: OutputDownloader, missing: MissingOutput, *_: Any, **__: Any) -> Result:
         await asyncio.sleep(0.1)
         return Result(missing.output, Outcome.FAILED, Reason.DISK_FULL)
 
-    monkeypatch.setattr(OutputFetcher, "fetch", fail)
+    monkeypatch.setattr(OutputDownloader, "download", fail)
     account = SimulatedAccount(projects=1, jobs=50, archive_bytes=3_000)
     few = {"geojson_concurrency": 1, "quicklook_concurrency": 1, "archive_concurrency": 1}
     async with run_environment(tmp_path, account) as here:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bulkdl.destinations.local import atomic_files
-from bulkdl.graph.download_output import OutputFetcher
+from bulkdl.graph.download_output import OutputDownloader
 from bulkdl.simulator import SimulatedAccount
 from support.fault_runs import RunEnvironment, RunRecord, run_environment
 
@@ -42,7 +42,7 @@ def unplaced(
 
 @pytest.mark.parametrize(
     ("owner", "name", "killed"),
-    [(OutputFetcher, "release_part", unrecorded), (atomic_files, "rename_into_place", unplaced)],
+    [(OutputDownloader, "remove_sidecar", unrecorded), (atomic_files, "rename_into_place", unplaced)],
 )
 async def test_nothing_of_the_first_result_is_taken_for_the_second(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, killed: Any

@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from bulkdl.graph.download_output import OutputFetcher
+from bulkdl.graph.download_output import OutputDownloader
 from bulkdl.models import Kind, Outcome, Reason, Result
 from bulkdl.settings import Settings
 from bulkdl.simulator import SimulatedAccount, Simulator
@@ -168,16 +168,16 @@ async def test_a_bug_stops_the_output_that_brings_it_to_light_and_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One worker for archives: those after it are still brought."""
-    bring, met = OutputFetcher.fetch, []
+    bring, met = OutputDownloader.download, []
 
-    async def buggy(output_fetcher: OutputFetcher, wanted: MissingOutput, *args: Any, **more: Any) -> Result:
+    async def buggy(output_downloader: OutputDownloader, wanted: MissingOutput, *args: Any, **more: Any) -> Result:
         if wanted.output.kind is Kind.ARCHIVE and not met:
             met.append(wanted.output)
             raise LookupError("not as it was thought")
-        return await bring(output_fetcher, wanted, *args, **more)
+        return await bring(output_downloader, wanted, *args, **more)
 
     async with run_environment(tmp_path, ACCOUNT, **ONE_BY_ONE) as here:
-        monkeypatch.setattr(OutputFetcher, "fetch", buggy)
+        monkeypatch.setattr(OutputDownloader, "download", buggy)
         ran = await here.run()
         assert [each.output for each in ran.results if each.reason is Reason.INTERNAL] == met
         assert ran.failure_reasons() == {Reason.INTERNAL}

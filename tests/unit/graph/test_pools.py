@@ -30,7 +30,7 @@ class FakeDownloader:
         await self.gate.wait()
         return Result(missing.output, Outcome.COMPLETED, Reason.DOWNLOADED)
 
-    async def release_part(self, result):
+    async def remove_sidecar(self, result):
         pass
 
 

@@ -1,0 +1,32 @@
+"""The collaborators that all stages of one run share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bulkdl.destinations.local.destination import LocalDestination
+from bulkdl.graph.api_clients import ApiClients
+from bulkdl.graph.recorder import Recorder
+from bulkdl.graph.shutdown import ShutdownController
+from bulkdl.ledger.database import Ledger
+from bulkdl.selection import Selection
+from bulkdl.telemetry.events import Reporter
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """
+    The collaborators that all stages of one run share.
+
+    Attributes:
+        ledger: Open for writing, and locked by this run.
+    """
+
+    run_id: str
+    selection: Selection
+    clients: ApiClients
+    destination: LocalDestination
+    ledger: Ledger
+    recorder: Recorder
+    reporter: Reporter
+    shutdown: ShutdownController
