@@ -147,7 +147,7 @@ class ThroughputMeter:
         """A transfer took so long until its first byte."""
         self.latency_s += (latency_s - self.latency_s) / 4
 
-    def note_trouble(self) -> None:
+    def note_congestion(self) -> None:
         self._trouble = True
 
     def take_trouble(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -14,8 +14,9 @@ from bulkdl.models import ARCHIVE_SUFFIXES, CommittedFile, Kind, Outcome, Reason
 from bulkdl.settings.path_templates import PathTemplates
 from bulkdl.sources.up42_jobs.planning import MissingOutput, target_key
 from bulkdl.transfer.body_reader import BLOCK_BYTES
-from bulkdl.transfer.download import Fetcher, ended_by
-from bulkdl.transfer.interfaces import Progress, RemoteFile
+from bulkdl.transfer.context import TransferContext
+from bulkdl.transfer.download import Download, result_of_failure
+from bulkdl.transfer.interfaces import RemoteFile, TransferObserver
 from bulkdl.transfer.remote_files import ApiSource, SignedUrlSource
 
 FailureByObject = dict[str | None, Result]
@@ -26,22 +27,21 @@ class OutputDownloader:
     """Downloads outputs. All workers share one instance."""
 
     def __init__(
-        self, context: RunContext, fetcher: Fetcher, path_templates: PathTemplates, headers_timeout_s: float
+        self,
+        context: RunContext,
+        transfers: TransferContext,
+        path_templates: PathTemplates,
+        headers_timeout_s: float,
     ) -> None:
         self._clients = context.clients
         self._destination = context.destination
         self._ledger = context.ledger
-        self._fetcher = fetcher
+        self._transfers = transfers
         self._path_templates = path_templates
         self._headers_timeout_s = headers_timeout_s
 
     async def download(
-        self,
-        missing: MissingOutput,
-        failed: FailureByObject,
-        *,
-        progress: Progress,
-        retry_scheduled: Callable[[Reason, float], None],
+        self, missing: MissingOutput, failed: FailureByObject, observer: TransferObserver
     ) -> Result:
         """
         Download *missing*, or link it to a file with the same storage object.
@@ -53,18 +53,13 @@ class OutputDownloader:
         output = missing.output
         client = self._clients.client(output.project_id)
 
-        def fetch(source: RemoteFile) -> Coroutine[Any, Any, Result]:
-            return self._fetcher.fetch(
-                output,
-                source,
-                self._destination.partial_file(output),
-                target_key(missing, self._path_templates),
-                progress=progress,
-                retry_scheduled=retry_scheduled,
-            )
+        def start(remote_file: RemoteFile) -> Coroutine[Any, Any, Result]:
+            partial_file = self._destination.partial_file(output)
+            make_key = target_key(missing, self._path_templates)
+            return Download(output, remote_file, partial_file, make_key, self._transfers, observer).run()
 
         if output.kind is not Kind.ARCHIVE:
-            return await fetch(ApiSource(partial(client.open, output)))
+            return await start(ApiSource(partial(client.open, output)))
         archive = SignedUrlSource(
             self._clients.storage,
             partial(client.sign, output),
@@ -76,12 +71,12 @@ class OutputDownloader:
             await archive.prepare()
             linked = await self._link_same_object(missing, archive.source)
         except DownloadError as failure:
-            return ended_by(output, failure)
+            return result_of_failure(output, failure)
         if linked is not None:
             return linked
         if archive.source in failed:
             return replace(failed[archive.source], output=output, attempts=0, downloaded_bytes=0)
-        result = await fetch(archive)
+        result = await start(archive)
         if result.outcome is Outcome.FAILED and result.reason is not Reason.PATH_BLOCKED:
             failed[archive.source] = result
         return result

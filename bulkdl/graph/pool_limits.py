@@ -11,7 +11,11 @@ from bulkdl.settings import Settings
 _MAX_CONNECTIONS = 64
 _LISTING_CONNECTIONS = 8  # for each job that is being listed
 _RESERVED_FILES = 48  # interpreter, event loop, ledger, logs, endpoints
-_AUTO_CONCURRENCY = {Kind.ARCHIVE: (8, 32), Kind.QUICKLOOK: (16, 64), Kind.GEOJSON: (16, 64)}  # start, maximum
+_AUTO_CONCURRENCY = {
+    Kind.ARCHIVE: (8, 32),
+    Kind.QUICKLOOK: (16, 64),
+    Kind.GEOJSON: (16, 64),
+}  # start, maximum
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +111,7 @@ def _configured_pools(settings: Settings) -> dict[Kind, PoolLimits]:
         Kind.QUICKLOOK: settings.quicklook_concurrency,
         Kind.GEOJSON: settings.geojson_concurrency,
     }
-    return {
-        kind: _pool_limits(kind, setting, settings.connections) for kind, setting in concurrency.items()
-    }
+    return {kind: _pool_limits(kind, setting, settings.connections) for kind, setting in concurrency.items()}
 
 
 def _pool_limits(kind: Kind, concurrency: object, connections: int) -> PoolLimits:

@@ -11,17 +11,14 @@ import asyncio
 import errno
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import structlog
 
 from bulkdl.concurrency import Channel, ConcurrencyLimiter
 from bulkdl.errors import BulkdlError
-from bulkdl.failure_policy import FAILURE_POLICIES, ExitCode, RetryAction
+from bulkdl.failure_policy import FAILURE_POLICIES, RetryAction
 from bulkdl.graph.autoscale import (
-    CONGESTION_REASONS,
     ConcurrencyController,
     ThroughputMeter,
     adapt_concurrency,
@@ -30,10 +27,16 @@ from bulkdl.graph.download_output import FailureByObject, OutputDownloader
 from bulkdl.graph.pool_limits import PoolLimits
 from bulkdl.graph.reservations import OutputReservations
 from bulkdl.graph.run_context import RunContext
+from bulkdl.graph.transfer_monitor import (
+    ActiveTransfer,
+    TransferBudget,
+    TransferMonitor,
+    can_finish_within,
+)
 from bulkdl.log import get_logger
-from bulkdl.models import Kind, Outcome, Output, Reason, Result
+from bulkdl.models import Kind, Outcome, Reason, Result
 from bulkdl.sources.up42_jobs.planning import MissingOutput, SameObjectGroup
-from bulkdl.telemetry.events import RetryScheduled, TransferAdvanced, TransferStarted
+from bulkdl.telemetry.events import TransferStarted
 
 log = get_logger(__name__)
 
@@ -41,49 +44,6 @@ log = get_logger(__name__)
 # weight of an archive stands for its requests, whose number does not depend on its size.
 _COMPLETION_WEIGHT = {Kind.ARCHIVE: 1 << 20, Kind.QUICKLOOK: 1, Kind.GEOJSON: 1}
 _MIN_QUEUE_LENGTH = 64
-# The speed of a younger transfer is not known yet.
-_MIN_AGE_S = 1.0
-
-
-@dataclass(slots=True)
-class ActiveTransfer:
-    """
-    One download in progress.
-
-    Attributes:
-        started_s: Start, on the monotonic clock.
-        downloaded_bytes: Bytes received over the network in this run.
-        offset: Bytes available, including the bytes of earlier runs.
-        total_bytes: Size of the object; None if the server does not report it.
-        waiting: Whether the download waits for its next attempt.
-    """
-
-    output: Output
-    started_s: float
-    downloaded_bytes: int = 0
-    offset: int = 0
-    total_bytes: int | None = None
-    waiting: bool = False
-
-
-def can_finish_within(transfer: ActiveTransfer, now_s: float, timeout_s: float) -> bool:
-    """
-    Return whether *transfer* will probably finish within *timeout_s*, at its average speed.
-
-    Small outputs are always assumed to finish. A transfer that waits for its next attempt and an archive that
-    has not received any data are assumed not to finish: a later run loses nothing.
-    """
-    if transfer.waiting:
-        return False
-    if transfer.output.kind is not Kind.ARCHIVE:
-        return True
-    elapsed_s = now_s - transfer.started_s
-    if transfer.downloaded_bytes == 0:
-        return elapsed_s < _MIN_AGE_S
-    if transfer.total_bytes is None:
-        return True
-    remaining_bytes = transfer.total_bytes - transfer.offset
-    return remaining_bytes * max(elapsed_s, 0.001) / transfer.downloaded_bytes <= timeout_s
 
 
 class RunStopped(Exception):
@@ -122,12 +82,11 @@ class Pools:
         self.reservations = OutputReservations()
         self._limiters = limiters
         self._meters = {kind: ThroughputMeter() for kind in Kind}
-        self._max_transfer_bytes = max_transfer_bytes
+        self._budget = TransferBudget(max_transfer_bytes, context.shutdown)
         self._output_downloader = output_downloader
         self._recorder = context.recorder
         self._reporter = context.reporter
         self._shutdown = context.shutdown
-        self._downloaded_bytes = 0
         self._active: dict[asyncio.Task[Any], ActiveTransfer] = {}
 
     async def put(self, group: SameObjectGroup) -> None:
@@ -244,12 +203,8 @@ class Pools:
         """Download *missing*; convert unexpected exceptions to a failure of this output."""
         output = missing.output
         try:
-            return await self._output_downloader.download(
-                missing,
-                failed,
-                progress=partial(self._on_progress, transfer),
-                retry_scheduled=partial(self._on_retry_scheduled, transfer),
-            )
+            monitor = TransferMonitor(transfer, self._meters[output.kind], self._budget, self._reporter)
+            return await self._output_downloader.download(missing, failed, monitor)
         except BulkdlError:
             raise
         except OSError as error:
@@ -260,27 +215,3 @@ class Pools:
         except Exception as error:  # a defect may raise any exception
             log.exception("transfer.crashed")
             return Result(output, Outcome.FAILED, Reason.INTERNAL, detail=type(error).__name__)
-
-    def _on_progress(
-        self, transfer: ActiveTransfer, offset: int, total_bytes: int | None, downloaded_bytes: int
-    ) -> None:
-        """Count *downloaded_bytes* new bytes of *transfer*, and drain the run when its budget is used up."""
-        output = transfer.output
-        meter = self._meters[output.kind]
-        if output.kind is Kind.ARCHIVE:
-            meter.add(downloaded_bytes)
-        if not transfer.downloaded_bytes:
-            meter.note_latency(time.monotonic() - transfer.started_s)
-        transfer.waiting = False
-        transfer.offset, transfer.total_bytes = offset, total_bytes
-        transfer.downloaded_bytes += downloaded_bytes
-        self._downloaded_bytes += downloaded_bytes
-        if self._max_transfer_bytes and self._downloaded_bytes >= self._max_transfer_bytes:
-            self._shutdown.drain(ExitCode.MAX_TRANSFER)
-        self._reporter.report(TransferAdvanced(output, offset, total_bytes, downloaded_bytes))
-
-    def _on_retry_scheduled(self, transfer: ActiveTransfer, reason: Reason, delay_s: float) -> None:
-        transfer.waiting = delay_s > 0
-        if reason in CONGESTION_REASONS:
-            self._meters[transfer.output.kind].note_congestion()
-        self._reporter.report(RetryScheduled(transfer.output, reason, delay_s))

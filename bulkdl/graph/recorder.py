@@ -1,7 +1,4 @@
-"""
-The last stage: what became of an output goes into the ledger, the log, the summary and to whoever
-watches. In this order, so that nothing is told before it is durable.
-"""
+"""The last stage: records how each output ended."""
 
 from __future__ import annotations
 
@@ -20,12 +17,16 @@ from bulkdl.telemetry.events import OutputSkipped, ProblemFound, Reporter, Trans
 
 log = get_logger(__name__)
 
-Listener = Callable[[Result], Awaitable[None]]
-"""Takes each result of a run; used by the library's async iterator."""
+Subscriber = Callable[[Result], Awaitable[None]]
+"""Receives each result of a run after it is recorded; used by ``Downloader.stream``."""
 
 
 class Recorder:
-    """Writes down how each output ended."""
+    """
+    Records results in the ledger, the log, the summary and the reporter, in this order.
+
+    A result is reported only after it is durable.
+    """
 
     def __init__(
         self,
@@ -33,7 +34,7 @@ class Recorder:
         run_id: str,
         summary: SummaryBuilder,
         reporter: Reporter,
-        listener: Listener | None = None,
+        subscriber: Subscriber | None = None,
         *,
         locate: Callable[[str], Path],
     ) -> None:
@@ -41,7 +42,7 @@ class Recorder:
         self._ledger = ledger
         self._run_id = run_id
         self._reporter = reporter
-        self._listener = listener
+        self._subscriber = subscriber
         self._locate = locate
 
     async def record_result(self, result: Result) -> None:
@@ -50,8 +51,8 @@ class Recorder:
 
     async def deliver(self, result: Result) -> None:
         """Send the recorded *result* to the subscriber of the run, which may be slow."""
-        if self._listener is not None:
-            await self._listener(result)
+        if self._subscriber is not None:
+            await self._subscriber(result)
 
     async def record(self, result: Result) -> Result:
         """

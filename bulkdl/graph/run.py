@@ -1,17 +1,18 @@
 """
-One run: the stages wired together by bounded channels, in one TaskGroup.
+One run: its stages are connected by bounded channels and run in one TaskGroup.
 
-    find jobs ─► pending ─► list jobs ─► lanes (one a kind) ─► pools ─► recorder
+    find jobs ─► pending ─► list jobs ─► queues (one for each kind) ─► pools ─► recorder
 
-A stage that ends closes the channels it fed, so the run ends by running dry. Draining cancels the
-stages before the lanes, empties these, and cancels the workers that cannot end within the grace, each at
-a byte from which it can go on; when the grace is over, or the run is aborted, so are the others.
+A stage that ends closes the channels that it fed, so the run ends when all channels are empty. Draining
+cancels the enumeration, empties the queues, and cancels the transfers that cannot finish within the shutdown
+timeout. A cancelled transfer can be resumed. When the timeout expires, or the run is aborted, all transfers
+are cancelled.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -19,17 +20,15 @@ from bulkdl.concurrency import Channel, ChannelClosed
 from bulkdl.failure_policy import ExitCode
 from bulkdl.graph.enumeration import Enumeration
 from bulkdl.graph.pools import Pools
-from bulkdl.graph.recorder import Recorder
-from bulkdl.graph.shutdown import ShutdownController
+from bulkdl.graph.run_context import RunContext
 from bulkdl.log import get_logger
-from bulkdl.settings import Settings
-from bulkdl.telemetry.events import EnumerationFinished, Reporter
+from bulkdl.telemetry.events import EnumerationFinished
 
 log = get_logger(__name__)
 
 Worker = Callable[[], Coroutine[Any, Any, None]]
 
-_LOOK_AGAIN_S = 1.0
+_RECHECK_S = 1.0
 
 
 class Run:
@@ -37,112 +36,115 @@ class Run:
 
     def __init__(
         self,
-        settings: Settings,
+        context: RunContext,
         enumeration: Enumeration,
         pools: Pools,
-        recorder: Recorder,
-        reporter: Reporter,
-        stop: ShutdownController,
+        *,
+        list_concurrency: int,
+        shutdown_timeout_s: float,
+        max_duration_s: float,
     ) -> None:
         self._enumeration = enumeration
         self._pools = pools
-        self._recorder = recorder
-        self._reporter = reporter
-        self._stop = stop
-        self._enumerators = settings.list_concurrency
-        self._shutdown_timeout_s = settings.shutdown_timeout
-        self._max_duration_s = settings.max_duration
-        self._cut_short = False
+        self._summary = context.recorder.summary
+        self._reporter = context.reporter
+        self._shutdown = context.shutdown
+        self._list_concurrency = list_concurrency
+        self._shutdown_timeout_s = shutdown_timeout_s
+        self._max_duration_s = max_duration_s
+        self._enumeration_cancelled = False
 
     async def execute(self) -> None:
         """Run all stages until they are done, or the run is stopped."""
         try:
             await self._run_stages()
         finally:
-            self._cancel_queued()
-        if not self._cut_short and not self._recorder.summary.cancelled:
-            self._stop.clear_cause_if_complete()
+            self._pools.cancel_queued()
+        if not self._enumeration_cancelled and not self._summary.cancelled:
+            self._shutdown.clear_cause_if_complete()
 
     async def _run_stages(self) -> None:
         async with asyncio.TaskGroup() as group:
             enumeration = group.create_task(
-                enumerate_all(self._enumeration, self._enumerators, self._end_enumeration), name="enumeration"
+                enumerate_all(self._enumeration, self._list_concurrency, self._end_enumeration),
+                name="enumeration",
             )
             downloads = group.create_task(self._download(), name="downloads")
             supervisors = [group.create_task(self._supervise(enumeration, downloads), name="stop")]
             supervisors += [
                 group.create_task(self._pools.adapt(kind), name=f"adapt-{kind}")
-                for kind, limits in self._pools.sizes.items()
-                if limits.min_permits < limits.max_permits
+                for kind, limits in self._pools.limits.items()
+                if limits.is_adaptive
             ]
             await asyncio.wait([downloads])
             for task in supervisors:
                 task.cancel()
 
-    async def _end_enumeration(self) -> None:
+    def _end_enumeration(self) -> None:
         self._reporter.report(EnumerationFinished())
         for queue in self._pools.queues.values():
             queue.close()
 
-    def _cancel_queued(self) -> None:
-        """Record the outputs in the queues as cancelled."""
-        for queue in self._pools.queues.values():
-            for group in queue.close_and_drain():
-                for missing in group:
-                    self._recorder.record_cancelled(missing.output)
-
     async def _download(self) -> None:
         async with asyncio.TaskGroup() as group:
-            for kind, size in self._pools.sizes.items():
-                for number in range(size.workers):
+            for kind, limits in self._pools.limits.items():
+                for number in range(limits.workers):
                     group.create_task(self._pools.work(kind), name=f"{kind}-{number}")
 
     async def _supervise(self, enumeration: asyncio.Task[None], downloads: asyncio.Task[None]) -> None:
         """Wait for the request to stop or the maximum duration; then drain the run."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self._max_duration_s or None):
-                await self._stop.draining.wait()
-        self._stop.drain(ExitCode.MAX_DURATION)
+                await self._shutdown.draining.wait()
+        self._shutdown.drain(ExitCode.MAX_DURATION)
         log.warning("run.draining", shutdown_timeout_s=self._shutdown_timeout_s)
-        self._cut_short = enumeration.cancel()
-        self._cancel_queued()
+        self._enumeration_cancelled = enumeration.cancel()
+        self._pools.cancel_queued()
         try:
             async with asyncio.timeout(self._shutdown_timeout_s):
-                await self._wait_for_in_flight()
+                await self._cancel_slow_until_aborted()
         except TimeoutError:
             log.warning("run.shutdown_timeout", shutdown_timeout_s=self._shutdown_timeout_s)
         downloads.cancel()
 
-    async def _wait_for_in_flight(self) -> None:
-        """Stop what will not end, judged anew as it goes on; returns when the run is aborted."""
-        while not self._stop.aborting.is_set():
+    async def _cancel_slow_until_aborted(self) -> None:
+        """Cancel, again and again, the transfers that became too slow; return when the run is aborted."""
+        while not self._shutdown.aborting.is_set():
             self._pools.cancel_slow_transfers(self._shutdown_timeout_s)
             with suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_AGAIN_S):
-                    await self._stop.aborting.wait()
+                async with asyncio.timeout(_RECHECK_S):
+                    await self._shutdown.aborting.wait()
 
 
 async def enumerate_all(
-    enumeration: Enumeration, enumerators: int, finish: Callable[[], Awaitable[None]] | None = None
+    enumeration: Enumeration, concurrency: int, on_end: Callable[[], None] | None = None
 ) -> None:
-    """Both stages of the enumeration; *finish* is called when the last output is handed over."""
+    """
+    Run both stages of the enumeration.
+
+    Args:
+        concurrency: Number of workers of each stage.
+        on_end: Called after the last output has been passed on.
+    """
     try:
         async with asyncio.TaskGroup() as group:
-            group.create_task(stage("find", [enumeration.find_jobs] * enumerators, [enumeration.pending]))
-            group.create_task(stage("list", [enumeration.list_jobs] * enumerators, []))
+            group.create_task(
+                _run_stage("find", [enumeration.find_jobs] * concurrency, [enumeration.pending])
+            )
+            group.create_task(_run_stage("list", [enumeration.list_jobs] * concurrency, []))
     except* ChannelClosed:
         pass  # the run is being drained
     finally:
-        if finish is not None:
-            await finish()
+        if on_end is not None:
+            on_end()
 
 
-async def stage(name: str, workers: Sequence[Worker], feeds: Sequence[Channel[Any]]) -> None:
-    """Run *workers* to their end, then close the channels that they fed."""
+async def _run_stage(name: str, workers: Sequence[Worker], outputs: Sequence[Channel[Any]]) -> None:
+    """Run *workers* to their end, then close the channels *outputs*."""
     try:
         async with asyncio.TaskGroup() as group:
             for number, worker in enumerate(workers):
                 group.create_task(worker(), name=f"{name}-{number}")
     finally:
-        for channel in feeds:
+        for channel in outputs:
             channel.close()

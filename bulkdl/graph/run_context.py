@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bulkdl.destinations.local.destination import LocalDestination
-from bulkdl.graph.api_clients import ApiClients
 from bulkdl.graph.recorder import Recorder
 from bulkdl.graph.shutdown import ShutdownController
 from bulkdl.ledger.database import Ledger
 from bulkdl.selection import Selection
+from bulkdl.sources.up42_jobs.clients import ApiClients
 from bulkdl.telemetry.events import Reporter
 
 

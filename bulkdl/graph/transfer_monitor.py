@@ -3,13 +3,58 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 from bulkdl.failure_policy import ExitCode
 from bulkdl.graph.autoscale import CONGESTION_REASONS, ThroughputMeter
-from bulkdl.graph.flight import ActiveTransfer
 from bulkdl.graph.shutdown import ShutdownController
 from bulkdl.models import Kind, Output, Reason
 from bulkdl.telemetry.events import Reporter, RetryScheduled, TransferAdvanced
+
+
+# The speed of a younger transfer is not known yet.
+_MIN_AGE_S = 1.0
+
+
+@dataclass(slots=True)
+class ActiveTransfer:
+    """
+    One download in progress.
+
+    Attributes:
+        started_s: Start, on the monotonic clock.
+        downloaded_bytes: Bytes received over the network in this run.
+        offset: Bytes available, including the bytes of earlier runs.
+        total_bytes: Size of the object; None if the server does not report it.
+        waiting: Whether the download waits for its next attempt.
+    """
+
+    output: Output
+    started_s: float
+    downloaded_bytes: int = 0
+    offset: int = 0
+    total_bytes: int | None = None
+    waiting: bool = False
+
+
+def can_finish_within(transfer: ActiveTransfer, now_s: float, timeout_s: float) -> bool:
+    """
+    Return whether *transfer* will probably finish within *timeout_s*, at its average speed.
+
+    Small outputs are always assumed to finish. A transfer that waits for its next attempt and an archive that
+    has not received any data are assumed not to finish: a later run loses nothing.
+    """
+    if transfer.waiting:
+        return False
+    if transfer.output.kind is not Kind.ARCHIVE:
+        return True
+    elapsed_s = now_s - transfer.started_s
+    if transfer.downloaded_bytes == 0:
+        return elapsed_s < _MIN_AGE_S
+    if transfer.total_bytes is None:
+        return True
+    remaining_bytes = transfer.total_bytes - transfer.offset
+    return remaining_bytes * max(elapsed_s, 0.001) / transfer.downloaded_bytes <= timeout_s
 
 
 class TransferBudget:
@@ -43,13 +88,11 @@ class TransferMonitor:
 
     def __init__(
         self,
-        output: Output,
         active: ActiveTransfer,
         meter: ThroughputMeter,
         budget: TransferBudget,
         reporter: Reporter,
     ) -> None:
-        self._output = output
         self._active = active
         self._meter = meter
         self._budget = budget
@@ -59,18 +102,18 @@ class TransferMonitor:
         """Count *new_bytes*, and report the progress."""
         active = self._active
         active.waiting = False
-        if self._output.kind is Kind.ARCHIVE:
+        if active.output.kind is Kind.ARCHIVE:
             self._meter.add(new_bytes)
         if not active.downloaded_bytes:
             self._meter.note_latency(time.monotonic() - active.started_s)
         active.offset, active.total_bytes = offset_bytes, total_bytes
         active.downloaded_bytes += new_bytes
         self._budget.spend(new_bytes)
-        self._reporter.report(TransferAdvanced(self._output, offset_bytes, total_bytes, new_bytes))
+        self._reporter.report(TransferAdvanced(active.output, offset_bytes, total_bytes, new_bytes))
 
     def retrying(self, reason: Reason, delay_s: float) -> None:
         """Record that the download waits, and report the retry."""
         self._active.waiting = delay_s > 0
         if reason in CONGESTION_REASONS:
-            self._meter.note_trouble()
-        self._reporter.report(RetryScheduled(self._output, reason, delay_s))
+            self._meter.note_congestion()
+        self._reporter.report(RetryScheduled(self._active.output, reason, delay_s))

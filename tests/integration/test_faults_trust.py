@@ -170,7 +170,9 @@ async def test_a_bug_stops_the_output_that_brings_it_to_light_and_no_other(
     """One worker for archives: those after it are still brought."""
     bring, met = OutputDownloader.download, []
 
-    async def buggy(output_downloader: OutputDownloader, wanted: MissingOutput, *args: Any, **more: Any) -> Result:
+    async def buggy(
+        output_downloader: OutputDownloader, wanted: MissingOutput, *args: Any, **more: Any
+    ) -> Result:
         if wanted.output.kind is Kind.ARCHIVE and not met:
             met.append(wanted.output)
             raise LookupError("not as it was thought")

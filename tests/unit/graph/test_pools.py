@@ -1,13 +1,14 @@
 """Pools: each reserved output ends once."""
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 
 from bulkdl.concurrency import ConcurrencyLimiter
+from bulkdl.graph.pool_limits import compute_run_limits
 from bulkdl.graph.pools import Pools, RunStopped
 from bulkdl.graph.shutdown import ShutdownController
-from bulkdl.graph.sizes import pool_limits
 from bulkdl.models import Kind, Outcome, Output, Reason, Result
 from bulkdl.settings import Settings
 from bulkdl.sources.up42_jobs.planning import MissingOutput
@@ -25,7 +26,7 @@ class FakeDownloader:
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def fetch(self, missing, _failed, **_):
+    async def download(self, missing, _failed, _observer):
         self.requested.append(missing)
         await self.gate.wait()
         return Result(missing.output, Outcome.COMPLETED, Reason.DOWNLOADED)
@@ -65,9 +66,10 @@ def recorder():
 
 @pytest.fixture
 def pools(downloader, recorder):
-    settings = Settings()
-    permits = {kind: ConcurrencyLimiter(size.start) for kind, size in pool_limits(settings).items()}
-    return Pools(settings, downloader, recorder, NullReporter(), ShutdownController(), permits)
+    limits = compute_run_limits(Settings(), 1024).pools
+    limiters = {kind: ConcurrencyLimiter(limit.start) for kind, limit in limits.items()}
+    context = SimpleNamespace(recorder=recorder, reporter=NullReporter(), shutdown=ShutdownController())
+    return Pools(context, limits, limiters, downloader, 0)
 
 
 async def cancel_blocked_worker(pools):
@@ -113,10 +115,10 @@ async def test_work_cancelled_while_a_result_is_delivered_records_the_output_onc
 async def test_work_with_a_failure_that_stops_the_run_records_the_rest_of_the_group_as_cancelled(
     pools, downloader, recorder, monkeypatch
 ):
-    async def fail(missing, _failed, **_):
+    async def fail(missing, _failed, _observer):
         return Result(missing.output, Outcome.FAILED, Reason.DISK_FULL)
 
-    monkeypatch.setattr(downloader, "fetch", fail)
+    monkeypatch.setattr(downloader, "download", fail)
     await pools.put(tuple(ARCHIVES))
     with pytest.raises(RunStopped):
         await pools.work(Kind.ARCHIVE)

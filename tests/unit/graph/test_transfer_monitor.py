@@ -1,8 +1,8 @@
-from __future__ import annotations
+"""The prediction whether a transfer finishes within a timeout."""
 
 import pytest
 
-from bulkdl.graph.flight import ActiveTransfer, can_finish_within
+from bulkdl.graph.transfer_monitor import ActiveTransfer, can_finish_within
 from bulkdl.models import Kind, Output
 
 ARCHIVE = Output("p", "j", "t", Kind.ARCHIVE)
@@ -11,7 +11,7 @@ MIB = 1 << 20
 
 
 @pytest.mark.parametrize(
-    ("flight", "ends"),
+    ("transfer", "expected"),
     [
         (
             ActiveTransfer(ARCHIVE, 0.0, downloaded_bytes=50 * MIB, offset=50 * MIB, total_bytes=100 * MIB),
@@ -21,7 +21,7 @@ MIB = 1 << 20
             ActiveTransfer(ARCHIVE, 0.0, downloaded_bytes=10 * MIB, offset=10 * MIB, total_bytes=100 * MIB),
             False,
         ),
-        # Bytes of an earlier run say nothing of the speed of this one.
+        # The bytes of an earlier run do not count for the speed of this one.
         (
             ActiveTransfer(ARCHIVE, 0.0, downloaded_bytes=1 * MIB, offset=50 * MIB, total_bytes=100 * MIB),
             False,
@@ -38,5 +38,5 @@ MIB = 1 << 20
         (ActiveTransfer(QUICKLOOK, 0.0, waiting=True), False),
     ],
 )
-def test_what_may_still_end_within_the_grace(flight, ends):
-    assert can_finish_within(flight, now_s=10.0, grace_s=20.0) is ends
+def test_can_finish_within_predicts_from_the_average_speed(transfer, expected):
+    assert can_finish_within(transfer, now_s=10.0, timeout_s=20.0) is expected

@@ -1,0 +1,188 @@
+"""Builds the stages of a run or a plan from the settings, and executes a run."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from functools import partial
+
+from bulkdl.concurrency import ConcurrencyLimiter
+from bulkdl.destinations.local.destination import LocalDestination
+from bulkdl.destinations.local.state_directory import STATE_FOLDER
+from bulkdl.errors import DestinationError, first_leaf_exception
+from bulkdl.graph.download_output import OutputDownloader
+from bulkdl.graph.enumeration import Enumeration
+from bulkdl.graph.enumeration_results import EnumerationHandler, PlanHandler, RunHandler
+from bulkdl.graph.ledger_view import LedgerView, RunLedgerView
+from bulkdl.graph.pool_limits import RunLimits, compute_run_limits, get_open_file_limit
+from bulkdl.graph.pools import Pools, RunStopped
+from bulkdl.graph.run import Run
+from bulkdl.graph.run_context import RunContext
+from bulkdl.http.rate_limit import RateLimiter
+from bulkdl.ledger import queries
+from bulkdl.log import get_logger
+from bulkdl.models import Kind
+from bulkdl.printable import json_text
+from bulkdl.report.plan import PlanBuilder
+from bulkdl.report.run_report import run_report
+from bulkdl.report.summary import Summary
+from bulkdl.selection import Selection
+from bulkdl.settings import CredentialSet, Settings
+from bulkdl.settings.bandwidth_schedule import BandwidthSchedule
+from bulkdl.sources.up42_jobs.clients import ApiClients, SessionOptions
+from bulkdl.sources.up42_jobs.endpoints import endpoint_label
+from bulkdl.telemetry.events import STORAGE, QueuesOpened, Reporter, RunFinished
+from bulkdl.telemetry.http_tracing import trace_requests
+from bulkdl.transfer.context import Limits, TransferContext
+
+log = get_logger(__name__)
+
+
+class RunAssembly:
+    """
+    Builds and executes the runs of one open Downloader. The rate limits apply to all of its runs together.
+
+    Attributes:
+        clients: The clients of the API and the storage. The Downloader opens and closes them.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        credentials: CredentialSet,
+        destination: LocalDestination,
+        reporter: Reporter,
+    ) -> None:
+        limits = compute_run_limits(settings, get_open_file_limit())
+        self.clients = _new_clients(settings, credentials, limits, reporter)
+        self._limits = limits.pools
+        self._settings = settings
+        self._destination = destination
+        self._reporter = reporter
+        self._bandwidth = RateLimiter(0, 1)
+
+    def build_plan_enumeration(
+        self, selection: Selection, ledger_view: LedgerView, plan: PlanBuilder
+    ) -> Enumeration:
+        """Build an enumeration that adds the missing outputs to *plan*."""
+        return self._build_enumeration(
+            selection, ledger_view, PlanHandler(plan, self._settings.path_templates)
+        )
+
+    async def execute(self, context: RunContext) -> None:
+        """
+        Execute the run of *context* until it is complete or stopped.
+
+        A failure of the destination ends the run and is recorded as a problem.
+        """
+        run = self._build_run(context)
+        try:
+            await context.ledger.write(
+                partial(queries.start_run, run_id=context.run_id, scope=context.selection.scope)
+            )
+            async with asyncio.TaskGroup() as group:
+                schedule = group.create_task(
+                    _apply_bandwidth_schedule(self._bandwidth, self._settings.bwlimit)
+                )
+                await run.execute()
+                schedule.cancel()
+        except* RunStopped:
+            log.warning("run.stopped")  # the result that stopped the run is recorded
+        except* DestinationError as failures:
+            failure = first_leaf_exception(failures)
+            assert isinstance(failure, DestinationError)  # noqa: S101 - except* has checked the type
+            context.recorder.record_problem(
+                failure.reason, f"output directory {self._destination.root}", failure.detail
+            )
+
+    async def store_report(self, context: RunContext, summary: Summary) -> None:
+        """Store the report of the run; a full disk is logged and does not hide the result."""
+        document = json_text(run_report(summary, context.selection, self._settings), indent=1)
+        finish = partial(
+            queries.finish_run, run_id=summary.run_id, exit_code=int(summary.exit_code), summary=document
+        )
+        try:
+            await context.ledger.write(finish)
+            await self._destination.publish({f"{STATE_FOLDER}/runs/{summary.run_id}.json": document.encode()})
+        except DestinationError as failure:
+            log.warning("report.failed", reason=failure.reason.value, detail=failure.detail)
+        log.info(
+            "run.finished",
+            exit_code=int(summary.exit_code),
+            duration_s=round(summary.duration_s, 3),
+            downloaded_bytes=summary.downloaded_bytes,
+        )
+        self._reporter.report(RunFinished(summary.finished_at, int(summary.exit_code)))
+
+    def _build_run(self, context: RunContext) -> Run:
+        settings = self._settings
+        limits = self._limits
+        limiters = {kind: ConcurrencyLimiter(limit.start) for kind, limit in limits.items()}
+        transfers = TransferContext(
+            _transfer_limits(settings), self.clients.policy, self._bandwidth, limiters[Kind.ARCHIVE]
+        )
+        output_downloader = OutputDownloader(
+            context, transfers, settings.path_templates, settings.headers_timeout
+        )
+        pools = Pools(context, limits, limiters, output_downloader, settings.max_transfer)
+        enumeration = self._build_enumeration(
+            context.selection,
+            RunLedgerView(context.ledger, context.run_id),
+            RunHandler(pools, context.recorder),
+        )
+        depths = {str(kind): queue.__len__ for kind, queue in pools.queues.items()}
+        self._reporter.report(QueuesOpened({"jobs": enumeration.pending.__len__, **depths}))
+        return Run(
+            context,
+            enumeration,
+            pools,
+            list_concurrency=settings.list_concurrency,
+            shutdown_timeout_s=settings.shutdown_timeout,
+            max_duration_s=settings.max_duration,
+        )
+
+    def _build_enumeration(
+        self, selection: Selection, ledger_view: LedgerView, handler: EnumerationHandler
+    ) -> Enumeration:
+        return Enumeration(
+            selection=selection,
+            path_templates=self._settings.path_templates,
+            clients=self.clients,
+            destination=self._destination,
+            ledger_view=ledger_view,
+            handler=handler,
+            reporter=self._reporter,
+            recheck_absent_s=self._settings.recheck_absent_for,
+        )
+
+
+def _new_clients(
+    settings: Settings, credentials: CredentialSet, limits: RunLimits, reporter: Reporter
+) -> ApiClients:
+    trace = partial(trace_requests, reporter=reporter)
+    api = SessionOptions(limits.api_connections, partial(trace, label=endpoint_label))
+    storage = SessionOptions(limits.storage_connections, partial(trace, label=lambda _method, _url: STORAGE))
+    return ApiClients(settings, credentials, api, storage)
+
+
+def _transfer_limits(settings: Settings) -> Limits:
+    return Limits(
+        speed_limit_bytes_per_s=settings.speed_limit,
+        speed_time_s=settings.speed_time,
+        max_bytes={
+            Kind.ARCHIVE: settings.archive_max_size,
+            Kind.QUICKLOOK: settings.quicklook_max_size,
+            Kind.GEOJSON: settings.geojson_max_size,
+        },
+        segment_min_size_bytes=settings.segment_min_size,
+        connections=settings.connections,
+        segment_if_slower_than_bytes_per_s=settings.segment_if_slower_than,
+    )
+
+
+async def _apply_bandwidth_schedule(bandwidth: RateLimiter, schedule: BandwidthSchedule) -> None:
+    """Set the rate of *bandwidth* to the limit of the current time until cancelled."""
+    while True:
+        now = datetime.now().astimezone()
+        bandwidth.set_rate(schedule.limit_at(now))
+        await asyncio.sleep(schedule.next_change_s(now))
