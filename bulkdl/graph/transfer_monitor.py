@@ -11,7 +11,6 @@ from bulkdl.graph.shutdown import ShutdownController
 from bulkdl.models import Kind, Output, Reason
 from bulkdl.telemetry.events import Reporter, RetryScheduled, TransferAdvanced
 
-
 # The speed of a younger transfer is not known yet.
 _MIN_AGE_S = 1.0
 
