@@ -1,4 +1,4 @@
-"""What a run finds, counts and takes up again: jobs that change at UP42 between runs and during one."""
+"""Enumeration of jobs that change at UP42 between two runs or during a run."""
 
 import asyncio
 import logging
@@ -68,7 +68,7 @@ async def test_run_job_by_id_that_ran_again_is_downloaded_again(
     async with run_environment(tmp_path, ACCOUNT) as here:
         first = await run_job(here)
         quiet = await run_job(here)
-        assert [each.endpoint for each in here.simulator.requests] == ["token", "job"]
+        assert [request.endpoint for request in here.simulator.requests] == ["token", "job"]
         assert quiet.outputs(Outcome.COMPLETED) == 0
         assert changed() == 0
         here.simulator.evolve(rerun=frozenset({JOB.id}))
@@ -89,7 +89,7 @@ async def test_run_job_that_was_unfinished_is_not_logged_as_changed(
 
 
 class Counting:
-    """Sums up what the events say."""
+    """Counts the planned and the ended outputs of the events."""
 
     def __init__(self) -> None:
         self.metrics = Metrics("test", lambda: 0.0)
@@ -116,7 +116,7 @@ class Counting:
 async def test_run_job_listed_twice_is_counted_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, remembered: int
 ) -> None:
-    """Without memory of earlier pages each job of an overlapping list turns up again."""
+    """Without memory of earlier pages, a job on two overlapping pages is listed twice."""
     monkeypatch.setattr(RecentIds.__init__, "__defaults__", (remembered,))
     account = SimulatedAccount(projects=1, jobs=6, archive_bytes=3_000)
     async with run_environment(tmp_path, account, simulator_options={"page_size": 2}) as here:
@@ -124,13 +124,13 @@ async def test_run_job_listed_twice_is_counted_once(
         rules = {"fault": "repeat_pages", "overlap": 1, "forever": False}
         ran = await run_counted(here, counting, rules)
         expected = {
-            kind: sum(each.kind is kind for each in here.simulator.expected_outputs()) for kind in Kind
+            kind: sum(output.kind is kind for output in here.simulator.expected_outputs()) for kind in Kind
         }
         done = {
             kind: sum(
                 count.outputs
-                for (each, outcome, _), count in ran.counts.items()
-                if each is kind and outcome is not Outcome.CANCELLED
+                for (count_kind, outcome, _), count in ran.counts.items()
+                if count_kind is kind and outcome is not Outcome.CANCELLED
             )
             for kind in Kind
         }
@@ -219,7 +219,7 @@ async def run_counted(
         return await downloader.run()
 
 
-async def test_run_that_a_budget_ends_leaves_no_output_open(tmp_path: Path) -> None:
+async def test_run_ended_by_max_transfer_leaves_no_output_open(tmp_path: Path) -> None:
     account = SimulatedAccount(projects=1, jobs=200, archive_bytes=3_000)
     async with run_environment(tmp_path, account) as here:
         counting = Counting()

@@ -1,4 +1,4 @@
-"""The library against the simulator: real sockets, real disk, real SQLite."""
+"""Runs of the library with the simulator: real sockets, files and SQLite."""
 
 import asyncio
 from collections import Counter
@@ -15,53 +15,53 @@ from support.library_runs import TAME, library_environment
 
 @pytest.fixture
 async def site(tmp_path):
-    async with library_environment(tmp_path) as made:
-        yield made
+    async with library_environment(tmp_path) as site:
+        yield site
 
 
 @pytest.fixture
 async def tame(tmp_path):
-    """The same without hostile names, so that names on disk are those of UP42."""
-    async with library_environment(tmp_path, TAME) as made:
-        yield made
+    """A site without hostile names: the file names are the names of UP42."""
+    async with library_environment(tmp_path, TAME) as site:
+        yield site
 
 
-async def test_the_tree_is_what_up42_has_byte_for_byte(tame):
+async def test_run_files_are_identical_to_the_outputs_of_up42(tame):
     tame.simulator.evolve(projects=3, jobs=50)
     summary = await tame.run()
     assert (summary.exit_code, summary.failures, summary.problems) == (ExitCode.OK, [], [])
     assert tame.read_files() == tame.expected_files()
     skipped = summary.counts[Kind.ARCHIVE, Outcome.SKIPPED, Reason.NOT_AVAILABLE].outputs
-    assert skipped == sum(each.kind is Kind.ARCHIVE for each in tame.simulator.expected_skips())
-    assert summary.jobs.unfinished == sum(each.kind is None for each in tame.simulator.expected_skips())
+    assert skipped == sum(skip.kind is Kind.ARCHIVE for skip in tame.simulator.expected_skips())
+    assert summary.jobs.unfinished == sum(skip.kind is None for skip in tame.simulator.expected_skips())
 
 
-async def test_hostile_names_stay_in_their_folder_and_lose_nothing(site):
+async def test_run_hostile_names_stay_in_their_directory_and_are_complete(site):
     summary = await site.run()
     assert summary.exit_code is ExitCode.OK
-    found = Counter((path.rpartition("/")[0], body) for path, body in site.read_files().items())
-    wanted = Counter()
+    files = Counter((path.rpartition("/")[0], body) for path, body in site.read_files().items())
+    expected = Counter()
     for path, body in site.expected_files().items():
-        place = "/".join(path.split("/")[:4]) if "/quicklooks/" in path else path.rpartition("/")[0]
-        wanted[place, body] += 1
-    assert found == wanted
+        directory = "/".join(path.split("/")[:4]) if "/quicklooks/" in path else path.rpartition("/")[0]
+        expected[directory, body] += 1
+    assert files == expected
     assert all(path.is_relative_to(site.output) for path in site.output.parent.rglob("*") if path.is_file())
 
 
-async def test_the_bytes_of_each_storage_object_travel_once(site):
+async def test_run_downloads_each_storage_object_once(site):
     summary = await site.run()
     assert site.storage_bytes() == site.object_bytes()
     assert summary.counts[Kind.ARCHIVE, Outcome.COMPLETED, Reason.LINKED].outputs > 0
 
 
-async def test_the_jobs_archive_and_that_of_its_last_task_are_one_file(site):
+async def test_run_archive_of_job_and_last_task_are_one_file(site):
     await site.run()
     finals = list(site.output.rglob("final_output.*"))
     assert finals
     assert all(final.stat().st_nlink == 2 for final in finals)
 
 
-async def test_a_second_run_asks_for_job_lists_only_and_moves_nothing(site):
+async def test_run_second_run_requests_only_job_lists(site):
     await site.run()
     before = site.read_files()
     summary = await site.run()
@@ -71,7 +71,7 @@ async def test_a_second_run_asks_for_job_lists_only_and_moves_nothing(site):
     assert site.read_files() == before
 
 
-async def test_a_job_that_finishes_between_two_runs_is_picked_up(tame):
+async def test_run_job_that_finished_since_the_last_run_is_downloaded(tame):
     await tame.run()
     before = tame.read_files()
     tame.simulator.evolve(all_finished=True)
@@ -88,7 +88,7 @@ async def test_a_job_that_finishes_between_two_runs_is_picked_up(tame):
     assert 0 < tame.storage_bytes() <= new
 
 
-async def test_a_deleted_or_cut_file_is_fetched_again_and_nothing_else(tame):
+async def test_run_downloads_only_deleted_and_truncated_files_again(tame):
     await tame.run()
     victims = [next(tame.output.rglob(name)) for name in ("task_output.tar.gz", "job_output.json", "*.png")]
     victims[0].unlink()
@@ -99,16 +99,16 @@ async def test_a_deleted_or_cut_file_is_fetched_again_and_nothing_else(tame):
     assert tame.read_files() == tame.expected_files()
 
 
-async def test_nothing_is_left_of_parts_when_all_is_done(site):
+async def test_run_leaves_no_partial_files(site):
     await site.run()
     assert list((site.output / ".bulkdl" / "parts").iterdir()) == []
 
 
-async def test_a_list_of_quicklooks_that_fails_does_not_stop_the_rest(tame):
+async def test_run_failed_quicklook_list_does_not_affect_other_outputs(tame):
     tame.simulator.faults = Faults.from_rules({"fault": "status", "status": 500, "endpoint": "quicklooks"})
     summary = await tame.run()
     assert summary.exit_code is ExitCode.TEMPORARY
-    assert tame.read_files() == tame.expected_files(but=lambda each: each.kind is Kind.QUICKLOOK)
+    assert tame.read_files() == tame.expected_files(but=lambda output: output.kind is Kind.QUICKLOOK)
     assert {row.reason for row in summary.failures} == {Reason.SERVER_ERROR}
     tame.simulator.faults = None
     summary = await tame.run()
@@ -117,8 +117,8 @@ async def test_a_list_of_quicklooks_that_fails_does_not_stop_the_rest(tame):
     assert tame.storage_bytes() == 0
 
 
-async def test_one_output_that_fails_for_good_stops_only_itself(tame):
-    broken = next(each for each in tame.simulator.expected_outputs() if each.kind is Kind.GEOJSON)
+async def test_run_permanently_failed_output_does_not_affect_other_outputs(tame):
+    broken = next(output for output in tame.simulator.expected_outputs() if output.kind is Kind.GEOJSON)
     path = f"*/jobs/{broken.job_id}/outputs/data-json*"
     tame.simulator.faults = Faults.from_rules({"fault": "status", "status": 410, "path": path})
     summary = await tame.run()
@@ -129,21 +129,23 @@ async def test_one_output_that_fails_for_good_stops_only_itself(tame):
         None,
         Reason.REJECTED,
     )
-    gone = (broken.job_id, None, Kind.GEOJSON)
+    failed = (broken.job_id, None, Kind.GEOJSON)
     assert tame.read_files() == tame.expected_files(
-        but=lambda each: (each.job_id, each.task_id, each.kind) == gone
+        but=lambda output: (output.job_id, output.task_id, output.kind) == failed
     )
 
 
-async def test_storage_never_sees_a_credential(site):
+async def test_run_sends_no_credentials_to_the_storage(site):
     await site.run()
-    stored = [seen for seen in site.simulator.requests if seen.server == "storage"]
-    assert stored
-    assert all("Authorization" not in seen.headers and "Cookie" not in seen.headers for seen in stored)
+    requests = [request for request in site.simulator.requests if request.server == "storage"]
+    assert requests
+    assert all(
+        "Authorization" not in request.headers and "Cookie" not in request.headers for request in requests
+    )
 
 
-async def test_only_what_is_selected_is_fetched(tame):
-    job = next(each for each in tame.simulator.account.iter_jobs() if each.status == "SUCCEEDED")
+async def test_run_downloads_only_selected_outputs(tame):
+    job = next(job for job in tame.simulator.account.iter_jobs() if job.status == "SUCCEEDED")
     selection = Selection.of(Settings(only=["geojson"], scope=["task"]), jobs=[f"{job.project_id}/{job.id}"])
     summary = await tame.run(selection)
     assert summary.exit_code is ExitCode.OK
@@ -153,8 +155,8 @@ async def test_only_what_is_selected_is_fetched(tame):
     assert ("api", "jobs") not in tame.request_counts()
 
 
-async def test_a_job_that_up42_does_not_know_stops_none_of_the_others(tame):
-    job = next(each for each in tame.simulator.account.iter_jobs() if each.status == "SUCCEEDED")
+async def test_run_unknown_job_does_not_affect_other_jobs(tame):
+    job = next(job for job in tame.simulator.account.iter_jobs() if job.status == "SUCCEEDED")
     unknown = f"{job.project_id}/00000000-0000-4000-8000-000000000000"
     selection = Selection.of(Settings(), jobs=[unknown, f"{job.project_id}/{job.id}"])
     summary = await tame.run(selection)
@@ -162,7 +164,7 @@ async def test_a_job_that_up42_does_not_know_stops_none_of_the_others(tame):
     assert len(tame.read_files()) > 2
 
 
-async def test_a_plan_moves_nothing_and_writes_nothing(tame):
+async def test_plan_downloads_and_writes_nothing(tame):
     async with tame.downloader() as downloader:
         plan = await downloader.plan()
     assert not tame.output.exists()
@@ -170,7 +172,7 @@ async def test_a_plan_moves_nothing_and_writes_nothing(tame):
     assert plan.summary.exit_code is ExitCode.OK
 
 
-async def test_two_runs_cannot_share_a_directory(site):
+async def test_run_locked_directory_is_an_error(site):
     site.simulator.latency_s = 0.02
     async with site.downloader() as first, site.downloader() as second:
         async with first.stream() as results:
@@ -191,7 +193,8 @@ async def test_stream_yields_every_result_and_sets_the_summary(site):
         if result.outcome is Outcome.COMPLETED
     }
     assert completed == {
-        (each.job_id, each.task_id, each.kind, each.name) for each in site.simulator.expected_outputs()
+        (output.job_id, output.task_id, output.kind, output.name)
+        for output in site.simulator.expected_outputs()
     }
     for result in results:
         if result.file:
@@ -209,13 +212,13 @@ async def test_stream_left_early_stops_the_run_and_the_next_run_completes(tame):
     assert tame.read_files() == tame.expected_files()
 
 
-async def test_a_stopped_run_keeps_what_it_has_and_the_next_one_goes_on(tame):
+async def test_stop_keeps_completed_outputs_and_the_next_run_resumes(tame):
     async with tame.downloader() as downloader:
-        seen = 0
+        results_seen = 0
         async with downloader.stream() as results:
             async for _ in results:
-                seen += 1
-                if seen == 5:
+                results_seen += 1
+                if results_seen == 5:
                     downloader.stop()
     assert downloader.summary is not None
     assert downloader.summary.outputs(Outcome.FAILED) == 0
@@ -224,7 +227,7 @@ async def test_a_stopped_run_keeps_what_it_has_and_the_next_one_goes_on(tame):
     assert tame.read_files() == tame.expected_files()
 
 
-async def test_every_fault_at_once_still_ends_with_the_right_bytes(tame):
+async def test_run_with_all_faults_ends_with_correct_files(tame):
     tame.simulator.faults = Faults.from_rules(
         {"fault": "cut", "at_fraction": 0.5, "server": "storage", "nth": 1, "per": "object"},
         {

@@ -1,4 +1,4 @@
-"""A token source and a client on a mocked API, in a time that stands still."""
+"""Token source and client on a mocked API, with a simulated clock."""
 
 import aiohttp
 import pytest
@@ -18,14 +18,16 @@ KEY = "abcdEFGH.canary0123456789012345678901234567"
 
 
 class Kit:
-    """All that is needed to talk to one mocked API."""
+    """Creates token sources and clients for one mocked API."""
 
     def __init__(self, api, session, timeline):
         self.api, self.session, self.timeline = api, session, timeline
         self.policy = RetryPolicy(max_attempts=4, base_s=1.0, cap_s=8.0)
         self.cooldown = Cooldown(clock=timeline.clock, sleep=timeline.sleep, rand=lambda: 0.0)
-        pace = RateLimiter(100, 500, clock=timeline.clock, sleep=timeline.sleep)
-        self.request_policy = RequestPolicy(pace, self.cooldown, self.policy, lambda: 1.0, timeline.sleep)
+        rate_limiter = RateLimiter(100, 500, clock=timeline.clock, sleep=timeline.sleep)
+        self.request_policy = RequestPolicy(
+            rate_limiter, self.cooldown, self.policy, lambda: 1.0, timeline.sleep
+        )
 
     def tokens(self, credentials=None, token_url=TOKEN_URL):
         credentials = credentials or ProjectKey("p1", SecretStr(KEY))
@@ -33,8 +35,8 @@ class Kit:
             self.session, token_url, credentials, self.request_policy, clock=self.timeline.clock
         )
 
-    def client(self, tokens=None, api_url=API, **more):
-        return Client(self.session, api_url, tokens or self.tokens(), self.request_policy, **more)
+    def client(self, tokens=None, api_url=API, **options):
+        return Client(self.session, api_url, tokens or self.tokens(), self.request_policy, **options)
 
     def grant(self, *tokens, **fields):
         for token in tokens:

@@ -25,15 +25,15 @@ def _sent(kit):
 
 
 class Gate:
-    """A token endpoint that answers when it is told to."""
+    """A token endpoint that responds after ``open`` is set."""
 
     def __init__(self, kit, **fields):
-        self.open, self.asked, self.fields = asyncio.Event(), 0, fields
-        kit.api.post(TOKEN_URL, callback=self._answer, repeat=True)
+        self.open, self.requests, self.fields = asyncio.Event(), 0, fields
+        kit.api.post(TOKEN_URL, callback=self._respond, repeat=True)
 
-    async def _answer(self, url, **kwargs):
-        self.asked += 1
-        number = self.asked
+    async def _respond(self, url, **kwargs):
+        self.requests += 1
+        number = self.requests
         await self.open.wait()
         return CallbackResult(payload={"access_token": f"T{number}", **self.fields})
 
@@ -61,14 +61,14 @@ async def test_token_account_is_sent_as_form(kit):
     assert "Authorization" not in _sent(kit)["headers"]
 
 
-@pytest.mark.parametrize(("life_s", "kept_s"), [(300, 270), (100, 90), (1, 0.9), (0.1, 0.09)])
-async def test_token_is_renewed_shortly_before_it_expires(kit, life_s, kept_s):
+@pytest.mark.parametrize(("life_s", "usable_s"), [(300, 270), (100, 90), (1, 0.9), (0.1, 0.09)])
+async def test_token_is_renewed_shortly_before_it_expires(kit, life_s, usable_s):
     kit.grant("T1", "T2", expires_in=life_s)
     tokens = kit.tokens()
     assert await tokens.token() == "T1"
-    kit.timeline.now += kept_s * 0.99
+    kit.timeline.now += usable_s * 0.99
     assert await tokens.token() == "T1"
-    kit.timeline.now += kept_s * 0.02
+    kit.timeline.now += usable_s * 0.02
     assert await tokens.token() == "T2"
 
 
@@ -90,7 +90,7 @@ async def test_token_concurrent_callers_share_one_renewal(kit):
     await wait_until_idle()
     gate.open.set()
     assert set(await asyncio.gather(*waiting)) == {"T1"}
-    assert gate.asked == 1
+    assert gate.requests == 1
 
 
 async def test_token_without_lifetime_is_returned_to_all_waiting_callers(kit):
@@ -99,7 +99,7 @@ async def test_token_without_lifetime_is_returned_to_all_waiting_callers(kit):
     await wait_until_idle()
     gate.open.set()
     assert set(await asyncio.gather(*waiting)) == {"T1"}
-    assert gate.asked == 1
+    assert gate.requests == 1
 
 
 @pytest.mark.parametrize("victim", [0, 1, 4])
@@ -110,19 +110,19 @@ async def test_token_cancelled_caller_does_not_affect_other_callers(kit, victim)
     waiting[victim].cancel()
     await wait_until_idle()
     gate.open.set()
-    found = await asyncio.gather(*waiting, return_exceptions=True)
-    assert isinstance(found.pop(victim), asyncio.CancelledError)
-    assert len(set(found)) == 1
-    assert set(found) <= {"T1", "T2"}
-    assert gate.asked == (2 if victim == 0 else 1)
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert isinstance(results.pop(victim), asyncio.CancelledError)
+    assert len(set(results)) == 1
+    assert set(results) <= {"T1", "T2"}
+    assert gate.requests == (2 if victim == 0 else 1)
 
 
 async def test_token_after_cancellation_of_all_callers_is_requested_again(kit):
     gate, tokens = Gate(kit), kit.tokens()
     waiting = [asyncio.create_task(tokens.token()) for _ in range(3)]
     await wait_until_idle()
-    for one in waiting:
-        one.cancel()
+    for task in waiting:
+        task.cancel()
     await asyncio.wait(waiting)
     gate.open.set()
     assert await tokens.token() in ("T2", "T3")
@@ -136,7 +136,7 @@ async def test_invalidate_rejected_token_is_renewed_once(kit):
     for _ in range(16):
         tokens.invalidate("T1")
     assert await asyncio.gather(*(tokens.token() for _ in range(16))) == ["T2"] * 16
-    tokens.invalidate("T1")  # told late, by one whose request was slow
+    tokens.invalidate("T1")  # a slow request of another task reports the old token again
     assert await tokens.token() == "T2"
     assert _posts(kit) == 2
 
@@ -149,8 +149,10 @@ async def test_token_rejected_credentials_fail_without_retry_and_permanently(kit
     tokens = kit.tokens()
     first = await asyncio.gather(*(tokens.token() for _ in range(8)), return_exceptions=True)
     later = await asyncio.gather(*(tokens.token() for _ in range(8)), return_exceptions=True)
-    assert {(type(one).__mro__[1], one.reason) for one in first + later} == {(ApiError, Reason.CREDENTIALS)}
-    assert len({id(one) for one in first + later}) == 16
+    assert {(type(error).__mro__[1], error.reason) for error in first + later} == {
+        (ApiError, Reason.CREDENTIALS)
+    }
+    assert len({id(error) for error in first + later}) == 16
     assert "no such key" in first[0].detail
     assert _posts(kit) == 1
     assert kit.timeline.slept == []
@@ -170,7 +172,7 @@ async def test_token_rejection_with_invalid_body_is_a_credentials_error(kit, bod
 
 
 @pytest.mark.parametrize(
-    "trouble",
+    "response",
     [
         {"status": 500},
         {"status": 502, "body": "<html>"},
@@ -179,9 +181,9 @@ async def test_token_rejection_with_invalid_body_is_a_credentials_error(kit, bod
         {"body": "{"},
     ],
 )
-async def test_token_temporary_error_is_retried(kit, trouble):
-    kit.api.post(TOKEN_URL, **trouble)
-    kit.api.post(TOKEN_URL, **trouble)
+async def test_token_temporary_error_is_retried(kit, response):
+    kit.api.post(TOKEN_URL, **response)
+    kit.api.post(TOKEN_URL, **response)
     kit.grant("T1")
     assert await kit.tokens().token() == "T1"
     assert sum(kit.timeline.slept) == pytest.approx(3.0)
@@ -191,8 +193,8 @@ async def test_token_persistent_error_is_shared_by_waiting_callers_and_retried_l
     for _ in range(kit.policy.max_attempts):
         kit.api.post(TOKEN_URL, status=503)
     tokens = kit.tokens()
-    found = await asyncio.gather(*(tokens.token() for _ in range(10)), return_exceptions=True)
-    assert {one.reason for one in found} == {Reason.SERVER_ERROR}
+    results = await asyncio.gather(*(tokens.token() for _ in range(10)), return_exceptions=True)
+    assert {error.reason for error in results} == {Reason.SERVER_ERROR}
     assert _posts(kit) == kit.policy.max_attempts
     kit.grant("T1")
     assert await tokens.token() == "T1"
@@ -205,10 +207,10 @@ async def test_token_error_of_an_earlier_renewal_is_not_raised_again(kit):
     await _failure(tokens.token())
     gate = Gate(kit)
 
-    async def refused_at_once():
+    async def reject_token():
         tokens.invalidate(await tokens.token())
 
-    waiting = [asyncio.create_task(refused_at_once()), asyncio.create_task(tokens.token())]
+    waiting = [asyncio.create_task(reject_token()), asyncio.create_task(tokens.token())]
     await wait_until_idle()
     gate.open.set()
     assert await asyncio.gather(*waiting) == [None, "T2"]

@@ -42,7 +42,7 @@ def client(kit):
 
 
 def pages(kit, *lists, end=True):
-    """The pages *lists*; with *end* all pages behind them are empty."""
+    """Serve the pages *lists*. With *end*, all pages behind them are empty."""
     for number in range(2 * len(lists) + 2 if end else len(lists)):
         entries = lists[number] if number < len(lists) else []
         kit.api.get(JOBS.format(number), payload={"data": entries, "error": None}, repeat=True)
@@ -53,17 +53,17 @@ async def ids(client):
 
 
 async def test_jobs_pages_are_read_from_last_to_first(kit, client):
-    asked = []
+    requested = []
     filled = {0: [job("a"), job("b")], 1: [job("c")]}
 
-    def answer(url, **kwargs):
-        asked.append(url.raw_path_qs)
+    def respond(url, **kwargs):
+        requested.append(url.raw_path_qs)
         return CallbackResult(payload={"data": filled.get(int(url.query["page"]), []), "error": None})
 
     for number in range(3):
-        kit.api.get(JOBS.format(number), callback=answer, repeat=True)
+        kit.api.get(JOBS.format(number), callback=respond, repeat=True)
     assert await ids(client) == ["c", "a", "b"]
-    assert asked == [f"/projects/p1/jobs?page={number}&sort=createdAt,asc" for number in (1, 2, 1, 0)]
+    assert requested == [f"/projects/p1/jobs?page={number}&sort=createdAt,asc" for number in (1, 2, 1, 0)]
     assert {headers["Authorization"] for _, headers in kit.requests()} == {"Bearer T1"}
 
 
@@ -98,7 +98,7 @@ async def test_jobs_requests_exactly_one_page_in_advance(kit, client):
     async with aclosing(client.jobs("p1")) as listed:
         await anext(listed)
         await wait_until_idle()
-        searched = ["page=1", "page=2", "page=4", "page=3"]  # then page 2, and page 1 ahead
+        searched = ["page=1", "page=2", "page=4", "page=3"]  # then page 2, and page 1 in advance
         assert len(kit.requests()) == len(searched) + 2
         assert not any("page=0" in path for path, _ in kit.requests())
 
@@ -130,14 +130,14 @@ async def test_jobs_cancelled_listing_leaves_no_task(kit, client):
 async def test_jobs_before_a_failed_page_are_yielded(kit, client):
     kit.api.get(JOBS.format(0), status=403, payload=error(403))
     pages(kit, [job("z")], [job("a")])
-    found = []
+    yielded = []
 
     async def read():
         async for entry in client.jobs("p1"):
-            found.append(entry.id)  # noqa: PERF401 - what came before the failure is the point
+            yielded.append(entry.id)  # noqa: PERF401 - a comprehension would lose the entries before the failure
 
     assert (await failure_of(read())).reason is Reason.FORBIDDEN
-    assert found == ["a"]
+    assert yielded == ["a"]
 
 
 async def test_jobs_failed_page_is_requested_again(kit, client):
@@ -148,12 +148,12 @@ async def test_jobs_failed_page_is_requested_again(kit, client):
 
 
 async def test_job_tasks_and_quicklooks_return_values_and_unchanged_bodies(kit, client):
-    answer = (
+    response = (
         b'{ "error": null, "data" : {"id":"j1","status":"not started","createdAt":"2020-01-31T19:42:29Z"} }'
     )
-    kit.api.get(JOB_URL, body=answer)
-    found, raw = await client.job("p1", "j1")
-    assert (found.id, found.project_id, found.status, raw) == ("j1", "p1", "NOT_STARTED", answer)
+    kit.api.get(JOB_URL, body=response)
+    result, raw = await client.job("p1", "j1")
+    assert (result.id, result.project_id, result.status, raw) == ("j1", "p1", "NOT_STARTED", response)
     kit.api.get(TASKS_URL, payload={"data": [{"id": "t1", "name": "n", "status": "SUCCEEDED"}]})
     assert [task.id for task in (await client.tasks("p1", "j1"))[0]] == ["t1"]
     kit.api.get(NAMES_URL, payload={"data": ["x.jpg"]})
@@ -186,7 +186,7 @@ async def test_tasks_permanent_error_fails_at_once_with_the_message_of_up42(
     assert len(kit.requests()) == 1
 
 
-TROUBLES = [
+TEMPORARY_ERRORS = [
     {"status": 500},
     {"status": 502, "body": "<html>"},
     {"status": 429},
@@ -202,18 +202,18 @@ TROUBLES = [
 ]
 
 
-@pytest.mark.parametrize("trouble", TROUBLES)
-async def test_tasks_temporary_error_is_retried(kit, client, trouble):
-    kit.api.get(TASKS_URL, **trouble)
-    kit.api.get(TASKS_URL, **trouble)
+@pytest.mark.parametrize("response", TEMPORARY_ERRORS)
+async def test_tasks_temporary_error_is_retried(kit, client, response):
+    kit.api.get(TASKS_URL, **response)
+    kit.api.get(TASKS_URL, **response)
     kit.api.get(TASKS_URL, payload={"data": [], "error": None})
     assert (await client.tasks("p1", "j1"))[0] == []
     assert sum(kit.timeline.slept) >= 3.0
 
 
-@pytest.mark.parametrize("trouble", TROUBLES)
-async def test_tasks_persistent_error_fails_after_the_last_attempt(kit, client, trouble):
-    kit.api.get(TASKS_URL, **trouble, repeat=True)
+@pytest.mark.parametrize("response", TEMPORARY_ERRORS)
+async def test_tasks_persistent_error_fails_after_the_last_attempt(kit, client, response):
+    kit.api.get(TASKS_URL, **response, repeat=True)
     failure = await failure_of(client.tasks("p1", "j1"))
     assert failure.detail.startswith("GET api.example/projects/p1/jobs/j1/tasks: ")
     assert len(kit.requests()) == kit.policy.max_attempts
@@ -245,20 +245,20 @@ async def test_tasks_rejected_token_is_renewed_without_an_attempt(kit, client):
 
 
 @pytest.mark.parametrize(
-    "answer", [{"status": 401}, {"payload": error("UNAUTHORIZED")}, {"payload": error(401)}]
+    "response", [{"status": 401}, {"payload": error("UNAUTHORIZED")}, {"payload": error(401)}]
 )
-async def test_tasks_rejected_new_token_is_a_credentials_error(kit, client, answer):
-    kit.api.get(TASKS_URL, **answer, repeat=True)
+async def test_tasks_rejected_new_token_is_a_credentials_error(kit, client, response):
+    kit.api.get(TASKS_URL, **response, repeat=True)
     assert (await failure_of(client.tasks("p1", "j1"))).reason is Reason.CREDENTIALS
     assert len(kit.requests()) == 2
 
 
 async def test_tasks_sixteen_concurrent_rejections_renew_once(kit, client):
-    def answer(url, *, headers, **kwargs):
+    def respond(url, *, headers, **kwargs):
         fresh = headers["Authorization"] == "Bearer T2"
         return CallbackResult(payload={"data": []}) if fresh else CallbackResult(status=401)
 
-    kit.api.get(TASKS_URL, callback=answer, repeat=True)
+    kit.api.get(TASKS_URL, callback=respond, repeat=True)
     await asyncio.gather(*(client.tasks("p1", "j1") for _ in range(16)))
     assert len(kit.requests("POST")) == 2
 
@@ -327,9 +327,9 @@ async def test_check_unknown_project_is_not_found(kit, client):
 @pytest.mark.parametrize("status", [200, 404, 410, 500, 503])
 async def test_open_makes_one_attempt_and_returns_any_status(kit, client, status):
     kit.api.get(f"{TASKS_URL}/t1/outputs/data-json", status=status, body=json.dumps({"type": "x"}))
-    async with client.open(GEOJSON) as (response, begun):
-        assert response.status == status
-        assert begun + await response.content.read() == b'{"type": "x"}'
+    async with client.open(GEOJSON) as (http_response, prefetched):
+        assert http_response.status == status
+        assert prefetched + await http_response.content.read() == b'{"type": "x"}'
     ((_, headers),) = kit.requests()
     assert (headers["Authorization"], headers["Accept-Encoding"]) == ("Bearer T1", "identity")
     assert kit.timeline.slept == []

@@ -1,4 +1,4 @@
-"""What only real sockets show: bytes of the request line, bodies that are long, short or never end."""
+"""Tests of the client that need real sockets: request lines, and long, truncated and endless bodies."""
 
 import asyncio
 import gzip
@@ -22,16 +22,16 @@ from bulkdl.sources.up42_jobs.credentials import ProjectKey, StaticToken
 from bulkdl.sources.up42_jobs.transport import RequestPolicy
 
 LIMIT_BYTES = 1_000_000
-READY = StaticToken(SecretStr("T"))
+STATIC_TOKEN = StaticToken(SecretStr("T"))
 
 
 @asynccontextmanager
-async def talking_to(timeline, handler, credentials=READY):
-    """A client, and the requests that *handler* got from it."""
-    seen = []
+async def connected_client(timeline, handler, credentials=STATIC_TOKEN):
+    """Yield a client of a server with *handler*, and the list of received requests."""
+    requests_seen = []
 
     async def handle(request):
-        seen.append(request)
+        requests_seen.append(request)
         return await handler(request)
 
     app = web.Application()
@@ -45,11 +45,11 @@ async def talking_to(timeline, handler, credentials=READY):
         )
         url = str(server.make_url("")).rstrip("/")
         tokens = TokenSource(session, f"{url}/oauth/token", credentials, request_policy)
-        yield Client(session, url, tokens, request_policy, json_limit_bytes=LIMIT_BYTES), seen
+        yield Client(session, url, tokens, request_policy, json_limit_bytes=LIMIT_BYTES), requests_seen
 
 
 def _session():
-    # One connection: whoever forgets to give it back is found out.
+    # One connection: a request that does not release it blocks the next request.
     return api_session(user_agent="bulkdl/test", connect_timeout_s=5, limit=1)
 
 
@@ -65,7 +65,7 @@ async def test_quicklooks_long_response_is_read_completely(timeline):
     async def handler(request):
         return web.json_response({"data": names})
 
-    async with talking_to(timeline, handler) as (client, _):
+    async with connected_client(timeline, handler) as (client, _):
         assert (await client.quicklooks("p", "j", "t"))[0] == names
 
 
@@ -77,9 +77,12 @@ async def test_open_hostile_name_is_sent_as_one_path_segment(timeline, name):
         return web.Response(body=b"image")
 
     output = Output("p", "j", "t", Kind.QUICKLOOK, name)
-    async with talking_to(timeline, handler) as (client, seen), client.open(output) as (response, begun):
-        assert begun + await response.read() == b"image"
-    path = seen[0].raw_path
+    async with (
+        connected_client(timeline, handler) as (client, requests_seen),
+        client.open(output) as (response, prefetched),
+    ):
+        assert prefetched + await response.read() == b"image"
+    path = requests_seen[0].raw_path
     base = "/projects/p/jobs/j/tasks/t/outputs/quicklooks/"
     assert path.startswith(base)
     assert not set(path.removeprefix(base)) & set("/?#;&+ ")
@@ -90,12 +93,12 @@ async def test_jobs_request_line_and_headers(timeline):
     async def handler(request):
         return web.json_response({"data": []})
 
-    async with talking_to(timeline, handler) as (client, seen):
+    async with connected_client(timeline, handler) as (client, requests_seen):
         assert [job async for job in client.jobs("p")] == []
-    paths_asked = [each.raw_path for each in seen]
-    assert paths_asked == [f"/projects/p/jobs?page={number}&sort=createdAt,asc" for number in (1, 0)]
-    assert seen[0].headers["Accept"] == "application/json"
-    assert seen[0].headers["User-Agent"] == "bulkdl/test"
+    requested_paths = [request.raw_path for request in requests_seen]
+    assert requested_paths == [f"/projects/p/jobs?page={number}&sort=createdAt,asc" for number in (1, 0)]
+    assert requests_seen[0].headers["Accept"] == "application/json"
+    assert requests_seen[0].headers["User-Agent"] == "bulkdl/test"
 
 
 async def _endless(response):
@@ -112,9 +115,9 @@ async def test_quicklooks_endless_body_is_too_large(timeline):
         await response.prepare(request)
         return await _endless(response)
 
-    async with talking_to(timeline, handler) as (client, seen):
+    async with connected_client(timeline, handler) as (client, requests_seen):
         assert (await _failure(client)).reason is Reason.TOO_LARGE
-        assert len(seen) == 1
+        assert len(requests_seen) == 1
 
 
 async def test_quicklooks_gzip_bomb_is_too_large(timeline):
@@ -124,12 +127,12 @@ async def test_quicklooks_gzip_bomb_is_too_large(timeline):
     async def handler(request):
         return web.Response(body=bomb, headers={"Content-Encoding": "gzip"})
 
-    async with talking_to(timeline, handler) as (client, _):
+    async with connected_client(timeline, handler) as (client, _):
         assert (await _failure(client)).reason is Reason.TOO_LARGE
 
 
 @pytest.mark.parametrize(
-    ("answer", "reason"),
+    ("response", "reason"),
     [
         (b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"data":[', Reason.TRUNCATED),
         (b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{"dat', Reason.TRUNCATED),
@@ -139,14 +142,14 @@ async def test_quicklooks_gzip_bomb_is_too_large(timeline):
         (b"", Reason.CONNECTION_LOST),
     ],
 )
-async def test_quicklooks_truncated_or_invalid_response_is_retried_and_reported(timeline, answer, reason):
-    asked = 0
+async def test_quicklooks_truncated_or_invalid_response_is_retried_and_reported(timeline, response, reason):
+    requests = 0
 
     async def serve(reader, writer):
-        nonlocal asked
-        asked += 1
+        nonlocal requests
+        requests += 1
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(answer)
+        writer.write(response)
         await writer.drain()
         writer.close()
         await writer.wait_closed()
@@ -159,7 +162,7 @@ async def test_quicklooks_truncated_or_invalid_response_is_retried_and_reported(
         )
         tokens = TokenSource(session, url, StaticToken(SecretStr("T")), request_policy)
         assert (await _failure(Client(session, url, tokens, request_policy))).reason is reason
-    assert asked >= 2
+    assert requests >= 2
 
 
 async def test_quicklooks_closed_port_is_unreachable(timeline, unused_tcp_port):
@@ -185,7 +188,7 @@ async def test_open_left_early_does_not_wait_for_the_body(timeline):
         finally:
             left.set()
 
-    async with talking_to(timeline, handler) as (client, _):
+    async with connected_client(timeline, handler) as (client, _):
         async with client.open(Output("p", "j", "t", Kind.GEOJSON)) as (response, _):
             assert len(await response.content.readexactly(10)) == 10
         await left.wait()
@@ -202,17 +205,17 @@ async def test_open_redirect_to_another_origin_drops_the_token(timeline):
         async def handler(request):
             raise web.HTTPFound(other.make_url("/there"))
 
-        async with talking_to(timeline, handler) as (client, seen):
-            async with client.open(Output("p", "j", "t", Kind.GEOJSON)) as (response, begun):
-                assert json.loads(begun + await response.read()) == {"authorization": None}
-            assert seen[0].headers["Authorization"] == "Bearer T"
+        async with connected_client(timeline, handler) as (client, requests_seen):
+            async with client.open(Output("p", "j", "t", Kind.GEOJSON)) as (response, prefetched):
+                assert json.loads(prefetched + await response.read()) == {"authorization": None}
+            assert requests_seen[0].headers["Authorization"] == "Bearer T"
 
 
 async def test_quicklooks_endless_redirect_is_rejected(timeline):
     async def handler(request):
         raise web.HTTPFound(request.path)
 
-    async with talking_to(timeline, handler) as (client, _):
+    async with connected_client(timeline, handler) as (client, _):
         assert (await _failure(client)).reason is Reason.REJECTED
 
 
@@ -224,7 +227,7 @@ async def test_open_read_error_is_raised_to_the_reader(timeline):
         request.transport.abort()
         return response
 
-    async with talking_to(timeline, handler) as (client, _):
+    async with connected_client(timeline, handler) as (client, _):
         with pytest.raises((aiohttp.ClientPayloadError, ConnectionError)):
             async with client.open(Output("p", "j", "t", Kind.GEOJSON)) as (response, _):
                 await response.read()
@@ -245,15 +248,15 @@ async def test_open_rejected_attempt_releases_its_connection(timeline):
     key = ProjectKey("p", SecretStr("k"))
     async with (
         asyncio.timeout(30),
-        talking_to(timeline, handler, key) as (client, _),
-        client.open(output) as (response, begun),
+        connected_client(timeline, handler, key) as (client, _),
+        client.open(output) as (response, prefetched),
     ):
         assert response.status == 200
-        assert len(begun + await response.read()) == 1_000_000
+        assert len(prefetched + await response.read()) == 1_000_000
 
 
-def told(error, *, chunked=False):
-    """An error as UP42 words it, with status 200."""
+def error_handler(error, *, chunked=False):
+    """Return a handler that responds with an error document of UP42 and status 200."""
     body = json.dumps({"data": None, "error": error}).encode()
 
     async def handler(request):
@@ -282,13 +285,13 @@ def told(error, *, chunked=False):
     ],
 )
 async def test_open_error_document_in_a_200_response_is_raised(timeline, kind, code, reason, chunked):
-    handler = told({"code": code, "message": "no such thing", "details": None}, chunked=chunked)
-    async with talking_to(timeline, handler) as (client, seen):
+    handler = error_handler({"code": code, "message": "no such thing", "details": None}, chunked=chunked)
+    async with connected_client(timeline, handler) as (client, requests_seen):
         with pytest.raises(ApiError, match="no such thing") as caught:
             async with client.open(Output("p", "j", "t", kind, "a.jpg")):
                 pass
-        assert (caught.value.reason, len(seen)) == (reason, 1)
-        with pytest.raises(ApiError):  # and the only connection is free again
+        assert (caught.value.reason, len(requests_seen)) == (reason, 1)
+        with pytest.raises(ApiError):  # the only connection must be free again
             async with client.open(Output("p", "j", "t", kind, "a.jpg")):
                 pass
 
@@ -309,13 +312,16 @@ async def test_open_body_that_is_not_an_error_document_is_returned_unchanged(tim
         return web.Response(body=body)
 
     output = Output("p", "j", "t", Kind.GEOJSON)
-    async with talking_to(timeline, handler) as (client, _), client.open(output) as (response, begun):
-        assert begun + await response.read() == body
+    async with (
+        connected_client(timeline, handler) as (client, _),
+        client.open(output) as (response, prefetched),
+    ):
+        assert prefetched + await response.read() == body
 
 
 async def test_open_token_rejected_in_a_200_response_is_renewed_once(timeline):
     granted = 0
-    refused = told({"code": "UNAUTHORIZED", "message": "ACCESS_TOKEN_EXPIRED"})
+    rejection = error_handler({"code": "UNAUTHORIZED", "message": "ACCESS_TOKEN_EXPIRED"})
 
     async def handler(request):
         nonlocal granted
@@ -324,13 +330,16 @@ async def test_open_token_rejected_in_a_200_response_is_renewed_once(timeline):
             return web.json_response({"access_token": f"T{granted}"})
         if request.headers["Authorization"] == "Bearer T2":
             return web.Response(body=b"{}")
-        return await refused(request)
+        return await rejection(request)
 
     output = Output("p", "j", "t", Kind.GEOJSON)
     key = ProjectKey("p", SecretStr("k"))
-    async with talking_to(timeline, handler, key) as (client, _), client.open(output) as (_, begun):
-        assert begun == b"{}"
-    async with talking_to(timeline, refused) as (client, _):
+    async with (
+        connected_client(timeline, handler, key) as (client, _),
+        client.open(output) as (_, prefetched),
+    ):
+        assert prefetched == b"{}"
+    async with connected_client(timeline, rejection) as (client, _):
         with pytest.raises(ApiError) as caught:
             async with client.open(output):
                 pass
@@ -338,15 +347,15 @@ async def test_open_token_rejected_in_a_200_response_is_renewed_once(timeline):
 
 
 async def test_open_429_in_a_200_response_starts_the_cooldown(timeline):
-    """For an output as for a list: whoever asks next waits."""
-    throttled = told({"code": 429, "message": "slow down"})
+    """The cooldown applies to requests for outputs and to requests for lists."""
+    throttled = error_handler({"code": 429, "message": "slow down"})
 
     async def handler(request):
-        answer = await throttled(request)
-        answer.headers["Retry-After"] = "40"
-        return answer
+        response = await throttled(request)
+        response.headers["Retry-After"] = "40"
+        return response
 
-    async with talking_to(timeline, handler) as (client, _):
+    async with connected_client(timeline, handler) as (client, _):
         with pytest.raises(ApiError) as caught:
             async with client.open(Output("p", "j", "t", Kind.GEOJSON)):
                 pass

@@ -66,7 +66,7 @@ def test_job_optional_fields_can_be_absent(absent):
 
 
 @pytest.mark.parametrize(
-    ("text", "moment"),
+    ("text", "timestamp"),
     [
         ("2020-01-31T19:42:29.679Z", datetime(2020, 1, 31, 19, 42, 29, 679000, UTC)),
         ("2020-01-31T19:42:29Z", datetime(2020, 1, 31, 19, 42, 29, tzinfo=UTC)),
@@ -79,9 +79,9 @@ def test_job_optional_fields_can_be_absent(absent):
         ("2022-05-28T17:40:43+0000", datetime(2022, 5, 28, 17, 40, 43, tzinfo=UTC)),
     ],
 )
-def test_job_timestamps_of_all_formats_are_utc(text, moment):
+def test_job_timestamps_of_all_formats_are_utc(text, timestamp):
     created_at = _job(createdAt=text).created_at
-    assert created_at == moment
+    assert created_at == timestamp
     assert created_at.tzinfo is UTC
 
 
@@ -175,10 +175,10 @@ def test_parse_json_any_bytes_raise_only_api_errors(body):
     try:
         parse_grant(decode.parse_json(body, "POST x"), "POST x")
     except ApiError as failure:
-        found = failure.reason
+        reason = failure.reason
     else:
-        found = Reason.INVALID_RESPONSE
-    assert found is Reason.INVALID_RESPONSE
+        reason = Reason.INVALID_RESPONSE
+    assert reason is Reason.INVALID_RESPONSE
 
 
 def test_parse_json_deep_nesting_is_an_invalid_response():
@@ -196,8 +196,8 @@ def test_tasks_keep_order_and_parents():
             {"id": "c", "status": "FAILED"},
         ]
     }
-    found = decode.tasks(document, "x")
-    assert [(one.id, one.name, one.status, one.parent_ids) for one in found] == [
+    tasks = decode.tasks(document, "x")
+    assert [(task.id, task.name, task.status, task.parent_ids) for task in tasks] == [
         ("a", "data:1", "SUCCEEDED", ()),
         ("b", "", "NOT_STARTED", ("a",)),
         ("c", "", "FAILED", ()),

@@ -1,4 +1,4 @@
-"""The list of jobs while jobs are deleted and created, and what it costs."""
+"""Listing jobs while jobs are deleted and created, and the number of requests for it."""
 
 import asyncio
 import random
@@ -15,11 +15,11 @@ from bulkdl.models import Job
 from bulkdl.sources.up42_jobs.decode import UnreadableJob
 from bulkdl.sources.up42_jobs.pagination import MAX_PAGES, STALE_PAGES, RecentIds, iter_jobs
 
-AT = datetime(2020, 1, 1, tzinfo=UTC)
+CREATED_AT = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 def a_job(job_id):
-    return Job("p", job_id, "SUCCEEDED", "DEFAULT", None, AT, None, None)
+    return Job("p", job_id, "SUCCEEDED", "DEFAULT", None, CREATED_AT, None, None)
 
 
 class Project:
@@ -49,33 +49,33 @@ async def test_iter_jobs_deletion_between_two_pages_misses_no_other_job(request_
             del project.ids[:deleted]
 
     project = Project(23, 5, change)
-    found = await project.list()
-    assert set(project.ids) <= set(found)
-    assert len(found) == len(set(found))
+    listed = await project.list()
+    assert set(project.ids) <= set(listed)
+    assert len(listed) == len(set(listed))
 
 
 @settings(max_examples=300, deadline=None)
 @given(
     count=st.integers(0, 60),
     size=st.integers(1, 9),
-    likely=st.floats(0, 1),
-    most=st.integers(1, 12),
+    probability=st.floats(0, 1),
+    max_deleted=st.integers(1, 12),
     rng=st.randoms(use_true_random=False),
 )
 def test_iter_jobs_any_deletions_and_new_jobs_miss_no_older_job(
-    count, size, likely, most, rng: random.Random
+    count, size, probability, max_deleted, rng: random.Random
 ):
     def change(project):
-        for _ in range(rng.randint(0, most) if rng.random() < likely else 0):
+        for _ in range(rng.randint(0, max_deleted) if rng.random() < probability else 0):
             if project.ids:
                 project.ids.pop(rng.randrange(len(project.ids)))
-        if rng.random() < likely:
+        if rng.random() < probability:
             project.ids.append(f"new-{rng.random()}")
 
     project = Project(count, size, change)
-    found = asyncio.run(project.list())
-    assert {job_id for job_id in project.ids if not job_id.startswith("new")} <= set(found)
-    assert len(found) == len(set(found))
+    listed = asyncio.run(project.list())
+    assert {job_id for job_id in project.ids if not job_id.startswith("new")} <= set(listed)
+    assert len(listed) == len(set(listed))
 
 
 @pytest.mark.parametrize("pages", [0, 1, 2, 3, 5, 8, 64, 100, 1000])
@@ -119,35 +119,34 @@ async def test_iter_jobs_100_000_jobs_on_10_000_pages_need_little_memory():
     assert peak < 4 * 1024 * 1024
 
 
-def _listed(job_id):
+def _job(job_id):
     return Job("p", job_id, "S", "D", None, datetime(2020, 1, 1, tzinfo=UTC), None, None)
 
 
 def test_recent_ids_compare_the_complete_id():
-    seen = RecentIds()
-    one = str(uuid4())
-    assert [seen.add(_listed(text)) for text in (one, one, "x", "x", one.upper(), UUID(one).hex)] == [
-        True, False, True, False, True, True,
-    ]  # fmt: skip
-    broken = UnreadableJob("p", one, "why")
-    assert [seen.add(broken), seen.add(broken)] == [True, False]
+    recent_ids = RecentIds()
+    job_id = str(uuid4())
+    ids = (job_id, job_id, "x", "x", job_id.upper(), UUID(job_id).hex)
+    assert [recent_ids.add(_job(text)) for text in ids] == [True, False, True, False, True, True]
+    unreadable = UnreadableJob("p", job_id, "problem")
+    assert [recent_ids.add(unreadable), recent_ids.add(unreadable)] == [True, False]
 
 
 def test_recent_ids_number_is_limited():
-    seen = RecentIds(max_jobs=3)
-    assert all(seen.add(_listed(text)) for text in "abc")
-    assert not any(seen.add(_listed(text)) for text in "abc")
-    assert seen.add(_listed("d"))
-    assert [seen.add(_listed(text)) for text in "bcd"] == [False, False, False]
-    assert seen.add(_listed("a"))
+    recent_ids = RecentIds(max_jobs=3)
+    assert all(recent_ids.add(_job(text)) for text in "abc")
+    assert not any(recent_ids.add(_job(text)) for text in "abc")
+    assert recent_ids.add(_job("d"))
+    assert [recent_ids.add(_job(text)) for text in "bcd"] == [False, False, False]
+    assert recent_ids.add(_job("a"))
 
 
 def test_recent_ids_memory_does_not_grow_with_the_list():
     tracemalloc.start()
     try:
-        seen = RecentIds()
+        recent_ids = RecentIds()
         for number in range(60_000):
-            seen.add(_listed(str(UUID(int=number * 2**80 + 2**127))))
+            recent_ids.add(_job(str(UUID(int=number * 2**80 + 2**127))))
         size, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -155,16 +154,16 @@ def test_recent_ids_memory_does_not_grow_with_the_list():
 
 
 async def test_iter_jobs_list_longer_than_memory_that_starts_over_ends():
-    """It is longer than what is remembered of it."""
+    """The list has more jobs than ``RecentIds`` remembers."""
     pages_of_list = 130
-    asked = []
+    requested = []
 
     async def page(number):
-        asked.append(number)
-        assert len(asked) < 2 * pages_of_list, "it goes on for ever"
+        requested.append(number)
+        assert len(requested) < 2 * pages_of_list, "the listing does not end"
         first = number % pages_of_list * 100
-        return [_listed(f"job-{first + at}") for at in range(100)]
+        return [_job(f"job-{first + at}") for at in range(100)]
 
     listed_ids = [job.id async for job in iter_jobs(page, "p")]
     assert sorted(listed_ids) == sorted(f"job-{number}" for number in range(pages_of_list * 100))
-    assert len(asked) <= pages_of_list + STALE_PAGES + 1 + log2(MAX_PAGES)
+    assert len(requested) <= pages_of_list + STALE_PAGES + 1 + log2(MAX_PAGES)

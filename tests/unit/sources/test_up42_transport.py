@@ -20,31 +20,31 @@ def request_policy(timeline, sleep=None):
     )
 
 
-async def turns(behaved, timeline, count):
-    async def one():
-        await behaved.acquire(API_URL)
+async def request_times(policy, timeline, count):
+    async def acquire():
+        await policy.acquire(API_URL)
         return timeline.now
 
-    return await asyncio.gather(*(one() for _ in range(count)))
+    return await asyncio.gather(*(acquire() for _ in range(count)))
 
 
 async def test_acquire_obeys_the_rate_limit(timeline):
-    assert await turns(request_policy(timeline), timeline, 3) == [1000, 1001, 1002]
+    assert await request_times(request_policy(timeline), timeline, 3) == [1000, 1001, 1002]
 
 
 async def test_acquire_after_a_cooldown_obeys_the_rate_limit(timeline):
-    behaved = request_policy(timeline)
-    behaved.cooldown.start("api.example", 10)
-    assert sorted(await turns(behaved, timeline, 3)) == [1010, 1011, 1012]
+    policy = request_policy(timeline)
+    policy.cooldown.start("api.example", 10)
+    assert sorted(await request_times(policy, timeline, 3)) == [1010, 1011, 1012]
 
 
 async def test_acquire_cooldown_started_during_the_wait_is_obeyed(timeline):
     async def sleep(delay_s):
-        behaved.cooldown.start("api.example", 30)
+        policy.cooldown.start("api.example", 30)
         await timeline.sleep(delay_s)
 
-    behaved = request_policy(timeline, sleep)
-    assert await turns(behaved, timeline, 2) == [1000, 1030]
+    policy = request_policy(timeline, sleep)
+    assert await request_times(policy, timeline, 2) == [1000, 1030]
 
 
 @pytest.mark.parametrize(
