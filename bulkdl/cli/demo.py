@@ -61,7 +61,7 @@ def demo(**params: Any) -> int:
 
 async def _demo(loaded: LoadedSettings, jobs: int) -> tuple[Summary, ExitCode | None]:
     parts = simulator_parts()
-    async with parts.Simulator(parts.Account(seed=_SEED, projects=2, jobs=jobs)) as simulator:
+    async with parts.Simulator(parts.SimulatedAccount(seed=_SEED, projects=2, jobs=jobs)) as simulator:
         keys = {project.id: SecretStr(project.api_key) for project in simulator.projects}
         settings = loaded.settings.model_copy(
             update={
