@@ -67,7 +67,7 @@ def _measure_disk(root: Path, state: Path) -> tuple[float, str | None]:
         with tempfile.TemporaryFile(dir=state) as probe:
             probe.write(b"\0")
     except FileNotFoundError:
-        return free_bytes, "does not exist yet"
+        return free_bytes, "does not exist"
     except OSError as error:
         return free_bytes, f"is not writable ({error.strerror})"
     return free_bytes, None

@@ -63,7 +63,7 @@ async def test_readyz_after_removal_of_the_output_directory_is_503(tmp_path):
         (tmp_path / "out" / ".bulkdl").rename(tmp_path / "elsewhere")
         status, document = await run.json("/readyz")
         assert status == 503
-        assert document["reasons"] == ["the output directory is not there yet"]
+        assert document["reasons"] == ["the output directory does not exist"]
         (tmp_path / "elsewhere").rename(tmp_path / "out" / ".bulkdl")
 
 
@@ -78,7 +78,7 @@ async def test_used_port_is_a_config_error_before_the_run(tmp_path):
     async with Simulator(ACCOUNT) as simulator:
         port = int(simulator.api_url.rpartition(":")[2])
         order = order_for(simulator, tmp_path, listen=f"127.0.0.1:{port}")
-        with pytest.raises(ConfigError, match="name a free address"):
+        with pytest.raises(ConfigError, match="use a free address"):
             await run_downloader(order, lambda downloader: downloader.run(order.selection), Watch())
         assert not simulator.requests
     assert not (tmp_path / "out").exists()

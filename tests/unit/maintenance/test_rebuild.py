@@ -463,6 +463,6 @@ async def test_rebuild_of_a_folder_without_jobs_is_rejected(tmp_path):
     (tmp_path / "holiday.jpg").write_bytes(b"x")
     with pytest.raises(ConfigError, match=r"contains no .*job\.json"):
         await rebuild(Folder(tmp_path).options())
-    with pytest.raises(ConfigError, match="is no directory"):
+    with pytest.raises(ConfigError, match="is not a directory"):
         await rebuild(Folder(tmp_path / "typo").options())
     assert not (tmp_path / "typo").exists()

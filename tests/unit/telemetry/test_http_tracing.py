@@ -1,5 +1,3 @@
-"""Each request of a session is reported as one event."""
-
 import asyncio
 
 import aiohttp
@@ -13,7 +11,7 @@ from bulkdl.telemetry.events import STORAGE, RequestEnded
 from bulkdl.telemetry.http_tracing import trace_requests
 
 
-class Heard(list[RequestEnded]):
+class RecordedEvents(list[RequestEnded]):
     def report(self, event):
         self.append(event)
 
@@ -34,28 +32,28 @@ async def server():
         yield server
 
 
-async def test_answers_of_any_status_are_one_event_each_and_redirects_belong_to_theirs(server):
-    heard = Heard()
+async def test_trace_requests_reports_one_event_per_request_including_redirects(server):
+    events = RecordedEvents()
     async with aiohttp.ClientSession() as session:
-        trace_requests(session, heard, endpoint_label)
+        trace_requests(session, events, endpoint_label)
         for path in ("/projects/p/jobs?page=3", "/busy", "/moved"):
             async with session.get(server.make_url(path)):
                 pass
-    assert [(event.endpoint, event.status) for event in heard] == [
+    assert [(event.endpoint, event.status) for event in events] == [
         ("jobs", 200),
         ("other", 429),
         ("other", 200),
     ]
-    assert all(0 <= event.duration_s < 60 for event in heard)
+    assert all(0 <= event.duration_s < 60 for event in events)
 
 
-async def test_no_answer_is_an_event_without_a_status_and_a_cancelled_request_is_none(server):
-    heard = Heard()
+async def test_trace_requests_without_a_response_reports_no_status_and_ignores_cancellation(server):
+    events = RecordedEvents()
     async with aiohttp.ClientSession() as session:
-        trace_requests(session, heard, lambda method, url: STORAGE)
+        trace_requests(session, events, lambda method, url: STORAGE)
         with pytest.raises(aiohttp.ClientConnectorError):
             await session.get(URL("http://127.0.0.1:1/x"))
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
                 await session.get(server.make_url("/never"))
-    assert [(event.endpoint, event.status) for event in heard] == [("storage", None)]
+    assert [(event.endpoint, event.status) for event in events] == [("storage", None)]

@@ -94,7 +94,7 @@ async def test_readyz_without_a_writable_output_directory_is_503(tmp_path):
     async with TestClient(TestServer(site.app)) as client:
         async with client.get("/readyz") as response:
             assert response.status == 503
-            assert (await response.json())["reasons"] == ["the output directory does not exist yet"]
+            assert (await response.json())["reasons"] == ["the output directory does not exist"]
         async with client.get("/healthz") as response:
             assert response.status == 200
         async with client.get("/status.json") as response:
