@@ -51,7 +51,7 @@ async def test_run_task_that_finishes_after_its_job_is_taken_up_by_a_later_run(t
         assert (late.exit_code, late.summary.jobs.unfinished) == (0, 0)
         assert here.has_complete_output()
         settled = await here.run()
-        assert settled.to("tasks") == []
+        assert settled.requests_to("tasks") == []
         assert (await read_status(here.root)).jobs == {"up_to_date": 6}
 
 
