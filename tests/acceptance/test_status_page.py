@@ -7,7 +7,7 @@ import re
 import pytest
 
 from bulkdl.simulator import Faults, Simulator
-from support.live_http import ACCOUNT, HELD, live
+from support.live_http import ACCOUNT, STALL_FIRST_REQUEST, run_with_status_page
 
 IDLE_CONNECTIONS = 300
 
@@ -44,8 +44,8 @@ MALFORMED = (
 async def run(tmp_path):
     """A run whose archives stall, and the address of its status page."""
     async with (
-        Simulator(ACCOUNT, faults=Faults.from_rules(HELD)) as simulator,
-        live(simulator, tmp_path) as run,
+        Simulator(ACCOUNT, faults=Faults.from_rules(STALL_FIRST_REQUEST)) as simulator,
+        run_with_status_page(simulator, tmp_path) as run,
     ):
         yield run
 
@@ -116,8 +116,8 @@ async def test_status_page_with_malformed_requests_stays_available(run, caplog):
 
 async def test_status_page_with_300_idle_connections_responds_and_the_run_ends(tmp_path):
     async with (
-        Simulator(ACCOUNT, faults=Faults.from_rules(HELD)) as simulator,
-        live(simulator, tmp_path) as run,
+        Simulator(ACCOUNT, faults=Faults.from_rules(STALL_FIRST_REQUEST)) as simulator,
+        run_with_status_page(simulator, tmp_path) as run,
     ):
         connections = [await asyncio.open_connection(*address_of(run)) for _ in range(IDLE_CONNECTIONS)]
         for _, writer in connections[::2]:  # half of the connections have sent a part of a request

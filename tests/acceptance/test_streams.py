@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bulkdl.simulator import SimulatedAccount, Simulator
-from support.filled_directory import Ended, Site
+from support.filled_directory import FilledDirectory, ProcessResult
 
 FAILURES_AS_CSV = "status --failures --format csv"
 COMMANDS = (
@@ -22,12 +22,12 @@ NOISE = ("Traceback", "this is a bug", "Exception ignored", "Error in sys")
 @pytest.fixture
 async def site(tmp_path):
     async with Simulator(SimulatedAccount(projects=1, jobs=2, archive_bytes=2_000)) as simulator:
-        site = Site(tmp_path, simulator)
+        site = FilledDirectory(tmp_path, simulator)
         assert (await site.bulkdl("run")).code == 0
         yield site
 
 
-async def shell(site: Site, command: str, redirect: str, **env: str | None) -> Ended:
+async def shell(site: FilledDirectory, command: str, redirect: str, **env: str | None) -> ProcessResult:
     """Run *command* with a redirection of the shell, and return its own exit code, not that of the pipe."""
     words = shlex.join([sys.executable, "-W", "error", "-m", "bulkdl"])
     variables = {**site.env, **env}
@@ -41,10 +41,10 @@ async def shell(site: Site, command: str, redirect: str, **env: str | None) -> E
     )
     async with asyncio.timeout(60):
         out, err = await process.communicate()
-    return Ended(process.returncode, out.decode(), err.decode())
+    return ProcessResult(process.returncode, out.decode(), err.decode())
 
 
-def has_no_traceback(done: Ended) -> bool:
+def has_no_traceback(done: ProcessResult) -> bool:
     return not any(word in done.err + done.out for word in NOISE)
 
 

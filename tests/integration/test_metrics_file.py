@@ -11,7 +11,7 @@ from bulkdl.graph.downloader import Downloader
 from bulkdl.models import Kind
 from bulkdl.settings import CredentialSet
 from bulkdl.simulator import Faults, Simulator
-from support.live_http import ACCOUNT, Watch, order_for, samples, value
+from support.live_http import ACCOUNT, EventRecorder, create_run_request, samples, value
 
 
 async def test_metrics_file_matches_the_summary(tmp_path):
@@ -23,13 +23,13 @@ async def test_metrics_file_matches_the_summary(tmp_path):
         {"fault": "throttled", "retry_after": 0, "endpoint": "tasks", "nth": 1, "limit": 2},
     )
     async with Simulator(ACCOUNT, faults=faults) as simulator:
-        request = order_for(simulator, tmp_path, metrics_file=path)
+        request = create_run_request(simulator, tmp_path, metrics_file=path)
         summary, _ = await run_downloader(
-            request, lambda downloader: downloader.run(request.selection), Watch()
+            request, lambda downloader: downloader.run(request.selection), EventRecorder()
         )
         # A plan does not lock the directory, so it does not write the file.
         again, _ = await run_downloader(
-            request, lambda downloader: downloader.plan(request.selection), Watch()
+            request, lambda downloader: downloader.plan(request.selection), EventRecorder()
         )
     found = samples(path.read_text())
     counted = {
@@ -54,10 +54,10 @@ async def test_metrics_file_matches_the_summary(tmp_path):
 async def test_rejected_credentials_are_counted_as_a_problem(tmp_path):
     path = tmp_path / "bulkdl.prom"
     async with Simulator(ACCOUNT) as simulator:
-        request = order_for(simulator, tmp_path, metrics_file=path)
+        request = create_run_request(simulator, tmp_path, metrics_file=path)
         keys = {project.id: SecretStr("Wrong123.key") for project in simulator.projects}
         request = replace(request, credentials=CredentialSet(by_project=keys, project_ids=tuple(keys)))
-        await run_downloader(request, lambda downloader: downloader.run(request.selection), Watch())
+        await run_downloader(request, lambda downloader: downloader.run(request.selection), EventRecorder())
     found = samples(path.read_text())
     assert value(found, "problems_total", reason="credentials") == 1
     assert value(found, "last_run_exit_code") == ExitCode.CREDENTIALS
@@ -80,15 +80,19 @@ async def test_metrics_file_contains_the_exit_code_of_the_process(tmp_path, erro
 
     async with Simulator(ACCOUNT) as simulator:
         with pytest.raises(type(error)):
-            await run_downloader(order_for(simulator, tmp_path, metrics_file=path), work, Watch())
+            await run_downloader(
+                create_run_request(simulator, tmp_path, metrics_file=path), work, EventRecorder()
+            )
     assert value(samples(path.read_text()), "last_run_exit_code") == code
 
 
 async def test_present_outputs_are_counted_as_skipped(tmp_path):
     async with Simulator(ACCOUNT) as simulator:
+        request = create_run_request(simulator, tmp_path, metrics_file=tmp_path / "bulkdl.prom")
         for _ in range(2):
-            request = order_for(simulator, tmp_path, metrics_file=tmp_path / "bulkdl.prom")
-            await run_downloader(request, lambda downloader: downloader.run(request.selection), Watch())  # noqa: B023
+            await run_downloader(
+                request, lambda downloader: downloader.run(request.selection), EventRecorder()
+            )
         wanted = sum(1 for expected in simulator.expected_outputs() if expected.kind is Kind.ARCHIVE)
     found = samples((tmp_path / "bulkdl.prom").read_text())
     there = value(found, "outputs_total", kind="archive", outcome="skipped", reason="up_to_date")
