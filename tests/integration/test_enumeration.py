@@ -94,7 +94,7 @@ class Counting:
     def __init__(self) -> None:
         self.metrics = Metrics("test", lambda: 0.0)
         self.planned = self.ended = 0
-        self.result_of_failure_job: Counter[str] = Counter()
+        self.ended_by_job: Counter[str] = Counter()
         self.changes = WaitQueue()
 
     def report(self, event: Event) -> None:
@@ -104,7 +104,7 @@ class Counting:
                 self.planned += planned
             case TransferEnded(result=result):
                 self.ended += 1
-                self.result_of_failure_job[result.output.job_id] += 1
+                self.ended_by_job[result.output.job_id] += 1
                 self.changes.notify_all()
 
     def open(self) -> list[float]:
@@ -163,7 +163,7 @@ async def test_run_job_listed_twice_with_an_old_ledger_record_is_counted_once(
         listed[job.id] += 1
         if listed[job.id] > 1:
             expected = sum(output.job_id == job.id for output in here.simulator.expected_outputs())
-            await counting.changes.wait_for(lambda: counting.result_of_failure_job[job.id] >= expected)
+            await counting.changes.wait_for(lambda: counting.ended_by_job[job.id] >= expected)
         return await list_outputs(lister, job)
 
     monkeypatch.setattr(Enumeration, "find_jobs", find_and_report)
@@ -191,7 +191,7 @@ async def test_run_job_listed_again_after_a_failure_does_not_repeat_the_download
     async def read_after_end(view: RunLedgerView, project_id: str, job_ids: Sequence[str]) -> Any:
         for job_id in compared.intersection(job_ids):
             expected = sum(output.job_id == job_id for output in here.simulator.expected_outputs())
-            await counting.changes.wait_for(lambda: counting.result_of_failure_job[job_id] >= expected)  # noqa: B023
+            await counting.changes.wait_for(lambda: counting.ended_by_job[job_id] >= expected)  # noqa: B023
             repeated.add(job_id)
         compared.update(job_ids)
         return await known_jobs(view, project_id, job_ids)
