@@ -1,7 +1,7 @@
 """
-A storage on a real socket that answers as a test tells it to: honestly, or as its script says.
+A storage on a real socket that responds correctly or as the script of a test requires.
 
-It writes HTTP by hand, one request a connection, so that a body can end, stall or lie at any byte.
+It writes HTTP without a library, one request per connection, so that a body can end or stall at any byte.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import google_crc32c
 
 
 def goog_hash(data, *algorithms):
-    """The value of ``x-goog-hash`` for *data*."""
+    """Return the value of ``x-goog-hash`` for *data*."""
     digests = {
         "crc32c": google_crc32c.Checksum(data).digest(),
         "md5": hashlib.md5(data, usedforsecurity=False).digest(),
@@ -23,8 +23,8 @@ def goog_hash(data, *algorithms):
 
 
 @dataclass
-class Asked:
-    """One request as it came, and how many body bytes went out for it."""
+class Request:
+    """One received request, and the number of body bytes sent for it."""
 
     target: str
     headers: dict
@@ -36,14 +36,14 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """
-    What goes out.
+    One response.
 
     Attributes:
-        length: The Content-Length told; None tells none and sends the body chunked.
-        cut_at: The connection ends after that many body bytes.
-        hold_at: The body stops there until ``release`` is set.
+        length: Value of Content-Length; None sends the body chunked, without a length.
+        cut_at: The connection ends after this number of body bytes.
+        hold_at: The body pauses at this byte until ``release`` is set.
     """
 
     status: int
@@ -53,12 +53,14 @@ class Answer:
     cut_at: int | None = None
     hold_at: int | None = None
 
-    def but(self, *, without=(), **headers):
-        """The same with other headers (underscores stand for hyphens)."""
-        kept = {key: value for key, value in self.headers.items() if key.lower() not in without}
-        return replace(self, headers=kept | {key.replace("_", "-"): value for key, value in headers.items()})
+    def with_headers(self, *, without=(), **headers):
+        """Return a copy with these headers; underscores become hyphens."""
+        remaining = {key: value for key, value in self.headers.items() if key.lower() not in without}
+        added = {key.replace("_", "-"): value for key, value in headers.items()}
+        return replace(self, headers=remaining | added)
 
     def cut(self, at):
+        """Return a copy whose connection ends at byte *at*."""
         return replace(self, cut_at=at)
 
 
@@ -68,9 +70,9 @@ class Store:
     One object at every path.
 
     Attributes:
-        script: What the next requests meet, in order: each is called with the honest answer and gives
-            the one that goes out. When it has run out, all answers are honest.
-        asked: Every request so far.
+        script: Functions for the next requests, in order. Each gets the correct response and returns the one
+            to send. When the script is empty, the correct response is sent.
+        requests: All requests so far.
     """
 
     body: bytes
@@ -80,7 +82,7 @@ class Store:
     digests: tuple = ("crc32c", "md5")
     chunked: bool = False
     script: list = field(default_factory=list)
-    asked: list = field(default_factory=list)
+    requests: list = field(default_factory=list)
     signed: int = 0
     path: str = "/bucket/task.tar.gz"
     expires: str = "9999999999"
@@ -90,11 +92,11 @@ class Store:
 
     @property
     def sent_bytes(self):
-        return sum(one.sent_bytes for one in self.asked)
+        return sum(request.sent_bytes for request in self.requests)
 
     @property
     def ranges(self):
-        return [one.range for one in self.asked]
+        return [request.range for request in self.requests]
 
     async def sign(self):
         self.signed += 1
@@ -103,22 +105,22 @@ class Store:
             f"&Signature=can%2Fary{self.signed}%3D"
         )
 
-    def honest(self, asked):
+    def respond(self, request):
         headers = {"Content-Type": self.content_type, "ETag": self.etag, "Last-Modified": self.last_modified}
         headers["Date"] = "Tue, 02 Jan 2024 00:00:00 GMT"
         if self.digests:
             headers["x-goog-hash"] = goog_hash(self.body, *self.digests)
         headers = {key: value for key, value in headers.items() if value is not None}
-        if asked.range is None or asked.headers.get("if-range") not in (self.etag, self.last_modified):
+        if request.range is None or request.headers.get("if-range") not in (self.etag, self.last_modified):
             headers["Accept-Ranges"] = "bytes"
-            return Answer(200, headers, self.body, None if self.chunked else len(self.body))
+            return Response(200, headers, self.body, None if self.chunked else len(self.body))
         size = len(self.body)
-        start, _, last = asked.range.removeprefix("bytes=").partition("-")
+        start, _, last = request.range.removeprefix("bytes=").partition("-")
         start, end = int(start), min(int(last) + 1 if last else size, size)
         if start >= size:
-            return Answer(416, headers | {"Content-Range": f"bytes */{size}"}, b"", 0)
+            return Response(416, headers | {"Content-Range": f"bytes */{size}"}, b"", 0)
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
-        return Answer(206, headers, self.body[start:end], end - start)
+        return Response(206, headers, self.body[start:end], end - start)
 
     async def serve(self, reader, writer):
         self.serving.add(asyncio.current_task())
@@ -132,44 +134,46 @@ class Store:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
             pairs = (line.split(": ", 1) for line in head[1:] if line)
-            asked = Asked(head[0].split(" ")[1], {key.lower(): value for key, value in pairs})
-            self.asked.append(asked)
-            answer = self.honest(asked)
+            request = Request(head[0].split(" ")[1], {key.lower(): value for key, value in pairs})
+            self.requests.append(request)
+            response = self.respond(request)
             if self.script:
-                answer = self.script.pop(0)(answer)
-            await self._send(writer, asked, answer)
+                response = self.script.pop(0)(response)
+            await self._send(writer, request, response)
             writer.close()
             await writer.wait_closed()
 
-    async def _send(self, writer, asked, answer):
+    async def _send(self, writer, request, response):
         framing = {"Connection": "close"}
         framing |= (
-            {"Transfer-Encoding": "chunked"} if answer.length is None else {"Content-Length": answer.length}
+            {"Transfer-Encoding": "chunked"}
+            if response.length is None
+            else {"Content-Length": response.length}
         )
-        lines = [f"HTTP/1.1 {answer.status} -"]
-        lines += [f"{key}: {value}" for key, value in {**answer.headers, **framing}.items()]
+        lines = [f"HTTP/1.1 {response.status} -"]
+        lines += [f"{key}: {value}" for key, value in {**response.headers, **framing}.items()]
         writer.write(("\r\n".join(lines) + "\r\n\r\n").encode("utf-8", "surrogateescape"))
-        end = len(answer.body) if answer.cut_at is None else min(answer.cut_at, len(answer.body))
-        hold_at = end if answer.hold_at is None else min(answer.hold_at, end)
-        await self._body(writer, asked, answer.body[:hold_at], chunked=answer.length is None)
+        end = len(response.body) if response.cut_at is None else min(response.cut_at, len(response.body))
+        hold_at = end if response.hold_at is None else min(response.hold_at, end)
+        await self._body(writer, request, response.body[:hold_at], chunked=response.length is None)
         if hold_at < end:
             await self.release.wait()
-            await self._body(writer, asked, answer.body[hold_at:end], chunked=answer.length is None)
-        if answer.length is None and answer.cut_at is None:
+            await self._body(writer, request, response.body[hold_at:end], chunked=response.length is None)
+        if response.length is None and response.cut_at is None:
             writer.write(b"0\r\n\r\n")
         await writer.drain()
 
-    async def _body(self, writer, asked, data, *, chunked):
-        for at in range(0, len(data), 65_536):
-            piece = data[at : at + 65_536]
-            writer.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
-            asked.sent_bytes += len(piece)
+    async def _body(self, writer, request, data, *, chunked):
+        for start in range(0, len(data), 65_536):
+            chunk = data[start : start + 65_536]
+            writer.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunked else chunk)
+            request.sent_bytes += len(chunk)
             await writer.drain()
 
 
 @contextlib.asynccontextmanager
 async def serving(store):
-    """*store* on a free port of the loopback."""
+    """Serve *store* on a free port of the loopback interface."""
     server = await asyncio.start_server(store.serve, "127.0.0.1", 0)
     store.port = server.sockets[0].getsockname()[1]
     try:

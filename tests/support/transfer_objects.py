@@ -10,13 +10,13 @@ POLICY = RetryPolicy(max_attempts=3, base_s=1.0, cap_s=8.0, retry_after_cap_s=30
 
 
 def targz(size):
-    """A gzipped tar of about *size* bytes; its content cannot be compressed."""
-    made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode="w:gz", compresslevel=1) as archive:
+    """Return a gzipped tar of about *size* bytes whose content cannot be compressed."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as archive:
         info = tarfile.TarInfo("output/data.bin")
         info.size = size
         archive.addfile(info, io.BytesIO(random.Random(size).randbytes(size)))
-    return made.getvalue()
+    return buffer.getvalue()
 
 
 SMALL = targz(40_000)

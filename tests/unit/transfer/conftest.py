@@ -1,4 +1,4 @@
-"""What a transfer needs around it: a scripted storage, a sink on disk, a sleep that is only noted."""
+"""Fixtures for downloads: a scripted storage, a destination on disk, and a sleep that only records delays."""
 
 import asyncio
 from contextlib import asynccontextmanager
@@ -19,13 +19,13 @@ from support.scripted_store import Store, serving
 from support.transfer_objects import POLICY
 
 
-class Yard:
-    """A sink in a folder, and fetches of one output into it."""
+class DownloadSite:
+    """A store, a destination, and downloads of one output; it is the observer of the downloads."""
 
     def __init__(self, root: Path, store, session, timeline):
         self.store, self.timeline, self._session = store, timeline, session
-        self.sink = LocalDestination(root)
-        self.sink.prepare()
+        self.destination = LocalDestination(root)
+        self.destination.prepare()
         self.output = Output("p", "j", "t", Kind.ARCHIVE)
         self.scheduled = []
         self.progress = []
@@ -44,7 +44,7 @@ class Yard:
         """Change the context of the following downloads."""
         self.context = replace(self.context, **changes)
 
-    def signed(self):
+    def signed_url(self):
         return SignedUrlSource(
             self._session,
             self.store.sign,
@@ -53,8 +53,8 @@ class Yard:
             headers_timeout_s=30,
         )
 
-    def served(self):
-        """The object as something that the API itself serves: no ranges."""
+    def api_file(self):
+        """Return the object as a file of the API, which does not support ranges."""
 
         @asynccontextmanager
         async def get():
@@ -63,14 +63,15 @@ class Yard:
 
         return ApiSource(get)
 
-    async def fetch(self, *, origin=None, kind=Kind.ARCHIVE, name="output", recorded=True):
+    async def download(self, *, remote_file=None, kind=Kind.ARCHIVE, name="output", recorded=True):
         output = Output("p", "j", "t", kind)
-        part = self.sink.partial_file(output)
-        remote_file = origin or self.signed()
-        download = Download(output, remote_file, part, lambda suffix: name + suffix, self.context, self)
-        result = await download.run()
+        partial_file = self.destination.partial_file(output)
+        remote_file = remote_file or self.signed_url()
+        result = await Download(
+            output, remote_file, partial_file, lambda suffix: name + suffix, self.context, self
+        ).run()
         if result.outcome is Outcome.COMPLETED and recorded:
-            await part.forget()
+            await partial_file.forget()
         return result
 
     def retrying(self, reason, delay_s):
@@ -78,29 +79,29 @@ class Yard:
 
     def received(self, at_bytes, total_bytes, downloaded_bytes):
         self.progress.append((at_bytes, total_bytes, downloaded_bytes))
-        for wanted_bytes, event in self.awaited.items():
-            if at_bytes >= wanted_bytes:
+        for min_bytes, event in self.awaited.items():
+            if at_bytes >= min_bytes:
                 event.set()
 
     async def arrived(self, at_bytes):
-        """Return once that many bytes have come."""
+        """Return when *at_bytes* bytes are received."""
         await self.awaited.setdefault(at_bytes, asyncio.Event()).wait()
 
     def files(self):
-        """Everything under a final name."""
+        """Return the files with a final name."""
         return {
-            path.relative_to(self.sink.root).as_posix(): path.read_bytes()
-            for path in self.sink.root.rglob("*")
+            path.relative_to(self.destination.root).as_posix(): path.read_bytes()
+            for path in self.destination.root.rglob("*")
             if path.is_file() and ".bulkdl" not in path.parts
         }
 
-    def parts(self):
-        return sorted(path.name for path in self.sink.state.partial_folder.iterdir())
+    def partial_files(self):
+        return sorted(path.name for path in self.destination.state.partial_folder.iterdir())
 
 
 @pytest.fixture
-async def yard(tmp_path, timeline):
-    """Make a ``Yard`` around a store: ``yard(body, etag=None, …)``."""
+async def make_site(tmp_path, timeline):
+    """Create a ``DownloadSite`` with a store: ``make_site(body, etag=None, …)``."""
     async with _Opening(tmp_path, timeline) as opening:
         yield opening.open
 
@@ -112,13 +113,13 @@ class _Opening:
     async def __aenter__(self):
         return self
 
-    async def open(self, body, **facts):
-        server = serving(Store(body, **facts))
+    async def open(self, body, **options):
+        server = serving(Store(body, **options))
         store = await server.__aenter__()
         session = storage_session(user_agent="test", connect_timeout_s=10, limit=8)
         self._exits += [session.close(), server.__aexit__(None, None, None)]
-        return Yard(self._root / "out", store, session, self._timeline)
+        return DownloadSite(self._root / "out", store, session, self._timeline)
 
     async def __aexit__(self, *_):
-        for leaving in self._exits:
-            await leaving
+        for pending in self._exits:
+            await pending

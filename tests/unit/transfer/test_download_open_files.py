@@ -1,4 +1,4 @@
-"""A transfer that runs out of open files resumes with the bytes that are on disk."""
+"""Test of a download that runs out of open files: it resumes with the bytes on disk."""
 
 import errno
 import os
@@ -11,8 +11,8 @@ from support.transfer_objects import LARGE
 
 
 @pytest.mark.parametrize("step", ["rename_into_place", "sync_file"])
-async def test_fetch_without_open_files_at_commit_keeps_the_bytes(yard, monkeypatch, step):
-    site = await yard(LARGE)
+async def test_download_without_open_files_at_commit_keeps_the_bytes(make_site, monkeypatch, step):
+    site = await make_site(LARGE)
     left, call = [OSError(errno.EMFILE, os.strerror(errno.EMFILE))], getattr(atomic_files, step)
 
     def exhausted(*args):
@@ -22,7 +22,7 @@ async def test_fetch_without_open_files_at_commit_keeps_the_bytes(yard, monkeypa
 
     monkeypatch.setattr(atomic_files, "OPEN_FILE_RETRY_DELAYS_S", ())
     monkeypatch.setattr(atomic_files, step, exhausted)
-    result = await site.fetch()
+    result = await site.download()
     assert (result.outcome, result.attempts, left) == (Outcome.COMPLETED, 2, [])
     assert list(site.files().values()) == [LARGE]
     assert result.downloaded_bytes == len(LARGE)

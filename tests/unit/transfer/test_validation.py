@@ -1,4 +1,4 @@
-"""What may have a final name: real archives, pictures and JSON made here, and everything else."""
+"""Tests of the validation of archives, images and GeoJSON, and of other content."""
 
 import codecs
 import gzip
@@ -31,22 +31,22 @@ FILES = {
 }
 
 
-def tar(mode="w", files=FILES, **more):
-    made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode=mode, **more) as archive:
+def tar(mode="w", files=FILES, **options):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=mode, **options) as archive:
         for name, data in files.items():
             info = tarfile.TarInfo(name)
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
-    return made.getvalue()
+    return buffer.getvalue()
 
 
 def zipped(method=zipfile.ZIP_DEFLATED):
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w", method) as archive:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
         for name, data in FILES.items():
             archive.writestr(name, data)
-    return made.getvalue()
+    return buffer.getvalue()
 
 
 ARCHIVES = {
@@ -72,8 +72,8 @@ def suffix_of(name):
     return SUFFIXES.get(name, ".zip" if "zip" in name else ".tar")
 
 
-def broken(data, kind=Kind.ARCHIVE):
-    """The reason for which *data* is refused by either gate; None when both let it pass."""
+def rejection_of(data, kind=Kind.ARCHIVE):
+    """Return the reason for which *data* is rejected; None if it passes both checks."""
     try:
         check_magic_bytes(kind, data[:HEAD_BYTES], "", has_digest=False)
         validate_content(kind, io.BytesIO(data), len(data))
@@ -83,70 +83,70 @@ def broken(data, kind=Kind.ARCHIVE):
 
 
 @pytest.mark.parametrize("name", ARCHIVES)
-def test_every_kind_of_archive_passes_and_is_named_by_its_bytes(name):
+def test_check_magic_bytes_of_an_archive_returns_its_suffix(name):
     data = ARCHIVES[name]
     assert check_magic_bytes(Kind.ARCHIVE, data[:HEAD_BYTES], "", has_digest=False) == suffix_of(name)
-    assert broken(data) is None
+    assert rejection_of(data) is None
 
 
 @pytest.mark.parametrize("name", [name for name in ARCHIVES if name != "two gzip members"])
 @settings(deadline=None)
 @given(st.data())
-def test_an_archive_cut_anywhere_in_its_content_is_noticed(name, data):
+def test_validate_archive_cut_anywhere_fails(name, data):
     whole = ARCHIVES[name]
-    # Behind the first block of zeros a tar holds nothing but more of them.
+    # After its first block of zeros a tar has only zeros.
     end = len(whole.rstrip(b"\0")) + HEAD_BYTES - 1 if suffix_of(name) == ".tar" else len(whole)
     at = data.draw(st.integers(0, end - 1))
-    assert broken(whole[:at]) in (Reason.CORRUPT_CONTENT, Reason.UNEXPECTED_CONTENT)
+    assert rejection_of(whole[:at]) in (Reason.CORRUPT_CONTENT, Reason.UNEXPECTED_CONTENT)
 
 
 @pytest.mark.parametrize("name", ARCHIVES)
-def test_a_tar_cut_between_its_members_is_noticed(name):
+def test_validate_archive_cut_between_members_fails(name):
     whole = ARCHIVES[name]
-    passed = [at for at in range(0, len(whole.rstrip(b"\0")), HEAD_BYTES) if broken(whole[:at]) is None]
+    passed = [at for at in range(0, len(whole.rstrip(b"\0")), HEAD_BYTES) if rejection_of(whole[:at]) is None]
     assert passed == []
 
 
 @pytest.mark.parametrize("name", ARCHIVES)
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 0.999), st.integers(1, 255)), min_size=1, max_size=20))
-def test_damage_of_any_kind_is_a_failure_and_no_crash(name, flips):
+def test_validate_archive_with_any_damage_does_not_crash(name, flips):
     data = bytearray(ARCHIVES[name])
     for place, mask in flips:
         data[int(place * len(data))] ^= mask
-    assert broken(bytes(data)) in (None, Reason.CORRUPT_CONTENT, Reason.UNEXPECTED_CONTENT)
+    assert rejection_of(bytes(data)) in (None, Reason.CORRUPT_CONTENT, Reason.UNEXPECTED_CONTENT)
 
 
 @pytest.mark.parametrize("name", ["tar.gz", "zip", "stored zip"])
-def test_one_flipped_byte_of_content_is_noticed(name):
+def test_validate_archive_with_a_flipped_byte_fails(name):
     data = bytearray(ARCHIVES[name])
     data[len(data) // 2] ^= 1
-    assert broken(bytes(data)) is Reason.CORRUPT_CONTENT
+    assert rejection_of(bytes(data)) is Reason.CORRUPT_CONTENT
 
 
-def test_a_zip_of_a_version_that_there_is_not_is_damaged_and_no_crash():
+def test_validate_zip_of_an_unknown_version_fails():
     data = bytearray(ARCHIVES["zip"])
     data[data.find(b"PK\x01\x02") + 6] = 200
-    assert broken(bytes(data)) is Reason.CORRUPT_CONTENT
+    assert rejection_of(bytes(data)) is Reason.CORRUPT_CONTENT
 
 
-def test_a_broken_header_in_the_middle_of_a_tar_is_noticed():
+def test_validate_tar_with_an_invalid_header_midway_fails():
     data = bytearray(ARCHIVES["tar"])
     data[1024] ^= 1
-    assert broken(bytes(data)) is Reason.CORRUPT_CONTENT
+    assert rejection_of(bytes(data)) is Reason.CORRUPT_CONTENT
 
 
-def test_a_zip_that_cannot_be_unpacked_here_is_not_called_damaged():
+def test_validate_zip_with_an_unsupported_method_passes():
     data = bytearray(zipped(zipfile.ZIP_STORED))
     for magic, offset in ((b"PK\x01\x02", 10), (b"PK\x03\x04", 8)):
         at = -1
         while (at := data.find(magic, at + 1)) >= 0:
             data[at + offset] = 9  # Deflate64
-    assert broken(bytes(data)) is None
+    assert rejection_of(bytes(data)) is None
 
 
 @pytest.mark.parametrize(
-    "page",
+    "text",
     [
         b"",
         b"<?xml version='1.0'?><Error><Code>InternalError</Code></Error>",
@@ -159,13 +159,13 @@ def test_a_zip_that_cannot_be_unpacked_here_is_not_called_damaged():
 )
 @pytest.mark.parametrize("has_digest", [True, False])
 @pytest.mark.parametrize("kind", [Kind.ARCHIVE, Kind.QUICKLOOK])
-def test_prose_is_neither_archive_nor_picture(kind, page, has_digest):
+def test_check_magic_bytes_of_text_fails_for_archives_and_quicklooks(kind, text, has_digest):
     with pytest.raises(TransferError) as raised:
-        check_magic_bytes(kind, page, "image/png", has_digest=has_digest)
+        check_magic_bytes(kind, text, "image/png", has_digest=has_digest)
     assert raised.value.reason is Reason.UNEXPECTED_CONTENT
 
 
-def test_an_unknown_archive_passes_only_with_a_digest():
+def test_check_magic_bytes_of_an_unknown_archive_passes_only_with_a_digest():
     with pytest.raises(TransferError):
         check_magic_bytes(Kind.ARCHIVE, b"7z\xbc\xaf\x27\x1c" + bytes(300), "", has_digest=False)
     assert check_magic_bytes(Kind.ARCHIVE, b"7z\xbc\xaf\x27\x1c" + bytes(300), "", has_digest=True) == ".bin"
@@ -175,7 +175,7 @@ def test_an_unknown_archive_passes_only_with_a_digest():
 @given(st.binary(max_size=600))
 @example(b"\x1f\x8b")
 @example(b"PK\x05\x06")
-def test_any_beginning_is_let_in_or_refused(head):
+def test_check_magic_bytes_of_any_bytes_returns_or_raises_a_transfer_error(head):
     assert archive_suffix(head) in (None, ".tar.gz", ".tar", ".zip")
     for kind in Kind:
         with suppress(TransferError):
@@ -195,43 +195,43 @@ PICTURES = [
 
 @pytest.mark.parametrize("head", PICTURES)
 @pytest.mark.parametrize("content_type", ["image/jpeg", "", "application/octet-stream"])
-def test_pictures_pass_by_their_bytes_whatever_they_are_called(head, content_type):
+def test_check_magic_bytes_of_an_image_passes_with_any_content_type(head, content_type):
     assert check_magic_bytes(Kind.QUICKLOOK, head, content_type, has_digest=False) == ""
 
 
-def test_an_unknown_picture_passes_only_when_it_is_called_one():
+def test_check_magic_bytes_of_an_unknown_image_passes_only_with_an_image_type():
     assert check_magic_bytes(Kind.QUICKLOOK, b"\x00avif", "image/avif", has_digest=False) == ""
     with pytest.raises(TransferError):
         check_magic_bytes(Kind.QUICKLOOK, b"\x00avif", "application/octet-stream", has_digest=False)
 
 
-def drawn(form, **more):
-    made = io.BytesIO()
-    Image.effect_noise((64, 48), 50).convert("RGB").save(made, form, **more)
-    return made.getvalue()
+def encode_image(form, **options):
+    buffer = io.BytesIO()
+    Image.effect_noise((64, 48), 50).convert("RGB").save(buffer, form, **options)
+    return buffer.getvalue()
 
 
-DRAWN = {
-    "jpeg": drawn("JPEG"),
-    "jpeg with restarts": drawn("JPEG", restart_marker_rows=1),
-    "progressive": drawn("JPEG", progressive=True),
-    "png": drawn("PNG"),
-    "gif": drawn("GIF"),
-    "webp": drawn("WEBP"),
+ENCODED = {
+    "jpeg": encode_image("JPEG"),
+    "jpeg with restarts": encode_image("JPEG", restart_marker_rows=1),
+    "progressive": encode_image("JPEG", progressive=True),
+    "png": encode_image("PNG"),
+    "gif": encode_image("GIF"),
+    "webp": encode_image("WEBP"),
 }
 
 
-@pytest.mark.parametrize("form", DRAWN)
-@pytest.mark.parametrize("behind", [b"", b"\0", b"some program's signature"])
-def test_a_whole_picture_passes_also_with_something_behind_it(form, behind):
-    if form != "gif" or len(behind) < 16:
-        assert broken(DRAWN[form] + behind, Kind.QUICKLOOK) is None
+@pytest.mark.parametrize("form", ENCODED)
+@pytest.mark.parametrize("trailing", [b"", b"\0", b"some program's signature"])
+def test_validate_complete_image_passes_with_trailing_data(form, trailing):
+    if form != "gif" or len(trailing) < 16:
+        assert rejection_of(ENCODED[form] + trailing, Kind.QUICKLOOK) is None
 
 
-@pytest.mark.parametrize("form", [form for form in DRAWN if form != "gif"])
-def test_a_picture_cut_anywhere_is_noticed(form):
-    whole = DRAWN[form]
-    passed = [at for at in range(len(whole)) if broken(whole[:at], Kind.QUICKLOOK) is None]
+@pytest.mark.parametrize("form", [form for form in ENCODED if form != "gif"])
+def test_validate_image_cut_anywhere_fails(form):
+    whole = ENCODED[form]
+    passed = [at for at in range(len(whole)) if rejection_of(whole[:at], Kind.QUICKLOOK) is None]
     assert passed == []
 
 
@@ -246,13 +246,13 @@ def test_a_picture_cut_anywhere_is_noticed(form):
         (Kind.QUICKLOOK, False, True),
     ],
 )
-def test_what_has_a_digest_is_not_looked_at_twice_but_json_is(kind, has_digest, inspected):
+def test_needs_validation_is_true_without_digest_and_for_geojson(kind, has_digest, inspected):
     assert needs_validation(kind, has_digest=has_digest) is inspected
 
 
 @pytest.fixture(params=["small", "large"])
 def size(request, monkeypatch):
-    """Both ways of reading JSON: whole in memory, and as a stream."""
+    """Select how JSON is read: in memory or as a stream."""
     if request.param == "large":
         monkeypatch.setattr(validation, "_IN_MEMORY_BYTES", 0)
 
@@ -289,11 +289,11 @@ FEATURES = (
         (FEATURES.decode().encode("utf-16-le"), Reason.CORRUPT_CONTENT),
     ],
 )
-def test_geojson_is_told_from_other_json(document, reason):
-    assert broken(document, Kind.GEOJSON) is reason
+def test_validate_geojson_accepts_only_geojson_types(document, reason):
+    assert rejection_of(document, Kind.GEOJSON) is reason
 
 
 @pytest.mark.usefixtures("size")
-def test_json_cut_at_any_byte_is_noticed():
-    passed = [at for at in range(len(FEATURES)) if broken(FEATURES[:at], Kind.GEOJSON) is None]
+def test_validate_geojson_cut_at_any_byte_fails():
+    passed = [at for at in range(len(FEATURES)) if rejection_of(FEATURES[:at], Kind.GEOJSON) is None]
     assert passed == []

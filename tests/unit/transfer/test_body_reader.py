@@ -1,8 +1,8 @@
 """
-What this package uses of aiohttp beyond its documented interface.
+Tests of the undocumented behaviour of aiohttp on which ``BodyReader`` depends.
 
-``BodyReader.drain_buffered`` reads the bytes that came before a connection broke. aiohttp keeps them in the
-stream behind the error. If one of these tests fails with a new aiohttp, change ``transfer/body_reader.py``.
+``BodyReader.drain_buffered`` reads the bytes that arrived before a connection was lost. aiohttp keeps them in
+the stream behind the error. If one of these tests fails with a new aiohttp, ``BodyReader`` must be adapted.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ def stream():
     return StreamReader(protocol, 2**16, loop=loop)
 
 
-async def test_stream_with_an_error_keeps_its_bytes_behind_it():
+async def test_aiohttp_stream_with_an_error_keeps_its_bytes():
     content, error = stream(), aiohttp.ClientPayloadError("cut")
     content.feed_data(b"abc")
     content.set_exception(error)
@@ -39,7 +39,7 @@ async def test_stream_with_an_error_keeps_its_bytes_behind_it():
     assert content.exception() is error
 
 
-async def test_stream_without_an_error_takes_none_as_its_exception():
+async def test_aiohttp_stream_without_an_error_accepts_none_as_exception():
     content = stream()
     content.feed_data(b"abc")
     content.set_exception(None)
@@ -48,7 +48,7 @@ async def test_stream_without_an_error_takes_none_as_its_exception():
     assert await content.readany() == b"def"
 
 
-async def test_read_that_is_cancelled_loses_no_bytes():
+async def test_aiohttp_read_that_is_cancelled_loses_no_bytes():
     content = stream()
     reading = asyncio.ensure_future(content.readany())
     await asyncio.sleep(0)
@@ -76,7 +76,7 @@ async def cut_off(body, after):
             yield response
 
 
-async def test_body_salvages_what_came_before_the_connection_broke():
+async def test_drain_buffered_after_a_lost_connection_returns_the_received_bytes():
     async with cut_off(b"x" * 1000, 600) as response:
         with pytest.raises(aiohttp.ClientPayloadError):
             await response.content.wait_eof()
