@@ -1,0 +1,158 @@
+from contextlib import aclosing, asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from bulkdl.errors import ApiError
+from bulkdl.graph.discovery import PAGE_SIZE, JobDiscovery
+from bulkdl.graph.enumeration_results import PlanHandler
+from bulkdl.graph.ledger_view import EmptyLedgerView, PlanLedgerView, RunLedgerView
+from bulkdl.ledger import queries
+from bulkdl.ledger.database import Ledger
+from bulkdl.models import Job, Kind, Output, Reason
+from bulkdl.report.plan import PlanBuilder
+from bulkdl.report.summary import SummaryBuilder
+from bulkdl.selection import JobRef, Selection
+from bulkdl.settings.path_templates import PathTemplates
+from bulkdl.sources.up42_jobs.decode import UnreadableJob
+from bulkdl.sources.up42_jobs.planning import MissingOutput
+
+CREATED_AT = datetime(2024, 1, 31, tzinfo=UTC)
+
+
+def job(job_id, project_id="p"):
+    return Job(project_id, job_id, "SUCCEEDED", "DEFAULT", None, CREATED_AT, CREATED_AT, None)
+
+
+class FakeClients:
+    """API clients of projects whose lists end with an error if an entry is an exception."""
+
+    def __init__(self, **projects):
+        self.projects = projects
+        self.project_ids = tuple(projects)
+        self.requested = []
+        self.closed = []
+
+    def client(self, project_id):
+        return FakeClient(self, project_id)
+
+
+class FakeClient:
+    def __init__(self, clients, project_id):
+        self._clients, self._project_id = clients, project_id
+        self._entries = clients.projects[project_id]
+
+    async def jobs(self, project_id):
+        try:
+            for entry in self._entries:
+                if isinstance(entry, Exception):
+                    raise entry
+                yield entry
+        finally:
+            self._clients.closed.append(project_id)
+
+    async def job(self, project_id, job_id):
+        self._clients.requested.append(project_id)
+        for entry in self._entries:
+            if entry.id == job_id:
+                return entry, b""
+        raise ApiError(Reason.NOT_FOUND, f"{job_id} not found")
+
+
+@pytest.fixture
+def handler():
+    return PlanHandler(PlanBuilder(SummaryBuilder("run", CREATED_AT)), PathTemplates())
+
+
+def problems(handler):
+    return [(problem.reason, problem.detail) for problem in handler.plan.summary.build().problems]
+
+
+def discovery(handler, clients, **selection):
+    return JobDiscovery(Selection(**selection), clients, EmptyLedgerView(), handler)
+
+
+async def pages(discovery):
+    async with aclosing(discovery.discover_jobs()) as found:
+        return [(page.project_id, [entry.id for entry in page.jobs]) async for page in found]
+
+
+async def test_discover_jobs_yields_pages_of_limited_size_for_each_project(handler):
+    ids = [str(number) for number in range(PAGE_SIZE + 1)]
+    clients = FakeClients(p=[job(job_id) for job_id in ids], q=[], r=[job("x", "r")])
+    assert await pages(discovery(handler, clients)) == [("p", ids[:-1]), ("p", ids[-1:]), ("r", ["x"])]
+    assert handler.job_counts.seen == handler.job_counts.selected == PAGE_SIZE + 2
+
+
+async def test_discover_jobs_two_workers_list_each_project_once(handler):
+    shared = discovery(handler, FakeClients(p=[job("a")], q=[job("b", "q")]))
+    async with aclosing(shared.discover_jobs()) as first:
+        assert (await anext(first)).project_id == "p"
+        assert await pages(shared) == [("q", ["b"])]
+        assert [page async for page in first] == []
+
+
+async def test_discover_jobs_failed_list_is_reported_after_its_jobs_are_yielded(handler):
+    clients = FakeClients(p=[job("a"), ApiError(Reason.FORBIDDEN, "forbidden")], q=[job("b", "q")])
+    assert await pages(discovery(handler, clients)) == [("p", ["a"]), ("q", ["b"])]
+    assert problems(handler) == [(Reason.FORBIDDEN, "forbidden")]
+
+
+async def test_discover_jobs_unreadable_job_is_reported(handler):
+    clients = FakeClients(p=[UnreadableJob("p", "u", "createdAt: missing"), job("a")])
+    assert await pages(discovery(handler, clients)) == [("p", ["a"])]
+    assert problems(handler) == [(Reason.INVALID_RESPONSE, "createdAt: missing")]
+    assert (handler.job_counts.seen, handler.job_counts.selected) == (2, 1)
+
+
+async def test_discover_jobs_closed_iterator_closes_the_job_list(handler):
+    clients = FakeClients(p=[job(str(number)) for number in range(2 * PAGE_SIZE)])
+    async with aclosing(discovery(handler, clients).discover_jobs()) as found:
+        await anext(found)
+        assert clients.closed == []
+    assert clients.closed == ["p"]
+
+
+async def test_discover_jobs_by_id_requests_all_projects_until_one_has_the_job(handler):
+    clients = FakeClients(p=[], q=[job("a", "q")], r=[])
+    jobs = (JobRef(None, "a"), JobRef("r", "missing"))
+    assert await pages(discovery(handler, clients, jobs=jobs)) == [("q", ["a"])]
+    assert clients.requested == ["p", "q", "r"]
+    assert problems(handler) == [(Reason.NOT_FOUND, "missing not found")]
+
+
+@asynccontextmanager
+async def open_ledger(path: Path):
+    ledger = await Ledger.open(path)
+    try:
+        yield ledger
+    finally:
+        await ledger.close()
+
+
+async def test_ledger_view_only_a_run_writes(tmp_path):
+    def write(connection):
+        queries.record_unfinished_jobs(connection, jobs=[job("a")])
+
+    async with open_ledger(tmp_path / "ledger.sqlite") as ledger:
+        plan, run = PlanLedgerView(ledger), RunLedgerView(ledger, "run")
+        assert (plan.is_read_only, plan.run_id) == (True, None)
+        assert (run.is_read_only, run.run_id) == (False, "run")
+        await plan.write(write)
+        assert await run.known_jobs("p", ["a"]) == {}
+        await run.write(write)
+        assert list(await plan.known_jobs("p", ["a", "b"])) == ["a"]
+        assert await plan.projects_of("a") == ["p"]
+
+
+async def test_ledger_view_without_ledger_is_empty():
+    view = EmptyLedgerView()
+    await view.write(lambda connection: connection.execute("invalid"))
+    assert (await view.known_jobs("p", ["a"]), await view.projects_of("a")) == ({}, [])
+
+
+async def test_plan_handler_archive_has_no_key_before_the_download(handler):
+    archive, geojson = (Output("p", "j", None, kind) for kind in (Kind.ARCHIVE, Kind.GEOJSON))
+    await handler.enqueue((MissingOutput(archive), MissingOutput(geojson)))
+    assert handler.plan.build().outputs == [(archive, None), (geojson, "p/j/job_output.json")]
