@@ -1,4 +1,4 @@
-"""The table of reactions: complete, and ranked as promised."""
+"""The table of failure policies is complete and ranked."""
 
 from itertools import combinations
 
@@ -17,12 +17,12 @@ NO_FAILURES = {
 }
 
 
-def test_every_failure_has_its_reaction_and_nothing_else_has_one():
+def test_failure_policies_contain_exactly_the_failure_reasons():
     assert set(FAILURE_POLICIES) == set(Reason) - NO_FAILURES
 
 
 @pytest.mark.parametrize("reason", FAILURE_POLICIES)
-def test_every_reaction_tells_a_person_what_to_do(reason):
+def test_hint_of_each_policy_is_one_line_without_a_full_stop(reason):
     hint = FAILURE_POLICIES[reason].hint
     assert hint.strip() == hint
     assert len(hint) > 10
@@ -30,7 +30,7 @@ def test_every_reaction_tells_a_person_what_to_do(reason):
     assert not hint.endswith(".")
 
 
-def test_codes_rank_as_the_design_says():
+def test_highest_ranked_exit_code_follows_the_documented_order():
     for higher, lower in combinations(
         [
             ExitCode.CREDENTIALS,
@@ -45,19 +45,19 @@ def test_codes_rank_as_the_design_says():
         assert highest_ranked_exit_code({higher, lower}) is higher
 
 
-def test_every_code_that_a_failure_can_leave_has_a_rank():
-    assert {reaction.exit_code for reaction in FAILURE_POLICIES.values()} <= set(EXIT_RANK)
+def test_exit_rank_contains_all_exit_codes_of_policies():
+    assert {policy.exit_code for policy in FAILURE_POLICIES.values()} <= set(EXIT_RANK)
     assert len(set(EXIT_RANK)) == len(EXIT_RANK)
     for code in EXIT_RANK:
         assert highest_ranked_exit_code({code}) is code
 
 
-def test_nothing_wrong_is_zero():
+def test_highest_ranked_exit_code_without_failures_is_ok():
     assert highest_ranked_exit_code(set()) is ExitCode.OK
 
 
 @pytest.mark.parametrize(
-    ("reasons", "step", "code"),
+    ("reasons", "action", "code"),
     [
         (
             "UNREACHABLE CONNECTION_LOST STALLED TRUNCATED THROTTLED SERVER_ERROR",
@@ -78,18 +78,17 @@ def test_nothing_wrong_is_zero():
         ("INTERNAL", RetryAction.GIVE_UP, ExitCode.BUG),
     ],
 )
-def test_each_kind_of_failure_has_the_step_and_code_that_are_promised(reasons, step, code):
+def test_policy_of_each_reason_has_the_documented_action_and_exit_code(reasons, action, code):
     for name in reasons.split():
         assert (FAILURE_POLICIES[Reason[name]].action, FAILURE_POLICIES[Reason[name]].exit_code) == (
-            step,
+            action,
             code,
         ), name
 
 
-def test_bytes_that_may_be_right_are_never_dropped():
-    """Only what says that the bytes are wrong makes a transfer begin at zero."""
+def test_restart_is_the_action_only_for_reasons_with_wrong_bytes():
     restarting = {
-        reason for reason, reaction in FAILURE_POLICIES.items() if reaction.action is RetryAction.RESTART
+        reason for reason, policy in FAILURE_POLICIES.items() if policy.action is RetryAction.RESTART
     }
     assert restarting == {
         Reason.OBJECT_CHANGED,

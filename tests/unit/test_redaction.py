@@ -1,4 +1,4 @@
-"""Redaction works in linear time on whatever a server sends."""
+"""Redaction works in linear time on any text from a server."""
 
 import itertools
 import re._constants as codes
@@ -62,28 +62,28 @@ ATOMS = (
 )
 
 
-def first_unbounded(items):
-    """The unbounded repeat that *items* begin with, and whether something behind it can fail."""
-    for at, (code, argument) in enumerate(items):
+def starts_with_unbounded_repeat(items):
+    """Return whether *items* start with an unbounded repeat that is followed by something that can fail."""
+    for index, (code, argument) in enumerate(items):
         if code in (codes.AT, codes.ASSERT, codes.ASSERT_NOT):
             continue
         if code is codes.SUBPATTERN:
-            return first_unbounded([*argument[-1], *items[at + 1 :]])
+            return starts_with_unbounded_repeat([*argument[-1], *items[index + 1 :]])
         if code in (codes.MAX_REPEAT, codes.MIN_REPEAT):
-            _, most, _ = argument
-            return most is codes.MAXREPEAT and bool(items[at + 1 :])
+            _, max_repeat, _ = argument
+            return max_repeat is codes.MAXREPEAT and bool(items[index + 1 :])
         return False
     return False
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.pattern[:40])
-def test_pattern_does_not_begin_with_an_unbounded_run(shape):
-    assert not first_unbounded(list(parser.parse(shape.pattern, shape.flags)))
+def test_pattern_does_not_start_with_an_unbounded_repeat(shape):
+    assert not starts_with_unbounded_repeat(list(parser.parse(shape.pattern, shape.flags)))
 
 
 @pytest.mark.parametrize("pattern", [r"[\w.-]*token", r"(?:[a-z]+)=", r"\b\w+@"])
-def test_rule_finds_a_pattern_that_begins_with_an_unbounded_run(pattern):
-    assert first_unbounded(list(parser.parse(pattern)))
+def test_rule_detects_a_pattern_that_starts_with_an_unbounded_repeat(pattern):
+    assert starts_with_unbounded_repeat(list(parser.parse(pattern)))
 
 
 @pytest.mark.timeout(30)
@@ -98,8 +98,8 @@ def test_hostile_text_of_64_kib_does_not_hang(atom):
 
 @pytest.mark.timeout(60)
 def test_hostile_text_of_two_alternating_atoms_does_not_hang():
-    for one, other in itertools.permutations(ATOMS, 2):
-        text = (one + other) * (8 * 1024 // len(one + other))
+    for first, second in itertools.permutations(ATOMS, 2):
+        text = (first + second) * (8 * 1024 // len(first + second))
         _mask_shapes(text, _SERVER_SHAPES)
         Redactor().text(text)
 
@@ -114,7 +114,7 @@ def test_hostile_text_of_two_alternating_atoms_does_not_hang():
         "TOKEN = 'canary'",
     ],
 )
-def test_sanitize_removes_values_whatever_stands_before_their_names(text):
+def test_sanitize_removes_values_with_any_prefix_of_their_names(text):
     assert "canary" not in sanitize(text)
 
 

@@ -1,4 +1,4 @@
-"""The lease of a directory: acquired after observation, kept through failures, reported when lost."""
+"""Acquisition, renewal, loss and release of the lease of a directory."""
 
 import asyncio
 import sqlite3

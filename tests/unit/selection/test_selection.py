@@ -1,3 +1,5 @@
+"""Filters, job files and shards."""
+
 from __future__ import annotations
 
 from collections import Counter
@@ -27,7 +29,7 @@ def selection(*, projects=(), jobs=(), **settings):
 
 
 @pytest.mark.parametrize(
-    ("chosen", "left_out_by"),
+    ("chosen", "excluded_by"),
     [
         (selection(), None),
         (selection(projects=[P1]), None),
@@ -63,25 +65,25 @@ def selection(*, projects=(), jobs=(), **settings):
         (selection(shard=Shard((find_shard(J1, 4) + 1) % 4, 4)), "shard"),
     ],
 )
-def test_each_filter_lets_in_and_leaves_out(chosen, left_out_by):
-    assert chosen.excluding_filter(JOB) == left_out_by
-    assert chosen.matches(JOB) is (left_out_by is None)
+def test_excluding_filter_returns_the_first_filter_that_does_not_match(chosen, excluded_by):
+    assert chosen.excluding_filter(JOB) == excluded_by
+    assert chosen.matches(JOB) is (excluded_by is None)
 
 
-def test_a_job_without_a_name_or_workflow_is_not_matched_by_one():
+def test_matches_job_without_name_or_workflow_only_without_these_filters():
     bare = replace(JOB, name=None, workflow_id=None)
     assert selection(name="*").matches(bare)
     assert not selection(name="h*").matches(bare)
     assert not selection(workflow=W1).matches(bare)
 
 
-def test_status_is_compared_without_regard_to_spelling():
+def test_matches_ignores_the_spelling_of_the_status():
     assert selection(status="NOT_STARTED").matches(replace(JOB, status="not started"))
 
 
 @pytest.mark.parametrize("kind", Kind)
 @pytest.mark.parametrize("level", Level)
-def test_kind_and_level_must_both_be_wanted(kind, level):
+def test_includes_requires_kind_and_level(kind, level):
     output = Output(P1, J1, None if level is Level.JOB else "t", kind)
     assert selection().includes(output)
     assert selection(only=kind.value).includes(output)
@@ -91,7 +93,7 @@ def test_kind_and_level_must_both_be_wanted(kind, level):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ({"projects": ["demo"]}, "--project: expected an ID such as"),
         ({"jobs": ["42"]}, "--job: expected an ID such as"),
@@ -99,18 +101,18 @@ def test_kind_and_level_must_both_be_wanted(kind, level):
         ({"jobs": [f"/{J1}"]}, "--job: "),
     ],
 )
-def test_an_id_on_the_command_line_that_is_none_is_told(arguments, told):
+def test_selection_with_invalid_id_raises_config_error(arguments, message):
     with pytest.raises(ConfigError) as caught:
         Selection.of(Settings(), **arguments, now=NOW)
-    assert str(caught.value).startswith(told)
+    assert str(caught.value).startswith(message)
 
 
 @pytest.mark.parametrize("jobs", [(J1, f"{P1}/{J1}"), (f"{P1}/{J1}", J1.upper()), (f"{P1}/{J1}",) * 2])
-def test_a_job_that_is_named_in_two_ways_is_one_job(jobs):
+def test_selection_with_two_references_to_one_job_contains_it_once(jobs):
     assert selection(jobs=jobs).jobs == (JobRef(P1, J1),)
 
 
-def test_duplicates_are_dropped_and_order_is_kept():
+def test_selection_drops_duplicates_and_keeps_the_order():
     chosen = Selection.of(
         Settings(), projects=[P2, P1, P2.upper()], jobs=[J2, J1], jobs_file_lines=[J1, J2], now=NOW
     )
@@ -118,7 +120,7 @@ def test_duplicates_are_dropped_and_order_is_kept():
     assert chosen.jobs == (JobRef(None, J2), JobRef(None, J1))
 
 
-def test_a_jobs_file_as_people_write_it():
+def test_parse_jobs_file_accepts_comments_blank_lines_and_a_byte_order_mark():
     lines = [
         "\ufeff# jobs of March\r\n",
         "\r\n",
@@ -130,7 +132,7 @@ def test_a_jobs_file_as_people_write_it():
     assert parse_jobs_file(lines, "jobs.txt") == [JobRef(None, J1), JobRef(P1, J2)]
 
 
-def test_rubbish_in_a_jobs_file_is_named_by_line():
+def test_parse_jobs_file_with_invalid_lines_names_the_lines():
     with pytest.raises(ConfigError) as caught:
         parse_jobs_file([J1, "42", "# fine", f"{J1} {J2}"], "jobs.txt")
     assert "jobs.txt:2: '42'" in str(caught.value)
@@ -140,7 +142,7 @@ def test_rubbish_in_a_jobs_file_is_named_by_line():
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_of_rubbish_does_not_make_an_endless_message():
+def test_parse_jobs_file_with_many_invalid_lines_has_a_short_message():
     with pytest.raises(ConfigError) as caught:
         parse_jobs_file(["x" * 10_000] * 500, "jobs.txt")
     assert "jobs.txt:10: " in str(caught.value)
@@ -149,13 +151,13 @@ def test_a_file_of_rubbish_does_not_make_an_endless_message():
     assert len(str(caught.value)) < 2000
 
 
-def test_an_empty_jobs_file_is_no_wish_for_every_job():
+def test_selection_with_empty_jobs_file_raises_config_error():
     with pytest.raises(ConfigError, match=r"jobs\.txt: contains no job IDs"):
         Selection.of(Settings(), jobs_file_lines=["# none today\n"], jobs_file_name="jobs.txt", now=NOW)
 
 
 @given(st.lists(st.text(max_size=60), max_size=20))
-def test_a_jobs_file_of_anything_is_read_or_refused_as_a_whole(lines):
+def test_parse_jobs_file_with_any_text_returns_distinct_jobs_or_raises_config_error(lines):
     try:
         refs = parse_jobs_file(lines, "f")
     except ConfigError:
@@ -164,25 +166,25 @@ def test_a_jobs_file_of_anything_is_read_or_refused_as_a_whole(lines):
 
 
 @given(st.lists(st.uuids().map(str), max_size=20), st.sampled_from(["\n", "\r\n", ""]))
-def test_every_job_in_a_file_is_found(ids, end):
-    refs = parse_jobs_file([f"{each}{end}" for each in ids], "f")
+def test_parse_jobs_file_returns_all_jobs(ids, end):
+    refs = parse_jobs_file([f"{job_id}{end}" for job_id in ids], "f")
     assert [ref.job_id for ref in refs] == list(dict.fromkeys(ids))
 
 
 @given(st.uuids().map(str), st.integers(1, 32))
-def test_every_job_is_in_exactly_one_shard(job_id, count):
+def test_each_job_is_in_exactly_one_shard(job_id, count):
     assert sum(is_in_shard(job_id, Shard(index, count)) for index in range(count)) == 1
     assert find_shard(job_id.upper(), count) == find_shard(job_id, count)
 
 
 @given(st.uuids().map(str), st.integers(1, 16))
-def test_one_more_shard_moves_only_the_jobs_it_takes(job_id, count):
+def test_find_shard_with_one_more_shard_moves_only_its_jobs(job_id, count):
     assert find_shard(job_id, count + 1) in (find_shard(job_id, count), count)
 
 
-def test_shards_are_of_one_size_and_stay_what_they_are():
+def test_find_shard_is_balanced_and_stable():
     ids = [f"{number:08x}-0000-4000-8000-000000000000" for number in range(4000)]
     sizes = Counter(find_shard(job_id, 4) for job_id in ids)
     assert all(900 < sizes[index] < 1100 for index in range(4))
-    # Written down: a release that hashed otherwise would make every pod fetch the others' jobs.
+    # Fixed values: with another hash, a new release would assign jobs to other shards.
     assert [find_shard(job_id, 4) for job_id in ids[:8]] == [3, 0, 2, 3, 1, 2, 1, 2]

@@ -1,4 +1,4 @@
-"""Opening, migrating and group commit, on a real file."""
+"""Opening, migration and group commit of a ledger on disk."""
 
 import asyncio
 import sqlite3
@@ -28,31 +28,31 @@ async def ledger(path):
     await opened.close()
 
 
-def columns(connection):
+def read_columns(connection):
     tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
     return {table: list(connection.execute(f"PRAGMA table_info({table})")) for table in tables}
 
 
-def started(run_id):
+def insert_run(run_id):
     return lambda connection: (
         connection.execute("INSERT INTO runs (run_id, started_at) VALUES (?, 'now')", (run_id,)).rowcount
     )
 
 
-def runs(connection):
+def read_runs(connection):
     return [row[0] for row in connection.execute("SELECT run_id FROM runs ORDER BY rowid")]
 
 
-def other(path):
-    """What another process would see."""
+def read_runs_elsewhere(path):
+    """Read the run IDs through another connection."""
     connection = sqlite3.connect(path)
     try:
-        return runs(connection)
+        return read_runs(connection)
     finally:
         connection.close()
 
 
-async def test_a_new_ledger_has_the_newest_version(ledger, path):
+async def test_open_new_ledger_has_the_newest_version(ledger, path):
     assert (
         await ledger.read(lambda connection: connection.execute("PRAGMA user_version").fetchone()[0])
         == VERSION
@@ -64,63 +64,63 @@ async def test_a_new_ledger_has_the_newest_version(ledger, path):
     assert await ledger.read(lambda connection: connection.execute("PRAGMA foreign_keys").fetchone()[0]) == 1
 
 
-async def test_what_was_written_is_there_when_it_is_opened_again(path):
+async def test_write_is_readable_after_reopening(path):
     first = await Ledger.open(path)
-    await first.write(started("a"))
+    await first.write(insert_run("a"))
     await first.close()
     second = await Ledger.open(path)
-    assert await second.read(runs) == ["a"]
+    assert await second.read(read_runs) == ["a"]
     await second.close()
 
 
-async def test_many_who_open_a_new_ledger_at_once_all_get_it(path):
+async def test_open_new_ledger_concurrently_succeeds_for_all(path):
     opened = await asyncio.gather(*(Ledger.open(path) for _ in range(8)))
-    await asyncio.gather(*(each.write(started(str(number))) for number, each in enumerate(opened)))
-    assert sorted(other(path)) == [str(number) for number in range(8)]
-    for each in opened:
-        await each.close()
+    await asyncio.gather(*(entry.write(insert_run(str(number))) for number, entry in enumerate(opened)))
+    assert sorted(read_runs_elsewhere(path)) == [str(number) for number in range(8)]
+    for entry in opened:
+        await entry.close()
 
 
 STEPS = {
     1: migrations.schema(),
     2: "ALTER TABLE runs ADD COLUMN host TEXT;",
-    3: "CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT); INSERT INTO notes (text) VALUES ('moved');",
+    3: "CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT); INSERT INTO notes (text) VALUES ('new');",
 }
 
 
-def test_a_migrated_ledger_is_like_a_new_one_and_keeps_its_rows(path, monkeypatch):
+def test_migrated_ledger_has_the_current_schema_and_keeps_its_rows(path, monkeypatch):
     migrated = sqlite3.connect(path, isolation_level=None)
     migrations.migrate(migrated, path, version=1)
-    started("kept")(migrated)
+    insert_run("kept")(migrated)
     migrations.migrate(migrated, path, version=3, steps=STEPS)
     monkeypatch.setattr(migrations, "schema", lambda: "\n".join(STEPS.values()))
     fresh = sqlite3.connect(":memory:", isolation_level=None)
     migrations.migrate(fresh, path, version=3)
-    assert columns(migrated) == columns(fresh)
-    assert runs(migrated) == ["kept"]
+    assert read_columns(migrated) == read_columns(fresh)
+    assert read_runs(migrated) == ["kept"]
     for connection in (migrated, fresh):
         assert connection.execute("PRAGMA user_version").fetchone()[0] == 3
         migrations.migrate(connection, path, version=3, steps={})
         connection.close()
 
 
-def test_migrate_existing_ledger_keeps_a_complete_copy_of_the_old_version(path):
+def test_migrate_existing_ledger_copies_the_old_version(path):
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("PRAGMA journal_mode = WAL")
     migrations.migrate(connection, path, version=1)
-    started("kept")(connection)
-    old = columns(connection)
+    insert_run("kept")(connection)
+    old = read_columns(connection)
     migrations.migrate(connection, path, version=3, steps=STEPS)
     connection.close()
     backup = path.with_name(f"{path.name}.version-1")
-    assert other(backup) == ["kept"]
+    assert read_runs_elsewhere(backup) == ["kept"]
     copy = sqlite3.connect(backup)
-    assert (copy.execute("PRAGMA user_version").fetchone()[0], columns(copy)) == (1, old)
+    assert (copy.execute("PRAGMA user_version").fetchone()[0], read_columns(copy)) == (1, old)
     copy.close()
-    assert sorted(each.name for each in path.parent.iterdir()) == [path.name, backup.name]
+    assert sorted(entry.name for entry in path.parent.iterdir()) == [path.name, backup.name]
 
 
-def test_migrate_without_a_copy_changes_nothing(path):
+def test_migrate_without_a_copy_does_not_change_the_ledger(path):
     connection = sqlite3.connect(path, isolation_level=None)
     migrations.migrate(connection, path, version=1)
     path.with_name(f"{path.name}.version-1").mkdir()
@@ -130,30 +130,30 @@ def test_migrate_without_a_copy_changes_nothing(path):
     connection.close()
 
 
-def test_no_migration_changes_the_table_lease():
+def test_migrations_do_not_change_the_table_lease():
     assert [number for number, sql in migrations.migrations().items() if "lease" in sql.lower()] == []
 
 
-def test_every_version_on_the_way_has_its_migration():
+def test_migrations_exist_for_all_versions():
     assert sorted(migrations.migrations()) == list(range(2, VERSION + 1))
 
 
-def test_a_migration_that_fails_changes_nothing(path):
+def test_migration_that_fails_does_not_change_the_ledger(path):
     connection = sqlite3.connect(path, isolation_level=None)
     migrations.migrate(connection, path, version=1)
-    before = columns(connection)
+    before = read_columns(connection)
     with pytest.raises(sqlite3.Error):
         migrations.migrate(
-            connection, path, version=3, steps={2: STEPS[2], 3: "CREATE TABLE x (a); SELECT rubbish;"}
+            connection, path, version=3, steps={2: STEPS[2], 3: "CREATE TABLE x (a); SELECT unknown_column;"}
         )
     assert not connection.in_transaction
-    assert columns(connection) == before
+    assert read_columns(connection) == before
     assert connection.execute("PRAGMA user_version").fetchone()[0] == 1
     connection.close()
 
 
 @pytest.mark.parametrize("read_only", [True, False])
-async def test_a_ledger_of_a_newer_version_is_refused_and_left_as_it_is(path, read_only):
+async def test_open_ledger_of_a_newer_version_raises_error(path, read_only):
     connection = sqlite3.connect(path)
     connection.executescript(f"CREATE TABLE future (x); PRAGMA user_version = {VERSION + 1};")
     connection.close()
@@ -163,14 +163,14 @@ async def test_a_ledger_of_a_newer_version_is_refused_and_left_as_it_is(path, re
     ):
         await Ledger.open(path, read_only=read_only)
     assert path.read_bytes() == before
-    assert [each.name for each in path.parent.iterdir()] == [path.name]
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
 @pytest.mark.parametrize(
-    "content", [b"this is no database, but long enough to look like one. " * 40, b"x" * 100]
+    "content", [b"this is not a database, but as long as a database header. " * 40, b"x" * 100]
 )
 @pytest.mark.parametrize("read_only", [True, False])
-async def test_what_is_no_ledger_is_told_in_one_line_and_left_as_it_is(path, content, read_only):
+async def test_open_file_that_is_not_a_database_raises_error_and_does_not_change_it(path, content, read_only):
     path.write_bytes(content)
     with pytest.raises(LedgerDamaged) as raised:
         await Ledger.open(path, read_only=read_only)
@@ -179,101 +179,110 @@ async def test_what_is_no_ledger_is_told_in_one_line_and_left_as_it_is(path, con
     assert path.read_bytes() == content
 
 
-async def test_a_folder_in_its_place_is_told_in_one_line(path):
+async def test_open_path_of_a_folder_raises_error(path):
     path.mkdir()
     with pytest.raises((LedgerError, DestinationError), match=str(path)):
         await Ledger.open(path)
 
 
-async def test_a_damaged_page_is_a_ledger_error(path):
+async def test_read_of_a_damaged_page_raises_ledger_damaged(path):
     first = await Ledger.open(path)
-    await first.write(started("a"))
+    await first.write(insert_run("a"))
     await first.close()
     data = bytearray(path.read_bytes())
     data[4096:] = b"\xff" * (len(data) - 4096)
     path.write_bytes(data)
     second = await Ledger.open(path)
     with pytest.raises(LedgerDamaged, match="damaged or is not a SQLite database"):
-        await second.read(runs)
+        await second.read(read_runs)
     await second.close()
 
 
-async def test_a_reader_changes_nothing_and_sees_what_a_run_writes(ledger, path):
+async def test_read_only_ledger_cannot_write_and_reads_new_rows(ledger, path):
     reader = await Ledger.open(path, read_only=True)
-    await ledger.write(started("a"))
-    assert await reader.read(runs) == ["a"]
+    await ledger.write(insert_run("a"))
+    assert await reader.read(read_runs) == ["a"]
     with pytest.raises(DestinationError):
-        await reader.write(started("b"))
-    assert await ledger.read(runs) == ["a"]
+        await reader.write(insert_run("b"))
+    assert await ledger.read(read_runs) == ["a"]
     await reader.close()
 
 
-async def test_a_reader_makes_no_ledger(path):
+async def test_open_read_only_does_not_create_a_ledger(path):
     with pytest.raises((LedgerError, DestinationError)):
         await Ledger.open(path, read_only=True)
     assert not path.exists()
 
 
-def counting(ledger):
-    """How many transactions are committed from now on."""
+def record_commits(ledger):
+    """Return a list that receives an entry for each later transaction."""
     commits = []
     ledger._connection.set_trace_callback(lambda text: commits.append(text) if text == "COMMIT" else None)
     return commits
 
 
-async def test_writes_that_come_together_share_a_transaction(ledger, path):
-    commits = counting(ledger)
-    await asyncio.gather(*(ledger.write(started(str(number))) for number in range(500)))
+async def test_concurrent_writes_share_a_transaction(ledger, path):
+    commits = record_commits(ledger)
+    await asyncio.gather(*(ledger.write(insert_run(str(number))) for number in range(500)))
     assert len(commits) <= 3
-    assert other(path) == [str(number) for number in range(500)]
+    assert read_runs_elsewhere(path) == [str(number) for number in range(500)]
 
 
-async def test_a_write_returns_only_when_others_can_see_it(ledger, path):
+async def test_write_returns_after_its_transaction_is_visible(ledger, path):
     async def write(number):
-        await ledger.write(started(str(number)))
-        assert str(number) in other(path)
+        await ledger.write(insert_run(str(number)))
+        assert str(number) in read_runs_elsewhere(path)
 
     await asyncio.gather(*(write(number) for number in range(20)))
 
 
-async def test_the_error_of_one_caller_undoes_only_its_own_part(ledger, path):
-    def refused(connection):
-        started("refused")(connection)
+async def test_write_whose_statement_fails_is_rolled_back_alone(ledger, path):
+    def rejected(connection):
+        insert_run("rejected")(connection)
         raise BulkdlError("no")
 
-    answers = await asyncio.gather(
-        ledger.write(started("a")), ledger.write(refused), ledger.write(started("b")), return_exceptions=True
+    results = await asyncio.gather(
+        ledger.write(insert_run("a")),
+        ledger.write(rejected),
+        ledger.write(insert_run("b")),
+        return_exceptions=True,
     )
-    assert [type(answer) for answer in answers] == [int, BulkdlError, int]
-    assert other(path) == ["a", "b"]
+    assert [type(result) for result in results] == [int, BulkdlError, int]
+    assert read_runs_elsewhere(path) == ["a", "b"]
 
 
-async def test_a_bug_in_one_statement_reaches_its_caller_and_nobody_waits_for_ever(ledger, path):
+async def test_write_whose_statement_has_a_bug_raises_it_and_other_writes_return(ledger, path):
     def buggy(connection):
-        started("buggy")(connection)
+        insert_run("buggy")(connection)
         raise KeyError("a bug")
 
-    answers = await asyncio.gather(
-        ledger.write(started("a")), ledger.write(buggy), ledger.write(started("b")), return_exceptions=True
+    results = await asyncio.gather(
+        ledger.write(insert_run("a")),
+        ledger.write(buggy),
+        ledger.write(insert_run("b")),
+        return_exceptions=True,
     )
-    assert [type(answer) for answer in answers] == [int, KeyError, int]
-    await ledger.write(started("c"))
-    assert other(path) == ["a", "b", "c"]
+    assert [type(result) for result in results] == [int, KeyError, int]
+    await ledger.write(insert_run("c"))
+    assert read_runs_elsewhere(path) == ["a", "b", "c"]
 
 
-def invalid(connection):
-    started("invalid")(connection)
+def invalid_statement(connection):
+    insert_run("invalid")(connection)
     connection.execute("INSERT INTO nowhere VALUES (1)")
 
 
-async def test_write_in_a_failed_batch_fails_alone_and_keeps_nothing_of_itself(ledger, path):
-    answers = await asyncio.gather(
-        ledger.write(started("a")), ledger.write(invalid), ledger.write(started("b")), return_exceptions=True
+async def test_write_with_invalid_sql_fails_alone_and_is_rolled_back(ledger, path):
+    results = await asyncio.gather(
+        ledger.write(insert_run("a")),
+        ledger.write(invalid_statement),
+        ledger.write(insert_run("b")),
+        return_exceptions=True,
     )
-    assert [type(answer) for answer in answers] == [int, LedgerError, int]
-    assert other(path) == ["a", "b"]
-    await ledger.write(started("c"))
-    assert other(path) == ["a", "b", "c"]
+    assert [type(result) for result in results] == [int, LedgerError, int]
+    assert read_runs_elsewhere(path) == ["a", "b"]
+    await ledger.write(insert_run("c"))
+    assert read_runs_elsewhere(path) == ["a", "b", "c"]
 
 
 async def test_write_whose_folder_cannot_be_synced_fails_alone(path, tmp_path):
@@ -284,45 +293,45 @@ async def test_write_whose_folder_cannot_be_synced_fails_alone(path, tmp_path):
             raise DestinationError(Reason.DISK_ERROR, "fsync failed")
 
     ledger = await Ledger.open(path, sync_folders=sync_folders)
-    answers = await asyncio.gather(
-        ledger.write(started("a"), folder=tmp_path),
-        ledger.write(started("lost"), folder=broken),
-        ledger.write(started("b")),
+    results = await asyncio.gather(
+        ledger.write(insert_run("a"), folder=tmp_path),
+        ledger.write(insert_run("lost"), folder=broken),
+        ledger.write(insert_run("b")),
         return_exceptions=True,
     )
-    assert [type(answer) for answer in answers] == [int, DestinationError, int]
-    assert other(path) == ["a", "b"]
+    assert [type(result) for result in results] == [int, DestinationError, int]
+    assert read_runs_elsewhere(path) == ["a", "b"]
     await ledger.close()
 
 
-@pytest.mark.parametrize("statement", [invalid, None])
+@pytest.mark.parametrize("statement", [invalid_statement, None])
 async def test_write_failures_of_one_batch_are_separate_exception_instances(path, statement):
     def sync_folders(_folders):
         raise DestinationError(Reason.DISK_ERROR, "fsync failed")
 
     ledger = await Ledger.open(path, sync_folders=sync_folders)
-    answers = await asyncio.gather(
-        *(ledger.write(statement or started("a"), folder=path.parent) for _ in range(4)),
+    results = await asyncio.gather(
+        *(ledger.write(statement or insert_run("a"), folder=path.parent) for _ in range(4)),
         return_exceptions=True,
     )
-    assert all(isinstance(answer, BulkdlError) for answer in answers)
-    assert len({id(answer) for answer in answers}) == 4
-    assert len({str(answer) for answer in answers}) == 1
+    assert all(isinstance(result, BulkdlError) for result in results)
+    assert len({id(result) for result in results}) == 4
+    assert len({str(result) for result in results}) == 1
     await ledger.close()
 
 
-async def test_write_to_a_closed_ledger_raises_an_instance_for_each_caller(path):
+async def test_write_to_a_closed_ledger_raises_a_separate_instance_for_each_caller(path):
     ledger = await Ledger.open(path)
     await ledger.close()
-    answers = await asyncio.gather(
-        *(ledger.write(started(str(number))) for number in range(3)), return_exceptions=True
+    results = await asyncio.gather(
+        *(ledger.write(insert_run(str(number))) for number in range(3)), return_exceptions=True
     )
-    assert [type(answer) for answer in answers] == [RuntimeError] * 3
-    assert len({id(answer) for answer in answers}) == 3
+    assert [type(result) for result in results] == [RuntimeError] * 3
+    assert len({id(result) for result in results}) == 3
 
 
 @contextmanager
-def locked(path):
+def hold_lock(path):
     """Hold an exclusive lock as another connection."""
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("BEGIN EXCLUSIVE")
@@ -336,26 +345,26 @@ def locked(path):
 async def test_write_waits_for_a_lock_longer_than_one_busy_timeout(path, monkeypatch):
     monkeypatch.setattr(module, "BUSY_TIMEOUT_S", 0.02)
     ledger = await Ledger.open(path, lock_timeout_s=30)
-    with locked(path):
-        writers = [asyncio.create_task(ledger.write(started(name))) for name in ("a", "b")]
+    with hold_lock(path):
+        writers = [asyncio.create_task(ledger.write(insert_run(name))) for name in ("a", "b")]
         await asyncio.sleep(0.3)
         assert not any(writer.done() for writer in writers)
     await asyncio.gather(*writers)
-    assert other(path) == ["a", "b"]
+    assert read_runs_elsewhere(path) == ["a", "b"]
     await ledger.close()
 
 
 async def test_write_to_a_ledger_locked_too_long_is_a_temporary_failure(path):
     ledger = await Ledger.open(path, lock_timeout_s=0.05)
-    with locked(path):
-        answers = await asyncio.gather(
-            ledger.write(started("a")), ledger.write(started("b")), return_exceptions=True
+    with hold_lock(path):
+        results = await asyncio.gather(
+            ledger.write(insert_run("a")), ledger.write(insert_run("b")), return_exceptions=True
         )
-    assert [each.reason for each in answers] == [Reason.LEDGER_LOCKED] * 2
-    assert answers[0] is not answers[1]
+    assert [entry.reason for entry in results] == [Reason.LEDGER_LOCKED] * 2
+    assert results[0] is not results[1]
     assert FAILURE_POLICIES[Reason.LEDGER_LOCKED].exit_code is ExitCode.TEMPORARY
-    await ledger.write(started("c"))
-    assert other(path) == ["c"]
+    await ledger.write(insert_run("c"))
+    assert read_runs_elsewhere(path) == ["c"]
     await ledger.close()
 
 
@@ -365,7 +374,7 @@ async def test_open_locked_too_long_is_a_temporary_failure_and_changes_nothing(p
     connection.execute("PRAGMA journal_mode = DELETE")
     connection.close()
     before = path.read_bytes()
-    with locked(path), pytest.raises(DestinationError) as raised:
+    with hold_lock(path), pytest.raises(DestinationError) as raised:
         await Ledger.open(path, lock_timeout_s=0.05)
     assert raised.value.reason is Reason.LEDGER_LOCKED
     assert path.read_bytes() == before
@@ -384,7 +393,7 @@ async def test_open_locked_too_long_is_a_temporary_failure_and_changes_nothing(p
         (sqlite3.SQLITE_NOMEM, Reason.DISK_ERROR),
     ],
 )
-async def test_trouble_with_the_disk_is_the_sinks(ledger, path, code, reason):
+async def test_write_with_a_disk_error_raises_destination_error(ledger, path, code, reason):
     def broken(_):
         error = sqlite3.OperationalError("the disk")
         error.sqlite_errorcode = code
@@ -393,46 +402,46 @@ async def test_trouble_with_the_disk_is_the_sinks(ledger, path, code, reason):
     with pytest.raises(DestinationError, match="the disk") as raised:
         await ledger.write(broken)
     assert raised.value.reason is reason
-    await ledger.write(started("after"))
-    assert other(path) == ["after"]
+    await ledger.write(insert_run("after"))
+    assert read_runs_elsewhere(path) == ["after"]
 
 
-async def test_a_full_disk_is_told_and_the_ledger_goes_on_with_room_again(ledger, path):
+async def test_write_on_a_full_disk_fails_and_succeeds_after_space_is_freed(ledger, path):
     await ledger.read(lambda connection: connection.execute("PRAGMA max_page_count = 20"))
 
     def large(connection):
         for number in range(2000):
-            started("x" * 500 + str(number))(connection)
+            insert_run("x" * 500 + str(number))(connection)
 
     with pytest.raises(DestinationError) as raised:
         await ledger.write(large)
     assert raised.value.reason is Reason.DISK_FULL
     await ledger.read(lambda connection: connection.execute("PRAGMA max_page_count = 100000"))
-    await ledger.write(started("a"))
-    assert other(path) == ["a"]
+    await ledger.write(insert_run("a"))
+    assert read_runs_elsewhere(path) == ["a"]
 
 
-async def test_a_write_whose_caller_was_cancelled_stands(ledger, path):
-    writer = asyncio.create_task(ledger.write(started("a")))
+async def test_write_whose_caller_was_cancelled_is_committed(ledger, path):
+    writer = asyncio.create_task(ledger.write(insert_run("a")))
     await asyncio.sleep(0)
     writer.cancel()
     with pytest.raises(asyncio.CancelledError):
         await writer
-    await ledger.write(started("b"))
-    assert other(path) == ["a", "b"]
+    await ledger.write(insert_run("b"))
+    assert read_runs_elsewhere(path) == ["a", "b"]
 
 
-async def test_closing_finishes_what_waits(path):
+async def test_close_finishes_waiting_writes(path):
     ledger = await Ledger.open(path)
-    writers = [asyncio.create_task(ledger.write(started(str(number)))) for number in range(20)]
+    writers = [asyncio.create_task(ledger.write(insert_run(str(number)))) for number in range(20)]
     await asyncio.sleep(0)
     await ledger.close()
     await asyncio.gather(*writers)
-    assert len(other(path)) == 20
+    assert len(read_runs_elsewhere(path)) == 20
 
 
-async def test_a_write_after_closing_is_an_error_and_no_hang(path):
+async def test_write_after_close_raises_error(path):
     ledger = await Ledger.open(path)
     await ledger.close()
     with pytest.raises(RuntimeError):
-        await ledger.write(partial(runs))
+        await ledger.write(partial(read_runs))

@@ -1,4 +1,4 @@
-"""Errors of one path, of the whole disk, and of the process: told apart, and repeated where that helps."""
+"""Errors of one path, of the disk and of the process have different reasons, and are retried if temporary."""
 
 import errno
 import os
@@ -13,67 +13,67 @@ from bulkdl.errors import ConfigError, DestinationError
 from bulkdl.models import CommittedFile, Digest, Kind, Output, Reason, RemoteObject, Validator
 
 OUTPUT = Output("p", "j", "t", Kind.ARCHIVE)
-RECEIPT = CommittedFile("p/j/a.tar.gz", 4, Digest("crc32c", "x"), Validator('"1"'), "https://s/o")
+COMMITTED = CommittedFile("p/j/a.tar.gz", 4, Digest("crc32c", "x"), Validator('"1"'), "https://s/o")
 
 
 @pytest.fixture
-def sink(tmp_path):
-    made = LocalDestination(tmp_path / "out")
-    made.prepare()
-    yield made
-    made.close()
+def destination(tmp_path):
+    created = LocalDestination(tmp_path / "out")
+    created.prepare()
+    yield created
+    created.close()
 
 
 @pytest.fixture
-def impatient(monkeypatch):
+def no_delay(monkeypatch):
     monkeypatch.setattr(atomic_files, "OPEN_FILE_RETRY_DELAYS_S", (0, 0))
 
 
-async def written_part(sink):
-    part = sink.partial_file(OUTPUT)
-    await part.create(RemoteObject("https://s/o", Validator('"1"'), 4))
-    await part.write(b"abcd")
-    await part.flush_and_close()
-    return part
+async def create_complete_file(destination):
+    partial = destination.partial_file(OUTPUT)
+    await partial.create(RemoteObject("https://s/o", Validator('"1"'), 4))
+    await partial.write(b"abcd")
+    await partial.flush_and_close()
+    return partial
 
 
-def put_folder(sink):
-    (sink.root / RECEIPT.key).mkdir(parents=True)
+def create_folder_at_key(destination):
+    (destination.root / COMMITTED.key).mkdir(parents=True)
 
 
-def put_file(sink):
-    (sink.root / "p").mkdir()
-    (sink.root / "p" / "j").write_bytes(b"in the way")
+def create_file_at_parent(destination):
+    (destination.root / "p").mkdir()
+    (destination.root / "p" / "j").write_bytes(b"in the way")
 
 
-@pytest.mark.parametrize("put", [put_folder, put_file])
+@pytest.mark.parametrize("put", [create_folder_at_key, create_file_at_parent])
 @pytest.mark.parametrize("form", ["part", "small", "document", "link"])
-async def test_path_in_the_way_fails_with_path_blocked(sink, put, form):
-    put(sink)
-    await sink.publish({"source": b"abcd"})
+async def test_commit_to_an_occupied_path_fails_with_path_blocked(destination, put, form):
+    put(destination)
+    await destination.publish({"source": b"abcd"})
     work = {
-        "part": lambda part: part.commit(RECEIPT),
-        "small": lambda _: sink.partial_file(OUTPUT).commit(RECEIPT, b"abcd"),
-        "document": lambda _: sink.publish({RECEIPT.key: b"abcd"}),
-        "link": lambda _: sink.link("source", RECEIPT.key),
+        "part": lambda partial: partial.commit(COMMITTED),
+        "small": lambda _: destination.partial_file(OUTPUT).commit(COMMITTED, b"abcd"),
+        "document": lambda _: destination.publish({COMMITTED.key: b"abcd"}),
+        "link": lambda _: destination.link("source", COMMITTED.key),
     }[form]
-    part = await written_part(sink) if form == "part" else None
-    with pytest.raises(DestinationError, match=f"{sink.root}/p/j") as raised:
-        await work(part)
+    partial = await create_complete_file(destination) if form == "part" else None
+    with pytest.raises(DestinationError, match=f"{destination.root}/p/j") as raised:
+        await work(partial)
     assert raised.value.reason is Reason.PATH_BLOCKED
-    left = {path.suffix for path in sink.state.partial_folder.iterdir()}
-    assert left == ({".part", ".json"} if form == "part" else set())
+    suffixes = {path.suffix for path in destination.state.partial_folder.iterdir()}
+    assert suffixes == ({".part", ".json"} if form == "part" else set())
 
 
-async def test_commit_after_the_path_is_free_again_uses_the_bytes_that_are_there(sink):
-    put_folder(sink)
+async def test_commit_after_the_path_is_free_uses_the_existing_bytes(destination):
+    create_folder_at_key(destination)
     with pytest.raises(DestinationError):
-        await (await written_part(sink)).commit(RECEIPT)
-    (sink.root / RECEIPT.key).rmdir()
-    again = sink.partial_file(OUTPUT)
+        await (await create_complete_file(destination)).commit(COMMITTED)
+    (destination.root / COMMITTED.key).rmdir()
+    again = destination.partial_file(OUTPUT)
     assert (await again.load()).offset == 4
-    await again.commit(RECEIPT)
-    assert (sink.root / RECEIPT.key).read_bytes() == b"abcd"
+    await again.commit(COMMITTED)
+    assert (destination.root / COMMITTED.key).read_bytes() == b"abcd"
 
 
 @pytest.mark.parametrize(
@@ -90,36 +90,38 @@ async def test_commit_after_the_path_is_free_again_uses_the_bytes_that_are_there
         (errno.ENFILE, Reason.TOO_MANY_OPEN_FILES, Reason.TOO_MANY_OPEN_FILES),
     ],
 )
-def test_translated_reason_depends_on_what_the_path_is(number, shared, of_name):
+def test_mapped_reason_depends_on_the_type_of_path(number, shared, of_name):
     for translate, reason in ((map_os_errors, shared), (map_path_errors, of_name)):
         with pytest.raises(DestinationError) as raised, translate(Path("x")):
             raise OSError(number, os.strerror(number))
         assert raised.value.reason is reason
 
 
-def test_map_path_errors_that_cannot_be_encoded_is_path_blocked():
+def test_map_path_errors_with_unencodable_name_is_path_blocked():
     with pytest.raises(DestinationError, match="encoding") as raised, map_path_errors(Path("m\u00fcll")):
         "m\u00fcll".encode("ascii")
     assert raised.value.reason is Reason.PATH_BLOCKED
 
 
-async def test_find_sizes_leaves_out_what_cannot_be_examined(sink, monkeypatch):
-    await sink.publish({"a": b"1", "b": b"22"})
+async def test_find_sizes_omits_paths_that_cannot_be_examined(destination, monkeypatch):
+    await destination.publish({"a": b"1", "b": b"22"})
     lstat = Path.lstat
 
-    def refused(path):
+    def deny(path):
         if path.name == "a":
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         return lstat(path)
 
-    monkeypatch.setattr(Path, "lstat", refused)
-    assert await sink.find_sizes(["a", "b", "c"]) == {"b": 2}
+    monkeypatch.setattr(Path, "lstat", deny)
+    assert await destination.find_sizes(["a", "b", "c"]) == {"b": 2}
 
 
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.usefixtures("no_delay")
 @pytest.mark.parametrize(("times", "ends_well"), [(2, True), (3, False)])
 @pytest.mark.parametrize("form", ["part", "document"])
-async def test_too_many_open_files_is_repeated_and_then_temporary(sink, monkeypatch, times, ends_well, form):
+async def test_too_many_open_files_is_retried_and_then_temporary(
+    destination, monkeypatch, times, ends_well, form
+):
     left = [OSError(errno.EMFILE, os.strerror(errno.EMFILE))] * times
     open_file = os.open
 
@@ -128,12 +130,12 @@ async def test_too_many_open_files_is_repeated_and_then_temporary(sink, monkeypa
             raise left.pop()
         return open_file(*args, **more)
 
-    part = await written_part(sink) if form == "part" else None
+    partial = await create_complete_file(destination) if form == "part" else None
     monkeypatch.setattr(atomic_files.os, "open", exhausted)
-    work = part.commit(RECEIPT) if part else sink.publish({RECEIPT.key: b"abcd"})
+    work = partial.commit(COMMITTED) if partial else destination.publish({COMMITTED.key: b"abcd"})
     if ends_well:
         await work
-        assert (sink.root / RECEIPT.key).read_bytes() == b"abcd"
+        assert (destination.root / COMMITTED.key).read_bytes() == b"abcd"
     else:
         with pytest.raises(DestinationError) as raised:
             await work
@@ -141,7 +143,7 @@ async def test_too_many_open_files_is_repeated_and_then_temporary(sink, monkeypa
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_prepare_on_a_full_disk_is_disk_full(tmp_path, monkeypatch, number):
+def test_prepare_on_a_full_disk_raises_disk_full(tmp_path, monkeypatch, number):
     def full(*_, **__):
         raise OSError(number, os.strerror(number))
 
@@ -151,10 +153,10 @@ def test_prepare_on_a_full_disk_is_disk_full(tmp_path, monkeypatch, number):
     assert raised.value.reason is Reason.DISK_FULL
 
 
-def test_prepare_without_permission_stays_a_usage_error(tmp_path, monkeypatch):
-    def refused(*_, **__):
+def test_prepare_without_permission_raises_config_error(tmp_path, monkeypatch):
+    def deny(*_, **__):
         raise OSError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr(Path, "touch", refused)
+    monkeypatch.setattr(Path, "touch", deny)
     with pytest.raises(ConfigError):
         LocalDestination(tmp_path / "out").prepare()

@@ -1,4 +1,4 @@
-"""Names that a server chose, as names on disk."""
+"""File names for names that a server chose."""
 
 import os
 import string
@@ -33,7 +33,7 @@ ANY_NAME = st.one_of(
 )
 
 
-def folded(name, form):
+def fold(name, form):
     return unicodedata.normalize(form, unicodedata.normalize(form, name).casefold())
 
 
@@ -42,12 +42,12 @@ def folded(name, form):
 @example(["Twin.jpg", "twin.JPG", "TWIN.jpg"])
 @example(["caf\u00e9.jpg", "cafe\u0301.jpg"])
 @example(["ﬁ.jpg", "fi.jpg"])
-def test_any_names_stay_in_their_folder_and_apart(names):
-    made = safe_filenames(names)
-    assert set(made) == set(names)
+def test_safe_filenames_are_distinct_and_stay_in_their_folder(names):
+    filenames = safe_filenames(names)
+    assert set(filenames) == set(names)
     for form in ("NFC", "NFD", "NFKC", "NFKD"):
-        assert len({folded(safe, form) for safe in made.values()}) == len(made)
-    for safe in made.values():
+        assert len({fold(safe, form) for safe in filenames.values()}) == len(filenames)
+    for safe in filenames.values():
         assert safe
         assert PurePosixPath(safe).parts == PureWindowsPath(safe).parts == (safe,)
         assert safe not in (".", "..")
@@ -61,18 +61,18 @@ def test_any_names_stay_in_their_folder_and_apart(names):
 
 @settings(deadline=None)
 @given(st.lists(ANY_NAME, max_size=8), st.randoms())
-def test_a_name_is_found_again_in_whatever_order_it_is_listed(names, rng):
+def test_safe_filenames_do_not_depend_on_the_order(names, rng):
     shuffled = rng.sample(names, len(names))
     assert safe_filenames(names) == safe_filenames(shuffled)
 
 
 @settings(deadline=None)
 @given(ANY_NAME, ANY_NAME)
-def test_nobody_can_send_the_name_that_another_one_is_given(name, suffix):
+def test_safe_filenames_cannot_be_forged_by_a_hashed_name(name, suffix):
     given_name = safe_filenames([name])[name]
-    made = safe_filenames([name, given_name])
-    assert name == given_name or made[name] != made[given_name]
-    assert len({safe.casefold() for safe in made.values()}) == len(made)
+    filenames = safe_filenames([name, given_name])
+    assert name == given_name or filenames[name] != filenames[given_name]
+    assert len({safe.casefold() for safe in filenames.values()}) == len(filenames)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_nobody_can_send_the_name_that_another_one_is_given(name, suffix):
         "a+b,c=d@e.png",
     ],
 )
-def test_harmless_names_stay_as_they_are(name):
+def test_safe_filenames_do_not_change_safe_names(name):
     assert safe_filenames([name, "other.jpg"])[name] == name
 
 
@@ -104,7 +104,7 @@ def test_harmless_names_stay_as_they_are(name):
         ("?x." + "y" * 40, "x.yyy", ""),
     ],
 )
-def test_what_is_harmless_of_a_name_can_still_be_read(name, begins, ends):
+def test_safe_filenames_keep_the_safe_characters(name, begins, ends):
     safe = safe_filenames([name])[name]
     assert safe.startswith(begins)
     assert safe.endswith(ends)
@@ -112,8 +112,8 @@ def test_what_is_harmless_of_a_name_can_still_be_read(name, begins, ends):
     assert set(safe.rpartition("~")[2].partition(".")[0]) <= set(string.hexdigits)
 
 
-def test_safe_filenames_work_where_the_file_system_encoding_is_ascii():
-    """In a process of its own: the encoding is chosen when the interpreter starts."""
+def test_safe_filenames_with_an_ascii_file_system_encoding_are_distinct():
+    """Use a separate process: the encoding is chosen when the interpreter starts."""
     code = (
         "import os, sys\n"
         "from bulkdl.simulator.scenarios import HOSTILE_NAMES\n"
@@ -129,8 +129,8 @@ def test_safe_filenames_work_where_the_file_system_encoding_is_ascii():
 
 def test_safe_filenames_escape_letters_that_the_file_system_cannot_encode(monkeypatch):
     monkeypatch.setattr("os.fsencode", lambda text: text.encode("ascii"))
-    made = safe_filenames(["müll.jpg", "m_ll.jpg", "m%C3%BCll.jpg", "日本" * 60 + ".png", "a.jpg"])
-    assert len(set(made.values())) == 5
-    assert all(safe.isascii() and len(safe) <= 180 for safe in made.values())
-    assert made["müll.jpg"].startswith("m%C3%BCll~")
-    assert made["a.jpg"] == "a.jpg"
+    filenames = safe_filenames(["müll.jpg", "m_ll.jpg", "m%C3%BCll.jpg", "日本" * 60 + ".png", "a.jpg"])
+    assert len(set(filenames.values())) == 5
+    assert all(safe.isascii() and len(safe) <= 180 for safe in filenames.values())
+    assert filenames["müll.jpg"].startswith("m%C3%BCll~")
+    assert filenames["a.jpg"] == "a.jpg"

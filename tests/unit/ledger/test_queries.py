@@ -22,7 +22,7 @@ LIST = Output("p", "j", "t", Kind.QUICKLOOK)
 PLANNED = (PlannedOutput(ARCHIVE), PlannedOutput(FINAL), PlannedOutput(QUICKLOOK, "a~123.jpg"))
 
 
-def opened():
+def open_ledger():
     connection = sqlite3.connect(":memory:", isolation_level=None)
     connection.row_factory = sqlite3.Row
     connection.execute("PRAGMA foreign_keys = ON")
@@ -32,18 +32,18 @@ def opened():
 
 @pytest.fixture
 def ledger():
-    connection = opened()
+    connection = open_ledger()
     yield connection
     connection.close()
 
 
-def receipt(key="p/j/t/task_output.tar.gz", source="https://s/o"):
+def new_file(key="p/j/t/task_output.tar.gz", source="https://s/o"):
     return CommittedFile(key, 77, Digest("crc32c", "yZRlqg=="), Validator('"v1"', "date", "17"), source)
 
 
-def fetched(output, **more):
+def new_result(output, **more):
     return Result(
-        output, Outcome.COMPLETED, Reason.DOWNLOADED, receipt(**more), attempts=2, downloaded_bytes=77
+        output, Outcome.COMPLETED, Reason.DOWNLOADED, new_file(**more), attempts=2, downloaded_bytes=77
     )
 
 
@@ -51,23 +51,23 @@ def plan(connection, *planned, job=JOB, quicklooks=True):
     queries.plan_job(connection, JobListing(job, "t", planned or PLANNED, quicklooks))
 
 
-def known(connection):
+def read_job(connection):
     return queries.read_jobs(connection, "p", ["j", "unknown"])["j"]
 
 
-def of(connection, output):
-    return next(each for each in known(connection).outputs if each.output == output)
+def read_output(connection, output):
+    return next(record for record in read_job(connection).outputs if record.output == output)
 
 
-def test_a_planned_job_is_known_with_all_its_outputs(ledger):
+def test_plan_job_records_the_job_with_all_its_outputs(ledger):
     assert queries.read_jobs(ledger, "p", ["j"]) == {}
     plan(ledger)
-    found = known(ledger)
+    found = read_job(ledger)
     assert found.job == JOB
     assert (found.last_task_id, found.tasks_listed, found.quicklooks_listed) == ("t", True, True)
-    assert [each.output for each in found.outputs] == [ARCHIVE, FINAL, QUICKLOOK]
-    assert [each.filename for each in found.outputs] == ["", "", "a~123.jpg"]
-    assert {each.state for each in found.outputs} == {"planned"}
+    assert [record.output for record in found.outputs] == [ARCHIVE, FINAL, QUICKLOOK]
+    assert [record.filename for record in found.outputs] == ["", "", "a~123.jpg"]
+    assert {record.state for record in found.outputs} == {"planned"}
     assert queries.read_jobs(ledger, "other", ["j"]) == {}
     assert queries.find_projects(ledger, "j") == ["p"]
     assert queries.find_projects(ledger, "unknown") == []
@@ -80,28 +80,28 @@ def test_a_planned_job_is_known_with_all_its_outputs(ledger):
     finished=st.none() | st.datetimes(timezones=st.just(UTC)),
     quicklook=st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
 )
-def test_whatever_up42_says_comes_back_as_it_was(name, created, finished, quicklook):
-    connection = opened()
+def test_plan_job_stores_all_values_unchanged(name, created, finished, quicklook):
+    connection = open_ledger()
     job = Job("p", "j", "FAILED", "DRY_RUN", name, created.astimezone(UTC), finished, None)
     output = Output("p", "j", "t", Kind.QUICKLOOK, quicklook)
     plan(connection, PlannedOutput(output, "file"), job=job)
-    found = known(connection)
-    assert (found.job, [each.output for each in found.outputs]) == (job, [output])
+    found = read_job(connection)
+    assert (found.job, [record.output for record in found.outputs]) == (job, [output])
     connection.close()
 
 
-def test_a_result_comes_back_as_it_was_recorded(ledger):
+def test_record_results_stores_the_result(ledger):
     plan(ledger)
-    queries.record_results(ledger, [fetched(ARCHIVE)], "run1")
-    found = of(ledger, ARCHIVE)
-    assert (found.state, found.reason, found.file) == ("completed", Reason.DOWNLOADED, receipt())
+    queries.record_results(ledger, [new_result(ARCHIVE)], "run1")
+    found = read_output(ledger, ARCHIVE)
+    assert (found.state, found.reason, found.file) == ("completed", Reason.DOWNLOADED, new_file())
     assert found.is_completed
-    assert not of(ledger, FINAL).is_completed
+    assert not read_output(ledger, FINAL).is_completed
 
 
-def test_attempts_add_up_over_runs(ledger):
+def test_record_results_adds_attempts_of_several_runs(ledger):
     plan(ledger)
-    queries.record_results(ledger, [fetched(ARCHIVE)], "run1")
+    queries.record_results(ledger, [new_result(ARCHIVE)], "run1")
     queries.record_results(
         ledger, [Result(ARCHIVE, Outcome.FAILED, Reason.STALLED, attempts=5, detail="slow")], "run2"
     )
@@ -114,36 +114,36 @@ def test_attempts_add_up_over_runs(ledger):
     )
 
 
-def test_a_failure_keeps_the_receipt_of_the_file_that_is_there(ledger):
+def test_record_failure_keeps_the_committed_file(ledger):
     plan(ledger)
-    queries.record_results(ledger, [fetched(ARCHIVE)], "run1")
+    queries.record_results(ledger, [new_result(ARCHIVE)], "run1")
     queries.record_results(ledger, [Result(ARCHIVE, Outcome.FAILED, Reason.STALLED)], "run2")
-    assert of(ledger, ARCHIVE).file == receipt()
-    assert not of(ledger, ARCHIVE).is_completed
+    assert read_output(ledger, ARCHIVE).file == new_file()
+    assert not read_output(ledger, ARCHIVE).is_completed
 
 
-def test_a_new_receipt_takes_nothing_from_the_old_one(ledger):
+def test_record_new_file_replaces_all_values_of_the_old_file(ledger):
     plan(ledger)
-    queries.record_results(ledger, [fetched(ARCHIVE)], "run1")
+    queries.record_results(ledger, [new_result(ARCHIVE)], "run1")
     bare = CommittedFile("k", 1, Digest("crc32c", "AAAAAA=="), Validator(), None)
     queries.record_results(ledger, [Result(ARCHIVE, Outcome.COMPLETED, Reason.DOWNLOADED, bare)], "run2")
-    assert of(ledger, ARCHIVE).file.validator == Validator()
-    assert of(ledger, ARCHIVE).file.key == "k"
+    assert read_output(ledger, ARCHIVE).file.validator == Validator()
+    assert read_output(ledger, ARCHIVE).file.key == "k"
 
 
-def test_not_available_is_known(ledger):
+def test_record_not_available_output_is_not_available(ledger):
     plan(ledger)
     queries.record_results(ledger, [Result(FINAL, Outcome.SKIPPED, Reason.NOT_AVAILABLE)], "run1")
-    assert of(ledger, FINAL).is_not_available
-    assert not of(ledger, ARCHIVE).is_not_available
+    assert read_output(ledger, FINAL).is_not_available
+    assert not read_output(ledger, ARCHIVE).is_not_available
 
 
-def test_known_output_former_reason_name_is_converted(ledger):
+def test_read_output_with_former_reason_name_has_current_reason(ledger):
     plan(ledger)
     queries.record_results(ledger, [Result(FINAL, Outcome.SKIPPED, Reason.NOT_AVAILABLE)], "run1")
     queries.record_results(ledger, [Result(ARCHIVE, Outcome.SKIPPED, Reason.NOT_AVAILABLE)], "run1")
     ledger.execute("UPDATE outputs SET reason = 'up42_has_none' WHERE task_id = ''")
-    assert of(ledger, FINAL).is_not_available
+    assert read_output(ledger, FINAL).is_not_available
     assert maintenance_queries.find_jobs_to_retry(ledger, [Reason.NOT_AVAILABLE])
     assert (Kind.ARCHIVE, "skipped", "not_available", 2, 0) in queries.count_outputs(ledger)
 
@@ -165,7 +165,7 @@ def test_output_record_with_former_reason_has_current_reason(ledger, former, rea
     plan(ledger)
     queries.record_results(ledger, [Result(ARCHIVE, Outcome.FAILED, Reason.STALLED)], "run1")
     ledger.execute("UPDATE outputs SET reason = ? WHERE reason = 'stalled'", (former,))
-    assert of(ledger, ARCHIVE).reason is reason
+    assert read_output(ledger, ARCHIVE).reason is reason
     assert (Kind.ARCHIVE, "failed", reason.value, 1, 0) in queries.count_outputs(ledger)
     assert maintenance_queries.find_jobs_to_retry(ledger, [reason]) == [("p", "j")]
 
@@ -174,51 +174,51 @@ def test_output_record_with_former_reason_has_current_reason(ledger, former, rea
 def test_job_record_with_former_listing_failure_has_current_reason(ledger, former, reason):
     queries.record_listing_failure(ledger, JOB, Reason.SERVER_ERROR, "503")
     ledger.execute("UPDATE jobs SET reason = ?", (former,))
-    assert known(ledger).listing_failure is reason
+    assert read_job(ledger).listing_failure is reason
 
 
-def test_listing_again_keeps_what_is_recorded(ledger):
+def test_plan_job_again_keeps_recorded_results(ledger):
     plan(ledger)
-    queries.record_results(ledger, [fetched(ARCHIVE)], "run1")
+    queries.record_results(ledger, [new_result(ARCHIVE)], "run1")
     plan(ledger, PlannedOutput(ARCHIVE), PlannedOutput(QUICKLOOK, "renamed.jpg"))
-    assert of(ledger, ARCHIVE).is_completed
-    assert of(ledger, QUICKLOOK).filename == "renamed.jpg"
-    assert len(known(ledger).outputs) == 3
+    assert read_output(ledger, ARCHIVE).is_completed
+    assert read_output(ledger, QUICKLOOK).filename == "renamed.jpg"
+    assert len(read_job(ledger).outputs) == 3
 
 
-def test_a_list_that_failed_is_to_be_listed_again_and_then_forgotten(ledger):
+def test_plan_job_after_a_failed_listing_removes_the_placeholder(ledger):
     plan(ledger, PlannedOutput(ARCHIVE), PlannedOutput(LIST), quicklooks=False)
     queries.record_results(
         ledger, [Result(LIST, Outcome.FAILED, Reason.SERVER_ERROR, detail="HTTP 503")], "run1"
     )
-    assert (known(ledger).tasks_listed, known(ledger).quicklooks_listed) == (True, False)
+    assert (read_job(ledger).tasks_listed, read_job(ledger).quicklooks_listed) == (True, False)
     assert len(maintenance_queries.list_failed_outputs_after(ledger, 0)) == 1
     plan(ledger)
-    assert known(ledger).quicklooks_listed
+    assert read_job(ledger).quicklooks_listed
     assert maintenance_queries.list_failed_outputs_after(ledger, 0) == []
     plan(ledger, PlannedOutput(ARCHIVE), quicklooks=False)
-    assert known(ledger).quicklooks_listed
+    assert read_job(ledger).quicklooks_listed
 
 
-def test_a_job_that_could_not_be_listed_is_told_and_listed_later(ledger):
+def test_record_listing_failure_is_replaced_by_a_later_listing(ledger):
     queries.record_listing_failure(ledger, JOB, Reason.SERVER_ERROR, "HTTP 503")
-    assert not known(ledger).tasks_listed
+    assert not read_job(ledger).tasks_listed
     assert queries.count_jobs(ledger) == {"listing_failed": 1}
     plan(ledger)
-    assert known(ledger).tasks_listed
+    assert read_job(ledger).tasks_listed
     queries.record_listing_failure(ledger, JOB, Reason.SERVER_ERROR, "HTTP 503")
-    assert known(ledger).tasks_listed
+    assert read_job(ledger).tasks_listed
 
 
-def test_the_same_object_is_found_within_its_job_only(ledger):
+def test_find_same_object_searches_only_the_job(ledger):
     plan(ledger)
     plan(
         ledger,
         PlannedOutput(Output("p", "k", "t", Kind.ARCHIVE)),
         job=Job("p", "k", "SUCCEEDED", "", None, AT, AT, None),
     )
-    queries.record_results(ledger, [fetched(ARCHIVE)], "run1")
-    assert queries.find_same_object(ledger, FINAL, "https://s/o") == receipt()
+    queries.record_results(ledger, [new_result(ARCHIVE)], "run1")
+    assert queries.find_same_object(ledger, FINAL, "https://s/o") == new_file()
     assert queries.find_same_object(ledger, ARCHIVE, "https://s/o") is None
     assert queries.find_same_object(ledger, FINAL, "https://s/other") is None
     assert queries.find_same_object(ledger, Output("p", "k", None, Kind.ARCHIVE), "https://s/o") is None
@@ -226,22 +226,22 @@ def test_the_same_object_is_found_within_its_job_only(ledger):
     assert queries.find_same_object(ledger, FINAL, "https://s/o") is None
 
 
-def test_a_forgotten_job_takes_its_outputs_with_it(ledger):
+def test_forget_job_deletes_its_outputs(ledger):
     plan(ledger)
     queries.forget_job(ledger, "p", "j")
     assert queries.read_jobs(ledger, "p", ["j"]) == {}
     assert ledger.execute("SELECT count(*) FROM outputs").fetchone()[0] == 0
 
 
-def test_an_output_that_was_never_planned_is_not_made_up(ledger):
-    queries.record_results(ledger, [fetched(ARCHIVE)], "run1")
+def test_record_results_of_an_unplanned_output_creates_no_row(ledger):
+    queries.record_results(ledger, [new_result(ARCHIVE)], "run1")
     assert ledger.execute("SELECT count(*) FROM outputs").fetchone()[0] == 0
 
 
-def test_status_counts_jobs_and_outputs(ledger):
+def test_count_jobs_and_outputs_by_state(ledger):
     plan(ledger)
     assert queries.count_jobs(ledger) == {"incomplete": 1}
-    queries.record_results(ledger, [fetched(ARCHIVE), fetched(FINAL)], "run1")
+    queries.record_results(ledger, [new_result(ARCHIVE), new_result(FINAL)], "run1")
     queries.record_results(ledger, [Result(QUICKLOOK, Outcome.FAILED, Reason.STALLED)], "run1")
     assert queries.count_jobs(ledger) == {"incomplete": 1}
     assert sorted(queries.count_outputs(ledger)) == [
@@ -252,7 +252,7 @@ def test_status_counts_jobs_and_outputs(ledger):
     assert queries.count_jobs(ledger) == {"up_to_date": 1}
 
 
-def test_runs_are_remembered_once_they_have_ended(ledger):
+def test_find_last_run_end_returns_only_finished_runs(ledger):
     assert queries.find_last_run_end(ledger) is None
     queries.start_run(ledger, "run1", None)
     assert queries.find_last_run_end(ledger) is None
@@ -263,31 +263,39 @@ def test_runs_are_remembered_once_they_have_ended(ledger):
 
 
 @pytest.mark.parametrize(
-    "ask",
+    "call",
     [
         lambda ledger: queries.read_jobs(ledger, "p", ["j", "k"]),
         lambda ledger: queries.find_projects(ledger, "j"),
         lambda ledger: queries.find_same_object(ledger, ARCHIVE, "https://s/o"),
         plan,
-        lambda ledger: queries.record_results(ledger, [fetched(ARCHIVE)], "run"),
+        lambda ledger: queries.record_results(ledger, [new_result(ARCHIVE)], "run"),
         lambda ledger: queries.record_listing_failure(ledger, JOB, Reason.SERVER_ERROR, "503"),
         lambda ledger: queries.forget_job(ledger, "p", "j"),
     ],
-    ids=["known_jobs", "projects_of", "twin", "plan_job", "record", "unlisted_job", "forget_job"],
+    ids=[
+        "read_jobs",
+        "find_projects",
+        "find_same_object",
+        "plan_job",
+        "record_results",
+        "record_listing_failure",
+        "forget_job",
+    ],
 )
-def test_what_is_asked_for_each_job_or_output_looks_at_that_job_only(ledger, ask):
-    """Or else a run over a million outputs slows down with each that it has done."""
+def test_query_for_one_job_uses_an_index(ledger, call):
+    """Otherwise, a run with a million outputs slows down with each recorded output."""
     plan(ledger)
-    asked = []
-    ledger.set_trace_callback(asked.append)
-    ask(ledger)
+    statements = []
+    ledger.set_trace_callback(statements.append)
+    call(ledger)
     ledger.set_trace_callback(None)
     steps = [
         row["detail"]
-        for statement in asked
+        for statement in statements
         if not statement.startswith("--")
         for row in ledger.execute(f"EXPLAIN QUERY PLAN {statement}")
     ]
-    assert asked
-    wide = [step for step in steps if step.startswith("SCAN") or "outputs_by_state" in step]
-    assert wide == []
+    assert statements
+    scans = [step for step in steps if step.startswith("SCAN") or "outputs_by_state" in step]
+    assert scans == []

@@ -1,0 +1,122 @@
+"""Reading of partial files: on its own executor, and stopped by cancellation within one block."""
+
+import asyncio
+import threading
+
+import pytest
+
+from bulkdl import concurrency
+from bulkdl.destinations.local import extent_map
+from bulkdl.destinations.local.destination import LocalDestination
+from bulkdl.models import Extent, Kind, Output, RemoteObject, ResumeState, Validator
+from bulkdl.transfer import validation
+from support.idle import wait_until_idle
+
+ARCHIVE = Output("p", "j", "t", Kind.ARCHIVE)
+GIB = 1 << 30
+
+
+@pytest.fixture
+def destination(tmp_path):
+    created = LocalDestination(tmp_path / "out")
+    created.prepare()
+    yield created
+    created.close()
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """Count the checked reads; the first one waits until *stop* is set."""
+    seen = {"count": 0, "started": threading.Event()}
+
+    def waiting(stop):
+        seen["count"] += 1
+        seen["started"].set()
+        assert stop.wait(30)
+        raise concurrency.ReadStopped
+
+    monkeypatch.setattr(concurrency, "check_stop", waiting)
+    return seen
+
+
+def remote_object(total_bytes):
+    return RemoteObject("https://s/o", Validator('"1"'), total_bytes)
+
+
+async def cancel_while_reading(work, reads):
+    task = asyncio.create_task(work)
+    async with asyncio.timeout(30):
+        await asyncio.to_thread(reads["started"].wait)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert reads["count"] == 1
+
+
+async def create_sparse_file(destination, size_bytes):
+    partial = destination.partial_file(ARCHIVE)
+    await partial.create(remote_object(size_bytes), divided=True)
+    return partial
+
+
+async def test_read_cancelled_stops_the_inspection_of_an_archive(destination, reads):
+    partial = await create_sparse_file(destination, 64 << 20)
+    await cancel_while_reading(
+        partial.read(lambda stream: validation.validate_content(Kind.ARCHIVE, stream, 64 << 20)), reads
+    )
+
+
+async def test_load_cancelled_stops_the_verification_of_a_segmented_file(destination, reads):
+    partial = await create_sparse_file(destination, 64 << 20)
+    await partial.write_at(0, [b"x" * 100_000])
+    reopened = destination.partial_file(ARCHIVE)
+    await cancel_while_reading(reopened.load(), reads)
+    assert [path.suffix for path in destination.state.partial_folder.iterdir() if path.suffix == ".part"] == [
+        ".part"
+    ]
+
+
+async def test_load_of_a_segmented_file_keeps_the_extents_with_a_valid_checksum(destination):
+    partial = await create_sparse_file(destination, 8 << 20)
+    await partial.write_at(0, [b"a" * 3_000_000])
+    await partial.write_at(4_000_000, [b"b" * 1000])
+    data = next(destination.state.partial_folder.glob("*.part"))
+    with data.open("r+b") as stream:
+        stream.seek(4_000_500)
+        stream.write(b"!")
+    found = await destination.partial_file(ARCHIVE).load()
+    valid = extent_map.extent_of(0, [b"a" * 3_000_000])
+    assert found == ResumeState(remote_object(8 << 20), 3_000_000, (valid,))
+
+
+async def test_archive_inspections_do_not_delay_other_outputs(destination):
+    release = threading.Event()
+    inspections = []
+    for number in range(8):
+        partial = destination.partial_file(Output("p", "j", f"t{number}", Kind.ARCHIVE))
+        inspections.append(asyncio.create_task(partial.read(lambda _: release.wait(60), b"body")))
+    await wait_until_idle()
+    picture = destination.partial_file(Output("p", "j", "t", Kind.QUICKLOOK, "q.png"))
+    async with asyncio.timeout(30):
+        assert await picture.read(lambda stream: stream.read(), b"body") == b"body"
+        await destination.publish({"a": b"bytes"})
+        large = destination.partial_file(ARCHIVE)
+        await large.create(remote_object(10))
+        await large.write(b"0123456789")
+        await large.flush_and_close()
+        assert await large.read_head(4) == b"0123"
+    release.set()
+    await asyncio.gather(*inspections)
+
+
+def test_partial_file_without_data_reports_the_missing_call(destination):
+    with pytest.raises(RuntimeError, match="call create"):
+        _ = destination.partial_file(ARCHIVE)._data_file
+
+
+async def test_verify_extents_reads_a_large_extent_in_blocks(tmp_path):
+    path = tmp_path / "sparse"
+    with path.open("wb") as stream:
+        stream.truncate(1000)
+    with path.open("rb") as stream:
+        assert extent_map.verify_extents(stream, [Extent(0, 1 << 50, 0)]) == ()
