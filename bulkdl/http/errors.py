@@ -1,7 +1,7 @@
 """
-Where foreign exceptions and status codes become reasons. The tables are the rule.
+Maps exceptions of the HTTP stack and status codes to reasons.
 
-Whatever aiohttp, the resolver or TLS raise inside ``translated`` leaves it as a ``Failure``.
+Exceptions of aiohttp, the resolver and TLS inside ``map_http_errors`` become a ``DownloadError``.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from bulkdl.models import Reason
 
 
 class InsecureRedirect(aiohttp.ClientError):
-    """A redirect would have given up TLS; it was not followed."""
+    """A redirect from https to http was not followed."""
 
 
-# First match wins, so the special stands before the general.
+# The first match applies, so subclasses precede their base classes.
 _REASONS: tuple[tuple[type[BaseException], Reason], ...] = (
     (InsecureRedirect, Reason.INSECURE_URL),
     (ProxyRefused, Reason.REJECTED),
@@ -42,26 +42,26 @@ _REASONS: tuple[tuple[type[BaseException], Reason], ...] = (
     (aiohttp.NonHttpUrlClientError, Reason.INVALID_RESPONSE),
     (aiohttp.ClientError, Reason.CONNECTION_LOST),
     (OSError, Reason.CONNECTION_LOST),
-    (ValueError, Reason.CONNECTION_LOST),  # aiohttp lets a few parser errors through bare
+    (ValueError, Reason.CONNECTION_LOST),  # aiohttp does not wrap all parser errors
     (LookupError, Reason.INVALID_RESPONSE),  # yarl, for a URL such as http://a[x]@
     (OverflowError, Reason.INVALID_RESPONSE),
 )
-# What aiohttp, yarl and the standard library raise for bytes from outside.
-_FOREIGN = (aiohttp.ClientError, OSError, ValueError, LookupError, OverflowError)
+# The exceptions of aiohttp, yarl and the standard library for invalid data from a server.
+_HTTP_ERRORS = (aiohttp.ClientError, OSError, ValueError, LookupError, OverflowError)
 
 
 @contextmanager
-def map_http_errors(family: type[DownloadError], where: str) -> Iterator[None]:
+def map_http_errors(family: type[DownloadError], url_label: str) -> Iterator[None]:
     """
-    Turn the exceptions of an HTTP conversation into *family*.
+    Convert the exceptions of an HTTP exchange to *family*.
 
     Args:
-        where: Host and path for the message; never a query, it may hold a signature.
+        url_label: Host and path for the message, without the query, which may contain a signature.
     """
     try:
         yield
-    except _FOREIGN as error:
-        raise family(_reason_of(error), f"{where}: {_describe(error)}") from None
+    except _HTTP_ERRORS as error:
+        raise family(_reason_of(error), f"{url_label}: {_describe(error)}") from None
 
 
 def _reason_of(error: BaseException) -> Reason:
@@ -72,7 +72,7 @@ def _reason_of(error: BaseException) -> Reason:
 
 
 def _describe(error: BaseException) -> str:
-    # The text of a client error may quote a whole URL with its signature: only what cannot is shown.
+    # The text of a client error may contain a URL with its signature, so only safe texts are used.
     if isinstance(error, InsecureRedirect):
         return "a redirect to a URL without TLS was not followed"
     if isinstance(error, ProxyError):
@@ -80,7 +80,7 @@ def _describe(error: BaseException) -> str:
     if isinstance(error, aiohttp.ClientConnectorError):
         return f"cannot connect ({error.os_error.strerror or type(error.os_error).__name__})"
     if isinstance(error, TimeoutError):
-        return "no answer in time"
+        return "timed out"
     if isinstance(error, aiohttp.ClientPayloadError):
         return "the body ended early"
     if isinstance(error, OSError) and error.strerror:
@@ -89,21 +89,21 @@ def _describe(error: BaseException) -> str:
 
 
 def reason_of_status(status: int) -> Reason | None:
-    """The reason that a status stands for wherever it comes from; None for a success."""
+    """Return the reason for an HTTP status of any server; None for a success."""
     if status < 300:
         return None
-    special = {
+    reasons = {
         401: Reason.CREDENTIALS,
         403: Reason.FORBIDDEN,
         404: Reason.NOT_FOUND,
         408: Reason.SERVER_ERROR,
         429: Reason.THROTTLED,
     }
-    if status in special:
-        return special[status]
+    if status in reasons:
+        return reasons[status]
     return Reason.SERVER_ERROR if status >= 500 else Reason.REJECTED
 
 
 def requested_wait_s(response: aiohttp.ClientResponse) -> float | None:
-    """What the server asked us to wait, in seconds from now."""
+    """Return the value of Retry-After in seconds from now; None if it is missing or invalid."""
     return retry_after_s(response.headers.get("Retry-After"), datetime.now(UTC))

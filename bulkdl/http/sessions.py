@@ -1,10 +1,10 @@
 """
-The two HTTP sessions: one that may carry credentials, one that never has any.
+Creates the two HTTP sessions: the API session may send credentials, the storage session does not.
 
-Neither keeps cookies, reads .netrc, or has a total timeout. Proxies are handed in (``proxies.py``).
-aiohttp drops ``Authorization`` when a redirect leaves the origin (a test holds it to that); that
-TLS is not given up on the way is our own rule, kept by a trace that sees each redirect before
-it is followed. A redirect's target is left exactly as the server wrote it, since it may be signed.
+Neither session stores cookies, reads .netrc, or has a total timeout. The caller passes the proxies.
+aiohttp removes ``Authorization`` when a redirect leaves the origin; a test checks this. A trace rejects a
+redirect from https to http before it is followed. The target of a redirect is not changed, because it may be
+signed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import aiohttp
 from yarl import URL
 
 from bulkdl.http.errors import InsecureRedirect
-from bulkdl.http.proxies import DIRECT, Proxies, ProxyConnector, refusal_trace, request_class
+from bulkdl.http.proxies import DIRECT, Proxies, ProxyConnector, proxy_refusal_trace, request_class
 
 _DNS_TTL_S = 300
 
@@ -29,13 +29,13 @@ def api_session(
     proxies: Proxies = DIRECT,
 ) -> aiohttp.ClientSession:
     """
-    Make the session for UP42's API.
+    Create the session for the API.
 
     Args:
         user_agent: ``bulkdl/<version>``.
-        limit: Connections open at once.
-        allow_http: Redirects from https to http are followed.
-        proxies: Which requests go through a proxy.
+        limit: Maximum number of open connections.
+        allow_http: Whether redirects from https to http are followed.
+        proxies: The proxies of the requests.
     """
     return _session(
         user_agent=user_agent,
@@ -56,7 +56,7 @@ def storage_session(
     allow_http: bool = False,
     proxies: Proxies = DIRECT,
 ) -> aiohttp.ClientSession:
-    """Make the session for signed URLs: bytes come as they are stored, and no credentials go out."""
+    """Create the session for signed URLs. It does not decompress bodies and does not send credentials."""
     return _session(
         user_agent=user_agent,
         timeout=_timeout(connect_timeout_s),
@@ -69,7 +69,7 @@ def storage_session(
 
 
 def _timeout(connect_s: float) -> aiohttp.ClientTimeout:
-    # Waiting for headers and reading a body have different bounds, so each caller sets its own.
+    # The timeouts for headers and bodies differ, so the callers set them.
     return aiohttp.ClientTimeout(total=None, sock_connect=connect_s, sock_read=None)
 
 
@@ -92,17 +92,17 @@ def _session(
         request_class=request_class(proxies),
         auto_decompress=auto_decompress,
         requote_redirect_url=False,
-        trace_configs=[refusal_trace(proxies), *([] if allow_http else [_tls_kept()])],
+        trace_configs=[proxy_refusal_trace(proxies), *([] if allow_http else [_downgrade_trace()])],
     )
 
 
-def _tls_kept() -> aiohttp.TraceConfig:
+def _downgrade_trace() -> aiohttp.TraceConfig:
     trace = aiohttp.TraceConfig()
-    trace.on_request_redirect.append(_refuse_downgrade)
+    trace.on_request_redirect.append(_reject_downgrade)
     return trace
 
 
-async def _refuse_downgrade(
+async def _reject_downgrade(
     session: aiohttp.ClientSession,  # noqa: ARG001 - aiohttp's signature
     context: SimpleNamespace,  # noqa: ARG001 - aiohttp's signature
     params: aiohttp.TraceRequestRedirectParams,
@@ -116,4 +116,4 @@ def _scheme_of(location: str) -> str:
     try:
         return URL(location, encoded=True).scheme
     except (ValueError, LookupError):
-        return ""  # aiohttp or ``translated`` rejects it
+        return ""  # aiohttp or ``map_http_errors`` rejects it

@@ -15,7 +15,7 @@ from typing import Self
 import aiohttp
 
 from bulkdl import __version__
-from bulkdl.http.proxies import proxies_of
+from bulkdl.http.proxies import resolve_proxies
 from bulkdl.http.rate_limit import Cooldown, RateLimiter
 from bulkdl.http.retry import RetryPolicy
 from bulkdl.http.sessions import api_session, storage_session
@@ -77,7 +77,7 @@ class ApiClients:
         self.cooldown = Cooldown()
         self.policy = retry_policy(settings)
         self._settings = settings
-        self._proxies = proxies_of(settings.proxy)
+        self._proxies = resolve_proxies(settings.proxy)
         for secret in self._proxies.secrets():
             register_secret(secret)
         self._credential_set = credential_set

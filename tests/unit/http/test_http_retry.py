@@ -96,7 +96,7 @@ def test_record_of_expired_urls_renews_free_of_charge_up_to_the_limit():
     "reason",
     [r for r in FAILURES if FAILURE_POLICIES[r].action in (RetryAction.GIVE_UP, RetryAction.STOP_RUN)],
 )
-def test_record_of_a_permanent_failure_ends_at_once(reason):
+def test_record_of_a_permanent_failure_ends_immediately(reason):
     assert _record([ApiError(reason, "x", retry_after_s=1)])[1].action is FAILURE_POLICIES[reason].action
 
 
@@ -114,9 +114,9 @@ def test_record_doubles_the_delay_up_to_the_cap():
     assert delays == [1, 2, 4, 8, 10, 10]
 
 
-@pytest.mark.parametrize(("asked_s", "min_s"), [(0.0, 0.0), (20.0, 20.0), (1e9, 300.0)])
-def test_record_with_retry_after_waits_as_long_up_to_the_cap(asked_s, min_s):
-    throttled = ApiError(Reason.THROTTLED, "x", retry_after_s=asked_s)
+@pytest.mark.parametrize(("seconds", "min_s"), [(0.0, 0.0), (20.0, 20.0), (1e9, 300.0)])
+def test_record_with_retry_after_waits_as_long_up_to_the_cap(seconds, min_s):
+    throttled = ApiError(Reason.THROTTLED, "x", retry_after_s=seconds)
     assert _record([throttled])[1].delay_s == min_s
     assert _record([throttled], rand=lambda: 1.0)[1].delay_s == min_s + 1.0
 

@@ -41,7 +41,7 @@ CASES = [
 
 @pytest.mark.parametrize(("error", "reason"), CASES, ids=[type(error).__name__ for error, _ in CASES])
 @pytest.mark.parametrize("family", [ApiError, TransferError])
-def test_what_aiohttp_raises_gets_a_reason_and_shows_no_query(error, reason, family):
+def test_map_http_errors_returns_a_reason_and_hides_the_query(error, reason, family):
     with pytest.raises(family) as caught, map_http_errors(family, "GET host/path"):
         raise error
     assert caught.value.reason is reason
@@ -53,7 +53,7 @@ def test_what_aiohttp_raises_gets_a_reason_and_shows_no_query(error, reason, fam
 @pytest.mark.parametrize(
     "error", [asyncio.CancelledError(), KeyboardInterrupt(), ApiError(Reason.REJECTED, "x")]
 )
-def test_what_is_no_failure_of_the_network_passes(error):
+def test_map_http_errors_with_other_exceptions_does_not_change_them(error):
     with pytest.raises(type(error)) as caught, map_http_errors(TransferError, "x"):
         raise error
     assert caught.value is error
@@ -79,5 +79,5 @@ def test_what_is_no_failure_of_the_network_passes(error):
         (599, Reason.SERVER_ERROR),
     ],
 )
-def test_statuses_and_their_reasons(status, reason):
+def test_reason_of_status_returns_the_reason(status, reason):
     assert reason_of_status(status) is reason

@@ -12,29 +12,29 @@ from support.idle import wait_until_idle
 POLICY = RetryPolicy(base_s=1.0, retry_after_cap_s=300.0)
 
 
-def test_a_burst_goes_at_once_and_then_the_rate_holds():
+def test_take_allows_the_burst_immediately_and_then_limits_the_rate():
     bucket = TokenBucket(rate=10, burst=3)
     assert [bucket.take(0.0) for _ in range(5)] == pytest.approx([0, 0, 0, 0.1, 0.2])
 
 
-def test_a_rest_earns_no_more_than_the_burst():
+def test_take_after_a_pause_allows_at_most_the_burst():
     bucket = TokenBucket(rate=10, burst=3)
     bucket.take(0.0, 3)
     assert [bucket.take(1000.0) for _ in range(4)] == pytest.approx([0, 0, 0, 0.1])
 
 
-def test_rate_zero_is_no_limit():
+def test_take_with_rate_zero_is_unlimited():
     bucket = TokenBucket(rate=0, burst=0)
     assert all(bucket.take(0.0, 1e9) == 0 for _ in range(100))
 
 
-def test_more_than_the_burst_is_let_through_and_paid_for():
+def test_take_of_more_than_the_burst_delays_the_next_amount():
     bucket = TokenBucket(rate=10, burst=5)
     assert bucket.take(0.0, 25) == pytest.approx(2.0)
     assert bucket.take(2.0, 5) == pytest.approx(0.5)
 
 
-def test_a_clock_that_steps_back_grants_nothing():
+def test_take_with_a_clock_that_steps_back_does_not_add_units():
     bucket = TokenBucket(rate=10, burst=1)
     bucket.take(100.0)
     assert bucket.take(50.0) == pytest.approx(0.1)
@@ -46,59 +46,61 @@ def test_a_clock_that_steps_back_grants_nothing():
     burst=st.floats(0, 100),
     steps=st.lists(st.tuples(st.floats(0, 5), st.floats(0.01, 50)), min_size=1, max_size=40),
 )
-def test_no_window_lets_through_more_than_burst_and_rate(rate, burst, steps):
-    bucket, now, gone = TokenBucket(rate, burst), 0.0, []
+def test_take_in_any_window_allows_at_most_burst_and_rate(rate, burst, steps):
+    bucket, now, taken = TokenBucket(rate, burst), 0.0, []
     for pause_s, amount in steps:
         now += pause_s
         now += bucket.take(now, amount)
-        gone.append((now, amount))
-    for first, last in itertools.combinations_with_replacement(range(len(gone)), 2):
-        # What goes at the end of a window may have been saved for since before it.
-        amounts = sum(amount for _, amount in gone[first : last + 1])
-        allowed = burst + rate * (gone[last][0] - gone[first][0]) + gone[first][1]
+        taken.append((now, amount))
+    for first, last in itertools.combinations_with_replacement(range(len(taken)), 2):
+        # The last amount of a window may use units from before the window.
+        amounts = sum(amount for _, amount in taken[first : last + 1])
+        allowed = burst + rate * (taken[last][0] - taken[first][0]) + taken[first][1]
         assert amounts <= allowed * (1 + 1e-6) + 1e-6
 
 
-async def test_turns_come_in_the_order_of_asking(timeline):
-    pace, order = RateLimiter(2, 1, clock=timeline.clock, sleep=timeline.sleep), []
+async def test_acquire_serves_callers_in_order(timeline):
+    limiter, order = RateLimiter(2, 1, clock=timeline.clock, sleep=timeline.sleep), []
 
     async def worker(number):
-        await pace.acquire()
+        await limiter.acquire()
         order.append((number, timeline.now))
 
     await asyncio.gather(*(worker(number) for number in range(4)))
     assert order == [(0, 1000.0), (1, 1000.5), (2, 1001.0), (3, 1001.5)]
 
 
-async def test_who_can_wait_stands_in_nobodys_way_and_gets_on_all_the_same(timeline):
-    pace, order = RateLimiter(1, 1, clock=timeline.clock, sleep=timeline.sleep), []
+async def test_acquire_with_low_priority_delays_other_callers_by_one_turn(timeline):
+    limiter, order = RateLimiter(1, 1, clock=timeline.clock, sleep=timeline.sleep), []
 
-    async def worker(name, times=1, **how):
+    async def worker(name, times=1, **options):
         for _ in range(times):
-            await pace.acquire(**how)
+            await limiter.acquire(**options)
             order.append(name)
 
     await asyncio.gather(
-        *(worker("patient", low_priority=True) for _ in range(20)), worker("first", 8), worker("second", 8)
+        *(worker("low priority", low_priority=True) for _ in range(20)),
+        worker("first", 8),
+        worker("second", 8),
     )
     assert len(order) == 36
-    busy = order[1:25]  # both go on: each round brings one of each, however many can wait
-    assert [busy.count(name) for name in ("first", "second", "patient")] == [8, 8, 8]
-    assert set(order[25:]) == {"patient"}
+    busy = order[1:25]  # each round serves one caller of each kind
+    assert [busy.count(name) for name in ("first", "second", "low priority")] == [8, 8, 8]
+    assert set(order[25:]) == {"low priority"}
 
 
 @pytest.mark.parametrize("victim", [1, 2, 3])
-async def test_a_cancelled_waiter_gives_its_turn_to_the_next(timeline, victim):
+async def test_acquire_cancelled_gives_its_turn_to_the_next_caller(timeline, victim):
     gate, order = asyncio.Event(), []
 
     async def sleep(delay_s):
         await gate.wait()
         await timeline.sleep(delay_s)
 
-    pace = RateLimiter(1, 1, clock=timeline.clock, sleep=sleep)
+    limiter = RateLimiter(1, 1, clock=timeline.clock, sleep=sleep)
 
     async def worker(number):
-        await pace.acquire()
+        await limiter.acquire()
         order.append((number, timeline.now))
 
     workers = [asyncio.create_task(worker(number)) for number in range(4)]
@@ -107,17 +109,17 @@ async def test_a_cancelled_waiter_gives_its_turn_to_the_next(timeline, victim):
     await asyncio.wait([workers[victim]])
     gate.set()
     await asyncio.gather(*workers, return_exceptions=True)
-    left = [number for number in (1, 2, 3) if number != victim]
-    assert order == [(0, 1000.0), (left[0], 1001.0), (left[1], 1002.0)]
+    remaining = [number for number in (1, 2, 3) if number != victim]
+    assert order == [(0, 1000.0), (remaining[0], 1001.0), (remaining[1], 1002.0)]
 
 
-async def test_without_a_limit_nobody_waits(timeline):
-    pace = RateLimiter(0, 0, clock=timeline.clock, sleep=timeline.sleep)
-    await asyncio.gather(*(pace.acquire(1e6) for _ in range(100)))
+async def test_acquire_without_a_limit_does_not_wait(timeline):
+    limiter = RateLimiter(0, 0, clock=timeline.clock, sleep=timeline.sleep)
+    await asyncio.gather(*(limiter.acquire(1e6) for _ in range(100)))
     assert timeline.slept == []
 
 
-async def test_everybody_waits_for_a_cooling_host_and_nobody_for_another(timeline):
+async def test_wait_applies_only_to_the_host_with_a_cooldown(timeline):
     cooldown = Cooldown(clock=timeline.clock, sleep=timeline.sleep, rand=lambda: 0.0)
     cooldown.start("a", 7.0)
     await cooldown.wait("b")
@@ -126,7 +128,7 @@ async def test_everybody_waits_for_a_cooling_host_and_nobody_for_another(timelin
     assert timeline.now >= 1007.0
 
 
-async def test_a_cooldown_is_extended_but_never_shortened(timeline):
+async def test_start_with_a_shorter_delay_does_not_change_the_cooldown(timeline):
     cooldown = Cooldown(clock=timeline.clock, sleep=timeline.sleep, rand=lambda: 0.0)
     cooldown.start("a", 5.0)
     cooldown.start("a", 1.0)
@@ -134,7 +136,7 @@ async def test_a_cooldown_is_extended_but_never_shortened(timeline):
     assert timeline.now == 1005.0
 
 
-async def test_a_cooldown_extended_while_waiting_is_waited_for(timeline):
+async def test_wait_with_an_extended_cooldown_waits_until_its_end(timeline):
     async def sleep(delay_s):
         if not timeline.slept:
             cooldown.start("a", 9.0)
@@ -146,7 +148,7 @@ async def test_a_cooldown_extended_while_waiting_is_waited_for(timeline):
     assert timeline.now == 1009.0
 
 
-def test_throttling_is_told_once_not_by_every_worker(timeline, logs):
+def test_start_by_many_workers_is_logged_once(timeline, logs):
     cooldown = Cooldown(clock=timeline.clock, sleep=timeline.sleep, rand=lambda: 0.0)
     for _ in range(16):
         cooldown.start("a", 5.0)
@@ -159,7 +161,7 @@ def test_throttling_is_told_once_not_by_every_worker(timeline, logs):
 
 
 @pytest.mark.parametrize(
-    ("status", "asked_s", "cooling"),
+    ("status", "retry_after_s", "cooldown_s"),
     [
         (200, None, None),
         (200, 5.0, None),
@@ -173,8 +175,8 @@ def test_throttling_is_told_once_not_by_every_worker(timeline, logs):
         (503, 1e9, 300.0),
     ],
 )
-def test_which_answers_cool_a_host(status, asked_s, cooling):
-    assert cooldown_seconds(status, asked_s, POLICY) == cooling
+def test_cooldown_seconds_depends_on_status_and_retry_after(status, retry_after_s, cooldown_s):
+    assert cooldown_seconds(status, retry_after_s, POLICY) == cooldown_s
 
 
 @pytest.mark.parametrize(
@@ -185,7 +187,7 @@ def test_release_delay_spreads_waiters_over_a_second_at_most(left_s, cooldown_s,
     assert release_delay_s(left_s, cooldown_s, lambda: rand) == pytest.approx(delay_s)
 
 
-async def test_waiters_of_a_cooling_host_ask_again_at_different_moments():
+async def test_wait_spreads_the_waiters_after_the_cooldown():
     slept, numbers = [], iter([0.0, 0.25, 0.5, 0.75])
     now = 0.0
 
