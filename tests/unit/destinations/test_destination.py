@@ -125,9 +125,10 @@ async def test_link_creates_a_hard_link(destination):
     assert list_temp_files(destination) == []
 
 
-async def test_link_rejected_by_the_file_system_creates_a_copy(destination, monkeypatch, sync_events):
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.EXDEV])
+async def test_link_rejected_by_the_file_system_creates_a_copy(destination, monkeypatch, sync_events, number):
     def deny(*_, **__):
-        raise OSError(errno.EPERM, "links are not permitted")
+        raise OSError(number, os.strerror(number))
 
     await destination.publish({"a": b"bytes", "b": b"older"})
     sync_events.clear()

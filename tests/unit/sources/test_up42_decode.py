@@ -188,6 +188,12 @@ def test_parse_json_deep_nesting_is_an_invalid_response():
     assert find_message(b"[" * 200_000) == ""
 
 
+@pytest.mark.parametrize("task_id", ["../../etc", "a/b", "..", ".", "", "a\n", "a\0b", "x" * 65, 5, None])
+def test_tasks_id_that_is_not_one_path_segment_is_invalid(task_id):
+    with pytest.raises(ApiError, match=r"x: data\[0\]\.id: "):
+        decode.tasks({"data": [{"id": task_id, "status": "SUCCEEDED"}]}, "x")
+
+
 def test_tasks_keep_order_and_parents():
     document = {
         "data": [
