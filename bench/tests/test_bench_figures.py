@@ -29,25 +29,25 @@ def program_runs(name, *seconds):
     return ProgramRuns(name, [replace(SAMPLE, wall_s=each) for each in seconds], FileTotals(3, 300))
 
 
-def test_a_ratio_is_taken_pair_by_pair():
+def test_compare_time_computes_the_ratio_per_pair():
     ours, theirs = program_runs("bulkdl", 1.0, 9.0, 3.0), program_runs("other", 2.0, 9.0, 2.0)
     assert compute_ratios(ours.samples, theirs.samples) == [0.5, 1.0, 1.5]
     metric = compare_time(ours, theirs, 1.0)
     assert (metric.value, metric.target, metric.is_met, metric.range) == ("1.00", "≤ 1", True, "0.50–1.50")
 
 
-def test_what_is_for_information_is_neither_reached_nor_missed():
+def test_compare_time_without_a_target_is_neither_met_nor_missed():
     assert compare_time(program_runs("bulkdl", 2.0), program_runs("curl", 1.0), None).is_met is None
 
 
 @pytest.mark.parametrize(("seconds", "reached"), [(90.0, True), (80.0, False)])
-def test_times_faster_counts_upwards(seconds, reached):
+def test_compare_speedup_is_met_at_or_above_its_target(seconds, reached):
     assert (
         compare_speedup(program_runs("bulkdl", 3.0), program_runs("up42-py", seconds), 30).is_met is reached
     )
 
 
-def test_a_program_that_failed_has_no_figure_and_says_why():
+def test_failed_program_has_no_value_and_shows_its_error():
     failed = ProgramRuns("other", error="exit code 3: no such host | gone")
     metric = compare_time(program_runs("bulkdl", 1.0), failed, 1.0)
     assert (metric.value, metric.is_met) == ("not measured", None)
@@ -56,12 +56,12 @@ def test_a_program_that_failed_has_no_figure_and_says_why():
     assert "exit code 3: no such host / gone" in render_page([row], {}, "make bench", "")
 
 
-def test_a_bound_that_is_kept():
+def test_check_limit_is_met_up_to_its_limit():
     assert check_limit("memory", 120.0, 150.0, "MiB").is_met
     assert not check_limit("memory", 151.0, 150.0, "MiB").is_met
 
 
-def test_results_survive_on_disk_and_rows_keep_their_own_revision(tmp_path):
+def test_stored_results_are_loaded_unchanged(tmp_path):
     row = RowResult(
         "tls", "over TLS", "bulkdl run", [summarize_cost(program_runs("bulkdl", 1.0))], revision="abc1234"
     )
@@ -71,7 +71,7 @@ def test_results_survive_on_disk_and_rows_keep_their_own_revision(tmp_path):
     assert load_results(tmp_path / "none.json") == {}
 
 
-def test_the_page_has_the_table_the_costs_and_the_notes():
+def test_page_contains_metrics_costs_and_notes():
     row = RowResult(
         "tls",
         "over TLS",
@@ -86,7 +86,7 @@ def test_the_page_has_the_table_the_costs_and_the_notes():
     assert text.endswith("by hand\n")
 
 
-def test_a_process_is_timed_with_its_own_cpu_and_memory(tmp_path):
+def test_run_measured_returns_cpu_time_and_memory_of_the_process(tmp_path):
     watch = ProcessMonitor()
     code = "import time; x = bytearray(64 << 20); sum(range(10**6)); time.sleep(0.5); raise SystemExit(3)"
     sample = run_measured([sys.executable, "-c", code], log=tmp_path / "log", monitor=watch)
@@ -97,7 +97,7 @@ def test_a_process_is_timed_with_its_own_cpu_and_memory(tmp_path):
     assert 0 < watch.states[-1].cpu_s <= sample.cpu_s + 0.02
 
 
-def test_what_was_at_a_moment_is_the_latest_reading_before_it():
+def test_state_at_returns_the_latest_state_before_the_time():
     watch = ProcessMonitor(
         [ProcessState(10.0, 1, 0.1), ProcessState(20.0, 2, 0.2), ProcessState(30.0, 3, 0.3)]
     )
@@ -105,11 +105,11 @@ def test_what_was_at_a_moment_is_the_latest_reading_before_it():
     assert [watch.state_at(moment).cpu_s for moment in (5.0, 20.0)] == [0.0, 0.2]
 
 
-def test_a_watch_ends_with_its_process():
+def test_process_monitor_without_a_process_returns():
     ProcessMonitor().follow(2**22 + 1, threading.Event())  # no such process
 
 
-def test_programs_take_turns_and_a_wrong_result_has_no_time(tmp_path):
+def test_programs_alternate_and_a_failed_check_has_no_sample(tmp_path):
     order = []
 
     def program(name, check):
@@ -133,13 +133,13 @@ def test_programs_take_turns_and_a_wrong_result_has_no_time(tmp_path):
     assert not found["b"].samples
 
 
-def test_an_exit_code_that_is_no_success_is_told_with_the_last_words(tmp_path):
+def test_unexpected_exit_code_is_reported_with_stderr(tmp_path):
     command = [sys.executable, "-c", "raise SystemExit('out of cheese')"]
     found = run_in_pairs([Program("a", lambda _: command, lambda _: FileTotals(0, 0))], tmp_path, pairs=1)
     assert found["a"].error == "exit code 1: out of cheese"
 
 
-def test_the_largest_of_the_bounds_is_what_a_run_is_held_against():
+def test_compute_bounds_returns_each_lower_bound():
     asked = {"api token": 1, "api results": 160, "storage object": 120, "api geojson": 159, "api tasks": 160}
     work = replace(Work.from_requests(asked, latency_s=0.1), workers={"archives": 4}, rate=80.0, burst=400)
     limits = compute_bounds(work)
@@ -151,13 +151,13 @@ def test_the_largest_of_the_bounds_is_what_a_run_is_held_against():
     )
 
 
-def test_a_command_is_shown_without_this_machine(tmp_path):
+def test_format_command_omits_directories_and_ports(tmp_path):
     command = bulkdl("run", "http://127.0.0.1:4711", tmp_path)
     assert command[0] == BULKDL[0]
     assert format_command(command) == "bulkdl run -o DIR --api-url ORIGIN --rate 0"
 
 
-def test_links_have_a_file_each(tmp_path):
+def test_download_lists_contain_one_file_per_link(tmp_path):
     from bench import tools
 
     links = [Link("http://127.0.0.1:1/a", "a.jpg"), Link("http://127.0.0.1:1/b", "b.jpg")]

@@ -45,7 +45,7 @@ async def archives_within(here: RunEnvironment, budget_bytes: int, patch: pytest
 
 
 @pytest.mark.parametrize("short_of_bytes", [0, 1, 1000])
-async def test_all_that_was_wanted_is_there(
+async def test_run_that_uses_up_its_budget_with_the_last_byte_is_complete(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short_of_bytes: int
 ) -> None:
     async with run_environment(tmp_path, ACCOUNT) as here:
@@ -55,7 +55,9 @@ async def test_all_that_was_wanted_is_there(
         assert here.find_wrong_files() == []
 
 
-async def test_what_is_left_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_run_that_uses_up_its_budget_early_reports_missing_outputs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with run_environment(tmp_path, ACCOUNT) as here:
         summary = await archives_within(here, 1000, monkeypatch)
         assert (summary.exit_code, summary.stopped_by) == (8, 8)

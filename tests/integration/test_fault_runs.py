@@ -6,7 +6,7 @@ from pathlib import Path
 from support.fault_runs import SEGMENTED_SETTINGS, requested_offset, run_environment
 
 
-async def test_without_faults_each_object_travels_once(tmp_path: Path) -> None:
+async def test_run_without_faults_downloads_each_object_once(tmp_path: Path) -> None:
     async with run_environment(tmp_path) as here:
         ran = await here.run()
         assert ran.exit_code == 0
@@ -18,7 +18,7 @@ async def test_without_faults_each_object_travels_once(tmp_path: Path) -> None:
     assert {each.endpoint for each in again.requests} == {"token", "jobs"}
 
 
-async def test_several_connections_share_an_archive(tmp_path: Path) -> None:
+async def test_run_with_several_connections_splits_an_archive(tmp_path: Path) -> None:
     """One of them stands still, and the others bring what is behind it meanwhile."""
     async with run_environment(tmp_path, **SEGMENTED_SETTINGS, speed_time=0.2) as here:
         ran = await here.run({"fault": "stall", "at_byte": 500_000, "nth": 1, "server": "storage"})
@@ -29,7 +29,7 @@ async def test_several_connections_share_an_archive(tmp_path: Path) -> None:
         assert all("If-Range" in each.headers for each in ran.requests_to("object") if requested_offset(each))
 
 
-async def test_a_file_that_is_wrong_is_seen(tmp_path: Path) -> None:
+async def test_find_wrong_files_detects_a_flipped_byte(tmp_path: Path) -> None:
     """The tests' own eyes: a flipped byte under a final name does not escape them."""
     async with run_environment(tmp_path) as here:
         await here.run()

@@ -95,7 +95,7 @@ SURVIVED = {
 
 
 @pytest.mark.parametrize("name", SURVIVED)
-async def test_a_run_survives(tmp_path: Path, name: str) -> None:
+async def test_run_with_an_api_fault_completes(tmp_path: Path, name: str) -> None:
     case = SURVIVED[name]
     async with run_environment(tmp_path) as here:
         ran = await here.run(*case.rules, **case.settings)

@@ -97,7 +97,7 @@ STORAGE = {
 
 
 @pytest.mark.parametrize("name", STORAGE)
-async def test_a_fault_of_the_storage_that_stays(tmp_path: Path, name: str) -> None:
+async def test_run_with_a_permanent_storage_fault_fails_its_archives(tmp_path: Path, name: str) -> None:
     case = STORAGE[name]
     async with run_environment(tmp_path, retries=TRIES - 1) as here:
         ran = await here.run(*case.rules, level=Level.TASK, **case.settings)
@@ -128,7 +128,9 @@ OF_PIECES = [name for name, case in STORAGE.items() if len(case.rules) == 1]
     "name",
     [pytest.param(name, marks=pytest.mark.slow if name in ALIKE else ()) for name in OF_PIECES],
 )
-async def test_a_fault_that_stays_with_every_piece(tmp_path: Path, name: str) -> None:
+async def test_run_with_a_permanent_fault_of_ranged_requests_fails_its_archives(
+    tmp_path: Path, name: str
+) -> None:
     """What the first connection has brought is kept, unless the bytes themselves are wrong."""
     case = STORAGE[name]
     async with run_environment(tmp_path, **SEGMENTED_SETTINGS, retries=TRIES - 1) as here:
@@ -149,7 +151,9 @@ async def test_a_fault_that_stays_with_every_piece(tmp_path: Path, name: str) ->
 
 
 @pytest.mark.parametrize("name", [name for name in STORAGE if name.endswith("after the middle")])
-async def test_a_fault_that_stays_with_what_is_left_for_several(tmp_path: Path, name: str) -> None:
+async def test_run_with_a_permanent_fault_after_the_first_segment_keeps_its_bytes(
+    tmp_path: Path, name: str
+) -> None:
     case = STORAGE[name]
     async with run_environment(tmp_path, **SEGMENTED_SETTINGS, retries=TRIES - 1) as here:
         ran = await here.run(*case.rules, level=Level.TASK, **case.settings)
@@ -204,7 +208,7 @@ API = {
 
 
 @pytest.mark.parametrize("name", API)
-async def test_a_fault_of_the_api_that_stays(tmp_path: Path, name: str) -> None:
+async def test_run_with_a_permanent_api_fault_fails_with_its_reason(tmp_path: Path, name: str) -> None:
     case = API[name]
     async with run_environment(tmp_path, retries=TRIES - 1) as here:
         ran = await here.run(*case.rules, **case.settings)
@@ -234,7 +238,7 @@ FOR_GOOD = {
 
 
 @pytest.mark.parametrize("reason", FOR_GOOD)
-async def test_what_fails_for_good_stops_one_output_and_not_the_run(tmp_path: Path, reason: Reason) -> None:
+async def test_permanent_failure_fails_one_output_only(tmp_path: Path, reason: Reason) -> None:
     """One worker: those after it are still brought."""
     rule, settings = FOR_GOOD[reason]
     async with run_environment(tmp_path, geojson_concurrency=1) as here:
@@ -245,7 +249,7 @@ async def test_what_fails_for_good_stops_one_output_and_not_the_run(tmp_path: Pa
 
 
 @pytest.mark.parametrize("endpoint", ["geojson", "quicklook", "results"])
-async def test_404_is_an_outcome_and_no_failure(tmp_path: Path, endpoint: str) -> None:
+async def test_run_404_of_an_output_is_skipped_as_not_available(tmp_path: Path, endpoint: str) -> None:
     async with run_environment(tmp_path) as here:
         ran = await here.run({"fault": "status", "status": 404, "endpoint": endpoint})
         assert ran.exit_code == 0
@@ -257,7 +261,7 @@ async def test_404_is_an_outcome_and_no_failure(tmp_path: Path, endpoint: str) -
 
 
 @pytest.mark.parametrize("endpoint", ["geojson", "quicklook", "results", "object", "quicklooks"])
-async def test_run_404_that_is_not_up42s_is_retried(tmp_path: Path, endpoint: str) -> None:
+async def test_run_404_without_an_up42_document_is_retried(tmp_path: Path, endpoint: str) -> None:
     """A gateway's HTML page or a 404 of the storage does not say that there is no such output."""
     fault = "status" if endpoint == "object" else "html"
     gateway = {"fault": fault, "status": 404, "endpoint": endpoint}
@@ -299,7 +303,9 @@ async def test_run_output_that_was_not_available_is_requested_again(
 
 
 @pytest.mark.parametrize("endpoint", ["geojson", "quicklook", "results"])
-async def test_404_in_a_200_is_the_same_outcome(tmp_path: Path, endpoint: str) -> None:
+async def test_run_404_document_with_status_200_is_skipped_as_not_available(
+    tmp_path: Path, endpoint: str
+) -> None:
     async with run_environment(tmp_path) as here:
         ran = await here.run(api("error_in_200", endpoint, code=404))
         assert ran.exit_code == 0
@@ -322,7 +328,7 @@ PROBLEMS = {
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
-async def test_what_cannot_be_listed_is_told(tmp_path: Path, name: str) -> None:
+async def test_run_job_that_cannot_be_listed_is_reported(tmp_path: Path, name: str) -> None:
     rule, reason, exit_code = PROBLEMS[name]
     async with run_environment(tmp_path, retries=TRIES - 1, api_response_max_size=1_000_000) as here:
         ran = await here.run(rule)
@@ -335,7 +341,9 @@ async def test_what_cannot_be_listed_is_told(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("more", [[], [{"fault": "no_length", "endpoint": "quicklooks"}]])
-async def test_a_list_of_200_mib_is_not_read(tmp_path: Path, more: list[dict[str, Any]]) -> None:
+async def test_run_list_of_200_mib_is_rejected_before_its_end(
+    tmp_path: Path, more: list[dict[str, Any]]
+) -> None:
     async with run_environment(tmp_path, api_response_max_size=4 << 20) as here:
         ran = await here.run({"fault": "huge_list"}, *more)
         assert ran.exit_code == 3
@@ -346,7 +354,7 @@ async def test_a_list_of_200_mib_is_not_read(tmp_path: Path, more: list[dict[str
         assert here.has_complete_output()
 
 
-async def test_pages_that_repeat_for_ever_end(tmp_path: Path) -> None:
+async def test_run_with_repeated_pages_ends(tmp_path: Path) -> None:
     account = SimulatedAccount(projects=1, jobs=12, archive_bytes=3_000)
     async with run_environment(tmp_path, account, simulator_options={"page_size": 5}) as here:
         ran = await here.run({"fault": "repeat_pages", "overlap": 2})
@@ -367,7 +375,7 @@ async def test_run_job_deleted_while_the_list_is_read_hides_no_other_job(tmp_pat
         assert here.find_missing_outputs() == []
 
 
-async def test_an_archive_is_given_up_only_after_attempts_without_progress(tmp_path: Path) -> None:
+async def test_run_archive_with_progress_in_each_attempt_is_not_given_up(tmp_path: Path) -> None:
     """Twelve cuts, two attempts allowed: each brought bytes, so none of them counts."""
     async with run_environment(tmp_path, retries=1) as here:
         ran = await here.run(storage("cut", at_byte=ARCHIVE_BYTES // 13, first=12))

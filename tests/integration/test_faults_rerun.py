@@ -44,7 +44,7 @@ def unplaced(
     ("owner", "name", "killed"),
     [(OutputDownloader, "remove_sidecar", unrecorded), (atomic_files, "rename_into_place", unplaced)],
 )
-async def test_nothing_of_the_first_result_is_taken_for_the_second(
+async def test_run_after_a_job_rerun_replaces_every_output(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, killed: Any
 ) -> None:
     async with run_environment(tmp_path, ACCOUNT) as here:

@@ -25,7 +25,7 @@ def gap_after_the_first(ran: RunRecord, fault: str, server: str) -> float:
 
 
 @pytest.mark.parametrize(("server", "endpoint"), [("api", "geojson"), ("storage", "object")])
-async def test_one_429_cools_its_host_for_all_workers(tmp_path: Path, server: str, endpoint: str) -> None:
+async def test_run_429_pauses_all_requests_to_its_host(tmp_path: Path, server: str, endpoint: str) -> None:
     """Many workers and one 429: nobody asks that host for the time it named (capped here)."""
     rule = {"fault": "throttled", "server": server, "endpoint": endpoint, "nth": 4, "per": "all"}
     async with run_environment(tmp_path, MANY, archive_concurrency=4, retry_after_max=1.0) as here:
@@ -35,7 +35,7 @@ async def test_one_429_cools_its_host_for_all_workers(tmp_path: Path, server: st
         assert gap_after_the_first(ran, "throttled", server) > 0.5
 
 
-async def test_a_401_renews_the_token_once_for_everybody(tmp_path: Path) -> None:
+async def test_run_401_renews_the_token_once(tmp_path: Path) -> None:
     rule = {"fault": "revoke_tokens", "endpoint": "geojson", "nth": 3, "per": "all"}
     async with run_environment(
         tmp_path, MANY, geojson_concurrency=16, quicklook_concurrency=16, archive_concurrency=8
@@ -47,7 +47,7 @@ async def test_a_401_renews_the_token_once_for_everybody(tmp_path: Path) -> None
         assert sum(each.status == 401 for each in ran.requests) >= 1
 
 
-async def test_tokens_that_live_for_one_second(tmp_path: Path) -> None:
+async def test_run_with_token_lifetime_of_one_second_completes(tmp_path: Path) -> None:
     async with run_environment(
         tmp_path,
         MANY,
@@ -65,7 +65,7 @@ async def test_tokens_that_live_for_one_second(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("way", [{}, SEGMENTED_SETTINGS])
-async def test_urls_that_live_for_one_second(tmp_path: Path, way: Mapping[str, Any]) -> None:
+async def test_run_with_url_lifetime_of_one_second_completes(tmp_path: Path, way: Mapping[str, Any]) -> None:
     """A margin longer than the life of a URL must not mean that none is ever fit for use."""
     async with run_environment(tmp_path, simulator_options={"url_lifetime_s": 1}, **way) as here:
         ran = await here.run({"fault": "cut", "at_byte": HALF, "nth": 1, "server": "storage"})
@@ -76,7 +76,7 @@ async def test_urls_that_live_for_one_second(tmp_path: Path, way: Mapping[str, A
 
 
 @pytest.mark.parametrize(("way", "ranged"), [({}, {}), (SEGMENTED_SETTINGS, {"ranged": True})])
-async def test_expired_urls_are_no_failed_attempts(
+async def test_run_expired_urls_do_not_count_as_attempts(
     tmp_path: Path, way: Mapping[str, Any], ranged: Mapping[str, Any]
 ) -> None:
     """One attempt is allowed, four URLs are refused, and the archive still comes."""
@@ -86,7 +86,7 @@ async def test_expired_urls_are_no_failed_attempts(
         assert here.has_complete_output()
 
 
-async def test_all_urls_expired_between_two_attempts(tmp_path: Path) -> None:
+async def test_run_with_urls_expired_between_two_attempts_completes(tmp_path: Path) -> None:
     async with run_environment(tmp_path, archive_concurrency=1) as here:
         ran = await here.run(
             {"fault": "cut", "at_byte": HALF, "nth": 1, "server": "storage"},
@@ -99,7 +99,7 @@ async def test_all_urls_expired_between_two_attempts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("server", ["api", "storage"])
-async def test_a_host_that_is_away_for_a_while(tmp_path: Path, server: str) -> None:
+async def test_run_with_a_host_that_is_temporarily_unreachable_completes(tmp_path: Path, server: str) -> None:
     async with run_environment(tmp_path, retries=199, retry_base_delay=0.02, retry_max_delay=0.02) as here:
         ran = await here.run({"fault": "down", "server": server, "nth": 4, "per": "all", "seconds": 0.3})
         if server == "storage":
@@ -108,7 +108,7 @@ async def test_a_host_that_is_away_for_a_while(tmp_path: Path, server: str) -> N
         assert here.has_complete_output()
 
 
-async def test_a_host_that_stays_away(tmp_path: Path) -> None:
+async def test_run_with_an_unreachable_host_fails(tmp_path: Path) -> None:
     async with run_environment(tmp_path, retries=2) as here:
         ran = await here.run({"fault": "down", "server": "storage", "seconds": 3600.0})
         assert ran.exit_code == 5
@@ -117,7 +117,7 @@ async def test_a_host_that_stays_away(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("status", [302, 307, 308])
-async def test_a_redirect_to_another_host_gets_no_token(tmp_path: Path, status: int) -> None:
+async def test_run_redirect_to_another_host_sends_no_token(tmp_path: Path, status: int) -> None:
     async with Simulator(ACCOUNT) as stranger, run_environment(tmp_path, retries=1) as here:
         elsewhere = stranger.api_url.replace("127.0.0.1", "localhost") + "/projects/x/jobs"
         await here.run(
@@ -138,7 +138,7 @@ async def test_a_redirect_to_another_host_gets_no_token(tmp_path: Path, status: 
         assert here.has_complete_output()
 
 
-async def test_storage_is_never_shown_a_token(tmp_path: Path) -> None:
+async def test_run_sends_no_token_to_the_storage(tmp_path: Path) -> None:
     async with run_environment(tmp_path, simulator_options={"strict_storage_auth": True}) as here:
         ran = await here.run({"fault": "cut", "nth": 1, "server": "storage"})
         assert ran.exit_code == 0
@@ -147,7 +147,7 @@ async def test_storage_is_never_shown_a_token(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fault", [{"fault": "cut"}, {"fault": "stall"}, {"fault": "cut", "chunked": True}])
-async def test_a_large_picture_that_breaks_off_is_begun_again(tmp_path: Path, fault: dict[str, Any]) -> None:
+async def test_run_truncated_large_quicklook_is_restarted(tmp_path: Path, fault: dict[str, Any]) -> None:
     """Larger than a block, so its first part was on disk already; the API takes no ranges."""
     account = SimulatedAccount(projects=1, jobs=1, archive_bytes=2_000, quicklook_bytes=3_000_000)
     async with run_environment(tmp_path, account, speed_time=0.2) as here:
@@ -159,7 +159,7 @@ async def test_a_large_picture_that_breaks_off_is_begun_again(tmp_path: Path, fa
         )
 
 
-async def test_one_output_that_fails_stops_no_other(tmp_path: Path) -> None:
+async def test_run_with_one_failed_output_completes_the_other_outputs(tmp_path: Path) -> None:
     async with run_environment(tmp_path, MANY, retries=1) as here:
         job = MANY.job(0, 0)
         ran = await here.run({"fault": "flip", "server": "storage", "path": f"*{job.id}*"})
@@ -170,7 +170,7 @@ async def test_one_output_that_fails_stops_no_other(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("way", [{}, SEGMENTED_SETTINGS])
-async def test_a_stormy_day(tmp_path: Path, way: Mapping[str, Any]) -> None:
+async def test_run_with_many_random_faults_completes(tmp_path: Path, way: Mapping[str, Any]) -> None:
     """Everything at once, with a seed: right bytes, and few of them twice."""
     account = SimulatedAccount(projects=2, jobs=24, archive_bytes=(2_000, 1_500_000))
     async with run_environment(tmp_path, account, **way) as here:
@@ -199,7 +199,7 @@ async def left_behind(here: RunEnvironment) -> list[str]:
 
 
 @pytest.mark.parametrize("way", [{}, SEGMENTED_SETTINGS])
-async def test_nothing_is_left_among_the_parts(tmp_path: Path, way: Mapping[str, Any]) -> None:
+async def test_run_leaves_no_partial_files(tmp_path: Path, way: Mapping[str, Any]) -> None:
     async with run_environment(tmp_path, **way) as here:
         await here.run(
             {"fault": "cut", "at_byte": HALF, "nth": 1, "server": "storage"},

@@ -173,7 +173,7 @@ async def survived(root: Path, case: Case, rules: Iterable[Mapping[str, Any]], *
 
 
 @pytest.mark.parametrize("name", SURVIVED)
-async def test_a_run_survives(tmp_path: Path, name: str) -> None:
+async def test_run_with_a_storage_fault_completes(tmp_path: Path, name: str) -> None:
     case = SURVIVED[name]
     ran = await survived(tmp_path, case, case.rules, connections=1)
     if case.offsets is not None:
@@ -184,7 +184,7 @@ async def test_a_run_survives(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow if name in FIRST else ()) for name in SURVIVED]
 )
-async def test_a_run_with_several_connections_survives(tmp_path: Path, name: str) -> None:
+async def test_run_with_several_connections_and_a_storage_fault_completes(tmp_path: Path, name: str) -> None:
     await survived(tmp_path, SURVIVED[name], SURVIVED[name].rules, **SEGMENTED_SETTINGS)
 
 
@@ -196,7 +196,7 @@ async def test_a_run_with_several_connections_survives(tmp_path: Path, name: str
         if name in FIRST
     ],
 )
-async def test_a_run_survives_what_befalls_a_piece(tmp_path: Path, name: str) -> None:
+async def test_run_with_a_fault_of_one_ranged_request_completes(tmp_path: Path, name: str) -> None:
     case = SURVIVED[name]
     ran = await survived(tmp_path, case, [BEGUN, *map(of_a_piece, case.rules)], **SEGMENTED_SETTINGS)
     assert all(max(offsets) > 0 for offsets in ran.requested_offsets())

@@ -110,7 +110,7 @@ OBJECTS = 3  # of five archives: each job's is its last task's
 
 
 @pytest.mark.parametrize("reason", [Reason.TLS, Reason.INSECURE_URL])
-async def test_what_is_not_to_be_trusted_is_asked_once_for_each_object(
+async def test_run_with_an_untrusted_server_requests_each_object_once(
     tmp_path: Path, request: pytest.FixtureRequest, reason: Reason
 ) -> None:
     """The certificate is unknown; or it is known, and the way leads to where there is no TLS."""
@@ -131,7 +131,7 @@ async def test_what_is_not_to_be_trusted_is_asked_once_for_each_object(
 
 
 @pytest.mark.usefixtures("trusted")
-async def test_a_signed_url_without_tls_is_not_followed_where_the_api_has_it(tmp_path: Path) -> None:
+async def test_run_signed_url_without_tls_is_rejected_if_the_api_uses_tls(tmp_path: Path) -> None:
     async with run_environment(tmp_path, ACCOUNT, **ONE_BY_ONE) as plain:
         here = BehindTls(plain.simulator, plain.root, plain.settings)
         async with Front().serving(handing_on_to(plain.simulator)) as here.front:
@@ -144,7 +144,7 @@ async def test_a_signed_url_without_tls_is_not_followed_where_the_api_has_it(tmp
 
 
 @pytest.mark.usefixtures("trusted")
-async def test_who_trusts_the_network_can_have_it_followed(tmp_path: Path) -> None:
+async def test_run_signed_url_without_tls_is_accepted_with_allow_http(tmp_path: Path) -> None:
     async with run_environment(tmp_path, ACCOUNT, **ONE_BY_ONE) as plain:
         here = BehindTls(plain.simulator, plain.root, plain.settings)
         async with Front().serving(handing_on_to(plain.simulator)) as here.front:
@@ -153,7 +153,7 @@ async def test_who_trusts_the_network_can_have_it_followed(tmp_path: Path) -> No
         assert here.has_complete_output()
 
 
-async def test_an_api_with_an_unknown_certificate_is_asked_once(tmp_path: Path) -> None:
+async def test_run_api_with_an_unknown_certificate_is_requested_once(tmp_path: Path) -> None:
     async with run_environment(tmp_path, ACCOUNT, **ONE_BY_ONE) as plain:
         here = BehindTls(plain.simulator, plain.root, plain.settings)
         async with Front().serving(handing_on_to(plain.simulator)) as here.front:
@@ -164,7 +164,7 @@ async def test_an_api_with_an_unknown_certificate_is_asked_once(tmp_path: Path) 
         assert ran.requests == []
 
 
-async def test_a_bug_stops_the_output_that_brings_it_to_light_and_no_other(
+async def test_run_with_an_internal_error_fails_one_output_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One worker for archives: those after it are still brought."""

@@ -65,7 +65,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("answer", HOSTILE.values(), ids=HOSTILE)
 @pytest.mark.parametrize("place", ENDPOINTS)
-async def test_hostile_answer_concerns_its_own_output_and_is_no_bug(tmp_path, place, answer):
+async def test_run_invalid_response_fails_its_own_output_without_an_internal_error(tmp_path, place, answer):
     async with RawOrigin().serve() as origin:
         origin.changes = {place: answer}
         code, ends = await origin.run(tmp_path)

@@ -46,7 +46,7 @@ ODD_JSON = {
 
 
 @pytest.mark.parametrize("body", ODD_JSON.values(), ids=ODD_JSON)
-async def test_odd_json_gives_an_answer_and_no_bug(tmp_path, body):
+async def test_run_unexpected_json_ends_without_an_internal_error(tmp_path, body):
     async with RawOrigin().serve() as origin:
         for place in DOCUMENTS:
             origin.changes = {place: respond_with_status(200, b"Content-Type: application/json", body=body)}
@@ -76,7 +76,7 @@ LYING = {
 
 
 @pytest.mark.parametrize("answer", LYING.values(), ids=LYING)
-async def test_length_that_lies_leaves_no_wrong_file(tmp_path, answer):
+async def test_run_wrong_content_length_leaves_no_wrong_file(tmp_path, answer):
     async with RawOrigin().serve() as origin:
         for place in OUTPUTS:
             root = tmp_path / place
@@ -103,7 +103,7 @@ OLD = {
 
 
 @pytest.mark.parametrize("answer", OLD.values(), ids=OLD)
-async def test_old_and_chatty_server_is_read_completely(tmp_path, answer):
+async def test_run_http_1_0_or_verbose_server_completes(tmp_path, answer):
     async with RawOrigin().serve() as origin:
         origin.changes = dict.fromkeys(ENDPOINTS, answer)
         assert (await guarded(origin, tmp_path))[0] == 0
@@ -111,7 +111,7 @@ async def test_old_and_chatty_server_is_read_completely(tmp_path, answer):
 
 
 @pytest.mark.parametrize("place", ENDPOINTS)
-async def test_redirect_to_another_host_carries_no_credentials(tmp_path, place):
+async def test_run_redirect_to_another_host_sends_no_credentials(tmp_path, place):
     async with RawOrigin().serve() as origin, RawOrigin().serve() as other:
         location = f"Location: http://localhost:{other.port}/elsewhere".encode()
         origin.changes = {place: respond_with_status(302, location)}
@@ -142,7 +142,7 @@ def mutated(rng):
 
 
 @pytest.mark.parametrize("seed", range(12))
-async def test_mutated_heads_are_no_bug_and_leave_no_wrong_file(tmp_path, seed):
+async def test_run_mutated_headers_leave_no_wrong_file_and_no_internal_error(tmp_path, seed):
     rng = random.Random(seed)
     async with RawOrigin().serve() as origin:
         for number, place in enumerate(ENDPOINTS):

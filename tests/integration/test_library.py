@@ -139,7 +139,7 @@ async def test_downloader_left_during_a_run_cancels_it(slow):
     assert internal_failures(slow) == 0
 
 
-async def test_stream_raises_what_ended_the_run(slow):
+async def test_stream_raises_the_error_of_the_run(slow):
     async with slow.downloader() as one, slow.downloader() as other, one.stream() as results:
         await anext(aiter(results))
         with pytest.raises(OutputLockedError):
@@ -161,7 +161,7 @@ async def test_stream_summary_is_that_of_its_own_run(tmp_path):
         assert downloader.summary.outputs(Outcome.COMPLETED) == 0
 
 
-async def test_run_after_stop_starts_afresh(slow):
+async def test_run_after_stop_is_not_stopped(slow):
     async with slow.downloader() as downloader:
         async with downloader.stream() as results:
             async for _ in results:
@@ -172,7 +172,7 @@ async def test_run_after_stop_starts_afresh(slow):
     assert slow.read_files() == slow.expected_files()
 
 
-async def test_run_after_a_budget_starts_afresh(tmp_path):
+async def test_run_after_a_used_budget_has_a_new_budget(tmp_path):
     async with (
         library_environment(tmp_path, TAME) as site,
         site.downloader(

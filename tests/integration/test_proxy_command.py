@@ -45,7 +45,7 @@ async def test_run_with_a_proxy_sends_api_token_and_storage_requests_through_it(
             assert not path.is_file() or b"canary" not in path.read_bytes(), path
 
 
-async def test_run_with_no_proxy_or_off_asks_directly(tmp_path):
+async def test_run_with_no_proxy_or_off_connects_directly(tmp_path):
     async with RawOrigin().serve() as origin, ConnectProxy().serving() as relay:
         environment = {"HTTP_PROXY": relay.url()}
         for number, more in enumerate(({"NO_PROXY": "127.0.0.1"}, {"BULKDL_PROXY": "off"})):
@@ -54,7 +54,7 @@ async def test_run_with_no_proxy_or_off_asks_directly(tmp_path):
         assert relay.requests == []
 
 
-async def test_run_with_a_proxy_that_refuses_names_it_without_credentials(tmp_path):
+async def test_run_rejected_by_the_proxy_names_it_without_credentials(tmp_path):
     async with RawOrigin().serve() as origin, ConnectProxy("me:right").serving() as relay:
         code, written = await run(origin, tmp_path, HTTP_PROXY=relay.url("me:canary"))
         assert code == 3, written
@@ -63,7 +63,7 @@ async def test_run_with_a_proxy_that_refuses_names_it_without_credentials(tmp_pa
         assert origin.requests == []
 
 
-async def test_run_with_a_proxy_that_is_not_there_names_it_without_credentials(tmp_path, unused_tcp_port):
+async def test_run_with_an_unreachable_proxy_names_it_without_credentials(tmp_path, unused_tcp_port):
     async with RawOrigin().serve() as origin:
         url = f"http://me:canary@127.0.0.1:{unused_tcp_port}"
         code, written = await run(origin, tmp_path, HTTP_PROXY=url)

@@ -48,7 +48,7 @@ async def read_all(here: RunEnvironment) -> None:
 
 
 @pytest.mark.parametrize("killed", [False, True])
-async def test_a_directory_is_as_it_was(tmp_path: Path, killed: bool) -> None:
+async def test_read_only_command_leaves_the_directory_unchanged(tmp_path: Path, killed: bool) -> None:
     async with run_environment(tmp_path / "out", ACCOUNT) as here:
         await here.run()
         ledger = here.root / ".bulkdl" / "ledger.sqlite3"
@@ -60,13 +60,13 @@ async def test_a_directory_is_as_it_was(tmp_path: Path, killed: bool) -> None:
         assert state_of(here.root) == before
 
 
-async def test_nothing_is_made_where_there_is_nothing(tmp_path: Path) -> None:
+async def test_read_only_command_does_not_create_a_directory(tmp_path: Path) -> None:
     async with run_environment(tmp_path / "out", ACCOUNT) as here, here.downloader() as downloader:
         assert (await downloader.plan()).summary.exit_code == 0
         assert not here.root.exists()
 
 
-async def test_a_run_at_work_is_not_disturbed(tmp_path: Path) -> None:
+async def test_read_only_command_does_not_disturb_a_run(tmp_path: Path) -> None:
     async with run_environment(tmp_path / "out", ACCOUNT) as here:
         await here.run()
         working = await Ledger.open(here.root / ".bulkdl" / "ledger.sqlite3")
@@ -88,7 +88,7 @@ def read_only(tmp_path: Path) -> Iterator[Path]:
     done(["umount", "-l", where])
 
 
-async def test_a_directory_that_nobody_can_write_is_read(read_only: Path) -> None:
+async def test_read_only_command_reads_a_read_only_directory(read_only: Path) -> None:
     async with run_environment(read_only / "out", ACCOUNT) as here:
         await here.run()
         done(["mount", "-o", "remount,bind,ro", read_only])

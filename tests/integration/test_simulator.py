@@ -99,7 +99,7 @@ async def signed_url(client: Client, level: str = "job") -> str:
     return str(data["url"])
 
 
-async def test_every_expected_output_comes_byte_for_byte() -> None:
+async def test_simulator_serves_every_expected_output_byte_for_byte() -> None:
     async with connected(SimulatedAccount(jobs=36, archive_bytes=(0, 50_000), hostile_names=True)) as client:
         kinds = set()
         for expected in client.simulator.expected_outputs():
@@ -115,7 +115,7 @@ async def test_every_expected_output_comes_byte_for_byte() -> None:
         )
 
 
-async def test_archives_hold_data_json_and_rasters_that_lie_where_the_footprints_say() -> None:
+async def test_archives_contain_data_json_and_rasters_at_the_footprints() -> None:
     forms = set()
     async with connected(SimulatedAccount(jobs=20, projects=1)) as client:
         for job in client.simulator.account.iter_jobs():
@@ -151,7 +151,7 @@ def unpacked(body: bytes) -> dict[str, bytes]:
         return {name: file.read() for name, file in files if file}
 
 
-async def test_quicklooks_open_and_only_data_tasks_have_them() -> None:
+async def test_quicklooks_are_valid_images_of_data_tasks_only() -> None:
     async with connected(SimulatedAccount(jobs=16, quicklook_bytes=30_000)) as client:
         job = client.simulator.account.job(0, 4)
         lists = [
@@ -170,7 +170,7 @@ async def test_quicklooks_open_and_only_data_tasks_have_them() -> None:
         assert (await client.get(job.project_id, path + "absent.jpg"))[0] == 404
 
 
-async def test_job_lists_end_with_an_empty_page_and_keep_their_order() -> None:
+async def test_job_list_ends_with_an_empty_page_and_is_ordered() -> None:
     async with connected(SimulatedAccount(jobs=25, projects=1), page_size=10) as client:
         project = client.simulator.projects[0].id
         pages = [await client.data(project, f"/jobs?page={page}&sort=createdAt,asc") for page in range(4)]
@@ -182,7 +182,7 @@ async def test_job_lists_end_with_an_empty_page_and_keep_their_order() -> None:
         assert newest[0]["createdAt"] == moments[-1]
 
 
-async def test_the_job_result_is_the_last_tasks_object() -> None:
+async def test_job_result_is_the_object_of_the_last_task() -> None:
     async with connected(SimulatedAccount()) as client:
         job, task = await signed_url(client), await signed_url(client, "task")
         assert urlsplit(job).path == urlsplit(task).path
@@ -197,7 +197,9 @@ async def test_the_job_result_is_the_last_tasks_object() -> None:
         ("/elsewhere", 404, "RESOURCE_NOT_FOUND"),
     ],
 )
-async def test_what_is_not_there_is_told_in_an_envelope(path: str, status: int, code: int | str) -> None:
+async def test_missing_resource_is_404_with_an_error_document(
+    path: str, status: int, code: int | str
+) -> None:
     async with connected(SimulatedAccount()) as client:
         mine, other = client.simulator.account.projects, client.simulator.account.job(1, 0)
         assert mine == 2
@@ -209,14 +211,14 @@ async def test_what_is_not_there_is_told_in_an_envelope(path: str, status: int, 
         assert (got, json.loads(body)["error"]["code"]) == (status, code)
 
 
-async def test_a_token_opens_its_own_project_only() -> None:
+async def test_token_is_valid_for_its_own_project_only() -> None:
     async with connected(SimulatedAccount()) as client:
         first, second = client.simulator.projects
         client.tokens[second.id] = client.tokens[first.id]
         assert (await client.get(second.id, "/jobs"))[0] == 403
 
 
-async def test_tokens_are_refused_when_missing_forged_expired_or_revoked() -> None:
+async def test_missing_forged_expired_or_revoked_token_is_rejected() -> None:
     async with connected(SimulatedAccount(), token_lifetime_s=0.0) as client:
         project = client.simulator.projects[0].id
         status, body = await client.get(project, "/jobs")
@@ -235,7 +237,7 @@ async def test_tokens_are_refused_when_missing_forged_expired_or_revoked() -> No
         assert (await client.get(project, "/jobs"))[0] == 401
 
 
-async def test_the_token_endpoint_wants_a_grant_and_the_right_credentials() -> None:
+async def test_token_endpoint_requires_a_grant_and_valid_credentials() -> None:
     async with connected(SimulatedAccount(), username="u", password="p") as client:
         url = f"{client.simulator.api_url}/oauth/token"
         for form, status in (
@@ -257,7 +259,7 @@ async def test_the_token_endpoint_wants_a_grant_and_the_right_credentials() -> N
             assert (await response.json())["data"]["id"] == client.simulator.account.user_id
 
 
-async def test_a_key_of_another_project_is_refused() -> None:
+async def test_key_of_another_project_is_rejected() -> None:
     async with connected(SimulatedAccount()) as client:
         first, second = client.simulator.projects
         url = f"{client.simulator.api_url}/oauth/token"
@@ -270,14 +272,14 @@ async def test_a_key_of_another_project_is_refused() -> None:
                 assert (response.status, await response.read()) == (401, b"")
 
 
-async def test_a_token_is_a_jwt_that_tells_its_life() -> None:
+async def test_token_is_a_jwt_with_its_lifetime() -> None:
     async with connected(SimulatedAccount(), token_lifetime_s=77) as client:
         _, claims, _ = next(iter(client.tokens.values())).split(".")
         payload = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
         assert payload["exp"] - payload["iat"] == 77
 
 
-async def test_a_signed_url_has_escapes_that_must_be_left_alone() -> None:
+async def test_signed_url_with_changed_escapes_is_rejected() -> None:
     async with connected(SimulatedAccount()) as client:
         url = await signed_url(client)
         parts = urlsplit(url)
@@ -293,7 +295,7 @@ async def test_a_signed_url_has_escapes_that_must_be_left_alone() -> None:
         assert (status, b"AccessDenied" in body) == (403, True)
 
 
-async def test_an_expired_url_is_a_400_in_xml() -> None:
+async def test_expired_url_is_400_with_an_xml_error() -> None:
     async with connected(SimulatedAccount(), url_lifetime_s=-2) as client:
         status, headers, body = await client.read(await signed_url(client))
         assert status == 400
@@ -306,7 +308,7 @@ async def test_an_expired_url_is_a_400_in_xml() -> None:
         assert (await client.read(await signed_url(client)))[0] == 200
 
 
-async def test_storage_tells_digests_lengths_and_validators() -> None:
+async def test_storage_sends_checksums_lengths_and_validators() -> None:
     async with connected(SimulatedAccount()) as client:
         _, headers, body = await client.read(await signed_url(client))
         md5 = hashlib.md5(body, usedforsecurity=False).digest()
@@ -334,7 +336,9 @@ async def test_storage_tells_digests_lengths_and_validators() -> None:
         ("lines=1-2", 200, (0, None)),
     ],
 )
-async def test_ranges(asked: str, status: int, span: tuple[int, int | None]) -> None:
+async def test_range_request_returns_the_requested_bytes(
+    asked: str, status: int, span: tuple[int, int | None]
+) -> None:
     async with connected(SimulatedAccount()) as client:
         url = await signed_url(client)
         whole = (await client.read(url))[2]
@@ -345,7 +349,7 @@ async def test_ranges(asked: str, status: int, span: tuple[int, int | None]) -> 
             assert headers["Content-Range"] == f"bytes {start}-{start + len(body) - 1}/{len(whole)}"
 
 
-async def test_a_range_past_the_end_is_416_with_the_size() -> None:
+async def test_range_beyond_the_end_is_416_with_the_size() -> None:
     async with connected(SimulatedAccount()) as client:
         url = await signed_url(client)
         size = len((await client.read(url))[2])
@@ -353,7 +357,7 @@ async def test_a_range_past_the_end_is_416_with_the_size() -> None:
         assert (status, headers["Content-Range"]) == (416, f"bytes */{size}")
 
 
-async def test_if_range_and_if_match_know_the_version() -> None:
+async def test_if_range_and_if_match_compare_the_version() -> None:
     async with connected(SimulatedAccount()) as client:
         url = await signed_url(client)
         _, headers, whole = await client.read(url)
@@ -370,7 +374,7 @@ async def test_if_range_and_if_match_know_the_version() -> None:
         assert changed["x-goog-generation"] != headers["x-goog-generation"]
 
 
-async def test_only_strict_storage_minds_an_authorization_header() -> None:
+async def test_authorization_header_is_rejected_by_strict_storage_only() -> None:
     for strict, status in ((False, 200), (True, 400)):
         async with connected(SimulatedAccount(), strict_storage_auth=strict) as client:
             url = await signed_url(client)
@@ -378,7 +382,7 @@ async def test_only_strict_storage_minds_an_authorization_header() -> None:
             assert client.simulator.requests[-1].headers["Authorization"] == "Bearer x"
 
 
-async def test_what_is_seen_has_no_signature_and_counts_bytes() -> None:
+async def test_request_record_has_sent_bytes_and_no_signature() -> None:
     async with connected(SimulatedAccount()) as client:
         url = await signed_url(client)
         _, _, body = await client.read(url, Range="bytes=0-99")
@@ -395,7 +399,7 @@ async def test_what_is_seen_has_no_signature_and_counts_bytes() -> None:
         )
 
 
-async def test_unfinished_jobs_settle_and_a_larger_account_begins_with_the_same_jobs() -> None:
+async def test_evolve_finishes_jobs_and_adds_jobs_at_the_end() -> None:
     async with connected(SimulatedAccount(jobs=28)) as client:
         before = len(list(client.simulator.expected_outputs()))
         client.simulator.evolve(all_finished=True)
@@ -407,7 +411,7 @@ async def test_unfinished_jobs_settle_and_a_larger_account_begins_with_the_same_
         assert len(await client.data(job.project_id, "/jobs")) == 20
 
 
-async def test_a_million_jobs_and_gigabytes_start_at_once() -> None:
+async def test_account_of_a_million_jobs_starts_without_delay() -> None:
     account = SimulatedAccount(projects=1, jobs=1_000_000, archive_bytes=3 << 30)
     async with connected(account, page_size=3) as client:
         project = client.simulator.projects[0].id

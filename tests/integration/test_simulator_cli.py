@@ -40,7 +40,7 @@ def refused(*arguments: str, program: list[str] = MODULE, **variables: str) -> s
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_it_says_where_it_listens_and_ends_on_a_signal(number: signal.Signals, code: int) -> None:
+def test_simulate_prints_its_urls_and_exits_on_a_signal(number: signal.Signals, code: int) -> None:
     command = [*MODULE, "simulate", "--jobs", "1000000", "--projects", "3"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout
@@ -62,7 +62,7 @@ def test_it_says_where_it_listens_and_ends_on_a_signal(number: signal.Signals, c
         assert process.stdout.read() == process.stderr.read() == ""
 
 
-def test_variables_do_what_flags_do() -> None:
+def test_simulate_reads_options_from_variables() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         line = refused(BULKDL_SIMULATE_PORT=port)
@@ -78,7 +78,9 @@ def test_variables_do_what_flags_do() -> None:
         (None, ["faults.toml", "cannot be read"]),
     ],
 )
-def test_a_wrong_script_of_faults_is_one_line(script: str | None, words: list[str], tmp_path: Path) -> None:
+def test_simulate_invalid_fault_script_is_reported_in_one_line(
+    script: str | None, words: list[str], tmp_path: Path
+) -> None:
     path = tmp_path / "faults.toml"
     if script is not None:
         path.write_text(script)
@@ -87,20 +89,20 @@ def test_a_wrong_script_of_faults_is_one_line(script: str | None, words: list[st
 
 
 @pytest.mark.parametrize("value", ["x", "5-2", "1Q", "-5"])
-def test_a_wrong_size_is_refused(value: str) -> None:
+def test_simulate_invalid_size_is_rejected(value: str) -> None:
     assert "--archive-bytes" in refused(f"--archive-bytes={value}")
 
 
-def test_without_pillow_it_says_what_to_install() -> None:
+def test_simulate_without_pillow_names_the_extra() -> None:
     assert "pip install 'bulkdl[simulator]'" in refused(program=WITHOUT_PILLOW)
 
 
-def test_it_lists_its_faults() -> None:
+def test_simulate_lists_its_faults() -> None:
     done = subprocess.run([*MODULE, "simulate", "--list-faults"], capture_output=True, text=True, check=True)
     assert [line.split()[0] for line in done.stdout.splitlines()] == list(FAULTS)
 
 
-def test_help_ends_with_an_example() -> None:
+def test_simulate_help_ends_with_an_example() -> None:
     done = subprocess.run([*MODULE, "simulate", "--help"], capture_output=True, text=True, check=True)
     assert "BULKDL_SIMULATE_PAGE_SIZE" in done.stdout
     assert done.stdout.splitlines()[-1].strip().startswith("Example: ")

@@ -127,14 +127,14 @@ async def probe() -> AsyncIterator[Probe]:
         yield ready
 
 
-async def test_without_faults_all_is_honest(probe: Probe) -> None:
+async def test_no_fault_returns_the_unchanged_object(probe: Probe) -> None:
     answer = await probe.archive()
     assert answer.complete
     assert answer.body == probe.honest
     assert not answer.reset
 
 
-async def test_down_refuses_and_comes_back_on_the_same_port(probe: Probe) -> None:
+async def test_down_refuses_connections_and_reopens_the_same_port(probe: Probe) -> None:
     url = await probe.signed()
     probe.meet("down", server="storage", seconds=0.2, limit=1)
     first = await ask(url)
@@ -147,7 +147,7 @@ async def test_down_refuses_and_comes_back_on_the_same_port(probe: Probe) -> Non
     assert answer.body == probe.honest
 
 
-async def test_reset_comes_before_any_header(probe: Probe) -> None:
+async def test_reset_closes_the_connection_before_any_header(probe: Probe) -> None:
     probe.meet("reset", server="storage")
     answer = await probe.archive()
     assert (answer.status, answer.body, answer.reset) == (0, b"", True)
@@ -155,7 +155,7 @@ async def test_reset_comes_before_any_header(probe: Probe) -> None:
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-async def test_cut_ends_at_the_byte(probe: Probe, chunked: bool) -> None:
+async def test_cut_ends_the_body_at_the_byte(probe: Probe, chunked: bool) -> None:
     probe.meet("cut", server="storage", at_byte=1_000, chunked=chunked)
     answer = await probe.archive()
     assert ("Content-Length" in answer.headers) is not chunked
@@ -165,7 +165,7 @@ async def test_cut_ends_at_the_byte(probe: Probe, chunked: bool) -> None:
         assert probe.simulator.requests[-1].sent_bytes == 1_000
 
 
-async def test_cut_can_be_a_reset_and_at_a_fraction(probe: Probe) -> None:
+async def test_cut_with_reset_and_fraction_resets_the_connection(probe: Probe) -> None:
     probe.meet("cut", server="storage", at_fraction=0.25, reset=True)
     answer = await probe.archive()
     assert answer.reset
@@ -191,14 +191,14 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0)  # both ends run in this loop: each turn lets the server go on
 
 
-async def test_stall_stands_still_at_the_byte(probe: Probe) -> None:
+async def test_stall_pauses_the_body_at_the_byte(probe: Probe) -> None:
     async with asking(probe, "stall", at_byte=500) as seen:
         await until(lambda: seen.sent_bytes == 500)
     probe.meet("stall", server="storage", at_byte=500, seconds=0.01)
     assert (await probe.archive()).body == probe.honest
 
 
-async def test_drip_is_slow_and_right(probe: Probe) -> None:
+async def test_drip_sends_the_correct_body_slowly(probe: Probe) -> None:
     async with asking(probe, "drip", bytes_per_s=1_000) as seen:
         await until(lambda: seen.sent_bytes > 0)
         assert seen.sent_bytes == 50
@@ -206,7 +206,7 @@ async def test_drip_is_slow_and_right(probe: Probe) -> None:
     assert (await probe.archive()).body == probe.honest
 
 
-async def test_slow_headers_come_byte_by_byte(probe: Probe) -> None:
+async def test_slow_headers_sends_single_bytes(probe: Probe) -> None:
     url = urlsplit(await probe.signed())
     probe.meet("slow_headers", server="storage", bytes_per_s=20)
     reader, writer = await asyncio.open_connection("127.0.0.1", url.port)
@@ -216,12 +216,12 @@ async def test_slow_headers_come_byte_by_byte(probe: Probe) -> None:
     writer.close()
 
 
-async def test_latency_delays_and_changes_nothing(probe: Probe) -> None:
+async def test_latency_delays_an_unchanged_response(probe: Probe) -> None:
     probe.meet("latency", seconds=0.01)
     assert (await probe.archive()).body == probe.honest
 
 
-async def test_flip_changes_one_byte_under_a_true_hash(probe: Probe) -> None:
+async def test_flip_changes_one_byte_and_keeps_the_checksum_header(probe: Probe) -> None:
     probe.meet("flip", server="storage", at_byte=77)
     answer = await probe.archive()
     assert [n for n, (a, b) in enumerate(zip(answer.body, probe.honest, strict=True)) if a != b] == [77]
@@ -229,7 +229,7 @@ async def test_flip_changes_one_byte_under_a_true_hash(probe: Probe) -> None:
     assert f"md5={base64.b64encode(md5).decode()}" in answer.headers.getall("x-goog-hash")
 
 
-async def test_short_lacks_a_byte_and_its_length_agrees(probe: Probe) -> None:
+async def test_short_omits_a_byte_and_adapts_the_length(probe: Probe) -> None:
     probe.meet("short", server="storage")
     answer = await probe.archive()
     assert answer.complete
@@ -237,7 +237,7 @@ async def test_short_lacks_a_byte_and_its_length_agrees(probe: Probe) -> None:
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-async def test_endless_goes_on(probe: Probe, chunked: bool) -> None:
+async def test_endless_sends_more_bytes_than_announced(probe: Probe, chunked: bool) -> None:
     probe.meet("endless", server="storage", chunked=chunked)
     answer = await probe.archive(most=3_000_000)
     assert len(answer.body) > 2_000_000
@@ -245,7 +245,7 @@ async def test_endless_goes_on(probe: Probe, chunked: bool) -> None:
     assert (await probe.archive()).body == probe.honest + b"\0" * 7
 
 
-async def test_a_range_can_be_ignored_shifted_or_refused(probe: Probe) -> None:
+async def test_range_faults_ignore_shift_or_reject_the_range(probe: Probe) -> None:
     probe.meet("ignore_range")
     answer = await probe.archive(Range="bytes=50-")
     assert (answer.status, answer.body) == (200, probe.honest)
@@ -259,7 +259,7 @@ async def test_a_range_can_be_ignored_shifted_or_refused(probe: Probe) -> None:
 
 
 @pytest.mark.parametrize("longer_by", [0, 2_048])
-async def test_replaced_is_another_object_from_then_on(probe: Probe, longer_by: int) -> None:
+async def test_replaced_changes_the_object_permanently(probe: Probe, longer_by: int) -> None:
     before = await probe.archive()
     probe.meet("replaced", nth=1, longer_by=longer_by)
     after, again = await probe.archive(), await probe.archive()
@@ -280,14 +280,14 @@ async def test_replaced_is_another_object_from_then_on(probe: Probe, longer_by: 
         ("html", 503, b"<html>"),
     ],
 )
-async def test_pages_instead_of_objects(probe: Probe, fault: str, status: int, words: bytes) -> None:
+async def test_error_pages_replace_the_object(probe: Probe, fault: str, status: int, words: bytes) -> None:
     probe.meet(fault, server="storage")
     answer = await probe.archive()
     assert (answer.status, words in answer.body) == (status, True)
     assert answer.complete
 
 
-async def test_any_status(probe: Probe) -> None:
+async def test_status_returns_the_status(probe: Probe) -> None:
     probe.meet("status", status=502)
     assert (await probe.jobs()).json()["error"]["code"] == 502
     probe.meet("status", status=418, body="tea", server="storage")
@@ -297,7 +297,7 @@ async def test_any_status(probe: Probe) -> None:
 
 
 @pytest.mark.parametrize("server", ["api", "storage"])
-async def test_throttled_says_when_in_every_way(probe: Probe, server: str) -> None:
+async def test_throttled_sends_each_retry_after_format(probe: Probe, server: str) -> None:
     url = await probe.signed()
 
     async def retry_after(**rule: Any) -> str | None:
@@ -315,27 +315,27 @@ async def test_throttled_says_when_in_every_way(probe: Probe, server: str) -> No
     assert parsedate_to_datetime(await retry_after(retry_after="past") or "") < now
 
 
-async def test_401_at_any_time_and_revoked_tokens(probe: Probe) -> None:
+async def test_unauthorized_and_revoke_tokens_return_401(probe: Probe) -> None:
     probe.meet("unauthorized", nth=2)
     assert [(await probe.jobs()).status for _ in range(3)] == [200, 401, 200]
     probe.meet("revoke_tokens", nth=1)
     assert [(await probe.jobs()).status for _ in range(2)] == [401, 401]
 
 
-async def test_urls_expire_in_the_middle_of_everything(probe: Probe) -> None:
+async def test_expire_urls_expires_all_signed_urls(probe: Probe) -> None:
     url = await probe.signed()
     probe.meet("expire_urls", nth=2)
     assert [(await ask(url)).status for _ in range(3)] == [200, 400, 400]
 
 
-async def test_the_token_endpoint_fails(probe: Probe) -> None:
+async def test_faults_apply_to_the_token_endpoint(probe: Probe) -> None:
     probe.meet("status", status=500, endpoint="token")
     with pytest.raises(KeyError):
         await probe.prepare()
     assert probe.simulator.requests[-1].status == 500
 
 
-async def test_json_can_end_early_or_have_wrong_types(probe: Probe) -> None:
+async def test_json_faults_truncate_or_change_types(probe: Probe) -> None:
     probe.meet("truncated_json", at_fraction=0.5)
     answer = await probe.jobs()
     assert answer.complete
@@ -349,7 +349,7 @@ async def test_json_can_end_early_or_have_wrong_types(probe: Probe) -> None:
     assert len((await probe.jobs()).json()["data"]) == 16
 
 
-async def test_an_error_comes_in_a_200(probe: Probe) -> None:
+async def test_error_in_200_returns_an_error_document(probe: Probe) -> None:
     probe.meet("error_in_200", code="BROKEN")
     answer = await probe.jobs()
     assert answer.status == 200
@@ -357,7 +357,7 @@ async def test_an_error_comes_in_a_200(probe: Probe) -> None:
     assert answer.json()["error"]["code"] == "BROKEN"
 
 
-async def test_a_transcoded_object_is_unpacked_without_length_or_comes_as_stored(probe: Probe) -> None:
+async def test_gzip_transcoded_depends_on_accept_encoding(probe: Probe) -> None:
     probe.meet("gzip_transcoded")
     stored = await probe.archive(**{"Accept-Encoding": "gzip", "Range": "bytes=9-"})
     assert (stored.status, stored.body, stored.headers["Content-Encoding"]) == (206, probe.honest[9:], "gzip")
@@ -378,7 +378,7 @@ def unchunked(body: bytes) -> bytes:
     return out
 
 
-async def test_job_pages_overlap_and_never_end() -> None:
+async def test_repeat_pages_overlaps_pages_without_end() -> None:
     async with probing(page_size=5) as probe:
         probe.meet("repeat_pages", overlap=2)
         pages = [(await probe.jobs(f"page={page}")).json()["data"] for page in range(12)]
@@ -389,7 +389,7 @@ async def test_job_pages_overlap_and_never_end() -> None:
         assert (await probe.jobs("page=6")).json()["data"] == []
 
 
-async def test_delete_jobs_moves_the_later_jobs_forward() -> None:
+async def test_delete_jobs_shifts_the_later_jobs() -> None:
     async with probing(page_size=5) as probe:
         before = [job["id"] for job in (await probe.jobs("page=0&sort=createdAt,asc")).json()["data"]]
         probe.meet("delete_jobs", count=2, limit=1)
@@ -398,14 +398,14 @@ async def test_delete_jobs_moves_the_later_jobs_forward() -> None:
         assert len(after) == 5
 
 
-async def test_a_list_can_be_huge_and_is_still_json(probe: Probe) -> None:
+async def test_huge_list_is_valid_json(probe: Probe) -> None:
     probe.meet("huge_list", size_bytes=1_000_000)
     answer = await probe.quicklooks()
     assert len(answer.body) == 1_000_000
     assert len(answer.json()["data"]) > 40_000
 
 
-async def test_hostile_names_are_listed_and_can_be_had(probe: Probe) -> None:
+async def test_hostile_names_are_listed_and_can_be_downloaded(probe: Probe) -> None:
     probe.meet("hostile_names")
     names = (await probe.quicklooks()).json()["data"]
     assert tuple(names) == HOSTILE_NAMES
@@ -424,7 +424,7 @@ async def test_hostile_names_are_listed_and_can_be_had(probe: Probe) -> None:
         ({"fault": "without", "headers": ["accept-ranges"], "server": "storage"}, "Accept-Ranges"),
     ],
 )
-async def test_headers_can_be_missing(probe: Probe, rule: dict[str, Any], gone: str) -> None:
+async def test_header_faults_omit_headers(probe: Probe, rule: dict[str, Any], gone: str) -> None:
     probe.simulator.faults = Faults.from_rules(rule)
     answer = await probe.archive()
     assert answer.status == 200
@@ -432,19 +432,19 @@ async def test_headers_can_be_missing(probe: Probe, rule: dict[str, Any], gone: 
     assert answer.complete
 
 
-async def test_redirect_sends_elsewhere(probe: Probe) -> None:
+async def test_redirect_returns_the_location(probe: Probe) -> None:
     probe.meet("redirect", location="http://elsewhere.example/x", server="storage")
     answer = await probe.archive()
     assert (answer.status, answer.headers["Location"]) == (302, "http://elsewhere.example/x")
 
 
-async def test_faults_of_bodies_leave_errors_alone(probe: Probe) -> None:
+async def test_body_faults_do_not_change_error_replies(probe: Probe) -> None:
     probe.meet("cut", server="storage", at_byte=3)
     url = await probe.signed()
     assert (await ask(url + "x")).complete
 
 
-def test_each_fault_has_its_test() -> None:
+def test_each_fault_is_tested() -> None:
     from pathlib import Path
 
     text = Path(__file__).read_text()

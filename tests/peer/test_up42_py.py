@@ -119,7 +119,7 @@ def files_below(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_the_client_logs_in_with_either_grant(served: Served) -> None:
+def test_up42_py_authenticates_with_both_grants(served: Served) -> None:
     by_key = Auth(project_id=served.project_id, project_api_key=served.api_key)
     by_password = Auth(username=USER, password=PASSWORD)
     assert by_key.workspace_id == by_password.workspace_id
@@ -127,12 +127,12 @@ def test_the_client_logs_in_with_either_grant(served: Served) -> None:
         assert Project(login, served.project_id).info["id"] == served.project_id
 
 
-def test_wrong_credentials_are_refused_as_the_client_expects(served: Served) -> None:
+def test_up42_py_wrong_credentials_raise_its_error(served: Served) -> None:
     with pytest.raises(WrongCredentials):
         Auth(project_id=served.project_id, project_api_key="AbcdEfgh.wrong")
 
 
-def test_archives_of_a_collection_are_the_same_bytes(
+def test_up42_py_archives_are_identical(
     served: Served, auth: Auth, jobs: list[Job], tree: Path, tmp_path: Path
 ) -> None:
     collection = JobCollection(auth, served.project_id, jobs)
@@ -143,7 +143,7 @@ def test_archives_of_a_collection_are_the_same_bytes(
         assert got == one_archive(tree / job.job_id, "final_output")
 
 
-def test_a_collection_unpacks_and_merges(
+def test_up42_py_collection_is_unpacked_and_merged(
     served: Served, auth: Auth, jobs: list[Job], tree: Path, tmp_path: Path
 ) -> None:
     JobCollection(auth, served.project_id, jobs).download_results(tmp_path / "out")
@@ -155,7 +155,7 @@ def test_a_collection_unpacks_and_merges(
     assert all((tmp_path / "out" / feature["properties"]["up42.data_path"]).is_file() for feature in features)
 
 
-def test_tasks_have_the_same_archives_and_geojson(jobs: list[Job], tree: Path, tmp_path: Path) -> None:
+def test_up42_py_task_archives_and_geojson_are_identical(jobs: list[Job], tree: Path, tmp_path: Path) -> None:
     seen = 0
     for job in jobs:
         for task in job.get_jobtasks():
@@ -168,7 +168,7 @@ def test_tasks_have_the_same_archives_and_geojson(jobs: list[Job], tree: Path, t
     assert seen > len(jobs)
 
 
-def test_tasks_that_succeeded_before_another_failed_have_outputs(
+def test_up42_py_succeeded_tasks_of_a_failed_job_have_outputs(
     served: Served, auth: Auth, tree: Path, tmp_path: Path
 ) -> None:
     failed: list[dict[str, Any]] = [
@@ -185,14 +185,14 @@ def test_tasks_that_succeeded_before_another_failed_have_outputs(
     assert files_below(tmp_path / "out") == members(archive)
 
 
-def test_jobs_have_the_same_geojson(jobs: list[Job], tree: Path) -> None:
+def test_up42_py_job_geojson_is_identical(jobs: list[Job], tree: Path) -> None:
     for job in jobs:
         assert job.get_results_json() == json.loads((tree / job.job_id / "job_output.json").read_bytes())
     frame = jobs[-1].get_results_json(as_dataframe=True)
     assert len(frame) == len(jobs[-1].get_results_json()["features"]) > 0
 
 
-def test_quicklooks_are_the_same_pictures(jobs: list[Job], tree: Path, tmp_path: Path) -> None:
+def test_up42_py_quicklooks_are_identical(jobs: list[Job], tree: Path, tmp_path: Path) -> None:
     seen = 0
     for job in jobs:
         first = job.get_jobtasks(return_json=True)[0]["id"]

@@ -7,27 +7,27 @@ from bulkdl.simulator.account import SimulatedAccount
 from bulkdl.simulator.scenarios import SCENARIOS, UNFINISHED
 
 
-def test_the_same_seed_gives_the_same_jobs_and_another_seed_others() -> None:
+def test_account_jobs_depend_on_the_seed_only() -> None:
     assert list(SimulatedAccount(seed=3).iter_jobs()) == list(SimulatedAccount(seed=3).iter_jobs())
     assert {job.id for job in SimulatedAccount(seed=3).iter_jobs()}.isdisjoint(
         job.id for job in SimulatedAccount(seed=4).iter_jobs()
     )
 
 
-def test_a_larger_account_begins_with_the_jobs_of_a_smaller_one() -> None:
+def test_larger_account_starts_with_the_same_jobs() -> None:
     small = [job.id for job in SimulatedAccount(projects=1, jobs=20).iter_jobs()]
     assert [job.id for job in SimulatedAccount(projects=1, jobs=50).iter_jobs()][:20] == small
 
 
 @pytest.mark.parametrize(("projects", "jobs"), [(1, 0), (3, 10), (4, 3)])
-def test_jobs_are_shared_out_among_the_projects(projects: int, jobs: int) -> None:
+def test_account_distributes_jobs_among_projects(projects: int, jobs: int) -> None:
     account = SimulatedAccount(projects=projects, jobs=jobs)
     assert len(list(account.iter_jobs())) == jobs
     counts = [account.job_count(number) for number in range(projects)]
     assert max(counts) - min(counts) <= 1
 
 
-def test_a_job_is_found_by_its_id_in_its_own_project_only() -> None:
+def test_find_job_finds_ids_of_its_own_project_only() -> None:
     account = SimulatedAccount(jobs=10)
     job = account.job(1, 3)
     assert account.find_job(1, job.id) == job
@@ -37,13 +37,13 @@ def test_a_job_is_found_by_its_id_in_its_own_project_only() -> None:
     assert account.project_number(job.id) is None
 
 
-def test_creation_ascends_with_the_number_even_far_out() -> None:
+def test_creation_time_increases_with_the_job_number() -> None:
     account = SimulatedAccount(projects=1, jobs=1_000_000)
     moments = [account.job(0, k).created_at for k in (*range(40), 500, 999_998, 999_999)]
     assert all(one < other for one, other in pairwise(moments))
 
 
-def test_the_first_jobs_show_every_case() -> None:
+def test_first_jobs_cover_every_case() -> None:
     jobs = list(SimulatedAccount(projects=1, jobs=len(SCENARIOS)).iter_jobs())
     tasks = [task for job in jobs for task in job.tasks]
     assert {job.status for job in jobs} == {
@@ -63,7 +63,7 @@ def test_the_first_jobs_show_every_case() -> None:
     assert [task.status for task in failed.tasks] == ["SUCCEEDED", "FAILED"]
 
 
-def test_settling_finishes_what_was_unfinished_and_changes_nothing_else() -> None:
+def test_all_finished_changes_unfinished_jobs_only() -> None:
     account = SimulatedAccount(jobs=100)
     for before, after in zip(
         account.iter_jobs(), replace(account, all_finished=True).iter_jobs(), strict=True
@@ -75,6 +75,6 @@ def test_settling_finishes_what_was_unfinished_and_changes_nothing_else() -> Non
             assert before == after
 
 
-def test_the_api_key_is_not_in_a_repr() -> None:
+def test_project_key_repr_omits_the_api_key() -> None:
     project = SimulatedAccount().project_key(0)
     assert project.api_key not in repr(project)

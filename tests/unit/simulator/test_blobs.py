@@ -41,7 +41,7 @@ BLOBS: list[Blob] = [
 
 @pytest.mark.parametrize("blob", BLOBS, ids=lambda blob: f"{type(blob).__name__}-{blob.size}")
 @given(data=st.data())
-def test_any_part_is_what_the_whole_has_there(blob: Blob, data: st.DataObject) -> None:
+def test_blob_read_returns_the_slice_of_the_whole(blob: Blob, data: st.DataObject) -> None:
     everything = read_all(blob)
     assert len(everything) == blob.size
     start = data.draw(st.integers(0, blob.size))
@@ -50,12 +50,12 @@ def test_any_part_is_what_the_whole_has_there(blob: Blob, data: st.DataObject) -
 
 
 @pytest.mark.parametrize("size", [0, 1, 65_535, 65_536, 200_000])
-def test_gzip_of_stored_blocks_unpacks(size: int) -> None:
+def test_stored_gzip_can_be_decompressed(size: int) -> None:
     inner = FillerBytes(b"k", size)
     assert gzip.decompress(read_all(StoredGzip(inner))) == read_all(inner)
 
 
-def test_filler_is_its_keys_own_and_nowhere_like_itself() -> None:
+def test_filler_depends_on_key_and_offset() -> None:
     blob = FillerBytes(b"a", 4 * CHUNK_BYTES)
     blocks = list(iter_chunks(blob))
     assert len({block[:64] for block in blocks}) == len({block[4096:8192] for block in blocks}) == 4
@@ -63,6 +63,6 @@ def test_filler_is_its_keys_own_and_nowhere_like_itself() -> None:
     assert len(zlib.compress(blocks[0], 1)) > CHUNK_BYTES * 0.99
 
 
-def test_crc_over_chunks_is_that_of_the_whole() -> None:
+def test_compute_crc32_equals_zlib() -> None:
     blob = FillerBytes(b"k", 3 * CHUNK_BYTES + 1)
     assert compute_crc32(blob) == zlib.crc32(read_all(blob))

@@ -43,13 +43,13 @@ def fired(faults: Faults, *calls: ReceivedRequest) -> list[int]:
         ({"level": "job"}, [0, 0, 0, 0]),
     ],
 )
-def test_which_requests_a_rule_meets(rule: dict[str, Any], expected: list[int]) -> None:
+def test_rule_applies_to_matching_requests_only(rule: dict[str, Any], expected: list[int]) -> None:
     faults = Faults.from_rules({"fault": "reset", **rule})
     assert fired(faults, call(), call("/b"), call(), call(Range="bytes=1-")) == expected
     assert faults.applied_counts["reset"] == sum(expected)
 
 
-def test_chance_is_the_same_however_requests_interleave() -> None:
+def test_rule_probability_does_not_depend_on_the_request_order() -> None:
     def hits(order: list[str]) -> set[tuple[str, int]]:
         faults, count, met = (
             Faults.from_rules({"fault": "reset", "probability": 0.5}, seed=5),
@@ -66,14 +66,14 @@ def test_chance_is_the_same_however_requests_interleave() -> None:
     assert 5 < len(hits(["/a", "/b"] * 20)) < 35
 
 
-def test_several_rules_meet_one_request_in_their_order() -> None:
+def test_select_rules_returns_matching_rules_in_script_order() -> None:
     faults = Faults.from_rules(
         {"fault": "latency", "seconds": 1}, {"fault": "cut"}, {"fault": "reset", "server": "api"}
     )
     assert [rule.kind.name for rule in faults.select_rules(call())] == ["latency", "cut"]
 
 
-def test_a_fault_keeps_to_its_own_requests_unless_told_otherwise() -> None:
+def test_fault_default_condition_applies_unless_overridden() -> None:
     assert not Faults.from_rules({"fault": "huge_list"}).select_rules(call(server="api", endpoint="jobs"))
     assert Faults.from_rules({"fault": "unauthorized", "endpoint": "token"}).select_rules(
         call(server="api", endpoint="token")
@@ -98,7 +98,7 @@ def test_a_fault_keeps_to_its_own_requests_unless_told_otherwise() -> None:
         ({"fault": "throttled", "retry_after": "soon"}, "retry_after", "expected"),
     ],
 )
-def test_a_wrong_rule_is_told_with_its_place(rule: dict[str, Any], key: str, words: str) -> None:
+def test_invalid_rule_error_names_its_position(rule: dict[str, Any], key: str, words: str) -> None:
     with pytest.raises(FaultScriptError) as caught:
         Faults.from_rules({"fault": "reset"}, rule)
     assert (caught.value.rule, caught.value.key) == (2, key)
@@ -110,7 +110,7 @@ def test_a_wrong_rule_is_told_with_its_place(rule: dict[str, Any], key: str, wor
 @pytest.mark.parametrize(
     "script", ["[1]", '{"rules": []}', '{"rule": 3}', '{"rule": [3]}', '{"seed": "x"}', "{"]
 )
-def test_a_wrong_file_is_named(script: str, tmp_path: Path) -> None:
+def test_unreadable_script_error_names_the_file(script: str, tmp_path: Path) -> None:
     path = tmp_path / "faults.json"
     path.write_text(script)
     with pytest.raises(FaultScriptError, match=r"faults\.json"):
@@ -119,7 +119,7 @@ def test_a_wrong_file_is_named(script: str, tmp_path: Path) -> None:
         Faults.load(tmp_path / "absent.toml")
 
 
-def test_toml_and_json_say_the_same(tmp_path: Path) -> None:
+def test_toml_and_json_scripts_are_equivalent(tmp_path: Path) -> None:
     toml, text = tmp_path / "f.toml", tmp_path / "f.json"
     toml.write_text('seed = 3\n[[rule]]\nfault = "cut"\nat_byte = 5\npath = "*.tgz"\nnth = [1, 2]\n')
     text.write_text(
@@ -131,7 +131,7 @@ def test_toml_and_json_say_the_same(tmp_path: Path) -> None:
         assert fired(faults, call("/x.tgz"), call("/x.zip"), call("/x.tgz"), call("/x.tgz")) == [1, 0, 1, 0]
 
 
-def test_every_fault_says_what_it_means_and_does_one_thing() -> None:
+def test_fault_kind_has_a_meaning_and_one_effect() -> None:
     for kind in FAULTS.values():
         assert kind.meaning
         assert (kind.change_reply is None) != (kind.change_state is None)

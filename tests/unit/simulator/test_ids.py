@@ -16,7 +16,7 @@ indices = st.builds(
 
 
 @given(st.integers(), indices)
-def test_an_id_leads_back_to_its_index(seed: int, index: Index) -> None:
+def test_decode_returns_the_encoded_index(seed: int, index: Index) -> None:
     text = Ids(seed).encode(index)
     assert Ids(seed).decode(text) == index
     assert uuid.UUID(text).version == 4
@@ -24,11 +24,11 @@ def test_an_id_leads_back_to_its_index(seed: int, index: Index) -> None:
 
 
 @given(st.uuids(version=4))
-def test_an_id_of_somebody_else_leads_nowhere(other: uuid.UUID) -> None:
+def test_decode_foreign_id_returns_none(other: uuid.UUID) -> None:
     assert Ids(1).decode(str(other)) is None
 
 
-def test_another_seed_or_spelling_is_unknown() -> None:
+def test_decode_other_seed_or_spelling_returns_none() -> None:
     text = Ids(1).encode(Index(IdKind.JOB, 0, 7))
     assert Ids(2).decode(text) is None
     assert Ids(1).decode(text.upper()) is None

@@ -6,7 +6,7 @@ from bulkdl.simulator.objects import BUCKET, Bucket, compute_checksums, object_p
 
 
 @pytest.mark.parametrize("size", [400, 20_000, 1_000_000, 50_000_000, 6 << 30])
-def test_archives_are_about_as_large_as_asked(size: int) -> None:
+def test_archive_size_is_close_to_the_requested_size(size: int) -> None:
     account = SimulatedAccount(projects=1, jobs=20, archive_bytes=size)
     bucket = Bucket(account)
     for job in account.iter_jobs():
@@ -20,7 +20,7 @@ def test_archives_are_about_as_large_as_asked(size: int) -> None:
                 assert got < (1_500 if task.archive_format == "tgz" else 12_000)
 
 
-async def test_a_replaced_object_differs_in_bytes_and_by_the_length_asked() -> None:
+async def test_replaced_object_differs_in_content_and_length() -> None:
     account = SimulatedAccount(projects=1, jobs=1)
     bucket, job = Bucket(account), account.job(0, 0)
     path = object_path(job, job.tasks[0])
@@ -40,5 +40,5 @@ async def test_a_replaced_object_differs_in_bytes_and_by_the_length_asked() -> N
 
 
 @pytest.mark.parametrize("path", ["/", "/a/b", f"/{BUCKET}/x/x-1/output.tgz", "/a/b/c/d"])
-async def test_other_paths_hold_nothing(path: str) -> None:
+async def test_get_unknown_path_returns_none(path: str) -> None:
     assert await Bucket(SimulatedAccount()).get(path) is None

@@ -6,14 +6,14 @@ from bulkdl.simulator.signing import SignatureStatus, Signer
 
 
 @given(st.text("abc/", min_size=1))
-def test_a_signature_always_has_escaped_slashes_and_equals(path: str) -> None:
+def test_signature_contains_escaped_slashes_and_equals(path: str) -> None:
     query = Signer(120).sign(path).partition("Signature=")[2]
     assert "%2F" in query
     assert query.endswith("%3D%3D")
 
 
 @given(st.integers(0, 10_000))
-def test_any_changed_byte_is_noticed(place: int) -> None:
+def test_check_detects_any_changed_byte(place: int) -> None:
     signer = Signer(120)
     good = signer.sign("/bucket/object")
     at = place % len(good)
@@ -22,7 +22,7 @@ def test_any_changed_byte_is_noticed(place: int) -> None:
     assert signer.check(bad)[0] is not SignatureStatus.VALID
 
 
-def test_verdicts() -> None:
+def test_check_returns_the_status_and_expiry() -> None:
     signer = Signer(120)
     old = signer.sign("/o")
     signer.expire_all()
@@ -35,6 +35,6 @@ def test_verdicts() -> None:
 
 
 @pytest.mark.parametrize("change", [("%2F", "/"), ("%3D", "="), ("&Expires", "&x=1&Expires")])
-def test_an_equivalent_url_is_another_url(change: tuple[str, str]) -> None:
+def test_check_rejects_an_equivalent_url(change: tuple[str, str]) -> None:
     signer = Signer(120)
     assert signer.check(signer.sign("/o").replace(*change))[0] is SignatureStatus.INVALID
