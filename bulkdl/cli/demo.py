@@ -14,7 +14,7 @@ from bulkdl.cli import options
 from bulkdl.cli.context import RunRequest, configure_logging, read_settings, run_downloader
 from bulkdl.cli.help import Command, Group
 from bulkdl.cli.render import show_summary, write_lines
-from bulkdl.cli.simulate import simulator_parts
+from bulkdl.cli.simulate import require_simulator
 from bulkdl.failure_policy import ExitCode
 from bulkdl.report.summary import Summary
 from bulkdl.selection import Selection
@@ -60,8 +60,10 @@ def demo(**params: Any) -> int:
 
 
 async def _demo(loaded: LoadedSettings, jobs: int) -> tuple[Summary, ExitCode | None]:
-    parts = simulator_parts()
-    async with parts.Simulator(parts.SimulatedAccount(seed=_SEED, projects=2, jobs=jobs)) as simulator:
+    require_simulator()
+    from bulkdl.simulator import SimulatedAccount, Simulator  # noqa: PLC0415 - an extra
+
+    async with Simulator(SimulatedAccount(seed=_SEED, projects=2, jobs=jobs)) as simulator:
         keys = {project.id: SecretStr(project.api_key) for project in simulator.projects}
         settings = loaded.settings.model_copy(
             update={
