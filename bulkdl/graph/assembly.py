@@ -119,7 +119,7 @@ class RunAssembly:
         limits = self._limits
         limiters = {kind: ConcurrencyLimiter(limit.start) for kind, limit in limits.items()}
         transfers = TransferContext(
-            _transfer_limits(settings), self.clients.policy, self._bandwidth, limiters[Kind.ARCHIVE]
+            _transfer_limits(settings), self.clients.retry_policy, self._bandwidth, limiters[Kind.ARCHIVE]
         )
         output_downloader = OutputDownloader(
             context, transfers, settings.path_templates, settings.headers_timeout

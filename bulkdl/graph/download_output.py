@@ -64,7 +64,7 @@ class OutputDownloader:
             self._clients.storage,
             partial(client.sign, output),
             self._clients.cooldown,
-            self._clients.policy,
+            self._clients.retry_policy,
             headers_timeout_s=self._headers_timeout_s,
         )
         try:

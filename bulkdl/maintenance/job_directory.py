@@ -90,7 +90,7 @@ class JobDirectoryReader:
 
     def _read_job(self, key: str, parsed: ParsedKey) -> Job:
         document = self._read_document(key)
-        data = decode.data_of(document, key)
+        data = decode.get_data(document, key)
         project_id = parsed.project_id or (data.get("projectId") if isinstance(data, dict) else None)
         if not isinstance(project_id, str):
             detail = f"{key}: cannot determine the project ID (not in the path, not in the document)"

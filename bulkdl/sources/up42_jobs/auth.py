@@ -23,7 +23,7 @@ from bulkdl.errors import ApiError
 from bulkdl.http.errors import map_http_errors
 from bulkdl.log import get_logger
 from bulkdl.models import Reason
-from bulkdl.sources.up42_jobs.credentials import Account, Credentials, ProjectKey, StaticToken, secrets_of
+from bulkdl.sources.up42_jobs.credentials import Account, Credentials, ProjectKey, StaticToken, get_secrets
 from bulkdl.sources.up42_jobs.decode import parse_json
 from bulkdl.sources.up42_jobs.errors import ApiErrorInfo, api_error, find_error, find_message
 from bulkdl.sources.up42_jobs.transport import RequestPolicy, TokenFailure, describe_request, read_body
@@ -156,7 +156,7 @@ class TokenSource:
         return parse_grant(document, label)
 
     def _error_for(self, error: ApiErrorInfo, label: str, retry_after_s: float | None) -> ApiError:
-        secrets = secrets_of(self._credentials)
+        secrets = get_secrets(self._credentials)
         failure = api_error(error, label, retry_after_s=retry_after_s, secrets=secrets)
         if error.status in (400, 401, 403):
             return ApiError(Reason.CREDENTIALS, failure.detail)

@@ -31,7 +31,7 @@ from bulkdl.sources.up42_jobs.errors import (
     parse_error_response,
 )
 from bulkdl.sources.up42_jobs.pagination import Page, iter_jobs
-from bulkdl.sources.up42_jobs.transport import RequestPolicy, describe_request, host_of, peek_body, read_body
+from bulkdl.sources.up42_jobs.transport import RequestPolicy, describe_request, get_host, peek_body, read_body
 
 _log = get_logger(__name__)
 _T = TypeVar("_T")
@@ -90,7 +90,7 @@ class Client:
         Raises:
             ApiError: NOT_FOUND, FORBIDDEN, CREDENTIALS, or another error of the request.
         """
-        await self._request(paths.project(project_id), decode.data_of)
+        await self._request(paths.project(project_id), decode.get_data)
 
     def jobs(self, project_id: str) -> AsyncGenerator[Job | UnreadableJob, None]:
         """
@@ -142,8 +142,8 @@ class Client:
         text, _ = await self._request(paths.output(output), decode.signed_url)
         url = URL(text, encoded=True)
         if url.scheme == "http" and not self._allow_http:
-            raise ApiError(Reason.INSECURE_URL, f"{output}: http://{host_of(url)}{url.raw_path}")
-        _log.debug("url.signed", host=host_of(url), path=url.raw_path)
+            raise ApiError(Reason.INSECURE_URL, f"{output}: http://{get_host(url)}{url.raw_path}")
+        _log.debug("url.signed", host=get_host(url), path=url.raw_path)
         return text
 
     @asynccontextmanager
@@ -256,7 +256,7 @@ class Client:
 
 def _distrust_redirect(url: URL, response: aiohttp.ClientResponse, error: ApiErrorInfo) -> ApiErrorInfo:
     """Return *error*, not as an error of UP42 if a redirect led from *url* to another host."""
-    if host_of(response.url) == host_of(url):
+    if get_host(response.url) == get_host(url):
         return error
     return replace(error, is_enveloped=False)
 

@@ -68,14 +68,14 @@ class ApiClients:
 
     Attributes:
         cooldown: Cooldown by host, shared by API and storage.
-        policy: Retry policy, shared by API requests and transfers.
+        retry_policy: Retry policy, shared by API requests and transfers.
     """
 
     def __init__(
         self, settings: Settings, credential_set: CredentialSet, api: SessionOptions, storage: SessionOptions
     ) -> None:
         self.cooldown = Cooldown()
-        self.policy = retry_policy(settings)
+        self.retry_policy = retry_policy(settings)
         self._settings = settings
         self._proxies = resolve_proxies(settings.proxy)
         for secret in self._proxies.secrets():
@@ -86,7 +86,7 @@ class ApiClients:
         self._request_policy = RequestPolicy(
             RateLimiter(settings.rate, settings.burst),
             self.cooldown,
-            self.policy,
+            self.retry_policy,
             timeouts=Timeouts(settings.headers_timeout, settings.speed_limit, settings.speed_time),
         )
         self._clients: dict[Credentials, Client] = {}

@@ -40,7 +40,7 @@ class StaticToken:
 Credentials = ProjectKey | Account | StaticToken
 
 
-def secrets_of(credentials: Credentials) -> tuple[str, ...]:
+def get_secrets(credentials: Credentials) -> tuple[str, ...]:
     """Return the secret texts of *credentials*, which messages and logs must not contain."""
     match credentials:
         case ProjectKey(api_key=secret):

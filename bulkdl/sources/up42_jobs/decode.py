@@ -51,7 +51,7 @@ def parse_json(body: bytes, label: str) -> object:
     return document
 
 
-def data_of(document: object, label: str) -> object:
+def get_data(document: object, label: str) -> object:
     """Return the content of the response envelope."""
     if not isinstance(document, dict):
         raise _invalid(label, "", f"expected an object, got {_json_type(document)}")
@@ -62,7 +62,7 @@ def data_of(document: object, label: str) -> object:
 
 def job(document: object, project_id: str, job_id: str, label: str) -> Job:
     """Read the response to a request for one job."""
-    result = _job(data_of(document, label), project_id, label, "data")
+    result = _job(get_data(document, label), project_id, label, "data")
     if result.id != job_id:
         raise _invalid(label, "data.id", f"expected {sanitize(job_id)}, got {result.id}")
     return result
@@ -120,7 +120,7 @@ def quicklooks(document: object, label: str) -> list[str]:
 
 def signed_url(document: object, label: str) -> str:
     """Read a signed URL. It is absolute (http or https) and not interpreted further."""
-    data = data_of(document, label)
+    data = get_data(document, label)
     url = data.get("url") if isinstance(data, dict) else None
     if not isinstance(url, str):
         raise _invalid(label, "data.url", f"expected a URL, got {_json_type(url)}")
@@ -138,7 +138,7 @@ def _has_host(url: str) -> bool:
 
 
 def _list_of(document: object, label: str) -> list[Any]:
-    data = data_of(document, label)
+    data = get_data(document, label)
     if not isinstance(data, list):
         raise _invalid(label, "data", f"expected a list, got {_json_type(data)}")
     return data

@@ -75,9 +75,9 @@ class RequestPolicy:
         Args:
             low_priority: Let other requests pass. For requests that do not lead to further requests.
         """
-        await self.cooldown.wait(host_of(url))
+        await self.cooldown.wait(get_host(url))
         await self.rate_limiter.acquire(low_priority=low_priority)
-        await self.cooldown.wait(host_of(url))  # it may have started during the wait for the rate limit
+        await self.cooldown.wait(get_host(url))  # it may have started during the wait for the rate limit
 
     async def send(self, request: Awaitable[aiohttp.ClientResponse]) -> aiohttp.ClientResponse:
         """
@@ -102,7 +102,7 @@ class RequestPolicy:
         retry_after_s = requested_wait_s(response)
         delay_s = cooldown_seconds(status or response.status, retry_after_s, self.retry_policy)
         if delay_s is not None:
-            self.cooldown.start(host_of(response.url), delay_s)
+            self.cooldown.start(get_host(response.url), delay_s)
         return retry_after_s
 
     async def retry(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
@@ -130,14 +130,14 @@ class RequestPolicy:
             await self.sleep(decision.delay_s)
 
 
-def host_of(url: URL) -> str:
+def get_host(url: URL) -> str:
     """Return the host of *url*, with a port that is not the default. A cooldown applies to this value."""
     return url.host_port_subcomponent or ""
 
 
 def describe_request(method: str, url: URL) -> str:
     """Return *method* and *url* without the query, as a label for messages."""
-    return f"{method} {host_of(url)}{url.raw_path}"
+    return f"{method} {get_host(url)}{url.raw_path}"
 
 
 async def read_body(

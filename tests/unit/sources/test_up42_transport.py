@@ -5,7 +5,7 @@ from yarl import URL
 
 from bulkdl.http.rate_limit import Cooldown, RateLimiter
 from bulkdl.http.retry import RetryPolicy
-from bulkdl.sources.up42_jobs.transport import RequestPolicy, describe_request, host_of
+from bulkdl.sources.up42_jobs.transport import RequestPolicy, describe_request, get_host
 
 API_URL = URL("https://api.example/x?Signature=canary")
 
@@ -56,8 +56,8 @@ async def test_acquire_cooldown_started_during_the_wait_is_obeyed(timeline):
         ("http://[::1]:1/x", "[::1]:1"),
     ],
 )
-def test_host_of_contains_a_port_that_is_not_the_default(url, host):
-    assert host_of(URL(url)) == host
+def test_get_host_contains_a_port_that_is_not_the_default(url, host):
+    assert get_host(URL(url)) == host
 
 
 def test_describe_request_has_no_query():
