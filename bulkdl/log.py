@@ -1,8 +1,9 @@
 """
-The loggers of this package: structlog's, each with a chain of its own that ends in the standard library.
+Creates the loggers of this package: structlog loggers whose events go to the standard library.
 
-Neither needs structlog's configuration, which is the application's, nor changes it. Who imports the
-library and configures ``logging`` gets its lines there; who does not, gets none, and none on stdout.
+The loggers neither use nor change the configuration of structlog, which belongs to the application. An
+application that configures ``logging`` receives the events there. Without configuration, the library does not
+log, not even to stdout.
 """
 
 from __future__ import annotations
@@ -25,19 +26,19 @@ SHARED_PROCESSORS: tuple[Processor, ...] = (
     structlog.processors.StackInfoRenderer(),
     structlog.processors.format_exc_info,
 )
-"""What makes a line of an event; for records of other libraries, too."""
+"""The processors of each event, and of the records of other libraries."""
 
-# What a formatter of the standard library tells by itself.
-_OF_RECORD = frozenset({"event", "logger", "level", "timestamp", "exception"})
+# The fields that a formatter of the standard library adds.
+_RECORD_FIELDS = frozenset({"event", "logger", "level", "timestamp", "exception"})
 
 logging.getLogger("bulkdl").addHandler(logging.NullHandler())
 
 
 class LogEvent(dict[str, Any]):
-    """The fields of a line. As text: the event, its other fields, a traceback if there is one."""
+    """The fields of an event. Its text is the event, the other fields and the traceback, if any."""
 
     def __str__(self) -> str:
-        fields = [f"{key}={value!r}" for key, value in self.items() if key not in _OF_RECORD]
+        fields = [f"{key}={value!r}" for key, value in self.items() if key not in _RECORD_FIELDS]
         line = " ".join([str(self["event"]), *fields])
         return f"{line}\n{self['exception']}" if "exception" in self else line
 
@@ -47,7 +48,7 @@ def _as_record(logger: Any, name: str, event: MutableMapping[str, Any]) -> Any:
 
 
 def get_logger(name: str) -> BoundLogger:
-    """The logger of the module *name*."""
+    """Return the logger of the module *name*."""
     wrapped = structlog.wrap_logger(
         logging.getLogger(name),
         processors=[structlog.stdlib.filter_by_level, *SHARED_PROCESSORS, _as_record],

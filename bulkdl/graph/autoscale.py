@@ -1,14 +1,14 @@
 """
-How many to have at work at once: more while that pays, fewer where they are of no use or do harm.
+Adapts the concurrency of a pool: higher while the throughput grows, lower if it does not help or does harm.
 
-``Climb`` is a pure function in all but name: rates go in, a limit comes out. Some more (at the start,
-twice as many) are a trial: if the rate does not rise by a fair share of what was added, they are taken
-back. After a rest the next trial is one of fewer: if the rate does not fall by a fair share of what was
-taken away, these were of no use and stay away. A server that throttles, fails or breaks connections
-halves the limit at once.
+``ConcurrencyController`` only computes: its input is the throughput, its output is a limit. It changes the
+limit in trials. A trial with a higher limit (at first twice the limit) is reverted if the throughput does not
+grow by a fair share of the change. After a rest, the next trial has a lower limit. It is kept if the
+throughput does not fall by a fair share. Congestion (throttling, server errors, lost connections) halves the
+limit immediately.
 
-Rates are noisy, and a chance that favours fewer would thin out every pool in time: so once the doubling is
-over, both sides of a comparison are means over many ticks.
+The throughput is noisy. A bias towards lower limits would shrink every pool in time, so after the doubling
+phase both sides of a comparison are means over many ticks.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from bulkdl.models import Reason
 log = get_logger(__name__)
 
 TICK_S = 0.1
-_FAIR_SHARE = 0.3  # of the change of the rate that perfect scaling would bring
-_KEPT_SHARE = 0.75  # what a trial of fewer leaves
+_FAIR_SHARE = 0.3  # of the change in throughput that perfect scaling would give
+_LOWER_LIMIT_FACTOR = 0.75  # of a trial with a lower limit
 _REST_TICKS = 50
-_PATIENCE_TICKS = 20
+_TRIAL_TIMEOUT_TICKS = 20
 _WINDOW_TICKS = 20
-_LONGEST_TICK_S = 2.0
+_MAX_TICK_S = 2.0
 
-# What says that there are too many of us.
+# The failures that indicate a concurrency that is too high.
 CONGESTION_REASONS = frozenset(
     {Reason.THROTTLED, Reason.SERVER_ERROR, Reason.CONNECTION_LOST, Reason.STALLED, Reason.UNREACHABLE}
     | {Reason.TOO_MANY_OPEN_FILES}
@@ -42,134 +42,140 @@ CONGESTION_REASONS = frozenset(
 @dataclass(slots=True)
 class _Trial:
     """
+    A trial of another limit.
+
     Attributes:
-        before: The limit that it began from.
-        rate: What was achieved there.
-        window_ticks: As many are looked at before it is judged.
-        ticks: How long it has not been in force.
-        in_force: As many are at work as it wants, since a whole tick ago.
+        previous_limit: The limit before the trial.
+        previous_rate: The throughput with that limit.
+        window_ticks: Number of ticks before the trial is evaluated.
+        waited_ticks: Ticks during which the number of permits in use did not match the limit.
+        is_effective: Whether the number of permits in use has matched the limit for one tick.
     """
 
-    before: int
-    rate: float
+    previous_limit: int
+    previous_rate: float
     window_ticks: int
-    ticks: int = 0
-    in_force: bool = False
+    waited_ticks: int = 0
+    is_effective: bool = False
 
 
 @dataclass(slots=True)
 class ConcurrencyController:
     """
+    Finds the number of permits with the highest throughput.
+
     Attributes:
-        least: Never fewer than this.
-        most: Never more.
-        limit: How many there should be now.
+        min_limit: Minimum of the limit.
+        max_limit: Maximum of the limit.
+        limit: The current number of permits.
     """
 
     min_limit: int
     max_limit: int
     limit: int
     _trial: _Trial | None = None
-    _rest: int = 0
+    _rest_ticks: int = 0
     _doubling: bool = True
-    _down: bool = False
+    _lower_next: bool = False
     _rates: deque[float] = field(default_factory=lambda: deque(maxlen=_WINDOW_TICKS))
 
-    def step(self, rate: float, in_use: int, *, trouble: bool) -> int:
+    def step(self, rate: float, in_use: int, *, congested: bool) -> int:
         """
-        Take in one tick and say how many there should be.
+        Evaluate one tick and return the new limit.
 
         Args:
-            rate: What was achieved in this tick, in any unit.
-            in_use: How many are at work.
-            trouble: The server asked us to hold back, or could not keep up.
+            rate: Throughput of the tick, in any unit.
+            in_use: Number of permits in use.
+            congested: Whether the server reported throttling or failed.
         """
         if self._trial is not None or in_use >= self.limit:
             self._rates.append(rate)
-        if trouble:
+        if congested:
             self._end_trial(max(self.min_limit, self.limit // 2))
         elif self._trial is not None:
-            self._follow(self._trial, in_use)
-        elif self._rest:
-            self._rest -= 1
+            self._advance_trial(self._trial, in_use)
+        elif self._rest_ticks:
+            self._rest_ticks -= 1
         elif in_use >= self.limit:
-            self._try_another()
+            self._start_trial()
         return self.limit
 
-    def _try_another(self) -> None:
-        more = min(self.limit * 2 if self._doubling else self.limit + 1, self.max_limit)
-        fewer = max(int(self.limit * _KEPT_SHARE), self.min_limit)
-        must_shrink = self._down or more == self.limit
-        wanted = fewer if must_shrink and fewer < self.limit else more
-        if wanted != self.limit:
-            quick = self._doubling and wanted > self.limit
-            window = 1 if quick else _WINDOW_TICKS
-            self._trial = _Trial(self.limit, self._rates[-1] if quick else fmean(self._rates), window)
-            self.limit = wanted
+    def _start_trial(self) -> None:
+        higher = min(self.limit * 2 if self._doubling else self.limit + 1, self.max_limit)
+        lower = max(int(self.limit * _LOWER_LIMIT_FACTOR), self.min_limit)
+        must_be_lower = self._lower_next or higher == self.limit
+        limit = lower if must_be_lower and lower < self.limit else higher
+        if limit != self.limit:
+            is_doubling = self._doubling and limit > self.limit
+            window_ticks = 1 if is_doubling else _WINDOW_TICKS
+            rate = self._rates[-1] if is_doubling else fmean(self._rates)
+            self._trial = _Trial(self.limit, rate, window_ticks)
+            self.limit = limit
 
-    def _follow(self, trial: _Trial, in_use: int) -> None:
-        if trial.in_force:
+    def _advance_trial(self, trial: _Trial, in_use: int) -> None:
+        if trial.is_effective:
             if len(self._rates) >= trial.window_ticks:
                 self._evaluate_trial(trial, fmean(self._rates))
             return
         self._rates.clear()
-        trial.ticks += 1
+        trial.waited_ticks += 1
         if in_use == self.limit:
-            trial.in_force = True
-        elif trial.ticks > _PATIENCE_TICKS:  # nobody wants as many, or nobody can leave so soon
-            self._end_trial(trial.before, down=not self._down)
+            trial.is_effective = True
+        elif trial.waited_ticks > _TRIAL_TIMEOUT_TICKS:  # too few outputs for the limit, or too few ended
+            self._end_trial(trial.previous_limit, lower_next=not self._lower_next)
 
     def _evaluate_trial(self, trial: _Trial, rate: float) -> None:
-        change = self.limit / trial.before - 1
-        if rate >= trial.rate * (1 + _FAIR_SHARE * change):
+        change = self.limit / trial.previous_limit - 1
+        if rate >= trial.previous_rate * (1 + _FAIR_SHARE * change):
             self._trial = None
         else:
-            self._end_trial(trial.before, down=not self._down)
+            self._end_trial(trial.previous_limit, lower_next=not self._lower_next)
 
-    def _end_trial(self, limit: int, *, down: bool = False) -> None:
+    def _end_trial(self, limit: int, *, lower_next: bool = False) -> None:
         self.limit, self._trial = limit, None
         self._rates.clear()
-        self._rest, self._doubling, self._down = _REST_TICKS, False, down
+        self._rest_ticks, self._doubling, self._lower_next = _REST_TICKS, False, lower_next
 
 
 class ThroughputMeter:
-    """What has come so far, how long it takes to begin, and whether there was trouble."""
+    """Measures the throughput, the latency and the congestion of one pool."""
 
     def __init__(self) -> None:
         self.amount = 0
         self.latency_s = 0.0
-        self._trouble = False
+        self._congested = False
 
     def add(self, amount: int) -> None:
         self.amount += amount
 
     def note_latency(self, latency_s: float) -> None:
-        """A transfer took so long until its first byte."""
+        """Add *latency_s*, the time until the first byte of a transfer, to the moving average."""
         self.latency_s += (latency_s - self.latency_s) / 4
 
     def note_congestion(self) -> None:
-        self._trouble = True
+        self._congested = True
 
-    def take_trouble(self) -> bool:
-        trouble, self._trouble = self._trouble, False
-        return trouble
+    def take_congestion(self) -> bool:
+        """Return whether there was congestion since the last call."""
+        congested, self._congested = self._congested, False
+        return congested
 
     @property
     def tick_s(self) -> float:
-        """Long enough for what was changed to show."""
-        return min(max(TICK_S, 1.5 * self.latency_s), _LONGEST_TICK_S)
+        """Duration of a tick: long enough to show the effect of a change."""
+        return min(max(TICK_S, 1.5 * self.latency_s), _MAX_TICK_S)
 
 
 async def adapt_concurrency(
-    climb: ConcurrencyController, permits: ConcurrencyLimiter, meter: ThroughputMeter
+    controller: ConcurrencyController, limiter: ConcurrencyLimiter, meter: ThroughputMeter
 ) -> None:
-    """Have *permits* follow *climb* until cancelled."""
+    """Resize *limiter* as *controller* decides from the throughput of *meter*, until cancelled."""
     loop = asyncio.get_running_loop()
     while True:
-        began_at, before, was = loop.time(), meter.amount, climb.limit
+        started_at, previous_amount, previous_limit = loop.time(), meter.amount, controller.limit
         await asyncio.sleep(meter.tick_s)
-        rate = (meter.amount - before) / (loop.time() - began_at)
-        limit = climb.step(rate, permits.in_use, trouble=meter.take_trouble())
-        if limit != was:
+        rate = (meter.amount - previous_amount) / (loop.time() - started_at)
+        limit = controller.step(rate, limiter.in_use, congested=meter.take_congestion())
+        if limit != previous_limit:
             log.debug("pool.resized", limit=limit, rate=round(rate))
-            permits.resize(limit)
+            limiter.resize(limit)

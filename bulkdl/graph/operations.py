@@ -1,8 +1,8 @@
 """
-The runs and plans of one open Downloader: each is a task of its own, with its own request to stop.
+Manages the runs and plans of one open Downloader. Each operation is a task with its own shutdown controller.
 
-A separate task makes the end of an operation certain: whoever waits for it may be cancelled more than
-once, but the operation is cancelled once, completes its clean-up, and is waited for.
+A separate task guarantees the clean-up of an operation. A caller that waits for it may be cancelled several
+times. The operation is cancelled once, and the caller waits until its clean-up is complete.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Operations:
         self, work: Callable[[ShutdownController], Coroutine[Any, Any, T]], *, name: str
     ) -> asyncio.Task[T]:
         """
-        Start *work* in a task. A request to stop that came before it applies to it.
+        Start *work* in a task. An earlier request to stop without an active operation applies to it.
 
         Raises:
             DownloaderStateError: The caller is in another event loop.
@@ -113,6 +113,6 @@ async def _wait_for_end(task: asyncio.Task[Any]) -> None:
 
 
 def _retrieve_exception(task: asyncio.Task[Any]) -> None:
-    """Mark the exception of *task* as seen, so that asyncio does not log it."""
+    """Retrieve the exception of *task*, so that asyncio does not log it."""
     if not task.cancelled():
         task.exception()

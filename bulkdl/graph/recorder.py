@@ -90,43 +90,43 @@ class Recorder:
         folder = None
         if result.outcome is Outcome.COMPLETED and result.file is not None:
             folder = self._locate(result.file.key).parent
-        record = partial(queries.record_results, results=[result], run_id=self._run_id)
-        await self._ledger.write(record, folder=folder)
+        statement = partial(queries.record_results, results=[result], run_id=self._run_id)
+        await self._ledger.write(statement, folder=folder)
 
     def record_cancelled(self, output: Output, *, downloaded_bytes: int = 0) -> None:
-        """*output* was stopped before its end. The ledger needs no word of it: it is still planned."""
+        """Report *output* as cancelled. Its ledger row does not change: the output is still planned."""
         self._notify(Result(output, Outcome.CANCELLED, Reason.STOPPED, downloaded_bytes=downloaded_bytes))
 
     def record_skipped(self, outputs: tuple[OutputRecord, ...]) -> None:
-        """These were there already, or are known not to exist."""
-        for known in outputs:
-            reason = Reason.NOT_AVAILABLE if known.is_not_available else Reason.UP_TO_DATE
-            size_bytes = known.file.size_bytes if known.file and known.is_completed else 0
-            self.summary.count(known.output.kind, Outcome.SKIPPED, reason, 1, size_bytes)
-            self._reporter.report(OutputSkipped(known.output, reason))
+        """Record *outputs* that are up to date or not available."""
+        for record in outputs:
+            reason = Reason.NOT_AVAILABLE if record.is_not_available else Reason.UP_TO_DATE
+            size_bytes = record.file.size_bytes if record.file and record.is_completed else 0
+            self.summary.count(record.output.kind, Outcome.SKIPPED, reason, 1, size_bytes)
+            self._reporter.report(OutputSkipped(record.output, reason))
 
     def record_problem(
         self, reason: Reason, subject: str, detail: str, *, project_id: str | None = None
     ) -> None:
-        """Something that is no single output went wrong."""
+        """Record a failure that does not belong to one output."""
         log.error("problem.found", subject=subject, reason=reason.value, detail=detail)
         self.summary.add_problem(reason, subject, detail, project_id=project_id)
         self._reporter.report(ProblemFound(reason, subject, detail))
 
     def _notify(self, result: Result) -> None:
-        _log_line(result)
+        _log_result(result)
         self.summary.add(result)
         self._reporter.report(TransferEnded(result))
 
 
-def _log_line(result: Result) -> None:
+def _log_result(result: Result) -> None:
     level = log.warning if result.outcome is Outcome.FAILED else log.info
-    receipt = result.file
+    committed_file = result.file
     level(
         f"transfer.{result.outcome}",
         reason=result.reason.value,
-        key=receipt.key if receipt else None,
-        size_bytes=receipt.size_bytes if receipt else None,
+        key=committed_file.key if committed_file else None,
+        size_bytes=committed_file.size_bytes if committed_file else None,
         downloaded_bytes=result.downloaded_bytes,
         duration_s=round(result.duration_s, 3),
         attempts=result.attempts,

@@ -1,6 +1,8 @@
 """
-Stopping: the first request drains (no new work, what is in flight may end), the second aborts.
-A budget that is used up drains too, but is nobody's request.
+Controls the shutdown of a run: the first request drains it, the second request aborts it.
+
+A drained run does not start new downloads; active downloads may finish. A budget that is used up also drains
+the run, but does not count as a request.
 """
 
 from __future__ import annotations
@@ -13,10 +15,10 @@ from bulkdl.failure_policy import ExitCode
 
 class ShutdownController:
     """
-    Who wants the run to end, and how urgently.
+    The shutdown state of one run.
 
     Attributes:
-        cause: The exit code of the first request that gave one, else of what drained by itself.
+        cause: The exit code of the first request that has one, otherwise of the budget that is used up.
     """
 
     def __init__(self) -> None:
@@ -27,11 +29,11 @@ class ShutdownController:
 
     @property
     def requested(self) -> bool:
-        """Whether somebody has asked for it, and no budget alone."""
+        """Whether a shutdown was requested; a budget that is used up is not a request."""
         return self._requested or self.aborting.is_set()
 
     def request(self, cause: ExitCode | None = None) -> None:
-        """Drain; when that has been requested already, abort."""
+        """Drain the run; abort it if a shutdown was requested before."""
         if self._requested:
             self.aborting.set()
             self.cause = self.cause or cause
@@ -41,13 +43,13 @@ class ShutdownController:
         self.draining.set()
 
     def drain(self, cause: ExitCode) -> None:
-        """Drain, however often it is asked for; *cause* counts only if nobody has drained before."""
+        """Drain the run; *cause* is used only if the run was not drained before."""
         if not self.draining.is_set():
             self.cause = self.cause or cause
             self.draining.set()
 
     def abort(self, cause: ExitCode) -> None:
-        """End at once."""
+        """Abort the run."""
         self.cause = self.cause or cause
         self.draining.set()
         self.aborting.set()
@@ -59,6 +61,6 @@ class ShutdownController:
                 await self.draining.wait()
 
     def clear_cause_if_complete(self) -> None:
-        """All was there when the run came to its end: a budget that was used up has stopped nothing."""
+        """Remove the cause of a complete run, which a used-up budget did not shorten."""
         if not self.requested:
             self.cause = None

@@ -33,7 +33,7 @@ async def test_paused_body_with_a_speed_limit_stalls(tmp_path, place):
         origin.pauses_s = {place: (0.0, 30.0)}
         code, ends = await origin.run(tmp_path, retries=1, **IN_NO_TIME)
         assert (code, ends[place][1]) == (5, "stalled")
-        assert "no bytes for 0.2 s" in ends[place][2] or "timed out" in ends[place][2]
+        assert "no data for 0.2 s" in ends[place][2] or "timed out" in ends[place][2]
 
 
 @pytest.mark.parametrize("place", OUTPUTS)

@@ -1,4 +1,4 @@
-"""A library says nothing unless it is asked to, and leaves the application's logging as it is."""
+"""The loggers: silent by default, and independent of the logging configuration of the application."""
 
 import io
 import logging
@@ -22,9 +22,10 @@ async def main():
     account = SimulatedAccount(projects=1, jobs=1, archive_bytes=1000)
     async with Simulator(account, faults=faults) as simulator:
         (project,) = simulator.projects
-        book = CredentialSet(by_project={project.id: SecretStr(project.api_key)}, project_ids=(project.id,))
+        keys = {project.id: SecretStr(project.api_key)}
+        credentials = CredentialSet(by_project=keys, project_ids=(project.id,))
         settings = Settings(api_url=simulator.api_url, output=sys.argv[1])
-        async with Downloader(settings, credentials=book) as downloader:
+        async with Downloader(settings, credentials=credentials) as downloader:
             summary = await downloader.run()
         assert summary.exit_code == 3, summary
 
@@ -41,15 +42,15 @@ def run(tmp_path, code):
     )
 
 
-def test_the_library_writes_nothing_of_its_own_accord(tmp_path):
-    done = run(tmp_path, RUN)
-    assert (done.stdout, done.stderr) == ("", "")
+def test_run_without_logging_configuration_writes_nothing(tmp_path):
+    completed = run(tmp_path, RUN)
+    assert (completed.stdout, completed.stderr) == ("", "")
 
 
-def test_who_configures_logging_gets_the_lines_there(tmp_path):
-    done = run(tmp_path, CONFIGURED + RUN)
-    assert done.stdout == ""
-    lines = done.stderr.splitlines()
+def test_run_with_logging_configuration_logs_there(tmp_path):
+    completed = run(tmp_path, CONFIGURED + RUN)
+    assert completed.stdout == ""
+    lines = completed.stderr.splitlines()
     assert any(line.startswith("INFO bulkdl.graph.downloader run.started output=") for line in lines)
     failed = next(line for line in lines if "transfer.failed" in line)
     assert failed.startswith("WARNING bulkdl.graph.recorder transfer.failed")
@@ -58,37 +59,37 @@ def test_who_configures_logging_gets_the_lines_there(tmp_path):
 
 
 @pytest.fixture
-def heard():
-    """What a handler of the application gets of ``bulkdl``."""
+def written():
+    """The text that a handler of the application writes for ``bulkdl``."""
     text = io.StringIO()
-    handler, ours = logging.StreamHandler(text), logging.getLogger("bulkdl")
-    ours.addHandler(handler)
+    handler, logger = logging.StreamHandler(text), logging.getLogger("bulkdl")
+    logger.addHandler(handler)
     yield text
-    ours.removeHandler(handler)
+    logger.removeHandler(handler)
 
 
-def test_fields_may_have_any_name(heard):
+def test_log_fields_can_have_any_name(written):
     with structlog.contextvars.bound_contextvars(name="ü"):
         get_logger("bulkdl.x").warning("x.happened", message="m", msg="100 %s", args=(1,))
-    assert heard.getvalue() == "x.happened message='m' msg='100 %s' args=(1,) name='ü'\n"
+    assert written.getvalue() == "x.happened message='m' msg='100 %s' args=(1,) name='ü'\n"
 
 
-def test_a_traceback_is_told_too(heard):
+def test_exception_logs_the_traceback(written):
     try:
         int("no")
     except ValueError:
         get_logger("bulkdl.x").exception("x.crashed")
-    first, *rest = heard.getvalue().splitlines()
+    first, *rest = written.getvalue().splitlines()
     assert first == "x.crashed"
     assert rest[-1].startswith("ValueError: invalid literal")
 
 
-def test_the_application_s_structlog_has_no_say_in_it(heard):
-    seen = []
-    structlog.configure(processors=[lambda *event: seen.append(event)])
+def test_log_ignores_the_structlog_configuration_of_the_application(written):
+    processed = []
+    structlog.configure(processors=[lambda *event: processed.append(event)])
     try:
         get_logger("bulkdl.x").warning("x.happened")
     finally:
         structlog.reset_defaults()
-    assert seen == []
-    assert heard.getvalue() == "x.happened\n"
+    assert processed == []
+    assert written.getvalue() == "x.happened\n"

@@ -1,4 +1,4 @@
-"""The recorder: what the ledger cannot hold concerns one output."""
+"""Recorder: a result that the ledger cannot store fails one output."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,12 +11,12 @@ from bulkdl.models import CommittedFile, Digest, Kind, Outcome, Output, Reason, 
 from bulkdl.report.summary import SummaryBuilder
 from bulkdl.telemetry.events import NullReporter
 
-RECEIPT = CommittedFile("a.tgz", 5, Digest("crc32c", "yZRlqg=="), Validator(etag='"\udce9"'), None)
+COMMITTED_FILE = CommittedFile("a.tgz", 5, Digest("crc32c", "yZRlqg=="), Validator(etag='"\udce9"'), None)
 RESULT = Result(
     Output("p", "j", "t", Kind.ARCHIVE),
     Outcome.COMPLETED,
     Reason.DOWNLOADED,
-    RECEIPT,
+    COMMITTED_FILE,
     downloaded_bytes=5,
     attempts=2,
 )
@@ -40,7 +40,7 @@ def recorder(ledger):
     return Recorder(ledger, "r", summary, NullReporter(), locate=Path)
 
 
-async def test_ended_with_a_result_that_cannot_be_stored_records_a_failure_of_that_output(logs):
+async def test_record_with_a_result_that_cannot_be_stored_records_a_failure(logs):
     ledger = FakeLedger(UnicodeEncodeError("utf-8", '"\udce9"', 1, 2, "surrogates not allowed"))
     recorded = await recorder(ledger).record(RESULT)
     assert (recorded.outcome, recorded.reason, recorded.file) == (Outcome.FAILED, Reason.INTERNAL, None)
@@ -49,7 +49,7 @@ async def test_ended_with_a_result_that_cannot_be_stored_records_a_failure_of_th
 
 
 @pytest.mark.parametrize("error", [LedgerError("x"), DestinationError(Reason.DISK_FULL, "x")])
-async def test_ended_with_a_ledger_that_cannot_be_used_raises(error):
+async def test_record_with_an_unusable_ledger_raises(error):
     ledger = FakeLedger(error)
     with pytest.raises(type(error)):
         await recorder(ledger).record(RESULT)
