@@ -200,12 +200,12 @@ class _TarWalk:
 
     def _skip_sparse_map(self, header: bytes) -> None:
         """Skip the blocks that continue the map of an old GNU sparse member."""
-        goes_on = header[_SPARSE_CONTINUES_AT]
-        while goes_on:
+        continues = header[_SPARSE_CONTINUES_AT]
+        while continues:
             block = self._reader.read(_TAR_BLOCK_BYTES)
             if len(block) < _TAR_BLOCK_BYTES:
                 raise tarfile.ReadError("unexpected end of data")
-            goes_on = block[_SPARSE_EXTENSION_CONTINUES_AT]
+            continues = block[_SPARSE_EXTENSION_CONTINUES_AT]
 
 
 def _parse_header(header: bytes) -> tarfile.TarInfo:

@@ -99,7 +99,7 @@ class PartialFilePort(Protocol):
         Cancellation stops the next read of a block and returns when the thread has ended.
         """
 
-    async def commit(self, receipt: CommittedFile, body: bytes = b"") -> None:
+    async def commit(self, file: CommittedFile, body: bytes = b"") -> None:
         """Make all bytes, or *body* if none were written, durable and publish them."""
 
     async def forget(self) -> None:

@@ -204,54 +204,54 @@ def _if_range(validator: Validator) -> str | None:
     return validator.last_modified
 
 
-def supports_segments(head: ResponseInfo, min_bytes: int) -> bool:
+def supports_segments(info: ResponseInfo, min_bytes: int) -> bool:
     """Return whether an object of at least *min_bytes* can be requested in ranges that prove its version."""
-    stored = head.object
+    stored = info.object
     return (
-        head.status == 200
-        and head.accepts_ranges
-        and not head.content_encoding
+        info.status == 200
+        and info.accepts_ranges
+        and not info.content_encoding
         and stored.total_bytes is not None
         and stored.total_bytes >= min_bytes
-        and stored.total_bytes == head.length_bytes
+        and stored.total_bytes == info.length_bytes
         and _if_range(stored.validator) is not None
     )
 
 
 def decide(
-    head: ResponseInfo, state: ResumeState | None, kind: Kind, *, accept_gzip: bool
+    info: ResponseInfo, state: ResumeState | None, kind: Kind, *, accept_gzip: bool
 ) -> StartBody | ContinueBody | RetryAcceptingGzip:
     """
-    Decide what *head* means for a partial file in *state*.
+    Decide what *info* means for a partial file in *state*.
 
     Raises:
         TransferError: The body is not the requested bytes.
     """
-    _reject_status(head)
-    _reject_error_page(head, kind)
-    if head.status == 206:
+    _reject_status(info)
+    _reject_error_page(info, kind)
+    if info.status == 206:
         if state is None or not can_resume(state):
             raise TransferError(
                 Reason.UNEXPECTED_CONTENT,
                 "unexpected partial response (HTTP 206) to a request without a range",
             )
-        return _continue(head, state.object, state.offset)
-    if head.stored_gzip and head.content_encoding != "gzip" and not accept_gzip:
+        return _continue(info, state.object, state.offset)
+    if info.stored_gzip and info.content_encoding != "gzip" and not accept_gzip:
         return RetryAcceptingGzip()
-    if kind is Kind.ARCHIVE and head.content_encoding and not head.stored_gzip:
+    if kind is Kind.ARCHIVE and info.content_encoding and not info.stored_gzip:
         raise TransferError(
             Reason.UNEXPECTED_CONTENT,
-            f"unexpected Content-Encoding {head.content_encoding[:_SHOWN_CHARS]!a} (none was requested)",
+            f"unexpected Content-Encoding {info.content_encoding[:_SHOWN_CHARS]!a} (none was requested)",
         )
-    return StartBody(head.object)
+    return StartBody(info.object)
 
 
-def _reject_status(head: ResponseInfo) -> None:
-    if head.status in (200, 206):
+def _reject_status(info: ResponseInfo) -> None:
+    if info.status in (200, 206):
         return
-    if head.status == 416:
+    if info.status == 416:
         raise TransferError(Reason.OBJECT_CHANGED, "the object is shorter than the partial file (HTTP 416)")
-    raise TransferError(reason_for_status(head.status), f"HTTP {head.status}")
+    raise TransferError(reason_for_status(info.status), f"HTTP {info.status}")
 
 
 def reason_for_status(status: int) -> Reason:
@@ -264,10 +264,10 @@ def reason_for_status(status: int) -> Reason:
     return Reason.INVALID_RESPONSE if status == 404 else reason_of_status(status) or Reason.UNEXPECTED_CONTENT
 
 
-def _reject_error_page(head: ResponseInfo, kind: Kind) -> None:
-    if head.content_type in _ERROR_PAGE_TYPES[kind]:
+def _reject_error_page(info: ResponseInfo, kind: Kind) -> None:
+    if info.content_type in _ERROR_PAGE_TYPES[kind]:
         raise TransferError(
-            Reason.ERROR_PAGE, f"unexpected Content-Type {head.content_type}; expected a {kind.value}"
+            Reason.ERROR_PAGE, f"unexpected Content-Type {info.content_type}; expected a {kind.value}"
         )
 
 
@@ -275,38 +275,38 @@ class RangeIgnored(TransferError):
     """The response to a range request was a 200: a new object, a server without ranges, or an error page."""
 
 
-def check_segment_response(head: ResponseInfo, stored: RemoteObject, start_bytes: int, kind: Kind) -> None:
+def check_segment_response(info: ResponseInfo, stored: RemoteObject, start_bytes: int, kind: Kind) -> None:
     """
-    Check that the body of *head* continues *stored* at *start_bytes*.
+    Check that the body of *info* continues *stored* at *start_bytes*.
 
     Raises:
         RangeIgnored: The body is the whole object; if it is an archive, existing segments are invalid.
         TransferError: It is not the requested range.
     """
-    _reject_status(head)
-    _reject_error_page(head, kind)
-    if head.status != 206:
+    _reject_status(info)
+    _reject_error_page(info, kind)
+    if info.status != 206:
         raise RangeIgnored(Reason.OBJECT_CHANGED, "the server ignored the range (HTTP 200)")
-    _continue(head, stored, start_bytes)
+    _continue(info, stored, start_bytes)
 
 
-def _continue(head: ResponseInfo, stored: RemoteObject, start_bytes: int) -> ContinueBody:
-    if head.range_start != start_bytes:
+def _continue(info: ResponseInfo, stored: RemoteObject, start_bytes: int) -> ContinueBody:
+    if info.range_start != start_bytes:
         raise TransferError(
             Reason.UNEXPECTED_CONTENT,
-            f"unexpected range: it starts at byte {head.range_start}, expected byte {start_bytes}",
+            f"unexpected range: it starts at byte {info.range_start}, expected byte {start_bytes}",
         )
-    if head.range_total is not None and stored.total_bytes not in (None, head.range_total):
+    if info.range_total is not None and stored.total_bytes not in (None, info.range_total):
         raise TransferError(
             Reason.OBJECT_CHANGED,
-            f"the object changed: it has {head.range_total} bytes, expected {stored.total_bytes}",
+            f"the object changed: it has {info.range_total} bytes, expected {stored.total_bytes}",
         )
-    if _differs(stored.validator, head.object.validator):
+    if _differs(stored.validator, info.object.validator):
         raise TransferError(Reason.OBJECT_CHANGED, "the object changed: it has a different validator")
-    if head.object.digests and stored.digests and not set(head.object.digests) & set(stored.digests):
+    if info.object.digests and stored.digests and not set(info.object.digests) & set(stored.digests):
         raise TransferError(Reason.OBJECT_CHANGED, "the object changed: it has a different checksum")
     return ContinueBody(
-        stored if stored.total_bytes is not None else replace(stored, total_bytes=head.range_total)
+        stored if stored.total_bytes is not None else replace(stored, total_bytes=info.range_total)
     )
 
 

@@ -1,8 +1,8 @@
 """
-Checks that a body must pass before it gets a final name, by its bytes.
+Validate the content of a body before it gets a final name.
 
-``admit`` checks the first bytes before any of them reaches the disk. ``inspect`` reads the whole body if
-the server sent no checksum. Archives are read, not unpacked to disk.
+``check_magic_bytes`` checks the first bytes before any of them is written. ``validate_content`` reads the
+whole body if the server did not send a checksum. Archives are read, not unpacked to disk.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from bulkdl.transfer.archives import archive_suffix, inspect_archive
 
 HEAD_BYTES = 512
 _IN_MEMORY_BYTES = 16 << 20
-_BRIEF_BYTES = 64 << 10
+_CHEAP_BYTES = 64 << 10
 _GEOJSON_TYPES = frozenset(
     {"FeatureCollection", "Feature", "GeometryCollection", "Point", "MultiPoint", "LineString"}
     | {"MultiLineString", "Polygon", "MultiPolygon"}
@@ -69,8 +69,8 @@ def needs_validation(kind: Kind, *, has_digest: bool) -> bool:
 
 
 def is_cheap_to_validate(kind: Kind, size_bytes: int) -> bool:
-    """Return whether inspection is faster than a change of thread. An archive can unpack to any size."""
-    return kind is not Kind.ARCHIVE and size_bytes <= _BRIEF_BYTES
+    """Return whether validation is faster than a change of thread. An archive can unpack to any size."""
+    return kind is not Kind.ARCHIVE and size_bytes <= _CHEAP_BYTES
 
 
 def validate_content(kind: Kind, stream: BinaryIO, size_bytes: int) -> None:
@@ -81,34 +81,34 @@ def validate_content(kind: Kind, stream: BinaryIO, size_bytes: int) -> None:
         TransferError: The structure is invalid or truncated.
     """
     if kind is Kind.GEOJSON:
-        _inspect_geojson(stream, size_bytes)
+        _validate_geojson(stream, size_bytes)
     elif kind is Kind.ARCHIVE:
         inspect_archive(stream)
     elif kind is Kind.QUICKLOOK and not images.is_complete(stream, size_bytes):
         raise TransferError(Reason.CORRUPT_CONTENT, "the image is truncated")
 
 
-def _inspect_geojson(stream: BinaryIO, size_bytes: int) -> None:
+def _validate_geojson(stream: BinaryIO, size_bytes: int) -> None:
     try:
         if size_bytes <= _IN_MEMORY_BYTES:
             document = json.loads(
-                stream.read().removeprefix(codecs.BOM_UTF8).decode(), parse_constant=_refuse_constant
+                stream.read().removeprefix(codecs.BOM_UTF8).decode(), parse_constant=_reject_constant
             )
             kind = document.get("type") if isinstance(document, dict) else None
         else:
-            kind = _type_of_large(stream)
+            kind = _read_geojson_type(stream)
     except (ValueError, RecursionError, ijson.JSONError) as error:
         raise TransferError(Reason.CORRUPT_CONTENT, f"invalid JSON ({type(error).__name__})") from None
     if not isinstance(kind, str) or kind not in _GEOJSON_TYPES:
         raise TransferError(Reason.UNEXPECTED_CONTENT, f"not GeoJSON: type is {str(kind)[:40]!r}")
 
 
-def _refuse_constant(name: str) -> None:
+def _reject_constant(name: str) -> None:
     """Reject NaN and infinities, which Python accepts and JSON does not (RFC 8259, section 6)."""
     raise ValueError(name)
 
 
-def _type_of_large(stream: BinaryIO) -> object:
+def _read_geojson_type(stream: BinaryIO) -> object:
     """
     Return the value of "type" in the outermost object.
 

@@ -406,7 +406,7 @@ async def test_download_of_an_object_replaced_since_the_last_run_restarts(make_s
 async def test_download_of_a_small_body_creates_no_partial_file(make_site, monkeypatch):
     site = await make_site(SMALL)
     partial_file = type(site.destination.partial_file(site.output))
-    monkeypatch.setattr(partial_file, "_create", lambda *_: pytest.fail("a partial_file was begun"))
+    monkeypatch.setattr(partial_file, "_create", lambda *_: pytest.fail("a partial file was created"))
     assert completed(await site.download(), site, SMALL)
 
 
