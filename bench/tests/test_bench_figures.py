@@ -1,4 +1,4 @@
-"""Test the figures of the bench: ratios, marks, bounds and the page."""
+"""Test the results of the bench: ratios, metrics, bounds and the page."""
 
 import math
 import sys

@@ -1,4 +1,4 @@
-"""The account that nginx serves, as far as it can be seen without nginx; and how results are checked."""
+"""Test the account that nginx serves, without nginx, and the verification of results."""
 
 import json
 import tarfile

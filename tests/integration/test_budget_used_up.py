@@ -1,4 +1,4 @@
-"""A budget that is used up by the last byte that was wanted has kept nobody from anything."""
+"""Test budgets that end exactly with the last required byte."""
 
 import asyncio
 from pathlib import Path
@@ -15,12 +15,12 @@ from bulkdl.simulator import SimulatedAccount
 from bulkdl.telemetry.events import EnumerationFinished, Event
 from support.fault_runs import RunEnvironment, run_environment
 
-# Two objects and three archives: the job's is its last task's, and costs a link.
+# Two objects and three archives: the archive of the job is a link to that of its last task.
 ACCOUNT = SimulatedAccount(projects=1, jobs=1, archive_bytes=1_500_000)
 
 
 class AllListed:
-    """A reporter that tells when there is nothing left to be found."""
+    """A reporter that sets an event when the enumeration has ended."""
 
     def __init__(self) -> None:
         self.listed = asyncio.Event()
@@ -31,7 +31,7 @@ class AllListed:
 
 
 async def archives_within(here: RunEnvironment, budget_bytes: int, patch: pytest.MonkeyPatch) -> Summary:
-    """Nothing is fetched before all is listed."""
+    """Delay all downloads until the enumeration has ended."""
     bring, reporter = OutputDownloader.download, AllListed()
 
     async def later(output_downloader: OutputDownloader, *args: Any, **more: Any) -> Result:

@@ -19,7 +19,7 @@ async def test_run_without_faults_downloads_each_object_once(tmp_path: Path) -> 
 
 
 async def test_run_with_several_connections_splits_an_archive(tmp_path: Path) -> None:
-    """One of them stands still, and the others bring what is behind it meanwhile."""
+    """One connection stalls, and the other connections download the following segments."""
     async with run_environment(tmp_path, **SEGMENTED_SETTINGS, speed_time=0.2) as here:
         ran = await here.run({"fault": "stall", "at_byte": 500_000, "nth": 1, "server": "storage"})
         assert ran.exit_code == 0
@@ -30,7 +30,7 @@ async def test_run_with_several_connections_splits_an_archive(tmp_path: Path) ->
 
 
 async def test_find_wrong_files_detects_a_flipped_byte(tmp_path: Path) -> None:
-    """The tests' own eyes: a flipped byte under a final name does not escape them."""
+    """The helpers of the tests must detect a flipped byte in a final file."""
     async with run_environment(tmp_path) as here:
         await here.run()
         victim = await asyncio.to_thread(lambda: next(tmp_path.rglob("task_output.tar.gz")))

@@ -1,4 +1,4 @@
-"""Each fault of UP42's API and of its token endpoint, met by a whole run."""
+"""Test complete runs with each fault of the UP42 API and its token endpoint."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -34,7 +34,7 @@ def first(fault: str, *endpoints: str, **more: Any) -> dict[str, Any]:
 
 
 EVERYTHING = (*QUESTIONS, *BODIES)
-# A run without faults asks for the second page of jobs ahead, and both pages meet the fault.
+# A run without faults requests the second page of jobs in advance, so the fault applies to both pages.
 AGAIN = {"jobs": 1, "tasks": 1, "quicklooks": 2, "results": 2}
 
 SURVIVED = {

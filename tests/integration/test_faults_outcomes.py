@@ -1,6 +1,7 @@
 """
-Faults that stay: which outcome, reason and exit code they lead to, after how many attempts, and that
-the next run, without them, completes with what is missing.
+Test permanent faults: outcome, reason, exit code and number of attempts.
+
+The next run without the fault must download the missing outputs.
 """
 
 from collections import Counter
@@ -51,8 +52,8 @@ class Case:
 
 
 PATIENCE = {"headers_timeout": 0.1, "speed_time": 0.1}
-TWICE = 2 * TRIES  # aiohttp asks once more by itself when a connection that it kept is gone
-FREE = 4  # re-signings that are no attempts
+TWICE = 2 * TRIES  # aiohttp repeats a request once if a reused connection was closed
+FREE = 4  # URL renewals that do not count as attempts
 
 STORAGE = {
     "reset": Case((storage("reset"),), Reason.CONNECTION_LOST, 5, TWICE),
@@ -115,11 +116,11 @@ async def test_run_with_a_permanent_storage_fault_fails_its_archives(tmp_path: P
 
 
 def of_pieces(rules: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The same for all requests for a piece, of which there are some: the first connection is cut early."""
+    """Apply *rules* to ranged requests only. The first connection is cut early to cause ranged requests."""
     return [{**CUT, "at_byte": 1_000_000}, *({**rule, "ranged": True} for rule in rules)]
 
 
-# Their like is among the others.
+# Other cases are similar, so these run only with the slow tests.
 ALIKE = ("wrong signature", "html 503", "429", "slow headers")
 OF_PIECES = [name for name, case in STORAGE.items() if len(case.rules) == 1]
 
@@ -131,7 +132,7 @@ OF_PIECES = [name for name, case in STORAGE.items() if len(case.rules) == 1]
 async def test_run_with_a_permanent_fault_of_ranged_requests_fails_its_archives(
     tmp_path: Path, name: str
 ) -> None:
-    """What the first connection has brought is kept, unless the bytes themselves are wrong."""
+    """The bytes of the first connection are kept unless they are incorrect."""
     case = STORAGE[name]
     async with run_environment(tmp_path, **SEGMENTED_SETTINGS, retries=TRIES - 1) as here:
         ran = await here.run(*of_pieces(case.rules), level=Level.TASK, **case.settings)
@@ -219,11 +220,11 @@ async def test_run_with_a_permanent_api_fault_fails_with_its_reason(tmp_path: Pa
         asked: dict[str, int] = {}
         for each in ran.requests_to(endpoint):
             asked[each.path] = asked.get(each.path, 0) + 1
-        if endpoint != "results":  # the last task's archive is the job's, and asked for twice
+        if endpoint != "results":  # the archive of the last task is requested again for the job
             assert set(asked.values()) == {case.asked}
         assert (
             max(each.sent_bytes for each in ran.requests_to(endpoint)) < 16 << 20
-        )  # of which sockets hold the most
+        )  # socket buffers hold most of them
         again = await here.run()
         assert again.exit_code == 0
         assert here.has_complete_output()
@@ -239,7 +240,7 @@ FOR_GOOD = {
 
 @pytest.mark.parametrize("reason", FOR_GOOD)
 async def test_permanent_failure_fails_one_output_only(tmp_path: Path, reason: Reason) -> None:
-    """One worker: those after it are still brought."""
+    """One worker: the outputs after the failed output are still downloaded."""
     rule, settings = FOR_GOOD[reason]
     async with run_environment(tmp_path, geojson_concurrency=1) as here:
         ran = await here.run({"nth": 1, "per": "all", **rule}, **settings)
@@ -262,7 +263,7 @@ async def test_run_404_of_an_output_is_skipped_as_not_available(tmp_path: Path, 
 
 @pytest.mark.parametrize("endpoint", ["geojson", "quicklook", "results", "object", "quicklooks"])
 async def test_run_404_without_an_up42_document_is_retried(tmp_path: Path, endpoint: str) -> None:
-    """A gateway's HTML page or a 404 of the storage does not say that there is no such output."""
+    """An HTML page of a gateway or a 404 of the storage does not prove that the output does not exist."""
     fault = "status" if endpoint == "object" else "html"
     gateway = {"fault": fault, "status": 404, "endpoint": endpoint}
     async with run_environment(tmp_path) as here:
@@ -279,7 +280,7 @@ async def test_run_404_without_an_up42_document_is_retried(tmp_path: Path, endpo
 async def test_run_output_that_was_not_available_is_requested_again(
     tmp_path: Path, endpoint: str, age: str
 ) -> None:
-    """While the job is young in every run, later by retry only."""
+    """Each run requests it again while the job is recent. Later, only `bulkdl retry` does."""
     long = {"recheck_absent_for": "100000d" if age == "young" else "7d"}
     async with run_environment(tmp_path, **long) as here:
         first = await here.run({"fault": "status", "status": 404, "endpoint": endpoint})
@@ -360,7 +361,7 @@ async def test_run_with_repeated_pages_ends(tmp_path: Path) -> None:
         ran = await here.run({"fault": "repeat_pages", "overlap": 2})
         assert ran.exit_code == 0
         assert ran.summary.jobs.seen == 12
-        search = 8  # pages 1, 2, 4 and so on, until three of them bring nothing new
+        search = 8  # pages 1, 2, 4 and so on, until three pages contain no new job
         assert len(ran.requests_to("jobs")) <= search + 4 + 3 + 1
         assert here.has_complete_output()
 
@@ -376,7 +377,7 @@ async def test_run_job_deleted_while_the_list_is_read_hides_no_other_job(tmp_pat
 
 
 async def test_run_archive_with_progress_in_each_attempt_is_not_given_up(tmp_path: Path) -> None:
-    """Twelve cuts, two attempts allowed: each brought bytes, so none of them counts."""
+    """Twelve cuts with two permitted attempts: each attempt received bytes, so no attempt counts."""
     async with run_environment(tmp_path, retries=1) as here:
         ran = await here.run(storage("cut", at_byte=ARCHIVE_BYTES // 13, first=12))
         assert ran.exit_code == 0

@@ -1,4 +1,4 @@
-"""A job that was run again under its id, with a new result where the old one stood."""
+"""Test jobs that ran again under the same ID and replaced their results."""
 
 import errno
 import json
@@ -18,7 +18,7 @@ ACCOUNT = SimulatedAccount(projects=1, jobs=1, archive_bytes=1_200_000)
 
 
 def run_again(here: RunEnvironment, before: RunRecord) -> None:
-    """Every archive is another one now; what the ledger knows is of an earlier run of the job."""
+    """All archives have changed, and the ledger contains the results of the earlier run of the job."""
     for path in {each.path for each in before.requests_to("object")}:
         here.simulator.replace_object(path)
     ledger = sqlite3.connect(here.root / ".bulkdl" / "ledger.sqlite3")
@@ -28,13 +28,13 @@ def run_again(here: RunEnvironment, before: RunRecord) -> None:
 
 
 async def unrecorded(*_: object) -> None:
-    """The process was killed before it could say so."""
+    """The process was killed before it recorded the new result."""
 
 
 def unplaced(
     data: Path, final: Path, place: Callable[[Path, Path], None] = atomic_files.rename_into_place
 ) -> None:
-    """It was killed when all bytes of an archive were there, before they had their name."""
+    """The process was killed after the last byte of an archive and before the rename."""
     if data.suffix == ".part":
         raise OSError(errno.EIO, "killed")
     place(data, final)

@@ -1,4 +1,4 @@
-"""What one failure means for all who work: cool-downs, tokens, hosts that are away, strangers."""
+"""Test failures that concern all workers: cooldowns, tokens, unreachable hosts and redirects."""
 
 from collections.abc import Mapping
 from itertools import pairwise
@@ -16,17 +16,17 @@ HALF = 2_000_000
 
 
 def gap_after_the_first(ran: RunRecord, fault: str, server: str) -> float:
-    """Seconds until a host that has answered with *fault* is asked again by anybody."""
+    """Return the seconds between a response with *fault* and the next request to the same host."""
     moments = [(at, fault in faults) for at, call, faults in ran.faults.calls if call.server == server]
     cooled = next(number for number, (_, met) in enumerate(moments) if met)
-    # Requests that were under way already come within moments; the pause is the longest after them.
+    # Requests in progress arrive immediately. The cooldown is the longest gap after them.
     later = [at for at, _ in moments[cooled:]]
     return max(after - before for before, after in pairwise(later))
 
 
 @pytest.mark.parametrize(("server", "endpoint"), [("api", "geojson"), ("storage", "object")])
 async def test_run_429_pauses_all_requests_to_its_host(tmp_path: Path, server: str, endpoint: str) -> None:
-    """Many workers and one 429: nobody asks that host for the time it named (capped here)."""
+    """After a 429, no worker sends a request to that host for the requested time (capped here)."""
     rule = {"fault": "throttled", "server": server, "endpoint": endpoint, "nth": 4, "per": "all"}
     async with run_environment(tmp_path, MANY, archive_concurrency=4, retry_after_max=1.0) as here:
         ran = await here.run(rule)
@@ -66,7 +66,7 @@ async def test_run_with_token_lifetime_of_one_second_completes(tmp_path: Path) -
 
 @pytest.mark.parametrize("way", [{}, SEGMENTED_SETTINGS])
 async def test_run_with_url_lifetime_of_one_second_completes(tmp_path: Path, way: Mapping[str, Any]) -> None:
-    """A margin longer than the life of a URL must not mean that none is ever fit for use."""
+    """A safety margin longer than the lifetime of a URL must not make every URL unusable."""
     async with run_environment(tmp_path, simulator_options={"url_lifetime_s": 1}, **way) as here:
         ran = await here.run({"fault": "cut", "at_byte": HALF, "nth": 1, "server": "storage"})
         assert ran.exit_code == 0
@@ -79,7 +79,7 @@ async def test_run_with_url_lifetime_of_one_second_completes(tmp_path: Path, way
 async def test_run_expired_urls_do_not_count_as_attempts(
     tmp_path: Path, way: Mapping[str, Any], ranged: Mapping[str, Any]
 ) -> None:
-    """One attempt is allowed, four URLs are refused, and the archive still comes."""
+    """With one permitted attempt and four rejected URLs, the archive is still downloaded."""
     async with run_environment(tmp_path, retries=0, **way) as here:
         ran = await here.run({"fault": "url_expired", "first": 4, "server": "storage", **ranged})
         assert ran.exit_code == 0
@@ -148,7 +148,7 @@ async def test_run_sends_no_token_to_the_storage(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fault", [{"fault": "cut"}, {"fault": "stall"}, {"fault": "cut", "chunked": True}])
 async def test_run_truncated_large_quicklook_is_restarted(tmp_path: Path, fault: dict[str, Any]) -> None:
-    """Larger than a block, so its first part was on disk already; the API takes no ranges."""
+    """It is larger than a block, so bytes were already written. The API does not support ranges."""
     account = SimulatedAccount(projects=1, jobs=1, archive_bytes=2_000, quicklook_bytes=3_000_000)
     async with run_environment(tmp_path, account, speed_time=0.2) as here:
         ran = await here.run({**fault, "nth": [1, 2], "endpoint": "quicklook"})
@@ -171,7 +171,7 @@ async def test_run_with_one_failed_output_completes_the_other_outputs(tmp_path: 
 
 @pytest.mark.parametrize("way", [{}, SEGMENTED_SETTINGS])
 async def test_run_with_many_random_faults_completes(tmp_path: Path, way: Mapping[str, Any]) -> None:
-    """Everything at once, with a seed: right bytes, and few of them twice."""
+    """Many faults at once, with a seed: correct files, and few bytes are downloaded twice."""
     account = SimulatedAccount(projects=2, jobs=24, archive_bytes=(2_000, 1_500_000))
     async with run_environment(tmp_path, account, **way) as here:
         chance = {"per": "all", "probability": 0.05}

@@ -1,6 +1,7 @@
 """
-Each fault of the storage, met by a whole run: right bytes, few bytes, the right questions. Over one
-connection, over several to one divided part, and, of these, over one that fetches a piece.
+Test complete runs with each storage fault: correct files, few bytes and the expected requests.
+
+Each fault is tested with one connection, with several connections, and for a ranged request.
 """
 
 from collections.abc import Iterable, Mapping
@@ -139,20 +140,20 @@ SURVIVED = {
 }
 
 
-# Faults that befall one request, the first of all, whatever went before.
+# Faults that apply to one request: the first request of all objects.
 FIRST = {name for name, case in SURVIVED.items() if all(rule.get("nth") == 1 for rule in case.rules)}
-# With one connection broken off early, somebody must ask for a piece, however fast the storage is.
+# The first connection is cut early, so that ranged requests occur even with a fast storage.
 BEGUN = {"fault": "cut", "at_byte": 1_000_000, "ranged": False, "nth": 1, "server": "storage"}
 ALIKE = ("50", "429 with", "an HTML page with status 503")
 
 
 def of_a_piece(rule: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The same fault, met by the first request for a piece instead of that for the whole."""
+    """Apply the same fault to the first ranged request instead of the first request."""
     return {**rule, "ranged": True} | ({"at_byte": 300_000} if "at_byte" in rule else {})
 
 
 def spare_of(case: Case) -> float:
-    # A connection that is broken off in the middle has brought what was in its buffers.
+    # A connection that is cut in the middle still delivers the content of its buffers.
     return 1.02 if case.times == 1.0 else case.times * 1.02
 
 
@@ -203,5 +204,5 @@ async def test_run_with_a_fault_of_one_ranged_request_completes(tmp_path: Path, 
 
 
 def sign_free(offset: int) -> int:
-    """Offsets near an object's end, whose length differs a little, count as -1."""
+    """Replace offsets near the end of an object with -1, because lengths differ slightly."""
     return -1 if offset >= ARCHIVE_BYTES - 1_000 or offset < 0 else offset

@@ -1,4 +1,4 @@
-"""What is not to be trusted: certificates that nobody knows, and ways out of TLS. And a bug of our own."""
+"""Test unknown certificates, URLs that leave TLS, and an internal error of bulkdl."""
 
 import asyncio
 import ssl
@@ -19,16 +19,16 @@ from bulkdl.sources.up42_jobs.planning import MissingOutput
 from support.fault_runs import RunEnvironment, run_environment
 from support.http_servers import CERTIFICATE
 
-# For localhost and 127.0.0.1; nobody trusts it.
+# A certificate for localhost and 127.0.0.1 that is not trusted.
 ACCOUNT = SimulatedAccount(projects=1, jobs=2, archive_bytes=20_000)
-# One worker: after a failure that stops the run no further archive is taken up.
+# One worker: after a failure that stops the run, no further archive is started.
 ONE_BY_ONE = {"archive_concurrency": 1, "retries": 2}
 
 Serve = Callable[[StreamReader, StreamWriter], Any]
 
 
 class Front:
-    """A TLS listener; *hellos* counts the conversations that were begun with it."""
+    """A TLS listener. *hellos* counts the started handshakes."""
 
     def __init__(self) -> None:
         self.hellos, self.port = 0, 0
@@ -47,7 +47,7 @@ class Front:
 
 
 def handing_on_to(simulator: Simulator) -> Serve:
-    """Bytes go to the simulator's API and back."""
+    """Forward all bytes between the client and the API of the simulator."""
 
     async def serve(reader: StreamReader, writer: StreamWriter) -> None:
         port = int(simulator.api_url.rpartition(":")[2])
@@ -71,7 +71,7 @@ async def _pumped(reader: StreamReader, writer: StreamWriter) -> None:
 
 
 async def _redirecting(reader: StreamReader, writer: StreamWriter) -> None:
-    """To where there is no TLS, and nobody."""
+    """Return a URL without TLS on a port that does not listen."""
     await reader.readuntil(b"\r\n\r\n")
     writer.write(b"HTTP/1.1 302 Found\r\nLocation: http://localhost:1/\r\nContent-Length: 0\r\n\r\n")
     await writer.drain()
@@ -79,7 +79,7 @@ async def _redirecting(reader: StreamReader, writer: StreamWriter) -> None:
 
 
 class BehindTls(RunEnvironment):
-    """The API is asked at *front*."""
+    """A run environment whose API requests go through *front*."""
 
     front: Front
 
@@ -90,9 +90,9 @@ class BehindTls(RunEnvironment):
 
 @pytest.fixture
 def trusted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The certificate is one that this machine knows."""
+    """Trust the certificate."""
     context = ssl.create_default_context(cafile=str(CERTIFICATE))
-    make = aiohttp.TCPConnector.__init__  # of the class, so that the connectors of the sessions inherit it
+    make = aiohttp.TCPConnector.__init__  # patched in the class, so that it applies to all sessions
 
     def make_trusting(connector: aiohttp.TCPConnector, **how: Any) -> None:
         make(connector, **{**how, "ssl": context})
@@ -101,19 +101,19 @@ def trusted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def leading_to(front: Front) -> dict[str, Any]:
-    """All signed URLs lead to *front*."""
+    """Replace the host of all signed URLs with *front*."""
     url = f"https://localhost:{front.port}/object.tgz?Signature=x"
     return {"fault": "wrong_type", "endpoint": "results", "field": "data.url", "value": url}
 
 
-OBJECTS = 3  # of five archives: each job's is its last task's
+OBJECTS = 3  # for five archives, because the archive of a job is that of its last task
 
 
 @pytest.mark.parametrize("reason", [Reason.TLS, Reason.INSECURE_URL])
 async def test_run_with_an_untrusted_server_requests_each_object_once(
     tmp_path: Path, request: pytest.FixtureRequest, reason: Reason
 ) -> None:
-    """The certificate is unknown; or it is known, and the way leads to where there is no TLS."""
+    """The certificate is unknown, or it is trusted and the signed URL leaves TLS."""
     if reason is Reason.INSECURE_URL:
         request.getfixturevalue("trusted")
     async with (
@@ -167,7 +167,7 @@ async def test_run_api_with_an_unknown_certificate_is_requested_once(tmp_path: P
 async def test_run_with_an_internal_error_fails_one_output_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One worker for archives: those after it are still brought."""
+    """One archive worker: the archives after the failed archive are still downloaded."""
     bring, met = OutputDownloader.download, []
 
     async def buggy(

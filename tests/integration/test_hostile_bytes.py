@@ -1,4 +1,4 @@
-"""Whatever bytes a server sends, they concern one output or one job at most, and never end the run."""
+"""Test invalid bytes in responses: they fail at most one output or one job, and never the run."""
 
 import json
 
@@ -32,7 +32,7 @@ async def test_run_over_an_older_sidecar_with_a_validator_that_is_not_utf8_compl
         assert code == 5
         [sidecar] = (tmp_path / ".bulkdl" / "parts").glob("*.json")
         document = json.loads(sidecar.read_bytes())
-        document["validator"]["etag"] = '"\udce9"'  # as versions before wrote it
+        document["validator"]["etag"] = '"\udce9"'  # the format of earlier versions
         sidecar.write_text(json.dumps(document))
         origin.changes = {}
         code, ends = await origin.run(tmp_path)

@@ -1,4 +1,4 @@
-"""Odd JSON, lengths that lie, old servers, redirects and mutated heads: never a bug, never a wrong file."""
+"""Test unexpected JSON, wrong lengths, old servers, redirects and mutated headers."""
 
 import random
 import sqlite3
@@ -14,7 +14,7 @@ NO_BUG = {0, 3, 4, 5, 6, 7}
 
 
 def wrong_files(origin, root):
-    """Outputs under final names that differ from the stored objects."""
+    """Return the final files that differ from the stored objects."""
     ledger = root / ".bulkdl" / "ledger.sqlite3"
     with closing(sqlite3.connect(ledger)) as connection:
         keys = [key for (key,) in connection.execute("SELECT key FROM outputs WHERE key IS NOT NULL")]
@@ -122,7 +122,7 @@ async def test_run_redirect_to_another_host_sends_no_credentials(tmp_path, place
 
 
 def mutated(rng):
-    """Change a few bytes of the head, all of them ASCII."""
+    """Change a few ASCII bytes of the headers."""
 
     def changed(answer):
         end = answer.find(b"\r\n\r\n") + 4

@@ -1,4 +1,4 @@
-"""The lease of a directory between real processes: PID namespaces, other paths, older ledgers."""
+"""Test the lease of a directory with real processes: PID namespaces, other paths, older ledgers."""
 
 import asyncio
 import os
@@ -51,7 +51,7 @@ MOUNT_NAMESPACE = ("unshare", "--mount")
 
 @asynccontextmanager
 async def holder(root, run_id, *prefix):
-    """Start a holder; yield its first line; end it."""
+    """Start a process that holds the lease, yield its first line, and stop the process."""
     process = await asyncio.create_subprocess_exec(
         *(*prefix, sys.executable, "-c", HOLDER, str(root), run_id),
         stdin=PIPE,

@@ -1,4 +1,4 @@
-"""The life of a Downloader: open, run, leave early, stop, run again, close."""
+"""Test the lifecycle of a Downloader: open, run, leave early, stop, run again, close."""
 
 import asyncio
 import gc
@@ -20,7 +20,7 @@ SLOW_S = 0.01
 
 @pytest.fixture
 async def slow(tmp_path):
-    """A site whose API answers so slowly that a run lasts for a while."""
+    """Return an environment with a slow API, so that a run takes some time."""
     async with library_environment(tmp_path, TAME, latency_s=SLOW_S) as made:
         yield made
 
@@ -48,7 +48,7 @@ def internal_failures(site: LibraryEnvironment) -> int:
 
 
 def other_tasks() -> set[asyncio.Task]:
-    """Tasks of the library that are still alive; the simulator's servers are not tasks of a run."""
+    """Return the tasks of the library that are not done, without the servers of the simulator."""
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     return {task for task in tasks if "RequestHandler" not in str(task.get_coro())}
 
@@ -114,7 +114,7 @@ async def test_stream_cancelled_task_stops_the_run(slow):
 
 
 async def test_stream_abandoned_iterator_ends_with_the_downloader(slow):
-    """The caller neither iterates to the end nor leaves the block."""
+    """The caller does not iterate to the end and does not leave the block."""
     async with slow.downloader() as downloader:
         block = downloader.stream()
         results = await block.__aenter__()

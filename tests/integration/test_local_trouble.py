@@ -1,4 +1,4 @@
-"""Trouble with one path of this machine, which must not end a run."""
+"""Test errors of single local paths, which must not end a run."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""The command line behind a proxy: the variables are used, and no credentials are shown."""
+"""Test the command line with a proxy: the variables are used, and credentials are not shown."""
 
 import asyncio
 import os
@@ -13,7 +13,7 @@ QUICK = {"BULKDL_RETRIES": "1", "BULKDL_RETRY_BASE_DELAY": "0.01", "BULKDL_RETRY
 
 
 async def bulkdl(*words, **variables):
-    """Run the command with no proxy but those in *variables*; return its exit code and all it wrote."""
+    """Run the command with the proxies in *variables*. Return its exit code and its output."""
     plain = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "bulkdl", *words),

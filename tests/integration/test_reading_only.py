@@ -1,4 +1,4 @@
-"""What only reads leaves an output directory as it was: no file more, none less, none other."""
+"""Test that read-only commands do not add, remove or change files of an output directory."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ from bulkdl.simulator import SimulatedAccount
 from support.fault_runs import RunEnvironment, run_environment
 
 ACCOUNT = SimulatedAccount(projects=1, jobs=1, archive_bytes=1000)
-# A run that is killed leaves what SQLite has beside the ledger.
+# A killed run leaves the auxiliary SQLite files next to the ledger.
 KILLED = """
 import os, sqlite3, sys
 ledger = sqlite3.connect(sys.argv[1])
@@ -30,7 +30,7 @@ def done(command: Sequence[object]) -> None:
 
 
 def state_of(root: Path) -> dict[str, tuple[bytes, int]]:
-    """Bytes and time of each file; of the index of SQLite's log, in which readers make notes, the name."""
+    """Return content and time of each file. Readers change the SQLite -shm file, so only its name counts."""
     return {
         str(path): (b"", 0) if path.name.endswith("-shm") else (path.read_bytes(), path.lstat().st_mtime_ns)
         for path in root.rglob("*")
@@ -79,7 +79,7 @@ async def test_read_only_command_does_not_disturb_a_run(tmp_path: Path) -> None:
 
 @pytest.fixture
 def read_only(tmp_path: Path) -> Iterator[Path]:
-    """A folder that can be made read-only."""
+    """Return a directory that can be remounted read-only."""
     where = tmp_path / "mounted"
     where.mkdir()
     if subprocess.run(["mount", "--bind", where, where], capture_output=True, check=False).returncode:

@@ -1,4 +1,4 @@
-"""The simulator as a client sees it that cannot look behind it."""
+"""Test the simulator through its HTTP interface."""
 
 import asyncio
 import base64
@@ -24,7 +24,7 @@ from bulkdl.simulator import ExpectedOutput, SimulatedAccount, Simulator
 
 
 class Client:
-    """The least that UP42's walkthrough does by hand."""
+    """A minimal client that follows the walkthrough in the UP42 documentation."""
 
     def __init__(self, simulator: Simulator, http: aiohttp.ClientSession) -> None:
         self.simulator, self.http = simulator, http

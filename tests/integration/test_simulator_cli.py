@@ -1,4 +1,4 @@
-"""``bulkdl simulate`` as a process."""
+"""Test ``bulkdl simulate`` as a process."""
 
 import json
 import os
@@ -23,7 +23,7 @@ WITHOUT_PILLOW = [
 
 
 def refused(*arguments: str, program: list[str] = MODULE, **variables: str) -> str:
-    """The one line that a start which cannot succeed leaves on stderr."""
+    """Return the single line on stderr of a start that fails."""
     done = subprocess.run(
         [*program, "simulate", *arguments],
         capture_output=True,

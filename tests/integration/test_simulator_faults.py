@@ -1,4 +1,4 @@
-"""Each fault, as a raw client sees it."""
+"""Test each fault with a raw socket client."""
 
 import asyncio
 import base64
@@ -25,7 +25,7 @@ ACCOUNT = SimulatedAccount(projects=1, jobs=16, archive_bytes=100_000)
 
 @dataclass
 class Answer:
-    """What came over a socket of its own until it ended; *status* 0 when no head came."""
+    """The bytes received on a new socket until its end. *status* is 0 without headers."""
 
     status: int
     headers: CIMultiDict[str]
@@ -68,7 +68,7 @@ async def ask(url: str, *, most: int = 10_000_000, **headers: str) -> Answer:
 
 
 class Probe:
-    """A simulator with a token and the honest bytes of one archive, and a script for what comes next."""
+    """A simulator with a token, the correct bytes of one archive, and a fault script."""
 
     def __init__(self, simulator: Simulator) -> None:
         self.simulator = simulator
@@ -174,7 +174,7 @@ async def test_cut_with_reset_and_fraction_resets_the_connection(probe: Probe) -
 
 @asynccontextmanager
 async def asking(probe: Probe, fault: str, **rule: Any) -> AsyncIterator[RequestRecord]:
-    """A request for an archive that is left hanging, and what the simulator sees of it."""
+    """Start a request for an archive that does not end, and yield its record."""
     url, before = await probe.signed(), len(probe.simulator.requests)
     probe.meet(fault, server="storage", **rule)
     task = asyncio.create_task(ask(url))
@@ -188,7 +188,7 @@ async def asking(probe: Probe, fault: str, **rule: Any) -> AsyncIterator[Request
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
         while not condition():  # noqa: ASYNC110 - what is awaited has no event to set
-            await asyncio.sleep(0)  # both ends run in this loop: each turn lets the server go on
+            await asyncio.sleep(0)  # client and server run in this loop
 
 
 async def test_stall_pauses_the_body_at_the_byte(probe: Probe) -> None:

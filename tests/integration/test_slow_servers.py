@@ -1,4 +1,4 @@
-"""How long a server may take for its headers and between two pieces of a body."""
+"""Test late headers and pauses in a body."""
 
 import time
 

@@ -47,7 +47,7 @@ def _no_proxy() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The client leaves each archive behind where temporary files are made."""
+    """Redirect temporary files, because the client does not remove its archives."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
@@ -73,7 +73,7 @@ def auth(served: Served) -> Auth:
 
 @pytest.fixture(scope="session")
 def jobs(served: Served, auth: Auth) -> list[Job]:
-    """All that SUCCEEDED, newest first; dry runs may have no archive, which the client cannot bear."""
+    """Return the succeeded jobs, newest first. Dry runs can lack an archive, which the client rejects."""
     everything = Project(auth, served.project_id).get_jobs(test_jobs=False)
     assert len(everything.jobs) > 14, "more than one page"
     return [job for job in everything if job._info["status"] == "SUCCEEDED"]
@@ -81,7 +81,7 @@ def jobs(served: Served, auth: Auth) -> list[Job]:
 
 @pytest.fixture(scope="session")
 def tree(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What ``bulkdl run`` made of the same project."""
+    """Return the directory that ``bulkdl run`` filled from the same project."""
     out = tmp_path_factory.mktemp("bulkdl")
     command = [
         PYTHON,

@@ -1,1 +1,1 @@
-"""Code that several test modules share; tests/ is on the import path of pytest."""
+"""Code that several test modules share. tests/ is on the import path of pytest."""

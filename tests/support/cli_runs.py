@@ -1,8 +1,8 @@
 """
-The command line as a process that can be stopped at a place in its work.
+Run the command line as a process and stop it at a defined point.
 
-Nobody sleeps: a test waits until the simulator has seen a request or sent so many bytes, or until the
-process has logged an event, and goes on from there.
+Tests do not sleep. They wait until the simulator has received a request or sent a number of bytes, or until
+the process has logged an event.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from support.fault_runs import RunEnvironment
 
 ROOT = Path(__file__).resolve().parents[2]
 FOREVER_S = 3600.0
-# What an interpreter says of work that was left lying about.
+# Messages of the interpreter about errors and unfinished work.
 UNEXPECTED_STDERR = (
     "Traceback",
     "was destroyed",
@@ -36,12 +36,12 @@ UNEXPECTED_STDERR = (
     "Unclosed",
     "Exception ignored",
 )
-SLACK_BYTES = 300_000  # what sockets on this machine may hold of all connections together
-SOCKETS_BYTES = 128 << 10  # and of each that is closed with something in it
+SLACK_BYTES = 300_000  # maximum content of the socket buffers of all connections
+SOCKETS_BYTES = 128 << 10  # maximum content of the buffers of one closed connection
 
 
 class ActivitySignal:
-    """Wakes who waits whenever the simulator or a process has done something."""
+    """Wake waiting tests after each activity of the simulator or of a process."""
 
     def __init__(self) -> None:
         self._stirred = asyncio.Event()
@@ -50,17 +50,17 @@ class ActivitySignal:
         self._stirred.set()
 
     async def wait_until(self, fits: Callable[[], object], unless: Callable[[], object]) -> None:
-        """Return once *fits*; if *unless* comes first, that is a failure."""
+        """Return when *fits* is true. Fail if *unless* becomes true first."""
         async with asyncio.timeout(30):
             while not fits():
-                assert not unless(), "the process has ended before"
+                assert not unless(), "the process has exited"
                 self._stirred.clear()
                 await self._stirred.wait()
 
 
 @contextmanager
 def signal_simulator_activity() -> Iterator[ActivitySignal]:
-    """Simulators wake the sight until left."""
+    """Notify the yielded signal about requests and sent bytes of all simulators."""
     seeing = ActivitySignal()
     put, note = Sender._put, Simulator._record_request
 
@@ -79,7 +79,7 @@ def signal_simulator_activity() -> Iterator[ActivitySignal]:
 
 
 class BulkdlProcess:
-    """A process; its output is read as it comes, so that it never waits for us."""
+    """A process whose output is read continuously, so that its pipes never fill."""
 
     def __init__(self, process: Process, sight: ActivitySignal) -> None:
         self.process, self._sight = process, sight
@@ -112,7 +112,7 @@ class BulkdlProcess:
         self.process.send_signal(number)
 
     async def wait_for_exit(self, within_s: float = 30) -> int:
-        """Its exit code; it has *within_s* from the last signal, or from now."""
+        """Return the exit code. Fail after *within_s* from the last signal, or from now."""
         try:
             async with asyncio.timeout(within_s):
                 await asyncio.gather(*self._reading)
@@ -120,16 +120,16 @@ class BulkdlProcess:
         except TimeoutError:
             self.process.kill()
             await self.process.wait()
-            pytest.fail(f"still at work after {within_s} s:\n{self.log[-3000:]}")
+            pytest.fail(f"still running after {within_s} s:\n{self.log[-3000:]}")
 
     @property
     def summary(self) -> dict[str, Any]:
-        """What ``--format json`` printed."""
+        """Return the document that ``--format json`` printed."""
         document: dict[str, Any] = json.loads(self.out)
         return document
 
     def has_clean_stderr(self) -> bool:
-        """Nothing but log lines on stderr, and nothing that was left lying about."""
+        """Assert that stderr contains only log lines and no messages about unfinished work."""
         assert [word for word in UNEXPECTED_STDERR if word in self.log + self.out] == [], self.log
         for line in self.log.splitlines():
             assert line.startswith("{"), self.log
@@ -137,13 +137,13 @@ class BulkdlProcess:
 
 
 class CliEnvironment(RunEnvironment):
-    """A simulator, a directory, and the command line between them."""
+    """A simulator, an output directory, and processes of the command line."""
 
     sight: ActivitySignal
     env: Mapping[str, str]
 
     async def start(self, *args: str, command: str = "run", code: str = "", **env: str) -> BulkdlProcess:
-        """*code* is Python that is executed instead of ``-m bulkdl``."""
+        """Start a process. *code* is Python code that replaces ``-m bulkdl``."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-W", "error", *(("-c", code) if code else ("-m", "bulkdl"))),
             *(command, *args),
@@ -155,13 +155,13 @@ class CliEnvironment(RunEnvironment):
         return BulkdlProcess(process, self.sight)
 
     async def bulkdl(self, *args: str, command: str = "run", **env: str) -> BulkdlProcess:
-        """The same, waited for."""
+        """Run the command and wait for its exit."""
         running = await self.start(*args, command=command, **env)
         await running.wait_for_exit()
         return running
 
     def set_faults(self, *rules: Mapping[str, Any]) -> None:
-        """From now on these faults and no others."""
+        """Replace the fault script with *rules*."""
         self.simulator.faults = Faults.from_rules(*rules) if rules else None
 
     def requests_to(self, *endpoints: str) -> list[RequestRecord]:
@@ -169,12 +169,12 @@ class CliEnvironment(RunEnvironment):
 
     @property
     def sent_bytes(self) -> int:
-        """Bytes of archives that have left the storage."""
+        """Return the number of archive bytes sent by the storage."""
         return sum(each.sent_bytes for each in self.requests_to("object"))
 
     @property
     def run_reports(self) -> list[dict[str, Any]]:
-        """Of the runs, in their order."""
+        """Return the run reports, ordered by start."""
         paths = sorted((self.root / ".bulkdl" / "runs").glob("*.json"))
         found = [json.loads(path.read_text("utf-8")) for path in paths]
         return sorted(found, key=lambda report: str(report["started_at"]))
@@ -187,7 +187,7 @@ class CliEnvironment(RunEnvironment):
             connection.close()
 
     def has_consistent_state(self, exit_code: int) -> bool:
-        """The last run has left a report and a ledger that agree, and nothing of itself."""
+        """Assert that report and ledger of the last run are consistent, and that its lease is released."""
         assert self.run_reports[-1]["exit_code"] == exit_code
         assert self.query_ledger("PRAGMA integrity_check") == [("ok",)]
         runs = self.query_ledger("SELECT exit_code, finished_at FROM runs ORDER BY started_at")
@@ -199,7 +199,7 @@ class CliEnvironment(RunEnvironment):
 
 
 def shrink_socket_buffers(simulator: Simulator) -> None:
-    """What waits in sockets when a process ends has been sent and yet never come: let it be little."""
+    """Shrink the send buffers, because their content counts as sent when a process is killed."""
     site = simulator._listeners["storage"]._site
     assert site is not None
     for listening in site._server.sockets:  # type: ignore[union-attr]
@@ -210,7 +210,7 @@ def shrink_socket_buffers(simulator: Simulator) -> None:
 async def cli_environment(
     folder: Path, account: SimulatedAccount, *, simulator_options: Mapping[str, Any] | None = None, **env: str
 ) -> AsyncIterator[CliEnvironment]:
-    """*env* replaces the credentials of the first project, if it has others."""
+    """Yield an environment. Credentials in *env* replace the key of the first project."""
     with signal_simulator_activity() as sight:
         async with Simulator(account, **(simulator_options or {})) as simulator:
             yield create_cli_environment(simulator, folder, sight, env)

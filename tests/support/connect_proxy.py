@@ -1,4 +1,4 @@
-"""A small HTTP proxy on loopback: CONNECT for https, absolute URLs for http, optional credentials."""
+"""An HTTP proxy on loopback: CONNECT for https, absolute URLs for http, optional credentials."""
 
 import asyncio
 import base64

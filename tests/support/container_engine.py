@@ -1,4 +1,4 @@
-"""A container engine for the tests of the image."""
+"""Run containers for the tests of the image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / ".venv-image" / "bin"
 IMAGE = "localhost/bulkdl:test"
 CANARY = f"# canary-{uuid.uuid4().hex}"
-# What a cluster's restricted profile asks for, and a root file system without a writable corner.
+# The restricted profile of a cluster, with a read-only root file system.
 RESTRICTED = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--network=host")
 
 
@@ -38,10 +38,10 @@ class Engine:
         return facts
 
     def arguments(self, volume: str, *args: str, env: dict[str, str] | None = None) -> list[str]:
-        """``run`` and all that follows it, for one locked-down container with one volume."""
+        """Return the arguments from ``run`` on for one restricted container with one volume."""
         name = f"bulkdl-test-{uuid.uuid4().hex[:8]}"
         self._names.append(name)
-        # podman alone would mount a tmpfs over /tmp, /run and /var/tmp.
+        # Without this option, podman mounts a tmpfs over /tmp, /run and /var/tmp.
         strict = ["--read-only-tmpfs=false"] if self.name == "podman" else []
         variables = [f"--env={key}={value}" for key, value in (env or {}).items()]
         return ["run", f"--name={name}", *RESTRICTED, *strict, f"--volume={volume}:/data", *variables, *args]

@@ -1,8 +1,8 @@
 """
-The world of the fault tests: a small account, a script of faults, and the real downloader in between.
+Run the downloader against a small account with a fault script.
 
-The waits between attempts are milliseconds, so a test is over when the work is. What a run did is read
-off the other side: the requests that the simulator saw and the bytes that it sent.
+The delays between attempts are milliseconds. Tests check the requests that the simulator received and the
+bytes that it sent.
 """
 
 import sqlite3
@@ -27,7 +27,7 @@ from bulkdl.simulator.faults import Rule
 from bulkdl.simulator.messages import ReceivedRequest
 
 ARCHIVE_BYTES = 3_000_000
-# One job of two tasks: two objects, three archives (the job's is its last task's), quicklooks, GeoJSON.
+# One job with two tasks: two objects, three archives (one is shared), quicklooks and GeoJSON files.
 ACCOUNT = SimulatedAccount(projects=1, jobs=1, archive_bytes=ARCHIVE_BYTES)
 FAST_SETTINGS: Mapping[str, Any] = {
     "retry_base_delay": 0.001,
@@ -37,7 +37,7 @@ FAST_SETTINGS: Mapping[str, Any] = {
     "archive_concurrency": 2,
 }
 
-# Each archive over several connections, into one divided part.
+# Download each archive over several connections into one partial file.
 SEGMENTED_SETTINGS: Mapping[str, Any] = {
     "connections": 4,
     "segment_min_size": 1 << 20,
@@ -47,7 +47,7 @@ SEGMENTED_SETTINGS: Mapping[str, Any] = {
 
 
 class RecordingFaults(Faults):
-    """Faults that also note when each request came."""
+    """Faults that also record the time of each request."""
 
     def __init__(self, rules: list[Rule], seed: int = 0) -> None:
         super().__init__(rules, seed)
@@ -61,7 +61,7 @@ class RecordingFaults(Faults):
 
 @dataclass
 class RunRecord:
-    """One finished run, and what the simulator saw of it."""
+    """A finished run with the requests that the simulator received."""
 
     summary: Summary
     results: list[Result]
@@ -86,18 +86,18 @@ class RunRecord:
 
     @property
     def sent_bytes(self) -> int:
-        """Bytes of archives that left the storage."""
+        """Return the number of archive bytes sent by the storage."""
         return sum(each.sent_bytes for each in self.requests_to("object") if each.status in (200, 206))
 
     def requests_by_object(self) -> list[list[RequestRecord]]:
-        """The storage requests, by object."""
+        """Return the storage requests, grouped by object."""
         by_path: dict[str, list[RequestRecord]] = {}
         for each in self.requests_to("object"):
             by_path.setdefault(each.path, []).append(each)
         return list(by_path.values())
 
     def requested_offsets(self) -> list[list[int]]:
-        """For each object the bytes from which it was asked for."""
+        """Return the requested start offsets of each object."""
         return [[requested_offset(each) for each in requests] for requests in self.requests_by_object()]
 
     @property
@@ -111,7 +111,7 @@ def requested_offset(seen: RequestRecord) -> int:
 
 @dataclass
 class RunEnvironment:
-    """A simulator and an output directory."""
+    """A simulator, an output directory, and runs of the library."""
 
     simulator: Simulator
     root: Path
@@ -143,7 +143,7 @@ class RunEnvironment:
 
     @property
     def needed_bytes(self) -> int:
-        """Bytes of all archives, each object once."""
+        """Return the number of bytes of all archives, counting each object once."""
         sizes = {
             (each.job_id, sha256(each.read()).digest()): each.size_bytes
             for each in self.simulator.expected_outputs()
@@ -152,15 +152,15 @@ class RunEnvironment:
         return sum(sizes.values())
 
     def find_wrong_files(self) -> list[str]:
-        """Files under final names that are not, byte for byte, what they should be."""
+        """Return the final files that differ from the expected outputs."""
         return find_wrong_files(self.root, self.bodies or expected_digests(self.simulator))
 
     def remember_bodies(self) -> None:
-        """No object will be replaced: what is right need be made only once."""
+        """Compute the expected digests once. Use it only if no object is replaced."""
         self.bodies = expected_digests(self.simulator)
 
     def find_missing_outputs(self) -> list[str]:
-        """Outputs that are not there."""
+        """Return the expected outputs without a file."""
         there = files_by_output(self.root)
         return [
             f"{each.kind} {each.name} of {each.task_id or each.job_id}"
@@ -179,7 +179,7 @@ def identity(output: ExpectedOutput) -> tuple[str, str, str, str]:
 
 
 def files_by_output(root: Path) -> dict[tuple[str, str, str, str], Path]:
-    """Where the ledger says that each completed output is, if there is a file."""
+    """Return the existing file of each output that the ledger records as completed."""
     ledger = root / ".bulkdl" / "ledger.sqlite3"
     if not ledger.exists():
         return {}
@@ -198,7 +198,7 @@ def files_by_output(root: Path) -> dict[tuple[str, str, str, str], Path]:
 
 
 def expected_digests(simulator: Simulator) -> dict[str, set[bytes]]:
-    """Digests of all right bodies, by the job or task whose they are."""
+    """Return the digests of all expected outputs, grouped by job or task."""
     bodies: dict[str, set[bytes]] = {}
     for each in simulator.expected_outputs():
         bodies.setdefault(each.task_id or each.job_id, set()).add(sha256(each.read()).digest())
@@ -207,9 +207,9 @@ def expected_digests(simulator: Simulator) -> dict[str, set[bytes]]:
 
 def find_wrong_files(root: Path, bodies: Mapping[str, set[bytes]]) -> list[str]:
     """
-    Names below *root* whose bytes are not those of an output of their folder.
+    Return the files below *root* that do not equal an output of their directory.
 
-    It does not ask the ledger: a file that was never recorded must be right, too.
+    The ledger is not used, so that files without a record are checked, too.
     """
     documents = {"job.json", "job_tasks.json", "task_quicklook.json"}
     wrong = []

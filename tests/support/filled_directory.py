@@ -1,4 +1,4 @@
-"""The command line as a process, against a simulator in this one."""
+"""Run the command line as a process against a simulator in the test process."""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class ProcessResult:
-    """A process that has ended."""
+    """Exit code and output of a process."""
 
     def __init__(self, code, out, err):
         self.code, self.out, self.err = code, out, err
@@ -30,7 +30,7 @@ class ProcessResult:
 
 
 class FilledDirectory:
-    """An output directory, and the account that it is filled from."""
+    """An output directory and the simulator that it is filled from."""
 
     def __init__(self, folder: Path, simulator: Simulator) -> None:
         self.folder, self.simulator = folder, simulator

@@ -1,4 +1,4 @@
-"""An output directory made by hand: real files, a real ledger, no network."""
+"""Create an output directory with real files and a real ledger, without network access."""
 
 import base64
 import hashlib
@@ -52,7 +52,7 @@ def failed(output, reason=Reason.STALLED, detail="it stood still"):
 
 
 class Folder:
-    """One output directory."""
+    """An output directory with its ledger."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -87,7 +87,7 @@ class Folder:
             await ledger.close()
 
     async def record(self, *results, job=None):
-        """Write *results* down as those of *job*."""
+        """Record *results* for *job*."""
         job = job or a_job()
         outputs = tuple(PlannedOutput(each.output) for each in results)
         listing = JobListing(job, T1, outputs, quicklooks=True)
@@ -97,7 +97,7 @@ class Folder:
         )
 
     async def rows(self):
-        """State, reason and detail by key."""
+        """Return state, reason and detail of each key."""
 
         def ask(connection):
             rows = connection.execute("SELECT key, state, reason, detail FROM outputs ORDER BY id")

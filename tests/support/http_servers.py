@@ -1,4 +1,4 @@
-"""Servers with redirects and TLS on loopback, and a session's view of them."""
+"""Run servers with redirects and TLS on loopback, and send requests to them."""
 
 import ssl
 from contextlib import asynccontextmanager
@@ -12,13 +12,13 @@ from bulkdl.http.errors import map_http_errors
 
 BOUNDS = {"user_agent": "bulkdl/test", "connect_timeout_s": 3.0, "limit": 4}
 BEARER = {"Authorization": "Bearer canary"}
-# A certificate for localhost that nobody trusts, and its key: made for this test.
+# A certificate for localhost that is not trusted, and its key. They were created for these tests.
 CERTIFICATE = Path(__file__).with_name("localhost.pem")
 
 
 @asynccontextmanager
 async def server(redirect_to=None, tls=None):
-    """Serve /go, which redirects, and /end, which does not; remember the requests."""
+    """Serve /go, which redirects, and /end, which does not. Record the requests."""
     seen = []
 
     async def go(request):

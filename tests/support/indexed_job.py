@@ -43,12 +43,12 @@ class Pod:
     disrupted: bool = False
 
     async def evict(self) -> None:
-        """As a node that is drained does it."""
+        """Terminate the pod as when its node is drained."""
         self.disrupted = True
         await self.terminate()
 
     async def terminate(self) -> None:
-        """SIGTERM; SIGKILL when the grace is over."""
+        """Send SIGTERM, and SIGKILL after the grace period."""
         self.process.send_signal(signal.SIGTERM)
         try:
             await asyncio.wait_for(asyncio.shield(self.process.wait()), self.grace_s)
@@ -58,7 +58,7 @@ class Pod:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How one pod ended, as an exit code of the shell, and what the Job made of it."""
+    """The exit code of a pod as in a shell, and the action of the Job."""
 
     index: int
     attempt: int
@@ -88,7 +88,7 @@ class IndexedJob:
     _why: str = ""
 
     async def run(self) -> str:
-        """Until the Job has ended: ``Complete``, or the reason for which it Failed."""
+        """Wait for the end of the Job. Return ``Complete`` or the reason of its failure."""
         slots = asyncio.Semaphore(self.spec["parallelism"])
         async with asyncio.TaskGroup() as group:
             for index in range(self.spec["completions"]):
@@ -155,7 +155,7 @@ class IndexedJob:
         return "Count"
 
     def environment(self, index: int) -> dict[str, str]:
-        """The pod's variables, with folders of this machine in its paths; PATH and the like are kept."""
+        """Return the variables of the pod with local directories in its paths."""
         env: dict[str, str] = {}
         for entry in self._pod_spec["containers"][0]["env"]:
             value = str(index) if "valueFrom" in entry else entry["value"]
@@ -170,5 +170,5 @@ class IndexedJob:
         return kept | env
 
     def codes(self) -> Counter[tuple[int, str]]:
-        """How often pods ended with each exit code and action."""
+        """Return the number of pods for each exit code and action."""
         return Counter((end.exit_code, end.action) for end in self.ends)

@@ -1,4 +1,4 @@
-"""A simulator, a directory, and downloads with the library between them."""
+"""Run the library against a simulator with an output directory."""
 
 from collections import Counter
 from contextlib import asynccontextmanager
@@ -11,14 +11,14 @@ from bulkdl.models import Kind
 from bulkdl.settings import CredentialSet
 from bulkdl.simulator import SimulatedAccount, Simulator
 
-# The first 14 jobs of a project are one of each kind.
+# The first 14 jobs of a project cover every scenario once.
 TAME = SimulatedAccount(projects=1, jobs=14, archive_bytes=(500, 60_000))
 HOSTILE = replace(TAME, hostile_names=True)
 MAGIC = ((b"\x1f\x8b", ".tar.gz"), (b"PK", ".zip"), (b"", ".tar"))
 
 
 class LibraryEnvironment:
-    """A simulator, a folder, and runs from the one into the other."""
+    """A simulator, an output directory, and runs of the library."""
 
     def __init__(self, simulator, output):
         self.simulator, self.output = simulator, output
@@ -39,7 +39,7 @@ class LibraryEnvironment:
             return await downloader.run(selection)
 
     def read_files(self):
-        """Path → bytes of every output, without what UP42 answered and our own."""
+        """Return path and content of every output, without API documents and the state directory."""
         own = {"job.json", "job_tasks.json", "task_quicklook.json"}
         return {
             path.relative_to(self.output).as_posix(): path.read_bytes()
@@ -48,7 +48,7 @@ class LibraryEnvironment:
         }
 
     def expected_files(self, *, but=None):
-        """The same, from what the simulator says; quicklooks by folder only: their names may differ."""
+        """Return path and content of every expected output, except outputs for which *but* is true."""
         found = {}
         for each in self.simulator.expected_outputs():
             if but and but(each):
@@ -72,7 +72,7 @@ class LibraryEnvironment:
         return sum(seen.sent_bytes for seen in self.simulator.requests if seen.server == "storage")
 
     def object_bytes(self):
-        """Bytes of all storage objects, each once: a job's archive is that of its last task."""
+        """Return the number of bytes of all storage objects, counting the archive of a job only once."""
         return sum(
             each.size_bytes
             for each in self.simulator.expected_outputs()

@@ -1,4 +1,4 @@
-"""A run against the simulator, watched while it goes on; for tests."""
+"""Start a run against the simulator and observe it through its events and its HTTP endpoint."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -20,7 +20,7 @@ from bulkdl.telemetry.events import Event, StatusPageListening
 
 ACCOUNT = SimulatedAccount(projects=1, jobs=8, archive_bytes=3_000_000)
 FOREVER_S = 3600.0
-# Each archive stands still in its middle, the first time it is asked for.
+# The first request of each archive stalls in the middle of the body.
 STALL_FIRST_REQUEST = {
     "fault": "stall",
     "at_byte": 1_500_000,
@@ -33,7 +33,7 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 class EventRecorder:
-    """A reporter that others can wait on."""
+    """A reporter that records events and lets tests wait for them."""
 
     def __init__(self) -> None:
         self._happened: list[Event] = []
@@ -55,7 +55,7 @@ class EventRecorder:
 
 
 class SignallingFaults(Faults):
-    """Faults that tell when the first of them is met."""
+    """Faults that set an event when the first fault is applied."""
 
     applied: asyncio.Event
 
@@ -73,7 +73,7 @@ class SignallingFaults(Faults):
 
 
 class LiveRun:
-    """A run that is going on, and a client of its endpoint."""
+    """A run in progress and a client of its HTTP endpoint."""
 
     http: aiohttp.ClientSession
 
@@ -81,7 +81,7 @@ class LiveRun:
         self.watch, self.work = watch, work
 
     async def wait_for_event(self, fits: Callable[[Event], object]) -> Event:
-        """The first event that *fits*; if the run ends without, so does this."""
+        """Return the first event that *fits*. Fail if the run ends before."""
         found = self.watch.expect(fits)
         await asyncio.wait({found, self.work}, return_when=asyncio.FIRST_COMPLETED)
         if not found.done():

@@ -1,4 +1,4 @@
-"""Who reaches the pods, and whom they reach."""
+"""Check the network policies of the manifests."""
 
 from __future__ import annotations
 

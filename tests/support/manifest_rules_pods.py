@@ -1,4 +1,4 @@
-"""What a pod may do, what it is given, and that all it refers to is there."""
+"""Check permissions, resources and references of the pods in the manifests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from support.manifests import (
     settings_of,
 )
 
-# How long after the grace the ledger may take to close.
+# Maximum time to close the ledger after the shutdown timeout.
 SLACK_S = 10
 
 

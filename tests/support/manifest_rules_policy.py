@@ -1,4 +1,4 @@
-"""What a Job makes of the ways a pod can end, and how it is cut into shards."""
+"""Check the pod failure policies and the shards of the Jobs in the manifests."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from support.manifests import (
     settings_of,
 )
 
-KILLED = 137  # by SIGKILL: out of memory, or the grace was over
+KILLED = 137  # by SIGKILL: out of memory, or the grace period has ended
 A_DAY_S = 86400
-# An exit code, and what follows; for FailIndex, a Job that is not Indexed has FailJob.
+# Exit codes and their actions. A Job that is not Indexed uses FailJob instead of FailIndex.
 CONSEQUENCES = {
     ExitCode.USAGE: "FailJob",
     ExitCode.NOT_FOUND: "FailJob",
@@ -42,7 +42,7 @@ def policy(spec: Document) -> list[Document]:
 
 
 def action_of(spec: Document, exit_code: int, *, disrupted: bool = False) -> str:
-    """What the Job does about a pod that ended like this: the first rule that fits, else Count."""
+    """Return the action of the Job for a pod with this end: the first matching rule, otherwise Count."""
     for rule in policy(spec):
         codes, conditions = rule.get("onExitCodes"), rule.get("onPodConditions", [])
         if disrupted and any(each["type"] == "DisruptionTarget" for each in conditions):
@@ -113,7 +113,7 @@ def failing_by_index_has_what_it_depends_on(documents: Documents) -> Iterator[st
 
 
 def retries_outlast_the_lease_of_a_dead_pod(documents: Documents) -> Iterator[str]:
-    """The controller waits 10 s, 20 s, … 10 min; a lease lives one minute after its owner."""
+    """The controller waits 10 s, 20 s, … 10 min. A lease expires one minute after the last heartbeat."""
     for name, spec in jobs(documents):
         limit = spec.get("backoffLimitPerIndex", spec.get("backoffLimit", 6))
         if sum(min(10 * 2**each, 600) for each in range(limit)) < 2 * 60:

@@ -20,8 +20,8 @@ from bulkdl.settings import Settings, load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "config" / "kubernetes"
-OVERLAYS = ("nightly", "backfill")  # the third is made of patches: kustomize reads it, in tests/image
-# Made by hand, so that no key is ever in a manifest; the page says how.
+OVERLAYS = ("nightly", "backfill")  # the third overlay uses patches, so tests/image reads it with kustomize
+# Created by hand as described in docs/kubernetes.md, so that manifests contain no keys.
 SECRET = "bulkdl-up42"
 SECRET_KEYS = {"project-id", "api-key"}
 
@@ -32,7 +32,7 @@ Break = tuple[tuple[Any, ...], Any, str]
 
 
 def read(folder: Path) -> Documents:
-    """The documents that a kustomization names, with the ConfigMaps it generates; patches are not applied."""
+    """Return the documents of a kustomization and its generated ConfigMaps. Patches are not applied."""
     kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text(encoding="utf-8"))
     documents: Documents = []
     for name in [*kustomization.get("resources", []), *kustomization.get("components", [])]:
@@ -54,14 +54,14 @@ def named(documents: Documents, kind: str, name: str) -> Documents:
 
 
 def jobs(documents: Documents) -> Iterator[tuple[str, Document]]:
-    """Name and spec of every Job, those of CronJobs among them."""
+    """Return name and spec of every Job, including the Jobs of CronJobs."""
     for document in of_kind(documents, "Job", "CronJob"):
         spec = document["spec"]
         yield document["metadata"]["name"], spec["jobTemplate"]["spec"] if "jobTemplate" in spec else spec
 
 
 def pods(documents: Documents) -> Iterator[tuple[str, Document, Document]]:
-    """Name, pod spec and its one container."""
+    """Return name, pod spec and the only container."""
     for name, spec in jobs(documents):
         pod = spec["template"]["spec"]
         (container,) = pod["containers"]
@@ -73,7 +73,7 @@ def environment(container: Document) -> dict[str, str]:
 
 
 def settings_of(documents: Documents, pod: Document) -> Settings:
-    """What bulkdl makes of the ConfigMap that the pod mounts, read from a file as it does."""
+    """Return the settings that bulkdl reads from the mounted ConfigMap."""
     (volume,) = [each for each in pod["volumes"] if "configMap" in each]
     (config_map,) = named(documents, "ConfigMap", volume["configMap"]["name"])
     name = Path(environment(pod["containers"][0])["BULKDL_CONFIG"]).name

@@ -1,10 +1,10 @@
-"""Where the official client finds UP42: it has no setting for that."""
+"""Configure the API URL of the official client, which has no setting for it."""
 
 import up42.host
 
 
 def point_client_at(url: str) -> None:
-    """Every module of the client holds its own name for ``endpoint``; they all share its code."""
+    """Replace the code of ``endpoint``, because every module of the client imports the function itself."""
 
     def endpoint(path: str) -> str:
         return BASE_URL + path  # type: ignore[name-defined] # noqa: F821 - a global of up42.host

@@ -1,5 +1,5 @@
 """
-An API and a storage that write their answers byte by byte, so that a test can send what no library would.
+An API and a storage that send raw bytes, so that a test can send invalid responses.
 
 One project has one finished job with one task: an archive, a quicklook and a GeoJSON file.
 """
@@ -29,7 +29,7 @@ TASK = "3eb80bd5-4f3c-4d10-9b1b-7a0c5f0f8a03"
 ENDPOINTS = ("token", "jobs", "tasks", "names", "sign", "archive", "quicklook", "geojson")
 
 ResponseChange = Callable[[bytes], bytes]
-"""Makes the bytes that go out from those of the honest answer."""
+"""Return the bytes to send for the bytes of the default response."""
 
 
 def _archive(size: int) -> bytes:
@@ -173,7 +173,7 @@ class RawOrigin:
 
 
 def set_header(line: bytes) -> ResponseChange:
-    """Add *line* to the head; a field of this name goes."""
+    """Set the header *line*. It replaces a header with the same name."""
     name = line.split(b":")[0].lower()
 
     def changed(answer: bytes) -> bytes:
@@ -185,6 +185,6 @@ def set_header(line: bytes) -> ResponseChange:
 
 
 def respond_with_status(code: int, *lines: bytes, body: bytes = b"") -> ResponseChange:
-    """Answer with *code*, header *lines* and *body*."""
+    """Respond with status *code*, header *lines* and *body*."""
     head = b"\r\n".join([b"HTTP/1.1 %d -" % code, *lines, b"Content-Length: %d" % len(body)])
     return lambda _: head + b"\r\n\r\n" + body

@@ -1,4 +1,4 @@
-"""Faults, accounts and expectations shared by the tests that stop a run with a signal."""
+"""Faults and accounts for the tests that stop a run with a signal."""
 
 import signal
 from typing import Any
@@ -8,7 +8,7 @@ from support.cli_runs import FOREVER_S
 
 SMALL = SimulatedAccount(projects=1, jobs=2, archive_bytes=20_000)
 BIG = SimulatedAccount(projects=1, jobs=1, archive_bytes=12_000_000)
-AT_ONCE_S = 10.0  # far below the usual grace of 20, far above what it takes
+AT_ONCE_S = 10.0  # far below the default shutdown timeout of 20 s, far above the measured time
 CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}
 
 
