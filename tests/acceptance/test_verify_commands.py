@@ -167,5 +167,5 @@ async def test_status_combines_the_shards_of_a_directory(site):
     for number, shard in enumerate(shards):
         assert (await site.bulkdl("run", "-q", "--shard", f"{number}/2", BULKDL_OUTPUT=str(shard))).code == 0
     status = (await site.bulkdl("status", "--format", "json")).document
-    assert [each["output"] for each in status["ledgers"]] == ["shard-0", "shard-1"]
+    assert [ledger["output"] for ledger in status["ledgers"]] == ["shard-0", "shard-1"]
     assert status["jobs"] == {"up_to_date": 6}

@@ -116,4 +116,4 @@ def test_page_after_the_end_of_the_run_keeps_the_last_data(
     assert live_run.end() == 143
     expect(page.locator("#state")).to_contain_text("no response since")
     expect(page.locator(".kind")).to_have_count(3)
-    shoot(page, "gone")
+    shoot(page, "ended")

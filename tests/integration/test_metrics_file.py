@@ -93,9 +93,9 @@ async def test_present_outputs_are_counted_as_skipped(tmp_path):
             await run_downloader(
                 request, lambda downloader: downloader.run(request.selection), EventRecorder()
             )
-        wanted = sum(1 for expected in simulator.expected_outputs() if expected.kind is Kind.ARCHIVE)
+        expected_count = sum(1 for expected in simulator.expected_outputs() if expected.kind is Kind.ARCHIVE)
     found = samples((tmp_path / "bulkdl.prom").read_text())
-    there = value(found, "outputs_total", kind="archive", outcome="skipped", reason="up_to_date")
-    assert there == wanted
+    skipped = value(found, "outputs_total", kind="archive", outcome="skipped", reason="up_to_date")
+    assert skipped == expected_count
     assert value(found, "outputs_planned_total", kind="archive") == 0
     assert value(found, "bytes_total", kind="archive") == 0

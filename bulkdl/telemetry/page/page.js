@@ -207,7 +207,7 @@ function show(status) {
   sync(byId("kinds"), status.kinds, (kind) => kind.kind, makeKind, showKind, "none yet");
   // The status document contains only downloads that are large or last longer than two seconds.
   const more = status.in_flight_total - status.in_flight.length;
-  setText(byId("in-flight"), `${formatCount(status.in_flight_total)}${more ? `, ${formatCount(more)} of them short and not shown` : ""}`);
+  setText(byId("in-flight"), `${formatCount(status.in_flight_total)}${more ? ` (${formatCount(more)} short, not listed)` : ""}`);
   sync(byId("transfers"), status.in_flight, keyOfOutput, makeTransfer, showTransfer, more ? "only short downloads" : "none");
   const shown = status.failures.length;
   setText(byId("failures-shown"), status.failures_total > shown ? `${formatCount(shown)} of ${formatCount(status.failures_total)}` : "");

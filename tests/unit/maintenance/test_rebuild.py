@@ -82,9 +82,9 @@ async def read_completed(site):
 
 
 async def run_downloads_nothing(site, simulator):
-    seen = len(simulator.requests)
+    request_count = len(simulator.requests)
     summary = await site.run()
-    requested = [call.path for call in list(simulator.requests)[seen:]]
+    requested = [call.path for call in list(simulator.requests)[request_count:]]
     assert (summary.downloaded_bytes, summary.outputs(Outcome.COMPLETED), summary.exit_code) == (
         0,
         0,
@@ -223,7 +223,7 @@ async def test_rebuild_without_permission_to_read_the_ledger_keeps_it(is_held):
         with as_unprivileged_user(site.root), pytest.raises(DestinationError) as raised:
             await rebuild(site.options())
         assert raised.value.reason is Reason.DISK_ERROR
-        assert sorted(each.name for each in path.parent.glob("ledger*")) == [LEDGER_NAME]
+        assert sorted(file.name for file in path.parent.glob("ledger*")) == [LEDGER_NAME]
 
 
 async def test_rebuild_with_a_folder_in_place_of_the_ledger_keeps_it(tmp_path):

@@ -26,44 +26,44 @@ def folder(tmp_path):
     return Folder(tmp_path)
 
 
-def known(state, reason=None, receipt=None, output=None):
-    return OutputRecord(output or archive(), state, reason, "", receipt)
+def record(state, reason=None, file=None, output=None):
+    return OutputRecord(output or archive(), state, reason, "", file)
 
 
-RECEIPT = done(archive(), KEY, b"archive").file
-DUE = {
-    "failed": (known("failed", Reason.STALLED), {"stalled", "any failure"}),
-    "failed otherwise": (known("failed", Reason.CHECKSUM_MISMATCH), {"any failure"}),
-    "failed, with an older file": (known("failed", Reason.STALLED, RECEIPT), {"stalled", "any failure"}),
-    "rejected by verify": (known(PLANNED, None, RECEIPT), {"any failure"}),
-    "planned, never tried": (known(PLANNED), set()),
-    "listed just now": (known(NEW), {"stalled", "any failure", "none"}),
-    "none at UP42": (known("skipped", Reason.NOT_AVAILABLE), {"none"}),
-    "there, says the ledger": (known("completed", Reason.DOWNLOADED, RECEIPT), set()),
+FILE = done(archive(), KEY, b"archive").file
+MATCHING_FILTERS = {
+    "failed": (record("failed", Reason.STALLED), {"stalled", "any failure"}),
+    "failed with another reason": (record("failed", Reason.CHECKSUM_MISMATCH), {"any failure"}),
+    "failed, with an older file": (record("failed", Reason.STALLED, FILE), {"stalled", "any failure"}),
+    "rejected by verify": (record(PLANNED, None, FILE), {"any failure"}),
+    "planned, not attempted": (record(PLANNED), set()),
+    "not recorded": (record(NEW), {"stalled", "any failure", "not available"}),
+    "not available": (record("skipped", Reason.NOT_AVAILABLE), {"not available"}),
+    "completed": (record("completed", Reason.DOWNLOADED, FILE), set()),
 }
-ASKED = {
+FILTERS = {
     "stalled": frozenset({Reason.STALLED}),
     "any failure": FAILURES,
-    "none": frozenset({Reason.NOT_AVAILABLE}),
+    "not available": frozenset({Reason.NOT_AVAILABLE}),
 }
 
 
-@pytest.mark.parametrize("requested", ASKED)
-@pytest.mark.parametrize("what", DUE)
-def test_split_missing_with_reasons_selects_matching_outputs(what, requested):
-    output, due_for = DUE[what]
-    verdict = planning.split_missing([output], Selection(reasons=ASKED[requested]), {})
-    assert bool(verdict.missing) == (requested in due_for)
-    assert verdict.up_to_date == ()
+@pytest.mark.parametrize("filter_name", FILTERS)
+@pytest.mark.parametrize("state", MATCHING_FILTERS)
+def test_split_missing_with_reasons_selects_matching_outputs(state, filter_name):
+    output, filters = MATCHING_FILTERS[state]
+    result = planning.split_missing([output], Selection(reasons=FILTERS[filter_name]), {})
+    assert bool(result.missing) == (filter_name in filters)
+    assert result.up_to_date == ()
 
 
 def test_split_missing_without_reasons_selects_all_missing_outputs():
-    for what, (output, _) in DUE.items():
-        verdict = planning.split_missing([output], Selection(), {})
-        assert bool(verdict.missing) == (what != "none at UP42"), what
+    for state, (output, _) in MATCHING_FILTERS.items():
+        result = planning.split_missing([output], Selection(), {})
+        assert bool(result.missing) == (state != "not available"), state
 
 
-LIST = known("failed", Reason.STALLED, output=quicklook(""))
+LIST = record("failed", Reason.STALLED, output=quicklook(""))
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ async def test_retry_downloads_failed_outputs_without_listing_projects(site):
 
 
 async def test_retry_of_a_job_with_a_failed_listing_downloads_all_outputs(site):
-    job = next(each for each in site.simulator.account.iter_jobs() if each.status == "SUCCEEDED")
+    job = next(job for job in site.simulator.account.iter_jobs() if job.status == "SUCCEEDED")
     site.simulator.faults = Faults.from_rules(
         {"fault": "status", "status": 503, "path": f"*/{job.id}/tasks*", "endpoint": "tasks"}
     )

@@ -39,8 +39,8 @@ async def test_read_status_adds_the_ledgers_of_shards(folder):
     await shard(folder, "shard-1", J2)
     await folder.record(done(archive(), "k", b"123"))
     status = await read_status(folder.root)
-    assert [each.output for each in status.ledgers] == [".", "shard-0", "shard-1"]
-    assert {what: (count.outputs, count.size_bytes) for what, count in status.counts.items()} == {
+    assert [ledger.output for ledger in status.ledgers] == [".", "shard-0", "shard-1"]
+    assert {group: (count.outputs, count.size_bytes) for group, count in status.counts.items()} == {
         (Kind.ARCHIVE, "completed", "downloaded"): (3, 13),
         (Kind.ARCHIVE, "failed", "stalled"): (2, 0),
     }
@@ -60,7 +60,7 @@ async def test_status_after_a_first_run_without_disk_space_is_empty(folder, with
             connection.execute("PRAGMA journal_mode = WAL")
     before = path.read_bytes()
     status = await read_status(folder.root)
-    assert [each.output for each in status.ledgers] == ["."]
+    assert [ledger.output for ledger in status.ledgers] == ["."]
     assert status.counts == {}
     assert await list_failures(folder.root) == []
     assert path.read_bytes() == before
@@ -68,7 +68,7 @@ async def test_status_after_a_first_run_without_disk_space_is_empty(folder, with
 
 async def test_read_status_of_shards_without_a_parent_ledger(folder):
     await shard(folder, "shard-0", J1)
-    assert [each.output for each in (await read_status(folder.root)).ledgers] == ["shard-0"]
+    assert [ledger.output for ledger in (await read_status(folder.root)).ledgers] == ["shard-0"]
 
 
 async def test_read_status_ignores_ledgers_two_levels_below(folder):
@@ -131,10 +131,10 @@ async def test_read_status_shows_active_and_stale_leases(folder):
     dead = Folder(folder.root / "shard-0")
     await dead.write(take_lease("r-dead", host="elsewhere", beat_at=NOW - timedelta(minutes=5)))
     status = await read_status(folder.root)
-    alive, gone = (each.owner for each in status.ledgers)
-    assert (alive.run_id, alive.alive, alive.since_at) == ("r-alive", True, NOW - timedelta(hours=2))
-    assert (gone.run_id, gone.alive) == ("r-dead", False)
-    assert [each.owner.run_id for each in status.running] == ["r-alive"]
+    active, stale = (ledger.owner for ledger in status.ledgers)
+    assert (active.run_id, active.alive, active.since_at) == ("r-alive", True, NOW - timedelta(hours=2))
+    assert (stale.run_id, stale.alive) == ("r-dead", False)
+    assert [ledger.owner.run_id for ledger in status.running] == ["r-alive"]
 
 
 async def test_read_status_during_an_open_transaction_succeeds(folder):

@@ -84,12 +84,12 @@ async def test_verify_returns_the_state_of_a_file(folder, there, quick, deep, di
         assert found.exit_code == (ExitCode.OK if expected is FileState.OK else ExitCode.INTEGRITY)
 
 
-@pytest.mark.parametrize("what", ["folder", "link", "file above"])
-async def test_verify_of_a_path_that_is_not_a_regular_file_reports_missing(folder, what):
+@pytest.mark.parametrize("kind", ["folder", "link", "file above"])
+async def test_verify_of_a_path_that_is_not_a_regular_file_reports_missing(folder, kind):
     path = folder.root / KEY
-    if what == "folder":
+    if kind == "folder":
         path.mkdir(parents=True)
-    elif what == "link":
+    elif kind == "link":
         path.parent.mkdir(parents=True)
         path.symlink_to(folder.put("elsewhere", b"archive"))
     else:
@@ -134,8 +134,8 @@ async def test_verify_lists_untracked_files_and_exits_with_0(folder):
     folder.put(old, b"archive")
     await folder.record(done(archive(), KEY, b"archive"))
     await folder.record(done(archive(T1), old, b"archive"), job=a_job(T1))
-    for known in ("job.json", "job_tasks.json", f"{T1}/task_quicklook.json"):
-        folder.put(f"{P1}/{J1}/{known}")
+    for document in ("job.json", "job_tasks.json", f"{T1}/task_quicklook.json"):
+        folder.put(f"{P1}/{J1}/{document}")
     folder.put("shard-0/.bulkdl/ledger.sqlite3")
     folder.put(f"shard-0/{P1}/{J2}/job.json")
     untracked = ["notes.txt", f"{P1}/{J2}/job.json", f"{P1}/{J1}/final_output.zip", f"{P1}/{J1}/x/.bulkdl/y"]
@@ -147,18 +147,18 @@ async def test_verify_lists_untracked_files_and_exits_with_0(folder):
 
 
 async def test_verify_with_repair_marks_only_files_that_do_not_match(folder):
-    good, gone, short = (f"{P1}/{J1}/{name}" for name in ("a.zip", "b.zip", "c.zip"))
+    good, missing, short = (f"{P1}/{J1}/{name}" for name in ("a.zip", "b.zip", "c.zip"))
     folder.put(good, b"good")
     folder.put(short, b"sho")
     results = [
-        done(quicklook(key), key, data) for key, data in [(good, b"good"), (gone, b"g"), (short, b"short")]
+        done(quicklook(key), key, data) for key, data in [(good, b"good"), (missing, b"g"), (short, b"short")]
     ]
     await folder.record(*results)
     found = await verify(folder.options(repair=True))
     assert (found.repaired, found.exit_code) == (2, ExitCode.INTEGRITY)
     assert await folder.rows() == {
         good: ("completed", "downloaded", None),
-        gone: ("planned", None, "verify: missing: not found"),
+        missing: ("planned", None, "verify: missing: not found"),
         short: ("planned", None, "verify: wrong_size: 3 bytes instead of 5"),
     }
     assert (await verify(folder.options(repair=True))).exit_code is ExitCode.OK

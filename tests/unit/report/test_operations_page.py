@@ -36,8 +36,8 @@ def levels_of(call):
 def fields_of(call):
     named = {keyword.arg for keyword in call.keywords if keyword.arg}
     spread = [keyword.value for keyword in call.keywords if not keyword.arg]
-    dicts = [node for each in spread for node in ast.walk(each) if isinstance(node, ast.Dict)]
-    return named | {key.value for each in dicts for key in each.keys}
+    dicts = [node for value in spread for node in ast.walk(value) if isinstance(node, ast.Dict)]
+    return named | {key.value for node in dicts for key in node.keys}
 
 
 def events_in_code():
@@ -112,18 +112,18 @@ def described(part, path=""):
     """Yield path, type and description of each key of a schema."""
     for name, value in part.get("properties", {}).items():
         here = f"{path}{name}"
-        what = value.get("type", "enum" if "enum" in value else "const")
+        kind = value.get("type", "enum" if "enum" in value else "const")
         inner = value.get("items", {})
-        yield here, " or ".join(what) if isinstance(what, list) else what, value.get("description", "")
+        yield here, " or ".join(kind) if isinstance(kind, list) else kind, value.get("description", "")
         yield from described(value, f"{here}.")
         yield from described(inner, f"{here}[].")
 
 
 def table():
-    def kind(what):
-        return {"const": "integer", "enum": "string"}.get(what, what)
+    def type_name(kind):
+        return {"const": "integer", "enum": "string"}.get(kind, kind)
 
-    lines = [f"| `{path}` | {kind(what)} | {text} |" for path, what, text in described(schema())]
+    lines = [f"| `{path}` | {type_name(kind)} | {text} |" for path, kind, text in described(schema())]
     return ["| key | type | meaning |", "|---|---|---|", *lines]
 
 

@@ -45,7 +45,7 @@ class Dashboard:
         return document
 
     def kind(self, kind, *events):
-        return next(each for each in self.after(*events)["kinds"] if each["kind"] == kind)
+        return next(row for row in self.after(*events)["kinds"] if row["kind"] == kind)
 
 
 @pytest.fixture

@@ -134,7 +134,7 @@ def test_metrics_contain_run_build_and_disk_space():
     assert value(metrics, "run_info", run_id="r-1") == 1
     assert value(metrics, "run_start_timestamp_seconds") == AT.timestamp()
     free = value(metrics, "disk_free_bytes")
-    assert free != free  # NaN: not known
+    assert free != free  # NaN: unknown
     assert any(name == "bulkdl_build_info" for name, _ in samples(metrics.render_textfile()))
 
 
@@ -157,7 +157,7 @@ def test_metrics_omit_created_series_and_the_global_registry():
     metrics = after(RequestEnded("jobs", 200, 0.2), RetryScheduled(ARCHIVE, Reason.STALLED, 1.0))
     assert b"_created" not in metrics.render_textfile()
     assert not [family for family in REGISTRY.collect() if family.name.startswith("bulkdl")]
-    Metrics("1", lambda: 0.0)  # a second run in one process meets no duplicate
+    Metrics("1", lambda: 0.0)  # a second run in the process does not register duplicates
 
 
 def test_metric_names_follow_prometheus_conventions():

@@ -35,10 +35,13 @@ FROM_SCRAPING = {"job", "instance"}
 def in_code() -> dict[str, tuple[str, tuple[str, ...]]]:
     """Name → type and labels."""
     families = Metrics("0", lambda: 0.0)._families
-    collectors = [each for each in vars(families).values() if hasattr(each, "_labelnames")]
+    collectors = [collector for collector in vars(families).values() if hasattr(collector, "_labelnames")]
     return {
-        each._name + ("_total" if each._type == "counter" else ""): (each._type, tuple(each._labelnames))
-        for each in collectors
+        collector._name + ("_total" if collector._type == "counter" else ""): (
+            collector._type,
+            tuple(collector._labelnames),
+        )
+        for collector in collectors
     }
 
 

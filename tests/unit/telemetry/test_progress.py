@@ -178,16 +178,16 @@ def test_speed_keeps_few_samples():
 
 
 @pytest.mark.parametrize(
-    ("is_terminal", "wanted", "bars"),
+    ("is_terminal", "mode", "is_displayed"),
     [(True, "auto", True), (True, "never", False), (False, "auto", False), (False, "never", False)],
 )
-def test_progress_display_requires_a_terminal(is_terminal, wanted, bars):
+def test_progress_display_requires_a_terminal(is_terminal, mode, is_displayed):
     console = Console(file=io.StringIO(), force_terminal=is_terminal, _environ={"TERM": "xterm"})
-    with progress_on(console, wanted) as reporter:
+    with progress_on(console, mode) as reporter:
         reporter.report(TransferStarted(ARCHIVE))
-    assert isinstance(reporter, RichProgress) is bars
-    assert bars or isinstance(reporter, NullReporter)
-    assert bars or console.file.getvalue() == ""
+    assert isinstance(reporter, RichProgress) is is_displayed
+    assert is_displayed or isinstance(reporter, NullReporter)
+    assert is_displayed or console.file.getvalue() == ""
 
 
 def test_progress_label_escapes_markup_and_control_sequences():
