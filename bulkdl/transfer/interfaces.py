@@ -48,7 +48,7 @@ class PartialFilePort(Protocol):
     """
     The bytes of one output that are not committed yet.
 
-    A partial file grows at its end. A segmented (*divided*) one is filled at several offsets.
+    A partial file grows at its end. A segmented one is filled at several offsets.
     """
 
     async def load(self) -> ResumeState | CommittedFile | None:
@@ -59,7 +59,7 @@ class PartialFilePort(Protocol):
         Bytes that cannot be trusted are removed.
         """
 
-    async def create(self, stored: RemoteObject, *, divided: bool = False) -> None:
+    async def create(self, stored: RemoteObject, *, segmented: bool = False) -> None:
         """
         Discard older bytes and make *stored* durable before its first byte is written.
 

@@ -152,7 +152,7 @@ class PartialDownload:
         """Discard older bytes and create the partial file for *stored*."""
         self._forget()
         self._exists = True
-        await self.file.create(stored, divided=segmented)
+        await self.file.create(stored, segmented=segmented)
 
     async def discard(self) -> None:
         """Discard the bytes."""

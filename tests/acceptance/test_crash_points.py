@@ -1,9 +1,9 @@
 """
-A run that dies between any two of its steps on disk, and the next run that mends it.
+A run that is killed between any two steps on disk, and the next run that completes the work.
 
-The steps are those that change what is on disk: fsync, rename, link, unlink, mkdir, a block written
-to a part, a transaction of the ledger. A small process beside the test forks one run after another
-and lets run *k* die before its *k*-th step; no trace of this is in the program itself.
+A step changes the disk: fsync, rename, link, unlink, mkdir, a block written to a partial file, or a
+transaction of the ledger. A separate process forks the runs and ends run *k* before its *k*-th step. The
+program itself contains no code for this test.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from support.run_processes import ROOT, project_key
 
 pytestmark = pytest.mark.slow
 
-# Forks, so that what is imported once serves all runs. It has one thread and no event loop.
+# Forks, so that the imports are done once. It has one thread and no event loop.
 RUNNER = """
 import json, os, sys
 import bulkdl.cli.run, bulkdl.graph.downloader, bulkdl.destinations.local.partial_file as part
@@ -76,20 +76,20 @@ DIED = 99
 
 @dataclass
 class Runner:
-    """Runs of ``bulkdl run`` in processes of their own, each dead before a step of choice."""
+    """Starts ``bulkdl run`` in forked processes that can end before a given step."""
 
     process: asyncio.subprocess.Process
     world: RunEnvironment
     scratch: Path
 
-    async def run(self, root: Path, *more: str, die_before: int = 0) -> tuple[int, list[str]]:
-        """Exit code, and the steps that it made."""
+    async def run(self, root: Path, *options: str, die_before: int = 0) -> tuple[int, list[str]]:
+        """Return the exit code and the steps of the run."""
         assert self.process.stdin
         assert self.process.stdout
-        argv = ["run", "-o", str(root), "--api-url", self.world.simulator.api_url, *more]
+        argv = ["run", "-o", str(root), "--api-url", self.world.simulator.api_url, *options]
         steps = self.scratch / "steps.json"
-        order: dict[str, Any] = {"argv": argv, "die_before": die_before, "steps": str(steps)}
-        self.process.stdin.write(json.dumps(order).encode() + b"\n")
+        request: dict[str, Any] = {"argv": argv, "die_before": die_before, "steps": str(steps)}
+        self.process.stdin.write(json.dumps(request).encode() + b"\n")
         await self.process.stdin.drain()
         code = int(await self.process.stdout.readline())
         return code, [] if code == DIED else json.loads(steps.read_text())
@@ -97,41 +97,41 @@ class Runner:
 
 @asynccontextmanager
 async def runner(tmp_path: Path, account: SimulatedAccount) -> AsyncIterator[Runner]:
-    async with run_environment(tmp_path, account) as here:
+    async with run_environment(tmp_path, account) as environment:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-c",
             RUNNER,
             stdin=PIPE,
             stdout=PIPE,
-            env={**project_key(here.simulator), "PYTHONPATH": str(ROOT)},
+            env={**project_key(environment.simulator), "PYTHONPATH": str(ROOT)},
         )
         try:
-            yield Runner(process, here, tmp_path)
+            yield Runner(process, environment, tmp_path)
         finally:
             assert process.stdin
             process.stdin.close()
             await process.wait()
 
 
-def recorded(root: Path) -> int:
-    """How many outputs the ledger holds for completed."""
+def count_recorded(root: Path) -> int:
+    """Return the number of outputs that the ledger records as completed."""
     path = root / ".bulkdl" / "ledger.sqlite3"
     if not path.exists():
         return 0
     connection = sqlite3.connect(path)
     try:
-        found = connection.execute("SELECT count(*) FROM outputs WHERE state = 'completed'").fetchone()
+        row = connection.execute("SELECT count(*) FROM outputs WHERE state = 'completed'").fetchone()
     except sqlite3.OperationalError:
         return 0
     finally:
         connection.close()
-    return int(found[0])
+    return int(row[0])
 
 
-async def test_every_crash_between_two_steps_is_mended(tmp_path: Path) -> None:
+async def test_run_after_a_crash_at_any_step_completes_and_reuses_bytes(tmp_path: Path) -> None:
     account = SimulatedAccount(projects=1, jobs=1, archive_bytes=2_500_000)
-    only = (
+    filters = (
         "--only",
         "archive",
         "--scope",
@@ -141,37 +141,37 @@ async def test_every_crash_between_two_steps_is_mended(tmp_path: Path) -> None:
         "--geojson-concurrency",
         "1",
     )
-    async with runner(tmp_path, account) as runs:
-        here = runs.world
-        here.remember_bodies()
-        code, steps = await runs.run(tmp_path / "whole", *only)
+    async with runner(tmp_path, account) as runner_process:
+        environment = runner_process.world
+        environment.remember_bodies()
+        code, steps = await runner_process.run(tmp_path / "whole", *filters)
         assert code == 0
         assert {"fsync", "replace", "link", "unlink", "mkdir", "_write_all", "_commit"} <= set(steps)
         for number in range(1, len(steps) + 1):
-            here.root = root = tmp_path / f"crash-{number}"
-            place = f"before step {number} ({steps[number - 1]})"
-            code, _ = await runs.run(root, *only, die_before=number)
-            assert code == DIED, place
-            assert here.find_wrong_files() == [], place
-            assert recorded(root) == len(files_by_output(root)), place
-            kept = parts_and_files(root)
-            before = len(here.simulator.requests)
-            code, _ = await runs.run(root, *only)
-            assert code == 0, place
-            assert here.find_wrong_files() == [], place
-            assert recorded(root) == 3, place
+            environment.root = root = tmp_path / f"crash-{number}"
+            crash_point = f"before step {number} ({steps[number - 1]})"
+            code, _ = await runner_process.run(root, *filters, die_before=number)
+            assert code == DIED, crash_point
+            assert environment.find_wrong_files() == [], crash_point
+            assert count_recorded(root) == len(files_by_output(root)), crash_point
+            reused_bytes = count_stored_bytes(root)
+            before = len(environment.simulator.requests)
+            code, _ = await runner_process.run(root, *filters)
+            assert code == 0, crash_point
+            assert environment.find_wrong_files() == [], crash_point
+            assert count_recorded(root) == 3, crash_point
             parts = [path.name for path in (root / ".bulkdl" / "parts").iterdir() if path.suffix == ".part"]
-            assert parts == [], place
+            assert parts == [], crash_point
             sent = sum(
                 each.sent_bytes
-                for each in list(here.simulator.requests)[before:]
+                for each in list(environment.simulator.requests)[before:]
                 if each.endpoint == "object"
             )
-            assert sent <= here.needed_bytes - kept, place
+            assert sent <= environment.needed_bytes - reused_bytes, crash_point
 
 
-def parts_and_files(root: Path) -> int:
-    """Bytes of different archives that are on disk, under a final name or as a part that has a sidecar."""
+def count_stored_bytes(root: Path) -> int:
+    """Return the bytes of archives on disk, in final files and in partial files, without hard links."""
     inodes: dict[int, int] = {}
     for path in root.rglob("*"):
         in_state = ".bulkdl" in path.parts
@@ -180,20 +180,20 @@ def parts_and_files(root: Path) -> int:
     return sum(inodes.values())
 
 
-async def test_small_files_survive_every_crash_too(tmp_path: Path) -> None:
+async def test_run_after_a_crash_at_any_step_completes_small_files(tmp_path: Path) -> None:
     account = SimulatedAccount(projects=1, jobs=2, archive_bytes=3_000)
-    only = ("--job", account.job(0, 1).id)
-    async with runner(tmp_path, account) as runs:
-        here = runs.world
-        code, steps = await runs.run(tmp_path / "whole", *only)
+    filters = ("--job", account.job(0, 1).id)
+    async with runner(tmp_path, account) as runner_process:
+        environment = runner_process.world
+        code, steps = await runner_process.run(tmp_path / "whole", *filters)
         assert code == 0
-        complete = recorded(tmp_path / "whole")
+        complete = count_recorded(tmp_path / "whole")
         for number in range(1, len(steps) + 1, 2):
-            here.root = root = tmp_path / f"crash-{number}"
-            code, _ = await runs.run(root, *only, die_before=number)
-            assert here.find_wrong_files() == []
-            assert recorded(root) == len(files_by_output(root))
-            code, _ = await runs.run(root, *only)
+            environment.root = root = tmp_path / f"crash-{number}"
+            code, _ = await runner_process.run(root, *filters, die_before=number)
+            assert environment.find_wrong_files() == []
+            assert count_recorded(root) == len(files_by_output(root))
+            code, _ = await runner_process.run(root, *filters)
             assert code == 0
-            assert here.find_wrong_files() == []
-            assert recorded(root) == complete
+            assert environment.find_wrong_files() == []
+            assert count_recorded(root) == complete

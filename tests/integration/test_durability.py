@@ -1,4 +1,4 @@
-"""What is durable when: nothing is recorded before its file would survive a power cut."""
+"""Order of fsync, rename and ledger row: a recorded file survives a power cut."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ ACCOUNT = SimulatedAccount(projects=1, jobs=3, archive_bytes=1_500_000)
 
 @pytest.fixture
 def steps(monkeypatch):
-    """What was done to which path, in order."""
+    """Record the fsyncs, renames and ledger rows, in order."""
     done = []
-    fsync, place, record, whole = (
+    fsync, rename_into_place, record_results, sync_file_system = (
         os.fsync,
         atomic_files.rename_into_place,
         queries.record_results,
@@ -33,17 +33,17 @@ def steps(monkeypatch):
         done.append(("sync", Path(f"/proc/self/fd/{handle}").readlink()))
         fsync(handle)
 
-    def placed(aside, final):
-        done.append(("rename_into_place", final, aside))
-        place(aside, final)
+    def placed(temp_path, final):
+        done.append(("rename_into_place", final, temp_path))
+        rename_into_place(temp_path, final)
 
     def recorded(connection, results, run_id):
         done.extend(("record", each.file.key) for each in results if each.file)
-        record(connection, results, run_id)
+        record_results(connection, results, run_id)
 
     def synced_all(folder):
         done.append(("sync all", folder))
-        whole(folder)
+        sync_file_system(folder)
 
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(atomic_files, "rename_into_place", placed)
@@ -64,37 +64,39 @@ def recorded_keys(steps):
     return [step[1] for step in steps if step[0] == "record"]
 
 
-def between(steps, root, key):
-    """The steps from the moment *key* got its final name until it was recorded, and what came before."""
-    at = next(n for n, step in enumerate(steps) if step[0] == "rename_into_place" and step[1] == root / key)
+def split_steps(steps, root, key):
+    """Return the steps before the rename of *key*, the steps until its ledger row, and its temporary path."""
+    renamed_at = next(
+        index for index, step in enumerate(steps) if step[0] == "rename_into_place" and step[1] == root / key
+    )
     end = steps.index(("record", key))
-    assert at < end
-    return steps[:at], steps[at:end], steps[at][2]
+    assert renamed_at < end
+    return steps[:renamed_at], steps[renamed_at:end], steps[renamed_at][2]
 
 
-async def test_full_syncs_the_file_before_its_name_and_the_name_before_the_row(tmp_path, steps):
+async def test_full_syncs_the_file_before_the_rename_and_the_folder_before_the_row(tmp_path, steps):
     await run(tmp_path, Durability.FULL)
     linked = 0
     for key in recorded_keys(steps):
-        before, after, aside = between(steps, tmp_path, key)
+        before, after, temp_path = split_steps(steps, tmp_path, key)
         assert ("sync", (tmp_path / key).parent) in after, key
-        if aside.name.startswith("new-"):
+        if temp_path.name.startswith("new-"):
             linked += 1
         else:
-            assert ("sync", aside) in before, key
+            assert ("sync", temp_path) in before, key
     assert 0 < linked < len(recorded_keys(steps))
 
 
-async def test_batch_syncs_everything_at_once_before_the_rows(tmp_path, steps):
+async def test_batch_syncs_the_file_system_before_the_rows(tmp_path, steps):
     await run(tmp_path, Durability.BATCH)
     for key in recorded_keys(steps):
-        before, after, aside = between(steps, tmp_path, key)
+        before, after, temp_path = split_steps(steps, tmp_path, key)
         assert ("sync all", tmp_path) in after, key
-        assert ("sync", aside) not in before
+        assert ("sync", temp_path) not in before
     assert len([step for step in steps if step[0] == "sync all"]) < len(recorded_keys(steps))
 
 
-async def test_none_leaves_it_to_the_system(tmp_path, steps):
+async def test_none_does_not_sync_files(tmp_path, steps):
     await run(tmp_path, Durability.NONE)
     placed = {step[2] for step in steps if step[0] == "rename_into_place" and ".bulkdl" not in step[1].parts}
     synced = {step[1] for step in steps if step[0] == "sync"}

@@ -129,7 +129,7 @@ class PartialFile:
 
     def _read_state(self, sidecar: dict[str, Any], data_path: Path) -> ResumeState | None:
         remote_object = sidecar_format.parse_object(sidecar)
-        if sidecar.get("divided"):
+        if sidecar.get(sidecar_format.SEGMENTED_KEY):
             return self._read_segmented_state(remote_object, data_path)
         size_bytes = data_path.stat().st_size
         is_too_long = remote_object.total_bytes is not None and size_bytes > remote_object.total_bytes
@@ -152,21 +152,23 @@ class PartialFile:
                 is_unchanged = False
         return file if is_unchanged else None
 
-    async def create(self, remote_object: RemoteObject, *, divided: bool = False) -> None:
+    async def create(self, remote_object: RemoteObject, *, segmented: bool = False) -> None:
         await self.flush_and_close()
-        await self._run_in_thread(self._create, remote_object, divided)
+        await self._run_in_thread(self._create, remote_object, segmented)
 
-    def _create(self, remote_object: RemoteObject, divided: bool) -> None:
+    def _create(self, remote_object: RemoteObject, segmented: bool) -> None:
         with map_os_errors(self._folder):
             self._remove()
             self._reserve(remote_object.total_bytes, 0)
             data_path = self._folder / f"{self._stem}-{secrets.token_hex(4)}.part"
             self._write_sidecar(
-                sidecar_format.object_document(self._output, remote_object, data_path.name, divided=divided)
+                sidecar_format.object_document(
+                    self._output, remote_object, data_path.name, segmented=segmented
+                )
             )
             data_path.touch()
             self._data_path = data_path
-            if divided:
+            if segmented:
                 # Allocation reports a full disk before any byte is downloaded.
                 atomic_files.allocate(data_path, remote_object.total_bytes or 0)
                 _map_path(data_path).touch()

@@ -13,13 +13,15 @@ from typing import Any
 from bulkdl.models import CommittedFile, Digest, Output, RemoteObject, Validator
 
 _VERSION = 1
+SEGMENTED_KEY = "divided"
+"""The key of a sidecar for a segmented data file. The name is part of the file format."""
 
 
 def object_document(
-    output: Output, remote_object: RemoteObject, data_name: str, *, divided: bool = False
+    output: Output, remote_object: RemoteObject, data_name: str, *, segmented: bool = False
 ) -> dict[str, Any]:
     """Return the sidecar of the data file *data_name*, which contains bytes of *remote_object*."""
-    header = {"version": _VERSION, "output": output.identity, "data": data_name, "divided": divided}
+    header = {"version": _VERSION, "output": output.identity, "data": data_name, SEGMENTED_KEY: segmented}
     return {**header, **asdict(remote_object)}
 
 

@@ -136,7 +136,7 @@ async def test_resume_reserves_the_missing_bytes(destination, free):
 async def test_segmented_file_is_allocated_when_it_is_created(destination, free):
     free(10)
     partial = destination.partial_file(FIRST)
-    await partial.create(remote_object(6), divided=True)
+    await partial.create(remote_object(6), segmented=True)
     assert reserved(destination) == 0
     await partial.write_at(0, [BLOCK])
     free(0)

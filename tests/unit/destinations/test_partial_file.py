@@ -129,7 +129,7 @@ async def test_discard_removes_all_files(destination):
 @pytest.mark.parametrize("corrupt", ["too long", "no map"])
 async def test_commit_in_memory_after_an_invalid_partial_file_uses_only_the_body(destination, corrupt):
     partial = destination.partial_file(OUTPUT)
-    await partial.create(V1, divided=corrupt == "no map")
+    await partial.create(V1, segmented=corrupt == "no map")
     if corrupt == "no map":
         await partial.write_at(0, [OLD])
         next(destination.state.partial_folder.glob("*.map")).unlink()
@@ -207,7 +207,7 @@ async def test_remove_stale_temp_files_removes_data_files_without_sidecar(destin
     await fill(destination.partial_file(OUTPUT), V1, OLD)
     before = list_paths()
     killed = destination.partial_file(replace(OUTPUT, task_id="other"))
-    await killed.create(V1, divided=True)
+    await killed.create(V1, segmented=True)
     await killed.write_at(0, [OLD])
     [sidecar] = [path for path in list_paths() - before if path.suffix == ".json"]
     sidecar.unlink()

@@ -55,7 +55,7 @@ async def cancel_while_reading(work, reads):
 
 async def create_sparse_file(destination, size_bytes):
     partial = destination.partial_file(ARCHIVE)
-    await partial.create(remote_object(size_bytes), divided=True)
+    await partial.create(remote_object(size_bytes), segmented=True)
     return partial
 
 

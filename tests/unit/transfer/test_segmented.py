@@ -265,10 +265,10 @@ async def test_segments_cancelled_during_the_creation_of_the_file_keep_received_
     site = await make_site()
     create, started, may_end = PartialFile.create, asyncio.Event(), asyncio.Event()
 
-    async def slow(partial_file, stored, *, divided=False):
+    async def slow(partial_file, stored, *, segmented=False):
         started.set()
         await may_end.wait()
-        await create(partial_file, stored, divided=divided)
+        await create(partial_file, stored, segmented=segmented)
 
     monkeypatch.setattr(PartialFile, "create", slow)
     downloading = asyncio.create_task(site.download())
@@ -314,9 +314,9 @@ async def test_segments_with_one_connection_do_not_create_a_segmented_file(make_
     site.set_context(limits=replace(LIMITS, connections=1), permits=ConcurrencyLimiter(1))
     create, created = PartialFile.create, []
 
-    async def record_create(partial_file, stored, *, divided=False):
-        created.append(divided)
-        await create(partial_file, stored, divided=divided)
+    async def record_create(partial_file, stored, *, segmented=False):
+        created.append(segmented)
+        await create(partial_file, stored, segmented=segmented)
 
     monkeypatch.setattr(PartialFile, "create", record_create)
     site.store.script = [
