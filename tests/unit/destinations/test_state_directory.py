@@ -1,0 +1,42 @@
+"""Preparation of the state directory."""
+
+from pathlib import Path
+
+import pytest
+
+from bulkdl.destinations.local.destination import LocalDestination
+from bulkdl.errors import ConfigError
+
+
+@pytest.fixture
+def destination(tmp_path):
+    created = LocalDestination(tmp_path / "out")
+    created.prepare()
+    return created
+
+
+def list_temp_files(destination):
+    return [path.name for path in destination.state.partial_folder.iterdir()]
+
+
+def test_prepare_accepts_that_another_run_removes_its_probe(tmp_path, monkeypatch):
+    touch = Path.touch
+
+    def removing_touch(path, *args, **more):
+        touch(path, *args, **more)
+        path.unlink()
+
+    monkeypatch.setattr(Path, "touch", removing_touch)
+    LocalDestination(tmp_path / "out").prepare()
+
+
+def test_prepare_folder_that_cannot_be_created_raises_config_error(tmp_path):
+    (tmp_path / "file").write_bytes(b"in the way")
+    with pytest.raises(ConfigError, match=f"--output {tmp_path}/file/out: cannot be written"):
+        LocalDestination(tmp_path / "file" / "out").prepare()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_prepare_leaves_no_temp_files(destination):
+    destination.prepare()
+    assert list_temp_files(destination) == []
