@@ -36,7 +36,7 @@ def jobs_there(here: CliEnvironment) -> set[str]:
     return {key[0] for key in files_by_output(here.root)}
 
 
-async def test_wrong_credentials_are_7_within_seconds(tmp_path: Path) -> None:
+async def test_run_with_wrong_credentials_exits_with_7_within_seconds(tmp_path: Path) -> None:
     async with cli_environment(tmp_path, ACCOUNT) as here:
         begun_s = time.monotonic()
         ran = await here.bulkdl("-q", UP42_PROJECT_API_KEY="wrong.key-canary")
@@ -47,7 +47,7 @@ async def test_wrong_credentials_are_7_within_seconds(tmp_path: Path) -> None:
         assert "wrong.key-canary" not in ran.out + ran.log
 
 
-async def test_an_unknown_project_is_4_and_the_others_are_fetched(tmp_path: Path) -> None:
+async def test_run_with_an_unknown_project_exits_with_4_and_downloads_the_others(tmp_path: Path) -> None:
     async with cli_environment(tmp_path, ACCOUNT, UP42_USERNAME="someone@example.com") as here:
         known = [word for number in (0, 1) for word in ("-p", ACCOUNT.project_key(number).id)]
         ran = await here.bulkdl("-p", NOBODY, *known, *JSON, UP42_PASSWORD="correct horse")
@@ -59,7 +59,7 @@ async def test_an_unknown_project_is_4_and_the_others_are_fetched(tmp_path: Path
         assert here.has_complete_output()
 
 
-async def test_an_unknown_job_is_4_and_the_others_are_fetched(tmp_path: Path) -> None:
+async def test_run_with_an_unknown_job_exits_with_4_and_downloads_the_others(tmp_path: Path) -> None:
     async with cli_environment(tmp_path, ACCOUNT) as here:
         ran = await here.bulkdl("--job", NOBODY, "--job", JOBS[0].id, *JSON)
         assert ran.process.returncode == 4
@@ -69,7 +69,7 @@ async def test_an_unknown_job_is_4_and_the_others_are_fetched(tmp_path: Path) ->
         assert here.find_wrong_files() == []
 
 
-async def test_an_unreachable_api_is_5_after_a_bounded_number_of_attempts(tmp_path: Path) -> None:
+async def test_run_with_an_unreachable_api_exits_with_5_after_limited_attempts(tmp_path: Path) -> None:
     with socket.socket() as taken:  # bound and not listening: nobody else gets it, and it refuses
         taken.bind(("127.0.0.1", 0))
         async with cli_environment(tmp_path, ACCOUNT) as here:
@@ -92,7 +92,7 @@ LIST = [
 ]
 
 
-async def test_a_jobs_file_as_people_write_it(tmp_path: Path) -> None:
+async def test_run_with_a_jobs_file_accepts_comments_and_blank_lines(tmp_path: Path) -> None:
     async with cli_environment(tmp_path, ACCOUNT) as here:
         path = tmp_path / "jobs.txt"
         path.write_bytes("".join(LIST).encode())
@@ -102,7 +102,7 @@ async def test_a_jobs_file_as_people_write_it(tmp_path: Path) -> None:
         assert jobs_there(here) == {JOBS[0].id, JOBS[1].id}
 
 
-async def test_a_list_of_no_jobs_is_no_wish_for_all(tmp_path: Path) -> None:
+async def test_run_with_an_empty_jobs_file_does_not_download_all_jobs(tmp_path: Path) -> None:
     async with cli_environment(tmp_path, ACCOUNT) as here:
         ran = await here.bulkdl("-i", "-")
         assert ran.process.returncode == 2
@@ -110,7 +110,7 @@ async def test_a_list_of_no_jobs_is_no_wish_for_all(tmp_path: Path) -> None:
         assert not here.simulator.requests
 
 
-async def test_rubbish_in_a_jobs_file_is_2_with_file_and_line_before_anything_is_asked(
+async def test_run_with_an_invalid_jobs_file_names_the_line_and_sends_no_request(
     tmp_path: Path,
 ) -> None:
     async with cli_environment(tmp_path, ACCOUNT) as here:
@@ -127,7 +127,9 @@ async def test_rubbish_in_a_jobs_file_is_2_with_file_and_line_before_anything_is
 
 
 @pytest.mark.parametrize("inside", [False, True], ids=["output", "state"])
-async def test_a_file_where_a_folder_should_be_is_2_and_stays(tmp_path: Path, inside: bool) -> None:
+async def test_run_with_a_file_as_output_directory_exits_with_2_and_keeps_the_file(
+    tmp_path: Path, inside: bool
+) -> None:
     async with cli_environment(tmp_path, ACCOUNT) as here:
         blocked = here.root / ".bulkdl" if inside else here.root
         blocked.parent.mkdir(exist_ok=True)
@@ -141,7 +143,9 @@ async def test_a_file_where_a_folder_should_be_is_2_and_stays(tmp_path: Path, in
 
 
 @pytest.mark.parametrize("command", ["run", "plan"])
-async def test_a_ledger_of_a_newer_version_is_2_and_stays(tmp_path: Path, command: str) -> None:
+async def test_run_with_a_newer_ledger_exits_with_2_and_keeps_the_ledger(
+    tmp_path: Path, command: str
+) -> None:
     async with cli_environment(tmp_path, ACCOUNT) as here:
         await here.run()
         path = here.root / ".bulkdl" / "ledger.sqlite3"
@@ -157,7 +161,7 @@ async def test_a_ledger_of_a_newer_version_is_2_and_stays(tmp_path: Path, comman
         assert len(here.simulator.requests) == asked
 
 
-async def test_a_ledger_that_is_none_is_2_and_stays(tmp_path: Path) -> None:
+async def test_run_with_an_invalid_ledger_exits_with_2_and_keeps_the_file(tmp_path: Path) -> None:
     async with cli_environment(tmp_path, ACCOUNT) as here:
         path = here.root / ".bulkdl" / "ledger.sqlite3"
         path.parent.mkdir(parents=True)
@@ -169,7 +173,7 @@ async def test_a_ledger_that_is_none_is_2_and_stays(tmp_path: Path) -> None:
         assert not here.simulator.requests
 
 
-async def test_a_directory_that_may_only_be_read_is_2(tmp_path: Path) -> None:
+async def test_run_with_a_read_only_directory_exits_with_2(tmp_path: Path) -> None:
     """As it is also for root: a folder of the kernel, in which nobody can make files."""
     async with cli_environment(tmp_path, ACCOUNT) as here:
         ran = await here.bulkdl("-o", "/proc/sys/bulkdl")
@@ -187,7 +191,7 @@ async def test_a_directory_that_may_only_be_read_is_2(tmp_path: Path) -> None:
         ("BULKDL_CONFIG", b"archive_concurrency = 'canary'\n", ("archive_concurrency", "expected")),
     ],
 )
-async def test_credentials_and_config_that_cannot_be_used_are_2(
+async def test_run_with_unusable_credentials_or_config_exits_with_2(
     tmp_path: Path, variable: str, file: bytes | None, words: tuple[str, ...]
 ) -> None:
     async with cli_environment(tmp_path, ACCOUNT) as here:

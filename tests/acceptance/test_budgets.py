@@ -33,7 +33,7 @@ def codes(ran: list[BulkdlProcess]) -> list[int | None]:
     return [each.process.returncode for each in ran]
 
 
-async def test_max_transfer_is_8_and_night_after_night_each_byte_travels_once(tmp_path: Path) -> None:
+async def test_max_transfer_exits_with_8_and_repeated_runs_download_each_byte_once(tmp_path: Path) -> None:
     async with cli_environment(tmp_path, FOUR) as here:
         here.remember_bodies()
         ran = await nights(here, "--max-transfer", "1.2M", *ONE_AT_A_TIME)
@@ -50,7 +50,7 @@ async def test_max_transfer_is_8_and_night_after_night_each_byte_travels_once(tm
         assert here.has_consistent_state(0)
 
 
-async def test_max_duration_is_10_and_what_is_in_flight_ends(tmp_path: Path) -> None:
+async def test_max_duration_exits_with_10_and_finishes_running_downloads(tmp_path: Path) -> None:
     async with cli_environment(tmp_path, FOUR) as here:
         here.set_faults(SLOW)
         ran = await here.bulkdl("--max-duration", "0.2", *ONE_AT_A_TIME)
@@ -68,7 +68,7 @@ async def test_max_duration_is_10_and_what_is_in_flight_ends(tmp_path: Path) -> 
         assert here.sent_bytes == here.needed_bytes
 
 
-async def test_max_duration_holds_while_the_api_hangs(tmp_path: Path) -> None:
+async def test_max_duration_applies_while_the_api_does_not_respond(tmp_path: Path) -> None:
     async with cli_environment(tmp_path, FOUR) as here:
         here.set_faults({"fault": "latency", "seconds": FOREVER_S, "endpoint": "token"})
         ran = await here.bulkdl("--max-duration", "0.2")
@@ -76,7 +76,7 @@ async def test_max_duration_holds_while_the_api_hangs(tmp_path: Path) -> None:
         assert here.has_consistent_state(10)
 
 
-async def test_budgets_that_are_not_reached_change_nothing(tmp_path: Path) -> None:
+async def test_limits_that_are_not_reached_do_not_change_the_run(tmp_path: Path) -> None:
     async with cli_environment(tmp_path, FOUR) as here:
         ran = await here.bulkdl("--max-duration", "6h", "--max-transfer", "500G", "--format", "json")
         assert ran.process.returncode == 0
@@ -92,7 +92,7 @@ async def test_budgets_that_are_not_reached_change_nothing(tmp_path: Path) -> No
         (503, ("--max-transfer", "200K"), 8),  # temporary: the next run goes on anyway
     ],
 )
-async def test_failures_outrank_budgets_and_budgets_what_is_temporary(
+async def test_exit_code_ranks_failures_above_limits_above_temporary_failures(
     tmp_path: Path, status: int, budget: tuple[str, str], code: int
 ) -> None:
     account = SimulatedAccount(projects=1, jobs=1, archive_bytes=ARCHIVE_BYTES)
@@ -105,7 +105,7 @@ async def test_failures_outrank_budgets_and_budgets_what_is_temporary(
         assert ran.summary["failures_total"] == 1
 
 
-async def test_a_signal_outranks_a_budget_that_is_being_drained_and_does_not_abort_it(tmp_path: Path) -> None:
+async def test_signal_during_the_drain_of_a_limit_sets_the_exit_code_without_an_abort(tmp_path: Path) -> None:
     """It is the first that a person has said, and report and process say the same."""
     account = SimulatedAccount(projects=1, jobs=1, archive_bytes=ARCHIVE_BYTES)
     async with cli_environment(tmp_path, account) as here:
@@ -121,7 +121,7 @@ async def test_a_signal_outranks_a_budget_that_is_being_drained_and_does_not_abo
         assert run.find_events("transfer.completed")
 
 
-async def test_bwlimit_limits(tmp_path: Path) -> None:
+async def test_bwlimit_limits_the_bandwidth(tmp_path: Path) -> None:
     """
     What comes in one second may come at once; the rest comes at the limit.
 

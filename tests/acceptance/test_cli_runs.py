@@ -6,7 +6,7 @@ from bulkdl.simulator import SimulatedAccount
 from support.cli_runs import cli_environment
 
 
-async def test_a_run_that_nobody_stops_is_in_order_and_quiet(tmp_path: Path) -> None:
+async def test_run_without_a_stop_returns_0_without_warnings(tmp_path: Path) -> None:
     """The tests' own eyes: what they look for is not there anyway."""
     async with cli_environment(tmp_path, SimulatedAccount(projects=1, jobs=1, archive_bytes=50_000)) as here:
         ran = await here.bulkdl("--format", "json")

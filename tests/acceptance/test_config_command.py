@@ -28,14 +28,14 @@ def bulkdl(*args, cwd, env=None, **more) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("profile", ["example", "nightly", "backfill"])
-def test_each_profile_is_accepted(tmp_path, profile):
+def test_config_accepts_each_profile(tmp_path, profile):
     ended = bulkdl("config", "-c", str(ROOT / "config" / f"{profile}.toml"), "--format", "json", cwd=tmp_path)
     assert ended.returncode == 0
     assert "archive_concurrency" in json.loads(ended.stdout)["settings"]
 
 
 @pytest.mark.parametrize("command", ["run", "plan", "status", "config"])
-def test_a_wrong_key_is_2_and_one_line_with_file_key_and_a_proposal(tmp_path, command):
+def test_config_with_an_unknown_key_names_file_and_key_and_proposes_a_key(tmp_path, command):
     (tmp_path / "c.toml").write_text("archive = 3\n")
     ended = bulkdl(command, "-c", "c.toml", "-o", "out", cwd=tmp_path, env={"UP42_TOKEN": CANARY})
     assert ended.returncode == 2
@@ -44,7 +44,7 @@ def test_a_wrong_key_is_2_and_one_line_with_file_key_and_a_proposal(tmp_path, co
     assert not (tmp_path / "out").exists()
 
 
-def test_broken_toml_is_2_and_one_line_with_file_and_line(tmp_path):
+def test_config_with_invalid_toml_names_file_and_line(tmp_path):
     (tmp_path / "c.toml").write_text("archives = 3\nrate == 5\n")
     ended = bulkdl("config", "-c", "c.toml", cwd=tmp_path)
     assert ended.returncode == 2
@@ -52,7 +52,7 @@ def test_broken_toml_is_2_and_one_line_with_file_and_line(tmp_path):
     assert ended.stderr.count("\n") == 1
 
 
-def test_the_reader_of_stdout_may_leave(tmp_path):
+def test_config_with_a_closed_stdout_returns_0(tmp_path):
     reading, writing = os.pipe()
     os.close(reading)
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("BULKDL_", "UP42_"))}
@@ -73,7 +73,7 @@ def test_the_reader_of_stdout_may_leave(tmp_path):
         (("run",), ("aiohttp.web", "prometheus_client", "PIL")),
     ],
 )
-def test_help_imports_no_more_than_its_command_needs(tmp_path, command, unneeded):
+def test_help_imports_only_the_module_of_its_command(tmp_path, command, unneeded):
     code = f"""
 import sys
 import bulkdl.cli
@@ -90,7 +90,7 @@ finally:
     assert ended.stdout.splitlines()[-1] == ""
 
 
-def test_no_colour_and_no_bars_in_a_pipe(tmp_path):
+def test_run_in_a_pipe_prints_no_colours_and_no_bars(tmp_path):
     ended = bulkdl("config", cwd=tmp_path, env={"UP42_TOKEN": CANARY})
     assert "\x1b" not in ended.stdout + ended.stderr
     assert CANARY not in ended.stdout + ended.stderr

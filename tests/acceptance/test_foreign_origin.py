@@ -94,7 +94,7 @@ def hostile(origin: Origin, seed: int) -> Callable[[str, str, int], Fault | None
     return faults
 
 
-def test_a_clean_pass_moves_each_byte_once_and_a_second_none(tmp_path: Path) -> None:
+def test_run_against_the_foreign_origin_downloads_each_byte_once(tmp_path: Path) -> None:
     with Origin(objects(), token_lifetime_s=1.0) as origin:
         code, told = run(origin, tmp_path)
         assert code == 0, told
@@ -109,7 +109,7 @@ def test_a_clean_pass_moves_each_byte_once_and_a_second_none(tmp_path: Path) -> 
         assert origin.sent_bytes() == 0
 
 
-def test_with_every_fault_at_once_it_ends_with_exit_0_and_the_right_bytes(tmp_path: Path) -> None:
+def test_run_against_the_foreign_origin_with_all_faults_completes(tmp_path: Path) -> None:
     seed = int(os.environ.get("ORIGIN_SEED") or random.randrange(1_000_000))
     sys.stdout.write(f"ORIGIN_SEED={seed}\n")
     with Origin(objects(), token_lifetime_s=1.0, url_lifetime_s=2) as origin:

@@ -28,7 +28,7 @@ BOUNDS: dict[str, tuple[tuple[int, ...], float, float]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_bulkdl_passes(fault: str) -> None:
+def test_robustness_matrix_bulkdl_passes(fault: str) -> None:
     done = cell(BULKDL, fault)
     exits, least, most = BOUNDS[fault]
     assert done.passed, done
@@ -36,7 +36,7 @@ def test_bulkdl_passes(fault: str) -> None:
     assert least <= done.times <= most
 
 
-def test_the_page_has_every_fault_and_tool_and_bulkdl_passes_them_all() -> None:
+def test_robustness_page_lists_every_fault_and_tool() -> None:
     lines = PAGE.read_text("utf-8").splitlines()
     rows = [[each.strip() for each in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
     assert rows[0] == ["fault", BULKDL.label, *(tool.label for tool in PEERS)]

@@ -86,7 +86,7 @@ def requested(simulator: Simulator) -> Counter[str]:
     return Counter(seen.path for seen in simulator.requests if seen.server == "storage")
 
 
-async def test_shards_killed_evicted_and_stopped_bring_every_output_once_and_none_twice(manifest, tmp_path):
+async def test_shards_that_are_killed_evicted_and_stopped_download_every_output_once(manifest, tmp_path):
     """Each is held in the middle of an archive, so that none can be done before it is disturbed."""
     account = SimulatedAccount(seed=3, projects=1, jobs=16, archive_bytes=(MIB, 2 * MIB))
     async with Simulator(account) as simulator:
@@ -142,7 +142,7 @@ async def in_the_middle(simulator: Simulator, job_id: str) -> None:
         await asyncio.sleep(0.02)
 
 
-async def test_shards_that_nobody_disturbs_ask_for_each_object_once(small, tmp_path):
+async def test_shards_without_interruption_request_each_object_once(small, tmp_path):
     account = SimulatedAccount(seed=4, projects=1, jobs=12, archive_bytes=(2_000, 20_000))
     async with Simulator(account) as simulator:
         job = job_of(small, simulator, tmp_path)
@@ -153,7 +153,7 @@ async def test_shards_that_nobody_disturbs_ask_for_each_object_once(small, tmp_p
     assert digests(path.read_bytes() for path in outputs(tmp_path / "data").values()) == expected
 
 
-async def test_a_refused_key_fails_the_job_at_once(manifest, tmp_path):
+async def test_job_with_a_rejected_key_fails_without_retries(manifest, tmp_path):
     async with Simulator(SimulatedAccount(seed=5, projects=1, jobs=4)) as simulator:
         job = job_of(manifest, simulator, tmp_path)
         (tmp_path / "secret" / "api-key").write_text("wrong")
@@ -163,7 +163,7 @@ async def test_a_refused_key_fails_the_job_at_once(manifest, tmp_path):
     assert job.succeeded == set()
 
 
-async def test_a_shard_that_cannot_run_is_given_up_alone_after_its_retries(small, tmp_path):
+async def test_job_with_a_failing_shard_fails_only_that_index(small, tmp_path):
     async def disturb(pod: Pod) -> None:
         if pod.index == 1:
             pod.process.kill()
@@ -180,7 +180,7 @@ async def test_a_shard_that_cannot_run_is_given_up_alone_after_its_retries(small
     }
 
 
-async def test_temporary_failures_are_tried_again_and_final_ones_are_not(small, tmp_path):
+async def test_job_retries_temporary_failures_only(small, tmp_path):
     account = SimulatedAccount(seed=6, projects=1, jobs=12, archive_bytes=2_000)
     later, never = two_jobs_of_different_shards(account)
     faults = Faults.from_rules(

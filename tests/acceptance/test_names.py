@@ -53,7 +53,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], None]:
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(drawn=NAMES)
-async def test_any_names_end_to_end(
+async def test_run_with_any_names_completes(
     tmp_path_factory: pytest.TempPathFactory, names: Callable[[list[str]], None], drawn: list[str]
 ) -> None:
     if not drawn:
@@ -98,7 +98,7 @@ def told(root: Path) -> dict[str, str]:
     return {name: Path(key).name for name, key in rows}
 
 
-async def test_names_that_differ_only_by_case_or_form_keep_apart(tmp_path: Path) -> None:
+async def test_names_that_differ_only_by_case_or_unicode_form_get_separate_files(tmp_path: Path) -> None:
     account = SimulatedAccount(projects=1, jobs=1, archive_bytes=2_000, hostile_names=True)
     async with run_environment(tmp_path, account) as here:
         ran = await here.run()

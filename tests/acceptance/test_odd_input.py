@@ -57,13 +57,13 @@ def is_usage_error(done: subprocess.CompletedProcess, *words: str) -> bool:
     ],
     ids=["home", "long name", "long path"],
 )
-def test_output_that_cannot_be_a_path_is_2(tmp_path, command, output, words):
+def test_output_with_an_invalid_path_exits_with_2(tmp_path, command, output, words):
     assert is_usage_error(bulkdl(tmp_path, command, "-o", output, UP42_TOKEN="t"), *words)
 
 
 @pytest.mark.parametrize("option", ["-c", "-i", "--metrics-file"])
 @pytest.mark.parametrize("path", ["~nosuchuser42/x", LONG], ids=["home", "long name"])
-def test_other_file_that_cannot_be_a_path_is_2(tmp_path, option, path):
+def test_file_option_with_an_invalid_path_exits_with_2(tmp_path, option, path):
     done = bulkdl(tmp_path, "run", "-p", P1, "-o", "out", option, path, UP42_TOKEN="t")
     assert is_usage_error(done, "home directory" if path[0] == "~" else "too long")
     assert not (tmp_path / "out").exists()
@@ -90,7 +90,7 @@ def test_other_file_that_cannot_be_a_path_is_2(tmp_path, option, path):
         ("rate = \n", ("bulkdl.toml:1",)),
     ],
 )
-def test_config_that_is_wrong_is_2_and_names_the_key(tmp_path, config, words):
+def test_config_with_an_invalid_value_exits_with_2_and_names_the_key(tmp_path, config, words):
     assert is_usage_error(bulkdl(tmp_path, "run", "-o", "out", config=config), *words)
     assert not (tmp_path / "out").exists()
 
@@ -102,6 +102,6 @@ def test_config_with_a_byte_order_mark_is_read(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["UP42_TOKEN_FILE", "UP42_PROJECT_API_KEY_FILE"])
-def test_key_in_place_of_a_file_is_not_shown(tmp_path, name):
+def test_secret_in_place_of_a_file_name_is_masked(tmp_path, name):
     done = bulkdl(tmp_path, "run", "-p", P1, "-o", "out", UP42_PROJECT_ID=P1, **{name: KEY})
     assert is_usage_error(done, name, "cannot be read")

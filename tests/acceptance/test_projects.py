@@ -54,7 +54,7 @@ def shows_no_secret(run: BulkdlProcess, here: CliEnvironment, *secrets: str) -> 
     return not any(secret in text for secret in (*keys_with(()), WRONG, *secrets))
 
 
-async def test_keys_come_from_variables_and_from_files_beside_the_config(tmp_path: Path) -> None:
+async def test_run_reads_project_keys_from_variables_and_files(tmp_path: Path) -> None:
     async with cli_environment(tmp_path, ACCOUNT, **tables(tmp_path, keys_with(()))) as here:
         ran = await here.bulkdl(*JSON)
         assert ran.process.returncode == 0, ran.log
@@ -64,7 +64,9 @@ async def test_keys_come_from_variables_and_from_files_beside_the_config(tmp_pat
 
 
 @pytest.mark.parametrize("refused", [0, 2])
-async def test_a_project_whose_key_is_refused_fails_alone(tmp_path: Path, refused: int) -> None:
+async def test_run_with_a_rejected_project_key_downloads_the_other_projects(
+    tmp_path: Path, refused: int
+) -> None:
     async with cli_environment(tmp_path, ACCOUNT, **tables(tmp_path, keys_with([refused]))) as here:
         ran = await here.bulkdl(*JSON)
         assert ran.process.returncode == 3
@@ -87,7 +89,7 @@ async def test_a_project_whose_key_is_refused_fails_alone(tmp_path: Path, refuse
         assert here.has_complete_output()
 
 
-async def test_all_refused_is_7_within_seconds(tmp_path: Path) -> None:
+async def test_run_with_all_keys_rejected_exits_with_7_within_seconds(tmp_path: Path) -> None:
     async with cli_environment(tmp_path, ACCOUNT, **tables(tmp_path, keys_with([0, 1, 2]))) as here:
         begun_s = time.monotonic()
         ran = await here.bulkdl()
@@ -99,7 +101,7 @@ async def test_all_refused_is_7_within_seconds(tmp_path: Path) -> None:
         assert shows_no_secret(ran, here)
 
 
-async def test_only_the_refused_one_is_asked_for(tmp_path: Path) -> None:
+async def test_run_of_a_project_with_a_rejected_key_exits_with_7(tmp_path: Path) -> None:
     """The others' keys are right and beside the point."""
     async with cli_environment(tmp_path, ACCOUNT, **tables(tmp_path, keys_with([1]))) as here:
         assert (await here.bulkdl(*projects_of(1))).process.returncode == 7
@@ -107,7 +109,7 @@ async def test_only_the_refused_one_is_asked_for(tmp_path: Path) -> None:
         assert missing_projects(here) == {0, 1}
 
 
-async def test_an_account_sees_every_project_that_is_named(tmp_path: Path) -> None:
+async def test_run_with_an_account_downloads_every_selected_project(tmp_path: Path) -> None:
     async with cli_environment(tmp_path, ACCOUNT, **USER) as here:
         ran = await here.bulkdl(*projects_of(0, 1))
         assert ran.process.returncode == 0, ran.log
@@ -119,7 +121,7 @@ async def test_an_account_sees_every_project_that_is_named(tmp_path: Path) -> No
         assert "name a project" in nobody.log
 
 
-async def test_an_account_opens_the_projects_that_have_no_key_of_their_own(tmp_path: Path) -> None:
+async def test_run_with_an_account_uses_it_for_projects_without_a_key(tmp_path: Path) -> None:
     env = tables(tmp_path, keys_with(())[:1])
     (tmp_path / "password").write_text("correct horse\n")
     config = tmp_path / "bulkdl.toml"
@@ -132,7 +134,7 @@ async def test_an_account_opens_the_projects_that_have_no_key_of_their_own(tmp_p
         assert missing_projects(here) == {2}
 
 
-async def test_a_wrong_password_is_7(tmp_path: Path) -> None:
+async def test_run_with_a_wrong_password_exits_with_7(tmp_path: Path) -> None:
     async with cli_environment(tmp_path, ACCOUNT, **{**USER, "UP42_PASSWORD": WRONG}) as here:
         ran = await here.bulkdl(*projects_of(0, 1, 2))
         assert ran.process.returncode == 7
@@ -141,7 +143,9 @@ async def test_a_wrong_password_is_7(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("life_s", "code"), [(300.0, 0), (-1.0, 7)], ids=["alive", "expired"])
-async def test_a_ready_token_is_good_as_long_as_it_lives(tmp_path: Path, life_s: float, code: int) -> None:
+async def test_run_with_a_token_completes_until_the_token_expires(
+    tmp_path: Path, life_s: float, code: int
+) -> None:
     facts = {"token_lifetime_s": life_s}
     async with cli_environment(tmp_path, ACCOUNT, simulator_options=facts, **USER) as here:
         token = here.simulator._tokens._issue(None)
@@ -154,7 +158,7 @@ async def test_a_ready_token_is_good_as_long_as_it_lives(tmp_path: Path, life_s:
         assert shows_no_secret(ran, here, token, token.rpartition(".")[2])
 
 
-async def test_a_ready_token_that_expires_on_the_way_is_7_and_what_has_come_is_kept(tmp_path: Path) -> None:
+async def test_run_whose_token_expires_exits_with_7_and_keeps_completed_files(tmp_path: Path) -> None:
     async with cli_environment(tmp_path, ACCOUNT, **USER) as here:
         env = {
             "UP42_TOKEN": here.simulator._tokens._issue(None),

@@ -36,7 +36,7 @@ def rows(title: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
-async def test_the_library_example_runs_as_it_stands(tmp_path: Path) -> None:
+async def test_library_example_runs_unchanged(tmp_path: Path) -> None:
     (example,) = blocks("python")
     # Its environment: a settings variable is none of a library's, so the API is where UP42's name points.
     async with cli_environment(tmp_path, SimulatedAccount(projects=1, jobs=3, archive_bytes=3_000)) as here:
@@ -71,12 +71,12 @@ SETTINGS = [
 ]
 
 
-def test_the_table_of_settings_is_read_whole() -> None:
+def test_table_of_settings_is_read_completely() -> None:
     assert len(SETTINGS) == section("Settings").count("\n| `--") + 1  # one row has two
 
 
 @pytest.mark.parametrize(("flag", "variable", "default"), SETTINGS)
-def test_each_setting_has_that_flag_that_variable_and_that_default(
+def test_table_of_settings_has_flag_variable_and_default_of_the_model(
     flag: str, variable: str, default: str
 ) -> None:
     key = flag.removeprefix("--").replace("-", "_")
@@ -86,7 +86,7 @@ def test_each_setting_has_that_flag_that_variable_and_that_default(
     assert flag in {name for parameter in run.params for name in parameter.opts}
 
 
-def test_auto_limits_in_the_readme_match_the_settings() -> None:
+def test_auto_limits_match_the_settings() -> None:
     limits = [(flags, text) for flags, _, _, text in rows("Settings") if "`auto` starts" in text]
     assert len(limits) == 3
     for flags, text in limits:
@@ -110,7 +110,7 @@ def arguments(line: str) -> list[str]:
 
 
 @pytest.mark.parametrize("line", COMMAND_LINES)
-def test_each_command_line_parses(line: str) -> None:
+def test_command_line_is_accepted(line: str) -> None:
     name, *words = arguments(line)
     command = cli.get_command(click.Context(cli), name)
     assert command is not None, f"no such command: {name}"
@@ -119,14 +119,14 @@ def test_each_command_line_parses(line: str) -> None:
     assert helped.exit_code == 0
 
 
-def test_the_command_lines_are_there_and_each_command_that_is_named_exists() -> None:
+def test_commands_in_the_text_exist() -> None:
     assert len(COMMAND_LINES) >= 9
     named = set(re.findall(r"`bulkdl (\w+)", README))
     assert named
     assert named <= set(COMMANDS)
 
 
-def test_each_flag_that_is_named_anywhere_exists() -> None:
+def test_flags_in_the_text_exist() -> None:
     flags = {
         name
         for command in COMMANDS
@@ -136,27 +136,27 @@ def test_each_flag_that_is_named_anywhere_exists() -> None:
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) <= flags
 
 
-def test_each_make_verb_exists() -> None:
+def test_make_targets_in_the_text_exist() -> None:
     verbs = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
     named = set(re.findall(r"`make ([a-z-]+)`|^make ([a-z-]+)", README, re.MULTILINE))
     assert {first or second for first, second in named} <= verbs
 
 
-def test_the_first_lines_are_the_two_commands() -> None:
+def test_first_block_shows_demo_and_test() -> None:
     assert [line.split("#")[0].strip() for line in blocks("console")[0].splitlines()] == [
         "make demo",
         "make test",
     ]
 
 
-def test_each_link_within_the_project_leads_somewhere() -> None:
+def test_relative_links_have_a_target() -> None:
     links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", README)
     inside = [link for link in links if "://" not in link]
     assert len(inside) >= 5
     assert [link for link in inside if not (ROOT / link).exists()] == []
 
 
-def test_the_exit_codes_are_those_there_are_in_their_rank() -> None:
+def test_table_of_exit_codes_is_complete_and_ranked() -> None:
     codes = {int(code) for cells in rows("Exit codes") for code in cells[0].split(",")}
     assert codes == {int(code) for code in ExitCode}
     (rank,) = re.findall(r"is returned: ([\d, ]+)\.", section("Exit codes"))
@@ -165,7 +165,7 @@ def test_the_exit_codes_are_those_there_are_in_their_rank() -> None:
     assert set(told) == {3, 4, 5, 6, 7, 8, 10, 12}
 
 
-def test_the_tree_has_the_names_of_the_settings() -> None:
+def test_directory_tree_has_the_names_of_the_path_templates() -> None:
     (tree,) = [block for block in blocks("") if "{job_id}" in block]
     for template in Settings().path_templates.model_dump().values():
         assert str(template).split("/")[-1].replace("{suffix}", ".tar.gz").split("{")[0] in tree

@@ -88,7 +88,7 @@ def everything_below(root: Path) -> str:
 
 
 @pytest.mark.parametrize(("grant", "log_format"), [("key", "json"), ("password", "console")])
-async def test_no_secret_is_written_anywhere(
+async def test_run_writes_no_secret_to_any_file_or_stream(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grant: str, log_format: str
 ) -> None:
     async with (
@@ -139,7 +139,7 @@ async def test_no_secret_is_written_anywhere(
 
 
 @pytest.mark.parametrize("status", [401, 403, 500])
-async def test_a_refused_login_quotes_no_secret(tmp_path: Path, status: int) -> None:
+async def test_run_with_a_rejected_login_quotes_no_secret(tmp_path: Path, status: int) -> None:
     """The server sends the credentials back in its answer, and -vv prints tracebacks."""
     async with run_environment(tmp_path / "out", ACCOUNT) as here:
         (project,) = here.simulator.projects
@@ -166,7 +166,7 @@ async def test_a_refused_login_quotes_no_secret(tmp_path: Path, status: int) -> 
         assert project.api_key not in text
 
 
-def test_no_repr_and_no_traceback_shows_a_secret() -> None:
+def test_repr_and_traceback_contain_no_secret() -> None:
     secret = "canary-repr-Q2x9"
     things = [
         CredentialSet(

@@ -83,7 +83,7 @@ def small_bytes(here: CliEnvironment) -> int:
 
 
 @pytest.mark.parametrize(("name", "number"), CASES)
-async def test_a_signal_ends_the_run_in_order_and_the_next_one_goes_on(
+async def test_signal_drains_the_run_and_the_next_run_resumes(
     tmp_path: Path,
     name: str,
     number: signal.Signals,

@@ -11,7 +11,7 @@ from support.stop_faults import AT_ONCE_S, BIG, CODES, SMALL, hanging, slow
 pytestmark = pytest.mark.slow
 
 
-async def test_what_can_end_within_the_grace_ends_and_what_cannot_is_stopped_at_once(
+async def test_drain_finishes_fast_downloads_and_stops_at_the_shutdown_timeout(
     tmp_path: Path,
 ) -> None:
     """Two archives: one needs a second more, the other half a minute, and the grace is 8."""
@@ -37,7 +37,7 @@ async def test_what_can_end_within_the_grace_ends_and_what_cannot_is_stopped_at_
         assert here.has_consistent_state(143)
 
 
-async def test_what_backs_off_within_the_grace_is_not_waited_for(tmp_path: Path) -> None:
+async def test_drain_does_not_wait_for_downloads_before_a_retry(tmp_path: Path) -> None:
     """When the signal comes it looks as if it would end; then the storage asks for five minutes."""
     async with cli_environment(tmp_path, BIG) as here:
         here.set_faults(
@@ -54,7 +54,7 @@ async def test_what_backs_off_within_the_grace_is_not_waited_for(tmp_path: Path)
 
 
 @pytest.mark.parametrize("second", [signal.SIGINT])
-async def test_a_second_signal_aborts_and_loses_no_more_than_the_first(
+async def test_second_signal_aborts_and_keeps_received_bytes(
     tmp_path: Path,
     second: signal.Signals,
 ) -> None:
@@ -111,7 +111,7 @@ HANGS = {
 
 @pytest.mark.parametrize("hang", HANGS.values(), ids=HANGS)
 @pytest.mark.parametrize("numbers", [[signal.SIGINT] * 3, [signal.SIGTERM, signal.SIGINT, signal.SIGTERM]])
-async def test_a_third_signal_ends_what_does_not_listen(
+async def test_third_signal_exits_a_process_that_hangs(
     tmp_path: Path, numbers: list[signal.Signals], hang: str
 ) -> None:
     """At once, with the exit code of the first, and one line for a person."""
@@ -132,7 +132,7 @@ async def test_a_third_signal_ends_what_does_not_listen(
 
 
 @pytest.mark.parametrize("number", CODES)
-async def test_a_plan_can_be_stopped_and_says_what_it_has_found(
+async def test_signal_during_plan_prints_the_outputs_found(
     tmp_path: Path,
     number: signal.Signals,
 ) -> None:

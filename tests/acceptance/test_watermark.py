@@ -76,7 +76,7 @@ def outputs_of(here: CliEnvironment, *numbers: int) -> list[ExpectedOutput]:
     return [each for each in here.simulator.expected_outputs() if each.job_id in ids]
 
 
-async def test_as_a_process_the_first_takes_all_and_the_second_only_what_is_newer(tmp_path: Path) -> None:
+async def test_since_last_downloads_all_jobs_first_and_newer_jobs_next(tmp_path: Path) -> None:
     flags = ("--since", "last", "--format", "json")
     async with cli_environment(tmp_path, ACCOUNT) as here:
         first = await here.bulkdl(*flags)
@@ -90,7 +90,7 @@ async def test_as_a_process_the_first_takes_all_and_the_second_only_what_is_newe
         assert second.summary["outputs"]["completed"] == plan.summary["outputs_total"]
 
 
-async def test_the_second_run_asks_for_nothing_of_older_jobs(tmp_path: Path) -> None:
+async def test_since_last_requests_nothing_of_older_jobs(tmp_path: Path) -> None:
     async with cli_environment(tmp_path, ACCOUNT) as here:
         assert (await last(here))["jobs"]["selected"] == ACCOUNT.jobs
         assert here.has_complete_output()
@@ -109,7 +109,7 @@ async def test_the_second_run_asks_for_nothing_of_older_jobs(tmp_path: Path) -> 
         assert {each.endpoint for each in here.simulator.requests} == {"token", "jobs"}
 
 
-async def test_the_overlap_looks_back_behind_the_start_of_that_run(tmp_path: Path) -> None:
+async def test_since_overlap_includes_jobs_before_the_last_run(tmp_path: Path) -> None:
     """A job that appears late, with an older date, is taken as long as the overlap reaches it."""
     async with cli_environment(tmp_path, ACCOUNT) as here:
         await last(here)
@@ -120,7 +120,7 @@ async def test_the_overlap_looks_back_behind_the_start_of_that_run(tmp_path: Pat
         assert here.has_complete_output()
 
 
-async def test_a_job_that_finishes_long_after_the_overlap_is_still_taken(tmp_path: Path) -> None:
+async def test_since_last_downloads_a_job_that_finishes_after_the_overlap(tmp_path: Path) -> None:
     async with cli_environment(tmp_path, ACCOUNT) as here:
         assert (await last(here))["jobs"]["unfinished"] == 1
         again = await last(here)
@@ -134,7 +134,7 @@ async def test_a_job_that_finishes_long_after_the_overlap_is_still_taken(tmp_pat
 
 
 @pytest.mark.parametrize("first", [{"since": "last"}, {}], ids=json.dumps)
-async def test_it_is_taken_too_where_only_one_status_is_asked_for(
+async def test_since_last_with_a_status_downloads_a_job_that_finishes_later(
     tmp_path: Path, first: dict[str, Any]
 ) -> None:
     """While it was RUNNING the filter left it out."""
@@ -149,7 +149,7 @@ async def test_it_is_taken_too_where_only_one_status_is_asked_for(
         assert here.has_complete_output()
 
 
-async def test_a_job_that_ended_otherwise_is_waited_for_no_more_and_lost_for_nobody(tmp_path: Path) -> None:
+async def test_since_last_does_not_wait_for_a_job_that_ended_with_another_status(tmp_path: Path) -> None:
     """It was RUNNING when FAILED ones were asked for, and has SUCCEEDED since."""
     async with cli_environment(tmp_path, ACCOUNT) as here:
         await last(here, status="FAILED")
@@ -165,7 +165,7 @@ async def test_a_job_that_ended_otherwise_is_waited_for_no_more_and_lost_for_nob
         assert here.has_complete_output()
 
 
-async def test_a_job_that_only_a_plan_has_seen_unfinished_is_no_loss(tmp_path: Path) -> None:
+async def test_since_last_downloads_an_unfinished_job_that_only_a_plan_listed(tmp_path: Path) -> None:
     async with cli_environment(tmp_path, ACCOUNT) as here:
         await planned(here, since="last")
         assert not here.root.exists()
@@ -184,7 +184,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-async def test_a_run_with_failures_does_not_move_it(tmp_path: Path, name: str) -> None:
+async def test_run_with_failures_does_not_change_the_watermark(tmp_path: Path, name: str) -> None:
     fault, code = FAULTS[name]
     async with cli_environment(tmp_path, ACCOUNT) as here:
         here.set_faults(fault)
@@ -198,7 +198,7 @@ async def test_a_run_with_failures_does_not_move_it(tmp_path: Path, name: str) -
 
 
 @pytest.mark.parametrize("name", ["output", "archive", "list of quicklooks", "tasks"])
-async def test_what_failed_is_tried_again_whatever_the_watermark(tmp_path: Path, name: str) -> None:
+async def test_since_last_retries_failed_outputs_of_older_jobs(tmp_path: Path, name: str) -> None:
     """An old job finishes late, behind the watermark, and then something of it fails, more than once."""
     fault, code = FAULTS[name]
     async with cli_environment(tmp_path, ACCOUNT) as here:
@@ -213,7 +213,7 @@ async def test_what_failed_is_tried_again_whatever_the_watermark(tmp_path: Path,
         assert here.has_complete_output()
 
 
-async def test_a_file_that_is_gone_comes_back_whatever_the_watermark(tmp_path: Path) -> None:
+async def test_since_last_downloads_a_missing_file_of_an_older_job(tmp_path: Path) -> None:
     async with cli_environment(tmp_path, ACCOUNT) as here:
         await last(here)
         min(here.root.rglob("job_output.json")).unlink()
@@ -233,7 +233,7 @@ async def test_a_file_that_is_gone_comes_back_whatever_the_watermark(tmp_path: P
     ],
     ids=json.dumps,
 )
-async def test_a_run_that_leaves_jobs_out_sets_none(tmp_path: Path, narrowed: dict[str, Any]) -> None:
+async def test_run_with_a_filter_sets_no_watermark(tmp_path: Path, narrowed: dict[str, Any]) -> None:
     async with cli_environment(tmp_path, ACCOUNT) as here:
         await ran(here, **narrowed)
         assert watermarks(here) == 0
@@ -242,7 +242,7 @@ async def test_a_run_that_leaves_jobs_out_sets_none(tmp_path: Path, narrowed: di
         assert here.has_complete_output()
 
 
-async def test_a_run_of_everything_sets_one_too(tmp_path: Path) -> None:
+async def test_run_of_all_jobs_sets_a_watermark(tmp_path: Path) -> None:
     async with cli_environment(tmp_path, ACCOUNT) as here:
         await ran(here)
         assert watermarks(here) == 1
@@ -262,7 +262,7 @@ async def test_a_run_of_everything_sets_one_too(tmp_path: Path) -> None:
     ],
     ids=json.dumps,
 )
-async def test_scopes_do_not_share_one(tmp_path: Path, other: dict[str, Any]) -> None:
+async def test_watermarks_of_different_selections_are_separate(tmp_path: Path, other: dict[str, Any]) -> None:
     """A run of the GeoJSON says nothing of the archives, one of a status nothing of the others."""
     async with cli_environment(tmp_path, ACCOUNT) as here:
         await last(here, **other)
@@ -271,7 +271,7 @@ async def test_scopes_do_not_share_one(tmp_path: Path, other: dict[str, Any]) ->
         assert here.has_complete_output()
 
 
-async def test_a_project_that_joins_the_config_is_taken_whole(tmp_path: Path) -> None:
+async def test_since_last_downloads_all_jobs_of_a_new_project(tmp_path: Path) -> None:
     """Without -p a run is of every project there is a key for; yesterday there were fewer."""
     async with cli_environment(tmp_path, SimulatedAccount(projects=2, jobs=10, archive_bytes=2_000)) as here:
         first, second = here.credentials().project_ids
@@ -286,7 +286,7 @@ async def test_a_project_that_joins_the_config_is_taken_whole(tmp_path: Path) ->
         assert (await last(here))["jobs"]["selected"] == 0
 
 
-async def test_a_run_that_its_caller_has_stopped_sets_none(tmp_path: Path) -> None:
+async def test_run_that_is_stopped_sets_no_watermark(tmp_path: Path) -> None:
     """The library's ``stop`` needs no signal, and what it leaves out must not be passed by."""
     async with cli_environment(tmp_path, ACCOUNT) as here:
         async with downloader(here, since="last") as loader, loader.stream() as results:
@@ -301,7 +301,7 @@ async def test_a_run_that_its_caller_has_stopped_sets_none(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("budget", [{"max_transfer": 1}, {"max_duration": 0.001}])
-async def test_a_run_that_a_budget_has_ended_sets_none(tmp_path: Path, budget: dict[str, Any]) -> None:
+async def test_run_that_reached_a_limit_sets_no_watermark(tmp_path: Path, budget: dict[str, Any]) -> None:
     async with cli_environment(tmp_path, ACCOUNT) as here:
         await last(here, code=8 if "max_transfer" in budget else 10, **budget)
         assert watermarks(here) == 0
