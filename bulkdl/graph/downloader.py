@@ -45,16 +45,16 @@ class Downloader:
     """
     Downloads every selected output that is missing.
 
-    Use it as an async context manager. Leaving the block cancels what is still running, waits for its
-    end and closes all connections. A Downloader can run several times, one run after the other.
+    Use it as an async context manager. Leaving the block cancels active runs, waits for their end and closes
+    all connections. A Downloader can run several times, one run after another.
 
     Args:
         settings: Source, destination and limits; ``output`` is required.
-        credentials: Default: the credentials of the environment and of the settings.
+        credentials: The default is the credentials of the environment and of the settings.
         reporter: Receives the events of a run.
 
     Attributes:
-        summary: Of the last run; None while a run is active and after a run that was cancelled.
+        summary: The summary of the last run; None during a run and after a cancelled run.
 
     Raises:
         ConfigError: The output directory or the credentials are missing.
@@ -79,7 +79,7 @@ class Downloader:
 
     async def __aenter__(self) -> Self:
         if self._operations is not None:
-            raise DownloaderStateError("the Downloader is already open; open it once, or make another one")
+            raise DownloaderStateError("the Downloader is already open; open it once, or create another one")
         self._operations = Operations(asyncio.get_running_loop())
         try:
             self._assembly = self._new_assembly()
@@ -93,7 +93,7 @@ class Downloader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            await self._opened("__aexit__()").close()
+            await self._require_open("__aexit__()").close()
         finally:
             self._operations = None
             await self._assembly.clients.__aexit__(kind, error, trace)
@@ -102,7 +102,7 @@ class Downloader:
     def _new_assembly(self) -> RunAssembly:
         return RunAssembly(self._settings, self._credentials, self._destination, self._reporter)
 
-    def _opened(self, call: str) -> Operations:
+    def _require_open(self, call: str) -> Operations:
         if self._operations is None:
             raise DownloaderStateError(
                 f"{call}: the Downloader is not open; call it inside `async with Downloader(...)`"
@@ -114,31 +114,31 @@ class Downloader:
         End the active run: the first call drains, the second call aborts.
 
         It can be called from any thread and takes effect in the event loop. Without an active run, the
-        next run is drained when it starts. Runs after that are not affected.
+        next run is drained when it starts. Later runs are not affected.
 
         Args:
-            cause: Becomes the exit code of the summary (130 and 143 stand for signals). It is never 0:
-                a run that was stopped must not set a watermark for later runs.
+            cause: The exit code of the summary (130 and 143 mean signals). It must not be 0, because a
+                stopped run must not set a watermark for later runs.
 
         Raises:
             DownloaderStateError: The Downloader is not open.
         """
-        self._opened("stop()").stop(cause)
+        self._require_open("stop()").stop(cause)
 
     async def run(self, selection: Selection | None = None) -> Summary:
         """
-        Download what is missing of *selection* (default: the selection of the settings).
+        Download the missing outputs of *selection* (default: the selection of the settings).
 
-        A failed output is not an exception; it is listed in the summary.
+        A failed output does not raise an exception. The summary lists it.
 
         Raises:
             ConfigError: The output directory or the selection cannot be used.
-            OutputLockedError: Another run holds the output directory.
+            OutputLockedError: Another run has locked the output directory.
             DownloaderStateError: The Downloader is not open, or was closed during the run.
             LedgerError: The ledger cannot be used.
             DestinationError: The disk is full or fails.
         """
-        operations = self._opened("run()")
+        operations = self._require_open("run()")
         self.summary = None
         run = operations.start(lambda shutdown: self._run(selection, None, shutdown), name="run")
         return await operations.result_of(run)
@@ -146,7 +146,7 @@ class Downloader:
     @asynccontextmanager
     async def stream(self, selection: Selection | None = None) -> AsyncIterator[AsyncIterator[Result]]:
         """
-        Run, and iterate over the results, each after it has been recorded.
+        Run, and iterate over the results. A result is available after it is recorded.
 
         ``async with downloader.stream() as results: async for result in results: ...``. After the last
         result, ``summary`` is set. Leaving the block before the last result cancels the run, waits for
@@ -156,7 +156,7 @@ class Downloader:
             BulkdlError: As ``run`` (ConfigError, OutputLockedError, LedgerError, DestinationError). The
                 iteration raises it, or leaving the block does if the caller did not iterate to the end.
         """
-        operations = self._opened("stream()")
+        operations = self._require_open("stream()")
         channel: Channel[Result] = Channel(_RESULT_QUEUE_LENGTH)
         self.summary = None
         run = operations.start(lambda shutdown: self._run(selection, channel.put, shutdown), name="run")
@@ -177,7 +177,7 @@ class Downloader:
         Raises:
             ConfigError, DownloaderStateError, LedgerError, DestinationError: As ``run``.
         """
-        operations = self._opened("plan()")
+        operations = self._require_open("plan()")
         return await operations.result_of(
             operations.start(lambda shutdown: self._plan(selection, shutdown), name="plan")
         )

@@ -1,4 +1,4 @@
-"""Executors that belong to a purpose, and work in threads that cancellation stops."""
+"""Executors: one thread pool per purpose, and calls that cancellation stops."""
 
 import asyncio
 import threading
@@ -10,21 +10,21 @@ from bulkdl.concurrency import Executors, ReadStopped, check_stop, open_stoppabl
 
 @pytest.fixture
 def executors():
-    made = Executors(disk_threads=1, inspection_threads=1)
-    yield made
-    made.close()
+    opened = Executors(disk_threads=1, inspection_threads=1)
+    yield opened
+    opened.close()
 
 
 async def test_run_stoppable_cancelled_stops_the_thread_before_it_returns(executors):
-    begun, ended = threading.Event(), threading.Event()
+    started, ended = threading.Event(), threading.Event()
 
     def work(stop):
-        begun.set()
+        started.set()
         assert stop.wait(30)
         ended.set()
 
     task = asyncio.create_task(run_stoppable(executors.archives, work))
-    await run_in(executors.disk, begun.wait)
+    await run_in(executors.disk, started.wait)
     task.cancel()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -45,13 +45,13 @@ async def test_run_stoppable_cancelled_before_it_starts_does_not_run(executors):
     assert ran == []
 
 
-async def test_run_stoppable_returns_and_raises_what_the_call_does(executors):
+async def test_run_stoppable_returns_the_result_and_raises_the_exception_of_the_call(executors):
     assert await run_stoppable(executors.archives, lambda _, number: number + 1, 41) == 42
     with pytest.raises(ZeroDivisionError):
         await run_stoppable(executors.archives, lambda _: 1 / 0)
 
 
-async def test_executors_full_of_one_kind_of_work_leave_the_others_free(executors):
+async def test_executors_with_a_full_pool_do_not_block_other_pools(executors):
     release = threading.Event()
     reading = [asyncio.create_task(run_in(executors.archives, release.wait)) for _ in range(8)]
     async with asyncio.timeout(30):
