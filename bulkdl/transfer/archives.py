@@ -1,5 +1,5 @@
 """
-Structure check of archives that came without a checksum: tar, gzipped tar and zip.
+Check the structure of archives without a server checksum: tar, gzipped tar and zip.
 
 Archives are read, not unpacked. ``tarfile`` is not used to walk a tar, because it reads extended headers of
 any size into memory and recurses once for each extended header in a row.
