@@ -139,7 +139,7 @@ async def test_failed_outputs_are_listed_retried_and_reported(site):
 async def test_retry_with_an_unknown_reason_suggests_the_nearest_reason(site):
     ended = await site.bulkdl("retry", "--reason", "stall")
     assert ended.code == 2
-    assert ended.err == "bulkdl: --reason: 'stall' is none that can be tried again; did you mean stalled?\n"
+    assert ended.err == "bulkdl: --reason: 'stall' is not a retryable reason; did you mean stalled?\n"
 
 
 async def test_run_report_with_all_failures_matches_the_schema(site):
