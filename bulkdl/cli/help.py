@@ -69,11 +69,11 @@ class Command(click.Command):
         formatter.write_text(f"{EXAMPLE}  {self.example}")
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse *args*; name the option that an unknown option probably stands for."""
+        """Parse *args*. For an unknown option, propose the option that the user probably meant."""
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
-            known = [name for param in self.params for name in param.opts if name.startswith("--")]
-            near = suggest_option(error.option_name, known)
+            names = [name for param in self.params for name in param.opts if name.startswith("--")]
+            near = suggest_option(error.option_name, names)
             proposal = f"; did you mean {near}?" if near else ""
             raise click.UsageError(f"unknown option {error.option_name}{proposal}", ctx) from error

@@ -1,4 +1,4 @@
-"""Bad input, as a process: the exit code, one clear line, no traceback, nothing changed."""
+"""Invalid input of a process: the exit code, one clear line, no traceback, and no changed file."""
 
 import asyncio
 import socket
@@ -13,13 +13,13 @@ from support.cli_runs import UNEXPECTED_STDERR, BulkdlProcess, CliEnvironment, c
 from support.fault_runs import files_by_output
 
 ACCOUNT = SimulatedAccount(projects=2, jobs=6, archive_bytes=3_000)
-NOBODY = "00000000-0000-4000-8000-000000000000"
+UNKNOWN_ID = "00000000-0000-4000-8000-000000000000"
 JOBS = [ACCOUNT.job(0, number) for number in range(3)]
 JSON = ("--format", "json")
 
 
 def one_line(run: BulkdlProcess, *words: str) -> bool:
-    """All that is told is one line of ours with these words."""
+    """Check that stderr is one line of bulkdl with these words."""
     assert run.out == ""
     assert run.log.startswith("bulkdl: ")
     assert run.log.count("\n") == 1
@@ -50,27 +50,29 @@ async def test_run_with_wrong_credentials_exits_with_7_within_seconds(tmp_path: 
 async def test_run_with_an_unknown_project_exits_with_4_and_downloads_the_others(tmp_path: Path) -> None:
     async with cli_environment(tmp_path, ACCOUNT, UP42_USERNAME="someone@example.com") as here:
         known = [word for number in (0, 1) for word in ("-p", ACCOUNT.project_key(number).id)]
-        ran = await here.bulkdl("-p", NOBODY, *known, *JSON, UP42_PASSWORD="correct horse")
+        ran = await here.bulkdl("-p", UNKNOWN_ID, *known, *JSON, UP42_PASSWORD="correct horse")
         assert ran.process.returncode == 4
         assert ran.has_clean_stderr()
         (problem,) = ran.summary["problems"]
         assert problem["reason"] == "not_found"
-        assert NOBODY in problem["subject"]
+        assert UNKNOWN_ID in problem["subject"]
         assert here.has_complete_output()
 
 
 async def test_run_with_an_unknown_job_exits_with_4_and_downloads_the_others(tmp_path: Path) -> None:
     async with cli_environment(tmp_path, ACCOUNT) as here:
-        ran = await here.bulkdl("--job", NOBODY, "--job", JOBS[0].id, *JSON)
+        ran = await here.bulkdl("--job", UNKNOWN_ID, "--job", JOBS[0].id, *JSON)
         assert ran.process.returncode == 4
         assert ran.has_clean_stderr()
-        assert [NOBODY in each["subject"] for each in ran.summary["problems"]] == [True]
+        assert [UNKNOWN_ID in each["subject"] for each in ran.summary["problems"]] == [True]
         assert jobs_there(here) == {JOBS[0].id}
         assert here.find_wrong_files() == []
 
 
 async def test_run_with_an_unreachable_api_exits_with_5_after_limited_attempts(tmp_path: Path) -> None:
-    with socket.socket() as taken:  # bound and not listening: nobody else gets it, and it refuses
+    with (
+        socket.socket() as taken
+    ):  # bound but not listening: no other process gets the port, and connections are refused
         taken.bind(("127.0.0.1", 0))
         async with cli_environment(tmp_path, ACCOUNT) as here:
             url = f"http://127.0.0.1:{taken.getsockname()[1]}"
@@ -133,11 +135,11 @@ async def test_run_with_a_file_as_output_directory_exits_with_2_and_keeps_the_fi
     async with cli_environment(tmp_path, ACCOUNT) as here:
         blocked = here.root / ".bulkdl" if inside else here.root
         blocked.parent.mkdir(exist_ok=True)
-        blocked.write_text("somebody's notes")
+        blocked.write_text("some notes")
         ran = await here.bulkdl()
         assert ran.process.returncode == 2
         assert one_line(ran, str(here.root), "cannot be written")
-        assert blocked.read_text() == "somebody's notes"
+        assert blocked.read_text() == "some notes"
         assert not here.simulator.requests
         assert files_below(tmp_path) == [blocked]
 
@@ -174,7 +176,7 @@ async def test_run_with_an_invalid_ledger_exits_with_2_and_keeps_the_file(tmp_pa
 
 
 async def test_run_with_a_read_only_directory_exits_with_2(tmp_path: Path) -> None:
-    """As it is also for root: a folder of the kernel, in which nobody can make files."""
+    """Use a directory of the kernel, in which root cannot create files either."""
     async with cli_environment(tmp_path, ACCOUNT) as here:
         ran = await here.bulkdl("-o", "/proc/sys/bulkdl")
         assert ran.process.returncode == 2

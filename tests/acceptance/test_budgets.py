@@ -1,4 +1,4 @@
-"""Budgets of time and volume, and the limit on bandwidth, with the command line as a process."""
+"""The limits of duration, volume and bandwidth, with the command line as a process."""
 
 import signal
 import time
@@ -22,7 +22,7 @@ def gone(endpoint: str, status: int) -> dict[str, Any]:
 
 
 async def nights(here: CliEnvironment, *args: str) -> list[BulkdlProcess]:
-    """The same command again until it has nothing left to say."""
+    """Repeat the command until it exits with 0."""
     ran = [await here.bulkdl(*args)]
     while ran[-1].process.returncode not in (0, 2) and len(ran) < 10:
         ran.append(await here.bulkdl(*args))
@@ -88,8 +88,8 @@ async def test_limits_that_are_not_reached_do_not_change_the_run(tmp_path: Path)
 @pytest.mark.parametrize(
     ("status", "budget", "code"),
     [
-        (410, ("--max-transfer", "200K"), 3),  # for good: somebody should look
-        (503, ("--max-transfer", "200K"), 8),  # temporary: the next run goes on anyway
+        (410, ("--max-transfer", "200K"), 3),  # a permanent failure outranks the limit
+        (503, ("--max-transfer", "200K"), 8),  # the limit outranks a temporary failure
     ],
 )
 async def test_exit_code_ranks_failures_above_limits_above_temporary_failures(
@@ -106,7 +106,7 @@ async def test_exit_code_ranks_failures_above_limits_above_temporary_failures(
 
 
 async def test_signal_during_the_drain_of_a_limit_sets_the_exit_code_without_an_abort(tmp_path: Path) -> None:
-    """It is the first that a person has said, and report and process say the same."""
+    """Report and process have the exit code of the signal."""
     account = SimulatedAccount(projects=1, jobs=1, archive_bytes=ARCHIVE_BYTES)
     async with cli_environment(tmp_path, account) as here:
         here.set_faults(SLOW)
@@ -123,10 +123,10 @@ async def test_signal_during_the_drain_of_a_limit_sets_the_exit_code_without_an_
 
 async def test_bwlimit_limits_the_bandwidth(tmp_path: Path) -> None:
     """
-    What comes in one second may come at once; the rest comes at the limit.
+    The amount of one second can arrive at once. The other bytes arrive at the limit.
 
-    Sockets take in whole archives ahead of their reader, so it is the moments that count at which
-    the next archive is asked for.
+    Socket buffers hold whole archives before they are read. The test therefore measures the times of the
+    archive requests.
     """
     (bytes_per_s,) = (each for _, each in Settings(bwlimit="1.5M").bwlimit.entries)
     async with cli_environment(tmp_path, FOUR) as here:

@@ -1,4 +1,4 @@
-"""Tests of the support code for the command line: it accepts an undisturbed run."""
+"""Test the support code for the command line: its checks accept an undisturbed run."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from support.cli_runs import cli_environment
 
 
 async def test_run_without_a_stop_returns_0_without_warnings(tmp_path: Path) -> None:
-    """The tests' own eyes: what they look for is not there anyway."""
+    """The checks of other tests must not fail on an undisturbed run."""
     async with cli_environment(tmp_path, SimulatedAccount(projects=1, jobs=1, archive_bytes=50_000)) as here:
         ran = await here.bulkdl("--format", "json")
         assert await ran.wait_for_exit() == 0, ran.log

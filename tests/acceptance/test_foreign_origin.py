@@ -1,7 +1,7 @@
 """
-bulkdl as a black box against an origin that shares no code with the simulator.
+Run bulkdl against an origin that shares no code with the simulator.
 
-The seed of the hostile pass is printed; ``ORIGIN_SEED`` repeats it: the same requests meet the same faults.
+The test prints the seed of the run with faults. ``ORIGIN_SEED`` repeats it with the same faults.
 """
 
 import os
@@ -76,7 +76,7 @@ def assert_no_token_at_the_storage(origin: Origin) -> None:
 
 
 def hostile(origin: Origin, seed: int) -> Callable[[str, str, int], Fault | None]:
-    """Each fault once at a place of its own, the rest by chance; what a place meets follows from the seed."""
+    """Plan each fault once for its own request, and the other faults at random from the seed."""
     dice = random.Random(seed)
     archives = [f"/bucket/{number}/output.tgz" for number in range(len(origin.things))]
     jobs = [f"/projects/{origin.project}/jobs/{identity(1, number)}" for number in range(len(origin.things))]
@@ -96,14 +96,14 @@ def hostile(origin: Origin, seed: int) -> Callable[[str, str, int], Fault | None
 
 def test_run_against_the_foreign_origin_downloads_each_byte_once(tmp_path: Path) -> None:
     with Origin(objects(), token_lifetime_s=1.0) as origin:
-        code, told = run(origin, tmp_path)
-        assert code == 0, told
+        code, log = run(origin, tmp_path)
+        assert code == 0, log
         assert_right(origin, tmp_path)
         assert origin.sent_bytes() == sum(len(thing.body) for thing in origin.things)
         assert_no_token_at_the_storage(origin)
         origin.forget()
-        code, told = run(origin, tmp_path)
-        assert code == 0, told
+        code, log = run(origin, tmp_path)
+        assert code == 0, log
         jobs = f"/projects/{origin.project}/jobs"
         assert {each.path for each in origin.asked} <= {"/oauth/token", jobs}
         assert origin.sent_bytes() == 0
@@ -114,15 +114,15 @@ def test_run_against_the_foreign_origin_with_all_faults_completes(tmp_path: Path
     sys.stdout.write(f"ORIGIN_SEED={seed}\n")
     with Origin(objects(), token_lifetime_s=1.0, url_lifetime_s=2) as origin:
         origin.faults = hostile(origin, seed)
-        code, told = run(origin, tmp_path)
+        code, log = run(origin, tmp_path)
         met = Counter(each.fault for each in origin.asked)
-        assert code == 0, told
+        assert code == 0, log
         assert_right(origin, tmp_path)
         assert_no_token_at_the_storage(origin)
         assert set(OF_STORAGE + OF_API) <= set(met)
         assert sum(each.path == "/oauth/token" for each in origin.asked) > 1
         origin.forget()
         origin.faults = lambda _server, _path, _count: None
-        code, told = run(origin, tmp_path)
-        assert code == 0, told
+        code, log = run(origin, tmp_path)
+        assert code == 0, log
         assert origin.sent_bytes() == 0

@@ -1,4 +1,4 @@
-"""bulkdl's column of the matrix of faults, and the page that was made of all of it."""
+"""The column of bulkdl in the matrix of faults, and the page with the whole matrix."""
 
 from pathlib import Path
 
@@ -9,8 +9,8 @@ from robustness.matrix import cell
 from robustness.tools import BULKDL, PEERS
 
 PAGE = Path(__file__).parents[2] / "docs" / "robustness.md"
-# Exit codes, and bytes moved over bytes needed at least and at most. What a killed process had in memory has
-# to come anew, a changed object altogether; refusals and error pages have bytes, too.
+# Exit codes, and the minimum and maximum of transferred bytes divided by needed bytes. A killed process loses
+# the bytes in its memory, and a changed object is downloaded again. Error responses also have bytes.
 BOUNDS: dict[str, tuple[tuple[int, ...], float, float]] = {
     "drop mid-body, same run": ((0,), 1.0, 1.01),
     "run fails, plain rerun": ((5, 0), 1.0, 1.01),

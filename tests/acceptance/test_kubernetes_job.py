@@ -1,4 +1,4 @@
-"""The backfill's Job as it stands in config/kubernetes, carried out by processes against the simulator."""
+"""Run the backfill Job of config/kubernetes as processes against the simulator."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MIB = 1024 * 1024
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(240),
-]  # a dozen interpreters start in a test; a busy machine takes its time
+]  # a test starts a dozen interpreters, which takes long on a busy machine
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def manifest() -> dict[str, Any]:
 
 @pytest.fixture
 def small(manifest: dict[str, Any]) -> dict[str, Any]:
-    """The same with fewer shards, which is one number in two places."""
+    """Return the Job with another number of shards, which the manifest contains twice."""
     manifest["spec"]["completions"] = FEW
     (shards,) = [
         entry
@@ -47,7 +47,7 @@ def small(manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def job_of(manifest: dict[str, Any], simulator: Simulator, folder: Path, **more: str) -> IndexedJob:
-    """The Job with its Secret as files, its ConfigMap as it is in the repository, its volume empty."""
+    """Create the Job with its Secret as files, the ConfigMap of the repository and an empty volume."""
     for name in ("data", "secret", "logs"):
         (folder / name).mkdir()
     (folder / "secret" / "project-id").write_text(simulator.projects[0].id)
@@ -63,10 +63,10 @@ def logs_of(job: IndexedJob) -> str:
 
 def outputs(folder: Path) -> dict[Path, Path]:
     """
-    Each output's path in its shard, and where it is; not what bulkdl and UP42 say about them.
+    Return the files of all shards by their path in the shard, without documents and state.
 
     Raises:
-        AssertionError: Two shards have the same.
+        AssertionError: Two shards have the same file.
     """
     found: dict[Path, Path] = {}
     for path in folder.glob("shard-*/[!.]*/**/*"):
@@ -82,12 +82,12 @@ def digests(bodies: Iterable[bytes]) -> Counter[str]:
 
 
 def requested(simulator: Simulator) -> Counter[str]:
-    """How often the bytes of each stored object were asked for."""
+    """Count the requests for each stored object."""
     return Counter(seen.path for seen in simulator.requests if seen.server == "storage")
 
 
 async def test_shards_that_are_killed_evicted_and_stopped_download_every_output_once(manifest, tmp_path):
-    """Each is held in the middle of an archive, so that none can be done before it is disturbed."""
+    """Every shard stalls in the middle of an archive, so that none finishes before it is interrupted."""
     account = SimulatedAccount(seed=3, projects=1, jobs=16, archive_bytes=(MIB, 2 * MIB))
     async with Simulator(account) as simulator:
         held = large_jobs_of_different_shards(simulator)
@@ -112,7 +112,7 @@ async def test_shards_that_are_killed_evicted_and_stopped_download_every_output_
     shards = sorted(path.name for path in (tmp_path / "data").iterdir())
     assert shards == [f"shard-{index}" for index in range(SHARDS)]
     assert digests(path.read_bytes() for path in outputs(tmp_path / "data").values()) == expected
-    # What was in flight is asked for once more, from where it was; nothing else is.
+    # Only the interrupted downloads are requested once more, from the last byte.
     assert sorted(repeats.values()) == [1] * len(upsets)
     assert all(any(job_id in path for job_id in held.values()) for path in repeats)
 
@@ -125,7 +125,7 @@ UPSET = {"kill": killed, "evict": Pod.evict, "terminate": Pod.terminate}
 
 
 def large_jobs_of_different_shards(simulator: Simulator) -> dict[int, str]:
-    """Shard → a job of it with an archive that no socket's buffer swallows."""
+    """Return a job per shard with an archive that is larger than a socket buffer."""
     large = [
         each for each in simulator.expected_outputs() if each.kind is Kind.ARCHIVE and each.size_bytes >= MIB
     ]

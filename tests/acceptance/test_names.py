@@ -1,4 +1,4 @@
-"""Names that a server chose: they stay in their folder, keep apart, and are found again."""
+"""Names from a server: the files stay in their directory, are separate, and are found again."""
 
 import sqlite3
 import unicodedata
@@ -42,7 +42,7 @@ def assert_harmless(name: str) -> None:
 
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], None]:
-    """Say what the simulator's quicklooks are called."""
+    """Set the names of the simulated quicklooks."""
 
     def call_them(chosen: list[str]) -> None:
         monkeypatch.setattr(account_module, "HOSTILE_NAMES", tuple(chosen))
@@ -76,20 +76,20 @@ async def test_run_with_any_names_completes(
             assert_harmless(path.name)
         folded = {unicodedata.normalize("NFKC", path.name).casefold() for path in files}
         assert len(folded) == len(files) == len(expected)
-        for name, filename in told(root / "out").items():
+        for name, filename in names_in_ledger(root / "out").items():
             assert (folder / filename).read_bytes() == expected[name].read()
-        assert set(told(root / "out")) == set(expected)
+        assert set(names_in_ledger(root / "out")) == set(expected)
         again = await here.run()
         assert {each.endpoint for each in again.requests} == {"token", "jobs"}
-        (folder / told(root / "out")[drawn[0]]).unlink()
+        (folder / names_in_ledger(root / "out")[drawn[0]]).unlink()
         third = await here.run()
         assert len(third.requests_to("quicklook")) == 1
         assert files_of(folder) == files
     account_module._create_job.cache_clear()
 
 
-def told(root: Path) -> dict[str, str]:
-    """Original name → file name, as the ledger has it."""
+def names_in_ledger(root: Path) -> dict[str, str]:
+    """Return the file name of each original name in the ledger."""
     connection = sqlite3.connect(root / ".bulkdl" / "ledger.sqlite3")
     try:
         rows = connection.execute("SELECT name, key FROM outputs WHERE kind = 'quicklook'").fetchall()
@@ -104,7 +104,7 @@ async def test_names_that_differ_only_by_case_or_unicode_form_get_separate_files
         ran = await here.run()
         assert ran.exit_code == 0
         assert here.has_complete_output()
-        names = told(tmp_path)
+        names = names_in_ledger(tmp_path)
         assert set(HOSTILE_NAMES) <= set(names)
         for one, other in (("Twin.jpg", "twin.JPG"), ("café.jpg", "cafe\u0301.jpg"), ("con", "con.jpg")):
             assert (

@@ -1,4 +1,4 @@
-"""Paths, keys and settings as nobody should write them: exit code 2, one clear line, no secret, no bug."""
+"""Invalid paths, keys and settings: exit code 2, one clear line, and no secret."""
 
 import os
 import subprocess

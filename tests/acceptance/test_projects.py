@@ -1,4 +1,4 @@
-"""Several projects, several keys: each stands or falls by itself; accounts and ready tokens."""
+"""Several projects with one key each, accounts, and tokens from the environment."""
 
 import time
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ from support.cli_runs import BulkdlProcess, CliEnvironment, cli_environment
 from support.fault_runs import files_by_output, identity
 
 ACCOUNT = SimulatedAccount(projects=3, jobs=6, archive_bytes=3_000)
-WRONG = "Wrong.key-nobody-may-see"
+WRONG = "Wrong.key-that-must-be-masked"
 JSON = ("--format", "json")
 USER = {"UP42_USERNAME": "someone@example.com", "UP42_PASSWORD": "correct horse"}
 SECONDS = 10.0
 
 
 def tables(folder: Path, keys: Sequence[str]) -> dict[str, str]:
-    """A config with a project for each key: the first from a variable, the others from files."""
+    """Write a config with one project per key: the first key in a variable, the others in files."""
     config, env = [], {"BULKDL_CONFIG": str(folder / "bulkdl.toml")}
     for number, key in enumerate(keys):
         where = f'api_key_file = "keys/{number}"' if number else 'api_key_env = "KEY_OF_THE_FIRST"'
@@ -42,7 +42,7 @@ def projects_of(*numbers: int) -> list[str]:
 
 
 def missing_projects(here: CliEnvironment) -> set[int | None]:
-    """The numbers of the projects of which anything is missing."""
+    """Return the numbers of the projects with missing outputs."""
     there = files_by_output(here.root)
     ids = {each.project_id for each in here.simulator.expected_outputs() if identity(each) not in there}
     return {here.simulator.account.project_number(project_id) for project_id in ids}
@@ -78,7 +78,7 @@ async def test_run_with_a_rejected_project_key_downloads_the_other_projects(
         assert missing_projects(here) == {refused}
         assert here.find_wrong_files() == []
         assert not (here.root / ACCOUNT.project_key(refused).id).exists()
-        # Once refused is refused: nobody asks again with that key, and no list without a token.
+        # The run sends no second request with a rejected key, and no list request without a token.
         assert len(here.requests_to("token")) == ACCOUNT.projects
         assert all(ACCOUNT.project_key(refused).id not in each.path for each in here.requests_to("jobs"))
         assert here.has_consistent_state(3)
@@ -101,8 +101,8 @@ async def test_run_with_all_keys_rejected_exits_with_7_within_seconds(tmp_path: 
         assert shows_no_secret(ran, here)
 
 
-async def test_run_of_a_project_with_a_rejected_key_exits_with_7(tmp_path: Path) -> None:
-    """The others' keys are right and beside the point."""
+async def test_run_exit_code_depends_only_on_the_selected_projects(tmp_path: Path) -> None:
+    """Only project 1 has a rejected key."""
     async with cli_environment(tmp_path, ACCOUNT, **tables(tmp_path, keys_with([1]))) as here:
         assert (await here.bulkdl(*projects_of(1))).process.returncode == 7
         assert (await here.bulkdl(*projects_of(2))).process.returncode == 0
@@ -116,9 +116,9 @@ async def test_run_with_an_account_downloads_every_selected_project(tmp_path: Pa
         assert len(here.requests_to("token")) == 1
         assert missing_projects(here) == {2}
         assert shows_no_secret(ran, here, USER["UP42_PASSWORD"])
-        nobody = await here.bulkdl()
-        assert nobody.process.returncode == 2
-        assert "name a project" in nobody.log
+        result = await here.bulkdl()
+        assert result.process.returncode == 2
+        assert "name a project" in result.log
 
 
 async def test_run_with_an_account_uses_it_for_projects_without_a_key(tmp_path: Path) -> None:

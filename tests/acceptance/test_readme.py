@@ -18,7 +18,7 @@ from support.cli_runs import cli_environment
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
-SUCH_AN_ID = "5f0c1a52-7a3a-4c52-9d0e-0f3f1a2b3c4d"
+SAMPLE_ID = "5f0c1a52-7a3a-4c52-9d0e-0f3f1a2b3c4d"
 
 
 def blocks(language: str) -> list[str]:
@@ -31,14 +31,14 @@ def section(title: str) -> str:
 
 
 def rows(title: str) -> list[list[str]]:
-    """The cells of the table in a section, without its head."""
+    """Return the cells of the table in a section, without the header."""
     lines = [line for line in section(title).splitlines() if line.startswith("|")][2:]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
 async def test_library_example_runs_unchanged(tmp_path: Path) -> None:
     (example,) = blocks("python")
-    # Its environment: a settings variable is none of a library's, so the API is where UP42's name points.
+    # A library does not read settings from variables, so the host name of UP42 resolves to the simulator.
     async with cli_environment(tmp_path, SimulatedAccount(projects=1, jobs=3, archive_bytes=3_000)) as here:
         prelude = f"import bulkdl.settings.model as m, os; os.chdir({str(tmp_path)!r})\n"
         default = f"m.Settings.model_fields['api_url'].default = {here.simulator.api_url!r}\n"
@@ -49,12 +49,12 @@ async def test_library_example_runs_unchanged(tmp_path: Path) -> None:
         assert lines[-1] == "0"
         here.root = tmp_path / "outputs"
         assert here.has_complete_output()
-        told = [line for line in lines if line.startswith("completed ")]
-        assert len(told) == sum(1 for _ in here.simulator.expected_outputs())
+        printed = [line for line in lines if line.startswith("completed ")]
+        assert len(printed) == sum(1 for _ in here.simulator.expected_outputs())
 
 
-def spoken(key: str) -> str:
-    """A default as the README has it."""
+def readme_default(key: str) -> str:
+    """Return a default as the README writes it."""
     value = getattr(Settings(), key)
     return "off" if key == "max_duration" and value == 0 else format_setting(key, value)
 
@@ -81,7 +81,7 @@ def test_table_of_settings_has_flag_variable_and_default_of_the_model(
 ) -> None:
     key = flag.removeprefix("--").replace("-", "_")
     assert variable_names()[key] == variable
-    assert default == spoken(key)
+    assert default == readme_default(key)
     run = import_module("bulkdl.cli.run").run
     assert flag in {name for parameter in run.params for name in parameter.opts}
 
@@ -105,7 +105,7 @@ COMMAND_LINES = [
 
 def arguments(line: str) -> list[str]:
     words = [word for word in shlex.split(line)[1:] if word != "…"]
-    ids = {"PROJECT": SUCH_AN_ID, "JOB": SUCH_AN_ID, "PROJECT/JOB": f"{SUCH_AN_ID}/{SUCH_AN_ID}"}
+    ids = {"PROJECT": SAMPLE_ID, "JOB": SAMPLE_ID, "PROJECT/JOB": f"{SAMPLE_ID}/{SAMPLE_ID}"}
     return [ids.get(word, word) for word in words]
 
 
@@ -160,9 +160,9 @@ def test_table_of_exit_codes_is_complete_and_ranked() -> None:
     codes = {int(code) for cells in rows("Exit codes") for code in cells[0].split(",")}
     assert codes == {int(code) for code in ExitCode}
     (rank,) = re.findall(r"is returned: ([\d, ]+)\.", section("Exit codes"))
-    told = [int(code) for code in re.findall(r"\d+", rank)]
-    assert told == [int(code) for code in EXIT_RANK if int(code) in told]
-    assert set(told) == {3, 4, 5, 6, 7, 8, 10, 12}
+    ranked = [int(code) for code in re.findall(r"\d+", rank)]
+    assert ranked == [int(code) for code in EXIT_RANK if int(code) in ranked]
+    assert set(ranked) == {3, 4, 5, 6, 7, 8, 10, 12}
 
 
 def test_directory_tree_has_the_names_of_the_path_templates() -> None:

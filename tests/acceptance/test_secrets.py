@@ -1,4 +1,4 @@
-"""Canaries for every secret there is, a run with every fault at -vv, and a look into all that was written."""
+"""Run with canary secrets, every fault and -vv, then search all output for the canaries."""
 
 import asyncio
 import os
@@ -25,8 +25,8 @@ from support.run_processes import ROOT, project_key
 ACCOUNT = SimulatedAccount(projects=1, jobs=8, archive_bytes=20_000)
 PASSWORD = "canary-password-x7Gq"
 ABROAD = "/away?Signature=canary-redirect-9Zk"
-# What a fault needs, or what keeps it short, and where it comes if not wherever it can.
-TOLD: dict[str, dict[str, object]] = {
+# Parameters that a fault requires or that shorten it, and the endpoint for faults that apply to several.
+PARAMETERS: dict[str, dict[str, object]] = {
     "down": {"seconds": 0.005, "server": "storage", "nth": 20},
     "drip": {"bytes_per_s": 50_000_000},
     "endless": {"chunked": True, "endpoint": "quicklook"},
@@ -42,22 +42,22 @@ TOLD: dict[str, dict[str, object]] = {
 
 
 def every_fault(stranger: Simulator) -> list[dict[str, object]]:
-    """Each fault once, one after another on the requests that it is for."""
-    # A body that is cut is what makes a request for the rest.
+    """Apply each fault once to a request of its endpoint."""
+    # A truncated body causes a range request.
     rules: list[dict[str, object]] = [{"fault": "cut", "server": "storage", "per": "all", "nth": [1, 2]}]
     turn: Counter[str] = Counter()
     for name, kind in sorted(FAULTS.items()):
-        told = TOLD.get(name, {})
-        where = str(told.get("endpoint") or told.get("server") or kind.condition.get("server"))
+        parameters = PARAMETERS.get(name, {})
+        where = str(parameters.get("endpoint") or parameters.get("server") or kind.condition.get("server"))
         turn[where] += 1
-        rules.append({"fault": name, "per": "all", "nth": 1 + turn[where], **told})
+        rules.append({"fault": name, "per": "all", "nth": 1 + turn[where], **parameters})
         if name == "redirect":
             rules[-1]["location"] = stranger.api_url.replace("127.0.0.1", "localhost") + ABROAD
     return rules
 
 
 class Canaries:
-    """Every token and every signed URL that the simulator gave out."""
+    """Return every token and every signed URL that the simulator issued."""
 
     def __init__(self, here: RunEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
         self.found: set[str] = {here.simulator.projects[0].api_key, PASSWORD, "canary-redirect-9Zk"}
@@ -129,7 +129,7 @@ async def test_run_writes_no_secret_to_any_file_or_stream(
         assert "transfer.completed" in written
         assert canaries.seen_in(written) == []
         assert canaries.seen_in(everything_below(here.root)) == []
-        # The simulator paints a picture for any name, and tells of none that is hostile.
+        # The simulator returns an image for any name and does not expect hostile names.
         assert [path for path in here.find_wrong_files() if "/quicklooks/" not in path] == []
         for each in (
             *stranger.requests,
@@ -140,7 +140,7 @@ async def test_run_writes_no_secret_to_any_file_or_stream(
 
 @pytest.mark.parametrize("status", [401, 403, 500])
 async def test_run_with_a_rejected_login_quotes_no_secret(tmp_path: Path, status: int) -> None:
-    """The server sends the credentials back in its answer, and -vv prints tracebacks."""
+    """The server returns the credentials in its response, and -vv prints tracebacks."""
     async with run_environment(tmp_path / "out", ACCOUNT) as here:
         (project,) = here.simulator.projects
         body = f'{{"error": {{"code": {status}, "message": "no user {PASSWORD} with {project.api_key}"}}}}'

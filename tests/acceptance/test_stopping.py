@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM in every stage of a run, on big slow transfers, and while the API is hanging."""
+"""SIGINT and SIGTERM in every stage of a run, during large slow transfers, and while the API hangs."""
 
 import signal
 from collections.abc import Mapping
@@ -19,12 +19,12 @@ pytestmark = pytest.mark.slow
 @dataclass(frozen=True)
 class Stage:
     """
-    A place in the work at which a signal comes.
+    The point in a run at which a signal is sent.
 
     Attributes:
-        reached: When that endpoint has been asked so often,
-        sent_bytes: and so many bytes of archives have been sent.
-        uses_grace: Something small is in flight that is given the whole grace.
+        reached: An endpoint and the number of requests to it before the signal.
+        sent_bytes: The number of archive bytes before the signal.
+        uses_grace: A small download is running that gets the whole shutdown timeout.
     """
 
     rules: tuple[Mapping[str, Any], ...]
@@ -73,12 +73,12 @@ STAGES = {
         uses_grace=True,
     ),
 }
-# SIGTERM everywhere, SIGINT where another part of the program has the word.
+# SIGTERM at every point, SIGINT where another part of the program handles it.
 CASES = [(name, signal.SIGTERM) for name in STAGES] + [(name, signal.SIGINT) for name in ("one connection",)]
 
 
 def small_bytes(here: CliEnvironment) -> int:
-    """Of everything but archives."""
+    """Count the outputs that are not archives."""
     return sum(each.size_bytes for each in here.simulator.expected_outputs() if each.kind is not Kind.ARCHIVE)
 
 
@@ -112,5 +112,5 @@ async def test_signal_drains_the_run_and_the_next_run_resumes(
         assert here.has_complete_output()
         downloaded_bytes += here.run_reports[-1]["downloaded_bytes"]
         assert downloaded_bytes <= 1.02 * (here.needed_bytes + small_bytes(here))
-        # What waits in the sockets of a connection that is closed has been sent, and never moved.
+        # Bytes in the socket buffers of a closed connection were sent, but the run did not receive them.
         assert here.sent_bytes <= 1.05 * here.needed_bytes + SOCKETS_BYTES * len(here.requests_to("object"))

@@ -1,4 +1,4 @@
-"""The grace, the second and the third signal, and a plan that is stopped."""
+"""The shutdown timeout, the second and the third signal, and a signal during plan."""
 
 import signal
 from pathlib import Path
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 async def test_drain_finishes_fast_downloads_and_stops_at_the_shutdown_timeout(
     tmp_path: Path,
 ) -> None:
-    """Two archives: one needs a second more, the other half a minute, and the grace is 8."""
+    """Of two archives, one needs 1 s more and the other 30 s. The shutdown timeout is 8 s."""
     async with cli_environment(tmp_path, BIG) as here:
         here.set_faults(
             {**slow(4_000_000), "nth": 1, "per": "all"}, {**slow(400_000), "nth": 2, "per": "all"}
@@ -38,7 +38,7 @@ async def test_drain_finishes_fast_downloads_and_stops_at_the_shutdown_timeout(
 
 
 async def test_drain_does_not_wait_for_downloads_before_a_retry(tmp_path: Path) -> None:
-    """When the signal comes it looks as if it would end; then the storage asks for five minutes."""
+    """After the signal, the storage requests a delay of five minutes with Retry-After."""
     async with cli_environment(tmp_path, BIG) as here:
         here.set_faults(
             {**slow(6_000_000), "nth": 1},
@@ -58,7 +58,7 @@ async def test_second_signal_aborts_and_keeps_received_bytes(
     tmp_path: Path,
     second: signal.Signals,
 ) -> None:
-    """The transfers would fit the grace, and are held up by a picture besides."""
+    """The archives could finish within the shutdown timeout, but a quicklook stalls."""
     async with cli_environment(tmp_path, BIG) as here:
         here.set_faults(
             slow(3_000_000),
@@ -105,7 +105,7 @@ cli.main()
 """
 HANGS = {
     "a task that is not heard of again": "await asyncio.Event().wait()",
-    "a loop that stands still": "time.sleep(3600)",
+    "a blocked event loop": "time.sleep(3600)",
 }
 
 
@@ -114,7 +114,7 @@ HANGS = {
 async def test_third_signal_exits_a_process_that_hangs(
     tmp_path: Path, numbers: list[signal.Signals], hang: str
 ) -> None:
-    """At once, with the exit code of the first, and one line for a person."""
+    """The process exits with the code of the first signal and prints one line."""
     async with cli_environment(tmp_path, SMALL) as here:
         run = await here.start(code=HANGS_AT_THE_END.format(hang=hang))
         await run.wait_until(lambda: run.find_events("test.hangs"))

@@ -1,7 +1,7 @@
 """
-``--since last``: the jobs since the last run that left nothing to do, and what older ones still owe.
+``--since last``: the jobs since the last complete run, and the missing outputs of older jobs.
 
-The simulator's jobs are years old, so the overlap is what places the watermark between two of them.
+The simulated jobs are years old, so the overlap places the watermark between two of them.
 """
 
 import json
@@ -18,14 +18,14 @@ from bulkdl.simulator import SimulatedAccount
 from bulkdl.simulator.expected import ExpectedOutput
 from support.cli_runs import CliEnvironment, cli_environment
 
-# The first six are finished, the seventh is RUNNING, the rest come later.
+# The first six jobs are finished, the seventh is RUNNING, the others are created later.
 ACCOUNT = SimulatedAccount(projects=1, jobs=7, archive_bytes=2_000)
 LATER = 10
 SWIFT: dict[str, Any] = {"retry_base_delay": 0.001, "retries": 1, "rate": 0}
 
 
 def overlap_before(number: int) -> float:
-    """With it, only the jobs from *number* on are newer than the watermark."""
+    """Return an overlap with which only the jobs from *number* on are newer than the watermark."""
     between_at = ACCOUNT.job(0, number).created_at - timedelta(hours=1)
     return (datetime.now(UTC) - between_at).total_seconds()
 
@@ -33,7 +33,7 @@ def overlap_before(number: int) -> float:
 async def ran(
     here: CliEnvironment, *, jobs: tuple[str, ...] = (), code: int = 0, **settings: Any
 ) -> dict[str, Any]:
-    """The summary of a run; the simulator's log begins with it."""
+    """Run, and return the summary. The request log of the simulator starts with this run."""
     here.simulator.requests.clear()
     async with downloader(here, **settings) as loader:
         summary = await loader.run(Selection.of(loader._settings, jobs=jobs))
@@ -56,14 +56,14 @@ async def last(here: CliEnvironment, **more: Any) -> dict[str, Any]:
 
 
 def watermarks(here: CliEnvironment) -> int:
-    """Runs that may be one."""
+    """Count the runs that can be a watermark."""
     query = "SELECT count(*) FROM runs WHERE scope IS NOT NULL AND exit_code = 0"
     count: int = here.query_ledger(query)[0][0]
     return count
 
 
 def files_of(root: Path) -> dict[str, bytes]:
-    """All but what SQLite has beside a database while it is open."""
+    """Return all files except those that SQLite creates while a database is open."""
     return {
         str(path.relative_to(root)): path.read_bytes()
         for path in root.rglob("*")
@@ -110,11 +110,11 @@ async def test_since_last_requests_nothing_of_older_jobs(tmp_path: Path) -> None
 
 
 async def test_since_overlap_includes_jobs_before_the_last_run(tmp_path: Path) -> None:
-    """A job that appears late, with an older date, is taken as long as the overlap reaches it."""
+    """A job that appears late with an older date is downloaded while the overlap includes it."""
     async with cli_environment(tmp_path, ACCOUNT) as here:
         await last(here)
         here.simulator.evolve(jobs=LATER)
-        assert (await last(here))["outputs"]["completed"] == 0  # two days do not reach back that far
+        assert (await last(here))["outputs"]["completed"] == 0  # two days do not include that job
         assert len(here.find_missing_outputs()) == len(outputs_of(here, *range(7, LATER))) > 0
         await last(here, since_overlap=overlap_before(7))
         assert here.has_complete_output()
@@ -137,7 +137,7 @@ async def test_since_last_downloads_a_job_that_finishes_after_the_overlap(tmp_pa
 async def test_since_last_with_a_status_downloads_a_job_that_finishes_later(
     tmp_path: Path, first: dict[str, Any]
 ) -> None:
-    """While it was RUNNING the filter left it out."""
+    """The filter excluded the job while it was RUNNING."""
     async with cli_environment(tmp_path, ACCOUNT) as here:
         before = await ran(here, status="SUCCEEDED", **first)
         assert before["jobs"]["unfinished"] == 0
@@ -150,7 +150,7 @@ async def test_since_last_with_a_status_downloads_a_job_that_finishes_later(
 
 
 async def test_since_last_does_not_wait_for_a_job_that_ended_with_another_status(tmp_path: Path) -> None:
-    """It was RUNNING when FAILED ones were asked for, and has SUCCEEDED since."""
+    """The job was RUNNING when FAILED jobs were selected, and has SUCCEEDED since."""
     async with cli_environment(tmp_path, ACCOUNT) as here:
         await last(here, status="FAILED")
         assert (await read_status(here.root)).jobs["unfinished"] == 1
@@ -199,7 +199,7 @@ async def test_run_with_failures_does_not_change_the_watermark(tmp_path: Path, n
 
 @pytest.mark.parametrize("name", ["output", "archive", "list of quicklooks", "tasks"])
 async def test_since_last_retries_failed_outputs_of_older_jobs(tmp_path: Path, name: str) -> None:
-    """An old job finishes late, behind the watermark, and then something of it fails, more than once."""
+    """An old job finishes after the watermark, and then one of its outputs fails repeatedly."""
     fault, code = FAULTS[name]
     async with cli_environment(tmp_path, ACCOUNT) as here:
         await last(here)
@@ -263,7 +263,7 @@ async def test_run_of_all_jobs_sets_a_watermark(tmp_path: Path) -> None:
     ids=json.dumps,
 )
 async def test_watermarks_of_different_selections_are_separate(tmp_path: Path, other: dict[str, Any]) -> None:
-    """A run of the GeoJSON says nothing of the archives, one of a status nothing of the others."""
+    """A run of GeoJSON files does not cover the archives, and a run of one status not the other statuses."""
     async with cli_environment(tmp_path, ACCOUNT) as here:
         await last(here, **other)
         assert (await last(here, **other))["jobs"]["selected"] == 0
@@ -272,7 +272,7 @@ async def test_watermarks_of_different_selections_are_separate(tmp_path: Path, o
 
 
 async def test_since_last_downloads_all_jobs_of_a_new_project(tmp_path: Path) -> None:
-    """Without -p a run is of every project there is a key for; yesterday there were fewer."""
+    """Without -p, a run includes every project with a key. The previous run had fewer keys."""
     async with cli_environment(tmp_path, SimulatedAccount(projects=2, jobs=10, archive_bytes=2_000)) as here:
         first, second = here.credentials().project_ids
         keys = here.credentials().by_project
@@ -287,7 +287,7 @@ async def test_since_last_downloads_all_jobs_of_a_new_project(tmp_path: Path) ->
 
 
 async def test_run_that_is_stopped_sets_no_watermark(tmp_path: Path) -> None:
-    """The library's ``stop`` needs no signal, and what it leaves out must not be passed by."""
+    """A run that ``Downloader.stop`` ended must not hide its missing jobs from the next run."""
     async with cli_environment(tmp_path, ACCOUNT) as here:
         async with downloader(here, since="last") as loader, loader.stream() as results:
             async for _ in results:

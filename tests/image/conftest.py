@@ -1,5 +1,5 @@
 """
-The real Dockerfile, built once with the Makefile's own target, and containers of it that are always removed.
+Build the image once with the target of the Makefile, and remove all containers after the tests.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from support.container_engine import CANARY, IMAGE, Engine, called
 
 
 def pip_conf(path: Path, certificates: Path | None) -> Path:
-    """This machine's index, as pip is told of it here, for the pip inside the build."""
-    told = called("python3", "-m", "pip", "config", "list").stdout.splitlines()
-    settings = dict(line.partition("=")[::2] for line in told if "=" in line)
+    """Return the package index of this machine for pip inside the build."""
+    output = called("python3", "-m", "pip", "config", "list").stdout.splitlines()
+    settings = dict(line.partition("=")[::2] for line in output if "=" in line)
     lines = ["[global]", CANARY]
     for key in ("index-url", "proxy", "trusted-host", "timeout"):
         value = settings.get(f":env:.{key}") or settings.get(f"global.{key}")
@@ -31,7 +31,7 @@ def pip_conf(path: Path, certificates: Path | None) -> Path:
 
 @pytest.fixture(scope="session")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """The engine, with the image built by ``make image``."""
+    """Return the engine with the image that ``make image`` built."""
     for name in ("ENGINE", "BASE"):
         if name not in os.environ:
             pytest.exit(f"{name} is not set; start these tests with tests/image/run", returncode=2)
@@ -44,7 +44,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     )
     if certificates:
         flags += f" --secret id=ca-bundle,src={certificates}"
-    # The secrets are new with each session, the layers need not be: what pip fetched is proven by hash.
+    # Every session has new secrets. The layers can be reused, because pip verifies hashes.
     done = called("make", "image", f"ENGINE={made.name}", f"IMAGE={IMAGE}", f"BUILD_FLAGS={flags}")
     made.build_log = done.stdout + done.stderr
     yield made
@@ -59,7 +59,7 @@ def containers(engine: Engine) -> Iterator[Engine]:
 
 @pytest.fixture
 def volume(engine: Engine) -> Iterator[str]:
-    """A new named volume, which has its owner from the image."""
+    """Create a named volume. Its owner comes from the image."""
     name = f"bulkdl-test-{uuid.uuid4().hex[:8]}"
     engine("volume", "create", name)
     yield name

@@ -1,4 +1,4 @@
-"""The image: how it is made, what is in it, and what it may and may not do."""
+"""The image: its configuration, its files and its permissions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_no_part_of_this_machine_is_written_down():
 
 def test_it_starts_bulkdl_itself_as_nobody_in_particular(engine):
     config = engine.inspect(IMAGE)["Config"]
-    # An exec form: with a shell in between, SIGTERM would end the shell.
+    # The exec form, because a shell would receive SIGTERM instead of bulkdl.
     assert config["Entrypoint"] == ["bulkdl"]
     user, _, group = config["User"].partition(":")
     assert int(user) > 0
@@ -57,7 +57,7 @@ def test_it_adds_little_to_its_base(engine):
 
 @pytest.fixture(scope="module")
 def layers(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every layer, unpacked one level: a file that a later layer hides is there too."""
+    """Return the files of every layer, including files that a later layer hides."""
     folder = tmp_path_factory.mktemp("layers")
     engine("save", "--output", str(folder / "image.tar"), IMAGE)
     with tarfile.open(folder / "image.tar") as archive:
@@ -118,11 +118,11 @@ def test_without_a_volume_that_it_may_write_to_it_says_so(containers, tmp_path):
 
 
 async def test_sigterm_in_the_middle_is_143_and_the_next_container_fetches_little_again(containers, tmp_path):
-    """On a bind mount, so that what is on disk in between can be counted."""
+    """A bind mount allows counting the files during the run."""
     data = tmp_path / "data"
     data.mkdir()
     data.chmod(0o777)
-    # So large that none in flight can end within the grace.
+    # So large that a running download cannot finish within the shutdown timeout.
     account = SimulatedAccount(seed=7, projects=1, jobs=6, archive_bytes=(24 * MIB, 32 * MIB))
     async with Simulator(account) as simulator:
         env = {
@@ -147,22 +147,22 @@ async def test_sigterm_in_the_middle_is_143_and_the_next_container_fetches_littl
         arguments = containers.arguments(str(data), IMAGE, "run", env=env)
         await off_loop(containers, *arguments)
         storage = [seen for seen in list(simulator.requests)[requests_before:] if seen.server == "storage"]
-        fetched = sum(seen.sent_bytes for seen in storage)
+        downloaded = sum(seen.sent_bytes for seen in storage)
     wanted = archive_bytes(data)
-    again = kept + fetched - wanted
+    again = kept + downloaded - wanted
     assert wanted * 0.1 < kept < wanted * 0.9
     assert any(seen.status == 206 for seen in storage)
-    assert again < wanted * 0.05, f"kept {kept:,}, then fetched {fetched:,} of {wanted:,}"
+    assert again < wanted * 0.05, f"kept {kept:,}, then downloaded {downloaded:,} of {wanted:,}"
 
 
 async def off_loop(engine: Engine, *args: str) -> str:
-    """The engine in a thread: the simulator goes on in this one."""
+    """Run the engine in a thread, because the simulator runs in this one."""
     done = await asyncio.to_thread(engine, *args)
     return done.stdout + done.stderr if args[0] == "logs" else done.stdout
 
 
 def archive_bytes(data: Path) -> int:
-    """Each archive once: a job's is a link to its last task's."""
+    """Count each archive once: the archive of a job is a link to that of its last task."""
     sizes = {
         path.stat().st_ino: path.stat().st_size for path in data.glob("*/**/*_output.*") if is_archive(path)
     }
@@ -174,7 +174,7 @@ def is_archive(path: Path) -> bool:
 
 
 def stored_bytes(data: Path) -> int:
-    """Archives in place, and what there is of the others."""
+    """Return the bytes of the archives and of the partial files."""
     parts = data / ".bulkdl" / "parts"
-    begun = sum(path.stat().st_size for path in parts.rglob("*") if path.is_file()) if parts.is_dir() else 0
-    return archive_bytes(data) + begun
+    partial = sum(path.stat().st_size for path in parts.rglob("*") if path.is_file()) if parts.is_dir() else 0
+    return archive_bytes(data) + partial

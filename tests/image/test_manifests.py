@@ -1,4 +1,4 @@
-"""What kustomize makes of config/kubernetes: held against the API's schemas and the rules between fields."""
+"""Validate the output of kustomize for config/kubernetes against schemas and rules."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from support.container_engine import TOOLS, called
 from support.manifests import CONFIG, Documents, complaints, jobs, of_kind
 
 OVERLAYS = sorted(path.name for path in (CONFIG / "overlays").iterdir())
-# podReplacementPolicy and the limits for each index are on by default from 1.29, stable in 1.33 and 1.34.
+# podReplacementPolicy and the limits per index are enabled by default since 1.29, stable in 1.33 and 1.34.
 VERSIONS = ("1.29", "1.33", "1.37")
 RULES = [*manifest_rules_policy.RULES, *manifest_rules_pods.RULES, *manifest_rules_network.RULES]
 
@@ -32,15 +32,15 @@ def documents(rendered: Path) -> Documents:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_schemas_have_nothing_to_say(rendered, version):
     done = called(TOOLS / "kubernetes-validate", "--strict", "-k", version, rendered, check=False)
-    told = [line for line in (done.stdout + done.stderr).splitlines() if not line.startswith("INFO")]
-    # The operator's own kind has no schema there.
-    assert [line for line in told if "Couldn't find schema for kind PodMonitor" not in line] == []
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if not line.startswith("INFO")]
+    # The validator has no schema for the kind of the operator.
+    assert [line for line in lines if "Couldn't find schema for kind PodMonitor" not in line] == []
     assert done.returncode == 0
     assert "passed for resource" in done.stdout + done.stderr
 
 
 def test_the_schemas_are_strict(rendered, tmp_path):
-    """The same tool, shown to fail."""
+    """The validator must reject an invalid manifest."""
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text(rendered.read_text().replace("podFailurePolicy:", "podFailurePolicies:"))
     done = called(TOOLS / "kubernetes-validate", "--strict", "-k", VERSIONS[-1], wrong, check=False)
@@ -53,7 +53,7 @@ def test_every_rule_between_fields_is_kept(documents):
 
 
 def test_a_change_of_the_config_is_a_change_of_its_name(documents):
-    """So that a pod that is started later never reads a newer config than its Job was made for."""
+    """A pod that starts later must not read a newer config than that of its Job."""
     for config_map in of_kind(documents, "ConfigMap"):
         assert config_map["metadata"]["name"].rpartition("-")[2].isalnum()
         assert len(config_map["metadata"]["name"].rpartition("-")[2]) == 10

@@ -18,8 +18,8 @@ pytestmark = pytest.mark.kubernetes
 )
 def test_kustomization_lists_every_file_and_every_image_has_a_version(path):
     if path.name != "kustomization.yaml":
-        beside = yaml.safe_load((path.parent / "kustomization.yaml").read_text(encoding="utf-8"))
-        assert path.name in beside["resources"]
+        kustomization = yaml.safe_load((path.parent / "kustomization.yaml").read_text(encoding="utf-8"))
+        assert path.name in kustomization["resources"]
         return
     for image in yaml.safe_load(path.read_text(encoding="utf-8")).get("images", []):
         assert re.fullmatch(r"\d+\.\d+\.\d+", image["newTag"])

@@ -1,4 +1,4 @@
-"""What a Job makes of the ways a pod can end, and how it is cut into shards."""
+"""Job rules: the reaction to each exit code, and the shards."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_manifests_follow_every_rule(overlay):
     assert complaints(RULES, documents) == []
 
 
-@pytest.mark.parametrize(("path", "value", "told"), BREAKS, ids=[told for _, _, told in BREAKS])
-def test_manifest_with_a_violation_reports_it(path, value, told):
+@pytest.mark.parametrize(("path", "value", "message"), BREAKS, ids=[message for _, _, message in BREAKS])
+def test_manifest_with_a_violation_reports_it(path, value, message):
     found = complaints_when_broken(RULES, path, value)
-    assert [text for text in found if told in text], found
+    assert [text for text in found if message in text], found

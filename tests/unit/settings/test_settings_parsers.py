@@ -116,12 +116,12 @@ def test_parsers_with_any_text_raise_only_value_error(text):
 
 
 @given(st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=30))])))
-def test_parse_time_reads_isoformat(moment):
+def test_parse_time_reads_isoformat(timestamp):
     try:
-        as_utc = moment.astimezone(UTC)
+        as_utc = timestamp.astimezone(UTC)
     except OverflowError:
         return
-    assert parsers.parse_time(moment.isoformat(), NOW) == as_utc
+    assert parsers.parse_time(timestamp.isoformat(), NOW) == as_utc
 
 
 @given(st.integers(0, 10**9), st.integers(1, 10**5))
