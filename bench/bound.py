@@ -34,7 +34,7 @@ class Work:
     """
     Attributes:
         requests: Number of API requests.
-        answers: Sequential responses per kind of worker.
+        responses: Sequential responses per kind of worker.
         workers: Number per kind. Kinds with adaptive concurrency are omitted.
     """
 
@@ -47,19 +47,19 @@ class Work:
     path: tuple[str, ...] = field(default=_CRITICAL_PATH)
 
     @classmethod
-    def from_requests(cls, asked: Mapping[str, int], *, latency_s: float) -> Self:
+    def from_requests(cls, request_counts: Mapping[str, int], *, latency_s: float) -> Self:
         """Create it from the number of requests per ``server endpoint``, with the default settings."""
         settings = Settings()
-        wanted = {kind: getattr(settings, f"{key}_concurrency") for kind, key in _KINDS.items()}
+        concurrency = {kind: getattr(settings, f"{key}_concurrency") for kind, key in _KINDS.items()}
         return cls(
             latency_s,
-            sum(number for name, number in asked.items() if name.startswith(_API)),
+            sum(number for name, number in request_counts.items() if name.startswith(_API)),
             {
-                "archives": asked.get("api results", 0) + asked.get("storage object", 0),
-                "quicklooks": asked.get("api quicklook", 0),
-                "geojson": asked.get("api geojson", 0),
+                "archives": request_counts.get("api results", 0) + request_counts.get("storage object", 0),
+                "quicklooks": request_counts.get("api quicklook", 0),
+                "geojson": request_counts.get("api geojson", 0),
             },
-            {name: number for name, number in wanted.items() if isinstance(number, int)},
+            {name: number for name, number in concurrency.items() if isinstance(number, int)},
             settings.rate,
             settings.burst,
         )

@@ -66,10 +66,11 @@ class ProcessMonitor:
             except (OSError, IndexError):
                 return
 
-    def state_at(self, moment: float) -> ProcessState:
-        """Return the latest reading before *moment* (Unix time), or an empty reading."""
+    def state_at(self, time_s: float) -> ProcessState:
+        """Return the latest state before *time_s* (Unix time), or an empty state."""
         return next(
-            (one for one in reversed(self.states) if one.measured_at <= moment), ProcessState(moment, 0, 0.0)
+            (state for state in reversed(self.states) if state.measured_at <= time_s),
+            ProcessState(time_s, 0, 0.0),
         )
 
 

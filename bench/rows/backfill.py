@@ -36,12 +36,12 @@ def measure_first_run(settings: BenchSettings) -> RowResult:
     """Measure row 8."""
     scratch = settings.create_directory("backfill")
     result = RowResult("backfill", f"a first run over {settings.outputs:,} tiny outputs")
-    watch = ProcessMonitor()
+    monitor = ProcessMonitor()
     with _create_origin(scratch, settings.outputs) as origin:
-        command, sample, totals = _run_first(origin.http_url, scratch, settings.outputs, watch)
+        command, sample, totals = _run_first(origin.http_url, scratch, settings.outputs, monitor)
     result.command = tools.format_command(command)
     result.costs = [summarize_cost(ProgramRuns("bulkdl", [sample], totals))]
-    _add_metrics(result, list(_iter_completion_times(scratch / "first.log")), watch, settings.outputs)
+    _add_metrics(result, list(_iter_completion_times(scratch / "first.log")), monitor, settings.outputs)
     if settings.profiler:
         result.profile = _profile(settings, scratch)
     shutil.rmtree(scratch / "tree")
@@ -69,13 +69,13 @@ def measure_rerun(settings: BenchSettings) -> RowResult:
         if settings.profiler:
             result.profile = record_profile(command, scratch, settings.profiler, tools.ENVIRONMENT)
     runs = settings.pairs + bool(settings.profiler)
-    asked = Counter(map(_endpoint, origin.requests_log.read_text().splitlines()))
+    request_counts = Counter(map(_endpoint, origin.requests_log.read_text().splitlines()))
     result.facts["requests of the second run"] = ", ".join(
-        f"{n / runs:g} {name}" for name, n in asked.items()
+        f"{n / runs:g} {name}" for name, n in request_counts.items()
     )
     result.command = tools.format_command(command)
     result.costs = [summarize_cost(program_runs)]
-    others = sum(number for name, number in asked.items() if name not in ("job lists", "tokens"))
+    others = sum(number for name, number in request_counts.items() if name not in ("job lists", "tokens"))
     result.metrics = [
         check_limit("time", program_runs.median(lambda sample: sample.wall_s), _RERUN_S, "s"),
         Metric("requests other than job lists and tokens", str(others), "0", others == 0),
@@ -92,11 +92,11 @@ def _create_origin(scratch: Path, outputs: int, *, logged: bool = False) -> Ngin
 
 
 def _run_first(
-    api_url: str, scratch: Path, outputs: int, watch: ProcessMonitor | None = None
+    api_url: str, scratch: Path, outputs: int, monitor: ProcessMonitor | None = None
 ) -> tuple[list[str], Sample, FileTotals]:
     tree = scratch / "tree"
     command = tools.bulkdl("run", api_url, tree)
-    sample = run_measured(command, log=scratch / "first.log", env=tools.ENVIRONMENT, monitor=watch)
+    sample = run_measured(command, log=scratch / "first.log", env=tools.ENVIRONMENT, monitor=monitor)
     os.sync()
     return command, sample, check.check_file_count(tree, _SUFFIXES, outputs)
 
@@ -124,19 +124,19 @@ def _iter_completion_times(log: Path) -> Iterator[float]:
                 yield datetime.fromisoformat(json.loads(line)["timestamp"]).timestamp()
 
 
-def _add_metrics(result: RowResult, ended: list[float], watch: ProcessMonitor, outputs: int) -> None:
+def _add_metrics(result: RowResult, completed_at: list[float], monitor: ProcessMonitor, outputs: int) -> None:
     tenth = outputs // 10
     # Excludes the ramp-up at the start and the drain at the end.
-    first, last = (ended[0], ended[tenth]), (ended[-1 - tenth], ended[-1])
+    first, last = (completed_at[0], completed_at[tenth]), (completed_at[-1 - tenth], completed_at[-1])
     rates = [tenth / (until - since) for since, until in (first, last)]
     cpu_ms = [
-        1000 * (watch.state_at(until).cpu_s - watch.state_at(since).cpu_s) / tenth
+        1000 * (monitor.state_at(until).cpu_s - monitor.state_at(since).cpu_s) / tenth
         for since, until in (first, last)
     ]
-    early = watch.state_at(ended[min(_STABLE_AFTER_OUTPUTS, outputs - 1)]).resident_bytes
-    late = watch.state_at(ended[-1]).resident_bytes
+    early = monitor.state_at(completed_at[min(_STABLE_AFTER_OUTPUTS, outputs - 1)]).resident_bytes
+    late = monitor.state_at(completed_at[-1]).resident_bytes
     result.facts["outputs/s, first and last tenth"] = f"{rates[0]:,.0f} and {rates[1]:,.0f}"
-    result.facts["outputs/s overall"] = f"{outputs / (ended[-1] - ended[0]):,.0f}"
+    result.facts["outputs/s overall"] = f"{outputs / (completed_at[-1] - completed_at[0]):,.0f}"
     result.facts["CPU per output, first and last tenth"] = f"{cpu_ms[0]:.2f} and {cpu_ms[1]:.2f} ms"
     result.facts["memory after 10,000 outputs and at the end"] = f"{early >> 20} and {late >> 20} MiB"
     kept = rates[1] / rates[0]

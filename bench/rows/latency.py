@@ -32,7 +32,7 @@ _MAX_BOUND_RATIO = 1.25
 
 @dataclass(slots=True)
 class DelayedServer:
-    """The simulator process. *asked* is filled after it has exited."""
+    """The simulator process. *request_counts* is filled after it has exited."""
 
     api_url: str
     project_id: str
@@ -86,9 +86,11 @@ def measure(settings: BenchSettings) -> RowResult:
     return result
 
 
-def _compare_with_bounds(result: RowResult, wall_s: float, asked: Mapping[str, int]) -> None:
-    result.facts["requests of one run"] = ", ".join(f"{n} {name}" for name, n in sorted(asked.items()))
-    work = Work.from_requests(asked, latency_s=_LATENCY_S)
+def _compare_with_bounds(result: RowResult, wall_s: float, request_counts: Mapping[str, int]) -> None:
+    result.facts["requests of one run"] = ", ".join(
+        f"{n} {name}" for name, n in sorted(request_counts.items())
+    )
+    work = Work.from_requests(request_counts, latency_s=_LATENCY_S)
     limits = compute_bounds(work)
     result.facts |= {f"lower bound, {name}": f"{seconds:.2f} s" for name, seconds in limits.items()}
     ratio = wall_s / max(limits.values())

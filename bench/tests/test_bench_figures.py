@@ -87,22 +87,22 @@ def test_page_contains_metrics_costs_and_notes():
 
 
 def test_run_measured_returns_cpu_time_and_memory_of_the_process(tmp_path):
-    watch = ProcessMonitor()
+    monitor = ProcessMonitor()
     code = "import time; x = bytearray(64 << 20); sum(range(10**6)); time.sleep(0.5); raise SystemExit(3)"
-    sample = run_measured([sys.executable, "-c", code], log=tmp_path / "log", monitor=watch)
+    sample = run_measured([sys.executable, "-c", code], log=tmp_path / "log", monitor=monitor)
     assert sample.exit_code == 3
     assert sample.wall_s > 0.5 > 0 < sample.cpu_s
     assert sample.peak_bytes > 64 << 20
-    assert max(one.resident_bytes for one in watch.states) > 64 << 20
-    assert 0 < watch.states[-1].cpu_s <= sample.cpu_s + 0.02
+    assert max(state.resident_bytes for state in monitor.states) > 64 << 20
+    assert 0 < monitor.states[-1].cpu_s <= sample.cpu_s + 0.02
 
 
 def test_state_at_returns_the_latest_state_before_the_time():
-    watch = ProcessMonitor(
+    monitor = ProcessMonitor(
         [ProcessState(10.0, 1, 0.1), ProcessState(20.0, 2, 0.2), ProcessState(30.0, 3, 0.3)]
     )
-    assert [watch.state_at(moment).resident_bytes for moment in (5.0, 20.0, 29.0, 99.0)] == [0, 2, 2, 3]
-    assert [watch.state_at(moment).cpu_s for moment in (5.0, 20.0)] == [0.0, 0.2]
+    assert [monitor.state_at(time_s).resident_bytes for time_s in (5.0, 20.0, 29.0, 99.0)] == [0, 2, 2, 3]
+    assert [monitor.state_at(time_s).cpu_s for time_s in (5.0, 20.0)] == [0.0, 0.2]
 
 
 def test_process_monitor_without_a_process_returns():
@@ -127,7 +127,7 @@ def test_programs_alternate_and_a_failed_check_has_no_sample(tmp_path):
         raise VerificationError("a byte differs")
 
     found = run_in_pairs([program("a", right), program("b", wrong)], tmp_path, pairs=2)
-    assert order == ["b", "a", "a", "a"], "the warm-up turns round; who failed is not asked again"
+    assert order == ["b", "a", "a", "a"], "the warm-up runs in reverse, and a failed program is not run again"
     assert len(found["a"].samples) == 2
     assert found["b"].error == "a byte differs"
     assert not found["b"].samples
@@ -140,8 +140,16 @@ def test_unexpected_exit_code_is_reported_with_stderr(tmp_path):
 
 
 def test_compute_bounds_returns_each_lower_bound():
-    asked = {"api token": 1, "api results": 160, "storage object": 120, "api geojson": 159, "api tasks": 160}
-    work = replace(Work.from_requests(asked, latency_s=0.1), workers={"archives": 4}, rate=80.0, burst=400)
+    request_counts = {
+        "api token": 1,
+        "api results": 160,
+        "storage object": 120,
+        "api geojson": 159,
+        "api tasks": 160,
+    }
+    work = replace(
+        Work.from_requests(request_counts, latency_s=0.1), workers={"archives": 4}, rate=80.0, burst=400
+    )
     limits = compute_bounds(work)
     assert limits["critical path"] == pytest.approx(0.7)
     assert limits["pool of archives (4)"] == pytest.approx(7.0)

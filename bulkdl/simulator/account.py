@@ -164,25 +164,27 @@ class SimulatedAccount:
 @lru_cache(maxsize=2_048)
 def _create_job(account: SimulatedAccount, project: int, number: int) -> SimulatedJob:
     rng = random.Random(f"{account.seed}/{project}/{number}")
-    plot = SCENARIOS[number] if number < len(SCENARIOS) else JobScenario.create_random(rng)
-    if account.all_finished and plot.is_unfinished:
-        plot = replace(plot, status="SUCCEEDED")
+    scenario = SCENARIOS[number] if number < len(SCENARIOS) else JobScenario.create_random(rng)
+    if account.all_finished and scenario.is_unfinished:
+        scenario = replace(scenario, status="SUCCEEDED")
     created = FIRST_JOB_AT + (LAST_JOB_AT - FIRST_JOB_AT) * (number / (number + _JOBS_IN_FIRST_HALF))
-    tasks = _create_tasks(account, project, number, plot, created, rng)
+    tasks = _create_tasks(account, project, number, scenario, created, rng)
     ids, workflow = account.ids, rng.randrange(3)
-    moments = [moment for task in tasks for moment in (task.started_at, task.finished_at) if moment]
+    timestamps = [
+        timestamp for task in tasks for timestamp in (task.started_at, task.finished_at) if timestamp
+    ]
     job_id = ids.encode(Index(IdKind.JOB, project, number))
-    finished = max(moments, default=created) + timedelta(hours=job_id in account.rerun)
+    finished = max(timestamps, default=created) + timedelta(hours=job_id in account.rerun)
     return SimulatedJob(
         project_id=ids.encode(Index(IdKind.PROJECT, project)),
         id=job_id,
         index=number,
-        name=None if plot.has_no_name else plot.name or rng.choice(_JOB_NAMES),
-        status=plot.status,
-        mode=plot.mode,
+        name=None if scenario.has_no_name else scenario.name or rng.choice(_JOB_NAMES),
+        status=scenario.status,
+        mode=scenario.mode,
         created_at=created,
-        started_at=min(moments, default=None),
-        finished_at=None if plot.is_unfinished else finished,
+        started_at=min(timestamps, default=None),
+        finished_at=None if scenario.is_unfinished else finished,
         workflow_id=ids.encode(Index(IdKind.WORKFLOW, project, part=workflow)),
         workflow_name=f"workflow {workflow}",
         tasks=tuple(_as_running(task) if task.id in account.running else task for task in tasks),
@@ -197,33 +199,33 @@ def _create_tasks(
     account: SimulatedAccount,
     project: int,
     number: int,
-    plot: JobScenario,
+    scenario: JobScenario,
     created: datetime,
     rng: random.Random,
 ) -> tuple[SimulatedTask, ...]:
-    statuses = task_statuses(plot, rng)
+    statuses = task_statuses(scenario, rng)
     tasks: list[SimulatedTask] = []
-    for place, (parents, status) in enumerate(zip(plot.parents, statuses, strict=True)):
-        index = Index(IdKind.TASK, project, number, place)
+    for task_number, (parents, status) in enumerate(zip(scenario.parents, statuses, strict=True)):
+        index = Index(IdKind.TASK, project, number, task_number)
         parent_ids = tuple(tasks[parent].id for parent in parents)
-        started = created + timedelta(seconds=2 + 40 * place)
-        tasks.append(_create_task(account, plot, index, status, parent_ids, started))
+        started = created + timedelta(seconds=2 + 40 * task_number)
+        tasks.append(_create_task(account, scenario, index, status, parent_ids, started))
     return tuple(tasks)
 
 
 def _create_task(
     account: SimulatedAccount,
-    plot: JobScenario,
+    scenario: JobScenario,
     index: Index,
     status: str,
     parent_ids: tuple[str, ...],
     started: datetime,
 ) -> SimulatedTask:
     rng = random.Random(f"{account.seed}/{index.project}/{index.job}/{index.task}")
-    done, begun = status == "SUCCEEDED", status not in {"NOT_STARTED", "PENDING"}
-    ended = done or status in {"FAILED", "ERROR", "CANCELLED"}
-    features = _create_features(account, index, plot, rng) if done else ()
-    form: ArchiveFormat = plot.archive_format or rng.choices(("tgz", "zip", "tar"), (8, 1, 1))[0]
+    succeeded, has_started = status == "SUCCEEDED", status not in {"NOT_STARTED", "PENDING"}
+    has_ended = succeeded or status in {"FAILED", "ERROR", "CANCELLED"}
+    features = _create_features(account, index, scenario, rng) if succeeded else ()
+    form: ArchiveFormat = scenario.archive_format or rng.choices(("tgz", "zip", "tar"), (8, 1, 1))[0]
     block = _BLOCKS[0] if not parent_ids else rng.choice(_BLOCKS[1:])
     return SimulatedTask(
         id=account.ids.encode(index),
@@ -233,20 +235,22 @@ def _create_task(
         is_data=not parent_ids,
         status=status,
         parent_ids=parent_ids,
-        started_at=started if begun else None,
-        finished_at=started + timedelta(seconds=35) if begun and ended else None,
+        started_at=started if has_started else None,
+        finished_at=started + timedelta(seconds=35) if has_started and has_ended else None,
         features=features,
         quicklooks=_quicklook_names(account, index, features, rng) if not parent_ids else (),
-        archive_bytes=_random_archive_bytes(account, rng) if done and not plot.has_no_archive else None,
+        archive_bytes=_random_archive_bytes(account, rng)
+        if succeeded and not scenario.has_no_archive
+        else None,
         archive_format=form,
         node=rng.getrandbits(32),
     )
 
 
 def _create_features(
-    account: SimulatedAccount, index: Index, plot: JobScenario, rng: random.Random
+    account: SimulatedAccount, index: Index, scenario: JobScenario, rng: random.Random
 ) -> tuple[Feature, ...]:
-    if plot.has_no_features:
+    if scenario.has_no_features:
         return ()
     features = []
     for part in range(rng.choice((1, 1, 2, 3))):

@@ -126,16 +126,16 @@ class Api:
     def _me(self, _ask: _ApiRequest) -> Reply:
         return create_reply(envelope({"id": self.account.user_id, "email": "someone@example.com"}))
 
-    def _project(self, ask: _ApiRequest) -> Reply:
-        return create_reply(envelope(project_document(self.account, self._require_project(ask))))
+    def _project(self, request: _ApiRequest) -> Reply:
+        return create_reply(envelope(project_document(self.account, self._require_project(request))))
 
-    def _jobs(self, ask: _ApiRequest) -> Reply:
-        number = self._require_project(ask)
-        query = ask.call.query
+    def _jobs(self, request: _ApiRequest) -> Reply:
+        number = self._require_project(request)
+        query = request.call.query
         page = query.get("page", "0")
         if not page.isdigit():
             raise reject(400, f"Failed to convert page '{page}'")
-        offset = ask.call.overrides.get("offset", int(page) * self.page_size)
+        offset = request.call.overrides.get("offset", int(page) * self.page_size)
         order = _sorted_job_numbers(self.account, number, query.get("sort", "createdAt,desc"))
         jobs = [self.account.job(number, order[at]) for at in self._window(offset, len(order))]
         return create_reply(envelope([job_document(job) for job in jobs]))
@@ -143,66 +143,72 @@ class Api:
     def _window(self, offset: int, count: int) -> range:
         return range(min(offset, count), min(offset + self.page_size, count))
 
-    def _job(self, ask: _ApiRequest) -> Reply:
-        return create_reply(envelope(job_document(self._require_job(ask))))
+    def _job(self, request: _ApiRequest) -> Reply:
+        return create_reply(envelope(job_document(self._require_job(request))))
 
-    def _tasks(self, ask: _ApiRequest) -> Reply:
-        job = self._require_job(ask)
+    def _tasks(self, request: _ApiRequest) -> Reply:
+        job = self._require_job(request)
         return create_reply(envelope([task_document(job, task) for task in job.tasks]))
 
-    def _results(self, ask: _ApiRequest) -> Reply:
-        job, task = self._require_source_task(ask)
+    def _results(self, request: _ApiRequest) -> Reply:
+        job, task = self._require_source_task(request)
         if not has_archive(task):
             raise reject(404, f"No results found for job {job.id}")
         return create_reply(envelope({"url": self._sign(object_path(job, task))}))
 
-    def _geojson(self, ask: _ApiRequest) -> Reply:
-        return create_reply(data_json(self._require_source_task(ask)[1]))
+    def _geojson(self, request: _ApiRequest) -> Reply:
+        return create_reply(data_json(self._require_source_task(request)[1]))
 
-    def _quicklooks(self, ask: _ApiRequest) -> Reply:
-        return create_reply(envelope(list(self._require_task(ask)[1].quicklooks)))
+    def _quicklooks(self, request: _ApiRequest) -> Reply:
+        return create_reply(envelope(list(self._require_task(request)[1].quicklooks)))
 
-    def _quicklook(self, ask: _ApiRequest) -> Reply:
-        task, name = self._require_task(ask)[1], ask.parameters["name"]
+    def _quicklook(self, request: _ApiRequest) -> Reply:
+        task, name = self._require_task(request)[1], request.parameters["name"]
         if name not in task.quicklooks and not (task.quicklooks and name in HOSTILE_NAMES):
             raise reject(404, f"Quicklook {name} not found", "RESOURCE_NOT_FOUND")
         kind = "image/png" if name.endswith(".png") else "image/jpg"
         return create_reply(create_quicklook(self.account, task, name), kind)
 
-    def _logs(self, ask: _ApiRequest) -> Reply:
-        _, task = self._require_task(ask)
+    def _logs(self, request: _ApiRequest) -> Reply:
+        _, task = self._require_task(request)
         return create_reply(f"{task.name}: {task.status}\n".encode(), "text/plain")
 
-    def _require_project(self, ask: _ApiRequest) -> int:
-        project_id = ask.parameters["project"]
+    def _require_project(self, request: _ApiRequest) -> int:
+        project_id = request.parameters["project"]
         number = self.account.project_number(project_id)
         if number is None:
             raise reject(404, f"Project not found for id {project_id} and userId {self.account.user_id}")
-        if not ask.caller.can_read(number):
+        if not request.caller.can_read(number):
             raise reject(403, "Access is denied")
         return number
 
-    def _require_job(self, ask: _ApiRequest) -> SimulatedJob:
-        job = self.account.find_job(self._require_project(ask), ask.parameters["job"])
+    def _require_job(self, request: _ApiRequest) -> SimulatedJob:
+        job = self.account.find_job(self._require_project(request), request.parameters["job"])
         if job is None:
-            names, user = ask.parameters, self.account.user_id
+            names, user = request.parameters, self.account.user_id
             raise reject(
                 404, f"Job not found for id {names['job']} and projectId {names['project']} and userId {user}"
             )
         return job
 
-    def _require_task(self, ask: _ApiRequest) -> tuple[SimulatedJob, SimulatedTask]:
-        job = self._require_job(ask)
+    def _require_task(self, request: _ApiRequest) -> tuple[SimulatedJob, SimulatedTask]:
+        job = self._require_job(request)
         for task in job.tasks:
-            if task.id == ask.parameters["task"]:
+            if task.id == request.parameters["task"]:
                 return job, task
         raise reject(
-            404, f"Task not found for id {ask.parameters['task']} and jobId {job.id}", "RESOURCE_NOT_FOUND"
+            404,
+            f"Task not found for id {request.parameters['task']} and jobId {job.id}",
+            "RESOURCE_NOT_FOUND",
         )
 
-    def _require_source_task(self, ask: _ApiRequest) -> tuple[SimulatedJob, SimulatedTask]:
+    def _require_source_task(self, request: _ApiRequest) -> tuple[SimulatedJob, SimulatedTask]:
         """Return the task whose output is requested. The output of a job is that of its last task."""
-        job, task = self._require_task(ask) if "task" in ask.parameters else (self._require_job(ask), None)
+        job, task = (
+            self._require_task(request)
+            if "task" in request.parameters
+            else (self._require_job(request), None)
+        )
         status = job.status if task is None else task.status
         if status != "SUCCEEDED":
             raise reject(404, f"No output found for job {job.id}")

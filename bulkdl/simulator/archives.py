@@ -108,8 +108,8 @@ def _common_zip_fields(
     return struct.pack("<HHHHHIIIHH", 20, 0x800, 0, *stamp, checksum(), size, size, name_bytes, 0)
 
 
-def _dos_time(moment: datetime) -> tuple[int, int]:
+def _dos_time(timestamp: datetime) -> tuple[int, int]:
     return (
-        moment.hour << 11 | moment.minute << 5 | moment.second // 2,
-        (moment.year - 1980) << 9 | moment.month << 5 | moment.day,
+        timestamp.hour << 11 | timestamp.minute << 5 | timestamp.second // 2,
+        (timestamp.year - 1980) << 9 | timestamp.month << 5 | timestamp.day,
     )

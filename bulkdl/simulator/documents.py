@@ -112,9 +112,9 @@ def _block(task: SimulatedTask) -> Json:
     }
 
 
-def _micros(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+def _micros(timestamp: datetime) -> str:
+    return timestamp.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def _seconds(moment: datetime | None) -> str | None:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ") if moment else None
+def _seconds(timestamp: datetime | None) -> str | None:
+    return timestamp.strftime("%Y-%m-%dT%H:%M:%SZ") if timestamp else None

@@ -54,117 +54,119 @@ class FaultContext:
         return min(size, int(size * (0.5 if fraction is None else fraction)))
 
 
-def reset(_scene: FaultContext, reply: Reply) -> Reply:
+def reset(_context: FaultContext, reply: Reply) -> Reply:
     return replace(reply, delivery=replace(reply.delivery, reset=True))
 
 
-def cut(scene: FaultContext, reply: Reply) -> Reply:
-    how = replace(reply.delivery, stop_at=scene.offset(reply), stop_resets=scene.values["reset"])
-    return replace(reply, delivery=how, has_content_length=not scene.values["chunked"])
+def cut(context: FaultContext, reply: Reply) -> Reply:
+    delivery = replace(reply.delivery, stop_at=context.offset(reply), stop_resets=context.values["reset"])
+    return replace(reply, delivery=delivery, has_content_length=not context.values["chunked"])
 
 
-def stall(scene: FaultContext, reply: Reply) -> Reply:
-    how = replace(reply.delivery, stall_at=scene.offset(reply), stall_s=scene.values["seconds"])
-    return replace(reply, delivery=how)
+def stall(context: FaultContext, reply: Reply) -> Reply:
+    delivery = replace(reply.delivery, stall_at=context.offset(reply), stall_s=context.values["seconds"])
+    return replace(reply, delivery=delivery)
 
 
-def drip(scene: FaultContext, reply: Reply) -> Reply:
-    return replace(reply, delivery=replace(reply.delivery, bytes_per_s=scene.values["bytes_per_s"]))
+def drip(context: FaultContext, reply: Reply) -> Reply:
+    return replace(reply, delivery=replace(reply.delivery, bytes_per_s=context.values["bytes_per_s"]))
 
 
-def slow_headers(scene: FaultContext, reply: Reply) -> Reply:
-    return replace(reply, delivery=replace(reply.delivery, head_bytes_per_s=scene.values["bytes_per_s"]))
+def slow_headers(context: FaultContext, reply: Reply) -> Reply:
+    return replace(reply, delivery=replace(reply.delivery, head_bytes_per_s=context.values["bytes_per_s"]))
 
 
-def latency(scene: FaultContext, reply: Reply) -> Reply:
-    return replace(reply, delivery=replace(reply.delivery, delay_s=scene.values["seconds"]))
+def latency(context: FaultContext, reply: Reply) -> Reply:
+    return replace(reply, delivery=replace(reply.delivery, delay_s=context.values["seconds"]))
 
 
-def flip(scene: FaultContext, reply: Reply) -> Reply:
-    at = min(scene.offset(reply), reply.body.size - 1)
+def flip(context: FaultContext, reply: Reply) -> Reply:
+    at = min(context.offset(reply), reply.body.size - 1)
     return replace(reply, body=FlippedByte(reply.body, at)) if at >= 0 else reply
 
 
-def short(_scene: FaultContext, reply: Reply) -> Reply:
+def short(_context: FaultContext, reply: Reply) -> Reply:
     return replace(reply, body=BlobSlice(reply.body, 0, max(0, reply.body.size - 1)))
 
 
-def endless(scene: FaultContext, reply: Reply) -> Reply:
-    how = replace(reply.delivery, extra_bytes=scene.values["extra_bytes"])
-    return replace(reply, delivery=how, has_content_length=not scene.values["chunked"])
+def endless(context: FaultContext, reply: Reply) -> Reply:
+    delivery = replace(reply.delivery, extra_bytes=context.values["extra_bytes"])
+    return replace(reply, delivery=delivery, has_content_length=not context.values["chunked"])
 
 
-def ignore_range(scene: FaultContext, reply: Reply) -> Reply:
-    return storage.full_reply(scene.target) if scene.target else reply
+def ignore_range(context: FaultContext, reply: Reply) -> Reply:
+    return storage.full_reply(context.target) if context.target else reply
 
 
-def wrong_offset(scene: FaultContext, reply: Reply) -> Reply:
-    if scene.target is None or reply.status != 206:
+def wrong_offset(context: FaultContext, reply: Reply) -> Reply:
+    if context.target is None or reply.status != 206:
         return reply
-    size = scene.target.body.size
-    start = size - reply.body.size + scene.values["shift"]
-    return storage.partial_reply(scene.target, max(0, min(size - 1, start)), size)
+    size = context.target.body.size
+    start = size - reply.body.size + context.values["shift"]
+    return storage.partial_reply(context.target, max(0, min(size - 1, start)), size)
 
 
-def unsatisfiable(scene: FaultContext, reply: Reply) -> Reply:
-    return storage.unsatisfiable_range_error(scene.target.body.size) if scene.target else reply
+def unsatisfiable(context: FaultContext, reply: Reply) -> Reply:
+    return storage.unsatisfiable_range_error(context.target.body.size) if context.target else reply
 
 
-def url_expired(_scene: FaultContext, _reply: Reply) -> Reply:
+def url_expired(_context: FaultContext, _reply: Reply) -> Reply:
     return storage.expired_token_error(int(datetime.now(UTC).timestamp()) - 1)
 
 
-def signature_mismatch(_scene: FaultContext, _reply: Reply) -> Reply:
+def signature_mismatch(_context: FaultContext, _reply: Reply) -> Reply:
     return storage.signature_mismatch_error()
 
 
-def xml_200(scene: FaultContext, _reply: Reply) -> Reply:
-    return storage.xml_error(200, scene.values["code"], "We encountered an internal error. Please try again.")
-
-
-def html(scene: FaultContext, _reply: Reply) -> Reply:
-    page = (
-        f"<html><head><title>{scene.values['status']}</title></head><body>Service Unavailable</body></html>"
+def xml_200(context: FaultContext, _reply: Reply) -> Reply:
+    return storage.xml_error(
+        200, context.values["code"], "We encountered an internal error. Please try again."
     )
-    return Reply(scene.values["status"], (("Content-Type", "text/html"),), LiteralBytes(page.encode()))
 
 
-def status(scene: FaultContext, _reply: Reply) -> Reply:
-    code, body = scene.values["status"], scene.values["body"]
-    if body or scene.call.server == "storage":
+def html(context: FaultContext, _reply: Reply) -> Reply:
+    page = (
+        f"<html><head><title>{context.values['status']}</title></head><body>Service Unavailable</body></html>"
+    )
+    return Reply(context.values["status"], (("Content-Type", "text/html"),), LiteralBytes(page.encode()))
+
+
+def status(context: FaultContext, _reply: Reply) -> Reply:
+    code, body = context.values["status"], context.values["body"]
+    if body or context.call.server == "storage":
         reply = Reply(code, (("Content-Type", "text/plain"),), LiteralBytes(body.encode()))
     else:
         reply = create_reply(error_envelope(code, "Something went wrong"), status=code)
-    return reply.with_headers(*((name, str(value)) for name, value in scene.values["headers"].items()))
+    return reply.with_headers(*((name, str(value)) for name, value in context.values["headers"].items()))
 
 
-def throttled(scene: FaultContext, _reply: Reply) -> Reply:
-    asked, now = scene.values["retry_after"], datetime.now(UTC)
+def throttled(context: FaultContext, _reply: Reply) -> Reply:
+    requested, now = context.values["retry_after"], datetime.now(UTC)
     after = {
-        "date": format_datetime(now + timedelta(seconds=scene.values["seconds"]), usegmt=True),
+        "date": format_datetime(now + timedelta(seconds=context.values["seconds"]), usegmt=True),
         "past": format_datetime(now - timedelta(hours=1), usegmt=True),
         "huge": str(_HUGE_S),
         "none": "",
-    }.get(str(asked), str(asked))
-    if scene.call.server == "storage":
+    }.get(str(requested), str(requested))
+    if context.call.server == "storage":
         reply = storage.xml_error(429, "TooManyRequests", "The rate limit was exceeded.")
     else:
         reply = create_reply(error_envelope(429, "Too many requests"), status=429)
     return reply.with_headers(("Retry-After", after)) if after else reply
 
 
-def unauthorized(_scene: FaultContext, _reply: Reply) -> Reply:
+def unauthorized(_context: FaultContext, _reply: Reply) -> Reply:
     return create_unauthorized_reply("ACCESS_TOKEN_EXPIRED: JWT expired")
 
 
-def truncated_json(scene: FaultContext, reply: Reply) -> Reply:
-    return replace(reply, body=BlobSlice(reply.body, 0, scene.offset(reply)))
+def truncated_json(context: FaultContext, reply: Reply) -> Reply:
+    return replace(reply, body=BlobSlice(reply.body, 0, context.offset(reply)))
 
 
-def wrong_type(scene: FaultContext, reply: Reply) -> Reply:
+def wrong_type(context: FaultContext, reply: Reply) -> Reply:
     try:
         document = json.loads(read_all(reply.body))
-        _put(document, scene.values["field"].split("."), scene.values["value"])
+        _put(document, context.values["field"].split("."), context.values["value"])
     except (ValueError, LookupError, TypeError):
         return reply
     return replace(reply, body=LiteralBytes(dump(document)))
@@ -176,18 +178,18 @@ def _put(document: Any, path: list[str], value: Any) -> None:
     document[int(path[-1]) if isinstance(document, list) else path[-1]] = value
 
 
-def error_in_200(scene: FaultContext, _reply: Reply) -> Reply:
-    return create_reply(error_envelope(scene.values["code"], scene.values["message"]))
+def error_in_200(context: FaultContext, _reply: Reply) -> Reply:
+    return create_reply(error_envelope(context.values["code"], context.values["message"]))
 
 
-def gzip_transcoded(scene: FaultContext, reply: Reply) -> Reply:
+def gzip_transcoded(context: FaultContext, reply: Reply) -> Reply:
     """Transcode a gzip object depending on Accept-Encoding. Do not change ``.zip`` and ``.tar``."""
-    inner = _unpacked(scene.target.body) if scene.target else None
-    if scene.target is None or inner is None:
+    inner = _unpacked(context.target.body) if context.target else None
+    if context.target is None or inner is None:
         return reply
-    if "gzip" in scene.call.headers.get("Accept-Encoding", ""):
+    if "gzip" in context.call.headers.get("Accept-Encoding", ""):
         return reply.with_headers(("Content-Encoding", "gzip"), ("x-goog-stored-content-encoding", "gzip"))
-    served = storage.full_reply(scene.target).without_headers("Accept-Ranges")
+    served = storage.full_reply(context.target).without_headers("Accept-Ranges")
     served = served.with_headers(
         ("x-goog-stored-content-encoding", "gzip"), ("Warning", "214 UploadServer gunzipped")
     )
@@ -202,34 +204,34 @@ def _unpacked(body: Blob) -> Blob | None:
     return LiteralBytes(zlib.decompress(read_all(body), wbits=31))
 
 
-def huge_list(scene: FaultContext, reply: Reply) -> Reply:
+def huge_list(context: FaultContext, reply: Reply) -> Reply:
     head, unit, tail = b'{"data":["', b'0123456789abcdef.jpg","', b'.jpg"],"error":null}'
-    times, rest = divmod(max(0, scene.values["size_bytes"] - len(head) - len(tail)), len(unit))
+    times, rest = divmod(max(0, context.values["size_bytes"] - len(head) - len(tail)), len(unit))
     body = BlobChain(
         [LiteralBytes(head), RepeatedBytes(unit, times * len(unit)), LiteralBytes(b"0" * rest + tail)]
     )
     return replace(reply, body=body)
 
 
-def hostile_names(_scene: FaultContext, reply: Reply) -> Reply:
+def hostile_names(_context: FaultContext, reply: Reply) -> Reply:
     return replace(reply, body=LiteralBytes(envelope(list(HOSTILE_NAMES))))
 
 
-def without(scene: FaultContext, reply: Reply) -> Reply:
-    return reply.without_headers(*map(str, scene.values["headers"]))
+def without(context: FaultContext, reply: Reply) -> Reply:
+    return reply.without_headers(*map(str, context.values["headers"]))
 
 
-def no_hash(_scene: FaultContext, reply: Reply) -> Reply:
+def no_hash(_context: FaultContext, reply: Reply) -> Reply:
     return reply.without_headers("x-goog-hash")
 
 
-def no_etag(_scene: FaultContext, reply: Reply) -> Reply:
+def no_etag(_context: FaultContext, reply: Reply) -> Reply:
     return reply.without_headers("ETag")
 
 
-def no_length(_scene: FaultContext, reply: Reply) -> Reply:
+def no_length(_context: FaultContext, reply: Reply) -> Reply:
     return replace(reply, has_content_length=False)
 
 
-def redirect(scene: FaultContext, _reply: Reply) -> Reply:
-    return Reply(scene.values["status"], (("Location", scene.values["location"]),))
+def redirect(context: FaultContext, _reply: Reply) -> Reply:
+    return Reply(context.values["status"], (("Location", context.values["location"]),))

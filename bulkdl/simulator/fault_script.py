@@ -47,26 +47,28 @@ def read_rule(
             source, number, "fault", f"unknown fault {name!r}; there are {', '.join(FAULTS)}"
         )
     values = {key: parameter.default for key, parameter in kind.parameters.items()}
-    where = {key: _CONDITIONS[key](value) for key, value in kind.condition.items()}
+    condition = {key: _CONDITIONS[key](value) for key, value in kind.condition.items()}
     for key in table.keys() - {"fault"}:
         try:
-            _read_key(kind, key, table[key], values, where)
+            _read_key(kind, key, table[key], values, condition)
         except (TypeError, re.error) as error:
             raise FaultScriptError(source, number, key, str(error)) from error
     for key, parameter in kind.parameters.items():
         if parameter.required and values[key] is None:
             raise FaultScriptError(source, number, key, f"{name!r} needs it")
-    return kind, values, where
+    return kind, values, condition
 
 
-def _read_key(kind: FaultKind, key: str, value: Any, values: dict[str, Any], where: dict[str, Any]) -> None:
+def _read_key(
+    kind: FaultKind, key: str, value: Any, values: dict[str, Any], condition: dict[str, Any]
+) -> None:
     if key in kind.parameters:
         values[key] = kind.parameters[key].read(value)
     elif key in _CONDITIONS:
-        where["path_regex" if key == "path" else key] = _CONDITIONS[key](value)
+        condition["path_regex" if key == "path" else key] = _CONDITIONS[key](value)
     else:
-        known = ", ".join(("fault", *kind.parameters, *_CONDITIONS))
-        raise TypeError(f"unknown key for {kind.name!r}; there are {known}")
+        keys = ", ".join(("fault", *kind.parameters, *_CONDITIONS))
+        raise TypeError(f"unknown key for {kind.name!r}; there are {keys}")
 
 
 def _read_choice(*choices: str) -> Callable[[Any], str]:
@@ -80,11 +82,11 @@ def _read_choice(*choices: str) -> Callable[[Any], str]:
 
 def _read_endpoints(value: Any) -> tuple[str, ...]:
     read = _read_choice(*ENDPOINTS, "object", "unknown")
-    return tuple(read(one) for one in (value if isinstance(value, list | tuple) else [value]))
+    return tuple(read(item) for item in (value if isinstance(value, list | tuple) else [value]))
 
 
 def _read_counts(value: Any) -> tuple[int, ...]:
-    return tuple(_read_count(one) for one in (value if isinstance(value, list | tuple) else [value]))
+    return tuple(_read_count(item) for item in (value if isinstance(value, list | tuple) else [value]))
 
 
 def _read_count(value: Any) -> int:

@@ -33,7 +33,7 @@ class Parameter:
     def read(self, value: Any) -> Any:
         """Return *value* if it has one of the types. Raises: TypeError."""
         if object not in self.types and type(value) not in self.types:
-            names = " or ".join(one.__name__ for one in self.types)
+            names = " or ".join(type_.__name__ for type_ in self.types)
             raise TypeError(f"expected {names}; got {value!r}")
         if self.choices and isinstance(value, str) and value not in self.choices:
             raise TypeError(f"expected one of {', '.join(self.choices)}; got {value!r}")

@@ -120,14 +120,14 @@ class BlobChain:
         self.size = self._ends[-1] if self._ends else 0
 
     def read(self, start: int, stop: int) -> bytes:
-        pieces = []
+        slices = []
         number = bisect_right(self._ends, start)
         while start < stop:
             part, end = self._parts[number], self._ends[number]
             base = end - part.size
-            pieces.append(part.read(start - base, min(stop, end) - base))
+            slices.append(part.read(start - base, min(stop, end) - base))
             start, number = end, number + 1
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return slices[0] if len(slices) == 1 else b"".join(slices)
 
 
 @cache
@@ -150,13 +150,13 @@ class FillerBytes:
         self.size = size
 
     def read(self, start: int, stop: int) -> bytes:
-        pieces = []
+        slices = []
         while start < stop:
             number, inside = divmod(start, CHUNK_BYTES)
             length = min(stop - start, CHUNK_BYTES - inside)
-            pieces.append(self._block(number, inside, inside + length))
+            slices.append(self._block(number, inside, inside + length))
             start += length
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return slices[0] if len(slices) == 1 else b"".join(slices)
 
     def _block(self, number: int, start: int, stop: int) -> bytes:
         digest = blake2b(number.to_bytes(8, "big"), key=self._key[:64], digest_size=4 + _STAMP_BYTES).digest()
@@ -189,11 +189,11 @@ class StoredGzip:
 
     def read(self, start: int, stop: int) -> bytes:
         first, last = self._chain_ends
-        pieces = [self._HEAD[start:stop]]
-        pieces.extend(self._body(max(start, first) - first, min(stop, last) - first))
+        slices = [self._HEAD[start:stop]]
+        slices.extend(self._body(max(start, first) - first, min(stop, last) - first))
         if stop > last:
-            pieces.append(self._trailer[max(start - last, 0) : stop - last])
-        return b"".join(pieces)
+            slices.append(self._trailer[max(start - last, 0) : stop - last])
+        return b"".join(slices)
 
     def _body(self, start: int, stop: int) -> Iterator[bytes]:
         stride = self._BLOCK_HEAD + self._BLOCK

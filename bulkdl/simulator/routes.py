@@ -49,9 +49,9 @@ def find_route(segments: list[str]) -> Route:
 
 def _match(pattern: list[str], segments: list[str]) -> dict[str, str] | None:
     names = {}
-    for want, got in zip(pattern, segments, strict=True):
-        if want.startswith("{"):
-            names[want[1:-1]] = got
-        elif want != got:
+    for expected, actual in zip(pattern, segments, strict=True):
+        if expected.startswith("{"):
+            names[expected[1:-1]] = actual
+        elif expected != actual:
             return None
     return names

@@ -19,7 +19,7 @@ from aiohttp.abc import AbstractStreamWriter
 
 from bulkdl.simulator.messages import Reply, RequestRecord
 
-_PIECE_BYTES = 1 << 18
+_CHUNK_BYTES = 1 << 18
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
@@ -40,21 +40,21 @@ class Sender(web.StreamResponse):
         return self._keeps_open
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        reply, how = self._reply, self._reply.delivery
-        await asyncio.sleep(how.delay_s)
-        if how.reset:
+        reply, delivery = self._reply, self._reply.delivery
+        await asyncio.sleep(delivery.delay_s)
+        if delivery.reset:
             _reset(request)
             return None
         old = request.version < (1, 1)
         chunked = not reply.has_content_length and not old
         self._record.status = reply.status
         self._keeps_open = (
-            request.keep_alive and not how.ends_connection and not (old and not reply.has_content_length)
+            request.keep_alive and not delivery.ends_connection and not (old and not reply.has_content_length)
         )
         await self._write_head(request, chunked)
         if request.method != "HEAD" and reply.status not in {204, 304}:
             await self._write_body(request, chunked)
-        if how.stop_resets:
+        if delivery.stop_resets:
             _reset(request)
         return None
 
@@ -73,42 +73,48 @@ class Sender(web.StreamResponse):
         if not self._keeps_open:
             lines.append("Connection: close")
         head = ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8")
-        pace = reply.delivery.head_bytes_per_s
-        for piece in _pieces(head, 1) if pace else (head,):
-            await request.writer.write(piece)
-            if pace:
-                await asyncio.sleep(1 / pace)
+        head_bytes_per_s = reply.delivery.head_bytes_per_s
+        for chunk in _split(head, 1) if head_bytes_per_s else (head,):
+            await request.writer.write(chunk)
+            if head_bytes_per_s:
+                await asyncio.sleep(1 / head_bytes_per_s)
 
     async def _write_body(self, request: web.BaseRequest, chunked: bool) -> None:
-        how, size = self._reply.delivery, self._reply.body.size
-        stop = size if how.stop_at is None else min(size, how.stop_at)
-        at = 0
+        delivery, size = self._reply.delivery, self._reply.body.size
+        stop = size if delivery.stop_at is None else min(size, delivery.stop_at)
+        offset = 0
         while True:
-            if at == how.stall_at:
-                await asyncio.sleep(how.stall_s)
-            if at >= stop:
+            if offset == delivery.stall_at:
+                await asyncio.sleep(delivery.stall_s)
+            if offset >= stop:
                 break
-            end = self._next_end(at, stop)
-            await self._put(request, self._reply.body.read(at, end), chunked)
-            at = end
-        if how.stop_at is None:
+            end = self._next_end(offset, stop)
+            await self._put(request, self._reply.body.read(offset, end), chunked)
+            offset = end
+        if delivery.stop_at is None:
             await self._write_excess(request, chunked)
             if chunked:
                 await request.writer.write(b"0\r\n\r\n")
 
     async def _write_excess(self, request: web.BaseRequest, chunked: bool) -> None:
-        left = float(self._reply.delivery.extra_bytes)
-        left = left if left >= 0 else math.inf
-        while left > 0:
-            piece = b"\0" * int(min(_PIECE_BYTES, left))
-            await self._put(request, piece, chunked)
-            left -= len(piece)
+        remaining = float(self._reply.delivery.extra_bytes)
+        remaining = remaining if remaining >= 0 else math.inf
+        while remaining > 0:
+            chunk = b"\0" * int(min(_CHUNK_BYTES, remaining))
+            await self._put(request, chunk, chunked)
+            remaining -= len(chunk)
 
-    def _next_end(self, at: int, stop: int) -> int:
-        how = self._reply.delivery
-        step = _PIECE_BYTES if not how.bytes_per_s else max(1, min(_PIECE_BYTES, int(how.bytes_per_s / 20)))
-        end = min(at + step, stop)
-        return how.stall_at if how.stall_at is not None and at < how.stall_at < end else end
+    def _next_end(self, offset: int, stop: int) -> int:
+        delivery = self._reply.delivery
+        step = (
+            _CHUNK_BYTES
+            if not delivery.bytes_per_s
+            else max(1, min(_CHUNK_BYTES, int(delivery.bytes_per_s / 20)))
+        )
+        end = min(offset + step, stop)
+        return (
+            delivery.stall_at if delivery.stall_at is not None and offset < delivery.stall_at < end else end
+        )
 
     async def _put(self, request: web.BaseRequest, data: bytes, chunked: bool) -> None:
         await request.writer.write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
@@ -126,5 +132,5 @@ def _reset(request: web.BaseRequest) -> None:
     transport.abort()
 
 
-def _pieces(data: bytes, step: int) -> list[bytes]:
-    return [data[at : at + step] for at in range(0, len(data), step)]
+def _split(data: bytes, step: int) -> list[bytes]:
+    return [data[offset : offset + step] for offset in range(0, len(data), step)]

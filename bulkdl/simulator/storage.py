@@ -23,14 +23,14 @@ class Storage:
         self._strict_auth = strict_auth
 
     async def handle(self, call: ReceivedRequest) -> Reply:
-        refusal = self._find_error(call)
-        if refusal:
-            return refusal
+        error_reply = self._find_error(call)
+        if error_reply:
+            return error_reply
         stored = await self.bucket.get(call.path)
         if stored is None:
             return xml_error(404, "NoSuchKey", "The specified key does not exist.")
-        wanted = call.headers.get("If-Match")
-        if wanted is not None and wanted not in {"*", stored.checksums.etag}:
+        if_match = call.headers.get("If-Match")
+        if if_match is not None and if_match not in {"*", stored.checksums.etag}:
             return xml_error(412, "PreconditionFailed", "At least one of the pre-conditions did not hold.")
         return range_reply(stored, call)
 
@@ -44,8 +44,8 @@ class Storage:
         verdict, expires = self._signer.check(call.target)
         match verdict:
             case SignatureStatus.MISSING:
-                who = "Anonymous caller does not have storage.objects.get access"
-                return xml_error(403, "AccessDenied", "Access denied.", f"{who} to {call.path[1:]}.")
+                problem = "Anonymous caller does not have storage.objects.get access"
+                return xml_error(403, "AccessDenied", "Access denied.", f"{problem} to {call.path[1:]}.")
             case SignatureStatus.INVALID:
                 return signature_mismatch_error()
             case SignatureStatus.EXPIRED:
@@ -66,8 +66,8 @@ def xml_error(status: int, code: str, message: str, details: str = "") -> Reply:
 
 
 def expired_token_error(expires: int) -> Reply:
-    moment = datetime.fromtimestamp(expires, UTC).isoformat()
-    details = f"The provided token has expired. Request signature expired at: {moment}"
+    expired_at = datetime.fromtimestamp(expires, UTC).isoformat()
+    details = f"The provided token has expired. Request signature expired at: {expired_at}"
     return xml_error(400, "ExpiredToken", "Invalid argument.", details)
 
 
@@ -91,8 +91,8 @@ def full_reply(stored: BucketObject) -> Reply:
 
 def partial_reply(stored: BucketObject, start: int, stop: int) -> Reply:
     """Return 206 with the bytes from *start* to *stop* (exclusive)."""
-    span = ("Content-Range", f"bytes {start}-{stop - 1}/{stored.body.size}")
-    return Reply(206, (*object_headers(stored), span), BlobSlice(stored.body, start, stop))
+    content_range = ("Content-Range", f"bytes {start}-{stop - 1}/{stored.body.size}")
+    return Reply(206, (*object_headers(stored), content_range), BlobSlice(stored.body, start, stop))
 
 
 def range_reply(stored: BucketObject, call: ReceivedRequest) -> Reply:

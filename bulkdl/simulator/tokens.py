@@ -34,7 +34,7 @@ class UnsupportedGrant(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The caller: the key of one project, or (None) the user who owns all projects."""
+    """The caller: the key of one project, or (None) the owner of all projects."""
 
     project: int | None
 
@@ -144,5 +144,5 @@ def _base64(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
 
-def _iso(moment: float) -> str:
-    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def _iso(timestamp: float) -> str:
+    return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

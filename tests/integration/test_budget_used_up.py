@@ -32,11 +32,11 @@ class AllListed:
 
 async def archives_within(here: RunEnvironment, budget_bytes: int, patch: pytest.MonkeyPatch) -> Summary:
     """Delay all downloads until the enumeration has ended."""
-    bring, reporter = OutputDownloader.download, AllListed()
+    download, reporter = OutputDownloader.download, AllListed()
 
     async def later(output_downloader: OutputDownloader, *args: Any, **more: Any) -> Result:
         await reporter.listed.wait()
-        return await bring(output_downloader, *args, **more)
+        return await download(output_downloader, *args, **more)
 
     patch.setattr(OutputDownloader, "download", later)
     settings = here.downloader(archive_concurrency=1, max_transfer=budget_bytes)._settings

@@ -48,7 +48,7 @@ SURVIVED = {
     "a reset before any header": Case((first("reset", *EVERYTHING, "token"),)),
     "a cut": Case((first("cut", *EVERYTHING, "token"),)),
     "a cut of a chunked body": Case((first("cut", *EVERYTHING, "token", chunked=True),)),
-    "a body that stands still": Case(
+    "a body that stalls": Case(
         (first("stall", *EVERYTHING, "token"),), {"headers_timeout": 0.2, "speed_time": 0.2}
     ),
     "a body that drips": Case(
@@ -56,7 +56,7 @@ SURVIVED = {
         {"speed_time": 0.2, "speed_limit": 4_000, "headers_timeout": 5},
     ),
     "headers that drip": Case((first("slow_headers", *EVERYTHING, "token"),), {"headers_timeout": 0.2}),
-    "an answer that does not begin": Case(
+    "a response that does not start": Case(
         (first("latency", *EVERYTHING, "token", seconds=3600),), {"headers_timeout": 0.2}
     ),
     "429 with seconds": Case((first("throttled", *EVERYTHING, "token"),)),

@@ -21,7 +21,7 @@ from bulkdl.simulator import SimulatedAccount
 from support.fault_runs import ARCHIVE_BYTES, SEGMENTED_SETTINGS, run_environment
 
 HALF = 2_000_000
-TRIES = 3
+ATTEMPTS = 3
 CUT = {"fault": "cut", "at_byte": HALF, "nth": 1, "server": "storage"}
 
 
@@ -39,58 +39,64 @@ class Case:
     A fault without end.
 
     Attributes:
-        asked: For each thing that meets the fault, how often it is asked for.
+        requests: Number of requests per faulty resource.
         kept_bytes: Of each archive, what need not travel again in the next run.
     """
 
     rules: tuple[Mapping[str, Any], ...]
     reason: Reason
     exit_code: int
-    asked: int = TRIES
+    requests: int = ATTEMPTS
     kept_bytes: int = 0
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-PATIENCE = {"headers_timeout": 0.1, "speed_time": 0.1}
-TWICE = 2 * TRIES  # aiohttp repeats a request once if a reused connection was closed
-FREE = 4  # URL renewals that do not count as attempts
+SHORT_TIMEOUTS = {"headers_timeout": 0.1, "speed_time": 0.1}
+WITH_AIOHTTP_RETRY = 2 * ATTEMPTS  # aiohttp repeats a request once if a reused connection was closed
+MAX_RENEWALS = 4  # URL renewals that do not count as attempts
 
 STORAGE = {
-    "reset": Case((storage("reset"),), Reason.CONNECTION_LOST, 5, TWICE),
+    "reset": Case((storage("reset"),), Reason.CONNECTION_LOST, 5, WITH_AIOHTTP_RETRY),
     "cut": Case((storage("cut", at_byte=0),), Reason.TRUNCATED, 5),
     "cut after the middle": Case(
-        (CUT, storage("cut", at_byte=0, ranged=True)), Reason.TRUNCATED, 5, 1 + TRIES, kept_bytes=HALF
+        (CUT, storage("cut", at_byte=0, ranged=True)), Reason.TRUNCATED, 5, 1 + ATTEMPTS, kept_bytes=HALF
     ),
     "reset after the middle": Case(
-        (CUT, storage("reset", ranged=True)), Reason.CONNECTION_LOST, 5, 1 + TWICE, kept_bytes=HALF
+        (CUT, storage("reset", ranged=True)),
+        Reason.CONNECTION_LOST,
+        5,
+        1 + WITH_AIOHTTP_RETRY,
+        kept_bytes=HALF,
     ),
-    "stall": Case((storage("stall", at_byte=0),), Reason.STALLED, 5, settings=PATIENCE),
-    "slow headers": Case((storage("slow_headers"),), Reason.STALLED, 5, settings=PATIENCE),
+    "stall": Case((storage("stall", at_byte=0),), Reason.STALLED, 5, settings=SHORT_TIMEOUTS),
+    "slow headers": Case((storage("slow_headers"),), Reason.STALLED, 5, settings=SHORT_TIMEOUTS),
     "flip": Case((storage("flip"),), Reason.CHECKSUM_MISMATCH, 6),
     "flip without a digest": Case(
         (storage("flip", at_byte=2_999_000), storage("no_hash")), Reason.CORRUPT_CONTENT, 6
     ),
     "xml": Case((storage("xml_200"),), Reason.ERROR_PAGE, 6),
     "xml after the middle": Case(
-        (CUT, storage("xml_200", ranged=True)), Reason.ERROR_PAGE, 6, 1 + TRIES, kept_bytes=HALF
+        (CUT, storage("xml_200", ranged=True)), Reason.ERROR_PAGE, 6, 1 + ATTEMPTS, kept_bytes=HALF
     ),
     "html": Case((storage("html", status=200),), Reason.ERROR_PAGE, 6),
     "html 503": Case((storage("html"),), Reason.SERVER_ERROR, 5),
     "html 503 after the middle": Case(
-        (CUT, storage("html", ranged=True)), Reason.SERVER_ERROR, 5, 1 + TRIES, kept_bytes=HALF
+        (CUT, storage("html", ranged=True)), Reason.SERVER_ERROR, 5, 1 + ATTEMPTS, kept_bytes=HALF
     ),
     "429": Case((storage("throttled"),), Reason.THROTTLED, 5),
-    "416": Case(({**CUT, "nth": [1, 3, 5]}, storage("unsatisfiable")), Reason.OBJECT_CHANGED, 5, 2 * TRIES),
-    "206 from elsewhere": Case(
-        ({**CUT, "nth": [1, 3, 5]}, storage("wrong_offset")), Reason.UNEXPECTED_CONTENT, 6, 2 * TRIES
+    "416": Case(
+        ({**CUT, "nth": [1, 3, 5]}, storage("unsatisfiable")), Reason.OBJECT_CHANGED, 5, 2 * ATTEMPTS
     ),
-    "expired": Case((storage("url_expired"),), Reason.URL_EXPIRED, 5, FREE + TRIES),
-    "wrong signature": Case((storage("signature_mismatch"),), Reason.URL_EXPIRED, 5, FREE + TRIES),
+    "206 from elsewhere": Case(
+        ({**CUT, "nth": [1, 3, 5]}, storage("wrong_offset")), Reason.UNEXPECTED_CONTENT, 6, 2 * ATTEMPTS
+    ),
+    "expired": Case((storage("url_expired"),), Reason.URL_EXPIRED, 5, MAX_RENEWALS + ATTEMPTS),
+    "wrong signature": Case((storage("signature_mismatch"),), Reason.URL_EXPIRED, 5, MAX_RENEWALS + ATTEMPTS),
     "wrong signature after the middle": Case(
         (CUT, storage("signature_mismatch", ranged=True)),
         Reason.URL_EXPIRED,
         5,
-        1 + FREE + TRIES,
+        1 + MAX_RENEWALS + ATTEMPTS,
         kept_bytes=HALF,
     ),
     "405": Case((storage("status", status=405),), Reason.REJECTED, 3, 1),
@@ -100,7 +106,7 @@ STORAGE = {
 @pytest.mark.parametrize("name", STORAGE)
 async def test_run_with_a_permanent_storage_fault_fails_its_archives(tmp_path: Path, name: str) -> None:
     case = STORAGE[name]
-    async with run_environment(tmp_path, retries=TRIES - 1) as here:
+    async with run_environment(tmp_path, retries=ATTEMPTS - 1) as here:
         ran = await here.run(*case.rules, level=Level.TASK, **case.settings)
         assert here.find_wrong_files() == []
         failed = [each for each in ran.results if each.outcome is Outcome.FAILED]
@@ -108,39 +114,39 @@ async def test_run_with_a_permanent_storage_fault_fails_its_archives(tmp_path: P
         assert len(failed) == 2
         assert ran.exit_code == case.exit_code
         assert all(each.detail for each in failed)
-        assert [len(requests) for requests in ran.requests_by_object()] == [case.asked] * 2
+        assert [len(requests) for requests in ran.requests_by_object()] == [case.requests] * 2
         again = await here.run()
         assert again.exit_code == 0
         assert here.has_complete_output()
         assert again.downloaded_bytes == here.needed_bytes - case.kept_bytes * 2
 
 
-def of_pieces(rules: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def ranged_rules(rules: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Apply *rules* to ranged requests only. The first connection is cut early to cause ranged requests."""
     return [{**CUT, "at_byte": 1_000_000}, *({**rule, "ranged": True} for rule in rules)]
 
 
 # Other cases are similar, so these run only with the slow tests.
-ALIKE = ("wrong signature", "html 503", "429", "slow headers")
-OF_PIECES = [name for name, case in STORAGE.items() if len(case.rules) == 1]
+SLOW_CASES = ("wrong signature", "html 503", "429", "slow headers")
+RANGED_CASES = [name for name, case in STORAGE.items() if len(case.rules) == 1]
 
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=pytest.mark.slow if name in ALIKE else ()) for name in OF_PIECES],
+    [pytest.param(name, marks=pytest.mark.slow if name in SLOW_CASES else ()) for name in RANGED_CASES],
 )
 async def test_run_with_a_permanent_fault_of_ranged_requests_fails_its_archives(
     tmp_path: Path, name: str
 ) -> None:
     """The bytes of the first connection are kept unless they are incorrect."""
     case = STORAGE[name]
-    async with run_environment(tmp_path, **SEGMENTED_SETTINGS, retries=TRIES - 1) as here:
-        ran = await here.run(*of_pieces(case.rules), level=Level.TASK, **case.settings)
+    async with run_environment(tmp_path, **SEGMENTED_SETTINGS, retries=ATTEMPTS - 1) as here:
+        ran = await here.run(*ranged_rules(case.rules), level=Level.TASK, **case.settings)
         assert here.find_wrong_files() == []
         assert ran.failure_reasons() == {case.reason}
         assert ran.exit_code == case.exit_code
         assert all(
-            len(requests) <= 1 + SEGMENTED_SETTINGS["connections"] * case.asked
+            len(requests) <= 1 + SEGMENTED_SETTINGS["connections"] * case.requests
             for requests in ran.requests_by_object()
         )
         again = await here.run(**SEGMENTED_SETTINGS)
@@ -156,7 +162,7 @@ async def test_run_with_a_permanent_fault_after_the_first_segment_keeps_its_byte
     tmp_path: Path, name: str
 ) -> None:
     case = STORAGE[name]
-    async with run_environment(tmp_path, **SEGMENTED_SETTINGS, retries=TRIES - 1) as here:
+    async with run_environment(tmp_path, **SEGMENTED_SETTINGS, retries=ATTEMPTS - 1) as here:
         ran = await here.run(*case.rules, level=Level.TASK, **case.settings)
         assert (ran.failure_reasons(), ran.exit_code) == ({case.reason}, case.exit_code)
         again = await here.run(connections=1)
@@ -180,7 +186,7 @@ API = {
     "data-json cut": Case((api("cut", "geojson"),), Reason.TRUNCATED, 5),
     "data-json truncated": Case((api("truncated_json", "geojson"),), Reason.CORRUPT_CONTENT, 6),
     "a picture cut": Case((api("cut", "quicklook", chunked=True),), Reason.TRUNCATED, 5),
-    "a picture that stands still": Case((api("stall", "quicklook"),), Reason.STALLED, 5, settings=PATIENCE),
+    "a quicklook that stalls": Case((api("stall", "quicklook"),), Reason.STALLED, 5, settings=SHORT_TIMEOUTS),
     "a picture that never ends": Case(
         (api("endless", "quicklook", chunked=True),),
         Reason.TOO_LARGE,
@@ -202,16 +208,16 @@ API = {
     "429": Case((api("throttled", "geojson"),), Reason.THROTTLED, 5),
     "403": Case((api("status", "geojson", status=403),), Reason.FORBIDDEN, 3, 1),
     "422": Case((api("status", "geojson", status=422),), Reason.REJECTED, 3, 1),
-    "reset": Case((api("reset", "geojson"),), Reason.CONNECTION_LOST, 5, TWICE),
+    "reset": Case((api("reset", "geojson"),), Reason.CONNECTION_LOST, 5, WITH_AIOHTTP_RETRY),
     "401": Case((api("unauthorized", "geojson"),), Reason.CREDENTIALS, 7, 2),
-    "slow headers": Case((api("slow_headers", "geojson"),), Reason.STALLED, 5, settings=PATIENCE),
+    "slow headers": Case((api("slow_headers", "geojson"),), Reason.STALLED, 5, settings=SHORT_TIMEOUTS),
 }
 
 
 @pytest.mark.parametrize("name", API)
 async def test_run_with_a_permanent_api_fault_fails_with_its_reason(tmp_path: Path, name: str) -> None:
     case = API[name]
-    async with run_environment(tmp_path, retries=TRIES - 1) as here:
+    async with run_environment(tmp_path, retries=ATTEMPTS - 1) as here:
         ran = await here.run(*case.rules, **case.settings)
         assert here.find_wrong_files() == []
         assert ran.failure_reasons() == {case.reason}
@@ -221,7 +227,7 @@ async def test_run_with_a_permanent_api_fault_fails_with_its_reason(tmp_path: Pa
         for each in ran.requests_to(endpoint):
             asked[each.path] = asked.get(each.path, 0) + 1
         if endpoint != "results":  # the archive of the last task is requested again for the job
-            assert set(asked.values()) == {case.asked}
+            assert set(asked.values()) == {case.requests}
         assert (
             max(each.sent_bytes for each in ran.requests_to(endpoint)) < 16 << 20
         )  # socket buffers hold most of them
@@ -331,7 +337,7 @@ PROBLEMS = {
 @pytest.mark.parametrize("name", PROBLEMS)
 async def test_run_job_that_cannot_be_listed_is_reported(tmp_path: Path, name: str) -> None:
     rule, reason, exit_code = PROBLEMS[name]
-    async with run_environment(tmp_path, retries=TRIES - 1, api_response_max_size=1_000_000) as here:
+    async with run_environment(tmp_path, retries=ATTEMPTS - 1, api_response_max_size=1_000_000) as here:
         ran = await here.run(rule)
         assert ran.exit_code == exit_code
         assert {each.reason for each in ran.summary.problems} == {reason}

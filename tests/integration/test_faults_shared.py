@@ -17,10 +17,10 @@ HALF = 2_000_000
 
 def gap_after_the_first(ran: RunRecord, fault: str, server: str) -> float:
     """Return the seconds between a response with *fault* and the next request to the same host."""
-    moments = [(at, fault in faults) for at, call, faults in ran.faults.calls if call.server == server]
-    cooled = next(number for number, (_, met) in enumerate(moments) if met)
+    requests = [(at, fault in faults) for at, call, faults in ran.faults.calls if call.server == server]
+    first_fault = next(number for number, (_, met) in enumerate(requests) if met)
     # Requests in progress arrive immediately. The cooldown is the longest gap after them.
-    later = [at for at, _ in moments[cooled:]]
+    later = [at for at, _ in requests[first_fault:]]
     return max(after - before for before, after in pairwise(later))
 
 

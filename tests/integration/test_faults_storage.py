@@ -25,9 +25,9 @@ class Case:
     What befalls each of the two objects, and what must follow.
 
     Attributes:
-        offsets: The bytes from which the object is asked for, request by request.
+        offsets: Requested start offsets, per request.
         times: Bytes moved over bytes needed, at most.
-        signed: Signed URLs asked for beyond one for each archive.
+        signed: Number of additional signed URLs.
     """
 
     rules: tuple[Mapping[str, Any], ...]
@@ -53,7 +53,7 @@ SURVIVED = {
     ),
     "a reset in the body": Case(({**CUT, "reset": True},), None, 1.0),
     "a reset before any header": Case(({"fault": "reset", **ONCE},), (0, 0), 1.0),
-    "a body that stands still": Case(
+    "a body that stalls": Case(
         ({"fault": "stall", "at_byte": HALF, **ONCE},), (0, HALF), 1.0, {"speed_time": 0.2}
     ),
     "a body that drips": Case(
@@ -143,11 +143,11 @@ SURVIVED = {
 # Faults that apply to one request: the first request of all objects.
 FIRST = {name for name, case in SURVIVED.items() if all(rule.get("nth") == 1 for rule in case.rules)}
 # The first connection is cut early, so that ranged requests occur even with a fast storage.
-BEGUN = {"fault": "cut", "at_byte": 1_000_000, "ranged": False, "nth": 1, "server": "storage"}
+EARLY_CUT = {"fault": "cut", "at_byte": 1_000_000, "ranged": False, "nth": 1, "server": "storage"}
 ALIKE = ("50", "429 with", "an HTML page with status 503")
 
 
-def of_a_piece(rule: Mapping[str, Any]) -> Mapping[str, Any]:
+def ranged_rule(rule: Mapping[str, Any]) -> Mapping[str, Any]:
     """Apply the same fault to the first ranged request instead of the first request."""
     return {**rule, "ranged": True} | ({"at_byte": 300_000} if "at_byte" in rule else {})
 
@@ -199,7 +199,7 @@ async def test_run_with_several_connections_and_a_storage_fault_completes(tmp_pa
 )
 async def test_run_with_a_fault_of_one_ranged_request_completes(tmp_path: Path, name: str) -> None:
     case = SURVIVED[name]
-    ran = await survived(tmp_path, case, [BEGUN, *map(of_a_piece, case.rules)], **SEGMENTED_SETTINGS)
+    ran = await survived(tmp_path, case, [EARLY_CUT, *map(ranged_rule, case.rules)], **SEGMENTED_SETTINGS)
     assert all(max(offsets) > 0 for offsets in ran.requested_offsets())
 
 

@@ -168,7 +168,7 @@ async def test_run_with_an_internal_error_fails_one_output_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One archive worker: the archives after the failed archive are still downloaded."""
-    bring, met = OutputDownloader.download, []
+    download, met = OutputDownloader.download, []
 
     async def buggy(
         output_downloader: OutputDownloader, wanted: MissingOutput, *args: Any, **more: Any
@@ -176,7 +176,7 @@ async def test_run_with_an_internal_error_fails_one_output_only(
         if wanted.output.kind is Kind.ARCHIVE and not met:
             met.append(wanted.output)
             raise LookupError("not as it was thought")
-        return await bring(output_downloader, wanted, *args, **more)
+        return await download(output_downloader, wanted, *args, **more)
 
     async with run_environment(tmp_path, ACCOUNT, **ONE_BY_ONE) as here:
         monkeypatch.setattr(OutputDownloader, "download", buggy)

@@ -26,7 +26,7 @@ async def test_run_with_a_header_that_is_not_utf8_completes_every_output(tmp_pat
 
 async def test_run_over_an_older_sidecar_with_a_validator_that_is_not_utf8_completes(tmp_path):
     async with RawOrigin(archive_bytes=1_500_000).serve() as origin:
-        cut = {"archive": lambda answer: answer[:1_300_000]}
+        cut = {"archive": lambda change: change[:1_300_000]}
         origin.changes = cut
         code, _ = await origin.run(tmp_path, connections=1, retries=1)
         assert code == 5
@@ -63,11 +63,11 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("answer", HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.parametrize("change", HOSTILE.values(), ids=HOSTILE)
 @pytest.mark.parametrize("place", ENDPOINTS)
-async def test_run_invalid_response_fails_its_own_output_without_an_internal_error(tmp_path, place, answer):
+async def test_run_invalid_response_fails_its_own_output_without_an_internal_error(tmp_path, place, change):
     async with RawOrigin().serve() as origin:
-        origin.changes = {place: answer}
+        origin.changes = {place: change}
         code, ends = await origin.run(tmp_path)
         assert code in (0, 3, 4, 5, 6, 7)
         assert not {"internal", "disk_error"} & {reason for _, reason, _ in ends.values()}

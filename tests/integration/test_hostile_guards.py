@@ -55,8 +55,8 @@ async def test_run_unexpected_json_ends_without_an_internal_error(tmp_path, body
 
 
 def with_length(*lines):
-    def changed(answer):
-        head, _, body = answer.partition(b"\r\n\r\n")
+    def changed(response):
+        head, _, body = response.partition(b"\r\n\r\n")
         kept = [line for line in head.split(b"\r\n") if not line.lower().startswith(b"content-length")]
         return b"\r\n".join([*kept, *lines]) + b"\r\n\r\n" + body
 
@@ -71,41 +71,41 @@ LYING = {
     "huge": with_length(b"Content-Length: " + b"9" * 30),
     "twice": with_length(b"Content-Length: 10", b"Content-Length: 20"),
     "with chunked": with_length(b"Content-Length: 10", b"Transfer-Encoding: chunked"),
-    "cut without a length": lambda answer: with_length()(answer)[:-20],
+    "cut without a length": lambda response: with_length()(response)[:-20],
 }
 
 
-@pytest.mark.parametrize("answer", LYING.values(), ids=LYING)
-async def test_run_wrong_content_length_leaves_no_wrong_file(tmp_path, answer):
+@pytest.mark.parametrize("response", LYING.values(), ids=LYING)
+async def test_run_wrong_content_length_leaves_no_wrong_file(tmp_path, response):
     async with RawOrigin().serve() as origin:
         for place in OUTPUTS:
             root = tmp_path / place
-            origin.changes = {place: answer}
+            origin.changes = {place: response}
             await guarded(origin, root)
             assert wrong_files(origin, root) == []
             origin.changes = {}
             assert (await guarded(origin, root))[0] == 0
 
 
-def chunked(answer):
-    head, _, body = with_length(b"Transfer-Encoding: chunked")(answer).partition(b"\r\n\r\n")
+def chunked(response):
+    head, _, body = with_length(b"Transfer-Encoding: chunked")(response).partition(b"\r\n\r\n")
     middle = len(body) // 2
     chunks = b"".join(b"%x;a=b\r\n%b\r\n" % (len(part), part) for part in (body[:middle], body[middle:]))
     return head + b"\r\n\r\n" + chunks + b"0\r\nX-Trailer: 1\r\n\r\n"
 
 
 OLD = {
-    "http/1.0 until close": lambda answer: with_length()(answer).replace(b"HTTP/1.1", b"HTTP/1.0", 1),
+    "http/1.0 until close": lambda response: with_length()(response).replace(b"HTTP/1.1", b"HTTP/1.0", 1),
     "until close": with_length(b"Connection: close"),
     "chunked with trailers": chunked,
-    "1xx before the answer": lambda answer: b"HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n" + answer,
+    "1xx before the response": lambda response: b"HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n" + response,
 }
 
 
-@pytest.mark.parametrize("answer", OLD.values(), ids=OLD)
-async def test_run_http_1_0_or_verbose_server_completes(tmp_path, answer):
+@pytest.mark.parametrize("response", OLD.values(), ids=OLD)
+async def test_run_http_1_0_or_verbose_server_completes(tmp_path, response):
     async with RawOrigin().serve() as origin:
-        origin.changes = dict.fromkeys(ENDPOINTS, answer)
+        origin.changes = dict.fromkeys(ENDPOINTS, response)
         assert (await guarded(origin, tmp_path))[0] == 0
         assert wrong_files(origin, tmp_path) == []
 
@@ -124,9 +124,9 @@ async def test_run_redirect_to_another_host_sends_no_credentials(tmp_path, place
 def mutated(rng):
     """Change a few ASCII bytes of the headers."""
 
-    def changed(answer):
-        end = answer.find(b"\r\n\r\n") + 4
-        head = bytearray(answer[:end])
+    def changed(response):
+        end = response.find(b"\r\n\r\n") + 4
+        head = bytearray(response[:end])
         for _ in range(rng.randrange(1, 6)):
             at = rng.randrange(len(head))
             match rng.randrange(3):
@@ -136,7 +136,7 @@ def mutated(rng):
                     del head[at]
                 case _:
                     head[at:at] = bytes(rng.randrange(128) for _ in range(rng.randrange(1, 9)))
-        return bytes(head) + answer[end:]
+        return bytes(head) + response[end:]
 
     return changed
 

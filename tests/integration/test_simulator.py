@@ -42,13 +42,13 @@ class Client:
             headers={"Authorization": f"Basic {basic}"},
         ) as response:
             assert response.status == 200
-            answer = await response.json()
-        assert answer == {
-            "data": {"accessToken": answer["access_token"]},
-            "access_token": answer["access_token"],
+            document = await response.json()
+        assert document == {
+            "data": {"accessToken": document["access_token"]},
+            "access_token": document["access_token"],
             "token_type": "bearer",
         }
-        return str(answer["access_token"])
+        return str(document["access_token"])
 
     async def get(self, project_id: str, path: str, **more: Any) -> tuple[int, bytes]:
         url = URL(f"{self.simulator.api_url}/projects/{project_id}{path}", encoded=True)
@@ -59,9 +59,9 @@ class Client:
     async def data(self, project_id: str, path: str, **more: Any) -> Any:
         status, body = await self.get(project_id, path, **more)
         assert status == 200, body
-        answer = json.loads(body)
-        assert answer["error"] is None
-        return answer["data"]
+        document = json.loads(body)
+        assert document["error"] is None
+        return document["data"]
 
     async def read(self, url: str, **headers: str) -> tuple[int, aiohttp.typedefs.LooseHeaders, bytes]:
         async with self.http.get(URL(url, encoded=True), headers=headers) as response:
@@ -175,11 +175,11 @@ async def test_job_list_ends_with_an_empty_page_and_is_ordered() -> None:
         project = client.simulator.projects[0].id
         pages = [await client.data(project, f"/jobs?page={page}&sort=createdAt,asc") for page in range(4)]
         assert [len(page) for page in pages] == [10, 10, 5, 0]
-        moments = [job["createdAt"] for page in pages for job in page]
-        assert moments == sorted(moments)
+        timestamps = [job["createdAt"] for page in pages for job in page]
+        assert timestamps == sorted(timestamps)
         assert len({job["id"] for page in pages for job in page}) == 25
         newest = await client.data(project, "/jobs/")
-        assert newest[0]["createdAt"] == moments[-1]
+        assert newest[0]["createdAt"] == timestamps[-1]
 
 
 async def test_job_result_is_the_object_of_the_last_task() -> None:
@@ -325,7 +325,7 @@ async def test_storage_sends_checksums_lengths_and_validators() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "status", "span"),
+    ("requested", "status", "span"),
     [
         ("bytes=0-0", 206, (0, 1)),
         ("bytes=100-", 206, (100, None)),
@@ -337,12 +337,12 @@ async def test_storage_sends_checksums_lengths_and_validators() -> None:
     ],
 )
 async def test_range_request_returns_the_requested_bytes(
-    asked: str, status: int, span: tuple[int, int | None]
+    requested: str, status: int, span: tuple[int, int | None]
 ) -> None:
     async with connected(SimulatedAccount()) as client:
         url = await signed_url(client)
         whole = (await client.read(url))[2]
-        got, headers, body = await client.read(url, Range=asked)
+        got, headers, body = await client.read(url, Range=requested)
         assert (got, body) == (status, whole[span[0] : span[1]])
         if status == 206:
             start = span[0] % len(whole)

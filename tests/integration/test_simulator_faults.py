@@ -24,7 +24,7 @@ ACCOUNT = SimulatedAccount(projects=1, jobs=16, archive_bytes=100_000)
 
 
 @dataclass
-class Answer:
+class RawResponse:
     """The bytes received on a new socket until its end. *status* is 0 without headers."""
 
     status: int
@@ -43,19 +43,19 @@ class Answer:
         return json.loads(self.body)
 
 
-async def ask(url: str, *, most: int = 10_000_000, **headers: str) -> Answer:
+async def send_request(url: str, *, max_bytes: int = 10_000_000, **headers: str) -> RawResponse:
     parts = urlsplit(url)
     try:
         reader, writer = await asyncio.open_connection("127.0.0.1", parts.port)
     except ConnectionRefusedError:
-        return Answer(0, CIMultiDict(), b"", reset=False, refused=True)
+        return RawResponse(0, CIMultiDict(), b"", reset=False, refused=True)
     lines = [f"GET {parts.path}?{parts.query} HTTP/1.1", "Host: x", "Connection: close"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     data, reset = b"", False
     try:
         writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
-        while len(data) < most and (piece := await reader.read(65_536)):
-            data += piece
+        while len(data) < max_bytes and (chunk := await reader.read(65_536)):
+            data += chunk
     except ConnectionResetError:
         reset = True
     finally:
@@ -64,7 +64,7 @@ async def ask(url: str, *, most: int = 10_000_000, **headers: str) -> Answer:
     status, *fields = head.decode().split("\r\n")
     pairs = [field.split(": ", 1) for field in fields]
     code = int(status.split()[1]) if status else 0
-    return Answer(code, CIMultiDict((name, value) for name, value in pairs), body, reset)
+    return RawResponse(code, CIMultiDict((name, value) for name, value in pairs), body, reset)
 
 
 class Probe:
@@ -74,7 +74,7 @@ class Probe:
         self.simulator = simulator
         self.job = simulator.account.job(0, 0)
         self.bearer = ""
-        self.honest = b""
+        self.original = b""
 
     async def prepare(self) -> None:
         project = self.simulator.projects[0]
@@ -87,30 +87,30 @@ class Probe:
             "Content-Type: application/x-www-form-urlencoded\r\n"
             f"Content-Length: {len(form)}\r\n\r\n{form}".encode()
         )
-        answer = (await reader.read()).partition(b"\r\n\r\n")[2]
+        response = (await reader.read()).partition(b"\r\n\r\n")[2]
         writer.close()
-        self.bearer = f"Bearer {json.loads(answer)['access_token']}"
-        self.honest = (await ask(await self.signed())).body
+        self.bearer = f"Bearer {json.loads(response)['access_token']}"
+        self.original = (await send_request(await self.signed())).body
 
     def meet(self, fault: str, **rule: Any) -> None:
         self.simulator.faults = Faults.from_rules({"fault": fault, **rule})
 
-    async def api(self, path: str, **more: Any) -> Answer:
+    async def api(self, path: str, **more: Any) -> RawResponse:
         base = f"{self.simulator.api_url}/projects/{self.job.project_id}"
-        return await ask(base + path, Authorization=self.bearer, **more)
+        return await send_request(base + path, Authorization=self.bearer, **more)
 
-    async def jobs(self, query: str = "") -> Answer:
+    async def jobs(self, query: str = "") -> RawResponse:
         return await self.api(f"/jobs?{query}")
 
-    async def quicklooks(self) -> Answer:
+    async def quicklooks(self) -> RawResponse:
         return await self.api(f"/jobs/{self.job.id}/tasks/{self.job.tasks[0].id}/outputs/quicklooks")
 
     async def signed(self, job: int = 0) -> str:
         found = self.simulator.account.job(0, job)
         return str((await self.api(f"/jobs/{found.id}/downloads/results")).json()["data"]["url"])
 
-    async def archive(self, **headers: Any) -> Answer:
-        return await ask(await self.signed(), **headers)
+    async def archive(self, **headers: Any) -> RawResponse:
+        return await send_request(await self.signed(), **headers)
 
 
 @asynccontextmanager
@@ -128,48 +128,48 @@ async def probe() -> AsyncIterator[Probe]:
 
 
 async def test_no_fault_returns_the_unchanged_object(probe: Probe) -> None:
-    answer = await probe.archive()
-    assert answer.complete
-    assert answer.body == probe.honest
-    assert not answer.reset
+    response = await probe.archive()
+    assert response.complete
+    assert response.body == probe.original
+    assert not response.reset
 
 
 async def test_down_refuses_connections_and_reopens_the_same_port(probe: Probe) -> None:
     url = await probe.signed()
     probe.meet("down", server="storage", seconds=0.2, limit=1)
-    first = await ask(url)
+    first = await send_request(url)
     assert first.status == 0
-    answer = await ask(url)
-    assert answer.refused
+    response = await send_request(url)
+    assert response.refused
     async with asyncio.timeout(20):
-        while answer.refused:
-            answer = await ask(url)
-    assert answer.body == probe.honest
+        while response.refused:
+            response = await send_request(url)
+    assert response.body == probe.original
 
 
 async def test_reset_closes_the_connection_before_any_header(probe: Probe) -> None:
     probe.meet("reset", server="storage")
-    answer = await probe.archive()
-    assert (answer.status, answer.body, answer.reset) == (0, b"", True)
+    response = await probe.archive()
+    assert (response.status, response.body, response.reset) == (0, b"", True)
     assert probe.simulator.requests[-1].faults == ("reset",)
 
 
 @pytest.mark.parametrize("chunked", [False, True])
 async def test_cut_ends_the_body_at_the_byte(probe: Probe, chunked: bool) -> None:
     probe.meet("cut", server="storage", at_byte=1_000, chunked=chunked)
-    answer = await probe.archive()
-    assert ("Content-Length" in answer.headers) is not chunked
-    assert not answer.complete
+    response = await probe.archive()
+    assert ("Content-Length" in response.headers) is not chunked
+    assert not response.complete
     if not chunked:
-        assert answer.body == probe.honest[:1_000]
+        assert response.body == probe.original[:1_000]
         assert probe.simulator.requests[-1].sent_bytes == 1_000
 
 
 async def test_cut_with_reset_and_fraction_resets_the_connection(probe: Probe) -> None:
     probe.meet("cut", server="storage", at_fraction=0.25, reset=True)
-    answer = await probe.archive()
-    assert answer.reset
-    assert len(answer.body) <= len(probe.honest) // 4 + 1
+    response = await probe.archive()
+    assert response.reset
+    assert len(response.body) <= len(probe.original) // 4 + 1
 
 
 @asynccontextmanager
@@ -177,7 +177,7 @@ async def asking(probe: Probe, fault: str, **rule: Any) -> AsyncIterator[Request
     """Start a request for an archive that does not end, and yield its record."""
     url, before = await probe.signed(), len(probe.simulator.requests)
     probe.meet(fault, server="storage", **rule)
-    task = asyncio.create_task(ask(url))
+    task = asyncio.create_task(send_request(url))
     await until(lambda: len(probe.simulator.requests) > before and probe.simulator.requests[-1].status == 200)
     yield probe.simulator.requests[-1]
     assert not task.done()
@@ -195,7 +195,7 @@ async def test_stall_pauses_the_body_at_the_byte(probe: Probe) -> None:
     async with asking(probe, "stall", at_byte=500) as seen:
         await until(lambda: seen.sent_bytes == 500)
     probe.meet("stall", server="storage", at_byte=500, seconds=0.01)
-    assert (await probe.archive()).body == probe.honest
+    assert (await probe.archive()).body == probe.original
 
 
 async def test_drip_sends_the_correct_body_slowly(probe: Probe) -> None:
@@ -203,7 +203,7 @@ async def test_drip_sends_the_correct_body_slowly(probe: Probe) -> None:
         await until(lambda: seen.sent_bytes > 0)
         assert seen.sent_bytes == 50
     probe.meet("drip", server="storage", bytes_per_s=10_000_000)
-    assert (await probe.archive()).body == probe.honest
+    assert (await probe.archive()).body == probe.original
 
 
 async def test_slow_headers_sends_single_bytes(probe: Probe) -> None:
@@ -218,41 +218,41 @@ async def test_slow_headers_sends_single_bytes(probe: Probe) -> None:
 
 async def test_latency_delays_an_unchanged_response(probe: Probe) -> None:
     probe.meet("latency", seconds=0.01)
-    assert (await probe.archive()).body == probe.honest
+    assert (await probe.archive()).body == probe.original
 
 
 async def test_flip_changes_one_byte_and_keeps_the_checksum_header(probe: Probe) -> None:
     probe.meet("flip", server="storage", at_byte=77)
-    answer = await probe.archive()
-    assert [n for n, (a, b) in enumerate(zip(answer.body, probe.honest, strict=True)) if a != b] == [77]
-    md5 = hashlib.md5(probe.honest, usedforsecurity=False).digest()
-    assert f"md5={base64.b64encode(md5).decode()}" in answer.headers.getall("x-goog-hash")
+    response = await probe.archive()
+    assert [n for n, (a, b) in enumerate(zip(response.body, probe.original, strict=True)) if a != b] == [77]
+    md5 = hashlib.md5(probe.original, usedforsecurity=False).digest()
+    assert f"md5={base64.b64encode(md5).decode()}" in response.headers.getall("x-goog-hash")
 
 
 async def test_short_omits_a_byte_and_adapts_the_length(probe: Probe) -> None:
     probe.meet("short", server="storage")
-    answer = await probe.archive()
-    assert answer.complete
-    assert answer.body == probe.honest[:-1]
+    response = await probe.archive()
+    assert response.complete
+    assert response.body == probe.original[:-1]
 
 
 @pytest.mark.parametrize("chunked", [False, True])
 async def test_endless_sends_more_bytes_than_announced(probe: Probe, chunked: bool) -> None:
     probe.meet("endless", server="storage", chunked=chunked)
-    answer = await probe.archive(most=3_000_000)
-    assert len(answer.body) > 2_000_000
+    response = await probe.archive(max_bytes=3_000_000)
+    assert len(response.body) > 2_000_000
     probe.meet("endless", server="storage", extra_bytes=7)
-    assert (await probe.archive()).body == probe.honest + b"\0" * 7
+    assert (await probe.archive()).body == probe.original + b"\0" * 7
 
 
 async def test_range_faults_ignore_shift_or_reject_the_range(probe: Probe) -> None:
     probe.meet("ignore_range")
-    answer = await probe.archive(Range="bytes=50-")
-    assert (answer.status, answer.body) == (200, probe.honest)
+    response = await probe.archive(Range="bytes=50-")
+    assert (response.status, response.body) == (200, probe.original)
     probe.meet("wrong_offset", shift=3)
-    answer = await probe.archive(Range="bytes=50-")
-    assert (answer.status, answer.body) == (206, probe.honest[53:])
-    assert answer.headers["Content-Range"] == f"bytes 53-{len(probe.honest) - 1}/{len(probe.honest)}"
+    response = await probe.archive(Range="bytes=50-")
+    assert (response.status, response.body) == (206, probe.original[53:])
+    assert response.headers["Content-Range"] == f"bytes 53-{len(probe.original) - 1}/{len(probe.original)}"
     probe.meet("unsatisfiable")
     assert (await probe.archive(Range="bytes=50-")).status == 416
     assert (await probe.archive()).status == 200
@@ -282,9 +282,9 @@ async def test_replaced_changes_the_object_permanently(probe: Probe, longer_by: 
 )
 async def test_error_pages_replace_the_object(probe: Probe, fault: str, status: int, words: bytes) -> None:
     probe.meet(fault, server="storage")
-    answer = await probe.archive()
-    assert (answer.status, words in answer.body) == (status, True)
-    assert answer.complete
+    response = await probe.archive()
+    assert (response.status, words in response.body) == (status, True)
+    assert response.complete
 
 
 async def test_status_returns_the_status(probe: Probe) -> None:
@@ -302,9 +302,9 @@ async def test_throttled_sends_each_retry_after_format(probe: Probe, server: str
 
     async def retry_after(**rule: Any) -> str | None:
         probe.meet("throttled", **rule)
-        answer = await (ask(url) if server == "storage" else probe.jobs())
-        assert answer.status == 429
-        return answer.headers.get("Retry-After")
+        response = await (send_request(url) if server == "storage" else probe.jobs())
+        assert response.status == 429
+        return response.headers.get("Retry-After")
 
     now = datetime.now(UTC)
     assert await retry_after(retry_after=4) == "4"
@@ -325,7 +325,7 @@ async def test_unauthorized_and_revoke_tokens_return_401(probe: Probe) -> None:
 async def test_expire_urls_expires_all_signed_urls(probe: Probe) -> None:
     url = await probe.signed()
     probe.meet("expire_urls", nth=2)
-    assert [(await ask(url)).status for _ in range(3)] == [200, 400, 400]
+    assert [(await send_request(url)).status for _ in range(3)] == [200, 400, 400]
 
 
 async def test_faults_apply_to_the_token_endpoint(probe: Probe) -> None:
@@ -337,10 +337,10 @@ async def test_faults_apply_to_the_token_endpoint(probe: Probe) -> None:
 
 async def test_json_faults_truncate_or_change_types(probe: Probe) -> None:
     probe.meet("truncated_json", at_fraction=0.5)
-    answer = await probe.jobs()
-    assert answer.complete
+    response = await probe.jobs()
+    assert response.complete
     with pytest.raises(json.JSONDecodeError):
-        answer.json()
+        response.json()
     probe.meet("wrong_type", field="data.0.id", value=[7])
     assert (await probe.jobs()).json()["data"][0]["id"] == [7]
     probe.meet("wrong_type")
@@ -351,23 +351,27 @@ async def test_json_faults_truncate_or_change_types(probe: Probe) -> None:
 
 async def test_error_in_200_returns_an_error_document(probe: Probe) -> None:
     probe.meet("error_in_200", code="BROKEN")
-    answer = await probe.jobs()
-    assert answer.status == 200
-    assert answer.json()["data"] is None
-    assert answer.json()["error"]["code"] == "BROKEN"
+    response = await probe.jobs()
+    assert response.status == 200
+    assert response.json()["data"] is None
+    assert response.json()["error"]["code"] == "BROKEN"
 
 
 async def test_gzip_transcoded_depends_on_accept_encoding(probe: Probe) -> None:
     probe.meet("gzip_transcoded")
     stored = await probe.archive(**{"Accept-Encoding": "gzip", "Range": "bytes=9-"})
-    assert (stored.status, stored.body, stored.headers["Content-Encoding"]) == (206, probe.honest[9:], "gzip")
+    assert (stored.status, stored.body, stored.headers["Content-Encoding"]) == (
+        206,
+        probe.original[9:],
+        "gzip",
+    )
     plain = await probe.archive(**{"Accept-Encoding": "identity", "Range": "bytes=9-"})
     assert plain.status == 200
     assert "Content-Length" not in plain.headers
     assert "Content-Encoding" not in plain.headers
     assert plain.headers["x-goog-stored-content-encoding"] == "gzip"
-    assert plain.headers["x-goog-stored-content-length"] == str(len(probe.honest))
-    assert unchunked(plain.body) == gzip.decompress(probe.honest)
+    assert plain.headers["x-goog-stored-content-length"] == str(len(probe.original))
+    assert unchunked(plain.body) == gzip.decompress(probe.original)
 
 
 def unchunked(body: bytes) -> bytes:
@@ -400,9 +404,9 @@ async def test_delete_jobs_shifts_the_later_jobs() -> None:
 
 async def test_huge_list_is_valid_json(probe: Probe) -> None:
     probe.meet("huge_list", size_bytes=1_000_000)
-    answer = await probe.quicklooks()
-    assert len(answer.body) == 1_000_000
-    assert len(answer.json()["data"]) > 40_000
+    response = await probe.quicklooks()
+    assert len(response.body) == 1_000_000
+    assert len(response.json()["data"]) > 40_000
 
 
 async def test_hostile_names_are_listed_and_can_be_downloaded(probe: Probe) -> None:
@@ -411,8 +415,8 @@ async def test_hostile_names_are_listed_and_can_be_downloaded(probe: Probe) -> N
     assert tuple(names) == HOSTILE_NAMES
     for name in names:
         path = f"/jobs/{probe.job.id}/tasks/{probe.job.tasks[0].id}/outputs/quicklooks/"
-        answer = await probe.api(path + quote(name, safe=""))
-        assert answer.body.startswith(b"\xff\xd8")
+        response = await probe.api(path + quote(name, safe=""))
+        assert response.body.startswith(b"\xff\xd8")
 
 
 @pytest.mark.parametrize(
@@ -426,22 +430,22 @@ async def test_hostile_names_are_listed_and_can_be_downloaded(probe: Probe) -> N
 )
 async def test_header_faults_omit_headers(probe: Probe, rule: dict[str, Any], gone: str) -> None:
     probe.simulator.faults = Faults.from_rules(rule)
-    answer = await probe.archive()
-    assert answer.status == 200
-    assert gone not in answer.headers
-    assert answer.complete
+    response = await probe.archive()
+    assert response.status == 200
+    assert gone not in response.headers
+    assert response.complete
 
 
 async def test_redirect_returns_the_location(probe: Probe) -> None:
     probe.meet("redirect", location="http://elsewhere.example/x", server="storage")
-    answer = await probe.archive()
-    assert (answer.status, answer.headers["Location"]) == (302, "http://elsewhere.example/x")
+    response = await probe.archive()
+    assert (response.status, response.headers["Location"]) == (302, "http://elsewhere.example/x")
 
 
 async def test_body_faults_do_not_change_error_replies(probe: Probe) -> None:
     probe.meet("cut", server="storage", at_byte=3)
     url = await probe.signed()
-    assert (await ask(url + "x")).complete
+    assert (await send_request(url + "x")).complete
 
 
 def test_each_fault_is_tested() -> None:

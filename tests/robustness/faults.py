@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from robustness.origin import Asked, Fault, Origin, Thing
+from robustness.origin import Fault, Origin, RecordedRequest, StoredArchive
 from robustness.tools import Tool
 
 SIZE_BYTES = 8 << 20
@@ -52,14 +52,14 @@ class Attempt:
             process.kill()
         self.exits.append(KILLED)
 
-    def asked_of(self, server: str) -> list[Asked]:
-        return [each for each in self.origin.asked if each.server == server]
+    def requests_to(self, server: str) -> list[RecordedRequest]:
+        return [each for each in self.origin.requests if each.server == server]
 
     @property
     def is_right(self) -> bool:
         """Return whether the file equals the current object."""
         file = self.folder / self.tool.file
-        return file.is_file() and file.read_bytes() == self.origin.things[0].body
+        return file.is_file() and file.read_bytes() == self.origin.objects[0].body
 
     @property
     def is_done(self) -> bool:
@@ -73,7 +73,7 @@ class Attempt:
 
 @contextmanager
 def attempt(tool: Tool) -> Iterator[Attempt]:
-    with tempfile.TemporaryDirectory() as folder, Origin([Thing(7, SIZE_BYTES)]) as origin:
+    with tempfile.TemporaryDirectory() as folder, Origin([StoredArchive(7, SIZE_BYTES)]) as origin:
         yield Attempt(tool, origin, Path(folder))
 
 
@@ -120,7 +120,7 @@ def killed(one: Attempt, meanwhile: Callable[[], None] = lambda: None) -> bool:
 
 
 def changed(one: Attempt) -> bool:
-    return killed(one, meanwhile=one.origin.things[0].change)
+    return killed(one, meanwhile=one.origin.objects[0].change)
 
 
 def stalled(one: Attempt) -> bool:
@@ -143,7 +143,7 @@ def throttled(one: Attempt) -> bool:
     """Pass only if the tool also waited as long as requested."""
     one.origin.faults = of_storage("429:2")
     one.run()
-    at_s = [each.at_s for each in one.asked_of("storage")]
+    at_s = [each.at_s for each in one.requests_to("storage")]
     return one.is_done and at_s[1] - at_s[0] >= 1.9
 
 
@@ -172,8 +172,8 @@ def stranger(one: Attempt) -> bool:
 
     one.origin.faults = faults
     one.run()
-    seen = one.asked_of("stranger")
-    others = seen + (one.asked_of("storage") if one.tool.asks_api else [])
+    seen = one.requests_to("stranger")
+    others = seen + (one.requests_to("storage") if one.tool.asks_api else [])
     return bool(seen) and not any("Authorization" in each.headers for each in others)
 
 

@@ -70,7 +70,7 @@ def cell(tool: Tool, fault: str) -> Cell:
     """Run *tool* under *fault*."""
     with attempt(tool) as one:
         passed = FAULTS[fault](one)
-        return Cell(passed, one.origin.sent_bytes() / len(one.origin.things[0].body), tuple(one.exits))
+        return Cell(passed, one.origin.sent_bytes() / len(one.origin.objects[0].body), tuple(one.exits))
 
 
 def page(columns: Mapping[Tool, Sequence[Cell]], today: str) -> str:

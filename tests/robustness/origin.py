@@ -41,7 +41,7 @@ Fault = str
 
 
 @dataclass
-class Thing:
+class StoredArchive:
     """
     An object of the storage.
 
@@ -85,7 +85,7 @@ class Thing:
 
 
 @dataclass
-class Asked:
+class RecordedRequest:
     """One request and the body bytes that were sent for it."""
 
     server: str
@@ -133,19 +133,19 @@ class Origin:
 
     Attributes:
         faults: Returns the fault of the n-th request for a path: ``faults(server, path, n)``, or None.
-        asked: All requests.
+        requests: All requests.
     """
 
     project = identity(0)
     key = "ABCDEFGH.0123456789abcdefghijklmnopqrstuvwxyz"
 
     def __init__(
-        self, things: list[Thing], *, token_lifetime_s: float = 300.0, url_lifetime_s: int = 30
+        self, objects: list[StoredArchive], *, token_lifetime_s: float = 300.0, url_lifetime_s: int = 30
     ) -> None:
-        self.things = things
+        self.objects = objects
         self.token_lifetime_s, self.url_lifetime_s = token_lifetime_s, url_lifetime_s
         self.faults: Callable[[str, str, int], Fault | None] = lambda _server, _path, _count: None
-        self.asked: list[Asked] = []
+        self.requests: list[RecordedRequest] = []
         self.secrets = [random.Random(1).randbytes(16)]
         self._counts: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -192,22 +192,22 @@ class Origin:
         signature = quote(base64.b64encode(mark).decode(), safe="")
         return f"{path[1:]}?GoogleAccessId=robot@example.iam&Expires={expires}&Signature={signature}"
 
-    def note(self, server: str, path: str, headers: dict[str, str]) -> tuple[Asked, Fault | None]:
+    def record(self, server: str, path: str, headers: dict[str, str]) -> tuple[RecordedRequest, Fault | None]:
         with self._lock:
             self._counts[f"{server} {path}"] += 1
             fault = self.faults(server, path, self._counts[f"{server} {path}"])
-            self.asked.append(Asked(server, path, headers, fault))
-            return self.asked[-1], fault
+            self.requests.append(RecordedRequest(server, path, headers, fault))
+            return self.requests[-1], fault
 
     def forget(self) -> None:
         """Reset the counters."""
         with self._lock:
-            self.asked.clear()
+            self.requests.clear()
             self._counts.clear()
 
     def sent_bytes(self) -> int:
         """Return the body bytes of objects sent by both servers."""
-        return sum(each.sent_bytes for each in self.asked if each.path.endswith("/output.tgz"))
+        return sum(each.sent_bytes for each in self.requests if each.path.endswith("/output.tgz"))
 
     def wait(self, seconds: float) -> None:
         """Wait for *seconds*, or until the server stops."""
@@ -234,10 +234,10 @@ class Origin:
     def page(self, number: int) -> list[dict[str, Any]]:
         """Return a page. From the second page on, pages shift by one, as if jobs were created and deleted."""
         begin = max(0, number * PAGE - number)
-        return [self.job(one) for one in range(begin, min(begin + PAGE, len(self.things)))]
+        return [self.job(one) for one in range(begin, min(begin + PAGE, len(self.objects)))]
 
     def number_of(self, job_id: str) -> int | None:
-        ids = [identity(1, number) for number in range(len(self.things))]
+        ids = [identity(1, number) for number in range(len(self.objects))]
         return ids.index(job_id) if job_id in ids else None
 
     def geojson(self, number: int) -> bytes:
@@ -273,7 +273,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
         parts = urlsplit(self.path)
-        self.asked, fault = self.origin.note(self.server_name_here, parts.path, dict(self.headers))
+        self.recorded, fault = self.origin.record(self.server_name_here, parts.path, dict(self.headers))
         try:
             if not self._met(fault):
                 self._answer(parts.path, parse_qs(parts.query), fault)
@@ -307,7 +307,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.server_name_here == "storage":
             self._storage(path, steps, query, fault)
         elif path.endswith("/output.tgz"):
-            self._stored(self.origin.things[int(steps[1])], fault)
+            self._stored(self.origin.objects[int(steps[1])], fault)
         elif path == "/oauth/token":
             self._token()
         elif self.server_name_here == "api" and not self._may():
@@ -371,10 +371,10 @@ class _Handler(BaseHTTPRequestHandler):
             status = 400 if code == "ExpiredToken" else 403
             self._say(status, f"<Error><Code>{code}</Code></Error>".encode())
             return
-        thing = self.origin.things[int(steps[1])]
+        stored = self.origin.objects[int(steps[1])]
         if fault == "changed":
-            thing.change()
-        self._stored(thing, fault)
+            stored.change()
+        self._stored(stored, fault)
 
     def _refusal(self, path: str, query: dict[str, list[str]]) -> str:
         """Return the error of a signed URL."""
@@ -384,19 +384,19 @@ class _Handler(BaseHTTPRequestHandler):
             return "ExpiredToken"
         return "" if self.path[1:] == now else "SignatureDoesNotMatch"
 
-    def _stored(self, thing: Thing, fault: Fault | None) -> None:
-        wanted, size = self.headers.get("Range"), len(thing.body)
+    def _stored(self, stored: StoredArchive, fault: Fault | None) -> None:
+        wanted, size = self.headers.get("Range"), len(stored.body)
         begin, end, status = 0, size, 200
-        if wanted and thing.is_same(self.headers.get("If-Range")):
+        if wanted and stored.is_same(self.headers.get("If-Range")):
             first, _, last = wanted.removeprefix("bytes=").partition("-")
             begin, end, status = int(first), min(size, int(last) + 1 if last else size), 206
         if begin >= size:
             self._say(416, b"", [("Content-Range", f"bytes */{size}")])
             return
-        headers = thing.headers()
+        headers = stored.headers()
         if status == 206:
             headers.append(("Content-Range", f"bytes {begin}-{end - 1}/{size}"))
-        self._send(status, thing.body[begin:end], headers, fault, chunked=thing.style == "chunked")
+        self._send(status, stored.body[begin:end], headers, fault, chunked=stored.style == "chunked")
 
     def _json(self, document: Any) -> None:
         self._say(200, json.dumps(document).encode(), [("Content-Type", "application/json")])
@@ -435,6 +435,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _write(self, data: bytes, *, chunked: bool) -> None:
         for at in range(0, len(data), 1 << 16):
-            piece = data[at : at + (1 << 16)]
-            self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
-            self.asked.sent_bytes += len(piece)
+            chunk = data[at : at + (1 << 16)]
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunked else chunk)
+            self.recorded.sent_bytes += len(chunk)

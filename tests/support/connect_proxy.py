@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 class ConnectProxy:
     """
     Attributes:
-        credentials: ``user:password`` that a client must send; None asks for none.
-        refusal: Status that every request is answered with; None lets all through.
+        credentials: ``user:password`` that a client must send; None disables authentication.
+        refusal: Status of every response. None forwards all requests.
         seen: Method and target of each request.
     """
 
@@ -55,7 +55,7 @@ class ConnectProxy:
         head = await reader.readuntil(b"\r\n\r\n")
         method, target, _ = head.split(b"\r\n")[0].decode().split(" ")
         self.requests.append((method, target))
-        status = self.refusal or (None if self._is_let_in(head) else 407)
+        status = self.refusal or (None if self._is_authorized(head) else 407)
         if status is not None:
             writer.write(b"HTTP/1.1 %d No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" % status)
             await writer.drain()
@@ -79,7 +79,7 @@ class ConnectProxy:
         finally:
             there_writer.transport.abort()
 
-    def _is_let_in(self, head):
+    def _is_authorized(self, head):
         if self.credentials is None:
             return True
         token = base64.b64encode(self.credentials.encode()).decode()

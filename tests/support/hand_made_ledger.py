@@ -99,8 +99,8 @@ class Folder:
     async def rows(self):
         """Return state, reason and detail of each key."""
 
-        def ask(connection):
+        def query(connection):
             rows = connection.execute("SELECT key, state, reason, detail FROM outputs ORDER BY id")
             return {row["key"]: (row["state"], row["reason"], row["detail"]) for row in rows}
 
-        return await self.read(ask)
+        return await self.read(query)

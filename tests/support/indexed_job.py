@@ -73,7 +73,7 @@ class IndexedJob:
         job: The manifest.
         paths: Mount path → folder here.
         added: From index and attempt, variables that the test adds to the pod's, or puts in their place.
-        disturb: Runs beside each pod.
+        disturb: Runs concurrently with each pod.
     """
 
     job: Mapping[str, Any]

@@ -89,12 +89,12 @@ class LiveRun:
         return found.result()
 
     async def json(self, path: str) -> tuple[int, Any]:
-        async with self.http.get(path) as answer:
-            return answer.status, await answer.json()
+        async with self.http.get(path) as response:
+            return response.status, await response.json()
 
     async def metrics(self) -> Samples:
-        async with self.http.get("/metrics") as answer:
-            return samples(await answer.text())
+        async with self.http.get("/metrics") as response:
+            return samples(await response.text())
 
     async def summary(self) -> Summary:
         summary, _ = await self.work

@@ -123,8 +123,8 @@ def the_grace_fits(documents: Documents) -> Iterator[str]:
         grace_s = settings_of(documents, pod).shutdown_timeout
         kill_s = pod["terminationGracePeriodSeconds"]
         if grace_s + SLACK_S > kill_s:
-            told = f"terminationGracePeriodSeconds {kill_s}"
-            yield f"{name}: grace {grace_s:g} s must be {SLACK_S} s below {told}"
+            limit = f"terminationGracePeriodSeconds {kill_s}"
+            yield f"{name}: grace {grace_s:g} s must be {SLACK_S} s below {limit}"
 
 
 def arguments_and_variables_are_bulkdls(documents: Documents) -> Iterator[str]:

@@ -45,9 +45,9 @@ def _archive(size: int) -> bytes:
 class RawOrigin:
     """
     Attributes:
-        answers: What to make of the honest answer, by place.
-        pauses_s: Seconds before the head and before the second half of the body, by place.
-        asked: Place and head of each request.
+        changes: Change of the default response, by endpoint.
+        pauses_s: Seconds before the headers and before the second half of the body, by endpoint.
+        requests: Endpoint and headers of each request.
     """
 
     archive_bytes: int = 40_000
@@ -67,8 +67,8 @@ class RawOrigin:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def count(self, place: str) -> int:
-        return sum(asked == place for asked, _ in self.requests)
+    def count(self, endpoint: str) -> int:
+        return sum(requested == endpoint for requested, _ in self.requests)
 
     def _endpoint(self, target: str) -> str:
         path = target.partition("?")[0]
@@ -81,11 +81,17 @@ class RawOrigin:
             "/outputs/data-json": "geojson",
             "/object": "archive",
         }
-        return next((place for end, place in ends.items() if path.endswith(end)), "quicklook")
+        return next((endpoint for end, endpoint in ends.items() if path.endswith(end)), "quicklook")
 
-    def _body(self, place: str, target: str) -> tuple[str, bytes]:
-        moment = "2024-01-01T00:00:00Z"
-        job = {"id": JOB, "status": "SUCCEEDED", "mode": "DEFAULT", "createdAt": moment, "finishedAt": moment}
+    def _body(self, endpoint: str, target: str) -> tuple[str, bytes]:
+        timestamp = "2024-01-01T00:00:00Z"
+        job = {
+            "id": JOB,
+            "status": "SUCCEEDED",
+            "mode": "DEFAULT",
+            "createdAt": timestamp,
+            "finishedAt": timestamp,
+        }
         documents: dict[str, Any] = {
             "token": {"access_token": "T", "expires_in": 300},
             "jobs": {"data": [job] if "page=0" in target else []},
@@ -93,20 +99,20 @@ class RawOrigin:
             "names": {"data": ["a.jpeg"]},
             "sign": {"data": {"url": f"{self.url}/object?Expires=9999999999&Signature=canary"}},
         }
-        if place in documents:
-            return "application/json", json.dumps(documents[place]).encode()
+        if endpoint in documents:
+            return "application/json", json.dumps(documents[endpoint]).encode()
         return {
             "archive": ("application/gzip", self.archive),
             "quicklook": ("image/jpeg", self.quicklook),
             "geojson": ("application/json", self.geojson),
-        }[place]
+        }[endpoint]
 
-    def _default_response(self, place: str, head: bytes) -> bytes:
-        content_type, body = self._body(place, head.split(b" ")[1].decode())
+    def _default_response(self, endpoint: str, head: bytes) -> bytes:
+        content_type, body = self._body(endpoint, head.split(b" ")[1].decode())
         lines = [b"HTTP/1.1 200 OK", b"Content-Type: " + content_type.encode()]
-        if place == "archive":
+        if endpoint == "archive":
             lines.append(b"Accept-Ranges: bytes")
-        if place in ("archive", "quicklook", "geojson"):
+        if endpoint in ("archive", "quicklook", "geojson"):
             lines.append(b"ETag: " + self.etag)
         lines.append(b"Content-Length: %d" % len(body))
         return b"\r\n".join(lines) + b"\r\n\r\n" + body
@@ -130,16 +136,16 @@ class RawOrigin:
                     line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")
                 )
                 await reader.readexactly(int(length.split(b":")[1]))
-            place = self._endpoint(head.split(b" ")[1].decode())
-            self.requests.append((place, head))
-            answer = self.changes.get(place, bytes)(self._default_response(place, head))
-            before_head_s, in_body_s = self.pauses_s.get(place, (0.0, 0.0))
+            endpoint = self._endpoint(head.split(b" ")[1].decode())
+            self.requests.append((endpoint, head))
+            response = self.changes.get(endpoint, bytes)(self._default_response(endpoint, head))
+            before_head_s, in_body_s = self.pauses_s.get(endpoint, (0.0, 0.0))
             await asyncio.sleep(before_head_s)
-            middle = (answer.find(b"\r\n\r\n") + len(answer)) // 2
-            writer.write(answer[:middle])
+            middle = (response.find(b"\r\n\r\n") + len(response)) // 2
+            writer.write(response[:middle])
             await writer.drain()
             await asyncio.sleep(in_body_s)
-            writer.write(answer[middle:])
+            writer.write(response[middle:])
             await writer.drain()
             writer.close()
             await writer.wait_closed()
@@ -176,8 +182,8 @@ def set_header(line: bytes) -> ResponseChange:
     """Set the header *line*. It replaces a header with the same name."""
     name = line.split(b":")[0].lower()
 
-    def changed(answer: bytes) -> bytes:
-        head, _, body = answer.partition(b"\r\n\r\n")
+    def changed(response: bytes) -> bytes:
+        head, _, body = response.partition(b"\r\n\r\n")
         kept = [old for old in head.split(b"\r\n") if old.split(b":")[0].lower() != name]
         return b"\r\n".join([*kept, line]) + b"\r\n\r\n" + body
 

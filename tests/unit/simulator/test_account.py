@@ -39,8 +39,8 @@ def test_find_job_finds_ids_of_its_own_project_only() -> None:
 
 def test_creation_time_increases_with_the_job_number() -> None:
     account = SimulatedAccount(projects=1, jobs=1_000_000)
-    moments = [account.job(0, k).created_at for k in (*range(40), 500, 999_998, 999_999)]
-    assert all(one < other for one, other in pairwise(moments))
+    timestamps = [account.job(0, k).created_at for k in (*range(40), 500, 999_998, 999_999)]
+    assert all(earlier < later for earlier, later in pairwise(timestamps))
 
 
 def test_first_jobs_cover_every_case() -> None:
