@@ -160,14 +160,17 @@ async def run_downloader(
     async with _open_exporters(request) as exporters:
         if exporters.url is not None:
             reporter.report(StatusPageListening(exporters.url))
-        settings, reporters = request.loaded.settings, Reporters(reporter, exporters)
-        downloader = Downloader(settings, credentials=request.credentials, reporter=reporters)
-
-        def stop(cause: ExitCode) -> None:
-            with suppress(DownloaderStateError):  # a signal may arrive after the end of the run
-                downloader.stop(cause)
-
         try:
+            downloader = Downloader(
+                request.loaded.settings,
+                credentials=request.credentials,
+                reporter=Reporters(reporter, exporters),
+            )
+
+            def stop(cause: ExitCode) -> None:
+                with suppress(DownloaderStateError):  # a signal may arrive after the end of the run
+                    downloader.stop(cause)
+
             with handle_stop_signals(stop) as received:
                 try:
                     async with downloader:
