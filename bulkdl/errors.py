@@ -45,7 +45,7 @@ class LedgerMissingError(ConfigError):
     def __init__(self, output: Path) -> None:
         super().__init__(
             f"--output {output}",
-            "contains no ledger; name the output directory of bulkdl run (with shards: that of one shard), "
+            "contains no ledger; choose the output directory of bulkdl run (with shards: of a single shard), "
             "or recreate a lost ledger with bulkdl verify --rebuild",
         )
 
@@ -57,9 +57,9 @@ class DownloaderStateError(BulkdlError):
 class NotFoundError(BulkdlError):
     """UP42 has no project or job with this ID. Exit code 4."""
 
-    def __init__(self, what: str, identity: str) -> None:
-        super().__init__(f"{what} {identity} not found; check the ID and the credentials")
-        self.what = what
+    def __init__(self, kind: str, identity: str) -> None:
+        super().__init__(f"{kind} {identity} not found; check the ID and the credentials")
+        self.kind = kind
         self.identity = identity
 
 

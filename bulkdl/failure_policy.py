@@ -2,8 +2,8 @@
 Define the retry action, the exit code and the hint for each failure reason.
 
 This module contains only data. ``step`` is the action of a worker after a failed attempt.
-``exit_code`` is the exit code of a run in which the failure remains. ``hint`` tells the user what to
-do next. ``make docs`` generates docs/failure-policy.md from this table.
+``exit_code`` is the exit code of a run in which the failure remains. ``hint`` is the next step for
+the user. ``make docs`` generates docs/failure-policy.md from this table.
 """
 
 from __future__ import annotations

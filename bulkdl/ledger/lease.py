@@ -42,7 +42,7 @@ class Owner:
 
     @classmethod
     def current(cls, run_id: str) -> Owner:
-        return cls(run_id, _host(), os.getpid(), _process_start_ticks(os.getpid()))
+        return cls(run_id, _host_id(), os.getpid(), _process_start_ticks(os.getpid()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Liveness(Enum):
     ENDED = "ended"
 
 
-def _host() -> str:
+def _host_id() -> str:
     """Return host name, boot and PID namespace; containers of one machine can share the first two."""
     parts = [socket.gethostname()]
     try:

@@ -21,11 +21,11 @@ from bulkdl.models import Reason
 VERSION = 1
 
 
-def schema() -> str:
+def load_schema() -> str:
     return files("bulkdl.ledger").joinpath("schema.sql").read_text("utf-8")
 
 
-def migrations() -> dict[int, str]:
+def load_migrations() -> dict[int, str]:
     """Return the SQL of each migration by the version that it produces."""
     folder = files("bulkdl.ledger").joinpath("migrations")
     if not folder.is_dir():
@@ -37,10 +37,10 @@ def migrations() -> dict[int, str]:
 def check_version(connection: sqlite3.Connection, path: Path, version: int | None = None) -> int:
     """Return the version of the ledger. Raise LedgerVersionError if a newer bulkdl wrote it."""
     supported = VERSION if version is None else version
-    found: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    if found > supported:
-        raise LedgerVersionError(str(path), found, supported)
-    return found
+    current: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    if current > supported:
+        raise LedgerVersionError(str(path), current, supported)
+    return current
 
 
 def migrate(
@@ -60,13 +60,15 @@ def migrate(
         DestinationError: The copy cannot be written; the ledger is not changed.
     """
     target = VERSION if version is None else version
-    found = check_version(connection, path, target)
-    if found == target:
+    current = check_version(connection, path, target)
+    if current == target:
         return
-    available = migrations() if steps is None else steps
-    scripts = [schema()] if found == 0 else [available[step] for step in range(found + 1, target + 1)]
-    if found:
-        back_up(connection, path.with_name(f"{path.name}.version-{found}"))
+    available = load_migrations() if steps is None else steps
+    scripts = (
+        [load_schema()] if current == 0 else [available[step] for step in range(current + 1, target + 1)]
+    )
+    if current:
+        back_up(connection, path.with_name(f"{path.name}.version-{current}"))
     try:
         connection.executescript(
             "BEGIN IMMEDIATE;\n" + "\n".join(scripts) + f"\nPRAGMA user_version = {target};\nCOMMIT;"

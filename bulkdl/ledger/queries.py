@@ -11,12 +11,12 @@ from bulkdl.ledger.rows import (
     JobRecord,
     OutputRecord,
     format_now,
+    format_result,
     format_timestamp,
     parse_reason,
     parse_timestamp,
     read_job,
     read_output,
-    result_values,
 )
 from bulkdl.models import CommittedFile, Job, Kind, Output, Reason, Result
 
@@ -197,7 +197,7 @@ def forget_job(connection: sqlite3.Connection, project_id: str, job_id: str) -> 
 
 def record_results(connection: sqlite3.Connection, results: Sequence[Result], run_id: str) -> None:
     """Record the results of downloads. Call it only after their files are durable."""
-    connection.executemany(_RECORD, [result_values(result, run_id) for result in results])
+    connection.executemany(_RECORD, [format_result(result, run_id) for result in results])
 
 
 def start_run(connection: sqlite3.Connection, run_id: str, scope: str | None) -> None:

@@ -129,7 +129,7 @@ def read_output(row: sqlite3.Row) -> OutputRecord:
     )
 
 
-def result_values(result: Result, run_id: str) -> dict[str, object]:
+def format_result(result: Result, run_id: str) -> dict[str, object]:
     """Return the parameters of the statement that records *result*."""
     file = result.file
     validator = file.validator if file else Validator()

@@ -120,7 +120,9 @@ async def test_ledger_of_an_older_version_is_not_migrated_under_a_live_lease(tmp
     async with holder(tmp_path, "old") as first:
         assert first == "held"
         monkeypatch.setattr(migrations, "VERSION", 2)
-        monkeypatch.setattr(migrations, "migrations", lambda: {2: "ALTER TABLE runs ADD COLUMN host TEXT;"})
+        monkeypatch.setattr(
+            migrations, "load_migrations", lambda: {2: "ALTER TABLE runs ADD COLUMN host TEXT;"}
+        )
         before, data = snapshot(path), path.read_bytes()
         with pytest.raises(OutputLockedError):
             async with open_locked_ledger(LocalDestination(tmp_path), "new"):

@@ -139,7 +139,7 @@ class LocalDestination:
         sizes = {}
         for key in keys:
             try:
-                sizes.update(self.sizes([key]))
+                sizes.update(self.read_sizes([key]))
             except DestinationError as error:
                 if error.reason is not Reason.PATH_BLOCKED:
                     raise
@@ -149,7 +149,7 @@ class LocalDestination:
         """Let the idle threads end. The destination can be used again."""
         self._executors.close()
 
-    def sizes(self, keys: Iterable[str]) -> dict[str, int]:
+    def read_sizes(self, keys: Iterable[str]) -> dict[str, int]:
         """Return the sizes in bytes of those *keys* that exist as regular files. Blocks."""
         sizes = {}
         for key in keys:

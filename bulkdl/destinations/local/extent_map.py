@@ -17,7 +17,7 @@ from bulkdl.models import Extent
 _READ_BYTES = 1 << 20
 
 
-def extent_of(start: int, chunks: Iterable[bytes]) -> Extent:
+def create_extent(start: int, chunks: Iterable[bytes]) -> Extent:
     """Return the extent of *chunks* when they are written one after another from *start* on."""
     size, checksum = 0, 0
     for chunk in chunks:

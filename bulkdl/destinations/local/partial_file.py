@@ -244,7 +244,7 @@ class PartialFile:
         return await asyncio.shield(write)
 
     def _write_at(self, data_path: Path, start: int, chunks: Sequence[bytes]) -> Extent:
-        extent = extent_map.extent_of(start, chunks)
+        extent = extent_map.create_extent(start, chunks)
         with map_os_errors(self._folder):
             atomic_files.pwrite_chunks(data_path, start, chunks, writeback=self._sync)
             atomic_files.append_line(_map_path(data_path), extent_map.format_extent(extent))

@@ -30,7 +30,7 @@ async def test_publish_replaces_older_documents_and_leaves_no_temp_files(destina
     await destination.publish({"p/j/job.json": b"old", "p/j/job_tasks.json": b"{}"})
     await destination.publish({"p/j/job.json": b"new"})
     assert (destination.root / "p/j/job.json").read_bytes() == b"new"
-    assert destination.sizes(["p/j/job.json", "p/j/job_tasks.json", "p/none"]) == {
+    assert destination.read_sizes(["p/j/job.json", "p/j/job_tasks.json", "p/none"]) == {
         "p/j/job.json": 3,
         "p/j/job_tasks.json": 2,
     }
@@ -79,7 +79,7 @@ async def test_link_whose_copy_fails_leaves_no_files(destination, monkeypatch):
     with pytest.raises(DestinationError) as raised:
         await destination.link("a", "b")
     assert raised.value.reason is Reason.DISK_FULL
-    assert destination.sizes(["b"]) == {}
+    assert destination.read_sizes(["b"]) == {}
     assert list_temp_files(destination) == []
 
 
@@ -110,7 +110,7 @@ async def test_link_by_copy_reserves_disk_space(destination, monkeypatch):
     await destination.link("a", "b")
     assert events == [5000, 0]
     assert destination.state.reservations.reserved_bytes == 0
-    assert destination.sizes(["b"]) == {"b": 5000}
+    assert destination.read_sizes(["b"]) == {"b": 5000}
     assert list_temp_files(destination) == []
 
 
@@ -126,18 +126,18 @@ def test_locate_key_returns_a_path_below_the_root(destination):
     assert destination.locate("p/j/final_output.tar.gz") == destination.root / "p/j/final_output.tar.gz"
 
 
-def test_sizes_contains_only_regular_files(destination):
+def test_read_sizes_contains_only_regular_files(destination):
     (destination.root / "folder").mkdir()
     (destination.root / "link").symlink_to(destination.root / "nowhere")
     (destination.root / "file").write_bytes(b"1234")
-    assert destination.sizes(["folder", "link", "file", "file/below"]) == {"file": 4}
+    assert destination.read_sizes(["folder", "link", "file", "file/below"]) == {"file": 4}
 
 
-def test_sizes_of_an_unreadable_path_is_path_blocked(destination, monkeypatch):
+def test_read_sizes_of_an_unreadable_path_is_path_blocked(destination, monkeypatch):
     def deny(_):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     monkeypatch.setattr(Path, "lstat", deny)
     with pytest.raises(DestinationError) as raised:
-        destination.sizes(["a"])
+        destination.read_sizes(["a"])
     assert raised.value.reason is Reason.PATH_BLOCKED

@@ -85,7 +85,7 @@ async def test_load_of_a_segmented_file_keeps_the_extents_with_a_valid_checksum(
         stream.seek(4_000_500)
         stream.write(b"!")
     found = await destination.partial_file(ARCHIVE).load()
-    valid = extent_map.extent_of(0, [b"a" * 3_000_000])
+    valid = extent_map.create_extent(0, [b"a" * 3_000_000])
     assert found == ResumeState(remote_object(8 << 20), 3_000_000, (valid,))
 
 

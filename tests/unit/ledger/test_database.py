@@ -82,7 +82,7 @@ async def test_open_new_ledger_concurrently_succeeds_for_all(path):
 
 
 STEPS = {
-    1: migrations.schema(),
+    1: migrations.load_schema(),
     2: "ALTER TABLE runs ADD COLUMN host TEXT;",
     3: "CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT); INSERT INTO notes (text) VALUES ('new');",
 }
@@ -93,7 +93,7 @@ def test_migrated_ledger_has_the_current_schema_and_keeps_its_rows(path, monkeyp
     migrations.migrate(migrated, path, version=1)
     insert_run("kept")(migrated)
     migrations.migrate(migrated, path, version=3, steps=STEPS)
-    monkeypatch.setattr(migrations, "schema", lambda: "\n".join(STEPS.values()))
+    monkeypatch.setattr(migrations, "load_schema", lambda: "\n".join(STEPS.values()))
     fresh = sqlite3.connect(":memory:", isolation_level=None)
     migrations.migrate(fresh, path, version=3)
     assert read_columns(migrated) == read_columns(fresh)
@@ -131,11 +131,11 @@ def test_migrate_without_a_copy_does_not_change_the_ledger(path):
 
 
 def test_migrations_do_not_change_the_table_lease():
-    assert [number for number, sql in migrations.migrations().items() if "lease" in sql.lower()] == []
+    assert [number for number, sql in migrations.load_migrations().items() if "lease" in sql.lower()] == []
 
 
 def test_migrations_exist_for_all_versions():
-    assert sorted(migrations.migrations()) == list(range(2, VERSION + 1))
+    assert sorted(migrations.load_migrations()) == list(range(2, VERSION + 1))
 
 
 def test_migration_that_fails_does_not_change_the_ledger(path):
