@@ -139,12 +139,12 @@ async def enumerate_all(
             on_end()
 
 
-async def _run_stage(name: str, workers: Sequence[Worker], outputs: Sequence[Channel[Any]]) -> None:
-    """Run *workers* to their end, then close the channels *outputs*."""
+async def _run_stage(name: str, workers: Sequence[Worker], channels: Sequence[Channel[Any]]) -> None:
+    """Run *workers* to their end, then close the *channels* that they fed."""
     try:
         async with asyncio.TaskGroup() as group:
             for number, worker in enumerate(workers):
                 group.create_task(worker(), name=f"{name}-{number}")
     finally:
-        for channel in outputs:
+        for channel in channels:
             channel.close()

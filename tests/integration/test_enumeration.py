@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from bulkdl.concurrency import WaitQueue
+from bulkdl.failure_policy import ExitCode
 from bulkdl.graph.download_output import OutputDownloader
 from bulkdl.graph.downloader import Downloader
 from bulkdl.graph.enumeration import Enumeration, JobLister, JobListingResult
@@ -245,5 +246,6 @@ async def test_run_that_a_full_disk_stops_leaves_no_output_open(
         counting = Counting()
         summary = await run_counted(here, counting, **few)
         assert summary.outputs(Outcome.CANCELLED)
+        assert summary.exit_code is ExitCode.DISK_FULL
         assert counting.planned == counting.ended
         assert counting.open() == [0.0] * len(Kind)
