@@ -98,7 +98,7 @@ class LedgerError(BulkdlError):
     """The ledger cannot be used. Exit code 2."""
 
 
-class LedgerDamaged(LedgerError):
+class LedgerDamagedError(LedgerError):
     """SQLite reports that the file is corrupt or is not a database. Exit code 2."""
 
 

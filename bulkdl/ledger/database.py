@@ -24,7 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bulkdl.errors import BulkdlError, DestinationError, LedgerDamaged, LedgerError
+from bulkdl.errors import BulkdlError, DestinationError, LedgerDamagedError, LedgerError
 from bulkdl.ledger.migrations import check_version, migrate
 from bulkdl.models import Reason
 
@@ -106,7 +106,7 @@ class Ledger:
 
         Raises:
             LedgerVersionError: A newer bulkdl wrote it.
-            LedgerDamaged: It is corrupt, or it is not a SQLite database.
+            LedgerDamagedError: It is corrupt, or it is not a SQLite database.
             LedgerError: It cannot be used for another reason.
             DestinationError: It cannot be opened, read or written, or it is locked.
         """
@@ -329,7 +329,7 @@ def _convert_error(error: sqlite3.Error, path: Path) -> BulkdlError:
             f"{path}: timed out waiting for another process that locks the ledger ({error})",
         )
     if code in _DAMAGE_CODES:
-        return LedgerDamaged(f"{path}: the ledger is damaged or is not a SQLite database ({error})")
+        return LedgerDamagedError(f"{path}: the ledger is damaged or is not a SQLite database ({error})")
     return LedgerError(f"{path}: the ledger cannot be used ({error})")
 
 

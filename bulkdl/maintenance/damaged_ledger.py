@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bulkdl.destinations.local.atomic_files import map_os_errors
 from bulkdl.destinations.local.destination import LocalDestination
-from bulkdl.errors import DestinationError, LedgerDamaged
+from bulkdl.errors import DestinationError, LedgerDamagedError
 from bulkdl.ledger import lease, maintenance_queries
 from bulkdl.ledger.database import Ledger
 from bulkdl.ledger.locked import observe
@@ -59,7 +59,7 @@ async def _find_damage(path: Path) -> str | None:
             return await ledger.read(maintenance_queries.find_integrity_error)
         finally:
             await ledger.close()
-    except LedgerDamaged as error:
+    except LedgerDamagedError as error:
         return str(error)
 
 
@@ -82,7 +82,7 @@ async def _read_lease(path: Path) -> lease.Lease | None:
             return await ledger.read(lease.read_lease)
         finally:
             await ledger.close()
-    except LedgerDamaged:
+    except LedgerDamagedError:
         return None
 
 

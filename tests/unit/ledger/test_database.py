@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from bulkdl.errors import BulkdlError, DestinationError, LedgerDamaged, LedgerError, LedgerVersionError
+from bulkdl.errors import BulkdlError, DestinationError, LedgerDamagedError, LedgerError, LedgerVersionError
 from bulkdl.failure_policy import FAILURE_POLICIES, ExitCode
 from bulkdl.ledger import database as module
 from bulkdl.ledger import migrations
@@ -172,7 +172,7 @@ async def test_open_ledger_of_a_newer_version_raises_error(path, read_only):
 @pytest.mark.parametrize("read_only", [True, False])
 async def test_open_file_that_is_not_a_database_raises_error_and_does_not_change_it(path, content, read_only):
     path.write_bytes(content)
-    with pytest.raises(LedgerDamaged) as raised:
+    with pytest.raises(LedgerDamagedError) as raised:
         await Ledger.open(path, read_only=read_only)
     assert str(path) in str(raised.value)
     assert "\n" not in str(raised.value)
@@ -193,7 +193,7 @@ async def test_read_of_a_damaged_page_raises_ledger_damaged(path):
     data[4096:] = b"\xff" * (len(data) - 4096)
     path.write_bytes(data)
     second = await Ledger.open(path)
-    with pytest.raises(LedgerDamaged, match="damaged or is not a SQLite database"):
+    with pytest.raises(LedgerDamagedError, match="damaged or is not a SQLite database"):
         await second.read(read_runs)
     await second.close()
 
