@@ -29,7 +29,7 @@ def storable(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-_REPAIR = "run bulkdl verify --repair, then bulkdl retry, to download it again"
+_REPAIR = "bulkdl verify --repair marks it, and bulkdl retry downloads it again"
 HINTS = {
     FileState.MISSING: _REPAIR,
     FileState.WRONG_SIZE: _REPAIR,
