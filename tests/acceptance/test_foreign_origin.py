@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from robustness.origin import Fault, Origin, Thing, identity, png
+from robustness.origin import Fault, Origin, StoredArchive, identity, png
 
 STYLES = ("gcs", "etag", "date", "chunked")
 OF_STORAGE: tuple[Fault, ...] = (
@@ -33,9 +33,9 @@ MOST_AT_ONE_PLACE = 3
 ROOT = Path(__file__).parents[2]
 
 
-def objects() -> list[Thing]:
+def objects() -> list[StoredArchive]:
     sizes = [300_000 + 150_000 * (number % 4) for number in range(16)]
-    return [Thing(number, size, STYLES[number % 4]) for number, size in enumerate(sizes)]
+    return [StoredArchive(number, size, STYLES[number % 4]) for number, size in enumerate(sizes)]
 
 
 def run(origin: Origin, root: Path) -> tuple[int, str]:
@@ -61,7 +61,7 @@ def run(origin: Origin, root: Path) -> tuple[int, str]:
 
 
 def assert_right(origin: Origin, root: Path) -> None:
-    for number, thing in enumerate(origin.things):
+    for number, thing in enumerate(origin.objects):
         job = root / origin.project / identity(1, number)
         task = job / identity(2, number)
         assert (job / "final_output.tar.gz").read_bytes() == thing.body
@@ -72,14 +72,14 @@ def assert_right(origin: Origin, root: Path) -> None:
 
 
 def assert_no_token_at_the_storage(origin: Origin) -> None:
-    assert not any("Authorization" in each.headers for each in origin.asked if each.server == "storage")
+    assert not any("Authorization" in each.headers for each in origin.requests if each.server == "storage")
 
 
 def hostile(origin: Origin, seed: int) -> Callable[[str, str, int], Fault | None]:
     """Plan each fault once for its own request, and the other faults at random from the seed."""
     dice = random.Random(seed)
-    archives = [f"/bucket/{number}/output.tgz" for number in range(len(origin.things))]
-    jobs = [f"/projects/{origin.project}/jobs/{identity(1, number)}" for number in range(len(origin.things))]
+    archives = [f"/bucket/{number}/output.tgz" for number in range(len(origin.objects))]
+    jobs = [f"/projects/{origin.project}/jobs/{identity(1, number)}" for number in range(len(origin.objects))]
     sure = dict(zip(dice.sample(archives, len(OF_STORAGE)), OF_STORAGE, strict=True))
     sure |= dict(zip((f"{job}/tasks" for job in dice.sample(jobs, len(OF_API))), OF_API, strict=True))
 
@@ -99,13 +99,13 @@ def test_run_against_the_foreign_origin_downloads_each_byte_once(tmp_path: Path)
         code, log = run(origin, tmp_path)
         assert code == 0, log
         assert_right(origin, tmp_path)
-        assert origin.sent_bytes() == sum(len(thing.body) for thing in origin.things)
+        assert origin.sent_bytes() == sum(len(thing.body) for thing in origin.objects)
         assert_no_token_at_the_storage(origin)
         origin.forget()
         code, log = run(origin, tmp_path)
         assert code == 0, log
         jobs = f"/projects/{origin.project}/jobs"
-        assert {each.path for each in origin.asked} <= {"/oauth/token", jobs}
+        assert {each.path for each in origin.requests} <= {"/oauth/token", jobs}
         assert origin.sent_bytes() == 0
 
 
@@ -115,12 +115,12 @@ def test_run_against_the_foreign_origin_with_all_faults_completes(tmp_path: Path
     with Origin(objects(), token_lifetime_s=1.0, url_lifetime_s=2) as origin:
         origin.faults = hostile(origin, seed)
         code, log = run(origin, tmp_path)
-        met = Counter(each.fault for each in origin.asked)
+        met = Counter(each.fault for each in origin.requests)
         assert code == 0, log
         assert_right(origin, tmp_path)
         assert_no_token_at_the_storage(origin)
         assert set(OF_STORAGE + OF_API) <= set(met)
-        assert sum(each.path == "/oauth/token" for each in origin.asked) > 1
+        assert sum(each.path == "/oauth/token" for each in origin.requests) > 1
         origin.forget()
         origin.faults = lambda _server, _path, _count: None
         code, log = run(origin, tmp_path)
