@@ -1,7 +1,7 @@
 """
-The official client as judge: up42-py 0.37.2 logs in to the simulator, downloads, and gets bulkdl's bytes.
+Compare downloads of the official client (up42-py 0.37.2) from the simulator with those of bulkdl.
 
-Run by the interpreter of its own environment; BULKDL_PYTHON names the one that has bulkdl.
+The tests run in the environment of the client. BULKDL_PYTHON is the interpreter with bulkdl.
 """
 
 import io

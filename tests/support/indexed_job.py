@@ -1,11 +1,11 @@
 """
-An Indexed Job's semantics, with the real command line as processes instead of pods.
+Simulate an Indexed Job with processes of the command line instead of pods.
 
-Of the controller it does what our half depends on: an index has one pod at a time; the environment is the
-manifest's, with ``$(NAME)`` filled in; the first rule of podFailurePolicy that fits a pod's end decides;
-backoffLimitPerIndex and maxFailedIndexes count; a Job that fails takes its pods down with SIGTERM, and with
-SIGKILL after terminationGracePeriodSeconds. It does not wait between tries, mounts nothing (paths of the pod
-become folders here), probes nothing and limits nothing.
+It implements the part of the controller that bulkdl depends on. An index has one pod at a time. The
+environment is that of the manifest, with ``$(NAME)`` replaced. The first matching rule of podFailurePolicy
+determines the action for a pod. backoffLimitPerIndex and maxFailedIndexes are counted. A failed Job stops its
+pods with SIGTERM, and with SIGKILL after terminationGracePeriodSeconds. The simulation does not wait between
+attempts, mount volumes (paths of the pod become local directories), run probes or limit resources.
 """
 
 from __future__ import annotations

@@ -22,13 +22,13 @@ def the_port_is_one_port(documents: Documents) -> Iterator[str]:
             yield f"{name}: BULKDL_LISTEN and the port http differ"
         for probe, path in PROBES.items():
             if container.get(f"{probe}Probe", {}).get("httpGet") != {"path": path, "port": "http"}:
-                yield f"{name}: {probe}Probe must ask for {path} at http"
+                yield f"{name}: {probe}Probe must request {path} at http"
 
 
-def metrics_are_read_at_that_port_and_nothing_else_is_let_in(documents: Documents) -> Iterator[str]:
+def metrics_port_is_the_only_allowed_port(documents: Documents) -> Iterator[str]:
     for policy in of_kind(documents, "NetworkPolicy"):
         if [port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]] != ["http"]:
-            yield "NetworkPolicy: http must be let in, and nothing else"
+            yield "NetworkPolicy: only the port http must be allowed"
     for monitor in of_kind(documents, "PodMonitor"):
         endpoints = [(each["port"], each["path"]) for each in monitor["spec"]["podMetricsEndpoints"]]
         if endpoints != [("http", "/metrics")]:
@@ -63,7 +63,7 @@ def only_names_and_https_go_out(documents: Documents) -> Iterator[str]:
 
 RULES = [
     the_port_is_one_port,
-    metrics_are_read_at_that_port_and_nothing_else_is_let_in,
+    metrics_port_is_the_only_allowed_port,
     selectors_select_our_pods,
     only_names_and_https_go_out,
 ]

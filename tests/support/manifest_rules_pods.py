@@ -111,7 +111,7 @@ def resources_are_bounded(documents: Documents) -> Iterator[str]:
     for name, _, container in pods(documents):
         resources = container.get("resources", {})
         if not {"cpu", "memory"} <= set(resources.get("requests", {})):
-            yield f"{name}: cpu and memory must be asked for"
+            yield f"{name}: cpu and memory must be requested"
         if "memory" not in resources.get("limits", {}):
             yield f"{name}: memory has no limit"
         if "cpu" in resources.get("limits", {}):

@@ -1,9 +1,9 @@
 """
 Read config/kubernetes for the tests of its manifests.
 
-The rules between fields, which no schema knows, are in the modules beside this one: each takes all documents
-of a deployment and yields what is wrong. They are held against the files, against what kustomize makes of
-them (in tests/image), and against manifests broken on purpose, so that a rule that never speaks is noticed.
+The rules between fields, which a schema cannot express, are in the modules ``manifest_rules_*``. Each rule
+takes all documents of a deployment and yields violations. The rules are checked against the files, against
+the output of kustomize (in tests/image), and against invalid manifests to detect an ineffective rule.
 """
 
 from __future__ import annotations

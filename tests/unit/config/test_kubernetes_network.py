@@ -14,9 +14,9 @@ CONTAINER = (*POD, "containers", 0)
 
 BREAKS: list[Break] = [
     (("Job", *CONTAINER, "env", 4, "value"), "0.0.0.0:9000", "BULKDL_LISTEN and the port"),
-    (("Job", *CONTAINER, "livenessProbe", "httpGet", "port"), 80, "livenessProbe must ask"),
+    (("Job", *CONTAINER, "livenessProbe", "httpGet", "port"), 80, "livenessProbe must request"),
     (("NetworkPolicy", "spec", "egress", 1, "ports", 0, "port"), 80, "lets out"),
-    (("NetworkPolicy", "spec", "ingress", 0, "ports", 0, "port"), 8080, "nothing else"),
+    (("NetworkPolicy", "spec", "ingress", 0, "ports", 0, "port"), 8080, "only the port http"),
     (("PodMonitor", "spec", "selector", "matchLabels"), {"app": "x"}, "does not select"),
     (("PodMonitor", "spec", "podMetricsEndpoints", 0, "port"), "metrics", "/metrics is at http"),
 ]
