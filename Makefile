@@ -35,7 +35,7 @@ test-slow: install ## run the slow tests: kills, crash points, signals, shards (
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 .PHONY: test-kubernetes
-test-kubernetes: install ## run only the tests of the Kubernetes manifests (make test runs them, too)
+test-kubernetes: install ## run only the tests of the Kubernetes manifests (make test includes them)
 	$(BIN)/python -m pytest -q -m kubernetes tests/unit/config
 
 .PHONY: check

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from bench.measure import MIB
 from bench.result import Cost, Metric, RowResult
 
 _MET = {True: "yes", False: "**no**", None: "–"}
@@ -59,7 +60,7 @@ def _cost_row(row: RowResult, cost: Cost) -> list[str]:
         return [row.title, cost.name, "0", cost.error.replace("|", "/")[:120] or "–", "–", "–", "–", "–"]
     cpu = f"{cost.user_s + cost.sys_s:.2f} ({cost.user_s:.2f} + {cost.sys_s:.2f})"
     size = f"{cost.size_bytes / 1e6:,.1f}" if cost.size_bytes else "–"
-    memory = f"{cost.peak_bytes / (1 << 20):.0f}"
+    memory = f"{cost.peak_bytes / MIB:.0f}"
     return [row.title, cost.name, str(cost.runs), f"{cost.wall_s:.2f}", cpu, memory, f"{cost.files:,}", size]
 
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.measure import Sample
+from bench.measure import MIB, Sample
 from bench.pairs import ProgramRuns, compute_ratios
 
 
@@ -124,4 +124,4 @@ def _parse_row(entry: dict[str, Any]) -> RowResult:
 
 
 def format_sample(sample: Sample) -> str:
-    return f"{sample.wall_s:.1f} s, CPU {sample.cpu_s:.1f} s, peak {sample.peak_bytes / (1 << 20):.0f} MiB"
+    return f"{sample.wall_s:.1f} s, CPU {sample.cpu_s:.1f} s, peak {sample.peak_bytes / MIB:.0f} MiB"

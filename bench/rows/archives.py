@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from bench import check, tools
+from bench.measure import MIB
 from bench.nginx import Nginx
 from bench.pairs import Program, ProgramRuns, run_in_pairs
 from bench.result import RowResult, compare_time, summarize_cost
@@ -18,7 +19,6 @@ from bench.site import PROJECT, Site, job_id
 from bench.spy import record_profile
 from bench.tools import Link
 
-_MIB = 1 << 20
 _SELECTION = ("--only", "archive", "--scope", "job")
 
 
@@ -27,7 +27,7 @@ def measure_plain(settings: BenchSettings) -> RowResult:
     return _compare(
         settings,
         RowResult("archives", "3 archives of 256 MiB with x-goog-hash"),
-        sizes=(256 * _MIB,) * 3,
+        sizes=(256 * MIB,) * 3,
         peers={"curl -Z": 1.0, "aria2c -x4": 1.0, tools.PLAIN_AIOHTTP: None},
     )
 
@@ -37,7 +37,7 @@ def measure_tls(settings: BenchSettings) -> RowResult:
     return _compare(
         settings,
         RowResult("tls", "3 archives of 256 MiB over TLS"),
-        sizes=(256 * _MIB,) * 3,
+        sizes=(256 * MIB,) * 3,
         peers={"curl -Z": 1.1, tools.PLAIN_AIOHTTP: None},
         secure=True,
     )
@@ -48,7 +48,7 @@ def measure_segments(settings: BenchSettings) -> RowResult:
     return _compare(
         settings,
         RowResult("segments", "one archive of 200 MiB, 4 MB/s per connection"),
-        sizes=(200 * _MIB,),
+        sizes=(200 * MIB,),
         peers={"aria2c -x8 -s8": 1.0},
         rate="4000000",
         warm=False,
@@ -107,9 +107,9 @@ def _create_archive(root: Path, number: int, size_bytes: int) -> Path:
     member.size = size_bytes - 3 * tarfile.BLOCKSIZE
     with path.open("wb") as stream:
         stream.write(member.tobuf())
-        for _ in range(member.size // _MIB):
-            stream.write(os.urandom(_MIB))
-        stream.write(os.urandom(member.size % _MIB))
+        for _ in range(member.size // MIB):
+            stream.write(os.urandom(MIB))
+        stream.write(os.urandom(member.size % MIB))
         stream.seek(size_bytes - 1, io.SEEK_SET)
         stream.write(b"\0")
     return path

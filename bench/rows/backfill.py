@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 
 from bench import check, tools
-from bench.measure import ProcessMonitor, Sample, run_measured
+from bench.measure import MIB, ProcessMonitor, Sample, run_measured
 from bench.nginx import Nginx
 from bench.pairs import FileTotals, ProgramRuns
 from bench.result import Metric, RowResult, check_limit, format_sample, summarize_cost
@@ -142,5 +142,5 @@ def _add_metrics(result: RowResult, completed_at: list[float], monitor: ProcessM
     kept = rates[1] / rates[0]
     result.metrics = [
         Metric("rate at the end / at the start", f"{kept:.2f}", f"≥ {_RATE_KEPT}", kept >= _RATE_KEPT),
-        check_limit("memory growth since output 10,000", (late - early) / (1 << 20), _FLAT_MIB, "MiB"),
+        check_limit("memory growth since output 10,000", (late - early) / MIB, _FLAT_MIB, "MiB"),
     ]

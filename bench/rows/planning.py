@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from bench import tools
-from bench.measure import run_measured
+from bench.measure import MIB, run_measured
 from bench.nginx import Nginx
 from bench.pairs import FileTotals, ProgramRuns, VerificationError
 from bench.result import RowResult, check_limit, summarize_cost
@@ -39,7 +39,7 @@ def measure(settings: BenchSettings) -> RowResult:
             if settings.profiler and jobs == _FEW:
                 result.profile = record_profile(command, scratch, settings.profiler, tools.ENVIRONMENT)
         result.costs.append(summarize_cost(program_runs))
-        peaks.append(program_runs.samples[0].peak_bytes / (1 << 20))
+        peaks.append(program_runs.samples[0].peak_bytes / MIB)
         shutil.rmtree(scratch)
     result.metrics = [
         check_limit("growth of peak memory", peaks[1] - peaks[0], _GROWTH_MIB, "MiB"),
