@@ -108,7 +108,7 @@ async def test_run_writes_no_secret_to_any_file_or_stream(
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "bulkdl", "run", "-p", project.id, "-o", str(here.root)),
                 *("--api-url", here.simulator.api_url, "-vv", "--log-format", log_format),
-                *("--retries", "5", "--speed-time", "0.2"),
+                *("--retries", "5", "--speed-time", "1"),
                 stdout=PIPE,
                 stderr=PIPE,
                 env={
