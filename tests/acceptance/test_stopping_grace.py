@@ -81,26 +81,26 @@ async def test_second_signal_aborts_and_keeps_received_bytes(
 
 
 HANGS_AT_THE_END = """
-import asyncio, sys, time
+import asyncio, os, time
 from bulkdl import cli
 from bulkdl.cli import signals
-from bulkdl.graph.downloader import Downloader
+from bulkdl.graph.assembly import RunAssembly
 
 def say(word):
-    sys.stderr.write('{{"event": "test.%s"}}\\n' % word)
+    os.write(2, b'{{"event": "test.%s"}}\\n' % word.encode())  # also in a signal handler
 
-async def never(downloader, *_):
+async def never(assembly, *_):
     say("hangs")
     {hang}
 
-class Caught(signals.Caught):
+class ReceivedSignals(signals.ReceivedSignals):
     def __setattr__(self, name, value):
         super().__setattr__(name, value)
         if name == "count":
             say("caught")
 
-signals.Caught = Caught
-Downloader._conclude = never
+signals.ReceivedSignals = ReceivedSignals
+RunAssembly.store_report = never
 cli.main()
 """
 HANGS = {
