@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import cache, partial
-from typing import Literal as OneOf
+from typing import Literal
 
 from bulkdl.simulator.lazy_bytes import (
     Blob,
@@ -24,7 +24,7 @@ from bulkdl.simulator.lazy_bytes import (
     read_all,
 )
 
-ArchiveFormat = OneOf["tgz", "tar", "zip"]
+ArchiveFormat = Literal["tgz", "tar", "zip"]
 Members = Sequence[tuple[str, Blob]]
 
 MAX_ZIP_BYTES = 2 << 30  # ZIP64 is not supported
