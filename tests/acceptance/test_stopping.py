@@ -101,7 +101,9 @@ async def test_signal_drains_the_run_and_the_next_run_resumes(
         assert await run.wait_for_exit(AT_ONCE_S) == code
         assert run.has_clean_stderr()
         assert bool(run.find_events("run.shutdown_timeout")) is stage.uses_grace
-        assert run.out.strip().endswith(f"exit code {code}")
+        summary_line, hint = run.out.strip().splitlines()[-2:]
+        assert summary_line.endswith(f"exit code {code}")
+        assert hint == "run the same command again to download the remaining outputs"
         assert here.has_consistent_state(code)
         assert here.find_missing_outputs()
         downloaded_bytes = here.run_reports[-1]["downloaded_bytes"]
