@@ -31,6 +31,7 @@ from bulkdl.models import (
 )
 from bulkdl.report.verification import FileState, Finding
 from bulkdl.settings.path_templates import PathTemplates
+from bulkdl.sources.up42_common.json_documents import parse_json
 from bulkdl.sources.up42_jobs import decode, planning
 from bulkdl.sources.up42_jobs.planning import MissingOutput
 from bulkdl.transfer import validation
@@ -100,7 +101,7 @@ class JobDirectoryReader:
     def _read_document(self, key: str) -> object:
         try:
             with open_regular(self._locate(key)) as stream:
-                return decode.parse_json(stream.read(), key)
+                return parse_json(stream.read(), key)
         except NotRegularError as error:
             raise ApiError(Reason.INVALID_RESPONSE, f"{key}: {error.strerror}") from None
         except FileNotFoundError:

@@ -17,8 +17,8 @@ from bulkdl.settings import CredentialSet
 from bulkdl.simulator import SimulatedAccount, Simulator
 from bulkdl.simulator.fault_table import FAULTS
 from bulkdl.simulator.tokens import Tokens
-from bulkdl.sources.up42_jobs.credentials import Account as UserAccount
-from bulkdl.sources.up42_jobs.credentials import ProjectKey, StaticToken
+from bulkdl.sources.up42_common.credentials import Account as UserAccount
+from bulkdl.sources.up42_common.credentials import ProjectKey, StaticToken
 from support.fault_runs import RecordingFaults, RunEnvironment, run_environment
 from support.run_processes import ROOT, project_key
 

@@ -7,10 +7,8 @@ retries. An error document in a 200 response is handled like a response with the
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import TypeVar
 
 import aiohttp
@@ -20,40 +18,25 @@ from bulkdl.errors import ApiError
 from bulkdl.http.errors import map_http_errors
 from bulkdl.log import get_logger
 from bulkdl.models import Job, Kind, Output, Reason, Task
-from bulkdl.sources.up42_jobs import decode, paths
-from bulkdl.sources.up42_jobs.auth import TokenSource
-from bulkdl.sources.up42_jobs.decode import UnreadableJob
-from bulkdl.sources.up42_jobs.errors import (
+from bulkdl.sources.up42_common.auth import TokenSource
+from bulkdl.sources.up42_common.errors import (
     ApiErrorInfo,
     api_error,
-    find_error,
     parse_error_body,
     parse_error_response,
 )
+from bulkdl.sources.up42_common.json_client import MAX_TOKENS, JsonClient, distrust_redirect
+from bulkdl.sources.up42_common.transport import RequestPolicy, describe_request, get_host, peek_body
+from bulkdl.sources.up42_jobs import decode, paths
+from bulkdl.sources.up42_jobs.decode import UnreadableJob
 from bulkdl.sources.up42_jobs.pagination import Page, iter_jobs
-from bulkdl.sources.up42_jobs.transport import RequestPolicy, describe_request, get_host, peek_body, read_body
 
 _log = get_logger(__name__)
 _T = TypeVar("_T")
 
 JSON_LIMIT_BYTES = 64 * 1024 * 1024
-# Maximum number of tokens per request: the cached token, a token that another task renewed, a new token.
-_MAX_TOKENS = 3
-# Larger documents are decoded in a thread, not in the event loop.
-_DECODE_IN_THREAD_BYTES = 256 * 1024
 # Error documents of UP42 are smaller than this.
 _MAX_ERROR_BYTES = 16 * 1024
-
-
-class _Unauthorised(ApiError):
-    """
-    The server rejected the token of this attempt.
-
-    Attributes:
-        renews: Whether the next token is a new one. Otherwise it may be a token that is in use already.
-    """
-
-    renews = True
 
 
 class Client:
@@ -76,11 +59,11 @@ class Client:
             json_limit_bytes: Maximum size of a JSON response.
             allow_http: Accept signed URLs without TLS even if the API uses TLS.
         """
+        self._json = JsonClient(session, tokens, request_policy, limit_bytes=json_limit_bytes)
         self._session = session
         self._api_url = api_url
         self._tokens = tokens
         self._request_policy = request_policy
-        self._limit_bytes = json_limit_bytes
         self._allow_http = allow_http or URL(api_url).scheme == "http"
 
     async def check(self, project_id: str) -> None:
@@ -169,7 +152,7 @@ class Client:
 
     async def _open(self, url: URL) -> tuple[aiohttp.ClientResponse, bytes]:
         is_new_token = False
-        for number in range(_MAX_TOKENS):
+        for number in range(MAX_TOKENS):
             await self._request_policy.acquire(url, low_priority=True)
             token = await self._tokens.token()
             with map_http_errors(ApiError, describe_request("GET", url)):
@@ -179,7 +162,7 @@ class Client:
             if status != 401:
                 break
             renews = self._tokens.invalidate(token)
-            if is_new_token or number == _MAX_TOKENS - 1:
+            if is_new_token or number == MAX_TOKENS - 1:
                 break
             is_new_token = renews
             response.release()
@@ -207,65 +190,9 @@ class Client:
             return response, prefetched, None
         if response.status == 200:
             return response, prefetched, parse_error_body(prefetched)
-        error = _distrust_redirect(url, response, parse_error_response(404, prefetched))
+        error = distrust_redirect(url, response, parse_error_response(404, prefetched))
         return response, prefetched, error if error.is_enveloped else None
 
     async def _request(self, path: str, read: Callable[[object, str], _T]) -> tuple[_T, bytes]:
         """Request a JSON document, with retries; return the value that *read* makes of it, and the body."""
-        url = paths.address(self._api_url, path)
-
-        async def attempt() -> tuple[_T, bytes]:
-            is_new_token = False
-            for _ in range(_MAX_TOKENS):
-                try:
-                    return await self._attempt(url, read)
-                except _Unauthorised as failure:
-                    rejection = failure
-                if is_new_token:
-                    break
-                is_new_token = rejection.renews
-            raise ApiError(Reason.CREDENTIALS, f"{rejection.detail} (with a new token)")
-
-        return await self._request_policy.retry(attempt)
-
-    async def _attempt(self, url: URL, read: Callable[[object, str], _T]) -> tuple[_T, bytes]:
-        label = describe_request("GET", url)
-        await self._request_policy.acquire(url)
-        token = await self._tokens.token()
-        headers = {"Accept": "application/json", "Authorization": f"Bearer {token}"}
-        with map_http_errors(ApiError, label):
-            async with await self._request_policy.send(self._session.get(url, headers=headers)) as response:
-                retry_after_s = self._request_policy.apply_cooldown(response)
-                body = await read_body(response, self._limit_bytes, label, self._request_policy.timeouts)
-        if response.status == 200:
-            content = await _decode(body, read, label)
-            if not isinstance(content, ApiErrorInfo):
-                return content, body
-            error = content
-            self._request_policy.apply_cooldown(response, error.status)
-        else:
-            error = parse_error_response(response.status, body)
-        error = _distrust_redirect(url, response, error)
-        failure = api_error(error, label, retry_after_s=retry_after_s, secrets=(token,))
-        if error.status == 401:
-            rejection = _Unauthorised(failure.reason, failure.detail)
-            rejection.renews = self._tokens.invalidate(token)
-            raise rejection
-        raise failure
-
-
-def _distrust_redirect(url: URL, response: aiohttp.ClientResponse, error: ApiErrorInfo) -> ApiErrorInfo:
-    """Return *error*, not as an error of UP42 if a redirect led from *url* to another host."""
-    if get_host(response.url) == get_host(url):
-        return error
-    return replace(error, is_enveloped=False)
-
-
-async def _decode(body: bytes, read: Callable[[object, str], _T], label: str) -> _T | ApiErrorInfo:
-    """Return the content of a 200 response: the value, or the error that it contains."""
-
-    def decode_body() -> _T | ApiErrorInfo:
-        document = decode.parse_json(body, label)
-        return find_error(document) or read(document, label)
-
-    return await asyncio.to_thread(decode_body) if len(body) > _DECODE_IN_THREAD_BYTES else decode_body()
+        return await self._json.request("GET", paths.address(self._api_url, path), read)

@@ -7,21 +7,25 @@ safe file names are accepted. An unreadable job in a list does not affect the ot
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
 from yarl import URL
 
 from bulkdl.errors import ApiError
-from bulkdl.models import Job, Reason, Task
+from bulkdl.models import Job, Task
 from bulkdl.redaction import sanitize
-from bulkdl.sources.up42_jobs.schemas import JobDocument, TaskDocument, is_identity
+from bulkdl.sources.up42_common.fields import is_identity
+from bulkdl.sources.up42_common.json_documents import (
+    invalid_document,
+    is_encodable,
+    json_type,
+    read_document,
+)
+from bulkdl.sources.up42_jobs.schemas import JobDocument, TaskDocument
 
-_Document = TypeVar("_Document", bound=BaseModel)
 # A signed URL is sent unchanged, so it must consist of printable ASCII without spaces.
 _URL = re.compile(r"https?://[!-~]+", re.IGNORECASE)
 
@@ -35,28 +39,12 @@ class UnreadableJob:
     problem: str
 
 
-def parse_json(body: bytes, label: str) -> object:
-    """
-    Return the JSON document in *body*.
-
-    Raises:
-        ApiError: INVALID_RESPONSE if *body* is truncated or not JSON.
-    """
-    try:
-        document: object = json.loads(body)
-    except (ValueError, RecursionError):
-        raise _invalid(
-            label, "", f"expected JSON, got {len(body)} bytes that start with {_excerpt(body)}"
-        ) from None
-    return document
-
-
 def get_data(document: object, label: str) -> object:
     """Return the content of the response envelope."""
     if not isinstance(document, dict):
-        raise _invalid(label, "", f"expected an object, got {_json_type(document)}")
+        raise invalid_document(label, "", f"expected an object, got {json_type(document)}")
     if "data" not in document:
-        raise _invalid(label, "data", "missing")
+        raise invalid_document(label, "data", "missing")
     return document["data"]
 
 
@@ -64,7 +52,7 @@ def job(document: object, project_id: str, job_id: str, label: str) -> Job:
     """Read the response to a request for one job."""
     result = _job(get_data(document, label), project_id, label, "data")
     if result.id != job_id:
-        raise _invalid(label, "data.id", f"expected {sanitize(job_id)}, got {result.id}")
+        raise invalid_document(label, "data.id", f"expected {sanitize(job_id)}, got {result.id}")
     return result
 
 
@@ -83,7 +71,7 @@ def _page_entries(entries: list[Any], project_id: str, label: str) -> Iterator[J
 
 
 def _job(entry: object, project_id: str, label: str, path: str) -> Job:
-    fields = _read(JobDocument, entry, label, path)
+    fields = read_document(JobDocument, entry, label, path)
     return Job(
         project_id=project_id,
         id=fields.id,
@@ -100,7 +88,7 @@ def _job(entry: object, project_id: str, label: str, path: str) -> Job:
 def tasks(document: object, label: str) -> list[Task]:
     """Read the tasks of a job, in the order of the response."""
     documents = [
-        _read(TaskDocument, entry, label, f"data[{number}]")
+        read_document(TaskDocument, entry, label, f"data[{number}]")
         for number, entry in enumerate(_list_of(document, label))
     ]
     by_id = {task.id: Task(task.id, task.name, task.status, tuple(task.parent_ids)) for task in documents}
@@ -112,9 +100,9 @@ def quicklooks(document: object, label: str) -> list[str]:
     names = _list_of(document, label)
     for number, name in enumerate(names):
         if not isinstance(name, str) or not name:
-            raise _invalid(label, f"data[{number}]", f"expected a name, got {_json_type(name)}")
-        if not _is_encodable(name):
-            raise _invalid(label, f"data[{number}]", "the name is not valid Unicode")
+            raise invalid_document(label, f"data[{number}]", f"expected a name, got {json_type(name)}")
+        if not is_encodable(name):
+            raise invalid_document(label, f"data[{number}]", "the name is not valid Unicode")
     return list(dict.fromkeys(names))
 
 
@@ -123,9 +111,9 @@ def signed_url(document: object, label: str) -> str:
     data = get_data(document, label)
     url = data.get("url") if isinstance(data, dict) else None
     if not isinstance(url, str):
-        raise _invalid(label, "data.url", f"expected a URL, got {_json_type(url)}")
+        raise invalid_document(label, "data.url", f"expected a URL, got {json_type(url)}")
     if not _URL.fullmatch(url) or not _has_host(url):
-        raise _invalid(label, "data.url", "expected an absolute http or https URL")
+        raise invalid_document(label, "data.url", "expected an absolute http or https URL")
     return url
 
 
@@ -140,40 +128,5 @@ def _has_host(url: str) -> bool:
 def _list_of(document: object, label: str) -> list[Any]:
     data = get_data(document, label)
     if not isinstance(data, list):
-        raise _invalid(label, "data", f"expected a list, got {_json_type(data)}")
+        raise invalid_document(label, "data", f"expected a list, got {json_type(data)}")
     return data
-
-
-def _read(model: type[_Document], entry: object, label: str, path: str) -> _Document:
-    if not isinstance(entry, dict):
-        raise _invalid(label, path, f"expected an object, got {_json_type(entry)}")
-    try:
-        return model.model_validate(entry)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        steps = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in first["loc"])
-        raise _invalid(label, path + steps, sanitize(first["msg"])) from None
-
-
-def _is_encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _excerpt(body: bytes) -> str:
-    return repr(sanitize(body[:400].decode(errors="replace"))[:60])
-
-
-_JSON_TYPES = {dict: "an object", list: "a list", str: "text", bool: "a boolean", type(None): "null"}
-
-
-def _json_type(value: object) -> str:
-    return _JSON_TYPES.get(type(value), "a number")
-
-
-def _invalid(label: str, path: str, problem: str) -> ApiError:
-    location = f"{label}: {path}" if path else label
-    return ApiError(Reason.INVALID_RESPONSE, f"{location}: {problem}")

@@ -7,10 +7,10 @@ from pydantic import SecretStr
 
 from bulkdl.http.rate_limit import Cooldown, RateLimiter
 from bulkdl.http.retry import RetryPolicy
-from bulkdl.sources.up42_jobs.auth import TokenSource
+from bulkdl.sources.up42_common.auth import TokenSource
+from bulkdl.sources.up42_common.credentials import ProjectKey
+from bulkdl.sources.up42_common.transport import RequestPolicy
 from bulkdl.sources.up42_jobs.client import Client
-from bulkdl.sources.up42_jobs.credentials import ProjectKey
-from bulkdl.sources.up42_jobs.transport import RequestPolicy
 
 API = "https://api.example"
 TOKEN_URL = f"{API}/oauth/token"

@@ -8,8 +8,8 @@ from pydantic import SecretStr
 
 from bulkdl.errors import ApiError
 from bulkdl.models import Reason
-from bulkdl.sources.up42_jobs.auth import parse_grant
-from bulkdl.sources.up42_jobs.credentials import Account, ProjectKey, StaticToken
+from bulkdl.sources.up42_common.auth import parse_grant
+from bulkdl.sources.up42_common.credentials import Account, ProjectKey, StaticToken
 from support.idle import wait_until_idle
 
 API = "https://api.example"

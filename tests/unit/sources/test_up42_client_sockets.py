@@ -16,10 +16,10 @@ from bulkdl.http.rate_limit import Cooldown, RateLimiter
 from bulkdl.http.retry import RetryPolicy
 from bulkdl.http.sessions import api_session
 from bulkdl.models import Kind, Output, Reason
-from bulkdl.sources.up42_jobs.auth import TokenSource
+from bulkdl.sources.up42_common.auth import TokenSource
+from bulkdl.sources.up42_common.credentials import ProjectKey, StaticToken
+from bulkdl.sources.up42_common.transport import RequestPolicy
 from bulkdl.sources.up42_jobs.client import Client
-from bulkdl.sources.up42_jobs.credentials import ProjectKey, StaticToken
-from bulkdl.sources.up42_jobs.transport import RequestPolicy
 
 LIMIT_BYTES = 1_000_000
 STATIC_TOKEN = StaticToken(SecretStr("T"))

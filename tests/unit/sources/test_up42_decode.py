@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from bulkdl.errors import ApiError
 from bulkdl.models import Job, Reason
+from bulkdl.sources.up42_common.auth import parse_grant
+from bulkdl.sources.up42_common.errors import find_error, find_message
+from bulkdl.sources.up42_common.json_documents import parse_json
 from bulkdl.sources.up42_jobs import decode
-from bulkdl.sources.up42_jobs.auth import parse_grant
 from bulkdl.sources.up42_jobs.decode import UnreadableJob
-from bulkdl.sources.up42_jobs.errors import find_error, find_message
 
 JOB = {
     "id": "0aa51a58-6b2b-4b4c-8a5b-0123456789ab",
@@ -173,7 +174,7 @@ def test_decode_any_document_raises_only_api_errors(document):
 def test_parse_json_any_bytes_raise_only_api_errors(body):
     find_message(body)
     try:
-        parse_grant(decode.parse_json(body, "POST x"), "POST x")
+        parse_grant(parse_json(body, "POST x"), "POST x")
     except ApiError as failure:
         reason = failure.reason
     else:
@@ -183,7 +184,7 @@ def test_parse_json_any_bytes_raise_only_api_errors(body):
 
 def test_parse_json_deep_nesting_is_an_invalid_response():
     with pytest.raises(ApiError) as caught:
-        decode.parse_json(b"[" * 200_000, "GET x")
+        parse_json(b"[" * 200_000, "GET x")
     assert caught.value.reason is Reason.INVALID_RESPONSE
     assert find_message(b"[" * 200_000) == ""
 

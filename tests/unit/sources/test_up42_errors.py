@@ -1,7 +1,7 @@
 import pytest
 
 from bulkdl.models import Reason
-from bulkdl.sources.up42_jobs.errors import api_error, find_error, find_message, parse_error_response
+from bulkdl.sources.up42_common.errors import api_error, find_error, find_message, parse_error_response
 
 
 @pytest.mark.parametrize(

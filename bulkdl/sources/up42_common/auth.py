@@ -23,10 +23,10 @@ from bulkdl.errors import ApiError
 from bulkdl.http.errors import map_http_errors
 from bulkdl.log import get_logger
 from bulkdl.models import Reason
-from bulkdl.sources.up42_jobs.credentials import Account, Credentials, ProjectKey, StaticToken, get_secrets
-from bulkdl.sources.up42_jobs.decode import parse_json
-from bulkdl.sources.up42_jobs.errors import ApiErrorInfo, api_error, find_error, find_message
-from bulkdl.sources.up42_jobs.transport import RequestPolicy, TokenFailure, describe_request, read_body
+from bulkdl.sources.up42_common.credentials import Account, Credentials, ProjectKey, StaticToken, get_secrets
+from bulkdl.sources.up42_common.errors import ApiErrorInfo, api_error, find_error, find_message
+from bulkdl.sources.up42_common.json_documents import parse_json
+from bulkdl.sources.up42_common.transport import RequestPolicy, TokenFailure, describe_request, read_body
 
 _log = get_logger(__name__)
 

@@ -1,0 +1,141 @@
+"""
+Sessions of the API and of the storage, and the request policy that all clients of a run share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+
+from bulkdl import __version__
+from bulkdl.http.proxies import resolve_proxies
+from bulkdl.http.rate_limit import Cooldown, RateLimiter
+from bulkdl.http.retry import RetryPolicy
+from bulkdl.http.sessions import api_session, storage_session
+from bulkdl.log import get_logger
+from bulkdl.redaction import register_secret
+from bulkdl.settings import Settings
+from bulkdl.sources.up42_common.transport import RequestPolicy, Timeouts
+
+_log = get_logger(__name__)
+
+_USER_AGENT = f"bulkdl/{__version__}"
+
+
+def retry_policy(settings: Settings) -> RetryPolicy:
+    """Return the retry policy of *settings*."""
+    return RetryPolicy(
+        max_attempts=settings.retries + 1,
+        base_s=settings.retry_base_delay,
+        cap_s=settings.retry_max_delay,
+        retry_after_cap_s=settings.retry_after_max,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOptions:
+    """
+    Options of one HTTP session.
+
+    Attributes:
+        max_connections: Maximum number of connections that are open at the same time.
+        trace: Called with the new session, to observe its requests.
+    """
+
+    max_connections: int
+    trace: Callable[[aiohttp.ClientSession], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _OpenSessions:
+    api: aiohttp.ClientSession
+    storage: aiohttp.ClientSession
+
+
+class Sessions:
+    """
+    The HTTP sessions of a run. An async context manager.
+
+    Attributes:
+        cooldown: Cooldown by host, shared by API and storage.
+        retry_policy: Retry policy, shared by API requests and transfers.
+        request_policy: The policy of all API requests.
+    """
+
+    def __init__(self, settings: Settings, api: SessionOptions, storage: SessionOptions) -> None:
+        self.cooldown = Cooldown()
+        self.retry_policy = retry_policy(settings)
+        self._settings = settings
+        self._proxies = resolve_proxies(settings.proxy)
+        for secret in self._proxies.secrets():
+            register_secret(secret)
+        self._api_options = api
+        self._storage_options = storage
+        self.request_policy = RequestPolicy(
+            RateLimiter(settings.rate, settings.burst),
+            self.cooldown,
+            self.retry_policy,
+            timeouts=Timeouts(settings.headers_timeout, settings.speed_limit, settings.speed_time),
+        )
+        self._stack = AsyncExitStack()
+        self._sessions: _OpenSessions | None = None
+
+    async def __aenter__(self) -> Self:
+        settings = self._settings
+        self._log_proxies()
+        api = api_session(
+            user_agent=_USER_AGENT,
+            connect_timeout_s=settings.connect_timeout,
+            limit=self._api_options.max_connections,
+            allow_http=settings.allow_http,
+            proxies=self._proxies,
+        )
+        await self._stack.enter_async_context(api)
+        storage = storage_session(
+            user_agent=_USER_AGENT,
+            connect_timeout_s=settings.connect_timeout,
+            limit=self._storage_options.max_connections,
+            allow_http=settings.allow_http,
+            proxies=self._proxies,
+        )
+        await self._stack.enter_async_context(storage)
+        self._api_options.trace(api)
+        self._storage_options.trace(storage)
+        self._sessions = _OpenSessions(api, storage)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    def _log_proxies(self) -> None:
+        if not self._proxies.by_scheme:
+            return
+        addresses = {scheme: proxy.address for scheme, proxy in self._proxies.by_scheme.items()}
+        _log.info(
+            "proxy.used",
+            http=addresses.get("http"),
+            https=addresses.get("https"),
+            no_proxy=",".join(self._proxies.no_proxy),
+        )
+
+    def _opened(self) -> _OpenSessions:
+        if self._sessions is None:
+            raise RuntimeError("the sessions are not open; use them inside `async with`")
+        return self._sessions
+
+    @property
+    def api(self) -> aiohttp.ClientSession:
+        """The session for the API. Requests add the token."""
+        return self._opened().api
+
+    @property
+    def storage(self) -> aiohttp.ClientSession:
+        """The session for signed URLs. It sends no credentials."""
+        return self._opened().storage
