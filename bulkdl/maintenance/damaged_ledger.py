@@ -8,7 +8,6 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bulkdl.destinations.local.atomic_files import map_os_errors
 from bulkdl.destinations.local.destination import LocalDestination
 from bulkdl.errors import DestinationError, LedgerDamagedError
 from bulkdl.ledger import lease, maintenance_queries
@@ -16,6 +15,7 @@ from bulkdl.ledger.database import Ledger
 from bulkdl.ledger.locked import observe
 from bulkdl.log import get_logger
 from bulkdl.models import Reason
+from bulkdl.os_errors import map_os_errors
 
 log = get_logger(__name__)
 

@@ -2,7 +2,7 @@
 Write files so that they survive a power cut: temporary file, fsync, rename, fsync of the folder.
 
 All functions block, except ``retry_on_open_file_limit``. Call them in a thread, with one call for each
-file. ``map_os_errors`` and ``map_path_errors`` convert an ``OSError`` to ``DestinationError``.
+file. ``bulkdl.os_errors`` converts their ``OSError`` to ``DestinationError``.
 """
 
 from __future__ import annotations
@@ -16,62 +16,21 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from bulkdl import syscalls
 from bulkdl.errors import DestinationError
 from bulkdl.models import Reason
 
 T = TypeVar("T")
 
-DISK_FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT})
-_OPEN_FILE_LIMIT_ERRNOS = frozenset({errno.EMFILE, errno.ENFILE})
-# These errors concern one path and not the disk.
-_PATH_ERRNOS = frozenset(
-    {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.EACCES, errno.EPERM}
-    | {errno.ELOOP, errno.ENAMETOOLONG}
-)
 OPEN_FILE_RETRY_DELAYS_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 5.0, 10.0)
 
-# The standard library does not have these functions of Linux. os.sync() replaces syncfs on other systems,
-# for all file systems at once.
 _LIBC = ctypes.CDLL(None, use_errno=True)
-_syncfs = getattr(_LIBC, "syncfs", None)
-_sync_file_range = getattr(_LIBC, "sync_file_range", None)
-_SYNC_FILE_RANGE_WRITE = 2
 # posix_fallocate is not used: where the file system cannot allocate, glibc writes the whole length instead.
 _fallocate = getattr(_LIBC, "fallocate64", None) or getattr(_LIBC, "fallocate", None)
 _CANNOT_ALLOCATE_ERRNOS = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 _COPY_BLOCK_BYTES = 1 << 20
 
 _MAX_CHUNKS_PER_CALL = 512  # Linux accepts 1024 (IOV_MAX)
-
-
-@contextlib.contextmanager
-def map_os_errors(path: Path) -> Iterator[None]:
-    """Convert an OSError about *path*, which all outputs share, to DestinationError."""
-    try:
-        yield
-    except OSError as error:
-        raise DestinationError(_reason_of(error), f"{path}: {error.strerror or error}") from None
-
-
-@contextlib.contextmanager
-def map_path_errors(path: Path) -> Iterator[None]:
-    """Convert an OSError about *path*, the path of one output or document, to DestinationError."""
-    try:
-        yield
-    except OSError as error:
-        reason = Reason.PATH_BLOCKED if error.errno in _PATH_ERRNOS else _reason_of(error)
-        raise DestinationError(reason, f"{path}: {error.strerror or error}") from None
-    except UnicodeEncodeError as error:
-        detail = f"{str(path)!a}: the file system's encoding ({error.encoding}) cannot represent it"
-        raise DestinationError(Reason.PATH_BLOCKED, detail) from None
-
-
-def _reason_of(error: OSError) -> Reason:
-    if error.errno in DISK_FULL_ERRNOS:
-        return Reason.DISK_FULL
-    if error.errno in _OPEN_FILE_LIMIT_ERRNOS:
-        return Reason.TOO_MANY_OPEN_FILES
-    return Reason.DISK_ERROR
 
 
 async def retry_on_open_file_limit(work: Callable[[], Awaitable[T]]) -> T:
@@ -108,11 +67,7 @@ def sync_folder(folder: Path) -> None:
 def sync_file_system(folder: Path) -> None:
     """Make all data durable that was written to the file system of *folder*."""
     with _open_handle(folder, os.O_RDONLY | os.O_DIRECTORY) as handle:
-        if _syncfs is None:
-            os.sync()
-        elif _syncfs(handle) != 0:
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code), str(folder))
+        syscalls.sync_file_system(handle)
 
 
 def sync_file(path: Path) -> None:
@@ -172,17 +127,7 @@ def pwrite_chunks(path: Path, offset: int, chunks: Sequence[bytes], *, writeback
                 _pwrite_all(handle, end + written, memoryview(b"".join(batch))[written:])
             end += size
         if writeback:
-            start_writeback(handle, offset, end - offset)
-
-
-def start_writeback(handle: int, offset: int = 0, size_bytes: int = 0) -> None:
-    """
-    Start to write this range to disk (size 0: to the end), which shortens the fsync that follows.
-
-    This is only a hint. If the system does not support it, the fsync writes all data.
-    """
-    if _sync_file_range is not None:
-        _sync_file_range(handle, ctypes.c_int64(offset), ctypes.c_int64(size_bytes), _SYNC_FILE_RANGE_WRITE)
+            syscalls.start_writeback(handle, offset, end - offset)
 
 
 def _pwrite_all(handle: int, offset: int, view: memoryview) -> None:

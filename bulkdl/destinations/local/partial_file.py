@@ -25,12 +25,14 @@ from typing import Any, BinaryIO, TypeVar
 import aiofiles
 from aiofiles.threadpool.binary import AsyncFileIO
 
+from bulkdl import syscalls
 from bulkdl.concurrency import Executors, open_stoppable, run_in, run_stoppable
 from bulkdl.destinations.local import atomic_files, extent_map, sidecar_format
-from bulkdl.destinations.local.atomic_files import map_os_errors, map_path_errors, retry_on_open_file_limit
+from bulkdl.destinations.local.atomic_files import retry_on_open_file_limit
 from bulkdl.destinations.local.disk_space import DiskReservations
 from bulkdl.errors import DestinationError
 from bulkdl.models import CommittedFile, Extent, Kind, Output, RemoteObject, ResumeState
+from bulkdl.os_errors import map_os_errors, map_path_errors
 
 T = TypeVar("T")
 
@@ -220,7 +222,7 @@ class PartialFile:
         self._unsynced_bytes += len(block)
         if self._sync and self._unsynced_bytes >= _WRITEBACK_BYTES:
             self._unsynced_bytes = 0
-            await run_in(self._executors.disk, atomic_files.start_writeback, stream.fileno())
+            await run_in(self._executors.disk, syscalls.start_writeback, stream.fileno())
 
     async def _await_pending_write(self) -> None:
         """

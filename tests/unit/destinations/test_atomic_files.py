@@ -7,9 +7,9 @@ import os
 import pytest
 
 from bulkdl.destinations.local import atomic_files
-from bulkdl.destinations.local.atomic_files import map_os_errors
 from bulkdl.errors import DestinationError
 from bulkdl.models import Reason
+from bulkdl.os_errors import map_os_errors
 
 
 def test_publish_syncs_the_file_before_and_the_folder_after_the_rename(tmp_path, sync_events):

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from bulkdl.destinations.local import atomic_files
-from bulkdl.destinations.local.atomic_files import map_os_errors, map_path_errors
 from bulkdl.destinations.local.destination import LocalDestination
 from bulkdl.errors import ConfigError, DestinationError
 from bulkdl.models import CommittedFile, Digest, Kind, Output, Reason, RemoteObject, Validator
+from bulkdl.os_errors import map_os_errors, map_path_errors
 
 OUTPUT = Output("p", "j", "t", Kind.ARCHIVE)
 COMMITTED = CommittedFile("p/j/a.tar.gz", 4, Digest("crc32c", "x"), Validator('"1"'), "https://s/o")
