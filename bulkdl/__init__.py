@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         LedgerVersionError,
         NotFoundError,
         OutputLockedError,
+        ProcessingError,
         TransferError,
     )
     from bulkdl.failure_policy import ExitCode
@@ -57,6 +58,7 @@ __all__ = [
     "Output",
     "OutputLockedError",
     "Plan",
+    "ProcessingError",
     "Reason",
     "Reporter",
     "Result",

@@ -94,6 +94,10 @@ class DestinationError(DownloadError):
     """The destination cannot be read or written (full, read-only, missing)."""
 
 
+class ProcessingError(DownloadError):
+    """A processor cannot process one output. Raised by processors; other outputs are not affected."""
+
+
 class LedgerError(BulkdlError):
     """The ledger cannot be used. Exit code 2."""
 

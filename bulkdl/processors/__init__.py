@@ -1,0 +1,1 @@
+"""Processors: steps on completed outputs, such as unpacking or writing a catalogue."""
