@@ -146,29 +146,48 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
+class ContainerRef:
     """
-    One downloadable output. Equal outputs are the same output, even if their URLs differ.
+    The identity of a container: the unit that a source lists and the ledger records as a whole.
 
     Attributes:
-        task_id: None at job level.
-        name: The name of a quicklook from UP42 (untrusted); empty for the other kinds.
+        source: The name of the source, such as ``jobs``.
+        scope: What the container belongs to, such as a project or a workspace.
+        id: The ID of the container in its scope, such as a job ID.
     """
 
-    project_id: str
-    job_id: str
-    task_id: str | None
+    source: str
+    scope: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """
+    One downloadable output of a container. Equal outputs are the same output, even if their URLs differ.
+
+    Attributes:
+        parent: The part of the container that has the output, such as a task; empty: the container itself.
+        name: The name from the server (untrusted); empty if each parent has one output of this kind.
+    """
+
+    container: ContainerRef
+    parent: str
     kind: Kind
     name: str = ""
 
     @property
     def level(self) -> Level:
-        return Level.JOB if self.task_id is None else Level.TASK
+        return Level.TASK if self.parent else Level.JOB
 
     @property
     def identity(self) -> str:
-        """Return all fields, unchanged, in one string. Use it for keys and comparisons, not on a terminal."""
-        parts = [self.project_id, self.job_id, self.task_id or "", self.kind.value, self.name]
+        """
+        Return all fields, unchanged, in one string. Use it for keys and comparisons, not on a terminal.
+
+        The name of the source is not part of it, because each kind belongs to one source.
+        """
+        parts = [self.container.scope, self.container.id, self.parent, self.kind.value, self.name]
         return "/".join(part for part in parts if part)
 
     def __str__(self) -> str:

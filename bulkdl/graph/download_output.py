@@ -51,7 +51,7 @@ class OutputDownloader:
                 A failure of *missing* is added.
         """
         output = missing.output
-        client = self._clients.client(output.project_id)
+        client = self._clients.client(output.container.scope)
 
         def start(remote_file: RemoteFile) -> Coroutine[Any, Any, Result]:
             partial_file = self._destination.partial_file(output)

@@ -33,10 +33,11 @@ from bulkdl.ledger import queries
 from bulkdl.ledger.queries import JobListing, PlannedOutput
 from bulkdl.ledger.rows import NEW, JobRecord, OutputRecord
 from bulkdl.log import get_logger
-from bulkdl.models import Job, Kind, Output, Reason, Result, Task
+from bulkdl.models import Job, Kind, Reason, Result, Task
 from bulkdl.selection import Selection
 from bulkdl.settings.path_templates import PathTemplates
 from bulkdl.sources.up42_jobs.clients import ApiClients
+from bulkdl.sources.up42_jobs.models import job_output
 from bulkdl.sources.up42_jobs.planning import (
     MissingOutput,
     expected_outputs,
@@ -129,7 +130,7 @@ class JobLister:
         key = self._templates.task_quicklooks.format(
             project_id=job.project_id, job_id=job.id, task_id=task.id
         )
-        placeholder = Output(job.project_id, job.id, task.id, Kind.QUICKLOOK)
+        placeholder = job_output(job.project_id, job.id, task.id, Kind.QUICKLOOK)
         try:
             names, document = await self._clients.client(job.project_id).quicklooks(
                 job.project_id, job.id, task.id
@@ -139,7 +140,7 @@ class JobLister:
                 key, (PlannedOutput(placeholder),), None, result_of_failure(placeholder, failure)
             )
         outputs = tuple(
-            PlannedOutput(Output(job.project_id, job.id, task.id, Kind.QUICKLOOK, name), filename)
+            PlannedOutput(job_output(job.project_id, job.id, task.id, Kind.QUICKLOOK, name), filename)
             for name, filename in safe_filenames(dict.fromkeys(filter(None, names))).items()
         )
         return _QuicklookList(key, outputs, document, None)

@@ -35,6 +35,7 @@ from bulkdl.graph.transfer_monitor import (
 )
 from bulkdl.log import get_logger
 from bulkdl.models import Kind, Outcome, Reason, Result
+from bulkdl.source_spec import output_fields
 from bulkdl.sources.up42_jobs.planning import MissingOutput, SameObjectGroup
 from bulkdl.telemetry.events import TransferStarted
 
@@ -155,12 +156,7 @@ class Pools:
             if self._shutdown.requested or (self._shutdown.draining.is_set() and not has_started):
                 self._recorder.record_cancelled(output)
                 continue
-            with structlog.contextvars.bound_contextvars(
-                project_id=output.project_id,
-                job_id=output.job_id,
-                task_id=output.task_id,
-                kind=output.kind.value,
-            ):
+            with structlog.contextvars.bound_contextvars(**output_fields(output), kind=output.kind.value):
                 try:
                     await self._download(missing, failed)
                 except BaseException:  # the run is being stopped: every reserved output must end

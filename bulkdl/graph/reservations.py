@@ -47,12 +47,12 @@ class OutputReservations:
     def _is_reserved(self, output: Output) -> bool:
         if output in self._in_progress:
             return True
-        return output in self._ended.get((output.project_id, output.job_id), ())
+        return output in self._ended.get((output.container.scope, output.container.id), ())
 
     def release(self, outputs: Iterable[Output]) -> None:
         """End the downloads of *outputs*, whose results are recorded."""
         for output in outputs:
             self._in_progress.discard(output)
-            key = output.project_id, output.job_id
+            key = output.container.scope, output.container.id
             if key in self._comparisons:
                 self._ended.setdefault(key, set()).add(output)

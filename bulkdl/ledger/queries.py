@@ -124,7 +124,7 @@ def plan_job(connection: sqlite3.Connection, listing: JobListing) -> None:
             "DELETE FROM outputs WHERE job = ? AND kind = ? AND name = ''", (row_id, Kind.QUICKLOOK)
         )
     elif failed := [
-        planned.output.task_id for planned in listing.outputs if _is_listing_placeholder(planned.output)
+        planned.output.parent for planned in listing.outputs if _is_listing_placeholder(planned.output)
     ]:
         placeholders = ",".join("?" * len(failed))
         connection.execute(
@@ -135,7 +135,7 @@ def plan_job(connection: sqlite3.Connection, listing: JobListing) -> None:
     connection.executemany(
         _PLAN_OUTPUT,
         [
-            (row_id, planned.output.task_id or "", planned.output.kind, planned.output.name, planned.filename)
+            (row_id, planned.output.parent, planned.output.kind, planned.output.name, planned.filename)
             for planned in listing.outputs
         ],
     )
@@ -185,7 +185,7 @@ def find_same_object(connection: sqlite3.Connection, output: Output, source: str
         f"{_SELECT_OUTPUTS} WHERE jobs.project_id = ? AND jobs.job_id = ? AND outputs.kind = ?"
         # The plus prevents that SQLite uses the index on the state instead of the index on the job.
         " AND outputs.source = ? AND +outputs.state = 'completed' AND outputs.task_id <> ?",
-        (output.project_id, output.job_id, output.kind, source, output.task_id or ""),
+        (output.container.scope, output.container.id, output.kind, source, output.parent),
     ).fetchone()
     return read_output(row).file if row else None
 

@@ -6,7 +6,18 @@ import sqlite3
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from bulkdl.models import CommittedFile, Digest, Job, Kind, Outcome, Output, Reason, Result, Validator
+from bulkdl.models import (
+    CommittedFile,
+    ContainerRef,
+    Digest,
+    Job,
+    Kind,
+    Outcome,
+    Output,
+    Reason,
+    Result,
+    Validator,
+)
 
 PLANNED = "planned"
 # The state of an output that is not in the ledger yet. It is never written.
@@ -113,7 +124,8 @@ def read_job(row: sqlite3.Row, outputs: list[OutputRecord]) -> JobRecord:
 
 
 def read_output(row: sqlite3.Row) -> OutputRecord:
-    output = Output(row["project_id"], row["job_id"], row["task_id"] or None, Kind(row["kind"]), row["name"])
+    container = ContainerRef("jobs", row["project_id"], row["job_id"])
+    output = Output(container, row["task_id"], Kind(row["kind"]), row["name"])
     file = None
     if row["key"] is not None:
         algorithm, _, value = (row["digest"] or "").partition("=")
@@ -134,9 +146,9 @@ def format_result(result: Result, run_id: str) -> dict[str, object]:
     file = result.file
     validator = file.validator if file else Validator()
     return {
-        "project_id": result.output.project_id,
-        "job_id": result.output.job_id,
-        "task_id": result.output.task_id or "",
+        "project_id": result.output.container.scope,
+        "job_id": result.output.container.id,
+        "task_id": result.output.parent,
         "kind": result.output.kind.value,
         "name": result.output.name,
         "state": result.outcome.value,

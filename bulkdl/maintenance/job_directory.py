@@ -23,7 +23,6 @@ from bulkdl.models import (
     Job,
     Kind,
     Outcome,
-    Output,
     Reason,
     Result,
     Task,
@@ -33,6 +32,7 @@ from bulkdl.report.verification import FileState, Finding
 from bulkdl.settings.path_templates import PathTemplates
 from bulkdl.sources.up42_common.json_documents import parse_json
 from bulkdl.sources.up42_jobs import decode, planning
+from bulkdl.sources.up42_jobs.models import job_output
 from bulkdl.sources.up42_jobs.planning import MissingOutput
 from bulkdl.transfer import validation
 
@@ -120,7 +120,7 @@ class JobDirectoryReader:
                 continue
             names = decode.quicklooks(self._read_document(key), key)
             quicklooks += [
-                MissingOutput(Output(job.project_id, job.id, task.id, Kind.QUICKLOOK, name), filename)
+                MissingOutput(job_output(job.project_id, job.id, task.id, Kind.QUICKLOOK, name), filename)
                 for name, filename in safe_filenames(names).items()
             ]
         return quicklooks, are_all_listed

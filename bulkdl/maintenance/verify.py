@@ -169,7 +169,7 @@ class Verifier:
             partial(maintenance_queries.list_completed_after, row_id=last_id)
         ):
             last_id = rows[-1].row_id
-            for _, rows_of_job in groupby(rows, key=lambda row: row.record.output.job_id):
+            for _, rows_of_job in groupby(rows, key=lambda row: row.record.output.container.id):
                 await self._batches.put(list(rows_of_job))
         self._batches.close()
 

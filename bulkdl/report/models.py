@@ -9,6 +9,7 @@ from typing import Any
 
 from bulkdl.failure_policy import FAILURE_POLICIES
 from bulkdl.models import Kind, Output, Reason
+from bulkdl.source_spec import output_fields
 
 MAX_LISTED = 1000
 """A report lists at most so many failures, problems, outputs or files. Its totals count all."""
@@ -65,9 +66,7 @@ class FailureRow:
     def as_dict(self) -> dict[str, Any]:
         """Return the values for JSON."""
         return {
-            "project_id": self.output.project_id,
-            "job_id": self.output.job_id,
-            "task_id": self.output.task_id,
+            **output_fields(self.output),
             "kind": str(self.output.kind),
             "name": self.output.name,
             "key": self.key,

@@ -13,6 +13,7 @@ from bulkdl.failure_policy import ExitCode
 from bulkdl.models import Kind, Output
 from bulkdl.report.models import MAX_LISTED, JobCounts, Problem
 from bulkdl.report.summary import Summary, SummaryBuilder
+from bulkdl.source_spec import output_fields
 
 
 @dataclass(slots=True)
@@ -59,9 +60,7 @@ class Plan:
             "outputs_total": self.to_download.total(),
             "outputs": [
                 {
-                    "project_id": output.project_id,
-                    "job_id": output.job_id,
-                    "task_id": output.task_id,
+                    **output_fields(output),
                     "kind": str(output.kind),
                     "name": output.name,
                     "key": key,

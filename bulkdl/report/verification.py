@@ -11,6 +11,7 @@ from typing import Any
 from bulkdl.failure_policy import ExitCode
 from bulkdl.models import Kind, Output
 from bulkdl.report.models import MAX_LISTED, Count
+from bulkdl.source_spec import output_fields
 
 
 class FileState(StrEnum):
@@ -65,9 +66,7 @@ class Finding:
             "key": self.key,
             "state": str(self.state),
             "detail": self.detail,
-            "project_id": output.project_id if output else None,
-            "job_id": output.job_id if output else None,
-            "task_id": output.task_id if output else None,
+            **(output_fields(output) if output else dict.fromkeys(("project_id", "job_id", "task_id"))),
             "kind": str(output.kind) if output else None,
             "hint": self.hint,
         }

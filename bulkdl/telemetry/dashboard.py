@@ -15,6 +15,7 @@ from typing import Any
 from bulkdl.failure_policy import FAILURE_POLICIES
 from bulkdl.models import Kind, Outcome, Output, Reason
 from bulkdl.redaction import redact
+from bulkdl.source_spec import output_fields
 from bulkdl.telemetry.events import (
     Event,
     JobEnumerated,
@@ -206,9 +207,7 @@ class RunStatus:
 def _output_fields(output: Output) -> dict[str, Any]:
     return {
         "kind": output.kind.value,
-        "project_id": output.project_id,
-        "job_id": output.job_id,
-        "task_id": output.task_id,
+        **output_fields(output),
         "name": output.name,
     }
 

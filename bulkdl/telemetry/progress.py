@@ -167,8 +167,8 @@ def _transfer_line(output: Output, transfer: _Transfer) -> str:
 
 
 def _label(output: Output) -> str:
-    task = f" task {output.task_id[:8]}" if output.task_id else ""
-    return printable(f"{output.kind.value} of job {output.job_id[:8]}{task}")
+    task = f" task {output.parent[:8]}" if output.parent else ""
+    return printable(f"{output.kind.value} of job {output.container.id[:8]}{task}")
 
 
 class _NullProgress(NullReporter):

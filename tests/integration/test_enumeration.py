@@ -105,7 +105,7 @@ class Counting:
                 self.planned += planned
             case TransferEnded(result=result):
                 self.ended += 1
-                self.ended_by_job[result.output.job_id] += 1
+                self.ended_by_job[result.output.container.id] += 1
                 self.changes.notify_all()
 
     def open(self) -> list[float]:

@@ -164,7 +164,9 @@ async def test_run_with_one_failed_output_completes_the_other_outputs(tmp_path: 
         job = MANY.job(0, 0)
         ran = await here.run({"fault": "flip", "server": "storage", "path": f"*{job.id}*"})
         assert ran.exit_code == 6
-        assert {each.output.job_id for each in ran.results if each.outcome is Outcome.FAILED} == {job.id}
+        assert {each.output.container.id for each in ran.results if each.outcome is Outcome.FAILED} == {
+            job.id
+        }
         assert len(here.find_missing_outputs()) == len(job.tasks) + 1
         assert here.find_wrong_files() == []
 

@@ -124,9 +124,9 @@ async def test_run_permanently_failed_output_does_not_affect_other_outputs(tame)
     summary = await tame.run()
     assert summary.exit_code is ExitCode.FAILED
     [failure] = summary.failures
-    assert (failure.output.job_id, failure.output.task_id, failure.reason) == (
+    assert (failure.output.container.id, failure.output.parent, failure.reason) == (
         broken.job_id,
-        None,
+        "",
         Reason.REJECTED,
     )
     failed = (broken.job_id, None, Kind.GEOJSON)
@@ -188,7 +188,7 @@ async def test_stream_yields_every_result_and_sets_the_summary(site):
     assert downloader.summary is not None
     assert len(results) == len({result.output for result in results}) == downloader.summary.outputs()
     completed = {
-        (result.output.job_id, result.output.task_id, result.output.kind, result.output.name)
+        (result.output.container.id, result.output.parent or None, result.output.kind, result.output.name)
         for result in results
         if result.outcome is Outcome.COMPLETED
     }

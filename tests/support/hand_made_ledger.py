@@ -12,8 +12,9 @@ from bulkdl.ledger import queries
 from bulkdl.ledger.database import Ledger
 from bulkdl.ledger.queries import JobListing, PlannedOutput
 from bulkdl.maintenance.verify import VerifyOptions
-from bulkdl.models import CommittedFile, Digest, Job, Kind, Outcome, Output, Reason, Result, Validator
+from bulkdl.models import CommittedFile, Digest, Job, Kind, Outcome, Reason, Result, Validator
 from bulkdl.settings.path_templates import PathTemplates
+from bulkdl.sources.up42_jobs.models import job_output
 
 P1 = "5f0c1a52-7a3a-4c52-9d0e-0f3f1a2b3c4d"
 J1 = "023694d4-1b52-46e8-a9a0-05c9ee23f15c"
@@ -27,11 +28,11 @@ def a_job(job_id=J1, project_id=P1, status="SUCCEEDED"):
 
 
 def archive(job_id=J1, task_id=None):
-    return Output(P1, job_id, task_id, Kind.ARCHIVE)
+    return job_output(P1, job_id, task_id, Kind.ARCHIVE)
 
 
 def quicklook(name, job_id=J1):
-    return Output(P1, job_id, T1, Kind.QUICKLOOK, name)
+    return job_output(P1, job_id, T1, Kind.QUICKLOOK, name)
 
 
 def crc32c(data):

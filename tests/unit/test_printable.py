@@ -5,8 +5,9 @@ import unicodedata
 
 import pytest
 
-from bulkdl.models import Kind, Output
+from bulkdl.models import Kind
 from bulkdl.printable import json_text, printable
+from bulkdl.sources.up42_jobs.models import job_output
 
 HARMLESS = ["", "a b", "café", "衛星", "\u3000全角", "🛰", 'quote " and \\ backslash', "~!@#$%^&*()"]
 HOSTILE = {
@@ -53,7 +54,7 @@ def test_json_text_keeps_letters_that_the_encoding_contains():
 
 
 def test_output_as_text_is_printable_and_its_identity_is_exact():
-    hostile = Output("p", "j", "t", Kind.QUICKLOOK, "\x1b[2J\nforged")
-    literal = Output("p", "j", "t", Kind.QUICKLOOK, "\\x1b[2J\\nforged")
+    hostile = job_output("p", "j", "t", Kind.QUICKLOOK, "\x1b[2J\nforged")
+    literal = job_output("p", "j", "t", Kind.QUICKLOOK, "\\x1b[2J\\nforged")
     assert str(hostile) == str(literal) == "p/j/t/quicklook/\\x1b[2J\\nforged"
     assert hostile.identity != literal.identity

@@ -56,16 +56,14 @@ def output(ref: Output) -> str:
     Raises:
         ValueError: *ref* is a quicklook without a task or without a name.
     """
-    if ref.task_id is None:
-        owner = job(ref.project_id, ref.job_id)
-    else:
-        owner = task(ref.project_id, ref.job_id, ref.task_id)
+    project_id, job_id = ref.container.scope, ref.container.id
+    owner = task(project_id, job_id, ref.parent) if ref.parent else job(project_id, job_id)
     match ref.kind:
         case Kind.ARCHIVE:
             return f"{owner}/downloads/results"
         case Kind.GEOJSON:
             return f"{owner}/outputs/data-json"
         case Kind.QUICKLOOK:
-            if ref.task_id is None or not ref.name:
+            if not ref.parent or not ref.name:
                 raise ValueError("a quicklook belongs to a task and has a name")
             return f"{owner}/outputs/quicklooks/{segment(ref.name)}"

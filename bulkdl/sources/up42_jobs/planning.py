@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from bulkdl.models import Job, Kind, Level, Output, Task
 from bulkdl.settings.path_templates import PathTemplates
+from bulkdl.sources.up42_jobs.models import job_output
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ def expected_outputs(job: Job, tasks: Sequence[Task]) -> list[Output]:
     if job.succeeded:
         task_ids.insert(0, None)
     return [
-        Output(job.project_id, job.id, task_id, kind)
+        job_output(job.project_id, job.id, task_id, kind)
         for task_id in task_ids
         for kind in (Kind.GEOJSON, Kind.ARCHIVE)
     ]
@@ -78,7 +79,7 @@ def group_same_objects(missing: Iterable[MissingOutput], last_task: str | None) 
     same_object = [
         candidate
         for candidate in missing
-        if candidate.output.kind is Kind.ARCHIVE and candidate.output.task_id in (None, last_task)
+        if candidate.output.kind is Kind.ARCHIVE and candidate.output.parent in ("", last_task)
     ]
     if len(same_object) < 2:
         return [(candidate,) for candidate in missing]
@@ -100,9 +101,9 @@ def target_key(missing: MissingOutput, templates: PathTemplates) -> Callable[[st
 
     def key(suffix: str) -> str:
         return template.format(
-            project_id=output.project_id,
-            job_id=output.job_id,
-            task_id=output.task_id,
+            project_id=output.container.scope,
+            job_id=output.container.id,
+            task_id=output.parent,
             filename=missing.filename,
             suffix=suffix,
         )

@@ -13,15 +13,15 @@ from bulkdl.models import (
     Digest,
     Extent,
     Kind,
-    Output,
     Reason,
     RemoteObject,
     ResumeState,
     Validator,
 )
+from bulkdl.sources.up42_jobs.models import job_output
 
 MIB = 1 << 20
-FIRST, SECOND = (Output("p", "j", task, Kind.ARCHIVE) for task in "ab")
+FIRST, SECOND = (job_output("p", "j", task, Kind.ARCHIVE) for task in "ab")
 BLOCK = bytes(MIB)
 
 

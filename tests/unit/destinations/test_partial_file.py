@@ -14,10 +14,11 @@ import pytest
 
 from bulkdl.destinations.local.destination import LocalDestination
 from bulkdl.errors import DestinationError
-from bulkdl.models import CommittedFile, Digest, Kind, Output, Reason, RemoteObject, ResumeState, Validator
+from bulkdl.models import CommittedFile, Digest, Kind, Reason, RemoteObject, ResumeState, Validator
+from bulkdl.sources.up42_jobs.models import job_output
 from support.idle import wait_until_idle
 
-OUTPUT = Output("p", "j", "t", Kind.ARCHIVE)
+OUTPUT = job_output("p", "j", "t", Kind.ARCHIVE)
 OLD, NEW = b"old!" * 5_000, b"NEW?" * 6_000
 KEY = "p/j/t/task_output.tar.gz"
 
@@ -63,7 +64,7 @@ async def test_load_after_create_returns_object_and_offset(destination):
     assert await partial.load() is None
     await fill(partial, V1, OLD)
     assert await destination.partial_file(OUTPUT).load() == ResumeState(V1, len(OLD))
-    assert await destination.partial_file(Output("p", "j", "u", Kind.ARCHIVE)).load() is None
+    assert await destination.partial_file(job_output("p", "j", "u", Kind.ARCHIVE)).load() is None
 
 
 async def test_write_after_load_appends_to_the_bytes_of_an_earlier_run(destination):
@@ -206,7 +207,7 @@ async def test_remove_stale_temp_files_removes_data_files_without_sidecar(destin
 
     await fill(destination.partial_file(OUTPUT), V1, OLD)
     before = list_paths()
-    killed = destination.partial_file(replace(OUTPUT, task_id="other"))
+    killed = destination.partial_file(replace(OUTPUT, parent="other"))
     await killed.create(V1, segmented=True)
     await killed.write_at(0, [OLD])
     [sidecar] = [path for path in list_paths() - before if path.suffix == ".json"]

@@ -8,11 +8,12 @@ import pytest
 from bulkdl import concurrency
 from bulkdl.destinations.local import extent_map
 from bulkdl.destinations.local.destination import LocalDestination
-from bulkdl.models import Extent, Kind, Output, RemoteObject, ResumeState, Validator
+from bulkdl.models import Extent, Kind, RemoteObject, ResumeState, Validator
+from bulkdl.sources.up42_jobs.models import job_output
 from bulkdl.transfer import validation
 from support.idle import wait_until_idle
 
-ARCHIVE = Output("p", "j", "t", Kind.ARCHIVE)
+ARCHIVE = job_output("p", "j", "t", Kind.ARCHIVE)
 GIB = 1 << 30
 
 
@@ -93,10 +94,10 @@ async def test_archive_inspections_do_not_delay_other_outputs(destination):
     release = threading.Event()
     inspections = []
     for number in range(8):
-        partial = destination.partial_file(Output("p", "j", f"t{number}", Kind.ARCHIVE))
+        partial = destination.partial_file(job_output("p", "j", f"t{number}", Kind.ARCHIVE))
         inspections.append(asyncio.create_task(partial.read(lambda _: release.wait(60), b"body")))
     await wait_until_idle()
-    picture = destination.partial_file(Output("p", "j", "t", Kind.QUICKLOOK, "q.png"))
+    picture = destination.partial_file(job_output("p", "j", "t", Kind.QUICKLOOK, "q.png"))
     async with asyncio.timeout(30):
         assert await picture.read(lambda stream: stream.read(), b"body") == b"body"
         await destination.publish({"a": b"bytes"})

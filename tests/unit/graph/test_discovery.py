@@ -10,12 +10,13 @@ from bulkdl.graph.enumeration_results import PlanHandler
 from bulkdl.graph.ledger_view import EmptyLedgerView, PlanLedgerView, RunLedgerView
 from bulkdl.ledger import queries
 from bulkdl.ledger.database import Ledger
-from bulkdl.models import Job, Kind, Output, Reason
+from bulkdl.models import Job, Kind, Reason
 from bulkdl.report.plan import PlanBuilder
 from bulkdl.report.summary import SummaryBuilder
 from bulkdl.selection import JobRef, Selection
 from bulkdl.settings.path_templates import PathTemplates
 from bulkdl.sources.up42_jobs.decode import UnreadableJob
+from bulkdl.sources.up42_jobs.models import job_output
 from bulkdl.sources.up42_jobs.planning import MissingOutput
 
 CREATED_AT = datetime(2024, 1, 31, tzinfo=UTC)
@@ -153,6 +154,6 @@ async def test_ledger_view_without_ledger_is_empty():
 
 
 async def test_plan_handler_archive_has_no_key_before_the_download(handler):
-    archive, geojson = (Output("p", "j", None, kind) for kind in (Kind.ARCHIVE, Kind.GEOJSON))
+    archive, geojson = (job_output("p", "j", None, kind) for kind in (Kind.ARCHIVE, Kind.GEOJSON))
     await handler.enqueue((MissingOutput(archive), MissingOutput(geojson)))
     assert handler.plan.build().outputs == [(archive, None), (geojson, "p/j/job_output.json")]

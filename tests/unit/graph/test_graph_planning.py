@@ -4,14 +4,15 @@ import pytest
 
 from bulkdl.graph.planning import is_same_run, must_be_listed, split_missing
 from bulkdl.ledger.rows import JobRecord, OutputRecord
-from bulkdl.models import CommittedFile, Digest, Job, Kind, Level, Output, Reason, Validator
+from bulkdl.models import CommittedFile, Digest, Job, Kind, Level, Reason, Validator
 from bulkdl.selection import Selection
+from bulkdl.sources.up42_jobs.models import job_output
 from bulkdl.sources.up42_jobs.planning import MissingOutput
 
 FINISHED_AT = datetime(2024, 1, 31, tzinfo=UTC)
 ALL = Selection()
-JOB_ARCHIVE, TASK_ARCHIVE = (Output("p", "j", task, Kind.ARCHIVE) for task in (None, "a"))
-QUICKLOOK = Output("p", "j", "a", Kind.QUICKLOOK, "x.jpg")
+JOB_ARCHIVE, TASK_ARCHIVE = (job_output("p", "j", task, Kind.ARCHIVE) for task in (None, "a"))
+QUICKLOOK = job_output("p", "j", "a", Kind.QUICKLOOK, "x.jpg")
 
 
 def job(status="SUCCEEDED", finished_at=FINISHED_AT):
@@ -100,7 +101,7 @@ def test_split_missing_returns_only_selected_outputs(selection, expected):
 
 
 def test_split_missing_failed_listing_is_neither_missing_nor_up_to_date():
-    placeholder = Output("p", "j", "a", Kind.QUICKLOOK)
+    placeholder = job_output("p", "j", "a", Kind.QUICKLOOK)
     result = split_missing([output_record(placeholder, "failed", Reason.SERVER_ERROR, size=None)], ALL, {})
     assert (result.missing, result.up_to_date) == ((), ())
 

@@ -7,13 +7,14 @@ import pytest
 
 from bulkdl.errors import DestinationError, LedgerError
 from bulkdl.graph.recorder import Recorder
-from bulkdl.models import CommittedFile, Digest, Kind, Outcome, Output, Reason, Result, Validator
+from bulkdl.models import CommittedFile, Digest, Kind, Outcome, Reason, Result, Validator
 from bulkdl.report.summary import SummaryBuilder
+from bulkdl.sources.up42_jobs.models import job_output
 from bulkdl.telemetry.events import NullReporter
 
 COMMITTED_FILE = CommittedFile("a.tgz", 5, Digest("crc32c", "yZRlqg=="), Validator(etag='"\udce9"'), None)
 RESULT = Result(
-    Output("p", "j", "t", Kind.ARCHIVE),
+    job_output("p", "j", "t", Kind.ARCHIVE),
     Outcome.COMPLETED,
     Reason.DOWNLOADED,
     COMMITTED_FILE,

@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 import pytest
 
 from bulkdl.graph.reservations import OutputReservations
-from bulkdl.models import Job, Kind, Output
+from bulkdl.models import Job, Kind
+from bulkdl.sources.up42_jobs.models import job_output
 from bulkdl.sources.up42_jobs.planning import MissingOutput
 
 JOB = Job("p", "j", "SUCCEEDED", "DEFAULT", None, datetime(2026, 1, 1, tzinfo=UTC), None, None)
-MISSING = tuple(MissingOutput(Output("p", "j", task, Kind.ARCHIVE)) for task in ("t1", "t2", None))
+MISSING = tuple(MissingOutput(job_output("p", "j", task, Kind.ARCHIVE)) for task in ("t1", "t2", None))
 OUTPUTS = [each.output for each in MISSING]
 
 

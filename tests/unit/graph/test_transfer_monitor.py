@@ -3,10 +3,11 @@
 import pytest
 
 from bulkdl.graph.transfer_monitor import ActiveTransfer, can_finish_within
-from bulkdl.models import Kind, Output
+from bulkdl.models import Kind
+from bulkdl.sources.up42_jobs.models import job_output
 
-ARCHIVE = Output("p", "j", "t", Kind.ARCHIVE)
-QUICKLOOK = Output("p", "j", "t", Kind.QUICKLOOK, "a.jpg")
+ARCHIVE = job_output("p", "j", "t", Kind.ARCHIVE)
+QUICKLOOK = job_output("p", "j", "t", Kind.QUICKLOOK, "a.jpg")
 MIB = 1 << 20
 
 

@@ -10,15 +10,16 @@ from hypothesis import strategies as st
 from bulkdl.ledger import maintenance_queries, queries
 from bulkdl.ledger.migrations import migrate
 from bulkdl.ledger.queries import JobListing, PlannedOutput
-from bulkdl.models import CommittedFile, Digest, Job, Kind, Outcome, Output, Reason, Result, Validator
+from bulkdl.models import CommittedFile, Digest, Job, Kind, Outcome, Reason, Result, Validator
+from bulkdl.sources.up42_jobs.models import job_output
 
 AT = datetime(2024, 1, 31, 12, 30, 15, 123456, tzinfo=UTC)
 YEARS = (datetime(1990, 1, 1), datetime(2090, 1, 1))  # noqa: DTZ001 - hypothesis adds the zones
 JOB = Job("p", "j", "SUCCEEDED", "DEFAULT", "a name", AT, AT, "w")
-ARCHIVE = Output("p", "j", "t", Kind.ARCHIVE)
-FINAL = Output("p", "j", None, Kind.ARCHIVE)
-QUICKLOOK = Output("p", "j", "t", Kind.QUICKLOOK, "../a.jpg")
-LIST = Output("p", "j", "t", Kind.QUICKLOOK)
+ARCHIVE = job_output("p", "j", "t", Kind.ARCHIVE)
+FINAL = job_output("p", "j", None, Kind.ARCHIVE)
+QUICKLOOK = job_output("p", "j", "t", Kind.QUICKLOOK, "../a.jpg")
+LIST = job_output("p", "j", "t", Kind.QUICKLOOK)
 PLANNED = (PlannedOutput(ARCHIVE), PlannedOutput(FINAL), PlannedOutput(QUICKLOOK, "a~123.jpg"))
 
 
@@ -83,7 +84,7 @@ def test_plan_job_records_the_job_with_all_its_outputs(ledger):
 def test_plan_job_stores_all_values_unchanged(name, created, finished, quicklook):
     connection = open_ledger()
     job = Job("p", "j", "FAILED", "DRY_RUN", name, created.astimezone(UTC), finished, None)
-    output = Output("p", "j", "t", Kind.QUICKLOOK, quicklook)
+    output = job_output("p", "j", "t", Kind.QUICKLOOK, quicklook)
     plan(connection, PlannedOutput(output, "file"), job=job)
     found = read_job(connection)
     assert (found.job, [record.output for record in found.outputs]) == (job, [output])
@@ -214,14 +215,14 @@ def test_find_same_object_searches_only_the_job(ledger):
     plan(ledger)
     plan(
         ledger,
-        PlannedOutput(Output("p", "k", "t", Kind.ARCHIVE)),
+        PlannedOutput(job_output("p", "k", "t", Kind.ARCHIVE)),
         job=Job("p", "k", "SUCCEEDED", "", None, AT, AT, None),
     )
     queries.record_results(ledger, [new_result(ARCHIVE)], "run1")
     assert queries.find_same_object(ledger, FINAL, "https://s/o") == new_file()
     assert queries.find_same_object(ledger, ARCHIVE, "https://s/o") is None
     assert queries.find_same_object(ledger, FINAL, "https://s/other") is None
-    assert queries.find_same_object(ledger, Output("p", "k", None, Kind.ARCHIVE), "https://s/o") is None
+    assert queries.find_same_object(ledger, job_output("p", "k", None, Kind.ARCHIVE), "https://s/o") is None
     queries.record_results(ledger, [Result(ARCHIVE, Outcome.FAILED, Reason.STALLED)], "run2")
     assert queries.find_same_object(ledger, FINAL, "https://s/o") is None
 

@@ -11,10 +11,11 @@ from bulkdl.graph import planning
 from bulkdl.ledger import maintenance_queries, queries
 from bulkdl.ledger.rows import NEW, PLANNED, JobRecord, OutputRecord
 from bulkdl.maintenance.retry import REASONS, retry_selection
-from bulkdl.models import Kind, Outcome, Output, Reason, Result
+from bulkdl.models import Kind, Outcome, Reason, Result
 from bulkdl.selection import JobRef
 from bulkdl.settings import CredentialSet, Shard
 from bulkdl.simulator import Faults, SimulatedAccount, Simulator
+from bulkdl.sources.up42_jobs.models import job_output
 from support.hand_made_ledger import J1, J2, P1, T1, Folder, a_job, archive, done, failed, quicklook
 
 KEY = f"{P1}/{J1}/final_output.tar.gz"
@@ -229,4 +230,4 @@ async def test_retry_requests_a_failed_quicklook_list_again(site):
 
 def test_split_missing_ignores_the_marker_of_a_failed_list():
     assert planning.split_missing([LIST], Selection(reasons=FAILURES), {}).missing == ()
-    assert Output(P1, J1, T1, Kind.QUICKLOOK) == LIST.output
+    assert job_output(P1, J1, T1, Kind.QUICKLOOK) == LIST.output

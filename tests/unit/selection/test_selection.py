@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkdl.errors import ConfigError
-from bulkdl.models import Job, Kind, Level, Output
+from bulkdl.models import Job, Kind, Level
 from bulkdl.selection import JobRef, Selection, find_shard, is_in_shard, parse_jobs_file
 from bulkdl.settings import Settings, Shard
+from bulkdl.sources.up42_jobs.models import job_output
 
 P1 = "5f0c1a52-7a3a-4c52-9d0e-0f3f1a2b3c4d"
 P2 = "8d3a6c1e-0b7f-4e57-a3c9-52f1d7e64b20"
@@ -84,7 +85,7 @@ def test_matches_ignores_the_spelling_of_the_status():
 @pytest.mark.parametrize("kind", Kind)
 @pytest.mark.parametrize("level", Level)
 def test_includes_requires_kind_and_level(kind, level):
-    output = Output(P1, J1, None if level is Level.JOB else "t", kind)
+    output = job_output(P1, J1, None if level is Level.JOB else "t", kind)
     assert selection().includes(output)
     assert selection(only=kind.value).includes(output)
     assert selection(scope=level.value).includes(output)

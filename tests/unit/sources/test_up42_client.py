@@ -7,8 +7,9 @@ import pytest
 from aioresponses import CallbackResult
 
 from bulkdl.errors import ApiError
-from bulkdl.models import Kind, Output, Reason
+from bulkdl.models import Kind, Reason
 from bulkdl.sources.up42_jobs.decode import UnreadableJob
+from bulkdl.sources.up42_jobs.models import job_output
 from support.idle import wait_until_idle
 
 API = "https://api.example"
@@ -16,8 +17,8 @@ JOBS = f"{API}/projects/p1/jobs?page={{}}&sort=createdAt,asc"
 JOB_URL = f"{API}/projects/p1/jobs/j1"
 TASKS_URL = f"{JOB_URL}/tasks"
 NAMES_URL = f"{TASKS_URL}/t1/outputs/quicklooks"
-ARCHIVE = Output("p1", "j1", None, Kind.ARCHIVE)
-GEOJSON = Output("p1", "j1", "t1", Kind.GEOJSON)
+ARCHIVE = job_output("p1", "j1", None, Kind.ARCHIVE)
+GEOJSON = job_output("p1", "j1", "t1", Kind.GEOJSON)
 SIGNED = "https://storage.example/b/output.tgz?GoogleAccessId=a@b&Expires=1&Signature=canary%2Fb%3D"
 
 

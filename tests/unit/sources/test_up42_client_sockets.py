@@ -15,11 +15,12 @@ from bulkdl.errors import ApiError
 from bulkdl.http.rate_limit import Cooldown, RateLimiter
 from bulkdl.http.retry import RetryPolicy
 from bulkdl.http.sessions import api_session
-from bulkdl.models import Kind, Output, Reason
+from bulkdl.models import Kind, Reason
 from bulkdl.sources.up42_common.auth import TokenSource
 from bulkdl.sources.up42_common.credentials import ProjectKey, StaticToken
 from bulkdl.sources.up42_common.transport import RequestPolicy
 from bulkdl.sources.up42_jobs.client import Client
+from bulkdl.sources.up42_jobs.models import job_output
 
 LIMIT_BYTES = 1_000_000
 STATIC_TOKEN = StaticToken(SecretStr("T"))
@@ -76,7 +77,7 @@ async def test_open_hostile_name_is_sent_as_one_path_segment(timeline, name):
     async def handler(request):
         return web.Response(body=b"image")
 
-    output = Output("p", "j", "t", Kind.QUICKLOOK, name)
+    output = job_output("p", "j", "t", Kind.QUICKLOOK, name)
     async with (
         connected_client(timeline, handler) as (client, requests_seen),
         client.open(output) as (response, prefetched),
@@ -189,7 +190,7 @@ async def test_open_left_early_does_not_wait_for_the_body(timeline):
             left.set()
 
     async with connected_client(timeline, handler) as (client, _):
-        async with client.open(Output("p", "j", "t", Kind.GEOJSON)) as (response, _):
+        async with client.open(job_output("p", "j", "t", Kind.GEOJSON)) as (response, _):
             assert len(await response.content.readexactly(10)) == 10
         await left.wait()
 
@@ -206,7 +207,7 @@ async def test_open_redirect_to_another_origin_drops_the_token(timeline):
             raise web.HTTPFound(other.make_url("/there"))
 
         async with connected_client(timeline, handler) as (client, requests_seen):
-            async with client.open(Output("p", "j", "t", Kind.GEOJSON)) as (response, prefetched):
+            async with client.open(job_output("p", "j", "t", Kind.GEOJSON)) as (response, prefetched):
                 assert json.loads(prefetched + await response.read()) == {"authorization": None}
             assert requests_seen[0].headers["Authorization"] == "Bearer T"
 
@@ -229,7 +230,7 @@ async def test_open_read_error_is_raised_to_the_reader(timeline):
 
     async with connected_client(timeline, handler) as (client, _):
         with pytest.raises((aiohttp.ClientPayloadError, ConnectionError)):
-            async with client.open(Output("p", "j", "t", Kind.GEOJSON)) as (response, _):
+            async with client.open(job_output("p", "j", "t", Kind.GEOJSON)) as (response, _):
                 await response.read()
 
 
@@ -244,7 +245,7 @@ async def test_open_rejected_attempt_releases_its_connection(timeline):
         fresh = request.headers["Authorization"] == "Bearer T2"
         return web.Response(status=200 if fresh else 401, body=b"x" * 1_000_000)
 
-    output = Output("p", "j", "t", Kind.GEOJSON)
+    output = job_output("p", "j", "t", Kind.GEOJSON)
     key = ProjectKey("p", SecretStr("k"))
     async with (
         asyncio.timeout(30),
@@ -288,11 +289,11 @@ async def test_open_error_document_in_a_200_response_is_raised(timeline, kind, c
     handler = error_handler({"code": code, "message": "no such thing", "details": None}, chunked=chunked)
     async with connected_client(timeline, handler) as (client, requests_seen):
         with pytest.raises(ApiError, match="no such thing") as caught:
-            async with client.open(Output("p", "j", "t", kind, "a.jpg")):
+            async with client.open(job_output("p", "j", "t", kind, "a.jpg")):
                 pass
         assert (caught.value.reason, len(requests_seen)) == (reason, 1)
         with pytest.raises(ApiError):  # the only connection must be free again
-            async with client.open(Output("p", "j", "t", kind, "a.jpg")):
+            async with client.open(job_output("p", "j", "t", kind, "a.jpg")):
                 pass
 
 
@@ -311,7 +312,7 @@ async def test_open_body_that_is_not_an_error_document_is_returned_unchanged(tim
     async def handler(request):
         return web.Response(body=body)
 
-    output = Output("p", "j", "t", Kind.GEOJSON)
+    output = job_output("p", "j", "t", Kind.GEOJSON)
     async with (
         connected_client(timeline, handler) as (client, _),
         client.open(output) as (response, prefetched),
@@ -332,7 +333,7 @@ async def test_open_token_rejected_in_a_200_response_is_renewed_once(timeline):
             return web.Response(body=b"{}")
         return await rejection(request)
 
-    output = Output("p", "j", "t", Kind.GEOJSON)
+    output = job_output("p", "j", "t", Kind.GEOJSON)
     key = ProjectKey("p", SecretStr("k"))
     async with (
         connected_client(timeline, handler, key) as (client, _),
@@ -357,7 +358,7 @@ async def test_open_429_in_a_200_response_starts_the_cooldown(timeline):
 
     async with connected_client(timeline, handler) as (client, _):
         with pytest.raises(ApiError) as caught:
-            async with client.open(Output("p", "j", "t", Kind.GEOJSON)):
+            async with client.open(job_output("p", "j", "t", Kind.GEOJSON)):
                 pass
         assert caught.value.retry_after_s == 40
         before = timeline.now

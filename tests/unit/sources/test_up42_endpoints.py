@@ -3,15 +3,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from bulkdl.models import Kind, Output
+from bulkdl.models import Kind
 from bulkdl.sources.up42_jobs import paths
 from bulkdl.sources.up42_jobs.endpoints import API_ENDPOINTS, OTHER, endpoint_label
+from bulkdl.sources.up42_jobs.models import job_output
 
 HOSTILE = "../../jobs"
 
 
 def output(kind: Kind, task: str | None = "t", name: str = "") -> str:
-    return paths.output(Output("p", "j", task, kind, name))
+    return paths.output(job_output("p", "j", task, kind, name))
 
 
 @pytest.mark.parametrize(

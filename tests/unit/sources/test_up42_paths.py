@@ -4,15 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkdl.models import Kind, Output
+from bulkdl.models import Kind
 from bulkdl.sources.up42_jobs import paths
+from bulkdl.sources.up42_jobs.models import job_output
 
 NAMES = st.text(min_size=1, max_size=40).filter(lambda text: text.isprintable())
 
 
 @given(NAMES)
 def test_output_quicklook_name_is_one_path_segment(name):
-    path = paths.output(Output("p", "j", "t", Kind.QUICKLOOK, name))
+    path = paths.output(job_output("p", "j", "t", Kind.QUICKLOOK, name))
     base, _, last = path.rpartition("/")
     assert base == "/projects/p/jobs/j/tasks/t/outputs/quicklooks"
     assert unquote(last) == name
@@ -32,10 +33,10 @@ def test_segment_encodes_dots_and_separators(name, last):
 @pytest.mark.parametrize(
     ("output", "path"),
     [
-        (Output("p", "j", None, Kind.ARCHIVE), "/projects/p/jobs/j/downloads/results"),
-        (Output("p", "j", "t", Kind.ARCHIVE), "/projects/p/jobs/j/tasks/t/downloads/results"),
-        (Output("p", "j", None, Kind.GEOJSON), "/projects/p/jobs/j/outputs/data-json"),
-        (Output("p", "j", "t", Kind.GEOJSON), "/projects/p/jobs/j/tasks/t/outputs/data-json"),
+        (job_output("p", "j", None, Kind.ARCHIVE), "/projects/p/jobs/j/downloads/results"),
+        (job_output("p", "j", "t", Kind.ARCHIVE), "/projects/p/jobs/j/tasks/t/downloads/results"),
+        (job_output("p", "j", None, Kind.GEOJSON), "/projects/p/jobs/j/outputs/data-json"),
+        (job_output("p", "j", "t", Kind.GEOJSON), "/projects/p/jobs/j/tasks/t/outputs/data-json"),
     ],
 )
 def test_output_path_of_each_kind(output, path):
@@ -43,7 +44,7 @@ def test_output_path_of_each_kind(output, path):
 
 
 @pytest.mark.parametrize(
-    "output", [Output("p", "j", None, Kind.QUICKLOOK, "x"), Output("p", "j", "t", Kind.QUICKLOOK)]
+    "output", [job_output("p", "j", None, Kind.QUICKLOOK, "x"), job_output("p", "j", "t", Kind.QUICKLOOK)]
 )
 def test_output_quicklook_without_task_or_name_is_an_error(output):
     with pytest.raises(ValueError, match="quicklook"):

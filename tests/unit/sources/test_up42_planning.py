@@ -3,8 +3,9 @@ from itertools import permutations
 
 import pytest
 
-from bulkdl.models import Job, Kind, Output, Task
+from bulkdl.models import Job, Kind, Task
 from bulkdl.settings.path_templates import PathTemplates
+from bulkdl.sources.up42_jobs.models import job_output
 from bulkdl.sources.up42_jobs.planning import (
     MissingOutput,
     expected_outputs,
@@ -15,8 +16,10 @@ from bulkdl.sources.up42_jobs.planning import (
 )
 
 FINISHED_AT = datetime(2024, 1, 31, tzinfo=UTC)
-JOB_ARCHIVE, FIRST_ARCHIVE, LAST_ARCHIVE = (Output("p", "j", task, Kind.ARCHIVE) for task in (None, "a", "b"))
-QUICKLOOK = Output("p", "j", "a", Kind.QUICKLOOK, "x.jpg")
+JOB_ARCHIVE, FIRST_ARCHIVE, LAST_ARCHIVE = (
+    job_output("p", "j", task, Kind.ARCHIVE) for task in (None, "a", "b")
+)
+QUICKLOOK = job_output("p", "j", "a", Kind.QUICKLOOK, "x.jpg")
 
 
 def job(status="SUCCEEDED"):
@@ -28,7 +31,7 @@ def task(name, *parents, status="SUCCEEDED"):
 
 
 def labels(outputs):
-    return {f"{output.task_id or 'job'} {output.kind}" for output in outputs}
+    return {f"{output.parent or 'job'} {output.kind}" for output in outputs}
 
 
 @pytest.mark.parametrize(
@@ -70,7 +73,7 @@ def test_last_task_id_of_several_candidates_is_the_later_one():
 
 
 def test_listing_placeholder_is_a_quicklook_without_name():
-    assert is_listing_placeholder(Output("p", "j", "a", Kind.QUICKLOOK))
+    assert is_listing_placeholder(job_output("p", "j", "a", Kind.QUICKLOOK))
     assert not is_listing_placeholder(QUICKLOOK)
 
 
@@ -94,8 +97,8 @@ def test_group_same_objects_job_archive_without_task_archive_is_a_group(last):
     [
         (JOB_ARCHIVE, "p/j/final_output.tar.gz"),
         (FIRST_ARCHIVE, "p/j/a/task_output.tar.gz"),
-        (Output("p", "j", None, Kind.GEOJSON), "p/j/job_output.json"),
-        (Output("p", "j", "a", Kind.GEOJSON), "p/j/a/task_output.json"),
+        (job_output("p", "j", None, Kind.GEOJSON), "p/j/job_output.json"),
+        (job_output("p", "j", "a", Kind.GEOJSON), "p/j/a/task_output.json"),
         (QUICKLOOK, "p/j/a/quicklooks/x~1.jpg"),
     ],
 )

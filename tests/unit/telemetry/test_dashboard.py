@@ -5,6 +5,7 @@ import pytest
 
 from bulkdl.failure_policy import FAILURE_POLICIES
 from bulkdl.models import Kind, Outcome, Output, Reason, Result
+from bulkdl.sources.up42_jobs.models import job_output
 from bulkdl.telemetry.dashboard import FAILURES_SHOWN, TRANSFERS_SHOWN, RunStatus
 from bulkdl.telemetry.events import (
     EnumerationFinished,
@@ -23,11 +24,11 @@ from bulkdl.telemetry.events import (
 )
 
 AT = datetime(2024, 3, 1, 2, 30, tzinfo=UTC)
-ARCHIVE = Output("p", "j", None, Kind.ARCHIVE)
+ARCHIVE = job_output("p", "j", None, Kind.ARCHIVE)
 
 
 def picture(number: int) -> Output:
-    return Output("p", "j", "t", Kind.QUICKLOOK, f"{number}.jpg")
+    return job_output("p", "j", "t", Kind.QUICKLOOK, f"{number}.jpg")
 
 
 class Dashboard:

@@ -7,7 +7,8 @@ import pytest
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
-from bulkdl.models import Kind, Outcome, Output, Reason, Result
+from bulkdl.models import Kind, Outcome, Reason, Result
+from bulkdl.sources.up42_jobs.models import job_output
 from bulkdl.telemetry.events import (
     Event,
     JobEnumerated,
@@ -26,8 +27,8 @@ from bulkdl.telemetry.events import (
 from bulkdl.telemetry.metrics import Metrics
 
 AT = datetime(2024, 3, 1, 2, 30, tzinfo=UTC)
-ARCHIVE = Output("p", "j", None, Kind.ARCHIVE)
-PICTURE = Output("p", "j", "t", Kind.QUICKLOOK, 'a"b\\c\n.jpg')
+ARCHIVE = job_output("p", "j", None, Kind.ARCHIVE)
+PICTURE = job_output("p", "j", "t", Kind.QUICKLOOK, 'a"b\\c\n.jpg')
 
 
 def after(*events: Event, free_bytes: float = 5.0) -> Metrics:
@@ -64,7 +65,7 @@ def test_metrics_count_bytes_on_progress_and_outputs_at_their_end():
 
 
 def test_outputs_open_counts_planned_outputs_without_outcome():
-    whole_list = Output("p", "j", "t", Kind.QUICKLOOK)
+    whole_list = job_output("p", "j", "t", Kind.QUICKLOOK)
     metrics = after(
         JobEnumerated("p", "j", 3, 0, {Kind.ARCHIVE: 2, Kind.QUICKLOOK: 1}),
         TransferEnded(Result(ARCHIVE, Outcome.COMPLETED, Reason.DOWNLOADED)),

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import io
 import re
-from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from bulkdl.models import Kind, Outcome, Output, Reason, Result
+from bulkdl.sources.up42_jobs.models import job_output
 from bulkdl.telemetry.events import (
     EnumerationFinished,
     JobEnumerated,
@@ -21,8 +21,8 @@ from bulkdl.telemetry.progress import MAX_LINES, RichProgress, progress_on
 from bulkdl.telemetry.totals import REFRESH_S, RunTotals, Speedometer, is_shown
 
 MIB = 1 << 20
-ARCHIVE = Output("p", "job-1", None, Kind.ARCHIVE)
-PICTURE = Output("p", "job-1", "task-1", Kind.QUICKLOOK, "a.png")
+ARCHIVE = job_output("p", "job-1", None, Kind.ARCHIVE)
+PICTURE = job_output("p", "job-1", "task-1", Kind.QUICKLOOK, "a.png")
 
 
 class Clock:
@@ -49,7 +49,7 @@ def ended(output: Output, outcome=Outcome.COMPLETED, downloaded_bytes=0) -> Tran
 
 
 def archive(number: int) -> Output:
-    return Output("p", f"job-{number}", None, Kind.ARCHIVE)
+    return job_output("p", f"job-{number}", None, Kind.ARCHIVE)
 
 
 def test_total_line_counts_outputs_that_are_present_already():
@@ -191,6 +191,6 @@ def test_progress_display_requires_a_terminal(is_terminal, mode, is_displayed):
 
 
 def test_progress_label_escapes_markup_and_control_sequences():
-    output = replace(ARCHIVE, job_id="[/x]\x1b[2J")
+    output = job_output("p", "[/x]\x1b[2J", None, Kind.ARCHIVE)
     _, lines = drawn(TransferStarted(output), later_s=3)
     assert any("[/x]\\x1b" in line for line in lines)

@@ -9,7 +9,8 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from bulkdl.errors import ConfigError
-from bulkdl.models import Kind, Outcome, Output, Reason, Result
+from bulkdl.models import Kind, Outcome, Reason, Result
+from bulkdl.sources.up42_jobs.models import job_output
 from bulkdl.telemetry.dashboard import RunStatus
 from bulkdl.telemetry.events import (
     ProblemFound,
@@ -110,7 +111,7 @@ async def test_metrics_response_has_the_prometheus_content_type(client):
 
 
 async def test_status_json_contains_hostile_names_only_as_strings(client, site):
-    output = Output("p", "j", "t", Kind.QUICKLOOK, HOSTILE)
+    output = job_output("p", "j", "t", Kind.QUICKLOOK, HOSTILE)
     site.report(TransferStarted(output))
     site.report(RetryScheduled(output, Reason.STALLED, 1.0))
     async with client.get("/status.json") as response:

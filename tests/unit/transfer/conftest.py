@@ -11,7 +11,8 @@ from bulkdl.concurrency import ConcurrencyLimiter
 from bulkdl.destinations.local.destination import LocalDestination
 from bulkdl.http.rate_limit import Cooldown, RateLimiter
 from bulkdl.http.sessions import storage_session
-from bulkdl.models import Kind, Outcome, Output
+from bulkdl.models import Kind, Outcome
+from bulkdl.sources.up42_jobs.models import job_output
 from bulkdl.transfer.context import Limits, TransferContext
 from bulkdl.transfer.download import Download
 from bulkdl.transfer.remote_files import ApiSource, SignedUrlSource
@@ -26,7 +27,7 @@ class DownloadSite:
         self.store, self.timeline, self._session = store, timeline, session
         self.destination = LocalDestination(root)
         self.destination.prepare()
-        self.output = Output("p", "j", "t", Kind.ARCHIVE)
+        self.output = job_output("p", "j", "t", Kind.ARCHIVE)
         self.scheduled = []
         self.progress = []
         self.awaited = {}
@@ -64,7 +65,7 @@ class DownloadSite:
         return ApiSource(get)
 
     async def download(self, *, remote_file=None, kind=Kind.ARCHIVE, name="output", recorded=True):
-        output = Output("p", "j", "t", kind)
+        output = job_output("p", "j", "t", kind)
         partial_file = self.destination.partial_file(output)
         remote_file = remote_file or self.signed_url()
         result = await Download(

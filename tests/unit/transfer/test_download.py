@@ -10,7 +10,8 @@ import pytest
 
 from bulkdl.destinations.local.partial_file import PartialFile
 from bulkdl.errors import ApiError, DestinationError, TransferError
-from bulkdl.models import Kind, Outcome, Output, Reason, Validator
+from bulkdl.models import Kind, Outcome, Reason, Validator
+from bulkdl.sources.up42_jobs.models import job_output
 from bulkdl.transfer.body_reader import BLOCK_BYTES
 from bulkdl.transfer.context import Limits
 from bulkdl.transfer.download import result_of_failure
@@ -288,10 +289,11 @@ async def test_download_with_a_404_of_the_storage_retries_with_a_new_url(make_si
 
 
 async def test_result_of_failure_with_a_404_of_the_api_is_not_available():
-    result = result_of_failure(Output("p", "j", "t", Kind.ARCHIVE), ApiError(Reason.NOT_FOUND, "no results"))
+    output = job_output("p", "j", "t", Kind.ARCHIVE)
+    result = result_of_failure(output, ApiError(Reason.NOT_FOUND, "no results"))
     assert (result.outcome, result.reason) == (Outcome.SKIPPED, Reason.NOT_AVAILABLE)
     storage = TransferError(Reason.NOT_FOUND, "HTTP 404")
-    assert result_of_failure(Output("p", "j", "t", Kind.ARCHIVE), storage).outcome is Outcome.FAILED
+    assert result_of_failure(output, storage).outcome is Outcome.FAILED
 
 
 @pytest.mark.parametrize(("code", "reason"), [(410, Reason.REJECTED), (405, Reason.REJECTED)])
