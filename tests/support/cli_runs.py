@@ -200,9 +200,7 @@ class CliEnvironment(RunEnvironment):
 
 def shrink_socket_buffers(simulator: Simulator) -> None:
     """Shrink the send buffers, because their content counts as sent when a process is killed."""
-    site = simulator._listeners["storage"]._site
-    assert site is not None
-    for listening in site._server.sockets:  # type: ignore[union-attr]
+    for listening in simulator._listeners["storage"]._sockets:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 << 10)
 
 
