@@ -157,6 +157,8 @@ def common(*, network: bool = True, logs: bool = True) -> Decorator[Any]:
         _monitor("--progress", metavar="auto|never", hidden=not logs),
         option("-c", "--config", metavar="FILE", help="config file (TOML)"),
         _setting("--api-url", metavar="URL", group=Group.GENERAL, hidden=not network),
+        _setting("--region", metavar="eu|sa", group=Group.GENERAL, hidden=not network),
+        _setting("--auth-url", metavar="URL", group=Group.GENERAL, hidden=not network),
         _setting("--proxy", metavar="URL|off", group=Group.GENERAL, hidden=not network),
         option("-v", "--verbose", "louder", count=True, help="more log messages; -vv for all"),
         option("-q", "--quiet", "quieter", count=True, help="fewer log messages; -qq for errors only"),

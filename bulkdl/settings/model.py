@@ -38,12 +38,18 @@ from bulkdl.errors import ConfigError
 from bulkdl.models import Durability, Kind, Level
 from bulkdl.settings import parsers
 from bulkdl.settings.bandwidth_schedule import UNLIMITED, BandwidthSchedule, parse_bandwidth_schedule
+from bulkdl.settings.hosts import (
+    DEFAULT_API_URL,
+    UP42_HOSTS,
+    UP42_MAX_RATE,
+    Region,
+    account_token_endpoint,
+    region_api_url,
+)
 from bulkdl.settings.parsers import Address, Shard
 from bulkdl.settings.path_templates import PathTemplates
 from bulkdl.settings.proxy import Proxy, parse_proxy
 
-UP42_HOST = "api.up42.com"
-UP42_MAX_RATE = 100.0
 MIB = 1024 * 1024
 TIB = 1024 * 1024 * MIB
 
@@ -106,9 +112,20 @@ class Settings(BaseModel):
     allow_http: bool = Field(
         False, description="accept http:// URLs of other hosts, also in signed URLs and redirects"
     )
-    api_url: str = Field(f"https://{UP42_HOST}", description="base URL of the UP42 API")
+    api_url: str = Field(DEFAULT_API_URL, description="base URL of the UP42 API")
+    region: Region = Field(
+        Region.EU, description="region of the account: eu or sa; selects the hosts unless --api-url is set"
+    )
+    auth_url: str | None = Field(
+        None,
+        description="base URL of the login service for accounts; by default that of the region, or the "
+        "origin of --api-url if that is not a UP42 host",
+    )
+    client_id: str = Field(
+        "up42-api", min_length=1, description="OAuth client ID of the login with an account"
+    )
     token_url: str | None = Field(
-        None, description="URL of the token endpoint; by default api_url + /oauth/token"
+        None, description="URL of the token endpoint for projects; by default api_url + /oauth/token"
     )
     proxy: MaybeProxy = Field(
         None,
@@ -285,7 +302,17 @@ class Settings(BaseModel):
         """URL of the token endpoint."""
         return self.token_url or f"{self.api_url}/oauth/token"
 
-    @field_validator("api_url", "token_url")
+    @property
+    def account_api_url(self) -> str:
+        """Base URL of the API of the account: that of the region, unless another URL is set."""
+        return region_api_url(self.region) if self.api_url == DEFAULT_API_URL else self.api_url
+
+    @property
+    def account_token_endpoint(self) -> str:
+        """URL of the token endpoint for account credentials."""
+        return account_token_endpoint(self.account_api_url, self.auth_url)
+
+    @field_validator("api_url", "auth_url", "token_url")
     @classmethod
     def _check_urls(cls, url: str | None, info: ValidationInfo) -> str | None:
         if url is None:
@@ -296,8 +323,8 @@ class Settings(BaseModel):
     @classmethod
     def _check_rate(cls, rate: float, info: ValidationInfo) -> float:
         host = urlsplit(info.data.get("api_url", "")).hostname
-        if host == UP42_HOST and not 0 < rate <= UP42_MAX_RATE:
-            raise ValueError(f"expected at most {UP42_MAX_RATE:g} requests per second for {UP42_HOST}")
+        if host in UP42_HOSTS and not 0 < rate <= UP42_MAX_RATE:
+            raise ValueError(f"expected at most {UP42_MAX_RATE:g} requests per second for {host}")
         return rate
 
     @field_validator("until")

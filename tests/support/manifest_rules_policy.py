@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from zoneinfo import ZoneInfo
 
 from bulkdl.failure_policy import ExitCode
-from bulkdl.settings.model import UP42_MAX_RATE
+from bulkdl.settings.hosts import UP42_MAX_RATE
 from bulkdl.settings.parsers import SHARD_COUNT, SHARD_INDEX
 from support.manifests import (
     Document,

@@ -24,7 +24,13 @@ from bulkdl.http.errors import map_http_errors
 from bulkdl.log import get_logger
 from bulkdl.models import Reason
 from bulkdl.sources.up42_common.credentials import Account, Credentials, ProjectKey, StaticToken, get_secrets
-from bulkdl.sources.up42_common.errors import ApiErrorInfo, api_error, find_error, find_message
+from bulkdl.sources.up42_common.errors import (
+    ApiErrorInfo,
+    api_error,
+    describe_oauth_error,
+    find_error,
+    find_message,
+)
 from bulkdl.sources.up42_common.json_documents import parse_json
 from bulkdl.sources.up42_common.transport import RequestPolicy, TokenFailure, describe_request, read_body
 
@@ -62,11 +68,19 @@ class TokenSource:
         credentials: Credentials,
         request_policy: RequestPolicy,
         *,
+        client_id: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """
+        Create a token source.
+
+        Args:
+            client_id: The OAuth client of the password grant. The jobs API does not need it.
+        """
         self._session = session
         self._url = URL(token_url, encoded=True)
         self._credentials = credentials
+        self._client_id = client_id
         self._request_policy = request_policy
         self._clock = clock
         self._lock = asyncio.Lock()
@@ -141,7 +155,7 @@ class TokenSource:
 
     async def _request_grant(self) -> Grant:
         label = describe_request("POST", self._url)
-        form, headers = _token_request(self._credentials)
+        form, headers = _token_request(self._credentials, self._client_id)
         # Redirects are not followed: a redirect would send the password to another address.
         with map_http_errors(ApiError, label):
             request = self._session.post(self._url, data=form, headers=headers, allow_redirects=False)
@@ -149,7 +163,8 @@ class TokenSource:
                 retry_after_s = self._request_policy.apply_cooldown(response)
                 body = await read_body(response, _BODY_LIMIT_BYTES, label, self._request_policy.timeouts)
         if response.status != 200:
-            raise self._error_for(ApiErrorInfo(response.status, find_message(body)), label, retry_after_s)
+            message = describe_oauth_error(body) or find_message(body)
+            raise self._error_for(ApiErrorInfo(response.status, message), label, retry_after_s)
         document = parse_json(body, label)
         if (error := find_error(document)) is not None:
             raise self._error_for(error, label, retry_after_s)
@@ -161,7 +176,7 @@ class TokenSource:
         if error.status in (400, 401, 403):
             return ApiError(Reason.CREDENTIALS, failure.detail)
         if error.status == 404:
-            return ApiError(Reason.REJECTED, f"{failure.detail} (check the API URL)")
+            return ApiError(Reason.REJECTED, f"{failure.detail} (check the URL of the token endpoint)")
         return failure
 
 
@@ -213,14 +228,15 @@ def _jwt_lifetime(token: str) -> float | None:
     return expires_at - issued_at
 
 
-def _token_request(credentials: Credentials) -> tuple[dict[str, str], dict[str, str]]:
+def _token_request(credentials: Credentials, client_id: str | None) -> tuple[dict[str, str], dict[str, str]]:
     """Return form and headers of the token request."""
     match credentials:
         case ProjectKey() as key:
             return {"grant_type": "client_credentials"}, {"Authorization": f"Basic {key.basic()}"}
         case Account(username, password):
             secret = password.get_secret_value()
-            return {"grant_type": "password", "username": username, "password": secret}, {}
+            client = {"client_id": client_id} if client_id is not None else {}
+            return {"grant_type": "password", "username": username, "password": secret, **client}, {}
         case StaticToken():
             raise TokenFailure(Reason.CREDENTIALS, "a static token cannot be renewed")
 

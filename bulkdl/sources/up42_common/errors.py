@@ -114,6 +114,28 @@ def find_message(body: bytes) -> str:
     return str(message) if message and isinstance(document["error"], str) else error.message
 
 
+_OAUTH_HINTS = {
+    "invalid_grant": "check the user name and the password",
+    "invalid_client": "check the project ID and its API key, or the setting client_id",
+    "unauthorized_client": "check the project ID and its API key, or the setting client_id",
+    "unsupported_grant_type": "the login service does not support this type of login",
+}
+
+
+def describe_oauth_error(body: bytes) -> str:
+    """Return the message of an OAuth error (RFC 6749, section 5.2) with its code; empty for other bodies."""
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return ""
+    code = document.get("error") if isinstance(document, dict) else None
+    if not isinstance(code, str) or code not in _OAUTH_HINTS:
+        return ""
+    description = document.get("error_description")
+    text = description if isinstance(description, str) and description else code
+    return f"{text} ({code}: {_OAUTH_HINTS[code]})"
+
+
 def api_error(
     error: ApiErrorInfo,
     label: str,

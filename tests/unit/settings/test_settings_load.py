@@ -200,7 +200,7 @@ def test_load_settings_with_an_invalid_value_names_the_variable_or_flag():
         ("https://api.up42.com?x=1", {}, False),
     ],
 )
-@pytest.mark.parametrize("key", ["api_url", "token_url"])
+@pytest.mark.parametrize("key", ["api_url", "auth_url", "token_url"])
 def test_api_url_with_http_is_accepted_for_loopback_only(key, url, extra, is_valid):
     flags = {key: url, **extra}
     if is_valid:
@@ -222,11 +222,33 @@ def test_token_endpoint_defaults_to_the_api_url():
 
 
 @pytest.mark.parametrize(
+    ("settings", "api_url", "token_origin"),
+    [
+        ({}, "https://api.up42.com", "https://auth.up42.com"),
+        ({"region": "sa"}, "https://api.sa.up42.com", "https://auth.sa.up42.com"),
+        ({"api_url": "https://api.sa.up42.com"}, "https://api.sa.up42.com", "https://auth.sa.up42.com"),
+        ({"api_url": "http://localhost:1/base"}, "http://localhost:1/base", "http://localhost:1"),
+        ({"api_url": "http://localhost:1", "region": "sa"}, "http://localhost:1", "http://localhost:1"),
+        ({"auth_url": "https://login.example/"}, "https://api.up42.com", "https://login.example"),
+    ],
+)
+def test_account_endpoints_follow_region_and_urls(settings, api_url, token_origin):
+    loaded = Settings(**settings)
+    assert loaded.account_api_url == api_url
+    assert loaded.account_token_endpoint == f"{token_origin}/realms/public/protocol/openid-connect/token"
+
+
+def test_region_that_does_not_exist_is_rejected():
+    assert "eu" in load_error({"region": "us"})
+
+
+@pytest.mark.parametrize(
     ("rate", "url", "is_valid"),
     [
         ("100", "https://api.up42.com", True),
         ("100.5", "https://api.up42.com", False),
         ("0", "https://api.up42.com", False),
+        ("100.5", "https://api.sa.up42.com", False),
         ("0", "http://localhost:1", True),
         ("5000", "http://localhost:1", True),
         ("-1", "http://localhost:1", False),

@@ -29,10 +29,10 @@ class Kit:
             rate_limiter, self.cooldown, self.policy, lambda: 1.0, timeline.sleep
         )
 
-    def tokens(self, credentials=None, token_url=TOKEN_URL):
+    def tokens(self, credentials=None, token_url=TOKEN_URL, **options):
         credentials = credentials or ProjectKey("p1", SecretStr(KEY))
         return TokenSource(
-            self.session, token_url, credentials, self.request_policy, clock=self.timeline.clock
+            self.session, token_url, credentials, self.request_policy, clock=self.timeline.clock, **options
         )
 
     def client(self, tokens=None, api_url=API, **options):

@@ -61,6 +61,37 @@ async def test_token_account_is_sent_as_form(kit):
     assert "Authorization" not in _sent(kit)["headers"]
 
 
+async def test_token_account_with_client_id_sends_it_in_the_form(kit):
+    kit.grant("T1")
+    assert await kit.tokens(Account("me@x", SecretStr("p&w")), client_id="up42-api").token() == "T1"
+    assert _sent(kit)["data"] == {
+        "grant_type": "password",
+        "username": "me@x",
+        "password": "p&w",
+        "client_id": "up42-api",
+    }
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "description", "expected"),
+    [
+        (401, "invalid_grant", "Invalid user credentials", "Invalid user credentials (invalid_grant: check"),
+        (400, "invalid_grant", "Account is not fully set up", "Account is not fully set up (invalid_grant"),
+        (401, "invalid_client", None, "invalid_client (invalid_client: check the project ID"),
+        (400, "unsupported_grant_type", None, "does not support this type of login"),
+    ],
+)
+async def test_token_oauth_error_is_permanent_and_explained(kit, status, code, description, expected):
+    kit.api.post(TOKEN_URL, status=status, payload={"error": code, "error_description": description})
+    tokens = kit.tokens(Account("me@x", SecretStr("canary-password")), client_id="up42-api")
+    for _ in range(2):
+        failure = await _failure(tokens.token())
+        assert failure.reason is Reason.CREDENTIALS
+        assert expected in failure.detail
+        assert "canary-password" not in failure.detail
+    assert _posts(kit) == 1
+
+
 @pytest.mark.parametrize(("life_s", "usable_s"), [(300, 270), (100, 90), (1, 0.9), (0.1, 0.09)])
 async def test_token_is_renewed_shortly_before_it_expires(kit, life_s, usable_s):
     kit.grant("T1", "T2", expires_in=life_s)
