@@ -18,7 +18,6 @@ from rich.console import Console
 from bulkdl import __version__
 from bulkdl.cli.exit_codes import exit_code_of
 from bulkdl.cli.signals import handle_stop_signals
-from bulkdl.destinations.local.state_directory import StateDirectory
 from bulkdl.errors import BulkdlError, ConfigError, DownloaderStateError, OutputLockedError
 from bulkdl.failure_policy import ExitCode
 from bulkdl.graph.downloader import Downloader
@@ -27,6 +26,7 @@ from bulkdl.redaction import register_secret
 from bulkdl.selection import Selection
 from bulkdl.settings import CredentialSet, LoadedSettings, Settings, load_credentials, load_settings
 from bulkdl.settings.parsers import parse_path
+from bulkdl.state.directory import StateDirectory
 from bulkdl.telemetry.console_logging import create_stderr_console, log_to_console
 from bulkdl.telemetry.events import Reporter, Reporters, StatusPageListening
 from bulkdl.telemetry.exporters import ExporterHandle, no_exporters, start_exporters

@@ -8,7 +8,6 @@ from functools import partial
 
 from bulkdl.concurrency import ConcurrencyLimiter
 from bulkdl.destinations.local.destination import LocalDestination
-from bulkdl.destinations.local.state_directory import STATE_FOLDER
 from bulkdl.errors import DestinationError, first_leaf_exception
 from bulkdl.graph.download_output import OutputDownloader
 from bulkdl.graph.enumeration import Enumeration
@@ -32,6 +31,7 @@ from bulkdl.settings.bandwidth_schedule import BandwidthSchedule
 from bulkdl.sources.up42_common.sessions import SessionOptions
 from bulkdl.sources.up42_jobs.clients import ApiClients
 from bulkdl.sources.up42_jobs.endpoints import endpoint_label
+from bulkdl.state.directory import STATE_FOLDER
 from bulkdl.telemetry.events import STORAGE, QueuesOpened, Reporter, RunFinished
 from bulkdl.telemetry.http_tracing import trace_requests
 from bulkdl.transfer.context import Limits, TransferContext

@@ -22,7 +22,7 @@ import structlog
 
 from bulkdl.concurrency import Channel
 from bulkdl.destinations.local.destination import LocalDestination
-from bulkdl.destinations.local.filenames import safe_filenames
+from bulkdl.disk.filenames import safe_filenames
 from bulkdl.errors import ApiError, DestinationError, DownloadError
 from bulkdl.failure_policy import FAILURE_POLICIES, RetryAction
 from bulkdl.graph.discovery import PAGE_SIZE, JobDiscovery, JobPage

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bulkdl.destinations.local.destination import LocalDestination
-from bulkdl.destinations.local.filenames import safe_filenames
+from bulkdl.disk.filenames import safe_filenames
 from bulkdl.errors import ApiError, TransferError
 from bulkdl.ledger.queries import JobListing, PlannedOutput
 from bulkdl.maintenance.path_matcher import NotRegularError, ParsedKey, open_regular

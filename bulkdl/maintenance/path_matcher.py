@@ -19,9 +19,9 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
-from bulkdl.destinations.local.state_directory import STATE_FOLDER, StateDirectory
 from bulkdl.models import ARCHIVE_SUFFIXES
 from bulkdl.settings.path_templates import PathTemplates
+from bulkdl.state.directory import STATE_FOLDER, StateDirectory
 
 DOCUMENTS = frozenset({"job", "job_tasks", "task_quicklooks"})
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")

@@ -8,13 +8,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from bulkdl.destinations.local.state_directory import StateDirectory
 from bulkdl.errors import LedgerMissingError
 from bulkdl.failure_policy import FAILURE_POLICIES
 from bulkdl.ledger import maintenance_queries
 from bulkdl.ledger.database import Ledger
 from bulkdl.models import Reason
 from bulkdl.selection import JobRef, Selection
+from bulkdl.state.directory import StateDirectory
 
 REASONS = (*FAILURE_POLICIES, Reason.NOT_AVAILABLE)
 """The reasons that can be retried: all failures, and outputs that were not available."""

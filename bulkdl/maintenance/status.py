@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from sqlite3 import Connection
 
-from bulkdl.destinations.local.state_directory import LEDGER_NAME, STATE_FOLDER, StateDirectory
 from bulkdl.errors import LedgerMissingError
 from bulkdl.failure_policy import FAILURE_POLICIES
 from bulkdl.ledger import lease, maintenance_queries, queries
@@ -23,6 +22,7 @@ from bulkdl.ledger.maintenance_queries import FailedRow
 from bulkdl.ledger.rows import parse_timestamp
 from bulkdl.report.models import MAX_LISTED, Count, FailureRow
 from bulkdl.report.status import FAILURE_COLUMNS, LeaseOwner, LedgerStatus, Status
+from bulkdl.state.directory import LEDGER_NAME, STATE_FOLDER, StateDirectory
 
 
 def find_ledgers(output: Path) -> list[Path]:

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 # Forks, so that the imports are done once. It has one thread and no event loop.
 RUNNER = """
 import json, os, sys
-import bulkdl.cli.run, bulkdl.graph.downloader, bulkdl.destinations.local.partial_file as part
+import bulkdl.cli.run, bulkdl.graph.downloader, bulkdl.state.partial_file as part
 from bulkdl.cli import main
 from bulkdl.ledger.database import Ledger
 

@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
-from bulkdl.destinations.local import atomic_files, partial_file
-from bulkdl.destinations.local.disk_space import HEADROOM_BYTES
+from bulkdl.disk import atomic_files
+from bulkdl.disk.disk_space import HEADROOM_BYTES
 from bulkdl.models import Level, Reason
 from bulkdl.simulator import SimulatedAccount
 from bulkdl.simulator.faults import Faults, Rule
 from bulkdl.simulator.messages import ReceivedRequest
+from bulkdl.state import partial_file
 from support.fault_runs import RunEnvironment, run_environment
 from support.run_processes import start_run, wait_for_run
 

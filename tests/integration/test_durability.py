@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from bulkdl.destinations.local import atomic_files
+from bulkdl.disk import atomic_files
 from bulkdl.graph.downloader import Downloader
 from bulkdl.ledger import queries
 from bulkdl.models import Durability

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from bulkdl.destinations.local.destination import LocalDestination
-from bulkdl.destinations.local.state_directory import LEDGER_NAME
 from bulkdl.errors import OutputLockedError
 from bulkdl.ledger import migrations
 from bulkdl.ledger.locked import open_locked_ledger
+from bulkdl.state.directory import LEDGER_NAME
 from support.run_processes import ROOT
 
 # Acquires the lease of the directory argv[1], reports it, and keeps it until stdin is closed.

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import google_crc32c
 
-from bulkdl.destinations.local.state_directory import LEDGER_NAME
 from bulkdl.ledger import queries
 from bulkdl.ledger.database import Ledger
 from bulkdl.ledger.queries import JobListing, PlannedOutput
@@ -15,6 +14,7 @@ from bulkdl.maintenance.verify import VerifyOptions
 from bulkdl.models import CommittedFile, Digest, Job, Kind, Outcome, Reason, Result, Validator
 from bulkdl.settings.path_templates import PathTemplates
 from bulkdl.sources.up42_jobs.models import job_output
+from bulkdl.state.directory import LEDGER_NAME
 
 P1 = "5f0c1a52-7a3a-4c52-9d0e-0f3f1a2b3c4d"
 J1 = "023694d4-1b52-46e8-a9a0-05c9ee23f15c"

@@ -19,7 +19,7 @@ SPAWNERS = {
     "concurrency.py": "a critical section, for which a cancelled caller waits",
     "ledger/locked.py": "the heartbeat of the lease, in a TaskGroup",
     "ledger/database.py": "group commit: one task writes for all callers, and close() ends it",
-    "destinations/local/partial_file.py": "one write runs during the next read",
+    "state/partial_file.py": "one write runs during the next read",
     "sources/up42_jobs/pagination.py": "the next page is requested while a page is processed",
     "transfer/segment_io.py": "a partial file is started once; each reader waits for its own write",
     "transfer/segmented.py": "the connections of one archive, in a TaskGroup",
@@ -125,7 +125,7 @@ def correct_package(tmp_path):
     files = {
         "__init__.py": "def __getattr__(name):\n    from bulkdl.graph.run import Run\n    return Run",
         "graph/run.py": "import asyncio\nasyncio.create_task(work())",
-        "destinations/local/partial_file.py": "import asyncio\nasyncio.ensure_future(work())",
+        "state/partial_file.py": "import asyncio\nasyncio.ensure_future(work())",
         "models.py": "",
     }
     for name, text in files.items():

@@ -9,13 +9,13 @@ from functools import partial
 from pathlib import Path
 
 from bulkdl.concurrency import Executors, check_stop, run_in, run_stoppable
-from bulkdl.destinations.local import atomic_files
-from bulkdl.destinations.local.atomic_files import retry_on_open_file_limit
-from bulkdl.destinations.local.partial_file import PartialFile
-from bulkdl.destinations.local.state_directory import StateDirectory
+from bulkdl.disk import atomic_files
+from bulkdl.disk.atomic_files import retry_on_open_file_limit
 from bulkdl.errors import DestinationError
 from bulkdl.models import Durability, Output, Reason
 from bulkdl.os_errors import map_os_errors, map_path_errors
+from bulkdl.state.directory import StateDirectory
+from bulkdl.state.partial_file import PartialFile
 
 
 class LocalDestination:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bulkdl.destinations.local import atomic_files
 from bulkdl.destinations.local.destination import LocalDestination
-from bulkdl.destinations.local.disk_space import HEADROOM_BYTES
+from bulkdl.disk import atomic_files
+from bulkdl.disk.disk_space import HEADROOM_BYTES
 from bulkdl.errors import DestinationError
 from bulkdl.models import Reason
 

@@ -8,7 +8,6 @@ from functools import partial
 import pytest
 
 from bulkdl.destinations.local.destination import LocalDestination
-from bulkdl.destinations.local.state_directory import LEDGER_NAME
 from bulkdl.errors import DestinationError, LedgerError, OutputLockedError
 from bulkdl.failure_policy import ExitCode
 from bulkdl.graph.shutdown import ShutdownController
@@ -16,6 +15,7 @@ from bulkdl.ledger import lease
 from bulkdl.ledger.database import Ledger
 from bulkdl.ledger.locked import acquire_lease, keep_lease, open_locked_ledger
 from bulkdl.models import Reason
+from bulkdl.state.directory import LEDGER_NAME
 
 ME = lease.Owner.current("mine")
 OTHER = lease.Owner("other", "another-host/12345678/1", 1)

@@ -5,13 +5,13 @@ from functools import partial
 
 import pytest
 
-from bulkdl.destinations.local.state_directory import LEDGER_NAME
 from bulkdl.errors import ConfigError
 from bulkdl.ledger import lease, queries
 from bulkdl.maintenance import status as module
 from bulkdl.maintenance.status import all_failures, failure_dict, read_status
 from bulkdl.models import Kind, Reason
 from bulkdl.report.status import FAILURE_COLUMNS
+from bulkdl.state.directory import LEDGER_NAME
 from support.hand_made_ledger import J1, J2, P1, T1, Folder, a_job, archive, done, failed, quicklook
 
 NOW = datetime.now(UTC)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from bulkdl.destinations.local.partial_file import PartialFile
 from bulkdl.errors import ApiError, DestinationError, TransferError
 from bulkdl.models import Kind, Outcome, Reason, Validator
 from bulkdl.sources.up42_jobs.models import job_output
+from bulkdl.state.partial_file import PartialFile
 from bulkdl.transfer.body_reader import BLOCK_BYTES
 from bulkdl.transfer.context import Limits
 from bulkdl.transfer.download import result_of_failure

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from bulkdl.destinations.local import atomic_files
+from bulkdl.disk import atomic_files
 from bulkdl.models import Outcome
 from support.transfer_objects import LARGE
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from bulkdl.concurrency import ConcurrencyLimiter
-from bulkdl.destinations.local.partial_file import PartialFile
 from bulkdl.models import Outcome, Reason
+from bulkdl.state.partial_file import PartialFile
 from bulkdl.transfer.context import Limits
 from support.idle import wait_until_idle
 from support.scripted_store import goog_hash

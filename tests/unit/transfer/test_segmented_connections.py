@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 
 from bulkdl.concurrency import ConcurrencyLimiter
-from bulkdl.destinations.local.partial_file import PartialFile
 from bulkdl.errors import DestinationError
 from bulkdl.models import Kind, Outcome, Reason
+from bulkdl.state.partial_file import PartialFile
 from bulkdl.transfer import segment_scheduler
 from bulkdl.transfer.body_reader import BodyReader
 from bulkdl.transfer.context import Limits

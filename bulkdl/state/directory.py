@@ -6,11 +6,11 @@ import os
 import secrets
 from pathlib import Path
 
-from bulkdl.destinations.local.disk_space import DiskReservations
-from bulkdl.destinations.local.partial_file import find_orphans
+from bulkdl.disk.disk_space import DiskReservations
 from bulkdl.errors import ConfigError, DestinationError
 from bulkdl.models import Reason
 from bulkdl.os_errors import DISK_FULL_ERRNOS, map_os_errors
+from bulkdl.state.partial_file import find_orphans
 
 STATE_FOLDER = ".bulkdl"
 LEDGER_NAME = "ledger.sqlite3"

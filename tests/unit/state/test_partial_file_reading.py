@@ -6,10 +6,10 @@ import threading
 import pytest
 
 from bulkdl import concurrency
-from bulkdl.destinations.local import extent_map
 from bulkdl.destinations.local.destination import LocalDestination
 from bulkdl.models import Extent, Kind, RemoteObject, ResumeState, Validator
 from bulkdl.sources.up42_jobs.models import job_output
+from bulkdl.state import extent_map
 from bulkdl.transfer import validation
 from support.idle import wait_until_idle
 

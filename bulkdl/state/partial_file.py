@@ -27,12 +27,13 @@ from aiofiles.threadpool.binary import AsyncFileIO
 
 from bulkdl import syscalls
 from bulkdl.concurrency import Executors, open_stoppable, run_in, run_stoppable
-from bulkdl.destinations.local import atomic_files, extent_map, sidecar_format
-from bulkdl.destinations.local.atomic_files import retry_on_open_file_limit
-from bulkdl.destinations.local.disk_space import DiskReservations
+from bulkdl.disk import atomic_files
+from bulkdl.disk.atomic_files import retry_on_open_file_limit
+from bulkdl.disk.disk_space import DiskReservations
 from bulkdl.errors import DestinationError
 from bulkdl.models import CommittedFile, Extent, Kind, Output, RemoteObject, ResumeState
 from bulkdl.os_errors import map_os_errors, map_path_errors
+from bulkdl.state import extent_map, sidecar_format
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bulkdl.destinations.local.filenames import safe_filenames
+from bulkdl.disk.filenames import safe_filenames
 from bulkdl.simulator.scenarios import HOSTILE_NAMES
 
 RESERVED = {
@@ -117,7 +117,7 @@ def test_safe_filenames_with_an_ascii_file_system_encoding_are_distinct():
     code = (
         "import os, sys\n"
         "from bulkdl.simulator.scenarios import HOSTILE_NAMES\n"
-        "from bulkdl.destinations.local.filenames import safe_filenames\n"
+        "from bulkdl.disk.filenames import safe_filenames\n"
         "assert sys.getfilesystemencoding() == 'ascii'\n"
         "made = safe_filenames([*HOSTILE_NAMES, 'm\\u00fcll.jpg'])\n"
         "assert len(set(made.values())) == len(made)\n"

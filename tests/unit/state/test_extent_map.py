@@ -3,8 +3,8 @@
 import pytest
 from google_crc32c import value as crc32c_of
 
-from bulkdl.destinations.local import extent_map
 from bulkdl.models import Extent
+from bulkdl.state import extent_map
 
 
 def test_parse_extents_of_a_truncated_map_returns_the_complete_lines():

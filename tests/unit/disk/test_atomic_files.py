@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from bulkdl.destinations.local import atomic_files
+from bulkdl.disk import atomic_files
 from bulkdl.errors import DestinationError
 from bulkdl.models import Reason
 from bulkdl.os_errors import map_os_errors

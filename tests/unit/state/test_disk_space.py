@@ -6,7 +6,7 @@ from collections import namedtuple
 import pytest
 
 from bulkdl.destinations.local.destination import LocalDestination
-from bulkdl.destinations.local.disk_space import HEADROOM_BYTES, DiskReservations, has_enough_space
+from bulkdl.disk.disk_space import HEADROOM_BYTES, DiskReservations, has_enough_space
 from bulkdl.errors import DestinationError
 from bulkdl.models import (
     CommittedFile,

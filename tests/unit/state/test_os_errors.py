@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bulkdl.destinations.local import atomic_files
 from bulkdl.destinations.local.destination import LocalDestination
+from bulkdl.disk import atomic_files
 from bulkdl.errors import ConfigError, DestinationError
 from bulkdl.models import CommittedFile, Digest, Kind, Reason, RemoteObject, Validator
 from bulkdl.os_errors import map_os_errors, map_path_errors

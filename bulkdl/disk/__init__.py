@@ -1,0 +1,1 @@
+"""Files on a local disk: atomic and durable writes, reserved disk space, safe file names."""
