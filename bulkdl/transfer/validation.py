@@ -13,10 +13,11 @@ from typing import BinaryIO
 
 import ijson
 
+from bulkdl.archives.formats import archive_suffix
+from bulkdl.archives.inspection import inspect_archive
 from bulkdl.errors import TransferError
 from bulkdl.models import Kind, Reason
 from bulkdl.transfer import images
-from bulkdl.transfer.archives import archive_suffix, inspect_archive
 
 HEAD_BYTES = 512
 _IN_MEMORY_BYTES = 16 << 20

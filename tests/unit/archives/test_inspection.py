@@ -10,9 +10,10 @@ import time
 
 import pytest
 
+from bulkdl.archives.inspection import inspect_archive
+from bulkdl.archives.tar_headers import MAX_EXTENDED_HEADER_BYTES
 from bulkdl.errors import TransferError
 from bulkdl.models import Reason
-from bulkdl.transfer.archives import MAX_EXTENDED_HEADER_BYTES, inspect_archive
 
 MIB = 1 << 20
 
@@ -84,7 +85,7 @@ def test_inspect_archive_pax_header_of_300_mb_uses_little_memory(tmp_path):
     code = textwrap.dedent(
         """
         import resource, sys
-        from bulkdl.transfer.archives import inspect_archive
+        from bulkdl.archives.inspection import inspect_archive
         from bulkdl.errors import TransferError
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         with open(sys.argv[1], "rb") as stream:
