@@ -1,0 +1,232 @@
+"""
+Read and record the results of processors: the table ``derived``.
+
+A processor has one state row for each output that it processed, with an empty key. The state row contains
+the digest of the processed file: the result is current as long as the version of the processor and the
+digest of the output do not change. Each derived file has a row with its key. The rows of the step at the
+end of a run have no output.
+
+All functions block: call them on the ledger's thread.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from sqlite3 import Connection, Row
+
+from bulkdl.ledger.rows import OutputRecord, format_now, read_output
+from bulkdl.models import Digest, Output
+
+PAGE = 500
+
+_OUTPUTS = "SELECT jobs.project_id, jobs.job_id, outputs.* FROM outputs JOIN jobs ON jobs.id = outputs.job"
+
+_IS_PENDING = """
+outputs.state = 'completed' AND outputs.key IS NOT NULL AND NOT EXISTS (
+    SELECT 1 FROM derived
+    WHERE derived.output = outputs.id AND derived.processor = :processor AND derived.key = ''
+      AND derived.version = :version AND derived.digest IS outputs.digest
+      AND (derived.state <> 'failed' OR NOT :include_failed)
+)
+"""
+
+_INSERT = """
+INSERT INTO derived (output, processor, version, state, key, size_bytes, digest, detail, recorded_at)
+SELECT :output, :processor, :version, :state, :key, :size_bytes, :digest, :detail, :recorded_at
+WHERE :output IS NULL OR EXISTS (SELECT 1 FROM outputs WHERE id = :output)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class PendingOutput:
+    """A completed output without a current result of a processor."""
+
+    row_id: int
+    record: OutputRecord
+
+
+@dataclass(frozen=True, slots=True)
+class PendingPage:
+    """
+    The pending outputs in one range of rows.
+
+    Attributes:
+        last_id: The last row of the range; None if there are no further rows.
+    """
+
+    outputs: tuple[PendingOutput, ...]
+    last_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class DerivedRow:
+    """One derived file of an output, or of the step at the end of a run."""
+
+    key: str
+    size_bytes: int
+    digest: Digest | None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessedRow:
+    """
+    The result of a processor for one output.
+
+    Attributes:
+        output_id: The row of the output; None for the step at the end of a run.
+        state: ``completed``, ``failed`` or ``skipped``.
+        input_digest: The digest of the processed file.
+    """
+
+    output_id: int | None
+    processor: str
+    version: int
+    state: str
+    input_digest: Digest | None
+    detail: str = ""
+    files: tuple[DerivedRow, ...] = ()
+
+
+def list_pending_after(
+    connection: Connection, row_id: int, processor: str, version: int, *, include_failed: bool
+) -> PendingPage:
+    """
+    Return the pending outputs in the next range of completed outputs.
+
+    The range is limited, because a long read delays the writes of a run.
+    """
+    last_id = connection.execute(
+        "SELECT max(id) FROM (SELECT id FROM outputs WHERE id > ?"
+        " AND state = 'completed' ORDER BY id LIMIT ?)",
+        (row_id, PAGE),
+    ).fetchone()[0]
+    if last_id is None:
+        return PendingPage((), None)
+    rows = connection.execute(
+        f"{_OUTPUTS} WHERE outputs.id > :after AND outputs.id <= :last AND {_IS_PENDING} ORDER BY outputs.id",
+        {"after": row_id, "last": last_id, **_processor_values(processor, version, include_failed)},
+    )
+    return PendingPage(tuple(PendingOutput(row["id"], read_output(row)) for row in rows), last_id)
+
+
+def find_pending(
+    connection: Connection, output: Output, processor: str, version: int, *, include_failed: bool
+) -> PendingOutput | None:
+    """Return *output* if it is pending, otherwise None."""
+    row = connection.execute(
+        f"{_OUTPUTS} WHERE jobs.project_id = :project_id AND jobs.job_id = :job_id"
+        f" AND outputs.task_id = :task_id AND outputs.kind = :kind AND outputs.name = :name"
+        f" AND {_IS_PENDING}",
+        {
+            "project_id": output.container.scope,
+            "job_id": output.container.id,
+            "task_id": output.parent,
+            "kind": output.kind,
+            "name": output.name,
+            **_processor_values(processor, version, include_failed),
+        },
+    ).fetchone()
+    return PendingOutput(row["id"], read_output(row)) if row else None
+
+
+def _processor_values(processor: str, version: int, include_failed: bool) -> dict[str, object]:
+    return {"processor": processor, "version": version, "include_failed": include_failed}
+
+
+def record_processed(connection: Connection, processed: ProcessedRow) -> None:
+    """
+    Record the result of a processor in place of its earlier result. Call it only after its files are durable.
+
+    A failure keeps the rows of the files that an earlier call derived. Nothing is recorded for an output
+    that is no longer in the ledger.
+    """
+    condition = "output IS ? AND processor = ?" + (" AND key = ''" if processed.state == "failed" else "")
+    connection.execute(
+        f"DELETE FROM derived WHERE {condition}",  # noqa: S608 - constants
+        (processed.output_id, processed.processor),
+    )
+    shared = {
+        "output": processed.output_id,
+        "processor": processed.processor,
+        "version": processed.version,
+        "state": processed.state,
+        "recorded_at": format_now(),
+    }
+    state_row = DerivedRow("", 0, processed.input_digest, processed.detail)
+    connection.executemany(
+        _INSERT,
+        [
+            {
+                **shared,
+                "key": file.key,
+                "size_bytes": file.size_bytes,
+                "digest": str(file.digest) if file.digest else None,
+                "detail": file.detail or None,
+            }
+            for file in (state_row, *processed.files)
+        ],
+    )
+
+
+def find_derived_keys(connection: Connection, output_id: int | None, processor: str) -> set[str]:
+    """Return the keys of the files that *processor* derived from one output."""
+    rows = connection.execute(
+        "SELECT key FROM derived WHERE output IS ? AND processor = ? AND key <> ''", (output_id, processor)
+    )
+    return {row["key"] for row in rows}
+
+
+def has_output_at(connection: Connection, key: str) -> bool:
+    """Return whether an output has *key*, or a key in the folder *key*. Reads all rows."""
+    row = connection.execute(
+        "SELECT 1 FROM outputs WHERE key = ? OR (key >= ? AND key < ?) LIMIT 1", (key, f"{key}/", f"{key}0")
+    ).fetchone()
+    return row is not None
+
+
+def list_derived_after(
+    connection: Connection, processor: str, output_id: int, key: str
+) -> list[tuple[int, Output, DerivedRow]]:
+    """Return the next page of the files that *processor* derived, after *key* of *output_id*."""
+    rows = connection.execute(
+        f"""
+        {
+            _OUTPUTS.replace(
+                "outputs.*",
+                '''outputs.*, derived.key AS derived_key,
+            derived.size_bytes AS derived_bytes, derived.digest AS derived_digest,
+            derived.detail AS derived_detail''',
+            )
+        }
+        JOIN derived ON derived.output = outputs.id
+        WHERE derived.processor = ? AND derived.key <> '' AND (derived.output, derived.key) > (?, ?)
+        ORDER BY derived.output, derived.key LIMIT {PAGE}
+        """,
+        (processor, output_id, key),
+    )
+    return [(row["id"], read_output(row).output, _read_derived(row)) for row in rows]
+
+
+def _read_derived(row: Row) -> DerivedRow:
+    algorithm, _, value = (row["derived_digest"] or "").partition("=")
+    digest = Digest(algorithm, value) if algorithm else None
+    return DerivedRow(row["derived_key"], row["derived_bytes"] or 0, digest, row["derived_detail"] or "")
+
+
+def list_outputs_after(connection: Connection, row_id: int) -> list[tuple[int, OutputRecord, str]]:
+    """Return the next page of outputs in any state: row ID, record and detail."""
+    rows = connection.execute(f"{_OUTPUTS} WHERE outputs.id > ? ORDER BY outputs.id LIMIT {PAGE}", (row_id,))
+    return [(row["id"], read_output(row), row["detail"] or "") for row in rows]
+
+
+def count_derived(connection: Connection) -> list[tuple[str, str, int, int, int]]:
+    """Return processor, state, number of outputs, number of derived files, and their size in bytes."""
+    rows = connection.execute(
+        """
+        SELECT processor, state, sum(key = '') AS outputs, sum(key <> '') AS files,
+               coalesce(sum(CASE WHEN key <> '' THEN size_bytes END), 0) AS size_bytes
+        FROM derived WHERE output IS NOT NULL OR key <> '' GROUP BY 1, 2 ORDER BY 1, 2
+        """
+    )
+    return [tuple(row) for row in rows]
