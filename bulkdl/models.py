@@ -6,6 +6,7 @@ This module does no I/O and does not depend on the JSON of UP42. ``docs/architec
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -159,6 +160,33 @@ class ContainerRef:
     source: str
     scope: str
     id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """
+    One container as its source describes it, for example a job or a delivery.
+
+    Attributes:
+        status: Upper case, spaces as underscores (``NOT_STARTED``).
+        is_final: Whether the outputs of the container will not change any more.
+        revision: Changes when the container was produced again under its ID; its recorded outputs are then
+            of an earlier revision.
+        created_at: The time that ``--since`` and ``--until`` compare.
+        finished_at: The time when the container became final; None if the source does not know it.
+        attributes: Other values that the filters of the source compare, by name.
+        document: The container as the server returned it; empty if it was read from the ledger.
+    """
+
+    ref: ContainerRef
+    status: str
+    is_final: bool
+    revision: str
+    created_at: datetime
+    finished_at: datetime | None = None
+    name: str | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    document: Mapping[str, Any] = field(repr=False, compare=False, hash=False, default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
