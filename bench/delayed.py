@@ -17,7 +17,7 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 
-from bulkdl.simulator import ExpectedOutput, SimulatedAccount, Simulator
+from bulkdl.simulator import ExpectedOutput, SimulatedAccount, Simulator, SimulatorOptions
 from bulkdl.simulator.account import SimulatedJob
 from bulkdl.simulator.ids import IdKind
 
@@ -73,7 +73,7 @@ async def serve(jobs: int, latency_s: float) -> None:
     account = EqualJobs(jobs=jobs, archive_bytes=(2_000, 50_000), seed=5)
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
-    async with Simulator(account, latency_s=latency_s) as simulator:
+    async with Simulator(account, SimulatorOptions(latency_s=latency_s)) as simulator:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stopped.set)
         loop.add_signal_handler(signal.SIGUSR1, simulator.requests.clear)

@@ -115,6 +115,7 @@ def _create_simulator(options: dict[str, Any]) -> Simulator:
         FaultScriptError,
         SimulatedAccount,
         Simulator,
+        SimulatorOptions,
     )
 
     try:
@@ -125,8 +126,7 @@ def _create_simulator(options: dict[str, Any]) -> Simulator:
         **{name: options[name] for name in ("seed", "projects", "jobs", "archive_bytes")},
         **{name: options[name] for name in ("quicklook_bytes", "hostile_names")},
     )
-    return Simulator(
-        account,
+    simulator_options = SimulatorOptions(
         host=options["host"],
         api_port=options["port"],
         storage_host=options["storage_host"],
@@ -138,9 +138,9 @@ def _create_simulator(options: dict[str, Any]) -> Simulator:
         strict_storage_auth=options["strict_storage_auth"],
         username=options["username"],
         password=options["password"],
-        faults=faults,
         max_recorded_requests=0,
     )
+    return Simulator(account, simulator_options, faults=faults)
 
 
 async def _serve(simulator: Simulator) -> int:

@@ -6,7 +6,7 @@ from bulkdl.simulator.fault_script import FaultScriptError
 from bulkdl.simulator.fault_table import FAULTS
 from bulkdl.simulator.faults import Faults
 from bulkdl.simulator.messages import RequestRecord
-from bulkdl.simulator.server import Simulator
+from bulkdl.simulator.server import Simulator, SimulatorOptions
 
 __all__ = [
     "FAULTS",
@@ -18,4 +18,5 @@ __all__ = [
     "RequestRecord",
     "SimulatedAccount",
     "Simulator",
+    "SimulatorOptions",
 ]

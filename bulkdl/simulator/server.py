@@ -12,7 +12,7 @@ import re
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -36,48 +36,62 @@ from bulkdl.simulator.tokens import Tokens
 _SIGNATURE = re.compile(r"(Signature=)[^&]*")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulatorOptions:
+    """
+    Attributes:
+        storage_host: Host name in the signed URLs.
+        latency_s: Delay of each response.
+        strict_storage_auth: Let the storage reject requests with an Authorization header.
+        max_recorded_requests: Number of requests that are kept. None keeps all.
+    """
+
+    host: str = "127.0.0.1"
+    api_port: int = 0
+    storage_host: str = "localhost"
+    storage_port: int = 0
+    token_lifetime_s: float = 300
+    url_lifetime_s: float = 120
+    page_size: int = 100
+    latency_s: float = 0
+    strict_storage_auth: bool = False
+    max_recorded_requests: int | None = 100_000
+    username: str = "someone@example.com"
+    password: str = "correct horse"  # noqa: S105 - not a real credential
+
+
 class Simulator:
     """
     Context manager that runs UP42 and its storage on local sockets.
 
     Attributes:
         api_url: Available after entering, like *storage_url*.
-        requests: The latest requests, oldest first, limited to *max_recorded_requests*.
+        requests: The latest requests, oldest first.
         faults: Can be replaced while the simulator runs.
     """
 
     def __init__(
         self,
         account: SimulatedAccount,
+        options: SimulatorOptions | None = None,
         *,
-        host: str = "127.0.0.1",
-        api_port: int = 0,
-        storage_host: str = "localhost",
-        storage_port: int = 0,
-        token_lifetime_s: float = 300,
-        url_lifetime_s: float = 120,
-        page_size: int = 100,
-        latency_s: float = 0,
-        strict_storage_auth: bool = False,
         faults: Faults | None = None,
-        max_recorded_requests: int | None = 100_000,
-        username: str = "someone@example.com",
-        password: str = "correct horse",  # noqa: S107 - not a real credential
     ) -> None:
+        options = options or SimulatorOptions()
         self.account = account
-        self.latency_s = latency_s
         self.faults = faults
-        self.requests: deque[RequestRecord] = deque(maxlen=max_recorded_requests)
+        self.requests: deque[RequestRecord] = deque(maxlen=options.max_recorded_requests)
+        self.latency_s = options.latency_s
+        self._storage_host = options.storage_host
         self._request_count = 0
-        self._storage_host = storage_host
-        self._tokens = Tokens(account, token_lifetime_s, username, password)
-        self._signer = Signer(url_lifetime_s)
+        self._tokens = Tokens(account, options.token_lifetime_s, options.username, options.password)
+        self._signer = Signer(options.url_lifetime_s)
         self._bucket = Bucket(account)
-        self._api = Api(account, self._tokens, self._sign, page_size)
-        self._storage = Storage(self._bucket, self._signer, strict_auth=strict_storage_auth)
+        self._api = Api(account, self._tokens, self._sign, options.page_size)
+        self._storage = Storage(self._bucket, self._signer, strict_auth=options.strict_storage_auth)
         self._listeners = {
-            "api": Listener(self._serve_api, host, api_port),
-            "storage": Listener(self._serve_storage, host, storage_port),
+            "api": Listener(self._serve_api, options.host, options.api_port),
+            "storage": Listener(self._serve_storage, options.host, options.storage_port),
         }
         self._exit = AsyncExitStack()
 

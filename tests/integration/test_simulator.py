@@ -20,7 +20,7 @@ from rasterio.io import MemoryFile
 from yarl import URL
 
 from bulkdl.models import Kind
-from bulkdl.simulator import ExpectedOutput, SimulatedAccount, Simulator
+from bulkdl.simulator import ExpectedOutput, SimulatedAccount, Simulator, SimulatorOptions
 
 
 class Client:
@@ -82,9 +82,9 @@ class Client:
 
 
 @asynccontextmanager
-async def connected(account: SimulatedAccount, **settings: Any) -> AsyncIterator[Client]:
+async def connected(account: SimulatedAccount, **options: Any) -> AsyncIterator[Client]:
     async with (
-        Simulator(account, **settings) as simulator,
+        Simulator(account, SimulatorOptions(**options)) as simulator,
         aiohttp.ClientSession(auto_decompress=False) as http,
     ):
         client = Client(simulator, http)

@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit
 import pytest
 from multidict import CIMultiDict
 
-from bulkdl.simulator import Faults, RequestRecord, SimulatedAccount, Simulator
+from bulkdl.simulator import Faults, RequestRecord, SimulatedAccount, Simulator, SimulatorOptions
 from bulkdl.simulator.fault_table import FAULTS
 from bulkdl.simulator.scenarios import HOSTILE_NAMES
 
@@ -114,8 +114,8 @@ class Probe:
 
 
 @asynccontextmanager
-async def probing(**settings: Any) -> AsyncIterator[Probe]:
-    async with Simulator(ACCOUNT, **settings) as simulator:
+async def probing(**options: Any) -> AsyncIterator[Probe]:
+    async with Simulator(ACCOUNT, SimulatorOptions(**options)) as simulator:
         probe = Probe(simulator)
         await probe.prepare()
         yield probe

@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from bulkdl.simulator import Faults, RequestRecord, SimulatedAccount, Simulator
+from bulkdl.simulator import Faults, RequestRecord, SimulatedAccount, Simulator, SimulatorOptions
 from bulkdl.simulator.sender import Sender
 from support.fault_runs import RunEnvironment
 
@@ -210,7 +210,7 @@ async def cli_environment(
 ) -> AsyncIterator[CliEnvironment]:
     """Yield an environment. Credentials in *env* replace the key of the first project."""
     with signal_simulator_activity() as sight:
-        async with Simulator(account, **(simulator_options or {})) as simulator:
+        async with Simulator(account, SimulatorOptions(**(simulator_options or {}))) as simulator:
             yield create_cli_environment(simulator, folder, sight, env)
 
 

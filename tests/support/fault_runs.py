@@ -22,7 +22,14 @@ from bulkdl.models import Kind, Level, Outcome, Reason, Result
 from bulkdl.report.summary import Summary
 from bulkdl.selection import Selection
 from bulkdl.settings import CredentialSet, Settings
-from bulkdl.simulator import ExpectedOutput, Faults, RequestRecord, SimulatedAccount, Simulator
+from bulkdl.simulator import (
+    ExpectedOutput,
+    Faults,
+    RequestRecord,
+    SimulatedAccount,
+    Simulator,
+    SimulatorOptions,
+)
 from bulkdl.simulator.faults import Rule
 from bulkdl.simulator.messages import ReceivedRequest
 
@@ -231,5 +238,5 @@ async def run_environment(
     simulator_options: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> AsyncIterator[RunEnvironment]:
-    async with Simulator(account, **(simulator_options or {})) as simulator:
+    async with Simulator(account, SimulatorOptions(**(simulator_options or {}))) as simulator:
         yield RunEnvironment(simulator, root, settings)

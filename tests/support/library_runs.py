@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from bulkdl import Downloader, Settings
 from bulkdl.models import Kind
 from bulkdl.settings import CredentialSet
-from bulkdl.simulator import SimulatedAccount, Simulator
+from bulkdl.simulator import SimulatedAccount, Simulator, SimulatorOptions
 
 # The first 14 jobs of a project cover every scenario once.
 TAME = SimulatedAccount(projects=1, jobs=14, archive_bytes=(500, 60_000))
@@ -82,5 +82,6 @@ class LibraryEnvironment:
 
 @asynccontextmanager
 async def library_environment(tmp_path, account=HOSTILE, **facts):
-    async with Simulator(account, strict_storage_auth=True, **facts) as simulator:
+    options = SimulatorOptions(strict_storage_auth=True, **facts)
+    async with Simulator(account, options) as simulator:
         yield LibraryEnvironment(simulator, tmp_path / "out")
