@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bulkdl.content import validation
 from bulkdl.destinations.local.destination import LocalDestination
 from bulkdl.disk.filenames import safe_filenames
 from bulkdl.errors import ApiError, TransferError
@@ -34,7 +35,6 @@ from bulkdl.sources.up42_common.json_documents import parse_json
 from bulkdl.sources.up42_jobs import decode, planning
 from bulkdl.sources.up42_jobs.models import job_output
 from bulkdl.sources.up42_jobs.planning import MissingOutput
-from bulkdl.transfer import validation
 
 _NO_DIGEST = Digest("crc32c", "")
 

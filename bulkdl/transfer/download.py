@@ -13,11 +13,12 @@ import time
 from dataclasses import replace
 from typing import Protocol
 
+from bulkdl.content import validation
 from bulkdl.errors import ApiError, DestinationError, DownloadError, TransferError
 from bulkdl.failure_policy import FAILURE_POLICIES, RetryAction
 from bulkdl.log import get_logger
 from bulkdl.models import CommittedFile, Outcome, Output, Reason, RemoteObject, Result, ResumeState
-from bulkdl.transfer import response_rules, validation
+from bulkdl.transfer import response_rules
 from bulkdl.transfer.body_reader import BodyReader
 from bulkdl.transfer.context import TransferContext
 from bulkdl.transfer.interfaces import MakeKey, PartialFilePort, RemoteFile, TransferObserver

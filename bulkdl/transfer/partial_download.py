@@ -12,11 +12,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from bulkdl.concurrency import shield_until_done
+from bulkdl.content import validation
 from bulkdl.errors import DownloadError, TransferError
 from bulkdl.http.retry import RetryDecision
 from bulkdl.log import get_logger
 from bulkdl.models import CommittedFile, Output, Reason, RemoteObject, ResumeState
-from bulkdl.transfer import response_rules, validation
+from bulkdl.transfer import response_rules
 from bulkdl.transfer.checksums import Digester
 from bulkdl.transfer.interfaces import PartialFilePort, TransferObserver
 

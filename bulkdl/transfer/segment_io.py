@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from bulkdl.concurrency import shield_until_done
+from bulkdl.content import validation
 from bulkdl.errors import DownloadError, TransferError
 from bulkdl.models import Extent, Reason, ResumeState
-from bulkdl.transfer import validation
 from bulkdl.transfer.body_reader import BLOCK_BYTES, BodyReader
 from bulkdl.transfer.partial_download import PartialDownload
 from bulkdl.transfer.segment_scheduler import Segment

@@ -19,11 +19,12 @@ from functools import partial as bind
 from typing import Self
 
 from bulkdl.concurrency import ConcurrencyLimiter
+from bulkdl.content import validation
 from bulkdl.errors import DownloadError, first_leaf_exception
 from bulkdl.failure_policy import FAILURE_POLICIES, RetryAction
 from bulkdl.http.retry import RetryState
 from bulkdl.models import RemoteObject, ResumeState
-from bulkdl.transfer import response_rules, validation
+from bulkdl.transfer import response_rules
 from bulkdl.transfer.body_reader import BodyReader
 from bulkdl.transfer.checksums import Digester, needs_md5
 from bulkdl.transfer.context import TransferContext

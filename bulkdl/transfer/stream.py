@@ -12,9 +12,10 @@ from contextlib import suppress
 from typing import Self
 
 from bulkdl.concurrency import shield_until_done
+from bulkdl.content import validation
 from bulkdl.errors import DestinationError, DownloadError, TransferError
 from bulkdl.models import Reason, RemoteObject, ResumeState
-from bulkdl.transfer import response_rules, validation
+from bulkdl.transfer import response_rules
 from bulkdl.transfer.body_reader import BLOCK_BYTES, BodyReader
 from bulkdl.transfer.checksums import Digester
 from bulkdl.transfer.context import TransferContext

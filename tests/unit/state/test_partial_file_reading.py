@@ -6,11 +6,11 @@ import threading
 import pytest
 
 from bulkdl import concurrency
+from bulkdl.content import validation
 from bulkdl.destinations.local.destination import LocalDestination
 from bulkdl.models import Extent, Kind, RemoteObject, ResumeState, Validator
 from bulkdl.sources.up42_jobs.models import job_output
 from bulkdl.state import extent_map
-from bulkdl.transfer import validation
 from support.idle import wait_until_idle
 
 ARCHIVE = job_output("p", "j", "t", Kind.ARCHIVE)

@@ -15,9 +15,9 @@ import ijson
 
 from bulkdl.archives.formats import archive_suffix
 from bulkdl.archives.inspection import inspect_archive
+from bulkdl.content import images
 from bulkdl.errors import TransferError
 from bulkdl.models import Kind, Reason
-from bulkdl.transfer import images
 
 HEAD_BYTES = 512
 _IN_MEMORY_BYTES = 16 << 20

@@ -6,9 +6,9 @@ import struct
 import pytest
 from PIL import Image
 
+from bulkdl.content.validation import check_magic_bytes, validate_content
 from bulkdl.errors import TransferError
 from bulkdl.models import Kind, Reason
-from bulkdl.transfer.validation import check_magic_bytes, validate_content
 
 
 def drawn(form, size=(64, 48), **more):
@@ -54,7 +54,7 @@ def test_inspect_jpeg_fill_bytes_and_stray_bytes_between_segments_pass():
 def test_inspect_jpeg_marker_across_two_blocks_is_found(monkeypatch):
     whole = drawn("JPEG")
     for size in range(2, 40):
-        monkeypatch.setattr("bulkdl.transfer.images._SCAN_BYTES", size)
+        monkeypatch.setattr("bulkdl.content.images._SCAN_BYTES", size)
         assert is_complete(whole)
         assert not is_complete(whole[:-1])
 

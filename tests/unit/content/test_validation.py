@@ -13,16 +13,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from bulkdl.errors import TransferError
-from bulkdl.models import Kind, Reason
-from bulkdl.transfer import validation
-from bulkdl.transfer.validation import (
+from bulkdl.content import validation
+from bulkdl.content.validation import (
     HEAD_BYTES,
     archive_suffix,
     check_magic_bytes,
     needs_validation,
     validate_content,
 )
+from bulkdl.errors import TransferError
+from bulkdl.models import Kind, Reason
 
 FILES = {
     "output/data.json": b'{"type": "FeatureCollection", "features": []}',
