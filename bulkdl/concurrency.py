@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 DISK_THREADS = 16
 INSPECTION_THREADS = 2
+PROCESSING_THREADS = 2
 # A compressed block of this size can unpack to a thousand times as much before the next check.
 _READ_BYTES = 64 << 10
 
@@ -104,6 +105,14 @@ class Channel(Generic[T]):
         self._items.append(item)
         self._takers.notify()
 
+    def offer(self, item: T) -> bool:
+        """Add *item* if the channel is open and has a free place; return whether it was added."""
+        if self._closed or len(self._items) >= self._capacity:
+            return False
+        self._items.append(item)
+        self._takers.notify()
+        return True
+
     async def wait_ready(self) -> bool:
         """
         Wait until the channel has an item, and return True; return False once it is closed and empty.
@@ -155,12 +164,21 @@ class Executors:
     Args:
         disk_threads: Threads for short disk operations: block writes, syncs, renames.
         inspection_threads: Threads for reading archives again, and as many for other files.
+        processing_threads: Threads of the processors.
     """
 
     def __init__(
-        self, disk_threads: int = DISK_THREADS, inspection_threads: int = INSPECTION_THREADS
+        self,
+        disk_threads: int = DISK_THREADS,
+        inspection_threads: int = INSPECTION_THREADS,
+        processing_threads: int = PROCESSING_THREADS,
     ) -> None:
-        self._threads = {"disk": disk_threads, "archives": inspection_threads, "files": inspection_threads}
+        self._threads = {
+            "disk": disk_threads,
+            "archives": inspection_threads,
+            "files": inspection_threads,
+            "processing": processing_threads,
+        }
         self._pools: dict[str, ThreadPoolExecutor] = {}
 
     @property
@@ -177,6 +195,11 @@ class Executors:
     def files(self) -> Executor:
         """Reading of quicklooks and GeoJSON, which must not wait for archives."""
         return self._pool("files")
+
+    @property
+    def processing(self) -> Executor:
+        """Work of the processors, which must not delay downloads."""
+        return self._pool("processing")
 
     def _pool(self, purpose: str) -> Executor:
         if purpose not in self._pools:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -72,7 +72,7 @@ class Downloader:
         self._settings = settings
         self._credentials = credentials if credentials is not None else load_credentials(settings)
         self._reporter = reporter or NullReporter()
-        executors = Executors(settings.disk_threads, settings.inspection_threads)
+        executors = Executors(settings.disk_threads, settings.inspection_threads, settings.processing_threads)
         self._destination = LocalDestination(output, settings.durability, executors)
         self._assembly = self._new_assembly()
         self._operations: Operations | None = None
@@ -140,7 +140,7 @@ class Downloader:
         """
         operations = self._require_open("run()")
         self.summary = None
-        run = operations.start(lambda shutdown: self._run(selection, None, shutdown), name="run")
+        run = operations.start(lambda shutdown: self._run(selection, (), shutdown), name="run")
         return await operations.result_of(run)
 
     @asynccontextmanager
@@ -159,7 +159,7 @@ class Downloader:
         operations = self._require_open("stream()")
         channel: Channel[Result] = Channel(_RESULT_QUEUE_LENGTH)
         self.summary = None
-        run = operations.start(lambda shutdown: self._run(selection, channel.put, shutdown), name="run")
+        run = operations.start(lambda shutdown: self._run(selection, (channel.put,), shutdown), name="run")
         run.add_done_callback(lambda _run: channel.close())
         try:
             yield _results(channel, operations, run)
@@ -198,7 +198,7 @@ class Downloader:
         return plan.build(stopped_by=shutdown.cause)
 
     async def _run(
-        self, selection: Selection | None, subscriber: Subscriber | None, shutdown: ShutdownController
+        self, selection: Selection | None, subscribers: Sequence[Subscriber], shutdown: ShutdownController
     ) -> Summary:
         selection = self._complete_selection(selection)
         run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
@@ -211,7 +211,7 @@ class Downloader:
                 log.info("run.started", output=str(destination.root))
                 reporter.report(RunStarted(run_id, datetime.now(UTC)))
                 selection = await _apply_watermark(selection, ledger)
-                recorder = Recorder(ledger, run_id, summary, reporter, subscriber, locate=destination.locate)
+                recorder = Recorder(ledger, run_id, summary, reporter, subscribers, locate=destination.locate)
                 context = RunContext(
                     run_id,
                     selection,

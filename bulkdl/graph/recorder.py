@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -18,14 +18,14 @@ from bulkdl.telemetry.events import OutputSkipped, ProblemFound, Reporter, Trans
 log = get_logger(__name__)
 
 Subscriber = Callable[[Result], Awaitable[None]]
-"""Receives each result of a run after it is recorded; used by ``Downloader.stream``."""
+"""Receives each result of a run after it is recorded. The download worker waits for it."""
 
 
 class Recorder:
     """
     Records results in the ledger, the log, the summary and the reporter, in this order.
 
-    A result is reported only after it is durable.
+    A result is reported only after it is durable. The subscribers receive it last, in their order.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Recorder:
         run_id: str,
         summary: SummaryBuilder,
         reporter: Reporter,
-        subscriber: Subscriber | None = None,
+        subscribers: Sequence[Subscriber] = (),
         *,
         locate: Callable[[str], Path],
     ) -> None:
@@ -42,17 +42,17 @@ class Recorder:
         self._ledger = ledger
         self._run_id = run_id
         self._reporter = reporter
-        self._subscriber = subscriber
+        self._subscribers = tuple(subscribers)
         self._locate = locate
 
     async def record_result(self, result: Result) -> None:
-        """Record *result* and send it to the subscriber; see ``record`` and ``deliver``."""
+        """Record *result* and send it to the subscribers; see ``record`` and ``deliver``."""
         await self.deliver(await self.record(result))
 
     async def deliver(self, result: Result) -> None:
-        """Send the recorded *result* to the subscriber of the run, which may be slow."""
-        if self._subscriber is not None:
-            await self._subscriber(result)
+        """Send the recorded *result* to the subscribers, one after another. They may be slow."""
+        for subscriber in self._subscribers:
+            await subscriber(result)
 
     async def record(self, result: Result) -> Result:
         """

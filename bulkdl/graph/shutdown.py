@@ -18,28 +18,29 @@ class ShutdownController:
     The shutdown state of one run.
 
     Attributes:
+        stopping: Set by the first request, not by a budget that is used up.
         cause: The exit code of the first request that has one, otherwise of the budget that is used up.
     """
 
     def __init__(self) -> None:
         self.draining = asyncio.Event()
+        self.stopping = asyncio.Event()
         self.aborting = asyncio.Event()
         self.cause: ExitCode | None = None
-        self._requested = False
 
     @property
     def requested(self) -> bool:
         """Whether a shutdown was requested; a budget that is used up is not a request."""
-        return self._requested or self.aborting.is_set()
+        return self.stopping.is_set()
 
     def request(self, cause: ExitCode | None = None) -> None:
         """Drain the run; abort it if a shutdown was requested before."""
-        if self._requested:
+        if self.stopping.is_set():
             self.aborting.set()
             self.cause = self.cause or cause
-        elif not self.aborting.is_set():
+        else:
             self.cause = cause or self.cause
-        self._requested = True
+        self.stopping.set()
         self.draining.set()
 
     def drain(self, cause: ExitCode) -> None:
@@ -52,6 +53,7 @@ class ShutdownController:
         """Abort the run."""
         self.cause = self.cause or cause
         self.draining.set()
+        self.stopping.set()
         self.aborting.set()
 
     async def sleep(self, delay_s: float) -> None:

@@ -33,7 +33,7 @@ from pydantic import (
     model_validator,
 )
 
-from bulkdl.concurrency import DISK_THREADS, INSPECTION_THREADS
+from bulkdl.concurrency import DISK_THREADS, INSPECTION_THREADS, PROCESSING_THREADS
 from bulkdl.errors import ConfigError
 from bulkdl.models import Durability, Kind, Level
 from bulkdl.settings import parsers
@@ -200,6 +200,9 @@ class Settings(BaseModel):
     disk_threads: Workers = Field(DISK_THREADS, description="number of threads for writing and syncing files")
     inspection_threads: Workers = Field(
         INSPECTION_THREADS, description="number of threads that check archives without a checksum"
+    )
+    processing_threads: Workers = Field(
+        PROCESSING_THREADS, description="number of outputs that the processors process concurrently"
     )
     rate: float = Field(
         80.0,

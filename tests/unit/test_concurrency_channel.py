@@ -40,6 +40,18 @@ async def test_put_into_a_full_channel_waits():
     await feeding
 
 
+async def test_offer_adds_an_item_only_to_an_open_channel_with_a_free_place():
+    channel = Channel(1)
+    taking = asyncio.create_task(anext(channel))
+    await wait_until_idle()
+    assert channel.offer(1)
+    assert await taking == 1
+    assert [channel.offer(item) for item in (2, 3)] == [True, False]
+    channel.close()
+    assert await take_all(channel) == [2]
+    assert not channel.offer(4)
+
+
 async def test_channel_with_many_tasks_on_both_ends_stays_bounded():
     channel = Channel(3)
     max_length = 0

@@ -54,6 +54,7 @@ async def test_run_stoppable_returns_the_result_and_raises_the_exception_of_the_
 async def test_executors_with_a_full_pool_do_not_block_other_pools(executors):
     release = threading.Event()
     reading = [asyncio.create_task(run_in(executors.archives, release.wait)) for _ in range(8)]
+    reading += [asyncio.create_task(run_in(executors.processing, release.wait)) for _ in range(8)]
     async with asyncio.timeout(30):
         assert await run_in(executors.disk, lambda: "disk") == "disk"
         assert await run_in(executors.files, lambda: "files") == "files"

@@ -343,6 +343,7 @@ def test_run_has_a_flag_for_every_setting_except_the_listed_ones():
     }
     without |= {"archive_max_size", "quicklook_max_size", "geojson_max_size", "api_response_max_size"}
     without |= {"segment_min_size", "segment_if_slower_than", "disk_threads", "inspection_threads"}
+    without |= {"processing_threads"}
     assert set(Settings.model_fields) - without <= params
 
 

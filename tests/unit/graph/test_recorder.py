@@ -36,9 +36,9 @@ class FakeLedger:
             raise self.errors.pop(0)
 
 
-def recorder(ledger):
+def recorder(ledger, *subscribers):
     summary = SummaryBuilder("r", datetime.now(UTC))
-    return Recorder(ledger, "r", summary, NullReporter(), locate=Path)
+    return Recorder(ledger, "r", summary, NullReporter(), subscribers, locate=Path)
 
 
 async def test_record_with_a_result_that_cannot_be_stored_records_a_failure(logs):
@@ -55,3 +55,16 @@ async def test_record_with_an_unusable_ledger_raises(error):
     with pytest.raises(type(error)):
         await recorder(ledger).record(RESULT)
     assert ledger.writes == 1
+
+
+async def test_record_result_sends_the_recorded_result_to_every_subscriber_in_order():
+    ledger, received = FakeLedger(), []
+
+    async def first(result):
+        received.append(("first", result, ledger.writes))
+
+    async def second(result):
+        received.append(("second", result, ledger.writes))
+
+    await recorder(ledger, first, second).record_result(RESULT)
+    assert received == [("first", RESULT, 1), ("second", RESULT, 1)]
