@@ -7,6 +7,7 @@ from bulkdl.simulator.fault_table import FAULTS
 from bulkdl.simulator.faults import Faults
 from bulkdl.simulator.messages import RequestRecord
 from bulkdl.simulator.server import Simulator, SimulatorOptions
+from bulkdl.simulator.v2.deliveries import StorageOptions
 
 __all__ = [
     "FAULTS",
@@ -19,4 +20,5 @@ __all__ = [
     "SimulatedAccount",
     "Simulator",
     "SimulatorOptions",
+    "StorageOptions",
 ]
