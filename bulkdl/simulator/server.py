@@ -32,6 +32,7 @@ from bulkdl.simulator.sender import Sender
 from bulkdl.simulator.signing import Signer
 from bulkdl.simulator.storage import Storage
 from bulkdl.simulator.tokens import Tokens
+from bulkdl.simulator.v2.expected import ExpectedFile, iter_expected_files, iter_foreign_hrefs
 from bulkdl.simulator.v2.today_api import TodayApi
 
 _SIGNATURE = re.compile(r"(Signature=)[^&]*")
@@ -132,6 +133,14 @@ class Simulator:
 
     def expected_skips(self) -> Iterator[ExpectedSkip]:
         return iter_expected_skips(self.account)
+
+    def expected_files(self) -> Iterator[ExpectedFile]:
+        """Return all files of a complete download of the storage (today's API), each asset once."""
+        return iter_expected_files(self.account.deliveries, self._bucket)
+
+    def foreign_hrefs(self) -> Iterator[str]:
+        """Return the hrefs on other hosts, which a client must not request."""
+        return iter_foreign_hrefs(self.account.deliveries)
 
     def revoke_tokens(self) -> None:
         """Reject all tokens issued so far with 401."""

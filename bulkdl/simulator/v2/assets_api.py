@@ -34,7 +34,6 @@ _DEFAULT_SIZE = 20
 _ASSET_SORTS: dict[str, Callable[[Delivery], Any]] = {
     "name": lambda delivery: delivery.name or "",
     "title": lambda delivery: delivery.title or "",
-    "size": lambda delivery: delivery.original.size_bytes if delivery.original else 0,
     "source": lambda delivery: delivery.source or "",
     "collectionName": lambda delivery: delivery.collection_name or "",
     "producerName": lambda delivery: delivery.producer or "",
@@ -87,7 +86,11 @@ class AssetsApi:
         return self._read_deliveries()
 
     def _assets(self, request: ApiRequest) -> Reply:
-        numbers = select_originals(self._deliveries, *_read_query(request, _FILTERS, "createdAt,desc"))
+        query, sort = _read_query(request, _FILTERS, "createdAt,desc")
+        if sort.partition(",")[0] == "size":
+            numbers = _sort(select_originals(self._deliveries, query, ",asc"), sort, self._size_of)
+        else:
+            numbers = select_originals(self._deliveries, query, sort)
         return self._page(request, numbers, self._asset_document)
 
     def _asset(self, request: ApiRequest) -> Reply:
@@ -150,9 +153,13 @@ class AssetsApi:
         delivery = self._deliveries.delivery(number)
         original = delivery.original
         assert original is not None, "selected by has_original"  # noqa: S101 - for the type checker
-        size = self._read_size(asset_path(original.id))
+        size = self._size_of(number)
         changes = self._changes.get(original.id, {})
         return documents.asset_document(self._deliveries, delivery, original, size, changes)
+
+    def _size_of(self, number: int) -> int:
+        original = self._deliveries.original(number)
+        return self._read_size(asset_path(original.id)) if original else 0
 
     def _require_original(self, request: ApiRequest) -> int:
         found = self._deliveries.find(IdKind.ORIGINAL, request.parameters["asset"])

@@ -85,14 +85,14 @@ def parse_search(body: Mapping[str, Any], deliveries: Deliveries) -> ItemQuery:
     numbers: list[set[int]] = []
     for key, name in (("ids", "id"), ("collections", "collection")):
         if body.get(key):
-            wanted = set(map(str, body[key]))
+            wanted = _read_ids(body[key])
             conditions.append(_member(name, wanted))
             numbers.append(_find_numbers(deliveries, name, wanted))
-    if body.get("bbox"):
+    if body.get("bbox") is not None:
         conditions.append(_overlaps(body["bbox"]))
-    if body.get("intersects"):
+    if body.get("intersects") is not None:
         conditions.append(_overlaps(_bounds(body["intersects"])))
-    if body.get("datetime"):
+    if body.get("datetime") is not None:
         conditions.append(_during(str(body["datetime"])))
     tree = body.get("filter")
     if isinstance(tree, Mapping) and "op" not in tree:
@@ -102,6 +102,12 @@ def parse_search(body: Mapping[str, Any], deliveries: Deliveries) -> ItemQuery:
         numbers += _narrow(deliveries, tree)
     only = sorted(set.intersection(*numbers)) if numbers else None
     return ItemQuery(lambda delivery, item: all(holds(delivery, item) for holds in conditions), only)
+
+
+def _read_ids(value: Any) -> set[str]:
+    if not isinstance(value, list):
+        raise RequestRejected(400, "expected a list of IDs")
+    return set(map(str, value))
 
 
 def _parse(node: Any, depth: int) -> Condition:
@@ -188,7 +194,7 @@ def _bounds(geometry: Any) -> list[float]:
     points: list[Any] = []
 
     def collect(node: Any) -> None:
-        if isinstance(node, list) and node and isinstance(node[0], int | float):
+        if isinstance(node, list) and len(node) > 1 and all(isinstance(part, int | float) for part in node):
             points.append(node)
         elif isinstance(node, list):
             for part in node:

@@ -81,7 +81,6 @@ def collection_document(deliveries: Deliveries, delivery: Delivery, changes: Cha
     own = collection_url(base_url, str(delivery.collection_id))
     acquired = micros(delivery.created_at - timedelta(days=9))
     original = delivery.original
-    key = f"{delivery.collection_id or '':.8}_{original.name.split('_')[-1]}" if original else ""
     user = {"title": delivery.title, "tags": _as_list(delivery.tags), **_changes_of(changes, delivery)}
     return {
         "type": "Collection",
@@ -103,7 +102,9 @@ def collection_document(deliveries: Deliveries, delivery: Delivery, changes: Cha
         **_properties(deliveries, delivery),
         "up42-user:title": user["title"],
         "up42-user:tags": user["tags"],
-        "assets": {key: _original_asset(original, base_url)} if original and delivery.lists_original else {},
+        "assets": {original_key(delivery, original): _original_asset(original, base_url)}
+        if original and delivery.lists_original
+        else {},
         "links": [
             link("self", own),
             link("parent", root_url(base_url)),
@@ -156,6 +157,15 @@ def link(relation: str, href: str, media_type: str = "application/json") -> Json
     return {"rel": relation, "href": href, "type": media_type}
 
 
+def original_key(delivery: Delivery, original: AssetFile) -> str:
+    """Return the key of *original* in its collection."""
+    return f"{delivery.collection_id or '':.8}_{original.name.split('_')[-1]}"
+
+
+def foreign_href(asset: ItemAsset) -> str:
+    return f"{FOREIGN_ORIGIN}/{asset.key}"
+
+
 def page_links(base_url: str, collection_id: str | None, own: str) -> list[Json]:
     root = root_url(base_url)
     parent = collection_url(base_url, collection_id) if collection_id else root
@@ -204,7 +214,7 @@ def _original_asset(original: AssetFile, base_url: str) -> Json:
 
 def _asset_document(asset: ItemAsset, base_url: str) -> Json:
     if asset.file is None or asset.href is Href.FOREIGN:
-        href = f"{FOREIGN_ORIGIN}/{asset.key}"
+        href = foreign_href(asset)
     else:
         suffix = "/download-url" if asset.href is Href.DOWNLOAD_URL else ""
         href = f"{base_url}/v2/assets/{asset.file.id}{suffix}"
