@@ -52,6 +52,17 @@ class ApiErrorInfo:
     is_enveloped: bool = False
 
 
+class ResponseError(ApiError):
+    """
+    The API sent an error response.
+
+    Attributes:
+        status: The HTTP status, or the status that belongs to the error code in the body.
+    """
+
+    status = 0
+
+
 def find_error(document: object) -> ApiErrorInfo | None:
     """Return the error in *document*, with or without data; None if it contains no error."""
     if not isinstance(document, dict):
@@ -142,7 +153,7 @@ def api_error(
     *,
     retry_after_s: float | None = None,
     secrets: Iterable[str] = (),
-) -> ApiError:
+) -> ResponseError:
     """
     Return the exception for *error*.
 
@@ -158,4 +169,6 @@ def api_error(
     reason = reason_of_status(error.status) or Reason.INVALID_RESPONSE
     if reason is Reason.NOT_FOUND and not error.is_enveloped:
         reason, detail = Reason.INVALID_RESPONSE, f"{detail} (not an error response of UP42)"
-    return ApiError(reason, detail, retry_after_s=retry_after_s)
+    failure = ResponseError(reason, detail, retry_after_s=retry_after_s)
+    failure.status = error.status
+    return failure

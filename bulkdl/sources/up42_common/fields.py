@@ -9,11 +9,21 @@ from typing import Annotated, Any, TypeGuard
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict
 
 _IDENTITY = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+_COLLECTION_IDENTITY = re.compile(r"[A-Za-z0-9_-](?:[A-Za-z0-9._-]{0,126}[A-Za-z0-9_-])?", re.ASCII)
 
 
 def is_identity(value: object) -> TypeGuard[str]:
     """Return whether *value* is a valid ID. An ID is used as one segment of a path."""
     return isinstance(value, str) and _IDENTITY.fullmatch(value) is not None
+
+
+def is_collection_identity(value: object) -> TypeGuard[str]:
+    """
+    Return whether *value* is a valid ID of a STAC collection. It is used as one segment of a path.
+
+    Such an ID can contain dots. A file system can change or reject a name that ends with one.
+    """
+    return isinstance(value, str) and _COLLECTION_IDENTITY.fullmatch(value) is not None
 
 
 def _check_identity(value: str) -> str:

@@ -8,8 +8,9 @@ code. A request whose token was rejected is repeated with a new token.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import aiohttp
@@ -42,6 +43,16 @@ class _Unauthorised(ApiError):
     renews = True
 
 
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """One request, which can need several attempts."""
+
+    method: str
+    url: URL
+    payload: object
+    low_priority: bool
+
+
 class JsonClient:
     """Requests JSON documents with one set of credentials."""
 
@@ -52,18 +63,37 @@ class JsonClient:
         request_policy: RequestPolicy,
         *,
         limit_bytes: int,
+        parse_error: Callable[[int, bytes], ApiErrorInfo] = parse_error_response,
     ) -> None:
+        """
+        Create a client.
+
+        Args:
+            limit_bytes: Maximum size of a response.
+            parse_error: Reads the error in an unsuccessful response, given its status and body.
+        """
         self._session = session
         self._tokens = tokens
         self._request_policy = request_policy
         self._limit_bytes = limit_bytes
+        self._parse_error = parse_error
 
-    async def request(self, method: str, url: URL, read: Callable[[object, str], _T]) -> tuple[_T, bytes]:
+    async def request(
+        self,
+        method: str,
+        url: URL,
+        read: Callable[[object, str], _T],
+        *,
+        payload: object = None,
+        low_priority: bool = False,
+    ) -> tuple[_T, bytes]:
         """
-        Request a JSON document, with retries.
+        Request a JSON document, with retries. Use POST only for requests that change nothing.
 
         Args:
             read: Makes the value of the document, given the label of the request.
+            payload: The JSON value to send; None sends no body.
+            low_priority: Let other requests pass at the rate limit.
 
         Returns:
             The value, and the unchanged response body.
@@ -72,11 +102,13 @@ class JsonClient:
             ApiError: The error of the last attempt.
         """
 
+        prepared = _Request(method, url, payload, low_priority)
+
         async def attempt() -> tuple[_T, bytes]:
             is_new_token = False
             for _ in range(MAX_TOKENS):
                 try:
-                    return await self._attempt(method, url, read)
+                    return await self._attempt(prepared, read)
                 except _Unauthorised as failure:
                     rejection = failure
                 if is_new_token:
@@ -86,15 +118,17 @@ class JsonClient:
 
         return await self._request_policy.retry(attempt)
 
-    async def _attempt(self, method: str, url: URL, read: Callable[[object, str], _T]) -> tuple[_T, bytes]:
-        label = describe_request(method, url)
-        await self._request_policy.acquire(url)
+    async def _attempt(self, prepared: _Request, read: Callable[[object, str], _T]) -> tuple[_T, bytes]:
+        url, label = prepared.url, describe_request(prepared.method, prepared.url)
+        await self._request_policy.acquire(url, low_priority=prepared.low_priority)
         token = await self._tokens.token()
         headers = {"Accept": "application/json", "Authorization": f"Bearer {token}"}
         with map_http_errors(ApiError, label):
-            async with await self._request_policy.send(
-                self._session.request(method, url, headers=headers)
-            ) as response:
+            if prepared.method == "POST":
+                headers["Content-Type"] = "application/json"
+            data = None if prepared.payload is None else json.dumps(prepared.payload).encode()
+            request = self._session.request(prepared.method, url, headers=headers, data=data)
+            async with await self._request_policy.send(request) as response:
                 retry_after_s = self._request_policy.apply_cooldown(response)
                 body = await read_body(response, self._limit_bytes, label, self._request_policy.timeouts)
         if response.status == 200:
@@ -104,7 +138,7 @@ class JsonClient:
             error = content
             self._request_policy.apply_cooldown(response, error.status)
         else:
-            error = parse_error_response(response.status, body)
+            error = self._parse_error(response.status, body)
         error = distrust_redirect(url, response, error)
         failure = api_error(error, label, retry_after_s=retry_after_s, secrets=(token,))
         if error.status == 401:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
+from yarl import URL
 
 from bulkdl.errors import ApiError
 from bulkdl.models import Reason
 from bulkdl.redaction import sanitize
 
 _Document = TypeVar("_Document", bound=BaseModel)
+# A signed URL is sent unchanged, so it must consist of printable ASCII without spaces.
+_URL = re.compile(r"https?://[!-~]+", re.IGNORECASE)
 
 
 def parse_json(body: bytes, label: str) -> object:
@@ -75,3 +79,25 @@ def invalid_document(label: str, path: str, problem: str) -> ApiError:
     """Return the error for an invalid value at *path* in the response to the request *label*."""
     location = f"{label}: {path}" if path else label
     return ApiError(Reason.INVALID_RESPONSE, f"{location}: {problem}")
+
+
+def parse_signed_url(url: object, label: str, path: str) -> str:
+    """
+    Return *url*, an absolute http or https URL.
+
+    Raises:
+        ApiError: INVALID_RESPONSE if it is not.
+    """
+    if not isinstance(url, str):
+        raise invalid_document(label, path, f"expected a URL, got {json_type(url)}")
+    if not _URL.fullmatch(url) or not _has_host(url):
+        raise invalid_document(label, path, "expected an absolute http or https URL")
+    return url
+
+
+def _has_host(url: str) -> bool:
+    try:
+        split = URL(url, encoded=True)
+        return bool(split.raw_host) and split.user is None and split.port is not None
+    except (ValueError, LookupError):  # yarl raises IndexError for http://a[x]@
+        return False

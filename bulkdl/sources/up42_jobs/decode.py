@@ -7,12 +7,9 @@ safe file names are accepted. An unreadable job in a list does not affect the ot
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
-
-from yarl import URL
 
 from bulkdl.errors import ApiError
 from bulkdl.models import Job, Task
@@ -22,12 +19,10 @@ from bulkdl.sources.up42_common.json_documents import (
     invalid_document,
     is_encodable,
     json_type,
+    parse_signed_url,
     read_document,
 )
 from bulkdl.sources.up42_jobs.schemas import JobDocument, TaskDocument
-
-# A signed URL is sent unchanged, so it must consist of printable ASCII without spaces.
-_URL = re.compile(r"https?://[!-~]+", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,20 +104,7 @@ def quicklooks(document: object, label: str) -> list[str]:
 def signed_url(document: object, label: str) -> str:
     """Read a signed URL. It is absolute (http or https) and not interpreted further."""
     data = get_data(document, label)
-    url = data.get("url") if isinstance(data, dict) else None
-    if not isinstance(url, str):
-        raise invalid_document(label, "data.url", f"expected a URL, got {json_type(url)}")
-    if not _URL.fullmatch(url) or not _has_host(url):
-        raise invalid_document(label, "data.url", "expected an absolute http or https URL")
-    return url
-
-
-def _has_host(url: str) -> bool:
-    try:
-        split = URL(url, encoded=True)
-        return bool(split.raw_host) and split.user is None and split.port is not None
-    except (ValueError, LookupError):  # yarl raises IndexError for http://a[x]@
-        return False
+    return parse_signed_url(data.get("url") if isinstance(data, dict) else None, label, "data.url")
 
 
 def _list_of(document: object, label: str) -> list[Any]:
