@@ -158,6 +158,12 @@ async def _serve(simulator: Simulator) -> int:
 
 def _print_addresses(simulator: Simulator) -> None:
     projects = [{"id": project.id, "api_key": project.api_key} for project in simulator.projects]
-    line = {"api_url": simulator.api_url, "storage_url": simulator.storage_url, "projects": projects}
+    username, password = simulator.account_credentials
+    line = {
+        "api_url": simulator.api_url,
+        "storage_url": simulator.storage_url,
+        "projects": projects,
+        "account": {"username": username, "password": password},
+    }
     click.echo(json.dumps(line))
     sys.stdout.flush()

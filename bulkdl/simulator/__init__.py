@@ -7,16 +7,21 @@ from bulkdl.simulator.fault_table import FAULTS
 from bulkdl.simulator.faults import Faults
 from bulkdl.simulator.messages import RequestRecord
 from bulkdl.simulator.server import Simulator, SimulatorOptions
+from bulkdl.simulator.v2.deliveries import StorageOptions
+from bulkdl.simulator.v2.expected import ExpectedFile, Place
 
 __all__ = [
     "FAULTS",
+    "ExpectedFile",
     "ExpectedOutput",
     "ExpectedSkip",
     "FaultScriptError",
     "Faults",
+    "Place",
     "ProjectKey",
     "RequestRecord",
     "SimulatedAccount",
     "Simulator",
     "SimulatorOptions",
+    "StorageOptions",
 ]

@@ -19,6 +19,7 @@ from bulkdl.simulator.archives import ArchiveFormat
 from bulkdl.simulator.geotiff import Bounds
 from bulkdl.simulator.ids import IdKind, Ids, Index
 from bulkdl.simulator.scenarios import HOSTILE_NAMES, SCENARIOS, JobScenario, task_statuses
+from bulkdl.simulator.v2.deliveries import Deliveries, StorageOptions
 
 FIRST_JOB_AT = datetime(2019, 1, 7, 9, 30, tzinfo=UTC)
 LAST_JOB_AT = datetime(2024, 1, 31, tzinfo=UTC)
@@ -99,6 +100,7 @@ class SimulatedAccount:
         deleted: IDs of deleted jobs.
         rerun: IDs of jobs that ran again under the same ID and finished an hour later.
         running: IDs of tasks that are RUNNING, independent of the status of their job.
+        storage: Size and state of the storage in today's API.
     """
 
     seed: int = 1
@@ -111,10 +113,16 @@ class SimulatedAccount:
     deleted: frozenset[str] = frozenset()
     rerun: frozenset[str] = frozenset()
     running: frozenset[str] = frozenset()
+    storage: StorageOptions = field(default_factory=StorageOptions)
 
     @cached_property
     def ids(self) -> Ids:
         return Ids(self.seed)
+
+    @cached_property
+    def deliveries(self) -> Deliveries:
+        """Return what today's API lists."""
+        return Deliveries(self.seed, self.ids, self.storage)
 
     @cached_property
     def user_id(self) -> str:

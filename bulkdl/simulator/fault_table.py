@@ -16,7 +16,7 @@ from bulkdl.simulator import fault_replies as replies
 from bulkdl.simulator.fault_events import FaultEvent
 from bulkdl.simulator.fault_replies import FaultContext
 from bulkdl.simulator.messages import Reply
-from bulkdl.simulator.routes import ENDPOINTS
+from bulkdl.simulator.routes import ENDPOINTS, LOGIN_ENDPOINTS
 
 _NUMBER = (int, float)
 
@@ -205,9 +205,9 @@ _KINDS = (
     ),
     FaultKind(
         "unauthorized",
-        "return 401 as UP42 does; applies to the token endpoint only if the rule names it",
+        "return 401 as UP42 does; applies to the token endpoints only if the rule names them",
         change_reply=replies.unauthorized,
-        condition={**_API, "endpoint": [name for name in ENDPOINTS if name != "token"]},
+        condition={**_API, "endpoint": [name for name in ENDPOINTS if name not in LOGIN_ENDPOINTS]},
         only_on_success=False,
     ),
     FaultKind(

@@ -28,6 +28,14 @@ class IdKind(IntEnum):
     WORKFLOW = 5
     BLOCK = 6
     USER = 7
+    ORIGINAL = 8
+    COLLECTION = 9
+    ITEM = 10
+    ITEM_ASSET = 11
+    ORDER = 12
+    PROCESSING_JOB = 13
+    WORKSPACE = 14
+    PRODUCT = 15
 
 
 _KINDS = frozenset(IdKind)

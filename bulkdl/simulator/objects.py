@@ -1,5 +1,5 @@
 """
-Implement the bucket: the archives of all tasks with their paths and metadata.
+Implement the storage: archives of tasks, originals and item assets with their paths and metadata.
 
 An object is found by parsing its path. The bucket therefore stores only two bounded caches (structures of
 bodies, and checksums) and the objects that a fault has replaced.
@@ -10,9 +10,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import zlib
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeVar
 
 import google_crc32c
@@ -23,6 +26,8 @@ from bulkdl.simulator.documents import data_json
 from bulkdl.simulator.geotiff import create_geotiff
 from bulkdl.simulator.ids import IdKind
 from bulkdl.simulator.lazy_bytes import Blob, LiteralBytes, iter_chunks
+from bulkdl.simulator.v2.bodies import create_body
+from bulkdl.simulator.v2.objects import find_object
 
 BUCKET = "interstellar-prod-processing-artifacts"
 COMPOSITE_FROM_BYTES = 512 << 20  # composite objects have a crc32c but no md5, as on GCS
@@ -53,12 +58,23 @@ class BucketObject:
     generation: int
     modified_at: datetime
     checksums: Checksums
+    content_type: str = "application/octet-stream"
 
 
 @dataclass(frozen=True, slots=True)
 class _Version:
     number: int = 0
     longer_by: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What is known of an object before its content is created."""
+
+    modified_at: datetime
+    node: int
+    create_body: Callable[[_Version], Blob]
+    content_type: str = "application/octet-stream"
 
 
 class Bucket:
@@ -70,29 +86,47 @@ class Bucket:
 
     async def get(self, path: str) -> BucketObject | None:
         """Return the object at *path* (unquoted, with leading slash), or None if it does not exist."""
-        found = self._locate(path)
-        if found is None:
+        source = self._locate(path)
+        if source is None:
             return None
-        job, task = found
         version = self._versions.get(path, _Version())
-        body = self._get_body(path, version, job, task)
-        modified = (task.finished_at or job.created_at).replace(microsecond=0)
-        generation = int(modified.timestamp()) * 1_000_000 + task.node % 1_000_000 + version.number
+        body = self._get_body(path, version, source.create_body)
+        modified = source.modified_at.replace(microsecond=0)
+        generation = int(modified.timestamp()) * 1_000_000 + source.node % 1_000_000 + version.number
         if version.number:
             modified = datetime.now(UTC).replace(microsecond=0)
-        return BucketObject(path, body, generation, modified, await self._get_checksums(path, version, body))
+        checksums = await self._get_checksums(path, version, body)
+        return BucketObject(path, body, generation, modified, checksums, source.content_type)
 
     def body(self, job: SimulatedJob, task: SimulatedTask) -> Blob:
-        """Return the current content of the object."""
-        path = object_path(job, task)
-        return self._get_body(path, self._versions.get(path, _Version()), job, task)
+        """Return the current content of the archive of *task*."""
+        return self.read(object_path(job, task))
+
+    def read(self, path: str) -> Blob:
+        """Return the current content of the object at *path*. Raises: KeyError."""
+        source = self._locate(path)
+        if source is None:
+            raise KeyError(path)
+        return self._get_body(path, self._versions.get(path, _Version()), source.create_body)
 
     def replace_object(self, path: str, longer_by: int = 0) -> None:
         """Replace the object at *path* with different content, generation and validators."""
         old = self._versions.get(path, _Version())
         self._versions[path] = replace(old, number=old.number + 1, longer_by=old.longer_by + longer_by)
 
-    def _locate(self, path: str) -> tuple[SimulatedJob, SimulatedTask] | None:
+    def _locate(self, path: str) -> _Source | None:
+        asset = find_object(self.account.deliveries, path)
+        if asset:
+            file, modified_at = asset
+            return _Source(
+                modified_at,
+                zlib.crc32(file.id.encode()),
+                lambda version: create_body(file, version.number, version.longer_by),
+                file.media_type.partition(";")[0],
+            )
+        return self._locate_archive(path)
+
+    def _locate_archive(self, path: str) -> _Source | None:
         parts = path.split("/")
         if len(parts) != 5:
             return None
@@ -100,16 +134,15 @@ class Bucket:
         if index is None or index.kind is not IdKind.JOB:
             return None
         job = self.account.find_job(index.project, parts[2])
-        tasks = job.tasks if job else ()
-        return next(
-            ((job, task) for task in tasks if job and has_archive(task) and object_path(job, task) == path),
-            None,
-        )
+        for task in job.tasks if job else ():
+            if job and has_archive(task) and object_path(job, task) == path:
+                return _Source(task.finished_at or job.created_at, task.node, partial(_build_body, job, task))
+        return None
 
-    def _get_body(self, path: str, version: _Version, job: SimulatedJob, task: SimulatedTask) -> Blob:
+    def _get_body(self, path: str, version: _Version, create: Callable[[_Version], Blob]) -> Blob:
         key = (path, version)
         if key not in self._bodies:
-            self._bodies[key] = _build_body(job, task, version)
+            self._bodies[key] = create(version)
             _trim(self._bodies, _MAX_CACHED_BODIES)
         self._bodies.move_to_end(key)
         return self._bodies[key]

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 _JOB = "projects/{project}/jobs/{job}"
 _TASK = _JOB + "/tasks/{task}"
 
-ENDPOINTS: dict[str, tuple[str, ...]] = {
+_REALM = "realms/public/protocol/openid-connect"
+_STAC = "v2/assets/stac"
+_WEBHOOKS = "workspaces/{workspace}/webhooks"
+
+LEGACY_ENDPOINTS: dict[str, tuple[str, ...]] = {
     "token": ("oauth/token",),
     "me": ("users/me",),
     "project": ("projects/{project}",),
@@ -20,6 +24,34 @@ ENDPOINTS: dict[str, tuple[str, ...]] = {
     "quicklook": (_TASK + "/outputs/quicklooks/{name}",),
     "logs": (_TASK + "/logs",),
 }
+
+TODAY_ENDPOINTS: dict[str, tuple[str, ...]] = {
+    "login": (_REALM + "/token",),
+    "userinfo": (_REALM + "/userinfo",),
+    "assets": ("v2/assets",),
+    "asset": ("v2/assets/{asset}/metadata",),
+    "download_url": ("v2/assets/{asset}/download-url",),
+    "catalog": (_STAC,),
+    "queryables": (_STAC + "/queryables",),
+    "collections": (_STAC + "/collections",),
+    "collection": (_STAC + "/collections/{collection}",),
+    "items": (_STAC + "/collections/{collection}/items",),
+    "item": (_STAC + "/collections/{collection}/items/{item}",),
+    "search": (_STAC + "/search",),
+    "processing_jobs": ("v2/processing/jobs",),
+    "processing_job": ("v2/processing/jobs/{job}",),
+    "orders": ("v2/orders",),
+    "order": ("v2/orders/{order}",),
+    "webhook_events": ("webhooks/events",),
+    "webhooks": (_WEBHOOKS,),
+    "webhook": (_WEBHOOKS + "/{webhook}",),
+    "webhook_tests": (_WEBHOOKS + "/{webhook}/tests",),
+}
+
+ENDPOINTS = LEGACY_ENDPOINTS | TODAY_ENDPOINTS
+LOGIN_ENDPOINTS = ("token", "login")
+STAC_ENDPOINTS = ("catalog", "queryables", "collections", "collection", "items", "item", "search")
+WEBHOOK_ENDPOINTS = ("webhook_events", "webhooks", "webhook", "webhook_tests")
 
 _PATTERNS = [
     (endpoint, pattern.split("/")) for endpoint, patterns in ENDPOINTS.items() for pattern in patterns

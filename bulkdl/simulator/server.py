@@ -32,6 +32,8 @@ from bulkdl.simulator.sender import Sender
 from bulkdl.simulator.signing import Signer
 from bulkdl.simulator.storage import Storage
 from bulkdl.simulator.tokens import Tokens
+from bulkdl.simulator.v2.expected import ExpectedFile, iter_expected_files, iter_foreign_hrefs
+from bulkdl.simulator.v2.today_api import TodayApi
 
 _SIGNATURE = re.compile(r"(Signature=)[^&]*")
 
@@ -88,6 +90,9 @@ class Simulator:
         self._signer = Signer(options.url_lifetime_s)
         self._bucket = Bucket(account)
         self._api = Api(account, self._tokens, self._sign, options.page_size)
+        self._today = TodayApi(
+            account, self._tokens, self._bucket, self._sign, self.delete_collection, options.page_size
+        )
         self._storage = Storage(self._bucket, self._signer, strict_auth=options.strict_storage_auth)
         self._listeners = {
             "api": Listener(self._serve_api, options.host, options.api_port),
@@ -117,12 +122,25 @@ class Simulator:
     def projects(self) -> list[ProjectKey]:
         return [self.account.project_key(number) for number in range(self.account.projects)]
 
+    @property
+    def account_credentials(self) -> tuple[str, str]:
+        """Return user name and password of the account."""
+        return self._tokens.user
+
     def expected_outputs(self) -> Iterator[ExpectedOutput]:
         """Return all outputs of a complete download of the account."""
         return iter_expected_outputs(self.account, self._bucket)
 
     def expected_skips(self) -> Iterator[ExpectedSkip]:
         return iter_expected_skips(self.account)
+
+    def expected_files(self) -> Iterator[ExpectedFile]:
+        """Return all files of a complete download of the storage (today's API), each asset once."""
+        return iter_expected_files(self.account.deliveries, self._bucket)
+
+    def foreign_hrefs(self) -> Iterator[str]:
+        """Return the hrefs on other hosts, which a client must not request."""
+        return iter_foreign_hrefs(self.account.deliveries)
 
     def revoke_tokens(self) -> None:
         """Reject all tokens issued so far with 401."""
@@ -140,6 +158,15 @@ class Simulator:
         """
         self.account = replace(self.account, **changes)
         self._api.account = self._bucket.account = self._tokens.account = self.account
+        self._today.account = self.account
+
+    def evolve_storage(self, **changes: Any) -> None:
+        """Change fields of the storage, such as ``settled=True`` or more ``assets``."""
+        self.evolve(storage=replace(self.account.storage, **changes))
+
+    def delete_collection(self, collection_id: str) -> None:
+        """Delete a collection with its items and its original."""
+        self.evolve_storage(deleted=self.account.storage.deleted | {collection_id})
 
     async def take_down(self, server: str, seconds: float) -> None:
         """Let the listener *server* (``api`` or ``storage``) refuse connections for *seconds*."""
@@ -165,14 +192,16 @@ class Simulator:
     def page_size(self) -> int:
         return self._api.page_size
 
-    def _sign(self, path: str) -> str:
-        return self.storage_url + self._signer.sign(path)
+    def _sign(self, path: str, disposition: str = "") -> str:
+        return self.storage_url + self._signer.sign(path, disposition)
 
     async def _serve_api(self, request: web.BaseRequest) -> web.StreamResponse:
         route = routes.find_route(
             ReceivedRequest("api", request.method, request.raw_path, request.headers).segments
         )
-        return await self._serve(request, "api", self._api.handle, route.endpoint, route.level)
+        is_today = route.endpoint in routes.TODAY_ENDPOINTS
+        handle = self._today.handle if is_today else self._api.handle
+        return await self._serve(request, "api", handle, route.endpoint, route.level)
 
     async def _serve_storage(self, request: web.BaseRequest) -> web.StreamResponse:
         return await self._serve(request, "storage", self._storage.handle, "object", "")

@@ -32,7 +32,7 @@ class Storage:
         if_match = call.headers.get("If-Match")
         if if_match is not None and if_match not in {"*", stored.checksums.etag}:
             return xml_error(412, "PreconditionFailed", "At least one of the pre-conditions did not hold.")
-        return range_reply(stored, call)
+        return _with_disposition(range_reply(stored, call), call)
 
     def _find_error(self, call: ReceivedRequest) -> Reply | None:
         if call.method not in {"GET", "HEAD"}:
@@ -52,6 +52,13 @@ class Storage:
                 return expired_token_error(expires)
             case SignatureStatus.VALID:
                 return None
+
+
+def _with_disposition(reply: Reply, call: ReceivedRequest) -> Reply:
+    """Add the Content-Disposition that the signed URL requests, without control characters."""
+    wanted = call.query.get("response-content-disposition", "")
+    text = "".join(char for char in wanted if char.isprintable())
+    return reply.with_headers(("Content-Disposition", text)) if text and reply.is_success else reply
 
 
 def xml_error(status: int, code: str, message: str, details: str = "") -> Reply:
@@ -133,7 +140,7 @@ def object_headers(stored: BucketObject) -> Headers:
         hashes.append(("x-goog-component-count", "8"))
     return (
         ("Accept-Ranges", "bytes"),
-        ("Content-Type", "application/octet-stream"),
+        ("Content-Type", stored.content_type),
         ("ETag", stored.checksums.etag),
         ("Last-Modified", format_datetime(stored.modified_at, usegmt=True)),
         ("Cache-Control", "private, max-age=0"),

@@ -26,7 +26,7 @@ import aiofiles
 from aiofiles.threadpool.binary import AsyncFileIO
 
 from bulkdl import syscalls
-from bulkdl.concurrency import Executors, open_stoppable, run_in, run_stoppable
+from bulkdl.concurrency import Executors, open_stoppable, run_in, run_stoppable, shield_until_done
 from bulkdl.disk import atomic_files
 from bulkdl.disk.atomic_files import retry_on_open_file_limit
 from bulkdl.disk.disk_space import DiskReservations
@@ -262,7 +262,8 @@ class PartialFile:
         finally:
             if self._stream is not None and self._writing is None:
                 stream, self._stream = self._stream, None
-                await stream.close()
+                # A close that waits for a thread would be cancelled with its task.
+                await shield_until_done(stream.close())
 
     async def read_head(self, size_bytes: int) -> bytes:
         await self.flush_and_close()

@@ -166,7 +166,7 @@ class StreamReceiver:
     async def _save_partial(self) -> None:
         """Keep the received bytes for the next attempt or the next run."""
         if not self._resumable:
-            await self._partial.discard()
+            await shield_until_done(self._partial.discard())
             return
         is_worth_keeping = self._digester.at_bytes or self._block_bytes >= validation.HEAD_BYTES
         try:

@@ -46,7 +46,8 @@ def test_simulate_prints_its_urls_and_exits_on_a_signal(number: signal.Signals, 
         assert process.stdout
         assert process.stderr
         line = json.loads(process.stdout.readline())
-        assert list(line) == ["api_url", "storage_url", "projects"]
+        assert list(line) == ["api_url", "storage_url", "projects", "account"]
+        assert line["account"] == {"username": "someone@example.com", "password": "correct horse"}
         assert len(line["projects"]) == 3
         assert all(set(project) == {"id", "api_key"} for project in line["projects"])
         for name in ("api_url", "storage_url"):

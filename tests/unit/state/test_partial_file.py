@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import shutil
+import threading
 from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import aiofiles
 import pytest
 
+from bulkdl.concurrency import Executors
 from bulkdl.destinations.local.destination import LocalDestination
 from bulkdl.errors import DestinationError
 from bulkdl.models import CommittedFile, Digest, Kind, Reason, RemoteObject, ResumeState, Validator
@@ -381,6 +383,27 @@ async def test_write_cancelled_while_opening_leaves_no_open_file(destination, mo
     await partial.flush_and_close()
     assert writer.cancelled()
     assert [stream.closed for stream in streams] == [True]
+
+
+async def test_flush_cancelled_while_its_close_waits_for_a_thread_closes_the_file(tmp_path):
+    executors, may_end = Executors(disk_threads=1), threading.Event()
+    destination = LocalDestination(tmp_path / "out", executors=executors)
+    destination.prepare()
+    partial = destination.partial_file(OUTPUT)
+    await partial.create(V1)
+    await partial.write(OLD)
+    await partial._await_pending_write()
+    stream = partial._stream
+    executors.disk.submit(may_end.wait)
+    pausing = asyncio.create_task(partial.flush_and_close())
+    await wait_until_idle()
+    pausing.cancel()
+    await wait_until_idle()
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await pausing
+    assert stream.closed
+    executors.close()
 
 
 async def test_write_cancelled_keeps_complete_blocks(destination):

@@ -11,6 +11,7 @@ import pytest
 from bulkdl.errors import ApiError, DestinationError, TransferError
 from bulkdl.models import Kind, Outcome, Reason, Validator
 from bulkdl.sources.up42_jobs.models import job_output
+from bulkdl.state import partial_file
 from bulkdl.state.partial_file import PartialFile
 from bulkdl.transfer.body_reader import BLOCK_BYTES
 from bulkdl.transfer.context import Limits
@@ -724,6 +725,30 @@ async def test_download_cancelled_on_a_full_disk_leaves_no_file_open(make_site, 
     site.store.release.set()
     assert len(writes) == 2
     assert open_files(site.destination.state.path) == []
+
+
+async def test_download_without_ranges_cancelled_twice_during_a_write_leaves_no_file(make_site, monkeypatch):
+    site = await make_site(LARGE)
+    site.store.script = [lambda response: replace(response, hold_at=BLOCK_BYTES + 100_000)]
+    writing, may_end = asyncio.Event(), asyncio.Event()
+    write_all = partial_file._write_all
+
+    async def slow(stream, block):
+        writing.set()
+        await may_end.wait()
+        return await write_all(stream, block)
+
+    monkeypatch.setattr(partial_file, "_write_all", slow)
+    downloading = asyncio.ensure_future(site.download(remote_file=site.api_file()))
+    await writing.wait()
+    for _ in range(2):
+        downloading.cancel()
+        await wait_until_idle()
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await downloading
+    assert open_files(site.destination.state.path) == []
+    assert site.partial_files() == []
 
 
 async def test_download_cancelled_while_it_reserves_disk_space_releases_it(make_site, monkeypatch):
