@@ -54,7 +54,8 @@ class Ids:
     """Convert between indexes and UUIDs for one *seed*."""
 
     def __init__(self, seed: int) -> None:
-        self._key = str(seed).encode()
+        key = str(seed).encode()
+        self._rounds = [blake2b(digest_size=8, key=key, salt=bytes([number])) for number in range(_ROUNDS)]
 
     def encode(self, index: Index) -> str:
         packed = 0
@@ -66,9 +67,12 @@ class Ids:
     def decode(self, text: str) -> Index | None:
         """Return the index of the UUID *text*, or None if it was not created with this seed."""
         try:
-            packed = self._unscramble(_from_uuid(text))
+            bits = _from_uuid(text)
         except ValueError:
             return None
+        if _as_uuid(bits) != text:
+            return None  # another spelling
+        packed = self._unscramble(bits)
         values = []
         for bits in reversed(_FIELD_BITS):
             values.append(packed & ((1 << bits) - 1))
@@ -76,12 +80,12 @@ class Ids:
         part, task, job, project, kind = values
         if packed or kind not in _KINDS:
             return None
-        index = Index(IdKind(kind), project, job, task, part)
-        return index if self.encode(index) == text else None
+        return Index(IdKind(kind), project, job, task, part)
 
     def _round(self, number: int, half: int) -> int:
-        digest = blake2b(half.to_bytes(8, "big"), digest_size=8, key=self._key, salt=bytes([number])).digest()
-        return int.from_bytes(digest, "big") & _HALF
+        keyed = self._rounds[number].copy()
+        keyed.update(half.to_bytes(8, "big"))
+        return int.from_bytes(keyed.digest(), "big") & _HALF
 
     def _scramble(self, value: int) -> int:
         left, right = value >> _HALF_BITS, value & _HALF
@@ -98,7 +102,8 @@ class Ids:
 
 def _as_uuid(bits: int) -> str:
     high, middle, low = bits >> 74, bits >> 62 & 0xFFF, bits & ((1 << 62) - 1)
-    return str(uuid.UUID(int=high << 80 | 0x4 << 76 | middle << 64 | 0b10 << 62 | low))
+    text = f"{high << 80 | 0x4 << 76 | middle << 64 | 0b10 << 62 | low:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def _from_uuid(text: str) -> int:

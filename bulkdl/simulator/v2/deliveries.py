@@ -147,8 +147,7 @@ class Deliveries:
         return scenario.has_collection and scenario.has_result
 
     def scenario(self, number: int) -> DeliveryScenario:
-        scenario = create_scenario(number, random.Random(f"{self.seed}/{number}/scenario"))
-        return _as_settled(scenario) if self.options.settled and not scenario.is_settled else scenario
+        return _create_scenario(self, number)
 
     def created_at(self, number: int) -> datetime:
         share = number / (number + _DELIVERIES_IN_FIRST_HALF)
@@ -160,7 +159,16 @@ class Deliveries:
 
     def workspace_id(self, number: int) -> str:
         """Return the ID of workspace *number*. Workspace 0 is that of the user."""
-        return self.ids.encode(Index(IdKind.WORKSPACE, number) if number else Index(IdKind.USER))
+        return self._workspace_ids[number]
+
+    @cached_property
+    def _workspace_ids(self) -> tuple[str, ...]:
+        others = (Index(IdKind.WORKSPACE, number) for number in range(1, WORKSPACES))
+        return tuple(map(self.ids.encode, (Index(IdKind.USER), *others)))
+
+    @cached_property
+    def product_ids(self) -> tuple[str, ...]:
+        return tuple(self.ids.encode(Index(IdKind.PRODUCT, part=part)) for part in range(len(_PRODUCTS)))
 
     def original(self, number: int) -> AssetFile | None:
         return _create_original(self, number)
@@ -187,8 +195,17 @@ class Deliveries:
             return None
         if index.job >= self.count or not self.exists(index.job):
             return None
-        found = (file for file in self.files(index.job) if file.id == asset_id)
-        return next(((self.delivery(index.job), file) for file in found), None)
+        file = self._find_file(index, asset_id)
+        return (self.delivery(index.job), file) if file else None
+
+    def _find_file(self, index: Index, asset_id: str) -> AssetFile | None:
+        if index.kind is IdKind.ORIGINAL:
+            return self.original(index.job)
+        for item in self.items(index.job):
+            for asset in item.assets:
+                if asset.file and asset.file.id == asset_id:
+                    return asset.file
+        return None
 
     def find(self, kind: IdKind, text: str) -> Index | None:
         """Return the index of *text* if it is an existing ID of *kind*."""
@@ -236,6 +253,12 @@ def order_numbers(first: int) -> range:
 
 
 @lru_cache(maxsize=1_024)
+def _create_scenario(deliveries: Deliveries, number: int) -> DeliveryScenario:
+    scenario = create_scenario(number, random.Random(f"{deliveries.seed}/{number}/scenario"))
+    return _as_settled(scenario) if deliveries.options.settled and not scenario.is_settled else scenario
+
+
+@lru_cache(maxsize=1_024)
 def _create_delivery(deliveries: Deliveries, number: int) -> Delivery:
     rng = random.Random(f"{deliveries.seed}/{number}/content")
     scenario = deliveries.scenario(number)
@@ -262,9 +285,7 @@ def _create_delivery(deliveries: Deliveries, number: int) -> Delivery:
         host=host,
         producer=None if scenario.is_old else producer,
         collection_name=None if scenario.is_old else product,
-        product_id=None
-        if scenario.is_old
-        else deliveries.ids.encode(Index(IdKind.PRODUCT, part=product_number)),
+        product_id=None if scenario.is_old else deliveries.product_ids[product_number],
         name=None if scenario.has_no_name or original is None else original.name,
         title=rng.choice(_TITLES),
         tags=rng.choice(_TAGS),
@@ -284,6 +305,7 @@ def _source(number: int, order: int | None, scenario: DeliveryScenario) -> str |
     return "PROCESSING" if number % PERIOD in JOB_POSITIONS else "USER"
 
 
+@lru_cache(maxsize=1_024)
 def _create_original(deliveries: Deliveries, number: int) -> AssetFile | None:
     suffix = deliveries.scenario(number).suffix
     if not suffix:
