@@ -1,7 +1,7 @@
 """
-Define the values that all packages use: jobs, tasks, outputs, objects, files and results.
+Define the values that all packages use: containers, outputs, objects, files and results.
 
-This module does no I/O and does not depend on the JSON of UP42. ``docs/architecture.md`` has the glossary.
+This module does no I/O and does not depend on a source. ``docs/architecture.md`` has the glossary.
 """
 
 from __future__ import annotations
@@ -98,55 +98,6 @@ TERMINAL_STATUSES = frozenset({"SUCCEEDED", "FAILED", "ERROR", "CANCELLED"})
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """
-    One UP42 job.
-
-    Attributes:
-        status: Upper case, spaces as underscores (``NOT_STARTED``).
-        document: The job object as UP42 returned it.
-    """
-
-    project_id: str
-    id: str
-    status: str
-    mode: str
-    name: str | None
-    created_at: datetime
-    finished_at: datetime | None
-    workflow_id: str | None
-    document: dict[str, Any] = field(repr=False, compare=False, hash=False, default_factory=dict)
-
-    @property
-    def succeeded(self) -> bool:
-        return self.status == "SUCCEEDED"
-
-    @property
-    def finished(self) -> bool:
-        """Return whether the status of the job is final."""
-        return self.status in TERMINAL_STATUSES
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One task of a job. *parent_ids* are the tasks whose results are its input."""
-
-    id: str
-    name: str
-    status: str
-    parent_ids: tuple[str, ...]
-
-    @property
-    def succeeded(self) -> bool:
-        return self.status == "SUCCEEDED"
-
-    @property
-    def finished(self) -> bool:
-        """Return whether the status of the task is final."""
-        return self.status in TERMINAL_STATUSES
-
-
-@dataclass(frozen=True, slots=True)
 class ContainerRef:
     """
     The identity of a container: the unit that a source lists and the ledger records as a whole.
@@ -185,7 +136,7 @@ class Container:
     created_at: datetime
     finished_at: datetime | None = None
     name: str | None = None
-    attributes: Mapping[str, str] = field(default_factory=dict)
+    attributes: Mapping[str, str] = field(hash=False, default_factory=dict)
     document: Mapping[str, Any] = field(repr=False, compare=False, hash=False, default_factory=dict)
 
 

@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from hashlib import blake2b
 
 from bulkdl.errors import ConfigError
-from bulkdl.models import Job, Kind, Level, Output, Reason
+from bulkdl.models import Container, Kind, Level, Output, Reason
 from bulkdl.settings import Settings, Shard, parsers
 
 _MAX_LINES_SHOWN = 10
@@ -137,37 +137,39 @@ class Selection:
         ]
         return blake2b(repr(parts).encode(), digest_size=8).hexdigest()
 
-    def matches(self, job: Job) -> bool:
+    def matches(self, job: Container) -> bool:
         """Return whether *job* matches all filters."""
         return self.excluding_filter(job) is None
 
-    def is_before_watermark(self, job: Job) -> bool:
+    def is_before_watermark(self, job: Container) -> bool:
         """Return whether only the watermark excludes *job*. It is selected if an output is missing."""
         return self.since_last_s is not None and self.excluding_filter(job) == "since"
 
-    def may_match_when_finished(self, job: Job) -> bool:
+    def may_match_when_finished(self, job: Container) -> bool:
         """Return whether only a status that is not final excludes *job*. A later run must list it again."""
-        if job.finished or not self.statuses or self.scope is None:
+        if job.is_final or not self.statuses or self.scope is None:
             return False
         return replace(self, statuses=frozenset()).matches(job) and not self.matches(job)
 
-    def has_unwanted_final_status(self, job: Job) -> bool:
+    def has_unwanted_final_status(self, job: Container) -> bool:
         """Return whether the final status of *job* excludes it."""
-        return job.finished and self.excluding_filter(job) == "status"
+        return job.is_final and self.excluding_filter(job) == "status"
 
-    def excluding_filter(self, job: Job) -> str | None:
+    def excluding_filter(self, job: Container) -> str | None:
         """Return the flag of the first filter that excludes *job*; None if *job* is selected."""
-        project_id = job.project_id.lower()
+        project_id = job.ref.scope.lower()
         in_project = not self.project_ids or project_id in self.project_ids
         checks = {
             "project": in_project or self._has_ref(job, project_id),
             "job": not self.jobs or self._has_ref(job, project_id, None),
             "until": self.until_at is None or job.created_at <= self.until_at,
             "status": not self.statuses or parsers.normalize_status(job.status) in self.statuses,
-            "mode": self.mode is None or parsers.normalize_status(job.mode) == self.mode,
+            "mode": self.mode is None
+            or parsers.normalize_status(job.attributes.get("mode", "")) == self.mode,
             "name": self.name_glob is None or fnmatchcase(job.name or "", self.name_glob),
-            "workflow": self.workflow_id is None or (job.workflow_id or "").lower() == self.workflow_id,
-            "shard": self.shard is None or is_in_shard(job.id, self.shard),
+            "workflow": self.workflow_id is None
+            or job.attributes.get("workflow", "").lower() == self.workflow_id,
+            "shard": self.shard is None or is_in_shard(job.ref.id, self.shard),
             "since": self.since_at is None
             or job.created_at >= self.since_at,  # last: see is_before_watermark
         }
@@ -177,8 +179,8 @@ class Selection:
         """Return whether the kind and the level of *output* are selected."""
         return output.kind in self.kinds and output.level in self.levels
 
-    def _has_ref(self, job: Job, *project_ids: str | None) -> bool:
-        return any(JobRef(project_id, job.id.lower()) in self._refs for project_id in project_ids)
+    def _has_ref(self, job: Container, *project_ids: str | None) -> bool:
+        return any(JobRef(project_id, job.ref.id.lower()) in self._refs for project_id in project_ids)
 
 
 def is_in_shard(job_id: str, shard: Shard) -> bool:

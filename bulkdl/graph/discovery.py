@@ -13,11 +13,13 @@ import structlog
 from bulkdl.errors import ApiError
 from bulkdl.graph.enumeration_results import EnumerationHandler
 from bulkdl.graph.ledger_view import LedgerView
-from bulkdl.ledger.rows import JobRecord
+from bulkdl.ledger.rows import ContainerRecord
+from bulkdl.listings import UnreadableContainer
 from bulkdl.log import get_logger
-from bulkdl.models import Job, Reason
+from bulkdl.models import Container, Reason
 from bulkdl.selection import JobRef, Selection
 from bulkdl.sources.up42_jobs.clients import ApiClients
+from bulkdl.sources.up42_jobs.models import SOURCE
 
 log = get_logger(__name__)
 
@@ -25,11 +27,11 @@ PAGE_SIZE = 100
 
 
 @dataclass(frozen=True, slots=True)
-class JobPage:
-    """Jobs of one project that are compared with the ledger together."""
+class ContainerPage:
+    """Containers of one scope that are compared with the ledger together."""
 
-    project_id: str
-    jobs: tuple[Job, ...]
+    scope: str
+    containers: tuple[Container, ...]
 
 
 class JobDiscovery:
@@ -54,7 +56,7 @@ class JobDiscovery:
         """The selected projects, or all projects of the configuration."""
         return self._selection.project_ids or self._clients.project_ids
 
-    async def discover_jobs(self) -> AsyncGenerator[JobPage, None]:
+    async def discover_jobs(self) -> AsyncGenerator[ContainerPage, None]:
         """
         Yield pages of jobs until no project and no job ID is left.
 
@@ -72,23 +74,23 @@ class JobDiscovery:
                 continue
             self._handler.job_counts.seen += 1
             if self._is_candidate(job):
-                yield JobPage(job.project_id, (job,))
+                yield ContainerPage(job.ref.scope, (job,))
 
-    async def _list_project(self, project_id: str) -> AsyncGenerator[JobPage, None]:
-        jobs: list[Job] = []
+    async def _list_project(self, project_id: str) -> AsyncGenerator[ContainerPage, None]:
+        jobs: list[Container] = []
         seen = 0
         try:
             async with aclosing(self._clients.client(project_id).jobs(project_id)) as entries:
                 async for entry in entries:
                     seen += 1
                     self._handler.job_counts.seen += 1
-                    if not isinstance(entry, Job):
-                        subject = f"job {entry.job_id or '(unreadable)'} of project {project_id}"
+                    if isinstance(entry, UnreadableContainer):
+                        subject = f"job {entry.id or '(unreadable)'} of project {project_id}"
                         self._handler.report_problem(Reason.INVALID_RESPONSE, subject, entry.problem)
                     elif self._is_candidate(entry):
                         jobs.append(entry)
                     if len(jobs) >= PAGE_SIZE:
-                        yield JobPage(project_id, tuple(jobs))
+                        yield ContainerPage(project_id, tuple(jobs))
                         jobs = []
         except ApiError as failure:
             subject = f"project {project_id}"
@@ -96,9 +98,9 @@ class JobDiscovery:
         else:
             log.info("project.enumerated", jobs=seen)
         if jobs:
-            yield JobPage(project_id, tuple(jobs))
+            yield ContainerPage(project_id, tuple(jobs))
 
-    def _is_candidate(self, job: Job) -> bool:
+    def _is_candidate(self, job: Container) -> bool:
         """Return whether *job* must be compared with the ledger; count it if it is selected."""
         selection = self._selection
         if (
@@ -112,7 +114,7 @@ class JobDiscovery:
         self._handler.job_counts.selected += 1
         return True
 
-    async def _find_job(self, ref: JobRef) -> Job | None:
+    async def _find_job(self, ref: JobRef) -> Container | None:
         """
         Return the job of *ref*; None after reporting that it does not exist.
 
@@ -121,22 +123,25 @@ class JobDiscovery:
         """
         record = await self._find_record(ref)
         is_retry = self._selection.reasons is not None
-        if is_retry and record is not None and record.job.finished and record.tasks_listed:
-            return record.job
+        if is_retry and record is not None and record.container.is_final and record.listed_kinds:
+            return record.container
         return await self._request_job(ref, record)
 
-    async def _find_record(self, ref: JobRef) -> JobRecord | None:
+    async def _find_record(self, ref: JobRef) -> ContainerRecord | None:
         allowed = (ref.project_id,) if ref.project_id else self._project_ids
-        for project_id in await self._ledger_view.projects_of(ref.job_id):
+        for project_id in await self._ledger_view.scopes_of(SOURCE, ref.job_id):
             if project_id in allowed:
-                return (await self._ledger_view.known_jobs(project_id, [ref.job_id])).get(ref.job_id)
+                records = await self._ledger_view.known_containers(SOURCE, project_id, [ref.job_id])
+                return records.get(ref.job_id)
         return None
 
-    async def _request_job(self, ref: JobRef, record: JobRecord | None) -> Job | None:
+    async def _request_job(self, ref: JobRef, record: ContainerRecord | None) -> Container | None:
         """Request the job from each possible project, beginning with the project of *record*."""
         project_ids = (ref.project_id,) if ref.project_id else self._project_ids
         if record is not None:
-            project_ids = tuple(sorted(project_ids, key=lambda project: project != record.job.project_id))
+            project_ids = tuple(
+                sorted(project_ids, key=lambda project: project != record.container.ref.scope)
+            )
         failures: list[tuple[str, ApiError]] = []
         for project_id in project_ids:
             try:

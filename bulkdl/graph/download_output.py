@@ -10,9 +10,10 @@ from typing import Any
 from bulkdl.errors import DownloadError
 from bulkdl.graph.run_context import RunContext
 from bulkdl.ledger import queries
+from bulkdl.listings import PlannedOutput
 from bulkdl.models import ARCHIVE_SUFFIXES, CommittedFile, Kind, Outcome, Reason, Result
 from bulkdl.settings.path_templates import PathTemplates
-from bulkdl.sources.up42_jobs.planning import MissingOutput, target_key
+from bulkdl.sources.up42_jobs.planning import target_key
 from bulkdl.transfer.body_reader import BLOCK_BYTES
 from bulkdl.transfer.context import TransferContext
 from bulkdl.transfer.download import Download, result_of_failure
@@ -41,7 +42,7 @@ class OutputDownloader:
         self._headers_timeout_s = headers_timeout_s
 
     async def download(
-        self, missing: MissingOutput, failed: FailureByObject, observer: TransferObserver
+        self, missing: PlannedOutput, failed: FailureByObject, observer: TransferObserver
     ) -> Result:
         """
         Download *missing*, or link it to a file with the same storage object.
@@ -93,7 +94,7 @@ class OutputDownloader:
         if committed_file.size_bytes >= BLOCK_BYTES or result.attempts > 1 or result.resumed_from_bytes:
             await self._destination.partial_file(result.output).forget()
 
-    async def _link_same_object(self, missing: MissingOutput, source: str | None) -> Result | None:
+    async def _link_same_object(self, missing: PlannedOutput, source: str | None) -> Result | None:
         """Link *missing* to a file of the same job with the same object, if the file is still complete."""
         if source is None:
             return None

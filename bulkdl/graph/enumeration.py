@@ -12,7 +12,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
@@ -25,27 +25,20 @@ from bulkdl.destinations.local.destination import LocalDestination
 from bulkdl.disk.filenames import safe_filenames
 from bulkdl.errors import ApiError, DestinationError, DownloadError
 from bulkdl.failure_policy import FAILURE_POLICIES, RetryAction
-from bulkdl.graph.discovery import PAGE_SIZE, JobDiscovery, JobPage
+from bulkdl.graph.discovery import PAGE_SIZE, ContainerPage, JobDiscovery
 from bulkdl.graph.enumeration_results import EnumerationHandler
 from bulkdl.graph.ledger_view import LedgerView
-from bulkdl.graph.planning import is_recent, is_same_run, must_be_listed, split_missing, wants_quicklooks
+from bulkdl.graph.planning import group_same_objects, is_recent, must_be_listed, split_missing, wanted_kinds
 from bulkdl.ledger import queries
-from bulkdl.ledger.queries import JobListing, PlannedOutput
-from bulkdl.ledger.rows import NEW, JobRecord, OutputRecord
+from bulkdl.ledger.rows import NEW, ContainerRecord, OutputRecord
+from bulkdl.listings import ContainerListing, ListingFailure, PlannedOutput
 from bulkdl.log import get_logger
-from bulkdl.models import Job, Kind, Reason, Result, Task
+from bulkdl.models import Container, Kind, Reason
 from bulkdl.selection import Selection
 from bulkdl.settings.path_templates import PathTemplates
 from bulkdl.sources.up42_jobs.clients import ApiClients
-from bulkdl.sources.up42_jobs.models import job_output
-from bulkdl.sources.up42_jobs.planning import (
-    MissingOutput,
-    expected_outputs,
-    group_same_objects,
-    has_open_task,
-    is_listing_placeholder,
-    last_task_id,
-)
+from bulkdl.sources.up42_jobs.models import SOURCE, Task, job_output
+from bulkdl.sources.up42_jobs.planning import expected_outputs, has_open_task
 from bulkdl.telemetry.events import JobEnumerated, JobUnfinished, Reporter
 from bulkdl.transfer.download import result_of_failure
 
@@ -53,71 +46,58 @@ log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class JobToList:
-    """A job whose tasks must be requested, with its ledger record; None for a new job."""
+class ContainerToList:
+    """A container whose outputs must be requested, with its ledger record; None for a new container."""
 
-    job: Job
-    record: JobRecord | None
-
-
-@dataclass(frozen=True, slots=True)
-class JobListingResult:
-    """
-    The outputs that UP42 lists for one job.
-
-    Attributes:
-        documents: Responses to be stored, by key.
-        failures: Results for lists of quicklooks that are invalid or not available.
-    """
-
-    listing: JobListing
-    documents: dict[str, bytes]
-    failures: tuple[Result, ...]
+    container: Container
+    record: ContainerRecord | None
 
 
 @dataclass(frozen=True, slots=True)
 class _QuicklookList:
-    """The quicklooks of one task: the planned outputs, and the response body or the failed result."""
+    """The quicklooks of one task: the planned outputs, and the response body or the failure."""
 
     key: str
-    outputs: tuple[PlannedOutput, ...]
-    document: bytes | None
-    failure: Result | None
+    outputs: tuple[PlannedOutput, ...] = ()
+    document: bytes | None = None
+    failure: ListingFailure | None = None
+
+
+# The list of the tasks contains all outputs except the quicklooks.
+_LISTED_WITH_TASKS = frozenset({Kind.ARCHIVE.value, Kind.GEOJSON.value})
 
 
 class JobLister:
     """Requests the outputs of jobs. Several workers share one instance."""
 
     def __init__(self, selection: Selection, clients: ApiClients, path_templates: PathTemplates) -> None:
-        self._wants_quicklooks = wants_quicklooks(selection)
+        self._kinds = wanted_kinds(selection)
         self._clients = clients
         self._templates = path_templates
 
-    async def list_outputs(self, job: Job) -> JobListingResult:
+    async def list_outputs(self, job: Container) -> ContainerListing:
         """
         Request the tasks of *job* and, if the selection includes them, the quicklooks of each task.
 
         Raises:
             ApiError: The request for the tasks failed.
         """
-        tasks, document = await self._clients.client(job.project_id).tasks(job.project_id, job.id)
+        tasks, document = await self._clients.client(job.ref.scope).tasks(job.ref.scope, job.ref.id)
         lists = await self._list_all_quicklooks(job, tasks)
         failures = tuple(entry.failure for entry in lists if entry.failure is not None)
-        outputs = [PlannedOutput(output) for output in expected_outputs(job, tasks)]
-        outputs += chain.from_iterable(entry.outputs for entry in lists)
-        listing = JobListing(
-            job,
-            last_task_id=last_task_id(tasks),
-            outputs=tuple(outputs),
-            quicklooks=self._wants_quicklooks and not failures,
-            tasks_final=not has_open_task(job, tasks),
-        )
         documents = self._job_documents(job, document)
         documents |= {entry.key: entry.document for entry in lists if entry.document is not None}
-        return JobListingResult(listing, documents, failures)
+        return ContainerListing(
+            job,
+            outputs=(*expected_outputs(job, tasks), *chain.from_iterable(entry.outputs for entry in lists)),
+            listed_kinds=_LISTED_WITH_TASKS if failures else _LISTED_WITH_TASKS | self._kinds,
+            documents=documents,
+            failures=failures,
+            is_final=not has_open_task(job, tasks),
+        )
 
-    async def _list_all_quicklooks(self, job: Job, tasks: Sequence[Task]) -> list[_QuicklookList]:
-        if not self._wants_quicklooks:
+    async def _list_all_quicklooks(self, job: Container, tasks: Sequence[Task]) -> list[_QuicklookList]:
+        if Kind.QUICKLOOK not in self._kinds:
             return []
         async with asyncio.TaskGroup() as group:
             requests = [
@@ -126,34 +106,29 @@ class JobLister:
             ]
         return [request.result() for request in requests]
 
-    async def _list_quicklooks(self, job: Job, task: Task) -> _QuicklookList:
-        key = self._templates.task_quicklooks.format(
-            project_id=job.project_id, job_id=job.id, task_id=task.id
-        )
-        placeholder = job_output(job.project_id, job.id, task.id, Kind.QUICKLOOK)
+    async def _list_quicklooks(self, job: Container, task: Task) -> _QuicklookList:
+        project_id, job_id = job.ref.scope, job.ref.id
+        key = self._templates.task_quicklooks.format(project_id=project_id, job_id=job_id, task_id=task.id)
         try:
-            names, document = await self._clients.client(job.project_id).quicklooks(
-                job.project_id, job.id, task.id
-            )
+            names, document = await self._clients.client(project_id).quicklooks(project_id, job_id, task.id)
         except ApiError as failure:
-            return _QuicklookList(
-                key, (PlannedOutput(placeholder),), None, result_of_failure(placeholder, failure)
-            )
+            placeholder = job_output(project_id, job_id, task.id, Kind.QUICKLOOK)
+            return _QuicklookList(key, failure=ListingFailure(placeholder, failure))
         outputs = tuple(
-            PlannedOutput(job_output(job.project_id, job.id, task.id, Kind.QUICKLOOK, name), filename)
+            PlannedOutput(job_output(project_id, job_id, task.id, Kind.QUICKLOOK, name), filename)
             for name, filename in safe_filenames(dict.fromkeys(filter(None, names))).items()
         )
-        return _QuicklookList(key, outputs, document, None)
+        return _QuicklookList(key, outputs, document)
 
-    def _job_documents(self, job: Job, tasks: bytes) -> dict[str, bytes]:
-        fields = {"project_id": job.project_id, "job_id": job.id}
+    def _job_documents(self, job: Container, tasks: bytes) -> dict[str, bytes]:
+        fields = {"project_id": job.ref.scope, "job_id": job.ref.id}
         documents = {self._templates.job_tasks.format(**fields): tasks}
         if job.document:  # a job from the ledger has no document; the stored file remains
             documents[self._templates.job.format(**fields)] = _in_envelope(job.document)
         return documents
 
 
-def _in_envelope(document: dict[str, Any]) -> bytes:
+def _in_envelope(document: Mapping[str, Any]) -> bytes:
     """Return *document*, an entry of a job list, as the response to a request for this job."""
     return json.dumps({"data": document, "error": None}, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
@@ -173,7 +148,7 @@ class Enumeration:
         reporter: Reporter,
         recheck_absent_s: float = 0.0,
     ) -> None:
-        self.pending: Channel[JobToList] = Channel(2 * PAGE_SIZE)
+        self.pending: Channel[ContainerToList] = Channel(2 * PAGE_SIZE)
         self._discovery = JobDiscovery(selection, clients, ledger_view, handler)
         self._lister = JobLister(selection, clients, path_templates)
         self._selection = selection
@@ -187,49 +162,52 @@ class Enumeration:
         """Worker: discover jobs and compare them with the ledger."""
         async with aclosing(self._discovery.discover_jobs()) as pages:
             async for page in pages:
-                self._handler.begin_comparison(page.jobs)
+                self._handler.begin_comparison(page.containers)
                 try:
                     await self._compare_with_ledger(page)
                 finally:
-                    self._handler.end_comparison(page.jobs)
+                    self._handler.end_comparison(page.containers)
 
     async def list_jobs(self) -> None:
         """Worker: list the tasks and quicklooks of pending jobs."""
         async for pending in self.pending:
-            job = pending.job
+            job = pending.container
             try:
-                with structlog.contextvars.bound_contextvars(project_id=job.project_id, job_id=job.id):
+                with structlog.contextvars.bound_contextvars(project_id=job.ref.scope, job_id=job.ref.id):
                     await self._list_job(pending)
             finally:
                 self._handler.end_comparison([job])
 
-    async def _compare_with_ledger(self, page: JobPage) -> None:
-        records = await self._ledger_view.known_jobs(page.project_id, [job.id for job in page.jobs])
-        excluded = [job for job in page.jobs if self._selection.has_unwanted_final_status(job)]
-        await self._record_unfinished_jobs([job for job in page.jobs if not job.finished], records)
+    async def _compare_with_ledger(self, page: ContainerPage) -> None:
+        jobs = page.containers
+        records = await self._ledger_view.known_containers(SOURCE, page.scope, [job.ref.id for job in jobs])
+        excluded = [job for job in jobs if self._selection.has_unwanted_final_status(job)]
+        await self._record_unfinished_jobs([job for job in jobs if not job.is_final], records)
         await self._record_excluded_jobs(excluded, records)
         finished = [
-            job for job in page.jobs if job.finished and not self._selection.has_unwanted_final_status(job)
+            job for job in jobs if job.is_final and not self._selection.has_unwanted_final_status(job)
         ]
         sizes = await self._find_sizes(
             list(chain.from_iterable(record.outputs for record in records.values()))
         )
         for job in finished:
-            record = await self._forget_if_rerun(job, records.get(job.id))
-            if self._selection.is_before_watermark(job) and job.id not in records:
+            record = await self._forget_if_rerun(job, records.get(job.ref.id))
+            if self._selection.is_before_watermark(job) and job.ref.id not in records:
                 continue
             if must_be_listed(record, self._selection, recheck_absent=self._rechecks_absent(job)):
                 self._handler.begin_comparison([job])  # it ends when the job has been listed
-                await self.pending.put(JobToList(job, record))
+                await self.pending.put(ContainerToList(job, record))
             elif record is not None:
-                await self._enqueue_missing(record.outputs, record.last_task_id, job, sizes)
+                await self._enqueue_missing(record.outputs, job, sizes)
 
     async def _find_sizes(self, outputs: Sequence[OutputRecord]) -> dict[str, int]:
         """Return the sizes of the existing files of *outputs* by key; without files, no thread is used."""
         keys = [output.file.key for output in outputs if output.file]
         return await self._destination.find_sizes(keys) if keys else {}
 
-    async def _record_unfinished_jobs(self, jobs: Sequence[Job], records: Mapping[str, JobRecord]) -> None:
+    async def _record_unfinished_jobs(
+        self, jobs: Sequence[Container], records: Mapping[str, ContainerRecord]
+    ) -> None:
         """Record jobs that have not finished. A later run lists them again."""
         selection = self._selection
         for job in jobs:
@@ -237,36 +215,43 @@ class Enumeration:
                 continue
             if not selection.is_before_watermark(job):
                 self._handler.job_counts.unfinished += 1
-            self._reporter.report(JobUnfinished(job.project_id, job.id))
-            log.debug("job.skipped", job_id=job.id, reason=Reason.JOB_UNFINISHED.value, status=job.status)
+            self._reporter.report(JobUnfinished(job.ref.scope, job.ref.id))
+            log.debug("job.skipped", job_id=job.ref.id, reason=Reason.JOB_UNFINISHED.value, status=job.status)
         new = [
             job
             for job in jobs
-            if job.id not in records and (selection.matches(job) or selection.may_match_when_finished(job))
+            if job.ref.id not in records
+            and (selection.matches(job) or selection.may_match_when_finished(job))
         ]
         if new:
-            await self._ledger_view.write(partial(queries.record_unfinished_jobs, jobs=new))
+            await self._ledger_view.write(partial(queries.record_unfinished, containers=new))
 
-    async def _record_excluded_jobs(self, jobs: Sequence[Job], records: Mapping[str, JobRecord]) -> None:
+    async def _record_excluded_jobs(
+        self, jobs: Sequence[Container], records: Mapping[str, ContainerRecord]
+    ) -> None:
         """Record the final status of jobs that an earlier run recorded as unfinished."""
         unfinished = {
-            record.job.id for record in records.values() if record.listing_failure is Reason.JOB_UNFINISHED
+            record.container.ref.id
+            for record in records.values()
+            if record.listing_failure is Reason.JOB_UNFINISHED
         }
-        finished = [job for job in jobs if job.id in unfinished]
+        finished = [job for job in jobs if job.ref.id in unfinished]
         if finished:
-            await self._ledger_view.write(partial(queries.record_excluded_jobs, jobs=finished))
+            await self._ledger_view.write(partial(queries.record_excluded, containers=finished))
 
-    async def _forget_if_rerun(self, job: Job, record: JobRecord | None) -> JobRecord | None:
+    async def _forget_if_rerun(
+        self, job: Container, record: ContainerRecord | None
+    ) -> ContainerRecord | None:
         """Return *record*, or None after deleting it if it belongs to an earlier run of *job*."""
-        if record is None or is_same_run(job, record):
+        if record is None or job.revision == record.container.revision:
             return record
-        if record.job.finished:  # an unfinished job that has finished now did not change
-            log.info("job.changed", job_id=job.id, status=job.status)
+        if record.container.is_final:  # an unfinished job that has finished now did not change
+            log.info("job.changed", job_id=job.ref.id, status=job.status)
         if not self._ledger_view.is_read_only:
             await self._forget(record)
         return None
 
-    async def _forget(self, record: JobRecord) -> None:
+    async def _forget(self, record: ContainerRecord) -> None:
         """
         Delete the partial files and the ledger rows of an earlier run of a job.
 
@@ -275,58 +260,54 @@ class Enumeration:
         """
         for output in record.outputs:
             await self._destination.partial_file(output.output).discard()
-        job = record.job
-        await self._ledger_view.write(partial(queries.forget_job, project_id=job.project_id, job_id=job.id))
+        await self._ledger_view.write(partial(queries.forget_container, ref=record.container.ref))
 
-    async def _list_job(self, pending: JobToList) -> None:
-        job = pending.job
+    async def _list_job(self, pending: ContainerToList) -> None:
+        job = pending.container
         try:
-            result = await self._lister.list_outputs(job)
+            listing = await self._lister.list_outputs(job)
         except ApiError as failure:
             await self._record_listing_failure(job, failure, "its tasks")
             return
-        if not result.listing.tasks_final:
+        if not listing.is_final:
             self._handler.job_counts.unfinished += 1
             log.info("job.tasks_unfinished", status=job.status)
         try:
-            outputs = await self._persist_listing(result, pending.record)
+            outputs = await self._persist_listing(listing, pending.record)
         except DestinationError as failure:
             if FAILURE_POLICIES[failure.reason].action is RetryAction.STOP_RUN:
                 raise
             await self._record_listing_failure(job, failure, "its documents")
             return
-        for failed in result.failures:
-            await self._handler.fail(failed)
+        for failed in listing.failures:
+            await self._handler.fail(result_of_failure(failed.output, failed.failure))
         sizes = await self._find_sizes(outputs)
-        await self._enqueue_missing(outputs, result.listing.last_task_id, job, sizes, is_new_listing=True)
+        await self._enqueue_missing(outputs, job, sizes, is_new_listing=True)
 
-    async def _record_listing_failure(self, job: Job, failure: DownloadError, subject: str) -> None:
+    async def _record_listing_failure(self, job: Container, failure: DownloadError, subject: str) -> None:
         self._handler.report_problem(
-            failure.reason, f"job {job.id} of project {job.project_id}", f"{subject}: {failure.detail}"
+            failure.reason, f"job {job.ref.id} of project {job.ref.scope}", f"{subject}: {failure.detail}"
         )
         await self._ledger_view.write(
-            partial(queries.record_listing_failure, job=job, reason=failure.reason, detail=failure.detail)
+            partial(
+                queries.record_listing_failure, container=job, reason=failure.reason, detail=failure.detail
+            )
         )
 
     async def _persist_listing(
-        self, result: JobListingResult, record: JobRecord | None
+        self, listing: ContainerListing, record: ContainerRecord | None
     ) -> tuple[OutputRecord, ...]:
         """Store documents and listing; return the listed outputs with their earlier records."""
         if not self._ledger_view.is_read_only:
-            await self._destination.publish(result.documents)
-            await self._ledger_view.write(partial(queries.plan_job, listing=result.listing))
+            await self._destination.publish(listing.documents)
+            await self._ledger_view.write(partial(queries.plan_container, listing=listing))
         recorded = {output.output: output for output in record.outputs} if record else {}
-        return tuple(
-            recorded.get(planned.output) or OutputRecord(planned.output, NEW, None, planned.filename, None)
-            for planned in result.listing.outputs
-            if not is_listing_placeholder(planned.output)
-        )
+        return tuple(_with_record(planned, recorded.get(planned.output)) for planned in listing.outputs)
 
     async def _enqueue_missing(
         self,
         outputs: Sequence[OutputRecord],
-        last_task: str | None,
-        job: Job,
+        job: Container,
         sizes: dict[str, int],
         *,
         is_new_listing: bool = False,
@@ -344,12 +325,12 @@ class Enumeration:
             self._handler.job_counts.up_to_date += 1
         self._handler.skip(up_to_date)
         kinds = Counter(entry.output.kind for entry in missing)
-        self._reporter.report(JobEnumerated(job.project_id, job.id, len(missing), len(up_to_date), kinds))
-        log.debug("job.enumerated", job_id=job.id, missing=len(missing), up_to_date=len(up_to_date))
-        await self._enqueue_groups(missing, last_task)
+        self._reporter.report(JobEnumerated(job.ref.scope, job.ref.id, len(missing), len(up_to_date), kinds))
+        log.debug("job.enumerated", job_id=job.ref.id, missing=len(missing), up_to_date=len(up_to_date))
+        await self._enqueue_groups(missing)
 
-    async def _enqueue_groups(self, missing: Sequence[MissingOutput], last_task: str | None) -> None:
-        groups = group_same_objects(missing, last_task)
+    async def _enqueue_groups(self, missing: Sequence[PlannedOutput]) -> None:
+        groups = group_same_objects(missing)
         for number, group in enumerate(groups, start=1):
             try:
                 await self._handler.enqueue(group)
@@ -358,9 +339,16 @@ class Enumeration:
                     self._handler.cancel(entry.output)
                 raise
 
-    def _rechecks_absent(self, job: Job) -> bool:
+    def _rechecks_absent(self, job: Container) -> bool:
         return is_recent(job, datetime.now(UTC), self._recheck_absent_s)
 
     def _ended_in_this_run(self, record: OutputRecord) -> bool:
         """Return whether this run recorded and counted the output already: its job is listed twice."""
         return record.run_id is not None and record.run_id == self._ledger_view.run_id
+
+
+def _with_record(planned: PlannedOutput, record: OutputRecord | None) -> OutputRecord:
+    """Return the earlier record of *planned*, or a new record."""
+    if record is None:
+        return OutputRecord(planned.output, NEW, None, planned.filename, None, identity=planned.identity)
+    return record if record.identity == planned.identity else replace(record, identity=planned.identity)

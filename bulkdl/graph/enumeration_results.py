@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from bulkdl.graph.planning import SameObjectGroup
 from bulkdl.graph.pools import Pools
 from bulkdl.graph.recorder import Recorder
 from bulkdl.ledger.rows import OutputRecord
-from bulkdl.models import Job, Kind, Output, Reason, Result
+from bulkdl.listings import PlannedOutput
+from bulkdl.models import Container, Kind, Output, Reason, Result
 from bulkdl.report.models import JobCounts
 from bulkdl.report.plan import PlanBuilder
 from bulkdl.settings.path_templates import PathTemplates
-from bulkdl.sources.up42_jobs.planning import MissingOutput, SameObjectGroup, target_key
+from bulkdl.sources.up42_jobs.planning import target_key
 
 
 class EnumerationHandler(Protocol):
@@ -23,13 +25,13 @@ class EnumerationHandler(Protocol):
     def job_counts(self) -> JobCounts:
         """The counts of jobs, which the enumeration increments."""
 
-    def begin_comparison(self, jobs: Sequence[Job]) -> None:
-        """Receive jobs before their ledger records are read."""
+    def begin_comparison(self, containers: Sequence[Container]) -> None:
+        """Receive containers before their ledger records are read."""
 
-    def end_comparison(self, jobs: Sequence[Job]) -> None:
-        """Receive jobs whose ledger records are not used any more."""
+    def end_comparison(self, containers: Sequence[Container]) -> None:
+        """Receive containers whose ledger records are not used any more."""
 
-    def reserve(self, missing: Sequence[MissingOutput]) -> tuple[MissingOutput, ...]:
+    def reserve(self, missing: Sequence[PlannedOutput]) -> tuple[PlannedOutput, ...]:
         """Reserve the outputs of *missing* that are not in progress, and return them."""
 
     async def enqueue(self, group: SameObjectGroup) -> None:
@@ -61,13 +63,13 @@ class RunHandler:
     def job_counts(self) -> JobCounts:
         return self.recorder.summary.jobs
 
-    def begin_comparison(self, jobs: Sequence[Job]) -> None:
-        self.pools.reservations.begin_comparison(jobs)
+    def begin_comparison(self, containers: Sequence[Container]) -> None:
+        self.pools.reservations.begin_comparison(containers)
 
-    def end_comparison(self, jobs: Sequence[Job]) -> None:
-        self.pools.reservations.end_comparison(jobs)
+    def end_comparison(self, containers: Sequence[Container]) -> None:
+        self.pools.reservations.end_comparison(containers)
 
-    def reserve(self, missing: Sequence[MissingOutput]) -> tuple[MissingOutput, ...]:
+    def reserve(self, missing: Sequence[PlannedOutput]) -> tuple[PlannedOutput, ...]:
         return self.pools.reservations.reserve(missing)
 
     async def enqueue(self, group: SameObjectGroup) -> None:
@@ -99,13 +101,13 @@ class PlanHandler:
     def job_counts(self) -> JobCounts:
         return self.plan.summary.jobs
 
-    def begin_comparison(self, jobs: Sequence[Job]) -> None:
+    def begin_comparison(self, containers: Sequence[Container]) -> None:
         """Do nothing: a plan does not change the ledger."""
 
-    def end_comparison(self, jobs: Sequence[Job]) -> None:
+    def end_comparison(self, containers: Sequence[Container]) -> None:
         """Do nothing: a plan does not change the ledger."""
 
-    def reserve(self, missing: Sequence[MissingOutput]) -> tuple[MissingOutput, ...]:
+    def reserve(self, missing: Sequence[PlannedOutput]) -> tuple[PlannedOutput, ...]:
         return tuple(missing)
 
     async def enqueue(self, group: SameObjectGroup) -> None:

@@ -10,11 +10,11 @@ from typing import ClassVar, Protocol
 
 from bulkdl.ledger import queries
 from bulkdl.ledger.database import Ledger
-from bulkdl.ledger.rows import JobRecord
+from bulkdl.ledger.rows import ContainerRecord
 
 
 class LedgerView(Protocol):
-    """Reads recorded jobs and records listings."""
+    """Reads recorded containers and records listings."""
 
     @property
     def is_read_only(self) -> bool:
@@ -24,11 +24,13 @@ class LedgerView(Protocol):
     def run_id(self) -> str | None:
         """The run that enumerates; None for a plan."""
 
-    async def known_jobs(self, project_id: str, job_ids: Sequence[str]) -> dict[str, JobRecord]:
-        """Return the recorded jobs among *job_ids*, by ID."""
+    async def known_containers(
+        self, source: str, scope: str, ids: Sequence[str]
+    ) -> dict[str, ContainerRecord]:
+        """Return the recorded containers among *ids*, by ID."""
 
-    async def projects_of(self, job_id: str) -> list[str]:
-        """Return the projects that have a recorded job *job_id*."""
+    async def scopes_of(self, source: str, container_id: str) -> list[str]:
+        """Return the scopes that have a recorded container *container_id*."""
 
     async def write(self, statement: Callable[[Connection], None]) -> None:
         """Execute *statement*; without effect if the view is read-only."""
@@ -40,12 +42,14 @@ class EmptyLedgerView:
     is_read_only: ClassVar[bool] = True
     run_id: ClassVar[str | None] = None
 
-    async def known_jobs(self, project_id: str, job_ids: Sequence[str]) -> dict[str, JobRecord]:
-        del project_id, job_ids
+    async def known_containers(
+        self, source: str, scope: str, ids: Sequence[str]
+    ) -> dict[str, ContainerRecord]:
+        del source, scope, ids
         return {}
 
-    async def projects_of(self, job_id: str) -> list[str]:
-        del job_id
+    async def scopes_of(self, source: str, container_id: str) -> list[str]:
+        del source, container_id
         return []
 
     async def write(self, statement: Callable[[Connection], None]) -> None:
@@ -53,20 +57,22 @@ class EmptyLedgerView:
 
 
 @dataclass(frozen=True, slots=True)
-class _RecordedJobs:
+class _RecordedContainers:
     ledger: Ledger
 
-    async def known_jobs(self, project_id: str, job_ids: Sequence[str]) -> dict[str, JobRecord]:
+    async def known_containers(
+        self, source: str, scope: str, ids: Sequence[str]
+    ) -> dict[str, ContainerRecord]:
         return await self.ledger.read(
-            partial(queries.read_jobs, project_id=project_id, job_ids=list(job_ids))
+            partial(queries.read_containers, source=source, scope=scope, ids=list(ids))
         )
 
-    async def projects_of(self, job_id: str) -> list[str]:
-        return await self.ledger.read(partial(queries.find_projects, job_id=job_id))
+    async def scopes_of(self, source: str, container_id: str) -> list[str]:
+        return await self.ledger.read(partial(queries.find_scopes, source=source, container_id=container_id))
 
 
 @dataclass(frozen=True, slots=True)
-class PlanLedgerView(_RecordedJobs):
+class PlanLedgerView(_RecordedContainers):
     """The view of a plan: it reads the ledger and does not change it."""
 
     is_read_only: ClassVar[bool] = True
@@ -77,7 +83,7 @@ class PlanLedgerView(_RecordedJobs):
 
 
 @dataclass(frozen=True, slots=True)
-class RunLedgerView(_RecordedJobs):
+class RunLedgerView(_RecordedContainers):
     """The view of the run *run_id*."""
 
     run_id: str

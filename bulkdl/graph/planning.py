@@ -1,5 +1,5 @@
 """
-Compare recorded jobs and outputs with the selection and the files. The functions are pure.
+Compare recorded containers and outputs with the selection and the files. The functions are pure.
 """
 
 from __future__ import annotations
@@ -8,58 +8,59 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from bulkdl.ledger.rows import NEW, JobRecord, OutputRecord
-from bulkdl.models import Job, Kind, Level
+from bulkdl.ledger.rows import NEW, ContainerRecord, OutputRecord
+from bulkdl.listings import PlannedOutput, is_listing_placeholder
+from bulkdl.models import Container, Kind, Level
 from bulkdl.selection import Selection
-from bulkdl.sources.up42_jobs.planning import MissingOutput, is_listing_placeholder
+
+# One worker downloads the outputs of a group one after another, because they can be the same stored object.
+SameObjectGroup = tuple[PlannedOutput, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class PlanResult:
-    """The selected outputs of a job that are missing, and those that are up to date."""
+    """The selected outputs of a container that are missing, and those that are up to date."""
 
-    missing: tuple[MissingOutput, ...]
+    missing: tuple[PlannedOutput, ...]
     up_to_date: tuple[OutputRecord, ...]
 
 
-def is_same_run(job: Job, record: JobRecord) -> bool:
-    """Return whether *record* is of this run of the job. A job can be run again under its ID."""
-    return job.status == record.job.status and job.finished_at == record.job.finished_at
+def is_recent(container: Container, now_at: datetime, recheck_s: float) -> bool:
+    """Return whether *container* became final so lately that an output which was absent may exist now."""
+    return now_at - (container.finished_at or container.created_at) < timedelta(seconds=recheck_s)
 
 
-def is_recent(job: Job, now_at: datetime, recheck_s: float) -> bool:
-    """Return whether *job* finished so lately that an output which was not available may be available now."""
-    return now_at - (job.finished_at or job.created_at) < timedelta(seconds=recheck_s)
+def wanted_kinds(selection: Selection) -> frozenset[str]:
+    """Return the kinds of the outputs that *selection* can include. Quicklooks belong to tasks."""
+    kinds = selection.kinds if Level.TASK in selection.levels else selection.kinds - {Kind.QUICKLOOK}
+    return frozenset(kind.value for kind in kinds)
 
 
-def wants_quicklooks(selection: Selection) -> bool:
-    """Return whether *selection* includes quicklooks, which need one list request per task."""
-    return Kind.QUICKLOOK in selection.kinds and Level.TASK in selection.levels
-
-
-def must_be_listed(record: JobRecord | None, selection: Selection, *, recheck_absent: bool = False) -> bool:
+def must_be_listed(
+    record: ContainerRecord | None, selection: Selection, *, recheck_absent: bool = False
+) -> bool:
     """
-    Return whether the tasks of a job, or their quicklooks, must be requested.
+    Return whether the outputs of a container must be requested.
 
     Args:
-        record: The recorded job; None for a new job.
-        recheck_absent: Whether a list of quicklooks that was not available is requested again.
+        record: The recorded container; None for a new container.
+        recheck_absent: Whether a list of outputs that was not available is requested again.
     """
-    if record is None or not record.tasks_listed:
+    if record is None or not record.listed_kinds:
         return True
-    needs_quicklooks = wants_quicklooks(selection)
+    unlisted_kinds = wanted_kinds(selection) - record.listed_kinds
     if selection.reasons is not None:
         if record.listing_failure in selection.reasons - {None}:
             return True
-        needs_quicklooks &= any(
+        return bool(unlisted_kinds) and any(
             is_listing_placeholder(output.output) and matches_reasons(output, selection)
             for output in record.outputs
         )
-    elif not recheck_absent:
+    if unlisted_kinds and not recheck_absent:
         placeholders = [output for output in record.outputs if is_listing_placeholder(output.output)]
         if placeholders and all(output.is_not_available for output in placeholders):
             return False
-    return needs_quicklooks and not record.quicklooks_listed
+    return bool(unlisted_kinds)
 
 
 def matches_reasons(record: OutputRecord, selection: Selection) -> bool:
@@ -96,10 +97,28 @@ def split_missing(
         elif (is_absent and not recheck_absent) or _has_file(record, sizes):
             up_to_date.append(record)
         else:
-            missing.append(MissingOutput(record.output, record.filename))
+            missing.append(PlannedOutput(record.output, record.filename, record.identity))
     return PlanResult(tuple(missing), tuple(up_to_date))
 
 
 def _has_file(record: OutputRecord, sizes: Mapping[str, int]) -> bool:
     file = record.file
     return record.is_completed and file is not None and sizes.get(file.key) == file.size_bytes
+
+
+def group_same_objects(missing: Iterable[PlannedOutput]) -> list[SameObjectGroup]:
+    """
+    Group the outputs of one container that can be the same object, those of the container itself last.
+
+    Every other output is a group of its own.
+    """
+    single: list[SameObjectGroup] = []
+    groups: dict[str, list[PlannedOutput]] = {}
+    for planned in missing:
+        if planned.identity:
+            groups.setdefault(planned.identity, []).append(planned)
+        else:
+            single.append((planned,))
+    return single + [
+        tuple(sorted(group, key=lambda each: not each.output.parent)) for group in groups.values()
+    ]

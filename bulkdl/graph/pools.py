@@ -24,6 +24,7 @@ from bulkdl.graph.autoscale import (
     adapt_concurrency,
 )
 from bulkdl.graph.download_output import FailureByObject, OutputDownloader
+from bulkdl.graph.planning import SameObjectGroup
 from bulkdl.graph.pool_limits import PoolLimits
 from bulkdl.graph.reservations import OutputReservations
 from bulkdl.graph.run_context import RunContext
@@ -33,10 +34,10 @@ from bulkdl.graph.transfer_monitor import (
     TransferMonitor,
     can_finish_within,
 )
+from bulkdl.listings import PlannedOutput
 from bulkdl.log import get_logger
 from bulkdl.models import Kind, Outcome, Reason, Result
 from bulkdl.source_spec import output_fields
-from bulkdl.sources.up42_jobs.planning import MissingOutput, SameObjectGroup
 from bulkdl.telemetry.events import TransferStarted
 
 log = get_logger(__name__)
@@ -164,7 +165,7 @@ class Pools:
                     raise
             has_started = True
 
-    async def _download(self, missing: MissingOutput, failed: FailureByObject) -> None:
+    async def _download(self, missing: PlannedOutput, failed: FailureByObject) -> None:
         """
         Download *missing* and record the result.
 
@@ -194,7 +195,7 @@ class Pools:
             raise RunStopped(result)
 
     async def _download_isolated(
-        self, missing: MissingOutput, failed: FailureByObject, transfer: ActiveTransfer
+        self, missing: PlannedOutput, failed: FailureByObject, transfer: ActiveTransfer
     ) -> Result:
         """Download *missing*; convert unexpected exceptions to a failure of this output."""
         output = missing.output

@@ -19,7 +19,10 @@ from bulkdl.models import Digest, Output
 
 PAGE = 500
 
-_OUTPUTS = "SELECT jobs.project_id, jobs.job_id, outputs.* FROM outputs JOIN jobs ON jobs.id = outputs.job"
+_OUTPUTS = (
+    "SELECT jobs.project_id, jobs.job_id, jobs.last_task_id, outputs.*"
+    " FROM outputs JOIN jobs ON jobs.id = outputs.job"
+)
 
 _IS_PENDING = """
 outputs.state = 'completed' AND outputs.key IS NOT NULL AND NOT EXISTS (

@@ -11,14 +11,25 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from sqlite3 import Connection, Row
 
-from bulkdl.ledger.rows import PLANNED, OutputRecord, format_now, parse_reason, read_output, reason_names
-from bulkdl.models import Reason
+from bulkdl.ledger.rows import (
+    PLANNED,
+    OutputRecord,
+    format_now,
+    parse_reason,
+    read_output,
+    read_ref,
+    reason_names,
+)
+from bulkdl.models import ContainerRef, Reason
 
 PAGE = 500
 
-_OUTPUTS = "SELECT jobs.project_id, jobs.job_id, outputs.* FROM outputs JOIN jobs ON jobs.id = outputs.job"
+_OUTPUTS = (
+    "SELECT jobs.project_id, jobs.job_id, jobs.last_task_id, outputs.*"
+    " FROM outputs JOIN jobs ON jobs.id = outputs.job"
+)
 
-# The reason of a job that UP42 has not finished is not a failure.
+# The reason of a container that is not final is not a failure.
 _HAS_FAILED_LISTING = f"reason <> '{Reason.JOB_UNFINISHED}'"
 
 
@@ -63,11 +74,10 @@ def mark_for_redownload(connection: Connection, rejected: Iterable[tuple[int, st
 
 @dataclass(frozen=True, slots=True)
 class FailedRow:
-    """A failed output, or a job whose tasks could not be listed (then *record* is None)."""
+    """A failed output, or a container whose outputs could not be listed (then *record* is None)."""
 
     row_id: int
-    project_id: str
-    job_id: str
+    container: ContainerRef
     reason: Reason
     detail: str
     attempts: int
@@ -84,7 +94,7 @@ def list_failed_outputs_after(connection: Connection, row_id: int, limit: int = 
 
 
 def list_failed_listings_after(connection: Connection, row_id: int, limit: int = PAGE) -> list[FailedRow]:
-    """Return the next page of jobs whose tasks could not be listed."""
+    """Return the next page of containers whose outputs could not be listed."""
     rows = connection.execute(
         f"SELECT * FROM jobs WHERE id > ? AND {_HAS_FAILED_LISTING} ORDER BY id LIMIT ?",  # noqa: S608
         (row_id, limit),
@@ -94,19 +104,19 @@ def list_failed_listings_after(connection: Connection, row_id: int, limit: int =
 
 def _failed_row(row: Row, record: OutputRecord | None, attempts: int) -> FailedRow:
     reason = parse_reason(row["reason"]) or Reason.INTERNAL
-    return FailedRow(
-        row["id"], row["project_id"], row["job_id"], reason, row["detail"] or "", attempts, record
-    )
+    return FailedRow(row["id"], read_ref(row), reason, row["detail"] or "", attempts, record)
 
 
 def count_failed_listings(connection: Connection) -> int:
-    """Return the number of jobs whose tasks could not be listed."""
+    """Return the number of containers whose outputs could not be listed."""
     count: int = connection.execute(f"SELECT count(*) FROM jobs WHERE {_HAS_FAILED_LISTING}").fetchone()[0]  # noqa: S608
     return count
 
 
-def find_jobs_to_retry(connection: Connection, reasons: Collection[Reason | None]) -> list[tuple[str, str]]:
-    """Return project and job ID of the jobs that have outputs or a listing with one of *reasons*."""
+def find_containers_to_retry(
+    connection: Connection, reasons: Collection[Reason | None]
+) -> list[ContainerRef]:
+    """Return the containers that have outputs or a listing with one of *reasons*."""
     names = [name for reason in reasons if reason is not None for name in reason_names(reason)]
     marks = ",".join("?" * len(names))
     rejected = f"OR (state = '{PLANNED}' AND key IS NOT NULL)" if None in reasons else ""
@@ -116,26 +126,26 @@ def find_jobs_to_retry(connection: Connection, reasons: Collection[Reason | None
         " ORDER BY id",
         (*names, *names),
     )
-    return [(row["project_id"], row["job_id"]) for row in rows]
+    return [read_ref(row) for row in rows]
 
 
-def find_recorded_jobs(connection: Connection, job_ids: Sequence[str]) -> set[tuple[str, str]]:
-    """Return project and job ID of those *job_ids* that the ledger contains."""
-    placeholders = ",".join("?" * len(job_ids))
+def find_recorded_containers(connection: Connection, ids: Sequence[str]) -> set[ContainerRef]:
+    """Return the containers with one of *ids* that the ledger contains, in any scope."""
+    placeholders = ",".join("?" * len(ids))
     rows = connection.execute(
         f"SELECT project_id, job_id FROM jobs WHERE job_id IN ({placeholders})",  # noqa: S608 - only placeholders
-        tuple(job_ids),
+        tuple(ids),
     )
-    return {(row["project_id"], row["job_id"]) for row in rows}
+    return {read_ref(row) for row in rows}
 
 
-def list_keys_of_jobs(connection: Connection, job_ids: Sequence[str]) -> Iterator[str]:
-    """Return the recorded keys of the outputs of these jobs."""
-    placeholders = ",".join("?" * len(job_ids))
+def list_keys_of_containers(connection: Connection, ids: Sequence[str]) -> Iterator[str]:
+    """Return the recorded keys of the outputs of the containers with one of *ids*, in any scope."""
+    placeholders = ",".join("?" * len(ids))
     rows = connection.execute(
         "SELECT key FROM outputs JOIN jobs ON jobs.id = outputs.job"  # noqa: S608 - only placeholders
         f" WHERE jobs.job_id IN ({placeholders}) AND key IS NOT NULL",
-        tuple(job_ids),
+        tuple(ids),
     )
     return (row["key"] for row in rows)
 
@@ -147,8 +157,8 @@ def find_recorded_keys(connection: Connection, keys: Sequence[str]) -> set[str]:
     return {row["key"] for row in rows}
 
 
-def _count_jobs(connection: Connection) -> int:
-    """Return the number of recorded jobs."""
+def _count_containers(connection: Connection) -> int:
+    """Return the number of recorded containers."""
     count: int = connection.execute("SELECT count(*) FROM jobs").fetchone()[0]
     return count
 
@@ -168,11 +178,11 @@ def start_rebuild(connection: Connection, run_id: str) -> bool:
     Record the start of the rebuild *run_id*, which must start with ``rebuild-``.
 
     Returns:
-        False if the ledger contains jobs of a run and must not be changed.
+        False if the ledger contains containers of a run and must not be changed.
     """
     runs = [row["run_id"] for row in connection.execute("SELECT run_id FROM runs")]
     was_interrupted = bool(runs) and all(run.startswith(_REBUILD_PREFIX) for run in runs)
-    if _count_jobs(connection) and not was_interrupted:
+    if _count_containers(connection) and not was_interrupted:
         return False
     connection.execute(f"DELETE FROM runs WHERE run_id LIKE '{_REBUILD_PREFIX}%'")  # noqa: S608
     connection.execute("INSERT INTO runs (run_id, started_at) VALUES (?, ?)", (run_id, format_now()))

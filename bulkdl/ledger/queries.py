@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from bulkdl.ledger.rows import (
-    JobRecord,
+    ContainerRecord,
     OutputRecord,
+    format_container,
     format_now,
     format_result,
-    format_timestamp,
     parse_reason,
     parse_timestamp,
-    read_job,
+    read_container,
     read_output,
 )
-from bulkdl.models import CommittedFile, Job, Kind, Output, Reason, Result
+from bulkdl.listings import ContainerListing
+from bulkdl.models import CommittedFile, Container, ContainerRef, Kind, Output, Reason, Result
 
 _SELECT_OUTPUTS = """
-SELECT jobs.project_id, jobs.job_id, outputs.*
+SELECT jobs.project_id, jobs.job_id, jobs.last_task_id, outputs.*
 FROM outputs JOIN jobs ON jobs.id = outputs.job
 """
 
@@ -63,124 +63,87 @@ WHERE job = (SELECT id FROM jobs WHERE project_id = :project_id AND job_id = :jo
 """
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedOutput:
-    """An output and, for a quicklook, its file name."""
-
-    output: Output
-    filename: str = ""
-
-
-def read_jobs(
-    connection: sqlite3.Connection, project_id: str, job_ids: Sequence[str]
-) -> dict[str, JobRecord]:
-    """Return the records of those *job_ids* that the ledger contains, by job ID."""
-    placeholders = ",".join("?" * len(job_ids))
+def read_containers(
+    connection: sqlite3.Connection, source: str, scope: str, ids: Sequence[str]
+) -> dict[str, ContainerRecord]:
+    """Return the records of those *ids* that the ledger contains, by ID."""
+    del source  # version 1 of the ledger has one source
+    placeholders = ",".join("?" * len(ids))
     condition = f"jobs.project_id = ? AND jobs.job_id IN ({placeholders})"
-    values = (project_id, *job_ids)
+    values = (scope, *ids)
     outputs: dict[str, list[OutputRecord]] = {}
     for row in connection.execute(f"{_SELECT_OUTPUTS} WHERE {condition} ORDER BY outputs.id", values):
         outputs.setdefault(row["job_id"], []).append(read_output(row))
     jobs = connection.execute(f"SELECT * FROM jobs WHERE {condition}", values)  # noqa: S608 - only placeholders
-    return {row["job_id"]: read_job(row, outputs.get(row["job_id"], [])) for row in jobs}
+    return {row["job_id"]: read_container(row, outputs.get(row["job_id"], [])) for row in jobs}
 
 
-def find_projects(connection: sqlite3.Connection, job_id: str) -> list[str]:
-    """Return the projects that contain a recorded job with this ID."""
-    rows = connection.execute("SELECT project_id FROM jobs WHERE job_id = ?", (job_id,))
+def find_scopes(connection: sqlite3.Connection, source: str, container_id: str) -> list[str]:
+    """Return the scopes that contain a recorded container with this ID."""
+    del source  # version 1 of the ledger has one source
+    rows = connection.execute("SELECT project_id FROM jobs WHERE job_id = ?", (container_id,))
     return [row["project_id"] for row in rows]
 
 
-@dataclass(frozen=True, slots=True)
-class JobListing:
-    """
-    The outputs that UP42 listed for one job.
-
-    Attributes:
-        quicklooks: Whether the quicklooks of all its tasks were listed.
-        tasks_final: Whether all its tasks have finished. Otherwise a later run lists the job again.
-    """
-
-    job: Job
-    last_task_id: str | None
-    outputs: tuple[PlannedOutput, ...]
-    quicklooks: bool
-    tasks_final: bool = True
-
-
-def plan_job(connection: sqlite3.Connection, listing: JobListing) -> None:
-    """Record a listed job with all its outputs. The recorded results of its outputs are not changed."""
+def plan_container(connection: sqlite3.Connection, listing: ContainerListing) -> None:
+    """Record a listed container with all its outputs. The recorded results of its outputs are not changed."""
     now = format_now()
-    row_id = _upsert_job(
+    are_quicklooks_listed = Kind.QUICKLOOK.value in listing.listed_kinds
+    results = (planned.output.parent for planned in listing.outputs if planned.identity)
+    row_id = _upsert_container(
         connection,
-        listing.job,
-        last_task_id=listing.last_task_id,
-        tasks_listed_at=now if listing.tasks_final else None,
-        reason=None if listing.tasks_final else Reason.JOB_UNFINISHED.value,
-        quicklooks_listed_at=now if listing.quicklooks else None,
+        listing.container,
+        last_task_id=next(filter(None, results), None),
+        tasks_listed_at=now if listing.is_final else None,
+        reason=None if listing.is_final else Reason.JOB_UNFINISHED.value,
+        quicklooks_listed_at=now if are_quicklooks_listed else None,
     )
-    if listing.quicklooks:
-        connection.execute(
-            "DELETE FROM outputs WHERE job = ? AND kind = ? AND name = ''", (row_id, Kind.QUICKLOOK)
-        )
-    elif failed := [
-        planned.output.parent for planned in listing.outputs if _is_listing_placeholder(planned.output)
-    ]:
+    failed = [failure.output for failure in listing.failures]
+    if are_quicklooks_listed or failed:
         placeholders = ",".join("?" * len(failed))
         connection.execute(
             "DELETE FROM outputs WHERE job = ? AND kind = ? AND name = ''"  # noqa: S608 - only placeholders
             f" AND task_id NOT IN ({placeholders})",
-            (row_id, Kind.QUICKLOOK, *failed),
+            (row_id, Kind.QUICKLOOK, *(output.parent for output in failed)),
         )
+    planned = [(planned.output, planned.filename) for planned in listing.outputs]
     connection.executemany(
         _PLAN_OUTPUT,
         [
-            (row_id, planned.output.parent, planned.output.kind, planned.output.name, planned.filename)
-            for planned in listing.outputs
+            (row_id, output.parent, output.kind, output.name, filename)
+            for output, filename in (*planned, *((output, "") for output in failed))
         ],
     )
 
 
-def _is_listing_placeholder(output: Output) -> bool:
-    """Return whether *output* stands for the list of quicklooks of a task, which could not be read."""
-    return output.kind is Kind.QUICKLOOK and not output.name
+def record_unfinished(connection: sqlite3.Connection, containers: Sequence[Container]) -> None:
+    """Record containers that are not final, so that a later run with a watermark lists them again."""
+    for container in containers:
+        _upsert_container(connection, container, reason=Reason.JOB_UNFINISHED.value)
 
 
-def record_unfinished_jobs(connection: sqlite3.Connection, jobs: Sequence[Job]) -> None:
-    """Record jobs that UP42 has not finished, so that a later run with a watermark lists them again."""
-    for job in jobs:
-        _upsert_job(connection, job, reason=Reason.JOB_UNFINISHED.value)
+def record_excluded(connection: sqlite3.Connection, containers: Sequence[Container]) -> None:
+    """Record containers whose final status is not selected. A run that selects it lists them."""
+    for container in containers:
+        _upsert_container(connection, container)
 
 
-def record_excluded_jobs(connection: sqlite3.Connection, jobs: Sequence[Job]) -> None:
-    """Record jobs whose final status is not selected. A run that selects it lists them."""
-    for job in jobs:
-        _upsert_job(connection, job)
+def record_listing_failure(
+    connection: sqlite3.Connection, container: Container, reason: Reason, detail: str
+) -> None:
+    """Record why the outputs of a container could not be listed. The next run lists them again."""
+    _upsert_container(connection, container, reason=reason.value, detail=detail)
 
 
-def record_listing_failure(connection: sqlite3.Connection, job: Job, reason: Reason, detail: str) -> None:
-    """Record why the tasks of a job could not be listed. The next run lists them again."""
-    _upsert_job(connection, job, reason=reason.value, detail=detail)
-
-
-def _upsert_job(connection: sqlite3.Connection, job: Job, **columns: str | None) -> int:
-    values: dict[str, str | None] = {
-        "project_id": job.project_id,
-        "job_id": job.id,
-        "status": job.status,
-        "created_at": format_timestamp(job.created_at),
-        "finished_at": format_timestamp(job.finished_at),
-        "mode": job.mode,
-        "name": job.name,
-        "workflow_id": job.workflow_id,
-    }
+def _upsert_container(connection: sqlite3.Connection, container: Container, **columns: str | None) -> int:
     absent = dict.fromkeys(("last_task_id", "tasks_listed_at", "quicklooks_listed_at", "reason", "detail"))
-    row_id: int = connection.execute(_UPSERT_JOB, {**absent, **values, **columns}).fetchone()["id"]
+    values = {**absent, **format_container(container), **columns}
+    row_id: int = connection.execute(_UPSERT_JOB, values).fetchone()["id"]
     return row_id
 
 
 def find_same_object(connection: sqlite3.Connection, output: Output, source: str) -> CommittedFile | None:
-    """Return a committed archive of the same job with the same source object; None if there is none."""
+    """Return a committed file of the same container with the same source object; None if there is none."""
     row = connection.execute(
         f"{_SELECT_OUTPUTS} WHERE jobs.project_id = ? AND jobs.job_id = ? AND outputs.kind = ?"
         # The plus prevents that SQLite uses the index on the state instead of the index on the job.
@@ -190,9 +153,9 @@ def find_same_object(connection: sqlite3.Connection, output: Output, source: str
     return read_output(row).file if row else None
 
 
-def forget_job(connection: sqlite3.Connection, project_id: str, job_id: str) -> None:
-    """Delete the records of a job that ran again: they describe older results."""
-    connection.execute("DELETE FROM jobs WHERE project_id = ? AND job_id = ?", (project_id, job_id))
+def forget_container(connection: sqlite3.Connection, ref: ContainerRef) -> None:
+    """Delete the records of a container that was produced again: they describe older results."""
+    connection.execute("DELETE FROM jobs WHERE project_id = ? AND job_id = ?", (ref.scope, ref.id))
 
 
 def record_results(connection: sqlite3.Connection, results: Sequence[Result], run_id: str) -> None:
@@ -221,10 +184,12 @@ def finish_run(connection: sqlite3.Connection, run_id: str, exit_code: int, summ
     )
 
 
-def count_jobs(connection: sqlite3.Connection) -> dict[str, int]:
+def count_containers(connection: sqlite3.Connection) -> dict[str, int]:
     """
-    Jobs by state: ``up_to_date`` (no planned output is missing), ``incomplete``, ``unfinished`` (UP42 has not
-    finished the job), ``listing_failed``, ``not_selected`` (it ended with a status that is not selected).
+    Return the number of containers by state.
+
+    The states are ``up_to_date`` (no planned output is missing), ``incomplete``, ``unfinished`` (it is not
+    final), ``listing_failed``, and ``not_selected`` (it ended with a status that is not selected).
     """
     rows = connection.execute(
         f"""

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from bulkdl.models import (
+    TERMINAL_STATUSES,
     CommittedFile,
+    Container,
     ContainerRef,
     Digest,
-    Job,
     Kind,
     Outcome,
     Output,
@@ -42,9 +43,10 @@ class OutputRecord:
 
     Attributes:
         state: ``planned``, the outcome of the last download, or ``new``.
-        filename: The file name of a quicklook; empty for the other kinds.
+        filename: The safe file name of an output whose name the server chose; empty for the other kinds.
         file: The file that was committed last; None if no file was committed.
         run_id: The run that recorded the output last.
+        identity: Equal for outputs that can be the same stored object; see ``PlannedOutput``.
     """
 
     output: Output
@@ -53,6 +55,7 @@ class OutputRecord:
     filename: str
     file: CommittedFile | None
     run_id: str | None = None
+    identity: str = ""
 
     @property
     def is_completed(self) -> bool:
@@ -64,18 +67,17 @@ class OutputRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class JobRecord:
+class ContainerRecord:
     """
-    The recorded state of one job. *outputs* is complete if both flags are set.
+    The recorded state of one container.
 
     Attributes:
-        listing_failure: The reason why the last listing of its tasks failed; None if it did not fail.
+        listed_kinds: The kinds whose outputs are all in *outputs*. Empty: the container must be listed.
+        listing_failure: The reason why the last listing failed; None if it did not fail.
     """
 
-    job: Job
-    last_task_id: str | None
-    tasks_listed: bool
-    quicklooks_listed: bool
+    container: Container
+    listed_kinds: frozenset[str]
     outputs: tuple[OutputRecord, ...]
     listing_failure: Reason | None = None
 
@@ -102,30 +104,63 @@ def format_now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def read_job(row: sqlite3.Row, outputs: list[OutputRecord]) -> JobRecord:
-    job = Job(
-        project_id=row["project_id"],
-        id=row["job_id"],
-        status=row["status"],
-        mode=row["mode"],
-        name=row["name"],
+# Version 1 of the ledger has columns for the values of UP42 jobs. These names are the source's.
+_SOURCE = "jobs"
+_RESULT = "result"
+_LISTED_WITH_TASKS = frozenset({Kind.ARCHIVE.value, Kind.GEOJSON.value})
+_LISTED_WITH_QUICKLOOKS = _LISTED_WITH_TASKS | {Kind.QUICKLOOK.value}
+
+
+def read_ref(row: sqlite3.Row) -> ContainerRef:
+    return ContainerRef(_SOURCE, row["project_id"], row["job_id"])
+
+
+def read_container(row: sqlite3.Row, outputs: list[OutputRecord]) -> ContainerRecord:
+    attributes = {"mode": row["mode"]}
+    if row["workflow_id"] is not None:
+        attributes["workflow"] = row["workflow_id"]
+    status, finished_at = row["status"], row["finished_at"]
+    container = Container(
+        read_ref(row),
+        status=status,
+        is_final=status in TERMINAL_STATUSES,
+        revision=f"{status} {finished_at or ''}".rstrip(),
         created_at=datetime.fromisoformat(row["created_at"]),
-        finished_at=parse_timestamp(row["finished_at"]),
-        workflow_id=row["workflow_id"],
+        finished_at=parse_timestamp(finished_at),
+        name=row["name"],
+        attributes=attributes,
     )
-    return JobRecord(
-        job,
-        last_task_id=row["last_task_id"],
-        tasks_listed=row["tasks_listed_at"] is not None,
-        quicklooks_listed=row["quicklooks_listed_at"] is not None,
+    return ContainerRecord(
+        container,
+        listed_kinds=_listed_kinds(row),
         outputs=tuple(outputs),
         listing_failure=parse_reason(row["reason"]),
     )
 
 
+def _listed_kinds(row: sqlite3.Row) -> frozenset[str]:
+    if row["tasks_listed_at"] is None:
+        return frozenset()
+    return _LISTED_WITH_TASKS if row["quicklooks_listed_at"] is None else _LISTED_WITH_QUICKLOOKS
+
+
+def format_container(container: Container) -> dict[str, str | None]:
+    """Return the parameters of the statement that records *container*."""
+    return {
+        "project_id": container.ref.scope,
+        "job_id": container.ref.id,
+        "status": container.status,
+        "created_at": format_timestamp(container.created_at),
+        "finished_at": format_timestamp(container.finished_at),
+        "mode": container.attributes.get("mode", ""),
+        "name": container.name,
+        "workflow_id": container.attributes.get("workflow"),
+    }
+
+
 def read_output(row: sqlite3.Row) -> OutputRecord:
-    container = ContainerRef("jobs", row["project_id"], row["job_id"])
-    output = Output(container, row["task_id"], Kind(row["kind"]), row["name"])
+    output = Output(read_ref(row), row["task_id"], Kind(row["kind"]), row["name"])
+    is_result = output.kind is Kind.ARCHIVE and output.parent in ("", row["last_task_id"])
     file = None
     if row["key"] is not None:
         algorithm, _, value = (row["digest"] or "").partition("=")
@@ -137,7 +172,13 @@ def read_output(row: sqlite3.Row) -> OutputRecord:
             source=row["source"],
         )
     return OutputRecord(
-        output, row["state"], parse_reason(row["reason"]), row["filename"], file, row["run_id"]
+        output,
+        row["state"],
+        parse_reason(row["reason"]),
+        row["filename"],
+        file,
+        row["run_id"],
+        _RESULT if is_result else "",
     )
 
 

@@ -14,29 +14,28 @@ from bulkdl.content import validation
 from bulkdl.destinations.local.destination import LocalDestination
 from bulkdl.disk.filenames import safe_filenames
 from bulkdl.errors import ApiError, TransferError
-from bulkdl.ledger.queries import JobListing, PlannedOutput
+from bulkdl.listings import ContainerListing, PlannedOutput
 from bulkdl.maintenance.path_matcher import NotRegularError, ParsedKey, open_regular
 from bulkdl.maintenance.verify import digest_of
 from bulkdl.models import (
     ARCHIVE_SUFFIXES,
     CommittedFile,
+    Container,
     Digest,
-    Job,
     Kind,
     Outcome,
     Reason,
     Result,
-    Task,
     Validator,
 )
 from bulkdl.report.verification import FileState, Finding
 from bulkdl.settings.path_templates import PathTemplates
 from bulkdl.sources.up42_common.json_documents import parse_json
 from bulkdl.sources.up42_jobs import decode, planning
-from bulkdl.sources.up42_jobs.models import job_output
-from bulkdl.sources.up42_jobs.planning import MissingOutput
+from bulkdl.sources.up42_jobs.models import Task, job_output
 
 _NO_DIGEST = Digest("crc32c", "")
+_ALL_KINDS = frozenset(kind.value for kind in Kind)
 
 
 @dataclass(slots=True)
@@ -49,7 +48,7 @@ class RebuiltJob:
         findings: The output files that are damaged or unreadable.
     """
 
-    listing: JobListing
+    listing: ContainerListing
     results: list[Result] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 
@@ -74,22 +73,21 @@ class JobDirectoryReader:
             OSError: A document cannot be read.
         """
         job = self._read_job(key, parsed)
-        tasks_key = self._path_templates.job_tasks.format(project_id=job.project_id, job_id=job.id)
+        tasks_key = self._path_templates.job_tasks.format(project_id=job.ref.scope, job_id=job.ref.id)
         tasks = decode.tasks(self._read_document(tasks_key), tasks_key)
         quicklooks, are_all_listed = self._read_quicklook_lists(job, tasks)
-        expected = [MissingOutput(output) for output in planning.expected_outputs(job, tasks)] + quicklooks
-        listing = JobListing(
+        listing = ContainerListing(
             job,
-            last_task_id=planning.last_task_id(tasks),
-            outputs=tuple(PlannedOutput(missing.output, missing.filename) for missing in expected),
-            quicklooks=are_all_listed,
+            outputs=(*planning.expected_outputs(job, tasks), *quicklooks),
+            listed_kinds=_ALL_KINDS if are_all_listed else _ALL_KINDS - {Kind.QUICKLOOK.value},
+            documents={},
         )
         rebuilt = RebuiltJob(listing)
-        for missing in expected:
-            self._add_output(missing, rebuilt)
+        for planned in listing.outputs:
+            self._add_output(planned, rebuilt)
         return rebuilt
 
-    def _read_job(self, key: str, parsed: ParsedKey) -> Job:
+    def _read_job(self, key: str, parsed: ParsedKey) -> Container:
         document = self._read_document(key)
         data = decode.get_data(document, key)
         project_id = parsed.project_id or (data.get("projectId") if isinstance(data, dict) else None)
@@ -107,28 +105,30 @@ class JobDirectoryReader:
         except FileNotFoundError:
             raise ApiError(Reason.INVALID_RESPONSE, f"{key}: not found") from None
 
-    def _read_quicklook_lists(self, job: Job, tasks: Sequence[Task]) -> tuple[list[MissingOutput], bool]:
+    def _read_quicklook_lists(
+        self, job: Container, tasks: Sequence[Task]
+    ) -> tuple[list[PlannedOutput], bool]:
         """Return the quicklooks of all lists that exist, and whether each task has a list."""
-        quicklooks: list[MissingOutput] = []
+        quicklooks: list[PlannedOutput] = []
         are_all_listed = True
         for task in tasks:
             key = self._path_templates.task_quicklooks.format(
-                project_id=job.project_id, job_id=job.id, task_id=task.id
+                project_id=job.ref.scope, job_id=job.ref.id, task_id=task.id
             )
             if not self._locate(key).exists():
                 are_all_listed = False
                 continue
             names = decode.quicklooks(self._read_document(key), key)
             quicklooks += [
-                MissingOutput(job_output(job.project_id, job.id, task.id, Kind.QUICKLOOK, name), filename)
+                PlannedOutput(job_output(job.ref.scope, job.ref.id, task.id, Kind.QUICKLOOK, name), filename)
                 for name, filename in safe_filenames(names).items()
             ]
         return quicklooks, are_all_listed
 
-    def _add_output(self, missing: MissingOutput, rebuilt: RebuiltJob) -> None:
-        """Add the file of *missing* to *rebuilt*: as a result if it is valid, otherwise as a finding."""
-        output = missing.output
-        for key in self._candidate_keys(missing):
+    def _add_output(self, planned: PlannedOutput, rebuilt: RebuiltJob) -> None:
+        """Add the file of *planned* to *rebuilt*: as a result if it is valid, otherwise as a finding."""
+        output = planned.output
+        for key in self._candidate_keys(planned):
             path = self._locate(key)
             if path.is_symlink() or path.is_dir() or not path.exists():
                 continue
@@ -145,10 +145,10 @@ class JobDirectoryReader:
                 rebuilt.results.append(Result(output, Outcome.COMPLETED, Reason.UP_TO_DATE, file))
                 return
 
-    def _candidate_keys(self, missing: MissingOutput) -> Iterator[str]:
-        """Yield the keys that the file of *missing* can have; the suffix of an archive is not known."""
-        key = planning.target_key(missing, self._path_templates)
-        suffixes = ARCHIVE_SUFFIXES if missing.output.kind is Kind.ARCHIVE else ("",)
+    def _candidate_keys(self, planned: PlannedOutput) -> Iterator[str]:
+        """Yield the keys that the file of *planned* can have; the suffix of an archive is not known."""
+        key = planning.target_key(planned, self._path_templates)
+        suffixes = ARCHIVE_SUFFIXES if planned.output.kind is Kind.ARCHIVE else ("",)
         return (key(suffix) for suffix in suffixes)
 
     def _verify_file(self, kind: Kind, key: str, path: Path) -> CommittedFile:

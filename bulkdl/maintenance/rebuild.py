@@ -149,10 +149,10 @@ class Rebuilder:
 
 def _is_recorded(connection: Connection, parsed: ParsedKey) -> bool:
     """Return whether an interrupted rebuild has already recorded this job."""
-    jobs = maintenance_queries.find_recorded_jobs(connection, [parsed.job_id])
-    return any(parsed.project_id in (None, project_id) for project_id, _ in jobs)
+    jobs = maintenance_queries.find_recorded_containers(connection, [parsed.job_id])
+    return any(parsed.project_id in (None, job.scope) for job in jobs)
 
 
 def _write(connection: Connection, job: RebuiltJob, run_id: str) -> None:
-    queries.plan_job(connection, job.listing)
+    queries.plan_container(connection, job.listing)
     queries.record_results(connection, job.results, run_id)

@@ -39,10 +39,12 @@ async def retry_selection(
     selected: frozenset[Reason | None] = frozenset(reasons) or frozenset((*REASONS, None))
     ledger = await Ledger.open(path, read_only=True)
     try:
-        job_ids = await ledger.read(partial(maintenance_queries.find_jobs_to_retry, reasons=selected))
+        containers = await ledger.read(
+            partial(maintenance_queries.find_containers_to_retry, reasons=selected)
+        )
     finally:
         await ledger.close()
-    refs = _filter_jobs((JobRef(*ids) for ids in job_ids), selection)
+    refs = _filter_jobs((JobRef(each.scope, each.id) for each in containers), selection)
     return replace(selection, jobs=refs, reasons=selected, since_last_s=None) if refs else None
 
 

@@ -104,7 +104,7 @@ def _directory_name(path: Path, output: Path) -> str:
 def _read_ledger(connection: Connection, name: str) -> LedgerStatus:
     return LedgerStatus(
         output=name,
-        jobs=queries.count_jobs(connection),
+        jobs=queries.count_containers(connection),
         counts={
             (kind, state, reason): Count(outputs, size_bytes)
             for kind, state, reason, outputs, size_bytes in queries.count_outputs(connection)
@@ -138,6 +138,6 @@ def failure_dict(failed: FailedRow, ledger: str) -> dict[str, object]:
     if row is not None:
         return {**row.as_dict(), "ledger": ledger}
     columns = dict.fromkeys(FAILURE_COLUMNS)
-    columns |= {"project_id": failed.project_id, "job_id": failed.job_id, "ledger": ledger}
+    columns |= {"project_id": failed.container.scope, "job_id": failed.container.id, "ledger": ledger}
     columns |= {"reason": str(failed.reason), "detail": f"the tasks could not be listed: {failed.detail}"}
     return {**columns, "name": "", "attempts": 0, "hint": FAILURE_POLICIES[failed.reason].hint}

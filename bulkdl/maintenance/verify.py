@@ -265,13 +265,13 @@ async def find_untracked_files(options: VerifyOptions, ledger: Ledger, verificat
 def _select_untracked(connection: Connection, keys: Sequence[str], matcher: PathMatcher) -> list[str]:
     parsed_keys = {key: parsed for key in keys if (parsed := matcher.match(key)) is not None}
     job_ids = list({parsed.job_id for parsed in parsed_keys.values()})
-    jobs = maintenance_queries.find_recorded_jobs(connection, job_ids)
-    tracked = set(maintenance_queries.list_keys_of_jobs(connection, job_ids))
+    jobs = maintenance_queries.find_recorded_containers(connection, job_ids)
+    tracked = set(maintenance_queries.list_keys_of_containers(connection, job_ids))
     tracked |= {
         key
         for key, parsed in parsed_keys.items()
         if parsed.template in DOCUMENTS
-        and any(parsed.job_id == job and parsed.project_id in (None, project) for project, job in jobs)
+        and any(parsed.job_id == job.id and parsed.project_id in (None, job.scope) for job in jobs)
     }
     candidates = [key for key in keys if key not in tracked]
     # Files that were written with other path templates are found by their key.

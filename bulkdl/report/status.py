@@ -82,7 +82,7 @@ class Status:
     The content of all ledgers.
 
     Attributes:
-        jobs: Number of jobs by state (see ``queries.count_jobs``).
+        jobs: Number of jobs by state (see ``queries.count_containers``).
         counts: Outputs by kind, state (``planned`` or an outcome) and reason ("" without a reason).
         failures: The first failures; *failures_total* counts all.
         last_run_at: End time of the last run of any ledger; None before the end of the first run.

@@ -13,14 +13,14 @@ from bulkdl.concurrency import WaitQueue
 from bulkdl.failure_policy import ExitCode
 from bulkdl.graph.download_output import OutputDownloader
 from bulkdl.graph.downloader import Downloader
-from bulkdl.graph.enumeration import Enumeration, JobLister, JobListingResult
+from bulkdl.graph.enumeration import Enumeration, JobLister
 from bulkdl.graph.ledger_view import RunLedgerView
+from bulkdl.listings import ContainerListing, PlannedOutput
 from bulkdl.maintenance.status import read_status
-from bulkdl.models import Job, Kind, Outcome, Reason, Result
+from bulkdl.models import Container, Kind, Outcome, Reason, Result
 from bulkdl.selection import JobRef, Selection
 from bulkdl.simulator import SimulatedAccount
 from bulkdl.sources.up42_jobs.pagination import RecentIds
-from bulkdl.sources.up42_jobs.planning import MissingOutput
 from bulkdl.telemetry.events import Event, JobEnumerated, TransferEnded
 from bulkdl.telemetry.metrics import Metrics
 from support.fault_runs import RecordingFaults, RunEnvironment, run_environment
@@ -159,12 +159,12 @@ async def test_run_job_listed_twice_with_an_old_ledger_record_is_counted_once(
         await find_jobs(enumeration)
         all_compared.set()
 
-    async def list_in_order(lister: JobLister, job: Job) -> JobListingResult:
+    async def list_in_order(lister: JobLister, job: Container) -> ContainerListing:
         await all_compared.wait()
-        listed[job.id] += 1
-        if listed[job.id] > 1:
-            expected = sum(output.job_id == job.id for output in here.simulator.expected_outputs())
-            await counting.changes.wait_for(lambda: counting.ended_by_job[job.id] >= expected)
+        listed[job.ref.id] += 1
+        if listed[job.ref.id] > 1:
+            expected = sum(output.job_id == job.ref.id for output in here.simulator.expected_outputs())
+            await counting.changes.wait_for(lambda: counting.ended_by_job[job.ref.id] >= expected)
         return await list_outputs(lister, job)
 
     monkeypatch.setattr(Enumeration, "find_jobs", find_and_report)
@@ -187,17 +187,17 @@ async def test_run_job_listed_again_after_a_failure_does_not_repeat_the_download
     monkeypatch.setattr(RecentIds.__init__, "__defaults__", (0,))
     monkeypatch.setattr("bulkdl.graph.discovery.PAGE_SIZE", 2)
     counting, compared, repeated = Counting(), set[str](), set[str]()
-    known_jobs = RunLedgerView.known_jobs
+    known_containers = RunLedgerView.known_containers
 
-    async def read_after_end(view: RunLedgerView, project_id: str, job_ids: Sequence[str]) -> Any:
-        for job_id in compared.intersection(job_ids):
+    async def read_after_end(view: RunLedgerView, source: str, scope: str, ids: Sequence[str]) -> Any:
+        for job_id in compared.intersection(ids):
             expected = sum(output.job_id == job_id for output in here.simulator.expected_outputs())
             await counting.changes.wait_for(lambda: counting.ended_by_job[job_id] >= expected)  # noqa: B023
             repeated.add(job_id)
-        compared.update(job_ids)
-        return await known_jobs(view, project_id, job_ids)
+        compared.update(ids)
+        return await known_containers(view, source, scope, ids)
 
-    monkeypatch.setattr(RunLedgerView, "known_jobs", read_after_end)
+    monkeypatch.setattr(RunLedgerView, "known_containers", read_after_end)
     account = SimulatedAccount(projects=1, jobs=6, archive_bytes=3_000)
     async with run_environment(tmp_path, account, simulator_options={"page_size": 2}) as here:
         repeat = {"fault": "repeat_pages", "overlap": 1, "forever": False}
@@ -235,7 +235,7 @@ async def test_run_ended_by_max_transfer_leaves_no_output_open(tmp_path: Path) -
 async def test_run_that_a_full_disk_stops_leaves_no_output_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fail(_downloader: OutputDownloader, missing: MissingOutput, *_: Any, **__: Any) -> Result:
+    async def fail(_downloader: OutputDownloader, missing: PlannedOutput, *_: Any, **__: Any) -> Result:
         await asyncio.sleep(0.1)
         return Result(missing.output, Outcome.FAILED, Reason.DISK_FULL)
 

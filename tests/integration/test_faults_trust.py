@@ -12,10 +12,10 @@ import aiohttp
 import pytest
 
 from bulkdl.graph.download_output import OutputDownloader
+from bulkdl.listings import PlannedOutput
 from bulkdl.models import Kind, Outcome, Reason, Result
 from bulkdl.settings import Settings
 from bulkdl.simulator import SimulatedAccount, Simulator
-from bulkdl.sources.up42_jobs.planning import MissingOutput
 from support.fault_runs import RunEnvironment, run_environment
 from support.http_servers import CERTIFICATE
 
@@ -171,7 +171,7 @@ async def test_run_with_an_internal_error_fails_one_output_only(
     download, met = OutputDownloader.download, []
 
     async def buggy(
-        output_downloader: OutputDownloader, wanted: MissingOutput, *args: Any, **more: Any
+        output_downloader: OutputDownloader, wanted: PlannedOutput, *args: Any, **more: Any
     ) -> Result:
         if wanted.output.kind is Kind.ARCHIVE and not met:
             met.append(wanted.output)

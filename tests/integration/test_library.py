@@ -247,7 +247,7 @@ async def test_plan_raises_the_same_exceptions_as_run(tmp_path, monkeypatch):
         def broken(*_args, **_kwargs):
             raise LedgerError("broken")
 
-        monkeypatch.setattr("bulkdl.ledger.queries.read_jobs", broken)
+        monkeypatch.setattr("bulkdl.ledger.queries.read_containers", broken)
         async with site.downloader() as downloader:
             with pytest.raises(LedgerError):
                 await downloader.run()

@@ -9,11 +9,11 @@ import google_crc32c
 
 from bulkdl.ledger import queries
 from bulkdl.ledger.database import Ledger
-from bulkdl.ledger.queries import JobListing, PlannedOutput
+from bulkdl.listings import ContainerListing, PlannedOutput
 from bulkdl.maintenance.verify import VerifyOptions
-from bulkdl.models import CommittedFile, Digest, Job, Kind, Outcome, Reason, Result, Validator
+from bulkdl.models import CommittedFile, Digest, Kind, Outcome, Reason, Result, Validator
 from bulkdl.settings.path_templates import PathTemplates
-from bulkdl.sources.up42_jobs.models import job_output
+from bulkdl.sources.up42_jobs.models import job_container, job_output
 from bulkdl.state.directory import LEDGER_NAME
 
 P1 = "5f0c1a52-7a3a-4c52-9d0e-0f3f1a2b3c4d"
@@ -24,7 +24,7 @@ T1 = "1f6e2a90-3c4d-4e5f-8a6b-7c8d9e0f1a2b"
 
 def a_job(job_id=J1, project_id=P1, status="SUCCEEDED"):
     at = datetime(2022, 3, 10, 12, tzinfo=UTC)
-    return Job(project_id, job_id, status, "DEFAULT", "a job", at, at, None)
+    return job_container(project_id, job_id, status, "DEFAULT", "a job", at, at, None)
 
 
 def archive(job_id=J1, task_id=None):
@@ -91,9 +91,9 @@ class Folder:
         """Record *results* for *job*."""
         job = job or a_job()
         outputs = tuple(PlannedOutput(each.output) for each in results)
-        listing = JobListing(job, T1, outputs, quicklooks=True)
+        listing = ContainerListing(job, outputs, frozenset(Kind), {})
         await self.write(
-            lambda connection: queries.plan_job(connection, listing),
+            lambda connection: queries.plan_container(connection, listing),
             lambda connection: queries.record_results(connection, results, "r1"),
         )
 

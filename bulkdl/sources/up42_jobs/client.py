@@ -16,8 +16,9 @@ from yarl import URL
 
 from bulkdl.errors import ApiError
 from bulkdl.http.errors import map_http_errors
+from bulkdl.listings import UnreadableContainer
 from bulkdl.log import get_logger
-from bulkdl.models import Job, Kind, Output, Reason, Task
+from bulkdl.models import Container, Kind, Output, Reason
 from bulkdl.sources.up42_common.auth import TokenSource
 from bulkdl.sources.up42_common.errors import (
     ApiErrorInfo,
@@ -28,7 +29,7 @@ from bulkdl.sources.up42_common.errors import (
 from bulkdl.sources.up42_common.json_client import MAX_TOKENS, JsonClient, distrust_redirect
 from bulkdl.sources.up42_common.transport import RequestPolicy, describe_request, get_host, peek_body
 from bulkdl.sources.up42_jobs import decode, paths
-from bulkdl.sources.up42_jobs.decode import UnreadableJob
+from bulkdl.sources.up42_jobs.models import Task
 from bulkdl.sources.up42_jobs.pagination import Page, iter_jobs
 
 _log = get_logger(__name__)
@@ -75,7 +76,7 @@ class Client:
         """
         await self._request(paths.project(project_id), decode.get_data)
 
-    def jobs(self, project_id: str) -> AsyncGenerator[Job | UnreadableJob, None]:
+    def jobs(self, project_id: str) -> AsyncGenerator[Container | UnreadableContainer, None]:
         """
         List all jobs of a project, the last page first. The next page is requested in advance.
 
@@ -97,10 +98,10 @@ class Client:
         entries, _ = await self._request(paths.jobs(project_id, number), read)
         return entries
 
-    async def job(self, project_id: str, job_id: str) -> tuple[Job, bytes]:
+    async def job(self, project_id: str, job_id: str) -> tuple[Container, bytes]:
         """Return one job and the unchanged response body."""
 
-        def read(document: object, label: str) -> Job:
+        def read(document: object, label: str) -> Container:
             return decode.job(document, project_id, job_id, label)
 
         return await self._request(paths.job(project_id, job_id), read)

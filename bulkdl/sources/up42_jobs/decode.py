@@ -8,11 +8,11 @@ safe file names are accepted. An unreadable job in a list does not affect the ot
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from bulkdl.errors import ApiError
-from bulkdl.models import Job, Task
+from bulkdl.listings import UnreadableContainer
+from bulkdl.models import Container
 from bulkdl.redaction import sanitize
 from bulkdl.sources.up42_common.fields import is_identity
 from bulkdl.sources.up42_common.json_documents import (
@@ -22,16 +22,8 @@ from bulkdl.sources.up42_common.json_documents import (
     parse_signed_url,
     read_document,
 )
+from bulkdl.sources.up42_jobs.models import Task, job_container
 from bulkdl.sources.up42_jobs.schemas import JobDocument, TaskDocument
-
-
-@dataclass(frozen=True, slots=True)
-class UnreadableJob:
-    """A job in a list that cannot be decoded; *job_id* is None if its ID is invalid."""
-
-    project_id: str
-    job_id: str | None
-    problem: str
 
 
 def get_data(document: object, label: str) -> object:
@@ -43,33 +35,35 @@ def get_data(document: object, label: str) -> object:
     return document["data"]
 
 
-def job(document: object, project_id: str, job_id: str, label: str) -> Job:
+def job(document: object, project_id: str, job_id: str, label: str) -> Container:
     """Read the response to a request for one job."""
     result = _job(get_data(document, label), project_id, label, "data")
-    if result.id != job_id:
-        raise invalid_document(label, "data.id", f"expected {sanitize(job_id)}, got {result.id}")
+    if result.ref.id != job_id:
+        raise invalid_document(label, "data.id", f"expected {sanitize(job_id)}, got {result.ref.id}")
     return result
 
 
-def jobs_page(document: object, project_id: str, label: str) -> list[Job | UnreadableJob]:
+def jobs_page(document: object, project_id: str, label: str) -> list[Container | UnreadableContainer]:
     """Read one page of a list of jobs."""
     return list(_page_entries(_list_of(document, label), project_id, label))
 
 
-def _page_entries(entries: list[Any], project_id: str, label: str) -> Iterator[Job | UnreadableJob]:
+def _page_entries(
+    entries: list[Any], project_id: str, label: str
+) -> Iterator[Container | UnreadableContainer]:
     for number, entry in enumerate(entries):
         try:
             yield _job(entry, project_id, label, f"data[{number}]")
         except ApiError as failure:
             job_id = entry.get("id") if isinstance(entry, dict) else None
-            yield UnreadableJob(project_id, job_id if is_identity(job_id) else None, failure.detail)
+            yield UnreadableContainer(job_id if is_identity(job_id) else None, failure.detail)
 
 
-def _job(entry: object, project_id: str, label: str, path: str) -> Job:
+def _job(entry: object, project_id: str, label: str, path: str) -> Container:
     fields = read_document(JobDocument, entry, label, path)
-    return Job(
-        project_id=project_id,
-        id=fields.id,
+    return job_container(
+        project_id,
+        fields.id,
         status=fields.status,
         mode=fields.mode,
         name=fields.name,

@@ -23,13 +23,13 @@ from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 
+from bulkdl.listings import UnreadableContainer
 from bulkdl.log import get_logger
-from bulkdl.models import Job
-from bulkdl.sources.up42_jobs.decode import UnreadableJob
+from bulkdl.models import Container
 
 _log = get_logger(__name__)
 
-Page = list[Job | UnreadableJob]
+Page = list[Container | UnreadableContainer]
 _Key = tuple[bool, str]
 
 # A list without an end that has no new job on this many pages in a row repeats itself.
@@ -54,7 +54,7 @@ class RecentIds:
         self._keys: set[_Key] = set()
         self._order: deque[_Key] = deque()
 
-    def add(self, entry: Job | UnreadableJob, *, page: int = 0, permanent: bool = False) -> bool:
+    def add(self, entry: Container | UnreadableContainer, *, page: int = 0, permanent: bool = False) -> bool:
         """Remember *entry* of page number *page*, with *permanent* for ever; return whether it is new."""
         key = _key_of(entry, page)
         if key in self._keys:
@@ -68,16 +68,16 @@ class RecentIds:
         return True
 
 
-def _key_of(entry: Job | UnreadableJob, page: int) -> _Key:
+def _key_of(entry: Container | UnreadableContainer, page: int) -> _Key:
     """
     Return what identifies *entry*.
 
     A job that is unreadable on one page can be readable on another page, so both get different keys. The
     key of an unreadable job without an ID includes the page.
     """
-    if isinstance(entry, UnreadableJob):
-        return False, entry.job_id or f"{page}: {entry.problem}"
-    return True, entry.id
+    if isinstance(entry, UnreadableContainer):
+        return False, entry.id or f"{page}: {entry.problem}"
+    return True, entry.ref.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class _LastPage:
 
 async def iter_jobs(
     page: Callable[[int], Awaitable[Page]], project_id: str
-) -> AsyncGenerator[Job | UnreadableJob, None]:
+) -> AsyncGenerator[Container | UnreadableContainer, None]:
     """Yield the entries of all pages, the last page first; the next page is requested meanwhile."""
     last = await _find_last_page(page)
     recent_ids, number, stale_pages, pages_read = RecentIds(), last.number, 0, 0
@@ -112,9 +112,9 @@ async def iter_jobs(
             new = [entry for entry in entries if recent_ids.add(entry, page=current, permanent=permanent)]
             stale_pages = 0 if any(_has_id(entry) for entry in new) else stale_pages + 1
             for entry in new:
-                if isinstance(entry, UnreadableJob):
+                if isinstance(entry, UnreadableContainer):
                     _log.warning(
-                        "job.unreadable", project_id=project_id, job_id=entry.job_id, problem=entry.problem
+                        "job.unreadable", project_id=project_id, job_id=entry.id, problem=entry.problem
                     )
                 yield entry
             if not last.ends and (stale_pages == STALE_PAGES or number < 0):
@@ -149,8 +149,8 @@ async def _find_last_page(page: Callable[[int], Awaitable[Page]]) -> _LastPage:
     return _LastPage(filled, content, ends=True)
 
 
-def _has_id(entry: Job | UnreadableJob) -> bool:
-    return isinstance(entry, Job) or entry.job_id is not None
+def _has_id(entry: Container | UnreadableContainer) -> bool:
+    return isinstance(entry, Container) or entry.id is not None
 
 
 def _request(

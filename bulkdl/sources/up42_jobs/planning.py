@@ -6,27 +6,18 @@ The functions are pure.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
-from bulkdl.models import Job, Kind, Level, Output, Task
+from bulkdl.listings import PlannedOutput
+from bulkdl.models import Container, Kind, Level
 from bulkdl.settings.path_templates import PathTemplates
-from bulkdl.sources.up42_jobs.models import job_output
+from bulkdl.sources.up42_jobs.models import Task, has_succeeded, job_output
+
+RESULT = "result"
+"""The identity of the archive of a job and of the archive of its last task, which can be one object."""
 
 
-@dataclass(frozen=True, slots=True)
-class MissingOutput:
-    """An output to download; *filename* is the file name of a quicklook."""
-
-    output: Output
-    filename: str = ""
-
-
-# One worker downloads the outputs of a group one after another, because they can be the same storage object.
-SameObjectGroup = tuple[MissingOutput, ...]
-
-
-def expected_outputs(job: Job, tasks: Sequence[Task]) -> list[Output]:
+def expected_outputs(job: Container, tasks: Sequence[Task]) -> list[PlannedOutput]:
     """
     Return the archives and GeoJSON files that a finished job can have.
 
@@ -34,10 +25,15 @@ def expected_outputs(job: Job, tasks: Sequence[Task]) -> list[Output]:
     job failed later. UP42 can still respond with 404 to a request for an expected output.
     """
     task_ids: list[str | None] = [task.id for task in tasks if task.succeeded]
-    if job.succeeded:
+    if has_succeeded(job):
         task_ids.insert(0, None)
+    results = (None, last_task_id(tasks))
+    project_id, job_id = job.ref.scope, job.ref.id
     return [
-        job_output(job.project_id, job.id, task_id, kind)
+        PlannedOutput(
+            job_output(project_id, job_id, task_id, kind),
+            identity=RESULT if kind is Kind.ARCHIVE and task_id in results else "",
+        )
         for task_id in task_ids
         for kind in (Kind.GEOJSON, Kind.ARCHIVE)
     ]
@@ -54,43 +50,19 @@ def last_task_id(tasks: Sequence[Task]) -> str | None:
     return last[-1] if last else None
 
 
-def has_open_task(job: Job, tasks: Sequence[Task]) -> bool:
+def has_open_task(job: Container, tasks: Sequence[Task]) -> bool:
     """
     Return whether a task of a finished job can still get outputs.
 
     A task of a failed job that has not started will not start.
     """
-    never_run = frozenset() if job.succeeded else frozenset({"NOT_STARTED", "PENDING"})
+    never_run = frozenset() if has_succeeded(job) else frozenset({"NOT_STARTED", "PENDING"})
     return any(not task.finished and task.status not in never_run for task in tasks)
 
 
-def is_listing_placeholder(output: Output) -> bool:
-    """Return whether *output* represents a list of quicklooks that was not available, not a quicklook."""
-    return output.kind is Kind.QUICKLOOK and not output.name
-
-
-def group_same_objects(missing: Iterable[MissingOutput], last_task: str | None) -> list[SameObjectGroup]:
-    """
-    Group outputs that can be the same object: the archives of the last task and of the job, in this order.
-
-    Every other output is a group of its own.
-    """
-    missing = list(missing)
-    same_object = [
-        candidate
-        for candidate in missing
-        if candidate.output.kind is Kind.ARCHIVE and candidate.output.parent in ("", last_task)
-    ]
-    if len(same_object) < 2:
-        return [(candidate,) for candidate in missing]
-    same_object.sort(key=lambda candidate: candidate.output.level is Level.JOB)
-    single = [(candidate,) for candidate in missing if candidate not in same_object]
-    return [*single, tuple(same_object)]
-
-
-def target_key(missing: MissingOutput, templates: PathTemplates) -> Callable[[str], str]:
-    """Return a function from the suffix, which depends on the content, to the key of *missing*."""
-    output = missing.output
+def target_key(planned: PlannedOutput, templates: PathTemplates) -> Callable[[str], str]:
+    """Return a function from the suffix, which depends on the content, to the key of *planned*."""
+    output = planned.output
     template = {
         (Kind.ARCHIVE, Level.JOB): templates.job_archive,
         (Kind.ARCHIVE, Level.TASK): templates.task_archive,
@@ -104,7 +76,7 @@ def target_key(missing: MissingOutput, templates: PathTemplates) -> Callable[[st
             project_id=output.container.scope,
             job_id=output.container.id,
             task_id=output.parent,
-            filename=missing.filename,
+            filename=planned.filename,
             suffix=suffix,
         )
 

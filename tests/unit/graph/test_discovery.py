@@ -10,20 +10,19 @@ from bulkdl.graph.enumeration_results import PlanHandler
 from bulkdl.graph.ledger_view import EmptyLedgerView, PlanLedgerView, RunLedgerView
 from bulkdl.ledger import queries
 from bulkdl.ledger.database import Ledger
-from bulkdl.models import Job, Kind, Reason
+from bulkdl.listings import PlannedOutput, UnreadableContainer
+from bulkdl.models import Kind, Reason
 from bulkdl.report.plan import PlanBuilder
 from bulkdl.report.summary import SummaryBuilder
 from bulkdl.selection import JobRef, Selection
 from bulkdl.settings.path_templates import PathTemplates
-from bulkdl.sources.up42_jobs.decode import UnreadableJob
-from bulkdl.sources.up42_jobs.models import job_output
-from bulkdl.sources.up42_jobs.planning import MissingOutput
+from bulkdl.sources.up42_jobs.models import SOURCE, job_container, job_output
 
 CREATED_AT = datetime(2024, 1, 31, tzinfo=UTC)
 
 
 def job(job_id, project_id="p"):
-    return Job(project_id, job_id, "SUCCEEDED", "DEFAULT", None, CREATED_AT, CREATED_AT, None)
+    return job_container(project_id, job_id, "SUCCEEDED", "DEFAULT", None, CREATED_AT, CREATED_AT, None)
 
 
 class FakeClients:
@@ -56,7 +55,7 @@ class FakeClient:
     async def job(self, project_id, job_id):
         self._clients.requested.append(project_id)
         for entry in self._entries:
-            if entry.id == job_id:
+            if entry.ref.id == job_id:
                 return entry, b""
         raise ApiError(Reason.NOT_FOUND, f"{job_id} not found")
 
@@ -76,7 +75,7 @@ def discovery(handler, clients, **selection):
 
 async def pages(discovery):
     async with aclosing(discovery.discover_jobs()) as found:
-        return [(page.project_id, [entry.id for entry in page.jobs]) async for page in found]
+        return [(page.scope, [entry.ref.id for entry in page.containers]) async for page in found]
 
 
 async def test_discover_jobs_yields_pages_of_limited_size_for_each_project(handler):
@@ -89,7 +88,7 @@ async def test_discover_jobs_yields_pages_of_limited_size_for_each_project(handl
 async def test_discover_jobs_two_workers_list_each_project_once(handler):
     shared = discovery(handler, FakeClients(p=[job("a")], q=[job("b", "q")]))
     async with aclosing(shared.discover_jobs()) as first:
-        assert (await anext(first)).project_id == "p"
+        assert (await anext(first)).scope == "p"
         assert await pages(shared) == [("q", ["b"])]
         assert [page async for page in first] == []
 
@@ -101,7 +100,7 @@ async def test_discover_jobs_failed_list_is_reported_after_its_jobs_are_yielded(
 
 
 async def test_discover_jobs_unreadable_job_is_reported(handler):
-    clients = FakeClients(p=[UnreadableJob("p", "u", "createdAt: missing"), job("a")])
+    clients = FakeClients(p=[UnreadableContainer("u", "createdAt: missing"), job("a")])
     assert await pages(discovery(handler, clients)) == [("p", ["a"])]
     assert problems(handler) == [(Reason.INVALID_RESPONSE, "createdAt: missing")]
     assert (handler.job_counts.seen, handler.job_counts.selected) == (2, 1)
@@ -134,26 +133,26 @@ async def open_ledger(path: Path):
 
 async def test_ledger_view_only_a_run_writes(tmp_path):
     def write(connection):
-        queries.record_unfinished_jobs(connection, jobs=[job("a")])
+        queries.record_unfinished(connection, [job("a")])
 
     async with open_ledger(tmp_path / "ledger.sqlite") as ledger:
         plan, run = PlanLedgerView(ledger), RunLedgerView(ledger, "run")
         assert (plan.is_read_only, plan.run_id) == (True, None)
         assert (run.is_read_only, run.run_id) == (False, "run")
         await plan.write(write)
-        assert await run.known_jobs("p", ["a"]) == {}
+        assert await run.known_containers(SOURCE, "p", ["a"]) == {}
         await run.write(write)
-        assert list(await plan.known_jobs("p", ["a", "b"])) == ["a"]
-        assert await plan.projects_of("a") == ["p"]
+        assert list(await plan.known_containers(SOURCE, "p", ["a", "b"])) == ["a"]
+        assert await plan.scopes_of(SOURCE, "a") == ["p"]
 
 
 async def test_ledger_view_without_ledger_is_empty():
     view = EmptyLedgerView()
     await view.write(lambda connection: connection.execute("invalid"))
-    assert (await view.known_jobs("p", ["a"]), await view.projects_of("a")) == ({}, [])
+    assert (await view.known_containers(SOURCE, "p", ["a"]), await view.scopes_of(SOURCE, "a")) == ({}, [])
 
 
 async def test_plan_handler_archive_has_no_key_before_the_download(handler):
     archive, geojson = (job_output("p", "j", None, kind) for kind in (Kind.ARCHIVE, Kind.GEOJSON))
-    await handler.enqueue((MissingOutput(archive), MissingOutput(geojson)))
+    await handler.enqueue((PlannedOutput(archive), PlannedOutput(geojson)))
     assert handler.plan.build().outputs == [(archive, None), (geojson, "p/j/job_output.json")]

@@ -1,13 +1,14 @@
 from datetime import UTC, datetime
+from itertools import permutations
 
 import pytest
 
-from bulkdl.graph.planning import is_same_run, must_be_listed, split_missing
-from bulkdl.ledger.rows import JobRecord, OutputRecord
-from bulkdl.models import CommittedFile, Digest, Job, Kind, Level, Reason, Validator
+from bulkdl.graph.planning import group_same_objects, must_be_listed, split_missing
+from bulkdl.ledger.rows import ContainerRecord, OutputRecord
+from bulkdl.listings import PlannedOutput, is_listing_placeholder
+from bulkdl.models import CommittedFile, Digest, Kind, Level, Reason, Validator
 from bulkdl.selection import Selection
-from bulkdl.sources.up42_jobs.models import job_output
-from bulkdl.sources.up42_jobs.planning import MissingOutput
+from bulkdl.sources.up42_jobs.models import job_container, job_output
 
 FINISHED_AT = datetime(2024, 1, 31, tzinfo=UTC)
 ALL = Selection()
@@ -16,24 +17,12 @@ QUICKLOOK = job_output("p", "j", "a", Kind.QUICKLOOK, "x.jpg")
 
 
 def job(status="SUCCEEDED", finished_at=FINISHED_AT):
-    return Job("p", "j", status, "DEFAULT", None, FINISHED_AT, finished_at, None)
+    return job_container("p", "j", status, "DEFAULT", None, FINISHED_AT, finished_at, None)
 
 
 def job_record(job_, *outputs, tasks=True, quicklooks=True):
-    return JobRecord(job_, "b", tasks, quicklooks, outputs)
-
-
-@pytest.mark.parametrize(
-    ("current", "is_same"),
-    [
-        (job(), True),
-        (job(finished_at=datetime(2024, 2, 1, tzinfo=UTC)), False),
-        (job("FAILED"), False),
-        (job(finished_at=None), False),
-    ],
-)
-def test_same_run_job_with_other_status_or_end_is_another_run(current, is_same):
-    assert is_same_run(current, job_record(job())) is is_same
+    listed = {Kind.ARCHIVE, Kind.GEOJSON, *([Kind.QUICKLOOK] if quicklooks else [])} if tasks else ()
+    return ContainerRecord(job_, frozenset(listed), outputs)
 
 
 @pytest.mark.parametrize(
@@ -108,4 +97,29 @@ def test_split_missing_failed_listing_is_neither_missing_nor_up_to_date():
 
 def test_split_missing_quicklook_keeps_its_recorded_file_name():
     result = split_missing([output_record(QUICKLOOK, "planned", size=None, filename="x~1.jpg")], ALL, {})
-    assert result.missing == (MissingOutput(QUICKLOOK, "x~1.jpg"),)
+    assert result.missing == (PlannedOutput(QUICKLOOK, "x~1.jpg"),)
+
+
+def test_listing_placeholder_is_an_output_without_the_name_of_its_kind():
+    assert is_listing_placeholder(job_output("p", "j", "a", Kind.QUICKLOOK))
+    assert not is_listing_placeholder(QUICKLOOK)
+    assert not is_listing_placeholder(JOB_ARCHIVE)
+
+
+def test_group_same_objects_output_of_the_container_follows_the_output_of_its_part():
+    same = [PlannedOutput(output, identity="x") for output in (JOB_ARCHIVE, TASK_ARCHIVE)]
+    other = [PlannedOutput(job_output("p", "j", "b", Kind.ARCHIVE)), PlannedOutput(QUICKLOOK)]
+    for shuffled in permutations([*same, *other]):
+        groups = group_same_objects(shuffled)
+        assert sorted(map(len, groups)) == [1, 1, 2]
+        assert (same[1], same[0]) in groups
+        assert {member for group in groups for member in group} == {*same, *other}
+
+
+def test_group_same_objects_outputs_without_a_common_identity_are_groups_of_their_own():
+    missing = [
+        PlannedOutput(JOB_ARCHIVE, identity="x"),
+        PlannedOutput(QUICKLOOK),
+        PlannedOutput(TASK_ARCHIVE),
+    ]
+    assert set(group_same_objects(missing)) == {(output,) for output in missing}

@@ -9,13 +9,13 @@ from bulkdl.concurrency import ConcurrencyLimiter
 from bulkdl.graph.pool_limits import compute_run_limits
 from bulkdl.graph.pools import Pools, RunStopped
 from bulkdl.graph.shutdown import ShutdownController
+from bulkdl.listings import PlannedOutput
 from bulkdl.models import Kind, Outcome, Reason, Result
 from bulkdl.settings import Settings
 from bulkdl.sources.up42_jobs.models import job_output
-from bulkdl.sources.up42_jobs.planning import MissingOutput
 from bulkdl.telemetry.events import NullReporter
 
-ARCHIVES = [MissingOutput(job_output("p", "j", task, Kind.ARCHIVE)) for task in ("t1", "t2", None)]
+ARCHIVES = [PlannedOutput(job_output("p", "j", task, Kind.ARCHIVE)) for task in ("t1", "t2", None)]
 OUTPUTS = [missing.output for missing in ARCHIVES]
 
 

@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 import pytest
 
 from bulkdl.graph.reservations import OutputReservations
-from bulkdl.models import Job, Kind
-from bulkdl.sources.up42_jobs.models import job_output
-from bulkdl.sources.up42_jobs.planning import MissingOutput
+from bulkdl.listings import PlannedOutput
+from bulkdl.models import Kind
+from bulkdl.sources.up42_jobs.models import job_container, job_output, job_ref
 
-JOB = Job("p", "j", "SUCCEEDED", "DEFAULT", None, datetime(2026, 1, 1, tzinfo=UTC), None, None)
-MISSING = tuple(MissingOutput(job_output("p", "j", task, Kind.ARCHIVE)) for task in ("t1", "t2", None))
+JOB = job_container("p", "j", "SUCCEEDED", "DEFAULT", None, datetime(2026, 1, 1, tzinfo=UTC), None, None)
+MISSING = tuple(PlannedOutput(job_output("p", "j", task, Kind.ARCHIVE)) for task in ("t1", "t2", None))
 OUTPUTS = [each.output for each in MISSING]
 
 
@@ -46,7 +46,7 @@ def test_release_during_a_comparison_keeps_the_reservation_until_it_ends(reserva
 
 
 def test_release_during_a_comparison_of_another_job_makes_an_output_available(reservations):
-    reservations.begin_comparison([replace(JOB, id="k")])
+    reservations.begin_comparison([replace(JOB, ref=job_ref("p", "k"))])
     reservations.reserve(MISSING)
     reservations.release(OUTPUTS)
     assert reservations.reserve(MISSING) == MISSING

@@ -10,13 +10,13 @@ from bulkdl.ledger import derived_queries as derived
 from bulkdl.ledger import queries
 from bulkdl.ledger.derived_queries import DerivedRow, ProcessedRow
 from bulkdl.ledger.migrations import migrate
-from bulkdl.ledger.queries import JobListing, PlannedOutput
-from bulkdl.models import CommittedFile, Digest, Job, Kind, Outcome, Reason, Result, Validator
-from bulkdl.sources.up42_jobs.models import job_output
+from bulkdl.listings import ContainerListing, PlannedOutput
+from bulkdl.models import CommittedFile, Digest, Kind, Outcome, Reason, Result, Validator
+from bulkdl.sources.up42_jobs.models import job_container, job_output, job_ref
 from support.derived_table import DERIVED_TABLE
 
 AT = datetime(2024, 1, 31, tzinfo=UTC)
-JOB = Job("p", "j", "SUCCEEDED", "DEFAULT", "a name", AT, AT, "w")
+JOB = job_container("p", "j", "SUCCEEDED", "DEFAULT", "a name", AT, AT, "w")
 FIRST = job_output("p", "j", "t", Kind.ARCHIVE)
 SECOND = job_output("p", "j", "t", Kind.GEOJSON)
 DIGEST = Digest("crc32c", "yZRlqg==")
@@ -30,7 +30,8 @@ def ledger():
     connection.execute("PRAGMA foreign_keys = ON")
     migrate(connection, "memory")
     connection.execute(DERIVED_TABLE)
-    queries.plan_job(connection, JobListing(JOB, "t", (PlannedOutput(FIRST), PlannedOutput(SECOND)), True))
+    planned = (PlannedOutput(FIRST), PlannedOutput(SECOND))
+    queries.plan_container(connection, ContainerListing(JOB, planned, frozenset(Kind), {}))
     yield connection
     connection.close()
 
@@ -130,7 +131,7 @@ def test_record_processed_for_a_forgotten_output_records_nothing(ledger):
     complete(ledger, FIRST)
     row_id = find(ledger).row_id
     record(ledger)
-    queries.forget_job(ledger, "p", "j")
+    queries.forget_container(ledger, job_ref("p", "j"))
     derived.record_processed(ledger, ProcessedRow(row_id, "unpack", 1, "completed", DIGEST))
     assert ledger.execute("SELECT count(*) FROM derived").fetchone()[0] == 0
 

@@ -7,20 +7,27 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bulkdl.errors import ApiError
 from bulkdl.ledger import maintenance_queries, queries
 from bulkdl.ledger.migrations import migrate
-from bulkdl.ledger.queries import JobListing, PlannedOutput
-from bulkdl.models import CommittedFile, Digest, Job, Kind, Outcome, Reason, Result, Validator
-from bulkdl.sources.up42_jobs.models import job_output
+from bulkdl.listings import ContainerListing, ListingFailure, PlannedOutput
+from bulkdl.models import CommittedFile, Digest, Kind, Outcome, Reason, Result, Validator
+from bulkdl.sources.up42_jobs.models import SOURCE, job_container, job_output, job_ref
 
 AT = datetime(2024, 1, 31, 12, 30, 15, 123456, tzinfo=UTC)
 YEARS = (datetime(1990, 1, 1), datetime(2090, 1, 1))  # noqa: DTZ001 - hypothesis adds the zones
-JOB = Job("p", "j", "SUCCEEDED", "DEFAULT", "a name", AT, AT, "w")
+JOB = job_container("p", "j", "SUCCEEDED", "DEFAULT", "a name", AT, AT, "w")
 ARCHIVE = job_output("p", "j", "t", Kind.ARCHIVE)
 FINAL = job_output("p", "j", None, Kind.ARCHIVE)
 QUICKLOOK = job_output("p", "j", "t", Kind.QUICKLOOK, "../a.jpg")
 LIST = job_output("p", "j", "t", Kind.QUICKLOOK)
-PLANNED = (PlannedOutput(ARCHIVE), PlannedOutput(FINAL), PlannedOutput(QUICKLOOK, "a~123.jpg"))
+PLANNED = (
+    PlannedOutput(ARCHIVE, identity="result"),
+    PlannedOutput(FINAL, identity="result"),
+    PlannedOutput(QUICKLOOK, "a~123.jpg"),
+)
+LISTED = frozenset({"archive", "geojson"})
+ALL_LISTED = LISTED | {"quicklook"}
 
 
 def open_ledger():
@@ -48,30 +55,36 @@ def new_result(output, **more):
     )
 
 
-def plan(connection, *planned, job=JOB, quicklooks=True):
-    queries.plan_job(connection, JobListing(job, "t", planned or PLANNED, quicklooks))
+def plan(connection, *planned, job=JOB, kinds=ALL_LISTED, failed=()):
+    failures = tuple(ListingFailure(output, ApiError(Reason.SERVER_ERROR, "HTTP 503")) for output in failed)
+    queries.plan_container(connection, ContainerListing(job, planned or PLANNED, kinds, {}, failures))
 
 
-def read_job(connection):
-    return queries.read_jobs(connection, "p", ["j", "unknown"])["j"]
+def read_containers(connection, scope, ids):
+    return queries.read_containers(connection, SOURCE, scope, ids)
+
+
+def read_container(connection):
+    return read_containers(connection, "p", ["j", "unknown"])["j"]
 
 
 def read_output(connection, output):
-    return next(record for record in read_job(connection).outputs if record.output == output)
+    return next(record for record in read_container(connection).outputs if record.output == output)
 
 
-def test_plan_job_records_the_job_with_all_its_outputs(ledger):
-    assert queries.read_jobs(ledger, "p", ["j"]) == {}
+def test_plan_container_records_the_job_with_all_its_outputs(ledger):
+    assert read_containers(ledger, "p", ["j"]) == {}
     plan(ledger)
-    found = read_job(ledger)
-    assert found.job == JOB
-    assert (found.last_task_id, found.tasks_listed, found.quicklooks_listed) == ("t", True, True)
+    found = read_container(ledger)
+    assert found.container == JOB
+    assert found.listed_kinds == ALL_LISTED
+    assert [record.identity for record in found.outputs] == ["result", "result", ""]
     assert [record.output for record in found.outputs] == [ARCHIVE, FINAL, QUICKLOOK]
     assert [record.filename for record in found.outputs] == ["", "", "a~123.jpg"]
     assert {record.state for record in found.outputs} == {"planned"}
-    assert queries.read_jobs(ledger, "other", ["j"]) == {}
-    assert queries.find_projects(ledger, "j") == ["p"]
-    assert queries.find_projects(ledger, "unknown") == []
+    assert read_containers(ledger, "other", ["j"]) == {}
+    assert queries.find_scopes(ledger, SOURCE, "j") == ["p"]
+    assert queries.find_scopes(ledger, SOURCE, "unknown") == []
 
 
 @settings(deadline=None)
@@ -81,13 +94,13 @@ def test_plan_job_records_the_job_with_all_its_outputs(ledger):
     finished=st.none() | st.datetimes(timezones=st.just(UTC)),
     quicklook=st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
 )
-def test_plan_job_stores_all_values_unchanged(name, created, finished, quicklook):
+def test_plan_container_stores_all_values_unchanged(name, created, finished, quicklook):
     connection = open_ledger()
-    job = Job("p", "j", "FAILED", "DRY_RUN", name, created.astimezone(UTC), finished, None)
+    job = job_container("p", "j", "FAILED", "DRY_RUN", name, created.astimezone(UTC), finished, None)
     output = job_output("p", "j", "t", Kind.QUICKLOOK, quicklook)
     plan(connection, PlannedOutput(output, "file"), job=job)
-    found = read_job(connection)
-    assert (found.job, [record.output for record in found.outputs]) == (job, [output])
+    found = read_container(connection)
+    assert (found.container, [record.output for record in found.outputs]) == (job, [output])
     connection.close()
 
 
@@ -145,7 +158,7 @@ def test_read_output_with_former_reason_name_has_current_reason(ledger):
     queries.record_results(ledger, [Result(ARCHIVE, Outcome.SKIPPED, Reason.NOT_AVAILABLE)], "run1")
     ledger.execute("UPDATE outputs SET reason = 'up42_has_none' WHERE task_id = ''")
     assert read_output(ledger, FINAL).is_not_available
-    assert maintenance_queries.find_jobs_to_retry(ledger, [Reason.NOT_AVAILABLE])
+    assert maintenance_queries.find_containers_to_retry(ledger, [Reason.NOT_AVAILABLE])
     assert (Kind.ARCHIVE, "skipped", "not_available", 2, 0) in queries.count_outputs(ledger)
 
 
@@ -168,55 +181,55 @@ def test_output_record_with_former_reason_has_current_reason(ledger, former, rea
     ledger.execute("UPDATE outputs SET reason = ? WHERE reason = 'stalled'", (former,))
     assert read_output(ledger, ARCHIVE).reason is reason
     assert (Kind.ARCHIVE, "failed", reason.value, 1, 0) in queries.count_outputs(ledger)
-    assert maintenance_queries.find_jobs_to_retry(ledger, [reason]) == [("p", "j")]
+    assert maintenance_queries.find_containers_to_retry(ledger, [reason]) == [job_ref("p", "j")]
 
 
 @pytest.mark.parametrize(("former", "reason"), FORMER_REASONS.items())
-def test_job_record_with_former_listing_failure_has_current_reason(ledger, former, reason):
+def test_container_record_with_former_listing_failure_has_current_reason(ledger, former, reason):
     queries.record_listing_failure(ledger, JOB, Reason.SERVER_ERROR, "503")
     ledger.execute("UPDATE jobs SET reason = ?", (former,))
-    assert read_job(ledger).listing_failure is reason
+    assert read_container(ledger).listing_failure is reason
 
 
-def test_plan_job_again_keeps_recorded_results(ledger):
+def test_plan_container_again_keeps_recorded_results(ledger):
     plan(ledger)
     queries.record_results(ledger, [new_result(ARCHIVE)], "run1")
     plan(ledger, PlannedOutput(ARCHIVE), PlannedOutput(QUICKLOOK, "renamed.jpg"))
     assert read_output(ledger, ARCHIVE).is_completed
     assert read_output(ledger, QUICKLOOK).filename == "renamed.jpg"
-    assert len(read_job(ledger).outputs) == 3
+    assert len(read_container(ledger).outputs) == 3
 
 
-def test_plan_job_after_a_failed_listing_removes_the_placeholder(ledger):
-    plan(ledger, PlannedOutput(ARCHIVE), PlannedOutput(LIST), quicklooks=False)
+def test_plan_container_after_a_failed_listing_removes_the_placeholder(ledger):
+    plan(ledger, PlannedOutput(ARCHIVE), kinds=LISTED, failed=[LIST])
     queries.record_results(
         ledger, [Result(LIST, Outcome.FAILED, Reason.SERVER_ERROR, detail="HTTP 503")], "run1"
     )
-    assert (read_job(ledger).tasks_listed, read_job(ledger).quicklooks_listed) == (True, False)
+    assert read_container(ledger).listed_kinds == LISTED
     assert len(maintenance_queries.list_failed_outputs_after(ledger, 0)) == 1
     plan(ledger)
-    assert read_job(ledger).quicklooks_listed
+    assert read_container(ledger).listed_kinds == ALL_LISTED
     assert maintenance_queries.list_failed_outputs_after(ledger, 0) == []
-    plan(ledger, PlannedOutput(ARCHIVE), quicklooks=False)
-    assert read_job(ledger).quicklooks_listed
+    plan(ledger, PlannedOutput(ARCHIVE), kinds=LISTED)
+    assert read_container(ledger).listed_kinds == ALL_LISTED
 
 
 def test_record_listing_failure_is_replaced_by_a_later_listing(ledger):
     queries.record_listing_failure(ledger, JOB, Reason.SERVER_ERROR, "HTTP 503")
-    assert not read_job(ledger).tasks_listed
-    assert queries.count_jobs(ledger) == {"listing_failed": 1}
+    assert not read_container(ledger).listed_kinds
+    assert queries.count_containers(ledger) == {"listing_failed": 1}
     plan(ledger)
-    assert read_job(ledger).tasks_listed
+    assert read_container(ledger).listed_kinds
     queries.record_listing_failure(ledger, JOB, Reason.SERVER_ERROR, "HTTP 503")
-    assert read_job(ledger).tasks_listed
+    assert read_container(ledger).listed_kinds
 
 
-def test_find_same_object_searches_only_the_job(ledger):
+def test_find_same_object_searches_only_the_container(ledger):
     plan(ledger)
     plan(
         ledger,
         PlannedOutput(job_output("p", "k", "t", Kind.ARCHIVE)),
-        job=Job("p", "k", "SUCCEEDED", "", None, AT, AT, None),
+        job=job_container("p", "k", "SUCCEEDED", "", None, AT, AT, None),
     )
     queries.record_results(ledger, [new_result(ARCHIVE)], "run1")
     assert queries.find_same_object(ledger, FINAL, "https://s/o") == new_file()
@@ -227,10 +240,10 @@ def test_find_same_object_searches_only_the_job(ledger):
     assert queries.find_same_object(ledger, FINAL, "https://s/o") is None
 
 
-def test_forget_job_deletes_its_outputs(ledger):
+def test_forget_container_deletes_its_outputs(ledger):
     plan(ledger)
-    queries.forget_job(ledger, "p", "j")
-    assert queries.read_jobs(ledger, "p", ["j"]) == {}
+    queries.forget_container(ledger, job_ref("p", "j"))
+    assert read_containers(ledger, "p", ["j"]) == {}
     assert ledger.execute("SELECT count(*) FROM outputs").fetchone()[0] == 0
 
 
@@ -239,18 +252,18 @@ def test_record_results_of_an_unplanned_output_creates_no_row(ledger):
     assert ledger.execute("SELECT count(*) FROM outputs").fetchone()[0] == 0
 
 
-def test_count_jobs_and_outputs_by_state(ledger):
+def test_count_containers_and_outputs_by_state(ledger):
     plan(ledger)
-    assert queries.count_jobs(ledger) == {"incomplete": 1}
+    assert queries.count_containers(ledger) == {"incomplete": 1}
     queries.record_results(ledger, [new_result(ARCHIVE), new_result(FINAL)], "run1")
     queries.record_results(ledger, [Result(QUICKLOOK, Outcome.FAILED, Reason.STALLED)], "run1")
-    assert queries.count_jobs(ledger) == {"incomplete": 1}
+    assert queries.count_containers(ledger) == {"incomplete": 1}
     assert sorted(queries.count_outputs(ledger)) == [
         (Kind.ARCHIVE, "completed", "downloaded", 2, 154),
         (Kind.QUICKLOOK, "failed", "stalled", 1, 0),
     ]
     queries.record_results(ledger, [Result(QUICKLOOK, Outcome.SKIPPED, Reason.NOT_AVAILABLE)], "run1")
-    assert queries.count_jobs(ledger) == {"up_to_date": 1}
+    assert queries.count_containers(ledger) == {"up_to_date": 1}
 
 
 def test_find_last_run_end_returns_only_finished_runs(ledger):
@@ -266,25 +279,25 @@ def test_find_last_run_end_returns_only_finished_runs(ledger):
 @pytest.mark.parametrize(
     "call",
     [
-        lambda ledger: queries.read_jobs(ledger, "p", ["j", "k"]),
-        lambda ledger: queries.find_projects(ledger, "j"),
+        lambda ledger: read_containers(ledger, "p", ["j", "k"]),
+        lambda ledger: queries.find_scopes(ledger, SOURCE, "j"),
         lambda ledger: queries.find_same_object(ledger, ARCHIVE, "https://s/o"),
         plan,
         lambda ledger: queries.record_results(ledger, [new_result(ARCHIVE)], "run"),
         lambda ledger: queries.record_listing_failure(ledger, JOB, Reason.SERVER_ERROR, "503"),
-        lambda ledger: queries.forget_job(ledger, "p", "j"),
+        lambda ledger: queries.forget_container(ledger, job_ref("p", "j")),
     ],
     ids=[
-        "read_jobs",
-        "find_projects",
+        "read_containers",
+        "find_scopes",
         "find_same_object",
-        "plan_job",
+        "plan_container",
         "record_results",
         "record_listing_failure",
-        "forget_job",
+        "forget_container",
     ],
 )
-def test_query_for_one_job_uses_an_index(ledger, call):
+def test_query_for_one_container_uses_an_index(ledger, call):
     """Otherwise, a run with a million outputs slows down with each recorded output."""
     plan(ledger)
     statements = []

@@ -181,7 +181,7 @@ async def test_rebuild_after_an_interruption_resumes(site, simulator, monkeypatc
     def fail_at_third_job(connection, job, run_id):
         if len(written) == 2:
             raise KeyError("power cut")
-        written.append(job.listing.job.id)
+        written.append(job.listing.container.ref.id)
         write(connection, job, run_id)
 
     monkeypatch.setattr(module, "_write", fail_at_third_job)

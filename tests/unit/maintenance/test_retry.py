@@ -9,7 +9,7 @@ from bulkdl.errors import ConfigError
 from bulkdl.failure_policy import FAILURE_POLICIES, ExitCode
 from bulkdl.graph import planning
 from bulkdl.ledger import maintenance_queries, queries
-from bulkdl.ledger.rows import NEW, PLANNED, JobRecord, OutputRecord
+from bulkdl.ledger.rows import NEW, PLANNED, ContainerRecord, OutputRecord
 from bulkdl.maintenance.retry import REASONS, retry_selection
 from bulkdl.models import Kind, Outcome, Reason, Result
 from bulkdl.selection import JobRef
@@ -70,7 +70,7 @@ LIST = record("failed", Reason.STALLED, output=quicklook(""))
 @pytest.mark.parametrize(
     ("job", "reasons", "expected"),
     [
-        ({"tasks_listed": False}, FAILURES, True),
+        ({"listed_kinds": frozenset()}, FAILURES, True),
         ({"listing_failure": Reason.THROTTLED}, FAILURES, True),
         ({"listing_failure": Reason.THROTTLED}, {Reason.STALLED}, False),
         ({"outputs": (LIST,)}, FAILURES, True),
@@ -80,8 +80,8 @@ LIST = record("failed", Reason.STALLED, output=quicklook(""))
     ],
 )
 def test_must_be_listed_with_reasons_selects_failed_lists(job, reasons, expected):
-    facts = {"tasks_listed": True, "quicklooks_listed": False, "outputs": (), **job}
-    of_job = JobRecord(a_job(), T1, **facts)
+    facts = {"listed_kinds": frozenset({Kind.ARCHIVE, Kind.GEOJSON}), "outputs": (), **job}
+    of_job = ContainerRecord(a_job(), **facts)
     selection = Selection(reasons=reasons if reasons is None else frozenset(reasons))
     assert planning.must_be_listed(of_job, selection) is expected
 
@@ -127,7 +127,7 @@ async def test_retry_selection_contains_rejected_files_only_without_reasons(fold
 
 
 async def test_retry_selection_with_an_unfinished_job_is_empty(folder):
-    await folder.write(partial(queries.record_unfinished_jobs, jobs=[a_job(status="RUNNING")]))
+    await folder.write(partial(queries.record_unfinished, containers=[a_job(status="RUNNING")]))
     assert await retry_selection(folder.root, Selection()) is None
 
 

@@ -94,8 +94,10 @@ async def test_all_failures_yields_more_than_one_page(folder):
 
 async def test_all_failures_contains_failed_listings_but_not_unfinished_jobs(folder):
     await folder.write(
-        partial(queries.record_listing_failure, job=a_job(), reason=Reason.SERVER_ERROR, detail="status 503"),
-        partial(queries.record_unfinished_jobs, jobs=[a_job(J2, status="RUNNING")]),
+        partial(
+            queries.record_listing_failure, container=a_job(), reason=Reason.SERVER_ERROR, detail="status 503"
+        ),
+        partial(queries.record_unfinished, containers=[a_job(J2, status="RUNNING")]),
     )
     assert (await read_status(folder.root)).listing_failed_total == 1
     ((ledger, row),) = await list_failures(folder.root)

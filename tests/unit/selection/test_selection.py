@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkdl.errors import ConfigError
-from bulkdl.models import Job, Kind, Level
+from bulkdl.models import Kind, Level
 from bulkdl.selection import JobRef, Selection, find_shard, is_in_shard, parse_jobs_file
 from bulkdl.settings import Settings, Shard
-from bulkdl.sources.up42_jobs.models import job_output
+from bulkdl.sources.up42_jobs.models import job_container, job_output
 
 P1 = "5f0c1a52-7a3a-4c52-9d0e-0f3f1a2b3c4d"
 P2 = "8d3a6c1e-0b7f-4e57-a3c9-52f1d7e64b20"
@@ -22,7 +22,9 @@ J1 = "023694d4-1b52-46e8-a9a0-05c9ee23f15c"
 J2 = "b5c33b12-aa62-4809-94b8-5352bdfecf4a"
 W1 = "2b1d7d4e-5c5f-4f0a-8f0a-6f3b8a1c9d10"
 NOW = datetime(2022, 3, 10, 12, tzinfo=UTC)
-JOB = Job(P1, J1, "SUCCEEDED", "DEFAULT", "harvest 2022", datetime(2022, 3, 1, 12, tzinfo=UTC), None, W1)
+JOB = job_container(
+    P1, J1, "SUCCEEDED", "DEFAULT", "harvest 2022", datetime(2022, 3, 1, 12, tzinfo=UTC), None, W1
+)
 
 
 def selection(*, projects=(), jobs=(), **settings):
@@ -72,7 +74,7 @@ def test_excluding_filter_returns_the_first_filter_that_does_not_match(chosen, e
 
 
 def test_matches_job_without_name_or_workflow_only_without_these_filters():
-    bare = replace(JOB, name=None, workflow_id=None)
+    bare = replace(JOB, name=None, attributes={"mode": "DEFAULT"})
     assert selection(name="*").matches(bare)
     assert not selection(name="h*").matches(bare)
     assert not selection(workflow=W1).matches(bare)

@@ -7,9 +7,8 @@ import pytest
 from aioresponses import CallbackResult
 
 from bulkdl.errors import ApiError
-from bulkdl.models import Kind, Reason
-from bulkdl.sources.up42_jobs.decode import UnreadableJob
-from bulkdl.sources.up42_jobs.models import job_output
+from bulkdl.models import Container, Kind, Reason
+from bulkdl.sources.up42_jobs.models import job_output, job_ref
 from support.idle import wait_until_idle
 
 API = "https://api.example"
@@ -50,7 +49,7 @@ def pages(kit, *lists, end=True):
 
 
 async def ids(client):
-    return [entry.id if not isinstance(entry, UnreadableJob) else entry async for entry in client.jobs("p1")]
+    return [entry.ref.id if isinstance(entry, Container) else entry async for entry in client.jobs("p1")]
 
 
 async def test_jobs_pages_are_read_from_last_to_first(kit, client):
@@ -90,7 +89,7 @@ async def test_jobs_unreadable_job_is_reported_once_and_other_jobs_are_listed(ki
     pages(kit, [job("a"), bad, job("c")], [bad])
     unreadable, first, last = await ids(client)
     assert (first, last) == ("a", "c")
-    assert (unreadable.project_id, unreadable.job_id) == ("p1", "b")
+    assert unreadable.id == "b"
     assert [line["job_id"] for line in logs() if line["event"] == "job.unreadable"] == ["b"]
 
 
@@ -111,7 +110,7 @@ async def test_jobs_closed_iterator_leaves_no_task(kit, client):
     kit.api.get(JOBS.format(0), callback=never)
     pages(kit, [job("a")], [job("b")])
     async with aclosing(client.jobs("p1")) as listed:
-        assert (await anext(listed)).id == "b"
+        assert (await anext(listed)).ref.id == "b"
     assert len(asyncio.all_tasks()) == 1
 
 
@@ -135,7 +134,7 @@ async def test_jobs_before_a_failed_page_are_yielded(kit, client):
 
     async def read():
         async for entry in client.jobs("p1"):
-            yielded.append(entry.id)  # noqa: PERF401 - a comprehension would lose the entries before the failure
+            yielded.append(entry.ref.id)  # noqa: PERF401 - a comprehension would lose the entries before the failure
 
     assert (await failure_of(read())).reason is Reason.FORBIDDEN
     assert yielded == ["a"]
@@ -154,7 +153,7 @@ async def test_job_tasks_and_quicklooks_return_values_and_unchanged_bodies(kit, 
     )
     kit.api.get(JOB_URL, body=response)
     result, raw = await client.job("p1", "j1")
-    assert (result.id, result.project_id, result.status, raw) == ("j1", "p1", "NOT_STARTED", response)
+    assert (result.ref, result.status, raw) == (job_ref("p1", "j1"), "NOT_STARTED", response)
     kit.api.get(TASKS_URL, payload={"data": [{"id": "t1", "name": "n", "status": "SUCCEEDED"}]})
     assert [task.id for task in (await client.tasks("p1", "j1"))[0]] == ["t1"]
     kit.api.get(NAMES_URL, payload={"data": ["x.jpg"]})

@@ -7,12 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkdl.errors import ApiError
-from bulkdl.models import Job, Reason
+from bulkdl.listings import UnreadableContainer
+from bulkdl.models import Reason
 from bulkdl.sources.up42_common.auth import parse_grant
 from bulkdl.sources.up42_common.errors import find_error, find_message
 from bulkdl.sources.up42_common.json_documents import parse_json
 from bulkdl.sources.up42_jobs import decode
-from bulkdl.sources.up42_jobs.decode import UnreadableJob
+from bulkdl.sources.up42_jobs.models import job_container
 
 JOB = {
     "id": "0aa51a58-6b2b-4b4c-8a5b-0123456789ab",
@@ -47,9 +48,9 @@ def _problem(**changes):
 
 def test_job_all_fields_are_read():
     job = _job()
-    assert job == Job(
+    assert job == job_container(
         project_id="p",
-        id=JOB["id"],
+        job_id=JOB["id"],
         status="SUCCEEDED",
         mode="DEFAULT",
         name=JOB["name"],
@@ -63,7 +64,7 @@ def test_job_all_fields_are_read():
 @pytest.mark.parametrize("absent", [None, ...])
 def test_job_optional_fields_can_be_absent(absent):
     job = _job(name=absent, mode=absent, finishedAt=absent, workflowId=absent)
-    assert (job.name, job.mode, job.finished_at, job.workflow_id) == (None, "DEFAULT", None, None)
+    assert (job.name, job.attributes, job.finished_at) == (None, {"mode": "DEFAULT"}, None)
 
 
 @pytest.mark.parametrize(
@@ -136,9 +137,9 @@ def test_job_name_with_half_a_surrogate_pair_is_accepted():
 def test_jobs_page_unreadable_job_does_not_affect_other_jobs():
     page = {"data": [JOB, {**JOB, "createdAt": None, "id": "b"}, 7, {"id": "../x"}, {**JOB, "id": "c"}]}
     good, dated, number, climbing, last = decode.jobs_page(page, "p", "GET jobs")
-    assert [good.id, last.id] == [JOB["id"], "c"]
-    assert isinstance(dated, UnreadableJob)
-    assert (dated.job_id, number.job_id, climbing.job_id) == ("b", None, None)
+    assert [good.ref.id, last.ref.id] == [JOB["id"], "c"]
+    assert isinstance(dated, UnreadableContainer)
+    assert (dated.id, number.id, climbing.id) == ("b", None, None)
     assert dated.problem.startswith("GET jobs: data[1].createdAt: ")
     assert number.problem == "GET jobs: data[2]: expected an object, got a number"
 

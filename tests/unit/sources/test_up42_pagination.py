@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bulkdl.models import Job
-from bulkdl.sources.up42_jobs.decode import UnreadableJob
+from bulkdl.listings import UnreadableContainer
+from bulkdl.sources.up42_jobs.models import job_container
 from bulkdl.sources.up42_jobs.pagination import MAX_PAGES, STALE_PAGES, RecentIds, iter_jobs
 
 CREATED_AT = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 def a_job(job_id):
-    return Job("p", job_id, "SUCCEEDED", "DEFAULT", None, CREATED_AT, None, None)
+    return job_container("p", job_id, "SUCCEEDED", "DEFAULT", None, CREATED_AT, None, None)
 
 
 class Project:
@@ -38,7 +38,7 @@ class Project:
         return [a_job(job_id) for job_id in self.ids[start : start + self.size]]
 
     async def list(self):
-        return [job.id async for job in iter_jobs(self.page, "p")]
+        return [job.ref.id async for job in iter_jobs(self.page, "p")]
 
 
 @pytest.mark.parametrize("request_number", range(1, 12))
@@ -88,7 +88,7 @@ async def test_iter_jobs_unchanged_list_needs_few_additional_requests(pages):
 
 async def test_iter_jobs_unreadable_jobs_at_one_index_of_two_pages_are_two(logs):
     async def page(number):
-        return [UnreadableJob("p", None, "data[0].createdAt: missing")] if number < 2 else []
+        return [UnreadableContainer(None, "data[0].createdAt: missing")] if number < 2 else []
 
     assert len([entry async for entry in iter_jobs(page, "p")]) == 2
 
@@ -120,7 +120,7 @@ async def test_iter_jobs_100_000_jobs_on_10_000_pages_need_little_memory():
 
 
 def _job(job_id):
-    return Job("p", job_id, "S", "D", None, datetime(2020, 1, 1, tzinfo=UTC), None, None)
+    return job_container("p", job_id, "S", "D", None, datetime(2020, 1, 1, tzinfo=UTC), None, None)
 
 
 def test_recent_ids_compare_the_complete_id():
@@ -128,7 +128,7 @@ def test_recent_ids_compare_the_complete_id():
     job_id = str(uuid4())
     ids = (job_id, job_id, "x", "x", job_id.upper(), UUID(job_id).hex)
     assert [recent_ids.add(_job(text)) for text in ids] == [True, False, True, False, True, True]
-    unreadable = UnreadableJob("p", job_id, "problem")
+    unreadable = UnreadableContainer(job_id, "problem")
     assert [recent_ids.add(unreadable), recent_ids.add(unreadable)] == [True, False]
 
 
@@ -164,6 +164,6 @@ async def test_iter_jobs_list_longer_than_memory_that_starts_over_ends():
         first = number % pages_of_list * 100
         return [_job(f"job-{first + at}") for at in range(100)]
 
-    listed_ids = [job.id async for job in iter_jobs(page, "p")]
+    listed_ids = [job.ref.id async for job in iter_jobs(page, "p")]
     assert sorted(listed_ids) == sorted(f"job-{number}" for number in range(pages_of_list * 100))
     assert len(requested) <= pages_of_list + STALE_PAGES + 1 + log2(MAX_PAGES)

@@ -1,29 +1,25 @@
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from itertools import permutations
 
 import pytest
 
-from bulkdl.models import Job, Kind, Task
+from bulkdl.listings import PlannedOutput
+from bulkdl.models import Kind
 from bulkdl.settings.path_templates import PathTemplates
-from bulkdl.sources.up42_jobs.models import job_output
+from bulkdl.sources.up42_jobs.models import Task, job_container, job_output, job_revision
 from bulkdl.sources.up42_jobs.planning import (
-    MissingOutput,
     expected_outputs,
-    group_same_objects,
-    is_listing_placeholder,
     last_task_id,
     target_key,
 )
 
 FINISHED_AT = datetime(2024, 1, 31, tzinfo=UTC)
-JOB_ARCHIVE, FIRST_ARCHIVE, LAST_ARCHIVE = (
-    job_output("p", "j", task, Kind.ARCHIVE) for task in (None, "a", "b")
-)
+JOB_ARCHIVE, FIRST_ARCHIVE = (job_output("p", "j", task, Kind.ARCHIVE) for task in (None, "a"))
 QUICKLOOK = job_output("p", "j", "a", Kind.QUICKLOOK, "x.jpg")
 
 
 def job(status="SUCCEEDED"):
-    return Job("p", "j", status, "DEFAULT", None, FINISHED_AT, FINISHED_AT, None)
+    return job_container("p", "j", status, "DEFAULT", None, FINISHED_AT, FINISHED_AT, None)
 
 
 def task(name, *parents, status="SUCCEEDED"):
@@ -31,7 +27,7 @@ def task(name, *parents, status="SUCCEEDED"):
 
 
 def labels(outputs):
-    return {f"{output.parent or 'job'} {output.kind}" for output in outputs}
+    return {f"{each.output.parent or 'job'} {each.output.kind}" for each in outputs}
 
 
 @pytest.mark.parametrize(
@@ -72,24 +68,33 @@ def test_last_task_id_of_several_candidates_is_the_later_one():
     assert last_task_id([task("a"), task("b")]) == "b"
 
 
-def test_listing_placeholder_is_a_quicklook_without_name():
-    assert is_listing_placeholder(job_output("p", "j", "a", Kind.QUICKLOOK))
-    assert not is_listing_placeholder(QUICKLOOK)
+@pytest.mark.parametrize(
+    ("status", "tasks", "same"),
+    [
+        ("SUCCEEDED", [task("a"), task("b", "a")], {"job archive", "b archive"}),
+        ("SUCCEEDED", [task("a"), task("b", "a", status="FAILED")], {"job archive"}),
+        ("FAILED", [task("a"), task("b", "a")], {"b archive"}),
+        ("SUCCEEDED", [task("a", "b"), task("b", "a")], {"job archive"}),
+    ],
+)
+def test_expected_outputs_archives_of_job_and_last_task_can_be_one_object(status, tasks, same):
+    planned = expected_outputs(job(status), tasks)
+    assert labels(each for each in planned if each.identity) == same
+    assert len({each.identity for each in planned if each.identity}) == 1
 
 
-def test_group_same_objects_job_archive_follows_archive_of_last_task():
-    missing = [MissingOutput(output) for output in (JOB_ARCHIVE, FIRST_ARCHIVE, LAST_ARCHIVE, QUICKLOOK)]
-    for shuffled in permutations(missing):
-        groups = group_same_objects(shuffled, "b")
-        assert sorted(map(len, groups)) == [1, 1, 2]
-        assert (MissingOutput(LAST_ARCHIVE), MissingOutput(JOB_ARCHIVE)) in groups
-        assert {member for group in groups for member in group} == set(missing)
-
-
-@pytest.mark.parametrize("last", ["b", "a", None, "unknown"])
-def test_group_same_objects_job_archive_without_task_archive_is_a_group(last):
-    missing = [MissingOutput(JOB_ARCHIVE), MissingOutput(QUICKLOOK)]
-    assert group_same_objects(missing, last) == [(output,) for output in missing]
+@pytest.mark.parametrize(
+    ("status", "finished_at", "is_same"),
+    [
+        ("SUCCEEDED", FINISHED_AT, True),
+        ("SUCCEEDED", FINISHED_AT.astimezone(timezone(timedelta(hours=1))), True),
+        ("SUCCEEDED", datetime(2024, 2, 1, tzinfo=UTC), False),
+        ("FAILED", FINISHED_AT, False),
+        ("SUCCEEDED", None, False),
+    ],
+)
+def test_job_revision_job_with_other_status_or_end_is_another_revision(status, finished_at, is_same):
+    assert (job_revision(status, finished_at) == job().revision) is is_same
 
 
 @pytest.mark.parametrize(
@@ -103,4 +108,4 @@ def test_group_same_objects_job_archive_without_task_archive_is_a_group(last):
     ],
 )
 def test_target_key_uses_the_template_of_kind_and_level(output, key):
-    assert target_key(MissingOutput(output, "x~1.jpg"), PathTemplates())(".tar.gz") == key
+    assert target_key(PlannedOutput(output, "x~1.jpg"), PathTemplates())(".tar.gz") == key
