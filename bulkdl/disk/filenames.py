@@ -32,7 +32,7 @@ def safe_filenames(names: Iterable[str]) -> dict[str, str]:
     safe_names = {name: _make_safe(name) for name in names}
     counts = Counter(_fold(safe) for safe in safe_names.values())
     return {
-        name: safe if safe == name and counts[_fold(safe)] == 1 else _add_hash(safe, name)
+        name: safe if safe == name and counts[_fold(safe)] == 1 else add_hash(safe, name)
         for name, safe in safe_names.items()
     }
 
@@ -75,7 +75,8 @@ def _fold(name: str) -> str:
     return unicodedata.normalize("NFKC", name).casefold()
 
 
-def _add_hash(safe: str, original: str) -> str:
+def add_hash(safe: str, original: str) -> str:
+    """Return *safe* with a hash of *original* before its suffix."""
     digest = hashlib.sha256(original.encode("utf-8", "surrogatepass")).hexdigest()[:12]
     return _shorten(safe, f"~{digest}")
 
