@@ -100,6 +100,11 @@ FAILURE_POLICIES: dict[Reason, FailurePolicy] = {
         ExitCode.INTEGRITY,
         "invalid content (damaged at the source or in transit); run again, then contact UP42",
     ),
+    Reason.REFUSED_CONTENT: FailurePolicy(
+        RetryAction.GIVE_UP,
+        ExitCode.FAILED,
+        "the archive was kept but not unpacked; see the detail, then unpack it with another tool",
+    ),
     Reason.TOO_LARGE: FailurePolicy(
         RetryAction.GIVE_UP,
         ExitCode.FAILED,

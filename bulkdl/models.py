@@ -80,6 +80,7 @@ class Reason(StrEnum):
     UNEXPECTED_CONTENT = "unexpected_content"
     CORRUPT_CONTENT = "corrupt_content"
     # failed: permanent until the cause is removed
+    REFUSED_CONTENT = "refused_content"
     TOO_LARGE = "too_large"
     INVALID_RESPONSE = "invalid_response"
     REJECTED = "rejected"

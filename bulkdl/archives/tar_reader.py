@@ -65,7 +65,7 @@ class ByteSource(Protocol):
 class SequentialSource:
     """Reads a stream that cannot seek cheaply."""
 
-    def __init__(self, stream: io.BufferedReader) -> None:
+    def __init__(self, stream: BinaryIO) -> None:
         self.read = stream.read
 
     def skip(self, size: int) -> None:

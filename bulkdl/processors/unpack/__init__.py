@@ -1,0 +1,1 @@
+"""Unpack archives safely: regular files and folders only, below one folder, within bounds."""

@@ -1,0 +1,242 @@
+"""
+Unpack one archive into a new folder, safely and durably.
+
+The archive is read once, to its last byte. Every file is created through folder handles, and every block is
+checksummed while it is written. All files become durable with one sync of the file system. The new folder
+does not have its final name yet: the caller publishes it, and then the manifest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import google_crc32c
+
+from bulkdl import syscalls
+from bulkdl.archives.errors import DamagedArchiveError, OversizedHeaderError, UnsupportedArchiveError
+from bulkdl.archives.gzip_reader import InflateLibrary
+from bulkdl.concurrency import check_stop, open_stoppable
+from bulkdl.errors import ProcessingError
+from bulkdl.models import Digest, Reason
+from bulkdl.os_errors import map_os_errors, map_path_errors
+from bulkdl.processors.unpack.manifest import ManifestHeader, ManifestWriter
+from bulkdl.processors.unpack.members import ArchiveMember, MemberKind, MemberReader, open_members
+from bulkdl.processors.unpack.names import NameClaims, RejectedMemberError, UnpackLimits, split_name
+from bulkdl.processors.unpack.tree_writer import TreeWriter
+
+WRAPPER_FOLDER = "output"
+"""UP42 puts all files of an archive into this folder. It is not repeated below the unpacked folder."""
+
+_BLOCK_BYTES = 256 << 10
+_WRITEBACK_BYTES = 16 << 20
+_MAX_SHOWN_CHARS = 120
+_MAX_MTIME_S = 1 << 32
+# The file system cannot create a member with this name.
+_NAME_ERRNOS = frozenset(
+    {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ}
+)
+
+
+class SpaceReservation(Protocol):
+    """The disk space that one call may use."""
+
+    def reserve(self, size_bytes: int) -> None:
+        """
+        Reserve the space for *size_bytes*, in place of an earlier reservation.
+
+        Raises:
+            DestinationError: DISK_FULL; there is not enough space.
+        """
+
+    def consume(self, size_bytes: int) -> None:
+        """Reduce the reservation by bytes that are on disk now."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnpackedArchive:
+    """
+    The result of one call, not yet under its final name.
+
+    Attributes:
+        folder: The complete folder to publish.
+        manifest: The complete manifest to publish after *folder*.
+        header: The first line of the manifest.
+    """
+
+    folder: Path
+    manifest: Path
+    header: ManifestHeader
+
+
+def unpack_archive(
+    stop: threading.Event,
+    archive: Path,
+    digest: Digest,
+    work_folder: Path,
+    space: SpaceReservation,
+    *,
+    limits: UnpackLimits | None = None,
+    sync: bool = True,
+    library: InflateLibrary | None = None,
+) -> UnpackedArchive:
+    """
+    Unpack *archive* into the new folder *work_folder*. Blocks.
+
+    A call that fails or is stopped removes *work_folder*.
+
+    Args:
+        digest: The checksum of the archive, for the manifest.
+        sync: Whether the files must be durable when the call returns.
+        library: The library that decompresses; None: the fastest that is installed.
+
+    Raises:
+        ReadStopped: *stop* is set.
+        ProcessingError: CORRUPT_CONTENT, the archive is damaged or truncated; REFUSED_CONTENT, a member is
+            unsafe, a limit is exceeded, or the format is not supported.
+        DestinationError: The archive cannot be read, or the files cannot be written.
+    """
+    with contextlib.ExitStack() as undo:
+        with map_os_errors(work_folder):
+            work_folder.mkdir(parents=True)
+            undo.callback(shutil.rmtree, work_folder, ignore_errors=True)
+        with map_path_errors(archive):
+            archive_bytes = archive.stat().st_size
+            stream = undo.enter_context(open_stoppable(archive, stop))
+        unpacker = _Unpacker(stop, space, limits or UnpackLimits())
+        with _map_archive_errors(archive, unpacker), map_os_errors(work_folder):
+            members = open_members(stream, archive_bytes, unpacker.limits.max_members, library)
+            unpacked = unpacker.unpack(members, digest, archive_bytes, work_folder, sync=sync)
+        stream.close()
+        undo.pop_all()
+    return unpacked
+
+
+@contextlib.contextmanager
+def _map_archive_errors(archive: Path, unpacker: _Unpacker) -> Iterator[None]:
+    try:
+        yield
+    except (RejectedMemberError, OversizedHeaderError, UnsupportedArchiveError) as error:
+        where = f", member {unpacker.shown_name}" if unpacker.shown_name else ""
+        raise ProcessingError(Reason.REFUSED_CONTENT, f"{archive}: not unpacked{where}: {error}") from None
+    except DamagedArchiveError as error:
+        raise ProcessingError(
+            Reason.CORRUPT_CONTENT, f"{archive}: the archive is damaged ({error})"
+        ) from None
+
+
+class _Unpacker:
+    """Writes the members of one archive."""
+
+    def __init__(self, stop: threading.Event, space: SpaceReservation, limits: UnpackLimits) -> None:
+        self.limits = limits
+        self.shown_name = ""
+        self._stop = stop
+        self._space = space
+        self._claims = NameClaims(limits.max_members)
+        self._is_wrapped = True
+        self._is_reserved = False
+
+    def unpack(
+        self, members: MemberReader, digest: Digest, archive_bytes: int, work_folder: Path, *, sync: bool
+    ) -> UnpackedArchive:
+        tree, manifest = work_folder / "tree", work_folder / "manifest.jsonl"
+        if members.total_bytes is not None:
+            self._check_size(members.total_bytes)
+            self._space.reserve(members.total_bytes)
+            self._is_reserved = True
+        with TreeWriter(tree) as writer, ManifestWriter(work_folder / "manifest.draft") as lines:
+            for number, member in enumerate(members, start=1):
+                self._begin_member(member, number)
+                self._write_member(members, member, writer, lines)
+            self.shown_name = ""
+            folder = WRAPPER_FOLDER if self._is_wrapped and lines.files else ""
+            header = lines.write(manifest, digest, archive_bytes, folder)
+            if sync:
+                syscalls.sync_file_system(writer.root_handle)
+        return UnpackedArchive(tree / folder, manifest, header)
+
+    def _begin_member(self, member: ArchiveMember, number: int) -> None:
+        check_stop(self._stop)
+        self.shown_name = repr(member.name[:_MAX_SHOWN_CHARS])
+        if number > self.limits.max_members:
+            raise RejectedMemberError(f"the archive has more than {self.limits.max_members} members")
+
+    def _write_member(
+        self, members: MemberReader, member: ArchiveMember, writer: TreeWriter, lines: ManifestWriter
+    ) -> None:
+        if member.kind is MemberKind.LEFT_OUT:
+            lines.add_left_out(member.name, member.why_left_out)
+            return
+        parts = split_name(member.name, self.limits)
+        self._is_wrapped &= parts[:1] in ((), (WRAPPER_FOLDER,))
+        if member.kind is MemberKind.FOLDER:
+            self._claims.claim_folder(parts)
+            with _reject_names():
+                writer.make_folder(parts)
+            return
+        if not parts:
+            raise RejectedMemberError("the name of a file is empty")
+        self._is_wrapped &= len(parts) > 1
+        self._claims.claim_file(parts)
+        self._reserve(lines.size_bytes, member.size_bytes)
+        with _reject_names():
+            handle = writer.create_file(parts)
+        try:
+            size_bytes, crc32c, sha256 = self._write_data(members, handle)
+            if 0 < member.mtime_s < _MAX_MTIME_S:
+                os.utime(handle, (member.mtime_s, member.mtime_s))
+        finally:
+            os.close(handle)
+        lines.add_file("/".join(parts), size_bytes, crc32c, sha256)
+
+    def _reserve(self, written_bytes: int, size_bytes: int) -> None:
+        if not self._is_reserved:
+            self._check_size(written_bytes + size_bytes)
+            self._space.reserve(size_bytes)
+
+    def _check_size(self, size_bytes: int) -> None:
+        max_bytes = self.limits.max_bytes
+        if max_bytes is not None and size_bytes > max_bytes:
+            raise RejectedMemberError(f"the unpacked size exceeds the limit of {max_bytes} bytes")
+
+    def _write_data(self, members: MemberReader, handle: int) -> tuple[int, int, str]:
+        """Write the data of the current member and return its size and checksums."""
+        size_bytes, crc32c, sha256 = 0, 0, hashlib.sha256()
+        synced_bytes = 0
+        while block := members.read_data(_BLOCK_BYTES):
+            check_stop(self._stop)
+            crc32c = google_crc32c.extend(crc32c, block)
+            sha256.update(block)
+            _write_all(handle, block)
+            size_bytes += len(block)
+            self._space.consume(len(block))
+            if size_bytes - synced_bytes >= _WRITEBACK_BYTES:
+                syscalls.start_writeback(handle, synced_bytes, size_bytes - synced_bytes)
+                synced_bytes = size_bytes
+        return size_bytes, crc32c, sha256.hexdigest()
+
+
+@contextlib.contextmanager
+def _reject_names() -> Iterator[None]:
+    """Convert the error of a file system that cannot create a name."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NAME_ERRNOS:
+            raise RejectedMemberError(f"the file system cannot create it ({error.strerror})") from None
+        raise
+
+
+def _write_all(handle: int, block: bytes) -> None:
+    written = os.write(handle, block)
+    while written < len(block):
+        written += os.write(handle, memoryview(block)[written:])
