@@ -3,6 +3,8 @@
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from support.fault_runs import SEGMENTED_SETTINGS, requested_offset, run_environment
 
 
@@ -18,6 +20,7 @@ async def test_run_without_faults_downloads_each_object_once(tmp_path: Path) -> 
     assert {each.endpoint for each in again.requests} == {"token", "jobs"}
 
 
+@pytest.mark.usefixtures("virtual_clock")
 async def test_run_with_several_connections_splits_an_archive(tmp_path: Path) -> None:
     """One connection stalls, and the other connections download the following segments."""
     async with run_environment(tmp_path, **SEGMENTED_SETTINGS, speed_time=0.2) as here:

@@ -10,6 +10,8 @@ import pytest
 from bulkdl.models import Outcome, Reason
 from support.fault_runs import run_environment
 
+pytestmark = pytest.mark.usefixtures("virtual_clock")
+
 API = {"server": "api"}
 QUESTIONS = ("jobs", "tasks", "quicklooks", "results")
 BODIES = ("geojson", "quicklook")

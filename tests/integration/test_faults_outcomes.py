@@ -20,6 +20,8 @@ from bulkdl.selection import Selection
 from bulkdl.simulator import SimulatedAccount
 from support.fault_runs import ARCHIVE_BYTES, SEGMENTED_SETTINGS, run_environment
 
+pytestmark = pytest.mark.usefixtures("virtual_clock")
+
 HALF = 2_000_000
 ATTEMPTS = 3
 CUT = {"fault": "cut", "at_byte": HALF, "nth": 1, "server": "storage"}
@@ -51,7 +53,7 @@ class Case:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-SHORT_TIMEOUTS = {"headers_timeout": 0.5, "speed_time": 0.5}  # a busy machine needs more than 0.1 s
+SHORT_TIMEOUTS = {"headers_timeout": 0.5, "speed_time": 0.5}
 WITH_AIOHTTP_RETRY = 2 * ATTEMPTS  # aiohttp repeats a request once if a reused connection was closed
 MAX_RENEWALS = 4  # URL renewals that do not count as attempts
 

@@ -14,6 +14,8 @@ import pytest
 from bulkdl.models import Outcome, Reason
 from support.fault_runs import ARCHIVE_BYTES, SEGMENTED_SETTINGS, RunRecord, run_environment
 
+pytestmark = pytest.mark.usefixtures("virtual_clock")
+
 ONCE = {"nth": 1, "server": "storage"}
 CUT = {"fault": "cut", "at_byte": 2_000_000, **ONCE}
 HALF = 2_000_000

@@ -8,6 +8,8 @@ import pytest
 
 from support.raw_origin import ENDPOINTS, RawOrigin, respond_with_status, set_header
 
+pytestmark = pytest.mark.usefixtures("virtual_clock")
+
 DOCUMENTS = ("token", "jobs", "tasks", "names", "sign")
 OUTPUTS = ("archive", "quicklook", "geojson")
 NO_BUG = {0, 3, 4, 5, 6, 7}

@@ -6,6 +6,8 @@ import pytest
 
 from support.raw_origin import ENDPOINTS, RawOrigin
 
+pytestmark = pytest.mark.usefixtures("virtual_clock")
+
 IN_NO_TIME = {"speed_time": 0.2}
 OUTPUTS = ("archive", "quicklook", "geojson")
 
@@ -51,4 +53,4 @@ async def test_endless_error_page_of_the_storage_is_not_read_completely(tmp_path
         started_s = time.monotonic()
         code, _ = await origin.run(tmp_path, retries=1, speed_limit=0, headers_timeout=0.2)
         assert code == 5
-        assert time.monotonic() - started_s < 15
+        assert time.monotonic() - started_s < 1
