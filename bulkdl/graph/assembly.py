@@ -28,7 +28,7 @@ from bulkdl.report.summary import Summary
 from bulkdl.selection import Selection
 from bulkdl.settings import CredentialSet, Settings
 from bulkdl.settings.bandwidth_schedule import BandwidthSchedule
-from bulkdl.sources.up42_common.sessions import SessionOptions
+from bulkdl.sources.sessions import SessionOptions
 from bulkdl.sources.up42_jobs.clients import ApiClients
 from bulkdl.sources.up42_jobs.endpoints import endpoint_label
 from bulkdl.state.directory import STATE_FOLDER

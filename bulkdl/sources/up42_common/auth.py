@@ -23,6 +23,7 @@ from bulkdl.errors import ApiError
 from bulkdl.http.errors import map_http_errors
 from bulkdl.log import get_logger
 from bulkdl.models import Reason
+from bulkdl.sources.transport import RequestPolicy, TokenFailure, describe_request, read_body
 from bulkdl.sources.up42_common.credentials import Account, Credentials, ProjectKey, StaticToken, get_secrets
 from bulkdl.sources.up42_common.errors import (
     ApiErrorInfo,
@@ -32,7 +33,6 @@ from bulkdl.sources.up42_common.errors import (
     find_message,
 )
 from bulkdl.sources.up42_common.json_documents import parse_json
-from bulkdl.sources.up42_common.transport import RequestPolicy, TokenFailure, describe_request, read_body
 
 _log = get_logger(__name__)
 

@@ -19,10 +19,10 @@ from yarl import URL
 from bulkdl.errors import ApiError
 from bulkdl.http.errors import map_http_errors
 from bulkdl.models import Reason
+from bulkdl.sources.transport import RequestPolicy, describe_request, get_host, read_body
 from bulkdl.sources.up42_common.auth import TokenSource
 from bulkdl.sources.up42_common.errors import ApiErrorInfo, api_error, find_error, parse_error_response
 from bulkdl.sources.up42_common.json_documents import parse_json
-from bulkdl.sources.up42_common.transport import RequestPolicy, describe_request, get_host, read_body
 
 _T = TypeVar("_T")
 

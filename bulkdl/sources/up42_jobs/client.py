@@ -19,6 +19,7 @@ from bulkdl.http.errors import map_http_errors
 from bulkdl.listings import UnreadableContainer
 from bulkdl.log import get_logger
 from bulkdl.models import Container, Kind, Output, Reason
+from bulkdl.sources.transport import RequestPolicy, describe_request, get_host, peek_body
 from bulkdl.sources.up42_common.auth import TokenSource
 from bulkdl.sources.up42_common.errors import (
     ApiErrorInfo,
@@ -27,7 +28,6 @@ from bulkdl.sources.up42_common.errors import (
     parse_error_response,
 )
 from bulkdl.sources.up42_common.json_client import MAX_TOKENS, JsonClient, distrust_redirect
-from bulkdl.sources.up42_common.transport import RequestPolicy, describe_request, get_host, peek_body
 from bulkdl.sources.up42_jobs import decode, paths
 from bulkdl.sources.up42_jobs.models import Task
 from bulkdl.sources.up42_jobs.pagination import Page, iter_jobs

@@ -12,9 +12,9 @@ import aiohttp
 from bulkdl.http.rate_limit import Cooldown
 from bulkdl.http.retry import RetryPolicy
 from bulkdl.settings import CredentialSet, Settings
+from bulkdl.sources.sessions import SessionOptions, Sessions
 from bulkdl.sources.up42_common.auth import TokenSource
 from bulkdl.sources.up42_common.credentials import Account, Credentials, ProjectKey, StaticToken
-from bulkdl.sources.up42_common.sessions import SessionOptions, Sessions
 from bulkdl.sources.up42_jobs.client import Client
 
 

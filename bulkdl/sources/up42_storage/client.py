@@ -15,9 +15,9 @@ from yarl import URL
 from bulkdl.errors import ApiError
 from bulkdl.log import get_logger
 from bulkdl.models import Reason
+from bulkdl.sources.transport import RequestPolicy, get_host
 from bulkdl.sources.up42_common.auth import TokenSource
 from bulkdl.sources.up42_common.json_client import JsonClient
-from bulkdl.sources.up42_common.transport import RequestPolicy, get_host
 from bulkdl.sources.up42_storage import decode
 from bulkdl.sources.up42_storage.decode import LinkedPage, NextPage, NumberedPage
 from bulkdl.sources.up42_storage.errors import parse_problem

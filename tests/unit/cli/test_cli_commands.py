@@ -19,7 +19,7 @@ from bulkdl.report.plan import PlanBuilder
 from bulkdl.report.summary import SummaryBuilder
 from bulkdl.selection import JobRef
 from bulkdl.settings import Settings, Shard, load_settings, variable_names
-from bulkdl.sources.up42_common.sessions import retry_policy
+from bulkdl.sources.sessions import retry_policy
 from bulkdl.sources.up42_jobs.models import job_output
 
 P1 = "5f0c1a52-7a3a-4c52-9d0e-0f3f1a2b3c4d"

@@ -7,9 +7,9 @@ from pydantic import SecretStr
 
 from bulkdl.http.rate_limit import Cooldown, RateLimiter
 from bulkdl.http.retry import RetryPolicy
+from bulkdl.sources.transport import RequestPolicy
 from bulkdl.sources.up42_common.auth import TokenSource
 from bulkdl.sources.up42_common.credentials import ProjectKey
-from bulkdl.sources.up42_common.transport import RequestPolicy
 from bulkdl.sources.up42_jobs.client import Client
 
 API = "https://api.example"

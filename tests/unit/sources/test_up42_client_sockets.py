@@ -16,9 +16,9 @@ from bulkdl.http.rate_limit import Cooldown, RateLimiter
 from bulkdl.http.retry import RetryPolicy
 from bulkdl.http.sessions import api_session
 from bulkdl.models import Kind, Reason
+from bulkdl.sources.transport import RequestPolicy
 from bulkdl.sources.up42_common.auth import TokenSource
 from bulkdl.sources.up42_common.credentials import ProjectKey, StaticToken
-from bulkdl.sources.up42_common.transport import RequestPolicy
 from bulkdl.sources.up42_jobs.client import Client
 from bulkdl.sources.up42_jobs.models import job_output
 

@@ -5,7 +5,7 @@ from yarl import URL
 
 from bulkdl.http.rate_limit import Cooldown, RateLimiter
 from bulkdl.http.retry import RetryPolicy
-from bulkdl.sources.up42_common.transport import RequestPolicy, describe_request, get_host
+from bulkdl.sources.transport import RequestPolicy, describe_request, get_host
 
 API_URL = URL("https://api.example/x?Signature=canary")
 

@@ -20,7 +20,7 @@ from bulkdl.http.sessions import api_session, storage_session
 from bulkdl.log import get_logger
 from bulkdl.redaction import register_secret
 from bulkdl.settings import Settings
-from bulkdl.sources.up42_common.transport import RequestPolicy, Timeouts
+from bulkdl.sources.transport import RequestPolicy, Timeouts
 
 _log = get_logger(__name__)
 
