@@ -8,7 +8,6 @@ repeats a run.
 import asyncio
 import os
 import random
-import socket
 import sqlite3
 import sys
 from asyncio.subprocess import Process
@@ -19,6 +18,7 @@ import pytest
 
 from bulkdl.simulator import Faults, SimulatedAccount
 from bulkdl.simulator.sender import Sender
+from support.cli_runs import shrink_socket_buffers
 from support.fault_runs import RunEnvironment, files_by_output, run_environment
 from support.run_processes import start_run, wait_for_run
 
@@ -68,10 +68,7 @@ def limit_bytes_in_transit(environment: RunEnvironment) -> None:
     environment.simulator.faults = Faults.from_rules(
         {"fault": "drip", "bytes_per_s": 20_000_000, "server": "storage"}
     )
-    site = environment.simulator._listeners["storage"]._site
-    assert site is not None
-    for listening in site._server.sockets:  # type: ignore[union-attr]
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 << 10)
+    shrink_socket_buffers(environment.simulator)
 
 
 async def start(environment: RunEnvironment, **env: str) -> Process:
