@@ -20,6 +20,32 @@ if TYPE_CHECKING:
     from bulkdl.simulator import Simulator
 
 
+_MAX_COUNT = 60  # items of a delivery, and assets of an item
+
+
+class _Counts(click.ParamType[Any]):
+    """Convert a number (``3``) or a range of numbers (``1-3``)."""
+
+    name = "number[-number]"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        low, _, high = str(value).partition("-")
+        if not low.isdecimal() or not (high or low).isdecimal():
+            self.fail(
+                f"invalid number {value!r}; expected a number such as 3 or a range such as 1-3", param, ctx
+            )
+        counts = int(low), int(high or low)
+        if counts[0] > counts[1] or counts[1] > _MAX_COUNT:
+            self.fail(
+                f"invalid range {value!r}; expected numbers up to {_MAX_COUNT}, smaller first", param, ctx
+            )
+        return counts
+
+
 class _Sizes(click.ParamType[Any]):
     """Convert a size (``300``, ``64K``, ``2G``) or a range of sizes (``1M-50M``)."""
 
@@ -60,13 +86,18 @@ _PORTS = click.IntRange(0, 65535)
 @_option("--storage-port", default=0, type=_PORTS, help="port of the storage; 0 is a free port")
 @_option("--projects", default=2, type=click.IntRange(1, 4096), help="number of projects")
 @_option("--jobs", default=32, type=click.IntRange(0), help="number of jobs in all projects together")
+@_option("--assets", default=24, type=click.IntRange(0), help="number of assets in the storage")
+@_option("--items", default="1-2", type=_Counts(), help="items of a delivery, or a range")
+@_option("--item-assets", default="2-6", type=_Counts(), help="assets of an item, or a range")
 @_option("--seed", default=1, help="seed of the account; the same seed creates the same account")
-@_option("--archive-bytes", default="2000-400000", type=_Sizes(), help="size of an archive, or a range")
+@_option(
+    "--archive-bytes", default="2000-400000", type=_Sizes(), help="size of an archive or raster, or a range"
+)
 @_option("--quicklook-bytes", default=0, type=click.IntRange(0), help="minimum size of a quicklook in bytes")
-@_option("--hostile-names", is_flag=True, help="give some quicklooks names that are not valid file names")
+@_option("--hostile-names", is_flag=True, help="give some outputs names that are not valid file names")
 @_option("--token-lifetime", default=300.0, help="seconds until a token expires")
 @_option("--url-lifetime", default=120.0, help="seconds until a signed URL expires")
-@_option("--page-size", default=100, type=click.IntRange(1), help="jobs per page of a list")
+@_option("--page-size", default=100, type=click.IntRange(1), help="maximum entries per page of a list")
 @_option("--latency", default=0.0, type=click.FloatRange(0), help="seconds before each response")
 @_option(
     "--strict-storage-auth",
@@ -81,8 +112,9 @@ def simulate(**options: Any) -> int:
     """
     Run a local UP42 API with signed-URL storage for tests.
 
-    The command prints one JSON line with the URLs and the API keys of the projects as soon as it accepts
-    connections. It runs until it is interrupted.
+    The API has projects with jobs, and the storage of the same account: assets, STAC, orders and processing
+    jobs. The command prints one JSON line with the URLs, the API keys of the projects and the login of the
+    account as soon as it accepts connections. It runs until it is interrupted.
     """
     require_simulator()
     if options["list_faults"]:
@@ -116,6 +148,7 @@ def _create_simulator(options: dict[str, Any]) -> Simulator:
         SimulatedAccount,
         Simulator,
         SimulatorOptions,
+        StorageOptions,
     )
 
     try:
@@ -125,6 +158,10 @@ def _create_simulator(options: dict[str, Any]) -> Simulator:
     account = SimulatedAccount(
         **{name: options[name] for name in ("seed", "projects", "jobs", "archive_bytes")},
         **{name: options[name] for name in ("quicklook_bytes", "hostile_names")},
+        storage=StorageOptions(
+            **{name: options[name] for name in ("assets", "items", "item_assets", "hostile_names")},
+            raster_bytes=options["archive_bytes"],
+        ),
     )
     simulator_options = SimulatorOptions(
         host=options["host"],

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from bulkdl.simulator.messages import ReceivedRequest
+from bulkdl.simulator.routes import LIST_KEYS
 
 
 class SimulatorState(Protocol):
@@ -20,6 +21,9 @@ class SimulatorState(Protocol):
     def expire_urls(self) -> None: ...
     def job_count(self, project_id: str) -> int: ...
     def delete_jobs(self, project_id: str, count: int) -> None: ...
+    def delete_oldest_collections(self, count: int) -> None: ...
+    def add_assets(self, count: int) -> None: ...
+    def settle(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,14 @@ async def expire_urls(event: FaultEvent) -> None:
 
 
 async def repeat_pages(event: FaultEvent) -> None:
-    """Let page n start at n x (size - overlap). With *forever*, start again after the last job."""
+    """
+    Let page n start at n x (size - overlap). With *forever*, start again after the last entry.
+
+    The endpoints of today's API do this themselves, because their pages have links or a number of pages.
+    """
+    if event.call.endpoint in LIST_KEYS:
+        event.call.overrides.update(overlap=event.values["overlap"], forever=event.values["forever"])
+        return
     page = event.call.query.get("page", "0")
     step = max(0, event.simulator.page_size - event.values["overlap"])
     offset = int(page) * step if page.isdigit() else 0
@@ -59,3 +70,17 @@ async def repeat_pages(event: FaultEvent) -> None:
 async def delete_jobs(event: FaultEvent) -> None:
     """Delete the oldest jobs of the project before its page is sent."""
     event.simulator.delete_jobs(event.call.segments[1], event.values["count"])
+
+
+async def delete_collections(event: FaultEvent) -> None:
+    """Delete the oldest collections, with their items and originals, before the page is sent."""
+    event.simulator.delete_oldest_collections(event.values["count"])
+
+
+async def add_assets(event: FaultEvent) -> None:
+    """Add the next deliveries before the page is sent, so that all later pages shift."""
+    event.simulator.add_assets(event.values["count"])
+
+
+async def settle(event: FaultEvent) -> None:
+    event.simulator.settle()

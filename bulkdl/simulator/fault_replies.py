@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import zlib
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 from bulkdl.simulator import storage
 from bulkdl.simulator.api import create_reply, create_unauthorized_reply
@@ -25,7 +27,9 @@ from bulkdl.simulator.lazy_bytes import (
 )
 from bulkdl.simulator.messages import ReceivedRequest, Reply
 from bulkdl.simulator.objects import BucketObject
+from bulkdl.simulator.routes import LIST_KEYS, TODAY_ENDPOINTS
 from bulkdl.simulator.scenarios import HOSTILE_NAMES
+from bulkdl.simulator.v2.messages import create_error_reply
 
 _HUGE_S = 10**9
 
@@ -136,7 +140,7 @@ def status(context: FaultContext, _reply: Reply) -> Reply:
     if body or context.call.server == "storage":
         reply = Reply(code, (("Content-Type", "text/plain"),), LiteralBytes(body.encode()))
     else:
-        reply = create_reply(error_envelope(code, "Something went wrong"), status=code)
+        reply = _api_error(context.call, code, "Something went wrong")
     return reply.with_headers(*((name, str(value)) for name, value in context.values["headers"].items()))
 
 
@@ -151,12 +155,22 @@ def throttled(context: FaultContext, _reply: Reply) -> Reply:
     if context.call.server == "storage":
         reply = storage.xml_error(429, "TooManyRequests", "The rate limit was exceeded.")
     else:
-        reply = create_reply(error_envelope(429, "Too many requests"), status=429)
+        reply = _api_error(context.call, 429, "Too many requests")
     return reply.with_headers(("Retry-After", after)) if after else reply
 
 
-def unauthorized(_context: FaultContext, _reply: Reply) -> Reply:
-    return create_unauthorized_reply("ACCESS_TOKEN_EXPIRED: JWT expired")
+def unauthorized(context: FaultContext, _reply: Reply) -> Reply:
+    message = "ACCESS_TOKEN_EXPIRED: JWT expired"
+    if context.call.endpoint in TODAY_ENDPOINTS:
+        return create_error_reply(context.call.endpoint, 401, message)
+    return create_unauthorized_reply(message)
+
+
+def _api_error(call: ReceivedRequest, code: int, message: str) -> Reply:
+    """Return an error of the API in the format of the endpoint."""
+    if call.endpoint in TODAY_ENDPOINTS:
+        return create_error_reply(call.endpoint, code, message)
+    return create_reply(error_envelope(code, message), status=code)
 
 
 def truncated_json(context: FaultContext, reply: Reply) -> Reply:
@@ -179,7 +193,11 @@ def _put(document: Any, path: list[str], value: Any) -> None:
 
 
 def error_in_200(context: FaultContext, _reply: Reply) -> Reply:
-    return create_reply(error_envelope(context.values["code"], context.values["message"]))
+    code, message = context.values["code"], context.values["message"]
+    if context.call.endpoint in TODAY_ENDPOINTS:
+        number = code if isinstance(code, int) else 500
+        return replace(create_error_reply(context.call.endpoint, number, message), status=200)
+    return create_reply(error_envelope(code, message))
 
 
 def gzip_transcoded(context: FaultContext, reply: Reply) -> Reply:
@@ -205,7 +223,12 @@ def _unpacked(body: Blob) -> Blob | None:
 
 
 def huge_list(context: FaultContext, reply: Reply) -> Reply:
-    head, unit, tail = b'{"data":["', b'0123456789abcdef.jpg","', b'.jpg"],"error":null}'
+    key = LIST_KEYS.get(context.call.endpoint, "data")
+    head, unit, tail = (
+        f'{{"{key}":["'.encode(),
+        b'0123456789abcdef.jpg","',
+        b'.jpg"],"error":null,"links":[]}' if key != "data" else b'.jpg"],"error":null}',
+    )
     times, rest = divmod(max(0, context.values["size_bytes"] - len(head) - len(tail)), len(unit))
     body = BlobChain(
         [LiteralBytes(head), RepeatedBytes(unit, times * len(unit)), LiteralBytes(b"0" * rest + tail)]
@@ -213,8 +236,47 @@ def huge_list(context: FaultContext, reply: Reply) -> Reply:
     return replace(reply, body=body)
 
 
-def hostile_names(_context: FaultContext, reply: Reply) -> Reply:
-    return replace(reply, body=LiteralBytes(envelope(list(HOSTILE_NAMES))))
+def hostile_names(context: FaultContext, reply: Reply) -> Reply:
+    """Replace all names in a list: of quicklooks, of originals, and the keys of STAC assets."""
+    if context.call.endpoint not in TODAY_ENDPOINTS:
+        return replace(reply, body=LiteralBytes(envelope(list(HOSTILE_NAMES))))
+    document = json.loads(read_all(reply.body))
+    for number, entry in enumerate(_find_entries(context.call, document)):
+        if "name" in entry:
+            entry["name"] = HOSTILE_NAMES[number % len(HOSTILE_NAMES)]
+        if "assets" in entry:
+            names = itertools.cycle(HOSTILE_NAMES)
+            entry["assets"] = dict(zip(names, entry["assets"].values(), strict=False))
+    return replace(reply, body=LiteralBytes(dump(document)))
+
+
+def foreign_hrefs(context: FaultContext, reply: Reply) -> Reply:
+    """Let the hrefs of STAC assets point to another origin."""
+    document = json.loads(read_all(reply.body))
+    for entry in _find_entries(context.call, document):
+        for asset in entry.get("assets", {}).values():
+            asset["href"] = _with_origin(asset["href"], context.values["origin"])
+    return replace(reply, body=LiteralBytes(dump(document)))
+
+
+def next_link(context: FaultContext, reply: Reply) -> Reply:
+    """Let the link to the next page point to another origin."""
+    document = json.loads(read_all(reply.body))
+    for link in document.get("links", ()):
+        if link["rel"] == "next":
+            link["href"] = _with_origin(link["href"], context.values["origin"])
+    return replace(reply, body=LiteralBytes(dump(document)))
+
+
+def _find_entries(call: ReceivedRequest, document: Any) -> list[Any]:
+    """Return the entries of a page, or the single entry of other endpoints."""
+    entries: list[Any] = document.get(LIST_KEYS.get(call.endpoint, ""), [document])
+    return entries
+
+
+def _with_origin(href: str, origin: str) -> str:
+    parts = urlsplit(href)
+    return f"{origin}{parts.path}" + (f"?{parts.query}" if parts.query else "")
 
 
 def without(context: FaultContext, reply: Reply) -> Reply:

@@ -16,7 +16,7 @@ from bulkdl.simulator import fault_replies as replies
 from bulkdl.simulator.fault_events import FaultEvent
 from bulkdl.simulator.fault_replies import FaultContext
 from bulkdl.simulator.messages import Reply
-from bulkdl.simulator.routes import ENDPOINTS, LOGIN_ENDPOINTS
+from bulkdl.simulator.routes import ENDPOINTS, LIST_KEYS, LOGIN_ENDPOINTS
 
 _NUMBER = (int, float)
 
@@ -73,6 +73,8 @@ class FaultKind:
 _OFFSET = {"at_byte": Parameter((int,)), "at_fraction": Parameter(_NUMBER)}
 _STORAGE = {"server": "storage"}
 _API = {"server": "api"}
+_LISTS = {**_API, "endpoint": list(LIST_KEYS)}
+_STAC_LISTS = {**_API, "endpoint": ["collections", "items", "search"]}
 
 _KINDS = (
     FaultKind(
@@ -248,7 +250,7 @@ _KINDS = (
     ),
     FaultKind(
         "repeat_pages",
-        "overlap job pages; with *forever*, start again after the last job",
+        "overlap pages of a list; with *forever*, start again after the last entry",
         {"overlap": Parameter((int,), 1), "forever": Parameter((bool,), True)},
         change_state=events.repeat_pages,
         condition={**_API, "endpoint": "jobs"},
@@ -261,15 +263,49 @@ _KINDS = (
         condition={**_API, "endpoint": "jobs"},
     ),
     FaultKind(
+        "delete_collections",
+        "delete the oldest *count* collections of today's API before the page is sent",
+        {"count": Parameter((int,), 1)},
+        change_state=events.delete_collections,
+        condition=_LISTS,
+    ),
+    FaultKind(
+        "add_assets",
+        "add *count* newer assets to today's API before the page is sent",
+        {"count": Parameter((int,), 1)},
+        change_state=events.add_assets,
+        condition=_LISTS,
+    ),
+    FaultKind(
+        "settle",
+        "finish extractions, orders and processing jobs in progress before the page is sent",
+        change_state=events.settle,
+        condition=_LISTS,
+    ),
+    FaultKind(
+        "next_link",
+        "let the link to the next page point to another origin",
+        {"origin": Parameter((str,), "http://api.up42.example")},
+        change_reply=replies.next_link,
+        condition=_STAC_LISTS,
+    ),
+    FaultKind(
+        "foreign_hrefs",
+        "let the hrefs of STAC assets point to another origin",
+        {"origin": Parameter((str,), "https://tiles.up42.example")},
+        change_reply=replies.foreign_hrefs,
+        condition=_STAC_LISTS,
+    ),
+    FaultKind(
         "huge_list",
-        "return a quicklook list of this size",
+        "return a list of this size (of quicklooks, unless the rule names another list)",
         {"size_bytes": Parameter((int,), 200 << 20)},
         change_reply=replies.huge_list,
         condition={**_API, "endpoint": "quicklooks"},
     ),
     FaultKind(
         "hostile_names",
-        "return quicklook names that are not valid file names",
+        "return names that are not valid file names (of quicklooks, unless the rule names another list)",
         change_reply=replies.hostile_names,
         condition={**_API, "endpoint": "quicklooks"},
     ),

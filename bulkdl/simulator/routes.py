@@ -51,6 +51,15 @@ TODAY_ENDPOINTS: dict[str, tuple[str, ...]] = {
 ENDPOINTS = LEGACY_ENDPOINTS | TODAY_ENDPOINTS
 LOGIN_ENDPOINTS = ("token", "login")
 STAC_ENDPOINTS = ("catalog", "queryables", "collections", "collection", "items", "item", "search")
+LIST_KEYS = {
+    "assets": "content",
+    "orders": "content",
+    "collections": "collections",
+    "items": "features",
+    "search": "features",
+    "processing_jobs": "jobs",
+}
+"""The key of the entries in a page, by the endpoint."""
 WEBHOOK_ENDPOINTS = ("webhook_events", "webhooks", "webhook", "webhook_tests")
 
 _PATTERNS = [

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from itertools import islice
 from types import TracebackType
 from typing import Any, Self
 
@@ -25,6 +26,7 @@ from bulkdl.simulator.expected import ExpectedOutput, ExpectedSkip, iter_expecte
 from bulkdl.simulator.fault_events import FaultEvent
 from bulkdl.simulator.fault_replies import FaultContext
 from bulkdl.simulator.faults import Faults
+from bulkdl.simulator.ids import IdKind
 from bulkdl.simulator.listener import Listener
 from bulkdl.simulator.messages import ReceivedRequest, Reply, RequestRecord
 from bulkdl.simulator.objects import Bucket
@@ -142,6 +144,18 @@ class Simulator:
         """Return the hrefs on other hosts, which a client must not request."""
         return iter_foreign_hrefs(self.account.deliveries)
 
+    async def send_event(self, identity: str) -> list[Any]:
+        """
+        Send the status of an order or a processing job to the active webhooks of its workspace.
+
+        Returns:
+            One record of each delivery, with ``success``, ``request`` and ``response``.
+        """
+        index = self.account.ids.decode(identity)
+        if index is not None and index.kind is IdKind.ORDER:
+            return await self._today.webhooks.send_order_event(identity)
+        return await self._today.webhooks.send_job_event(identity)
+
     def revoke_tokens(self) -> None:
         """Reject all tokens issued so far with 401."""
         self._tokens.revoke_all()
@@ -167,6 +181,21 @@ class Simulator:
     def delete_collection(self, collection_id: str) -> None:
         """Delete a collection with its items and its original."""
         self.evolve_storage(deleted=self.account.storage.deleted | {collection_id})
+
+    def delete_oldest_collections(self, count: int = 1) -> None:
+        """Delete the oldest *count* collections with their items and originals."""
+        deliveries = self.account.deliveries
+        existing = (number for number in deliveries.collections if deliveries.exists(number))
+        ids = {deliveries.collection_id(number) for number in islice(existing, count)}
+        self.evolve_storage(deleted=self.account.storage.deleted | ids)
+
+    def add_assets(self, count: int = 1) -> None:
+        """Add the next *count* originals, and what is delivered between them."""
+        self.evolve_storage(assets=self.account.storage.assets + count)
+
+    def settle(self) -> None:
+        """Let extractions and processing jobs in progress finish."""
+        self.evolve_storage(settled=True)
 
     async def take_down(self, server: str, seconds: float) -> None:
         """Let the listener *server* (``api`` or ``storage``) refuse connections for *seconds*."""

@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from bulkdl.settings import CredentialSet
 from bulkdl.simulator import SimulatedAccount, Simulator
 from bulkdl.simulator.fault_table import FAULTS
+from bulkdl.simulator.routes import TODAY_ENDPOINTS
 from bulkdl.simulator.tokens import Tokens
 from bulkdl.sources.up42_common.credentials import Account as UserAccount
 from bulkdl.sources.up42_common.credentials import ProjectKey, StaticToken
@@ -41,6 +42,14 @@ PARAMETERS: dict[str, dict[str, object]] = {
 }
 
 
+# Faults of lists that the source of projects does not request.
+TODAY_FAULTS = {
+    name
+    for name, kind in FAULTS.items()
+    if kind.condition.get("endpoint") and set(kind.condition["endpoint"]) <= set(TODAY_ENDPOINTS)
+}
+
+
 def every_fault(stranger: Simulator) -> list[dict[str, object]]:
     """Apply each fault once to a request of its endpoint."""
     # Truncated bodies cause range requests, which two of the faults need and which are therefore not cut.
@@ -48,6 +57,8 @@ def every_fault(stranger: Simulator) -> list[dict[str, object]]:
     rules: list[dict[str, object]] = [cut]
     turn: Counter[str] = Counter()
     for name, kind in sorted(FAULTS.items()):
+        if name in TODAY_FAULTS:
+            continue
         parameters = PARAMETERS.get(name, {})
         where = str(parameters.get("endpoint") or parameters.get("server") or kind.condition.get("server"))
         turn[where] += 1
@@ -125,7 +136,7 @@ async def test_run_writes_no_secret_to_any_file_or_stream(
             )
             out, log = await process.communicate()
             written += out.decode() + log.decode()
-        assert {name for name, times in faults.applied_counts.items() if times} == set(FAULTS)
+        assert {name for name, times in faults.applied_counts.items() if times} == set(FAULTS) - TODAY_FAULTS
         assert len(canaries.found) > 10
         assert "transfer.completed" in written
         assert canaries.seen_in(written) == []

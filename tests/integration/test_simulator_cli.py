@@ -8,7 +8,7 @@ import subprocess
 import sys
 from http.client import HTTPConnection
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import pytest
 
@@ -92,6 +92,31 @@ def test_simulate_invalid_fault_script_is_reported_in_one_line(
 @pytest.mark.parametrize("value", ["x", "5-2", "1Q", "-5"])
 def test_simulate_invalid_size_is_rejected(value: str) -> None:
     assert "--archive-bytes" in refused(f"--archive-bytes={value}")
+
+
+@pytest.mark.parametrize("option", ["--items", "--item-assets"])
+@pytest.mark.parametrize("value", ["x", "5-2", "-5", "1-61", "1-x"])
+def test_simulate_invalid_count_is_rejected(option: str, value: str) -> None:
+    assert option in refused(f"{option}={value}")
+
+
+def test_simulate_serves_a_storage_of_the_requested_size() -> None:
+    command = [*MODULE, "simulate", "--assets", "300000", "--items", "1", "--item-assets", "4-5"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            line = json.loads(process.stdout.readline())
+            parts = urlsplit(line["api_url"])
+            connection = HTTPConnection(str(parts.hostname), parts.port)
+            form = urlencode({**line["account"], "grant_type": "password", "client_id": "up42-api"})
+            connection.request("POST", "/realms/public/protocol/openid-connect/token", form)
+            token = json.loads(connection.getresponse().read())["access_token"]
+            connection.request("GET", "/v2/assets?size=1", headers={"Authorization": f"Bearer {token}"})
+            assert json.loads(connection.getresponse().read())["totalElements"] == 300_000
+            connection.close()
+        finally:
+            process.terminate()
+        assert process.wait(20) == 143
 
 
 def test_simulate_without_pillow_names_the_extra() -> None:

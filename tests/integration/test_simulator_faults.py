@@ -451,5 +451,6 @@ async def test_body_faults_do_not_change_error_replies(probe: Probe) -> None:
 def test_each_fault_is_tested() -> None:
     from pathlib import Path
 
-    text = Path(__file__).read_text()
+    here = Path(__file__)
+    text = here.read_text() + here.with_name("test_simulator_storage_faults.py").read_text()
     assert [name for name in FAULTS if f'"{name}"' not in text] == []

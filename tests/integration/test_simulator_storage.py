@@ -586,6 +586,23 @@ async def test_signed_url_has_the_disposition_range_and_checksums() -> None:
         assert url != await client.sign(file.asset_id) or query["Expires"]
 
 
+async def test_signed_url_quotes_a_hostile_name_and_the_header_has_no_control_characters() -> None:
+    account = SimulatedAccount(storage=StorageOptions(hostile_names=True))
+    async with storage_client(account) as client:
+        names = set()
+        for file in client.simulator.expected_files():
+            url = await client.sign(file.asset_id)
+            (disposition,) = parse_qs(urlsplit(url).query)["response-content-disposition"]
+            name = disposition.removeprefix("attachment; filename=")
+            if name.startswith('"'):
+                status, headers, body = await client.read(url)
+                assert (status, body) == (200, file.read())
+                assert headers["Content-Disposition"].isprintable()
+                names.add(name[1:-1])
+        assert names <= set(HOSTILE_NAMES)
+        assert "../../escaped.jpg" in names
+
+
 @pytest.mark.parametrize("change", [("attachment", "inline"), ("response-content-disposition=", "x=")])
 async def test_signed_url_with_another_disposition_is_rejected(change: tuple[str, str]) -> None:
     async with storage_client() as client:

@@ -14,6 +14,7 @@ one order. ``GET /v2/processing/jobs`` returns ``{"jobs", "links"}`` with a rela
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from datetime import datetime
@@ -26,9 +27,8 @@ from bulkdl.simulator.ids import IdKind
 from bulkdl.simulator.messages import Reply
 from bulkdl.simulator.v2 import documents
 from bulkdl.simulator.v2.deliveries import Deliveries, Delivery, order_numbers
-from bulkdl.simulator.v2.messages import ApiRequest, RequestRejected, create_reply
+from bulkdl.simulator.v2.messages import ApiRequest, RequestRejected, create_reply, read_object
 from bulkdl.simulator.v2.objects import asset_path
-from bulkdl.simulator.v2.stac_api import read_object
 
 _DEFAULT_SIZE = 20
 _ASSET_SORTS: dict[str, Callable[[Delivery], Any]] = {
@@ -50,6 +50,7 @@ _ORDER_FILTERS = {
     "orderIds": "id",
 }
 _JOB_FILTERS = {"workspaceId": "workspaceID", "processId": "processID", "status": "status", "ids": "jobID"}
+_TOKEN = re.compile(r"[\w.+-]+", re.ASCII)  # needs no quotes; UP42 sends both forms
 Query = tuple[tuple[str, str], ...]
 
 
@@ -108,7 +109,7 @@ class AssetsApi:
         if found is None:
             raise RequestRejected(404, f"Asset {request.parameters['asset']} not found")
         file = found[1]
-        name = f'"{file.name}"' if " " in file.name else file.name
+        name = file.name if _TOKEN.fullmatch(file.name) else f'"{file.name}"'
         return create_reply({"url": self._sign(asset_path(file.id), f"attachment; filename={name}")})
 
     def _orders(self, request: ApiRequest) -> Reply:

@@ -52,6 +52,8 @@ class StorageOptions:
         item_assets: Minimum and maximum number of assets in an item of a random delivery, in addition to
             preview and metadata if the number permits it.
         raster_bytes: Minimum and maximum size of the rasters and originals.
+        hostile_names: Content-Dispositions also have names that are not valid file names. STAC keys have them
+            in any case, because they are in the scenarios.
         settled: Extractions and jobs in progress have finished, as if one day had passed.
         deleted: IDs of deleted collections.
     """
@@ -60,6 +62,7 @@ class StorageOptions:
     items: tuple[int, int] = (1, 2)
     item_assets: tuple[int, int] = (2, 6)
     raster_bytes: tuple[int, int] = (2_000, 400_000)
+    hostile_names: bool = False
     settled: bool = False
     deleted: frozenset[str] = frozenset()
 

@@ -88,14 +88,16 @@ class _Owner(Protocol):
     @property
     def ids(self) -> Ids: ...
     @property
-    def options(self) -> _Sizes: ...
+    def options(self) -> _Options: ...
 
 
-class _Sizes(Protocol):
+class _Options(Protocol):
     @property
     def item_assets(self) -> tuple[int, int]: ...
     @property
     def raster_bytes(self) -> tuple[int, int]: ...
+    @property
+    def hostile_names(self) -> bool: ...
 
 
 def random_size(sizes: tuple[int, int], rng: random.Random) -> int:
@@ -154,7 +156,8 @@ def _create_asset(
     suffix = key.rpartition(".")[2].lower()
     suffix = suffix if suffix in MEDIA_TYPES else "bin"
     index = Index(IdKind.ITEM_ASSET, job=item.job, task=item.task, part=part)
-    name = key if key not in HOSTILE_NAMES else f"asset_{part}.{suffix}"
+    is_replaced = key in HOSTILE_NAMES and not owner.options.hostile_names
+    name = f"asset_{part}.{suffix}" if is_replaced else key
     file = AssetFile(
         id=owner.ids.encode(index),
         name=name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -95,3 +96,19 @@ def create_error_reply(endpoint: str, status: int, message: str) -> Reply:
         title = "Error"
     problem = {"title": title, "status": status, "detail": message}
     return create_reply(problem, status, "application/problem+json")
+
+
+def read_object(request: ApiRequest) -> dict[str, Any]:
+    """Return the JSON object in the body of *request*. Raises: RequestRejected."""
+    body = parse_json(request.call.body.decode("utf-8", "replace") or "{}")
+    if not isinstance(body, dict):
+        raise RequestRejected(400, "the body is not a JSON object")
+    return body
+
+
+def parse_json(text: str) -> Any:
+    """Return the value of the JSON *text*. Raises: RequestRejected."""
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise RequestRejected(400, f"invalid JSON: {error}") from None

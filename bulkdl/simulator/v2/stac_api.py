@@ -14,7 +14,6 @@ search has ``method`` and ``body``, which is the whole next body.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, MutableMapping
 from itertools import islice
 from typing import Any
@@ -25,7 +24,7 @@ from bulkdl.simulator.ids import IdKind
 from bulkdl.simulator.messages import Reply
 from bulkdl.simulator.v2 import stac_documents
 from bulkdl.simulator.v2.deliveries import Deliveries, Delivery, Item
-from bulkdl.simulator.v2.messages import ApiRequest, RequestRejected, create_reply
+from bulkdl.simulator.v2.messages import ApiRequest, RequestRejected, create_reply, parse_json, read_object
 from bulkdl.simulator.v2.search import ItemQuery, parse_search
 from bulkdl.simulator.v2.stac_documents import link, page_links
 
@@ -124,7 +123,7 @@ class StacApi:
             if key in query:
                 query[key] = query[key].split(",")
         if "filter" in query:
-            query["filter"] = _parse_json(query["filter"])
+            query["filter"] = parse_json(query["filter"])
         own = f"{stac_documents.root_url(request.base_url)}search"
         page = self._find_items(request, parse_search(query, self._deliveries), query.get("limit"))
         return self._item_page(request, page, own, lambda token: _next_link(request, own, token))
@@ -244,18 +243,3 @@ def _last(request: ApiRequest, ids: list[str], has_more: bool) -> dict[str, str]
 def _next_link(request: ApiRequest, own: str, token: dict[str, str]) -> Json:
     query = {key: value for key, value in request.call.query.items() if key != "token"} | token
     return {**link("next", f"{own}?{urlencode(query, safe=':')}"), "method": "GET"}
-
-
-def read_object(request: ApiRequest) -> dict[str, Any]:
-    """Return the JSON object in the body of *request*. Raises: RequestRejected."""
-    body = _parse_json(request.call.body.decode("utf-8", "replace") or "{}")
-    if not isinstance(body, dict):
-        raise RequestRejected(400, "the body is not a JSON object")
-    return body
-
-
-def _parse_json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise RequestRejected(400, f"invalid JSON: {error}") from None

@@ -23,6 +23,7 @@ from bulkdl.simulator.tokens import Caller, OAuthError, Tokens, Unauthorized
 from bulkdl.simulator.v2.assets_api import AssetsApi
 from bulkdl.simulator.v2.messages import ApiRequest, RequestRejected, create_error_reply, create_reply
 from bulkdl.simulator.v2.stac_api import StacApi
+from bulkdl.simulator.v2.webhooks import Webhooks
 
 Endpoint = Callable[[ApiRequest], Reply] | Callable[[ApiRequest], Awaitable[Reply]]
 
@@ -31,6 +32,7 @@ class TodayApi:
     """
     Attributes:
         account: Must be replaced when the account changes.
+        webhooks: The registered webhooks.
     """
 
     def __init__(
@@ -52,10 +54,12 @@ class TodayApi:
             max_page_size,
         )
         stac = StacApi(lambda: self.account.deliveries, changes, delete_collection, max_page_size)
+        self.webhooks = Webhooks(lambda: self.account.deliveries)
         self._endpoints: dict[tuple[str, str], Endpoint] = {
             ("userinfo", "GET"): self._userinfo,
             **assets.endpoints,
             **stac.endpoints,
+            **self.webhooks.endpoints,
         }
 
     async def handle(self, call: ReceivedRequest) -> Reply:
