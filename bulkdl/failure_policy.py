@@ -154,6 +154,11 @@ FAILURE_POLICIES: dict[Reason, FailurePolicy] = {
     Reason.DISK_ERROR: FailurePolicy(
         RetryAction.STOP_RUN, ExitCode.USAGE, "make the output directory writable, then run again"
     ),
+    Reason.PROCESSOR_FAILED: FailurePolicy(
+        RetryAction.GIVE_UP,
+        ExitCode.FAILED,
+        "the processor failed unexpectedly; see the log, then report it to the author of the processor",
+    ),
     Reason.INTERNAL: FailurePolicy(
         RetryAction.GIVE_UP, ExitCode.BUG, "this is a bug in bulkdl; report it with the log"
     ),

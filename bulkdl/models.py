@@ -92,6 +92,7 @@ class Reason(StrEnum):
     PATH_BLOCKED = "path_blocked"
     DISK_FULL = "disk_full"
     DISK_ERROR = "disk_error"
+    PROCESSOR_FAILED = "processor_failed"
     INTERNAL = "internal"
 
 

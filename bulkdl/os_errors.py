@@ -25,7 +25,7 @@ def map_os_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DestinationError(_reason_of(error), f"{path}: {error.strerror or error}") from None
+        raise DestinationError(reason_of(error), f"{path}: {error.strerror or error}") from None
 
 
 @contextlib.contextmanager
@@ -34,14 +34,14 @@ def map_path_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = Reason.PATH_BLOCKED if error.errno in _PATH_ERRNOS else _reason_of(error)
+        reason = Reason.PATH_BLOCKED if error.errno in _PATH_ERRNOS else reason_of(error)
         raise DestinationError(reason, f"{path}: {error.strerror or error}") from None
     except UnicodeEncodeError as error:
         detail = f"{str(path)!a}: the file system's encoding ({error.encoding}) cannot represent it"
         raise DestinationError(Reason.PATH_BLOCKED, detail) from None
 
 
-def _reason_of(error: OSError) -> Reason:
+def reason_of(error: OSError) -> Reason:
     if error.errno in DISK_FULL_ERRNOS:
         return Reason.DISK_FULL
     if error.errno in _OPEN_FILE_LIMIT_ERRNOS:

@@ -179,6 +179,16 @@ class Selection:
         """Return whether the kind and the level of *output* are selected."""
         return output.kind in self.kinds and output.level in self.levels
 
+    def includes_recorded(self, output: Output) -> bool:
+        """Return whether the IDs, the kind and the level of a recorded *output* are selected."""
+        scope, container_id = output.container.scope.lower(), output.container.id.lower()
+        is_listed = not self.jobs or bool(
+            {JobRef(scope, container_id), JobRef(None, container_id)} & self._refs
+        )
+        in_project = not self.project_ids or scope in self.project_ids or (bool(self.jobs) and is_listed)
+        in_shard = self.shard is None or is_in_shard(container_id, self.shard)
+        return is_listed and in_project and in_shard and self.includes(output)
+
     def _has_ref(self, job: Container, *project_ids: str | None) -> bool:
         return any(JobRef(project_id, job.ref.id.lower()) in self._refs for project_id in project_ids)
 

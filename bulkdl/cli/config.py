@@ -67,6 +67,7 @@ def _credential_rows(env: Mapping[str, str]) -> list[tuple[str, str, str]]:
 def _document(loaded: LoadedSettings, env: Mapping[str, str]) -> dict[str, Any]:
     plain = loaded.settings.model_dump(mode="json")
     templates = {f"path_templates.{key}": value for key, value in plain.pop("path_templates").items()}
+    plain["processor_settings"] = sorted(plain["processor_settings"])  # an extension may keep secrets there
     values = {**plain, "shard": format_value(loaded.settings.shard) or None, **templates}
     for key in ("only", "scope"):
         values[key] = sorted(values[key])

@@ -24,9 +24,9 @@ option = partial(click.option, cls=GroupedOption)
 
 
 def _setting(
-    *names: str, metavar: str, group: Group, many: bool = False, hidden: bool = False
+    *names: str, metavar: str, group: Group, key: str = "", many: bool = False, hidden: bool = False
 ) -> Decorator[Any]:
-    key = _key(names[-1])
+    key = key or _key(names[-1])
     field = Settings.model_fields[key]
     default = format_setting(key, field.get_default(call_default_factory=True))
     return option(
@@ -118,6 +118,14 @@ def transfer(*, listing_only: bool = False) -> Decorator[Any]:
     """Return the options of downloads. With *listing_only*, hide the options without effect on lists."""
     settings = (
         partial(_setting, "--durability", metavar="full|batch|none", group=Group.DESTINATION),
+        partial(
+            _setting,
+            "--processor",
+            metavar="NAME",
+            group=Group.DESTINATION,
+            key="processors",
+            many=True,
+        ),
         partial(_concurrency, "--archive-concurrency", metavar="N|auto"),
         partial(_concurrency, "--quicklook-concurrency", metavar="N|auto"),
         partial(_concurrency, "--geojson-concurrency", metavar="N|auto"),

@@ -177,6 +177,15 @@ def make_folder(folder: Path) -> None:
             raise
 
 
+def exchange_folders(folder: Path, other: Path) -> bool:
+    """Exchange the names of two folders atomically; return False if the file system does not support it."""
+    flags = os.O_RDONLY | os.O_DIRECTORY
+    with _open_handle(folder.parent, flags) as parent, _open_handle(other.parent, flags) as other_parent:
+        return syscalls.exchange_names(
+            parent, os.fsencode(folder.name), other_parent, os.fsencode(other.name)
+        )
+
+
 def link_or_copy(source: Path, temp_path: Path, final_path: Path, copy: Callable[[Path, Path], None]) -> None:
     """Hard-link *source* as *final_path*, or copy it with *copy* if the file system rejects the link."""
     make_folder(final_path.parent)

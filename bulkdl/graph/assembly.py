@@ -15,6 +15,7 @@ from bulkdl.graph.enumeration_results import EnumerationHandler, PlanHandler, Ru
 from bulkdl.graph.ledger_view import LedgerView, RunLedgerView
 from bulkdl.graph.pool_limits import RunLimits, compute_run_limits, get_open_file_limit
 from bulkdl.graph.pools import Pools, RunStopped
+from bulkdl.graph.processing import Processing
 from bulkdl.graph.run import Run
 from bulkdl.graph.run_context import RunContext
 from bulkdl.http.rate_limit import RateLimiter
@@ -53,6 +54,7 @@ class RunAssembly:
         credentials: CredentialSet,
         destination: LocalDestination,
         reporter: Reporter,
+        processing: Processing | None = None,
     ) -> None:
         limits = compute_run_limits(settings, get_open_file_limit())
         self.clients = _new_clients(settings, credentials, limits, reporter)
@@ -60,6 +62,7 @@ class RunAssembly:
         self._settings = settings
         self._destination = destination
         self._reporter = reporter
+        self._processing = processing
         self._bandwidth = RateLimiter(0, 1)
 
     def build_plan_enumeration(
@@ -85,7 +88,7 @@ class RunAssembly:
                 schedule = group.create_task(
                     _apply_bandwidth_schedule(self._bandwidth, self._settings.bwlimit)
                 )
-                await run.execute()
+                await self._execute_stages(run, context)
                 schedule.cancel()
         except* RunStopped:
             log.warning("run.stopped")  # the result that stopped the run is recorded
@@ -95,6 +98,18 @@ class RunAssembly:
             context.recorder.record_problem(
                 failure.reason, f"output directory {self._destination.root}", failure.detail
             )
+
+    async def _execute_stages(self, run: Run, context: RunContext) -> None:
+        """Execute the downloads and, if there are processors, the stage behind them."""
+        if self._processing is None:
+            await run.execute()
+            return
+        stage = self._processing.new_stage(context, context.selection, self._settings)
+        context.recorder.subscribe(stage.enqueue)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(stage.execute(), name="processing")
+            await run.execute()
+            stage.end_input()
 
     async def store_report(self, context: RunContext, summary: Summary) -> None:
         """Store the report of the run; a full disk is logged and does not hide the result."""

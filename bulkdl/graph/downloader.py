@@ -21,6 +21,7 @@ from bulkdl.failure_policy import ExitCode
 from bulkdl.graph.assembly import RunAssembly
 from bulkdl.graph.ledger_view import EmptyLedgerView, LedgerView, PlanLedgerView
 from bulkdl.graph.operations import Operations
+from bulkdl.graph.processing import Processing
 from bulkdl.graph.recorder import Recorder, Subscriber
 from bulkdl.graph.run import enumerate_all
 from bulkdl.graph.run_context import RunContext
@@ -30,6 +31,8 @@ from bulkdl.ledger.database import Ledger
 from bulkdl.ledger.locked import open_locked_ledger
 from bulkdl.log import get_logger
 from bulkdl.models import Result
+from bulkdl.processors.interfaces import Processor
+from bulkdl.processors.registry import load_processors
 from bulkdl.report.plan import Plan, PlanBuilder
 from bulkdl.report.summary import Summary, SummaryBuilder
 from bulkdl.selection import Selection
@@ -52,6 +55,7 @@ class Downloader:
         settings: Source, destination and limits; ``output`` is required.
         credentials: The default is the credentials of the environment and of the settings.
         reporter: Receives the events of a run.
+        processors: Process the completed outputs; by default those that the settings name.
 
     Attributes:
         summary: The summary of the last run; None during a run and after a cancelled run.
@@ -66,6 +70,7 @@ class Downloader:
         *,
         credentials: CredentialSet | None = None,
         reporter: Reporter | None = None,
+        processors: Sequence[Processor] | None = None,
     ) -> None:
         output = settings.require_output()
         self.summary: Summary | None = None
@@ -74,6 +79,9 @@ class Downloader:
         self._reporter = reporter or NullReporter()
         executors = Executors(settings.disk_threads, settings.inspection_threads, settings.processing_threads)
         self._destination = LocalDestination(output, settings.durability, executors)
+        if processors is None:
+            processors = load_processors(settings.processors, settings.processor_settings)
+        self._processing = Processing(processors, executors) if processors else None
         self._assembly = self._new_assembly()
         self._operations: Operations | None = None
 
@@ -100,7 +108,9 @@ class Downloader:
             self._destination.close()
 
     def _new_assembly(self) -> RunAssembly:
-        return RunAssembly(self._settings, self._credentials, self._destination, self._reporter)
+        return RunAssembly(
+            self._settings, self._credentials, self._destination, self._reporter, self._processing
+        )
 
     def _require_open(self, call: str) -> Operations:
         if self._operations is None:

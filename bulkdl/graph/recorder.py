@@ -9,11 +9,12 @@ from pathlib import Path
 from bulkdl.errors import BulkdlError
 from bulkdl.ledger import queries
 from bulkdl.ledger.database import Ledger
+from bulkdl.ledger.derived_queries import ProcessedRow
 from bulkdl.ledger.rows import OutputRecord
 from bulkdl.log import get_logger
 from bulkdl.models import Outcome, Output, Reason, Result
 from bulkdl.report.summary import SummaryBuilder
-from bulkdl.telemetry.events import OutputSkipped, ProblemFound, Reporter, TransferEnded
+from bulkdl.telemetry.events import OutputProcessed, OutputSkipped, ProblemFound, Reporter, TransferEnded
 
 log = get_logger(__name__)
 
@@ -42,8 +43,12 @@ class Recorder:
         self._ledger = ledger
         self._run_id = run_id
         self._reporter = reporter
-        self._subscribers = tuple(subscribers)
+        self._subscribers = list(subscribers)
         self._locate = locate
+
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """Add a subscriber; it receives a result after the subscribers before it."""
+        self._subscribers.append(subscriber)
 
     async def record_result(self, result: Result) -> None:
         """Record *result* and send it to the subscribers; see ``record`` and ``deliver``."""
@@ -112,6 +117,35 @@ class Recorder:
         log.error("problem.found", subject=subject, reason=reason.value, detail=detail)
         self.summary.add_problem(reason, subject, detail, project_id=project_id)
         self._reporter.report(ProblemFound(reason, subject, detail))
+
+    def record_processed(
+        self, row: ProcessedRow, reason: Reason | None, *, output: Output | None, duration_s: float
+    ) -> None:
+        """
+        Report the recorded result of a processor.
+
+        Args:
+            reason: The reason of a failure, otherwise None. A failure counts as a problem of the run.
+            output: The processed output; None for the step at the end of a run.
+        """
+        size_bytes = sum(file.size_bytes for file in row.files)
+        outputs = 0 if output is None else 1
+        log.info(
+            "output.processed",
+            processor=row.processor,
+            state=row.state,
+            files=len(row.files),
+            size_bytes=size_bytes,
+            duration_s=round(duration_s, 3),
+            **({"detail": row.detail} if row.detail else {}),
+        )
+        self.summary.count_derived(row.processor, row.state, outputs, len(row.files), size_bytes)
+        self._reporter.report(
+            OutputProcessed(row.processor, output, Outcome(row.state), len(row.files), size_bytes)
+        )
+        if reason is not None:
+            subject = f"processor {row.processor}" + (f", {output}" if output is not None else "")
+            self.record_problem(reason, subject, row.detail.removeprefix(f"{reason}: "))
 
     def _notify(self, result: Result) -> None:
         _log_result(result)

@@ -121,7 +121,7 @@ class OutputArea(Protocol):
         Publish a small file with the content *data*.
 
         Raises:
-            ValueError: *key* is invalid.
+            ProcessingError: *key* is invalid.
             DestinationError: The file cannot be written, or *key* belongs to an output.
         """
 
@@ -130,7 +130,7 @@ class OutputArea(Protocol):
         Publish the file at the scratch path *path* as *key*; replace a derived file of an earlier call.
 
         Raises:
-            ValueError, DestinationError: As ``write``.
+            ProcessingError, DestinationError: As ``write``.
         """
 
     async def publish_folder(self, path: Path, key: str, *, replace: bool = False) -> DerivedFile:
@@ -144,7 +144,7 @@ class OutputArea(Protocol):
                 it recorded the folder.
 
         Raises:
-            ValueError: *key* is invalid.
+            ProcessingError: *key* is invalid.
             DestinationError: The folder cannot be written, exists and is not recorded, or contains the file
                 of an output.
         """

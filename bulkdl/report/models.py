@@ -48,6 +48,23 @@ class Count:
         self.downloaded_bytes += downloaded_bytes
 
 
+@dataclass(slots=True)
+class DerivedCount:
+    """Number of outputs of one processor by state, and the number and size of the derived files."""
+
+    completed: int = 0
+    skipped: int = 0
+    failed: int = 0
+    files: int = 0
+    size_bytes: int = 0
+
+    def add(self, state: str, outputs: int, files: int, size_bytes: int) -> None:
+        """Add *outputs* with *state* and their files."""
+        setattr(self, state, getattr(self, state) + outputs)
+        self.files += files
+        self.size_bytes += size_bytes
+
+
 @dataclass(frozen=True, slots=True)
 class FailureRow:
     """A failed output with its reason and a hint."""
@@ -79,7 +96,7 @@ class FailureRow:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A failure that is not related to a single output; *subject* is a project, a job or the directory."""
+    """A failure that is not a download of an output; *subject* names the project, job, or processor."""
 
     reason: Reason
     subject: str
@@ -109,4 +126,16 @@ def count_dict(kind: Kind, state: str, reason: str | None, count: Count) -> dict
         "outputs": count.outputs,
         "size_bytes": count.size_bytes,
         "downloaded_bytes": count.downloaded_bytes,
+    }
+
+
+def derived_dict(processor: str, count: DerivedCount) -> dict[str, Any]:
+    """Return the values for JSON."""
+    return {
+        "processor": processor,
+        "completed": count.completed,
+        "skipped": count.skipped,
+        "failed": count.failed,
+        "files": count.files,
+        "size_bytes": count.size_bytes,
     }

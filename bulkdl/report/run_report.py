@@ -21,7 +21,18 @@ MAX_JOBS = 100
 
 # Settings that are part of the selection, do not affect the result, or can contain secrets.
 _EXCLUDED_SETTINGS = frozenset(
-    {"projects", "output", "since", "since_overlap", "until", "status", "mode", "name", "workflow"}
+    {
+        "projects",
+        "processor_settings",
+        "output",
+        "since",
+        "since_overlap",
+        "until",
+        "status",
+        "mode",
+        "name",
+        "workflow",
+    }
     | {"only", "scope", "shard", "log_format", "verbose", "progress", "listen", "metrics_file", "proxy"}
 )
 

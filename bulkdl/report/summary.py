@@ -13,7 +13,16 @@ from typing import Any
 
 from bulkdl.failure_policy import FAILURE_POLICIES, ExitCode, highest_ranked_exit_code
 from bulkdl.models import Kind, Outcome, Reason, Result
-from bulkdl.report.models import MAX_LISTED, Count, FailureRow, JobCounts, Problem, count_dict
+from bulkdl.report.models import (
+    MAX_LISTED,
+    Count,
+    DerivedCount,
+    FailureRow,
+    JobCounts,
+    Problem,
+    count_dict,
+    derived_dict,
+)
 
 SIGNALS = (ExitCode.INTERRUPTED, ExitCode.TERMINATED)
 
@@ -26,6 +35,7 @@ class Summary:
     Attributes:
         counts: Outputs by kind, outcome and reason.
         failures: The first failures; *failures_total* counts all.
+        derived: Processed outputs and their derived files by processor.
         elapsed_s: Duration by the monotonic clock; None if only the timestamps are known.
         stopped_by: Exit code of the signal or the limit that stopped the run early.
     """
@@ -39,6 +49,7 @@ class Summary:
     failures_total: int = 0
     problems: list[Problem] = field(default_factory=list)
     problems_total: int = 0
+    derived: dict[str, DerivedCount] = field(default_factory=dict)
     stopped_by: ExitCode | None = None
     exit_code: ExitCode = ExitCode.OK
     elapsed_s: float | None = None
@@ -103,6 +114,7 @@ class Summary:
             "failures": [row.as_dict() for row in self.failures],
             "problems_total": self.problems_total,
             "problems": [problem.as_dict() for problem in self.problems],
+            "derived": [derived_dict(name, count) for name, count in sorted(self.derived.items())],
         }
 
 
@@ -128,6 +140,7 @@ class SummaryBuilder:
         self._failure_reasons: Counter[Reason] = Counter()
         self._problems: list[Problem] = []
         self._problem_reasons: Counter[Reason] = Counter()
+        self._derived: dict[str, DerivedCount] = {}
         self._projects: set[str] = set()
         self._rejected_projects: set[str] = set()
 
@@ -180,6 +193,10 @@ class SummaryBuilder:
         if len(self._problems) < self._max_listed:
             self._problems.append(Problem(reason, subject, detail))
 
+    def count_derived(self, processor: str, state: str, outputs: int, files: int, size_bytes: int) -> None:
+        """Count processed outputs and their derived files."""
+        self._derived.setdefault(processor, DerivedCount()).add(state, outputs, files, size_bytes)
+
     def build(self, finished_at: datetime | None = None, *, stopped_by: ExitCode | None = None) -> Summary:
         """Return the summary."""
         is_partial = bool(self._projects - self._rejected_projects) and bool(self._rejected_projects)
@@ -193,6 +210,7 @@ class SummaryBuilder:
             failures_total=self._failure_reasons.total(),
             problems=list(self._problems),
             problems_total=self._problem_reasons.total(),
+            derived={name: replace(count) for name, count in self._derived.items()},
             stopped_by=stopped_by,
             elapsed_s=self._clock() - self._started_s if finished_at is None else None,
             exit_code=exit_code(

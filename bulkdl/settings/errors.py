@@ -26,6 +26,7 @@ _OTHER_NAMES = {
     "max_attempts": "retries",
     "names": "path_templates",
     "overlap": "since_overlap",
+    "processor": "processors",
     "quicklooks": "quicklook_concurrency",
     "segment_below_bytes_per_s": "segment_if_slower_than",
     "segment_bytes": "segment_min_size",

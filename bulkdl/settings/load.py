@@ -22,7 +22,9 @@ from bulkdl.settings.path_templates import PathTemplates
 
 PREFIX = "BULKDL_"
 # Tables. BULKDL_PROJECT selects projects; the command line reads it.
-_FILE_ONLY = frozenset({"path_templates", "projects"})
+_FILE_ONLY = frozenset({"path_templates", "processor_settings", "projects"})
+# Flags whose name is not the key with hyphens.
+_FLAGS = {"processors": "--processor"}
 # Variables of flags that are not settings.
 _OTHER_VARIABLES = (
     *("CONFIG", "SHARDS", "PROJECT", "JOB", "JOBS_FILE", "REASON", "FORMAT", "DRY_RUN", "FAILURES"),
@@ -71,7 +73,7 @@ def load_settings(
             values[key], sources[key] = env[name], f"env {name}"
     for key, value in (flags or {}).items():
         if value is not None:
-            values[key], sources[key] = value, f"flag --{key.replace('_', '-')}"
+            values[key], sources[key] = value, f"flag {flag_name(key)}"
     try:
         settings = Settings(**values)
     except ValidationError as error:
@@ -108,9 +110,16 @@ def format_value(value: object) -> str:
         return f"{value:g}"
     if isinstance(value, (frozenset, set)):
         return ",".join(sorted(map(str, value)))
+    if isinstance(value, dict):
+        return ",".join(sorted(value))
     if isinstance(value, tuple):
         return ",".join(value.id if isinstance(value, ProjectTable) else str(value) for value in value)
     return str(value)
+
+
+def flag_name(key: str) -> str:
+    """Return the flag of a key."""
+    return _FLAGS.get(key) or f"--{key.replace('_', '-')}"
 
 
 def variable_names() -> dict[str, str]:

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -167,6 +167,13 @@ class Settings(BaseModel):
         None,
         description="slice K of N of the jobs (K starts at 0), chosen by a stable hash of the job ID; auto "
         "reads JOB_COMPLETION_INDEX and BULKDL_SHARDS",
+    )
+
+    processors: Annotated[tuple[str, ...], BeforeValidator(parsers.split_list)] = Field(
+        (), description="names of the installed processors that process completed outputs"
+    )
+    processor_settings: dict[str, dict[str, Any]] = Field(
+        {}, description="one table of settings for each processor"
     )
 
     durability: Durability = Field(

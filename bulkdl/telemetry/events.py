@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from bulkdl.models import Kind, Output, Reason, Result
+from bulkdl.models import Kind, Outcome, Output, Reason, Result
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +129,24 @@ class TransferEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class OutputProcessed:
+    """
+    The result of a processor for one output is recorded.
+
+    Attributes:
+        output: None for the step at the end of a run.
+        state: ``completed``, ``failed`` or ``skipped``.
+        files: Number of derived files.
+    """
+
+    processor: str
+    output: Output | None
+    state: Outcome
+    files: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class RunFinished:
     """The run has ended and its report is written."""
 
@@ -150,6 +168,7 @@ Event = (
     | TransferAdvanced
     | RetryScheduled
     | TransferEnded
+    | OutputProcessed
     | RunFinished
 )
 

@@ -36,8 +36,8 @@ class RecordingDownloader(Downloader):
     created: ClassVar[list[RecordingDownloader]] = []
     results: ClassVar[list[Result]] = []
 
-    def __init__(self, settings, *, credentials=None, reporter=None):
-        super().__init__(settings, credentials=credentials, reporter=reporter)
+    def __init__(self, settings, *, credentials=None, reporter=None, processors=None):
+        super().__init__(settings, credentials=credentials, reporter=reporter, processors=processors)
         self.settings, self.credentials = settings, credentials
         self.selection = None
         RecordingDownloader.created.append(self)
@@ -333,6 +333,7 @@ def test_group_help_lists_all_commands(downloader):
 def test_run_has_a_flag_for_every_setting_except_the_listed_ones():
     params = {param.name for param in cli.get_command(click.Context(cli), "run").params}
     without = {"allow_http", "client_id", "token_url", "projects", "verbose", "path_templates"}
+    without |= {"processor_settings"}
     without |= {
         "connect_timeout",
         "headers_timeout",

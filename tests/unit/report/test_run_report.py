@@ -44,6 +44,7 @@ def report(selection=None, stopped_by=None, **settings):
     build.add(Result(OUTPUT, Outcome.COMPLETED, Reason.DOWNLOADED, receipt, downloaded_bytes=5))
     build.add(Result(OUTPUT, Outcome.FAILED, Reason.STALLED, detail="it stood still"))
     build.add_problem(Reason.SERVER_ERROR, "project", "status 503")
+    build.count_derived("unpack", "completed", 1, 3, 500)
     summary = build.build(AT, stopped_by=stopped_by)
     return json.loads(json.dumps(run_report(summary, selection or Selection(), Settings(**settings))))
 

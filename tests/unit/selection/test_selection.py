@@ -96,6 +96,28 @@ def test_includes_requires_kind_and_level(kind, level):
 
 
 @pytest.mark.parametrize(
+    ("chosen", "is_included"),
+    [
+        (selection(), True),
+        (selection(projects=[P1.upper()]), True),
+        (selection(projects=[P2]), False),
+        (selection(jobs=[J1]), True),
+        (selection(jobs=[J2]), False),
+        (selection(jobs=[f"{P1}/{J1}"]), True),
+        (selection(jobs=[f"{P2}/{J1}"]), False),
+        (selection(projects=[P2], jobs=[f"{P1}/{J1}"]), True),
+        (selection(only="archive"), True),
+        (selection(only="geojson"), False),
+        (selection(since="1d"), True),
+        (selection(shard=Shard(find_shard(J1, 5), 5)), True),
+        (selection(shard=Shard((find_shard(J1, 5) + 1) % 5, 5)), False),
+    ],
+)
+def test_includes_recorded_uses_the_filters_that_need_no_request(chosen, is_included):
+    assert chosen.includes_recorded(job_output(P1, J1, None, Kind.ARCHIVE)) is is_included
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"projects": ["demo"]}, "--project: expected an ID such as"),

@@ -63,7 +63,11 @@ def test_load_settings_returns_a_source_for_every_key():
     loaded = load_settings({}, None, {})
     assert set(loaded.sources) == set(all_keys())
     assert set(loaded.sources.values()) == {"default"}
-    assert set(variable_names()) == set(Settings.model_fields) - {"path_templates", "projects"}
+    assert set(variable_names()) == set(Settings.model_fields) - {
+        "path_templates",
+        "processor_settings",
+        "projects",
+    }
 
 
 def test_load_settings_converts_variables_to_the_type_of_the_key():

@@ -1,0 +1,254 @@
+"""The area where a processor writes its derived files, for a local destination."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import stat
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Concatenate, ParamSpec, Self, TypeVar
+
+from bulkdl.concurrency import Executors, check_stop, open_stoppable, run_in, run_stoppable, shield_until_done
+from bulkdl.destinations.local.destination import LocalDestination
+from bulkdl.disk import atomic_files
+from bulkdl.errors import DestinationError, ProcessingError
+from bulkdl.ledger import derived_queries
+from bulkdl.ledger.database import Ledger
+from bulkdl.models import Digest, Durability, Reason
+from bulkdl.os_errors import map_os_errors, map_path_errors
+from bulkdl.processors.interfaces import DerivedFile
+from bulkdl.state.directory import STATE_FOLDER
+from bulkdl.transfer.checksums import Digester
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_MAX_PART_BYTES = 255
+_BLOCK_BYTES = 1 << 20
+
+
+def check_key(key: str) -> str:
+    """
+    Return *key* if a derived file can have it.
+
+    Raises:
+        ProcessingError: It is not a relative path below the destination, is inside the state directory, or
+            contains a name that cannot be stored.
+    """
+    parts = key.split("/")
+    is_valid = (
+        key.isprintable()  # also rejects surrogates, which the ledger cannot store
+        and not any(part in ("", ".", "..") or "\\" in part for part in parts)
+        and all(len(part.encode()) <= _MAX_PART_BYTES for part in parts)
+        and parts[0].casefold() != STATE_FOLDER
+    )
+    if not is_valid:
+        raise ProcessingError(
+            Reason.PROCESSOR_FAILED,
+            f"invalid key: {key[:200]!r} is not a path below the output directory; the processor must use "
+            "relative paths with forward slashes and printable names",
+        )
+    return key
+
+
+def scratch_folder(destination: LocalDestination) -> Path:
+    """Return the folder of all scratch paths."""
+    return destination.state.path / "processing"
+
+
+def remove_scratch(destination: LocalDestination) -> None:
+    """Remove the scratch paths of killed runs. Blocks. Call it only while holding the lease."""
+    folder = scratch_folder(destination)
+    with map_os_errors(folder):
+        if folder.exists():
+            shutil.rmtree(folder)
+
+
+class LocalOutputArea:
+    """
+    The area of one call of a processor; see ``processors.interfaces.OutputArea``.
+
+    Use it as an async context manager. Leaving the block removes the scratch paths and the reservation.
+
+    Args:
+        processor: The name of the processor.
+        output_id: The ledger row of the output; None for the step at the end of a run.
+    """
+
+    def __init__(
+        self,
+        destination: LocalDestination,
+        executors: Executors,
+        ledger: Ledger,
+        processor: str,
+        output_id: int | None,
+    ) -> None:
+        self._destination = destination
+        self._executors = executors
+        self._ledger = ledger
+        self._processor = processor
+        self._output_id = output_id
+        self._scratch = scratch_folder(destination) / secrets.token_hex(8)
+        self._folders: set[Path] = set()
+        self._own_keys: set[str] | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await shield_until_done(run_in(self._executors.processing, self._clean_up))
+
+    def _clean_up(self) -> None:
+        self._destination.state.reservations.release(self._scratch.name)
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    @property
+    def state_folder(self) -> Path:
+        folder = self._destination.state.path / "processors" / self._processor
+        with map_os_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def new_path(self) -> Path:
+        with map_os_errors(self._scratch):
+            self._scratch.mkdir(parents=True, exist_ok=True)
+        return self._scratch / secrets.token_hex(4)
+
+    async def write(self, key: str, data: bytes) -> DerivedFile:
+        path = self.new_path()
+        await self.run(partial(_write_file, path, data))
+        return await self.publish(path, key)
+
+    async def publish(self, path: Path, key: str) -> DerivedFile:
+        final_path = await self._check_target(key, replace=True)
+        return await self.run(self._publish_file, path, key, final_path)
+
+    async def publish_folder(self, path: Path, key: str, *, replace: bool = False) -> DerivedFile:
+        final_path = await self._check_target(key, replace=replace)
+        return await self.run(self._publish_folder, path, key, final_path)
+
+    def reserve(self, size_bytes: int) -> None:
+        state = self._destination.state
+        with map_os_errors(state.path):
+            state.reservations.reserve(self._scratch.name, size_bytes)
+
+    def consume(self, size_bytes: int) -> None:
+        self._destination.state.reservations.consume(self._scratch.name, size_bytes)
+
+    async def run(
+        self, call: Callable[Concatenate[threading.Event, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        return await run_stoppable(self._executors.processing, partial(call, **kwargs), *args)
+
+    async def sync(self) -> None:
+        """Make the names of the published files durable, as the durability requires."""
+        if self._folders:
+            await run_in(self._executors.disk, self._destination.sync, self._folders)
+
+    async def _check_target(self, key: str, *, replace: bool) -> Path:
+        """
+        Return the path of *key* if this call may write there.
+
+        The ledger is searched only if the path exists and is not recorded as derived from the same output:
+        the search reads the rows of all outputs.
+        """
+        final_path = self._destination.locate(check_key(key))
+        status = await run_in(self._executors.disk, _find_status, final_path)
+        if status is None:
+            return final_path
+        if self._own_keys is None:
+            self._own_keys = await self._ledger.read(
+                partial(
+                    derived_queries.find_derived_keys, output_id=self._output_id, processor=self._processor
+                )
+            )
+        is_own = key in self._own_keys
+        if not is_own and not replace:
+            raise DestinationError(Reason.PATH_BLOCKED, f"{final_path}: exists and is not a derived folder")
+        if not is_own and await self._ledger.read(partial(derived_queries.has_output_at, key=key)):
+            raise DestinationError(
+                Reason.PATH_BLOCKED, f"{final_path}: a derived file must not replace the file of an output"
+            )
+        return final_path
+
+    def _publish_file(self, stop: threading.Event, path: Path, key: str, final_path: Path) -> DerivedFile:
+        with map_path_errors(path):
+            size_bytes, digest = _measure(stop, path)
+            if self._destination.durability is Durability.FULL:
+                atomic_files.sync_file(path)
+        check_stop(stop)
+        with map_path_errors(final_path):
+            atomic_files.rename_into_place(path, final_path)
+        self._folders.add(final_path.parent)
+        return DerivedFile(key, size_bytes, digest)
+
+    def _publish_folder(self, stop: threading.Event, path: Path, key: str, final_path: Path) -> DerivedFile:
+        with map_path_errors(path):
+            size_bytes = _folder_size(path)
+            if self._destination.durability is Durability.FULL:
+                atomic_files.sync_file_system(path)
+        check_stop(stop)
+        with map_path_errors(final_path):
+            atomic_files.make_folder(final_path.parent)
+            if final_path.is_symlink() or not final_path.is_dir():
+                path.rename(final_path)
+            else:
+                _exchange(path, final_path)
+        self._folders.add(final_path.parent)
+        return DerivedFile(key, size_bytes)
+
+
+def _write_file(path: Path, data: bytes, _stop: threading.Event) -> None:
+    with map_os_errors(path):
+        atomic_files.write_file(path, data, sync=False)
+
+
+def _find_status(path: Path) -> os.stat_result | None:
+    with map_path_errors(path):
+        try:
+            return path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+
+def _measure(stop: threading.Event, path: Path) -> tuple[int, Digest]:
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise DestinationError(Reason.PATH_BLOCKED, f"{path}: is not a regular file")
+    size_bytes, digester = 0, Digester()
+    with open_stoppable(path, stop) as stream:
+        while block := stream.read(_BLOCK_BYTES):
+            size_bytes += len(block)
+            digester.update(block)
+    return size_bytes, digester.crc32c
+
+
+def _folder_size(folder: Path) -> int:
+    return sum(
+        (Path(parent) / name).lstat().st_size
+        for parent, _, names in os.walk(folder, onerror=_raise)
+        for name in names
+    )
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _exchange(path: Path, final_path: Path) -> None:
+    """
+    Replace the folder *final_path* by the folder *path*, whose place the old folder takes.
+
+    On a file system that cannot exchange names, *final_path* does not exist for a moment.
+    """
+    if atomic_files.exchange_folders(path, final_path):
+        return
+    old_path = path.with_name(f"{path.name}.old")
+    final_path.rename(old_path)
+    path.rename(final_path)

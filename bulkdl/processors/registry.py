@@ -1,0 +1,99 @@
+"""Find processors by name: those of bulkdl and those of installed distributions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from bulkdl.errors import ConfigError
+from bulkdl.log import get_logger
+from bulkdl.processors.interfaces import Processor
+
+log = get_logger(__name__)
+
+GROUP = "bulkdl.processors"
+"""The entry point group. Each entry point names a factory of a processor."""
+
+ProcessorFactory = Callable[[Mapping[str, Any]], Processor]
+"""Creates a processor from its table of settings; raises ConfigError or ValueError for an invalid one."""
+
+BUILT_IN: dict[str, ProcessorFactory] = {}
+"""The processors of bulkdl."""
+
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+
+
+def load_processors(names: Iterable[str], tables: Mapping[str, Mapping[str, Any]]) -> tuple[Processor, ...]:
+    """
+    Create the processors *names*, each with its table of settings.
+
+    Raises:
+        ConfigError: A processor is not installed, cannot be loaded, or rejects its settings; or there is a
+            table of settings for an unknown processor.
+    """
+    names = tuple(dict.fromkeys(names))
+    if not names:
+        return ()
+    installed = _find_installed()
+    known = {*BUILT_IN, *installed}
+    for name in names:
+        if name not in known:
+            raise ConfigError("--processor", f"unknown processor {name[:60]!r}; {_describe(known)}")
+    for name in tables:
+        if name not in known:
+            raise ConfigError(f"processor_settings.{name[:60]}", f"unknown processor; {_describe(known)}")
+    return tuple(_create(name, _find_factory(name, installed), tables.get(name, {})) for name in names)
+
+
+def _describe(known: Iterable[str]) -> str:
+    names = ", ".join(sorted(known))
+    return f"installed: {names}" if names else "no processor is installed"
+
+
+def _find_installed() -> dict[str, list[EntryPoint]]:
+    """Return the entry points by name. Two distributions can use the same name."""
+    found: dict[str, list[EntryPoint]] = {}
+    for entry_point in entry_points(group=GROUP):
+        found.setdefault(entry_point.name, []).append(entry_point)
+    return found
+
+
+def _find_factory(name: str, installed: Mapping[str, list[EntryPoint]]) -> ProcessorFactory:
+    if name in BUILT_IN:
+        return BUILT_IN[name]
+    candidates = installed[name]
+    if len({entry_point.value for entry_point in candidates}) > 1:
+        values = " and ".join(sorted(entry_point.value for entry_point in candidates))
+        raise ConfigError("--processor", f"processor {name} is installed twice ({values}); uninstall one")
+    try:
+        factory: ProcessorFactory = candidates[0].load()
+    except Exception as error:  # the code of another distribution
+        raise ConfigError("--processor", _failure(name, "cannot be loaded", error)) from error
+    return factory
+
+
+def _create(name: str, factory: ProcessorFactory, table: Mapping[str, Any]) -> Processor:
+    try:
+        processor = factory(table)
+        actual_name, version = processor.name, processor.version
+    except ConfigError:
+        raise
+    except Exception as error:  # the code of another distribution
+        raise ConfigError(f"processor_settings.{name}", _failure(name, "cannot be created", error)) from error
+    if actual_name != name or not _NAME.fullmatch(name):
+        raise ConfigError(
+            "--processor",
+            f"processor {name!r} has the name {actual_name!r}; expected the name of its entry point, with "
+            "lower-case letters, digits, - and _",
+        )
+    if not isinstance(version, int) or version < 1:
+        raise ConfigError(
+            "--processor", f"processor {name} has the version {version!r}; expected 1 or higher"
+        )
+    return processor
+
+
+def _failure(name: str, problem: str, error: Exception) -> str:
+    return f"processor {name} {problem}: {type(error).__name__}: {' '.join(str(error).split())[:200]}"

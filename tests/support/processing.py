@@ -1,0 +1,151 @@
+"""A directory with a ledger and completed outputs, and the processing stage on it."""
+
+import asyncio
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
+
+from bulkdl.concurrency import Executors
+from bulkdl.destinations.local.destination import LocalDestination
+from bulkdl.graph.processing import ProcessingStage
+from bulkdl.graph.processor_calls import ProcessingContext
+from bulkdl.graph.recorder import Recorder
+from bulkdl.graph.shutdown import ShutdownController
+from bulkdl.ledger import derived_queries, queries
+from bulkdl.ledger.database import Ledger
+from bulkdl.listings import ContainerListing, PlannedOutput
+from bulkdl.models import CommittedFile, Kind, Outcome, Reason, Result, Validator
+from bulkdl.processors.interfaces import BaseProcessor
+from bulkdl.report.summary import SummaryBuilder
+from bulkdl.sources.up42_jobs.models import job_container, job_output
+from bulkdl.transfer.checksums import Digester
+from support.derived_table import DERIVED_TABLE
+
+AT = datetime(2024, 1, 31, tzinfo=UTC)
+
+
+class CopyProcessor(BaseProcessor):
+    """Writes the content of an output, reversed, beside it. ``before`` is awaited first."""
+
+    def __init__(self, name="copy", version=1, before=None):
+        self.name, self.version = name, version
+        self.before = before
+        self.calls = []
+
+    async def process(self, file, record, area):
+        self.calls.append(record.output.container.id)
+        if self.before is not None:
+            await self.before(file, record, area)
+        data = await area.run(lambda _stop: file.path.read_bytes())
+        return [await area.write(f"{record.file.key}.{self.name}", data[::-1])]
+
+
+class EventRecorder:
+    def __init__(self):
+        self.events = []
+
+    def report(self, event):
+        self.events.append(event)
+
+
+class ProcessedDirectory:
+    """An output directory with an open ledger. The output of job N has the content ``content-N``."""
+
+    def __init__(self, root, ledger, destination, executors):
+        self.root, self.ledger, self.destination, self.executors = root, ledger, destination, executors
+        self.reporter = EventRecorder()
+        self.new_run()
+
+    def new_run(self):
+        self.summary = SummaryBuilder("run", AT)
+        self.recorder = Recorder(
+            self.ledger, "run", self.summary, self.reporter, locate=self.destination.locate
+        )
+        self.shutdown = ShutdownController()
+
+    def stage(self, *processors, **changes):
+        context = ProcessingContext(
+            **{
+                "run_id": "run",
+                "destination": self.destination,
+                "ledger": self.ledger,
+                "recorder": self.recorder,
+                "shutdown": self.shutdown,
+                "executors": self.executors,
+                "selects": lambda _output: True,
+                "workers": 2,
+                "shutdown_timeout_s": 30.0,
+                **changes,
+            }
+        )
+        return ProcessingStage(processors, context)
+
+    async def process_all(self, *processors, **changes):
+        """Run the stage on the content of the ledger, as a run without downloads does."""
+        stage = self.stage(*processors, **changes)
+        stage.end_input()
+        async with asyncio.timeout(60):
+            await stage.execute()
+        return self.summary.build()
+
+    async def complete(self, number, content=None):
+        """Record the output of a job as completed; return its result."""
+        job_id = f"j{number}"
+        job = job_container("p", job_id, "SUCCEEDED", "DEFAULT", "a name", AT, AT, "w")
+        output = job_output("p", job_id, "t", Kind.ARCHIVE)
+        data = content if content is not None else f"content-{number}".encode()
+        digester = Digester()
+        digester.update(data)
+        file = CommittedFile(f"p/{job_id}/t/out.bin", len(data), digester.crc32c, Validator(), None)
+        path = self.destination.locate(file.key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        listing = ContainerListing(job, (PlannedOutput(output),), frozenset({"archive"}), {}, ())
+        await self.ledger.write(partial(queries.plan_container, listing=listing))
+        result = Result(output, Outcome.COMPLETED, Reason.DOWNLOADED, file)
+        await self.recorder.record_result(result)
+        return result
+
+    async def derived_rows(self):
+        """Return state, version, key and detail of all rows of the table."""
+        return await self.ledger.read(
+            lambda connection: [
+                tuple(row)
+                for row in connection.execute(
+                    "SELECT state, version, key, coalesce(detail, '') FROM derived"
+                    " ORDER BY output, processor, key"
+                )
+            ]
+        )
+
+    async def counts(self):
+        return await self.ledger.read(derived_queries.count_derived)
+
+    def derived_files(self):
+        """Return key and content of all files that are neither outputs nor state."""
+        return {
+            path.relative_to(self.root).as_posix(): path.read_bytes()
+            for path in sorted(self.root.rglob("*"))
+            if path.is_file() and path.name != "out.bin" and ".bulkdl" not in path.parts
+        }
+
+    def scratch(self):
+        folder = self.root / ".bulkdl" / "processing"
+        return sorted(folder.rglob("*")) if folder.exists() else []
+
+
+@asynccontextmanager
+async def processed_directory(root, outputs=0):
+    executors = Executors(2, 1, 2)
+    destination = LocalDestination(root, executors=executors)
+    destination.prepare()
+    ledger = await Ledger.open(destination.state.ledger_path, sync_folders=destination.sync)
+    await ledger.write(lambda connection: connection.execute(DERIVED_TABLE))
+    directory = ProcessedDirectory(root, ledger, destination, executors)
+    try:
+        for number in range(outputs):
+            await directory.complete(number)
+        yield directory
+    finally:
+        await ledger.close()
+        executors.close()
