@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         ApiError,
         BulkdlError,
         ConfigError,
+        ContentRejectedError,
         DestinationError,
         DownloadError,
         DownloaderStateError,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     )
     from bulkdl.failure_policy import ExitCode
     from bulkdl.graph.downloader import Downloader
-    from bulkdl.models import Kind, Outcome, Output, Reason, Result
+    from bulkdl.models import Outcome, Output, Reason, Result
     from bulkdl.report.plan import Plan
     from bulkdl.report.summary import Summary
     from bulkdl.selection import Selection
@@ -41,6 +42,7 @@ __all__ = [
     "ApiError",
     "BulkdlError",
     "ConfigError",
+    "ContentRejectedError",
     "CredentialSet",
     "DestinationError",
     "DownloadError",
@@ -48,7 +50,6 @@ __all__ = [
     "DownloaderStateError",
     "Event",
     "ExitCode",
-    "Kind",
     "LedgerDamagedError",
     "LedgerError",
     "LedgerMissingError",
@@ -75,7 +76,6 @@ _MODULES = {
     "Downloader": "bulkdl.graph.downloader",
     "Event": "bulkdl.telemetry.events",
     "ExitCode": "bulkdl.failure_policy",
-    "Kind": "bulkdl.models",
     "Outcome": "bulkdl.models",
     "Output": "bulkdl.models",
     "Plan": "bulkdl.report.plan",

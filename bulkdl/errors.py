@@ -90,6 +90,10 @@ class TransferError(DownloadError):
     """The download of one output failed, or its content is invalid."""
 
 
+class ContentRejectedError(TransferError):
+    """The first bytes show that a body is not the requested output; none of it was stored."""
+
+
 class DestinationError(DownloadError):
     """The destination cannot be read or written (full, read-only, missing)."""
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bulkdl.errors import DownloadError
-from bulkdl.models import Container, Kind, Output
+from bulkdl.models import Container, Output
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +36,6 @@ class ListingFailure:
 
     output: Output
     failure: DownloadError
-
-
-def is_listing_placeholder(output: Output) -> bool:
-    """Return whether *output* stands for a list that could not be read, see ``ListingFailure``."""
-    return output.kind is Kind.QUICKLOOK and not output.name
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,18 +15,6 @@ from typing import Any
 from bulkdl.printable import printable
 
 
-class Kind(StrEnum):
-    """The kind of an output."""
-
-    ARCHIVE = "archive"
-    QUICKLOOK = "quicklook"
-    GEOJSON = "geojson"
-
-
-ARCHIVE_SUFFIXES = (".tar.gz", ".tar", ".zip", ".bin")
-"""The suffixes of an archive's file name; ``.bin`` is an unknown format with a checksum."""
-
-
 class Level(StrEnum):
     """The level of an output: of a job (the output of its last task) or of one task."""
 
@@ -149,12 +137,13 @@ class Output:
 
     Attributes:
         parent: The part of the container that has the output, such as a task; empty: the container itself.
+        kind: The name of a ``KindSpec`` of the source.
         name: The name from the server (untrusted); empty if each parent has one output of this kind.
     """
 
     container: ContainerRef
     parent: str
-    kind: Kind
+    kind: str
     name: str = ""
 
     @property
@@ -168,7 +157,7 @@ class Output:
 
         The name of the source is not part of it, because each kind belongs to one source.
         """
-        parts = [self.container.scope, self.container.id, self.parent, self.kind.value, self.name]
+        parts = [self.container.scope, self.container.id, self.parent, self.kind, self.name]
         return "/".join(part for part in parts if part)
 
     def __str__(self) -> str:

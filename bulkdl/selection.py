@@ -14,10 +14,20 @@ from fnmatch import fnmatchcase
 from hashlib import blake2b
 
 from bulkdl.errors import ConfigError
-from bulkdl.models import Container, Kind, Level, Output, Reason
+from bulkdl.models import Container, Level, Output, Reason
 from bulkdl.settings import Settings, Shard, parsers
+from bulkdl.source_spec import kind_names
 
 _MAX_LINES_SHOWN = 10
+
+
+class _RecordedKind(str):
+    """A kind in a scope, as earlier versions wrote it. Their watermarks remain valid."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<Kind.{self.upper()}: {super().__repr__()}>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +67,7 @@ class Selection:
     mode: str | None = None
     name_glob: str | None = None
     workflow_id: str | None = None
-    kinds: frozenset[Kind] = frozenset(Kind)
+    kinds: frozenset[str] = field(default_factory=lambda: frozenset(kind_names()))
     levels: frozenset[Level] = frozenset(Level)
     shard: Shard | None = None
     since_last_s: float | None = None
@@ -131,7 +141,7 @@ class Selection:
             self.mode,
             self.name_glob,
             self.workflow_id,
-            sorted(self.kinds),
+            [_RecordedKind(kind) for kind in sorted(self.kinds)],
             sorted(self.levels),
             str(self.shard),
         ]

@@ -1,10 +1,106 @@
-"""The static properties of sources, which reports, logs and metrics use without the code of a source."""
+"""
+The static properties of sources and of the kinds of their outputs.
+
+The code that handles outputs of any source uses their ``KindSpec`` and does not compare kinds. The
+specification of a source needs neither credentials nor the code of the source.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from typing import BinaryIO, Protocol
 
 from bulkdl.models import Output
+
+HEAD_BYTES = 512
+"""Number of bytes that ``ContentChecks.check_head`` receives, if the output has so many."""
+
+ERROR_PAGE_TYPES = frozenset(
+    {"text/html", "text/xml", "application/xml", "application/json", "application/problem+json"}
+)
+"""Content types of error pages, for kinds that never have such content."""
+
+# Modules with a SPEC. They are imported on first use, because sources are a higher layer.
+_BUILT_IN = ("bulkdl.sources.up42_jobs.spec",)
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+class ContentChecks(Protocol):
+    """Checks of the content of one kind. All methods can run in any thread."""
+
+    def check_head(self, head: bytes, content_type: str, *, has_digest: bool) -> str:
+        """
+        Accept or reject a body by its first bytes, before any of them is stored.
+
+        Args:
+            head: The first ``HEAD_BYTES`` bytes, or all if there are fewer.
+            has_digest: Whether the server sent a checksum of the whole body.
+
+        Returns:
+            The suffix for the file name; one of ``KindSpec.suffixes``.
+
+        Raises:
+            ContentRejectedError: The body is not of this kind.
+        """
+
+    def needs_validation(self, *, has_digest: bool) -> bool:
+        """Return whether ``validate`` must read the whole body."""
+
+    def is_cheap(self, size_bytes: int) -> bool:
+        """Return whether ``validate`` is faster than a change of thread."""
+
+    def validate(self, stream: BinaryIO, size_bytes: int) -> None:
+        """
+        Check the structure of a body; blocks.
+
+        Raises:
+            TransferError: The structure is invalid or truncated.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class AutoConcurrency:
+    """The number of concurrent downloads without a setting: at the start of a run, and at most."""
+
+    start: int
+    maximum: int
+
+
+@dataclass(frozen=True, slots=True)
+class KindSpec:
+    """
+    The properties of all outputs of one kind.
+
+    Attributes:
+        name: The kind in settings, reports, metrics and the ledger. No other source uses it.
+        label: The name of one output in messages, with its article: ``an archive``.
+        concurrency: The limits of its pool if the setting is ``auto``.
+        max_size_bytes: Default of the maximum size of one output.
+        load_checks: Returns the checks of the content; imports their module on first use.
+        is_large: Whether outputs can take long. They can use several connections and several segments, their
+            pool is measured in bytes instead of outputs, and a drained run does not wait for all of them.
+        has_names: Whether the server chooses the name of each output. An output without a name then stands
+            for the list of the outputs of its parent.
+        suffixes: The possible suffixes of a file name; the content decides.
+        error_page_types: Content types that show that the body is an error page.
+        rejects_encoding: Whether a Content-Encoding that was not requested is an error, because the stored
+            bytes are wanted.
+    """
+
+    name: str
+    label: str
+    concurrency: AutoConcurrency
+    max_size_bytes: int
+    load_checks: Callable[[], ContentChecks]
+    is_large: bool = False
+    has_names: bool = False
+    suffixes: tuple[str, ...] = ("",)
+    error_page_types: frozenset[str] = ERROR_PAGE_TYPES
+    rejects_encoding: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,12 +112,99 @@ class OutputLabels:
     parent: str
 
 
-_LABELS = {"jobs": OutputLabels("project_id", "job_id", "task_id")}
+@dataclass(frozen=True, slots=True)
+class SourceSpec:
+    """
+    The properties of one source.
+
+    Attributes:
+        name: The source in settings, reports and the ledger.
+        kinds: The kinds of its outputs, in the order of reports.
+    """
+
+    name: str
+    labels: OutputLabels
+    kinds: tuple[KindSpec, ...]
+
+
+class _Registry:
+    """The specifications of all sources, by the names of sources and kinds."""
+
+    def __init__(self) -> None:
+        self.sources: dict[str, SourceSpec] = {}
+        self.kinds: dict[str, KindSpec] = {}
+
+    def add(self, spec: SourceSpec) -> None:
+        names = [kind.name for kind in spec.kinds]
+        invalid = [name for name in (spec.name, *names) if not _NAME.fullmatch(name)]
+        if invalid:
+            raise ValueError(f"invalid name {invalid[0]!r}; expected a-z, 0-9 and underscores")
+        if spec.name in self.sources:
+            raise ValueError(f"source {spec.name!r} is registered already")
+        taken = [name for name in names if name in self.kinds or names.count(name) > 1]
+        if taken:
+            raise ValueError(f"source {spec.name!r}: kind {taken[0]!r} is registered already")
+        self.sources[spec.name] = spec
+        self.kinds.update(zip(names, spec.kinds, strict=True))
+
+
+@cache
+def _registry() -> _Registry:
+    registry = _Registry()
+    for module in _BUILT_IN:
+        registry.add(import_module(module).SPEC)
+    return registry
+
+
+def register_source(spec: SourceSpec) -> None:
+    """
+    Register a source that is not built in.
+
+    Raises:
+        ValueError: A name is invalid, or another source or kind has it.
+    """
+    _registry().add(spec)
+
+
+def source_spec(name: str) -> SourceSpec:
+    """
+    Return the specification of the source *name*.
+
+    Raises:
+        KeyError: No source of this name is registered.
+    """
+    return _registry().sources[name]
+
+
+def kind_spec(name: str) -> KindSpec:
+    """
+    Return the specification of the kind *name*.
+
+    Raises:
+        KeyError: No kind of this name is registered.
+    """
+    return _registry().kinds[name]
+
+
+def kind_names() -> tuple[str, ...]:
+    """Return the names of all kinds in the order of reports."""
+    return tuple(_registry().kinds)
+
+
+def file_suffixes() -> tuple[str, ...]:
+    """Return the suffixes that the content of outputs can require."""
+    suffixes = (suffix for kind in _registry().kinds.values() for suffix in kind.suffixes if suffix)
+    return tuple(dict.fromkeys(suffixes))
+
+
+def is_listing_placeholder(output: Output) -> bool:
+    """Return whether *output* stands for a list of outputs that was not available, not for an output."""
+    return not output.name and kind_spec(output.kind).has_names
 
 
 def output_fields(output: Output) -> dict[str, str | None]:
     """Return the scope, the container and the parent (None: the container) of *output* by their names."""
-    labels = _LABELS[output.container.source]
+    labels = source_spec(output.container.source).labels
     return {
         labels.scope: output.container.scope,
         labels.container: output.container.id,

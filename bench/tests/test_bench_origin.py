@@ -10,8 +10,8 @@ from bench.delayed import EqualJobs
 from bench.pairs import FileTotals, VerificationError
 from bench.rows import quicklooks
 from bench.site import Site, crc32c_of, job_id, quicklook_name, task_id
-from bulkdl.content.validation import validate_content
-from bulkdl.models import Kind
+from bulkdl.sources.up42_jobs.models import Kind
+from support.content_checks import validate_content
 
 
 @pytest.fixture

@@ -17,13 +17,14 @@ from rich.table import Table
 from rich.text import Text
 
 from bulkdl.failure_policy import ExitCode
-from bulkdl.models import Kind, Outcome
+from bulkdl.models import Outcome
 from bulkdl.printable import json_text, printable
 from bulkdl.report.models import MAX_LISTED, Count, FailureRow, JobCounts, Problem
 from bulkdl.report.plan import Plan
 from bulkdl.report.status import Status
 from bulkdl.report.summary import Summary
 from bulkdl.report.verification import Verification, storable
+from bulkdl.source_spec import kind_names
 from bulkdl.units import format_clock, format_rate, format_size
 
 Row = Sequence[str]
@@ -143,7 +144,7 @@ def show_plan(plan: Plan, result_format: str = "table") -> None:
     if result_format == "json":
         write_json(plan.as_dict())
         return
-    rows = [(str(kind), str(plan.to_download[kind]), str(plan.up_to_date[kind])) for kind in Kind]
+    rows = [(kind, str(plan.to_download[kind]), str(plan.up_to_date[kind])) for kind in kind_names()]
     write_table(("kind", "to download", "up to date"), rows, numbers=_NUMBERS)
     lines = [*_problem_lines(plan.problems, plan.summary.problems_total), _jobs_line(plan.jobs)]
     write_lines("", *lines, f"{_plural(plan.to_download.total(), 'output')} to download")
@@ -176,7 +177,7 @@ def show_verification(verification: Verification, result_format: str = "table") 
         write_json(verification.as_dict())
         return
     rows = [
-        (str(kind), str(state), str(count.outputs), format_size(count.size_bytes))
+        (kind, str(state), str(count.outputs), format_size(count.size_bytes))
         for (kind, state), count in sorted(verification.counts.items())
     ]
     title = storable(verification.output)
@@ -208,10 +209,10 @@ def headline(summary: Summary) -> str:
     return f"run {summary.run_id}: {', '.join(parts)}; {transferred}; exit code {int(summary.exit_code)}"
 
 
-def _count_rows(counts: Mapping[tuple[Kind, Any, Any], Count]) -> list[tuple[str, ...]]:
+def _count_rows(counts: Mapping[tuple[str, Any, Any], Count]) -> list[tuple[str, ...]]:
     return [
         (
-            str(kind),
+            kind,
             str(outcome),
             str(reason),
             str(count.outputs),

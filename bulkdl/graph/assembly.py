@@ -21,7 +21,6 @@ from bulkdl.graph.run_context import RunContext
 from bulkdl.http.rate_limit import RateLimiter
 from bulkdl.ledger import queries
 from bulkdl.log import get_logger
-from bulkdl.models import Kind
 from bulkdl.printable import json_text
 from bulkdl.report.plan import PlanBuilder
 from bulkdl.report.run_report import run_report
@@ -29,9 +28,11 @@ from bulkdl.report.summary import Summary
 from bulkdl.selection import Selection
 from bulkdl.settings import CredentialSet, Settings
 from bulkdl.settings.bandwidth_schedule import BandwidthSchedule
+from bulkdl.source_spec import source_spec
 from bulkdl.sources.sessions import SessionOptions
 from bulkdl.sources.up42_jobs.clients import ApiClients
 from bulkdl.sources.up42_jobs.endpoints import endpoint_label
+from bulkdl.sources.up42_jobs.models import SOURCE
 from bulkdl.state.directory import STATE_FOLDER
 from bulkdl.telemetry.events import STORAGE, QueuesOpened, Reporter, RunFinished
 from bulkdl.telemetry.http_tracing import trace_requests
@@ -56,7 +57,7 @@ class RunAssembly:
         reporter: Reporter,
         processing: Processing | None = None,
     ) -> None:
-        limits = compute_run_limits(settings, get_open_file_limit())
+        limits = compute_run_limits(settings, get_open_file_limit(), source_spec(SOURCE).kinds)
         self.clients = _new_clients(settings, credentials, limits, reporter)
         self._limits = limits.pools
         self._settings = settings
@@ -134,9 +135,11 @@ class RunAssembly:
         settings = self._settings
         limits = self._limits
         limiters = {kind: ConcurrencyLimiter(limit.start) for kind, limit in limits.items()}
-        transfers = TransferContext(
-            _transfer_limits(settings), self.clients.retry_policy, self._bandwidth, limiters[Kind.ARCHIVE]
-        )
+        transfer_limits = _transfer_limits(settings)
+        transfers = {
+            kind: TransferContext(transfer_limits, self.clients.retry_policy, self._bandwidth, limiter)
+            for kind, limiter in limiters.items()
+        }
         output_downloader = OutputDownloader(
             context, transfers, settings.path_templates, settings.headers_timeout
         )
@@ -146,7 +149,7 @@ class RunAssembly:
             RunLedgerView(context.ledger, context.run_id),
             RunHandler(pools, context.recorder),
         )
-        depths = {str(kind): queue.__len__ for kind, queue in pools.queues.items()}
+        depths = {kind: queue.__len__ for kind, queue in pools.queues.items()}
         self._reporter.report(QueuesOpened({"jobs": enumeration.pending.__len__, **depths}))
         return Run(
             context,
@@ -186,9 +189,9 @@ def _transfer_limits(settings: Settings) -> Limits:
         speed_limit_bytes_per_s=settings.speed_limit,
         speed_time_s=settings.speed_time,
         max_bytes={
-            Kind.ARCHIVE: settings.archive_max_size,
-            Kind.QUICKLOOK: settings.quicklook_max_size,
-            Kind.GEOJSON: settings.geojson_max_size,
+            "archive": settings.archive_max_size,
+            "quicklook": settings.quicklook_max_size,
+            "geojson": settings.geojson_max_size,
         },
         segment_min_size_bytes=settings.segment_min_size,
         connections=settings.connections,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -11,8 +11,10 @@ from bulkdl.errors import DownloadError
 from bulkdl.graph.run_context import RunContext
 from bulkdl.ledger import queries
 from bulkdl.listings import PlannedOutput
-from bulkdl.models import ARCHIVE_SUFFIXES, CommittedFile, Kind, Outcome, Reason, Result
+from bulkdl.models import CommittedFile, Outcome, Reason, Result
 from bulkdl.settings.path_templates import PathTemplates
+from bulkdl.source_spec import kind_spec
+from bulkdl.sources.up42_jobs.models import Kind
 from bulkdl.sources.up42_jobs.planning import target_key
 from bulkdl.transfer.body_reader import BLOCK_BYTES
 from bulkdl.transfer.context import TransferContext
@@ -25,12 +27,17 @@ FailureByObject = dict[str | None, Result]
 
 
 class OutputDownloader:
-    """Downloads outputs. All workers share one instance."""
+    """
+    Downloads outputs. All workers share one instance.
+
+    Args:
+        transfers: What the downloads of a kind share, by kind.
+    """
 
     def __init__(
         self,
         context: RunContext,
-        transfers: TransferContext,
+        transfers: Mapping[str, TransferContext],
         path_templates: PathTemplates,
         headers_timeout_s: float,
     ) -> None:
@@ -57,9 +64,10 @@ class OutputDownloader:
         def start(remote_file: RemoteFile) -> Coroutine[Any, Any, Result]:
             partial_file = self._destination.partial_file(output)
             make_key = target_key(missing, self._path_templates)
-            return Download(output, remote_file, partial_file, make_key, self._transfers, observer).run()
+            context = self._transfers[output.kind]
+            return Download(output, remote_file, partial_file, make_key, context, observer).run()
 
-        if output.kind is not Kind.ARCHIVE:
+        if output.kind != Kind.ARCHIVE:
             return await start(ApiSource(partial(client.open, output)))
         archive = SignedUrlSource(
             self._clients.storage,
@@ -83,12 +91,12 @@ class OutputDownloader:
         return result
 
     async def remove_sidecar(self, result: Result) -> None:
-        """Remove the sidecar of the downloaded archive of *result*, which is durable in the ledger."""
+        """Remove the sidecar of the downloaded output of *result*, which is durable in the ledger."""
         committed_file = result.file
         if (
             committed_file is None
             or result.reason is not Reason.DOWNLOADED
-            or result.output.kind is not Kind.ARCHIVE
+            or not kind_spec(result.output.kind).is_large
         ):
             return
         if committed_file.size_bytes >= BLOCK_BYTES or result.attempts > 1 or result.resumed_from_bytes:
@@ -105,7 +113,8 @@ class OutputDownloader:
         sizes = await self._destination.find_sizes([existing.key])
         if sizes.get(existing.key) != existing.size_bytes:
             return None
-        suffix = next((suffix for suffix in ARCHIVE_SUFFIXES if existing.key.endswith(suffix)), "")
+        suffixes = kind_spec(missing.output.kind).suffixes
+        suffix = next((suffix for suffix in suffixes if existing.key.endswith(suffix)), "")
         key = target_key(missing, self._path_templates)(suffix)
         await self._destination.link(existing.key, key)
         linked = CommittedFile(key, existing.size_bytes, existing.digest, existing.validator, existing.source)

@@ -33,11 +33,11 @@ from bulkdl.ledger import queries
 from bulkdl.ledger.rows import NEW, ContainerRecord, OutputRecord
 from bulkdl.listings import ContainerListing, ListingFailure, PlannedOutput
 from bulkdl.log import get_logger
-from bulkdl.models import Container, Kind, Reason
+from bulkdl.models import Container, Reason
 from bulkdl.selection import Selection
 from bulkdl.settings.path_templates import PathTemplates
 from bulkdl.sources.up42_jobs.clients import ApiClients
-from bulkdl.sources.up42_jobs.models import SOURCE, Task, job_output
+from bulkdl.sources.up42_jobs.models import SOURCE, Kind, Task, job_output
 from bulkdl.sources.up42_jobs.planning import expected_outputs, has_open_task
 from bulkdl.telemetry.events import JobEnumerated, JobUnfinished, Reporter
 from bulkdl.transfer.download import result_of_failure

@@ -11,10 +11,11 @@ from bulkdl.graph.pools import Pools
 from bulkdl.graph.recorder import Recorder
 from bulkdl.ledger.rows import OutputRecord
 from bulkdl.listings import PlannedOutput
-from bulkdl.models import Container, Kind, Output, Reason, Result
+from bulkdl.models import Container, Output, Reason, Result
 from bulkdl.report.models import JobCounts
 from bulkdl.report.plan import PlanBuilder
 from bulkdl.settings.path_templates import PathTemplates
+from bulkdl.source_spec import kind_spec
 from bulkdl.sources.up42_jobs.planning import target_key
 
 
@@ -112,8 +113,8 @@ class PlanHandler:
 
     async def enqueue(self, group: SameObjectGroup) -> None:
         for missing in group:
-            # The content of an archive decides its suffix, so its key is not known before the download.
-            has_key = missing.output.kind is not Kind.ARCHIVE
+            # If the content decides the suffix, the key is not known before the download.
+            has_key = len(kind_spec(missing.output.kind).suffixes) == 1
             self.plan.add(missing.output, target_key(missing, self.path_templates)("") if has_key else None)
 
     def cancel(self, output: Output) -> None:

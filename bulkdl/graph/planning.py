@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from bulkdl.ledger.rows import NEW, ContainerRecord, OutputRecord
-from bulkdl.listings import PlannedOutput, is_listing_placeholder
-from bulkdl.models import Container, Kind, Level
+from bulkdl.listings import PlannedOutput
+from bulkdl.models import Container, Level
 from bulkdl.selection import Selection
+from bulkdl.source_spec import is_listing_placeholder
+from bulkdl.sources.up42_jobs.models import Kind
 
 # One worker downloads the outputs of a group one after another, because they can be the same stored object.
 SameObjectGroup = tuple[PlannedOutput, ...]
@@ -32,8 +34,7 @@ def is_recent(container: Container, now_at: datetime, recheck_s: float) -> bool:
 
 def wanted_kinds(selection: Selection) -> frozenset[str]:
     """Return the kinds of the outputs that *selection* can include. Quicklooks belong to tasks."""
-    kinds = selection.kinds if Level.TASK in selection.levels else selection.kinds - {Kind.QUICKLOOK}
-    return frozenset(kind.value for kind in kinds)
+    return selection.kinds if Level.TASK in selection.levels else selection.kinds - {Kind.QUICKLOOK}
 
 
 def must_be_listed(

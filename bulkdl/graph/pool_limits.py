@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bulkdl.models import Kind
 from bulkdl.settings import Settings
+from bulkdl.source_spec import KindSpec
 
 _MAX_CONNECTIONS = 64
 _LISTING_CONNECTIONS = 8  # for each job that is being listed
 _RESERVED_FILES = 48  # interpreter, event loop, ledger, logs, endpoints
-_AUTO_CONCURRENCY = {
-    Kind.ARCHIVE: (8, 32),
-    Kind.QUICKLOOK: (16, 64),
-    Kind.GEOJSON: (16, 64),
-}  # start, maximum
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +23,7 @@ class PoolLimits:
         workers: Maximum number of outputs in progress.
         start: Permits at the start of a run.
         min_permits: Minimum number of permits.
-        max_permits: Maximum number of permits. For archives, a permit is a connection. A large archive may
+        max_permits: Maximum number of permits. For large outputs, a permit is a connection. One output may
             have several connections.
     """
 
@@ -53,7 +49,7 @@ class RunLimits:
         storage_connections: Maximum number of connections to the storage.
     """
 
-    pools: dict[Kind, PoolLimits]
+    pools: dict[str, PoolLimits]
     api_connections: int
     storage_connections: int
 
@@ -64,17 +60,18 @@ class RunLimits:
         return self.api_connections + self.storage_connections + 2 * workers
 
 
-def compute_run_limits(settings: Settings, open_file_limit: float) -> RunLimits:
+def compute_run_limits(settings: Settings, open_file_limit: float, kinds: Sequence[KindSpec]) -> RunLimits:
     """
-    Compute the limits of a run.
+    Compute the limits of a run whose outputs are of *kinds*.
 
     The limits are those of *settings*. If they need more open files than *open_file_limit* allows, all of
     them are reduced in proportion.
     """
-    pools = _configured_pools(settings)
+    pools = {kind.name: _pool_limits(kind, settings) for kind in kinds}
     workers = sum(limits.workers for limits in pools.values())
     api_connections = workers + _LISTING_CONNECTIONS * settings.list_concurrency
-    configured = RunLimits(pools, api_connections, pools[Kind.ARCHIVE].max_permits)
+    storage_connections = sum(pools[kind.name].max_permits for kind in kinds if kind.is_large)
+    configured = RunLimits(pools, api_connections, storage_connections)
     factor = max(0.0, open_file_limit - _RESERVED_FILES) / configured.open_files
     if factor >= 1:
         return configured
@@ -104,19 +101,18 @@ def _scale(count: int, factor: float) -> int:
     return max(1, int(count * factor))
 
 
-def _configured_pools(settings: Settings) -> dict[Kind, PoolLimits]:
+def _pool_limits(kind: KindSpec, settings: Settings) -> PoolLimits:
     """Return the limits that *settings* set: a number is fixed, ``auto`` adapts."""
     concurrency = {
-        Kind.ARCHIVE: settings.archive_concurrency,
-        Kind.QUICKLOOK: settings.quicklook_concurrency,
-        Kind.GEOJSON: settings.geojson_concurrency,
-    }
-    return {kind: _pool_limits(kind, setting, settings.connections) for kind, setting in concurrency.items()}
-
-
-def _pool_limits(kind: Kind, concurrency: object, connections: int) -> PoolLimits:
-    is_fixed = isinstance(concurrency, int)
-    start, workers = (concurrency, concurrency) if isinstance(concurrency, int) else _AUTO_CONCURRENCY[kind]
-    connections_per_output = connections if kind is Kind.ARCHIVE else 1
+        "archive": settings.archive_concurrency,
+        "quicklook": settings.quicklook_concurrency,
+        "geojson": settings.geojson_concurrency,
+    }[kind.name]
+    if isinstance(concurrency, int):
+        start = workers = concurrency
+    else:
+        start, workers = kind.concurrency.start, kind.concurrency.maximum
+    connections_per_output = settings.connections if kind.is_large else 1
     max_permits = max(workers, min(workers * connections_per_output, _MAX_CONNECTIONS))
-    return PoolLimits(workers, start, start if is_fixed else 1, max_permits)
+    min_permits = 1 if concurrency == "auto" else start
+    return PoolLimits(workers, start, min_permits, max_permits)

@@ -36,15 +36,15 @@ from bulkdl.graph.transfer_monitor import (
 )
 from bulkdl.listings import PlannedOutput
 from bulkdl.log import get_logger
-from bulkdl.models import Kind, Outcome, Reason, Result
+from bulkdl.models import Outcome, Reason, Result
 from bulkdl.source_spec import output_fields
 from bulkdl.telemetry.events import TransferStarted
 
 log = get_logger(__name__)
 
-# The weight of a completed output in the throughput of its pool. The throughput of archives is in bytes. The
-# weight of an archive stands for its requests, whose number does not depend on its size.
-_COMPLETION_WEIGHT = {Kind.ARCHIVE: 1 << 20, Kind.QUICKLOOK: 1, Kind.GEOJSON: 1}
+# The weight of a completed large output in the throughput of its pool, which is in bytes. It stands for its
+# requests, whose number does not depend on its size. The throughput of the other pools is in outputs.
+_LARGE_COMPLETION_WEIGHT = 1 << 20
 _MIN_QUEUE_LENGTH = 64
 
 
@@ -61,7 +61,7 @@ class Pools:
     The pools of one run.
 
     Args:
-        limiters: Concurrency of the workers, by kind. For archives, one permit is one connection.
+        limiters: Concurrency of the workers, by kind. For large outputs, one permit is one connection.
         max_transfer_bytes: Downloaded bytes after which the run is drained; 0 disables the limit.
 
     Attributes:
@@ -72,18 +72,18 @@ class Pools:
     def __init__(
         self,
         context: RunContext,
-        limits: Mapping[Kind, PoolLimits],
-        limiters: Mapping[Kind, ConcurrencyLimiter],
+        limits: Mapping[str, PoolLimits],
+        limiters: Mapping[str, ConcurrencyLimiter],
         output_downloader: OutputDownloader,
         max_transfer_bytes: int,
     ) -> None:
         self.limits = limits
-        self.queues: dict[Kind, Channel[SameObjectGroup]] = {
+        self.queues: dict[str, Channel[SameObjectGroup]] = {
             kind: Channel(max(_MIN_QUEUE_LENGTH, 4 * limit.workers)) for kind, limit in limits.items()
         }
         self.reservations = OutputReservations()
         self._limiters = limiters
-        self._meters = {kind: ThroughputMeter() for kind in Kind}
+        self._meters = {kind: ThroughputMeter() for kind in limits}
         self._budget = TransferBudget(max_transfer_bytes, context.shutdown)
         self._output_downloader = output_downloader
         self._recorder = context.recorder
@@ -121,14 +121,14 @@ class Pools:
             if not worker.cancelling() and not can_finish_within(transfer, now_s, timeout_s):
                 worker.cancel()
 
-    async def adapt(self, kind: Kind) -> None:
+    async def adapt(self, kind: str) -> None:
         """Adapt the concurrency of the pool of *kind* to its throughput until cancelled."""
         meter, limits = self._meters[kind], self.limits[kind]
         controller = ConcurrencyController(limits.min_permits, limits.max_permits, limits.start)
-        with structlog.contextvars.bound_contextvars(kind=kind.value):
+        with structlog.contextvars.bound_contextvars(kind=kind):
             await adapt_concurrency(controller, self._limiters[kind], meter)
 
-    async def work(self, kind: Kind) -> None:
+    async def work(self, kind: str) -> None:
         """
         Worker: download one group after another.
 
@@ -157,7 +157,7 @@ class Pools:
             if self._shutdown.requested or (self._shutdown.draining.is_set() and not has_started):
                 self._recorder.record_cancelled(output)
                 continue
-            with structlog.contextvars.bound_contextvars(**output_fields(output), kind=output.kind.value):
+            with structlog.contextvars.bound_contextvars(**output_fields(output), kind=output.kind):
                 try:
                     await self._download(missing, failed)
                 except BaseException:  # the run is being stopped: every reserved output must end
@@ -185,7 +185,7 @@ class Pools:
             raise
         finally:
             del self._active[worker]
-        self._meters[output.kind].add(_COMPLETION_WEIGHT[output.kind])
+        self._meters[output.kind].add(_LARGE_COMPLETION_WEIGHT if transfer.is_large else 1)
         await self._recorder.deliver(result)
         await self._output_downloader.remove_sidecar(result)
         if (

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bulkdl.failure_policy import ExitCode
 from bulkdl.graph.autoscale import CONGESTION_REASONS, ThroughputMeter
 from bulkdl.graph.shutdown import ShutdownController
-from bulkdl.models import Kind, Output, Reason
+from bulkdl.models import Output, Reason
+from bulkdl.source_spec import kind_spec
 from bulkdl.telemetry.events import Reporter, RetryScheduled, TransferAdvanced
 
 # The speed of a younger transfer is not known yet.
@@ -26,6 +27,7 @@ class ActiveTransfer:
         offset: Bytes available, including the bytes of earlier runs.
         total_bytes: Size of the object; None if the server does not report it.
         waiting: Whether the download waits for its next attempt.
+        is_large: As in ``KindSpec``.
     """
 
     output: Output
@@ -34,18 +36,22 @@ class ActiveTransfer:
     offset: int = 0
     total_bytes: int | None = None
     waiting: bool = False
+    is_large: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.is_large = kind_spec(self.output.kind).is_large
 
 
 def can_finish_within(transfer: ActiveTransfer, now_s: float, timeout_s: float) -> bool:
     """
     Return whether *transfer* will probably finish within *timeout_s*, at its average speed.
 
-    Small outputs are always assumed to finish. A transfer that waits for its next attempt and an archive that
-    has not received any data are assumed not to finish: a later run loses nothing.
+    Outputs that are not large are always assumed to finish. A transfer that waits for its next attempt and a
+    large output that has not received any data are assumed not to finish: a later run loses nothing.
     """
     if transfer.waiting:
         return False
-    if transfer.output.kind is not Kind.ARCHIVE:
+    if not transfer.is_large:
         return True
     elapsed_s = now_s - transfer.started_s
     if transfer.downloaded_bytes == 0:
@@ -101,7 +107,7 @@ class TransferMonitor:
         """Count *new_bytes*, and report the progress."""
         active = self._active
         active.waiting = False
-        if active.output.kind is Kind.ARCHIVE:
+        if active.is_large:
             self._meter.add(new_bytes)
         if not active.downloaded_bytes:
             self._meter.note_latency(time.monotonic() - active.started_s)

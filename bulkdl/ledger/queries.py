@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from bulkdl.ledger.rows import (
+    QUICKLOOK,
     ContainerRecord,
     OutputRecord,
     format_container,
@@ -18,7 +19,7 @@ from bulkdl.ledger.rows import (
     read_output,
 )
 from bulkdl.listings import ContainerListing
-from bulkdl.models import CommittedFile, Container, ContainerRef, Kind, Output, Reason, Result
+from bulkdl.models import CommittedFile, Container, ContainerRef, Output, Reason, Result
 
 _SELECT_OUTPUTS = """
 SELECT jobs.project_id, jobs.job_id, jobs.last_task_id, outputs.*
@@ -88,7 +89,7 @@ def find_scopes(connection: sqlite3.Connection, source: str, container_id: str) 
 def plan_container(connection: sqlite3.Connection, listing: ContainerListing) -> None:
     """Record a listed container with all its outputs. The recorded results of its outputs are not changed."""
     now = format_now()
-    are_quicklooks_listed = Kind.QUICKLOOK.value in listing.listed_kinds
+    are_quicklooks_listed = QUICKLOOK in listing.listed_kinds
     results = (planned.output.parent for planned in listing.outputs if planned.identity)
     row_id = _upsert_container(
         connection,
@@ -104,7 +105,7 @@ def plan_container(connection: sqlite3.Connection, listing: ContainerListing) ->
         connection.execute(
             "DELETE FROM outputs WHERE job = ? AND kind = ? AND name = ''"  # noqa: S608 - only placeholders
             f" AND task_id NOT IN ({placeholders})",
-            (row_id, Kind.QUICKLOOK, *(output.parent for output in failed)),
+            (row_id, QUICKLOOK, *(output.parent for output in failed)),
         )
     planned = [(planned.output, planned.filename) for planned in listing.outputs]
     connection.executemany(
@@ -209,7 +210,7 @@ def count_containers(connection: sqlite3.Connection) -> dict[str, int]:
     return {row["state"]: row["jobs"] for row in rows}
 
 
-def count_outputs(connection: sqlite3.Connection) -> list[tuple[Kind, str, str, int, int]]:
+def count_outputs(connection: sqlite3.Connection) -> list[tuple[str, str, str, int, int]]:
     """Return kind, state, reason ('' for none), number of outputs, and bytes of completed outputs."""
     rows = connection.execute(
         """
@@ -218,9 +219,9 @@ def count_outputs(connection: sqlite3.Connection) -> list[tuple[Kind, str, str, 
         FROM outputs GROUP BY 1, 2, 3
         """
     )
-    counts: dict[tuple[Kind, str, str], tuple[int, int]] = {}
+    counts: dict[tuple[str, str, str], tuple[int, int]] = {}
     for row in rows:
-        group = Kind(row["kind"]), row["state"], parse_reason(row["reason"]) or ""
+        group = row["kind"], row["state"], parse_reason(row["reason"]) or ""
         outputs, size_bytes = counts.get(group, (0, 0))
         counts[group] = outputs + row["outputs"], size_bytes + row["size_bytes"]
     return [(*group, *numbers) for group, numbers in counts.items()]

@@ -12,7 +12,6 @@ from bulkdl.models import (
     Container,
     ContainerRef,
     Digest,
-    Kind,
     Outcome,
     Output,
     Reason,
@@ -107,8 +106,9 @@ def format_now() -> str:
 # Version 1 of the ledger has columns for the values of UP42 jobs. These names are the source's.
 _SOURCE = "jobs"
 _RESULT = "result"
-_LISTED_WITH_TASKS = frozenset({Kind.ARCHIVE.value, Kind.GEOJSON.value})
-_LISTED_WITH_QUICKLOOKS = _LISTED_WITH_TASKS | {Kind.QUICKLOOK.value}
+_ARCHIVE, QUICKLOOK = "archive", "quicklook"
+_LISTED_WITH_TASKS = frozenset({_ARCHIVE, "geojson"})
+_LISTED_WITH_QUICKLOOKS = _LISTED_WITH_TASKS | {QUICKLOOK}
 
 
 def read_ref(row: sqlite3.Row) -> ContainerRef:
@@ -159,8 +159,8 @@ def format_container(container: Container) -> dict[str, str | None]:
 
 
 def read_output(row: sqlite3.Row) -> OutputRecord:
-    output = Output(read_ref(row), row["task_id"], Kind(row["kind"]), row["name"])
-    is_result = output.kind is Kind.ARCHIVE and output.parent in ("", row["last_task_id"])
+    output = Output(read_ref(row), row["task_id"], row["kind"], row["name"])
+    is_result = output.kind == _ARCHIVE and output.parent in ("", row["last_task_id"])
     file = None
     if row["key"] is not None:
         algorithm, _, value = (row["digest"] or "").partition("=")
@@ -190,7 +190,7 @@ def format_result(result: Result, run_id: str) -> dict[str, object]:
         "project_id": result.output.container.scope,
         "job_id": result.output.container.id,
         "task_id": result.output.parent,
-        "kind": result.output.kind.value,
+        "kind": result.output.kind,
         "name": result.output.name,
         "state": result.outcome.value,
         "reason": result.reason.value,

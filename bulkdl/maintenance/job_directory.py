@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bulkdl.content import validation
 from bulkdl.destinations.local.destination import LocalDestination
 from bulkdl.disk.filenames import safe_filenames
 from bulkdl.errors import ApiError, TransferError
@@ -18,11 +17,9 @@ from bulkdl.listings import ContainerListing, PlannedOutput
 from bulkdl.maintenance.path_matcher import NotRegularError, ParsedKey, open_regular
 from bulkdl.maintenance.verify import digest_of
 from bulkdl.models import (
-    ARCHIVE_SUFFIXES,
     CommittedFile,
     Container,
     Digest,
-    Kind,
     Outcome,
     Reason,
     Result,
@@ -30,9 +27,10 @@ from bulkdl.models import (
 )
 from bulkdl.report.verification import FileState, Finding
 from bulkdl.settings.path_templates import PathTemplates
+from bulkdl.source_spec import HEAD_BYTES, kind_spec
 from bulkdl.sources.up42_common.json_documents import parse_json
 from bulkdl.sources.up42_jobs import decode, planning
-from bulkdl.sources.up42_jobs.models import Task, job_output
+from bulkdl.sources.up42_jobs.models import Kind, Task, job_output
 
 _NO_DIGEST = Digest("crc32c", "")
 _ALL_KINDS = frozenset(kind.value for kind in Kind)
@@ -146,28 +144,26 @@ class JobDirectoryReader:
                 return
 
     def _candidate_keys(self, planned: PlannedOutput) -> Iterator[str]:
-        """Yield the keys that the file of *planned* can have; the suffix of an archive is not known."""
+        """Yield the keys that the file of *planned* can have; the content decides the suffix."""
         key = planning.target_key(planned, self._path_templates)
-        suffixes = ARCHIVE_SUFFIXES if planned.output.kind is Kind.ARCHIVE else ("",)
-        return (key(suffix) for suffix in suffixes)
+        return (key(suffix) for suffix in kind_spec(planned.output.kind).suffixes)
 
-    def _verify_file(self, kind: Kind, key: str, path: Path) -> CommittedFile:
+    def _verify_file(self, kind: str, key: str, path: Path) -> CommittedFile:
         """
         Verify the structure of the file at *path* and compute its digest.
 
         Raises:
             TransferError: The file is damaged, or its content does not match its name.
         """
+        checks = kind_spec(kind).load_checks()
         with open_regular(path) as stream:
             size_bytes = os.fstat(stream.fileno()).st_size
-            suffix = validation.check_magic_bytes(
-                kind, stream.read(validation.HEAD_BYTES), "image/", has_digest=False
-            )
+            suffix = checks.check_head(stream.read(HEAD_BYTES), "image/", has_digest=False)
             if not key.endswith(suffix):
                 raise TransferError(
                     Reason.UNEXPECTED_CONTENT, f"unexpected content: the file is a {suffix} archive"
                 )
             stream.seek(0)
-            validation.validate_content(kind, stream, size_bytes)
+            checks.validate(stream, size_bytes)
         digest = digest_of(path, _NO_DIGEST, self._stop)
         return CommittedFile(key, size_bytes, digest, Validator(), None)

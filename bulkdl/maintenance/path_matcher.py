@@ -19,8 +19,8 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
-from bulkdl.models import ARCHIVE_SUFFIXES
 from bulkdl.settings.path_templates import PathTemplates
+from bulkdl.source_spec import file_suffixes
 from bulkdl.state.directory import STATE_FOLDER, StateDirectory
 
 DOCUMENTS = frozenset({"job", "job_tasks", "task_quicklooks"})
@@ -173,7 +173,7 @@ def _pattern(template: str) -> re.Pattern[str]:
             return f"(?P={name})"
         seen.add(name)
         if name == "suffix":
-            return f"(?P<suffix>{'|'.join(map(re.escape, ARCHIVE_SUFFIXES))})"
+            return f"(?P<suffix>{'|'.join(map(re.escape, file_suffixes()))})"
         return f"(?P<{name}>{'[^/]+' if name == 'filename' else _ID})"
 
     pieces = _PLACEHOLDER.split(template)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bulkdl.failure_policy import FAILURE_POLICIES
-from bulkdl.models import Kind, Output, Reason
+from bulkdl.models import Output, Reason
 from bulkdl.source_spec import output_fields
 
 MAX_LISTED = 1000
@@ -84,7 +84,7 @@ class FailureRow:
         """Return the values for JSON."""
         return {
             **output_fields(self.output),
-            "kind": str(self.output.kind),
+            "kind": self.output.kind,
             "name": self.output.name,
             "key": self.key,
             "reason": str(self.reason),
@@ -117,10 +117,10 @@ class Problem:
         }
 
 
-def count_dict(kind: Kind, state: str, reason: str | None, count: Count) -> dict[str, Any]:
+def count_dict(kind: str, state: str, reason: str | None, count: Count) -> dict[str, Any]:
     """Return the values for JSON."""
     return {
-        "kind": str(kind),
+        "kind": kind,
         "outcome": str(state),
         "reason": str(reason) if reason else None,
         "outputs": count.outputs,

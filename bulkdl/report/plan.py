@@ -10,10 +10,10 @@ from datetime import datetime
 from typing import Any
 
 from bulkdl.failure_policy import ExitCode
-from bulkdl.models import Kind, Output
+from bulkdl.models import Output
 from bulkdl.report.models import MAX_LISTED, JobCounts, Problem
 from bulkdl.report.summary import Summary, SummaryBuilder
-from bulkdl.source_spec import output_fields
+from bulkdl.source_spec import kind_names, output_fields
 
 
 @dataclass(slots=True)
@@ -29,8 +29,8 @@ class Plan:
     """
 
     summary: Summary
-    to_download: Counter[Kind] = field(default_factory=Counter)
-    up_to_date: Counter[Kind] = field(default_factory=Counter)
+    to_download: Counter[str] = field(default_factory=Counter)
+    up_to_date: Counter[str] = field(default_factory=Counter)
     outputs: list[tuple[Output, str | None]] = field(default_factory=list)
 
     @property
@@ -55,13 +55,13 @@ class Plan:
             "made_at": self.made_at.isoformat(),
             "exit_code": summary["exit_code"],
             "jobs": summary["jobs"],
-            "to_download": {str(kind): self.to_download[kind] for kind in Kind},
-            "up_to_date": {str(kind): self.up_to_date[kind] for kind in Kind},
+            "to_download": {kind: self.to_download[kind] for kind in kind_names()},
+            "up_to_date": {kind: self.up_to_date[kind] for kind in kind_names()},
             "outputs_total": self.to_download.total(),
             "outputs": [
                 {
                     **output_fields(output),
-                    "kind": str(output.kind),
+                    "kind": output.kind,
                     "name": output.name,
                     "key": key,
                 }
@@ -78,8 +78,8 @@ class PlanBuilder:
     def __init__(self, summary: SummaryBuilder, *, max_listed: int = MAX_LISTED) -> None:
         self.summary = summary
         self._max_listed = max_listed
-        self._to_download: Counter[Kind] = Counter()
-        self._up_to_date: Counter[Kind] = Counter()
+        self._to_download: Counter[str] = Counter()
+        self._up_to_date: Counter[str] = Counter()
         self._outputs: list[tuple[Output, str | None]] = []
 
     def add(self, output: Output, key: str | None = None) -> None:
@@ -88,7 +88,7 @@ class PlanBuilder:
         if len(self._outputs) < self._max_listed:
             self._outputs.append((output, key))
 
-    def add_skipped(self, kind: Kind, outputs: int = 1) -> None:
+    def add_skipped(self, kind: str, outputs: int = 1) -> None:
         """Count outputs that need no download."""
         self._up_to_date[kind] += outputs
 

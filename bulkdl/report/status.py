@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from bulkdl.models import Kind, Reason
+from bulkdl.models import Reason
 from bulkdl.report.models import Count, FailureRow
 
 COUNT_COLUMNS = ("kind", "state", "reason", "outputs", "size_bytes")
@@ -61,7 +61,7 @@ class LedgerStatus:
 
     output: str
     jobs: dict[str, int] = field(default_factory=dict)
-    counts: dict[tuple[Kind, str, str], Count] = field(default_factory=dict)
+    counts: dict[tuple[str, str, str], Count] = field(default_factory=dict)
     listing_failed: int = 0
     owner: LeaseOwner | None = None
     last_run_at: datetime | None = None
@@ -91,7 +91,7 @@ class Status:
 
     output: str
     jobs: dict[str, int] = field(default_factory=dict)
-    counts: dict[tuple[Kind, str, str], Count] = field(default_factory=dict)
+    counts: dict[tuple[str, str, str], Count] = field(default_factory=dict)
     failures: list[FailureRow] = field(default_factory=list)
     failures_total: int = 0
     last_run_at: datetime | None = None
@@ -125,7 +125,7 @@ class Status:
     def rows(self) -> Iterable[tuple[str, str, str, int, int]]:
         """Yield kind, state, reason ("" without a reason), number of outputs and their size on disk."""
         for (kind, state, reason), count in sorted(self.counts.items()):
-            yield str(kind), str(state), str(reason), count.outputs, count.size_bytes
+            yield kind, str(state), str(reason), count.outputs, count.size_bytes
 
     def as_dict(self) -> dict[str, Any]:
         """Return the values for JSON."""

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bulkdl.failure_policy import FAILURE_POLICIES, ExitCode, highest_ranked_exit_code
-from bulkdl.models import Kind, Outcome, Reason, Result
+from bulkdl.models import Outcome, Reason, Result
 from bulkdl.report.models import (
     MAX_LISTED,
     Count,
@@ -44,7 +44,7 @@ class Summary:
     started_at: datetime
     finished_at: datetime
     jobs: JobCounts = field(default_factory=JobCounts)
-    counts: dict[tuple[Kind, Outcome, Reason], Count] = field(default_factory=dict)
+    counts: dict[tuple[str, Outcome, Reason], Count] = field(default_factory=dict)
     failures: list[FailureRow] = field(default_factory=list)
     failures_total: int = 0
     problems: list[Problem] = field(default_factory=list)
@@ -135,7 +135,7 @@ class SummaryBuilder:
         self._clock = clock
         self._started_s = clock()
         self._max_listed = max_listed
-        self._counts: dict[tuple[Kind, Outcome, Reason], Count] = {}
+        self._counts: dict[tuple[str, Outcome, Reason], Count] = {}
         self._failures: list[FailureRow] = []
         self._failure_reasons: Counter[Reason] = Counter()
         self._problems: list[Problem] = []
@@ -169,7 +169,7 @@ class SummaryBuilder:
 
     def count(
         self,
-        kind: Kind,
+        kind: str,
         outcome: Outcome,
         reason: Reason,
         outputs: int,

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from bulkdl.failure_policy import ExitCode
-from bulkdl.models import Kind, Output
+from bulkdl.models import Output
 from bulkdl.report.models import MAX_LISTED, Count
 from bulkdl.source_spec import output_fields
 
@@ -67,7 +67,7 @@ class Finding:
             "state": str(self.state),
             "detail": self.detail,
             **(output_fields(output) if output else dict.fromkeys(("project_id", "job_id", "task_id"))),
-            "kind": str(output.kind) if output else None,
+            "kind": output.kind if output else None,
             "hint": self.hint,
         }
 
@@ -89,7 +89,7 @@ class Verification:
 
     output: str
     mode: str
-    counts: dict[tuple[Kind, FileState], Count] = field(default_factory=dict)
+    counts: dict[tuple[str, FileState], Count] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     findings_total: int = 0
     untracked: list[str] = field(default_factory=list)
@@ -103,7 +103,7 @@ class Verification:
         """6 if a file does not match, even if it was marked for download, because it is still missing."""
         return ExitCode.INTEGRITY if self.findings_total else ExitCode.OK
 
-    def count(self, kind: Kind, state: FileState, size_bytes: int) -> None:
+    def count(self, kind: str, state: FileState, size_bytes: int) -> None:
         """Count an output."""
         self.counts.setdefault((kind, state), Count()).add(1, size_bytes, 0)
 
@@ -126,7 +126,7 @@ class Verification:
             "exit_code": int(self.exit_code),
             "counts": [
                 {
-                    "kind": str(kind),
+                    "kind": kind,
                     "state": str(state),
                     "outputs": count.outputs,
                     "size_bytes": count.size_bytes,

@@ -23,6 +23,7 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -35,7 +36,7 @@ from pydantic import (
 
 from bulkdl.concurrency import DISK_THREADS, INSPECTION_THREADS, PROCESSING_THREADS
 from bulkdl.errors import ConfigError
-from bulkdl.models import Durability, Kind, Level
+from bulkdl.models import Durability, Level
 from bulkdl.settings import parsers
 from bulkdl.settings.bandwidth_schedule import UNLIMITED, BandwidthSchedule, parse_bandwidth_schedule
 from bulkdl.settings.hosts import (
@@ -49,6 +50,7 @@ from bulkdl.settings.hosts import (
 from bulkdl.settings.parsers import Address, Shard
 from bulkdl.settings.path_templates import PathTemplates
 from bulkdl.settings.proxy import Proxy, parse_proxy
+from bulkdl.source_spec import kind_names
 
 MIB = 1024 * 1024
 TIB = 1024 * 1024 * MIB
@@ -61,9 +63,17 @@ class Unit(Enum):
     SIZE = "size"
 
 
+def _check_kind(name: str) -> str:
+    names = [repr(known) for known in kind_names()]
+    if repr(name) not in names:
+        raise ValueError(f"expected {', '.join(names[:-1])} or {names[-1]}")
+    return name
+
+
 DurationS = Annotated[float, BeforeValidator(parsers.parse_duration), Unit.DURATION]
 SizeBytes = Annotated[int, BeforeValidator(parsers.parse_size), Field(ge=0), Unit.SIZE]
 Uuid = Annotated[str, BeforeValidator(parsers.parse_uuid)]
+KindName = Annotated[str, AfterValidator(_check_kind)]
 Workers = Annotated[int, Field(ge=1, le=parsers.MAX_CONCURRENCY)]
 Concurrency = Annotated[int | Literal["auto"], BeforeValidator(parsers.parse_concurrency)]
 MaybeAddress = Annotated[
@@ -157,8 +167,10 @@ class Settings(BaseModel):
     workflow: Annotated[str | None, BeforeValidator(lambda value: value and parsers.parse_uuid(value))] = (
         Field(None, description="jobs of the workflow with this ID")
     )
-    only: Annotated[frozenset[Kind], BeforeValidator(parsers.split_list)] = Field(
-        frozenset(Kind), min_length=1, description="kinds of outputs: archive, quicklook, geojson"
+    only: Annotated[frozenset[KindName], BeforeValidator(parsers.split_list)] = Field(
+        default_factory=lambda: frozenset(kind_names()),
+        min_length=1,
+        description="kinds of outputs: archive, quicklook, geojson",
     )
     scope: Annotated[frozenset[Level], BeforeValidator(parsers.split_list)] = Field(
         frozenset(Level), min_length=1, description="outputs of jobs, of tasks, or both: job, task"

@@ -12,7 +12,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from bulkdl.models import ARCHIVE_SUFFIXES
+from bulkdl.source_spec import file_suffixes
 
 _JOB = frozenset({"project_id", "job_id"})
 _TASK = _JOB | {"task_id"}
@@ -104,7 +104,7 @@ def _path_problem(template: str) -> str | None:
 
 
 def _samples(template: str) -> list[tuple[str, ...]]:
-    suffixes = ARCHIVE_SUFFIXES if "{suffix}" in template else ("",)
+    suffixes = file_suffixes() if "{suffix}" in template else ("",)
     return [
         tuple(template.format(**{**_SAMPLE, "suffix": suffix}).casefold().split("/")) for suffix in suffixes
     ]

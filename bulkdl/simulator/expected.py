@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import partial
 
-from bulkdl.models import TERMINAL_STATUSES, Kind, Reason
+from bulkdl.models import TERMINAL_STATUSES, Reason
 from bulkdl.simulator.account import SimulatedAccount, SimulatedJob, SimulatedTask
 from bulkdl.simulator.api import create_quicklook
 from bulkdl.simulator.documents import data_json
 from bulkdl.simulator.lazy_bytes import Blob, LiteralBytes, read_all
 from bulkdl.simulator.objects import Bucket, has_archive
+
+
+class ExpectedKind(StrEnum):
+    """The kind of an output of a job."""
+
+    ARCHIVE = "archive"
+    QUICKLOOK = "quicklook"
+    GEOJSON = "geojson"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +37,7 @@ class ExpectedOutput:
     project_id: str
     job_id: str
     task_id: str | None
-    kind: Kind
+    kind: ExpectedKind
     name: str
     create_body: Callable[[], Blob] = field(repr=False)
 
@@ -51,7 +60,7 @@ class ExpectedSkip:
     project_id: str
     job_id: str
     task_id: str | None
-    kind: Kind | None
+    kind: ExpectedKind | None
     reason: Reason
 
 
@@ -62,10 +71,12 @@ def iter_expected_outputs(account: SimulatedAccount, bucket: Bucket) -> Iterator
         for task_id, task in _iter_sources(job):
             where = (job.project_id, job.id, task_id)
             if has_archive(task):
-                yield ExpectedOutput(*where, Kind.ARCHIVE, "", partial(bucket.body, job, task))
-            yield ExpectedOutput(*where, Kind.GEOJSON, "", partial(_geojson, task))
+                yield ExpectedOutput(*where, ExpectedKind.ARCHIVE, "", partial(bucket.body, job, task))
+            yield ExpectedOutput(*where, ExpectedKind.GEOJSON, "", partial(_geojson, task))
             for name in task.quicklooks if task_id else ():
-                yield ExpectedOutput(*where, Kind.QUICKLOOK, name, partial(_picture, account, task, name))
+                yield ExpectedOutput(
+                    *where, ExpectedKind.QUICKLOOK, name, partial(_picture, account, task, name)
+                )
 
 
 def _geojson(task: SimulatedTask) -> Blob:
@@ -83,7 +94,9 @@ def iter_expected_skips(account: SimulatedAccount) -> Iterator[ExpectedSkip]:
             continue
         for task_id, task in _iter_sources(job):
             if not has_archive(task):
-                yield ExpectedSkip(job.project_id, job.id, task_id, Kind.ARCHIVE, Reason.NOT_AVAILABLE)
+                yield ExpectedSkip(
+                    job.project_id, job.id, task_id, ExpectedKind.ARCHIVE, Reason.NOT_AVAILABLE
+                )
 
 
 def _iter_sources(job: SimulatedJob) -> Iterator[tuple[str | None, SimulatedTask]]:

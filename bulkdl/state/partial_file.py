@@ -31,8 +31,9 @@ from bulkdl.disk import atomic_files
 from bulkdl.disk.atomic_files import retry_on_open_file_limit
 from bulkdl.disk.disk_space import DiskReservations
 from bulkdl.errors import DestinationError
-from bulkdl.models import CommittedFile, Extent, Kind, Output, RemoteObject, ResumeState
+from bulkdl.models import CommittedFile, Extent, Output, RemoteObject, ResumeState
 from bulkdl.os_errors import map_os_errors, map_path_errors
+from bulkdl.source_spec import kind_spec
 from bulkdl.state import extent_map, sidecar_format
 
 T = TypeVar("T")
@@ -71,6 +72,7 @@ class PartialFile:
         self._reservations = reservations
         self._executors = executors
         self._sync = sync
+        self._is_large = kind_spec(output.kind).is_large
         self._stem = hashlib.sha256(output.identity.encode("utf-8", "surrogatepass")).hexdigest()[:32]
         self._data_path: Path | None = None
         self._has_unknown_length = False
@@ -275,8 +277,7 @@ class PartialFile:
 
     async def read(self, reader: Callable[[BinaryIO], T], body: bytes = b"") -> T:
         await self.flush_and_close()
-        is_archive = self._output.kind is Kind.ARCHIVE
-        executor = self._executors.archives if is_archive else self._executors.files
+        executor = self._executors.archives if self._is_large else self._executors.files
         return await run_stoppable(executor, self._read, reader, body)
 
     def _read(self, stop: threading.Event, reader: Callable[[BinaryIO], T], body: bytes) -> T:

@@ -13,9 +13,9 @@ from datetime import datetime
 from typing import Any
 
 from bulkdl.failure_policy import FAILURE_POLICIES
-from bulkdl.models import Kind, Outcome, Output, Reason
+from bulkdl.models import Outcome, Output, Reason
 from bulkdl.redaction import redact
-from bulkdl.source_spec import output_fields
+from bulkdl.source_spec import kind_spec, output_fields
 from bulkdl.telemetry.events import (
     Event,
     JobEnumerated,
@@ -123,14 +123,14 @@ class RunStatus:
         }
 
     def _transfer_rows(self, now_s: float) -> list[dict[str, Any]]:
-        """Return the large and long downloads: archives first, then by age. Short downloads would flicker."""
+        """Return the large and the long downloads, large outputs first. Short downloads would flicker."""
         shown = [
             (output, transfer)
             for output, transfer in self._transfers.items()
             if transfer.note
             or is_shown(now_s - transfer.started_s, transfer.offset_bytes, transfer.total_bytes)
         ]
-        shown.sort(key=lambda pair: pair[0].kind is not Kind.ARCHIVE)
+        shown.sort(key=lambda pair: not kind_spec(pair[0].kind).is_large)
         return [
             {
                 **_output_fields(output),
@@ -206,15 +206,15 @@ class RunStatus:
 
 def _output_fields(output: Output) -> dict[str, Any]:
     return {
-        "kind": output.kind.value,
+        "kind": output.kind,
         **output_fields(output),
         "name": output.name,
     }
 
 
-def _kind_dict(kind: Kind, totals: KindTotals, now_s: float) -> dict[str, Any]:
+def _kind_dict(kind: str, totals: KindTotals, now_s: float) -> dict[str, Any]:
     return {
-        "kind": kind.value,
+        "kind": kind,
         "planned": totals.planned,
         "up_to_date": totals.up_to_date,
         "left": totals.left,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from bulkdl.models import Kind, Outcome, Output, Reason, Result
+from bulkdl.models import Outcome, Output, Reason, Result
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class JobEnumerated:
     job_id: str
     planned: int
     up_to_date: int
-    planned_by_kind: Mapping[Kind, int] = field(default_factory=dict)
+    planned_by_kind: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from bulkdl.models import Kind, Outcome, Output, Result
+from bulkdl.models import Outcome, Output, Result
+from bulkdl.source_spec import is_listing_placeholder, kind_names
 from bulkdl.telemetry.events import (
     Event,
     JobEnumerated,
@@ -93,11 +94,11 @@ class Metrics:
         families = self._families
         families.disk_free.set_function(free_bytes)
         families.build_info.labels(version, platform.python_version()).set(1)
-        for kind in Kind:
-            families.planned.labels(kind.value)
-            families.open.labels(kind.value)
-            families.in_flight.labels(kind.value)
-        self._bytes = {kind: families.bytes.labels(kind.value) for kind in Kind}
+        for kind in kind_names():
+            families.planned.labels(kind)
+            families.open.labels(kind)
+            families.in_flight.labels(kind)
+        self._bytes = {kind: families.bytes.labels(kind) for kind in kind_names()}
         self._handlers: Mapping[type[Event], Callable[..., None]] = {
             RunStarted: self._run_started,
             QueuesOpened: self._queues_opened,
@@ -155,21 +156,20 @@ class Metrics:
     def _job_enumerated(self, event: JobEnumerated) -> None:
         self._families.jobs.labels("planned" if event.planned else "up_to_date").inc()
         for kind, count in event.planned_by_kind.items():
-            self._families.planned.labels(kind.value).inc(count)
-            self._families.open.labels(kind.value).inc(count)
+            self._families.planned.labels(kind).inc(count)
+            self._families.open.labels(kind).inc(count)
 
     def _output_skipped(self, event: OutputSkipped) -> None:
-        labels = (event.output.kind.value, Outcome.SKIPPED.value, event.reason.value)
+        labels = (event.output.kind, Outcome.SKIPPED.value, event.reason.value)
         self._families.outputs.labels(*labels).inc()
 
     def _transfer_started(self, output: Output) -> None:
         self._active.add(output)
-        self._families.in_flight.labels(output.kind.value).inc()
+        self._families.in_flight.labels(output.kind).inc()
 
     def _transfer_ended(self, result: Result) -> None:
-        kind = result.output.kind.value
-        if result.output.name or result.output.kind is not Kind.QUICKLOOK:
-            # An output without a name is a failed quicklook list, which was not counted as planned.
+        kind = result.output.kind
+        if not is_listing_placeholder(result.output):  # a list that failed was not counted as planned
             self._families.open.labels(kind).dec()
         if result.output in self._active:  # an output can end before its transfer starts
             self._active.remove(result.output)

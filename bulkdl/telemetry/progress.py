@@ -125,7 +125,7 @@ class RichProgress:
 
     def _kind_lines(self, now_s: float) -> list[str]:
         return [
-            _kind_line(kind.value, totals, now_s)
+            _kind_line(kind, totals, now_s)
             for kind, totals in self._totals.kinds.items()
             if totals.planned or totals.finished
         ]
@@ -168,7 +168,7 @@ def _transfer_line(output: Output, transfer: _Transfer) -> str:
 
 def _label(output: Output) -> str:
     task = f" task {output.parent[:8]}" if output.parent else ""
-    return printable(f"{output.kind.value} of job {output.container.id[:8]}{task}")
+    return printable(f"{output.kind} of job {output.container.id[:8]}{task}")
 
 
 class _NullProgress(NullReporter):

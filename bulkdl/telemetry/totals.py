@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections import Counter, deque
 from dataclasses import dataclass, field
 
-from bulkdl.models import Kind, Outcome, Result
+from bulkdl.models import Outcome, Result
+from bulkdl.source_spec import kind_names
 from bulkdl.telemetry.events import (
     EnumerationFinished,
     Event,
@@ -102,7 +103,7 @@ class RunTotals:
     """Totals of all kinds; ``report`` counts the events of a run."""
 
     def __init__(self) -> None:
-        self.kinds = {kind: KindTotals() for kind in Kind}
+        self.kinds = {kind: KindTotals() for kind in kind_names()}
         self.speed = Speedometer()
         self.is_listed = False
         self._started_s: float | None = None

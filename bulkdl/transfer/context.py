@@ -13,7 +13,7 @@ from bulkdl.concurrency import ConcurrencyLimiter
 from bulkdl.http.rate_limit import RateLimiter
 from bulkdl.http.retry import RetryPolicy, RetryState
 from bulkdl.http.stall import StallDetector
-from bulkdl.models import Kind, Output
+from bulkdl.models import Output
 from bulkdl.transfer.body_reader import BodyReader
 
 
@@ -32,7 +32,7 @@ class Limits:
 
     speed_limit_bytes_per_s: float = 1024
     speed_time_s: float = 30
-    max_bytes: Mapping[Kind, int] = field(default_factory=dict)
+    max_bytes: Mapping[str, int] = field(default_factory=dict)
     connections: int = 8
     segment_min_size_bytes: int = 64 << 20
     segment_if_slower_than_bytes_per_s: float = 0

@@ -13,8 +13,7 @@ import time
 from dataclasses import replace
 from typing import Protocol
 
-from bulkdl.content import validation
-from bulkdl.errors import ApiError, DestinationError, DownloadError, TransferError
+from bulkdl.errors import ApiError, ContentRejectedError, DestinationError, DownloadError, TransferError
 from bulkdl.failure_policy import FAILURE_POLICIES, RetryAction
 from bulkdl.log import get_logger
 from bulkdl.models import CommittedFile, Outcome, Output, Reason, RemoteObject, Result, ResumeState
@@ -62,7 +61,7 @@ class Download:
         self._context = context
         self._partial = PartialDownload(output, partial_file, observer)
         self._accept_gzip = False
-        self._may_segment = context.limits.connections > 1
+        self._may_segment = self._partial.kind.is_large and context.limits.connections > 1
 
     async def run(self) -> Result:
         """
@@ -126,7 +125,7 @@ class Download:
 
     async def _discard_invalid(self, failure: DownloadError) -> None:
         """Discard the received bytes, unless *failure* is about bytes that were not stored."""
-        if not isinstance(failure, validation.ContentRejected):
+        if not isinstance(failure, ContentRejectedError):
             await self._partial.discard()
 
     async def _attempt(self) -> CommittedFile:
@@ -170,7 +169,7 @@ class Download:
             if response.status not in (200, 206, 416):
                 raise await remote_file.error_from_response(response)
             info = response_rules.read_response_info(response.status, response.headers, remote_file.source)
-            decision = response_rules.decide(info, state, self._output.kind, accept_gzip=self._accept_gzip)
+            decision = response_rules.decide(info, state, self._partial.kind, accept_gzip=self._accept_gzip)
             if not isinstance(decision, RetryAcceptingGzip):
                 self._check_size(decision.object)
                 body = self._context.new_body_reader(self._output, response, prefetched)
@@ -219,13 +218,11 @@ class Download:
         response_rules.max_body_bytes(self._output.kind, stored.total_bytes, limits.max_bytes)
 
     async def _validate(self, body: CompleteBody) -> None:
-        kind, size_bytes, data = self._output.kind, body.size_bytes, body.data
-        if len(data) == size_bytes and validation.is_cheap_to_validate(kind, size_bytes):
-            validation.validate_content(kind, io.BytesIO(data), size_bytes)
+        checks, size_bytes, data = self._partial.checks, body.size_bytes, body.data
+        if len(data) == size_bytes and checks.is_cheap(size_bytes):
+            checks.validate(io.BytesIO(data), size_bytes)
         else:
-            await self._partial.file.read(
-                lambda stream: validation.validate_content(kind, stream, size_bytes), data
-            )
+            await self._partial.file.read(lambda stream: checks.validate(stream, size_bytes), data)
 
     async def _commit(self, body: CompleteBody) -> CommittedFile:
         stored, digester = body.object, body.digester
@@ -235,7 +232,7 @@ class Download:
                 Reason.CHECKSUM_MISMATCH,
                 f"checksum mismatch: expected {expected}, actual {digester.digest(expected.algorithm)}",
             )
-        if validation.needs_validation(self._output.kind, has_digest=bool(stored.digests)):
+        if self._partial.checks.needs_validation(has_digest=bool(stored.digests)):
             await self._validate(body)
         committed_file = CommittedFile(
             self._make_key(body.suffix), body.size_bytes, digester.crc32c, stored.validator, stored.source

@@ -12,11 +12,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from bulkdl.concurrency import shield_until_done
-from bulkdl.content import validation
-from bulkdl.errors import DownloadError, TransferError
+from bulkdl.errors import ContentRejectedError, DownloadError, TransferError
 from bulkdl.http.retry import RetryDecision
 from bulkdl.log import get_logger
 from bulkdl.models import CommittedFile, Output, Reason, RemoteObject, ResumeState
+from bulkdl.source_spec import HEAD_BYTES, kind_spec
 from bulkdl.transfer import response_rules
 from bulkdl.transfer.checksums import Digester
 from bulkdl.transfer.interfaces import PartialFilePort, TransferObserver
@@ -60,6 +60,8 @@ class PartialDownload:
 
     Attributes:
         output: What is downloaded.
+        kind: The properties of its kind.
+        checks: The checks of its content.
         file: Holds the bytes.
         state: Bytes with which the next attempt can resume; None if there are none.
         prefix: Digests of these bytes, if they were computed in this run.
@@ -70,6 +72,8 @@ class PartialDownload:
 
     def __init__(self, output: Output, file: PartialFilePort, observer: TransferObserver) -> None:
         self.output = output
+        self.kind = kind_spec(output.kind)
+        self.checks = self.kind.load_checks()
         self.file = file
         self.state: ResumeState | None = None
         self.prefix: ReadPrefix | None = None
@@ -126,11 +130,9 @@ class PartialDownload:
         Return the suffix for an object that starts with *head*.
 
         Raises:
-            ContentRejected: The bytes are not of the kind of the output.
+            ContentRejectedError: The bytes are not of the kind of the output.
         """
-        return validation.check_magic_bytes(
-            self.output.kind, head[: validation.HEAD_BYTES], content_type, has_digest=bool(stored.digests)
-        )
+        return self.checks.check_head(head[:HEAD_BYTES], content_type, has_digest=bool(stored.digests))
 
     async def read_suffix(self, stored: RemoteObject) -> str:
         """
@@ -139,10 +141,10 @@ class PartialDownload:
         Raises:
             TransferError: The stored bytes are not of the kind of the output and therefore invalid.
         """
-        head = await self.file.read_head(validation.HEAD_BYTES)
+        head = await self.file.read_head(HEAD_BYTES)
         try:
             return self.check_magic_bytes(stored, head)
-        except validation.ContentRejected as failure:
+        except ContentRejectedError as failure:
             raise TransferError(failure.reason, failure.detail) from None
 
     async def resume(self, state: ResumeState) -> None:

@@ -18,7 +18,8 @@ from multidict import CIMultiDictProxy
 from bulkdl.errors import TransferError
 from bulkdl.http.errors import reason_of_status
 from bulkdl.http.retry import http_date
-from bulkdl.models import Kind, Reason, RemoteObject, ResumeState, Validator
+from bulkdl.models import Reason, RemoteObject, ResumeState, Validator
+from bulkdl.source_spec import KindSpec
 from bulkdl.transfer.checksums import parse_goog_hash
 
 # The ledger and the file system store lengths and offsets in 64 bits, which are at most 19 digits.
@@ -30,23 +31,6 @@ _CONTENT_RANGE = re.compile(
 # Without a Date header the local clock is used. The margin allows for an inaccurate clock.
 _OWN_CLOCK_MARGIN_S = 60.0
 _SHOWN_CHARS = 40
-_ERROR_PAGE_TYPES = {
-    Kind.ARCHIVE: (
-        "text/html",
-        "text/xml",
-        "application/xml",
-        "application/json",
-        "application/problem+json",
-    ),
-    Kind.QUICKLOOK: (
-        "text/html",
-        "text/xml",
-        "application/xml",
-        "application/json",
-        "application/problem+json",
-    ),
-    Kind.GEOJSON: ("text/html", "text/xml", "application/xml", "application/problem+json"),
-}
 _EXPIRED_CODES = ("ExpiredToken", "RequestTimeTooSkewed")
 
 
@@ -219,7 +203,7 @@ def supports_segments(info: ResponseInfo, min_bytes: int) -> bool:
 
 
 def decide(
-    info: ResponseInfo, state: ResumeState | None, kind: Kind, *, accept_gzip: bool
+    info: ResponseInfo, state: ResumeState | None, kind: KindSpec, *, accept_gzip: bool
 ) -> StartBody | ContinueBody | RetryAcceptingGzip:
     """
     Decide what *info* means for a partial file in *state*.
@@ -238,7 +222,7 @@ def decide(
         return _continue(info, state.object, state.offset)
     if info.stored_gzip and info.content_encoding != "gzip" and not accept_gzip:
         return RetryAcceptingGzip()
-    if kind is Kind.ARCHIVE and info.content_encoding and not info.stored_gzip:
+    if kind.rejects_encoding and info.content_encoding and not info.stored_gzip:
         raise TransferError(
             Reason.UNEXPECTED_CONTENT,
             f"unexpected Content-Encoding {info.content_encoding[:_SHOWN_CHARS]!a} (none was requested)",
@@ -264,10 +248,10 @@ def reason_for_status(status: int) -> Reason:
     return Reason.INVALID_RESPONSE if status == 404 else reason_of_status(status) or Reason.UNEXPECTED_CONTENT
 
 
-def _reject_error_page(info: ResponseInfo, kind: Kind) -> None:
-    if info.content_type in _ERROR_PAGE_TYPES[kind]:
+def _reject_error_page(info: ResponseInfo, kind: KindSpec) -> None:
+    if info.content_type in kind.error_page_types:
         raise TransferError(
-            Reason.ERROR_PAGE, f"unexpected Content-Type {info.content_type}; expected a {kind.value}"
+            Reason.ERROR_PAGE, f"unexpected Content-Type {info.content_type}; expected {kind.label}"
         )
 
 
@@ -275,7 +259,9 @@ class RangeIgnored(TransferError):
     """The response to a range request was a 200: a new object, a server without ranges, or an error page."""
 
 
-def check_segment_response(info: ResponseInfo, stored: RemoteObject, start_bytes: int, kind: Kind) -> None:
+def check_segment_response(
+    info: ResponseInfo, stored: RemoteObject, start_bytes: int, kind: KindSpec
+) -> None:
     """
     Check that the body of *info* continues *stored* at *start_bytes*.
 
@@ -341,7 +327,7 @@ def xml_error_code(body: str) -> str:
     return match[1] if match else ""
 
 
-def max_body_bytes(kind: Kind, total_bytes: int | None, limits: Mapping[Kind, int]) -> int | None:
+def max_body_bytes(kind: str, total_bytes: int | None, limits: Mapping[str, int]) -> int | None:
     """
     Return the maximum size of a body: the announced size, otherwise the limit of the kind (None: no limit).
 

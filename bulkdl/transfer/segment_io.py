@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from bulkdl.concurrency import shield_until_done
-from bulkdl.content import validation
-from bulkdl.errors import DownloadError, TransferError
+from bulkdl.errors import ContentRejectedError, DownloadError, TransferError
 from bulkdl.models import Extent, Reason, ResumeState
+from bulkdl.source_spec import HEAD_BYTES
 from bulkdl.transfer.body_reader import BLOCK_BYTES, BodyReader
 from bulkdl.transfer.partial_download import PartialDownload
 from bulkdl.transfer.segment_scheduler import Segment
@@ -66,7 +66,7 @@ class SegmentWriter:
         Cancellation does not interrupt the creation; the file exists when received bytes are written.
 
         Raises:
-            ContentRejected: *head* is not the start of the requested output.
+            ContentRejectedError: *head* is not the start of the requested output.
         """
         if self._creation is None:
             self._partial.check_magic_bytes(self._object, head)
@@ -102,12 +102,12 @@ class SegmentReader:
         Read until the segment is complete or the connection should end, and write what was received.
 
         Raises:
-            ContentRejected: The body is not the requested output; nothing was written.
+            ContentRejectedError: The body is not the requested output; nothing was written.
             DownloadError: The connection failed, or the bytes cannot be written.
         """
         try:
             await self._read_body(should_continue)
-        except validation.ContentRejected:
+        except ContentRejectedError:
             raise
         except DownloadError:
             await self._finish()
@@ -126,9 +126,7 @@ class SegmentReader:
                     Reason.TRUNCATED, f"truncated: the connection ended at byte {self._segment.offset}"
                 )
             self._accept_chunk(chunk)
-            if self._block.size_bytes >= (
-                BLOCK_BYTES if self._writer.started.is_set() else validation.HEAD_BYTES
-            ):
+            if self._block.size_bytes >= (BLOCK_BYTES if self._writer.started.is_set() else HEAD_BYTES):
                 await self._write_in_background()
             await self._body.throttle(len(chunk))
 
@@ -153,7 +151,7 @@ class SegmentReader:
         await shield_until_done(self._write_rest())
 
     async def _write_rest(self) -> None:
-        if self._block.size_bytes >= (1 if self._writer.started.is_set() else validation.HEAD_BYTES):
+        if self._block.size_bytes >= (1 if self._writer.started.is_set() else HEAD_BYTES):
             await self._write_in_background()
         await self._block.wait_written()
 
@@ -173,7 +171,7 @@ class _Block:
 
     @property
     def head(self) -> bytes:
-        return b"".join(self._chunks)[: validation.HEAD_BYTES]
+        return b"".join(self._chunks)[:HEAD_BYTES]
 
     def take(self) -> tuple[int, list[bytes]]:
         """Return the start and the chunks, and continue with an empty block behind them."""

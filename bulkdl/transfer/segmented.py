@@ -19,11 +19,11 @@ from functools import partial as bind
 from typing import Self
 
 from bulkdl.concurrency import ConcurrencyLimiter
-from bulkdl.content import validation
 from bulkdl.errors import DownloadError, first_leaf_exception
 from bulkdl.failure_policy import FAILURE_POLICIES, RetryAction
 from bulkdl.http.retry import RetryState
 from bulkdl.models import RemoteObject, ResumeState
+from bulkdl.source_spec import HEAD_BYTES
 from bulkdl.transfer import response_rules
 from bulkdl.transfer.body_reader import BodyReader
 from bulkdl.transfer.checksums import Digester, needs_md5
@@ -113,7 +113,7 @@ class SegmentedReceiver:
             body: The body of a response with the whole object; None to request all segments.
 
         Raises:
-            ContentRejected: The body is not the requested output; existing bytes are kept.
+            ContentRejectedError: The body is not the requested output; existing bytes are kept.
             DownloadError: The attempt failed; received bytes are kept.
         """
         try:
@@ -268,7 +268,7 @@ class SegmentedReceiver:
             info = response_rules.read_response_info(response.status, response.headers, remote_file.source)
             body = self._context.new_body_reader(self._partial.output, response, prefetched)
             try:
-                response_rules.check_segment_response(info, stored, segment.offset, self._partial.output.kind)
+                response_rules.check_segment_response(info, stored, segment.offset, self._partial.kind)
             except response_rules.RangeIgnored:
                 self._partial.check_magic_bytes(stored, await self._read_head(body))
                 raise
@@ -276,6 +276,6 @@ class SegmentedReceiver:
 
     async def _read_head(self, body: BodyReader) -> bytes:
         head = b""
-        while len(head) < validation.HEAD_BYTES and (chunk := await body.read()):
+        while len(head) < HEAD_BYTES and (chunk := await body.read()):
             head += chunk
         return head

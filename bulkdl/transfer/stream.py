@@ -12,9 +12,9 @@ from contextlib import suppress
 from typing import Self
 
 from bulkdl.concurrency import shield_until_done
-from bulkdl.content import validation
 from bulkdl.errors import DestinationError, DownloadError, TransferError
 from bulkdl.models import Reason, RemoteObject, ResumeState
+from bulkdl.source_spec import HEAD_BYTES
 from bulkdl.transfer import response_rules
 from bulkdl.transfer.body_reader import BLOCK_BYTES, BodyReader
 from bulkdl.transfer.checksums import Digester
@@ -168,7 +168,7 @@ class StreamReceiver:
         if not self._resumable:
             await shield_until_done(self._partial.discard())
             return
-        is_worth_keeping = self._digester.at_bytes or self._block_bytes >= validation.HEAD_BYTES
+        is_worth_keeping = self._digester.at_bytes or self._block_bytes >= HEAD_BYTES
         try:
             if self._block and is_worth_keeping and not self._write_failed:
                 await self._store()

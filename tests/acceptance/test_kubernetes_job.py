@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
-from bulkdl.models import Kind
 from bulkdl.selection import find_shard
 from bulkdl.simulator import Faults, SimulatedAccount, Simulator
+from bulkdl.sources.up42_jobs.models import Kind
 from support.indexed_job import IndexedJob, Pod
 
 BASE = Path(__file__).parents[2] / "config" / "kubernetes" / "base" / "backfill"
@@ -127,7 +127,7 @@ UPSET = {"kill": killed, "evict": Pod.evict, "terminate": Pod.terminate}
 def large_jobs_of_different_shards(simulator: Simulator) -> dict[int, str]:
     """Return a job per shard with an archive that is larger than a socket buffer."""
     large = [
-        each for each in simulator.expected_outputs() if each.kind is Kind.ARCHIVE and each.size_bytes >= MIB
+        each for each in simulator.expected_outputs() if each.kind == Kind.ARCHIVE and each.size_bytes >= MIB
     ]
     return {find_shard(each.job_id, SHARDS): each.job_id for each in large}
 

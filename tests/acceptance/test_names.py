@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bulkdl.models import Kind
 from bulkdl.simulator import SimulatedAccount
 from bulkdl.simulator import account as account_module
 from bulkdl.simulator.scenarios import HOSTILE_NAMES
+from bulkdl.sources.up42_jobs.models import Kind
 from support.fault_runs import run_environment
 
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
@@ -64,7 +64,7 @@ async def test_run_with_any_names_completes(
     async with run_environment(root / "out", account) as here:
         ran = await here.run()
         expected = {
-            each.name: each for each in here.simulator.expected_outputs() if each.kind is Kind.QUICKLOOK
+            each.name: each for each in here.simulator.expected_outputs() if each.kind == Kind.QUICKLOOK
         }
         assert ran.exit_code == 0
         assert set(drawn) <= set(expected)

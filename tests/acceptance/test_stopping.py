@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from bulkdl.models import Kind
 from bulkdl.simulator import SimulatedAccount
+from bulkdl.sources.up42_jobs.models import Kind
 from support.cli_runs import FOREVER_S, SLACK_BYTES, SOCKETS_BYTES, CliEnvironment, cli_environment
 from support.stop_faults import AT_ONCE_S, BIG, CODES, SMALL, hanging, slow
 
@@ -79,7 +79,7 @@ CASES = [(name, signal.SIGTERM) for name in STAGES] + [(name, signal.SIGINT) for
 
 def small_bytes(here: CliEnvironment) -> int:
     """Count the outputs that are not archives."""
-    return sum(each.size_bytes for each in here.simulator.expected_outputs() if each.kind is not Kind.ARCHIVE)
+    return sum(each.size_bytes for each in here.simulator.expected_outputs() if each.kind != Kind.ARCHIVE)
 
 
 @pytest.mark.parametrize(("name", "number"), CASES)

@@ -8,10 +8,11 @@ import pytest
 
 from bulkdl.graph.download_output import OutputDownloader
 from bulkdl.graph.downloader import Downloader
-from bulkdl.models import Kind, Outcome, Result
+from bulkdl.models import Outcome, Result
 from bulkdl.report.summary import Summary
 from bulkdl.selection import Selection
 from bulkdl.simulator import SimulatedAccount
+from bulkdl.sources.up42_jobs.models import Kind
 from bulkdl.telemetry.events import EnumerationFinished, Event
 from support.fault_runs import RunEnvironment, run_environment
 

@@ -17,9 +17,10 @@ from bulkdl.graph.enumeration import Enumeration, JobLister
 from bulkdl.graph.ledger_view import RunLedgerView
 from bulkdl.listings import ContainerListing, PlannedOutput
 from bulkdl.maintenance.status import read_status
-from bulkdl.models import Container, Kind, Outcome, Reason, Result
+from bulkdl.models import Container, Outcome, Reason, Result
 from bulkdl.selection import JobRef, Selection
 from bulkdl.simulator import SimulatedAccount
+from bulkdl.sources.up42_jobs.models import Kind
 from bulkdl.sources.up42_jobs.pagination import RecentIds
 from bulkdl.telemetry.events import Event, JobEnumerated, TransferEnded
 from bulkdl.telemetry.metrics import Metrics
@@ -125,13 +126,13 @@ async def test_run_job_listed_twice_is_counted_once(
         rules = {"fault": "repeat_pages", "overlap": 1, "forever": False}
         ran = await run_counted(here, counting, rules)
         expected = {
-            kind: sum(output.kind is kind for output in here.simulator.expected_outputs()) for kind in Kind
+            kind: sum(output.kind == kind for output in here.simulator.expected_outputs()) for kind in Kind
         }
         done = {
             kind: sum(
                 count.outputs
                 for (count_kind, outcome, _), count in ran.counts.items()
-                if count_kind is kind and outcome is not Outcome.CANCELLED
+                if count_kind == kind and outcome is not Outcome.CANCELLED
             )
             for kind in Kind
         }

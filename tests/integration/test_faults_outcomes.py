@@ -15,9 +15,10 @@ import pytest
 from bulkdl.failure_policy import FAILURE_POLICIES, RetryAction
 from bulkdl.maintenance.retry import retry_selection
 from bulkdl.maintenance.status import read_status
-from bulkdl.models import Kind, Level, Outcome, Reason
+from bulkdl.models import Level, Outcome, Reason
 from bulkdl.selection import Selection
 from bulkdl.simulator import SimulatedAccount
+from bulkdl.sources.up42_jobs.models import Kind
 from support.fault_runs import ARCHIVE_BYTES, SEGMENTED_SETTINGS, run_environment
 
 pytestmark = pytest.mark.usefixtures("virtual_clock")

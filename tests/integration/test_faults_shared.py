@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from bulkdl.models import Kind, Level, Outcome, Reason
+from bulkdl.models import Level, Outcome, Reason
 from bulkdl.simulator import SimulatedAccount, Simulator
+from bulkdl.sources.up42_jobs.models import Kind
 from support.fault_runs import ACCOUNT, SEGMENTED_SETTINGS, RunEnvironment, RunRecord, run_environment
 
 MANY = SimulatedAccount(projects=1, jobs=14, archive_bytes=5_000)

@@ -13,9 +13,10 @@ import pytest
 
 from bulkdl.graph.download_output import OutputDownloader
 from bulkdl.listings import PlannedOutput
-from bulkdl.models import Kind, Outcome, Reason, Result
+from bulkdl.models import Outcome, Reason, Result
 from bulkdl.settings import Settings
 from bulkdl.simulator import SimulatedAccount, Simulator
+from bulkdl.sources.up42_jobs.models import Kind
 from support.fault_runs import RunEnvironment, run_environment
 from support.http_servers import CERTIFICATE
 
@@ -173,7 +174,7 @@ async def test_run_with_an_internal_error_fails_one_output_only(
     async def buggy(
         output_downloader: OutputDownloader, wanted: PlannedOutput, *args: Any, **more: Any
     ) -> Result:
-        if wanted.output.kind is Kind.ARCHIVE and not met:
+        if wanted.output.kind == Kind.ARCHIVE and not met:
             met.append(wanted.output)
             raise LookupError("not as it was thought")
         return await download(output_downloader, wanted, *args, **more)

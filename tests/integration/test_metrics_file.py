@@ -8,9 +8,9 @@ from bulkdl.cli.context import run_downloader
 from bulkdl.errors import ConfigError
 from bulkdl.failure_policy import ExitCode
 from bulkdl.graph.downloader import Downloader
-from bulkdl.models import Kind
 from bulkdl.settings import CredentialSet
 from bulkdl.simulator import Faults, Simulator
+from bulkdl.sources.up42_jobs.models import Kind
 from support.live_http import ACCOUNT, EventRecorder, create_run_request, samples, value
 
 
@@ -93,7 +93,7 @@ async def test_present_outputs_are_counted_as_skipped(tmp_path):
             await run_downloader(
                 request, lambda downloader: downloader.run(request.selection), EventRecorder()
             )
-        expected_count = sum(1 for expected in simulator.expected_outputs() if expected.kind is Kind.ARCHIVE)
+        expected_count = sum(1 for expected in simulator.expected_outputs() if expected.kind == Kind.ARCHIVE)
     found = samples((tmp_path / "bulkdl.prom").read_text())
     skipped = value(found, "outputs_total", kind="archive", outcome="skipped", reason="up_to_date")
     assert skipped == expected_count

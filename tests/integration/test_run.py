@@ -8,8 +8,9 @@ import pytest
 from bulkdl import Selection, Settings
 from bulkdl.errors import OutputLockedError
 from bulkdl.failure_policy import ExitCode
-from bulkdl.models import Kind, Outcome, Reason
+from bulkdl.models import Outcome, Reason
 from bulkdl.simulator import Faults
+from bulkdl.sources.up42_jobs.models import Kind
 from support.library_runs import TAME, library_environment
 
 
@@ -32,7 +33,7 @@ async def test_run_files_are_identical_to_the_outputs_of_up42(tame):
     assert (summary.exit_code, summary.failures, summary.problems) == (ExitCode.OK, [], [])
     assert tame.read_files() == tame.expected_files()
     skipped = summary.counts[Kind.ARCHIVE, Outcome.SKIPPED, Reason.NOT_AVAILABLE].outputs
-    assert skipped == sum(skip.kind is Kind.ARCHIVE for skip in tame.simulator.expected_skips())
+    assert skipped == sum(skip.kind == Kind.ARCHIVE for skip in tame.simulator.expected_skips())
     assert summary.jobs.unfinished == sum(skip.kind is None for skip in tame.simulator.expected_skips())
 
 
@@ -108,7 +109,7 @@ async def test_run_failed_quicklook_list_does_not_affect_other_outputs(tame):
     tame.simulator.faults = Faults.from_rules({"fault": "status", "status": 500, "endpoint": "quicklooks"})
     summary = await tame.run()
     assert summary.exit_code is ExitCode.TEMPORARY
-    assert tame.read_files() == tame.expected_files(but=lambda output: output.kind is Kind.QUICKLOOK)
+    assert tame.read_files() == tame.expected_files(but=lambda output: output.kind == Kind.QUICKLOOK)
     assert {row.reason for row in summary.failures} == {Reason.SERVER_ERROR}
     tame.simulator.faults = None
     summary = await tame.run()
@@ -118,7 +119,7 @@ async def test_run_failed_quicklook_list_does_not_affect_other_outputs(tame):
 
 
 async def test_run_permanently_failed_output_does_not_affect_other_outputs(tame):
-    broken = next(output for output in tame.simulator.expected_outputs() if output.kind is Kind.GEOJSON)
+    broken = next(output for output in tame.simulator.expected_outputs() if output.kind == Kind.GEOJSON)
     path = f"*/jobs/{broken.job_id}/outputs/data-json*"
     tame.simulator.faults = Faults.from_rules({"fault": "status", "status": 410, "path": path})
     summary = await tame.run()

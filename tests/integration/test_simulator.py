@@ -19,8 +19,8 @@ from PIL import Image
 from rasterio.io import MemoryFile
 from yarl import URL
 
-from bulkdl.models import Kind
 from bulkdl.simulator import ExpectedOutput, SimulatedAccount, Simulator, SimulatorOptions
+from bulkdl.sources.up42_jobs.models import Kind
 
 
 class Client:
@@ -69,10 +69,10 @@ class Client:
 
     async def output(self, expected: ExpectedOutput) -> bytes:
         base = f"/jobs/{expected.job_id}" + (f"/tasks/{expected.task_id}" if expected.task_id else "")
-        if expected.kind is Kind.ARCHIVE:
+        if expected.kind == Kind.ARCHIVE:
             signed = await self.data(expected.project_id, f"{base}/downloads/results")
             status, _, body = await self.read(signed["url"])
-        elif expected.kind is Kind.GEOJSON:
+        elif expected.kind == Kind.GEOJSON:
             status, body = await self.get(expected.project_id, f"{base}/outputs/data-json")
         else:
             name = quote(expected.name, safe="").replace(".", "%2E")
@@ -417,7 +417,7 @@ async def test_account_of_a_million_jobs_starts_without_delay() -> None:
         project = client.simulator.projects[0].id
         page = await client.data(project, "/jobs?page=250000&sort=createdAt,asc")
         assert page[0]["id"] == account.job(0, 750_000).id
-    last = next(expected for expected in client.simulator.expected_outputs() if expected.kind is Kind.ARCHIVE)
+    last = next(expected for expected in client.simulator.expected_outputs() if expected.kind == Kind.ARCHIVE)
     assert last.size_bytes == pytest.approx(3 << 30, rel=0.01)
 
 

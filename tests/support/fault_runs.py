@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from bulkdl.graph.downloader import Downloader
-from bulkdl.models import Kind, Level, Outcome, Reason, Result
+from bulkdl.models import Level, Outcome, Reason, Result
 from bulkdl.report.summary import Summary
 from bulkdl.selection import Selection
 from bulkdl.settings import CredentialSet, Settings
@@ -32,6 +32,7 @@ from bulkdl.simulator import (
 )
 from bulkdl.simulator.faults import Rule
 from bulkdl.simulator.messages import ReceivedRequest
+from bulkdl.sources.up42_jobs.models import Kind
 
 ARCHIVE_BYTES = 3_000_000
 # One job with two tasks: two objects, three archives (one is shared), quicklooks and GeoJSON files.
@@ -109,7 +110,7 @@ class RunRecord:
 
     @property
     def downloaded_bytes(self) -> int:
-        return sum(each.downloaded_bytes for each in self.results if each.output.kind is Kind.ARCHIVE)
+        return sum(each.downloaded_bytes for each in self.results if each.output.kind == Kind.ARCHIVE)
 
 
 def requested_offset(seen: RequestRecord) -> int:
@@ -154,7 +155,7 @@ class RunEnvironment:
         sizes = {
             (each.job_id, sha256(each.read()).digest()): each.size_bytes
             for each in self.simulator.expected_outputs()
-            if each.kind is Kind.ARCHIVE
+            if each.kind == Kind.ARCHIVE
         }
         return sum(sizes.values())
 

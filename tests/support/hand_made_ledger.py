@@ -11,9 +11,9 @@ from bulkdl.ledger import queries
 from bulkdl.ledger.database import Ledger
 from bulkdl.listings import ContainerListing, PlannedOutput
 from bulkdl.maintenance.verify import VerifyOptions
-from bulkdl.models import CommittedFile, Digest, Kind, Outcome, Reason, Result, Validator
+from bulkdl.models import CommittedFile, Digest, Outcome, Reason, Result, Validator
 from bulkdl.settings.path_templates import PathTemplates
-from bulkdl.sources.up42_jobs.models import job_container, job_output
+from bulkdl.sources.up42_jobs.models import Kind, job_container, job_output
 from bulkdl.state.directory import LEDGER_NAME
 
 P1 = "5f0c1a52-7a3a-4c52-9d0e-0f3f1a2b3c4d"

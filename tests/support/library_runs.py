@@ -7,9 +7,9 @@ from dataclasses import replace
 from pydantic import SecretStr
 
 from bulkdl import Downloader, Settings
-from bulkdl.models import Kind
 from bulkdl.settings import CredentialSet
 from bulkdl.simulator import SimulatedAccount, Simulator, SimulatorOptions
+from bulkdl.sources.up42_jobs.models import Kind
 
 # The first 14 jobs of a project cover every scenario once.
 TAME = SimulatedAccount(projects=1, jobs=14, archive_bytes=(500, 60_000))
@@ -76,7 +76,7 @@ class LibraryEnvironment:
         return sum(
             each.size_bytes
             for each in self.simulator.expected_outputs()
-            if each.kind is Kind.ARCHIVE and each.task_id
+            if each.kind == Kind.ARCHIVE and each.task_id
         )
 
 

@@ -14,10 +14,10 @@ from bulkdl.graph.shutdown import ShutdownController
 from bulkdl.ledger import derived_queries, queries
 from bulkdl.ledger.database import Ledger
 from bulkdl.listings import ContainerListing, PlannedOutput
-from bulkdl.models import CommittedFile, Kind, Outcome, Reason, Result, Validator
+from bulkdl.models import CommittedFile, Outcome, Reason, Result, Validator
 from bulkdl.processors.interfaces import BaseProcessor
 from bulkdl.report.summary import SummaryBuilder
-from bulkdl.sources.up42_jobs.models import job_container, job_output
+from bulkdl.sources.up42_jobs.models import Kind, job_container, job_output
 from bulkdl.transfer.checksums import Digester
 from support.derived_table import DERIVED_TABLE
 

@@ -9,7 +9,6 @@ from bulkdl import (
     Downloader,
     DownloadError,
     Event,
-    Kind,
     Outcome,
     Output,
     OutputLockedError,
@@ -34,7 +33,7 @@ class CountingReporter:
 
 
 async def list_failures(output: Path) -> list[Output]:
-    settings = Settings(output=output, only=frozenset({Kind.ARCHIVE}))
+    settings = Settings(output=output, only=frozenset({"archive"}))
     reporter: Reporter = CountingReporter()
     failed: list[Output] = []
     async with Downloader(settings, reporter=reporter) as downloader:

@@ -5,9 +5,8 @@ import unicodedata
 
 import pytest
 
-from bulkdl.models import Kind
 from bulkdl.printable import json_text, printable
-from bulkdl.sources.up42_jobs.models import job_output
+from bulkdl.sources.up42_jobs.models import Kind, job_output
 
 HARMLESS = ["", "a b", "café", "衛星", "\u3000全角", "🛰", 'quote " and \\ backslash', "~!@#$%^&*()"]
 HOSTILE = {

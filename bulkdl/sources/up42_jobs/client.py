@@ -18,7 +18,7 @@ from bulkdl.errors import ApiError
 from bulkdl.http.errors import map_http_errors
 from bulkdl.listings import UnreadableContainer
 from bulkdl.log import get_logger
-from bulkdl.models import Container, Kind, Output, Reason
+from bulkdl.models import Container, Output, Reason
 from bulkdl.sources.transport import RequestPolicy, describe_request, get_host, peek_body
 from bulkdl.sources.up42_common.auth import TokenSource
 from bulkdl.sources.up42_common.errors import (
@@ -29,7 +29,7 @@ from bulkdl.sources.up42_common.errors import (
 )
 from bulkdl.sources.up42_common.json_client import MAX_TOKENS, JsonClient, distrust_redirect
 from bulkdl.sources.up42_jobs import decode, paths
-from bulkdl.sources.up42_jobs.models import Task
+from bulkdl.sources.up42_jobs.models import Kind, Task
 from bulkdl.sources.up42_jobs.pagination import Page, iter_jobs
 
 _log = get_logger(__name__)
@@ -121,7 +121,7 @@ class Client:
         Raises:
             ApiError: INSECURE_URL if the URL has no TLS; NOT_FOUND if UP42 does not have the archive.
         """
-        if output.kind is not Kind.ARCHIVE:
+        if output.kind != Kind.ARCHIVE:
             raise ValueError(f"{output}: only archives have signed URLs")
         text, _ = await self._request(paths.output(output), decode.signed_url)
         url = URL(text, encoded=True)
@@ -144,7 +144,7 @@ class Client:
             ApiError: No response, no token, or an error document in a 200 response. Reading the body
                 raises the exceptions of aiohttp.
         """
-        if output.kind is Kind.ARCHIVE:
+        if output.kind == Kind.ARCHIVE:
             raise ValueError(f"{output}: an archive is downloaded from its signed URL")
         url = paths.address(self._api_url, paths.output(output))
         response, prefetched = await self._open(url)

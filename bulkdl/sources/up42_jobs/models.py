@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
 
-from bulkdl.models import TERMINAL_STATUSES, Container, ContainerRef, Kind, Output
+from bulkdl.models import TERMINAL_STATUSES, Container, ContainerRef, Output
 
 SOURCE = "jobs"
 """The name of the source in the ledger, in reports and in the settings."""
+
+
+class Kind(StrEnum):
+    """The kinds of the outputs of jobs."""
+
+    ARCHIVE = "archive"
+    QUICKLOOK = "quicklook"
+    GEOJSON = "geojson"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +87,6 @@ def has_succeeded(job: Container) -> bool:
     return job.status == "SUCCEEDED"
 
 
-def job_output(project_id: str, job_id: str, task_id: str | None, kind: Kind, name: str = "") -> Output:
+def job_output(project_id: str, job_id: str, task_id: str | None, kind: str, name: str = "") -> Output:
     """Return an output of a task of a job, or of the job itself if *task_id* is None."""
-    return Output(job_ref(project_id, job_id), task_id or "", kind, name)
+    return Output(job_ref(project_id, job_id), task_id or "", str(kind), name)

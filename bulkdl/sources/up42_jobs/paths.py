@@ -10,7 +10,8 @@ from urllib.parse import quote
 
 from yarl import URL
 
-from bulkdl.models import Kind, Output
+from bulkdl.models import Output
+from bulkdl.sources.up42_jobs.models import Kind
 
 
 def address(api_url: str, path: str) -> URL:
@@ -58,7 +59,7 @@ def output(ref: Output) -> str:
     """
     project_id, job_id = ref.container.scope, ref.container.id
     owner = task(project_id, job_id, ref.parent) if ref.parent else job(project_id, job_id)
-    match ref.kind:
+    match Kind(ref.kind):
         case Kind.ARCHIVE:
             return f"{owner}/downloads/results"
         case Kind.GEOJSON:

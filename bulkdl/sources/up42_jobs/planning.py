@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from bulkdl.listings import PlannedOutput
-from bulkdl.models import Container, Kind, Level
+from bulkdl.models import Container, Level
 from bulkdl.settings.path_templates import PathTemplates
-from bulkdl.sources.up42_jobs.models import Task, has_succeeded, job_output
+from bulkdl.sources.up42_jobs.models import Kind, Task, has_succeeded, job_output
 
 RESULT = "result"
 """The identity of the archive of a job and of the archive of its last task, which can be one object."""
@@ -69,7 +69,7 @@ def target_key(planned: PlannedOutput, templates: PathTemplates) -> Callable[[st
         (Kind.GEOJSON, Level.JOB): templates.job_geojson,
         (Kind.GEOJSON, Level.TASK): templates.task_geojson,
         (Kind.QUICKLOOK, Level.TASK): templates.quicklook,
-    }[output.kind, output.level]
+    }[Kind(output.kind), output.level]
 
     def key(suffix: str) -> str:
         return template.format(

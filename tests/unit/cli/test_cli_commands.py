@@ -14,13 +14,13 @@ from bulkdl.cli import COMMANDS, cli, context
 from bulkdl.cli.exit_codes import run_command
 from bulkdl.cli.help import Group
 from bulkdl.graph.downloader import Downloader
-from bulkdl.models import Kind, Outcome, Reason, Result
+from bulkdl.models import Outcome, Reason, Result
 from bulkdl.report.plan import PlanBuilder
 from bulkdl.report.summary import SummaryBuilder
 from bulkdl.selection import JobRef
 from bulkdl.settings import Settings, Shard, load_settings, variable_names
 from bulkdl.sources.sessions import retry_policy
-from bulkdl.sources.up42_jobs.models import job_output
+from bulkdl.sources.up42_jobs.models import Kind, job_output
 
 P1 = "5f0c1a52-7a3a-4c52-9d0e-0f3f1a2b3c4d"
 P2 = "8d3a6c1e-0b7f-4e57-a3c9-52f1d7e64b20"

@@ -6,9 +6,10 @@ import struct
 import pytest
 from PIL import Image
 
-from bulkdl.content.validation import check_magic_bytes, validate_content
 from bulkdl.errors import TransferError
-from bulkdl.models import Kind, Reason
+from bulkdl.models import Reason
+from bulkdl.sources.up42_jobs.models import Kind
+from support.content_checks import check_magic_bytes, validate_content
 
 
 def drawn(form, size=(64, 48), **more):

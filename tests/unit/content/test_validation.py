@@ -13,16 +13,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from bulkdl.content import validation
-from bulkdl.content.validation import (
-    HEAD_BYTES,
-    archive_suffix,
-    check_magic_bytes,
-    needs_validation,
-    validate_content,
-)
+from bulkdl.archives.formats import archive_suffix
+from bulkdl.content import geojson_checks
 from bulkdl.errors import TransferError
-from bulkdl.models import Kind, Reason
+from bulkdl.models import Reason
+from bulkdl.source_spec import HEAD_BYTES
+from bulkdl.sources.up42_jobs.models import Kind
+from support.content_checks import check_magic_bytes, needs_validation, validate_content
 
 FILES = {
     "output/data.json": b'{"type": "FeatureCollection", "features": []}',
@@ -254,7 +251,7 @@ def test_needs_validation_is_true_without_digest_and_for_geojson(kind, has_diges
 def size(request, monkeypatch):
     """Select how JSON is read: in memory or as a stream."""
     if request.param == "large":
-        monkeypatch.setattr(validation, "_IN_MEMORY_BYTES", 0)
+        monkeypatch.setattr(geojson_checks, "_IN_MEMORY_BYTES", 0)
 
 
 FEATURES = (

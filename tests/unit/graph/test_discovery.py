@@ -11,12 +11,12 @@ from bulkdl.graph.ledger_view import EmptyLedgerView, PlanLedgerView, RunLedgerV
 from bulkdl.ledger import queries
 from bulkdl.ledger.database import Ledger
 from bulkdl.listings import PlannedOutput, UnreadableContainer
-from bulkdl.models import Kind, Reason
+from bulkdl.models import Reason
 from bulkdl.report.plan import PlanBuilder
 from bulkdl.report.summary import SummaryBuilder
 from bulkdl.selection import JobRef, Selection
 from bulkdl.settings.path_templates import PathTemplates
-from bulkdl.sources.up42_jobs.models import SOURCE, job_container, job_output
+from bulkdl.sources.up42_jobs.models import SOURCE, Kind, job_container, job_output
 
 CREATED_AT = datetime(2024, 1, 31, tzinfo=UTC)
 

@@ -5,10 +5,11 @@ import pytest
 
 from bulkdl.graph.planning import group_same_objects, must_be_listed, split_missing
 from bulkdl.ledger.rows import ContainerRecord, OutputRecord
-from bulkdl.listings import PlannedOutput, is_listing_placeholder
-from bulkdl.models import CommittedFile, Digest, Kind, Level, Reason, Validator
+from bulkdl.listings import PlannedOutput
+from bulkdl.models import CommittedFile, Digest, Level, Reason, Validator
 from bulkdl.selection import Selection
-from bulkdl.sources.up42_jobs.models import job_container, job_output
+from bulkdl.source_spec import is_listing_placeholder
+from bulkdl.sources.up42_jobs.models import Kind, job_container, job_output
 
 FINISHED_AT = datetime(2024, 1, 31, tzinfo=UTC)
 ALL = Selection()

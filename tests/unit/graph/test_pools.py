@@ -10,9 +10,10 @@ from bulkdl.graph.pool_limits import compute_run_limits
 from bulkdl.graph.pools import Pools, RunStopped
 from bulkdl.graph.shutdown import ShutdownController
 from bulkdl.listings import PlannedOutput
-from bulkdl.models import Kind, Outcome, Reason, Result
+from bulkdl.models import Outcome, Reason, Result
 from bulkdl.settings import Settings
-from bulkdl.sources.up42_jobs.models import job_output
+from bulkdl.sources.up42_jobs.models import Kind, job_output
+from bulkdl.sources.up42_jobs.spec import SPEC
 from bulkdl.telemetry.events import NullReporter
 
 ARCHIVES = [PlannedOutput(job_output("p", "j", task, Kind.ARCHIVE)) for task in ("t1", "t2", None)]
@@ -67,7 +68,7 @@ def recorder():
 
 @pytest.fixture
 def pools(downloader, recorder):
-    limits = compute_run_limits(Settings(), 1024).pools
+    limits = compute_run_limits(Settings(), 1024, SPEC.kinds).pools
     limiters = {kind: ConcurrencyLimiter(limit.start) for kind, limit in limits.items()}
     context = SimpleNamespace(recorder=recorder, reporter=NullReporter(), shutdown=ShutdownController())
     return Pools(context, limits, limiters, downloader, 0)

@@ -7,9 +7,9 @@ import pytest
 
 from bulkdl.errors import DestinationError, LedgerError
 from bulkdl.graph.recorder import Recorder
-from bulkdl.models import CommittedFile, Digest, Kind, Outcome, Reason, Result, Validator
+from bulkdl.models import CommittedFile, Digest, Outcome, Reason, Result, Validator
 from bulkdl.report.summary import SummaryBuilder
-from bulkdl.sources.up42_jobs.models import job_output
+from bulkdl.sources.up42_jobs.models import Kind, job_output
 from bulkdl.telemetry.events import NullReporter
 
 COMMITTED_FILE = CommittedFile("a.tgz", 5, Digest("crc32c", "yZRlqg=="), Validator(etag='"\udce9"'), None)

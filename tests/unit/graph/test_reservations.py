@@ -7,8 +7,7 @@ import pytest
 
 from bulkdl.graph.reservations import OutputReservations
 from bulkdl.listings import PlannedOutput
-from bulkdl.models import Kind
-from bulkdl.sources.up42_jobs.models import job_container, job_output, job_ref
+from bulkdl.sources.up42_jobs.models import Kind, job_container, job_output, job_ref
 
 JOB = job_container("p", "j", "SUCCEEDED", "DEFAULT", None, datetime(2026, 1, 1, tzinfo=UTC), None, None)
 MISSING = tuple(PlannedOutput(job_output("p", "j", task, Kind.ARCHIVE)) for task in ("t1", "t2", None))

@@ -9,7 +9,7 @@ from bulkdl.concurrency import Channel
 from bulkdl.graph.pool_limits import PoolLimits
 from bulkdl.graph.run import Run
 from bulkdl.graph.shutdown import ShutdownController
-from bulkdl.models import Kind
+from bulkdl.sources.up42_jobs.models import Kind
 from bulkdl.telemetry.events import NullReporter
 
 

@@ -3,8 +3,7 @@
 import pytest
 
 from bulkdl.graph.transfer_monitor import ActiveTransfer, can_finish_within
-from bulkdl.models import Kind
-from bulkdl.sources.up42_jobs.models import job_output
+from bulkdl.sources.up42_jobs.models import Kind, job_output
 
 ARCHIVE = job_output("p", "j", "t", Kind.ARCHIVE)
 QUICKLOOK = job_output("p", "j", "t", Kind.QUICKLOOK, "a.jpg")

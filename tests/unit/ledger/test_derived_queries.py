@@ -11,8 +11,8 @@ from bulkdl.ledger import queries
 from bulkdl.ledger.derived_queries import DerivedRow, ProcessedRow
 from bulkdl.ledger.migrations import migrate
 from bulkdl.listings import ContainerListing, PlannedOutput
-from bulkdl.models import CommittedFile, Digest, Kind, Outcome, Reason, Result, Validator
-from bulkdl.sources.up42_jobs.models import job_container, job_output, job_ref
+from bulkdl.models import CommittedFile, Digest, Outcome, Reason, Result, Validator
+from bulkdl.sources.up42_jobs.models import Kind, job_container, job_output, job_ref
 from support.derived_table import DERIVED_TABLE
 
 AT = datetime(2024, 1, 31, tzinfo=UTC)

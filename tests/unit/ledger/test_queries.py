@@ -11,8 +11,8 @@ from bulkdl.errors import ApiError
 from bulkdl.ledger import maintenance_queries, queries
 from bulkdl.ledger.migrations import migrate
 from bulkdl.listings import ContainerListing, ListingFailure, PlannedOutput
-from bulkdl.models import CommittedFile, Digest, Kind, Outcome, Reason, Result, Validator
-from bulkdl.sources.up42_jobs.models import SOURCE, job_container, job_output, job_ref
+from bulkdl.models import CommittedFile, Digest, Outcome, Reason, Result, Validator
+from bulkdl.sources.up42_jobs.models import SOURCE, Kind, job_container, job_output, job_ref
 
 AT = datetime(2024, 1, 31, 12, 30, 15, 123456, tzinfo=UTC)
 YEARS = (datetime(1990, 1, 1), datetime(2090, 1, 1))  # noqa: DTZ001 - hypothesis adds the zones

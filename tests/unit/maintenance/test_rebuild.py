@@ -14,8 +14,9 @@ from bulkdl.ledger import lease
 from bulkdl.maintenance import rebuild as module
 from bulkdl.maintenance.rebuild import rebuild
 from bulkdl.maintenance.verify import verify
-from bulkdl.models import Kind, Outcome
+from bulkdl.models import Outcome
 from bulkdl.report.verification import FileState
+from bulkdl.sources.up42_jobs.models import Kind
 from support.downloaded_directory import DownloadedDirectory, read_completed, run_downloads_nothing
 from support.hand_made_ledger import Folder
 

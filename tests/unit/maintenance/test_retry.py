@@ -11,11 +11,11 @@ from bulkdl.graph import planning
 from bulkdl.ledger import maintenance_queries, queries
 from bulkdl.ledger.rows import NEW, PLANNED, ContainerRecord, OutputRecord
 from bulkdl.maintenance.retry import REASONS, retry_selection
-from bulkdl.models import Kind, Outcome, Reason, Result
+from bulkdl.models import Outcome, Reason, Result
 from bulkdl.selection import JobRef
 from bulkdl.settings import CredentialSet, Shard
 from bulkdl.simulator import Faults, SimulatedAccount, Simulator
-from bulkdl.sources.up42_jobs.models import job_output
+from bulkdl.sources.up42_jobs.models import Kind, job_output
 from support.hand_made_ledger import J1, J2, P1, T1, Folder, a_job, archive, done, failed, quicklook
 
 KEY = f"{P1}/{J1}/final_output.tar.gz"
@@ -217,7 +217,7 @@ async def test_retry_requests_a_failed_quicklook_list_again(site):
         {"fault": "status", "status": 503, "endpoint": "quicklooks", "first": 1, "per": "all"}
     )
     first = await site.run()
-    assert first.failures[0].output.kind is Kind.QUICKLOOK
+    assert first.failures[0].output.kind == Kind.QUICKLOOK
     site.simulator.faults = None
     documents = {path: path.read_bytes() for path in site.root.glob("*/*/job.json")}
     summary, _ = await site.retry()

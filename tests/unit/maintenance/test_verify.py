@@ -13,9 +13,10 @@ from bulkdl.failure_policy import ExitCode
 from bulkdl.ledger import lease
 from bulkdl.maintenance import verify as module
 from bulkdl.maintenance.verify import digest_of, verify
-from bulkdl.models import CommittedFile, Kind, RemoteObject, Validator
+from bulkdl.models import CommittedFile, RemoteObject, Validator
 from bulkdl.report.models import MAX_LISTED
 from bulkdl.report.verification import FileState, Finding, Verification
+from bulkdl.sources.up42_jobs.models import Kind
 from support.hand_made_ledger import (
     J1,
     J2,

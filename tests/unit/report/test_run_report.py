@@ -7,13 +7,13 @@ import jsonschema
 import pytest
 
 from bulkdl.failure_policy import ExitCode
-from bulkdl.models import CommittedFile, Digest, Kind, Outcome, Reason, Result, Validator
+from bulkdl.models import CommittedFile, Digest, Outcome, Reason, Result, Validator
 from bulkdl.report.run_report import _EXCLUDED_SETTINGS, MAX_JOBS, run_report, schema
 from bulkdl.report.summary import SummaryBuilder
 from bulkdl.selection import JobRef, Selection
 from bulkdl.settings import Settings, Shard
 from bulkdl.settings.model import ProjectTable
-from bulkdl.sources.up42_jobs.models import job_output
+from bulkdl.sources.up42_jobs.models import Kind, job_output
 
 AT = datetime(2022, 3, 10, 12, tzinfo=UTC)
 P1 = "5f0c1a52-7a3a-4c52-9d0e-0f3f1a2b3c4d"

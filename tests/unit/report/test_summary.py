@@ -6,12 +6,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from bulkdl.failure_policy import FAILURE_POLICIES, ExitCode
-from bulkdl.models import CommittedFile, Digest, Kind, Outcome, Reason, Result, Validator
+from bulkdl.models import CommittedFile, Digest, Outcome, Reason, Result, Validator
 from bulkdl.report.models import Count, FailureRow
 from bulkdl.report.plan import PlanBuilder
 from bulkdl.report.status import Status
 from bulkdl.report.summary import SummaryBuilder, exit_code
-from bulkdl.sources.up42_jobs.models import job_output
+from bulkdl.sources.up42_jobs.models import Kind, job_output
 
 START = datetime(2022, 3, 10, 12, tzinfo=UTC)
 ARCHIVE = job_output("p1", "j1", None, Kind.ARCHIVE)

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkdl.errors import ConfigError
-from bulkdl.models import Kind, Level
+from bulkdl.models import Level
 from bulkdl.selection import JobRef, Selection, find_shard, is_in_shard, parse_jobs_file
 from bulkdl.settings import Settings, Shard
-from bulkdl.sources.up42_jobs.models import job_container, job_output
+from bulkdl.sources.up42_jobs.models import Kind, job_container, job_output
 
 P1 = "5f0c1a52-7a3a-4c52-9d0e-0f3f1a2b3c4d"
 P2 = "8d3a6c1e-0b7f-4e57-a3c9-52f1d7e64b20"
@@ -213,3 +213,14 @@ def test_find_shard_is_balanced_and_stable():
     assert all(900 < sizes[index] < 1100 for index in range(4))
     # Fixed values: with another hash, a new release would assign jobs to other shards.
     assert [find_shard(job_id, 4) for job_id in ids[:8]] == [3, 0, 2, 3, 1, 2, 1, 2]
+
+
+def test_scope_with_jobs_kinds_equals_the_scope_of_earlier_versions():
+    """A watermark is stored with its scope: another scope would list all jobs again."""
+    assert Selection().scope == "653ac69cfee25850"
+    archives = Selection(kinds=frozenset({"archive"}), levels=frozenset({Level.JOB}), since_last_s=5.0)
+    assert archives.scope == "a9ce1b5e7370ebc9"
+
+
+def test_scope_with_an_enumeration_member_equals_the_scope_with_its_name():
+    assert Selection(kinds=frozenset({Kind.ARCHIVE})).scope == Selection(kinds=frozenset({"archive"})).scope

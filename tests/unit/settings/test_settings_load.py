@@ -6,9 +6,10 @@ import pytest
 from pydantic import ValidationError
 
 from bulkdl.errors import ConfigError
-from bulkdl.models import Kind, Level
+from bulkdl.models import Level
 from bulkdl.settings import Settings, Shard, load_settings, variable_names
 from bulkdl.settings.load import all_keys, format_value
+from bulkdl.sources.up42_jobs.models import Kind
 
 PROJECT = "5f0c1a52-7a3a-4c52-9d0e-0f3f1a2b3c4d"
 

@@ -7,8 +7,8 @@ import pytest
 from aioresponses import CallbackResult
 
 from bulkdl.errors import ApiError
-from bulkdl.models import Container, Kind, Reason
-from bulkdl.sources.up42_jobs.models import job_output, job_ref
+from bulkdl.models import Container, Reason
+from bulkdl.sources.up42_jobs.models import Kind, job_output, job_ref
 from support.idle import wait_until_idle
 
 API = "https://api.example"

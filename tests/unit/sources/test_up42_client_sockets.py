@@ -15,12 +15,12 @@ from bulkdl.errors import ApiError
 from bulkdl.http.rate_limit import Cooldown, RateLimiter
 from bulkdl.http.retry import RetryPolicy
 from bulkdl.http.sessions import api_session
-from bulkdl.models import Kind, Reason
+from bulkdl.models import Reason
 from bulkdl.sources.transport import RequestPolicy
 from bulkdl.sources.up42_common.auth import TokenSource
 from bulkdl.sources.up42_common.credentials import ProjectKey, StaticToken
 from bulkdl.sources.up42_jobs.client import Client
-from bulkdl.sources.up42_jobs.models import job_output
+from bulkdl.sources.up42_jobs.models import Kind, job_output
 
 LIMIT_BYTES = 1_000_000
 STATIC_TOKEN = StaticToken(SecretStr("T"))

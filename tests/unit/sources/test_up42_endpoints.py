@@ -3,10 +3,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from bulkdl.models import Kind
 from bulkdl.sources.up42_jobs import paths
 from bulkdl.sources.up42_jobs.endpoints import API_ENDPOINTS, OTHER, endpoint_label
-from bulkdl.sources.up42_jobs.models import job_output
+from bulkdl.sources.up42_jobs.models import Kind, job_output
 
 HOSTILE = "../../jobs"
 

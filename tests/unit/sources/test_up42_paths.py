@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkdl.models import Kind
 from bulkdl.sources.up42_jobs import paths
-from bulkdl.sources.up42_jobs.models import job_output
+from bulkdl.sources.up42_jobs.models import Kind, job_output
 
 NAMES = st.text(min_size=1, max_size=40).filter(lambda text: text.isprintable())
 

@@ -4,9 +4,8 @@ from itertools import permutations
 import pytest
 
 from bulkdl.listings import PlannedOutput
-from bulkdl.models import Kind
 from bulkdl.settings.path_templates import PathTemplates
-from bulkdl.sources.up42_jobs.models import Task, job_container, job_output, job_revision
+from bulkdl.sources.up42_jobs.models import Kind, Task, job_container, job_output, job_revision
 from bulkdl.sources.up42_jobs.planning import (
     expected_outputs,
     last_task_id,

@@ -12,13 +12,12 @@ from bulkdl.models import (
     CommittedFile,
     Digest,
     Extent,
-    Kind,
     Reason,
     RemoteObject,
     ResumeState,
     Validator,
 )
-from bulkdl.sources.up42_jobs.models import job_output
+from bulkdl.sources.up42_jobs.models import Kind, job_output
 
 MIB = 1 << 20
 FIRST, SECOND = (job_output("p", "j", task, Kind.ARCHIVE) for task in "ab")

@@ -9,9 +9,9 @@ import pytest
 from bulkdl.destinations.local.destination import LocalDestination
 from bulkdl.disk import atomic_files
 from bulkdl.errors import ConfigError, DestinationError
-from bulkdl.models import CommittedFile, Digest, Kind, Reason, RemoteObject, Validator
+from bulkdl.models import CommittedFile, Digest, Reason, RemoteObject, Validator
 from bulkdl.os_errors import map_os_errors, map_path_errors
-from bulkdl.sources.up42_jobs.models import job_output
+from bulkdl.sources.up42_jobs.models import Kind, job_output
 
 OUTPUT = job_output("p", "j", "t", Kind.ARCHIVE)
 COMMITTED = CommittedFile("p/j/a.tar.gz", 4, Digest("crc32c", "x"), Validator('"1"'), "https://s/o")

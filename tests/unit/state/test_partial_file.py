@@ -16,8 +16,8 @@ import pytest
 from bulkdl.concurrency import Executors
 from bulkdl.destinations.local.destination import LocalDestination
 from bulkdl.errors import DestinationError
-from bulkdl.models import CommittedFile, Digest, Kind, Reason, RemoteObject, ResumeState, Validator
-from bulkdl.sources.up42_jobs.models import job_output
+from bulkdl.models import CommittedFile, Digest, Reason, RemoteObject, ResumeState, Validator
+from bulkdl.sources.up42_jobs.models import Kind, job_output
 from support.idle import wait_until_idle
 
 OUTPUT = job_output("p", "j", "t", Kind.ARCHIVE)

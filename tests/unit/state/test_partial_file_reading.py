@@ -6,11 +6,11 @@ import threading
 import pytest
 
 from bulkdl import concurrency
-from bulkdl.content import validation
 from bulkdl.destinations.local.destination import LocalDestination
-from bulkdl.models import Extent, Kind, RemoteObject, ResumeState, Validator
-from bulkdl.sources.up42_jobs.models import job_output
+from bulkdl.models import Extent, RemoteObject, ResumeState, Validator
+from bulkdl.sources.up42_jobs.models import Kind, job_output
 from bulkdl.state import extent_map
+from support.content_checks import validate_content
 from support.idle import wait_until_idle
 
 ARCHIVE = job_output("p", "j", "t", Kind.ARCHIVE)
@@ -63,7 +63,7 @@ async def create_sparse_file(destination, size_bytes):
 async def test_read_cancelled_stops_the_inspection_of_an_archive(destination, reads):
     partial = await create_sparse_file(destination, 64 << 20)
     await cancel_while_reading(
-        partial.read(lambda stream: validation.validate_content(Kind.ARCHIVE, stream, 64 << 20)), reads
+        partial.read(lambda stream: validate_content(Kind.ARCHIVE, stream, 64 << 20)), reads
     )
 
 

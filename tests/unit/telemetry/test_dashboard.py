@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 import pytest
 
 from bulkdl.failure_policy import FAILURE_POLICIES
-from bulkdl.models import Kind, Outcome, Output, Reason, Result
-from bulkdl.sources.up42_jobs.models import job_output
+from bulkdl.models import Outcome, Output, Reason, Result
+from bulkdl.sources.up42_jobs.models import Kind, job_output
 from bulkdl.telemetry.dashboard import FAILURES_SHOWN, TRANSFERS_SHOWN, RunStatus
 from bulkdl.telemetry.events import (
     EnumerationFinished,

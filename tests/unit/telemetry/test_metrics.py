@@ -7,8 +7,8 @@ import pytest
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
-from bulkdl.models import Kind, Outcome, Reason, Result
-from bulkdl.sources.up42_jobs.models import job_output
+from bulkdl.models import Outcome, Reason, Result
+from bulkdl.sources.up42_jobs.models import Kind, job_output
 from bulkdl.telemetry.events import (
     Event,
     JobEnumerated,

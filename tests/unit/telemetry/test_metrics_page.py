@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from bulkdl.failure_policy import ExitCode
-from bulkdl.models import Kind, Outcome, Reason
+from bulkdl.models import Outcome, Reason
 from bulkdl.sources.up42_jobs.endpoints import API_ENDPOINTS, OTHER
+from bulkdl.sources.up42_jobs.models import Kind
 from bulkdl.telemetry.events import STORAGE
 from bulkdl.telemetry.metrics import Metrics
 

@@ -6,8 +6,8 @@ import re
 import pytest
 from rich.console import Console
 
-from bulkdl.models import Kind, Outcome, Output, Reason, Result
-from bulkdl.sources.up42_jobs.models import job_output
+from bulkdl.models import Outcome, Output, Reason, Result
+from bulkdl.sources.up42_jobs.models import Kind, job_output
 from bulkdl.telemetry.events import (
     EnumerationFinished,
     JobEnumerated,

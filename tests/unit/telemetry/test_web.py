@@ -9,8 +9,8 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from bulkdl.errors import ConfigError
-from bulkdl.models import Kind, Outcome, Reason, Result
-from bulkdl.sources.up42_jobs.models import job_output
+from bulkdl.models import Outcome, Reason, Result
+from bulkdl.sources.up42_jobs.models import Kind, job_output
 from bulkdl.telemetry.dashboard import RunStatus
 from bulkdl.telemetry.events import (
     ProblemFound,

@@ -11,8 +11,8 @@ from bulkdl.concurrency import ConcurrencyLimiter
 from bulkdl.destinations.local.destination import LocalDestination
 from bulkdl.http.rate_limit import Cooldown, RateLimiter
 from bulkdl.http.sessions import storage_session
-from bulkdl.models import Kind, Outcome
-from bulkdl.sources.up42_jobs.models import job_output
+from bulkdl.models import Outcome
+from bulkdl.sources.up42_jobs.models import Kind, job_output
 from bulkdl.transfer.context import Limits, TransferContext
 from bulkdl.transfer.download import Download
 from bulkdl.transfer.remote_files import ApiSource, SignedUrlSource

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from bulkdl.errors import ApiError, DestinationError, TransferError
-from bulkdl.models import Kind, Outcome, Reason, Validator
-from bulkdl.sources.up42_jobs.models import job_output
+from bulkdl.models import Outcome, Reason, Validator
+from bulkdl.sources.up42_jobs.models import Kind, job_output
 from bulkdl.state import partial_file
 from bulkdl.state.partial_file import PartialFile
 from bulkdl.transfer.body_reader import BLOCK_BYTES

@@ -8,7 +8,9 @@ import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from bulkdl.errors import TransferError
-from bulkdl.models import Digest, Kind, Reason, RemoteObject, ResumeState, Validator
+from bulkdl.models import Digest, Reason, RemoteObject, ResumeState, Validator
+from bulkdl.source_spec import kind_spec
+from bulkdl.sources.up42_jobs.models import Kind
 from bulkdl.transfer.response_rules import (
     ContinueBody,
     RetryAcceptingGzip,
@@ -27,6 +29,7 @@ STRONG = Validator('"v1"', "Mon, 01 Jan 2024 00:00:00 GMT", "17")
 CRC = Digest("crc32c", "yZRlqg==")
 OBJECT = RemoteObject("https://storage.example/a.tgz", STRONG, 1000, (CRC,))
 STATE = ResumeState(OBJECT, 600)
+ARCHIVE = kind_spec("archive")
 MATCHING = {
     "Content-Type": "application/gzip",
     "Content-Length": "400",
@@ -49,18 +52,18 @@ def head(status, headers=(), **changes):
 
 def reason_of(status, headers=(), state=STATE, kind=Kind.ARCHIVE, **changes):
     with pytest.raises(TransferError) as raised:
-        decide(head(status, headers, **changes), state, kind, accept_gzip=False)
+        decide(head(status, headers, **changes), state, kind_spec(kind), accept_gzip=False)
     return raised.value.reason
 
 
 @pytest.mark.parametrize("state", [None, STATE, replace(STATE, offset=0)])
 def test_decide_with_a_200_starts_the_body(state):
     info = head(200, MATCHING, Content_Range=None, Content_Length="1000")
-    assert decide(info, state, Kind.ARCHIVE, accept_gzip=False) == StartBody(OBJECT)
+    assert decide(info, state, ARCHIVE, accept_gzip=False) == StartBody(OBJECT)
 
 
 def test_decide_with_a_matching_206_continues_the_body():
-    assert decide(head(206, MATCHING), STATE, Kind.ARCHIVE, accept_gzip=False) == ContinueBody(OBJECT)
+    assert decide(head(206, MATCHING), STATE, ARCHIVE, accept_gzip=False) == ContinueBody(OBJECT)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +71,7 @@ def test_decide_with_a_matching_206_continues_the_body():
 )
 def test_decide_with_a_206_without_optional_headers_continues_the_body(omitted):
     info = head(206, MATCHING, x_goog_hash=None, **omitted)
-    assert decide(info, STATE, Kind.ARCHIVE, accept_gzip=False) == ContinueBody(OBJECT)
+    assert decide(info, STATE, ARCHIVE, accept_gzip=False) == ContinueBody(OBJECT)
 
 
 @pytest.mark.parametrize(
@@ -111,12 +114,12 @@ def test_decide_with_an_unrequested_206_fails(state):
 
 def test_decide_with_an_unknown_total_continues_the_body():
     info = head(206, MATCHING, Content_Range="bytes 600-999/*")
-    assert decide(info, STATE, Kind.ARCHIVE, accept_gzip=False) == ContinueBody(OBJECT)
+    assert decide(info, STATE, ARCHIVE, accept_gzip=False) == ContinueBody(OBJECT)
 
 
 def test_decide_takes_an_unknown_total_from_the_range():
     unknown = ResumeState(replace(OBJECT, total_bytes=None), 600)
-    assert decide(head(206, MATCHING), unknown, Kind.ARCHIVE, accept_gzip=False) == ContinueBody(OBJECT)
+    assert decide(head(206, MATCHING), unknown, ARCHIVE, accept_gzip=False) == ContinueBody(OBJECT)
 
 
 @pytest.mark.parametrize(
@@ -160,10 +163,10 @@ PAGES = ("text/html", "text/xml", "application/xml", "application/problem+json")
 def test_decide_rejects_content_types_of_error_pages(kind, content_type, accepted, template):
     info = head(200, Content_Type=template.format(content_type.upper()), Content_Length="5")
     if accepted:
-        assert isinstance(decide(info, None, kind, accept_gzip=False), StartBody)
+        assert isinstance(decide(info, None, kind_spec(kind), accept_gzip=False), StartBody)
     else:
         with pytest.raises(TransferError, match=re.escape(content_type)) as raised:
-            decide(info, None, kind, accept_gzip=False)
+            decide(info, None, kind_spec(kind), accept_gzip=False)
         assert raised.value.reason is Reason.ERROR_PAGE
 
 
@@ -171,9 +174,9 @@ def test_decide_for_an_object_stored_as_gzip_requests_the_stored_bytes():
     stored = {"x-goog-stored-content-encoding": "gzip", "x-goog-stored-content-length": "77"}
     unpacked = head(200, stored)
     packed = head(200, stored, Content_Encoding="gzip", Content_Length="77")
-    assert decide(unpacked, None, Kind.ARCHIVE, accept_gzip=False) == RetryAcceptingGzip()
-    assert decide(packed, None, Kind.ARCHIVE, accept_gzip=True).object.total_bytes == 77
-    assert isinstance(decide(unpacked, None, Kind.ARCHIVE, accept_gzip=True), StartBody)
+    assert decide(unpacked, None, ARCHIVE, accept_gzip=False) == RetryAcceptingGzip()
+    assert decide(packed, None, ARCHIVE, accept_gzip=True).object.total_bytes == 77
+    assert isinstance(decide(unpacked, None, ARCHIVE, accept_gzip=True), StartBody)
 
 
 @pytest.mark.parametrize("encoding", ["identity", "Identity", " identity ", "identity, identity", ""])
@@ -182,12 +185,12 @@ def test_decide_with_content_encoding_identity_accepts_the_body(status, encoding
     info = head(status, MATCHING, Content_Encoding=encoding)
     assert info.content_encoding == ""
     assert info.object.total_bytes == (1000 if status == 206 else 400)
-    assert decide(info, STATE, Kind.ARCHIVE, accept_gzip=False)
+    assert decide(info, STATE, ARCHIVE, accept_gzip=False)
 
 
 def test_decide_with_a_hostile_content_encoding_has_a_printable_message():
     with pytest.raises(TransferError) as raised:
-        decide(head(200, Content_Encoding="\udce9" * 5000), None, Kind.ARCHIVE, accept_gzip=False)
+        decide(head(200, Content_Encoding="\udce9" * 5000), None, ARCHIVE, accept_gzip=False)
     assert raised.value.detail.isascii()
     assert len(raised.value.detail) < 400
 

@@ -10,7 +10,8 @@ import pytest
 
 from bulkdl.concurrency import ConcurrencyLimiter
 from bulkdl.errors import DestinationError
-from bulkdl.models import Kind, Outcome, Reason
+from bulkdl.models import Outcome, Reason
+from bulkdl.sources.up42_jobs.models import Kind
 from bulkdl.state.partial_file import PartialFile
 from bulkdl.transfer import segment_scheduler
 from bulkdl.transfer.body_reader import BodyReader
