@@ -1,0 +1,265 @@
+"""
+List the deliveries of an account: collections, and original deliveries that are in no collection.
+
+Four lists are read concurrently: assets, collections, processing jobs and orders. A collection is yielded
+once the list of assets has reached its original, which has the creation time. Both lists begin with the
+newest entry, so the first downloads start while the lists are still being read. Originals without a
+collection are known only at the end of both lists. All entries wait on disk, not in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from functools import partial
+from typing import TypeVar
+
+from bulkdl.concurrency import Channel, WaitQueue
+from bulkdl.errors import ApiError
+from bulkdl.listings import UnreadableContainer
+from bulkdl.log import get_logger
+from bulkdl.models import Container, Reason
+from bulkdl.sources.up42_storage.client import StorageClient, is_listing_withdrawn
+from bulkdl.sources.up42_storage.containers import collection_container, original_container
+from bulkdl.sources.up42_storage.delivery_index import DeliveryIndex
+from bulkdl.sources.up42_storage.models import Collection, Order, Original, ProcessingJob, UnreadableEntry
+
+_log = get_logger(__name__)
+_Entry = TypeVar("_Entry")
+
+BATCH_SIZE = 100
+_MAX_UNREADABLE = 1_000
+_MAX_MISSING_SHOWN = 10
+
+
+class AccountListing:
+    """
+    One pass over the lists of an account. Close it after use.
+
+    Args:
+        workspace_id: List only this workspace; None lists all.
+        needs_origins: Whether names and statuses of jobs and orders are needed for each container. Otherwise
+            containers are yielded before these lists are complete.
+    """
+
+    def __init__(
+        self, client: StorageClient, workspace_id: str | None = None, *, needs_origins: bool = False
+    ) -> None:
+        self._client = client
+        self._workspace_id = workspace_id
+        self._needs_origins = needs_origins
+        self._index = DeliveryIndex()
+        self._collections: Channel[Collection | UnreadableEntry] = Channel(2 * BATCH_SIZE)
+        self._unreadable: list[UnreadableContainer] = []
+        self._progress = WaitQueue()
+        self._batches_read = 0
+        self._are_originals_read = False
+        self._failures: dict[str, ApiError] = {}
+
+    async def containers(self) -> AsyncGenerator[Container | UnreadableContainer, None]:
+        """
+        Yield each delivery once.
+
+        Raises:
+            ApiError: The list of collections or of assets could not be read. It is raised at the end.
+        """
+        origins = [asyncio.create_task(self._read_jobs()), asyncio.create_task(self._read_orders())]
+        tasks = [
+            asyncio.create_task(self._read_originals()),
+            asyncio.create_task(self._read_collections()),
+            *origins,
+        ]
+        try:
+            async with aclosing(self._batches()) as batches:
+                async for batch in batches:
+                    if self._needs_origins:
+                        await asyncio.gather(*origins)
+                    for container in await self._collection_containers(batch):
+                        yield container
+            await asyncio.gather(*tasks)
+            async with aclosing(self._remaining()) as remaining:
+                async for entry in remaining:
+                    yield entry
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._index.close()
+
+    async def _remaining(self) -> AsyncGenerator[Container | UnreadableContainer, None]:
+        """Yield what is known only at the end of all lists, then raise the first failure of a list."""
+        for entry in self._unreadable:
+            yield entry
+        if "collections" not in self._failures:
+            async with aclosing(self._uncollected()) as singles:
+                async for container in singles:
+                    yield container
+            await self._report_missing_results()
+        for failure in self._failures.values():
+            raise failure
+
+    # --- the four lists
+
+    async def _read_originals(self) -> None:
+        query = {"workspaceId": self._workspace_id} if self._workspace_id else {}
+        try:
+            await self._store(self._client.originals(query), self._index.add_originals, Original)
+        except ApiError as failure:
+            if not is_listing_withdrawn(failure):
+                self._fail("assets", failure)
+            else:
+                _log.warning(
+                    "assets.not_offered", detail=failure.detail, hint="listing STAC collections only"
+                )
+        finally:
+            self._are_originals_read = True
+            self._progress.notify_all()
+
+    async def _read_collections(self) -> None:
+        query = {"workspace_id": self._workspace_id} if self._workspace_id else {}
+        try:
+            async with aclosing(self._client.collections(query)) as entries:
+                async for entry in entries:
+                    await self._collections.put(entry)
+        except ApiError as failure:
+            self._fail("collections", failure)
+        finally:
+            self._collections.close()
+
+    async def _read_jobs(self) -> None:
+        query = {"workspaceId": self._workspace_id} if self._workspace_id else {}
+        await self._read_origins("jobs", self._client.jobs(query), self._index.add_jobs, ProcessingJob)
+
+    async def _read_orders(self) -> None:
+        query = {"workspaceId": self._workspace_id} if self._workspace_id else {}
+        await self._read_origins("orders", self._client.orders(query), self._index.add_orders, Order)
+
+    async def _read_origins(
+        self,
+        what: str,
+        entries: AsyncGenerator[_Entry | UnreadableEntry, None],
+        add: Callable[[list[_Entry]], None],
+        kind: type[_Entry],
+    ) -> None:
+        """Read a list that is needed only for names. Without it, the downloads are complete."""
+        try:
+            await self._store(entries, add, kind)
+        except ApiError as failure:
+            if failure.reason is Reason.CREDENTIALS:
+                self._fail(what, failure)
+            _log.warning("origins.not_listed", list=what, reason=failure.reason.value, detail=failure.detail)
+
+    async def _store(
+        self,
+        entries: AsyncGenerator[_Entry | UnreadableEntry, None],
+        add: Callable[[list[_Entry]], None],
+        kind: type[_Entry],
+    ) -> None:
+        """Add all *entries* to the index, in batches."""
+        async with aclosing(entries):
+            batch: list[_Entry] = []
+            async for entry in entries:
+                if isinstance(entry, kind):
+                    batch.append(entry)
+                elif isinstance(entry, UnreadableEntry):
+                    self._add_unreadable(entry)
+                if len(batch) >= BATCH_SIZE:
+                    await asyncio.to_thread(add, batch)
+                    batch = []
+                    self._batches_read += 1
+                    self._progress.notify_all()
+            await asyncio.to_thread(add, batch)
+
+    def _fail(self, what: str, failure: ApiError) -> None:
+        _log.warning("list.failed", list=what, reason=failure.reason.value, detail=failure.detail)
+        self._failures[what] = failure
+
+    def _add_unreadable(self, entry: UnreadableEntry) -> None:
+        _log.warning("entry.unreadable", kind=entry.kind, id=entry.identity, problem=entry.problem)
+        # Unreadable jobs and orders only have no name.
+        if entry.kind == "asset" and len(self._unreadable) < _MAX_UNREADABLE:
+            self._unreadable.append(UnreadableContainer(entry.identity, entry.problem))
+
+    # --- the deliveries
+
+    async def _batches(self) -> AsyncGenerator[list[Collection | UnreadableEntry], None]:
+        """Yield the collections in batches: all that are there, at most one page."""
+        while await self._collections.wait_ready():
+            batch: list[Collection | UnreadableEntry] = []
+            while len(batch) < BATCH_SIZE and (entry := self._collections.get_nowait()) is not None:
+                batch.append(entry)
+            yield batch
+
+    async def _collection_containers(
+        self, batch: Sequence[Collection | UnreadableEntry]
+    ) -> list[Container | UnreadableContainer]:
+        unreadable = [entry for entry in batch if isinstance(entry, UnreadableEntry)]
+        for entry in unreadable:
+            _log.warning("entry.unreadable", kind=entry.kind, id=entry.identity, problem=entry.problem)
+        collections = {
+            entry.id: entry
+            for entry in batch
+            if isinstance(entry, Collection) and self._is_in_workspace(entry.workspace_id)
+        }
+        new_ids = await asyncio.to_thread(
+            self._index.add_collections, list(collections), _asset_ids(collections.values())
+        )
+        selected = [entry for entry in collections.values() if entry.id in new_ids]
+        originals = await self._wait_for_originals(selected)
+        containers = await asyncio.to_thread(self._create_containers, selected, originals)
+        return [*(UnreadableContainer(entry.identity, entry.problem) for entry in unreadable), *containers]
+
+    def _create_containers(
+        self, collections: Sequence[Collection], originals: Mapping[str, Original]
+    ) -> list[Container | UnreadableContainer]:
+        jobs = self._index.find_jobs([entry.id for entry in collections])
+        orders = self._index.find_orders([entry.order_id for entry in collections if entry.order_id])
+        return [
+            collection_container(
+                entry,
+                originals.get(entry.asset_id or ""),
+                jobs.get(entry.id),
+                orders.get(entry.order_id or ""),
+            )
+            for entry in collections
+        ]
+
+    async def _wait_for_originals(self, collections: Sequence[Collection]) -> dict[str, Original]:
+        """Return the originals of *collections*, after the list of assets has reached them or has ended."""
+        ids = [entry.asset_id for entry in collections if entry.asset_id is not None]
+        while True:
+            batches_read, is_complete = self._batches_read, self._are_originals_read
+            found = await asyncio.to_thread(self._index.find_originals, ids)
+            if is_complete or len(found) == len(set(ids)):
+                return found
+            await self._progress.wait_for(partial(self._has_progressed, batches_read))
+
+    def _has_progressed(self, batches_read: int) -> bool:
+        return self._are_originals_read or self._batches_read > batches_read
+
+    def _is_in_workspace(self, workspace_id: str | None) -> bool:
+        """Return whether a delivery is in the workspace to list. A server can ignore the filter."""
+        return self._workspace_id is None or workspace_id == self._workspace_id
+
+    async def _uncollected(self) -> AsyncGenerator[Container, None]:
+        after = ""
+        while originals := await asyncio.to_thread(self._index.find_uncollected, after, BATCH_SIZE):
+            order_ids = [original.order_id for original in originals if original.order_id]
+            orders = await asyncio.to_thread(self._index.find_orders, order_ids)
+            for original in originals:
+                if self._is_in_workspace(original.workspace_id):
+                    yield original_container(original, orders.get(original.order_id or ""))
+            after = originals[-1].id
+
+    async def _report_missing_results(self) -> None:
+        """Log jobs that were successful, but whose collection is not listed."""
+        for job in await asyncio.to_thread(self._index.find_missing_results, _MAX_MISSING_SHOWN):
+            _log.warning("job.result_not_listed", job_id=job.id, status=job.status)
+
+
+def _asset_ids(collections: Iterable[Collection]) -> list[str]:
+    own = [entry.asset_id for entry in collections if entry.asset_id is not None]
+    return own + [
+        asset.asset_id for entry in collections for asset in entry.assets if asset.asset_id is not None
+    ]

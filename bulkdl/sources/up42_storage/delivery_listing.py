@@ -1,0 +1,149 @@
+"""List the outputs of one delivery, and the documents to store beside them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from bulkdl.errors import ApiError
+from bulkdl.models import Container
+from bulkdl.sources.up42_storage import decode
+from bulkdl.sources.up42_storage.client import StorageClient, is_listing_withdrawn
+from bulkdl.sources.up42_storage.containers import asset_id_of_container
+from bulkdl.sources.up42_storage.item_search import ItemList, ItemSearch
+from bulkdl.sources.up42_storage.models import Collection, Original
+from bulkdl.sources.up42_storage.paths import ApiUrls
+from bulkdl.sources.up42_storage.planning import (
+    ASSET_DOCUMENT,
+    COLLECTION_DOCUMENT,
+    ITEM_DOCUMENT,
+    ORIGINAL,
+    DeliveryFile,
+    plan_delivery,
+    plan_original,
+)
+
+_LABEL = "delivery"
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryListing:
+    """
+    The content of one delivery.
+
+    Attributes:
+        files: All files, or only the original if nothing else was requested.
+        documents: The responses to store, by their path in the folder of the delivery.
+        are_items_listed: Whether the items were requested.
+        problems: Why items are unreadable.
+    """
+
+    files: tuple[DeliveryFile, ...]
+    documents: Mapping[str, bytes]
+    are_items_listed: bool
+    problems: tuple[str, ...] = ()
+
+
+class DeliveryLister:
+    """Lists deliveries of one account. All workers share an instance."""
+
+    def __init__(self, client: StorageClient, urls: ApiUrls) -> None:
+        self._client = client
+        self._search = ItemSearch(client)
+        self._urls = urls
+
+    async def list_delivery(self, container: Container, kinds: frozenset[str]) -> DeliveryListing:
+        """
+        List the files of *container*.
+
+        Args:
+            kinds: The requested kinds. The items are not requested for the original alone.
+
+        Raises:
+            ApiError: A request failed.
+        """
+        asset_id = asset_id_of_container(container.ref)
+        if asset_id is not None:
+            return await self._list_original(container, asset_id)
+        collection = await self._collection(container)
+        original = await self._original(container, collection)
+        has_original = original is not None or any("original" in asset.roles for asset in collection.assets)
+        wants_items = kinds != frozenset({ORIGINAL}) or not has_original
+        items = await self._search.items(collection.id) if wants_items else ItemList()
+        plan = plan_delivery(collection, list(items.items.values()), original)
+        documents = {COLLECTION_DOCUMENT: encode_document(collection.document)}
+        documents |= {
+            f"{plan.item_folders[identity]}/{ITEM_DOCUMENT}": encode_document(item.document)
+            for identity, item in items.items.items()
+        }
+        return DeliveryListing(plan.files, documents, wants_items, tuple(items.problems))
+
+    async def _list_original(self, container: Container, asset_id: str) -> DeliveryListing:
+        """List an original without a collection."""
+        if container.document:
+            original = decode.original(dict(container.document), _LABEL)
+        else:
+            original = await self._client.original(asset_id)
+        fallback = "" if original.name else await self._name_from_url(asset_id)
+        return DeliveryListing(
+            plan_original(original, fallback), {ASSET_DOCUMENT: encode_document(original.document)}, True
+        )
+
+    async def _collection(self, container: Container) -> Collection:
+        if container.document:
+            return decode.collection(dict(container.document), self._urls, _LABEL)
+        return await self._client.collection(container.ref.id)
+
+    async def _original(self, container: Container, collection: Collection) -> Original | None:
+        """
+        Return the entry of the original in the list of assets.
+
+        A container that was just listed has its values. Other containers need a request.
+        """
+        attributes = container.attributes
+        if "asset" in attributes:
+            original = Original(
+                id=attributes["asset"],
+                workspace_id=collection.workspace_id,
+                created_at=container.created_at,
+                name=attributes.get("asset_name", ""),
+                title="",
+                media_type=attributes.get("asset_type", ""),
+                size_bytes=None,
+                order_id=collection.order_id,
+                collection_name=collection.collection_name,
+                extraction_status=attributes.get("extraction", ""),
+            )
+        elif container.document or collection.asset_id is None:
+            return None
+        else:
+            try:
+                original = await self._client.original(collection.asset_id)
+            except ApiError as failure:
+                if not is_listing_withdrawn(failure):
+                    raise
+                return None
+        is_named = bool(original.name) or any(asset.asset_id == original.id for asset in collection.assets)
+        return original if is_named else replace(original, name=await self._name_from_url(original.id))
+
+    async def _name_from_url(self, asset_id: str) -> str:
+        """Return the file name in a signed URL; empty if there is none."""
+        return name_in_url(await self._client.sign(asset_id))
+
+
+def name_in_url(url: str) -> str:
+    """Return the file name in the ``response-content-disposition`` of a signed URL (untrusted)."""
+    values = parse_qs(urlsplit(url).query).get("response-content-disposition", [""])
+    for parameter in values[0].split(";")[1:]:
+        name, _, value = parameter.strip().partition("=")
+        if name.strip().lower() == "filename":
+            return value.strip().strip('"')
+    return ""
+
+
+def encode_document(document: Mapping[str, Any]) -> bytes:
+    """Return *document* as UP42 sent it, as JSON text."""
+    return json.dumps(document, ensure_ascii=False).encode("utf-8", "surrogatepass")
