@@ -22,6 +22,7 @@ from bulkdl.archives.tar_headers import (
     PAX_TYPES,
     TAR_BLOCK_BYTES,
     ExtendedHeaders,
+    TarHeader,
     parse_header,
 )
 
@@ -152,28 +153,29 @@ class TarReader:
                 raise DamagedArchiveError("an extended header without a member")
         raise OversizedHeaderError(f"more than {MAX_EXTENDED_HEADERS_IN_A_ROW} extended headers in a row")
 
-    def _read_extended(self, member: tarfile.TarInfo) -> bytes:
-        if member.size > MAX_EXTENDED_HEADER_BYTES:
+    def _read_extended(self, member: TarHeader) -> bytes:
+        size_bytes = member.size_bytes
+        if size_bytes > MAX_EXTENDED_HEADER_BYTES:
             raise OversizedHeaderError(
-                f"an extended header of {member.size} bytes; expected at most {MAX_EXTENDED_HEADER_BYTES}"
+                f"an extended header of {size_bytes} bytes; expected at most {MAX_EXTENDED_HEADER_BYTES}"
             )
-        data = self._source.read(member.size + _padding(member.size))
-        if len(data) < member.size:
+        data = self._source.read(size_bytes + _padding(size_bytes))
+        if len(data) < size_bytes:
             raise DamagedArchiveError("unexpected end of data")
-        return data[: member.size]
+        return data[:size_bytes]
 
-    def _begin_data(self, member: tarfile.TarInfo, header: bytes, extended: ExtendedHeaders) -> TarMember:
+    def _begin_data(self, member: TarHeader, header: bytes, extended: ExtendedHeaders) -> TarMember:
         if member.type == tarfile.GNUTYPE_SPARSE:
             self._skip_sparse_map(header)
         size_bytes = 0
-        if member.isreg() or member.type not in tarfile.SUPPORTED_TYPES:
-            size_bytes = member.size if extended.size_bytes is None else extended.size_bytes
+        if member.type in tarfile.REGULAR_TYPES or member.type not in tarfile.SUPPORTED_TYPES:
+            size_bytes = member.size_bytes if extended.size_bytes is None else extended.size_bytes
         self._unread_bytes, self._padding_bytes = size_bytes, _padding(size_bytes)
         return TarMember(
             member.name if extended.name is None else extended.name,
             member.type,
             size_bytes,
-            member.mtime,
+            member.mtime_s,
             extended.is_sparse or member.type == tarfile.GNUTYPE_SPARSE,
             extended.is_ambiguous,
         )
