@@ -83,6 +83,7 @@ async def test_run_without_disk_space_fails_before_an_archive_is_written(mount: 
         assert environment.has_complete_output()
 
 
+@pytest.mark.usefixtures("virtual_clock")
 async def test_archives_that_fit_only_separately_do_not_fill_the_disk(mount: Path) -> None:
     """There is enough space for each archive, but not next to the reservations of the others."""
     account = SimulatedAccount(projects=1, jobs=2, archive_bytes=20 * MIB)

@@ -221,6 +221,7 @@ async def run_counted(
         return await downloader.run()
 
 
+@pytest.mark.usefixtures("virtual_clock")
 async def test_run_ended_by_max_transfer_leaves_no_output_open(tmp_path: Path) -> None:
     account = SimulatedAccount(projects=1, jobs=200, archive_bytes=3_000)
     async with run_environment(tmp_path, account) as here:
@@ -233,6 +234,7 @@ async def test_run_ended_by_max_transfer_leaves_no_output_open(tmp_path: Path) -
         assert counting.open() == [0.0] * len(Kind)
 
 
+@pytest.mark.usefixtures("virtual_clock")
 async def test_run_that_a_full_disk_stops_leaves_no_output_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
