@@ -50,14 +50,18 @@ format: install ## format all files and fix lint findings
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-.venv-peer/.installed: tests/peer/requirements.lock
-	$(PYTHON) -m venv .venv-peer
-	.venv-peer/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+# up42-py 0.37.2 (projects and jobs), 2.6.0 (assets) and 4.3.0 (STAC) need an environment each.
+PEERS := peer peer_assets peer_stac
+PEER_ENVIRONMENTS := $(PEERS:%=.venv-%/.installed)
+
+$(PEER_ENVIRONMENTS): .venv-%/.installed: tests/%/requirements.lock
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
 .PHONY: test-peer
-test-peer: install .venv-peer/.installed ## compare the official client with bulkdl against the simulator
-	.venv-peer/bin/python -m pytest -q -c tests/peer/pytest.ini tests/peer
+test-peer: install $(PEER_ENVIRONMENTS) ## compare the official clients with bulkdl against the simulator
+	set -e; for peer in $(PEERS); do .venv-$$peer/bin/python -m pytest -q -c tests/$$peer/pytest.ini tests/$$peer; done
 
 LOCK := uv pip compile --universal --python-version 3.11 \
   --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --quiet
@@ -69,12 +73,12 @@ lock: ## regenerate all lock files from pyproject.toml (needs uv)
 	echo 'hatchling>=1.27' | $(LOCK) - -c requirements.lock -o requirements-build.lock
 	$(LOCK) tests/image/requirements.in -o tests/image/requirements.lock
 	$(LOCK) tests/browser/requirements.in -o tests/browser/requirements.lock
-	$(LOCK) tests/peer/requirements.in -o tests/peer/requirements.lock
+	set -e; for peer in $(PEERS); do $(LOCK) tests/$$peer/requirements.in -o tests/$$peer/requirements.lock; done
 	$(LOCK) tests/robustness/requirements.in -o tests/robustness/requirements.lock
 
 .PHONY: clean
 clean: ## remove all generated files and environments
-	rm -rf $(VENV) .venv-peer .venv-image .venv-browser .venv-robustness demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PEERS:%=.venv-%) .venv-image .venv-browser .venv-robustness demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ENGINE=podman selects an engine. BUILD_FLAGS are passed to the build, for example --build-arg BASE=….
