@@ -80,7 +80,8 @@ class KindSpec:
         label: The name of one output in messages, with its article: ``an archive``.
         concurrency: The limits of its pool if the setting is ``auto``.
         max_size_bytes: Default of the maximum size of one output.
-        load_checks: Returns the checks of the content; imports their module on first use.
+        load_checks: Returns the checks of the content of a file, given its name. It imports their module on
+            first use.
         is_large: Whether outputs can take long. They can use several connections and several segments, their
             pool is measured in bytes instead of outputs, and a drained run does not wait for all of them.
         has_names: Whether the server chooses the name of each output. An output without a name then stands
@@ -95,7 +96,7 @@ class KindSpec:
     label: str
     concurrency: AutoConcurrency
     max_size_bytes: int
-    load_checks: Callable[[], ContentChecks]
+    load_checks: Callable[[str], ContentChecks]
     is_large: bool = False
     has_names: bool = False
     suffixes: tuple[str, ...] = ("",)

@@ -155,7 +155,7 @@ class JobDirectoryReader:
         Raises:
             TransferError: The file is damaged, or its content does not match its name.
         """
-        checks = kind_spec(kind).load_checks()
+        checks = kind_spec(kind).load_checks(key.rpartition("/")[2])
         with open_regular(path) as stream:
             size_bytes = os.fstat(stream.fileno()).st_size
             suffix = checks.check_head(stream.read(HEAD_BYTES), "image/", has_digest=False)

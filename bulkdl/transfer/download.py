@@ -59,7 +59,7 @@ class Download:
         self._remote_file = remote_file
         self._make_key = make_key
         self._context = context
-        self._partial = PartialDownload(output, partial_file, observer)
+        self._partial = PartialDownload(output, partial_file, observer, make_key("").rpartition("/")[2])
         self._accept_gzip = False
         self._may_segment = self._partial.kind.is_large and context.limits.connections > 1
 

@@ -70,10 +70,12 @@ class PartialDownload:
         attempts: Attempts so far, those of single connections included.
     """
 
-    def __init__(self, output: Output, file: PartialFilePort, observer: TransferObserver) -> None:
+    def __init__(
+        self, output: Output, file: PartialFilePort, observer: TransferObserver, filename: str
+    ) -> None:
         self.output = output
         self.kind = kind_spec(output.kind)
-        self.checks = self.kind.load_checks()
+        self.checks = self.kind.load_checks(filename)
         self.file = file
         self.state: ResumeState | None = None
         self.prefix: ReadPrefix | None = None

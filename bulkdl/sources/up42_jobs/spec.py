@@ -15,19 +15,19 @@ from bulkdl.sources.up42_jobs.models import SOURCE, Kind
 _MIB = 1 << 20
 
 
-def _archive_checks() -> ContentChecks:
+def _archive_checks(_filename: str) -> ContentChecks:
     from bulkdl.content.archive_checks import CHECKS  # noqa: PLC0415 - not needed to read settings
 
     return CHECKS
 
 
-def _image_checks() -> ContentChecks:
+def _image_checks(_filename: str) -> ContentChecks:
     from bulkdl.content.image_checks import CHECKS  # noqa: PLC0415 - not needed to read settings
 
     return CHECKS
 
 
-def _geojson_checks() -> ContentChecks:
+def _geojson_checks(_filename: str) -> ContentChecks:
     from bulkdl.content.geojson_checks import CHECKS  # noqa: PLC0415 - not needed to read settings
 
     return CHECKS
