@@ -108,8 +108,7 @@ FAILURE_POLICIES: dict[Reason, FailurePolicy] = {
     Reason.TOO_LARGE: FailurePolicy(
         RetryAction.GIVE_UP,
         ExitCode.FAILED,
-        "raise the size limit if this size is correct (archive_max_size, quicklook_max_size, "
-        "geojson_max_size or api_response_max_size)",
+        "raise the size limit if this size is correct (max_size of the kind, or api_response_max_size)",
     ),
     Reason.INVALID_RESPONSE: FailurePolicy(
         RetryAction.BACK_OFF, ExitCode.FAILED, "unexpected response from UP42; run again, then report it"

@@ -19,6 +19,8 @@ from bulkdl.settings import LoadedSettings, Settings, format_setting, format_val
 _CREDENTIALS = ("UP42_PROJECT_ID", "UP42_PROJECT_API_KEY", "UP42_USERNAME", "UP42_PASSWORD", "UP42_TOKEN")
 _OPEN = ("UP42_PROJECT_ID", "UP42_USERNAME")
 
+_TABLES = frozenset({"kinds", "path_templates"})  # one row for each of their keys
+
 
 @click.command(
     cls=Command,
@@ -50,8 +52,9 @@ def _setting_rows(loaded: LoadedSettings) -> list[tuple[str, str, str]]:
 
 
 def _values(settings: Settings) -> dict[str, Any]:
-    values = {key: getattr(settings, key) for key in Settings.model_fields if key != "path_templates"}
-    return values | {f"path_templates.{key}": value for key, value in settings.path_templates}
+    values = {key: getattr(settings, key) for key in Settings.model_fields if key not in _TABLES}
+    kinds = {f"kinds.{kind}.{key}": value for kind, table in settings.kinds.items() for key, value in table}
+    return values | kinds | {f"path_templates.{key}": value for key, value in settings.path_templates}
 
 
 def _credential_rows(env: Mapping[str, str]) -> list[tuple[str, str, str]]:
@@ -67,8 +70,10 @@ def _credential_rows(env: Mapping[str, str]) -> list[tuple[str, str, str]]:
 def _document(loaded: LoadedSettings, env: Mapping[str, str]) -> dict[str, Any]:
     plain = loaded.settings.model_dump(mode="json")
     templates = {f"path_templates.{key}": value for key, value in plain.pop("path_templates").items()}
+    tables = plain.pop("kinds").items()
+    kinds = {f"kinds.{kind}.{key}": value for kind, table in tables for key, value in table.items()}
     plain["processor_settings"] = sorted(plain["processor_settings"])  # an extension may keep secrets there
-    values = {**plain, "shard": format_value(loaded.settings.shard) or None, **templates}
+    values = {**plain, "shard": format_value(loaded.settings.shard) or None, **kinds, **templates}
     for key in ("only", "scope"):
         values[key] = sorted(values[key])
     return {

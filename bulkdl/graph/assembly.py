@@ -188,11 +188,7 @@ def _transfer_limits(settings: Settings) -> Limits:
     return Limits(
         speed_limit_bytes_per_s=settings.speed_limit,
         speed_time_s=settings.speed_time,
-        max_bytes={
-            "archive": settings.archive_max_size,
-            "quicklook": settings.quicklook_max_size,
-            "geojson": settings.geojson_max_size,
-        },
+        max_bytes={kind: table.max_size for kind, table in settings.kinds.items()},
         segment_min_size_bytes=settings.segment_min_size,
         connections=settings.connections,
         segment_if_slower_than_bytes_per_s=settings.segment_if_slower_than,

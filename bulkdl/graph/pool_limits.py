@@ -103,11 +103,7 @@ def _scale(count: int, factor: float) -> int:
 
 def _pool_limits(kind: KindSpec, settings: Settings) -> PoolLimits:
     """Return the limits that *settings* set: a number is fixed, ``auto`` adapts."""
-    concurrency = {
-        "archive": settings.archive_concurrency,
-        "quicklook": settings.quicklook_concurrency,
-        "geojson": settings.geojson_concurrency,
-    }[kind.name]
+    concurrency = settings.kinds[kind.name].concurrency
     if isinstance(concurrency, int):
         start = workers = concurrency
     else:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from bulkdl.errors import ConfigError
+from bulkdl.settings.kinds import KindTable
 from bulkdl.settings.model import ProjectTable, Settings
 from bulkdl.settings.parsers import hide_secret
 from bulkdl.settings.path_templates import PathTemplates
@@ -24,6 +25,7 @@ _OTHER_NAMES = {
     "kind": "only",
     "level": "scope",
     "max_attempts": "retries",
+    "max_bytes": "max_size",
     "names": "path_templates",
     "overlap": "since_overlap",
     "processor": "processors",
@@ -39,7 +41,8 @@ def config_error(error: ValidationError, sources: Mapping[str, str]) -> ConfigEr
     problem = _problem(details[0])
     if len(details) > 1:
         problem += f" (and {len(details) - 1} more)"
-    return ConfigError(_where(details[0]["loc"], sources), problem)
+    loc = details[0]["loc"]
+    return ConfigError(_where(loc[:-1] if loc[-1:] == ("[key]",) else loc, sources), problem)
 
 
 def suggest_setting(name: str, candidates: Collection[str] = tuple(Settings.model_fields)) -> str | None:
@@ -106,7 +109,11 @@ def _problem(detail: ErrorDetails) -> str:
 
 
 def _unknown(loc: tuple[int | str, ...]) -> str:
-    models: dict[str, type[BaseModel]] = {"path_templates": PathTemplates, "projects": ProjectTable}
+    models: dict[str, type[BaseModel]] = {
+        "kinds": KindTable,
+        "path_templates": PathTemplates,
+        "projects": ProjectTable,
+    }
     model = models.get(str(loc[0]), Settings) if len(loc) > 1 else Settings
     near = suggest_setting(str(loc[-1]), tuple(model.model_fields))
     return f"unknown setting; did you mean {near}?" if near else "unknown setting"

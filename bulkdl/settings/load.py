@@ -17,12 +17,14 @@ from pydantic import ValidationError
 from bulkdl.errors import ConfigError
 from bulkdl.settings import parsers
 from bulkdl.settings.errors import config_error, suggest_variable
-from bulkdl.settings.model import ProjectTable, Settings, Unit
+from bulkdl.settings.field_types import Unit
+from bulkdl.settings.kinds import SHORTHANDS, KindTable, describe_conflict, given_keys, table_keys
+from bulkdl.settings.model import ProjectTable, Settings
 from bulkdl.settings.path_templates import PathTemplates
 
 PREFIX = "BULKDL_"
 # Tables. BULKDL_PROJECT selects projects; the command line reads it.
-_FILE_ONLY = frozenset({"path_templates", "processor_settings", "projects"})
+_FILE_ONLY = frozenset({"kinds", "path_templates", "processor_settings", "projects"})
 # Flags whose name is not the key with hyphens.
 _FLAGS = {"processors": "--processor"}
 # Variables of flags that are not settings.
@@ -67,6 +69,7 @@ def load_settings(
     sources: dict[str, str] = {}
     if config_file is not None:
         values = read_file(config_file)
+        _check_shorthands(values, config_file)
         sources = dict.fromkeys(_flatten_keys(values), f"file {config_file}")
     for key, name in variable_names().items():
         if env.get(name, "").strip():
@@ -74,24 +77,51 @@ def load_settings(
     for key, value in (flags or {}).items():
         if value is not None:
             values[key], sources[key] = value, f"flag {flag_name(key)}"
+    _drop_overridden(values, sources)
     try:
         settings = Settings(**values)
     except ValidationError as error:
         raise config_error(error, sources) from None
+    _share_sources(sources)
     return LoadedSettings(
         settings, {key: sources.get(key, "default") for key in all_keys()}, _find_misspelt_variables(env)
     )
 
 
+def _check_shorthands(values: Mapping[str, Any], path: Path) -> None:
+    for kind, name in given_keys(values):
+        if SHORTHANDS.get((kind, name)) in values:
+            raise ConfigError(str(path), describe_conflict(kind, name))
+
+
+def _drop_overridden(values: dict[str, Any], sources: dict[str, str]) -> None:
+    """Remove the keys of tables in the file whose shorthand is a variable or a flag."""
+    for kind, name in given_keys(values):
+        if SHORTHANDS.get((kind, name)) in sources:
+            del values["kinds"][kind][name], sources[f"kinds.{kind}.{name}"]
+
+
+def _share_sources(sources: dict[str, str]) -> None:
+    """Enter the source of each key of a table also for its shorthand, and the other way round."""
+    for (kind, name), shorthand in SHORTHANDS.items():
+        key = f"kinds.{kind}.{name}"
+        source = sources.get(key) or sources.get(shorthand)
+        if source is not None:
+            sources[key] = sources[shorthand] = source
+
+
 def all_keys() -> list[str]:
-    """Return all keys in the order of the model; templates as ``path_templates.job``."""
-    top = [key for key in Settings.model_fields if key != "path_templates"]
-    return [*top, *(f"path_templates.{key}" for key in PathTemplates.model_fields)]
+    """Return all keys; those of tables as ``kinds.archive.concurrency`` and ``path_templates.job``."""
+    top = [key for key in Settings.model_fields if key not in ("kinds", "path_templates")]
+    kinds = [f"kinds.{kind}.{name}" for kind, name in table_keys()]
+    return [*top, *kinds, *(f"path_templates.{key}" for key in PathTemplates.model_fields)]
 
 
 def format_setting(key: str, value: object) -> str:
     """Write the *value* of a setting as in a flag; durations and sizes with their unit."""
-    field = Settings.model_fields.get(key)
+    table, _, name = key.rpartition(".")
+    fields = KindTable.model_fields if table.startswith("kinds.") else Settings.model_fields
+    field = fields.get(name if table else key)
     if field is not None and isinstance(value, (int, float)):
         if Unit.DURATION in field.metadata:
             return parsers.write_duration(value)
@@ -160,7 +190,8 @@ def _invalid_toml(path: Path, error: tomllib.TOMLDecodeError) -> ConfigError:
 def _flatten_keys(values: Mapping[str, Any]) -> list[str]:
     templates = values.get("path_templates")
     nested = [f"path_templates.{key}" for key in templates] if isinstance(templates, dict) else []
-    return [*values, *nested]
+    kinds = [f"kinds.{kind}.{name}" for kind, name in given_keys(values)]
+    return [*values, *nested, *kinds]
 
 
 def _find_misspelt_variables(env: Mapping[str, str]) -> tuple[str, ...]:

@@ -16,19 +16,16 @@ Rules for keys and values:
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from enum import Enum
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
-    PlainSerializer,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -39,6 +36,17 @@ from bulkdl.errors import ConfigError
 from bulkdl.models import Durability, Level
 from bulkdl.settings import parsers
 from bulkdl.settings.bandwidth_schedule import UNLIMITED, BandwidthSchedule, parse_bandwidth_schedule
+from bulkdl.settings.field_types import (
+    Concurrency,
+    DurationS,
+    KindName,
+    MaybeAddress,
+    MaybeProxy,
+    MaybeShard,
+    SizeBytes,
+    Uuid,
+    Workers,
+)
 from bulkdl.settings.hosts import (
     DEFAULT_API_URL,
     UP42_HOSTS,
@@ -47,46 +55,11 @@ from bulkdl.settings.hosts import (
     account_token_endpoint,
     region_api_url,
 )
-from bulkdl.settings.parsers import Address, Shard
+from bulkdl.settings.kinds import SHORTHANDS, KindTable, complete_kinds
 from bulkdl.settings.path_templates import PathTemplates
-from bulkdl.settings.proxy import Proxy, parse_proxy
-from bulkdl.source_spec import kind_names
+from bulkdl.source_spec import kind_names, kind_spec
 
 MIB = 1024 * 1024
-TIB = 1024 * 1024 * MIB
-
-
-class Unit(Enum):
-    """How ``format_setting`` writes a number; part of the type of a field."""
-
-    DURATION = "duration"
-    SIZE = "size"
-
-
-def _check_kind(name: str) -> str:
-    names = [repr(known) for known in kind_names()]
-    if repr(name) not in names:
-        raise ValueError(f"expected {', '.join(names[:-1])} or {names[-1]}")
-    return name
-
-
-DurationS = Annotated[float, BeforeValidator(parsers.parse_duration), Unit.DURATION]
-SizeBytes = Annotated[int, BeforeValidator(parsers.parse_size), Field(ge=0), Unit.SIZE]
-Uuid = Annotated[str, BeforeValidator(parsers.parse_uuid)]
-KindName = Annotated[str, AfterValidator(_check_kind)]
-Workers = Annotated[int, Field(ge=1, le=parsers.MAX_CONCURRENCY)]
-Concurrency = Annotated[int | Literal["auto"], BeforeValidator(parsers.parse_concurrency)]
-MaybeAddress = Annotated[
-    Address | None, BeforeValidator(lambda value: value if value is None else parsers.parse_address(value))
-]
-MaybeProxy = Annotated[
-    Proxy | None,
-    BeforeValidator(lambda value: value if value is None else parse_proxy(value)),
-    PlainSerializer(lambda value: value and str(value), when_used="json"),  # without credentials
-]
-MaybeShard = Annotated[
-    Shard | None, BeforeValidator(lambda value: value if value is None else parsers.parse_shard(value))
-]
 
 
 class ProjectTable(BaseModel):
@@ -277,9 +250,21 @@ class Settings(BaseModel):
     )
 
     # bounds
-    archive_max_size: SizeBytes = Field(TIB, gt=0, description="maximum size of an archive")
-    quicklook_max_size: SizeBytes = Field(64 * MIB, gt=0, description="maximum size of a quicklook")
-    geojson_max_size: SizeBytes = Field(512 * MIB, gt=0, description="maximum size of a GeoJSON file")
+    archive_max_size: SizeBytes = Field(
+        default_factory=lambda: kind_spec("archive").max_size_bytes,
+        gt=0,
+        description="maximum size of an archive",
+    )
+    quicklook_max_size: SizeBytes = Field(
+        default_factory=lambda: kind_spec("quicklook").max_size_bytes,
+        gt=0,
+        description="maximum size of a quicklook",
+    )
+    geojson_max_size: SizeBytes = Field(
+        default_factory=lambda: kind_spec("geojson").max_size_bytes,
+        gt=0,
+        description="maximum size of a GeoJSON file",
+    )
     api_response_max_size: SizeBytes = Field(
         64 * MIB, gt=0, description="maximum size of a JSON response of the API"
     )
@@ -306,7 +291,18 @@ class Settings(BaseModel):
         None, description="write metrics to this file for the node-exporter textfile collector"
     )
 
+    kinds: dict[KindName, KindTable] = Field(
+        default_factory=dict,
+        description="one table for each kind of outputs; complete, also if only some keys are given",
+    )
     path_templates: PathTemplates = Field(default_factory=PathTemplates, description="paths of the outputs")
+
+    @model_validator(mode="after")
+    def _complete_kinds(self) -> Self:
+        self.__dict__["kinds"] = complete_kinds(self.kinds, self.__dict__, self.model_fields_set)
+        for (kind, name), shorthand in SHORTHANDS.items():
+            self.__dict__[shorthand] = getattr(self.kinds[kind], name)
+        return self
 
     def require_output(self) -> Path:
         """

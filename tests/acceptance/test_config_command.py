@@ -44,6 +44,15 @@ def test_config_with_an_unknown_key_names_file_and_key_and_proposes_a_key(tmp_pa
     assert not (tmp_path / "out").exists()
 
 
+def test_config_with_the_table_of_an_unknown_kind_exits_with_2_and_names_the_kinds(tmp_path):
+    (tmp_path / "c.toml").write_text("[kinds.picture]\nconcurrency = 3\n")
+    ended = bulkdl("run", "-c", "c.toml", "-o", "out", cwd=tmp_path, env={"UP42_TOKEN": CANARY})
+    assert ended.returncode == 2
+    problem = "kinds.picture: expected 'archive', 'quicklook' or 'geojson', got 'picture'"
+    assert ended.stderr == f"bulkdl: c.toml: {problem}\n"
+    assert not (tmp_path / "out").exists()
+
+
 def test_config_with_invalid_toml_names_file_and_line(tmp_path):
     (tmp_path / "c.toml").write_text("archives = 3\nrate == 5\n")
     ended = bulkdl("config", "-c", "c.toml", cwd=tmp_path)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from bulkdl.settings import PathTemplates, ProjectTable, Settings, format_setting, load_settings
-from bulkdl.settings.model import Unit
+from bulkdl.settings.field_types import Unit
+from bulkdl.settings.kinds import KindTable
 
 CONFIG = Path(__file__).parents[3] / "config"
 
@@ -41,10 +42,16 @@ def test_example_unchanged_sets_nothing():
 def test_example_has_the_descriptions_of_the_model(model):
     lines = (CONFIG / "example.toml").read_text(encoding="utf-8").splitlines()
     for key, field in model.model_fields.items():
-        if key in ("path_templates", "processor_settings", "projects"):
+        if key in ("kinds", "path_templates", "processor_settings", "projects"):
             continue
         at = next(number for number, line in enumerate(lines) if line.startswith(f"#{key} = "))
         assert lines[at - 1].removeprefix("# ").removesuffix("; no default") == field.description
+
+
+def test_example_has_the_descriptions_of_the_tables_of_kinds():
+    text = (CONFIG / "example.toml").read_text(encoding="utf-8")
+    expected = "".join(f"# {key}: {field.description}\n" for key, field in KindTable.model_fields.items())
+    assert f"#[kinds.archive]\n{expected}" in text
 
 
 def test_settings_keys_contain_no_unit():

@@ -1,0 +1,47 @@
+"""Types of the fields of the settings. They parse text and check bounds."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
+
+from bulkdl.settings import parsers
+from bulkdl.settings.parsers import Address, Shard
+from bulkdl.settings.proxy import Proxy, parse_proxy
+from bulkdl.source_spec import kind_names
+
+
+class Unit(Enum):
+    """How ``format_setting`` writes a number; part of the type of a field."""
+
+    DURATION = "duration"
+    SIZE = "size"
+
+
+def _check_kind(name: str) -> str:
+    names = kind_names()
+    if name not in names:
+        *first, last = map(repr, names)
+        raise ValueError(f"expected {', '.join(first)} or {last}")
+    return name
+
+
+DurationS = Annotated[float, BeforeValidator(parsers.parse_duration), Unit.DURATION]
+SizeBytes = Annotated[int, BeforeValidator(parsers.parse_size), Field(ge=0), Unit.SIZE]
+Uuid = Annotated[str, BeforeValidator(parsers.parse_uuid)]
+KindName = Annotated[str, AfterValidator(_check_kind)]
+Workers = Annotated[int, Field(ge=1, le=parsers.MAX_CONCURRENCY)]
+Concurrency = Annotated[int | Literal["auto"], BeforeValidator(parsers.parse_concurrency)]
+MaybeAddress = Annotated[
+    Address | None, BeforeValidator(lambda value: value if value is None else parsers.parse_address(value))
+]
+MaybeProxy = Annotated[
+    Proxy | None,
+    BeforeValidator(lambda value: value if value is None else parse_proxy(value)),
+    PlainSerializer(lambda value: value and str(value), when_used="json"),  # without credentials
+]
+MaybeShard = Annotated[
+    Shard | None, BeforeValidator(lambda value: value if value is None else parsers.parse_shard(value))
+]
