@@ -204,11 +204,8 @@ class Pools:
             return await self._output_downloader.download(missing, failed, monitor)
         except BulkdlError:
             raise
-        except OSError as error:
-            if error.errno not in (errno.EMFILE, errno.ENFILE):
-                log.exception("transfer.crashed")
-                return Result(output, Outcome.FAILED, Reason.INTERNAL, detail=type(error).__name__)
-            return Result(output, Outcome.FAILED, Reason.TOO_MANY_OPEN_FILES, detail=str(error.strerror))
         except Exception as error:  # a defect may raise any exception
+            if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+                return Result(output, Outcome.FAILED, Reason.TOO_MANY_OPEN_FILES, detail=str(error.strerror))
             log.exception("transfer.crashed")
             return Result(output, Outcome.FAILED, Reason.INTERNAL, detail=type(error).__name__)
