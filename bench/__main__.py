@@ -16,7 +16,7 @@ from pathlib import Path
 from bench import facts, peers
 from bench.page import render_page
 from bench.result import RowResult, load_results, store_results
-from bench.rows import archives, backfill, latency, planning, quicklooks
+from bench.rows import archives, backfill, latency, planning, quicklooks, unpack
 from bench.settings import REPOSITORY, BenchSettings
 
 ROWS: dict[str, Callable[[BenchSettings], RowResult]] = {
@@ -28,6 +28,8 @@ ROWS: dict[str, Callable[[BenchSettings], RowResult]] = {
     "rerun": backfill.measure_rerun,
     "plan": planning.measure,
     "backfill": backfill.measure_first_run,
+    "unpack-large": unpack.measure_large,
+    "unpack-small": unpack.measure_small,
 }
 _RESULTS = REPOSITORY / "bench/results.json"
 _NOTES = REPOSITORY / "bench/notes.md"
