@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -19,7 +20,14 @@ GROUP = "bulkdl.processors"
 ProcessorFactory = Callable[[Mapping[str, Any]], Processor]
 """Creates a processor from its table of settings; raises ConfigError or ValueError for an invalid one."""
 
-BUILT_IN: dict[str, ProcessorFactory] = {}
+
+def _create_unpack(table: Mapping[str, Any]) -> Processor:
+    """Import the processor on first use: a run without it does not need its modules."""
+    processor: Processor = import_module("bulkdl.processors.unpack.processor").create_processor(table)
+    return processor
+
+
+BUILT_IN: dict[str, ProcessorFactory] = {"unpack": _create_unpack}
 """The processors of bulkdl."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")

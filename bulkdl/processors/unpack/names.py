@@ -57,8 +57,8 @@ def split_name(name: str, limits: UnpackLimits) -> tuple[str, ...]:
         raise RejectedMemberError(f"the name is longer than {limits.max_name_bytes} bytes")
     if name.startswith("/") or "\\" in name or _DRIVE.match(name):
         raise RejectedMemberError("the name is not a relative path with forward slashes")
-    if not name.isprintable() and any(unicodedata.category(char) == "Cc" for char in name):
-        raise RejectedMemberError("the name contains a control character")
+    if not name.isprintable():
+        raise RejectedMemberError("the name contains a control character or an invisible character")
     parts = tuple(part for part in name.split("/") if part not in ("", "."))
     if ".." in parts:
         raise RejectedMemberError("the name contains '..'")

@@ -45,6 +45,8 @@ UNSAFE_NAMES = {
     "escape": "output/\x1b[2J",
     "delete": "output/\x7f",
     "C1 control": "output/\x9b1m",
+    "right to left": "output/\u202egpj.tif",
+    "zero width": "output/a\u200bb",
     "not UTF-8": "output/\udcff",
     "long part": "output/" + "p" * 256,
     "long part in UTF-8": "output/" + "ä" * 128,

@@ -1,0 +1,159 @@
+"""
+The processor ``unpack``: unpacks each downloaded archive into a folder next to it.
+
+The archives with the default names get the folder ``output``. Other archives get a folder with their own
+name, because several of them can be next to each other. The archive of a job is the archive of its last task,
+which is unpacked only below the task. The manifest is published after the folder: a folder without a current
+manifest is unpacked again.
+"""
+
+from __future__ import annotations
+
+import stat
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from bulkdl.disk import atomic_files
+from bulkdl.errors import DestinationError
+from bulkdl.models import Level, Reason
+from bulkdl.os_errors import map_path_errors
+from bulkdl.processors.interfaces import (
+    BaseProcessor,
+    CompletedOutput,
+    DerivedFile,
+    LocalFile,
+    OutputArea,
+    ProcessingSkipped,
+)
+from bulkdl.processors.unpack.engine import UnpackedArchive, unpack_archive
+from bulkdl.processors.unpack.manifest import ManifestHeader, UnpackedFile, read_entries, read_header
+from bulkdl.processors.unpack.names import UnpackLimits
+from bulkdl.processors.unpack.verification import find_foreign_file, is_current
+
+NAME = "unpack"
+_SUFFIXES = (".tar.gz", ".tar", ".zip")
+_DEFAULT_STEMS = frozenset({"final_output", "task_output"})
+_DEFAULT_FOLDER = "output"
+
+
+def create_processor(table: Mapping[str, Any]) -> UnpackProcessor:
+    """
+    Create the processor with the limits in *table*.
+
+    Raises:
+        ValueError: A key is unknown, or a value is not a positive number.
+    """
+    names = [field.name for field in fields(UnpackLimits)]
+    for key, value in table.items():
+        if key not in names:
+            raise ValueError(f"unknown setting {key!r}; expected one of {', '.join(names)}")
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{key}: expected a positive number, got {value!r}")
+    return UnpackProcessor(UnpackLimits(**table))
+
+
+def unpacked_key(record: CompletedOutput) -> str:
+    """Return the key of the folder for the members of an archive."""
+    archive = PurePosixPath(record.file.key)
+    suffix = next(suffix for suffix in _SUFFIXES if archive.name.endswith(suffix))
+    stem = archive.name.removesuffix(suffix)
+    return str(archive.with_name(_DEFAULT_FOLDER if stem in _DEFAULT_STEMS else f"{stem}_unpacked"))
+
+
+class UnpackProcessor(BaseProcessor):
+    """Unpacks archives and keeps them."""
+
+    name = NAME
+    version = 1
+
+    def __init__(self, limits: UnpackLimits | None = None) -> None:
+        self._limits = limits or UnpackLimits()
+
+    def accepts(self, record: CompletedOutput) -> bool:
+        """Accept files with the suffix of an archive. The suffix is chosen by the content of the file."""
+        return record.file.key.endswith(_SUFFIXES)
+
+    async def process(
+        self, file: LocalFile, record: CompletedOutput, area: OutputArea
+    ) -> Sequence[DerivedFile]:
+        """Unpack one archive; see ``Processor.process``."""
+        if record.output.level is Level.JOB and await area.run(_has_task_archive, file.path):
+            raise ProcessingSkipped(
+                "the archive of the job is the archive of a task, which is unpacked there"
+            )
+        key = unpacked_key(record)
+        manifest = area.state_folder / f"{record.file.key}.jsonl"
+        folder = file.path.with_name(PurePosixPath(key).name)
+        if not await area.run(is_current, folder, manifest, record.file.digest):
+            unpacked = await area.run(
+                unpack_archive,
+                file.path,
+                record.file.digest,
+                area.new_path(),
+                area,
+                limits=self._limits,
+                sync=False,  # the area syncs the folder and the manifest before it publishes the folder
+            )
+            await area.run(_check_existing_folder, folder, manifest, unpacked)
+            await area.publish_folder(unpacked.folder, key, replace=True)
+            await area.run(_publish_manifest, unpacked.manifest, manifest)
+        return await area.run(_derived_files, key, manifest)
+
+
+def _has_task_archive(stop: threading.Event, archive: Path) -> bool:
+    """Return whether *archive* has a second name in its folder or in a folder next to it."""
+    del stop
+    with map_path_errors(archive):
+        if archive.stat().st_nlink == 1:
+            return False
+        pattern = f"*{archive.suffix}"
+        others = (*archive.parent.glob(pattern), *archive.parent.glob(f"*/{pattern}"))
+        return any(path.samefile(archive) for path in others if path != archive)
+
+
+def _check_existing_folder(
+    stop: threading.Event, folder: Path, manifest: Path, unpacked: UnpackedArchive
+) -> None:
+    """
+    Check that the folder to replace contains only files that bulkdl unpacked.
+
+    Raises:
+        DestinationError: PATH_BLOCKED; it is not a folder, or it contains another file.
+    """
+    del stop
+    with map_path_errors(folder):
+        try:
+            mode = folder.lstat().st_mode
+        except FileNotFoundError:
+            return
+        if not stat.S_ISDIR(mode):
+            raise DestinationError(Reason.PATH_BLOCKED, f"{folder}: is not a folder")
+        foreign = find_foreign_file(folder, manifest, unpacked.manifest)
+    if foreign is not None:
+        raise DestinationError(
+            Reason.PATH_BLOCKED, f"{folder}: contains {foreign[:200]!r}, which is not a file of the archive"
+        )
+
+
+def _publish_manifest(stop: threading.Event, path: Path, manifest: Path) -> None:
+    del stop
+    with map_path_errors(manifest):
+        atomic_files.publish(path, manifest)
+
+
+def _derived_files(stop: threading.Event, key: str, manifest: Path) -> list[DerivedFile]:
+    """Return the folder, which counts no bytes, and the files in it."""
+    del stop
+    with map_path_errors(manifest):
+        header = read_header(manifest)
+        entries = (entry for entry in read_entries(manifest) if isinstance(entry, UnpackedFile))
+        members = [DerivedFile(f"{key}/{each.path}", each.size_bytes, each.crc32c) for each in entries]
+    return [DerivedFile(key, 0, detail=_describe(header)), *members]
+
+
+def _describe(header: ManifestHeader) -> str:
+    left_out = f"; left out (links, devices): {header.left_out}" if header.left_out else ""
+    return f"files: {header.files}{left_out}"
