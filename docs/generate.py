@@ -8,6 +8,10 @@ from typing import Any
 
 from bulkdl.failure_policy import EXIT_RANK, FAILURE_POLICIES, ExitCode
 from bulkdl.report.run_report import schema
+from bulkdl.simulator import FAULTS
+from bulkdl.simulator.fault_script import CONDITIONS
+from bulkdl.simulator.fault_table import FaultKind
+from bulkdl.simulator.routes import ENDPOINTS, TODAY_ENDPOINTS
 
 DOCS = Path(__file__).parent
 
@@ -65,6 +69,70 @@ def run_report_page() -> str:
     return "\n".join([*lines[: table[0]], run_report_table(), *lines[table[-1] + 1 :]]) + "\n"
 
 
+_ENDPOINTS_HEAD = """\
+## Endpoints
+
+A rule of a fault script selects requests by the name of the endpoint. `object` is the storage.
+
+| endpoint | path |
+|---|---|
+"""
+
+_FAULTS_HEAD = """
+## Faults
+
+`--faults FILE` reads rules in TOML or JSON. Each rule names a fault and its parameters, and selects requests:
+
+```toml
+[[rule]]
+fault = "throttled"
+retry_after = 2
+endpoint = ["search", "download_url"]
+every = 10
+```
+
+These keys select requests:
+{conditions}.
+
+| fault | effect | parameters | applies to |
+|---|---|---|---|
+"""
+
+
+def simulator_page() -> str:
+    """Render docs/simulator.md again with current tables of endpoints and faults."""
+    text = (DOCS / "simulator.md").read_text("utf-8").partition("## Endpoints\n")[0]
+    endpoints = [
+        f"| `{name}` | {', '.join(f'`/{path}`' for path in paths)} |" for name, paths in ENDPOINTS.items()
+    ]
+    faults = [
+        f"| `{name}` | {kind.meaning} | {_parameters(kind)} | {_place(kind)} |"
+        for name, kind in FAULTS.items()
+    ]
+    conditions = ", ".join(f"`{name}`" for name in CONDITIONS)
+    head = _FAULTS_HEAD.format(conditions=conditions)
+    return text + _ENDPOINTS_HEAD + "\n".join(endpoints) + "\n" + head + "\n".join(faults) + "\n"
+
+
+def _parameters(kind: FaultKind) -> str:
+    return ", ".join(
+        f"`{key}`" if parameter.required or parameter.default is None else f"`{key}={parameter.default!r}`"
+        for key, parameter in kind.parameters.items()
+    )
+
+
+def _place(kind: FaultKind) -> str:
+    """Return the endpoints or the server that a rule selects by default."""
+    endpoints = kind.condition.get("endpoint", [])
+    endpoints = [endpoints] if isinstance(endpoints, str) else endpoints
+    if len(endpoints) > len(TODAY_ENDPOINTS):
+        return "all endpoints without the logins"
+    if endpoints:
+        return ", ".join(f"`{name}`" for name in endpoints)
+    return str(kind.condition.get("server", "all"))
+
+
 if __name__ == "__main__":
     (DOCS / "failure-policy.md").write_text(failure_policy_page(), "utf-8")
     (DOCS / "run-report.md").write_text(run_report_page(), "utf-8")
+    (DOCS / "simulator.md").write_text(simulator_page(), "utf-8")

@@ -47,7 +47,7 @@ def read_rule(
             source, number, "fault", f"unknown fault {name!r}; there are {', '.join(FAULTS)}"
         )
     values = {key: parameter.default for key, parameter in kind.parameters.items()}
-    condition = {key: _CONDITIONS[key](value) for key, value in kind.condition.items()}
+    condition = {key: CONDITIONS[key](value) for key, value in kind.condition.items()}
     for key in table.keys() - {"fault"}:
         try:
             _read_key(kind, key, table[key], values, condition)
@@ -64,10 +64,10 @@ def _read_key(
 ) -> None:
     if key in kind.parameters:
         values[key] = kind.parameters[key].read(value)
-    elif key in _CONDITIONS:
-        condition["path_regex" if key == "path" else key] = _CONDITIONS[key](value)
+    elif key in CONDITIONS:
+        condition["path_regex" if key == "path" else key] = CONDITIONS[key](value)
     else:
-        keys = ", ".join(("fault", *kind.parameters, *_CONDITIONS))
+        keys = ", ".join(("fault", *kind.parameters, *CONDITIONS))
         raise TypeError(f"unknown key for {kind.name!r}; there are {keys}")
 
 
@@ -113,7 +113,7 @@ def _read_text(value: Any) -> str:
     return value
 
 
-_CONDITIONS: dict[str, Callable[[Any], Any]] = {
+CONDITIONS: dict[str, Callable[[Any], Any]] = {
     "server": _read_choice(*_SERVERS),
     "endpoint": _read_endpoints,
     "level": _read_choice(*_LEVELS),
