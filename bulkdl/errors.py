@@ -83,7 +83,15 @@ class DownloadError(BulkdlError):
 
 
 class ApiError(DownloadError):
-    """UP42's API rejected the request, failed, or sent an invalid response."""
+    """
+    The API of a source rejected the request, failed, or sent an invalid response.
+
+    Attributes:
+        is_absent: Whether the provider states that the requested object does not exist. Any other
+            ``NOT_FOUND`` is a failure.
+    """
+
+    is_absent = False
 
 
 class TransferError(DownloadError):

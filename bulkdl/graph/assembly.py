@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from datetime import datetime
 from functools import partial
+from types import TracebackType
+from typing import Self
 
 from bulkdl.concurrency import ConcurrencyLimiter
 from bulkdl.destinations.local.destination import LocalDestination
@@ -29,10 +32,8 @@ from bulkdl.selection import Selection
 from bulkdl.settings import CredentialSet, Settings
 from bulkdl.settings.bandwidth_schedule import BandwidthSchedule
 from bulkdl.source_spec import source_spec
-from bulkdl.sources.sessions import SessionOptions
-from bulkdl.sources.up42_jobs.clients import ApiClients
-from bulkdl.sources.up42_jobs.endpoints import endpoint_label
-from bulkdl.sources.up42_jobs.models import SOURCE
+from bulkdl.sources.interfaces import Source, SourceContext, SourceType
+from bulkdl.sources.sessions import SessionOptions, Sessions
 from bulkdl.state.directory import STATE_FOLDER
 from bulkdl.telemetry.events import STORAGE, QueuesOpened, Reporter, RunFinished
 from bulkdl.telemetry.http_tracing import trace_requests
@@ -45,20 +46,25 @@ class RunAssembly:
     """
     Builds and executes the runs of one open Downloader. The rate limits apply to all of its runs together.
 
-    Attributes:
-        clients: The clients of the API and the storage. The Downloader opens and closes them.
+    An async context manager, which opens the sessions and the source.
     """
 
     def __init__(
         self,
         settings: Settings,
+        source_type: SourceType,
         credentials: CredentialSet,
         destination: LocalDestination,
         reporter: Reporter,
         processing: Processing | None = None,
     ) -> None:
-        limits = compute_run_limits(settings, get_open_file_limit(), source_spec(SOURCE).kinds)
-        self.clients = _new_clients(settings, credentials, limits, reporter)
+        limits = compute_run_limits(settings, get_open_file_limit(), source_spec(source_type.name).kinds)
+        self._sessions = _new_sessions(settings, source_type, limits, reporter)
+        self._source_context = SourceContext(settings, credentials, self._sessions)
+        self._source_type = source_type
+        self._make_key = partial(source_type.make_key, templates=source_type.path_templates(settings))
+        self._source: Source | None = None
+        self._stack = AsyncExitStack()
         self._limits = limits.pools
         self._settings = settings
         self._destination = destination
@@ -66,13 +72,30 @@ class RunAssembly:
         self._processing = processing
         self._bandwidth = RateLimiter(0, 1)
 
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._sessions)
+            self._source = await stack.enter_async_context(self._source_type.open(self._source_context))
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.__aexit__(kind, error, trace)
+
+    @property
+    def source(self) -> Source:
+        """The open source."""
+        if self._source is None:
+            raise RuntimeError("the source is not open; use the assembly inside `async with`")
+        return self._source
+
     def build_plan_enumeration(
         self, selection: Selection, ledger_view: LedgerView, plan: PlanBuilder
     ) -> Enumeration:
         """Build an enumeration that adds the missing outputs to *plan*."""
-        return self._build_enumeration(
-            selection, ledger_view, PlanHandler(plan, self._settings.path_templates)
-        )
+        return self._build_enumeration(selection, ledger_view, PlanHandler(plan, self._make_key))
 
     async def execute(self, context: RunContext) -> None:
         """
@@ -137,12 +160,10 @@ class RunAssembly:
         limiters = {kind: ConcurrencyLimiter(limit.start) for kind, limit in limits.items()}
         transfer_limits = _transfer_limits(settings)
         transfers = {
-            kind: TransferContext(transfer_limits, self.clients.retry_policy, self._bandwidth, limiter)
+            kind: TransferContext(transfer_limits, self._sessions.retry_policy, self._bandwidth, limiter)
             for kind, limiter in limiters.items()
         }
-        output_downloader = OutputDownloader(
-            context, transfers, settings.path_templates, settings.headers_timeout
-        )
+        output_downloader = OutputDownloader(context, transfers, self._make_key)
         pools = Pools(context, limits, limiters, output_downloader, settings.max_transfer)
         enumeration = self._build_enumeration(
             context.selection,
@@ -165,8 +186,7 @@ class RunAssembly:
     ) -> Enumeration:
         return Enumeration(
             selection=selection,
-            path_templates=self._settings.path_templates,
-            clients=self.clients,
+            source=self.source,
             destination=self._destination,
             ledger_view=ledger_view,
             handler=handler,
@@ -175,13 +195,13 @@ class RunAssembly:
         )
 
 
-def _new_clients(
-    settings: Settings, credentials: CredentialSet, limits: RunLimits, reporter: Reporter
-) -> ApiClients:
+def _new_sessions(
+    settings: Settings, source_type: SourceType, limits: RunLimits, reporter: Reporter
+) -> Sessions:
     trace = partial(trace_requests, reporter=reporter)
-    api = SessionOptions(limits.api_connections, partial(trace, label=endpoint_label))
+    api = SessionOptions(limits.api_connections, partial(trace, label=source_type.endpoint_label))
     storage = SessionOptions(limits.storage_connections, partial(trace, label=lambda _method, _url: STORAGE))
-    return ApiClients(settings, credentials, api, storage)
+    return Sessions(settings, api, storage)
 
 
 def _transfer_limits(settings: Settings) -> Limits:

@@ -18,8 +18,8 @@ from bulkdl.listings import UnreadableContainer
 from bulkdl.log import get_logger
 from bulkdl.models import Container, Reason
 from bulkdl.selection import JobRef, Selection
-from bulkdl.sources.up42_jobs.clients import ApiClients
-from bulkdl.sources.up42_jobs.models import SOURCE
+from bulkdl.sources.interfaces import Source
+from bulkdl.sources.up42_jobs.models import SOURCE, job_ref
 
 log = get_logger(__name__)
 
@@ -40,12 +40,12 @@ class JobDiscovery:
     def __init__(
         self,
         selection: Selection,
-        clients: ApiClients,
+        source: Source,
         ledger_view: LedgerView,
         handler: EnumerationHandler,
     ) -> None:
         self._selection = selection
-        self._clients = clients
+        self._source = source
         self._ledger_view = ledger_view
         self._handler = handler
         self._projects = iter(() if selection.jobs else self._project_ids)
@@ -54,7 +54,7 @@ class JobDiscovery:
     @property
     def _project_ids(self) -> tuple[str, ...]:
         """The selected projects, or all projects of the configuration."""
-        return self._selection.project_ids or self._clients.project_ids
+        return self._selection.project_ids or self._source.scopes
 
     async def discover_jobs(self) -> AsyncGenerator[ContainerPage, None]:
         """
@@ -80,7 +80,7 @@ class JobDiscovery:
         jobs: list[Container] = []
         seen = 0
         try:
-            async with aclosing(self._clients.client(project_id).jobs(project_id)) as entries:
+            async with aclosing(self._source.list_containers(project_id)) as entries:
                 async for entry in entries:
                     seen += 1
                     self._handler.job_counts.seen += 1
@@ -145,11 +145,9 @@ class JobDiscovery:
         failures: list[tuple[str, ApiError]] = []
         for project_id in project_ids:
             try:
-                job, _ = await self._clients.client(project_id).job(project_id, ref.job_id)
+                return await self._source.get_container(job_ref(project_id, ref.job_id))
             except ApiError as failure:
                 failures.append((project_id, failure))
-            else:
-                return job
         self._report_not_found(ref, failures)
         return None
 

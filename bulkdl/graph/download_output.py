@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from bulkdl.errors import DownloadError
 from bulkdl.graph.run_context import RunContext
 from bulkdl.ledger import queries
 from bulkdl.listings import PlannedOutput
 from bulkdl.models import CommittedFile, Outcome, Reason, Result
-from bulkdl.settings.path_templates import PathTemplates
 from bulkdl.source_spec import kind_spec
-from bulkdl.sources.up42_jobs.models import Kind
-from bulkdl.sources.up42_jobs.planning import target_key
 from bulkdl.transfer.body_reader import BLOCK_BYTES
 from bulkdl.transfer.context import TransferContext
 from bulkdl.transfer.download import Download, result_of_failure
-from bulkdl.transfer.interfaces import RemoteFile, TransferObserver
-from bulkdl.transfer.remote_files import ApiSource, SignedUrlSource
+from bulkdl.transfer.interfaces import MakeKey, TransferObserver
 
-FailureByObject = dict[str | None, Result]
+FailureByObject = dict[str, Result]
 """The results of failed downloads, by the identity of the storage object."""
 
 
@@ -38,15 +33,13 @@ class OutputDownloader:
         self,
         context: RunContext,
         transfers: Mapping[str, TransferContext],
-        path_templates: PathTemplates,
-        headers_timeout_s: float,
+        make_key: Callable[[PlannedOutput], MakeKey],
     ) -> None:
-        self._clients = context.clients
+        self._source = context.source
         self._destination = context.destination
         self._ledger = context.ledger
         self._transfers = transfers
-        self._path_templates = path_templates
-        self._headers_timeout_s = headers_timeout_s
+        self._make_key = make_key
 
     async def download(
         self, missing: PlannedOutput, failed: FailureByObject, observer: TransferObserver
@@ -59,35 +52,26 @@ class OutputDownloader:
                 A failure of *missing* is added.
         """
         output = missing.output
-        client = self._clients.client(output.container.scope)
-
-        def start(remote_file: RemoteFile) -> Coroutine[Any, Any, Result]:
-            partial_file = self._destination.partial_file(output)
-            make_key = target_key(missing, self._path_templates)
-            context = self._transfers[output.kind]
-            return Download(output, remote_file, partial_file, make_key, context, observer).run()
-
-        if output.kind != Kind.ARCHIVE:
-            return await start(ApiSource(partial(client.open, output)))
-        archive = SignedUrlSource(
-            self._clients.storage,
-            partial(client.sign, output),
-            self._clients.cooldown,
-            self._clients.retry_policy,
-            headers_timeout_s=self._headers_timeout_s,
-        )
+        remote_file = self._source.open_output(output)
         try:
-            await archive.prepare()
-            linked = await self._link_same_object(missing, archive.source)
+            await remote_file.prepare()
+            linked = await self._link_same_object(missing, remote_file.source)
         except DownloadError as failure:
             return result_of_failure(output, failure)
         if linked is not None:
             return linked
-        if archive.source in failed:
-            return replace(failed[archive.source], output=output, attempts=0, downloaded_bytes=0)
-        result = await start(archive)
-        if result.outcome is Outcome.FAILED and result.reason is not Reason.PATH_BLOCKED:
-            failed[archive.source] = result
+        source = remote_file.source
+        if source is not None and source in failed:
+            return replace(failed[source], output=output, attempts=0, downloaded_bytes=0)
+        partial_file = self._destination.partial_file(output)
+        make_key, context = self._make_key(missing), self._transfers[output.kind]
+        result = await Download(output, remote_file, partial_file, make_key, context, observer).run()
+        if (
+            source is not None
+            and result.outcome is Outcome.FAILED
+            and result.reason is not Reason.PATH_BLOCKED
+        ):
+            failed[source] = result
         return result
 
     async def remove_sidecar(self, result: Result) -> None:
@@ -103,7 +87,7 @@ class OutputDownloader:
             await self._destination.partial_file(result.output).forget()
 
     async def _link_same_object(self, missing: PlannedOutput, source: str | None) -> Result | None:
-        """Link *missing* to a file of the same job with the same object, if the file is still complete."""
+        """Link *missing* to a complete file of the same container with the same object, if there is one."""
         if source is None:
             return None
         find = partial(queries.find_same_object, output=missing.output, source=source)
@@ -115,7 +99,7 @@ class OutputDownloader:
             return None
         suffixes = kind_spec(missing.output.kind).suffixes
         suffix = next((suffix for suffix in suffixes if existing.key.endswith(suffix)), "")
-        key = target_key(missing, self._path_templates)(suffix)
+        key = self._make_key(missing)(suffix)
         await self._destination.link(existing.key, key)
         linked = CommittedFile(key, existing.size_bytes, existing.digest, existing.validator, existing.source)
         return Result(missing.output, Outcome.COMPLETED, Reason.LINKED, linked)

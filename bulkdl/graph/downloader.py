@@ -36,7 +36,9 @@ from bulkdl.processors.registry import load_processors
 from bulkdl.report.plan import Plan, PlanBuilder
 from bulkdl.report.summary import Summary, SummaryBuilder
 from bulkdl.selection import Selection
-from bulkdl.settings import CredentialSet, Settings, load_credentials
+from bulkdl.settings import CredentialSet, Settings
+from bulkdl.sources.registry import load_source_type
+from bulkdl.sources.up42_jobs.models import SOURCE
 from bulkdl.telemetry.events import NullReporter, Reporter, RunStarted
 
 log = get_logger(__name__)
@@ -75,7 +77,10 @@ class Downloader:
         output = settings.require_output()
         self.summary: Summary | None = None
         self._settings = settings
-        self._credentials = credentials if credentials is not None else load_credentials(settings)
+        self._source_type = load_source_type(SOURCE)
+        self._credentials = (
+            credentials if credentials is not None else self._source_type.load_credentials(settings)
+        )
         self._reporter = reporter or NullReporter()
         executors = Executors(settings.disk_threads, settings.inspection_threads, settings.processing_threads)
         self._destination = LocalDestination(output, settings.durability, executors)
@@ -91,7 +96,7 @@ class Downloader:
         self._operations = Operations(asyncio.get_running_loop())
         try:
             self._assembly = self._new_assembly()
-            await self._assembly.clients.__aenter__()
+            await self._assembly.__aenter__()
         except BaseException:
             self._operations = None
             raise
@@ -104,12 +109,17 @@ class Downloader:
             await self._require_open("__aexit__()").close()
         finally:
             self._operations = None
-            await self._assembly.clients.__aexit__(kind, error, trace)
+            await self._assembly.__aexit__(kind, error, trace)
             self._destination.close()
 
     def _new_assembly(self) -> RunAssembly:
         return RunAssembly(
-            self._settings, self._credentials, self._destination, self._reporter, self._processing
+            self._settings,
+            self._source_type,
+            self._credentials,
+            self._destination,
+            self._reporter,
+            self._processing,
         )
 
     def _require_open(self, call: str) -> Operations:
@@ -225,7 +235,7 @@ class Downloader:
                 context = RunContext(
                     run_id,
                     selection,
-                    self._assembly.clients,
+                    self._assembly.source,
                     destination,
                     ledger,
                     recorder,
@@ -240,18 +250,18 @@ class Downloader:
     def _complete_selection(self, selection: Selection | None) -> Selection:
         """Return *selection*, or the selection of the settings, with its projects."""
         selection = selection if selection is not None else Selection.of(self._settings)
-        if not (selection.project_ids or self._assembly.clients.project_ids or _all_have_project(selection)):
+        if not (selection.project_ids or self._assembly.source.scopes or _all_have_project(selection)):
             raise ConfigError(
                 "--project", "is missing: name a project, or set UP42_PROJECT_ID, or add [[projects]] tables"
             )
         if selection.jobs or selection.project_ids:
             return selection
         # The IDs make the watermark independent of projects that are added to the configuration later.
-        return replace(selection, project_ids=self._assembly.clients.project_ids)
+        return replace(selection, project_ids=self._assembly.source.scopes)
 
     def _new_summary(self, selection: Selection, run_id: str) -> SummaryBuilder:
         builder = SummaryBuilder(run_id, datetime.now(UTC))
-        for project_id in selection.project_ids or self._assembly.clients.project_ids:
+        for project_id in selection.project_ids or self._assembly.source.scopes:
             builder.add_project(project_id)
         return builder
 

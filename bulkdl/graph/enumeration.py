@@ -7,8 +7,6 @@ other jobs go through a bounded channel to the listing workers, each of which li
 
 from __future__ import annotations
 
-import asyncio
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
@@ -16,13 +14,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
-from typing import Any
 
 import structlog
 
 from bulkdl.concurrency import Channel
 from bulkdl.destinations.local.destination import LocalDestination
-from bulkdl.disk.filenames import safe_filenames
 from bulkdl.errors import ApiError, DestinationError, DownloadError
 from bulkdl.failure_policy import FAILURE_POLICIES, RetryAction
 from bulkdl.graph.discovery import PAGE_SIZE, ContainerPage, JobDiscovery
@@ -31,14 +27,12 @@ from bulkdl.graph.ledger_view import LedgerView
 from bulkdl.graph.planning import group_same_objects, is_recent, must_be_listed, split_missing, wanted_kinds
 from bulkdl.ledger import queries
 from bulkdl.ledger.rows import NEW, ContainerRecord, OutputRecord
-from bulkdl.listings import ContainerListing, ListingFailure, PlannedOutput
+from bulkdl.listings import ContainerListing, PlannedOutput
 from bulkdl.log import get_logger
 from bulkdl.models import Container, Reason
 from bulkdl.selection import Selection
-from bulkdl.settings.path_templates import PathTemplates
-from bulkdl.sources.up42_jobs.clients import ApiClients
-from bulkdl.sources.up42_jobs.models import SOURCE, Kind, Task, job_output
-from bulkdl.sources.up42_jobs.planning import expected_outputs, has_open_task
+from bulkdl.sources.interfaces import Source
+from bulkdl.sources.up42_jobs.models import SOURCE
 from bulkdl.telemetry.events import JobEnumerated, JobUnfinished, Reporter
 from bulkdl.transfer.download import result_of_failure
 
@@ -53,86 +47,6 @@ class ContainerToList:
     record: ContainerRecord | None
 
 
-@dataclass(frozen=True, slots=True)
-class _QuicklookList:
-    """The quicklooks of one task: the planned outputs, and the response body or the failure."""
-
-    key: str
-    outputs: tuple[PlannedOutput, ...] = ()
-    document: bytes | None = None
-    failure: ListingFailure | None = None
-
-
-# The list of the tasks contains all outputs except the quicklooks.
-_LISTED_WITH_TASKS = frozenset({Kind.ARCHIVE.value, Kind.GEOJSON.value})
-
-
-class JobLister:
-    """Requests the outputs of jobs. Several workers share one instance."""
-
-    def __init__(self, selection: Selection, clients: ApiClients, path_templates: PathTemplates) -> None:
-        self._kinds = wanted_kinds(selection)
-        self._clients = clients
-        self._templates = path_templates
-
-    async def list_outputs(self, job: Container) -> ContainerListing:
-        """
-        Request the tasks of *job* and, if the selection includes them, the quicklooks of each task.
-
-        Raises:
-            ApiError: The request for the tasks failed.
-        """
-        tasks, document = await self._clients.client(job.ref.scope).tasks(job.ref.scope, job.ref.id)
-        lists = await self._list_all_quicklooks(job, tasks)
-        failures = tuple(entry.failure for entry in lists if entry.failure is not None)
-        documents = self._job_documents(job, document)
-        documents |= {entry.key: entry.document for entry in lists if entry.document is not None}
-        return ContainerListing(
-            job,
-            outputs=(*expected_outputs(job, tasks), *chain.from_iterable(entry.outputs for entry in lists)),
-            listed_kinds=_LISTED_WITH_TASKS if failures else _LISTED_WITH_TASKS | self._kinds,
-            documents=documents,
-            failures=failures,
-            is_final=not has_open_task(job, tasks),
-        )
-
-    async def _list_all_quicklooks(self, job: Container, tasks: Sequence[Task]) -> list[_QuicklookList]:
-        if Kind.QUICKLOOK not in self._kinds:
-            return []
-        async with asyncio.TaskGroup() as group:
-            requests = [
-                group.create_task(self._list_quicklooks(job, task), name=f"quicklooks-{task.id}")
-                for task in tasks
-            ]
-        return [request.result() for request in requests]
-
-    async def _list_quicklooks(self, job: Container, task: Task) -> _QuicklookList:
-        project_id, job_id = job.ref.scope, job.ref.id
-        key = self._templates.task_quicklooks.format(project_id=project_id, job_id=job_id, task_id=task.id)
-        try:
-            names, document = await self._clients.client(project_id).quicklooks(project_id, job_id, task.id)
-        except ApiError as failure:
-            placeholder = job_output(project_id, job_id, task.id, Kind.QUICKLOOK)
-            return _QuicklookList(key, failure=ListingFailure(placeholder, failure))
-        outputs = tuple(
-            PlannedOutput(job_output(project_id, job_id, task.id, Kind.QUICKLOOK, name), filename)
-            for name, filename in safe_filenames(dict.fromkeys(filter(None, names))).items()
-        )
-        return _QuicklookList(key, outputs, document)
-
-    def _job_documents(self, job: Container, tasks: bytes) -> dict[str, bytes]:
-        fields = {"project_id": job.ref.scope, "job_id": job.ref.id}
-        documents = {self._templates.job_tasks.format(**fields): tasks}
-        if job.document:  # a job from the ledger has no document; the stored file remains
-            documents[self._templates.job.format(**fields)] = _in_envelope(job.document)
-        return documents
-
-
-def _in_envelope(document: Mapping[str, Any]) -> bytes:
-    """Return *document*, an entry of a job list, as the response to a request for this job."""
-    return json.dumps({"data": document, "error": None}, ensure_ascii=False).encode("utf-8", "surrogatepass")
-
-
 class Enumeration:
     """Finds the missing outputs of the selection and passes them to a handler."""
 
@@ -140,8 +54,7 @@ class Enumeration:
         self,
         *,
         selection: Selection,
-        path_templates: PathTemplates,
-        clients: ApiClients,
+        source: Source,
         destination: LocalDestination,
         ledger_view: LedgerView,
         handler: EnumerationHandler,
@@ -149,8 +62,9 @@ class Enumeration:
         recheck_absent_s: float = 0.0,
     ) -> None:
         self.pending: Channel[ContainerToList] = Channel(2 * PAGE_SIZE)
-        self._discovery = JobDiscovery(selection, clients, ledger_view, handler)
-        self._lister = JobLister(selection, clients, path_templates)
+        self._discovery = JobDiscovery(selection, source, ledger_view, handler)
+        self._source = source
+        self._kinds = wanted_kinds(selection)
         self._selection = selection
         self._destination = destination
         self._ledger_view = ledger_view
@@ -265,7 +179,7 @@ class Enumeration:
     async def _list_job(self, pending: ContainerToList) -> None:
         job = pending.container
         try:
-            listing = await self._lister.list_outputs(job)
+            listing = await self._source.list_outputs(job, self._kinds)
         except ApiError as failure:
             await self._record_listing_failure(job, failure, "its tasks")
             return

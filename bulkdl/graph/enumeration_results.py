@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,9 +14,8 @@ from bulkdl.listings import PlannedOutput
 from bulkdl.models import Container, Output, Reason, Result
 from bulkdl.report.models import JobCounts
 from bulkdl.report.plan import PlanBuilder
-from bulkdl.settings.path_templates import PathTemplates
 from bulkdl.source_spec import kind_spec
-from bulkdl.sources.up42_jobs.planning import target_key
+from bulkdl.transfer.interfaces import MakeKey
 
 
 class EnumerationHandler(Protocol):
@@ -96,7 +95,7 @@ class PlanHandler:
     """Counts the results and downloads nothing. A stopped plan keeps its counts."""
 
     plan: PlanBuilder
-    path_templates: PathTemplates
+    make_key: Callable[[PlannedOutput], MakeKey]
 
     @property
     def job_counts(self) -> JobCounts:
@@ -115,7 +114,7 @@ class PlanHandler:
         for missing in group:
             # If the content decides the suffix, the key is not known before the download.
             has_key = len(kind_spec(missing.output.kind).suffixes) == 1
-            self.plan.add(missing.output, target_key(missing, self.path_templates)("") if has_key else None)
+            self.plan.add(missing.output, self.make_key(missing)("") if has_key else None)
 
     def cancel(self, output: Output) -> None:
         """Do nothing: the output remains counted."""

@@ -9,7 +9,7 @@ from bulkdl.graph.recorder import Recorder
 from bulkdl.graph.shutdown import ShutdownController
 from bulkdl.ledger.database import Ledger
 from bulkdl.selection import Selection
-from bulkdl.sources.up42_jobs.clients import ApiClients
+from bulkdl.sources.interfaces import Source
 from bulkdl.telemetry.events import Reporter
 
 
@@ -24,7 +24,7 @@ class RunContext:
 
     run_id: str
     selection: Selection
-    clients: ApiClients
+    source: Source
     destination: LocalDestination
     ledger: Ledger
     recorder: Recorder

@@ -59,6 +59,7 @@ class JobDirectoryReader:
     ) -> None:
         """After *stop*, the computation of a digest ends with the current block."""
         self._path_templates = path_templates
+        self._templates = dict(path_templates)
         self._locate = destination.locate
         self._stop = stop
 
@@ -145,7 +146,7 @@ class JobDirectoryReader:
 
     def _candidate_keys(self, planned: PlannedOutput) -> Iterator[str]:
         """Yield the keys that the file of *planned* can have; the content decides the suffix."""
-        key = planning.target_key(planned, self._path_templates)
+        key = planning.target_key(planned, self._templates)
         return (key(suffix) for suffix in kind_spec(planned.output.kind).suffixes)
 
     def _verify_file(self, kind: str, key: str, path: Path) -> CommittedFile:

@@ -7,15 +7,33 @@ A source has two parts. A ``SourceType`` is static: it needs no credentials and 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Protocol
 
 from yarl import URL
 
 from bulkdl.listings import ContainerListing, PlannedOutput, UnreadableContainer
 from bulkdl.models import Container, ContainerRef, Output
+from bulkdl.settings import CredentialSet, Settings
+from bulkdl.sources.sessions import Sessions
 from bulkdl.transfer.interfaces import RemoteFile
+
+
+@dataclass(frozen=True, slots=True)
+class SourceContext:
+    """
+    What a source gets when it is opened.
+
+    Attributes:
+        credentials: The result of ``SourceType.load_credentials``, or the credentials of the caller.
+        sessions: Open HTTP sessions with the request policy of the run.
+    """
+
+    settings: Settings
+    credentials: CredentialSet
+    sessions: Sessions
 
 
 class Source(Protocol):
@@ -37,7 +55,12 @@ class Source(Protocol):
         """Request one container. Raise ApiError (NOT_FOUND) if it does not exist in this scope."""
 
     async def list_outputs(self, container: Container, kinds: frozenset[str]) -> ContainerListing:
-        """List the outputs of *container*; only *kinds* may cost a request of their own."""
+        """
+        List the outputs of *container*; only *kinds* may cost a request of their own.
+
+        Raise ApiError if the container itself cannot be listed. A list of one kind and parent that cannot be
+        read is a ``ListingFailure``, so that the other outputs are downloaded.
+        """
 
     def open_output(self, output: Output) -> RemoteFile:
         """
@@ -46,12 +69,6 @@ class Source(Protocol):
         Its methods raise ``ApiError`` with ``NOT_FOUND`` and ``is_absent`` if the provider states that the
         output does not exist. Any other 404 is a failure.
         """
-
-    def endpoint_label(self, method: str, url: URL) -> str:
-        """Return a label with few distinct values for the metrics of a request."""
-
-
-OpenSource = Callable[[], AbstractAsyncContextManager[Source]]
 
 
 class SourceType(Protocol):
@@ -65,14 +82,22 @@ class SourceType(Protocol):
     @property
     def name(self) -> str: ...
 
+    def load_credentials(self, settings: Settings) -> CredentialSet:
+        """
+        Read the credentials from the environment and the settings.
+
+        Raises:
+            ConfigError: They are missing or incomplete.
+        """
+
+    def open(self, context: SourceContext) -> AbstractAsyncContextManager[Source]:
+        """Open a connection to the provider. No request is sent before the first call of its methods."""
+
+    def endpoint_label(self, method: str, url: URL) -> str:
+        """Return a label with few distinct values for the metrics of a request to the API."""
+
+    def path_templates(self, settings: Settings) -> Mapping[str, str]:
+        """Return the path templates by name: one for each output and document."""
+
     def make_key(self, planned: PlannedOutput, templates: Mapping[str, str]) -> Callable[[str], str]:
         """Return a function from the suffix, which depends on the content, to the key of an output."""
-
-    def excluding_filter(self, container: Container, filters: Mapping[str, object]) -> str | None:
-        """Return the name of the first own filter of the source that excludes *container*; else None."""
-
-    def includes(self, output: Output, filters: Mapping[str, object]) -> bool:
-        """Return whether the own filters of the source include *output*."""
-
-    def scopes_in(self, filters: Mapping[str, object]) -> Sequence[str]:
-        """Return the scopes that the own filters of the source name; empty if they name none."""

@@ -245,9 +245,9 @@ def result_of_failure(output: Output, failure: DownloadError) -> Result:
     """
     Return the result of *output* after a permanent *failure*.
 
-    An output that the API itself reports as not found is not available, which is not a failure.
+    An output that does not exist according to its provider is not available, which is not a failure.
     """
     outcome, reason = Outcome.FAILED, failure.reason
-    if reason is Reason.NOT_FOUND and isinstance(failure, ApiError):
+    if isinstance(failure, ApiError) and failure.is_absent:
         outcome, reason = Outcome.SKIPPED, Reason.NOT_AVAILABLE
     return Result(output, outcome, reason, attempts=1, detail=failure.detail)

@@ -13,7 +13,7 @@ from bulkdl.concurrency import WaitQueue
 from bulkdl.failure_policy import ExitCode
 from bulkdl.graph.download_output import OutputDownloader
 from bulkdl.graph.downloader import Downloader
-from bulkdl.graph.enumeration import Enumeration, JobLister
+from bulkdl.graph.enumeration import Enumeration
 from bulkdl.graph.ledger_view import RunLedgerView
 from bulkdl.listings import ContainerListing, PlannedOutput
 from bulkdl.maintenance.status import read_status
@@ -22,6 +22,7 @@ from bulkdl.selection import JobRef, Selection
 from bulkdl.simulator import SimulatedAccount
 from bulkdl.sources.up42_jobs.models import Kind
 from bulkdl.sources.up42_jobs.pagination import RecentIds
+from bulkdl.sources.up42_jobs.source import JobsSource
 from bulkdl.telemetry.events import Event, JobEnumerated, TransferEnded
 from bulkdl.telemetry.metrics import Metrics
 from support.fault_runs import RecordingFaults, RunEnvironment, run_environment
@@ -153,23 +154,23 @@ async def test_run_job_listed_twice_with_an_old_ledger_record_is_counted_once(
     monkeypatch.setattr(RecentIds.__init__, "__defaults__", (0,))
     all_compared = asyncio.Event()
     listed: Counter[str] = Counter()
-    find_jobs, list_outputs = Enumeration.find_jobs, JobLister.list_outputs
+    find_jobs, list_outputs = Enumeration.find_jobs, JobsSource.list_outputs
     counting = Counting()
 
     async def find_and_report(enumeration: Enumeration) -> None:
         await find_jobs(enumeration)
         all_compared.set()
 
-    async def list_in_order(lister: JobLister, job: Container) -> ContainerListing:
+    async def list_in_order(source: JobsSource, job: Container, kinds: frozenset[str]) -> ContainerListing:
         await all_compared.wait()
         listed[job.ref.id] += 1
         if listed[job.ref.id] > 1:
             expected = sum(output.job_id == job.ref.id for output in here.simulator.expected_outputs())
             await counting.changes.wait_for(lambda: counting.ended_by_job[job.ref.id] >= expected)
-        return await list_outputs(lister, job)
+        return await list_outputs(source, job, kinds)
 
     monkeypatch.setattr(Enumeration, "find_jobs", find_and_report)
-    monkeypatch.setattr(JobLister, "list_outputs", list_in_order)
+    monkeypatch.setattr(JobsSource, "list_outputs", list_in_order)
     account = SimulatedAccount(projects=1, jobs=6, archive_bytes=3_000)
     async with run_environment(tmp_path, account, simulator_options={"page_size": 2}) as here:
         rules = {"fault": "repeat_pages", "overlap": 1, "forever": False}

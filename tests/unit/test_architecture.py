@@ -21,6 +21,7 @@ SPAWNERS = {
     "ledger/database.py": "group commit: one task writes for all callers, and close() ends it",
     "state/partial_file.py": "one write runs during the next read",
     "sources/up42_jobs/pagination.py": "the next page is requested while a page is processed",
+    "sources/up42_jobs/source.py": "the quicklooks of the tasks of one job, in a TaskGroup",
     "sources/up42_storage/account_listing.py": "the lists of an account are read concurrently",
     "transfer/segment_io.py": "a partial file is started once; each reader waits for its own write",
     "transfer/segmented.py": "the connections of one archive, in a TaskGroup",

@@ -171,4 +171,5 @@ def api_error(
         reason, detail = Reason.INVALID_RESPONSE, f"{detail} (not an error response of UP42)"
     failure = ResponseError(reason, detail, retry_after_s=retry_after_s)
     failure.status = error.status
+    failure.is_absent = reason is Reason.NOT_FOUND
     return failure

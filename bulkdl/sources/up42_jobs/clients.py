@@ -4,54 +4,21 @@ One API client per set of credentials. All clients share the sessions, the rate 
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Self
-
-import aiohttp
-
-from bulkdl.http.rate_limit import Cooldown
-from bulkdl.http.retry import RetryPolicy
 from bulkdl.settings import CredentialSet, Settings
-from bulkdl.sources.sessions import SessionOptions, Sessions
+from bulkdl.sources.sessions import Sessions
 from bulkdl.sources.up42_common.auth import TokenSource
 from bulkdl.sources.up42_common.credentials import Account, Credentials, ProjectKey, StaticToken
 from bulkdl.sources.up42_jobs.client import Client
 
 
 class ApiClients:
-    """The sessions of a run and the clients that use them. An async context manager."""
+    """The clients of a run."""
 
-    def __init__(
-        self, settings: Settings, credential_set: CredentialSet, api: SessionOptions, storage: SessionOptions
-    ) -> None:
+    def __init__(self, settings: Settings, credential_set: CredentialSet, sessions: Sessions) -> None:
         self._settings = settings
         self._credential_set = credential_set
-        self._sessions = Sessions(settings, api, storage)
+        self._sessions = sessions
         self._clients: dict[Credentials, Client] = {}
-
-    async def __aenter__(self) -> Self:
-        await self._sessions.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._sessions.__aexit__(kind, error, trace)
-
-    @property
-    def cooldown(self) -> Cooldown:
-        """Cooldown by host, shared by API and storage."""
-        return self._sessions.cooldown
-
-    @property
-    def retry_policy(self) -> RetryPolicy:
-        """Retry policy, shared by API requests and transfers."""
-        return self._sessions.retry_policy
-
-    @property
-    def storage(self) -> aiohttp.ClientSession:
-        """The session for signed URLs. It sends no credentials."""
-        return self._sessions.storage
 
     @property
     def project_ids(self) -> tuple[str, ...]:

@@ -6,15 +6,23 @@ The functions are pure.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from bulkdl.listings import PlannedOutput
 from bulkdl.models import Container, Level
-from bulkdl.settings.path_templates import PathTemplates
 from bulkdl.sources.up42_jobs.models import Kind, Task, has_succeeded, job_output
 
 RESULT = "result"
 """The identity of the archive of a job and of the archive of its last task, which can be one object."""
+
+
+_TEMPLATES = {
+    (Kind.ARCHIVE, Level.JOB): "job_archive",
+    (Kind.ARCHIVE, Level.TASK): "task_archive",
+    (Kind.GEOJSON, Level.JOB): "job_geojson",
+    (Kind.GEOJSON, Level.TASK): "task_geojson",
+    (Kind.QUICKLOOK, Level.TASK): "quicklook",
+}
 
 
 def expected_outputs(job: Container, tasks: Sequence[Task]) -> list[PlannedOutput]:
@@ -60,16 +68,10 @@ def has_open_task(job: Container, tasks: Sequence[Task]) -> bool:
     return any(not task.finished and task.status not in never_run for task in tasks)
 
 
-def target_key(planned: PlannedOutput, templates: PathTemplates) -> Callable[[str], str]:
+def target_key(planned: PlannedOutput, templates: Mapping[str, str]) -> Callable[[str], str]:
     """Return a function from the suffix, which depends on the content, to the key of *planned*."""
     output = planned.output
-    template = {
-        (Kind.ARCHIVE, Level.JOB): templates.job_archive,
-        (Kind.ARCHIVE, Level.TASK): templates.task_archive,
-        (Kind.GEOJSON, Level.JOB): templates.job_geojson,
-        (Kind.GEOJSON, Level.TASK): templates.task_geojson,
-        (Kind.QUICKLOOK, Level.TASK): templates.quicklook,
-    }[Kind(output.kind), output.level]
+    template = templates[_TEMPLATES[Kind(output.kind), output.level]]
 
     def key(suffix: str) -> str:
         return template.format(

@@ -1,5 +1,6 @@
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from bulkdl.report.summary import SummaryBuilder
 from bulkdl.selection import JobRef, Selection
 from bulkdl.settings.path_templates import PathTemplates
 from bulkdl.sources.up42_jobs.models import SOURCE, Kind, job_container, job_output
+from bulkdl.sources.up42_jobs.source_type import SOURCE_TYPE
 
 CREATED_AT = datetime(2024, 1, 31, tzinfo=UTC)
 
@@ -25,52 +27,46 @@ def job(job_id, project_id="p"):
     return job_container(project_id, job_id, "SUCCEEDED", "DEFAULT", None, CREATED_AT, CREATED_AT, None)
 
 
-class FakeClients:
-    """API clients of projects whose lists end with an error if an entry is an exception."""
+class FakeSource:
+    """A source whose lists end with an error if an entry is an exception."""
 
     def __init__(self, **projects):
         self.projects = projects
-        self.project_ids = tuple(projects)
+        self.scopes = tuple(projects)
         self.requested = []
         self.closed = []
 
-    def client(self, project_id):
-        return FakeClient(self, project_id)
-
-
-class FakeClient:
-    def __init__(self, clients, project_id):
-        self._clients, self._project_id = clients, project_id
-        self._entries = clients.projects[project_id]
-
-    async def jobs(self, project_id):
+    async def list_containers(self, scope):
         try:
-            for entry in self._entries:
+            for entry in self.projects[scope]:
                 if isinstance(entry, Exception):
                     raise entry
                 yield entry
         finally:
-            self._clients.closed.append(project_id)
+            self.closed.append(scope)
 
-    async def job(self, project_id, job_id):
-        self._clients.requested.append(project_id)
-        for entry in self._entries:
-            if entry.ref.id == job_id:
-                return entry, b""
-        raise ApiError(Reason.NOT_FOUND, f"{job_id} not found")
+    async def get_container(self, ref):
+        self.requested.append(ref.scope)
+        for entry in self.projects[ref.scope]:
+            if entry.ref == ref:
+                return entry
+        raise ApiError(Reason.NOT_FOUND, f"{ref.id} not found")
 
 
 @pytest.fixture
 def handler():
-    return PlanHandler(PlanBuilder(SummaryBuilder("run", CREATED_AT)), PathTemplates())
+    return PlanHandler(
+        PlanBuilder(SummaryBuilder("run", CREATED_AT)),
+        partial(SOURCE_TYPE.make_key, templates=dict(PathTemplates())),
+    )
 
 
 def problems(handler):
     return [(problem.reason, problem.detail) for problem in handler.plan.summary.build().problems]
 
 
-def discovery(handler, clients, **selection):
-    return JobDiscovery(Selection(**selection), clients, EmptyLedgerView(), handler)
+def discovery(handler, source, **selection):
+    return JobDiscovery(Selection(**selection), source, EmptyLedgerView(), handler)
 
 
 async def pages(discovery):
@@ -80,13 +76,13 @@ async def pages(discovery):
 
 async def test_discover_jobs_yields_pages_of_limited_size_for_each_project(handler):
     ids = [str(number) for number in range(PAGE_SIZE + 1)]
-    clients = FakeClients(p=[job(job_id) for job_id in ids], q=[], r=[job("x", "r")])
-    assert await pages(discovery(handler, clients)) == [("p", ids[:-1]), ("p", ids[-1:]), ("r", ["x"])]
+    source = FakeSource(p=[job(job_id) for job_id in ids], q=[], r=[job("x", "r")])
+    assert await pages(discovery(handler, source)) == [("p", ids[:-1]), ("p", ids[-1:]), ("r", ["x"])]
     assert handler.job_counts.seen == handler.job_counts.selected == PAGE_SIZE + 2
 
 
 async def test_discover_jobs_two_workers_list_each_project_once(handler):
-    shared = discovery(handler, FakeClients(p=[job("a")], q=[job("b", "q")]))
+    shared = discovery(handler, FakeSource(p=[job("a")], q=[job("b", "q")]))
     async with aclosing(shared.discover_jobs()) as first:
         assert (await anext(first)).scope == "p"
         assert await pages(shared) == [("q", ["b"])]
@@ -94,31 +90,31 @@ async def test_discover_jobs_two_workers_list_each_project_once(handler):
 
 
 async def test_discover_jobs_failed_list_is_reported_after_its_jobs_are_yielded(handler):
-    clients = FakeClients(p=[job("a"), ApiError(Reason.FORBIDDEN, "forbidden")], q=[job("b", "q")])
-    assert await pages(discovery(handler, clients)) == [("p", ["a"]), ("q", ["b"])]
+    source = FakeSource(p=[job("a"), ApiError(Reason.FORBIDDEN, "forbidden")], q=[job("b", "q")])
+    assert await pages(discovery(handler, source)) == [("p", ["a"]), ("q", ["b"])]
     assert problems(handler) == [(Reason.FORBIDDEN, "forbidden")]
 
 
 async def test_discover_jobs_unreadable_job_is_reported(handler):
-    clients = FakeClients(p=[UnreadableContainer("u", "createdAt: missing"), job("a")])
-    assert await pages(discovery(handler, clients)) == [("p", ["a"])]
+    source = FakeSource(p=[UnreadableContainer("u", "createdAt: missing"), job("a")])
+    assert await pages(discovery(handler, source)) == [("p", ["a"])]
     assert problems(handler) == [(Reason.INVALID_RESPONSE, "createdAt: missing")]
     assert (handler.job_counts.seen, handler.job_counts.selected) == (2, 1)
 
 
 async def test_discover_jobs_closed_iterator_closes_the_job_list(handler):
-    clients = FakeClients(p=[job(str(number)) for number in range(2 * PAGE_SIZE)])
-    async with aclosing(discovery(handler, clients).discover_jobs()) as found:
+    source = FakeSource(p=[job(str(number)) for number in range(2 * PAGE_SIZE)])
+    async with aclosing(discovery(handler, source).discover_jobs()) as found:
         await anext(found)
-        assert clients.closed == []
-    assert clients.closed == ["p"]
+        assert source.closed == []
+    assert source.closed == ["p"]
 
 
 async def test_discover_jobs_by_id_requests_all_projects_until_one_has_the_job(handler):
-    clients = FakeClients(p=[], q=[job("a", "q")], r=[])
+    source = FakeSource(p=[], q=[job("a", "q")], r=[])
     jobs = (JobRef(None, "a"), JobRef("r", "missing"))
-    assert await pages(discovery(handler, clients, jobs=jobs)) == [("q", ["a"])]
-    assert clients.requested == ["p", "q", "r"]
+    assert await pages(discovery(handler, source, jobs=jobs)) == [("q", ["a"])]
+    assert source.requested == ["p", "q", "r"]
     assert problems(handler) == [(Reason.NOT_FOUND, "missing not found")]
 
 

@@ -107,4 +107,4 @@ def test_job_revision_job_with_other_status_or_end_is_another_revision(status, f
     ],
 )
 def test_target_key_uses_the_template_of_kind_and_level(output, key):
-    assert target_key(PlannedOutput(output, "x~1.jpg"), PathTemplates())(".tar.gz") == key
+    assert target_key(PlannedOutput(output, "x~1.jpg"), dict(PathTemplates()))(".tar.gz") == key

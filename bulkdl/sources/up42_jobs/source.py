@@ -1,0 +1,134 @@
+"""UP42 jobs as a source: a container is a job, and its parts are the tasks of the job."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from typing import Any
+
+from bulkdl.disk.filenames import safe_filenames
+from bulkdl.errors import ApiError
+from bulkdl.listings import ContainerListing, ListingFailure, PlannedOutput, UnreadableContainer
+from bulkdl.models import Container, ContainerRef, Output
+from bulkdl.sources.interfaces import SourceContext
+from bulkdl.sources.up42_jobs.clients import ApiClients
+from bulkdl.sources.up42_jobs.models import Kind, Task, job_output
+from bulkdl.sources.up42_jobs.planning import expected_outputs, has_open_task
+from bulkdl.transfer.interfaces import RemoteFile
+from bulkdl.transfer.remote_files import ApiSource, SignedUrlSource
+
+# The list of the tasks contains all outputs except the quicklooks.
+LISTED_WITH_TASKS = frozenset({Kind.ARCHIVE.value, Kind.GEOJSON.value})
+
+
+@dataclass(frozen=True, slots=True)
+class _QuicklookList:
+    """The quicklooks of one task: the planned outputs, and the response body or the failure."""
+
+    key: str
+    outputs: tuple[PlannedOutput, ...] = ()
+    document: bytes | None = None
+    failure: ListingFailure | None = None
+
+
+class JobsSource:
+    """The jobs of the projects that the credentials of a run have access to."""
+
+    def __init__(self, context: SourceContext) -> None:
+        settings = context.settings
+        self._clients = ApiClients(settings, context.credentials, context.sessions)
+        self._sessions = context.sessions
+        self._headers_timeout_s = settings.headers_timeout
+        self._templates = settings.path_templates
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """All projects of the configuration."""
+        return self._clients.project_ids
+
+    def list_containers(self, scope: str) -> AsyncGenerator[Container | UnreadableContainer, None]:
+        """List the jobs of a project, the last page first. The next page is requested in advance."""
+        return self._clients.client(scope).jobs(scope)
+
+    async def get_container(self, ref: ContainerRef) -> Container:
+        """Request one job."""
+        job, _ = await self._clients.client(ref.scope).job(ref.scope, ref.id)
+        return job
+
+    async def list_outputs(self, container: Container, kinds: frozenset[str]) -> ContainerListing:
+        """
+        Request the tasks of a job and, if *kinds* has quicklooks, the quicklooks of each task.
+
+        Raises:
+            ApiError: The request for the tasks failed.
+        """
+        ref = container.ref
+        tasks, document = await self._clients.client(ref.scope).tasks(ref.scope, ref.id)
+        wants_quicklooks = Kind.QUICKLOOK.value in kinds
+        lists = await self._list_all_quicklooks(ref, tasks) if wants_quicklooks else []
+        failures = tuple(entry.failure for entry in lists if entry.failure is not None)
+        are_all_listed = wants_quicklooks and not failures
+        documents = self._job_documents(container, document)
+        documents |= {entry.key: entry.document for entry in lists if entry.document is not None}
+        return ContainerListing(
+            container,
+            outputs=(
+                *expected_outputs(container, tasks),
+                *chain.from_iterable(entry.outputs for entry in lists),
+            ),
+            listed_kinds=LISTED_WITH_TASKS | {Kind.QUICKLOOK.value} if are_all_listed else LISTED_WITH_TASKS,
+            documents=documents,
+            failures=failures,
+            is_final=not has_open_task(container, tasks),
+        )
+
+    def open_output(self, output: Output) -> RemoteFile:
+        """Return an archive at a signed URL of the storage, or an output that the API sends itself."""
+        client = self._clients.client(output.container.scope)
+        if output.kind != Kind.ARCHIVE:
+            return ApiSource(partial(client.open, output))
+        sessions = self._sessions
+        return SignedUrlSource(
+            sessions.storage,
+            partial(client.sign, output),
+            sessions.cooldown,
+            sessions.retry_policy,
+            headers_timeout_s=self._headers_timeout_s,
+        )
+
+    async def _list_all_quicklooks(self, ref: ContainerRef, tasks: Sequence[Task]) -> list[_QuicklookList]:
+        async with asyncio.TaskGroup() as group:
+            requests = [
+                group.create_task(self._list_quicklooks(ref, task), name=f"quicklooks-{task.id}")
+                for task in tasks
+            ]
+        return [request.result() for request in requests]
+
+    async def _list_quicklooks(self, ref: ContainerRef, task: Task) -> _QuicklookList:
+        key = self._templates.task_quicklooks.format(project_id=ref.scope, job_id=ref.id, task_id=task.id)
+        try:
+            names, document = await self._clients.client(ref.scope).quicklooks(ref.scope, ref.id, task.id)
+        except ApiError as failure:
+            placeholder = job_output(ref.scope, ref.id, task.id, Kind.QUICKLOOK)
+            return _QuicklookList(key, failure=ListingFailure(placeholder, failure))
+        outputs = tuple(
+            PlannedOutput(job_output(ref.scope, ref.id, task.id, Kind.QUICKLOOK, name), filename)
+            for name, filename in safe_filenames(dict.fromkeys(filter(None, names))).items()
+        )
+        return _QuicklookList(key, outputs, document)
+
+    def _job_documents(self, job: Container, tasks: bytes) -> dict[str, bytes]:
+        fields = {"project_id": job.ref.scope, "job_id": job.ref.id}
+        documents = {self._templates.job_tasks.format(**fields): tasks}
+        if job.document:  # a job from the ledger has no document; the stored file remains
+            documents[self._templates.job.format(**fields)] = _in_envelope(job.document)
+        return documents
+
+
+def _in_envelope(document: Mapping[str, Any]) -> bytes:
+    """Return *document*, an entry of a job list, as the response to a request for this job."""
+    return json.dumps({"data": document, "error": None}, ensure_ascii=False).encode("utf-8", "surrogatepass")
