@@ -46,7 +46,9 @@ def test_find_error_reason_depends_on_the_code(error, reason):
     ],
 )
 def test_api_error_404_is_not_found_only_in_the_error_envelope(body, reason):
-    assert api_error(parse_error_response(404, body), "x").reason is reason
+    failure = api_error(parse_error_response(404, body), "x")
+    assert failure.reason is reason
+    assert failure.is_absent is (reason is Reason.NOT_FOUND)
 
 
 @pytest.mark.parametrize("document", [{"error": None}, {"error": {}}, {"data": 1}, {}, [], None, "error"])

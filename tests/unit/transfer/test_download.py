@@ -289,9 +289,13 @@ async def test_download_with_a_404_of_the_storage_retries_with_a_new_url(make_si
     assert site.store.signed == 2
 
 
-async def test_result_of_failure_with_a_404_of_the_api_is_not_available():
+async def test_result_of_failure_is_not_available_only_if_the_provider_states_it():
     output = job_output("p", "j", "t", Kind.ARCHIVE)
-    result = result_of_failure(output, ApiError(Reason.NOT_FOUND, "no results"))
+    failure = ApiError(Reason.NOT_FOUND, "no results")
+    result = result_of_failure(output, failure)
+    assert (result.outcome, result.reason) == (Outcome.FAILED, Reason.NOT_FOUND)
+    failure.is_absent = True
+    result = result_of_failure(output, failure)
     assert (result.outcome, result.reason) == (Outcome.SKIPPED, Reason.NOT_AVAILABLE)
     storage = TransferError(Reason.NOT_FOUND, "HTTP 404")
     assert result_of_failure(output, storage).outcome is Outcome.FAILED
