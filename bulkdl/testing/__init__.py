@@ -1,0 +1,1 @@
+"""Conformance suites for extensions. They need pytest, which the author of an extension installs."""
