@@ -12,7 +12,7 @@ import zlib
 from contextlib import suppress
 from typing import BinaryIO
 
-from bulkdl.archives.errors import DamagedArchiveError
+from bulkdl.archives.errors import DamagedArchiveError, OversizedHeaderError
 from bulkdl.archives.formats import HEAD_BYTES, archive_suffix
 from bulkdl.archives.gzip_reader import open_gzip
 from bulkdl.archives.tar_reader import SeekingSource, SequentialSource, TarReader
@@ -20,6 +20,8 @@ from bulkdl.errors import TransferError
 from bulkdl.models import Reason
 
 _BLOCK_BYTES = 1 << 20
+# zipfile reads the central directory in one call; this is enough for more than 100,000 members.
+_MAX_ZIP_READ_BYTES = 16 << 20
 # What the readers of the standard library raise for damaged bytes.
 _DAMAGED = (
     DamagedArchiveError,
@@ -56,12 +58,27 @@ def inspect_archive(stream: BinaryIO) -> None:
 
 
 def _read_zip(stream: BinaryIO) -> None:
-    with zipfile.ZipFile(stream) as archive:
+    with zipfile.ZipFile(_BoundedStream(stream)) as archive:
         for member in archive.infolist():
             # An encrypted member or an unsupported method is not damage.
             with suppress(RuntimeError), archive.open(member) as content:
                 while content.read(_BLOCK_BYTES):
                     pass
+
+
+class _BoundedStream:
+    """The part of the interface of *stream* that zipfile uses, with a limit for the size of one read."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.seek, self.tell, self.seekable = stream.seek, stream.tell, stream.seekable
+
+    def read(self, size: int = -1) -> bytes:
+        if size > _MAX_ZIP_READ_BYTES:
+            raise OversizedHeaderError(
+                f"central directory of {size} bytes; expected at most {_MAX_ZIP_READ_BYTES}"
+            )
+        return self._stream.read(size)
 
 
 def _read_gzipped_tar(stream: BinaryIO) -> None:

@@ -7,9 +7,11 @@ import sys
 import tarfile
 import textwrap
 import time
+import zipfile
 
 import pytest
 
+from bulkdl.archives import inspection
 from bulkdl.archives.inspection import inspect_archive
 from bulkdl.archives.tar_headers import MAX_EXTENDED_HEADER_BYTES
 from bulkdl.errors import TransferError
@@ -100,6 +102,19 @@ def test_inspect_archive_pax_header_of_300_mb_uses_little_memory(tmp_path):
     reason, grown_kib = ran.stdout.split()
     assert reason == "corrupt_content"
     assert int(grown_kib) < 100 * 1024
+
+
+def test_inspect_archive_zip_with_a_central_directory_above_the_limit_is_damaged(monkeypatch):
+    """The members are intact. Only the directory, which is read in one call, is too large."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for number in range(300):
+            archive.writestr(f"output/{number}", b"abc")
+    monkeypatch.setattr(inspection, "_MAX_ZIP_READ_BYTES", 300 * 64)
+    inspect_archive(io.BytesIO(packed.getvalue()))
+    monkeypatch.setattr(inspection, "_MAX_ZIP_READ_BYTES", 300 * 48)
+    with pytest.raises(TransferError, match=r"central directory of \d+ bytes; expected at most 14400"):
+        inspect_archive(io.BytesIO(packed.getvalue()))
 
 
 def test_inspect_archive_many_members_takes_linear_time():
