@@ -19,7 +19,7 @@ from rich.text import Text
 from bulkdl.failure_policy import ExitCode
 from bulkdl.models import Outcome
 from bulkdl.printable import json_text, printable
-from bulkdl.report.models import MAX_LISTED, Count, FailureRow, JobCounts, Problem
+from bulkdl.report.models import MAX_LISTED, Count, DerivedCount, FailureRow, JobCounts, Problem
 from bulkdl.report.plan import Plan
 from bulkdl.report.status import Status
 from bulkdl.report.summary import Summary
@@ -120,6 +120,7 @@ def show_summary(summary: Summary, output: Path, result_format: str = "table") -
         *_failure_lines(summary.failures, summary.failures_total),
         *_absent_lines(summary.not_available),
         _jobs_line(summary.jobs),
+        *_derived_lines(summary.derived),
         headline(summary),
         *_next_step(summary, output),
     ]
@@ -164,6 +165,7 @@ def show_status(status: Status, result_format: str = "table") -> None:
         *_unlisted_lines(status.listing_failed_total),
         *_absent_lines(status.not_available),
         f"jobs: {jobs or 'none'}",
+        *_derived_lines(status.derived),
         *([f"ledgers: {len(status.ledgers)}"] if len(status.ledgers) > 1 else []),
         f"last run: {last}",
         *_work_lines(status),
@@ -228,6 +230,15 @@ def _jobs_line(jobs: JobCounts) -> str:
         f"jobs: {jobs.seen} seen, {jobs.selected} selected, {jobs.up_to_date} up to date, "
         f"{jobs.unfinished} unfinished"
     )
+
+
+def _derived_lines(derived: Mapping[str, DerivedCount]) -> Iterable[str]:
+    for name, count in sorted(derived.items()):
+        states = [f"{count.completed} completed"]
+        states += [f"{count.skipped} skipped"] if count.skipped else []
+        states += [f"{count.failed} failed"] if count.failed else []
+        files = f"{_plural(count.files, 'derived file')} ({format_size(count.size_bytes)})"
+        yield f"{name}: {', '.join(states)}; {files}"
 
 
 def _failure_lines(rows: Sequence[FailureRow], total: int) -> Iterable[str]:

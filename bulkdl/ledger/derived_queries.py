@@ -224,10 +224,16 @@ def list_outputs_after(connection: Connection, row_id: int) -> list[tuple[int, O
 
 
 def count_derived(connection: Connection) -> list[tuple[str, str, int, int, int]]:
-    """Return processor, state, number of outputs, number of derived files, and their size in bytes."""
+    """
+    Return processor, state, number of outputs, number of derived files, and their size in bytes.
+
+    A ledger of version 1, which commands that only read do not migrate, has no derived files.
+    """
+    if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'derived'").fetchone() is None:
+        return []
     rows = connection.execute(
         """
-        SELECT processor, state, sum(key = '') AS outputs, sum(key <> '') AS files,
+        SELECT processor, state, sum(key = '' AND output IS NOT NULL) AS outputs, sum(key <> '') AS files,
                coalesce(sum(CASE WHEN key <> '' THEN size_bytes END), 0) AS size_bytes
         FROM derived WHERE output IS NOT NULL OR key <> '' GROUP BY 1, 2 ORDER BY 1, 2
         """

@@ -16,7 +16,7 @@ from sqlite3 import Connection
 
 from bulkdl.errors import LedgerMissingError
 from bulkdl.failure_policy import FAILURE_POLICIES
-from bulkdl.ledger import lease, maintenance_queries, queries
+from bulkdl.ledger import derived_queries, lease, maintenance_queries, queries
 from bulkdl.ledger.database import Ledger
 from bulkdl.ledger.maintenance_queries import FailedRow
 from bulkdl.ledger.rows import parse_timestamp
@@ -109,6 +109,7 @@ def _read_ledger(connection: Connection, name: str) -> LedgerStatus:
             (kind, state, reason): Count(outputs, size_bytes)
             for kind, state, reason, outputs, size_bytes in queries.count_outputs(connection)
         },
+        derived=derived_queries.count_derived(connection),
         listing_failed=maintenance_queries.count_failed_listings(connection),
         owner=_read_owner(connection),
         last_run_at=parse_timestamp(queries.find_last_run_end(connection)),

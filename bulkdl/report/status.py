@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from bulkdl.models import Reason
-from bulkdl.report.models import Count, FailureRow
+from bulkdl.report.models import Count, DerivedCount, FailureRow, derived_dict
 
 COUNT_COLUMNS = ("kind", "state", "reason", "outputs", "size_bytes")
 FAILURE_COLUMNS = (
@@ -54,6 +54,7 @@ class LedgerStatus:
 
     Attributes:
         output: Its directory, relative to the requested directory (``.``: the requested directory).
+        derived: Processor, state, outputs, derived files and their size.
         listing_failed: Number of jobs whose tasks could not be listed.
         owner: The run that has locked the directory; None without a lease.
         last_run_at: End time of the last run; None before the end of the first run.
@@ -62,6 +63,7 @@ class LedgerStatus:
     output: str
     jobs: dict[str, int] = field(default_factory=dict)
     counts: dict[tuple[str, str, str], Count] = field(default_factory=dict)
+    derived: list[tuple[str, str, int, int, int]] = field(default_factory=list)
     listing_failed: int = 0
     owner: LeaseOwner | None = None
     last_run_at: datetime | None = None
@@ -84,6 +86,7 @@ class Status:
     Attributes:
         jobs: Number of jobs by state (see ``queries.count_containers``).
         counts: Outputs by kind, state (``planned`` or an outcome) and reason ("" without a reason).
+        derived: Processed outputs and derived files by processor.
         failures: The first failures; *failures_total* counts all.
         last_run_at: End time of the last run of any ledger; None before the end of the first run.
         listing_failed_total: Number of jobs whose tasks could not be listed. Their outputs are not known.
@@ -92,6 +95,7 @@ class Status:
     output: str
     jobs: dict[str, int] = field(default_factory=dict)
     counts: dict[tuple[str, str, str], Count] = field(default_factory=dict)
+    derived: dict[str, DerivedCount] = field(default_factory=dict)
     failures: list[FailureRow] = field(default_factory=list)
     failures_total: int = 0
     last_run_at: datetime | None = None
@@ -111,6 +115,8 @@ class Status:
         for group, count in ledger.counts.items():
             self.counts.setdefault(group, Count()).add(count.outputs, count.size_bytes, 0)
             self.failures_total += count.outputs if group[1] == "failed" else 0
+        for processor, state, outputs, files, size_bytes in ledger.derived:
+            self.derived.setdefault(processor, DerivedCount()).add(state, outputs, files, size_bytes)
         self.listing_failed_total += ledger.listing_failed
         ended_at = [at for at in (self.last_run_at, ledger.last_run_at) if at is not None]
         self.last_run_at = max(ended_at, default=None)
@@ -138,6 +144,7 @@ class Status:
                 for kind, state, reason, *numbers in self.rows()
             ],
             "not_available": self.not_available,
+            "derived": [derived_dict(name, count) for name, count in sorted(self.derived.items())],
             "failures_total": self.failures_total,
             "failures": [row.as_dict() for row in self.failures],
             "listing_failed_total": self.listing_failed_total,

@@ -31,7 +31,7 @@ from bulkdl.telemetry.events import (
     TransferStarted,
 )
 from bulkdl.telemetry.metrics import TOO_MANY_REQUESTS
-from bulkdl.telemetry.totals import KindTotals, RunTotals, is_shown
+from bulkdl.telemetry.totals import KindTotals, ProcessorTotals, RunTotals, is_shown
 
 FAILURES_SHOWN = 30
 TRANSFERS_SHOWN = 40
@@ -95,6 +95,7 @@ class RunStatus:
             "jobs": {state: self._jobs[state] for state in ("planned", "up_to_date", "unfinished")},
             "queues": {name: depth() for name, depth in self._depths.items()},
             "kinds": [_kind_dict(kind, totals, now_s) for kind, totals in self._totals.kinds.items()],
+            "processors": [_processor_dict(name, totals) for name, totals in self._totals.processors.items()],
             "rate_bytes_per_s": round(self._totals.speed.rate(now_s)),
             "eta_s": None if (eta_s := self._totals.eta_s(now_s)) is None else round(eta_s),
             "retries": self._retries,
@@ -209,6 +210,17 @@ def _output_fields(output: Output) -> dict[str, Any]:
         "kind": output.kind,
         **output_fields(output),
         "name": output.name,
+    }
+
+
+def _processor_dict(name: str, totals: ProcessorTotals) -> dict[str, Any]:
+    return {
+        "processor": name,
+        "completed": totals.states[Outcome.COMPLETED],
+        "skipped": totals.states[Outcome.SKIPPED],
+        "failed": totals.states[Outcome.FAILED],
+        "files": totals.files,
+        "size_bytes": totals.size_bytes,
     }
 
 

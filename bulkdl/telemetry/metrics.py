@@ -22,6 +22,7 @@ from bulkdl.telemetry.events import (
     Event,
     JobEnumerated,
     JobUnfinished,
+    OutputProcessed,
     OutputSkipped,
     ProblemFound,
     QueuesOpened,
@@ -55,7 +56,12 @@ class _Families:
         self.jobs = counter("jobs", "Jobs by state.", "state")
         self.retries = counter("retries", "Retries of outputs.", "reason")
         self.throttles = counter("throttles", "Responses with status 429.")
-        self.problems = counter("problems", "Failures of a job, a project or the directory.", "reason")
+        self.problems = counter(
+            "problems", "Failures of a job, a project, the directory or a processor.", "reason"
+        )
+        self.processed = counter("outputs_processed", "Processed outputs.", "processor", "outcome")
+        self.derived = counter("derived_files", "Derived files.", "processor")
+        self.derived_bytes = counter("derived_bytes", "Size of the derived files.", "processor")
         self.requests = counter("requests", "Requests by endpoint and status class.", "endpoint", "status")
         self.durations = Histogram(
             "bulkdl_request_duration_seconds",
@@ -111,6 +117,7 @@ class Metrics:
             TransferAdvanced: lambda event: self._bytes[event.output.kind].inc(event.downloaded_bytes),
             RetryScheduled: lambda event: families.retries.labels(event.reason.value).inc(),
             TransferEnded: lambda event: self._transfer_ended(event.result),
+            OutputProcessed: self._output_processed,
             RunFinished: lambda event: self.set_last_run(event.finished_at, event.exit_code),
         }
 
@@ -162,6 +169,12 @@ class Metrics:
     def _output_skipped(self, event: OutputSkipped) -> None:
         labels = (event.output.kind, Outcome.SKIPPED.value, event.reason.value)
         self._families.outputs.labels(*labels).inc()
+
+    def _output_processed(self, event: OutputProcessed) -> None:
+        if event.output is not None:
+            self._families.processed.labels(event.processor, event.state.value).inc()
+        self._families.derived.labels(event.processor).inc(event.files)
+        self._families.derived_bytes.labels(event.processor).inc(event.size_bytes)
 
     def _transfer_started(self, output: Output) -> None:
         self._active.add(output)

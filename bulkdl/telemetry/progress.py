@@ -30,7 +30,7 @@ from bulkdl.telemetry.events import (
     TransferEnded,
     TransferStarted,
 )
-from bulkdl.telemetry.totals import REFRESH_S, KindTotals, RunTotals, is_shown
+from bulkdl.telemetry.totals import REFRESH_S, KindTotals, ProcessorTotals, RunTotals, is_shown
 from bulkdl.units import format_clock, format_rate, format_size
 
 MAX_LINES = 8
@@ -103,7 +103,7 @@ class RichProgress:
     def _render(self) -> Group:
         now_s = self._clock()
         with self._lock:
-            lines = [self._total_line(now_s), *self._kind_lines(now_s)]
+            lines = [self._total_line(now_s), *self._kind_lines(now_s), *self._processor_lines()]
             lines += self._transfer_lines(now_s, MAX_LINES - len(lines))
         return Group(*(Text(line, no_wrap=True, overflow="ellipsis") for line in lines))
 
@@ -129,6 +129,9 @@ class RichProgress:
             for kind, totals in self._totals.kinds.items()
             if totals.planned or totals.finished
         ]
+
+    def _processor_lines(self) -> list[str]:
+        return [_processor_line(name, totals) for name, totals in self._totals.processors.items()]
 
     def _transfer_lines(self, now_s: float, max_lines: int) -> list[str]:
         """Show the oldest of the large and long transfers; at most *max_lines* lines."""
@@ -156,6 +159,11 @@ def _kind_line(name: str, totals: KindTotals, now_s: float) -> str:
         f"{totals.outcomes[Outcome.FAILED]:>7,} failed{totals.left:>10,} left"
     )
     return f"  {name:<10}{counts}   {format_rate(totals.speed.rate(now_s))}"
+
+
+def _processor_line(name: str, totals: ProcessorTotals) -> str:
+    counts = f"{totals.states[Outcome.COMPLETED]:>9,} completed{totals.states[Outcome.FAILED]:>7,} failed"
+    return f"  {name:<10}{counts}{totals.files:>10,} derived files   {format_size(totals.size_bytes)}"
 
 
 def _transfer_line(output: Output, transfer: _Transfer) -> str:

@@ -6,6 +6,7 @@ page show them.
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from bulkdl.models import Outcome, Result
@@ -14,6 +15,7 @@ from bulkdl.telemetry.events import (
     EnumerationFinished,
     Event,
     JobEnumerated,
+    OutputProcessed,
     OutputSkipped,
     TransferAdvanced,
     TransferEnded,
@@ -99,11 +101,27 @@ class KindTotals:
         return max(expected - (self.downloaded_bytes - self.finished_bytes), 0.0)
 
 
+@dataclass(slots=True)
+class ProcessorTotals:
+    """Results of one processor."""
+
+    states: Counter[Outcome] = field(default_factory=Counter)
+    files: int = 0
+    size_bytes: int = 0
+
+    def add(self, event: OutputProcessed) -> None:
+        """Count one result."""
+        self.states[event.state] += event.output is not None
+        self.files += event.files
+        self.size_bytes += event.size_bytes
+
+
 class RunTotals:
     """Totals of all kinds; ``report`` counts the events of a run."""
 
     def __init__(self) -> None:
         self.kinds = {kind: KindTotals() for kind in kind_names()}
+        self.processors: dict[str, ProcessorTotals] = {}
         self.speed = Speedometer()
         self.is_listed = False
         self._started_s: float | None = None
@@ -112,8 +130,7 @@ class RunTotals:
         """Count *event*, which happened at *now_s*."""
         match event:
             case JobEnumerated(planned_by_kind=planned):
-                for kind, count in planned.items():
-                    self.kinds[kind].planned += count
+                self._add_planned(planned)
             case OutputSkipped(output=output):
                 self.kinds[output.kind].up_to_date += 1
             case EnumerationFinished():
@@ -125,8 +142,14 @@ class RunTotals:
                 totals.downloaded_bytes += downloaded_bytes
                 totals.speed.add(now_s, downloaded_bytes)
                 self.speed.add(now_s, downloaded_bytes)
+            case OutputProcessed(processor=processor):
+                self.processors.setdefault(processor, ProcessorTotals()).add(event)
             case TransferEnded(result=result):
                 self.kinds[result.output.kind].add_result(result)
+
+    def _add_planned(self, planned_by_kind: Mapping[str, int]) -> None:
+        for kind, count in planned_by_kind.items():
+            self.kinds[kind].planned += count
 
     @property
     def downloaded_bytes(self) -> int:

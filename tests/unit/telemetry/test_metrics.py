@@ -13,6 +13,7 @@ from bulkdl.telemetry.events import (
     Event,
     JobEnumerated,
     JobUnfinished,
+    OutputProcessed,
     OutputSkipped,
     ProblemFound,
     QueuesOpened,
@@ -197,3 +198,15 @@ def _every_event() -> Iterable[Event]:
 @pytest.mark.parametrize("event", _every_event(), ids=lambda event: type(event).__name__)
 def test_metrics_after_a_single_event_can_be_parsed(event):
     assert samples(after(event).render())
+
+
+def test_metrics_count_processed_outputs_and_derived_files():
+    metrics = after(
+        OutputProcessed("unpack", ARCHIVE, Outcome.COMPLETED, 3, 500),
+        OutputProcessed("unpack", PICTURE, Outcome.FAILED, 0, 0),
+        OutputProcessed("unpack", None, Outcome.COMPLETED, 1, 20),
+    )
+    assert value(metrics, "outputs_processed_total", processor="unpack", outcome="completed") == 1
+    assert value(metrics, "outputs_processed_total", processor="unpack", outcome="failed") == 1
+    assert value(metrics, "derived_files_total", processor="unpack") == 4
+    assert value(metrics, "derived_bytes_total", processor="unpack") == 520

@@ -12,6 +12,7 @@ from bulkdl.telemetry.events import (
     EnumerationFinished,
     JobEnumerated,
     NullReporter,
+    OutputProcessed,
     RetryScheduled,
     TransferAdvanced,
     TransferEnded,
@@ -194,3 +195,11 @@ def test_progress_label_escapes_markup_and_control_sequences():
     output = job_output("p", "[/x]\x1b[2J", None, Kind.ARCHIVE)
     _, lines = drawn(TransferStarted(output), later_s=3)
     assert any("[/x]\\x1b" in line for line in lines)
+
+
+def test_processor_line_counts_outputs_and_derived_files():
+    _, lines = drawn(
+        OutputProcessed("unpack", ARCHIVE, Outcome.COMPLETED, 3, 3 * MIB),
+        OutputProcessed("unpack", PICTURE, Outcome.FAILED, 0, 0),
+    )
+    assert lines[1:] == ["  unpack            1 completed      1 failed         3 derived files   3.0 MiB"]
