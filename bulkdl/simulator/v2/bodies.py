@@ -35,7 +35,9 @@ def create_body(file: AssetFile, version: int = 0, longer_by: int = 0) -> Blob:
             # The last box is the codestream; length 0 means until the end of the file.
             return _with_filler(_JP2_HEAD + b"\0\0\0\0jp2c\xff\x4f\xff\x51", size, key)
         case "jpg" | "png":
-            return LiteralBytes(create_picture(key, file.suffix, longer_by))
+            picture = create_picture(key, file.suffix)
+            size = len(picture) + longer_by
+            return LiteralBytes(create_picture(key, file.suffix, size) if longer_by else picture)
         case "bin":
             return _with_filler(b"BULK", size, key)
     return LiteralBytes(_create_text(file.suffix, key) + b" " * longer_by)

@@ -1,3 +1,5 @@
+from urllib.parse import parse_qs, urlsplit
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,3 +40,16 @@ def test_check_returns_the_status_and_expiry() -> None:
 def test_check_rejects_an_equivalent_url(change: tuple[str, str]) -> None:
     signer = Signer(120)
     assert signer.check(signer.sign("/o").replace(*change))[0] is SignatureStatus.INVALID
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
+def test_disposition_is_part_of_the_signature(disposition: str) -> None:
+    signer = Signer(120)
+    url = signer.sign("/bucket/object", disposition)
+    assert parse_qs(urlsplit(url).query)["response-content-disposition"] == [disposition]
+    assert signer.check(url)[0] is SignatureStatus.VALID
+    without = url.partition("?")[0] + "?" + url.partition("&")[2]
+    assert signer.check(without)[0] is SignatureStatus.INVALID
+    assert signer.check(signer.sign("/bucket/object").replace("?", "?response-content-disposition=x&"))[
+        0
+    ] is (SignatureStatus.INVALID)
