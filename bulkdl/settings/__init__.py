@@ -1,6 +1,11 @@
 """Settings and credentials: defaults < TOML file < ``BULKDL_`` variables < flags."""
 
-from bulkdl.settings.credentials import CredentialSet, load_credentials
+from bulkdl.settings.credentials import (
+    AccountCredentials,
+    CredentialSet,
+    load_account_credentials,
+    load_credentials,
+)
 from bulkdl.settings.load import (
     LoadedSettings,
     all_keys,
@@ -9,11 +14,14 @@ from bulkdl.settings.load import (
     load_settings,
     variable_names,
 )
-from bulkdl.settings.model import ProjectTable, Settings
+from bulkdl.settings.model import Settings
 from bulkdl.settings.parsers import Shard
 from bulkdl.settings.path_templates import PathTemplates
+from bulkdl.settings.tables import AccountTable, ProjectTable
 
 __all__ = [
+    "AccountCredentials",
+    "AccountTable",
     "CredentialSet",
     "LoadedSettings",
     "PathTemplates",
@@ -23,6 +31,7 @@ __all__ = [
     "all_keys",
     "format_setting",
     "format_value",
+    "load_account_credentials",
     "load_credentials",
     "load_settings",
     "variable_names",

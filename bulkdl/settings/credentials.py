@@ -15,12 +15,40 @@ from pydantic import SecretStr
 
 from bulkdl.errors import ConfigError
 from bulkdl.settings import parsers
-from bulkdl.settings.model import ProjectTable, Settings
+from bulkdl.settings.model import Settings
+from bulkdl.settings.tables import AccountTable, ProjectTable
 
 _NONE = (
     "none found; set UP42_PROJECT_ID and UP42_PROJECT_API_KEY, or UP42_USERNAME and UP42_PASSWORD, "
     "or UP42_TOKEN (each also with _FILE), or add [[projects]] tables to the config file"
 )
+
+
+_NO_ACCOUNT = (
+    "none found; set UP42_USERNAME and UP42_PASSWORD, or UP42_TOKEN (each also with _FILE), or add "
+    "[[accounts]] tables to the config file"
+)
+# Name of the account in the environment.
+DEFAULT_ACCOUNT = "account"
+
+
+@dataclass(frozen=True, slots=True)
+class AccountCredentials:
+    """
+    The credentials of one account of today's API: a user name and a password, or a token.
+
+    Attributes:
+        name: The name in logs and reports.
+    """
+
+    name: str
+    username: str = ""
+    password: SecretStr | None = None
+    token: SecretStr | None = None
+
+    def secrets(self) -> list[str]:
+        """Return every secret in plain text, for the redaction of logs."""
+        return [secret.get_secret_value() for secret in (self.password, self.token) if secret is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +61,20 @@ class CredentialSet:
         account: User name and password; valid for every project of the user.
         token: An access token; valid until it expires.
         project_ids: Every project in the config file and the environment, in that order.
+        accounts: The accounts of today's API.
     """
 
     by_project: dict[str, SecretStr] = field(default_factory=dict)
     account: tuple[str, SecretStr] | None = None
     token: SecretStr | None = None
     project_ids: tuple[str, ...] = ()
+    accounts: tuple[AccountCredentials, ...] = ()
 
     def secrets(self) -> list[str]:
         """Return every secret in plain text, for the redaction of logs."""
         keys = [*self.by_project.values(), *([self.account[1]] if self.account else [])]
-        return [secret.get_secret_value() for secret in (*keys, *([self.token] if self.token else []))]
+        secrets = [secret.get_secret_value() for secret in (*keys, *([self.token] if self.token else []))]
+        return secrets + [secret for account in self.accounts for secret in account.secrets()]
 
 
 def load_credentials(settings: Settings, env: Mapping[str, str] = os.environ) -> CredentialSet:
@@ -71,6 +102,36 @@ def load_credentials(settings: Settings, env: Mapping[str, str] = os.environ) ->
     ids = dict.fromkeys([*(table.id for table in settings.projects), *([project_id] if project_id else [])])
     credentials = CredentialSet(by_project, account, token, tuple(ids))
     return _check_complete(credentials, project_id)
+
+
+def load_account_credentials(settings: Settings, env: Mapping[str, str] = os.environ) -> CredentialSet:
+    """
+    Read the credentials of accounts from *env*, from files and from the account tables.
+
+    Raises:
+        ConfigError: No credentials are set, a set is incomplete, or a credential file cannot be read.
+    """
+    accounts = [
+        AccountCredentials(table.name, table.username, _read_table_password(table, number, env))
+        for number, table in enumerate(settings.accounts, start=1)
+    ]
+    names = [account.name for account in accounts]
+    if repeated := next((name for name in names if names.count(name) > 1), None):
+        raise ConfigError("accounts", f"the name {repeated!r} is given twice")
+    token, account = _read_secret("UP42_TOKEN", env), _read_account(env)
+    if token is not None:
+        accounts.append(AccountCredentials(DEFAULT_ACCOUNT, token=token))
+    elif account is not None:
+        accounts.append(AccountCredentials(DEFAULT_ACCOUNT, *account))
+    if not accounts:
+        raise ConfigError("credentials", _NO_ACCOUNT)
+    return CredentialSet(accounts=tuple(accounts))
+
+
+def _read_table_password(table: AccountTable, number: int, env: Mapping[str, str]) -> SecretStr:
+    if table.password_file is not None:
+        return SecretStr(_read_file(f"accounts[{number}].password_file", table.password_file))
+    return SecretStr(_read_named_variable(f"accounts[{number}].password_env", table.password_env or "", env))
 
 
 def _check_complete(credentials: CredentialSet, env_project_id: str | None) -> CredentialSet:
@@ -103,13 +164,16 @@ def _read_table_key(table: ProjectTable, number: int, env: Mapping[str, str]) ->
         return SecretStr(_read_file(f"projects[{number}].api_key_file", table.api_key_file))
     if table.api_key_env is None:
         return None
-    value = _read_variable(table.api_key_env, env)
+    return SecretStr(_read_named_variable(f"projects[{number}].api_key_env", table.api_key_env, env))
+
+
+def _read_named_variable(where: str, name: str, env: Mapping[str, str]) -> str:
+    """Return the variable that a table names."""
+    value = _read_variable(name, env)
     if value is None:
-        name = parsers.hide_secret(table.api_key_env)
-        raise ConfigError(
-            f"projects[{number}].api_key_env", f"the variable {name} is not set; expected a variable's name"
-        )
-    return SecretStr(value)
+        label = parsers.hide_secret(name)
+        raise ConfigError(where, f"the variable {label} is not set; expected a variable's name")
+    return value
 
 
 def _read_secret(name: str, env: Mapping[str, str]) -> SecretStr | None:

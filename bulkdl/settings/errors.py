@@ -10,9 +10,10 @@ from pydantic_core import ErrorDetails
 
 from bulkdl.errors import ConfigError
 from bulkdl.settings.kinds import KindTable
-from bulkdl.settings.model import ProjectTable, Settings
+from bulkdl.settings.model import Settings
 from bulkdl.settings.parsers import hide_secret
 from bulkdl.settings.path_templates import PathTemplates
+from bulkdl.settings.tables import AccountTable, ProjectTable
 
 _MAX_SHOWN_CHARS = 60
 # Names of earlier versions and of other tools that do not resemble the setting.
@@ -113,6 +114,7 @@ def _unknown(loc: tuple[int | str, ...]) -> str:
         "kinds": KindTable,
         "path_templates": PathTemplates,
         "projects": ProjectTable,
+        "accounts": AccountTable,
     }
     model = models.get(str(loc[0]), Settings) if len(loc) > 1 else Settings
     near = suggest_setting(str(loc[-1]), tuple(model.model_fields))

@@ -19,12 +19,13 @@ from bulkdl.settings import parsers
 from bulkdl.settings.errors import config_error, suggest_variable
 from bulkdl.settings.field_types import Unit
 from bulkdl.settings.kinds import SHORTHANDS, KindTable, describe_conflict, given_keys, table_keys
-from bulkdl.settings.model import ProjectTable, Settings
+from bulkdl.settings.model import Settings
 from bulkdl.settings.path_templates import PathTemplates
+from bulkdl.settings.tables import AccountTable, ProjectTable
 
 PREFIX = "BULKDL_"
 # Tables. BULKDL_PROJECT selects projects; the command line reads it.
-_FILE_ONLY = frozenset({"kinds", "path_templates", "processor_settings", "projects"})
+_FILE_ONLY = frozenset({"accounts", "kinds", "path_templates", "processor_settings", "projects"})
 # Flags whose name is not the key with hyphens.
 _FLAGS = {"processors": "--processor"}
 # Variables of flags that are not settings.
@@ -143,13 +144,20 @@ def format_value(value: object) -> str:
     if isinstance(value, dict):
         return ",".join(sorted(value))
     if isinstance(value, tuple):
-        return ",".join(value.id if isinstance(value, ProjectTable) else str(value) for value in value)
+        return ",".join(map(_format_element, value))
     return str(value)
 
 
 def flag_name(key: str) -> str:
     """Return the flag of a key."""
     return _FLAGS.get(key) or f"--{key.replace('_', '-')}"
+
+
+def _format_element(value: object) -> str:
+    """Write one element of a list; a table as what identifies it."""
+    if isinstance(value, ProjectTable):
+        return value.id
+    return value.name if isinstance(value, AccountTable) else str(value)
 
 
 def variable_names() -> dict[str, str]:
@@ -172,12 +180,18 @@ def read_file(path: Path) -> dict[str, Any]:
         raise ConfigError(str(path), "expected UTF-8 text") from error
     except tomllib.TOMLDecodeError as error:
         raise _invalid_toml(path, error) from error
-    for table in values["projects"] if isinstance(values.get("projects"), list) else ():
-        if isinstance(table, dict) and isinstance(table.get("api_key_file"), str):
-            key_file = Path(table["api_key_file"])
-            if not key_file.parts[:1] or not key_file.parts[0].startswith("~"):
-                table["api_key_file"] = path.parent / key_file
+    _resolve_files(values.get("projects"), "api_key_file", path.parent)
+    _resolve_files(values.get("accounts"), "password_file", path.parent)
     return values
+
+
+def _resolve_files(tables: object, key: str, directory: Path) -> None:
+    """Make the paths under *key* in *tables* relative to *directory*, unless they start with a tilde."""
+    for table in tables if isinstance(tables, list) else ():
+        if isinstance(table, dict) and isinstance(table.get(key), str):
+            file = Path(table[key])
+            if not file.parts[:1] or not file.parts[0].startswith("~"):
+                table[key] = directory / file
 
 
 def _invalid_toml(path: Path, error: tomllib.TOMLDecodeError) -> ConfigError:

@@ -44,7 +44,6 @@ from bulkdl.settings.field_types import (
     MaybeProxy,
     MaybeShard,
     SizeBytes,
-    Uuid,
     Workers,
 )
 from bulkdl.settings.hosts import (
@@ -57,25 +56,10 @@ from bulkdl.settings.hosts import (
 )
 from bulkdl.settings.kinds import SHORTHANDS, KindTable, complete_kinds
 from bulkdl.settings.path_templates import PathTemplates
+from bulkdl.settings.tables import AccountTable, ProjectTable
 from bulkdl.source_spec import kind_names, kind_spec
 
 MIB = 1024 * 1024
-
-
-class ProjectTable(BaseModel):
-    """One ``[[projects]]`` table: a project and where its API key is stored. It never contains the key."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    id: Uuid = Field(description="project ID")
-    api_key_env: str | None = Field(None, min_length=1, description="variable that contains the API key")
-    api_key_file: Path | None = Field(None, description="file that contains the API key")
-
-    @model_validator(mode="after")
-    def _check_key_source(self) -> Self:
-        if self.api_key_env is not None and self.api_key_file is not None:
-            raise ValueError("expected one of api_key_env and api_key_file, not both")
-        return self
 
 
 class Settings(BaseModel):
@@ -117,6 +101,9 @@ class Settings(BaseModel):
     )
     output: Path | None = Field(None, description="output directory")
     projects: tuple[ProjectTable, ...] = Field((), description="projects and where their API keys are stored")
+    accounts: tuple[AccountTable, ...] = Field(
+        (), description="accounts and where their passwords are stored"
+    )
 
     # selection of jobs and outputs
     since: str | None = Field(

@@ -11,8 +11,7 @@ from bulkdl.models import CommittedFile, Digest, Outcome, Reason, Result, Valida
 from bulkdl.report.run_report import _EXCLUDED_SETTINGS, MAX_JOBS, run_report, schema
 from bulkdl.report.summary import SummaryBuilder
 from bulkdl.selection import JobRef, Selection
-from bulkdl.settings import Settings, Shard
-from bulkdl.settings.model import ProjectTable
+from bulkdl.settings import ProjectTable, Settings, Shard
 from bulkdl.sources.up42_jobs.models import Kind, job_output
 
 AT = datetime(2022, 3, 10, 12, tzinfo=UTC)

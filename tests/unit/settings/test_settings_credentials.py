@@ -3,7 +3,13 @@ from __future__ import annotations
 import pytest
 
 from bulkdl.errors import ConfigError
-from bulkdl.settings import ProjectTable, Settings, load_credentials
+from bulkdl.settings import (
+    AccountTable,
+    ProjectTable,
+    Settings,
+    load_account_credentials,
+    load_credentials,
+)
 
 ONE = "5f0c1a52-7a3a-4c52-9d0e-0f3f1a2b3c4d"
 TWO = "8d3a6c1e-0b7f-4e57-a3c9-52f1d7e64b20"
@@ -109,3 +115,49 @@ def test_load_credentials_with_an_account_needs_no_project_key():
 def test_credential_set_hides_secrets_in_its_repr():
     env = {"UP42_PROJECT_ID": ONE, "UP42_PROJECT_API_KEY": CANARY, "UP42_TOKEN": CANARY}
     assert CANARY not in repr(load_credentials(Settings(), env))
+
+
+def test_load_account_credentials_reads_tables_and_the_environment(tmp_path):
+    (tmp_path / "password").write_text(f"{CANARY}\n")
+    settings = Settings(
+        accounts=(
+            AccountTable(name="maps", username="m@x", password_env="MAPS"),
+            AccountTable(name="archive", username="a@x", password_file=tmp_path / "password"),
+        )
+    )
+    env = {"MAPS": "p1", "UP42_USERNAME": "me", "UP42_PASSWORD": "p2"}
+    credentials = load_account_credentials(settings, env)
+    assert [(account.name, account.username) for account in credentials.accounts] == [
+        ("maps", "m@x"),
+        ("archive", "a@x"),
+        ("account", "me"),
+    ]
+    assert credentials.secrets() == ["p1", CANARY, "p2"]
+    assert CANARY not in repr(credentials)
+
+
+def test_load_account_credentials_prefers_a_token_to_a_password():
+    env = {"UP42_TOKEN": "tok", "UP42_USERNAME": "me", "UP42_PASSWORD": CANARY}
+    (account,) = load_account_credentials(Settings(), env).accounts
+    assert account.secrets() == ["tok"]
+
+
+@pytest.mark.parametrize(
+    ("tables", "env", "where"),
+    [
+        ([], {}, "credentials"),
+        ([], {"UP42_USERNAME": "me"}, "UP42_PASSWORD"),
+        ([AccountTable(name="a", username="u", password_env="P")], {}, "accounts[1].password_env"),
+        ([AccountTable(name="a", username="u", password_env="P")] * 2, {"P": "p"}, "accounts"),
+    ],
+)
+def test_load_account_credentials_that_are_incomplete_are_rejected(tables, env, where):
+    with pytest.raises(ConfigError) as caught:
+        load_account_credentials(Settings(accounts=tuple(tables)), env)
+    assert caught.value.where == where
+
+
+@pytest.mark.parametrize("fields", [{}, {"password_env": "P", "password_file": "f"}])
+def test_account_table_needs_one_password_source(fields):
+    with pytest.raises(ValueError, match="expected one of"):
+        AccountTable(name="a", username="u", **fields)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bulkdl.settings import PathTemplates, ProjectTable, Settings, format_setting, load_settings
+from bulkdl.settings import AccountTable, PathTemplates, ProjectTable, Settings, format_setting, load_settings
 from bulkdl.settings.field_types import Unit
 from bulkdl.settings.kinds import KindTable
 
@@ -23,13 +23,14 @@ def test_example_has_exactly_the_keys_of_the_settings():
     assert set(keys) == set(Settings.model_fields)
     assert set(keys["path_templates"]) == set(PathTemplates.model_fields)
     assert {key for table in keys["projects"] for key in table} == set(ProjectTable.model_fields)
+    assert {key for table in keys["accounts"] for key in table} == set(AccountTable.model_fields)
 
 
 def test_example_uncommented_equals_the_defaults(tmp_path):
     path = tmp_path / "all.toml"
     path.write_text(uncommented(), encoding="utf-8")
     shown, default = load_settings({}, path, {}).settings, Settings()
-    for key in set(Settings.model_fields) - {"projects"}:
+    for key in set(Settings.model_fields) - {"projects", "accounts"}:
         if getattr(default, key) is not None:
             assert getattr(shown, key) == getattr(default, key), key
 
@@ -42,7 +43,7 @@ def test_example_unchanged_sets_nothing():
 def test_example_has_the_descriptions_of_the_model(model):
     lines = (CONFIG / "example.toml").read_text(encoding="utf-8").splitlines()
     for key, field in model.model_fields.items():
-        if key in ("kinds", "path_templates", "processor_settings", "projects"):
+        if key in ("accounts", "kinds", "path_templates", "processor_settings", "projects"):
             continue
         at = next(number for number, line in enumerate(lines) if line.startswith(f"#{key} = "))
         assert lines[at - 1].removeprefix("# ").removesuffix("; no default") == field.description

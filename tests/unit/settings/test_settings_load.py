@@ -69,6 +69,7 @@ def test_load_settings_returns_a_source_for_every_key():
         "path_templates",
         "processor_settings",
         "projects",
+        "accounts",
     }
 
 
