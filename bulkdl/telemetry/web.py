@@ -8,6 +8,7 @@ server is read-only. It does not expose secrets, but names of projects and jobs.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import logging
@@ -15,7 +16,9 @@ import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
+from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -80,9 +83,10 @@ def create_app(views: Views) -> web.Application:
         return web.Response(text=page, content_type="text/html", charset="utf-8")
 
     async def add_headers(_request: web.Request, response: web.StreamResponse) -> None:
-        response.headers.update(_HEADERS | {"Content-Security-Policy": policy})
+        response.headers.update(app[_APP_HEADERS])
 
     app = web.Application()
+    app[_APP_HEADERS] = _HEADERS | {"Content-Security-Policy": policy}
     app.on_response_prepare.append(add_headers)
     app.router.add_get("/", index)
     app.router.add_get("/healthz", views.healthz)
@@ -99,6 +103,22 @@ _HEADERS = {
     "Server": "bulkdl",
     "X-Content-Type-Options": "nosniff",
 }
+_APP_HEADERS = web.AppKey[Mapping[str, str]]("headers")
+
+
+class _Connection(web.RequestHandler):
+    """Adds *headers* to the responses that aiohttp sends itself, for example to a malformed request."""
+
+    __slots__ = ("_headers",)
+
+    def __init__(self, server: web.Server, headers: Mapping[str, str], **options: Any) -> None:
+        super().__init__(server, **options)
+        self._headers = headers
+
+    def handle_error(self, *args: Any, **kwargs: Any) -> web.StreamResponse:
+        response = super().handle_error(*args, **kwargs)
+        response.headers.update(self._headers)
+        return response
 
 
 def load_page() -> tuple[str, str]:
@@ -126,20 +146,32 @@ async def serve(app: web.Application, host: str, port: int) -> AsyncIterator[str
     Raises:
         ConfigError: The address cannot be used.
     """
-    runner = web.AppRunner(app, access_log=None, logger=_server_log, shutdown_timeout=_SHUTDOWN_TIMEOUT_S)
+    loop = asyncio.get_running_loop()
+    runner = web.AppRunner(app, shutdown_timeout=_SHUTDOWN_TIMEOUT_S)
     await runner.setup()
+    listener: asyncio.Server | None = None
     try:
+        create_connection = partial(
+            _Connection,
+            cast("web.Server", runner.server),
+            app[_APP_HEADERS],
+            loop=loop,
+            access_log=None,
+            logger=_server_log,
+        )
         try:
-            await web.TCPSite(runner, host, port).start()
+            listener = await loop.create_server(create_connection, host, port)
         except OSError as error:
             raise ConfigError(
                 f"--listen {host}:{port}",
                 f"cannot listen here ({error.strerror}); use a free address",
             ) from None
-        url = _url(runner.addresses[0])
+        url = _url(listener.sockets[0].getsockname())
         log.info("status_page.listening", url=url)
         yield url
     finally:
+        if listener is not None:
+            listener.close()
         await runner.cleanup()
 
 

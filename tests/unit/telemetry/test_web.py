@@ -1,4 +1,5 @@
 import asyncio
+import email
 import json
 import re
 import socket
@@ -151,6 +152,23 @@ async def test_serve_on_port_0_yields_the_url_of_a_free_port_and_releases_it(sit
         port = response.url.port
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection("127.0.0.1", port)
+
+
+@pytest.mark.parametrize(
+    "request_bytes", [b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"a" * 99_999 + b"\r\n\r\n"]
+)
+async def test_response_to_a_malformed_request_has_security_headers(site, request_bytes):
+    async with serve(site.app, "127.0.0.1", 0) as url:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rstrip("/").rpartition(":")[2]))
+        writer.write(request_bytes)
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        writer.close()
+    assert head.startswith("HTTP/1.0 400 ")
+    headers = email.message_from_string(head.partition("\r\n")[2])
+    assert headers["Content-Security-Policy"].startswith("default-src 'none'; ")
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Cache-Control"] == "no-store"
+    assert headers.get_all("Server") == ["bulkdl"]
 
 
 def test_url_of_an_ipv6_address_has_brackets():
