@@ -1,1 +1,1 @@
-"""The SQLite database that records jobs, outputs, results and runs."""
+"""The SQLite database that records containers, outputs, results and runs."""

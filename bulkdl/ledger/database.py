@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bulkdl.errors import BulkdlError, DestinationError, LedgerDamagedError, LedgerError
-from bulkdl.ledger.migrations import check_version, migrate
+from bulkdl.ledger import version_1
+from bulkdl.ledger.migrations import check_version, migrate, remove_copies
 from bulkdl.models import Reason
 
 T = TypeVar("T")
@@ -129,6 +130,10 @@ class Ledger:
     async def upgrade(self) -> None:
         """Migrate a ledger that was opened with ``upgrade=False``. Call it while holding the lease."""
         await self.read(partial(_upgrade, path=self.path))
+
+    async def remove_copies(self) -> None:
+        """Remove the copies that migrations made. Call it after a successful run."""
+        await self._in_thread(partial(remove_copies, self.path))
 
     async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Run *query* between two transactions."""
@@ -245,6 +250,8 @@ def _connect(
         connection.row_factory = sqlite3.Row
         version = check_version(connection, path)
         if read_only:
+            if version == 1:
+                version_1.create_views(connection)
             connection.execute("PRAGMA query_only = ON")
             return
         connection.execute(f"PRAGMA synchronous = {'FULL' if synchronous else 'OFF'}")

@@ -14,14 +14,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from sqlite3 import Connection, Row
 
-from bulkdl.ledger.rows import OutputRecord, format_now, read_output
+from bulkdl.ledger.rows import OutputRecord, format_now, format_ref, read_output
 from bulkdl.models import Digest, Output
 
 PAGE = 500
 
 _OUTPUTS = (
-    "SELECT jobs.project_id, jobs.job_id, jobs.last_task_id, outputs.*"
-    " FROM outputs JOIN jobs ON jobs.id = outputs.job"
+    "SELECT containers.source, containers.scope, containers.container_id, outputs.*"
+    " FROM outputs JOIN containers ON containers.id = outputs.container"
 )
 
 _IS_PENDING = """
@@ -118,13 +118,12 @@ def find_pending(
 ) -> PendingOutput | None:
     """Return *output* if it is pending, otherwise None."""
     row = connection.execute(
-        f"{_OUTPUTS} WHERE jobs.project_id = :project_id AND jobs.job_id = :job_id"
-        f" AND outputs.task_id = :task_id AND outputs.kind = :kind AND outputs.name = :name"
+        f"{_OUTPUTS} WHERE container_id = :container_id AND scope = :scope AND containers.source = :source"
+        " AND outputs.parent = :parent AND outputs.kind = :kind AND outputs.name = :name"
         f" AND {_IS_PENDING}",
         {
-            "project_id": output.container.scope,
-            "job_id": output.container.id,
-            "task_id": output.parent,
+            **format_ref(output.container),
+            "parent": output.parent,
             "kind": output.kind,
             "name": output.name,
             **_processor_values(processor, version, include_failed),

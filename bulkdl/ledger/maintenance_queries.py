@@ -18,15 +18,14 @@ from bulkdl.ledger.rows import (
     parse_reason,
     read_output,
     read_ref,
-    reason_names,
 )
 from bulkdl.models import ContainerRef, Reason
 
 PAGE = 500
 
 _OUTPUTS = (
-    "SELECT jobs.project_id, jobs.job_id, jobs.last_task_id, outputs.*"
-    " FROM outputs JOIN jobs ON jobs.id = outputs.job"
+    "SELECT containers.source, containers.scope, containers.container_id, outputs.*"
+    " FROM outputs JOIN containers ON containers.id = outputs.container"
 )
 
 # The reason of a container that is not final is not a failure.
@@ -96,7 +95,7 @@ def list_failed_outputs_after(connection: Connection, row_id: int, limit: int = 
 def list_failed_listings_after(connection: Connection, row_id: int, limit: int = PAGE) -> list[FailedRow]:
     """Return the next page of containers whose outputs could not be listed."""
     rows = connection.execute(
-        f"SELECT * FROM jobs WHERE id > ? AND {_HAS_FAILED_LISTING} ORDER BY id LIMIT ?",  # noqa: S608
+        f"SELECT * FROM containers WHERE id > ? AND {_HAS_FAILED_LISTING} ORDER BY id LIMIT ?",  # noqa: S608
         (row_id, limit),
     )
     return [_failed_row(row, None, 0) for row in rows]
@@ -109,7 +108,8 @@ def _failed_row(row: Row, record: OutputRecord | None, attempts: int) -> FailedR
 
 def count_failed_listings(connection: Connection) -> int:
     """Return the number of containers whose outputs could not be listed."""
-    count: int = connection.execute(f"SELECT count(*) FROM jobs WHERE {_HAS_FAILED_LISTING}").fetchone()[0]  # noqa: S608
+    query = f"SELECT count(*) FROM containers WHERE {_HAS_FAILED_LISTING}"  # noqa: S608 - a constant
+    count: int = connection.execute(query).fetchone()[0]
     return count
 
 
@@ -117,12 +117,13 @@ def find_containers_to_retry(
     connection: Connection, reasons: Collection[Reason | None]
 ) -> list[ContainerRef]:
     """Return the containers that have outputs or a listing with one of *reasons*."""
-    names = [name for reason in reasons if reason is not None for name in reason_names(reason)]
+    names = [reason.value for reason in reasons if reason is not None]
     marks = ",".join("?" * len(names))
     rejected = f"OR (state = '{PLANNED}' AND key IS NOT NULL)" if None in reasons else ""
     rows = connection.execute(
-        f"SELECT project_id, job_id FROM jobs WHERE reason IN ({marks}) OR id IN ("  # noqa: S608 - placeholders
-        f"SELECT job FROM outputs WHERE (state IN ('failed', 'skipped') AND reason IN ({marks})) {rejected})"
+        f"SELECT source, scope, container_id FROM containers WHERE reason IN ({marks}) OR id IN ("  # noqa: S608 - placeholders
+        "SELECT container FROM outputs WHERE (state IN ('failed', 'skipped')"
+        f" AND reason IN ({marks})) {rejected})"
         " ORDER BY id",
         (*names, *names),
     )
@@ -133,7 +134,7 @@ def find_recorded_containers(connection: Connection, ids: Sequence[str]) -> set[
     """Return the containers with one of *ids* that the ledger contains, in any scope."""
     placeholders = ",".join("?" * len(ids))
     rows = connection.execute(
-        f"SELECT project_id, job_id FROM jobs WHERE job_id IN ({placeholders})",  # noqa: S608 - only placeholders
+        f"SELECT source, scope, container_id FROM containers WHERE container_id IN ({placeholders})",  # noqa: S608 - only placeholders
         tuple(ids),
     )
     return {read_ref(row) for row in rows}
@@ -143,8 +144,8 @@ def list_keys_of_containers(connection: Connection, ids: Sequence[str]) -> Itera
     """Return the recorded keys of the outputs of the containers with one of *ids*, in any scope."""
     placeholders = ",".join("?" * len(ids))
     rows = connection.execute(
-        "SELECT key FROM outputs JOIN jobs ON jobs.id = outputs.job"  # noqa: S608 - only placeholders
-        f" WHERE jobs.job_id IN ({placeholders}) AND key IS NOT NULL",
+        "SELECT key FROM outputs JOIN containers ON containers.id = outputs.container"  # noqa: S608 - only placeholders
+        f" WHERE container_id IN ({placeholders}) AND key IS NOT NULL",
         tuple(ids),
     )
     return (row["key"] for row in rows)
@@ -159,7 +160,7 @@ def find_recorded_keys(connection: Connection, keys: Sequence[str]) -> set[str]:
 
 def _count_containers(connection: Connection) -> int:
     """Return the number of recorded containers."""
-    count: int = connection.execute("SELECT count(*) FROM jobs").fetchone()[0]
+    count: int = connection.execute("SELECT count(*) FROM containers").fetchone()[0]
     return count
 
 

@@ -1,9 +1,9 @@
 """
 Migrate a ledger to the version that this program writes.
 
-``schema.sql`` always contains the complete newest version; ``migrations/NNNN.sql`` migrates version
-NNNN-1 to NNNN. A test compares both results. No migration may change the table ``lease``: every version
-must be able to acquire the lease before it migrates.
+``schema.sql`` always contains the complete newest version. MIGRATIONS contains the statements from each
+version to the next one. A test compares both results. No migration may change the table ``lease``: every
+version must be able to acquire the lease before it migrates.
 """
 
 from __future__ import annotations
@@ -16,22 +16,17 @@ from importlib.resources import files
 from pathlib import Path
 
 from bulkdl.errors import DestinationError, LedgerVersionError
+from bulkdl.ledger import version_1
 from bulkdl.models import Reason
 
-VERSION = 1
+VERSION = 2
+
+# By the version that the statements produce.
+MIGRATIONS: Mapping[int, str] = {2: version_1.MIGRATION}
 
 
 def load_schema() -> str:
     return files("bulkdl.ledger").joinpath("schema.sql").read_text("utf-8")
-
-
-def load_migrations() -> dict[int, str]:
-    """Return the SQL of each migration by the version that it produces."""
-    folder = files("bulkdl.ledger").joinpath("migrations")
-    if not folder.is_dir():
-        return {}
-    scripts = (entry for entry in folder.iterdir() if entry.name.endswith(".sql"))
-    return {int(Path(entry.name).stem): entry.read_text("utf-8") for entry in scripts}
 
 
 def check_version(connection: sqlite3.Connection, path: Path, version: int | None = None) -> int:
@@ -63,7 +58,7 @@ def migrate(
     current = check_version(connection, path, target)
     if current == target:
         return
-    available = load_migrations() if steps is None else steps
+    available = MIGRATIONS if steps is None else steps
     scripts = (
         [load_schema()] if current == 0 else [available[step] for step in range(current + 1, target + 1)]
     )
@@ -79,6 +74,12 @@ def migrate(
         if check_version(connection, path, target) == target:
             return  # another run migrated it concurrently
         raise
+
+
+def remove_copies(path: Path) -> None:
+    """Remove the copies of older versions. Call it after a run has succeeded with the current version."""
+    for number in range(1, VERSION):
+        path.with_name(f"{path.name}.version-{number}").unlink(missing_ok=True)
 
 
 def back_up(connection: sqlite3.Connection, target: Path) -> None:

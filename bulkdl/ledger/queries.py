@@ -7,113 +7,129 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from bulkdl.ledger.rows import (
-    QUICKLOOK,
     ContainerRecord,
     OutputRecord,
     format_container,
+    format_kinds,
     format_now,
+    format_ref,
     format_result,
-    parse_reason,
+    parse_kinds,
     parse_timestamp,
     read_container,
     read_output,
 )
-from bulkdl.listings import ContainerListing
+from bulkdl.listings import ContainerListing, PlannedOutput
 from bulkdl.models import CommittedFile, Container, ContainerRef, Output, Reason, Result
+from bulkdl.source_spec import kind_spec
 
 _SELECT_OUTPUTS = """
-SELECT jobs.project_id, jobs.job_id, jobs.last_task_id, outputs.*
-FROM outputs JOIN jobs ON jobs.id = outputs.job
+SELECT containers.source, containers.scope, containers.container_id, outputs.*
+FROM outputs JOIN containers ON containers.id = outputs.container
 """
 
-_UPSERT_JOB = """
-INSERT INTO jobs (
-    project_id, job_id, status, created_at, finished_at, mode, name, workflow_id,
-    last_task_id, tasks_listed_at, quicklooks_listed_at, reason, detail
+_UPSERT_CONTAINER = """
+INSERT INTO containers (
+    source, scope, container_id, status, is_final, revision, created_at, finished_at, name, attributes,
+    listed_kinds, reason, detail
 )
 VALUES (
-    :project_id, :job_id, :status, :created_at, :finished_at, :mode, :name, :workflow_id,
-    :last_task_id, :tasks_listed_at, :quicklooks_listed_at, :reason, :detail
+    :source, :scope, :container_id, :status, :is_final, :revision, :created_at, :finished_at, :name,
+    :attributes, :listed_kinds, :reason, :detail
 )
-ON CONFLICT (project_id, job_id) DO UPDATE SET
-    status = excluded.status, created_at = excluded.created_at, finished_at = excluded.finished_at,
-    mode = excluded.mode, name = excluded.name, workflow_id = excluded.workflow_id,
-    last_task_id = coalesce(excluded.last_task_id, last_task_id),
-    tasks_listed_at = coalesce(excluded.tasks_listed_at, tasks_listed_at),
-    quicklooks_listed_at = coalesce(excluded.quicklooks_listed_at, quicklooks_listed_at),
+ON CONFLICT (container_id, scope, source) DO UPDATE SET
+    status = excluded.status, is_final = excluded.is_final, revision = excluded.revision,
+    created_at = excluded.created_at, finished_at = excluded.finished_at, name = excluded.name,
+    attributes = excluded.attributes, listed_kinds = excluded.listed_kinds,
     reason = excluded.reason, detail = excluded.detail
 RETURNING id
 """
 
 _PLAN_OUTPUT = """
-INSERT INTO outputs (job, task_id, kind, name, filename, state) VALUES (?, ?, ?, ?, ?, 'planned')
-ON CONFLICT (job, task_id, kind, name) DO UPDATE SET filename = excluded.filename
+INSERT INTO outputs (container, parent, kind, name, filename, identity, state)
+VALUES (?, ?, ?, ?, ?, ?, 'planned')
+ON CONFLICT (container, parent, kind, name) DO UPDATE SET
+    filename = excluded.filename, identity = excluded.identity
 """
 
-_RECORD = """
+_CONTAINER_ID = """
+(SELECT id FROM containers WHERE container_id = :container_id AND scope = :scope AND source = :source)
+"""
+
+_RECORD = f"""
 UPDATE outputs SET
     state = :state, reason = :reason, detail = :detail, attempts = attempts + :attempts,
     run_id = :run_id, recorded_at = :recorded_at,
     key = coalesce(:key, key), size_bytes = coalesce(:size_bytes, size_bytes),
-    digest = coalesce(:digest, digest), source = coalesce(:source, source),
+    digest = coalesce(:digest, digest), object_url = coalesce(:object_url, object_url),
     etag = CASE WHEN :key IS NULL THEN etag ELSE :etag END,
     last_modified = CASE WHEN :key IS NULL THEN last_modified ELSE :last_modified END,
     generation = CASE WHEN :key IS NULL THEN generation ELSE :generation END
-WHERE job = (SELECT id FROM jobs WHERE project_id = :project_id AND job_id = :job_id)
-  AND task_id = :task_id AND kind = :kind AND name = :name
-"""
+WHERE container = {_CONTAINER_ID} AND parent = :parent AND kind = :kind AND name = :name
+"""  # noqa: S608 - constants
 
 
 def read_containers(
     connection: sqlite3.Connection, source: str, scope: str, ids: Sequence[str]
 ) -> dict[str, ContainerRecord]:
     """Return the records of those *ids* that the ledger contains, by ID."""
-    del source  # version 1 of the ledger has one source
     placeholders = ",".join("?" * len(ids))
-    condition = f"jobs.project_id = ? AND jobs.job_id IN ({placeholders})"
-    values = (scope, *ids)
+    condition = f"containers.source = ? AND containers.scope = ? AND container_id IN ({placeholders})"
+    values = (source, scope, *ids)
     outputs: dict[str, list[OutputRecord]] = {}
     for row in connection.execute(f"{_SELECT_OUTPUTS} WHERE {condition} ORDER BY outputs.id", values):
-        outputs.setdefault(row["job_id"], []).append(read_output(row))
-    jobs = connection.execute(f"SELECT * FROM jobs WHERE {condition}", values)  # noqa: S608 - only placeholders
-    return {row["job_id"]: read_container(row, outputs.get(row["job_id"], [])) for row in jobs}
+        outputs.setdefault(row["container_id"], []).append(read_output(row))
+    rows = connection.execute(f"SELECT * FROM containers WHERE {condition}", values)  # noqa: S608 - only placeholders
+    return {row["container_id"]: read_container(row, outputs.get(row["container_id"], [])) for row in rows}
 
 
 def find_scopes(connection: sqlite3.Connection, source: str, container_id: str) -> list[str]:
     """Return the scopes that contain a recorded container with this ID."""
-    del source  # version 1 of the ledger has one source
-    rows = connection.execute("SELECT project_id FROM jobs WHERE job_id = ?", (container_id,))
-    return [row["project_id"] for row in rows]
+    rows = connection.execute(
+        "SELECT scope FROM containers WHERE container_id = ? AND source = ?", (container_id, source)
+    )
+    return [row["scope"] for row in rows]
 
 
 def plan_container(connection: sqlite3.Connection, listing: ContainerListing) -> None:
     """Record a listed container with all its outputs. The recorded results of its outputs are not changed."""
-    now = format_now()
-    are_quicklooks_listed = QUICKLOOK in listing.listed_kinds
-    results = (planned.output.parent for planned in listing.outputs if planned.identity)
     row_id = _upsert_container(
         connection,
         listing.container,
-        last_task_id=next(filter(None, results), None),
-        tasks_listed_at=now if listing.is_final else None,
+        listed_kinds=listing.listed_kinds if listing.is_final else frozenset(),
         reason=None if listing.is_final else Reason.JOB_UNFINISHED.value,
-        quicklooks_listed_at=now if are_quicklooks_listed else None,
     )
     failed = [failure.output for failure in listing.failures]
-    if are_quicklooks_listed or failed:
-        placeholders = ",".join("?" * len(failed))
-        connection.execute(
-            "DELETE FROM outputs WHERE job = ? AND kind = ? AND name = ''"  # noqa: S608 - only placeholders
-            f" AND task_id NOT IN ({placeholders})",
-            (row_id, QUICKLOOK, *(output.parent for output in failed)),
-        )
-    planned = [(planned.output, planned.filename) for planned in listing.outputs]
+    for kind in {*listing.listed_kinds, *(output.kind for output in failed)}:
+        if kind_spec(kind).has_names:
+            parents = [output.parent for output in failed if output.kind == kind]
+            _delete_placeholders(connection, row_id, kind, except_parents=parents)
+    planned = (*listing.outputs, *(PlannedOutput(output) for output in failed))
     connection.executemany(
         _PLAN_OUTPUT,
         [
-            (row_id, output.parent, output.kind, output.name, filename)
-            for output, filename in (*planned, *((output, "") for output in failed))
+            (
+                row_id,
+                entry.output.parent,
+                entry.output.kind,
+                entry.output.name,
+                entry.filename,
+                entry.identity,
+            )
+            for entry in planned
         ],
+    )
+
+
+def _delete_placeholders(
+    connection: sqlite3.Connection, container: int, kind: str, *, except_parents: Sequence[str]
+) -> None:
+    """Delete the rows that stand for lists of *kind* that could not be read, and can be read now."""
+    placeholders = ",".join("?" * len(except_parents))
+    connection.execute(
+        "DELETE FROM outputs WHERE container = ? AND kind = ? AND name = ''"  # noqa: S608 - only placeholders
+        f" AND parent NOT IN ({placeholders})",
+        (container, kind, *except_parents),
     )
 
 
@@ -136,27 +152,43 @@ def record_listing_failure(
     _upsert_container(connection, container, reason=reason.value, detail=detail)
 
 
-def _upsert_container(connection: sqlite3.Connection, container: Container, **columns: str | None) -> int:
-    absent = dict.fromkeys(("last_task_id", "tasks_listed_at", "quicklooks_listed_at", "reason", "detail"))
-    values = {**absent, **format_container(container), **columns}
-    row_id: int = connection.execute(_UPSERT_JOB, values).fetchone()["id"]
+def _upsert_container(
+    connection: sqlite3.Connection,
+    container: Container,
+    *,
+    listed_kinds: frozenset[str] = frozenset(),
+    reason: str | None = None,
+    detail: str | None = None,
+) -> int:
+    """Record *container*, and add *listed_kinds* to the kinds that were listed before."""
+    values = format_container(container)
+    recorded = connection.execute(f"SELECT listed_kinds FROM containers WHERE id = {_CONTAINER_ID}", values)  # noqa: S608
+    for row in recorded:
+        listed_kinds |= parse_kinds(row["listed_kinds"])
+    values |= {"listed_kinds": format_kinds(listed_kinds), "reason": reason, "detail": detail}
+    row_id: int = connection.execute(_UPSERT_CONTAINER, values).fetchone()["id"]
     return row_id
 
 
 def find_same_object(connection: sqlite3.Connection, output: Output, source: str) -> CommittedFile | None:
     """Return a committed file of the same container with the same source object; None if there is none."""
     row = connection.execute(
-        f"{_SELECT_OUTPUTS} WHERE jobs.project_id = ? AND jobs.job_id = ? AND outputs.kind = ?"
-        # The plus prevents that SQLite uses the index on the state instead of the index on the job.
-        " AND outputs.source = ? AND +outputs.state = 'completed' AND outputs.task_id <> ?",
-        (output.container.scope, output.container.id, output.kind, source, output.parent),
+        f"{_SELECT_OUTPUTS} WHERE outputs.container = {_CONTAINER_ID} AND kind = :kind"
+        # The plus prevents that SQLite uses the index on the state instead of the index on the container.
+        " AND object_url = :object_url AND +state = 'completed' AND parent <> :parent",
+        {
+            **format_ref(output.container),
+            "kind": output.kind,
+            "object_url": source,
+            "parent": output.parent,
+        },
     ).fetchone()
     return read_output(row).file if row else None
 
 
 def forget_container(connection: sqlite3.Connection, ref: ContainerRef) -> None:
     """Delete the records of a container that was produced again: they describe older results."""
-    connection.execute("DELETE FROM jobs WHERE project_id = ? AND job_id = ?", (ref.scope, ref.id))
+    connection.execute(f"DELETE FROM containers WHERE id = {_CONTAINER_ID}", format_ref(ref))  # noqa: S608
 
 
 def record_results(connection: sqlite3.Connection, results: Sequence[Result], run_id: str) -> None:
@@ -195,19 +227,19 @@ def count_containers(connection: sqlite3.Connection) -> dict[str, int]:
     rows = connection.execute(
         f"""
         SELECT CASE
-            WHEN tasks_listed_at IS NULL AND reason = '{Reason.JOB_UNFINISHED}' THEN 'unfinished'
-            WHEN tasks_listed_at IS NULL AND reason IS NULL THEN 'not_selected'
-            WHEN tasks_listed_at IS NULL THEN 'listing_failed'
+            WHEN listed_kinds = '[]' AND reason = '{Reason.JOB_UNFINISHED}' THEN 'unfinished'
+            WHEN listed_kinds = '[]' AND reason IS NULL THEN 'not_selected'
+            WHEN listed_kinds = '[]' THEN 'listing_failed'
             WHEN EXISTS (
                 SELECT 1 FROM outputs
-                WHERE job = jobs.id AND state IN ('planned', 'failed', 'cancelled')
+                WHERE container = containers.id AND state IN ('planned', 'failed', 'cancelled')
             )
                 THEN 'incomplete'
             ELSE 'up_to_date'
-        END AS state, count(*) AS jobs FROM jobs GROUP BY 1
+        END AS state, count(*) AS containers FROM containers GROUP BY 1
         """  # noqa: S608 - a constant of ours
     )
-    return {row["state"]: row["jobs"] for row in rows}
+    return {row["state"]: row["containers"] for row in rows}
 
 
 def count_outputs(connection: sqlite3.Connection) -> list[tuple[str, str, str, int, int]]:
@@ -219,12 +251,9 @@ def count_outputs(connection: sqlite3.Connection) -> list[tuple[str, str, str, i
         FROM outputs GROUP BY 1, 2, 3
         """
     )
-    counts: dict[tuple[str, str, str], tuple[int, int]] = {}
-    for row in rows:
-        group = row["kind"], row["state"], parse_reason(row["reason"]) or ""
-        outputs, size_bytes = counts.get(group, (0, 0))
-        counts[group] = outputs + row["outputs"], size_bytes + row["size_bytes"]
-    return [(*group, *numbers) for group, numbers in counts.items()]
+    return [
+        (row["kind"], row["state"], row["reason"] or "", row["outputs"], row["size_bytes"]) for row in rows
+    ]
 
 
 def find_last_run_end(connection: sqlite3.Connection) -> str | None:

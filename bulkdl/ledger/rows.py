@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from bulkdl.models import (
-    TERMINAL_STATUSES,
     CommittedFile,
     Container,
     ContainerRef,
@@ -22,17 +23,6 @@ from bulkdl.models import (
 PLANNED = "planned"
 # The state of an output that is not in the ledger yet. It is never written.
 NEW = "new"
-# Names of reasons that earlier versions wrote. A row with such a name is read as the current reason.
-_FORMER_REASONS = {
-    "up42_has_none": Reason.NOT_AVAILABLE,
-    "fetched": Reason.DOWNLOADED,
-    "already_there": Reason.UP_TO_DATE,
-    "digest_mismatch": Reason.CHECKSUM_MISMATCH,
-    "wrong_content": Reason.UNEXPECTED_CONTENT,
-    "broken_content": Reason.CORRUPT_CONTENT,
-    "bad_answer": Reason.INVALID_RESPONSE,
-    "refused": Reason.REJECTED,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +72,8 @@ class ContainerRecord:
 
 
 def parse_reason(text: str | None) -> Reason | None:
-    """Return the reason with the current or former name *text*; None for no text."""
-    return (_FORMER_REASONS.get(text) or Reason(text)) if text else None
-
-
-def reason_names(reason: Reason) -> tuple[str, ...]:
-    """Return every name under which a ledger may hold *reason*."""
-    return (reason.value, *(name for name, current in _FORMER_REASONS.items() if current is reason))
+    """Return the reason with the name *text*; None for no text."""
+    return Reason(text) if text else None
 
 
 def parse_timestamp(text: str | None) -> datetime | None:
@@ -103,64 +88,58 @@ def format_now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-# Version 1 of the ledger has columns for the values of UP42 jobs. These names are the source's.
-_SOURCE = "jobs"
-_RESULT = "result"
-_ARCHIVE, QUICKLOOK = "archive", "quicklook"
-_LISTED_WITH_TASKS = frozenset({_ARCHIVE, "geojson"})
-_LISTED_WITH_QUICKLOOKS = _LISTED_WITH_TASKS | {QUICKLOOK}
-
-
 def read_ref(row: sqlite3.Row) -> ContainerRef:
-    return ContainerRef(_SOURCE, row["project_id"], row["job_id"])
+    return ContainerRef(row["source"], row["scope"], row["container_id"])
 
 
 def read_container(row: sqlite3.Row, outputs: list[OutputRecord]) -> ContainerRecord:
-    attributes = {"mode": row["mode"]}
-    if row["workflow_id"] is not None:
-        attributes["workflow"] = row["workflow_id"]
-    status, finished_at = row["status"], row["finished_at"]
     container = Container(
         read_ref(row),
-        status=status,
-        is_final=status in TERMINAL_STATUSES,
-        revision=f"{status} {finished_at or ''}".rstrip(),
+        status=row["status"],
+        is_final=bool(row["is_final"]),
+        revision=row["revision"],
         created_at=datetime.fromisoformat(row["created_at"]),
-        finished_at=parse_timestamp(finished_at),
+        finished_at=parse_timestamp(row["finished_at"]),
         name=row["name"],
-        attributes=attributes,
+        attributes=json.loads(row["attributes"]),
     )
     return ContainerRecord(
         container,
-        listed_kinds=_listed_kinds(row),
+        listed_kinds=parse_kinds(row["listed_kinds"]),
         outputs=tuple(outputs),
         listing_failure=parse_reason(row["reason"]),
     )
 
 
-def _listed_kinds(row: sqlite3.Row) -> frozenset[str]:
-    if row["tasks_listed_at"] is None:
-        return frozenset()
-    return _LISTED_WITH_TASKS if row["quicklooks_listed_at"] is None else _LISTED_WITH_QUICKLOOKS
+def parse_kinds(text: str) -> frozenset[str]:
+    return frozenset(json.loads(text))
 
 
-def format_container(container: Container) -> dict[str, str | None]:
+def format_kinds(kinds: Iterable[str]) -> str:
+    return json.dumps(sorted(kinds), separators=(",", ":"))
+
+
+def format_ref(ref: ContainerRef) -> dict[str, object]:
+    """Return the parameters that select the row of a container."""
+    return {"source": ref.source, "scope": ref.scope, "container_id": ref.id}
+
+
+def format_container(container: Container) -> dict[str, object]:
     """Return the parameters of the statement that records *container*."""
     return {
-        "project_id": container.ref.scope,
-        "job_id": container.ref.id,
+        **format_ref(container.ref),
         "status": container.status,
+        "is_final": container.is_final,
+        "revision": container.revision,
         "created_at": format_timestamp(container.created_at),
         "finished_at": format_timestamp(container.finished_at),
-        "mode": container.attributes.get("mode", ""),
         "name": container.name,
-        "workflow_id": container.attributes.get("workflow"),
+        "attributes": json.dumps(dict(container.attributes), separators=(",", ":")),
     }
 
 
 def read_output(row: sqlite3.Row) -> OutputRecord:
-    output = Output(read_ref(row), row["task_id"], row["kind"], row["name"])
-    is_result = output.kind == _ARCHIVE and output.parent in ("", row["last_task_id"])
+    output = Output(read_ref(row), row["parent"], row["kind"], row["name"])
     file = None
     if row["key"] is not None:
         algorithm, _, value = (row["digest"] or "").partition("=")
@@ -169,7 +148,7 @@ def read_output(row: sqlite3.Row) -> OutputRecord:
             size_bytes=row["size_bytes"],
             digest=Digest(algorithm, value),
             validator=Validator(row["etag"], row["last_modified"], row["generation"]),
-            source=row["source"],
+            source=row["object_url"],
         )
     return OutputRecord(
         output,
@@ -178,7 +157,7 @@ def read_output(row: sqlite3.Row) -> OutputRecord:
         row["filename"],
         file,
         row["run_id"],
-        _RESULT if is_result else "",
+        row["identity"],
     )
 
 
@@ -187,9 +166,8 @@ def format_result(result: Result, run_id: str) -> dict[str, object]:
     file = result.file
     validator = file.validator if file else Validator()
     return {
-        "project_id": result.output.container.scope,
-        "job_id": result.output.container.id,
-        "task_id": result.output.parent,
+        **format_ref(result.output.container),
+        "parent": result.output.parent,
         "kind": result.output.kind,
         "name": result.output.name,
         "state": result.outcome.value,
@@ -201,7 +179,7 @@ def format_result(result: Result, run_id: str) -> dict[str, object]:
         "etag": validator.etag,
         "last_modified": validator.last_modified,
         "generation": validator.generation,
-        "source": file.source if file else None,
+        "object_url": file.source if file else None,
         "attempts": result.attempts,
         "run_id": run_id,
         "recorded_at": format_now(),

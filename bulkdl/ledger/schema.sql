@@ -1,48 +1,65 @@
--- The ledger, version 1. Timestamps are ISO 8601 in UTC. Sizes are in bytes.
+-- The ledger, version 2. Timestamps are ISO 8601 in UTC. Sizes are in bytes.
 
-CREATE TABLE jobs (
-    id                   INTEGER PRIMARY KEY,
-    project_id           TEXT NOT NULL,
-    job_id               TEXT NOT NULL,
-    status               TEXT NOT NULL,
-    created_at           TEXT NOT NULL,
-    finished_at          TEXT,
-    mode                 TEXT NOT NULL,
-    name                 TEXT,
-    workflow_id          TEXT,
-    last_task_id         TEXT,
-    reason               TEXT,             -- why its tasks could not be listed
-    detail               TEXT,
-    -- Set in the transaction that writes the rows of all outputs. NULL: the next run lists the job again.
-    tasks_listed_at      TEXT,
-    quicklooks_listed_at TEXT,
-    UNIQUE (job_id, project_id)            -- the ID is first: queries also search for it alone
+CREATE TABLE containers (
+    id           INTEGER PRIMARY KEY,
+    source       TEXT NOT NULL,            -- name of the source, such as 'jobs'
+    scope        TEXT NOT NULL,            -- what the container belongs to, such as a project ID
+    container_id TEXT NOT NULL,            -- such as a job ID
+    status       TEXT NOT NULL,
+    is_final     INTEGER NOT NULL,         -- 1: its outputs do not change any more
+    revision     TEXT NOT NULL,            -- differs after the container was produced again
+    created_at   TEXT NOT NULL,
+    finished_at  TEXT,
+    name         TEXT,
+    attributes   TEXT NOT NULL,            -- JSON object: values for the filters of the source
+    -- JSON array of kinds, extended in the transaction that writes the rows of all outputs of these kinds.
+    -- A run that selects another kind lists the container again.
+    listed_kinds TEXT NOT NULL DEFAULT '[]',
+    reason       TEXT,                     -- why its outputs could not be listed
+    detail       TEXT,
+    UNIQUE (container_id, scope, source)   -- the ID is first: queries also search for it alone
 ) STRICT;
 
 CREATE TABLE outputs (
     id            INTEGER PRIMARY KEY,
-    job           INTEGER NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
-    task_id       TEXT NOT NULL,           -- '' at job level
-    kind          TEXT NOT NULL CHECK (kind IN ('archive', 'quicklook', 'geojson')),
-    name          TEXT NOT NULL,           -- the quicklook's name from UP42; '' for the other kinds
-    filename      TEXT NOT NULL,           -- the quicklook's file name; '' for the other kinds
+    container     INTEGER NOT NULL REFERENCES containers (id) ON DELETE CASCADE,
+    parent        TEXT NOT NULL,           -- such as a task ID; '': the container itself
+    kind          TEXT NOT NULL,
+    name          TEXT NOT NULL,           -- name from the server; '' if a parent has one output of the kind
+    filename      TEXT NOT NULL,           -- safe file name for such a name; otherwise ''
+    identity      TEXT NOT NULL DEFAULT '', -- outputs with the same text can be one stored object
     state         TEXT NOT NULL CHECK (state IN ('planned', 'completed', 'skipped', 'failed', 'cancelled')),
     reason        TEXT,
     detail        TEXT,
     key           TEXT,
     size_bytes    INTEGER,
-    digest        TEXT,                    -- algorithm=base64, of the file on disk
+    digest        TEXT,                    -- algorithm=base64, of the published file
     etag          TEXT,
     last_modified TEXT,
     generation    TEXT,
-    source        TEXT,                    -- URL of the object, without its query
+    object_url    TEXT,                    -- URL of the stored object, without its query
     attempts      INTEGER NOT NULL DEFAULT 0,
     run_id        TEXT,                    -- the run that recorded it last
     recorded_at   TEXT,
-    UNIQUE (job, task_id, kind, name)
+    UNIQUE (container, parent, kind, name)
 ) STRICT;
 
 CREATE INDEX outputs_by_state ON outputs (state);
+
+-- Results of processors. The row with the key '' holds the state of an output for a processor and the digest
+-- of the processed file. The other rows are derived files. The step at the end of a run has no output.
+CREATE TABLE derived (
+    output      INTEGER REFERENCES outputs (id) ON DELETE CASCADE,
+    processor   TEXT NOT NULL,
+    version     INTEGER NOT NULL,          -- of the processor; another version processes the output again
+    state       TEXT NOT NULL CHECK (state IN ('completed', 'skipped', 'failed')),
+    key         TEXT NOT NULL,
+    size_bytes  INTEGER NOT NULL,
+    digest      TEXT,
+    detail      TEXT,
+    recorded_at TEXT NOT NULL,
+    UNIQUE (output, processor, key)
+) STRICT;
 
 CREATE TABLE runs (
     run_id      TEXT PRIMARY KEY,
@@ -50,6 +67,8 @@ CREATE TABLE runs (
     finished_at TEXT,
     exit_code   INTEGER,
     scope       TEXT,                      -- runs of one scope share a watermark; NULL: no watermark
+    source      TEXT,                      -- NULL: recorded by version 1
+    destination TEXT,                      -- NULL: recorded by version 1
     summary     TEXT                       -- JSON
 ) STRICT;
 

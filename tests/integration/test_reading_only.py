@@ -19,7 +19,7 @@ ACCOUNT = SimulatedAccount(projects=1, jobs=1, archive_bytes=1000)
 KILLED = """
 import os, sqlite3, sys
 ledger = sqlite3.connect(sys.argv[1])
-ledger.execute("UPDATE jobs SET name = 'changed'")
+ledger.execute("UPDATE containers SET name = 'changed'")
 ledger.commit()
 os._exit(0)
 """
@@ -70,9 +70,9 @@ async def test_read_only_command_does_not_disturb_a_run(tmp_path: Path) -> None:
     async with run_environment(tmp_path / "out", ACCOUNT) as here:
         await here.run()
         working = await Ledger.open(here.root / ".bulkdl" / "ledger.sqlite3")
-        await working.write(lambda connection: connection.execute("UPDATE jobs SET name = 'x'"))
+        await working.write(lambda connection: connection.execute("UPDATE containers SET name = 'x'"))
         await read_all(here)
-        await working.write(lambda connection: connection.execute("UPDATE jobs SET name = 'y'"))
+        await working.write(lambda connection: connection.execute("UPDATE containers SET name = 'y'"))
         await read_all(here)
         await working.close()
 

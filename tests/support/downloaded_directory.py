@@ -36,8 +36,8 @@ class DownloadedDirectory(Folder):
 
 async def read_completed(site):
     query = (
-        "SELECT project_id, job_id, task_id, kind, outputs.name, filename, key, size_bytes, digest"
-        " FROM outputs JOIN jobs ON jobs.id = outputs.job WHERE state = 'completed'"
+        "SELECT scope, container_id, parent, kind, outputs.name, filename, key, size_bytes, digest"
+        " FROM outputs JOIN containers ON containers.id = outputs.container WHERE state = 'completed'"
     )
     return await site.read(lambda connection: sorted(map(tuple, connection.execute(query))))
 

@@ -194,10 +194,11 @@ def files_by_output(root: Path) -> dict[tuple[str, str, str, str], Path]:
     connection = sqlite3.connect(ledger)
     try:
         rows = connection.execute(
-            "SELECT job_id, task_id, kind, outputs.name, key FROM outputs"
-            " JOIN jobs ON jobs.id = outputs.job WHERE key IS NOT NULL"
+            "SELECT container_id, parent, kind, outputs.name, key FROM outputs"
+            " JOIN containers ON containers.id = outputs.container WHERE key IS NOT NULL"
         ).fetchall()
-    except sqlite3.OperationalError:
+    except sqlite3.OperationalError as error:
+        assert "no such table: outputs" in str(error)  # noqa: PT017 - the run was killed before it wrote the schema
         rows = []
     finally:
         connection.close()

@@ -19,7 +19,6 @@ from bulkdl.processors.interfaces import BaseProcessor
 from bulkdl.report.summary import SummaryBuilder
 from bulkdl.sources.up42_jobs.models import Kind, job_container, job_output
 from bulkdl.transfer.checksums import Digester
-from support.derived_table import DERIVED_TABLE
 
 AT = datetime(2024, 1, 31, tzinfo=UTC)
 
@@ -143,7 +142,6 @@ async def processed_directory(root, outputs=0):
     destination = LocalDestination(root, executors=executors)
     destination.prepare()
     ledger = await Ledger.open(destination.state.ledger_path, sync_folders=destination.sync)
-    await ledger.write(lambda connection: connection.execute(DERIVED_TABLE))
     directory = ProcessedDirectory(root, ledger, destination, executors)
     try:
         for number in range(outputs):

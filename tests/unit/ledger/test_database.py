@@ -131,11 +131,11 @@ def test_migrate_without_a_copy_does_not_change_the_ledger(path):
 
 
 def test_migrations_do_not_change_the_table_lease():
-    assert [number for number, sql in migrations.load_migrations().items() if "lease" in sql.lower()] == []
+    assert [number for number, sql in migrations.MIGRATIONS.items() if "lease" in sql.lower()] == []
 
 
 def test_migrations_exist_for_all_versions():
-    assert sorted(migrations.load_migrations()) == list(range(2, VERSION + 1))
+    assert sorted(migrations.MIGRATIONS) == list(range(2, VERSION + 1))
 
 
 def test_migration_that_fails_does_not_change_the_ledger(path):
@@ -188,9 +188,14 @@ async def test_open_path_of_a_folder_raises_error(path):
 async def test_read_of_a_damaged_page_raises_ledger_damaged(path):
     first = await Ledger.open(path)
     await first.write(insert_run("a"))
+    page = await first.read(
+        lambda connection: connection.execute(
+            "SELECT rootpage FROM sqlite_schema WHERE name = 'runs'"
+        ).fetchone()[0]
+    )
     await first.close()
     data = bytearray(path.read_bytes())
-    data[4096:] = b"\xff" * (len(data) - 4096)
+    data[(page - 1) * 4096 : page * 4096] = b"\xff" * 4096
     path.write_bytes(data)
     second = await Ledger.open(path)
     with pytest.raises(LedgerDamagedError, match="damaged or is not a SQLite database"):

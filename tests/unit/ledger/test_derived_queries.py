@@ -13,7 +13,6 @@ from bulkdl.ledger.migrations import migrate
 from bulkdl.listings import ContainerListing, PlannedOutput
 from bulkdl.models import CommittedFile, Digest, Outcome, Reason, Result, Validator
 from bulkdl.sources.up42_jobs.models import Kind, job_container, job_output, job_ref
-from support.derived_table import DERIVED_TABLE
 
 AT = datetime(2024, 1, 31, tzinfo=UTC)
 JOB = job_container("p", "j", "SUCCEEDED", "DEFAULT", "a name", AT, AT, "w")
@@ -29,7 +28,6 @@ def ledger():
     connection.row_factory = sqlite3.Row
     connection.execute("PRAGMA foreign_keys = ON")
     migrate(connection, "memory")
-    connection.execute(DERIVED_TABLE)
     planned = (PlannedOutput(FIRST), PlannedOutput(SECOND))
     queries.plan_container(connection, ContainerListing(JOB, planned, frozenset(Kind), {}))
     yield connection

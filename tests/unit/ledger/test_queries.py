@@ -152,45 +152,6 @@ def test_record_not_available_output_is_not_available(ledger):
     assert not read_output(ledger, ARCHIVE).is_not_available
 
 
-def test_read_output_with_former_reason_name_has_current_reason(ledger):
-    plan(ledger)
-    queries.record_results(ledger, [Result(FINAL, Outcome.SKIPPED, Reason.NOT_AVAILABLE)], "run1")
-    queries.record_results(ledger, [Result(ARCHIVE, Outcome.SKIPPED, Reason.NOT_AVAILABLE)], "run1")
-    ledger.execute("UPDATE outputs SET reason = 'up42_has_none' WHERE task_id = ''")
-    assert read_output(ledger, FINAL).is_not_available
-    assert maintenance_queries.find_containers_to_retry(ledger, [Reason.NOT_AVAILABLE])
-    assert (Kind.ARCHIVE, "skipped", "not_available", 2, 0) in queries.count_outputs(ledger)
-
-
-FORMER_REASONS = {
-    "up42_has_none": Reason.NOT_AVAILABLE,
-    "fetched": Reason.DOWNLOADED,
-    "already_there": Reason.UP_TO_DATE,
-    "digest_mismatch": Reason.CHECKSUM_MISMATCH,
-    "wrong_content": Reason.UNEXPECTED_CONTENT,
-    "broken_content": Reason.CORRUPT_CONTENT,
-    "bad_answer": Reason.INVALID_RESPONSE,
-    "refused": Reason.REJECTED,
-}
-
-
-@pytest.mark.parametrize(("former", "reason"), FORMER_REASONS.items())
-def test_output_record_with_former_reason_has_current_reason(ledger, former, reason):
-    plan(ledger)
-    queries.record_results(ledger, [Result(ARCHIVE, Outcome.FAILED, Reason.STALLED)], "run1")
-    ledger.execute("UPDATE outputs SET reason = ? WHERE reason = 'stalled'", (former,))
-    assert read_output(ledger, ARCHIVE).reason is reason
-    assert (Kind.ARCHIVE, "failed", reason.value, 1, 0) in queries.count_outputs(ledger)
-    assert maintenance_queries.find_containers_to_retry(ledger, [reason]) == [job_ref("p", "j")]
-
-
-@pytest.mark.parametrize(("former", "reason"), FORMER_REASONS.items())
-def test_container_record_with_former_listing_failure_has_current_reason(ledger, former, reason):
-    queries.record_listing_failure(ledger, JOB, Reason.SERVER_ERROR, "503")
-    ledger.execute("UPDATE jobs SET reason = ?", (former,))
-    assert read_container(ledger).listing_failure is reason
-
-
 def test_plan_container_again_keeps_recorded_results(ledger):
     plan(ledger)
     queries.record_results(ledger, [new_result(ARCHIVE)], "run1")
