@@ -186,28 +186,19 @@ def exchange_folders(folder: Path, other: Path) -> bool:
         )
 
 
-def link_or_copy(source: Path, temp_path: Path, final_path: Path, copy: Callable[[Path, Path], None]) -> None:
-    """Hard-link *source* as *final_path*, or copy it with *copy* if the file system rejects the link."""
-    make_folder(final_path.parent)
-    if final_path.exists() and final_path.samefile(source):
-        return
-    temp_path.unlink(missing_ok=True)
+def link_or_copy(source: Path, target: Path, copy: Callable[[Path, Path], None]) -> None:
+    """Hard-link *source* as the new file *target*, or call *copy* if the file system rejects the link."""
     try:
-        os.link(source, temp_path)
+        os.link(source, target)
     except OSError:
-        with contextlib.ExitStack() as undo:
-            undo.callback(temp_path.unlink, missing_ok=True)
-            copy(source, temp_path)
-            undo.pop_all()
-    with contextlib.ExitStack() as undo:
-        undo.callback(temp_path.unlink, missing_ok=True)
-        rename_into_place(temp_path, final_path)
-        undo.pop_all()
+        copy(source, target)
 
 
-def copy_file(source: Path, target: Path, on_block_copied: Callable[[int], None]) -> None:
+def copy_file(
+    source: Path, target: Path, on_block_copied: Callable[[int], None], *, sync: bool = True
+) -> None:
     """
-    Copy *source* to the new file *target* and make its content durable.
+    Copy *source* to the new file *target* and, with *sync*, make its content durable.
 
     Args:
         on_block_copied: Called with the size of each block after it is written. An exception ends the copy.
@@ -218,4 +209,5 @@ def copy_file(source: Path, target: Path, on_block_copied: Callable[[int], None]
             while view:
                 view = view[writer.write(view) :]
             on_block_copied(len(block))
-        os.fsync(writer.fileno())
+        if sync:
+            os.fsync(writer.fileno())

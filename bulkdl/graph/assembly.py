@@ -10,7 +10,6 @@ from types import TracebackType
 from typing import Self
 
 from bulkdl.concurrency import ConcurrencyLimiter
-from bulkdl.destinations.local.destination import LocalDestination
 from bulkdl.errors import DestinationError, first_leaf_exception
 from bulkdl.graph.download_output import OutputDownloader
 from bulkdl.graph.enumeration import Enumeration
@@ -34,7 +33,7 @@ from bulkdl.settings.bandwidth_schedule import BandwidthSchedule
 from bulkdl.source_spec import source_spec
 from bulkdl.sources.interfaces import Source, SourceContext, SourceType
 from bulkdl.sources.sessions import SessionOptions, Sessions
-from bulkdl.state.directory import STATE_FOLDER
+from bulkdl.state.storage import Storage
 from bulkdl.telemetry.events import STORAGE, QueuesOpened, Reporter, RunFinished
 from bulkdl.telemetry.http_tracing import trace_requests
 from bulkdl.transfer.context import Limits, TransferContext
@@ -54,7 +53,7 @@ class RunAssembly:
         settings: Settings,
         source_type: SourceType,
         credentials: CredentialSet,
-        destination: LocalDestination,
+        storage: Storage,
         reporter: Reporter,
         processing: Processing | None = None,
     ) -> None:
@@ -67,7 +66,7 @@ class RunAssembly:
         self._stack = AsyncExitStack()
         self._limits = limits.pools
         self._settings = settings
-        self._destination = destination
+        self._storage = storage
         self._reporter = reporter
         self._processing = processing
         self._bandwidth = RateLimiter(0, 1)
@@ -120,7 +119,7 @@ class RunAssembly:
             failure = first_leaf_exception(failures)
             assert isinstance(failure, DestinationError)  # noqa: S101 - except* has checked the type
             context.recorder.record_problem(
-                failure.reason, f"output directory {self._destination.root}", failure.detail
+                failure.reason, f"output directory {self._storage.destination.location}", failure.detail
             )
 
     async def _execute_stages(self, run: Run, context: RunContext) -> None:
@@ -143,7 +142,7 @@ class RunAssembly:
         )
         try:
             await context.ledger.write(finish)
-            await self._destination.publish({f"{STATE_FOLDER}/runs/{summary.run_id}.json": document.encode()})
+            await self._storage.state.write_report(summary.run_id, document.encode())
         except DestinationError as failure:
             log.warning("report.failed", reason=failure.reason.value, detail=failure.detail)
         log.info(
@@ -187,7 +186,7 @@ class RunAssembly:
         return Enumeration(
             selection=selection,
             source=self.source,
-            destination=self._destination,
+            storage=self._storage,
             ledger_view=ledger_view,
             handler=handler,
             reporter=self._reporter,

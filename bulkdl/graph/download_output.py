@@ -36,7 +36,7 @@ class OutputDownloader:
         make_key: Callable[[PlannedOutput], MakeKey],
     ) -> None:
         self._source = context.source
-        self._destination = context.destination
+        self._storage = context.storage
         self._ledger = context.ledger
         self._transfers = transfers
         self._make_key = make_key
@@ -63,7 +63,7 @@ class OutputDownloader:
         source = remote_file.source
         if source is not None and source in failed:
             return replace(failed[source], output=output, attempts=0, downloaded_bytes=0)
-        partial_file = self._destination.partial_file(output)
+        partial_file = self._storage.partial_file(output)
         make_key, context = self._make_key(missing), self._transfers[output.kind]
         result = await Download(output, remote_file, partial_file, make_key, context, observer).run()
         if (
@@ -84,7 +84,7 @@ class OutputDownloader:
         ):
             return
         if committed_file.size_bytes >= BLOCK_BYTES or result.attempts > 1 or result.resumed_from_bytes:
-            await self._destination.partial_file(result.output).forget()
+            await self._storage.partial_file(result.output).forget()
 
     async def _link_same_object(self, missing: PlannedOutput, source: str | None) -> Result | None:
         """Link *missing* to a complete file of the same container with the same object, if there is one."""
@@ -94,12 +94,12 @@ class OutputDownloader:
         existing = await self._ledger.read(find)
         if existing is None:
             return None
-        sizes = await self._destination.find_sizes([existing.key])
-        if sizes.get(existing.key) != existing.size_bytes:
+        info = (await self._storage.destination.stat([existing.key])).get(existing.key)
+        if info is None or info.size_bytes != existing.size_bytes:
             return None
         suffixes = kind_spec(missing.output.kind).suffixes
         suffix = next((suffix for suffix in suffixes if existing.key.endswith(suffix)), "")
         key = self._make_key(missing)(suffix)
-        await self._destination.link(existing.key, key)
+        await self._storage.destination.copy(existing.key, key)
         linked = CommittedFile(key, existing.size_bytes, existing.digest, existing.validator, existing.source)
         return Result(missing.output, Outcome.COMPLETED, Reason.LINKED, linked)

@@ -15,7 +15,6 @@ from typing import Any, Self
 import structlog
 
 from bulkdl.concurrency import Channel, Executors
-from bulkdl.destinations.local.destination import LocalDestination
 from bulkdl.errors import ConfigError, DownloaderStateError
 from bulkdl.failure_policy import ExitCode
 from bulkdl.graph.assembly import RunAssembly
@@ -39,6 +38,7 @@ from bulkdl.selection import Selection
 from bulkdl.settings import CredentialSet, Settings
 from bulkdl.sources.registry import load_source_type
 from bulkdl.sources.up42_jobs.models import SOURCE
+from bulkdl.state.storage import create_storage
 from bulkdl.telemetry.events import NullReporter, Reporter, RunStarted
 
 log = get_logger(__name__)
@@ -83,7 +83,7 @@ class Downloader:
         )
         self._reporter = reporter or NullReporter()
         executors = Executors(settings.disk_threads, settings.inspection_threads, settings.processing_threads)
-        self._destination = LocalDestination(output, settings.durability, executors)
+        self._storage = create_storage(output, durability=settings.durability, executors=executors)
         if processors is None:
             processors = load_processors(settings.processors, settings.processor_settings)
         self._processing = Processing(processors, executors) if processors else None
@@ -110,14 +110,14 @@ class Downloader:
         finally:
             self._operations = None
             await self._assembly.__aexit__(kind, error, trace)
-            self._destination.close()
+            await self._storage.close()
 
     def _new_assembly(self) -> RunAssembly:
         return RunAssembly(
             self._settings,
             self._source_type,
             self._credentials,
-            self._destination,
+            self._storage,
             self._reporter,
             self._processing,
         )
@@ -207,7 +207,7 @@ class Downloader:
         plan = PlanBuilder(self._new_summary(selection, "plan"))
         async with AsyncExitStack() as stack:
             ledger_view: LedgerView = EmptyLedgerView()
-            path = self._destination.state.ledger_path
+            path = self._storage.state.ledger_path
             if await asyncio.to_thread(path.exists):
                 ledger = await Ledger.open(path, read_only=True)
                 stack.push_async_callback(ledger.close)
@@ -223,20 +223,20 @@ class Downloader:
         selection = self._complete_selection(selection)
         run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
         summary = self._new_summary(selection, run_id)
-        destination, reporter = self._destination, self._reporter
+        storage, reporter = self._storage, self._reporter
         with structlog.contextvars.bound_contextvars(run_id=run_id):
             async with open_locked_ledger(
-                destination, run_id, on_lost=shutdown.abort, sleep=shutdown.sleep
+                storage, run_id, on_lost=shutdown.abort, sleep=shutdown.sleep
             ) as ledger:
-                log.info("run.started", output=str(destination.root))
+                log.info("run.started", output=storage.destination.location)
                 reporter.report(RunStarted(run_id, datetime.now(UTC)))
                 selection = await _apply_watermark(selection, ledger)
-                recorder = Recorder(ledger, run_id, summary, reporter, subscribers, locate=destination.locate)
+                recorder = Recorder(ledger, run_id, summary, reporter, subscribers)
                 context = RunContext(
                     run_id,
                     selection,
                     self._assembly.source,
-                    destination,
+                    storage,
                     ledger,
                     recorder,
                     reporter,

@@ -18,7 +18,6 @@ from itertools import chain
 import structlog
 
 from bulkdl.concurrency import Channel
-from bulkdl.destinations.local.destination import LocalDestination
 from bulkdl.errors import ApiError, DestinationError, DownloadError
 from bulkdl.failure_policy import FAILURE_POLICIES, RetryAction
 from bulkdl.graph.discovery import PAGE_SIZE, ContainerPage, JobDiscovery
@@ -33,6 +32,7 @@ from bulkdl.models import Container, Reason
 from bulkdl.selection import Selection
 from bulkdl.sources.interfaces import Source
 from bulkdl.sources.up42_jobs.models import SOURCE
+from bulkdl.state.storage import Storage
 from bulkdl.telemetry.events import JobEnumerated, JobUnfinished, Reporter
 from bulkdl.transfer.download import result_of_failure
 
@@ -55,7 +55,7 @@ class Enumeration:
         *,
         selection: Selection,
         source: Source,
-        destination: LocalDestination,
+        storage: Storage,
         ledger_view: LedgerView,
         handler: EnumerationHandler,
         reporter: Reporter,
@@ -66,7 +66,7 @@ class Enumeration:
         self._source = source
         self._kinds = wanted_kinds(selection)
         self._selection = selection
-        self._destination = destination
+        self._storage = storage
         self._ledger_view = ledger_view
         self._handler = handler
         self._reporter = reporter
@@ -115,9 +115,10 @@ class Enumeration:
                 await self._enqueue_missing(record.outputs, job, sizes)
 
     async def _find_sizes(self, outputs: Sequence[OutputRecord]) -> dict[str, int]:
-        """Return the sizes of the existing files of *outputs* by key; without files, no thread is used."""
+        """Return the sizes of the existing files of *outputs* by key."""
         keys = [output.file.key for output in outputs if output.file]
-        return await self._destination.find_sizes(keys) if keys else {}
+        infos = await self._storage.destination.stat(keys) if keys else {}
+        return {key: info.size_bytes for key, info in infos.items()}
 
     async def _record_unfinished_jobs(
         self, jobs: Sequence[Container], records: Mapping[str, ContainerRecord]
@@ -173,7 +174,7 @@ class Enumeration:
         partial files.
         """
         for output in record.outputs:
-            await self._destination.partial_file(output.output).discard()
+            await self._storage.partial_file(output.output).discard()
         await self._ledger_view.write(partial(queries.forget_container, ref=record.container.ref))
 
     async def _list_job(self, pending: ContainerToList) -> None:
@@ -213,7 +214,7 @@ class Enumeration:
     ) -> tuple[OutputRecord, ...]:
         """Store documents and listing; return the listed outputs with their earlier records."""
         if not self._ledger_view.is_read_only:
-            await self._destination.publish(listing.documents)
+            await self._storage.destination.write_documents(listing.documents)
             await self._ledger_view.write(partial(queries.plan_container, listing=listing))
         recorded = {output.output: output for output in record.outputs} if record else {}
         return tuple(_with_record(planned, recorded.get(planned.output)) for planned in listing.outputs)

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Concatenate, ParamSpec, Self, TypeVar
 
 from bulkdl.concurrency import Executors, check_stop, open_stoppable, run_in, run_stoppable, shield_until_done
+from bulkdl.destinations.interfaces import STATE_FOLDER
 from bulkdl.destinations.local.destination import LocalDestination
 from bulkdl.disk import atomic_files
 from bulkdl.errors import DestinationError, ProcessingError
@@ -22,7 +23,7 @@ from bulkdl.ledger.database import Ledger
 from bulkdl.models import Digest, Durability, Reason
 from bulkdl.os_errors import map_os_errors, map_path_errors
 from bulkdl.processors.interfaces import DerivedFile
-from bulkdl.state.directory import STATE_FOLDER
+from bulkdl.state.directory import StateDirectory
 from bulkdl.transfer.checksums import Digester
 
 P = ParamSpec("P")
@@ -56,14 +57,14 @@ def check_key(key: str) -> str:
     return key
 
 
-def scratch_folder(destination: LocalDestination) -> Path:
+def scratch_folder(state: StateDirectory) -> Path:
     """Return the folder of all scratch paths."""
-    return destination.state.path / "processing"
+    return state.path / "processing"
 
 
-def remove_scratch(destination: LocalDestination) -> None:
+def remove_scratch(state: StateDirectory) -> None:
     """Remove the scratch paths of killed runs. Blocks. Call it only while holding the lease."""
-    folder = scratch_folder(destination)
+    folder = scratch_folder(state)
     with map_os_errors(folder):
         if folder.exists():
             shutil.rmtree(folder)
@@ -83,18 +84,20 @@ class LocalOutputArea:
     def __init__(
         self,
         destination: LocalDestination,
+        state: StateDirectory,
         executors: Executors,
         ledger: Ledger,
         processor: str,
         output_id: int | None,
     ) -> None:
         self._destination = destination
+        self._state = state
         self._executors = executors
         self._ledger = ledger
         self._processor = processor
         self._output_id = output_id
-        self._scratch = scratch_folder(destination) / secrets.token_hex(8)
-        self._folders: set[Path] = set()
+        self._scratch = scratch_folder(state) / secrets.token_hex(8)
+        self._keys: set[str] = set()
         self._own_keys: set[str] | None = None
 
     async def __aenter__(self) -> Self:
@@ -106,12 +109,12 @@ class LocalOutputArea:
         await shield_until_done(run_in(self._executors.processing, self._clean_up))
 
     def _clean_up(self) -> None:
-        self._destination.state.reservations.release(self._scratch.name)
+        self._state.reservations.release(self._scratch.name)
         shutil.rmtree(self._scratch, ignore_errors=True)
 
     @property
     def state_folder(self) -> Path:
-        folder = self._destination.state.path / "processors" / self._processor
+        folder = self._state.path / "processors" / self._processor
         with map_os_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         return folder
@@ -135,12 +138,11 @@ class LocalOutputArea:
         return await self.run(self._publish_folder, path, key, final_path)
 
     def reserve(self, size_bytes: int) -> None:
-        state = self._destination.state
-        with map_os_errors(state.path):
-            state.reservations.reserve(self._scratch.name, size_bytes)
+        with map_os_errors(self._state.path):
+            self._state.reservations.reserve(self._scratch.name, size_bytes)
 
     def consume(self, size_bytes: int) -> None:
-        self._destination.state.reservations.consume(self._scratch.name, size_bytes)
+        self._state.reservations.consume(self._scratch.name, size_bytes)
 
     async def run(
         self, call: Callable[Concatenate[threading.Event, P], T], *args: P.args, **kwargs: P.kwargs
@@ -149,8 +151,8 @@ class LocalOutputArea:
 
     async def sync(self) -> None:
         """Make the names of the published files durable, as the durability requires."""
-        if self._folders:
-            await run_in(self._executors.disk, self._destination.sync, self._folders)
+        if self._keys:
+            await self._destination.flush(self._keys)
 
     async def _check_target(self, key: str, *, replace: bool) -> Path:
         """
@@ -186,7 +188,7 @@ class LocalOutputArea:
         check_stop(stop)
         with map_path_errors(final_path):
             atomic_files.rename_into_place(path, final_path)
-        self._folders.add(final_path.parent)
+        self._keys.add(key)
         return DerivedFile(key, size_bytes, digest)
 
     def _publish_folder(self, stop: threading.Event, path: Path, key: str, final_path: Path) -> DerivedFile:
@@ -201,7 +203,7 @@ class LocalOutputArea:
                 path.rename(final_path)
             else:
                 _exchange(path, final_path)
-        self._folders.add(final_path.parent)
+        self._keys.add(key)
         return DerivedFile(key, size_bytes)
 
 

@@ -25,6 +25,7 @@ from functools import partial
 import structlog
 
 from bulkdl.concurrency import Channel, ChannelClosed, Executors, WaitQueue, run_in
+from bulkdl.destinations.registry import require_local
 from bulkdl.failure_policy import ExitCode
 from bulkdl.graph.output_area import remove_scratch
 from bulkdl.graph.processing_ledger import completed_output, iter_pending
@@ -64,7 +65,8 @@ class Processing:
         """Create the stage of one run for the outputs of *selection*."""
         context = ProcessingContext(
             run_id=run.run_id,
-            destination=run.destination,
+            destination=require_local(run.storage.destination, "processors need local files"),
+            state=run.storage.state,
             ledger=run.ledger,
             recorder=run.recorder,
             shutdown=run.shutdown,
@@ -109,7 +111,7 @@ class ProcessingStage:
 
     async def execute(self) -> None:
         """Process outputs until the input has ended and no output is pending, or the run is stopped."""
-        await run_in(self._context.executors.disk, remove_scratch, self._context.destination)
+        await run_in(self._context.executors.disk, remove_scratch, self._context.state)
         started_s = time.monotonic()
         opened: list[Processor] = []
         try:

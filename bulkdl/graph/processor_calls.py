@@ -22,6 +22,7 @@ from bulkdl.log import get_logger
 from bulkdl.models import Output, Reason
 from bulkdl.os_errors import reason_of
 from bulkdl.processors.interfaces import CompletedOutput, DerivedFile, ProcessingSkipped, Processor
+from bulkdl.state.directory import StateDirectory
 
 log = get_logger(__name__)
 
@@ -42,6 +43,7 @@ class ProcessingContext:
 
     run_id: str
     destination: LocalDestination
+    state: StateDirectory
     ledger: Ledger
     recorder: Recorder
     shutdown: ShutdownController
@@ -102,7 +104,9 @@ class ProcessorCalls:
 
     def _open_area(self, processor: Processor, row_id: int | None) -> LocalOutputArea:
         context = self._context
-        return LocalOutputArea(context.destination, context.executors, context.ledger, processor.name, row_id)
+        return LocalOutputArea(
+            context.destination, context.state, context.executors, context.ledger, processor.name, row_id
+        )
 
     async def _record(self, row: ProcessedRow, call: _Call, output: Output | None) -> None:
         reason: Reason | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from pathlib import Path
 
 from bulkdl.errors import BulkdlError
 from bulkdl.ledger import queries
@@ -36,15 +35,12 @@ class Recorder:
         summary: SummaryBuilder,
         reporter: Reporter,
         subscribers: Sequence[Subscriber] = (),
-        *,
-        locate: Callable[[str], Path],
     ) -> None:
         self.summary = summary
         self._ledger = ledger
         self._run_id = run_id
         self._reporter = reporter
         self._subscribers = list(subscribers)
-        self._locate = locate
 
     def subscribe(self, subscriber: Subscriber) -> None:
         """Add a subscriber; it receives a result after the subscribers before it."""
@@ -63,7 +59,7 @@ class Recorder:
         """
         Record *result* in the ledger, the log, the summary and the reporter.
 
-        The ledger makes the file name of *result* durable first.
+        The ledger makes the object of *result* durable first.
 
         Returns:
             The recorded result: *result*, or a failure if the ledger cannot store *result*.
@@ -92,11 +88,11 @@ class Recorder:
         return result
 
     async def _write(self, result: Result) -> None:
-        folder = None
+        keys: tuple[str, ...] = ()
         if result.outcome is Outcome.COMPLETED and result.file is not None:
-            folder = self._locate(result.file.key).parent
+            keys = (result.file.key,)
         statement = partial(queries.record_results, results=[result], run_id=self._run_id)
-        await self._ledger.write(statement, folder=folder)
+        await self._ledger.write(statement, keys=keys)
 
     def record_cancelled(self, output: Output, *, downloaded_bytes: int = 0) -> None:
         """Report *output* as cancelled. Its ledger row does not change: the output is still planned."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bulkdl.destinations.local.destination import LocalDestination
 from bulkdl.graph.recorder import Recorder
 from bulkdl.graph.shutdown import ShutdownController
 from bulkdl.ledger.database import Ledger
 from bulkdl.selection import Selection
 from bulkdl.sources.interfaces import Source
+from bulkdl.state.storage import Storage
 from bulkdl.telemetry.events import Reporter
 
 
@@ -25,7 +25,7 @@ class RunContext:
     run_id: str
     selection: Selection
     source: Source
-    destination: LocalDestination
+    storage: Storage
     ledger: Ledger
     recorder: Recorder
     reporter: Reporter

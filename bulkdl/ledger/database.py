@@ -16,7 +16,7 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -49,18 +49,19 @@ _DISK_CODES = frozenset(
     }
 )
 
-SyncFolders = Callable[[Iterable[Path]], None]
+Flush = Callable[[Collection[str]], Awaitable[None]]
+"""Makes the objects with these keys durable."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Write:
     statement: Statement
-    folder: Path | None
+    keys: Collection[str]
     future: asyncio.Future[Any]
 
 
-def _no_sync(_folders: Iterable[Path]) -> None:
-    """Do nothing: the caller has made its folders durable."""
+async def _no_flush(_keys: Collection[str]) -> None:
+    """Do nothing: the caller has made its objects durable."""
 
 
 class Ledger:
@@ -71,11 +72,11 @@ class Ledger:
         path: Path,
         executor: ThreadPoolExecutor,
         connection: sqlite3.Connection,
-        sync_folders: SyncFolders,
+        flush: Flush,
         lock_timeout_s: float,
     ) -> None:
         self.path = path
-        self._sync_folders = sync_folders
+        self._flush = flush
         self._executor = executor
         self._connection = connection
         self._lock_timeout_s = lock_timeout_s
@@ -88,7 +89,7 @@ class Ledger:
         path: Path,
         *,
         read_only: bool = False,
-        sync_folders: SyncFolders | None = None,
+        flush: Flush | None = None,
         synchronous: bool = True,
         upgrade: bool = True,
         lock_timeout_s: float | None = None,
@@ -97,7 +98,7 @@ class Ledger:
         Open the ledger; create it if it does not exist, unless *read_only*.
 
         Args:
-            sync_folders: Makes folders durable; called before each transaction that records files in them.
+            flush: Makes objects durable; awaited before each transaction that records them.
             synchronous: Whether a transaction survives a power cut. If False, it survives only
                 ``kill -9``.
             upgrade: Whether to migrate an older ledger now. If False, an existing ledger is not
@@ -125,7 +126,7 @@ class Ledger:
             )
             connection = await asyncio.get_running_loop().run_in_executor(executor, connect)
             unless_open.pop_all()
-        return cls(path, executor, connection, sync_folders or _no_sync, timeout_s)
+        return cls(path, executor, connection, flush or _no_flush, timeout_s)
 
     async def upgrade(self) -> None:
         """Migrate a ledger that was opened with ``upgrade=False``. Call it while holding the lease."""
@@ -139,20 +140,20 @@ class Ledger:
         """Run *query* between two transactions."""
         return await self._in_thread(partial(self._run, query))
 
-    async def write(self, statement: Callable[[sqlite3.Connection], T], *, folder: Path | None = None) -> T:
+    async def write(self, statement: Callable[[sqlite3.Connection], T], *, keys: Collection[str] = ()) -> T:
         """
         Run *statement* in a transaction, together with other waiting writes; return once it is durable.
 
         *statement* may run more than once: the transaction is repeated after a failure of the batch.
 
         Args:
-            folder: A folder that must be durable first, because the statement names a file in it.
+            keys: Objects that must be durable first, because the statement records them.
 
         Raises:
             DestinationError: The disk is full or fails, or the ledger is locked. *statement* has no effect.
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Write(statement, folder, future))
+        self._waiting.append(_Write(statement, keys, future))
         if self._committing is None or self._committing.done():
             self._committing = asyncio.create_task(self._commit_all(), name="ledger-commit")
         return await future
@@ -160,12 +161,30 @@ class Ledger:
     async def _commit_all(self) -> None:
         while self._waiting:
             batch, self._waiting = self._waiting, []
+            batch = await self._flush_keys(batch)
+            if not batch:
+                continue
             try:
                 results = await self._in_thread(partial(self._commit, batch))
             except Exception as error:  # noqa: BLE001 - raised to the callers, which would never return otherwise
                 results = [_copy_of(error) for _ in batch]
             for write, result in zip(batch, results, strict=True):
                 _resolve_future(write.future, result)
+
+    async def _flush_keys(self, batch: list[_Write]) -> list[_Write]:
+        """Make the objects of *batch* durable; return the writes for which this succeeded. Others fail."""
+        keys = {key for write in batch for key in write.keys}
+        if not keys:
+            return batch
+        try:
+            await self._flush(keys)
+        except Exception as error:  # noqa: BLE001 - raised to the caller
+            if len(batch) == 1:
+                _resolve_future(batch[0].future, _copy_of(error))
+                return []
+        else:
+            return batch
+        return [durable for write in batch for durable in await self._flush_keys([write])]
 
     def _commit(self, batch: list[_Write]) -> list[Any]:
         """Write *batch*; return a result or a separate exception instance for each write."""
@@ -189,9 +208,6 @@ class Ledger:
                 raise
             return results
 
-        folders = {write.folder for write in batch if write.folder is not None}
-        if folders:
-            self._sync_folders(folders)
         return self._run(transaction)
 
     def _run(self, call: Callable[[sqlite3.Connection], T]) -> T:

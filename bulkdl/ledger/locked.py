@@ -1,14 +1,14 @@
 """
-Opens the ledger of a directory while it holds the lease of that directory.
+Opens the ledger of a state directory while it holds the lease of that directory.
 
-The lease prevents a second run from writing to the directory at the same time.
+The lease prevents that two runs use the state directory at the same time.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -41,6 +41,10 @@ class LedgerDirectory(Protocol):
     """The state directory, as far as the lock and the ledger use it. All methods block."""
 
     ledger_path: Path
+    durability: Durability
+
+    def prepare(self) -> None:
+        """Create the directories and check that they are writable."""
 
     def remove_stale_temp_files(self) -> None:
         """Remove the temporary files of killed runs."""
@@ -52,69 +56,81 @@ class LedgerDirectory(Protocol):
         """Remove the file that ``reserve_space`` wrote, if it exists."""
 
 
-class LockableDirectory(Protocol):
-    """The output directory, as far as the lock and the ledger use it. All methods block."""
+class LedgerDestination(Protocol):
+    """The destination, as far as the lock and the ledger use it."""
 
-    root: Path
-    durability: Durability
+    @property
+    def location(self) -> str:
+        """The path or the URL of the destination, for messages."""
+
+    async def open(self) -> None:
+        """Check that objects can be published."""
+
+    async def flush(self, keys: Collection[str]) -> None:
+        """Make the objects *keys* durable."""
+
+
+class LockableStorage(Protocol):
+    """The storage of a run, as far as the lock and the ledger use it."""
 
     @property
     def state(self) -> LedgerDirectory:
         """The directory of the ledger."""
 
-    def prepare(self) -> None:
-        """Create the directories and check that they are writable."""
-
-    def sync(self, folders: Iterable[Path]) -> None:
-        """Make the entries of *folders* durable."""
+    @property
+    def destination(self) -> LedgerDestination:
+        """Where the objects are that the ledger records."""
 
 
 @asynccontextmanager
 async def open_locked_ledger(
-    directory: LockableDirectory,
+    storage: LockableStorage,
     run_id: str,
     *,
     on_lost: LeaseLostCallback | None = None,
     sleep: Sleep = asyncio.sleep,
 ) -> AsyncIterator[Ledger]:
     """
-    Acquire the lease of *directory*, and yield its ledger, open for writing.
+    Acquire the lease of the state directory, open the destination, and yield the ledger for writing.
 
     Args:
         on_lost: Called when the lease is lost; by default an error is raised.
         sleep: Waits while a stale lease is observed. It may return early to end the waiting.
 
     Raises:
-        ConfigError: The directory cannot be written.
+        ConfigError: The state directory or the destination cannot be written.
         OutputLockedError: Another run has the lease.
         LedgerError: The ledger cannot be used, or the lease was lost.
         DestinationError: The ledger cannot be read or written, or another process locks it.
     """
-    await asyncio.to_thread(directory.prepare)
+    state, destination = storage.state, storage.destination
+    location = destination.location
+    await asyncio.to_thread(state.prepare)
     ledger = await Ledger.open(
-        directory.state.ledger_path,
-        sync_folders=directory.sync,
-        synchronous=directory.durability is not Durability.NONE,
+        state.ledger_path,
+        flush=destination.flush,
+        synchronous=state.durability is not Durability.NONE,
         upgrade=False,
     )
     owner = lease.Owner.current(run_id)
     try:
         try:
-            await acquire_lease(ledger, owner, directory.root, sleep=sleep)
+            await acquire_lease(ledger, owner, location, sleep=sleep)
         except asyncio.CancelledError:
             await shield_until_done(_release(ledger, owner))  # the transaction may have been committed
             raise
         try:
             await ledger.upgrade()
-            await asyncio.to_thread(_prepare, directory.state)
+            await asyncio.to_thread(_prepare, state)
+            await destination.open()
             async with asyncio.TaskGroup() as group:
-                renewal = group.create_task(keep_lease(ledger, owner, directory.root, on_lost), name="lease")
+                renewal = group.create_task(keep_lease(ledger, owner, location, on_lost), name="lease")
                 yield ledger
                 renewal.cancel()
         except BaseExceptionGroup as errors:
             raise first_leaf_exception(errors) from None
         finally:
-            await shield_until_done(_release_lease(ledger, owner, directory.state))
+            await shield_until_done(_release_lease(ledger, owner, state))
     finally:
         await ledger.close()
 
@@ -140,27 +156,27 @@ async def _release(ledger: Ledger, owner: lease.Owner) -> None:
 async def acquire_lease(
     ledger: Ledger,
     owner: lease.Owner,
-    root: Path,
+    location: str,
     *,
     sleep: Sleep = asyncio.sleep,
     clock: Clock = time.monotonic,
 ) -> None:
     """
-    Acquire the lease of the directory *root*; observe a stale lease before it is taken over.
+    Acquire the lease of the runs that write to *location*; observe a stale lease before it is taken over.
 
     Raises:
         OutputLockedError: Another run has the lease, or *sleep* returned early.
     """
-    acquire = partial(lease.acquire, owner=owner, path=str(root))
+    acquire = partial(lease.acquire, owner=owner, path=location)
     stale = await ledger.write(lambda connection: acquire(connection, now=datetime.now(UTC)))
     if stale is None:
         return
-    await observe(stale, root, sleep=sleep, clock=clock)
+    await observe(stale, location, sleep=sleep, clock=clock)
     await ledger.write(lambda connection: acquire(connection, now=datetime.now(UTC), observed=stale))
 
 
 async def observe(
-    stale: lease.Lease, root: Path, *, sleep: Sleep = asyncio.sleep, clock: Clock = time.monotonic
+    stale: lease.Lease, location: str, *, sleep: Sleep = asyncio.sleep, clock: Clock = time.monotonic
 ) -> None:
     """
     Wait for as long as a stale lease must be observed.
@@ -172,13 +188,13 @@ async def observe(
     end_at = clock() + lease.OBSERVATION_S
     await sleep(lease.OBSERVATION_S)
     if clock() < end_at - _TIMER_TOLERANCE_S:
-        raise lease.locked_error(stale, str(root))
+        raise lease.locked_error(stale, location)
 
 
 async def keep_lease(
     ledger: Ledger,
     owner: lease.Owner,
-    root: Path,
+    location: str,
     on_lost: LeaseLostCallback | None = None,
     *,
     sleep: Sleep = asyncio.sleep,
@@ -205,7 +221,7 @@ async def keep_lease(
             delay_s = _RENEW_RETRY_S
             continue
         if not is_ours:
-            taken = LedgerError(f"{root}: another run has taken over the lease of this directory")
+            taken = LedgerError(f"{location}: another run has taken over the lease of this directory")
             _report_lost(taken, on_lost, ExitCode.LOCKED)
             return
         delay_s, written_at = lease.RENEW_INTERVAL_S, started_at

@@ -8,7 +8,6 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bulkdl.destinations.local.destination import LocalDestination
 from bulkdl.errors import DestinationError, LedgerDamagedError
 from bulkdl.ledger import lease, maintenance_queries
 from bulkdl.ledger.database import Ledger
@@ -16,6 +15,7 @@ from bulkdl.ledger.locked import observe
 from bulkdl.log import get_logger
 from bulkdl.models import Reason
 from bulkdl.os_errors import map_os_errors
+from bulkdl.state.storage import Storage
 
 log = get_logger(__name__)
 
@@ -24,9 +24,9 @@ _LOCK_START = 0x40000000
 _LOCK_BYTES = 512
 
 
-async def rename_if_damaged(destination: LocalDestination) -> str | None:
+async def rename_if_damaged(storage: Storage) -> str | None:
     """
-    Rename the ledger of *destination* if SQLite reports damage; return the new path.
+    Rename the ledger of *storage* if SQLite reports damage; return the new path.
 
     A ledger that cannot be read for another reason (permission, lock, I/O error) is not changed.
 
@@ -35,13 +35,13 @@ async def rename_if_damaged(destination: LocalDestination) -> str | None:
         LedgerError: The ledger cannot be used, but is not damaged.
         DestinationError: The ledger cannot be read or renamed, or another process has it open.
     """
-    path = destination.state.ledger_path
+    path = storage.state.ledger_path
     if not await asyncio.to_thread(_exists, path):
         return None
     damage = await _find_damage(path)
     if damage is None:
         return None
-    await _check_lease(path, destination.root)
+    await _check_lease(path, storage.destination.location)
     new_path = await asyncio.to_thread(_rename_locked, path)
     log.warning("ledger.renamed", path=str(new_path), detail=damage)
     return str(new_path)
@@ -63,16 +63,16 @@ async def _find_damage(path: Path) -> str | None:
         return str(error)
 
 
-async def _check_lease(path: Path, root: Path) -> None:
+async def _check_lease(path: Path, location: str) -> None:
     """Raise OutputLockedError if the damaged ledger contains the lease of an active run."""
     holder = await _read_lease(path)
     if holder is None:
         return
     liveness = lease.check_liveness(holder, lease.Owner.current(""), datetime.now(UTC))
     if liveness is lease.Liveness.STALE:
-        await observe(holder, root)
+        await observe(holder, location)
     if liveness is lease.Liveness.RUNNING or await _read_lease(path) != holder:
-        raise lease.locked_error(holder, str(root))
+        raise lease.locked_error(holder, location)
 
 
 async def _read_lease(path: Path) -> lease.Lease | None:

@@ -1,21 +1,19 @@
-"""
-Read the documents and output files of one job for a rebuild. All functions block; call them in a thread.
-"""
+"""Read the documents and output files of one job for a rebuild."""
 
 from __future__ import annotations
 
-import os
+import asyncio
+import errno
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from bulkdl.destinations.local.destination import LocalDestination
+from bulkdl.destinations.interfaces import Destination, NotAnObjectError, ObjectInfo
 from bulkdl.disk.filenames import safe_filenames
-from bulkdl.errors import ApiError, TransferError
+from bulkdl.errors import ApiError, DestinationError, TransferError
 from bulkdl.listings import ContainerListing, PlannedOutput
-from bulkdl.maintenance.path_matcher import NotRegularError, ParsedKey, open_regular
-from bulkdl.maintenance.verify import digest_of
+from bulkdl.maintenance.path_matcher import ParsedKey
+from bulkdl.maintenance.verify import describe_read_error, digest_of, find_objects
 from bulkdl.models import (
     CommittedFile,
     Container,
@@ -36,6 +34,10 @@ _NO_DIGEST = Digest("crc32c", "")
 _ALL_KINDS = frozenset(kind.value for kind in Kind)
 
 
+class _DocumentMissingError(ApiError):
+    """A document does not exist."""
+
+
 @dataclass(slots=True)
 class RebuiltJob:
     """
@@ -52,25 +54,33 @@ class RebuiltJob:
 
 
 class JobDirectoryReader:
-    """Reads the documents and files of jobs; blocks."""
+    """Reads the documents and files of jobs."""
 
     def __init__(
-        self, path_templates: PathTemplates, destination: LocalDestination, stop: threading.Event
+        self, path_templates: PathTemplates, destination: Destination, stop: threading.Event
     ) -> None:
         """After *stop*, the computation of a digest ends with the current block."""
         self._path_templates = path_templates
         self._templates = dict(path_templates)
-        self._locate = destination.locate
+        self._destination = destination
         self._stop = stop
 
-    def read(self, key: str, parsed: ParsedKey) -> RebuiltJob:
+    async def read(self, key: str, parsed: ParsedKey) -> RebuiltJob:
         """
         Read the job whose ``job.json`` has the key *key*.
 
         Raises:
             ApiError: A document is missing or not valid.
-            OSError: A document cannot be read.
+            OSError, DestinationError: A document cannot be read.
         """
+        rebuilt = await asyncio.to_thread(self._read_documents, key, parsed)
+        keys = [key for planned in rebuilt.listing.outputs for key in self._candidate_keys(planned)]
+        infos = await find_objects(self._destination, keys)
+        await asyncio.to_thread(self._add_outputs, infos, rebuilt)
+        return rebuilt
+
+    def _read_documents(self, key: str, parsed: ParsedKey) -> RebuiltJob:
+        """Return the job without its files; blocks."""
         job = self._read_job(key, parsed)
         tasks_key = self._path_templates.job_tasks.format(project_id=job.ref.scope, job_id=job.ref.id)
         tasks = decode.tasks(self._read_document(tasks_key), tasks_key)
@@ -81,10 +91,7 @@ class JobDirectoryReader:
             listed_kinds=_ALL_KINDS if are_all_listed else _ALL_KINDS - {Kind.QUICKLOOK.value},
             documents={},
         )
-        rebuilt = RebuiltJob(listing)
-        for planned in listing.outputs:
-            self._add_output(planned, rebuilt)
-        return rebuilt
+        return RebuiltJob(listing)
 
     def _read_job(self, key: str, parsed: ParsedKey) -> Container:
         document = self._read_document(key)
@@ -97,12 +104,12 @@ class JobDirectoryReader:
 
     def _read_document(self, key: str) -> object:
         try:
-            with open_regular(self._locate(key)) as stream:
+            with self._destination.open_reader(key) as stream:
                 return parse_json(stream.read(), key)
-        except NotRegularError as error:
+        except NotAnObjectError as error:
             raise ApiError(Reason.INVALID_RESPONSE, f"{key}: {error.strerror}") from None
         except FileNotFoundError:
-            raise ApiError(Reason.INVALID_RESPONSE, f"{key}: not found") from None
+            raise _DocumentMissingError(Reason.INVALID_RESPONSE, f"{key}: not found") from None
 
     def _read_quicklook_lists(
         self, job: Container, tasks: Sequence[Task]
@@ -114,32 +121,39 @@ class JobDirectoryReader:
             key = self._path_templates.task_quicklooks.format(
                 project_id=job.ref.scope, job_id=job.ref.id, task_id=task.id
             )
-            if not self._locate(key).exists():
+            try:
+                document = self._read_document(key)
+            except _DocumentMissingError:
                 are_all_listed = False
                 continue
-            names = decode.quicklooks(self._read_document(key), key)
+            names = decode.quicklooks(document, key)
             quicklooks += [
                 PlannedOutput(job_output(job.ref.scope, job.ref.id, task.id, Kind.QUICKLOOK, name), filename)
                 for name, filename in safe_filenames(names).items()
             ]
         return quicklooks, are_all_listed
 
-    def _add_output(self, planned: PlannedOutput, rebuilt: RebuiltJob) -> None:
+    def _add_outputs(self, infos: Mapping[str, ObjectInfo], rebuilt: RebuiltJob) -> None:
+        """Add the files of the listed outputs to *rebuilt*; blocks."""
+        for planned in rebuilt.listing.outputs:
+            self._add_output(planned, infos, rebuilt)
+
+    def _add_output(
+        self, planned: PlannedOutput, infos: Mapping[str, ObjectInfo], rebuilt: RebuiltJob
+    ) -> None:
         """Add the file of *planned* to *rebuilt*: as a result if it is valid, otherwise as a finding."""
         output = planned.output
         for key in self._candidate_keys(planned):
-            path = self._locate(key)
-            if path.is_symlink() or path.is_dir() or not path.exists():
-                continue
             try:
-                file = self._verify_file(output.kind, key, path)
+                file = self._verify_file(output.kind, key, infos.get(key))
             except TransferError as failure:
                 rebuilt.findings.append(Finding(key, FileState.DAMAGED, failure.detail, output))
-            except NotRegularError as error:
-                rebuilt.findings.append(Finding(key, FileState.DAMAGED, str(error.strerror), output))
-            except OSError as error:
-                detail = error.strerror or str(error)
-                rebuilt.findings.append(Finding(key, FileState.UNREADABLE, detail, output))
+            except (OSError, DestinationError) as error:
+                state, detail = describe_read_error(error)
+                if _is_device(error):
+                    state = FileState.DAMAGED
+                if state is not FileState.MISSING:
+                    rebuilt.findings.append(Finding(key, state, detail, output))
             else:
                 rebuilt.results.append(Result(output, Outcome.COMPLETED, Reason.UP_TO_DATE, file))
                 return
@@ -149,22 +163,31 @@ class JobDirectoryReader:
         key = planning.target_key(planned, self._templates)
         return (key(suffix) for suffix in kind_spec(planned.output.kind).suffixes)
 
-    def _verify_file(self, kind: str, key: str, path: Path) -> CommittedFile:
+    def _verify_file(self, kind: str, key: str, info: ObjectInfo | None) -> CommittedFile:
         """
-        Verify the structure of the file at *path* and compute its digest.
+        Verify the structure of the object *key* and compute its digest.
 
         Raises:
-            TransferError: The file is damaged, or its content does not match its name.
+            TransferError: The object is damaged, or its content does not match its name.
+            NotAnObjectError: *key* is a link (ELOOP), or names something that is not an object.
+            OSError, DestinationError: The object cannot be read.
         """
         checks = kind_spec(kind).load_checks(key.rpartition("/")[2])
-        with open_regular(path) as stream:
-            size_bytes = os.fstat(stream.fileno()).st_size
+        with self._destination.open_reader(key) as stream:
+            if info is None:
+                raise NotAnObjectError(errno.ELOOP, "not a regular file", key)
             suffix = checks.check_head(stream.read(HEAD_BYTES), "image/", has_digest=False)
             if not key.endswith(suffix):
                 raise TransferError(
                     Reason.UNEXPECTED_CONTENT, f"unexpected content: the file is a {suffix} archive"
                 )
             stream.seek(0)
-            checks.validate(stream, size_bytes)
-        digest = digest_of(path, _NO_DIGEST, self._stop)
-        return CommittedFile(key, size_bytes, digest, Validator(), None)
+            checks.validate(stream, info.size_bytes)
+        with self._destination.open_reader(key) as stream:
+            digest = digest_of(stream, _NO_DIGEST, self._stop)
+        return CommittedFile(key, info.size_bytes, digest, Validator(), None)
+
+
+def _is_device(error: Exception) -> bool:
+    """Return whether a key names a FIFO or a device. A folder and a link count as missing."""
+    return isinstance(error, NotAnObjectError) and error.errno == errno.EINVAL

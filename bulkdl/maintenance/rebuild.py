@@ -14,11 +14,12 @@ from __future__ import annotations
 import asyncio
 import secrets
 import threading
+from contextlib import aclosing
 from functools import partial
 from sqlite3 import Connection
 
 from bulkdl.concurrency import Channel
-from bulkdl.destinations.local.destination import LocalDestination
+from bulkdl.destinations.interfaces import Destination
 from bulkdl.errors import ApiError, ConfigError
 from bulkdl.ledger import maintenance_queries, queries
 from bulkdl.ledger.database import Ledger
@@ -26,7 +27,7 @@ from bulkdl.ledger.locked import open_locked_ledger
 from bulkdl.log import get_logger
 from bulkdl.maintenance.damaged_ledger import rename_if_damaged
 from bulkdl.maintenance.job_directory import JobDirectoryReader, RebuiltJob
-from bulkdl.maintenance.path_matcher import ParsedKey, PathMatcher, iter_key_batches
+from bulkdl.maintenance.path_matcher import ParsedKey, PathMatcher
 from bulkdl.maintenance.verify import (
     NullProgress,
     VerifyOptions,
@@ -35,6 +36,7 @@ from bulkdl.maintenance.verify import (
     find_untracked_files,
 )
 from bulkdl.report.verification import FileState, Finding, Verification
+from bulkdl.state.storage import create_storage
 
 log = get_logger(__name__)
 
@@ -55,33 +57,33 @@ async def rebuild(
         DestinationError: The existing ledger cannot be read; it is not changed.
     """
     verification = Verification(str(options.output), "rebuild")
-    option = f"--output {options.output}"
-    destination = LocalDestination(options.output)
-    if not await asyncio.to_thread(options.output.is_dir):
-        raise ConfigError(option, "is not a directory; name the directory that contains the outputs")
-    verification.damaged_ledger = await rename_if_damaged(destination)
-    run_id = f"rebuild-{secrets.token_hex(3)}"
     stop = stop or threading.Event()
-    async with open_locked_ledger(destination, run_id) as ledger:
-        if not await ledger.write(partial(maintenance_queries.start_rebuild, run_id=run_id)):
+    async with create_storage(options.output) as storage:
+        has_state = await asyncio.to_thread(storage.state.path.is_dir)
+        if not has_state and not await _has_objects(storage.destination):
             raise ConfigError(
-                option, "has a ledger that contains jobs; use bulkdl verify to check the files against it"
+                f"--output {options.output}",
+                "is not a directory with files; name the directory that contains the outputs",
             )
-        reader = JobDirectoryReader(options.path_templates, destination, stop)
-        rebuilder = Rebuilder(options, reader, ledger, verification, run_id, progress or NullProgress())
-        try:
-            await rebuilder.rebuild_all()
-        finally:
-            stop.set()
-        if not verification.jobs and not verification.findings_total:
-            template = options.path_templates.job
-            raise ConfigError(
-                option, f"contains no {template}; use the same path_templates as the run that wrote the files"
+        verification.damaged_ledger = await rename_if_damaged(storage)
+        run_id = f"rebuild-{secrets.token_hex(3)}"
+        async with open_locked_ledger(storage, run_id) as ledger:
+            rebuilder = Rebuilder(
+                options, storage.destination, ledger, verification, run_id, progress or NullProgress(), stop
             )
-        await find_untracked_files(options, ledger, verification)
-        await ledger.write(maintenance_queries.finish_rebuild)
+            try:
+                await rebuilder.rebuild_all()
+            finally:
+                stop.set()
     log.info("ledger.rebuilt", jobs=verification.jobs, rejected=verification.findings_total)
     return verification
+
+
+async def _has_objects(destination: Destination) -> bool:
+    async with aclosing(destination.list_objects(lambda _key: True)) as pages:
+        async for _ in pages:
+            return True
+    return False
 
 
 class Rebuilder:
@@ -90,14 +92,16 @@ class Rebuilder:
     def __init__(
         self,
         options: VerifyOptions,
-        reader: JobDirectoryReader,
+        destination: Destination,
         ledger: Ledger,
         verification: Verification,
         run_id: str,
         progress: VerifyProgress,
+        stop: threading.Event,
     ) -> None:
         self._options = options
-        self._reader = reader
+        self._destination = destination
+        self._reader = JobDirectoryReader(options.path_templates, destination, stop)
         self._ledger = ledger
         self._verification = verification
         self._run_id = run_id
@@ -105,7 +109,27 @@ class Rebuilder:
         self._job_keys: Channel[tuple[str, ParsedKey]] = Channel(4 * options.workers)
 
     async def rebuild_all(self) -> None:
-        """Record all jobs of the directory."""
+        """
+        Record all jobs of the destination, and add the files that belong to no job to the verification.
+
+        Raises:
+            ConfigError: The ledger contains jobs, or the destination contains none.
+        """
+        option = f"--output {self._options.output}"
+        if not await self._ledger.write(partial(maintenance_queries.start_rebuild, run_id=self._run_id)):
+            raise ConfigError(
+                option, "has a ledger that contains jobs; use bulkdl verify to check the files against it"
+            )
+        await self._record_jobs()
+        if not self._verification.jobs and not self._verification.findings_total:
+            template = self._options.path_templates.job
+            raise ConfigError(
+                option, f"contains no {template}; use the same path_templates as the run that wrote the files"
+            )
+        await find_untracked_files(self._options, self._destination, self._ledger, self._verification)
+        await self._ledger.write(maintenance_queries.finish_rebuild)
+
+    async def _record_jobs(self) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._find_jobs(), name="rebuild-tree")
             for number in range(self._options.workers):
@@ -113,11 +137,11 @@ class Rebuilder:
 
     async def _find_jobs(self) -> None:
         matcher = PathMatcher(self._options.path_templates)
-        async for keys in iter_key_batches(self._options.output, matcher):
-            for key in keys:
-                parsed = matcher.match(key)
+        async for infos in self._destination.list_objects(matcher.can_be_folder):
+            for info in infos:
+                parsed = matcher.match(info.key)
                 if parsed is not None and parsed.template == "job":
-                    await self._job_keys.put((key, parsed))
+                    await self._job_keys.put((info.key, parsed))
         self._job_keys.close()
 
     async def _rebuild_jobs(self) -> None:
@@ -125,7 +149,7 @@ class Rebuilder:
             if await self._ledger.read(partial(_is_recorded, parsed=parsed)):
                 continue
             try:
-                job = await asyncio.to_thread(self._reader.read, key, parsed)
+                job = await self._reader.read(key, parsed)
             except ApiError as failure:
                 add_finding(self._verification, Finding(key, FileState.DAMAGED, failure.detail))
             except OSError as error:

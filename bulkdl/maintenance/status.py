@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from sqlite3 import Connection
 
+from bulkdl.destinations.interfaces import LEDGER_NAME, STATE_FOLDER
 from bulkdl.errors import LedgerMissingError
 from bulkdl.failure_policy import FAILURE_POLICIES
 from bulkdl.ledger import derived_queries, lease, maintenance_queries, queries
@@ -22,7 +23,7 @@ from bulkdl.ledger.maintenance_queries import FailedRow
 from bulkdl.ledger.rows import parse_timestamp
 from bulkdl.report.models import MAX_LISTED, Count, FailureRow
 from bulkdl.report.status import FAILURE_COLUMNS, LeaseOwner, LedgerStatus, Status
-from bulkdl.state.directory import LEDGER_NAME, STATE_FOLDER, StateDirectory
+from bulkdl.state.directory import StateDirectory
 
 
 def find_ledgers(output: Path) -> list[Path]:

@@ -10,29 +10,29 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import stat
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
 from sqlite3 import Connection
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from bulkdl.concurrency import Channel
-from bulkdl.destinations.local.destination import LocalDestination
-from bulkdl.errors import LedgerMissingError
+from bulkdl.destinations.interfaces import Destination, NotAnObjectError, ObjectInfo
+from bulkdl.errors import DestinationError, LedgerMissingError
 from bulkdl.ledger import maintenance_queries
 from bulkdl.ledger.database import Ledger
 from bulkdl.ledger.locked import open_locked_ledger
 from bulkdl.ledger.maintenance_queries import FileRow
 from bulkdl.log import get_logger
-from bulkdl.maintenance.path_matcher import DOCUMENTS, PathMatcher, is_utf8, iter_key_batches, open_regular
+from bulkdl.maintenance.path_matcher import DOCUMENTS, PathMatcher, is_utf8
 from bulkdl.models import CommittedFile, Digest
 from bulkdl.report.verification import FileState, Finding, Verification
 from bulkdl.settings.path_templates import PathTemplates
+from bulkdl.state.storage import Storage, create_storage
 from bulkdl.transfer.checksums import Digester
 
 log = get_logger(__name__)
@@ -92,25 +92,25 @@ async def verify(
         OutputLockedError: *options* contain ``repair`` and a run has locked the directory.
     """
     verification = Verification(str(options.output), "deep" if options.deep else "quick")
-    destination = LocalDestination(options.output)
     stop = stop or threading.Event()
-    async with _open_ledger(options, destination) as ledger:
-        verifier = Verifier(options, destination, ledger, verification, progress or NullProgress(), stop)
+    async with create_storage(options.output) as storage, _open_ledger(options, storage) as ledger:
+        verifier = Verifier(options, storage, ledger, verification, progress or NullProgress(), stop)
         try:
             await verifier.verify_all()
-            await find_untracked_files(options, ledger, verification)
+            await find_untracked_files(options, storage.destination, ledger, verification)
         finally:
             stop.set()
     return verification
 
 
 @asynccontextmanager
-async def _open_ledger(options: VerifyOptions, destination: LocalDestination) -> AsyncIterator[Ledger]:
-    path = destination.state.ledger_path
+async def _open_ledger(options: VerifyOptions, storage: Storage) -> AsyncIterator[Ledger]:
+    path = storage.state.ledger_path
     if not await asyncio.to_thread(path.is_file):
         raise LedgerMissingError(options.output)
     if options.repair:
-        async with open_locked_ledger(destination, f"verify-{secrets.token_hex(3)}") as ledger:
+        run_id = f"verify-{secrets.token_hex(3)}"
+        async with open_locked_ledger(storage, run_id) as ledger:
             yield ledger
         return
     ledger = await Ledger.open(path, read_only=True)
@@ -141,14 +141,14 @@ class Verifier:
     def __init__(
         self,
         options: VerifyOptions,
-        destination: LocalDestination,
+        storage: Storage,
         ledger: Ledger,
         verification: Verification,
         progress: VerifyProgress,
         stop: threading.Event,
     ) -> None:
         self._options = options
-        self._destination = destination
+        self._storage = storage
         self._ledger = ledger
         self._verification = verification
         self._progress = progress
@@ -175,8 +175,10 @@ class Verifier:
 
     async def _check_batches(self) -> None:
         async for rows in self._batches:
+            destination = self._storage.destination
+            infos = await find_objects(destination, [row.record.file.key for row in rows if row.record.file])
             results = await asyncio.to_thread(
-                check_files, self._destination, rows, self._stop, deep=self._options.deep
+                check_files, destination, rows, infos, self._stop, deep=self._options.deep
             )
             for result in results:
                 self._record_result(result)
@@ -197,7 +199,7 @@ class Verifier:
         await self._ledger.write(partial(maintenance_queries.mark_for_redownload, rejected=rejected))
         # A partial file whose sidecar records a committed file would cause the damaged file to be adopted.
         for result in results:
-            await self._destination.partial_file(result.row.record.output).discard()
+            await self._storage.partial_file(result.row.record.output).discard()
         self._verification.repaired += len(results)
 
 
@@ -207,57 +209,91 @@ def add_finding(verification: Verification, finding: Finding) -> None:
     log.warning("file.rejected", key=finding.key, state=finding.state.value, detail=finding.detail)
 
 
+async def find_objects(destination: Destination, keys: Sequence[str]) -> dict[str, ObjectInfo]:
+    """Return those *keys* that exist. A key for which the destination fails is omitted."""
+    try:
+        return dict(await destination.stat(keys))
+    except DestinationError:
+        if len(keys) == 1:
+            return {}
+    infos: dict[str, ObjectInfo] = {}
+    for key in keys:
+        infos |= await find_objects(destination, [key])
+    return infos
+
+
 def check_files(
-    destination: LocalDestination, rows: Sequence[FileRow], stop: threading.Event, *, deep: bool
+    destination: Destination,
+    rows: Sequence[FileRow],
+    infos: Mapping[str, ObjectInfo],
+    stop: threading.Event,
+    *,
+    deep: bool,
 ) -> list[CheckResult]:
     """Check the files of *rows*, one after another; blocks."""
-    digests: dict[tuple[int, int], Digest] = {}
+    digests: dict[str, Digest] = {}
     results = []
     for row in rows:
         if (file := row.record.file) is not None:
-            path = destination.locate(file.key)
-            state, detail = _check_file(path, file, digests if deep else None, stop)
+            state, detail = _check_file(
+                destination, file, infos.get(file.key), digests if deep else None, stop
+            )
             results.append(CheckResult(row, file, state, detail))
     return results
 
 
 def _check_file(
-    path: Path, file: CommittedFile, digests: dict[tuple[int, int], Digest] | None, stop: threading.Event
+    destination: Destination,
+    file: CommittedFile,
+    info: ObjectInfo | None,
+    digests: dict[str, Digest] | None,
+    stop: threading.Event,
 ) -> tuple[FileState, str]:
-    """Check one file; *digests* by inode are those of the files already read, None without ``deep``."""
+    """Check one file; *digests* are those of the contents already read, None without ``deep``."""
+    if info is not None and info.size_bytes != file.size_bytes:
+        return FileState.WRONG_SIZE, f"{info.size_bytes} bytes instead of {file.size_bytes}"
+    if info is not None and digests is None:
+        return FileState.OK, ""
+    digests = {} if digests is None else digests
+    content_id = (info and info.content_id) or file.key
     try:
-        status = path.lstat()
-        if not stat.S_ISREG(status.st_mode):
-            return FileState.MISSING, "not a regular file"
-        if status.st_size != file.size_bytes:
-            return FileState.WRONG_SIZE, f"{status.st_size} bytes instead of {file.size_bytes}"
-        if digests is None:
-            return FileState.OK, ""
-        inode = status.st_dev, status.st_ino
-        if inode not in digests:
-            digests[inode] = digest_of(path, file.digest, stop)
-    except (FileNotFoundError, NotADirectoryError):
-        return FileState.MISSING, "not found"
-    except OSError as error:
-        return FileState.UNREADABLE, error.strerror or str(error)
-    if digests[inode] != file.digest:
-        return FileState.WRONG_DIGEST, f"checksum mismatch: {digests[inode]} instead of {file.digest}"
+        if content_id not in digests:
+            with destination.open_reader(file.key) as stream:
+                if info is None:  # a link, which the destination does not count as an object
+                    return FileState.MISSING, "not a regular file"
+                digests[content_id] = digest_of(stream, file.digest, stop)
+    except (OSError, DestinationError) as error:
+        return describe_read_error(error)
+    if digests[content_id] != file.digest:
+        return FileState.WRONG_DIGEST, f"checksum mismatch: {digests[content_id]} instead of {file.digest}"
     return FileState.OK, ""
 
 
-def digest_of(path: Path, like: Digest, stop: threading.Event) -> Digest:
-    """Compute the digest of a file with the algorithm of *like*; incomplete after *stop*."""
+def describe_read_error(error: OSError | DestinationError) -> tuple[FileState, str]:
+    """Return the state of an object that cannot be read, and the detail for the user."""
+    if isinstance(error, DestinationError):
+        return FileState.UNREADABLE, error.detail
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        return FileState.MISSING, "not found"
+    detail = error.strerror or str(error)
+    return FileState.MISSING if isinstance(error, NotAnObjectError) else FileState.UNREADABLE, detail
+
+
+def digest_of(stream: BinaryIO, like: Digest, stop: threading.Event) -> Digest:
+    """Compute the digest of *stream* with the algorithm of *like*; incomplete after *stop*."""
     digester = Digester((like,))
-    with open_regular(path) as stream:
-        while not stop.is_set() and (block := stream.read(_BLOCK_BYTES)):
-            digester.update(block)
+    while not stop.is_set() and (block := stream.read(_BLOCK_BYTES)):
+        digester.update(block)
     return like if digester.find_mismatch((like,)) is None else digester.crc32c
 
 
-async def find_untracked_files(options: VerifyOptions, ledger: Ledger, verification: Verification) -> None:
-    """Add the files that are not in *ledger* to *verification*."""
+async def find_untracked_files(
+    options: VerifyOptions, destination: Destination, ledger: Ledger, verification: Verification
+) -> None:
+    """Add the objects of *destination* that are not in *ledger* to *verification*."""
     matcher = PathMatcher(options.path_templates)
-    async for keys in iter_key_batches(options.output, matcher):
+    async for infos in destination.list_objects(matcher.can_be_folder):
+        keys = [info.key for info in infos]
         untracked = await ledger.read(partial(_select_untracked, keys=keys, matcher=matcher))
         verification.add_untracked(untracked)
 

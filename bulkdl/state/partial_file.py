@@ -5,9 +5,10 @@ The sidecar contains the name of the data file, and a new object always gets a n
 rename of the sidecar therefore invalidates the old bytes. Bytes of one object never occur together with
 the validator of another object, even after a crash between any two steps.
 
-Before the data file is renamed to its final name, the committed file is written to the sidecar. The
-sidecar remains until the ledger contains the file (``forget``). A crash between rename and ledger
-transaction therefore does not cause another download.
+Before the destination publishes the data file, the committed file is written to the sidecar. The sidecar
+remains until the ledger contains the file (``forget``). The data file is moved or removed only after the
+object is published. A sidecar of a committed file without a data file therefore proves that the object was
+published. A crash before the ledger transaction does not cause another download.
 """
 
 from __future__ import annotations
@@ -27,12 +28,13 @@ from aiofiles.threadpool.binary import AsyncFileIO
 
 from bulkdl import syscalls
 from bulkdl.concurrency import Executors, open_stoppable, run_in, run_stoppable, shield_until_done
+from bulkdl.destinations.interfaces import CompletedFile, Destination, NotAnObjectError
 from bulkdl.disk import atomic_files
 from bulkdl.disk.atomic_files import retry_on_open_file_limit
 from bulkdl.disk.disk_space import DiskReservations
 from bulkdl.errors import DestinationError
-from bulkdl.models import CommittedFile, Extent, Output, RemoteObject, ResumeState
-from bulkdl.os_errors import map_os_errors, map_path_errors
+from bulkdl.models import CommittedFile, Extent, Output, Reason, RemoteObject, ResumeState
+from bulkdl.os_errors import map_os_errors
 from bulkdl.source_spec import kind_spec
 from bulkdl.state import extent_map, sidecar_format
 
@@ -49,18 +51,18 @@ class PartialFile:
     The partial file of one output. Two workers must not use it at the same time.
 
     Args:
-        folder: The folder of all partial files, on the same file system as the paths of *locate*.
-        locate: Returns the final path of a key.
-        reservations: Reserves disk space on this file system.
+        folder: The folder of all partial files.
+        destination: Publishes the complete file.
+        reservations: Reserves disk space on the file system of *folder*.
         executors: Threads for blocking operations.
-        sync: Whether ``commit`` makes the file durable. If False, the caller does so before it records it.
+        sync: Whether ``commit`` makes the file durable before it is published.
     """
 
     def __init__(
         self,
         output: Output,
         folder: Path,
-        locate: Callable[[str], Path],
+        destination: Destination,
         reservations: DiskReservations,
         executors: Executors,
         *,
@@ -68,7 +70,7 @@ class PartialFile:
     ) -> None:
         self._output = output
         self._folder = folder
-        self._locate = locate
+        self._destination = destination
         self._reservations = reservations
         self._executors = executors
         self._sync = sync
@@ -96,10 +98,32 @@ class PartialFile:
         return await retry_on_open_file_limit(partial(run_in, self._executors.disk, call, *args))
 
     async def load(self) -> ResumeState | CommittedFile | None:
-        state = await self._run_in_thread(self._load)
-        if isinstance(state, ResumeState) and state.extents:
+        state, file = await self._run_in_thread(self._load)
+        if file is not None:
+            if await self._is_published(file, has_data=state is not None):
+                await self._run_in_thread(self._remove_data)
+                return file
+            if state is None:
+                await self._run_in_thread(self._discard)
+        if state is not None and state.extents:
             return await run_stoppable(self._executors.archives, self._check_extents, state)
         return state
+
+    async def _is_published(self, file: CommittedFile, *, has_data: bool) -> bool:
+        """
+        Return whether the destination has *file*.
+
+        With the data file, the object may be older than the data. Only its digest can prove the opposite.
+        """
+        try:
+            info = (await self._destination.stat([file.key])).get(file.key)
+        except ValueError:  # the sidecar is damaged
+            return False
+        if info is None and not has_data:
+            await self._run_in_thread(self._check_access, file.key)
+        if info is None or info.size_bytes != file.size_bytes:
+            return False
+        return not has_data if info.digest is None else info.digest == file.digest
 
     def _check_extents(self, stop: threading.Event, state: ResumeState) -> ResumeState:
         """Return *state* with the extents whose bytes have their checksum."""
@@ -107,30 +131,43 @@ class PartialFile:
             valid = extent_map.verify_extents(stream, state.extents or ())
         return ResumeState(state.object, sum(extent.size_bytes for extent in valid), valid)
 
-    def _load(self) -> ResumeState | CommittedFile | None:
+    def _check_access(self, key: str) -> None:
+        """Raise PATH_BLOCKED if the object may exist and cannot be examined: a download would be in vain."""
+        try:
+            with self._destination.open_reader(key):
+                pass
+        except (FileNotFoundError, NotADirectoryError, NotAnObjectError):
+            pass
+        except OSError as error:
+            raise DestinationError(Reason.PATH_BLOCKED, f"{key}: {error.strerror or error}") from None
+
+    def _load(self) -> tuple[ResumeState | None, CommittedFile | None]:
+        """Return the state of the data file and the committed file, as far as they exist."""
         with map_os_errors(self._sidecar):
             try:
                 text = self._sidecar.read_bytes()
             except FileNotFoundError:
-                return None
+                return None, None
             try:
-                state = self._parse_sidecar(json.loads(text))
+                state, file = self._parse_sidecar(json.loads(text))
             except _INVALID_SIDECAR:
-                state = None
-            if state is None:
+                state, file = None, None
+            if state is None and file is None:
                 self._remove()
-        return state
+        return state, file
 
-    def _parse_sidecar(self, sidecar: dict[str, Any]) -> ResumeState | CommittedFile | None:
+    def _parse_sidecar(self, sidecar: dict[str, Any]) -> tuple[ResumeState | None, CommittedFile | None]:
         data_path = self._folder / Path(sidecar["data"]).name
         if not data_path.name.startswith(f"{self._stem}-"):
             raise ValueError("the data file belongs to another partial file")
-        if "committed" in sidecar and not data_path.exists():
-            return self._find_committed_file(sidecar)
+        file = sidecar_format.parse_committed_file(sidecar) if "committed" in sidecar else None
+        if file is not None and not data_path.exists():
+            return None, file
         state = self._read_state(sidecar, data_path)
-        if state is not None:
-            self._data_path = data_path
-        return state
+        if state is None:
+            return None, None
+        self._data_path = data_path
+        return state, file
 
     def _read_state(self, sidecar: dict[str, Any], data_path: Path) -> ResumeState | None:
         remote_object = sidecar_format.parse_object(sidecar)
@@ -145,17 +182,6 @@ class PartialFile:
         extents = tuple(extent_map.parse_extents(text, remote_object.total_bytes or 0))
         data_path.stat()  # raises FileNotFoundError if the data file is missing
         return ResumeState(remote_object, sum(extent.size_bytes for extent in extents), extents)
-
-    def _find_committed_file(self, sidecar: dict[str, Any]) -> CommittedFile | None:
-        """Return the committed file of *sidecar* if it exists with the recorded size."""
-        file = sidecar_format.parse_committed_file(sidecar)
-        final_path = self._locate(file.key)
-        with map_path_errors(final_path):
-            try:
-                is_unchanged = final_path.stat().st_size == file.size_bytes
-            except (FileNotFoundError, NotADirectoryError):
-                is_unchanged = False
-        return file if is_unchanged else None
 
     async def create(self, remote_object: RemoteObject, *, segmented: bool = False) -> None:
         await self.flush_and_close()
@@ -198,6 +224,11 @@ class PartialFile:
         """Reserve the missing bytes. With an unknown total, ``write`` reserves each block."""
         self._has_unknown_length = total_bytes is None
         self._reservations.reserve(self._stem, max(0, (total_bytes or 0) - on_disk_bytes))
+        try:
+            self._destination.reserve(self._stem, total_bytes or 0)
+        except DestinationError:
+            self._reservations.release(self._stem)
+            raise
 
     async def write(self, block: bytes) -> None:
         await self._await_pending_write()
@@ -286,33 +317,31 @@ class PartialFile:
 
     async def commit(self, file: CommittedFile, body: bytes = b"") -> None:
         await self.flush_and_close()
-        await self._run_in_thread(self._commit, file, body)
-
-    def _commit(self, file: CommittedFile, body: bytes) -> None:
-        final_path = self._locate(file.key)
-        if self._data_path is None:
-            self._commit_body(final_path, body)
+        if self._data_path is None:  # complete in memory: it needs no data file and no sidecar
+            await self._destination.publish(CompletedFile(None, body, self._stem), file)
             return
+        await self._run_in_thread(self._prepare_commit, self._data_path, file)
+        content = CompletedFile(self._data_path, owner_id=self._stem)
+        publication = await self._destination.publish(content, file)
+        if publication.is_moved:
+            self._data_path = None
+        else:
+            await self._run_in_thread(self._remove_data)
+        self.close()
+
+    def _prepare_commit(self, data_path: Path, file: CommittedFile) -> None:
         with map_os_errors(self._folder):
             if self._sync:
-                atomic_files.sync_file(self._data_path)
-            self._write_sidecar(sidecar_format.committed_document(self._output, file, self._data_path.name))
-        with map_path_errors(final_path):
-            atomic_files.rename_into_place(self._data_path, final_path)
-        self._data_path = None
-        self._reservations.release(self._stem)
+                atomic_files.sync_file(data_path)
+            self._write_sidecar(sidecar_format.committed_document(self._output, file, data_path.name))
 
-    def _commit_body(self, final_path: Path, body: bytes) -> None:
-        """Commit a body that is complete in memory. It needs no data file and no sidecar."""
-        temp_path = self._folder / f"{self._stem}.tmp"
-        with map_os_errors(self._folder):
-            atomic_files.write_file(temp_path, body, sync=self._sync)
-        with map_path_errors(final_path):
-            try:
-                atomic_files.rename_into_place(temp_path, final_path)
-            except BaseException:
-                temp_path.unlink(missing_ok=True)
-                raise
+    def _remove_data(self) -> None:
+        """Remove the data file of a published object. The sidecar stays."""
+        data_path, self._data_path = self._data_path, None
+        if data_path is not None:
+            with map_os_errors(self._folder):
+                data_path.unlink(missing_ok=True)
+                _map_path(data_path).unlink(missing_ok=True)
 
     async def forget(self) -> None:
         await self._run_in_thread(self._forget)
@@ -331,11 +360,12 @@ class PartialFile:
 
     def close(self) -> None:
         self._reservations.release(self._stem)
+        self._destination.release(self._stem)
 
     def _remove(self) -> None:
         """Remove the sidecar, then all data files. A crash can leave a data file without a sidecar."""
         self._data_path = None
-        self._reservations.release(self._stem)
+        self.close()
         self._sidecar.unlink(missing_ok=True)
         for path in self._folder.glob(f"{self._stem}-*"):  # data file and extent map
             path.unlink(missing_ok=True)

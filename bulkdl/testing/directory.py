@@ -11,7 +11,8 @@ from pathlib import Path
 from sqlite3 import Connection
 
 from bulkdl.concurrency import Executors
-from bulkdl.destinations.local.destination import LocalDestination
+from bulkdl.destinations.interfaces import STATE_FOLDER
+from bulkdl.destinations.registry import require_local
 from bulkdl.ledger import derived_queries, queries
 from bulkdl.ledger.database import Ledger
 from bulkdl.ledger.derived_queries import PendingOutput
@@ -27,7 +28,7 @@ from bulkdl.models import (
     Result,
     Validator,
 )
-from bulkdl.state.directory import STATE_FOLDER
+from bulkdl.state.storage import Storage, create_storage
 from bulkdl.transfer.checksums import Digester
 
 _CREATED_AT = datetime(2024, 1, 31, tzinfo=UTC)
@@ -51,9 +52,10 @@ CREATE TABLE IF NOT EXISTS derived (
 class SampleDirectory:
     """An output directory whose outputs a suite completes without a download."""
 
-    def __init__(self, destination: LocalDestination, ledger: Ledger, executors: Executors) -> None:
-        self.root = destination.root
-        self.destination = destination
+    def __init__(self, storage: Storage, ledger: Ledger, executors: Executors) -> None:
+        self.destination = require_local(storage.destination, "processors need local files")
+        self.root = self.destination.root
+        self.state = storage.state
         self.ledger = ledger
         self.executors = executors
         self._output_keys: set[str] = set()
@@ -100,7 +102,7 @@ class SampleDirectory:
 
     def list_scratch(self) -> list[Path]:
         """Return what calls of processors have left in the scratch folder."""
-        folder = self.destination.state.path / "processing"
+        folder = self.state.path / "processing"
         return sorted(folder.rglob("*")) if folder.exists() else []
 
 
@@ -113,12 +115,12 @@ def _record(connection: Connection, listing: ContainerListing, result: Result) -
 async def open_sample_directory(root: Path) -> AsyncIterator[SampleDirectory]:
     """Create or open the output directory *root*."""
     executors = Executors()
-    destination = LocalDestination(root, Durability.NONE, executors)
-    destination.prepare()
-    ledger = await Ledger.open(destination.state.ledger_path, synchronous=False)
+    storage = create_storage(root, durability=Durability.NONE, executors=executors)
+    storage.state.prepare()
+    ledger = await Ledger.open(storage.state.ledger_path, synchronous=False)
     await ledger.write(lambda connection: connection.execute(DERIVED_TABLE))
     try:
-        directory = SampleDirectory(destination, ledger, executors)
+        directory = SampleDirectory(storage, ledger, executors)
         await directory.read_output_keys()
         yield directory
     finally:

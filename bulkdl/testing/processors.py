@@ -166,7 +166,7 @@ class ProcessorSuite:
 
             async def run(directory: SampleDirectory) -> None:
                 _check_undisturbed(directory, expected, with_scratch=False)
-                remove_scratch(directory.destination)
+                remove_scratch(directory.state)
                 for result in await self._complete(directory):
                     await self._process(directory, result.output)
                 _check(directory.read_derived() == expected, "the files differ after a killed call")
@@ -270,7 +270,12 @@ class ProcessorSuite:
 
     def _area(self, directory: SampleDirectory, processor: Processor, row_id: int | None) -> LocalOutputArea:
         return LocalOutputArea(
-            directory.destination, directory.executors, directory.ledger, processor.name, row_id
+            directory.destination,
+            directory.state,
+            directory.executors,
+            directory.ledger,
+            processor.name,
+            row_id,
         )
 
     async def _record(self, directory: SampleDirectory, output: Output, files: Sequence[DerivedFile]) -> None:

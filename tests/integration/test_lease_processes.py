@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from bulkdl.destinations.local.destination import LocalDestination
+from bulkdl.destinations.interfaces import LEDGER_NAME
 from bulkdl.errors import OutputLockedError
 from bulkdl.ledger import migrations
 from bulkdl.ledger.locked import open_locked_ledger
-from bulkdl.state.directory import LEDGER_NAME
+from bulkdl.state.storage import create_storage
 from support.run_processes import ROOT
 
 # Acquires the lease of the directory argv[1], reports it, and keeps it until stdin is closed.
@@ -25,11 +25,11 @@ import asyncio, sys
 from pathlib import Path
 from bulkdl.errors import OutputLockedError
 from bulkdl.ledger.locked import open_locked_ledger
-from bulkdl.destinations.local.destination import LocalDestination
+from bulkdl.state.storage import create_storage
 
 async def hold():
     try:
-        async with open_locked_ledger(LocalDestination(Path(sys.argv[1])), sys.argv[2]):
+        async with open_locked_ledger(create_storage(Path(sys.argv[1])), sys.argv[2]):
             print("held", flush=True)
             await asyncio.to_thread(sys.stdin.read)
     except OutputLockedError as error:
@@ -125,10 +125,10 @@ async def test_ledger_of_an_older_version_is_not_migrated_under_a_live_lease(tmp
         )
         before, data = snapshot(path), path.read_bytes()
         with pytest.raises(OutputLockedError):
-            async with open_locked_ledger(LocalDestination(tmp_path), "new"):
+            async with open_locked_ledger(create_storage(tmp_path), "new"):
                 pass
         assert snapshot(path) == before
         assert path.read_bytes() == data
-    async with open_locked_ledger(LocalDestination(tmp_path), "new"):
+    async with open_locked_ledger(create_storage(tmp_path), "new"):
         assert snapshot(path)[0] == 2
     assert "host TEXT" in str(snapshot(path)[1])

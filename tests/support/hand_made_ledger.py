@@ -7,6 +7,7 @@ from pathlib import Path
 
 import google_crc32c
 
+from bulkdl.destinations.interfaces import LEDGER_NAME
 from bulkdl.ledger import queries
 from bulkdl.ledger.database import Ledger
 from bulkdl.listings import ContainerListing, PlannedOutput
@@ -14,7 +15,6 @@ from bulkdl.maintenance.verify import VerifyOptions
 from bulkdl.models import CommittedFile, Digest, Outcome, Reason, Result, Validator
 from bulkdl.settings.path_templates import PathTemplates
 from bulkdl.sources.up42_jobs.models import Kind, job_container, job_output
-from bulkdl.state.directory import LEDGER_NAME
 
 P1 = "5f0c1a52-7a3a-4c52-9d0e-0f3f1a2b3c4d"
 J1 = "023694d4-1b52-46e8-a9a0-05c9ee23f15c"

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from functools import partial
 
 from bulkdl.concurrency import Executors
-from bulkdl.destinations.local.destination import LocalDestination
 from bulkdl.graph.processing import ProcessingStage
 from bulkdl.graph.processor_calls import ProcessingContext
 from bulkdl.graph.recorder import Recorder
@@ -18,6 +17,7 @@ from bulkdl.models import CommittedFile, Outcome, Reason, Result, Validator
 from bulkdl.processors.interfaces import BaseProcessor
 from bulkdl.report.summary import SummaryBuilder
 from bulkdl.sources.up42_jobs.models import Kind, job_container, job_output
+from bulkdl.state.storage import create_storage
 from bulkdl.transfer.checksums import Digester
 
 AT = datetime(2024, 1, 31, tzinfo=UTC)
@@ -50,16 +50,15 @@ class EventRecorder:
 class ProcessedDirectory:
     """An output directory with an open ledger. The output of job N has the content ``content-N``."""
 
-    def __init__(self, root, ledger, destination, executors):
-        self.root, self.ledger, self.destination, self.executors = root, ledger, destination, executors
+    def __init__(self, root, ledger, storage, executors):
+        self.root, self.ledger, self.storage, self.executors = root, ledger, storage, executors
+        self.destination = storage.destination
         self.reporter = EventRecorder()
         self.new_run()
 
     def new_run(self):
         self.summary = SummaryBuilder("run", AT)
-        self.recorder = Recorder(
-            self.ledger, "run", self.summary, self.reporter, locate=self.destination.locate
-        )
+        self.recorder = Recorder(self.ledger, "run", self.summary, self.reporter)
         self.shutdown = ShutdownController()
 
     def stage(self, *processors, **changes):
@@ -67,6 +66,7 @@ class ProcessedDirectory:
             **{
                 "run_id": "run",
                 "destination": self.destination,
+                "state": self.storage.state,
                 "ledger": self.ledger,
                 "recorder": self.recorder,
                 "shutdown": self.shutdown,
@@ -139,10 +139,10 @@ class ProcessedDirectory:
 @asynccontextmanager
 async def processed_directory(root, outputs=0):
     executors = Executors(2, 1, 2)
-    destination = LocalDestination(root, executors=executors)
-    destination.prepare()
-    ledger = await Ledger.open(destination.state.ledger_path, sync_folders=destination.sync)
-    directory = ProcessedDirectory(root, ledger, destination, executors)
+    storage = create_storage(root, executors=executors)
+    storage.state.prepare()
+    ledger = await Ledger.open(storage.state.ledger_path, flush=storage.destination.flush)
+    directory = ProcessedDirectory(root, ledger, storage, executors)
     try:
         for number in range(outputs):
             await directory.complete(number)

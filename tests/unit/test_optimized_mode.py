@@ -7,7 +7,7 @@ from pathlib import Path
 PROGRAM = """
 import asyncio, sys
 from pathlib import Path
-from bulkdl.destinations.local.destination import LocalDestination
+from bulkdl.state.storage import create_storage
 from bulkdl.http.rate_limit import Cooldown
 from bulkdl.http.retry import RetryPolicy
 from bulkdl.settings import Settings
@@ -19,9 +19,9 @@ assert False, "assertions are disabled"
 
 
 async def write_before_create():
-    destination = LocalDestination(Path(sys.argv[1]))
-    destination.prepare()
-    await destination.partial_file(job_output("p", "j", "t", Kind.ARCHIVE)).write(b"x")
+    storage = create_storage(Path(sys.argv[1]))
+    storage.state.prepare()
+    await storage.partial_file(job_output("p", "j", "t", Kind.ARCHIVE)).write(b"x")
 
 
 async def open_before_prepare():

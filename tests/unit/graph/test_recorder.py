@@ -1,7 +1,6 @@
 """Recorder: a result that the ledger cannot store fails one output."""
 
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
@@ -30,7 +29,7 @@ class FakeLedger:
         self.errors = list(errors)
         self.writes = 0
 
-    async def write(self, _statement, *, folder=None):
+    async def write(self, _statement, *, keys=()):
         self.writes += 1
         if self.errors:
             raise self.errors.pop(0)
@@ -38,7 +37,7 @@ class FakeLedger:
 
 def recorder(ledger, *subscribers):
     summary = SummaryBuilder("r", datetime.now(UTC))
-    return Recorder(ledger, "r", summary, NullReporter(), subscribers, locate=Path)
+    return Recorder(ledger, "r", summary, NullReporter(), subscribers)
 
 
 async def test_record_with_a_result_that_cannot_be_stored_records_a_failure(logs):

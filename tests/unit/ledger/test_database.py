@@ -290,17 +290,15 @@ async def test_write_with_invalid_sql_fails_alone_and_is_rolled_back(ledger, pat
     assert read_runs_elsewhere(path) == ["a", "b", "c"]
 
 
-async def test_write_whose_folder_cannot_be_synced_fails_alone(path, tmp_path):
-    broken = tmp_path / "broken"
-
-    def sync_folders(folders):
-        if broken in folders:
+async def test_write_whose_object_cannot_be_flushed_fails_alone(path):
+    async def flush(keys):
+        if "broken" in keys:
             raise DestinationError(Reason.DISK_ERROR, "fsync failed")
 
-    ledger = await Ledger.open(path, sync_folders=sync_folders)
+    ledger = await Ledger.open(path, flush=flush)
     results = await asyncio.gather(
-        ledger.write(insert_run("a"), folder=tmp_path),
-        ledger.write(insert_run("lost"), folder=broken),
+        ledger.write(insert_run("a"), keys=["intact"]),
+        ledger.write(insert_run("lost"), keys=["broken"]),
         ledger.write(insert_run("b")),
         return_exceptions=True,
     )
@@ -311,12 +309,12 @@ async def test_write_whose_folder_cannot_be_synced_fails_alone(path, tmp_path):
 
 @pytest.mark.parametrize("statement", [invalid_statement, None])
 async def test_write_failures_of_one_batch_are_separate_exception_instances(path, statement):
-    def sync_folders(_folders):
+    async def flush(_keys):
         raise DestinationError(Reason.DISK_ERROR, "fsync failed")
 
-    ledger = await Ledger.open(path, sync_folders=sync_folders)
+    ledger = await Ledger.open(path, flush=flush)
     results = await asyncio.gather(
-        *(ledger.write(statement or insert_run("a"), folder=path.parent) for _ in range(4)),
+        *(ledger.write(statement or insert_run("a"), keys=["a"]) for _ in range(4)),
         return_exceptions=True,
     )
     assert all(isinstance(result, BulkdlError) for result in results)

@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from bulkdl.destinations.local.destination import LocalDestination
+from bulkdl.destinations.interfaces import LEDGER_NAME
 from bulkdl.errors import DestinationError, LedgerError, OutputLockedError
 from bulkdl.failure_policy import ExitCode
 from bulkdl.graph.shutdown import ShutdownController
@@ -15,7 +15,7 @@ from bulkdl.ledger import lease
 from bulkdl.ledger.database import Ledger
 from bulkdl.ledger.locked import acquire_lease, keep_lease, open_locked_ledger
 from bulkdl.models import Reason
-from bulkdl.state.directory import LEDGER_NAME
+from bulkdl.state.storage import create_storage
 
 ME = lease.Owner.current("mine")
 OTHER = lease.Owner("other", "another-host/12345678/1", 1)
@@ -150,7 +150,7 @@ async def test_keep_lease_reports_a_takeover_immediately(tmp_path, timeline):
 
 
 async def test_open_locked_ledger_waits_for_a_lock_of_another_process(tmp_path):
-    async with open_locked_ledger(LocalDestination(tmp_path), "mine") as ledger:
+    async with open_locked_ledger(create_storage(tmp_path), "mine") as ledger:
         connection = sqlite3.connect(ledger.path, isolation_level=None)
         connection.execute("BEGIN EXCLUSIVE")
         asyncio.get_running_loop().call_later(0.3, connection.execute, "ROLLBACK")

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from bulkdl.destinations.interfaces import LEDGER_NAME
 from bulkdl.errors import DestinationError, OutputLockedError
 from bulkdl.ledger import lease, maintenance_queries
 from bulkdl.maintenance.rebuild import rebuild
 from bulkdl.models import Reason
-from bulkdl.state.directory import LEDGER_NAME
 from support.downloaded_directory import read_completed, run_downloads_nothing
 from support.hand_made_ledger import Folder, archive, done
 

@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 
+from bulkdl.destinations.interfaces import LEDGER_NAME
 from bulkdl.errors import ConfigError
 from bulkdl.ledger import lease, queries
 from bulkdl.maintenance import status as module
@@ -12,7 +13,6 @@ from bulkdl.maintenance.status import all_failures, failure_dict, read_status
 from bulkdl.models import Reason
 from bulkdl.report.status import FAILURE_COLUMNS
 from bulkdl.sources.up42_jobs.models import Kind
-from bulkdl.state.directory import LEDGER_NAME
 from support.hand_made_ledger import J1, J2, P1, T1, Folder, a_job, archive, done, failed, quicklook
 
 NOW = datetime.now(UTC)

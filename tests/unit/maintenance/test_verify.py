@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 import pytest
 
 from bulkdl.cli.render import show_verification
-from bulkdl.destinations.local.destination import LocalDestination
 from bulkdl.errors import ConfigError, OutputLockedError
 from bulkdl.failure_policy import ExitCode
 from bulkdl.ledger import lease
@@ -17,6 +16,7 @@ from bulkdl.models import CommittedFile, RemoteObject, Validator
 from bulkdl.report.models import MAX_LISTED
 from bulkdl.report.verification import FileState, Finding, Verification
 from bulkdl.sources.up42_jobs.models import Kind
+from bulkdl.state.storage import create_storage
 from support.hand_made_ledger import (
     J1,
     J2,
@@ -189,16 +189,16 @@ async def test_verify_with_repair_discards_a_committed_partial_file(folder):
     folder.put(KEY, b"archivE")
     result = done(archive(), KEY, b"archive")
     await folder.record(result)
-    destination = LocalDestination(folder.root)
-    destination.prepare()
-    partial_file = destination.partial_file(archive())
+    storage = create_storage(folder.root)
+    storage.state.prepare()
+    partial_file = storage.partial_file(archive())
     await partial_file.create(RemoteObject(None, Validator(), 7))
     await partial_file.write(b"archive")
     await partial_file.commit(result.file)
     folder.put(KEY, b"archivE")
     assert isinstance(await partial_file.load(), CommittedFile), "precondition"
     await verify(folder.options(deep=True, repair=True))
-    assert await destination.partial_file(archive()).load() is None
+    assert await storage.partial_file(archive()).load() is None
 
 
 async def hold(folder):
@@ -250,7 +250,8 @@ def test_digest_of_after_a_stop_reads_no_data(tmp_path):
     path.write_bytes(b"x" * (3 << 20))
     stop = threading.Event()
     stop.set()
-    assert digest_of(path, crc32c(b"other"), stop) == crc32c(b"")
+    with path.open("rb") as stream:
+        assert digest_of(stream, crc32c(b"other"), stop) == crc32c(b"")
 
 
 async def test_verify_without_a_ledger_raises_config_error(folder):
@@ -293,9 +294,3 @@ async def test_verify_of_a_directory_whose_name_is_not_utf8(tmp_path, capsys):
     for result_format in ("table", "json"):
         show_verification(found, result_format)
         assert "caf\\xe9" in capsys.readouterr().out.replace("\\\\", "\\")
-
-
-async def test_digest_of_a_fifo_is_an_error(tmp_path):
-    os.mkfifo(tmp_path / "fifo")
-    with pytest.raises(OSError, match="not a regular file"):
-        digest_of(tmp_path / "fifo", crc32c(b""), threading.Event())

@@ -5,7 +5,6 @@ from collections import namedtuple
 
 import pytest
 
-from bulkdl.destinations.local.destination import LocalDestination
 from bulkdl.disk.disk_space import HEADROOM_BYTES, DiskReservations, has_enough_space
 from bulkdl.errors import DestinationError
 from bulkdl.models import (
@@ -18,6 +17,7 @@ from bulkdl.models import (
     Validator,
 )
 from bulkdl.sources.up42_jobs.models import Kind, job_output
+from bulkdl.state.storage import create_storage
 
 MIB = 1 << 20
 FIRST, SECOND = (job_output("p", "j", task, Kind.ARCHIVE) for task in "ab")
@@ -37,9 +37,9 @@ def free(monkeypatch):
 
 
 @pytest.fixture
-def destination(tmp_path):
-    created = LocalDestination(tmp_path / "out")
-    created.prepare()
+def storage(tmp_path):
+    created = create_storage(tmp_path / "out")
+    created.state.prepare()
     return created
 
 
@@ -82,45 +82,45 @@ def test_reservation_shrinks_when_bytes_are_written_and_ends_with_release(tmp_pa
     assert reservations.reserved_bytes == 0
 
 
-def reserved(destination):
-    return destination.state.reservations.reserved_bytes // MIB
+def reserved(storage):
+    return storage.state.reservations.reserved_bytes // MIB
 
 
-async def test_create_reserves_the_missing_bytes_until_the_file_is_closed(destination, free):
+async def test_create_reserves_the_missing_bytes_until_the_file_is_closed(storage, free):
     free(10)
-    first, second = destination.partial_file(FIRST), destination.partial_file(SECOND)
+    first, second = storage.partial_file(FIRST), storage.partial_file(SECOND)
     await first.create(remote_object(6))
     with pytest.raises(DestinationError, match="bytes needed") as raised:
         await second.create(remote_object(5))
     assert raised.value.reason is Reason.DISK_FULL
     await first.write(BLOCK)
     await first.flush_and_close()
-    assert reserved(destination) == 5
+    assert reserved(storage) == 5
     await second.create(remote_object(5))
-    assert reserved(destination) == 10
+    assert reserved(storage) == 10
     second.close()
-    assert reserved(destination) == 5
+    assert reserved(storage) == 5
     await first.discard()
-    assert reserved(destination) == 0
+    assert reserved(storage) == 0
 
 
-async def test_commit_releases_the_reservation(destination, free):
+async def test_commit_releases_the_reservation(storage, free):
     free(10)
-    partial = destination.partial_file(FIRST)
+    partial = storage.partial_file(FIRST)
     await partial.create(remote_object(3))
     await partial.write(BLOCK)
     await partial.commit(CommittedFile("key", MIB, Digest("crc32c", "x"), Validator('"1"'), "https://s/o"))
-    assert reserved(destination) == 0
+    assert reserved(storage) == 0
 
 
-async def test_resume_reserves_the_missing_bytes(destination, free):
+async def test_resume_reserves_the_missing_bytes(storage, free):
     free(10)
-    partial = destination.partial_file(FIRST)
+    partial = storage.partial_file(FIRST)
     await partial.create(remote_object(5))
     await partial.write(BLOCK)
     await partial.flush_and_close()
     partial.close()
-    resumed = destination.partial_file(FIRST)
+    resumed = storage.partial_file(FIRST)
     state = await resumed.load()
     assert state == ResumeState(remote_object(5), MIB)
     free(3)
@@ -129,24 +129,24 @@ async def test_resume_reserves_the_missing_bytes(destination, free):
     free(4)
     await resumed.resume(state)
     await resumed.resume(state)
-    assert reserved(destination) == 4
+    assert reserved(storage) == 4
 
 
-async def test_segmented_file_is_allocated_when_it_is_created(destination, free):
+async def test_segmented_file_is_allocated_when_it_is_created(storage, free):
     free(10)
-    partial = destination.partial_file(FIRST)
+    partial = storage.partial_file(FIRST)
     await partial.create(remote_object(6), segmented=True)
-    assert reserved(destination) == 0
+    assert reserved(storage) == 0
     await partial.write_at(0, [BLOCK])
     free(0)
     await partial.resume(ResumeState(remote_object(6), MIB, (Extent(0, MIB, 0),)))
-    assert reserved(destination) == 0
+    assert reserved(storage) == 0
 
 
-async def test_write_of_a_body_with_unknown_length_reserves_each_block(destination, free):
+async def test_write_of_a_body_with_unknown_length_reserves_each_block(storage, free):
     free(3)
-    await destination.partial_file(FIRST).create(remote_object(2))
-    partial = destination.partial_file(SECOND)
+    await storage.partial_file(FIRST).create(remote_object(2))
+    partial = storage.partial_file(SECOND)
     await partial.create(remote_object(None))
     await partial.write(BLOCK)
     await partial.flush_and_close()

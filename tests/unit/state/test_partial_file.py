@@ -14,10 +14,10 @@ import aiofiles
 import pytest
 
 from bulkdl.concurrency import Executors
-from bulkdl.destinations.local.destination import LocalDestination
 from bulkdl.errors import DestinationError
 from bulkdl.models import CommittedFile, Digest, Reason, RemoteObject, ResumeState, Validator
 from bulkdl.sources.up42_jobs.models import Kind, job_output
+from bulkdl.state.storage import create_storage
 from support.idle import wait_until_idle
 
 OUTPUT = job_output("p", "j", "t", Kind.ARCHIVE)
@@ -40,15 +40,15 @@ def committed_file(of, body):
 
 
 @pytest.fixture
-def destination(tmp_path):
-    created = LocalDestination(tmp_path / "out")
-    created.prepare()
+def storage(tmp_path):
+    created = create_storage(tmp_path / "out")
+    created.state.prepare()
     return created
 
 
-def files(destination):
+def files(storage):
     return sorted(
-        path.name.partition("-")[2] or path.suffix for path in destination.state.partial_folder.iterdir()
+        path.name.partition("-")[2] or path.suffix for path in storage.state.partial_folder.iterdir()
     )
 
 
@@ -61,89 +61,89 @@ async def fill(partial, of, body, blocks=3):
     await partial.flush_and_close()
 
 
-async def test_load_after_create_returns_object_and_offset(destination):
-    partial = destination.partial_file(OUTPUT)
+async def test_load_after_create_returns_object_and_offset(storage):
+    partial = storage.partial_file(OUTPUT)
     assert await partial.load() is None
     await fill(partial, V1, OLD)
-    assert await destination.partial_file(OUTPUT).load() == ResumeState(V1, len(OLD))
-    assert await destination.partial_file(job_output("p", "j", "u", Kind.ARCHIVE)).load() is None
+    assert await storage.partial_file(OUTPUT).load() == ResumeState(V1, len(OLD))
+    assert await storage.partial_file(job_output("p", "j", "u", Kind.ARCHIVE)).load() is None
 
 
-async def test_write_after_load_appends_to_the_bytes_of_an_earlier_run(destination):
-    first = destination.partial_file(OUTPUT)
+async def test_write_after_load_appends_to_the_bytes_of_an_earlier_run(storage):
+    first = storage.partial_file(OUTPUT)
     await first.create(V1)
     await first.write(OLD[:7000])
     await first.flush_and_close()
-    second = destination.partial_file(OUTPUT)
+    second = storage.partial_file(OUTPUT)
     assert await second.load() == ResumeState(V1, 7000)
     await second.write(OLD[7000:9000])
     await second.write(OLD[9000:])
     assert await second.read(lambda stream: stream.read()) == OLD
     assert await second.read_head(10) == OLD[:10]
     await second.commit(committed_file(V1, OLD))
-    assert (destination.root / KEY).read_bytes() == OLD
+    assert (storage.destination.root / KEY).read_bytes() == OLD
 
 
-async def test_create_for_a_new_object_discards_the_old_bytes(destination):
-    partial = destination.partial_file(OUTPUT)
+async def test_create_for_a_new_object_discards_the_old_bytes(storage):
+    partial = storage.partial_file(OUTPUT)
     await partial.create(V1)
     await partial.write(OLD)
     await partial.create(V2)  # with a write in progress and an open stream
     await partial.write(NEW[:5000])
     await partial.write(NEW[5000:])
     await partial.commit(committed_file(V2, NEW))
-    assert (destination.root / KEY).read_bytes() == NEW
+    assert (storage.destination.root / KEY).read_bytes() == NEW
 
 
-async def test_commit_of_a_body_in_memory_creates_no_partial_file(destination):
-    await destination.partial_file(OUTPUT).commit(committed_file(V1, OLD), OLD)
-    assert (destination.root / KEY).read_bytes() == OLD
-    assert files(destination) == []
+async def test_commit_of_a_body_in_memory_creates_no_partial_file(storage):
+    await storage.partial_file(OUTPUT).commit(committed_file(V1, OLD), OLD)
+    assert (storage.destination.root / KEY).read_bytes() == OLD
+    assert files(storage) == []
 
 
-async def test_load_after_commit_returns_the_committed_file_until_forget(destination):
-    partial = destination.partial_file(OUTPUT)
+async def test_load_after_commit_returns_the_committed_file_until_forget(storage):
+    partial = storage.partial_file(OUTPUT)
     await fill(partial, V1, OLD)
     await partial.commit(committed_file(V1, OLD))
-    assert await destination.partial_file(OUTPUT).load() == committed_file(V1, OLD)
-    await destination.partial_file(OUTPUT).forget()
-    await destination.partial_file(OUTPUT).forget()
-    assert await destination.partial_file(OUTPUT).load() is None
-    assert files(destination) == []
+    assert await storage.partial_file(OUTPUT).load() == committed_file(V1, OLD)
+    await storage.partial_file(OUTPUT).forget()
+    await storage.partial_file(OUTPUT).forget()
+    assert await storage.partial_file(OUTPUT).load() is None
+    assert files(storage) == []
 
 
 @pytest.mark.parametrize("corrupt", [Path.unlink, lambda path: path.write_bytes(b"changed")])
-async def test_load_after_commit_returns_none_if_the_file_is_missing_or_changed(destination, corrupt):
-    partial = destination.partial_file(OUTPUT)
+async def test_load_after_commit_returns_none_if_the_file_is_missing_or_changed(storage, corrupt):
+    partial = storage.partial_file(OUTPUT)
     await fill(partial, V1, OLD)
     await partial.commit(committed_file(V1, OLD))
-    corrupt(destination.root / KEY)
-    assert await destination.partial_file(OUTPUT).load() is None
+    corrupt(storage.destination.root / KEY)
+    assert await storage.partial_file(OUTPUT).load() is None
 
 
-async def test_discard_removes_all_files(destination):
-    partial = destination.partial_file(OUTPUT)
+async def test_discard_removes_all_files(storage):
+    partial = storage.partial_file(OUTPUT)
     await fill(partial, V1, OLD)
-    await destination.partial_file(OUTPUT).discard()
-    assert await destination.partial_file(OUTPUT).load() is None
-    assert files(destination) == []
+    await storage.partial_file(OUTPUT).discard()
+    assert await storage.partial_file(OUTPUT).load() is None
+    assert files(storage) == []
 
 
 @pytest.mark.parametrize("corrupt", ["too long", "no map"])
-async def test_commit_in_memory_after_an_invalid_partial_file_uses_only_the_body(destination, corrupt):
-    partial = destination.partial_file(OUTPUT)
+async def test_commit_in_memory_after_an_invalid_partial_file_uses_only_the_body(storage, corrupt):
+    partial = storage.partial_file(OUTPUT)
     await partial.create(V1, segmented=corrupt == "no map")
     if corrupt == "no map":
         await partial.write_at(0, [OLD])
-        next(destination.state.partial_folder.glob("*.map")).unlink()
+        next(storage.state.partial_folder.glob("*.map")).unlink()
     else:
         await fill(partial, V1, OLD)
         await partial.write(b"more")
     await partial.flush_and_close()
-    reopened = destination.partial_file(OUTPUT)
+    reopened = storage.partial_file(OUTPUT)
     assert await reopened.load() is None
     await reopened.commit(committed_file(V2, b"small"), b"small")
-    assert destination.locate(KEY).read_bytes() == b"small"
+    assert storage.destination.locate(KEY).read_bytes() == b"small"
 
 
 def as_json(change):
@@ -169,69 +169,69 @@ INVALID_SIDECARS = {
 
 
 @pytest.mark.parametrize("how", INVALID_SIDECARS)
-async def test_load_with_invalid_sidecar_returns_none_and_removes_it(destination, how):
-    await fill(destination.partial_file(OUTPUT), V1, OLD)
-    path = next(destination.state.partial_folder.glob("*.json"))
+async def test_load_with_invalid_sidecar_returns_none_and_removes_it(storage, how):
+    await fill(storage.partial_file(OUTPUT), V1, OLD)
+    path = next(storage.state.partial_folder.glob("*.json"))
     path.write_bytes(INVALID_SIDECARS[how](json.loads(path.read_bytes())))
-    assert await destination.partial_file(OUTPUT).load() is None
-    assert files(destination) == []
-    reopened = destination.partial_file(OUTPUT)
+    assert await storage.partial_file(OUTPUT).load() is None
+    assert files(storage) == []
+    reopened = storage.partial_file(OUTPUT)
     await fill(reopened, V2, NEW)
-    assert await destination.partial_file(OUTPUT).load() == ResumeState(V2, len(NEW))
-    assert len(files(destination)) == 2
+    assert await storage.partial_file(OUTPUT).load() == ResumeState(V2, len(NEW))
+    assert len(files(storage)) == 2
 
 
 @pytest.mark.parametrize(
     "committed", [None, {}, {"key": 5}, {"key": None, "size_bytes": 1, "digest": {}}, "x"]
 )
-async def test_load_with_invalid_committed_file_returns_none_and_removes_it(destination, committed):
-    await fill(destination.partial_file(OUTPUT), V1, OLD)
-    [path] = destination.state.partial_folder.glob("*.json")
+async def test_load_with_invalid_committed_file_returns_none_and_removes_it(storage, committed):
+    await fill(storage.partial_file(OUTPUT), V1, OLD)
+    [path] = storage.state.partial_folder.glob("*.json")
     sidecar = json.loads(path.read_bytes())
-    (destination.state.partial_folder / sidecar["data"]).unlink()
+    (storage.state.partial_folder / sidecar["data"]).unlink()
     path.write_text(json.dumps({**sidecar, "committed": committed}))
-    assert await destination.partial_file(OUTPUT).load() is None
-    assert files(destination) == []
+    assert await storage.partial_file(OUTPUT).load() is None
+    assert files(storage) == []
 
 
-async def test_commit_with_missing_data_file_fails(destination):
-    partial = destination.partial_file(OUTPUT)
+async def test_commit_with_missing_data_file_fails(storage):
+    partial = storage.partial_file(OUTPUT)
     await fill(partial, V1, OLD)
-    next(destination.state.partial_folder.glob("*.part")).unlink()
+    next(storage.state.partial_folder.glob("*.part")).unlink()
     with pytest.raises(DestinationError):
         await partial.commit(committed_file(V1, OLD))
-    assert not destination.locate(KEY).exists()
+    assert not storage.destination.locate(KEY).exists()
 
 
-async def test_remove_stale_temp_files_removes_data_files_without_sidecar(destination):
+async def test_remove_stale_temp_files_removes_data_files_without_sidecar(storage):
     def list_paths():
-        return set(destination.state.partial_folder.iterdir())
+        return set(storage.state.partial_folder.iterdir())
 
-    await fill(destination.partial_file(OUTPUT), V1, OLD)
+    await fill(storage.partial_file(OUTPUT), V1, OLD)
     before = list_paths()
-    killed = destination.partial_file(replace(OUTPUT, parent="other"))
+    killed = storage.partial_file(replace(OUTPUT, parent="other"))
     await killed.create(V1, segmented=True)
     await killed.write_at(0, [OLD])
     [sidecar] = [path for path in list_paths() - before if path.suffix == ".json"]
     sidecar.unlink()
     assert len(list_paths() - before) == 2
-    destination.state.remove_stale_temp_files()
+    storage.state.remove_stale_temp_files()
     assert list_paths() == before
 
 
-async def test_load_ignores_a_data_path_outside_the_folder(destination):
-    partial = destination.partial_file(OUTPUT)
+async def test_load_ignores_a_data_path_outside_the_folder(storage):
+    partial = storage.partial_file(OUTPUT)
     await fill(partial, V1, OLD)
-    (destination.root / "outside").write_bytes(b"x")
-    path = next(destination.state.partial_folder.glob("*.json"))
+    (storage.destination.root / "outside").write_bytes(b"x")
+    path = next(storage.state.partial_folder.glob("*.json"))
     path.write_text(json.dumps({**json.loads(path.read_bytes()), "data": "../../outside"}))
-    assert await destination.partial_file(OUTPUT).load() is None
+    assert await storage.partial_file(OUTPUT).load() is None
 
 
-async def test_load_with_more_bytes_than_the_object_returns_none(destination):
-    partial = destination.partial_file(OUTPUT)
+async def test_load_with_more_bytes_than_the_object_returns_none(storage):
+    partial = storage.partial_file(OUTPUT)
     await fill(partial, V1, OLD + b"!")
-    assert await destination.partial_file(OUTPUT).load() is None
+    assert await storage.partial_file(OUTPUT).load() is None
 
 
 class Killed(BaseException):
@@ -265,8 +265,8 @@ class Killer:
         return wrapped
 
 
-async def replace_and_commit(destination):
-    partial = destination.partial_file(OUTPUT)
+async def replace_and_commit(storage):
+    partial = storage.partial_file(OUTPUT)
     await partial.load()
     await fill(partial, V2, NEW)
     await partial.commit(committed_file(V2, NEW))
@@ -278,23 +278,23 @@ async def test_replace_and_commit_killed_at_any_step_keeps_bytes_and_validator_t
 ):
     crashes = 0
     for step_number in range(1, 100):
-        destination = LocalDestination(tmp_path / str(step_number))
-        destination.prepare()
-        await fill(destination.partial_file(OUTPUT), V1, OLD[:7000])
+        storage = create_storage(tmp_path / str(step_number))
+        storage.state.prepare()
+        await fill(storage.partial_file(OUTPUT), V1, OLD[:7000])
         with monkeypatch.context() as patch:
             Killer(patch, step_number)
             try:
-                await replace_and_commit(destination)
+                await replace_and_commit(storage)
             except Killed:
                 crashes += 1
             else:
                 break
-        final = destination.root / KEY
-        found = await destination.partial_file(OUTPUT).load()
+        final = storage.destination.root / KEY
+        found = await storage.partial_file(OUTPUT).load()
         if isinstance(found, ResumeState):
             data = next(
                 path
-                for path in destination.state.partial_folder.glob("*.part")
+                for path in storage.state.partial_folder.glob("*.part")
                 if path.stat().st_size == found.offset
             )
             assert BODIES[found.object.validator.etag].startswith(data.read_bytes())
@@ -302,14 +302,14 @@ async def test_replace_and_commit_killed_at_any_step_keeps_bytes_and_validator_t
             assert found == committed_file(V2, NEW)
         if final.exists():
             assert final.read_bytes() == NEW
-        await replace_and_commit(destination)
+        await replace_and_commit(storage)
         assert final.read_bytes() == NEW
-        assert files(destination) == []
+        assert files(storage) == []
     assert crashes > 12
 
 
-async def test_commit_on_a_full_disk_keeps_a_resumable_partial_file(destination, monkeypatch):
-    partial = destination.partial_file(OUTPUT)
+async def test_commit_on_a_full_disk_keeps_a_resumable_partial_file(storage, monkeypatch):
+    partial = storage.partial_file(OUTPUT)
     await partial.create(V1)
     await partial.write(OLD[:7000])
     await partial.flush_and_close()
@@ -322,17 +322,17 @@ async def test_commit_on_a_full_disk_keeps_a_resumable_partial_file(destination,
         with pytest.raises(DestinationError) as raised:
             await partial.commit(committed_file(V1, OLD))
         assert raised.value.reason is Reason.DISK_FULL
-    assert not (destination.root / KEY).exists()
-    found = await destination.partial_file(OUTPUT).load()
+    assert not (storage.destination.root / KEY).exists()
+    found = await storage.partial_file(OUTPUT).load()
     assert isinstance(found, ResumeState)
     assert found.object == V1
     assert 7000 <= found.offset <= len(OLD)
 
 
-async def test_write_after_a_failed_write_raises_its_error_and_writes_nothing(destination):
-    partial = destination.partial_file(OUTPUT)
+async def test_write_after_a_failed_write_raises_its_error_and_writes_nothing(storage):
+    partial = storage.partial_file(OUTPUT)
     await partial.create(V1)
-    data = next(destination.state.partial_folder.glob("*.part"))
+    data = next(storage.state.partial_folder.glob("*.part"))
     data.unlink()
     data.symlink_to("/dev/full")
     await partial.write(OLD[:4000])
@@ -342,27 +342,27 @@ async def test_write_after_a_failed_write_raises_its_error_and_writes_nothing(de
     await partial.flush_and_close()
 
 
-async def test_write_with_missing_folder_is_a_disk_error(destination):
-    partial = destination.partial_file(OUTPUT)
+async def test_write_with_missing_folder_is_a_disk_error(storage):
+    partial = storage.partial_file(OUTPUT)
     await fill(partial, V1, OLD)
-    shutil.rmtree(destination.root)
+    shutil.rmtree(storage.destination.root)
     with pytest.raises(DestinationError) as raised:
         await partial.write(b"more")
     assert raised.value.reason is Reason.DISK_ERROR
     await partial.discard()
 
 
-async def test_create_without_enough_disk_space_fails_before_the_download(destination, monkeypatch):
+async def test_create_without_enough_disk_space_fails_before_the_download(storage, monkeypatch):
     usage = namedtuple("usage", "total used free")  # noqa: PYI024 - shaped like shutil's
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1 << 40, 0, len(OLD) + 1000))
     with pytest.raises(DestinationError, match=f"{len(OLD)} bytes needed, {len(OLD) + 1000} free") as raised:
-        await destination.partial_file(OUTPUT).create(V1)
+        await storage.partial_file(OUTPUT).create(V1)
     assert raised.value.reason is Reason.DISK_FULL
-    assert files(destination) == []
-    await destination.partial_file(OUTPUT).create(RemoteObject(None, Validator(), None))
+    assert files(storage) == []
+    await storage.partial_file(OUTPUT).create(RemoteObject(None, Validator(), None))
 
 
-async def test_write_cancelled_while_opening_leaves_no_open_file(destination, monkeypatch):
+async def test_write_cancelled_while_opening_leaves_no_open_file(storage, monkeypatch):
     started, may_open, streams = asyncio.Event(), asyncio.Event(), []
     open_file = aiofiles.open
 
@@ -372,7 +372,7 @@ async def test_write_cancelled_while_opening_leaves_no_open_file(destination, mo
         streams.append(await open_file(*args, **kwargs))
         return streams[0]
 
-    partial = destination.partial_file(OUTPUT)
+    partial = storage.partial_file(OUTPUT)
     await partial.create(V1)
     monkeypatch.setattr(aiofiles, "open", slow)
     writer = asyncio.create_task(partial.write(OLD))
@@ -387,9 +387,9 @@ async def test_write_cancelled_while_opening_leaves_no_open_file(destination, mo
 
 async def test_flush_cancelled_while_its_close_waits_for_a_thread_closes_the_file(tmp_path):
     executors, may_end = Executors(disk_threads=1), threading.Event()
-    destination = LocalDestination(tmp_path / "out", executors=executors)
-    destination.prepare()
-    partial = destination.partial_file(OUTPUT)
+    storage = create_storage(tmp_path / "out", executors=executors)
+    storage.state.prepare()
+    partial = storage.partial_file(OUTPUT)
     await partial.create(V1)
     await partial.write(OLD)
     await partial._await_pending_write()
@@ -406,8 +406,8 @@ async def test_flush_cancelled_while_its_close_waits_for_a_thread_closes_the_fil
     executors.close()
 
 
-async def test_write_cancelled_keeps_complete_blocks(destination):
-    partial = destination.partial_file(OUTPUT)
+async def test_write_cancelled_keeps_complete_blocks(storage):
+    partial = storage.partial_file(OUTPUT)
     await partial.create(V1)
     await partial.write(OLD[:10_000])
     writer = asyncio.create_task(partial.write(OLD[10_000:]))
@@ -416,14 +416,14 @@ async def test_write_cancelled_keeps_complete_blocks(destination):
     with pytest.raises(asyncio.CancelledError):
         await writer
     await partial.flush_and_close()
-    found = await destination.partial_file(OUTPUT).load()
+    found = await storage.partial_file(OUTPUT).load()
     assert found.offset in (10_000, len(OLD))
     assert await partial.read(lambda stream: stream.read()) == OLD[: found.offset]
 
 
 @pytest.mark.parametrize("error", [None, OSError(errno.ENOSPC, "full")])
-async def test_flush_cancelled_during_a_write_leaves_its_result_to_the_next_call(destination, error):
-    partial = destination.partial_file(OUTPUT)
+async def test_flush_cancelled_during_a_write_leaves_its_result_to_the_next_call(storage, error):
+    partial = storage.partial_file(OUTPUT)
     await partial.create(V1)
     await partial.write(OLD[:10_000])
     await partial._await_pending_write()

@@ -6,10 +6,10 @@ import threading
 import pytest
 
 from bulkdl import concurrency
-from bulkdl.destinations.local.destination import LocalDestination
 from bulkdl.models import Extent, RemoteObject, ResumeState, Validator
 from bulkdl.sources.up42_jobs.models import Kind, job_output
 from bulkdl.state import extent_map
+from bulkdl.state.storage import create_storage
 from support.content_checks import validate_content
 from support.idle import wait_until_idle
 
@@ -18,11 +18,11 @@ GIB = 1 << 30
 
 
 @pytest.fixture
-def destination(tmp_path):
-    created = LocalDestination(tmp_path / "out")
-    created.prepare()
+async def storage(tmp_path):
+    created = create_storage(tmp_path / "out")
+    created.state.prepare()
     yield created
-    created.close()
+    await created.close()
 
 
 @pytest.fixture
@@ -54,54 +54,54 @@ async def cancel_while_reading(work, reads):
     assert reads["count"] == 1
 
 
-async def create_sparse_file(destination, size_bytes):
-    partial = destination.partial_file(ARCHIVE)
+async def create_sparse_file(storage, size_bytes):
+    partial = storage.partial_file(ARCHIVE)
     await partial.create(remote_object(size_bytes), segmented=True)
     return partial
 
 
-async def test_read_cancelled_stops_the_inspection_of_an_archive(destination, reads):
-    partial = await create_sparse_file(destination, 64 << 20)
+async def test_read_cancelled_stops_the_inspection_of_an_archive(storage, reads):
+    partial = await create_sparse_file(storage, 64 << 20)
     await cancel_while_reading(
         partial.read(lambda stream: validate_content(Kind.ARCHIVE, stream, 64 << 20)), reads
     )
 
 
-async def test_load_cancelled_stops_the_verification_of_a_segmented_file(destination, reads):
-    partial = await create_sparse_file(destination, 64 << 20)
+async def test_load_cancelled_stops_the_verification_of_a_segmented_file(storage, reads):
+    partial = await create_sparse_file(storage, 64 << 20)
     await partial.write_at(0, [b"x" * 100_000])
-    reopened = destination.partial_file(ARCHIVE)
+    reopened = storage.partial_file(ARCHIVE)
     await cancel_while_reading(reopened.load(), reads)
-    assert [path.suffix for path in destination.state.partial_folder.iterdir() if path.suffix == ".part"] == [
+    assert [path.suffix for path in storage.state.partial_folder.iterdir() if path.suffix == ".part"] == [
         ".part"
     ]
 
 
-async def test_load_of_a_segmented_file_keeps_the_extents_with_a_valid_checksum(destination):
-    partial = await create_sparse_file(destination, 8 << 20)
+async def test_load_of_a_segmented_file_keeps_the_extents_with_a_valid_checksum(storage):
+    partial = await create_sparse_file(storage, 8 << 20)
     await partial.write_at(0, [b"a" * 3_000_000])
     await partial.write_at(4_000_000, [b"b" * 1000])
-    data = next(destination.state.partial_folder.glob("*.part"))
+    data = next(storage.state.partial_folder.glob("*.part"))
     with data.open("r+b") as stream:
         stream.seek(4_000_500)
         stream.write(b"!")
-    found = await destination.partial_file(ARCHIVE).load()
+    found = await storage.partial_file(ARCHIVE).load()
     valid = extent_map.create_extent(0, [b"a" * 3_000_000])
     assert found == ResumeState(remote_object(8 << 20), 3_000_000, (valid,))
 
 
-async def test_archive_inspections_do_not_delay_other_outputs(destination):
+async def test_archive_inspections_do_not_delay_other_outputs(storage):
     release = threading.Event()
     inspections = []
     for number in range(8):
-        partial = destination.partial_file(job_output("p", "j", f"t{number}", Kind.ARCHIVE))
+        partial = storage.partial_file(job_output("p", "j", f"t{number}", Kind.ARCHIVE))
         inspections.append(asyncio.create_task(partial.read(lambda _: release.wait(60), b"body")))
     await wait_until_idle()
-    picture = destination.partial_file(job_output("p", "j", "t", Kind.QUICKLOOK, "q.png"))
+    picture = storage.partial_file(job_output("p", "j", "t", Kind.QUICKLOOK, "q.png"))
     async with asyncio.timeout(30):
         assert await picture.read(lambda stream: stream.read(), b"body") == b"body"
-        await destination.publish({"a": b"bytes"})
-        large = destination.partial_file(ARCHIVE)
+        await storage.destination.write_documents({"a": b"bytes"})
+        large = storage.partial_file(ARCHIVE)
         await large.create(remote_object(10))
         await large.write(b"0123456789")
         await large.flush_and_close()
@@ -110,9 +110,9 @@ async def test_archive_inspections_do_not_delay_other_outputs(destination):
     await asyncio.gather(*inspections)
 
 
-def test_partial_file_without_data_reports_the_missing_call(destination):
+def test_partial_file_without_data_reports_the_missing_call(storage):
     with pytest.raises(RuntimeError, match="call create"):
-        _ = destination.partial_file(ARCHIVE)._data_file
+        _ = storage.partial_file(ARCHIVE)._data_file
 
 
 async def test_verify_extents_reads_a_large_extent_in_blocks(tmp_path):

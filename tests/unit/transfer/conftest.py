@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from bulkdl.concurrency import ConcurrencyLimiter
-from bulkdl.destinations.local.destination import LocalDestination
 from bulkdl.http.rate_limit import Cooldown, RateLimiter
 from bulkdl.http.sessions import storage_session
 from bulkdl.models import Outcome
 from bulkdl.sources.up42_jobs.models import Kind, job_output
+from bulkdl.state.storage import create_storage
 from bulkdl.transfer.context import Limits, TransferContext
 from bulkdl.transfer.download import Download
 from bulkdl.transfer.remote_files import ApiSource, SignedUrlSource
@@ -25,8 +25,8 @@ class DownloadSite:
 
     def __init__(self, root: Path, store, session, timeline):
         self.store, self.timeline, self._session = store, timeline, session
-        self.destination = LocalDestination(root)
-        self.destination.prepare()
+        self.storage = create_storage(root)
+        self.storage.state.prepare()
         self.output = job_output("p", "j", "t", Kind.ARCHIVE)
         self.scheduled = []
         self.progress = []
@@ -66,7 +66,7 @@ class DownloadSite:
 
     async def download(self, *, remote_file=None, kind=Kind.ARCHIVE, name="output", recorded=True):
         output = job_output("p", "j", "t", kind)
-        partial_file = self.destination.partial_file(output)
+        partial_file = self.storage.partial_file(output)
         remote_file = remote_file or self.signed_url()
         result = await Download(
             output, remote_file, partial_file, lambda suffix: name + suffix, self.context, self
@@ -91,13 +91,13 @@ class DownloadSite:
     def files(self):
         """Return the files with a final name."""
         return {
-            path.relative_to(self.destination.root).as_posix(): path.read_bytes()
-            for path in self.destination.root.rglob("*")
+            path.relative_to(self.storage.destination.root).as_posix(): path.read_bytes()
+            for path in self.storage.destination.root.rglob("*")
             if path.is_file() and ".bulkdl" not in path.parts
         }
 
     def partial_files(self):
-        return sorted(path.name for path in self.destination.state.partial_folder.iterdir())
+        return sorted(path.name for path in self.storage.state.partial_folder.iterdir())
 
 
 @pytest.fixture

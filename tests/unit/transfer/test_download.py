@@ -367,10 +367,10 @@ async def test_download_cancelled_releases_the_reserved_disk_space(make_site):
     site.store.script = [lambda response: replace(response, hold_at=2_345_678)]
     downloading = asyncio.create_task(site.download())
     await site.arrived(2_345_678)
-    assert site.destination.state.reservations.reserved_bytes >= len(LARGE) - 2_345_678
+    assert site.storage.state.reservations.reserved_bytes >= len(LARGE) - 2_345_678
     downloading.cancel()
     await asyncio.wait([downloading])
-    assert site.destination.state.reservations.reserved_bytes == 0
+    assert site.storage.state.reservations.reserved_bytes == 0
 
 
 async def test_download_cancelled_with_rejected_content_raises_the_cancellation(make_site):
@@ -412,7 +412,7 @@ async def test_download_of_an_object_replaced_since_the_last_run_restarts(make_s
 
 async def test_download_of_a_small_body_creates_no_partial_file(make_site, monkeypatch):
     site = await make_site(SMALL)
-    partial_file = type(site.destination.partial_file(site.output))
+    partial_file = type(site.storage.partial_file(site.output))
     monkeypatch.setattr(partial_file, "_create", lambda *_: pytest.fail("a partial file was created"))
     assert completed(await site.download(), site, SMALL)
 
@@ -495,7 +495,7 @@ async def test_download_with_a_partial_file_that_is_not_an_archive_restarts(make
     site = await make_site(LARGE)
     site.store.script = [cut(2_000_000), status(410)]
     await site.download()
-    (data,) = site.destination.state.partial_folder.glob("*.part")
+    (data,) = site.storage.state.partial_folder.glob("*.part")
     data.write_bytes(PAGE.ljust(2_000_000))
     assert completed(await site.download(), site, LARGE)
 
@@ -617,7 +617,7 @@ async def test_download_with_a_committed_file_of_a_different_object_downloads_ag
 async def test_download_with_a_committed_file_that_was_deleted_downloads_again(make_site):
     site = await make_site(LARGE)
     await site.download(recorded=False)
-    (site.destination.root / "output.tar.gz").unlink()
+    (site.storage.destination.root / "output.tar.gz").unlink()
     assert completed(await site.download(), site, LARGE)
     assert len(site.store.requests) == 2
 
@@ -666,7 +666,7 @@ async def test_download_cancelled_during_a_write_keeps_all_received_bytes(
     monkeypatch.undo()
     received_bytes, _, _ = site.progress[-1]
     assert received_bytes >= BLOCK_BYTES
-    (data,) = site.destination.state.partial_folder.glob("*.part")
+    (data,) = site.storage.state.partial_folder.glob("*.part")
     assert LARGE.startswith(data.read_bytes())
     again = await site.download()
     assert completed(again, site, LARGE)
@@ -699,7 +699,7 @@ async def test_download_cancelled_during_a_failed_write_writes_nothing_after_the
         await downloading
     monkeypatch.undo()
     site.store.release.set()
-    for data in site.destination.state.partial_folder.glob("*.part"):
+    for data in site.storage.state.partial_folder.glob("*.part"):
         assert LARGE.startswith(data.read_bytes())
     assert completed(await site.download(), site, LARGE)
 
@@ -728,7 +728,7 @@ async def test_download_cancelled_on_a_full_disk_leaves_no_file_open(make_site, 
         await downloading
     site.store.release.set()
     assert len(writes) == 2
-    assert open_files(site.destination.state.path) == []
+    assert open_files(site.storage.state.path) == []
 
 
 async def test_download_without_ranges_cancelled_twice_during_a_write_leaves_no_file(make_site, monkeypatch):
@@ -751,7 +751,7 @@ async def test_download_without_ranges_cancelled_twice_during_a_write_leaves_no_
     may_end.set()
     with pytest.raises(asyncio.CancelledError):
         await downloading
-    assert open_files(site.destination.state.path) == []
+    assert open_files(site.storage.state.path) == []
     assert site.partial_files() == []
 
 
@@ -776,4 +776,4 @@ async def test_download_cancelled_while_it_reserves_disk_space_releases_it(make_
     may_end.set()
     await asyncio.wait([downloading])
     await asyncio.to_thread(ended.wait, 10)
-    assert site.destination.state.reservations.reserved_bytes == 0
+    assert site.storage.state.reservations.reserved_bytes == 0

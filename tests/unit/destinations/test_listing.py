@@ -2,14 +2,17 @@ import os
 
 import pytest
 
-from bulkdl.maintenance.path_matcher import PathMatcher, iter_files
+from bulkdl.destinations.interfaces import NotAnObjectError
+from bulkdl.destinations.local.listing import iter_files, open_regular
+from bulkdl.maintenance.path_matcher import PathMatcher
 from bulkdl.settings.path_templates import PathTemplates
 
 TEMPLATES = PathTemplates()
 
 
 def list_keys(root, templates=TEMPLATES):
-    return list(iter_files(root, PathMatcher(templates)))
+    can_contain = PathMatcher(templates).can_be_folder
+    return [info.key for info in iter_files(root, can_contain, root / ".bulkdl")]
 
 
 def put(path):
@@ -75,3 +78,9 @@ def test_iter_files_skips_an_unreadable_folder(tmp_path):
     put(tmp_path / "closed" / "a")
     (tmp_path / "closed").chmod(0)
     assert list_keys(tmp_path) == []
+
+
+def test_open_regular_of_a_fifo_is_an_error(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(NotAnObjectError, match="not a regular file"), open_regular(tmp_path / "fifo"):
+        pass

@@ -1,0 +1,211 @@
+"""
+The interface between bulkdl and a destination: the place where outputs are published, by key.
+
+A key is a relative path with forward slashes. A destination stores complete objects only: a reader never
+sees a part of an object, also after ``kill -9`` at any instruction. Downloads are written to a local partial
+file in the state directory of the run first. The destination gets complete, verified content.
+
+An installed distribution registers a factory under the entry point group ``bulkdl.destinations``. The name
+of the entry point is the scheme of the URL, and the value is a ``DestinationFactory``. The conformance suite
+in ``bulkdl.testing.destinations`` checks an implementation.
+
+All methods can be called concurrently for different keys. A cancelled call returns within a second. It has
+published the complete object or it has changed nothing. A failure raises ``DestinationError``. Its reason
+decides what follows: PATH_BLOCKED fails one output, DISK_FULL and DISK_ERROR stop the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from bulkdl.concurrency import Executors
+from bulkdl.disk.disk_space import DiskReservations
+from bulkdl.models import CommittedFile, Digest, Durability
+
+STATE_FOLDER = ".bulkdl"
+"""The name of the default state directory in an output directory."""
+LEDGER_NAME = "ledger.sqlite3"
+"""The name of the ledger in a state directory."""
+
+CanContain = Callable[[str], bool]
+"""Returns whether a folder with this key can contain objects of bulkdl."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """
+    What a destination knows of an object without reading it.
+
+    Attributes:
+        version: Differs between two contents of a key, such as an ETag; None if the destination has none.
+        digest: The checksum that was published with the object; None if the destination does not store it.
+        content_id: Equal for keys that share their stored bytes, such as hard links; None if unknown.
+    """
+
+    key: str
+    size_bytes: int
+    version: str | None = None
+    digest: Digest | None = None
+    content_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CompletedFile:
+    """
+    Complete, verified content.
+
+    Attributes:
+        path: A file in the state directory, which is durable as the durability requires; None if the content
+            is in memory.
+        data: The content, if *path* is None.
+        owner_id: The owner of the reserved disk space; see ``Destination.reserve``.
+    """
+
+    path: Path | None
+    data: bytes = b""
+    owner_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """
+    The result of ``Destination.publish``.
+
+    Attributes:
+        is_moved: Whether the file of the content was moved. Otherwise the caller removes it.
+    """
+
+    info: ObjectInfo
+    is_moved: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationOptions:
+    """
+    What a factory gets in addition to the URL.
+
+    Attributes:
+        state_folder: The state directory of the run. A destination does not list it.
+        scratch_folder: An existing local folder for temporary files with names that end in ``.tmp``. They
+            are removed when the next run starts.
+        reservations: The reserved disk space of the file system of *scratch_folder*.
+        durability: When published objects survive a power cut.
+        executors: Threads for blocking calls.
+    """
+
+    state_folder: Path
+    scratch_folder: Path
+    reservations: DiskReservations
+    durability: Durability
+    executors: Executors
+
+
+class Destination(Protocol):
+    """A place where outputs are published."""
+
+    @property
+    def location(self) -> str:
+        """The path or the URL for messages, without credentials."""
+
+    async def open(self) -> None:
+        """
+        Check that objects can be published; create what is missing. It can be called again after ``close``.
+
+        The run holds the lease of its state directory. It has not sent a request yet.
+
+        Raises:
+            ConfigError: The destination does not exist or cannot be written.
+            DestinationError: It has no space, or it is not available.
+        """
+
+    async def close(self) -> None:
+        """Release connections and threads. The methods that read may be called without ``open``."""
+
+    async def stat(self, keys: Collection[str]) -> Mapping[str, ObjectInfo]:
+        """
+        Return those *keys* that exist.
+
+        A key that cannot be examined counts as missing. Its download then fails and reports the reason.
+        """
+
+    async def publish(self, content: CompletedFile, file: CommittedFile) -> Publication:
+        """
+        Publish *content* under the key of *file*, and replace an existing object atomically.
+
+        When the call returns, the object survives ``kill -9``. If the content is not moved, the object is
+        also durable, as the durability requires, because the caller removes the content.
+
+        Args:
+            file: Key, size and digest of the content. A destination may store the digest with the object.
+
+        Raises:
+            ValueError: The key is invalid.
+            DestinationError: The content was not published; the file of *content* is unchanged.
+        """
+
+    async def copy(self, key: str, new_key: str) -> ObjectInfo:
+        """
+        Publish the object *key* under *new_key* too, as a link if the destination supports links.
+
+        Raises:
+            ValueError, DestinationError: As ``publish``.
+        """
+
+    async def write_documents(self, documents: Mapping[str, bytes]) -> None:
+        """
+        Publish small documents by key, each of them atomically and durably.
+
+        Raises:
+            ValueError, DestinationError: As ``publish``; some of the documents may be published.
+        """
+
+    async def flush(self, keys: Collection[str]) -> None:
+        """
+        Make the objects *keys* durable, as the durability requires. The ledger records them after this call.
+
+        Raises:
+            DestinationError: One of them may not be durable.
+        """
+
+    def reserve(self, owner_id: str, size_bytes: int) -> None:
+        """
+        Reserve space for an object that will be published, in place of an earlier reservation; blocks.
+
+        A destination without a limit does nothing.
+
+        Raises:
+            DestinationError: DISK_FULL; there is not enough space, and *owner_id* has no reservation now.
+        """
+
+    def release(self, owner_id: str) -> None:
+        """Remove the reservation of *owner_id*, if it has one. Does not block."""
+
+    def list_objects(self, can_contain: CanContain) -> AsyncGenerator[Sequence[ObjectInfo], None]:
+        """
+        Yield all objects in lists of bounded size, without those of the state directory.
+
+        Args:
+            can_contain: For a destination with links to folders: links to other folders are not followed.
+        """
+
+    def open_reader(self, key: str) -> AbstractContextManager[BinaryIO]:
+        """
+        Open the object *key* for reading, as a seekable stream; blocks, like the stream.
+
+        Raises:
+            FileNotFoundError: The object does not exist.
+            NotAnObjectError: The key names something that is not an object.
+            OSError, DestinationError: The object cannot be read. Reads of the stream raise them too.
+        """
+
+
+class NotAnObjectError(OSError):
+    """A key names something that is not an object, such as a folder (EISDIR) or a device (EINVAL)."""
+
+
+DestinationFactory = Callable[[str, DestinationOptions], Destination]
+"""Creates a destination from its URL. It must not block; ``Destination.open`` connects."""
