@@ -11,6 +11,7 @@ from typing import Self
 
 from bulkdl.concurrency import ConcurrencyLimiter
 from bulkdl.errors import DestinationError, first_leaf_exception
+from bulkdl.failure_policy import ExitCode
 from bulkdl.graph.download_output import OutputDownloader
 from bulkdl.graph.enumeration import Enumeration
 from bulkdl.graph.enumeration_results import EnumerationHandler, PlanHandler, RunHandler
@@ -105,7 +106,13 @@ class RunAssembly:
         run = self._build_run(context)
         try:
             await context.ledger.write(
-                partial(queries.start_run, run_id=context.run_id, scope=context.selection.scope)
+                partial(
+                    queries.start_run,
+                    run_id=context.run_id,
+                    scope=context.selection.scope,
+                    source=self._source_type.name,
+                    destination=self._storage.destination.location,
+                )
             )
             async with asyncio.TaskGroup() as group:
                 schedule = group.create_task(
@@ -143,6 +150,8 @@ class RunAssembly:
         try:
             await context.ledger.write(finish)
             await self._storage.state.write_report(summary.run_id, document.encode())
+            if summary.exit_code is ExitCode.OK:
+                await context.ledger.remove_copies()
         except DestinationError as failure:
             log.warning("report.failed", reason=failure.reason.value, detail=failure.detail)
         log.info(

@@ -79,7 +79,11 @@ def migrate(
 def remove_copies(path: Path) -> None:
     """Remove the copies of older versions. Call it after a run has succeeded with the current version."""
     for number in range(1, VERSION):
-        path.with_name(f"{path.name}.version-{number}").unlink(missing_ok=True)
+        copy = path.with_name(f"{path.name}.version-{number}")
+        try:
+            copy.unlink(missing_ok=True)
+        except OSError as error:
+            raise DestinationError(Reason.DISK_ERROR, f"{copy}: {error.strerror or error}") from None
 
 
 def back_up(connection: sqlite3.Connection, target: Path) -> None:

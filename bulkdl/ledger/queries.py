@@ -196,9 +196,12 @@ def record_results(connection: sqlite3.Connection, results: Sequence[Result], ru
     connection.executemany(_RECORD, [format_result(result, run_id) for result in results])
 
 
-def start_run(connection: sqlite3.Connection, run_id: str, scope: str | None) -> None:
+def start_run(
+    connection: sqlite3.Connection, run_id: str, scope: str | None, *, source: str, destination: str
+) -> None:
     connection.execute(
-        "INSERT INTO runs (run_id, started_at, scope) VALUES (?, ?, ?)", (run_id, format_now(), scope)
+        "INSERT INTO runs (run_id, started_at, scope, source, destination) VALUES (?, ?, ?, ?, ?)",
+        (run_id, format_now(), scope, source, destination),
     )
 
 

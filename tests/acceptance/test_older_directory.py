@@ -85,6 +85,7 @@ async def test_run_on_an_older_directory_downloads_only_what_had_failed(director
     assert {key: after[key] for key in before} == before
     assert len(after) == len(before) + FAILED
     assert endpoints == {"token", "jobs", "geojson"}
+    assert not list((directory / ".bulkdl").glob("ledger.sqlite3.version-*"))
 
 
 async def test_verify_deep_of_an_older_directory_finds_no_fault(directory: Path) -> None:

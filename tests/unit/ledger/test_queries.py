@@ -229,12 +229,13 @@ def test_count_containers_and_outputs_by_state(ledger):
 
 def test_find_last_run_end_returns_only_finished_runs(ledger):
     assert queries.find_last_run_end(ledger) is None
-    queries.start_run(ledger, "run1", None)
+    queries.start_run(ledger, "run1", None, source="jobs", destination="/out")
     assert queries.find_last_run_end(ledger) is None
     queries.finish_run(ledger, "run1", 3, "{}")
     assert queries.find_last_run_end(ledger) is not None
     row = ledger.execute("SELECT * FROM runs").fetchone()
     assert (row["run_id"], row["exit_code"], row["summary"]) == ("run1", 3, "{}")
+    assert (row["source"], row["destination"]) == ("jobs", "/out")
 
 
 @pytest.mark.parametrize(
