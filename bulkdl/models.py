@@ -15,13 +15,6 @@ from typing import Any
 from bulkdl.printable import printable
 
 
-class Level(StrEnum):
-    """The level of an output: of a job (the output of its last task) or of one task."""
-
-    JOB = "job"
-    TASK = "task"
-
-
 class Durability(StrEnum):
     """When downloaded files survive a power cut. They survive ``kill -9`` in any case."""
 
@@ -145,10 +138,6 @@ class Output:
     parent: str
     kind: str
     name: str = ""
-
-    @property
-    def level(self) -> Level:
-        return Level.TASK if self.parent else Level.JOB
 
     @property
     def identity(self) -> str:

@@ -14,20 +14,11 @@ from fnmatch import fnmatchcase
 from hashlib import blake2b
 
 from bulkdl.errors import ConfigError
-from bulkdl.models import Container, Level, Output, Reason
+from bulkdl.models import Container, Output, Reason
 from bulkdl.settings import Settings, Shard, parsers
-from bulkdl.source_spec import kind_names
+from bulkdl.source_spec import DEFAULT_SOURCE, SourceFilters, kind_names, source_spec
 
 _MAX_LINES_SHOWN = 10
-
-
-class _RecordedKind(str):
-    """A kind in a scope, as earlier versions wrote it. Their watermarks remain valid."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return f"<Kind.{self.upper()}: {super().__repr__()}>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +55,9 @@ class Selection:
     since_at: datetime | None = None
     until_at: datetime | None = None
     statuses: frozenset[str] = frozenset()
-    mode: str | None = None
     name_glob: str | None = None
-    workflow_id: str | None = None
     kinds: frozenset[str] = field(default_factory=lambda: frozenset(kind_names()))
-    levels: frozenset[Level] = frozenset(Level)
+    filters: SourceFilters = field(default_factory=lambda: source_spec(DEFAULT_SOURCE).read_filters(None))
     shard: Shard | None = None
     since_last_s: float | None = None
     reasons: frozenset[Reason | None] | None = None
@@ -110,11 +99,9 @@ class Selection:
             since_last_s=settings.since_overlap if settings.since == parsers.LAST else None,
             until_at=(settings.until and parsers.parse_time(settings.until, now, end_of_day=True)) or None,
             statuses=frozenset(settings.status),
-            mode=settings.mode,
             name_glob=settings.name,
-            workflow_id=settings.workflow,
             kinds=settings.only,
-            levels=settings.scope,
+            filters=source_spec(DEFAULT_SOURCE).read_filters(settings),
             shard=settings.shard,
         )
 
@@ -135,17 +122,14 @@ class Selection:
             return None
         if self.since_at is not None and self.since_last_s is None:
             return None
-        parts = [
-            sorted(self.project_ids),
-            sorted(self.statuses),
-            self.mode,
-            self.name_glob,
-            self.workflow_id,
-            [_RecordedKind(kind) for kind in sorted(self.kinds)],
-            sorted(self.levels),
-            str(self.shard),
-        ]
-        return blake2b(repr(parts).encode(), digest_size=8).hexdigest()
+        shared: dict[str, object] = {
+            "scopes": sorted(self.project_ids),
+            "statuses": sorted(self.statuses),
+            "name": self.name_glob,
+            "kinds": sorted(self.kinds),
+            "shard": str(self.shard),
+        }
+        return blake2b(repr(self.filters.scope_values(shared)).encode(), digest_size=8).hexdigest()
 
     def matches(self, job: Container) -> bool:
         """Return whether *job* matches all filters."""
@@ -167,30 +151,43 @@ class Selection:
 
     def excluding_filter(self, job: Container) -> str | None:
         """Return the flag of the first filter that excludes *job*; None if *job* is selected."""
-        project_id = job.ref.scope.lower()
-        in_project = not self.project_ids or project_id in self.project_ids
-        checks = {
-            "project": in_project or self._has_ref(job, project_id),
-            "job": not self.jobs or self._has_ref(job, project_id, None),
-            "until": self.until_at is None or job.created_at <= self.until_at,
-            "status": not self.statuses or parsers.normalize_status(job.status) in self.statuses,
-            "mode": self.mode is None
-            or parsers.normalize_status(job.attributes.get("mode", "")) == self.mode,
-            "name": self.name_glob is None or fnmatchcase(job.name or "", self.name_glob),
-            "workflow": self.workflow_id is None
-            or job.attributes.get("workflow", "").lower() == self.workflow_id,
-            "shard": self.shard is None or is_in_shard(job.ref.id, self.shard),
-            "since": self.since_at is None
-            or job.created_at >= self.since_at,  # last: see is_before_watermark
-        }
-        return next((flag for flag, matches in checks.items() if not matches), None)
+        return self._excluding_id_filter(job) or self._excluding_value_filter(job)
+
+    def _excluding_id_filter(self, job: Container) -> str | None:
+        scope = job.ref.scope.lower()
+        if self.project_ids and scope not in self.project_ids and not self._has_ref(job, scope):
+            return "project"
+        if self.jobs and not self._has_ref(job, scope, None):
+            return "job"
+        return None
+
+    def _excluding_value_filter(self, job: Container) -> str | None:
+        if self.until_at is not None and job.created_at > self.until_at:
+            return "until"
+        if self.statuses and parsers.normalize_status(job.status) not in self.statuses:
+            return "status"
+        own_filter = self.filters.excluding_filter(job)
+        if own_filter is not None:
+            return own_filter
+        if self.name_glob is not None and not fnmatchcase(job.name or "", self.name_glob):
+            return "name"
+        if self.shard is not None and not is_in_shard(job.ref.id, self.shard):
+            return "shard"
+        if self.since_at is not None and job.created_at < self.since_at:
+            return "since"  # the last filter: see is_before_watermark
+        return None
 
     def includes(self, output: Output) -> bool:
-        """Return whether the kind and the level of *output* are selected."""
-        return output.kind in self.kinds and output.level in self.levels
+        """Return whether the kind of *output* is selected, and the filters of the source include it."""
+        return output.kind in self.kinds and self.filters.includes(output)
+
+    @property
+    def wanted_kinds(self) -> frozenset[str]:
+        """The selected kinds that can have selected outputs."""
+        return self.filters.wanted_kinds(self.kinds)
 
     def includes_recorded(self, output: Output) -> bool:
-        """Return whether the IDs, the kind and the level of a recorded *output* are selected."""
+        """Return whether the IDs and the kind of a recorded *output* are selected, see ``includes``."""
         scope, container_id = output.container.scope.lower(), output.container.id.lower()
         is_listed = not self.jobs or bool(
             {JobRef(scope, container_id), JobRef(None, container_id)} & self._refs

@@ -8,13 +8,13 @@ specification of a source needs neither credentials nor the code of the source.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
-from bulkdl.models import Output
+from bulkdl.models import Container, Output
 
 HEAD_BYTES = 512
 """Number of bytes that ``ContentChecks.check_head`` receives, if the output has so many."""
@@ -104,6 +104,60 @@ class KindSpec:
     rejects_encoding: bool = False
 
 
+class SourceFilters(Protocol):
+    """The filters of one source in a selection, in addition to those of all sources. Immutable."""
+
+    def excluding_filter(self, container: Container) -> str | None:
+        """Return the flag of the first filter that excludes *container*; None if there is none."""
+
+    def includes(self, output: Output) -> bool:
+        """Return whether *output* of a selected container is selected."""
+
+    def wanted_kinds(self, kinds: frozenset[str]) -> frozenset[str]:
+        """Return those of *kinds* that have an output which ``includes`` accepts."""
+
+    def scope_values(self, shared: Mapping[str, object]) -> list[object]:
+        """
+        Return the values that must be equal for two runs to share a watermark.
+
+        Args:
+            shared: The values of the filters of all sources, in a fixed order.
+        """
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the filters for the run report."""
+
+
+class NoFilters:
+    """The filters of a source without filters of its own. They select everything."""
+
+    def excluding_filter(self, container: Container) -> str | None:
+        del container
+        return None
+
+    def includes(self, output: Output) -> bool:
+        del output
+        return True
+
+    def wanted_kinds(self, kinds: frozenset[str]) -> frozenset[str]:
+        return kinds
+
+    def scope_values(self, shared: Mapping[str, object]) -> list[object]:
+        return list(shared.values())
+
+    def as_dict(self) -> dict[str, object]:
+        return {}
+
+
+NO_FILTERS = NoFilters()
+DEFAULT_SOURCE = "jobs"
+
+
+def _no_filters(settings: Any) -> SourceFilters:
+    del settings
+    return NO_FILTERS
+
+
 @dataclass(frozen=True, slots=True)
 class OutputLabels:
     """The names of the fields of an output in logs and reports, such as ``project_id``."""
@@ -121,11 +175,13 @@ class SourceSpec:
     Attributes:
         name: The source in settings, reports and the ledger.
         kinds: The kinds of its outputs, in the order of reports.
+        read_filters: Returns the filters of the source that the settings select; of None: no filters.
     """
 
     name: str
     labels: OutputLabels
     kinds: tuple[KindSpec, ...]
+    read_filters: Callable[[Any], SourceFilters] = _no_filters
 
 
 class _Registry:

@@ -23,13 +23,14 @@ from bulkdl.failure_policy import FAILURE_POLICIES, RetryAction
 from bulkdl.graph.discovery import PAGE_SIZE, ContainerPage, JobDiscovery
 from bulkdl.graph.enumeration_results import EnumerationHandler
 from bulkdl.graph.ledger_view import LedgerView
-from bulkdl.graph.planning import group_same_objects, is_recent, must_be_listed, split_missing, wanted_kinds
+from bulkdl.graph.planning import group_same_objects, is_recent, must_be_listed, split_missing
 from bulkdl.ledger import queries
 from bulkdl.ledger.rows import NEW, ContainerRecord, OutputRecord
 from bulkdl.listings import ContainerListing, PlannedOutput
 from bulkdl.log import get_logger
 from bulkdl.models import Container, Reason
 from bulkdl.selection import Selection
+from bulkdl.source_spec import source_spec
 from bulkdl.sources.interfaces import Source
 from bulkdl.sources.up42_jobs.models import SOURCE
 from bulkdl.state.storage import Storage
@@ -64,7 +65,7 @@ class Enumeration:
         self.pending: Channel[ContainerToList] = Channel(2 * PAGE_SIZE)
         self._discovery = JobDiscovery(selection, source, ledger_view, handler)
         self._source = source
-        self._kinds = wanted_kinds(selection)
+        self._kinds = selection.wanted_kinds.intersection(kind.name for kind in source_spec(SOURCE).kinds)
         self._selection = selection
         self._storage = storage
         self._ledger_view = ledger_view
@@ -108,7 +109,9 @@ class Enumeration:
             record = await self._forget_if_rerun(job, records.get(job.ref.id))
             if self._selection.is_before_watermark(job) and job.ref.id not in records:
                 continue
-            if must_be_listed(record, self._selection, recheck_absent=self._rechecks_absent(job)):
+            if must_be_listed(
+                record, self._selection, self._kinds, recheck_absent=self._rechecks_absent(job)
+            ):
                 self._handler.begin_comparison([job])  # it ends when the job has been listed
                 await self.pending.put(ContainerToList(job, record))
             elif record is not None:

@@ -10,10 +10,9 @@ from datetime import datetime, timedelta
 
 from bulkdl.ledger.rows import NEW, ContainerRecord, OutputRecord
 from bulkdl.listings import PlannedOutput
-from bulkdl.models import Container, Level
+from bulkdl.models import Container
 from bulkdl.selection import Selection
 from bulkdl.source_spec import is_listing_placeholder
-from bulkdl.sources.up42_jobs.models import Kind
 
 # One worker downloads the outputs of a group one after another, because they can be the same stored object.
 SameObjectGroup = tuple[PlannedOutput, ...]
@@ -32,24 +31,24 @@ def is_recent(container: Container, now_at: datetime, recheck_s: float) -> bool:
     return now_at - (container.finished_at or container.created_at) < timedelta(seconds=recheck_s)
 
 
-def wanted_kinds(selection: Selection) -> frozenset[str]:
-    """Return the kinds of the outputs that *selection* can include. Quicklooks belong to tasks."""
-    return selection.kinds if Level.TASK in selection.levels else selection.kinds - {Kind.QUICKLOOK}
-
-
 def must_be_listed(
-    record: ContainerRecord | None, selection: Selection, *, recheck_absent: bool = False
+    record: ContainerRecord | None,
+    selection: Selection,
+    kinds: frozenset[str],
+    *,
+    recheck_absent: bool = False,
 ) -> bool:
     """
     Return whether the outputs of a container must be requested.
 
     Args:
         record: The recorded container; None for a new container.
+        kinds: The kinds of the source that can have selected outputs.
         recheck_absent: Whether a list of outputs that was not available is requested again.
     """
     if record is None or not record.listed_kinds:
         return True
-    unlisted_kinds = wanted_kinds(selection) - record.listed_kinds
+    unlisted_kinds = kinds - record.listed_kinds
     if selection.reasons is not None:
         if record.listing_failure in selection.reasons - {None}:
             return True

@@ -59,11 +59,9 @@ def _selection(selection: Selection) -> dict[str, Any]:
         "since_last_s": selection.since_last_s,
         "until_at": selection.until_at.isoformat() if selection.until_at else None,
         "statuses": sorted(selection.statuses),
-        "mode": selection.mode,
         "name": selection.name_glob,
-        "workflow_id": selection.workflow_id,
         "kinds": sorted(selection.kinds),
-        "levels": sorted(selection.levels),
+        **selection.filters.as_dict(),
         "shard": str(selection.shard) if selection.shard else None,
         "reasons": sorted(str(reason) if reason else "rejected_file" for reason in reasons)
         if reasons is not None

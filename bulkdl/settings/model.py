@@ -33,7 +33,7 @@ from pydantic import (
 
 from bulkdl.concurrency import DISK_THREADS, INSPECTION_THREADS, PROCESSING_THREADS
 from bulkdl.errors import ConfigError
-from bulkdl.models import Durability, Level
+from bulkdl.models import Durability
 from bulkdl.settings import parsers
 from bulkdl.settings.bandwidth_schedule import UNLIMITED, BandwidthSchedule, parse_bandwidth_schedule
 from bulkdl.settings.field_types import (
@@ -55,6 +55,7 @@ from bulkdl.settings.hosts import (
     region_api_url,
 )
 from bulkdl.settings.kinds import SHORTHANDS, KindTable, complete_kinds
+from bulkdl.settings.levels import Level
 from bulkdl.settings.path_templates import PathTemplates
 from bulkdl.settings.tables import AccountTable, ProjectTable
 from bulkdl.source_spec import kind_names, kind_spec

@@ -14,7 +14,8 @@ import pytest
 
 from bulkdl.disk import atomic_files
 from bulkdl.disk.disk_space import HEADROOM_BYTES
-from bulkdl.models import Level, Reason
+from bulkdl.models import Reason
+from bulkdl.settings.levels import Level
 from bulkdl.simulator import SimulatedAccount
 from bulkdl.simulator.faults import Faults, Rule
 from bulkdl.simulator.messages import ReceivedRequest

@@ -15,8 +15,9 @@ import pytest
 from bulkdl.failure_policy import FAILURE_POLICIES, RetryAction
 from bulkdl.maintenance.retry import retry_selection
 from bulkdl.maintenance.status import read_status
-from bulkdl.models import Level, Outcome, Reason
+from bulkdl.models import Outcome, Reason
 from bulkdl.selection import Selection
+from bulkdl.settings.levels import Level
 from bulkdl.simulator import SimulatedAccount
 from bulkdl.sources.up42_jobs.models import Kind
 from support.fault_runs import ARCHIVE_BYTES, SEGMENTED_SETTINGS, run_environment

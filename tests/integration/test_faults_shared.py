@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from bulkdl.models import Level, Outcome, Reason
+from bulkdl.models import Outcome, Reason
+from bulkdl.settings.levels import Level
 from bulkdl.simulator import SimulatedAccount, Simulator
 from bulkdl.sources.up42_jobs.models import Kind
 from support.fault_runs import ACCOUNT, SEGMENTED_SETTINGS, RunEnvironment, RunRecord, run_environment

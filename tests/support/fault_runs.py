@@ -18,10 +18,11 @@ from typing import Any
 from pydantic import SecretStr
 
 from bulkdl.graph.downloader import Downloader
-from bulkdl.models import Level, Outcome, Reason, Result
+from bulkdl.models import Outcome, Reason, Result
 from bulkdl.report.summary import Summary
 from bulkdl.selection import Selection
 from bulkdl.settings import CredentialSet, Settings
+from bulkdl.settings.levels import Level
 from bulkdl.simulator import (
     ExpectedOutput,
     Faults,
@@ -32,6 +33,7 @@ from bulkdl.simulator import (
 )
 from bulkdl.simulator.faults import Rule
 from bulkdl.simulator.messages import ReceivedRequest
+from bulkdl.sources.up42_jobs.filters import JobFilters
 from bulkdl.sources.up42_jobs.models import Kind
 
 ARCHIVE_BYTES = 3_000_000
@@ -132,7 +134,7 @@ class RunEnvironment:
         simulator = self.simulator
         simulator.faults = faults = RecordingFaults.from_rules(*rules, seed=seed)
         before = len(simulator.requests)
-        selection = Selection(levels=frozenset({level} if level else Level))
+        selection = Selection(filters=JobFilters(levels=frozenset({level} if level else Level)))
         async with self.downloader(**settings) as downloader, downloader.stream(selection) as stream:
             results = [each async for each in stream]
         assert downloader.summary is not None

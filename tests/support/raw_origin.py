@@ -18,10 +18,11 @@ from typing import Any
 from pydantic import SecretStr
 
 from bulkdl.graph.downloader import Downloader
-from bulkdl.models import Level
 from bulkdl.selection import Selection
 from bulkdl.settings import CredentialSet, Settings
+from bulkdl.settings.levels import Level
 from bulkdl.simulator.pictures import create_picture
+from bulkdl.sources.up42_jobs.filters import JobFilters
 
 PROJECT = "1eb80bd5-4f3c-4d10-9b1b-7a0c5f0f8a01"
 JOB = "2eb80bd5-4f3c-4d10-9b1b-7a0c5f0f8a02"
@@ -167,7 +168,7 @@ class RawOrigin:
         swift = {"retries": 2, "retry_base_delay": 0.001, "retry_max_delay": 0.002, "retry_after_max": 0.01}
         chosen = Settings(api_url=self.url, output=root, **(swift | settings))
         book = CredentialSet(by_project={PROJECT: SecretStr("key")}, project_ids=(PROJECT,))
-        selection = Selection(levels=frozenset({Level.TASK}))
+        selection = Selection(filters=JobFilters(levels=frozenset({Level.TASK})))
         async with Downloader(chosen, credentials=book) as downloader, downloader.stream(selection) as stream:
             results = [result async for result in stream]
         assert downloader.summary is not None

@@ -18,7 +18,7 @@ from typing import Any
 
 from bulkdl.disk import atomic_files
 from bulkdl.errors import DestinationError
-from bulkdl.models import Level, Reason
+from bulkdl.models import Reason
 from bulkdl.os_errors import map_path_errors
 from bulkdl.processors.interfaces import (
     BaseProcessor,
@@ -80,7 +80,7 @@ class UnpackProcessor(BaseProcessor):
         self, file: LocalFile, record: CompletedOutput, area: OutputArea
     ) -> Sequence[DerivedFile]:
         """Unpack one archive; see ``Processor.process``."""
-        if record.output.level is Level.JOB and await area.run(_has_task_archive, file.path):
+        if not record.output.parent and await area.run(_has_task_archive, file.path):
             raise ProcessingSkipped(
                 "the archive of the job is the archive of a task, which is unpacked there"
             )

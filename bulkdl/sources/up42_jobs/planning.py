@@ -9,20 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from bulkdl.listings import PlannedOutput
-from bulkdl.models import Container, Level
+from bulkdl.models import Container
 from bulkdl.sources.up42_jobs.models import Kind, Task, has_succeeded, job_output
 
 RESULT = "result"
 """The identity of the archive of a job and of the archive of its last task, which can be one object."""
 
 
-_TEMPLATES = {
-    (Kind.ARCHIVE, Level.JOB): "job_archive",
-    (Kind.ARCHIVE, Level.TASK): "task_archive",
-    (Kind.GEOJSON, Level.JOB): "job_geojson",
-    (Kind.GEOJSON, Level.TASK): "task_geojson",
-    (Kind.QUICKLOOK, Level.TASK): "quicklook",
-}
+_JOB_TEMPLATES = {Kind.ARCHIVE: "job_archive", Kind.GEOJSON: "job_geojson"}
+_TASK_TEMPLATES = {Kind.ARCHIVE: "task_archive", Kind.GEOJSON: "task_geojson", Kind.QUICKLOOK: "quicklook"}
 
 
 def expected_outputs(job: Container, tasks: Sequence[Task]) -> list[PlannedOutput]:
@@ -71,7 +66,8 @@ def has_open_task(job: Container, tasks: Sequence[Task]) -> bool:
 def target_key(planned: PlannedOutput, templates: Mapping[str, str]) -> Callable[[str], str]:
     """Return a function from the suffix, which depends on the content, to the key of *planned*."""
     output = planned.output
-    template = templates[_TEMPLATES[Kind(output.kind), output.level]]
+    names = _TASK_TEMPLATES if output.parent else _JOB_TEMPLATES
+    template = templates[names[Kind(output.kind)]]
 
     def key(suffix: str) -> str:
         return template.format(

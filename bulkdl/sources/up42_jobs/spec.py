@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from bulkdl.source_spec import (
     ERROR_PAGE_TYPES,
     AutoConcurrency,
     ContentChecks,
     KindSpec,
     OutputLabels,
+    SourceFilters,
     SourceSpec,
 )
 from bulkdl.sources.up42_jobs.models import SOURCE, Kind
@@ -31,6 +34,12 @@ def _geojson_checks(_filename: str) -> ContentChecks:
     from bulkdl.content.geojson_checks import CHECKS  # noqa: PLC0415 - not needed to read settings
 
     return CHECKS
+
+
+def _read_filters(settings: Any) -> SourceFilters:
+    from bulkdl.sources.up42_jobs.filters import JobFilters  # noqa: PLC0415 - imports the settings
+
+    return JobFilters(settings.mode, settings.workflow, settings.scope) if settings else JobFilters()
 
 
 SPEC = SourceSpec(
@@ -64,4 +73,5 @@ SPEC = SourceSpec(
             error_page_types=ERROR_PAGE_TYPES - {"application/json"},
         ),
     ),
+    read_filters=_read_filters,
 )

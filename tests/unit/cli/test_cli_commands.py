@@ -160,7 +160,8 @@ def test_run_with_flags_passes_settings_and_selection_to_the_downloader(download
     assert selection.since_at == datetime(2022, 1, 1, tzinfo=UTC)
     assert selection.until_at == datetime(2022, 1, 31, 23, 59, 59, 999999, tzinfo=UTC)
     assert selection.statuses == {"NOT_STARTED", "FAILED"}
-    assert (selection.mode, selection.name_glob, selection.workflow_id) == ("DEFAULT", "h*", J2)
+    assert selection.name_glob == "h*"
+    assert (selection.filters.mode, selection.filters.workflow_id) == ("DEFAULT", J2)
     assert selection.kinds == {Kind.ARCHIVE, Kind.GEOJSON}
     assert selection.shard == Shard(1, 3)
     assert created.credentials.by_project[P1].get_secret_value() == "canary-key"

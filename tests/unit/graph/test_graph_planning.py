@@ -6,9 +6,11 @@ import pytest
 from bulkdl.graph.planning import group_same_objects, must_be_listed, split_missing
 from bulkdl.ledger.rows import ContainerRecord, OutputRecord
 from bulkdl.listings import PlannedOutput
-from bulkdl.models import CommittedFile, Digest, Level, Reason, Validator
+from bulkdl.models import CommittedFile, Digest, Reason, Validator
 from bulkdl.selection import Selection
+from bulkdl.settings.levels import Level
 from bulkdl.source_spec import is_listing_placeholder
+from bulkdl.sources.up42_jobs.filters import JobFilters
 from bulkdl.sources.up42_jobs.models import Kind, job_container, job_output
 
 FINISHED_AT = datetime(2024, 1, 31, tzinfo=UTC)
@@ -34,11 +36,15 @@ def job_record(job_, *outputs, tasks=True, quicklooks=True):
         (job_record(job()), ALL, False),
         (job_record(job(), quicklooks=False), ALL, True),
         (job_record(job(), quicklooks=False), Selection(kinds=frozenset({Kind.ARCHIVE})), False),
-        (job_record(job(), quicklooks=False), Selection(levels=frozenset({Level.JOB})), False),
+        (
+            job_record(job(), quicklooks=False),
+            Selection(filters=JobFilters(levels=frozenset({Level.JOB}))),
+            False,
+        ),
     ],
 )
 def test_must_be_listed_recorded_job_needs_no_request(record, selection, is_listed):
-    assert must_be_listed(record, selection) is is_listed
+    assert must_be_listed(record, selection, selection.wanted_kinds & frozenset(Kind)) is is_listed
 
 
 def output_record(output, state="completed", reason=None, size=77, filename=""):
@@ -79,7 +85,7 @@ def test_split_missing_only_a_complete_file_of_the_recorded_size_is_up_to_date(r
     [
         (ALL, [JOB_ARCHIVE, TASK_ARCHIVE, QUICKLOOK]),
         (Selection(kinds=frozenset({Kind.QUICKLOOK})), [QUICKLOOK]),
-        (Selection(levels=frozenset({Level.JOB})), [JOB_ARCHIVE]),
+        (Selection(filters=JobFilters(levels=frozenset({Level.JOB}))), [JOB_ARCHIVE]),
     ],
 )
 def test_split_missing_returns_only_selected_outputs(selection, expected):

@@ -83,7 +83,7 @@ def test_must_be_listed_with_reasons_selects_failed_lists(job, reasons, expected
     facts = {"listed_kinds": frozenset({Kind.ARCHIVE, Kind.GEOJSON}), "outputs": (), **job}
     of_job = ContainerRecord(a_job(), **facts)
     selection = Selection(reasons=reasons if reasons is None else frozenset(reasons))
-    assert planning.must_be_listed(of_job, selection) is expected
+    assert planning.must_be_listed(of_job, selection, selection.wanted_kinds & frozenset(Kind)) is expected
 
 
 async def filled(folder):

@@ -12,6 +12,7 @@ from bulkdl.report.run_report import _EXCLUDED_SETTINGS, MAX_JOBS, run_report, s
 from bulkdl.report.summary import SummaryBuilder
 from bulkdl.selection import JobRef, Selection
 from bulkdl.settings import ProjectTable, Settings, Shard
+from bulkdl.sources.up42_jobs.filters import JobFilters
 from bulkdl.sources.up42_jobs.models import Kind, job_output
 
 AT = datetime(2022, 3, 10, 12, tzinfo=UTC)
@@ -27,9 +28,8 @@ SELECTIONS = {
         AT,
         AT,
         frozenset({"FAILED"}),
-        "DEFAULT",
         "h*",
-        J1,
+        filters=JobFilters("DEFAULT", J1),
         shard=Shard(0, 2),
         since_last_s=3600.0,
     ),

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkdl.errors import ConfigError
-from bulkdl.models import Level
 from bulkdl.selection import JobRef, Selection, find_shard, is_in_shard, parse_jobs_file
 from bulkdl.settings import Settings, Shard
+from bulkdl.settings.levels import Level
+from bulkdl.sources.up42_jobs.filters import JobFilters
 from bulkdl.sources.up42_jobs.models import Kind, job_container, job_output
 
 P1 = "5f0c1a52-7a3a-4c52-9d0e-0f3f1a2b3c4d"
@@ -218,7 +219,9 @@ def test_find_shard_is_balanced_and_stable():
 def test_scope_with_jobs_kinds_equals_the_scope_of_earlier_versions():
     """A watermark is stored with its scope: another scope would list all jobs again."""
     assert Selection().scope == "653ac69cfee25850"
-    archives = Selection(kinds=frozenset({"archive"}), levels=frozenset({Level.JOB}), since_last_s=5.0)
+    archives = Selection(
+        kinds=frozenset({"archive"}), filters=JobFilters(levels=frozenset({Level.JOB})), since_last_s=5.0
+    )
     assert archives.scope == "a9ce1b5e7370ebc9"
 
 

@@ -6,8 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from bulkdl.errors import ConfigError
-from bulkdl.models import Level
 from bulkdl.settings import Settings, Shard, load_settings, variable_names
+from bulkdl.settings.levels import Level
 from bulkdl.settings.load import all_keys, format_value
 from bulkdl.sources.up42_jobs.models import Kind
 
