@@ -9,6 +9,7 @@ signed.
 
 from __future__ import annotations
 
+import socket
 from types import SimpleNamespace
 
 import aiohttp
@@ -18,6 +19,8 @@ from bulkdl.http.errors import InsecureRedirect
 from bulkdl.http.proxies import DIRECT, Proxies, ProxyConnector, proxy_refusal_trace, request_class
 
 _DNS_TTL_S = 300
+# Without probes, a read from a host that disappeared does not end if there is no minimum speed.
+_KEEPALIVE_OPTIONS = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 
 
 def api_session(
@@ -84,7 +87,13 @@ def _session(
     headers: dict[str, str],
 ) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        connector=ProxyConnector(limit=limit, ssl=True, use_dns_cache=True, ttl_dns_cache=_DNS_TTL_S),
+        connector=ProxyConnector(
+            limit=limit,
+            ssl=True,
+            use_dns_cache=True,
+            ttl_dns_cache=_DNS_TTL_S,
+            socket_factory=_create_socket,
+        ),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"User-Agent": user_agent, **headers},
         timeout=timeout,
@@ -94,6 +103,17 @@ def _session(
         requote_redirect_url=False,
         trace_configs=[proxy_refusal_trace(proxies), *([] if allow_http else [_downgrade_trace()])],
     )
+
+
+def _create_socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    """Create a socket whose connection fails about two minutes after the other host disappeared."""
+    family, kind, protocol, _, _ = address
+    created = socket.socket(family, kind, protocol)
+    created.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE_OPTIONS.items():
+        if hasattr(socket, name):  # not on all systems
+            created.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    return created
 
 
 def _downgrade_trace() -> aiohttp.TraceConfig:

@@ -1,3 +1,5 @@
+import socket
+
 import aiohttp
 import pytest
 from yarl import URL
@@ -53,6 +55,20 @@ async def test_session_with_an_unknown_certificate_fails(make):
         with pytest.raises(ApiError) as caught:
             await get(session, target.make_url("/end"))
         assert caught.value.reason is Reason.TLS
+
+
+@pytest.mark.parametrize("make", [api_session, storage_session])
+async def test_session_probes_idle_connections(make):
+    async with server() as target, make(**BOUNDS) as session:
+        await get(session, target.make_url("/end"))
+        ((protocol, _),) = (idle for pool in session.connector._conns.values() for idle in pool)
+        connection = protocol.transport.get_extra_info("socket")
+        assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        idle_s, interval_s, probes = (
+            connection.getsockopt(socket.IPPROTO_TCP, option)
+            for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+        )
+        assert idle_s + interval_s * probes == 120
 
 
 @pytest.mark.parametrize("location", ["ftp://x/y", "http://", "http://[::1", "http://a[x]@"])
