@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from itertools import islice
 from types import TracebackType
 from typing import Any, Self
 
@@ -185,8 +184,7 @@ class Simulator:
     def delete_oldest_collections(self, count: int = 1) -> None:
         """Delete the oldest *count* collections with their items and originals."""
         deliveries = self.account.deliveries
-        existing = (number for number in deliveries.collections if deliveries.exists(number))
-        ids = {deliveries.collection_id(number) for number in islice(existing, count)}
+        ids = {deliveries.collection_id(number) for number in deliveries.collections[:count]}
         self.evolve_storage(deleted=self.account.storage.deleted | ids)
 
     def add_assets(self, count: int = 1) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from datetime import datetime
 from functools import lru_cache
@@ -164,11 +165,7 @@ class AssetsApi:
 
     def _require_original(self, request: ApiRequest) -> int:
         found = self._deliveries.find(IdKind.ORIGINAL, request.parameters["asset"])
-        if (
-            found is None
-            or found.job not in self._deliveries.originals
-            or not self._deliveries.exists(found.job)
-        ):
+        if found is None or found.job not in self._deliveries.originals:
             raise RequestRejected(404, f"Asset {request.parameters['asset']} not found")
         return found.job
 
@@ -183,22 +180,31 @@ def _read_query(request: ApiRequest, names: Iterable[str], sort: str) -> tuple[Q
 def select_originals(deliveries: Deliveries, query: Query, sort: str) -> Sequence[int]:
     """Return the numbers of the originals that match *query* in the order of *sort*."""
     filters = {key: [value for name, value in query if name == key] for key in _FILTERS}
-    numbers: Sequence[int] = deliveries.originals
-    if query or deliveries.options.deleted:
+    numbers = _candidates(deliveries, filters)
+    if any(filters[key] for key in _FILTERS if not key.startswith("created")):
         keep = _create_filter(filters)
-        candidates = [at for at in _candidates(deliveries, filters["search"]) if deliveries.exists(at)]
-        numbers = array("L", (at for at in candidates if keep(deliveries.delivery(at))))
-    name = sort.partition(",")[0]
-    read = _ASSET_SORTS.get(name)
+        numbers = array("L", (at for at in numbers if keep(deliveries.delivery(at))))
+    read = _ASSET_SORTS.get(sort.partition(",")[0])
     return _sort(numbers, sort, (lambda at: read(deliveries.delivery(at))) if read else None)
 
 
-def _candidates(deliveries: Deliveries, search: list[str]) -> Sequence[int]:
-    """Return the originals that *search* can find. The ID of an order selects its deliveries."""
-    index = deliveries.find(IdKind.ORDER, search[0]) if search else None
-    if index is None:
-        return deliveries.originals
-    return [number for number in order_numbers(index.job) if number in deliveries.originals]
+def _candidates(deliveries: Deliveries, filters: Mapping[str, list[str]]) -> Sequence[int]:
+    """
+    Return the originals that *filters* can select, without looking at each of them.
+
+    The ID of an order selects its deliveries. The times of creation select a range.
+    """
+    numbers: Sequence[int] = deliveries.originals
+    index = deliveries.find(IdKind.ORDER, filters["search"][0]) if filters["search"] else None
+    if index is not None:
+        numbers = [number for number in order_numbers(index.job) if number in numbers]
+    for text in filters["createdAfter"]:
+        start = bisect_left(numbers, _timestamp(text), key=deliveries.created_at)
+        numbers = array("L", numbers[start:])
+    for text in filters["createdBefore"]:
+        stop = bisect_right(numbers, _timestamp(text), key=deliveries.created_at)
+        numbers = array("L", numbers[:stop])
+    return numbers
 
 
 @lru_cache(maxsize=8)
@@ -276,16 +282,12 @@ def _sort(numbers: Sequence[int], sort: str, key: Callable[[int], Any] | None) -
 
 
 def _create_filter(filters: dict[str, list[str]]) -> Callable[[Delivery], bool]:
-    after = [_timestamp(text) for text in filters["createdAfter"]]
-    before = [_timestamp(text) for text in filters["createdBefore"]]
     search = [text.lower() for text in filters["search"]]
 
     def keep(delivery: Delivery) -> bool:
         texts = [text.lower() for text in (delivery.name, delivery.title, delivery.order_id) if text]
         return (
-            all(delivery.created_at >= stamp for stamp in after)
-            and all(delivery.created_at <= stamp for stamp in before)
-            and _is_in(delivery.workspace_id, filters["workspaceId"])
+            _is_in(delivery.workspace_id, filters["workspaceId"])
             and _is_in(delivery.collection_name, filters["collectionNames"])
             and _is_in(delivery.producer, filters["producerNames"])
             and _is_in(delivery.source, filters["sources"])

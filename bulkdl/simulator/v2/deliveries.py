@@ -127,11 +127,11 @@ class Deliveries:
 
     @cached_property
     def originals(self) -> DeliveryNumbers:
-        return DeliveryNumbers(self.has_original, self.count)
+        return DeliveryNumbers(self.has_original, self.count, self._deleted)
 
     @cached_property
     def collections(self) -> DeliveryNumbers:
-        return DeliveryNumbers(self.has_collection, self.count)
+        return DeliveryNumbers(self.has_collection, self.count, self._deleted)
 
     @cached_property
     def orders(self) -> DeliveryNumbers:
@@ -196,7 +196,7 @@ class Deliveries:
         index = self.ids.decode(asset_id)
         if index is None or index.kind not in {IdKind.ORIGINAL, IdKind.ITEM_ASSET}:
             return None
-        if index.job >= self.count or not self.exists(index.job):
+        if index.job not in self.originals and index.job not in self.collections:
             return None
         file = self._find_file(index, asset_id)
         return (self.delivery(index.job), file) if file else None
@@ -217,13 +217,14 @@ class Deliveries:
 
     def find_collection(self, collection_id: str) -> Delivery | None:
         index = self.find(IdKind.COLLECTION, collection_id)
-        if index is None or index.job not in self.collections or not self.exists(index.job):
+        if index is None or index.job not in self.collections:
             return None
         return self.delivery(index.job)
 
-    def exists(self, number: int) -> bool:
-        """Return whether delivery *number* has not been deleted."""
-        return not self.options.deleted or self.collection_id(number) not in self.options.deleted
+    @cached_property
+    def _deleted(self) -> frozenset[int]:
+        decoded = map(self.ids.decode, self.options.deleted)
+        return frozenset(index.job for index in decoded if index and index.kind is IdKind.COLLECTION)
 
     def collection_id(self, number: int) -> str:
         return self.ids.encode(Index(IdKind.COLLECTION, job=number))
@@ -237,7 +238,7 @@ class Deliveries:
     def iter_deliveries(self) -> Iterator[Delivery]:
         """Yield all existing deliveries, oldest first."""
         for number in range(self.count):
-            if (number in self.originals or number in self.collections) and self.exists(number):
+            if number in self.originals or number in self.collections:
                 yield self.delivery(number)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import overload
 
 from bulkdl.simulator.v2.scenarios import PERIOD, SCENARIOS
@@ -12,20 +13,24 @@ _HEAD = len(SCENARIOS)
 
 class DeliveryNumbers(Sequence[int]):
     """
-    The delivery numbers below *count* for which *has* is true, in ascending order.
+    The delivery numbers below *count* for which *has* is true, in ascending order, without *excluded*.
 
     *has* is called for the numbers of the scenarios and of one period. It must be periodic from then on.
     """
 
-    def __init__(self, has: Callable[[int], bool], count: int) -> None:
+    def __init__(
+        self, has: Callable[[int], bool], count: int, excluded: Collection[int] = frozenset()
+    ) -> None:
         self._head = [number for number in range(min(_HEAD, count)) if has(number)]
         self._positions = [position for position in range(PERIOD) if has(_HEAD + position)]
         self._end = count
+        ranks = sorted(self._rank(number) for number in excluded if self._is_listed(number))
+        # The index of the first entry after each gap, so that a bisection returns the number of gaps before.
+        self._gaps = [rank - number for number, rank in enumerate(ranks)]
+        self._excluded = frozenset(excluded)
 
     def __len__(self) -> int:
-        full, rest = divmod(max(0, self._end - _HEAD), PERIOD)
-        partial = sum(position < rest for position in self._positions)
-        return len(self._head) + full * len(self._positions) + partial
+        return self._rank(self._end) - len(self._gaps)
 
     @overload
     def __getitem__(self, index: int) -> int: ...
@@ -37,17 +42,14 @@ class DeliveryNumbers(Sequence[int]):
         if not -len(self) <= index < len(self):
             raise IndexError(index)
         at = index % len(self)
+        at += bisect_right(self._gaps, at)
         if at < len(self._head):
             return self._head[at]
         period, position = divmod(at - len(self._head), len(self._positions))
         return _HEAD + period * PERIOD + self._positions[position]
 
     def __contains__(self, number: object) -> bool:
-        if not isinstance(number, int) or not 0 <= number < self._end:
-            return False
-        if number < _HEAD:
-            return number in self._head
-        return (number - _HEAD) % PERIOD in self._positions
+        return isinstance(number, int) and self._is_listed(number) and number not in self._excluded
 
     def __iter__(self) -> Iterator[int]:
         return (self[at] for at in range(len(self)))
@@ -61,3 +63,17 @@ class DeliveryNumbers(Sequence[int]):
     def count_for(cls, has: Callable[[int], bool], length: int) -> int:
         """Return the smallest count with *length* numbers."""
         return cls(has, _HEAD + PERIOD * (length + 1))[length - 1] + 1 if length else 0
+
+    def _is_listed(self, number: int) -> bool:
+        if not 0 <= number < self._end:
+            return False
+        if number < _HEAD:
+            return number in self._head
+        return (number - _HEAD) % PERIOD in self._positions
+
+    def _rank(self, number: int) -> int:
+        """Return how many numbers are below *number*, with the excluded ones."""
+        if number <= _HEAD:
+            return bisect_left(self._head, number)
+        full, rest = divmod(number - _HEAD, PERIOD)
+        return len(self._head) + full * len(self._positions) + bisect_left(self._positions, rest)

@@ -170,10 +170,9 @@ class StacApi:
         """Yield the collections after *start* (the place of the last entry), newest first."""
         deliveries = self._deliveries
         for number in deliveries.collections.newest_first(start[0] if start else None):
-            if deliveries.exists(number):
-                delivery = deliveries.delivery(number)
-                if workspace in {None, delivery.workspace_id}:
-                    yield delivery
+            delivery = deliveries.delivery(number)
+            if workspace in {None, delivery.workspace_id}:
+                yield delivery
 
     def _iter_items(self, query: ItemQuery, start: tuple[int, int] | None) -> Iterator[ItemPlace]:
         """Yield the matching items after *start*: deliveries newest first, their items in order."""
@@ -188,8 +187,6 @@ class StacApi:
                 if number < below and number in deliveries.collections
             )
         for number in numbers:
-            if not deliveries.exists(number):
-                continue
             delivery = deliveries.delivery(number)
             for item in deliveries.items(number):
                 is_after = start is None or number != start[0] or item.number > start[1]

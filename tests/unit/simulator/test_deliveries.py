@@ -19,13 +19,20 @@ def deliveries_of(assets: int = 24, seed: int = 1, **options: object) -> Deliver
     return SimulatedAccount(seed=seed, storage=StorageOptions(assets=assets, **options)).deliveries  # type: ignore[arg-type]
 
 
-@given(st.sets(st.integers(0, HEAD - 1)), st.sets(st.integers(0, PERIOD - 1)), st.integers(0, 120))
-def test_delivery_numbers_equal_a_filtered_range(head: set[int], positions: set[int], count: int) -> None:
+@given(
+    st.sets(st.integers(0, HEAD - 1)),
+    st.sets(st.integers(0, PERIOD - 1)),
+    st.integers(0, 120),
+    st.sets(st.integers(0, 130)),
+)
+def test_delivery_numbers_equal_a_filtered_range(
+    head: set[int], positions: set[int], count: int, excluded: set[int]
+) -> None:
     def has(number: int) -> bool:
         return number in head if number < HEAD else (number - HEAD) % PERIOD in positions
 
-    numbers = DeliveryNumbers(has, count)
-    expected = [number for number in range(count) if has(number)]
+    numbers = DeliveryNumbers(has, count, excluded)
+    expected = [number for number in range(count) if has(number) and number not in excluded]
     assert len(numbers) == len(expected)
     assert list(numbers) == expected
     assert numbers[1:-1:2] == expected[1:-1:2]
