@@ -7,6 +7,7 @@ no path leaves the directory. A template can therefore be filled in with ``str.f
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from string import Formatter
 from typing import Self
 
@@ -16,6 +17,9 @@ from bulkdl.source_spec import file_suffixes
 
 _JOB = frozenset({"project_id", "job_id"})
 _TASK = _JOB | {"task_id"}
+_COLLECTION = frozenset({"workspace_id", "collection_id"})
+_ITEM = _COLLECTION | {"item_id"}
+_ASSET = frozenset({"workspace_id", "asset_id"})
 
 # template → (allowed placeholders, placeholders that are required so that paths differ)
 _PLACEHOLDERS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
@@ -27,9 +31,28 @@ _PLACEHOLDERS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "task_geojson": (_TASK, frozenset({"job_id", "task_id"})),
     "task_quicklooks": (_TASK, frozenset({"job_id", "task_id"})),
     "quicklook": (_TASK | {"filename"}, frozenset({"job_id", "task_id", "filename"})),
+    "collection": (_COLLECTION, frozenset({"collection_id"})),
+    "original": (_COLLECTION | {"filename"}, frozenset({"collection_id", "filename"})),
+    "item": (_ITEM, frozenset({"collection_id", "item_id"})),
+    "item_file": (_ITEM | {"filename"}, frozenset({"collection_id", "item_id", "filename"})),
+    "asset": (_ASSET, frozenset({"asset_id"})),
+    "asset_file": (_ASSET | {"filename"}, frozenset({"asset_id", "filename"})),
 }
-# Sample values for comparing templates: a filename is arbitrary.
-_SAMPLE = {"project_id": "\0p", "job_id": "\0j", "task_id": "\0t", "filename": "\0f", "suffix": ""}
+# Sample values for comparing templates: a filename is arbitrary. The files of a delivery never have the names
+# of the items and documents in the same folder, so their filenames have a sample of their own.
+_SAMPLE = {
+    "project_id": "\0p",
+    "job_id": "\0j",
+    "task_id": "\0t",
+    "filename": "\0f",
+    "suffix": "",
+    "workspace_id": "\0w",
+    "collection_id": "\0c",
+    "item_id": "\0i",
+    "asset_id": "\0a",
+}
+_DELIVERY_FILES = frozenset({"original", "item_file", "asset_file"})
+_DELIVERY_FILENAME = "\0g"
 _PLAIN = "expected plain placeholders such as {job_id}"
 
 
@@ -54,6 +77,25 @@ class PathTemplates(BaseModel):
         "{project_id}/{job_id}/{task_id}/task_quicklook.json", description="a task's list of quicklooks"
     )
     quicklook: str = Field("{project_id}/{job_id}/{task_id}/quicklooks/{filename}", description="a quicklook")
+    collection: str = Field(
+        "{workspace_id}/{collection_id}/collection.json", description="a STAC collection as returned by UP42"
+    )
+    original: str = Field(
+        "{workspace_id}/{collection_id}/{filename}", description="the original of a STAC collection"
+    )
+    item: str = Field(
+        "{workspace_id}/{collection_id}/{item_id}/item.json", description="a STAC item as returned by UP42"
+    )
+    item_file: str = Field(
+        "{workspace_id}/{collection_id}/{item_id}/{filename}", description="an asset of a STAC item"
+    )
+    asset: str = Field(
+        "{workspace_id}/assets/{asset_id}/asset.json",
+        description="an original without a collection as returned by UP42",
+    )
+    asset_file: str = Field(
+        "{workspace_id}/assets/{asset_id}/{filename}", description="an original without a collection"
+    )
 
     @field_validator("*")
     @classmethod
@@ -70,7 +112,7 @@ class PathTemplates(BaseModel):
 
     @model_validator(mode="after")
     def _check_paths_differ(self) -> Self:
-        paths = {name: _samples(template) for name, template in self.model_dump().items()}
+        paths = {name: _samples(name, template) for name, template in self.model_dump().items()}
         for name, samples in paths.items():
             for other, other_samples in paths.items():
                 if name != other and any(_collide(a, b) for a in samples for b in other_samples):
@@ -103,10 +145,17 @@ def _path_problem(template: str) -> str | None:
     return None
 
 
-def _samples(template: str) -> list[tuple[str, ...]]:
+def reserved_names(templates: Mapping[str, str]) -> frozenset[str]:
+    """Return the names of the documents of deliveries in lower case, which their files must not have."""
+    names = (templates[name].rpartition("/")[2] for name in ("collection", "item", "asset"))
+    return frozenset(name.lower() for name in names if "{" not in name)
+
+
+def _samples(name: str, template: str) -> list[tuple[str, ...]]:
+    sample = {**_SAMPLE, "filename": _DELIVERY_FILENAME} if name in _DELIVERY_FILES else _SAMPLE
     suffixes = file_suffixes() if "{suffix}" in template else ("",)
     return [
-        tuple(template.format(**{**_SAMPLE, "suffix": suffix}).casefold().split("/")) for suffix in suffixes
+        tuple(template.format(**{**sample, "suffix": suffix}).casefold().split("/")) for suffix in suffixes
     ]
 
 
@@ -114,6 +163,10 @@ def _collide(path: tuple[str, ...], other: tuple[str, ...]) -> bool:
     """Return whether *path* equals *other* or is a directory of it."""
     if path[-1] == _SAMPLE["filename"] and path[:-1] == other[: len(path) - 1]:
         return True
+    if path[-1] == _DELIVERY_FILENAME and path[:-1] == other[: len(path) - 1]:
+        in_folder = other[len(path) - 1]
+        is_document = len(other) == len(path) and "\0" not in in_folder  # see reserved_names
+        return not is_document and in_folder != _SAMPLE["item_id"]
     return path == other[: len(path)]
 
 

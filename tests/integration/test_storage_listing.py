@@ -26,7 +26,7 @@ from bulkdl.sources.up42_storage.client import StorageClient
 from bulkdl.sources.up42_storage.containers import asset_id_of_container
 from bulkdl.sources.up42_storage.delivery_listing import DeliveryLister
 from bulkdl.sources.up42_storage.paths import ApiUrls
-from bulkdl.sources.up42_storage.planning import KINDS
+from bulkdl.sources.up42_storage.spec import KINDS
 
 ALL_KINDS = frozenset(KINDS)
 

@@ -13,8 +13,8 @@ from bulkdl.listings import UnreadableContainer
 from bulkdl.models import Container, ContainerRef
 from bulkdl.sources.up42_storage.delivery_index import Origin
 from bulkdl.sources.up42_storage.models import Collection, Original
+from bulkdl.sources.up42_storage.spec import SOURCE
 
-SOURCE = "storage"
 ASSET_PREFIX = "asset-"
 # Scope of a delivery without a workspace.
 NO_WORKSPACE = "unassigned"

@@ -19,12 +19,13 @@ from bulkdl.sources.up42_storage.paths import ApiUrls
 from bulkdl.sources.up42_storage.planning import (
     ASSET_DOCUMENT,
     COLLECTION_DOCUMENT,
+    DOCUMENTS,
     ITEM_DOCUMENT,
-    ORIGINAL,
     DeliveryFile,
     plan_delivery,
     plan_original,
 )
+from bulkdl.sources.up42_storage.spec import ORIGINAL
 
 _LABEL = "delivery"
 
@@ -50,8 +51,15 @@ class DeliveryListing:
 class DeliveryLister:
     """Lists deliveries of one account. All workers share an instance."""
 
-    def __init__(self, client: StorageClient, urls: ApiUrls) -> None:
+    def __init__(self, client: StorageClient, urls: ApiUrls, reserved: frozenset[str] = DOCUMENTS) -> None:
+        """
+        Create a lister.
+
+        Args:
+            reserved: The names of the stored documents, in lower case.
+        """
         self._client = client
+        self._reserved = reserved
         self._search = ItemSearch(client)
         self._urls = urls
 
@@ -73,7 +81,7 @@ class DeliveryLister:
         has_original = original is not None or any("original" in asset.roles for asset in collection.assets)
         wants_items = kinds != frozenset({ORIGINAL}) or not has_original
         items = await self._search.items(collection.id) if wants_items else ItemList()
-        plan = plan_delivery(collection, list(items.items.values()), original)
+        plan = plan_delivery(collection, list(items.items.values()), original, self._reserved)
         documents = {COLLECTION_DOCUMENT: encode_document(collection.document)}
         documents |= {
             f"{plan.item_folders[identity]}/{ITEM_DOCUMENT}": encode_document(item.document)
@@ -88,9 +96,8 @@ class DeliveryLister:
         else:
             original = await self._client.original(asset_id)
         fallback = "" if original.name else await self._name_from_url(asset_id)
-        return DeliveryListing(
-            plan_original(original, fallback), {ASSET_DOCUMENT: encode_document(original.document)}, True
-        )
+        files = plan_original(original, fallback, self._reserved)
+        return DeliveryListing(files, {ASSET_DOCUMENT: encode_document(original.document)}, True)
 
     async def _collection(self, container: Container) -> Collection:
         if container.document:

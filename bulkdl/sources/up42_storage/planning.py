@@ -14,11 +14,10 @@ from itertools import chain
 
 from bulkdl.sources.up42_storage.file_names import add_suffix, choose_filenames
 from bulkdl.sources.up42_storage.models import Collection, Item, Original, StacAsset
-
-ORIGINAL, ASSET, PREVIEW, METADATA = "original", "asset", "preview", "metadata"
-KINDS = (ORIGINAL, ASSET, PREVIEW, METADATA)
+from bulkdl.sources.up42_storage.spec import ASSET, METADATA, ORIGINAL, PREVIEW
 
 COLLECTION_DOCUMENT, ITEM_DOCUMENT, ASSET_DOCUMENT = "collection.json", "item.json", "asset.json"
+DOCUMENTS = frozenset({COLLECTION_DOCUMENT, ITEM_DOCUMENT, ASSET_DOCUMENT})
 _PREVIEW_ROLES = frozenset({"thumbnail", "preview", "overview", "quicklook", "browse"})
 _METADATA_ROLES = frozenset({"metadata", "license", "licence", "documentation"})
 _PREVIEW_SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -67,15 +66,18 @@ def find_kind(asset: StacAsset) -> str:
     return METADATA if key.endswith(_METADATA_SUFFIXES) else ASSET
 
 
-def plan_original(original: Original, fallback_name: str = "") -> tuple[DeliveryFile, ...]:
+def plan_original(
+    original: Original, fallback_name: str = "", reserved: frozenset[str] = DOCUMENTS
+) -> tuple[DeliveryFile, ...]:
     """
     Return the file of an original delivery that is in no collection.
 
     Args:
         fallback_name: A name from another place, for an entry without a name.
+        reserved: The names of documents, in lower case.
     """
     name = add_suffix(original.name or fallback_name or original.id, original.media_type)
-    (path,) = choose_filenames({original.id: name}, {ASSET_DOCUMENT}).values()
+    (path,) = choose_filenames({original.id: name}, reserved).values()
     return (DeliveryFile("", ORIGINAL, original.id, path),)
 
 
@@ -109,12 +111,18 @@ class _Place:
         return f"{self.kind}\0{self.name}"
 
 
-def plan_delivery(collection: Collection, items: Sequence[Item], original: Original | None) -> DeliveryPlan:
+def plan_delivery(
+    collection: Collection,
+    items: Sequence[Item],
+    original: Original | None,
+    reserved: frozenset[str] = DOCUMENTS,
+) -> DeliveryPlan:
     """
     Return the files of a collection and its items.
 
     Args:
         original: The entry of the original in the list of assets; None if the list does not contain it.
+        reserved: The names of documents, in lower case.
     """
     own = _places("", collection.assets)
     of_items = {item.id: _places(item.id, item.assets) for item in items}
@@ -126,7 +134,7 @@ def plan_delivery(collection: Collection, items: Sequence[Item], original: Origi
     in_items = list(chain.from_iterable(of_items.values()))
     _add_originals(own, in_items, original_ids, original)
     _name_places([*own, *in_items])
-    return _choose_paths(own, of_items)
+    return _choose_paths(own, of_items, reserved)
 
 
 def _places(item_id: str, assets: Iterable[StacAsset]) -> list[_Place]:
@@ -163,15 +171,17 @@ def _name_places(places: Iterable[_Place]) -> None:
         used.add(first)
 
 
-def _choose_paths(own: Sequence[_Place], of_items: Mapping[str, Sequence[_Place]]) -> DeliveryPlan:
+def _choose_paths(
+    own: Sequence[_Place], of_items: Mapping[str, Sequence[_Place]], reserved: frozenset[str]
+) -> DeliveryPlan:
     """Choose the names in the folder of the delivery and in the folders of its items."""
     wanted = {f"file\0{place.identity}": place.wanted for place in own}
     wanted |= {f"item\0{item_id}": item_id for item_id in of_items}
-    chosen = choose_filenames(wanted, {COLLECTION_DOCUMENT})
+    chosen = choose_filenames(wanted, reserved)
     folders = {item_id: chosen[f"item\0{item_id}"] for item_id in of_items}
     files = [DeliveryFile("", place.kind, place.name, chosen[f"file\0{place.identity}"]) for place in own]
     for item_id, places in of_items.items():
-        names = choose_filenames({place.identity: place.wanted for place in places}, {ITEM_DOCUMENT})
+        names = choose_filenames({place.identity: place.wanted for place in places}, reserved)
         files += [
             DeliveryFile(item_id, place.kind, place.name, f"{folders[item_id]}/{names[place.identity]}")
             for place in places

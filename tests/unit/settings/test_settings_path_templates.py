@@ -6,8 +6,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from bulkdl.settings import PathTemplates
+from bulkdl.settings.path_templates import reserved_names
 
 SAMPLE = {"project_id": "p", "job_id": "j", "task_id": "t", "filename": "q.png", "suffix": ".tar.gz"}
+SAMPLE |= {"workspace_id": "w", "collection_id": "c", "item_id": "i", "asset_id": "a"}
 
 
 def test_path_templates_default_to_the_names_of_the_manual_download():
@@ -21,6 +23,12 @@ def test_path_templates_default_to_the_names_of_the_manual_download():
         "task_geojson": "p/j/t/task_output.json",
         "task_quicklooks": "p/j/t/task_quicklook.json",
         "quicklook": "p/j/t/quicklooks/q.png",
+        "collection": "w/c/collection.json",
+        "original": "w/c/q.png",
+        "item": "w/c/i/item.json",
+        "item_file": "w/c/i/q.png",
+        "asset": "w/assets/a/asset.json",
+        "asset_file": "w/assets/a/q.png",
     }
 
 
@@ -69,6 +77,10 @@ def test_path_templates_with_an_ambiguous_or_escaping_template_fail(key, templat
         {"job_geojson": "{job_id}/a.zip", "job_archive": "{job_id}/a{suffix}"},
         {"job_geojson": "{job_id}/a.bin", "job_archive": "{job_id}/a{suffix}"},
         {"quicklook": "{project_id}/{job_id}/{task_id}/{filename}"},
+        {"item": "{workspace_id}/{collection_id}/{item_id}.json"},
+        {"item_file": "{workspace_id}/{collection_id}/x{item_id}/{filename}"},
+        {"asset_file": "{asset_id}/{filename}", "asset": "{asset_id}/{asset_id}.json"},
+        {"original": "{collection_id}/{filename}", "item_file": "{collection_id}/files/{item_id}/{filename}"},
     ],
 )
 def test_path_templates_with_colliding_templates_fail(templates):
@@ -82,7 +94,14 @@ def test_path_templates_accept_other_layouts():
         job_archive="{job_id}/archive{suffix}",
         quicklook="previews/{job_id}/{task_id}/{filename}",
         job_geojson="{job_id}/{{literal}}.json",
+        item="{workspace_id}/{collection_id}/{item_id}/stac.json",
+        original="originals/{collection_id}/{filename}",
     )
+
+
+def test_reserved_names_are_those_of_the_documents_of_deliveries():
+    templates = dict(PathTemplates(item="{collection_id}/{item_id}/STAC.json", asset="{asset_id}.json"))
+    assert reserved_names(templates) == {"collection.json", "stac.json"}
 
 
 @given(st.text(alphabet="ab./\\{}job_id:~ ", max_size=30))

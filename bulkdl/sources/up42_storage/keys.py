@@ -1,0 +1,49 @@
+"""
+The keys of the outputs and documents of a delivery. The functions are pure.
+
+The path of a file below the folder of its delivery is chosen when the delivery is listed, see
+``planning.py``: a file name, or the folder of an item and a file name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from bulkdl.listings import PlannedOutput
+from bulkdl.models import ContainerRef
+from bulkdl.sources.up42_storage.containers import asset_id_of_container
+from bulkdl.sources.up42_storage.planning import ASSET_DOCUMENT, COLLECTION_DOCUMENT
+
+
+def make_key(planned: PlannedOutput, templates: Mapping[str, str]) -> Callable[[str], str]:
+    """Return a function from the suffix, which depends on the content, to the key of an output."""
+    ref = planned.output.container
+    folder, _, filename = planned.filename.rpartition("/")
+    if asset_id_of_container(ref) is not None:
+        template = templates["asset_file"]
+    else:
+        template = templates["item_file"] if folder else templates["original"]
+    fields = _fields(ref, folder)
+
+    def key(suffix: str) -> str:
+        has_suffix = filename.lower().endswith(suffix)
+        return template.format(**fields, filename=filename if has_suffix else filename + suffix)
+
+    return key
+
+
+def document_key(ref: ContainerRef, path: str, templates: Mapping[str, str]) -> str:
+    """Return the key of the document at *path* below the folder of the delivery."""
+    folder, _, name = path.rpartition("/")
+    names = {ASSET_DOCUMENT: "asset", COLLECTION_DOCUMENT: "collection"}
+    template = templates["item"] if folder else templates[names[name]]
+    return template.format(**_fields(ref, folder))
+
+
+def _fields(ref: ContainerRef, folder: str) -> dict[str, str]:
+    return {
+        "workspace_id": ref.scope,
+        "collection_id": ref.id,
+        "asset_id": asset_id_of_container(ref) or "",
+        "item_id": folder,
+    }

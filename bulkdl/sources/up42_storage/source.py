@@ -1,0 +1,153 @@
+"""
+Today's UP42 as a source: a container is a delivery, and its parts are STAC items.
+
+A delivery is a STAC collection, or an original that is in no collection. The list of deliveries belongs to
+an account. The scope of a delivery is its workspace, which the list reveals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TypeVar
+
+from bulkdl.errors import ApiError
+from bulkdl.listings import ContainerListing, ListingFailure, PlannedOutput, UnreadableContainer
+from bulkdl.models import Container, ContainerRef, Output, Reason
+from bulkdl.sources.interfaces import SourceContext
+from bulkdl.sources.up42_storage.account_listing import AccountListing
+from bulkdl.sources.up42_storage.accounts import AccountConnection, AccountConnections
+from bulkdl.sources.up42_storage.containers import (
+    asset_id_of_container,
+    collection_container,
+    is_settled,
+    original_container,
+)
+from bulkdl.sources.up42_storage.delivery_listing import DeliveryListing
+from bulkdl.sources.up42_storage.keys import document_key
+from bulkdl.sources.up42_storage.planning import asset_id_of
+from bulkdl.sources.up42_storage.spec import ASSET, KINDS, ORIGINAL
+from bulkdl.transfer.interfaces import RemoteFile
+from bulkdl.transfer.remote_files import SignedUrlSource
+
+_T = TypeVar("_T")
+
+# Another account can have what one account does not have or may not read.
+_OTHER_ACCOUNT = frozenset({Reason.NOT_FOUND, Reason.FORBIDDEN})
+
+
+class StorageSource:
+    """The deliveries of the accounts of a run."""
+
+    def __init__(self, context: SourceContext) -> None:
+        settings = context.settings
+        self._accounts = AccountConnections(settings, context.credentials, context.sessions)
+        self._sessions = context.sessions
+        self._headers_timeout_s = settings.headers_timeout
+        self._templates: Mapping[str, str] = dict(settings.path_templates)
+        self._grace = timedelta(seconds=settings.recheck_absent_for)
+        self._needs_origins = bool(settings.name or settings.status)
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """The names of all accounts."""
+        return self._accounts.names
+
+    async def list_containers(self, scope: str) -> AsyncGenerator[Container | UnreadableContainer, None]:
+        """List the deliveries of the account *scope*, about the newest first."""
+        connection = self._accounts.connection(scope)
+        listing = AccountListing(connection.client, needs_origins=self._needs_origins)
+        async with aclosing(listing.containers()) as entries:
+            async for entry in entries:
+                if isinstance(entry, Container):
+                    self._accounts.record_workspace(entry.ref.scope, connection)
+                yield entry
+
+    async def get_container(self, ref: ContainerRef) -> Container:
+        """Request one delivery, from each account that can have it."""
+
+        async def request(connection: AccountConnection) -> Container:
+            asset_id = asset_id_of_container(ref)
+            if asset_id is not None:
+                return original_container(await connection.client.original(asset_id), None)
+            collection = await connection.client.collection(ref.id)
+            container = collection_container(collection, None, None, None)
+            if isinstance(container, UnreadableContainer):
+                raise ApiError(Reason.INVALID_RESPONSE, container.problem)
+            return container
+
+        return await self._try_accounts(ref.scope, request)
+
+    async def list_outputs(self, container: Container, kinds: frozenset[str]) -> ContainerListing:
+        """
+        List the assets of a delivery. Its items are not requested for the original alone.
+
+        Raises:
+            ApiError: A request failed.
+        """
+
+        async def request(connection: AccountConnection) -> DeliveryListing:
+            return await connection.lister.list_delivery(container, kinds & frozenset(KINDS))
+
+        listing = await self._try_accounts(container.ref.scope, request)
+        ref = container.ref
+        failures = tuple(
+            ListingFailure(Output(ref, "", ASSET), ApiError(Reason.INVALID_RESPONSE, problem))
+            for problem in listing.problems[:1]
+        )
+        is_complete = listing.are_items_listed and not failures
+        return ContainerListing(
+            container,
+            outputs=tuple(
+                PlannedOutput(
+                    Output(ref, file.item_id, file.kind, file.name), file.path, identity=file.asset_id
+                )
+                for file in listing.files
+            ),
+            listed_kinds=frozenset(KINDS) if is_complete else frozenset({ORIGINAL}),
+            documents={
+                document_key(ref, path, self._templates): document
+                for path, document in listing.documents.items()
+            },
+            failures=failures,
+            is_final=is_settled(container, datetime.now(UTC), self._grace),
+        )
+
+    def open_output(self, output: Output) -> RemoteFile:
+        """Return an asset at a signed URL of the storage."""
+        sessions = self._sessions
+        return SignedUrlSource(
+            sessions.storage,
+            partial(self._sign, output),
+            sessions.cooldown,
+            sessions.retry_policy,
+            headers_timeout_s=self._headers_timeout_s,
+        )
+
+    async def _sign(self, output: Output) -> str:
+        async def request(connection: AccountConnection) -> str:
+            return await connection.client.sign(asset_id_of(output.name))
+
+        return await self._try_accounts(output.container.scope, request)
+
+    async def _try_accounts(
+        self, workspace_id: str, request: Callable[[AccountConnection], Awaitable[_T]]
+    ) -> _T:
+        """
+        Return the result of *request* for the account of a workspace.
+
+        If the account is not known, for example for a delivery from the ledger, all accounts are tried.
+        """
+        *others, last = self._accounts.candidates(workspace_id)
+        for connection in others:
+            try:
+                result = await request(connection)
+            except ApiError as failure:
+                if failure.reason not in _OTHER_ACCOUNT:
+                    raise
+            else:
+                self._accounts.record_workspace(workspace_id, connection)
+                return result
+        return await request(last)

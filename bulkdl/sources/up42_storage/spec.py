@@ -1,0 +1,77 @@
+"""The kinds of the outputs of today's API. This module loads early and therefore imports no other part."""
+
+from __future__ import annotations
+
+from bulkdl.source_spec import AutoConcurrency, ContentChecks, KindSpec, OutputLabels, SourceSpec
+
+SOURCE = "storage"
+ORIGINAL, ASSET, PREVIEW, METADATA = "original", "asset", "preview", "metadata"
+KINDS = (ORIGINAL, ASSET, PREVIEW, METADATA)
+
+_MIB = 1 << 20
+# Assets can be XML and JSON documents. The checks of their content recognise error documents.
+_ERROR_PAGE_TYPES = frozenset({"text/html", "application/problem+json"})
+
+
+def _original_checks(filename: str) -> ContentChecks:
+    from bulkdl.content.media_types import checks_for_original  # noqa: PLC0415 - not needed for settings
+
+    return checks_for_original(filename)
+
+
+def _asset_checks(filename: str) -> ContentChecks:
+    from bulkdl.content.media_types import checks_for_asset  # noqa: PLC0415 - not needed for settings
+
+    return checks_for_asset(filename)
+
+
+SPEC = SourceSpec(
+    name=SOURCE,
+    labels=OutputLabels("workspace_id", "delivery_id", "item_id"),
+    kinds=(
+        KindSpec(
+            name=ORIGINAL,
+            label="an original",
+            concurrency=AutoConcurrency(8, 32),
+            max_size_bytes=_MIB * _MIB,
+            load_checks=_original_checks,
+            is_large=True,
+            has_names=True,
+            # The suffix of an original whose name has none; .bin is an unknown format with a checksum.
+            suffixes=("", ".zip", ".tgz", ".tar", ".tiff", ".jp2", ".bin"),
+            error_page_types=_ERROR_PAGE_TYPES,
+            rejects_encoding=True,
+        ),
+        KindSpec(
+            name=ASSET,
+            label="an asset",
+            concurrency=AutoConcurrency(16, 64),
+            max_size_bytes=_MIB * _MIB,
+            load_checks=_asset_checks,
+            is_large=True,
+            has_names=True,
+            error_page_types=_ERROR_PAGE_TYPES,
+            rejects_encoding=True,
+        ),
+        KindSpec(
+            name=PREVIEW,
+            label="a preview",
+            concurrency=AutoConcurrency(16, 64),
+            max_size_bytes=512 * _MIB,
+            load_checks=_asset_checks,
+            has_names=True,
+            error_page_types=_ERROR_PAGE_TYPES,
+            rejects_encoding=True,
+        ),
+        KindSpec(
+            name=METADATA,
+            label="a metadata file",
+            concurrency=AutoConcurrency(16, 64),
+            max_size_bytes=512 * _MIB,
+            load_checks=_asset_checks,
+            has_names=True,
+            error_page_types=_ERROR_PAGE_TYPES,
+            rejects_encoding=True,
+        ),
+    ),
+)
