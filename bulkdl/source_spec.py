@@ -183,6 +183,11 @@ class SourceSpec:
     kinds: tuple[KindSpec, ...]
     read_filters: Callable[[Any], SourceFilters] = _no_filters
 
+    @property
+    def kind_names(self) -> tuple[str, ...]:
+        """The names of its kinds."""
+        return tuple(kind.name for kind in self.kinds)
+
 
 class _Registry:
     """The specifications of all sources, by the names of sources and kinds."""

@@ -26,6 +26,7 @@ from bulkdl.redaction import register_secret
 from bulkdl.selection import Selection
 from bulkdl.settings import CredentialSet, LoadedSettings, Settings, load_credentials, load_settings
 from bulkdl.settings.parsers import parse_path
+from bulkdl.source_spec import DEFAULT_SOURCE, source_spec
 from bulkdl.state.directory import StateDirectory
 from bulkdl.telemetry.console_logging import create_stderr_console, log_to_console
 from bulkdl.telemetry.events import Reporter, Reporters, StatusPageListening
@@ -127,7 +128,7 @@ def configure_logging(loaded: LoadedSettings, credentials: CredentialSet) -> Ite
     with log_to_console(console, settings.log_format, _log_verbosity(settings, console)):
         for warning in loaded.warnings:
             log.warning("settings.suspected", detail=warning)
-        with progress_on(console, settings.progress) as reporter:
+        with progress_on(console, source_spec(DEFAULT_SOURCE).kind_names, settings.progress) as reporter:
             yield reporter
 
 
@@ -195,6 +196,7 @@ def _open_exporters(request: RunRequest) -> AbstractAsyncContextManager[Exporter
     address = settings.listen
     return start_exporters(
         version=__version__,
+        kinds=source_spec(DEFAULT_SOURCE).kind_names,
         output=request.output,
         state=StateDirectory.below(request.output).path,
         listen=(address.host, address.port) if address else None,

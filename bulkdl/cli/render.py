@@ -24,7 +24,6 @@ from bulkdl.report.plan import Plan
 from bulkdl.report.status import Status
 from bulkdl.report.summary import Summary
 from bulkdl.report.verification import Verification, storable
-from bulkdl.source_spec import kind_names
 from bulkdl.units import format_clock, format_rate, format_size
 
 Row = Sequence[str]
@@ -145,7 +144,7 @@ def show_plan(plan: Plan, result_format: str = "table") -> None:
     if result_format == "json":
         write_json(plan.as_dict())
         return
-    rows = [(kind, str(plan.to_download[kind]), str(plan.up_to_date[kind])) for kind in kind_names()]
+    rows = [(kind, str(count), str(plan.up_to_date[kind])) for kind, count in plan.to_download.items()]
     write_table(("kind", "to download", "up to date"), rows, numbers=_NUMBERS)
     lines = [*_problem_lines(plan.problems, plan.summary.problems_total), _jobs_line(plan.jobs)]
     write_lines("", *lines, f"{_plural(plan.to_download.total(), 'output')} to download")

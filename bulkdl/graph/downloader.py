@@ -36,6 +36,7 @@ from bulkdl.report.plan import Plan, PlanBuilder
 from bulkdl.report.summary import Summary, SummaryBuilder
 from bulkdl.selection import Selection
 from bulkdl.settings import CredentialSet, Settings
+from bulkdl.source_spec import source_spec
 from bulkdl.sources.registry import load_source_type
 from bulkdl.sources.up42_jobs.models import SOURCE
 from bulkdl.state.storage import create_storage
@@ -204,7 +205,9 @@ class Downloader:
 
     async def _plan(self, selection: Selection | None, shutdown: ShutdownController) -> Plan:
         selection = self._complete_selection(selection)
-        plan = PlanBuilder(self._new_summary(selection, "plan"))
+        plan = PlanBuilder(
+            self._new_summary(selection, "plan"), source_spec(self._source_type.name).kind_names
+        )
         async with AsyncExitStack() as stack:
             ledger_view: LedgerView = EmptyLedgerView()
             path = self._storage.state.ledger_path

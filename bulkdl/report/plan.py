@@ -5,6 +5,7 @@ The result of ``plan``: the outputs that a run would download.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -13,7 +14,7 @@ from bulkdl.failure_policy import ExitCode
 from bulkdl.models import Output
 from bulkdl.report.models import MAX_LISTED, JobCounts, Problem
 from bulkdl.report.summary import Summary, SummaryBuilder
-from bulkdl.source_spec import kind_names, output_fields
+from bulkdl.source_spec import output_fields
 
 
 @dataclass(slots=True)
@@ -23,8 +24,8 @@ class Plan:
 
     Attributes:
         summary: Jobs, problems and exit code of the enumeration.
-        to_download: Number of outputs that a run would download, by kind.
-        up_to_date: Number of outputs that need no download, by kind.
+        to_download: Number of outputs that a run would download, for each kind of the source.
+        up_to_date: Number of outputs that need no download, for each kind of the source.
         outputs: The first outputs to download with their keys (None: the suffix is not known yet).
     """
 
@@ -55,8 +56,8 @@ class Plan:
             "made_at": self.made_at.isoformat(),
             "exit_code": summary["exit_code"],
             "jobs": summary["jobs"],
-            "to_download": {kind: self.to_download[kind] for kind in kind_names()},
-            "up_to_date": {kind: self.up_to_date[kind] for kind in kind_names()},
+            "to_download": dict(self.to_download),
+            "up_to_date": dict(self.up_to_date),
             "outputs_total": self.to_download.total(),
             "outputs": [
                 {
@@ -73,13 +74,15 @@ class Plan:
 
 
 class PlanBuilder:
-    """Counts the outputs of an enumeration; *summary* counts its jobs and problems."""
+    """Counts the outputs of *kinds* in an enumeration; *summary* counts its jobs and problems."""
 
-    def __init__(self, summary: SummaryBuilder, *, max_listed: int = MAX_LISTED) -> None:
+    def __init__(
+        self, summary: SummaryBuilder, kinds: Sequence[str], *, max_listed: int = MAX_LISTED
+    ) -> None:
         self.summary = summary
         self._max_listed = max_listed
-        self._to_download: Counter[str] = Counter()
-        self._up_to_date: Counter[str] = Counter()
+        self._to_download: Counter[str] = Counter(dict.fromkeys(kinds, 0))
+        self._up_to_date: Counter[str] = Counter(dict.fromkeys(kinds, 0))
         self._outputs: list[tuple[Output, str | None]] = []
 
     def add(self, output: Output, key: str | None = None) -> None:

@@ -7,7 +7,7 @@ Names in the document come from UP42 and are not trusted. They are only used as 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -53,11 +53,18 @@ class RunStatus:
     A reporter that collects the data of the status page.
 
     Args:
+        kinds: The kinds of the source of the run.
         clock: Monotonic clock in seconds.
         now: Wall-clock time.
     """
 
-    def __init__(self, version: str, clock: Callable[[], float], now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        version: str,
+        kinds: Sequence[str],
+        clock: Callable[[], float],
+        now: Callable[[], datetime],
+    ) -> None:
         self._version = version
         self._clock = clock
         self._now = now
@@ -65,7 +72,7 @@ class RunStatus:
         self._finished: RunFinished | None = None
         self._jobs = Counter[str]()
         self._depths: Mapping[str, Callable[[], int]] = {}
-        self._totals = RunTotals()
+        self._totals = RunTotals(kinds)
         self._transfers: dict[Output, ActiveTransferRow] = {}
         self._failures: deque[dict[str, Any]] = deque(maxlen=FAILURES_SHOWN)
         self._failures_total = 0

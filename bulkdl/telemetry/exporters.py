@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -57,12 +57,19 @@ async def no_exporters() -> AsyncIterator[ExporterHandle]:
 
 @asynccontextmanager
 async def start_exporters(
-    *, version: str, output: Path, state: Path, listen: tuple[str, int] | None, metrics_file: Path | None
+    *,
+    version: str,
+    kinds: Sequence[str],
+    output: Path,
+    state: Path,
+    listen: tuple[str, int] | None,
+    metrics_file: Path | None,
 ) -> AsyncIterator[ExporterHandle]:
     """
     Run the exporters until the context ends.
 
     Args:
+        kinds: The kinds of the source of the run.
         output: The output directory.
         state: The state directory.
         listen: Host and port of the status page and the metrics endpoint.
@@ -78,8 +85,8 @@ async def start_exporters(
     from bulkdl.telemetry.web import Views, create_app, serve  # noqa: PLC0415
 
     disk = DiskProbe(output, state)
-    metrics = Metrics(version, lambda: disk.free_bytes)
-    run_status = RunStatus(version, time.monotonic, lambda: datetime.now(UTC))
+    metrics = Metrics(version, kinds, lambda: disk.free_bytes)
+    run_status = RunStatus(version, kinds, time.monotonic, lambda: datetime.now(UTC))
     readiness = Readiness()
 
     def render() -> bytes:

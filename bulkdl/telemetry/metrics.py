@@ -8,7 +8,7 @@ describes the metrics. A test compares that page, the alerts and the dashboard w
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -17,7 +17,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from bulkdl.models import Outcome, Output, Result
-from bulkdl.source_spec import is_listing_placeholder, kind_names
+from bulkdl.source_spec import is_listing_placeholder
 from bulkdl.telemetry.events import (
     Event,
     JobEnumerated,
@@ -87,10 +87,11 @@ class Metrics:
     A reporter that counts events as metrics.
 
     Args:
+        kinds: The kinds of the source of the run.
         free_bytes: Returns the last known free disk space of the output directory.
     """
 
-    def __init__(self, version: str, free_bytes: Callable[[], float]) -> None:
+    def __init__(self, version: str, kinds: Sequence[str], free_bytes: Callable[[], float]) -> None:
         self._registry = CollectorRegistry()
         self._process = CollectorRegistry()
         ProcessCollector(registry=self._process)
@@ -100,11 +101,11 @@ class Metrics:
         families = self._families
         families.disk_free.set_function(free_bytes)
         families.build_info.labels(version, platform.python_version()).set(1)
-        for kind in kind_names():
+        for kind in kinds:
             families.planned.labels(kind)
             families.open.labels(kind)
             families.in_flight.labels(kind)
-        self._bytes = {kind: families.bytes.labels(kind) for kind in kind_names()}
+        self._bytes = {kind: families.bytes.labels(kind) for kind in kinds}
         self._handlers: Mapping[type[Event], Callable[..., None]] = {
             RunStarted: self._run_started,
             QueuesOpened: self._queues_opened,

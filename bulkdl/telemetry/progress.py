@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, Self
@@ -48,11 +48,13 @@ class _Transfer:
 class RichProgress:
     """A reporter that draws on a terminal while it is entered as a context manager."""
 
-    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, console: Console, kinds: Sequence[str], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._clock = clock
         # The thread that draws reads what report() writes.
         self._lock = threading.Lock()
-        self._totals = RunTotals()
+        self._totals = RunTotals(kinds)
         self._expected = 0
         self._finished = 0
         self._failed = 0
@@ -191,9 +193,11 @@ class _NullProgress(NullReporter):
         return None
 
 
-def progress_on(console: Console, mode: Literal["auto", "never"] = "auto") -> RichProgress | _NullProgress:
+def progress_on(
+    console: Console, kinds: Sequence[str], mode: Literal["auto", "never"] = "auto"
+) -> RichProgress | _NullProgress:
     """Return the reporter for *console*: a display on a terminal, nothing in a pipe or with ``never``."""
-    return RichProgress(console) if has_bars(console, mode) else _NullProgress()
+    return RichProgress(console, kinds) if has_bars(console, mode) else _NullProgress()
 
 
 def has_bars(console: Console, mode: Literal["auto", "never"] = "auto") -> bool:

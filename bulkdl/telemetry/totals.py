@@ -6,11 +6,10 @@ page show them.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bulkdl.models import Outcome, Result
-from bulkdl.source_spec import kind_names
 from bulkdl.telemetry.events import (
     EnumerationFinished,
     Event,
@@ -117,10 +116,10 @@ class ProcessorTotals:
 
 
 class RunTotals:
-    """Totals of all kinds; ``report`` counts the events of a run."""
+    """Totals of each of *kinds*; ``report`` counts the events of a run."""
 
-    def __init__(self) -> None:
-        self.kinds = {kind: KindTotals() for kind in kind_names()}
+    def __init__(self, kinds: Sequence[str]) -> None:
+        self.kinds = {kind: KindTotals() for kind in kinds}
         self.processors: dict[str, ProcessorTotals] = {}
         self.speed = Speedometer()
         self.is_listed = False

@@ -23,6 +23,7 @@ from bulkdl.simulator import SimulatedAccount
 from bulkdl.sources.up42_jobs.models import Kind
 from bulkdl.sources.up42_jobs.pagination import RecentIds
 from bulkdl.sources.up42_jobs.source import JobsSource
+from bulkdl.sources.up42_jobs.spec import SPEC
 from bulkdl.telemetry.events import Event, JobEnumerated, TransferEnded
 from bulkdl.telemetry.metrics import Metrics
 from support.fault_runs import RecordingFaults, RunEnvironment, run_environment
@@ -95,7 +96,7 @@ class Counting:
     """Counts the planned and the ended outputs of the events."""
 
     def __init__(self) -> None:
-        self.metrics = Metrics("test", lambda: 0.0)
+        self.metrics = Metrics("test", SPEC.kind_names, lambda: 0.0)
         self.planned = self.ended = 0
         self.ended_by_job: Counter[str] = Counter()
         self.changes = WaitQueue()

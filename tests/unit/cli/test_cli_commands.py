@@ -21,6 +21,7 @@ from bulkdl.selection import JobRef
 from bulkdl.settings import Settings, Shard, load_settings, variable_names
 from bulkdl.sources.sessions import retry_policy
 from bulkdl.sources.up42_jobs.models import Kind, job_output
+from bulkdl.sources.up42_jobs.spec import SPEC
 
 P1 = "5f0c1a52-7a3a-4c52-9d0e-0f3f1a2b3c4d"
 P2 = "8d3a6c1e-0b7f-4e57-a3c9-52f1d7e64b20"
@@ -54,7 +55,7 @@ class RecordingDownloader(Downloader):
 
     async def plan(self, selection=None):
         self.selection = selection
-        plan = PlanBuilder(self._builder())
+        plan = PlanBuilder(self._builder(), SPEC.kind_names)
         plan.add(OUTPUT)
         return plan.build(START)
 

@@ -19,6 +19,7 @@ from bulkdl.selection import JobRef, Selection
 from bulkdl.settings.path_templates import PathTemplates
 from bulkdl.sources.up42_jobs.models import SOURCE, Kind, job_container, job_output
 from bulkdl.sources.up42_jobs.source_type import SOURCE_TYPE
+from bulkdl.sources.up42_jobs.spec import SPEC
 
 CREATED_AT = datetime(2024, 1, 31, tzinfo=UTC)
 
@@ -56,7 +57,7 @@ class FakeSource:
 @pytest.fixture
 def handler():
     return PlanHandler(
-        PlanBuilder(SummaryBuilder("run", CREATED_AT)),
+        PlanBuilder(SummaryBuilder("run", CREATED_AT), SPEC.kind_names),
         partial(SOURCE_TYPE.make_key, templates=dict(PathTemplates())),
     )
 

@@ -12,6 +12,7 @@ from bulkdl.report.plan import PlanBuilder
 from bulkdl.report.status import Status
 from bulkdl.report.summary import SummaryBuilder, exit_code
 from bulkdl.sources.up42_jobs.models import Kind, job_output
+from bulkdl.sources.up42_jobs.spec import SPEC
 
 START = datetime(2022, 3, 10, 12, tzinfo=UTC)
 ARCHIVE = job_output("p1", "j1", None, Kind.ARCHIVE)
@@ -173,7 +174,7 @@ def test_summary_does_not_change_after_build():
 
 
 def test_plan_counts_all_outputs_and_lists_the_first():
-    plan = PlanBuilder(builder(), max_listed=2)
+    plan = PlanBuilder(builder(), SPEC.kind_names, max_listed=2)
     for _ in range(10):
         plan.add(ARCHIVE)
     plan.add(PICTURE, "p1/j1/t1/quicklooks/a.png")

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from bulkdl.log import get_logger
 from bulkdl.redaction import Redactor
+from bulkdl.sources.up42_jobs.spec import SPEC
 from bulkdl.telemetry.console_logging import create_stderr_console, log_to_console
 from bulkdl.telemetry.progress import RichProgress
 
@@ -198,7 +199,7 @@ def test_log_to_console_restores_handlers_and_levels():
 
 def test_log_lines_are_printed_above_the_progress_display():
     console = terminal()
-    with log_to_console(console, "console"), RichProgress(console):
+    with log_to_console(console, "console"), RichProgress(console, SPEC.kind_names):
         get_logger("bulkdl").info("run.started")
     lines = text_of(console).splitlines()
     assert any("run.started" in line and "outputs" not in line for line in lines)

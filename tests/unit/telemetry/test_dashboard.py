@@ -6,6 +6,7 @@ import pytest
 from bulkdl.failure_policy import FAILURE_POLICIES
 from bulkdl.models import Outcome, Output, Reason, Result
 from bulkdl.sources.up42_jobs.models import Kind, job_output
+from bulkdl.sources.up42_jobs.spec import SPEC
 from bulkdl.telemetry.dashboard import FAILURES_SHOWN, TRANSFERS_SHOWN, RunStatus
 from bulkdl.telemetry.events import (
     EnumerationFinished,
@@ -36,7 +37,7 @@ class Dashboard:
 
     def __init__(self):
         self.now_s = 0.0
-        self.status = RunStatus("1.2.3", lambda: self.now_s, lambda: AT)
+        self.status = RunStatus("1.2.3", SPEC.kind_names, lambda: self.now_s, lambda: AT)
 
     def after(self, *events):
         for event in events:

@@ -9,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bulkdl.models import Outcome, Reason, Result
 from bulkdl.sources.up42_jobs.models import Kind, job_output
+from bulkdl.sources.up42_jobs.spec import SPEC
 from bulkdl.telemetry.events import (
     Event,
     JobEnumerated,
@@ -33,7 +34,7 @@ PICTURE = job_output("p", "j", "t", Kind.QUICKLOOK, 'a"b\\c\n.jpg')
 
 
 def after(*events: Event, free_bytes: float = 5.0) -> Metrics:
-    metrics = Metrics("1.2.3", lambda: free_bytes)
+    metrics = Metrics("1.2.3", SPEC.kind_names, lambda: free_bytes)
     for event in events:
         metrics.report(event)
     return metrics
@@ -159,7 +160,7 @@ def test_metrics_omit_created_series_and_the_global_registry():
     metrics = after(RequestEnded("jobs", 200, 0.2), RetryScheduled(ARCHIVE, Reason.STALLED, 1.0))
     assert b"_created" not in metrics.render_textfile()
     assert not [family for family in REGISTRY.collect() if family.name.startswith("bulkdl")]
-    Metrics("1", lambda: 0.0)  # a second run in the process does not register duplicates
+    Metrics("1", SPEC.kind_names, lambda: 0.0)  # a second run in the process does not register duplicates
 
 
 def test_metric_names_follow_prometheus_conventions():

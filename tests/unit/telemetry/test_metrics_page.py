@@ -12,6 +12,7 @@ from bulkdl.failure_policy import ExitCode
 from bulkdl.models import Outcome, Reason
 from bulkdl.sources.up42_jobs.endpoints import API_ENDPOINTS, OTHER
 from bulkdl.sources.up42_jobs.models import Kind
+from bulkdl.sources.up42_jobs.spec import SPEC
 from bulkdl.telemetry.events import STORAGE
 from bulkdl.telemetry.metrics import Metrics
 
@@ -35,7 +36,7 @@ FROM_SCRAPING = {"job", "instance"}
 
 def in_code() -> dict[str, tuple[str, tuple[str, ...]]]:
     """Name → type and labels."""
-    families = Metrics("0", lambda: 0.0)._families
+    families = Metrics("0", SPEC.kind_names, lambda: 0.0)._families
     collectors = [collector for collector in vars(families).values() if hasattr(collector, "_labelnames")]
     return {
         collector._name + ("_total" if collector._type == "counter" else ""): (

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from bulkdl.models import Outcome, Output, Reason, Result
 from bulkdl.sources.up42_jobs.models import Kind, job_output
+from bulkdl.sources.up42_jobs.spec import SPEC
 from bulkdl.telemetry.events import (
     EnumerationFinished,
     JobEnumerated,
@@ -36,7 +37,9 @@ class Clock:
 
 def drawn(*events, clock=None, later_s=0.0) -> tuple[RichProgress, list[str]]:
     clock = clock or Clock()
-    progress = RichProgress(Console(file=io.StringIO(), force_terminal=True, width=100), clock)
+    progress = RichProgress(
+        Console(file=io.StringIO(), force_terminal=True, width=100), SPEC.kind_names, clock
+    )
     for event in events:
         progress.report(event)
     clock.now_s += later_s
@@ -123,7 +126,7 @@ def test_is_shown_needs_age_or_size(age_s, received, total, shown):
 
 
 def test_eta_is_unknown_while_listing_and_before_each_kind_has_a_completed_output():
-    totals = RunTotals()
+    totals = RunTotals(SPEC.kind_names)
     totals.report(JobEnumerated("p", "j", 4, 0, {Kind.ARCHIVE: 2, Kind.QUICKLOOK: 2}), 0)
     totals.report(TransferStarted(ARCHIVE), 0)
     totals.report(TransferAdvanced(ARCHIVE, 100, 100, 100), 1)
@@ -184,7 +187,7 @@ def test_speed_keeps_few_samples():
 )
 def test_progress_display_requires_a_terminal(is_terminal, mode, is_displayed):
     console = Console(file=io.StringIO(), force_terminal=is_terminal, _environ={"TERM": "xterm"})
-    with progress_on(console, mode) as reporter:
+    with progress_on(console, SPEC.kind_names, mode) as reporter:
         reporter.report(TransferStarted(ARCHIVE))
     assert isinstance(reporter, RichProgress) is is_displayed
     assert is_displayed or isinstance(reporter, NullReporter)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from bulkdl.errors import ConfigError
+from bulkdl.sources.up42_jobs.spec import SPEC
 from bulkdl.telemetry.events import RunFinished, RunStarted
 from bulkdl.telemetry.exporters import start_exporters
 from bulkdl.telemetry.textfile import TextfileWriter, read_last_run
@@ -14,7 +15,12 @@ AT = datetime(2024, 3, 1, 2, 30, tzinfo=UTC)
 
 def start_textfile(tmp_path: Path):
     return start_exporters(
-        version="1", output=tmp_path, state=tmp_path, listen=None, metrics_file=tmp_path / "bulkdl.prom"
+        version="1",
+        kinds=SPEC.kind_names,
+        output=tmp_path,
+        state=tmp_path,
+        listen=None,
+        metrics_file=tmp_path / "bulkdl.prom",
     )
 
 

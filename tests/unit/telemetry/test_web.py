@@ -12,6 +12,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from bulkdl.errors import ConfigError
 from bulkdl.models import Outcome, Reason, Result
 from bulkdl.sources.up42_jobs.models import Kind, job_output
+from bulkdl.sources.up42_jobs.spec import SPEC
 from bulkdl.telemetry.dashboard import RunStatus
 from bulkdl.telemetry.events import (
     ProblemFound,
@@ -34,8 +35,10 @@ class Site:
 
     def __init__(self, root):
         disk = DiskProbe(root, root)
-        metrics = Metrics("1.2.3", lambda: disk.free_bytes)
-        self.run_status = RunStatus("1.2.3", lambda: 7.0, lambda: datetime(2024, 3, 1, tzinfo=UTC))
+        metrics = Metrics("1.2.3", SPEC.kind_names, lambda: disk.free_bytes)
+        self.run_status = RunStatus(
+            "1.2.3", SPEC.kind_names, lambda: 7.0, lambda: datetime(2024, 3, 1, tzinfo=UTC)
+        )
         readiness = Readiness()
         self.report = Reporters(metrics, self.run_status, readiness).report
         self.app = create_app(Views(self.run_status, metrics, readiness, disk))
