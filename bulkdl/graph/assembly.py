@@ -33,6 +33,7 @@ from bulkdl.settings import CredentialSet, Settings
 from bulkdl.settings.bandwidth_schedule import BandwidthSchedule
 from bulkdl.source_spec import source_spec
 from bulkdl.sources.interfaces import Source, SourceContext, SourceType
+from bulkdl.sources.registry import source_layout
 from bulkdl.sources.sessions import SessionOptions, Sessions
 from bulkdl.state.storage import Storage
 from bulkdl.telemetry.events import STORAGE, QueuesOpened, Reporter, RunFinished
@@ -62,7 +63,7 @@ class RunAssembly:
         self._sessions = _new_sessions(settings, source_type, limits, reporter)
         self._source_context = SourceContext(settings, credentials, self._sessions)
         self._source_type = source_type
-        self._make_key = partial(source_type.make_key, templates=source_type.path_templates(settings))
+        self._make_key = source_layout(source_type, settings).make_key
         self._source: Source | None = None
         self._stack = AsyncExitStack()
         self._limits = limits.pools

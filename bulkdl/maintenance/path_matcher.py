@@ -1,14 +1,15 @@
-"""Determine the job of a file from its key. The path templates of the settings become patterns."""
+"""Determine the container of a file from its key. The path templates of the settings become patterns."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bulkdl.settings.path_templates import PathTemplates
-from bulkdl.source_spec import file_suffixes
+from bulkdl.models import ContainerRef
+from bulkdl.source_spec import file_suffixes, source_spec
+from bulkdl.sources.interfaces import ContainerKey, SourceLayout
 
-DOCUMENTS = frozenset({"job", "job_tasks", "task_quicklooks"})
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 # An ID can contain hyphens, and a template can have a hyphen between two IDs.
 _ID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[A-Za-z0-9_-]+"
@@ -25,21 +26,44 @@ def is_utf8(key: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ParsedKey:
-    """The parts of a key; *template* is the name of the path template, which may not contain a project ID."""
+    """The parts of a key; *template* is the name of the path template, which may not contain a scope."""
 
+    layout: SourceLayout
     template: str
-    job_id: str
-    project_id: str | None
+    container: ContainerKey
+
+    @property
+    def is_document(self) -> bool:
+        """Whether the key is that of a document."""
+        return self.template in self.layout.source_type.document_templates
+
+    @property
+    def is_container(self) -> bool:
+        """Whether the key is that of the document that stands for a container."""
+        return self.template == self.layout.source_type.document_templates[0]
+
+    def belongs_to(self, ref: ContainerRef) -> bool:
+        """Return whether the key is that of a file of the container *ref*."""
+        return (
+            self.container.container_id == ref.id
+            and self.container.scope in (None, ref.scope)
+            and self.layout.source_type.name == ref.source
+        )
 
 
 class PathMatcher:
-    """Matches keys with the path templates."""
+    """Matches keys with the path templates of several sources."""
 
-    def __init__(self, path_templates: PathTemplates) -> None:
-        self._patterns = [(name, _pattern(template)) for name, template in path_templates]
+    def __init__(self, layouts: Sequence[SourceLayout]) -> None:
+        self._patterns = [
+            (layout, source_spec(layout.source_type.name).labels, name, _pattern(template))
+            for layout in layouts
+            for name, template in layout.templates.items()
+        ]
         folders = {
             template.rsplit("/", depth)[0]
-            for _, template in path_templates
+            for layout in layouts
+            for template in layout.templates.values()
             for depth in range(1, template.count("/") + 1)
         }
         self._folders = [_pattern(folder) for folder in sorted(folders)]
@@ -50,11 +74,12 @@ class PathMatcher:
 
     def match(self, key: str) -> ParsedKey | None:
         """Return the parts of *key*, or None if no path template matches."""
-        for template, pattern in self._patterns:
+        for layout, labels, template, pattern in self._patterns:
             match = pattern.fullmatch(key)
             if match is not None:
                 groups = match.groupdict()
-                return ParsedKey(template, groups["job_id"], groups.get("project_id"))
+                container = ContainerKey(key, groups[labels.container], groups.get(labels.scope))
+                return ParsedKey(layout, template, container)
         return None
 
 

@@ -1,9 +1,8 @@
 """
-Recreate a lost ledger from the files. ``job_directory.py`` reads the files; this module records them.
+Recreate a lost ledger from the files. ``container_directory.py`` reads them; this module records them.
 
-``job.json`` contains the job, ``job_tasks.json`` its tasks and ``task_quicklook.json`` the quicklooks of a
-task. They determine the outputs, and the path templates determine the paths. A file is recorded only after
-its structure was verified, in the same way as a download without a server checksum.
+The documents of a container determine its outputs, and the path templates determine the paths. A file is
+recorded only after its structure was verified, in the same way as a download without a server checksum.
 
 A rebuild cannot restore validators, object addresses and the reason why an output does not exist. These
 outputs are recorded as planned, and the next run requests them.
@@ -25,8 +24,8 @@ from bulkdl.ledger import maintenance_queries, queries
 from bulkdl.ledger.database import Ledger
 from bulkdl.ledger.locked import open_locked_ledger
 from bulkdl.log import get_logger
+from bulkdl.maintenance.container_directory import ContainerDirectoryReader, RebuiltContainer
 from bulkdl.maintenance.damaged_ledger import rename_if_damaged
-from bulkdl.maintenance.job_directory import JobDirectoryReader, RebuiltJob
 from bulkdl.maintenance.path_matcher import ParsedKey, PathMatcher
 from bulkdl.maintenance.verify import (
     NullProgress,
@@ -51,7 +50,7 @@ async def rebuild(
         stop: Set when the rebuild ends or is cancelled. The threads then end after the current block.
 
     Raises:
-        ConfigError: The ledger contains jobs, or the directory does not contain a ``job.json``.
+        ConfigError: The ledger contains jobs, or the directory contains no document of a container.
         OutputLockedError: A run has locked the directory.
         LedgerVersionError: A newer version of bulkdl wrote the existing ledger.
         DestinationError: The existing ledger cannot be read; it is not changed.
@@ -87,7 +86,7 @@ async def _has_objects(destination: Destination) -> bool:
 
 
 class Rebuilder:
-    """Records the jobs of a directory in the ledger, each job in one transaction."""
+    """Records the containers of a directory in the ledger, each container in one transaction."""
 
     def __init__(
         self,
@@ -101,82 +100,84 @@ class Rebuilder:
     ) -> None:
         self._options = options
         self._destination = destination
-        self._reader = JobDirectoryReader(options.path_templates, destination, stop)
+        self._reader = ContainerDirectoryReader(destination, stop)
         self._ledger = ledger
         self._verification = verification
         self._run_id = run_id
         self._progress = progress
-        self._job_keys: Channel[tuple[str, ParsedKey]] = Channel(4 * options.workers)
+        self._documents: Channel[ParsedKey] = Channel(4 * options.workers)
 
     async def rebuild_all(self) -> None:
         """
-        Record all jobs of the destination, and add the files that belong to no job to the verification.
+        Record all containers of the destination, and add the files of no container to the verification.
 
         Raises:
-            ConfigError: The ledger contains jobs, or the destination contains none.
+            ConfigError: The ledger contains containers, or the destination contains none.
         """
         option = f"--output {self._options.output}"
         if not await self._ledger.write(partial(maintenance_queries.start_rebuild, run_id=self._run_id)):
             raise ConfigError(
                 option, "has a ledger that contains jobs; use bulkdl verify to check the files against it"
             )
-        await self._record_jobs()
+        await self._record_containers()
         if not self._verification.jobs and not self._verification.findings_total:
-            template = self._options.path_templates.job
+            layouts = self._options.layouts
+            paths = " or ".join(each.templates[each.source_type.document_templates[0]] for each in layouts)
             raise ConfigError(
-                option, f"contains no {template}; use the same path_templates as the run that wrote the files"
+                option, f"contains no {paths}; use the same path_templates as the run that wrote the files"
             )
         await find_untracked_files(self._options, self._destination, self._ledger, self._verification)
         await self._ledger.write(maintenance_queries.finish_rebuild)
 
-    async def _record_jobs(self) -> None:
+    async def _record_containers(self) -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._find_jobs(), name="rebuild-tree")
+            group.create_task(self._find_documents(), name="rebuild-tree")
             for number in range(self._options.workers):
-                group.create_task(self._rebuild_jobs(), name=f"rebuild-{number}")
+                group.create_task(self._rebuild_containers(), name=f"rebuild-{number}")
 
-    async def _find_jobs(self) -> None:
-        matcher = PathMatcher(self._options.path_templates)
+    async def _find_documents(self) -> None:
+        matcher = PathMatcher(self._options.layouts)
         async for infos in self._destination.list_objects(matcher.can_be_folder):
             for info in infos:
                 parsed = matcher.match(info.key)
-                if parsed is not None and parsed.template == "job":
-                    await self._job_keys.put((info.key, parsed))
-        self._job_keys.close()
+                if parsed is not None and parsed.is_container:
+                    await self._documents.put(parsed)
+        self._documents.close()
 
-    async def _rebuild_jobs(self) -> None:
-        async for key, parsed in self._job_keys:
+    async def _rebuild_containers(self) -> None:
+        async for parsed in self._documents:
+            key = parsed.container.key
             if await self._ledger.read(partial(_is_recorded, parsed=parsed)):
                 continue
             try:
-                job = await self._reader.read(key, parsed)
+                rebuilt = await self._reader.read(parsed.layout, parsed.container)
             except ApiError as failure:
                 add_finding(self._verification, Finding(key, FileState.DAMAGED, failure.detail))
             except OSError as error:
                 detail = error.strerror or str(error)
                 add_finding(self._verification, Finding(key, FileState.UNREADABLE, detail))
             else:
-                await self._ledger.write(partial(_write, job=job, run_id=self._run_id))
-                self._count_job(job)
+                await self._ledger.write(partial(_write, rebuilt=rebuilt, run_id=self._run_id))
+                self._count(rebuilt)
 
-    def _count_job(self, job: RebuiltJob) -> None:
+    def _count(self, rebuilt: RebuiltContainer) -> None:
         self._verification.jobs += 1
-        for result in job.results:
+        for result in rebuilt.results:
             size_bytes = result.file.size_bytes if result.file else 0
             self._verification.count(result.output.kind, FileState.OK, size_bytes)
             self._progress.advance(1, size_bytes)
-        for finding in job.findings:
+        for finding in rebuilt.findings:
             if finding.output is not None:
                 self._verification.count(finding.output.kind, finding.state, 0)
             add_finding(self._verification, finding)
 
 
 def _is_recorded(connection: Connection, parsed: ParsedKey) -> bool:
-    """Return whether an interrupted rebuild has already recorded this job."""
-    jobs = maintenance_queries.find_recorded_containers(connection, [parsed.job_id])
-    return any(parsed.project_id in (None, job.scope) for job in jobs)
+    """Return whether an interrupted rebuild has already recorded this container."""
+    containers = maintenance_queries.find_recorded_containers(connection, [parsed.container.container_id])
+    return any(map(parsed.belongs_to, containers))
 
 
-def _write(connection: Connection, job: RebuiltJob, run_id: str) -> None:
-    queries.plan_container(connection, job.listing)
-    queries.record_results(connection, job.results, run_id)
+def _write(connection: Connection, rebuilt: RebuiltContainer, run_id: str) -> None:
+    queries.plan_container(connection, rebuilt.listing)
+    queries.record_results(connection, rebuilt.results, run_id)

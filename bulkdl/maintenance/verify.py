@@ -28,10 +28,10 @@ from bulkdl.ledger.database import Ledger
 from bulkdl.ledger.locked import open_locked_ledger
 from bulkdl.ledger.maintenance_queries import FileRow
 from bulkdl.log import get_logger
-from bulkdl.maintenance.path_matcher import DOCUMENTS, PathMatcher, is_utf8
+from bulkdl.maintenance.path_matcher import PathMatcher, is_utf8
 from bulkdl.models import CommittedFile, Digest
 from bulkdl.report.verification import FileState, Finding, Verification
-from bulkdl.settings.path_templates import PathTemplates
+from bulkdl.sources.interfaces import SourceLayout
 from bulkdl.state.storage import Storage, create_storage
 from bulkdl.transfer.checksums import Digester
 
@@ -46,13 +46,14 @@ class VerifyOptions:
     Options of a verification or of a rebuild.
 
     Attributes:
+        layouts: The sources whose files the directory can contain.
         deep: Compare checksums, not only sizes.
         repair: Mark missing and invalid files for download.
         workers: Number of files that are read concurrently.
     """
 
     output: Path
-    path_templates: PathTemplates
+    layouts: tuple[SourceLayout, ...]
     deep: bool = False
     repair: bool = False
     workers: int = 4
@@ -291,7 +292,7 @@ async def find_untracked_files(
     options: VerifyOptions, destination: Destination, ledger: Ledger, verification: Verification
 ) -> None:
     """Add the objects of *destination* that are not in *ledger* to *verification*."""
-    matcher = PathMatcher(options.path_templates)
+    matcher = PathMatcher(options.layouts)
     async for infos in destination.list_objects(matcher.can_be_folder):
         keys = [info.key for info in infos]
         untracked = await ledger.read(partial(_select_untracked, keys=keys, matcher=matcher))
@@ -300,14 +301,13 @@ async def find_untracked_files(
 
 def _select_untracked(connection: Connection, keys: Sequence[str], matcher: PathMatcher) -> list[str]:
     parsed_keys = {key: parsed for key in keys if (parsed := matcher.match(key)) is not None}
-    job_ids = list({parsed.job_id for parsed in parsed_keys.values()})
-    jobs = maintenance_queries.find_recorded_containers(connection, job_ids)
-    tracked = set(maintenance_queries.list_keys_of_containers(connection, job_ids))
+    ids = list({parsed.container.container_id for parsed in parsed_keys.values()})
+    containers = maintenance_queries.find_recorded_containers(connection, ids)
+    tracked = set(maintenance_queries.list_keys_of_containers(connection, ids))
     tracked |= {
         key
         for key, parsed in parsed_keys.items()
-        if parsed.template in DOCUMENTS
-        and any(parsed.job_id == job.id and parsed.project_id in (None, job.scope) for job in jobs)
+        if parsed.is_document and any(map(parsed.belongs_to, containers))
     }
     candidates = [key for key in keys if key not in tracked]
     # Files that were written with other path templates are found by their key.

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from yarl import URL
 
+from bulkdl.errors import ApiError
 from bulkdl.listings import ContainerListing, PlannedOutput, UnreadableContainer
 from bulkdl.models import Container, ContainerRef, Output
 from bulkdl.settings import CredentialSet, Settings
@@ -34,6 +35,35 @@ class SourceContext:
     settings: Settings
     credentials: CredentialSet
     sessions: Sessions
+
+
+class DocumentMissingError(ApiError):
+    """A document of a container does not exist in the destination."""
+
+
+ReadDocument = Callable[[str], bytes]
+"""
+Returns the document with this key; blocks.
+
+Raises:
+    DocumentMissingError: The document does not exist.
+    ApiError: The key names something else than a file.
+    OSError, DestinationError: The document cannot be read.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerKey:
+    """
+    The key of the document that stands for a container.
+
+    Attributes:
+        scope: The scope in the key; None if the path template does not contain it.
+    """
+
+    key: str
+    container_id: str
+    scope: str | None
 
 
 class Source(Protocol):
@@ -82,6 +112,10 @@ class SourceType(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def document_templates(self) -> tuple[str, ...]:
+        """The names of the path templates of documents; the first one stands for a container."""
+
     def load_credentials(self, settings: Settings) -> CredentialSet:
         """
         Read the credentials from the environment and the settings.
@@ -101,3 +135,25 @@ class SourceType(Protocol):
 
     def make_key(self, planned: PlannedOutput, templates: Mapping[str, str]) -> Callable[[str], str]:
         """Return a function from the suffix, which depends on the content, to the key of an output."""
+
+    def read_listing(
+        self, container: ContainerKey, templates: Mapping[str, str], read: ReadDocument
+    ) -> ContainerListing:
+        """
+        Read the listing of a container from its stored documents, to rebuild a lost ledger; blocks.
+
+        Raises:
+            ApiError: A document is missing or invalid.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class SourceLayout:
+    """A source and the path templates of its outputs and documents, by name."""
+
+    source_type: SourceType
+    templates: Mapping[str, str]
+
+    def make_key(self, planned: PlannedOutput) -> Callable[[str], str]:
+        """Return a function from the suffix, which depends on the content, to the key of an output."""
+        return self.source_type.make_key(planned, self.templates)

@@ -13,7 +13,8 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import cast
 
 from bulkdl.errors import ConfigError
-from bulkdl.sources.interfaces import SourceType
+from bulkdl.settings import Settings
+from bulkdl.sources.interfaces import SourceLayout, SourceType
 
 GROUP = "bulkdl.sources"
 
@@ -41,6 +42,16 @@ def load_source_type(name: str) -> SourceType:
             "--source", f"{name!r} is not installed; expected one of {', '.join(source_names())}"
         )
     return _load(found)
+
+
+def source_layout(source_type: SourceType, settings: Settings) -> SourceLayout:
+    """Return *source_type* with the path templates of *settings*."""
+    return SourceLayout(source_type, source_type.path_templates(settings))
+
+
+def built_in_layouts(settings: Settings) -> tuple[SourceLayout, ...]:
+    """Return all sources of bulkdl with the path templates of *settings*."""
+    return tuple(source_layout(load_source_type(name), settings) for name in _BUILT_IN)
 
 
 def _load(found: EntryPoint) -> SourceType:

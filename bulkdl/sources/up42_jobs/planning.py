@@ -16,6 +16,10 @@ RESULT = "result"
 """The identity of the archive of a job and of the archive of its last task, which can be one object."""
 
 
+ALL_KINDS = frozenset(kind.value for kind in Kind)
+# The list of the tasks contains all outputs except the quicklooks.
+LISTED_WITH_TASKS = ALL_KINDS - {Kind.QUICKLOOK.value}
+
 _JOB_TEMPLATES = {Kind.ARCHIVE: "job_archive", Kind.GEOJSON: "job_geojson"}
 _TASK_TEMPLATES = {Kind.ARCHIVE: "task_archive", Kind.GEOJSON: "task_geojson", Kind.QUICKLOOK: "quicklook"}
 

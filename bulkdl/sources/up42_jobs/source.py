@@ -17,12 +17,9 @@ from bulkdl.models import Container, ContainerRef, Output
 from bulkdl.sources.interfaces import SourceContext
 from bulkdl.sources.up42_jobs.clients import ApiClients
 from bulkdl.sources.up42_jobs.models import Kind, Task, job_output
-from bulkdl.sources.up42_jobs.planning import expected_outputs, has_open_task
+from bulkdl.sources.up42_jobs.planning import ALL_KINDS, LISTED_WITH_TASKS, expected_outputs, has_open_task
 from bulkdl.transfer.interfaces import RemoteFile
 from bulkdl.transfer.remote_files import ApiSource, SignedUrlSource
-
-# The list of the tasks contains all outputs except the quicklooks.
-LISTED_WITH_TASKS = frozenset({Kind.ARCHIVE.value, Kind.GEOJSON.value})
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +77,7 @@ class JobsSource:
                 *expected_outputs(container, tasks),
                 *chain.from_iterable(entry.outputs for entry in lists),
             ),
-            listed_kinds=LISTED_WITH_TASKS | {Kind.QUICKLOOK.value} if are_all_listed else LISTED_WITH_TASKS,
+            listed_kinds=ALL_KINDS if are_all_listed else LISTED_WITH_TASKS,
             documents=documents,
             failures=failures,
             is_final=not has_open_task(container, tasks),

@@ -7,10 +7,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from yarl import URL
 
-from bulkdl.listings import PlannedOutput
+from bulkdl.listings import ContainerListing, PlannedOutput
 from bulkdl.settings import CredentialSet, Settings, load_credentials
-from bulkdl.sources.interfaces import Source, SourceContext
-from bulkdl.sources.up42_jobs import endpoints, planning
+from bulkdl.sources.interfaces import ContainerKey, ReadDocument, Source, SourceContext
+from bulkdl.sources.up42_jobs import documents, endpoints, planning
 from bulkdl.sources.up42_jobs.models import SOURCE
 from bulkdl.sources.up42_jobs.source import JobsSource
 
@@ -19,6 +19,7 @@ class JobsSourceType:
     """The source of UP42 jobs."""
 
     name = SOURCE
+    document_templates = ("job", "job_tasks", "task_quicklooks")
 
     def load_credentials(self, settings: Settings) -> CredentialSet:
         """Read the credentials of UP42."""
@@ -39,6 +40,12 @@ class JobsSourceType:
     def make_key(self, planned: PlannedOutput, templates: Mapping[str, str]) -> Callable[[str], str]:
         """Return a function from the suffix to the key of an output."""
         return planning.target_key(planned, templates)
+
+    def read_listing(
+        self, container: ContainerKey, templates: Mapping[str, str], read: ReadDocument
+    ) -> ContainerListing:
+        """Read a job and its outputs from its stored documents."""
+        return documents.read_listing(container, templates, read)
 
 
 @asynccontextmanager

@@ -6,12 +6,14 @@ from bulkdl.destinations.interfaces import NotAnObjectError
 from bulkdl.destinations.local.listing import iter_files, open_regular
 from bulkdl.maintenance.path_matcher import PathMatcher
 from bulkdl.settings.path_templates import PathTemplates
+from bulkdl.sources.interfaces import SourceLayout
+from bulkdl.sources.up42_jobs.source_type import SOURCE_TYPE
 
 TEMPLATES = PathTemplates()
 
 
 def list_keys(root, templates=TEMPLATES):
-    can_contain = PathMatcher(templates).can_be_folder
+    can_contain = PathMatcher([SourceLayout(SOURCE_TYPE, dict(templates))]).can_be_folder
     return [info.key for info in iter_files(root, can_contain, root / ".bulkdl")]
 
 

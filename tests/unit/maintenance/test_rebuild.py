@@ -179,11 +179,11 @@ async def test_rebuild_after_an_interruption_resumes(site, simulator, monkeypatc
     shutil.rmtree(site.root / ".bulkdl")
     write, written = module._write, []
 
-    def fail_at_third_job(connection, job, run_id):
+    def fail_at_third_job(connection, rebuilt, run_id):
         if len(written) == 2:
             raise KeyError("power cut")
-        written.append(job.listing.container.ref.id)
-        write(connection, job, run_id)
+        written.append(rebuilt.listing.container.ref.id)
+        write(connection, rebuilt, run_id)
 
     monkeypatch.setattr(module, "_write", fail_at_third_job)
     with pytest.raises(KeyError):
