@@ -11,7 +11,6 @@ from typing import Self
 
 from bulkdl.concurrency import ConcurrencyLimiter
 from bulkdl.errors import DestinationError, first_leaf_exception
-from bulkdl.failure_policy import ExitCode
 from bulkdl.graph.download_output import OutputDownloader
 from bulkdl.graph.enumeration import Enumeration
 from bulkdl.graph.enumeration_results import EnumerationHandler, PlanHandler, RunHandler
@@ -21,12 +20,11 @@ from bulkdl.graph.pools import Pools, RunStopped
 from bulkdl.graph.processing import Processing
 from bulkdl.graph.run import Run
 from bulkdl.graph.run_context import RunContext
+from bulkdl.graph.run_reports import store_report
 from bulkdl.http.rate_limit import RateLimiter
 from bulkdl.ledger import queries
 from bulkdl.log import get_logger
-from bulkdl.printable import json_text
 from bulkdl.report.plan import PlanBuilder
-from bulkdl.report.run_report import run_report
 from bulkdl.report.summary import Summary
 from bulkdl.selection import Selection
 from bulkdl.settings import CredentialSet, Settings
@@ -36,7 +34,7 @@ from bulkdl.sources.interfaces import Source, SourceContext, SourceType
 from bulkdl.sources.registry import source_layout
 from bulkdl.sources.sessions import SessionOptions, Sessions
 from bulkdl.state.storage import Storage
-from bulkdl.telemetry.events import STORAGE, QueuesOpened, Reporter, RunFinished
+from bulkdl.telemetry.events import STORAGE, QueuesOpened, Reporter
 from bulkdl.telemetry.http_tracing import trace_requests
 from bulkdl.transfer.context import Limits, TransferContext
 
@@ -143,25 +141,8 @@ class RunAssembly:
             stage.end_input()
 
     async def store_report(self, context: RunContext, summary: Summary) -> None:
-        """Store the report of the run; a full disk is logged and does not hide the result."""
-        document = json_text(run_report(summary, context.selection, self._settings), indent=1)
-        finish = partial(
-            queries.finish_run, run_id=summary.run_id, exit_code=int(summary.exit_code), summary=document
-        )
-        try:
-            await context.ledger.write(finish)
-            await self._storage.state.write_report(summary.run_id, document.encode())
-            if summary.exit_code is ExitCode.OK:
-                await context.ledger.remove_copies()
-        except DestinationError as failure:
-            log.warning("report.failed", reason=failure.reason.value, detail=failure.detail)
-        log.info(
-            "run.finished",
-            exit_code=int(summary.exit_code),
-            duration_s=round(summary.duration_s, 3),
-            downloaded_bytes=summary.downloaded_bytes,
-        )
-        self._reporter.report(RunFinished(summary.finished_at, int(summary.exit_code)))
+        """Store the report of the run; see ``run_reports.store_report``."""
+        await store_report(context, context.selection, self._settings, summary)
 
     def _build_run(self, context: RunContext) -> Run:
         settings = self._settings

@@ -30,7 +30,7 @@ from bulkdl.failure_policy import ExitCode
 from bulkdl.graph.output_area import remove_scratch
 from bulkdl.graph.processing_ledger import completed_output, iter_pending
 from bulkdl.graph.processor_calls import ProcessingContext, ProcessorCalls
-from bulkdl.graph.run_context import RunContext
+from bulkdl.graph.run_context import LockedRun
 from bulkdl.ledger import derived_queries
 from bulkdl.log import get_logger
 from bulkdl.models import Outcome, Output, Result
@@ -61,7 +61,7 @@ class Processing:
     processors: Sequence[Processor]
     executors: Executors
 
-    def new_stage(self, run: RunContext, selection: Selection, settings: Settings) -> ProcessingStage:
+    def new_stage(self, run: LockedRun, selection: Selection, settings: Settings) -> ProcessingStage:
         """Create the stage of one run for the outputs of *selection*."""
         context = ProcessingContext(
             run_id=run.run_id,

@@ -94,13 +94,16 @@ class ProcessorCalls:
             await area.sync()
         return rows
 
-    async def _finish(self, processor: Processor) -> tuple[DerivedRow, ...]:
+    async def _finish(self, processor: Processor) -> tuple[DerivedRow, ...] | None:
+        """Return the derived files; None if there are none, now and in the ledger."""
         context = self._context
         run = LedgerOfFinishedRun(context.run_id, context.ledger, context.destination, context.executors)
         async with self._open_area(processor, None) as area:
             rows = _to_rows(await processor.finish(run, area))
             await area.sync()
-        return rows
+        find_keys = partial(derived_queries.find_derived_keys, output_id=None, processor=processor.name)
+        earlier_keys = await context.ledger.read(find_keys)
+        return rows if rows or earlier_keys else None
 
     def _open_area(self, processor: Processor, row_id: int | None) -> LocalOutputArea:
         context = self._context

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from bulkdl.graph.recorder import Recorder
 from bulkdl.graph.shutdown import ShutdownController
@@ -11,6 +12,34 @@ from bulkdl.selection import Selection
 from bulkdl.sources.interfaces import Source
 from bulkdl.state.storage import Storage
 from bulkdl.telemetry.events import Reporter
+
+
+class LockedRun(Protocol):
+    """A run that has locked its directory: of downloads, or of processors only."""
+
+    @property
+    def run_id(self) -> str:
+        """The ID of the run."""
+
+    @property
+    def storage(self) -> Storage:
+        """The destination and the state directory."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """Open for writing."""
+
+    @property
+    def recorder(self) -> Recorder:
+        """Records results and problems."""
+
+    @property
+    def reporter(self) -> Reporter:
+        """Receives the events of the run."""
+
+    @property
+    def shutdown(self) -> ShutdownController:
+        """Stops the run."""
 
 
 @dataclass(frozen=True, slots=True)

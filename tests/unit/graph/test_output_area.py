@@ -16,7 +16,14 @@ async def directory(tmp_path):
 
 
 def open_area(directory, output_id=1, processor="copy"):
-    return LocalOutputArea(directory.destination, directory.executors, directory.ledger, processor, output_id)
+    return LocalOutputArea(
+        directory.destination,
+        directory.storage.state,
+        directory.executors,
+        directory.ledger,
+        processor,
+        output_id,
+    )
 
 
 def make_folder(path, **files):
@@ -125,7 +132,7 @@ async def test_publish_of_something_else_than_a_file_is_rejected(directory):
 
 
 async def test_area_releases_its_disk_space_and_keeps_its_state_folder(directory):
-    reservations = directory.destination.state.reservations
+    reservations = directory.storage.state.reservations
     async with open_area(directory) as area:
         area.reserve(1000)
         area.consume(400)

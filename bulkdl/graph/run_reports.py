@@ -1,0 +1,41 @@
+"""Stores the report of a run."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from bulkdl.errors import DestinationError
+from bulkdl.failure_policy import ExitCode
+from bulkdl.graph.run_context import LockedRun
+from bulkdl.ledger import queries
+from bulkdl.log import get_logger
+from bulkdl.printable import json_text
+from bulkdl.report.run_report import run_report
+from bulkdl.report.summary import Summary
+from bulkdl.selection import Selection
+from bulkdl.settings import Settings
+from bulkdl.telemetry.events import RunFinished
+
+log = get_logger(__name__)
+
+
+async def store_report(run: LockedRun, selection: Selection, settings: Settings, summary: Summary) -> None:
+    """Store the report of the run; a full disk is logged and does not hide the result."""
+    document = json_text(run_report(summary, selection, settings), indent=1)
+    finish = partial(
+        queries.finish_run, run_id=summary.run_id, exit_code=int(summary.exit_code), summary=document
+    )
+    try:
+        await run.ledger.write(finish)
+        await run.storage.state.write_report(summary.run_id, document.encode())
+        if summary.exit_code is ExitCode.OK:
+            await run.ledger.remove_copies()
+    except DestinationError as failure:
+        log.warning("report.failed", reason=failure.reason.value, detail=failure.detail)
+    log.info(
+        "run.finished",
+        exit_code=int(summary.exit_code),
+        duration_s=round(summary.duration_s, 3),
+        downloaded_bytes=summary.downloaded_bytes,
+    )
+    run.reporter.report(RunFinished(summary.finished_at, int(summary.exit_code)))
