@@ -23,6 +23,13 @@ class Durability(StrEnum):
     NONE = "none"  # bulkdl does not sync files
 
 
+class UnpackMode(StrEnum):
+    """Whether archives are unpacked next to their file."""
+
+    OFF = "off"
+    KEEP = "keep"  # the archive stays
+
+
 class Outcome(StrEnum):
     """The outcome of one output."""
 

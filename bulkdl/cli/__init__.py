@@ -28,6 +28,7 @@ COMMANDS = {
     "status": "show the outputs in the ledger and the failures",
     "verify": "compare the files with the ledger; --repair, --rebuild",
     "retry": "download failed outputs again",
+    "unpack": "unpack downloaded archives; no network, no credentials",
     "config": "show the effective settings and their sources",
     "demo": "download from a simulated account on this machine",
     "simulate": "run a local UP42 API for tests",

@@ -28,6 +28,7 @@ _SEED = 1  # every demo uses the same account, so that a second demo finds the f
 
 @click.command(cls=Command, example="bulkdl demo --jobs 200 -o demo")
 @options.output
+@options.unpack
 @options.option(
     "--jobs",
     default=24,

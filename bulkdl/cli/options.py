@@ -109,6 +109,7 @@ selection: Decorator[Any] = _stack(
     _select("--shard", metavar="K/N|auto"),
 )
 
+unpack: Decorator[Any] = _setting("--unpack", metavar="off|keep", group=Group.DESTINATION)
 output: Decorator[Any] = _setting("-o", "--output", metavar="DIR", group=Group.DESTINATION)
 
 _LISTING_ONLY = ("list_concurrency", "rate", "burst", "max_duration", "retries", "shutdown_timeout")
@@ -118,6 +119,7 @@ def transfer(*, listing_only: bool = False) -> Decorator[Any]:
     """Return the options of downloads. With *listing_only*, hide the options without effect on lists."""
     settings = (
         partial(_setting, "--durability", metavar="full|batch|none", group=Group.DESTINATION),
+        partial(_setting, "--unpack", metavar="off|keep", group=Group.DESTINATION),
         partial(
             _setting,
             "--processor",

@@ -15,7 +15,7 @@ from typing import Any, Self
 import structlog
 
 from bulkdl.concurrency import Channel, Executors
-from bulkdl.errors import ConfigError, DownloaderStateError
+from bulkdl.errors import ConfigError, DownloaderStateError, LedgerMissingError
 from bulkdl.failure_policy import ExitCode
 from bulkdl.graph.assembly import RunAssembly
 from bulkdl.graph.ledger_view import EmptyLedgerView, LedgerView, PlanLedgerView
@@ -29,7 +29,7 @@ from bulkdl.ledger import queries
 from bulkdl.ledger.database import Ledger
 from bulkdl.ledger.locked import open_locked_ledger
 from bulkdl.log import get_logger
-from bulkdl.models import Result
+from bulkdl.models import Result, UnpackMode
 from bulkdl.processors.interfaces import Processor
 from bulkdl.processors.registry import load_processors
 from bulkdl.report.plan import Plan, PlanBuilder
@@ -86,7 +86,7 @@ class Downloader:
         executors = Executors(settings.disk_threads, settings.inspection_threads, settings.processing_threads)
         self._storage = create_storage(output, durability=settings.durability, executors=executors)
         if processors is None:
-            processors = load_processors(settings.processors, settings.processor_settings)
+            processors = load_processors(_enabled_processors(settings), settings.processor_settings)
         self._processing = Processing(processors, executors) if processors else None
         self._assembly = self._new_assembly()
         self._operations: Operations | None = None
@@ -203,6 +203,22 @@ class Downloader:
             operations.start(lambda shutdown: self._plan(selection, shutdown), name="plan")
         )
 
+    async def process(self, selection: Selection | None = None) -> Summary:
+        """
+        Run the processors on completed outputs of *selection* (default: the selection of the settings).
+
+        Nothing is downloaded: the method sends no requests and needs no credentials.
+
+        Raises:
+            LedgerMissingError: The output directory does not contain a ledger.
+            OutputLockedError, DownloaderStateError, LedgerError, DestinationError: As ``run``.
+        """
+        operations = self._require_open("process()")
+        self.summary = None
+        return await operations.result_of(
+            operations.start(lambda shutdown: self._process(selection, shutdown), name="process")
+        )
+
     async def _plan(self, selection: Selection | None, shutdown: ShutdownController) -> Plan:
         selection = self._complete_selection(selection)
         plan = PlanBuilder(
@@ -224,31 +240,51 @@ class Downloader:
         self, selection: Selection | None, subscribers: Sequence[Subscriber], shutdown: ShutdownController
     ) -> Summary:
         selection = self._complete_selection(selection)
-        run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+        run_id = _new_run_id()
         summary = self._new_summary(selection, run_id)
-        storage, reporter = self._storage, self._reporter
         with structlog.contextvars.bound_contextvars(run_id=run_id):
-            async with open_locked_ledger(
-                storage, run_id, on_lost=shutdown.abort, sleep=shutdown.sleep
-            ) as ledger:
-                log.info("run.started", output=storage.destination.location)
-                reporter.report(RunStarted(run_id, datetime.now(UTC)))
-                selection = await _apply_watermark(selection, ledger)
-                recorder = Recorder(ledger, run_id, summary, reporter, subscribers)
-                context = RunContext(
-                    run_id,
-                    selection,
-                    self._assembly.source,
-                    storage,
-                    ledger,
-                    recorder,
-                    reporter,
-                    shutdown,
-                )
+            async with self._open_context(run_id, selection, summary, shutdown, subscribers) as opened:
+                log.info("run.started", output=self._storage.destination.location)
+                self._reporter.report(RunStarted(run_id, datetime.now(UTC)))
+                context = replace(opened, selection=await _apply_watermark(selection, opened.ledger))
                 await self._assembly.execute(context)
                 self.summary = summary.build(stopped_by=shutdown.cause)
                 await self._assembly.store_report(context, self.summary)
         return self.summary
+
+    async def _process(self, selection: Selection | None, shutdown: ShutdownController) -> Summary:
+        selection = selection if selection is not None else Selection.of(self._settings)
+        if not await asyncio.to_thread(self._storage.state.ledger_path.is_file):
+            raise LedgerMissingError(self._settings.require_output())
+        run_id = _new_run_id()
+        summary = SummaryBuilder(run_id, datetime.now(UTC))
+        with structlog.contextvars.bound_contextvars(run_id=run_id):
+            async with self._open_context(run_id, selection, summary, shutdown) as context:
+                if self._processing is not None:
+                    stage = self._processing.new_stage(context, selection, self._settings)
+                    stage.end_input()
+                    await stage.execute()
+        # The ledger does not store this run: its runs are those that list the source, for the watermark.
+        self.summary = summary.build(stopped_by=shutdown.cause)
+        return self.summary
+
+    @asynccontextmanager
+    async def _open_context(
+        self,
+        run_id: str,
+        selection: Selection,
+        summary: SummaryBuilder,
+        shutdown: ShutdownController,
+        subscribers: Sequence[Subscriber] = (),
+    ) -> AsyncIterator[RunContext]:
+        """Lock the output directory and its ledger inside the block."""
+        storage = self._storage
+        async with open_locked_ledger(
+            storage, run_id, on_lost=shutdown.abort, sleep=shutdown.sleep
+        ) as ledger:
+            recorder = Recorder(ledger, run_id, summary, self._reporter, subscribers)
+            source = self._assembly.source
+            yield RunContext(run_id, selection, source, storage, ledger, recorder, self._reporter, shutdown)
 
     def _complete_selection(self, selection: Selection | None) -> Selection:
         """Return *selection*, or the selection of the settings, with its projects."""
@@ -267,6 +303,15 @@ class Downloader:
         for project_id in selection.project_ids or self._assembly.source.scopes:
             builder.add_project(project_id)
         return builder
+
+
+def _new_run_id() -> str:
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+
+
+def _enabled_processors(settings: Settings) -> tuple[str, ...]:
+    """Return the names of the enabled processors; the setting ``unpack`` enables the one of bulkdl."""
+    return (*(["unpack"] if settings.unpack is not UnpackMode.OFF else []), *settings.processors)
 
 
 async def _results(

@@ -33,7 +33,7 @@ from pydantic import (
 
 from bulkdl.concurrency import DISK_THREADS, INSPECTION_THREADS, PROCESSING_THREADS
 from bulkdl.errors import ConfigError
-from bulkdl.models import Durability
+from bulkdl.models import Durability, UnpackMode
 from bulkdl.settings import parsers
 from bulkdl.settings.bandwidth_schedule import UNLIMITED, BandwidthSchedule, parse_bandwidth_schedule
 from bulkdl.settings.field_types import (
@@ -142,6 +142,10 @@ class Settings(BaseModel):
         "reads JOB_COMPLETION_INDEX and BULKDL_SHARDS",
     )
 
+    unpack: UnpackMode = Field(
+        UnpackMode.OFF,
+        description="unpack each archive into a folder next to it: off, or keep (and keep the archive)",
+    )
     processors: Annotated[tuple[str, ...], BeforeValidator(parsers.split_list)] = Field(
         (), description="names of the installed processors that process completed outputs"
     )
