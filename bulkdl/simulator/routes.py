@@ -88,6 +88,11 @@ def find_route(segments: list[str]) -> Route:
     return Route("unknown", {})
 
 
+def is_today(segments: list[str]) -> bool:
+    """Return whether today's API serves the path, which can be unknown."""
+    return bool(segments) and segments[0] in {"realms", "v2", "webhooks", "workspaces"}
+
+
 def _match(pattern: list[str], segments: list[str]) -> dict[str, str] | None:
     names = {}
     for expected, actual in zip(pattern, segments, strict=True):

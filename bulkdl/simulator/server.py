@@ -223,11 +223,9 @@ class Simulator:
         return self.storage_url + self._signer.sign(path, disposition)
 
     async def _serve_api(self, request: web.BaseRequest) -> web.StreamResponse:
-        route = routes.find_route(
-            ReceivedRequest("api", request.method, request.raw_path, request.headers).segments
-        )
-        is_today = route.endpoint in routes.TODAY_ENDPOINTS
-        handle = self._today.handle if is_today else self._api.handle
+        segments = ReceivedRequest("api", request.method, request.raw_path, request.headers).segments
+        route = routes.find_route(segments)
+        handle = self._today.handle if routes.is_today(segments) else self._api.handle
         return await self._serve(request, "api", handle, route.endpoint, route.level)
 
     async def _serve_storage(self, request: web.BaseRequest) -> web.StreamResponse:

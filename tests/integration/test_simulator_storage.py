@@ -331,7 +331,9 @@ async def test_unknown_asset_returns_404() -> None:
             for method, path in (("GET", "metadata"), ("POST", "download-url")):
                 status, problem = await client.send(method, f"/v2/assets/{asset_id}/{path}")
                 assert (status, problem["title"]) == (404, "Not Found")
-        assert (await client.send("GET", "/v2/assets/unknown/path/x"))[0] == 404
+        for path in ("/v2/assets/unknown/path/x", "/v2/other", "/realms/other", "/webhooks"):
+            status, problem = await client.send("GET", path)
+            assert (status, problem["title"]) == (404, "Not Found")
         assert (await client.send("DELETE", "/v2/assets"))[0] == 405
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from datetime import UTC, datetime
 
-from bulkdl.simulator.archives import ArchiveFormat, Members, create_archive, overhead_bytes
+from bulkdl.simulator.archives import MAX_ZIP_BYTES, ArchiveFormat, Members, create_archive, overhead_bytes
 from bulkdl.simulator.documents import dump
 from bulkdl.simulator.geotiff import create_geotiff
 from bulkdl.simulator.lazy_bytes import Blob, BlobChain, FillerBytes, LiteralBytes
@@ -48,7 +48,7 @@ def _with_filler(head: bytes, size: int, key: str) -> Blob:
 
 
 def _create_archive(file: AssetFile, size: int, key: str) -> Blob:
-    form: ArchiveFormat = "zip" if file.suffix == "zip" else "tgz"
+    form: ArchiveFormat = "zip" if file.suffix == "zip" and size < MAX_ZIP_BYTES else "tgz"
     notes = LiteralBytes(_create_text("json", key))
     empty: Members = [("output/data.json", notes), ("output/scene.tif", LiteralBytes(b""))]
     spare = max(0, size - notes.size - overhead_bytes(form, empty))

@@ -77,6 +77,8 @@ class TodayApi:
             return create_error_reply(route.endpoint, error.status, error.message)
 
     def _find_endpoint(self, name: str, method: str, caller: Caller) -> Endpoint:
+        if name not in routes.TODAY_ENDPOINTS:
+            raise RequestRejected(404, "No such endpoint")
         if caller.project is not None:
             raise RequestRejected(403, "Access is denied")
         endpoint = self._endpoints.get((name, "GET" if method == "HEAD" else method))

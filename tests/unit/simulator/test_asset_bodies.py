@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from bulkdl.simulator import SimulatedAccount
@@ -24,6 +26,14 @@ def test_body_is_reproducible_and_readable_at_any_offset(file: AssetFile) -> Non
     assert read_all(create_body(file)) == whole
     for start in (0, 1, body.size // 3, body.size - 1):
         assert create_body(file).read(start, body.size) == whole[start:]
+
+
+@pytest.mark.parametrize("suffix", ["zip", "tgz", "tif", "tiff", "bigtiff", "jp2", "bin"])
+@pytest.mark.parametrize("size_bytes", [100_000, 5 << 30])
+def test_body_has_about_the_requested_size(suffix: str, size_bytes: int) -> None:
+    body = create_body(replace(FILES[suffix], size_bytes=size_bytes))
+    assert abs(body.size - size_bytes) < 5_000 or suffix in {"zip", "tgz"}
+    assert len(body.read(body.size // 2, body.size // 2 + 1_000)) == 1_000
 
 
 @pytest.mark.parametrize("file", FILES.values(), ids=FILES)
