@@ -8,7 +8,6 @@ catches only the exceptions of this module.
 from __future__ import annotations
 
 from datetime import datetime
-from pathlib import Path
 
 from bulkdl.models import Reason
 
@@ -40,12 +39,17 @@ class ConfigError(BulkdlError):
 
 
 class LedgerMissingError(ConfigError):
-    """The output directory does not contain a ledger. Exit code 2."""
+    """
+    The state directory does not contain a ledger. Exit code 2.
 
-    def __init__(self, output: Path) -> None:
+    Args:
+        setting: The setting that selects the state directory, with its value.
+    """
+
+    def __init__(self, setting: str) -> None:
         super().__init__(
-            f"--output {output}",
-            "contains no ledger; choose the output directory of bulkdl run (with shards: of a single shard), "
+            setting,
+            "contains no ledger; choose the directory of bulkdl run (with shards: of a single shard), "
             "or recreate a lost ledger with bulkdl verify --rebuild",
         )
 

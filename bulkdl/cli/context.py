@@ -27,7 +27,7 @@ from bulkdl.selection import Selection
 from bulkdl.settings import CredentialSet, LoadedSettings, Settings, load_credentials, load_settings
 from bulkdl.settings.parsers import parse_path
 from bulkdl.source_spec import DEFAULT_SOURCE, source_spec
-from bulkdl.state.directory import StateDirectory
+from bulkdl.state.storage import create_state
 from bulkdl.telemetry.console_logging import create_stderr_console, log_to_console
 from bulkdl.telemetry.events import Reporter, Reporters, StatusPageListening
 from bulkdl.telemetry.exporters import ExporterHandle, no_exporters, start_exporters
@@ -52,8 +52,8 @@ class RunRequest:
     expose_metrics: bool = False
 
     @property
-    def output(self) -> Path:
-        """The output directory."""
+    def output(self) -> Path | str:
+        """The output directory, or the URL of the destination."""
         return self.loaded.settings.require_output()
 
     @classmethod
@@ -194,11 +194,13 @@ def _open_exporters(request: RunRequest) -> AbstractAsyncContextManager[Exporter
     if not request.expose_metrics or (settings.listen is None and settings.metrics_file is None):
         return no_exporters()
     address = settings.listen
+    output = request.output
+    state = create_state(output, settings.state, shard=settings.shard).path
     return start_exporters(
         version=__version__,
         kinds=source_spec(DEFAULT_SOURCE).kind_names,
-        output=request.output,
-        state=StateDirectory.below(request.output).path,
+        output=output if isinstance(output, Path) else state,
+        state=state,
         listen=(address.host, address.port) if address else None,
         metrics_file=settings.metrics_file,
     )

@@ -110,7 +110,10 @@ selection: Decorator[Any] = _stack(
 )
 
 unpack: Decorator[Any] = _setting("--unpack", metavar="off|keep", group=Group.DESTINATION)
-output: Decorator[Any] = _setting("-o", "--output", metavar="DIR", group=Group.DESTINATION)
+output: Decorator[Any] = _stack(
+    _setting("-o", "--output", metavar="DIR|URL", group=Group.DESTINATION),
+    _setting("--state", metavar="DIR", group=Group.DESTINATION),
+)
 
 _LISTING_ONLY = ("list_concurrency", "rate", "burst", "max_duration", "retries", "shutdown_timeout")
 

@@ -106,7 +106,7 @@ def _write(text: str) -> None:
     sys.stdout.flush()
 
 
-def show_summary(summary: Summary, output: Path, result_format: str = "table") -> None:
+def show_summary(summary: Summary, output: Path | str, result_format: str = "table") -> None:
     """Print a run: counts by kind and outcome, each failure with a hint, and the next step."""
     if result_format == "json":
         write_json(summary.as_dict())
@@ -126,7 +126,7 @@ def show_summary(summary: Summary, output: Path, result_format: str = "table") -
     write_lines(*lines)
 
 
-def _next_step(summary: Summary, output: Path) -> Iterable[str]:
+def _next_step(summary: Summary, output: Path | str) -> Iterable[str]:
     """Say which commands list and retry the failures of a run."""
     failed = summary.outputs(Outcome.FAILED)
     directory = shlex.quote(str(output))

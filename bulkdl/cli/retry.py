@@ -47,7 +47,9 @@ def retry(reasons: tuple[str, ...], **params: Any) -> int:
     chosen = [parse_reason(text) for value in reasons for text in value.replace(",", " ").split()]
     request = RunRequest.from_params(params, expose_metrics=True)
     output = request.output
-    selection = asyncio.run(retry_selection(output, request.selection, chosen))
+    selection = asyncio.run(
+        retry_selection(output, request.selection, chosen, state=request.loaded.settings.state)
+    )
     if selection is None:
         _report_nothing_to_retry(chosen, params["result_format"])
         return 0

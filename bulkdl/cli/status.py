@@ -34,12 +34,13 @@ def status(**params: Any) -> int:
     The command reads the ledger only. It works during a run and changes nothing. For a directory that
     contains the output directories of shards, it adds up their ledgers.
     """
-    output = read_settings(params).settings.require_output()
+    settings = read_settings(params).settings
+    output, state = settings.require_output(), settings.state
     result_format = params["result_format"]
     if params["failures"]:
-        asyncio.run(_print_failures(output, result_format))
+        asyncio.run(_print_failures(output, state, result_format))
         return 0
-    content = asyncio.run(read_status(output))
+    content = asyncio.run(read_status(output, state))
     if result_format == "csv":
         write_csv(COUNT_COLUMNS, content.rows())
     else:
@@ -47,10 +48,10 @@ def status(**params: Any) -> int:
     return 0
 
 
-async def _print_failures(output: Path, result_format: str) -> None:
+async def _print_failures(output: Path | str, state: Path | None, result_format: str) -> None:
     """Print one line per failure while the ledger is read, because there can be a million failures."""
     header = result_format == "csv"
-    async for ledger, failed in all_failures(output):
+    async for ledger, failed in all_failures(output, state):
         row = failure_dict(failed, ledger)
         if result_format == "json":
             write_json(row)

@@ -78,6 +78,7 @@ def verify(deep: bool, repair: bool, recreate: bool, workers: int, **params: Any
         verify_options = VerifyOptions(
             settings.require_output(),
             built_in_layouts(settings),
+            settings.state,
             deep=deep,
             repair=repair,
             workers=workers,

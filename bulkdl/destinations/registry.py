@@ -1,18 +1,69 @@
-"""Create the destination that a path or a URL names. This module is the only one that names the classes."""
+"""
+Create the destination that a path or a URL names: a local directory, or one of an installed distribution.
+
+This module and its callers for processors are the only ones that name the class of local destinations.
+"""
 
 from __future__ import annotations
 
-import re
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 from bulkdl.destinations.interfaces import Destination, DestinationFactory, DestinationOptions
 from bulkdl.destinations.local.destination import LocalDestination
 from bulkdl.errors import ConfigError
 
-_URL = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
+GROUP = "bulkdl.destinations"
+"""The entry point group. The name of an entry point is the scheme of the URL, the value is a factory."""
 
-DESTINATIONS: dict[str, DestinationFactory] = {}
-"""The factories of destinations by the scheme of their URLs. Paths and ``file`` URLs are local."""
+
+def _create_local(path: str, options: DestinationOptions) -> Destination:
+    return LocalDestination(Path(path), options)
+
+
+DESTINATIONS: dict[str, DestinationFactory] = {"file": _create_local}
+"""The factories of bulkdl by URL scheme. The settings convert ``file`` URLs to paths."""
+
+
+def create_destination(output: Path | str, options: DestinationOptions) -> Destination:
+    """
+    Return the destination *output*, a path or a URL.
+
+    Raises:
+        ConfigError: No installed distribution has a destination for the scheme of the URL, or it cannot be
+            imported, or it rejects the URL.
+    """
+    if isinstance(output, Path):
+        return DESTINATIONS["file"](str(output), options)
+    scheme = output.partition("://")[0].lower()
+    factory = DESTINATIONS.get(scheme) or _load_factory(scheme)
+    try:
+        return factory(output, options)
+    except ValueError as error:
+        raise ConfigError(f"--output {output}", str(error)) from None
+
+
+def _load_factory(scheme: str) -> DestinationFactory:
+    installed = {entry.name.lower(): entry for entry in entry_points(group=GROUP)}
+    if scheme not in installed:
+        known = ", ".join(sorted({*DESTINATIONS, *installed}))
+        raise ConfigError(
+            "--output",
+            f"unknown scheme {scheme[:60]!r}; expected a path or one of {known}; install the package that "
+            f"provides {scheme[:60]}:// (entry point group {GROUP})",
+        )
+    return _import(installed[scheme])
+
+
+def _import(entry: EntryPoint) -> DestinationFactory:
+    try:
+        factory: DestinationFactory = entry.load()
+    except Exception as error:  # any error of the import of another distribution
+        detail = " ".join(str(error).split())[:200]
+        raise ConfigError(
+            "--output", f"{entry.value} cannot be imported: {type(error).__name__}: {detail}"
+        ) from error
+    return factory
 
 
 def require_local(destination: Destination, purpose: str) -> LocalDestination:
@@ -25,8 +76,3 @@ def require_local(destination: Destination, purpose: str) -> LocalDestination:
     if not isinstance(destination, LocalDestination):
         raise ConfigError(f"--output {destination.location}", f"{purpose}; choose a local directory")
     return destination
-
-
-def create_destination(output: Path | str, options: DestinationOptions) -> Destination:
-    """Return the destination *output*, a path or a URL."""
-    return LocalDestination(Path(output), options)

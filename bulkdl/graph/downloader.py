@@ -15,6 +15,7 @@ from typing import Any, Self
 import structlog
 
 from bulkdl.concurrency import Channel, Executors
+from bulkdl.destinations.registry import require_local
 from bulkdl.errors import ConfigError, DownloaderStateError, LedgerMissingError
 from bulkdl.failure_policy import ExitCode
 from bulkdl.graph.assembly import RunAssembly
@@ -84,9 +85,17 @@ class Downloader:
         )
         self._reporter = reporter or NullReporter()
         executors = Executors(settings.disk_threads, settings.inspection_threads, settings.processing_threads)
-        self._storage = create_storage(output, durability=settings.durability, executors=executors)
+        self._storage = create_storage(
+            output,
+            settings.state,
+            shard=settings.shard,
+            durability=settings.durability,
+            executors=executors,
+        )
         if processors is None:
             processors = load_processors(_enabled_processors(settings), settings.processor_settings)
+        if processors:
+            require_local(self._storage.destination, "processors need local files")
         self._processing = Processing(processors, executors) if processors else None
         self._assembly = self._new_assembly()
         self._operations: Operations | None = None
@@ -226,6 +235,7 @@ class Downloader:
         )
         async with AsyncExitStack() as stack:
             ledger_view: LedgerView = EmptyLedgerView()
+            await asyncio.to_thread(self._storage.check_destination)
             path = self._storage.state.ledger_path
             if await asyncio.to_thread(path.exists):
                 ledger = await Ledger.open(path, read_only=True)
@@ -255,7 +265,7 @@ class Downloader:
     async def _process(self, selection: Selection | None, shutdown: ShutdownController) -> Summary:
         selection = selection if selection is not None else Selection.of(self._settings)
         if not await asyncio.to_thread(self._storage.state.ledger_path.is_file):
-            raise LedgerMissingError(self._settings.require_output())
+            raise LedgerMissingError(self._storage.state.setting)
         run_id = _new_run_id()
         summary = SummaryBuilder(run_id, datetime.now(UTC))
         with structlog.contextvars.bound_contextvars(run_id=run_id):

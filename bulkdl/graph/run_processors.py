@@ -98,10 +98,16 @@ class ProcessorRunner:
         self._loop = asyncio.get_running_loop()
         settings = self._settings
         executors = Executors(settings.disk_threads, settings.inspection_threads, settings.processing_threads)
-        storage = create_storage(self._output, durability=settings.durability, executors=executors)
+        storage = create_storage(
+            self._output,
+            settings.state,
+            shard=settings.shard,
+            durability=settings.durability,
+            executors=executors,
+        )
         try:
             if not await asyncio.to_thread(storage.state.ledger_path.is_file):
-                raise LedgerMissingError(self._output)
+                raise LedgerMissingError(storage.state.setting)
             return await self._run(selection or Selection(), storage, executors)
         except BaseExceptionGroup as errors:
             raise first_leaf_exception(errors) from None

@@ -81,6 +81,12 @@ class LockableStorage(Protocol):
     def destination(self) -> LedgerDestination:
         """Where the objects are that the ledger records."""
 
+    def check_destination(self) -> None:
+        """Check that the state directory belongs to the destination. Blocks."""
+
+    def record_destination(self) -> None:
+        """Record that the state directory belongs to the destination. Blocks."""
+
 
 @asynccontextmanager
 async def open_locked_ledger(
@@ -105,6 +111,7 @@ async def open_locked_ledger(
     """
     state, destination = storage.state, storage.destination
     location = destination.location
+    await asyncio.to_thread(storage.check_destination)
     await asyncio.to_thread(state.prepare)
     ledger = await Ledger.open(
         state.ledger_path,
@@ -123,6 +130,7 @@ async def open_locked_ledger(
             await ledger.upgrade()
             await asyncio.to_thread(_prepare, state)
             await destination.open()
+            await asyncio.to_thread(storage.record_destination)
             async with asyncio.TaskGroup() as group:
                 renewal = group.create_task(keep_lease(ledger, owner, location, on_lost), name="lease")
                 yield ledger

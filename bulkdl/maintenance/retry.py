@@ -14,14 +14,18 @@ from bulkdl.ledger import maintenance_queries
 from bulkdl.ledger.database import Ledger
 from bulkdl.models import Reason
 from bulkdl.selection import JobRef, Selection
-from bulkdl.state.directory import StateDirectory
+from bulkdl.state.storage import create_state
 
 REASONS = (*FAILURE_POLICIES, Reason.NOT_AVAILABLE)
 """The reasons that can be retried: all failures, and outputs that were not available."""
 
 
 async def retry_selection(
-    output: Path, selection: Selection, reasons: Iterable[Reason] = ()
+    output: Path | str,
+    selection: Selection,
+    reasons: Iterable[Reason] = (),
+    *,
+    state: Path | None = None,
 ) -> Selection | None:
     """
     Restrict *selection* to outputs with one of *reasons*; return None if there is no such output.
@@ -33,9 +37,11 @@ async def retry_selection(
         LedgerMissingError: There is no ledger.
         LedgerError: The ledger cannot be read.
     """
-    path = StateDirectory.below(output).ledger_path
+    directory = create_state(output, state, shard=selection.shard)
+    path = directory.ledger_path
     if not await asyncio.to_thread(path.is_file):
-        raise LedgerMissingError(output)
+        raise LedgerMissingError(directory.setting)
+    await asyncio.to_thread(directory.check_destination, output)
     selected: frozenset[Reason | None] = frozenset(reasons) or frozenset((*REASONS, None))
     ledger = await Ledger.open(path, read_only=True)
     try:

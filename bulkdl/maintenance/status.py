@@ -23,36 +23,43 @@ from bulkdl.ledger.maintenance_queries import FailedRow
 from bulkdl.ledger.rows import parse_timestamp
 from bulkdl.report.models import MAX_LISTED, Count, FailureRow
 from bulkdl.report.status import FAILURE_COLUMNS, LeaseOwner, LedgerStatus, Status
-from bulkdl.state.directory import StateDirectory
+from bulkdl.state.storage import create_state
 
 
-def find_ledgers(output: Path) -> list[Path]:
+def find_ledgers(output: Path | str, state: Path | None = None) -> dict[str, Path]:
     """
-    Return the paths of the ledgers of *output*, its own ledger first; blocks.
+    Return the ledgers by the name of their directory, the one of *output* itself first; blocks.
+
+    The ledgers of shards are in the output directories of the shards. If *state* is given, they are in its
+    subdirectories.
 
     Raises:
         LedgerMissingError: There is no ledger.
+        ConfigError: *state* belongs to another destination.
     """
-    own = StateDirectory.below(output).ledger_path
-    paths = [
-        path for path in (own, *sorted(output.glob(f"*/{STATE_FOLDER}/{LEDGER_NAME}"))) if path.is_file()
-    ]
-    if not paths:
-        raise LedgerMissingError(output)
-    return paths
+    directory = create_state(output, state)
+    directory.check_destination(output)
+    if state is None and isinstance(output, Path):
+        shards = {path.parent.parent: path for path in output.glob(f"*/{STATE_FOLDER}/{LEDGER_NAME}")}
+    else:
+        shards = {path.parent: path for path in directory.path.glob(f"*/{LEDGER_NAME}")}
+    ledgers = {".": directory.ledger_path, **{folder.name: shards[folder] for folder in sorted(shards)}}
+    found = {name: path for name, path in ledgers.items() if path.is_file()}
+    if not found:
+        raise LedgerMissingError(directory.setting)
+    return found
 
 
-async def read_status(output: Path) -> Status:
+async def read_status(output: Path | str, state: Path | None = None) -> Status:
     """
-    Count the jobs and outputs of all ledgers of *output*.
+    Count the jobs and outputs of all ledgers of *output*; see ``find_ledgers``.
 
     Raises:
         LedgerMissingError: There is no ledger.
         LedgerError: A ledger cannot be read.
     """
     status = Status(str(output))
-    for path in await asyncio.to_thread(find_ledgers, output):
-        name = _directory_name(path, output)
+    for name, path in (await asyncio.to_thread(find_ledgers, output, state)).items():
         async with _open_ledger(path) as ledger:
             status.add(await ledger.read(partial(_read_ledger, name=name)))
             free_rows = MAX_LISTED - len(status.failures)
@@ -63,7 +70,7 @@ async def read_status(output: Path) -> Status:
     return status
 
 
-async def all_failures(output: Path) -> AsyncIterator[tuple[str, FailedRow]]:
+async def all_failures(output: Path | str, state: Path | None = None) -> AsyncIterator[tuple[str, FailedRow]]:
     """
     Yield the failures of all ledgers with the directory of the ledger: outputs, then jobs.
 
@@ -71,14 +78,14 @@ async def all_failures(output: Path) -> AsyncIterator[tuple[str, FailedRow]]:
         LedgerMissingError: There is no ledger.
         LedgerError: A ledger cannot be read.
     """
-    for path in await asyncio.to_thread(find_ledgers, output):
+    for name, path in (await asyncio.to_thread(find_ledgers, output, state)).items():
         async with _open_ledger(path) as ledger:
             for page in (
                 maintenance_queries.list_failed_outputs_after,
                 maintenance_queries.list_failed_listings_after,
             ):
                 async for row in _iter_rows(ledger, page):
-                    yield _directory_name(path, output), row
+                    yield name, row
 
 
 async def _iter_rows(ledger: Ledger, page: Callable[..., list[FailedRow]]) -> AsyncIterator[FailedRow]:
@@ -96,10 +103,6 @@ async def _open_ledger(path: Path) -> AsyncIterator[Ledger]:
         yield ledger
     finally:
         await ledger.close()
-
-
-def _directory_name(path: Path, output: Path) -> str:
-    return path.parent.parent.relative_to(output).as_posix()
 
 
 def _read_ledger(connection: Connection, name: str) -> LedgerStatus:

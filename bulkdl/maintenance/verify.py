@@ -46,14 +46,17 @@ class VerifyOptions:
     Options of a verification or of a rebuild.
 
     Attributes:
+        output: The path or the URL of the destination.
         layouts: The sources whose files the directory can contain.
+        state: The state directory; by default that of *output*.
         deep: Compare checksums, not only sizes.
         repair: Mark missing and invalid files for download.
         workers: Number of files that are read concurrently.
     """
 
-    output: Path
+    output: Path | str
     layouts: tuple[SourceLayout, ...]
+    state: Path | None = None
     deep: bool = False
     repair: bool = False
     workers: int = 4
@@ -94,7 +97,10 @@ async def verify(
     """
     verification = Verification(str(options.output), "deep" if options.deep else "quick")
     stop = stop or threading.Event()
-    async with create_storage(options.output) as storage, _open_ledger(options, storage) as ledger:
+    async with (
+        create_storage(options.output, options.state) as storage,
+        _open_ledger(storage, repair=options.repair) as ledger,
+    ):
         verifier = Verifier(options, storage, ledger, verification, progress or NullProgress(), stop)
         try:
             await verifier.verify_all()
@@ -105,11 +111,12 @@ async def verify(
 
 
 @asynccontextmanager
-async def _open_ledger(options: VerifyOptions, storage: Storage) -> AsyncIterator[Ledger]:
+async def _open_ledger(storage: Storage, *, repair: bool) -> AsyncIterator[Ledger]:
     path = storage.state.ledger_path
     if not await asyncio.to_thread(path.is_file):
-        raise LedgerMissingError(options.output)
-    if options.repair:
+        raise LedgerMissingError(storage.state.setting)
+    await asyncio.to_thread(storage.check_destination)
+    if repair:
         run_id = f"verify-{secrets.token_hex(3)}"
         async with open_locked_ledger(storage, run_id) as ledger:
             yield ledger

@@ -1,5 +1,5 @@
 """
-Create the run report ``.bulkdl/runs/{run_id}.json``, which contains selection, settings and result.
+Create the run report, which contains selection, settings and result. The state directory stores it.
 
 ``run-report.schema.json`` is the JSON Schema, and docs/run-report.md describes the keys. Keys can be added
 within a version. If a key is removed or changes its meaning, the version changes.
@@ -25,6 +25,7 @@ _EXCLUDED_SETTINGS = frozenset(
         "projects",
         "processor_settings",
         "output",
+        "state",
         "since",
         "since_overlap",
         "until",

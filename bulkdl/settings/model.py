@@ -100,7 +100,15 @@ class Settings(BaseModel):
         description="HTTP proxy for all requests, or off; by default HTTPS_PROXY and HTTP_PROXY. NO_PROXY "
         "lists the hosts for direct connections",
     )
-    output: Path | None = Field(None, description="output directory")
+    output: Annotated[
+        Path | str | None,
+        BeforeValidator(lambda value: value if value is None else parsers.parse_destination(value)),
+    ] = Field(None, description="output directory, or URL of a destination")
+    state: Path | None = Field(
+        None,
+        description="local directory for the ledger, partial files and reports; by default .bulkdl in the "
+        "output directory",
+    )
     projects: tuple[ProjectTable, ...] = Field((), description="projects and where their API keys are stored")
     accounts: tuple[AccountTable, ...] = Field(
         (), description="accounts and where their passwords are stored"
@@ -296,9 +304,9 @@ class Settings(BaseModel):
             self.__dict__[shorthand] = getattr(self.kinds[kind], name)
         return self
 
-    def require_output(self) -> Path:
+    def require_output(self) -> Path | str:
         """
-        Return the output directory.
+        Return the output directory, or the URL of the destination.
 
         Raises:
             ConfigError: It is not set.
@@ -351,7 +359,7 @@ class Settings(BaseModel):
             parsers.parse_time(text, datetime.now(UTC))
         return text and text.strip()
 
-    @field_validator("output", "metrics_file")
+    @field_validator("state", "metrics_file")
     @classmethod
     def _expand_path(cls, path: Path | None) -> Path | None:
         return path and parsers.parse_path(path)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from bulkdl.redaction import redact
 
@@ -222,6 +223,37 @@ def parse_path(path: Path) -> Path:
             f"and {_PATH_MAX_BYTES} in total"
         )
     return expanded
+
+
+_URL = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]+)://", re.IGNORECASE)
+
+
+def parse_destination(value: object) -> str | Path:
+    """
+    Return the path or the URL of a destination. A ``file`` URL becomes a path.
+
+    Raises:
+        ValueError: The path or the URL is invalid.
+    """
+    if not isinstance(value, (str, Path)):
+        raise ValueError("expected a path or a URL")  # noqa: TRY004 - pydantic converts only ValueError
+    match = _URL.match(value) if isinstance(value, str) else None
+    if match is None:
+        return parse_path(Path(value))
+    url = str(value).strip()
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ValueError("invalid URL") from None
+    if parts.username or parts.password:
+        raise ValueError("expected a URL without user name and password; use the variables of the provider")
+    if not url.isprintable() or parts.fragment:
+        raise ValueError("invalid URL: expected SCHEME://NAME/PATH")
+    if match["scheme"].lower() != "file":
+        return url.rstrip("/") if parts.netloc else url
+    if parts.netloc not in ("", "localhost") or not parts.path:
+        raise ValueError("invalid URL: expected file:///PATH, or a path")
+    return parse_path(Path(unquote(parts.path)))
 
 
 def hide_secret(text: str) -> str:

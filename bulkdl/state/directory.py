@@ -23,10 +23,8 @@ class StateDirectory:
     It belongs to the run, not to the destination. If both are on one file system, the destination can
     publish a partial file with a rename.
 
-    Args:
-        setting: The setting that selects this folder, for error messages.
-
     Attributes:
+        setting: The setting that selects this folder and its value, for error messages.
         durability: When files survive a power cut.
         partial_folder: The folder of partial files and temporary files.
         reservations: The disk space that is reserved on this file system.
@@ -38,23 +36,17 @@ class StateDirectory:
         durability: Durability = Durability.FULL,
         executors: Executors | None = None,
         *,
-        setting: str = "",
+        setting: str,
     ) -> None:
         self.path = path
         self.durability = durability
+        self.setting = setting
+        self._destination_path = path / "destination"
         self._executors = executors or Executors()
-        self._setting = setting or f"--state {path}"
         self.ledger_path = path / LEDGER_NAME
         self.partial_folder = path / "parts"
         self.reservations = DiskReservations(self.partial_folder)
         self._reserve_path = path / "reserve"
-
-    @classmethod
-    def below(
-        cls, root: Path, durability: Durability = Durability.FULL, executors: Executors | None = None
-    ) -> StateDirectory:
-        """Return the default state directory of the output directory *root*."""
-        return cls(root / STATE_FOLDER, durability, executors, setting=f"--output {root}")
 
     @property
     def destination_options(self) -> DestinationOptions:
@@ -116,7 +108,7 @@ class StateDirectory:
             if error.errno in DISK_FULL_ERRNOS:
                 raise DestinationError(Reason.DISK_FULL, f"{self.path}: {error.strerror}") from None
             raise ConfigError(
-                self._setting, f"cannot be written ({error.strerror}); choose a writable folder"
+                self.setting, f"cannot be written ({error.strerror}); choose a writable folder"
             ) from None
 
     def remove_stale_temp_files(self) -> None:
@@ -128,6 +120,72 @@ class StateDirectory:
         with map_os_errors(self.partial_folder):
             for name in find_orphans({path.name for path in self.partial_folder.iterdir()}):
                 (self.partial_folder / name).unlink(missing_ok=True)
+
+    def check_destination(self, output: Path | str) -> None:
+        """
+        Check that earlier runs with this state directory published to the destination *output*; blocks.
+
+        Raises:
+            ConfigError: They published to another destination.
+        """
+        recorded = self._read_destination()
+        if recorded is not None and not self._is_same(recorded, output):
+            raise ConfigError(
+                f"--state {self.path}",
+                f"belongs to the destination {recorded}, not to {output}; choose another directory with "
+                f"--state, or remove {self._destination_path} if the destination was moved",
+            )
+
+    def record_destination(self, output: Path | str) -> None:
+        """
+        Record the destination *output*; blocks. Call it only while holding the lease.
+
+        The default directory of an output directory needs no record.
+
+        Raises:
+            ConfigError: Another run has recorded another destination.
+            DestinationError: The record cannot be written.
+        """
+        self.check_destination(output)
+        is_default = isinstance(output, Path) and self.path == output / STATE_FOLDER
+        if is_default or self._read_destination() is not None:
+            return
+        temp_path = self.new_temp_path()
+        with map_os_errors(self._destination_path):
+            try:
+                atomic_files.write_file(temp_path, os.fsencode(f"{self._identity(output)}\n"))
+                atomic_files.publish(temp_path, self._destination_path)
+            except BaseException:
+                temp_path.unlink(missing_ok=True)
+                raise
+
+    def _read_destination(self) -> str | None:
+        """
+        Return the destination of the earlier runs; None if it is not known.
+
+        A ledger in the default directory of an output directory belongs to that directory.
+        """
+        with map_os_errors(self._destination_path):
+            try:
+                recorded = os.fsdecode(self._destination_path.read_bytes()).rstrip("\n")
+            except (FileNotFoundError, NotADirectoryError):
+                recorded = ""
+            if recorded:
+                return recorded
+            is_default = self.path.name == STATE_FOLDER and self.ledger_path.exists()
+            return ".." if is_default else None
+
+    def _identity(self, output: Path | str) -> str:
+        """Return the URL or the path; relative if both directories can be moved together."""
+        if isinstance(output, str):
+            return output
+        root, state = output.resolve(), self.path.resolve()
+        return os.path.relpath(root, state) if state.is_relative_to(root) else str(root)
+
+    def _is_same(self, recorded: str, output: Path | str) -> bool:
+        if isinstance(output, str):
+            return recorded == output
+        return (self.path.resolve() / recorded).resolve() == output.resolve()
 
     def reserve_space(self, size_bytes: int) -> None:
         """Write a file of *size_bytes* that ``free_reserved_space`` removes when the disk is full."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -185,3 +186,30 @@ def test_parse_uuid_with_invalid_text_fails(written):
 )
 def test_normalize_statuses_returns_upper_case_with_underscores(written, statuses):
     assert parsers.normalize_statuses(written) == statuses
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("outputs", Path("outputs")),
+        ("~/x", Path.home() / "x"),
+        ("file:///data/a%20b", Path("/data/a b")),
+        ("file://localhost/data", Path("/data")),
+        ("s3://bucket/prefix/", "s3://bucket/prefix"),
+        ("memory://", "memory://"),
+        ("C:/x", Path("C:/x")),
+    ],
+)
+def test_parse_destination_returns_a_path_or_a_url(text, expected):
+    assert parsers.parse_destination(text) == expected
+    assert parsers.parse_destination(Path("s3://x")) == Path("s3:/x")
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["s3://key:secret@bucket", "s3://user@bucket", "file://host/data", "file://", "s3://a\nb", "s3://a#b", 5],
+)
+def test_parse_destination_rejects_an_invalid_url(value):
+    with pytest.raises(ValueError, match=r"expected|invalid") as raised:
+        parsers.parse_destination(value)
+    assert "secret" not in str(raised.value)
