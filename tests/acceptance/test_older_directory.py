@@ -13,9 +13,12 @@ import pytest
 from bulkdl.simulator import SimulatedAccount, Simulator
 
 ROOT = Path(__file__).resolve().parents[2]
-FIXTURE = ROOT / "tests" / "fixtures" / "directory-version-1.tar.gz"
+FIXTURES = ROOT / "tests" / "fixtures"
 ACCOUNT = SimulatedAccount(seed=11, projects=2, jobs=8, archive_bytes=(2000, 6000))
 OUTPUTS, FAILED = 53, 2
+# A directory with outputs and jobs in every state that an interrupted backfill leaves.
+STATES_ACCOUNT = SimulatedAccount(seed=14, projects=2, jobs=30, archive_bytes=(2000, 9000))
+ARCHIVE_BYTES, PARTIAL_BYTES = 5089, 2544
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -31,11 +34,20 @@ def output_digests(folder: Path) -> dict[str, str]:
     return {key: value for key, value in digests(folder).items() if not key.startswith(".bulkdl/")}
 
 
+def unpack(name: str, folder: Path) -> Path:
+    with tarfile.open(FIXTURES / name) as archive:
+        archive.extractall(folder, filter="data")
+    return folder / "out"
+
+
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    with tarfile.open(FIXTURE) as archive:
-        archive.extractall(tmp_path, filter="data")
-    return tmp_path / "out"
+    return unpack("directory-version-1.tar.gz", tmp_path)
+
+
+@pytest.fixture
+def states_directory(tmp_path: Path) -> Path:
+    return unpack("directory-version-1-states.tar.gz", tmp_path)
 
 
 async def bulkdl(directory: Path, *args: str, simulator: Simulator | None = None) -> tuple[int, str]:
@@ -101,3 +113,61 @@ async def test_retry_on_an_older_directory_downloads_the_failed_outputs(director
     status_code, status = await bulkdl(directory, "status", "--format", "json")
     assert status_code == 0
     assert json.loads(status)["failures"] == []
+
+
+def counts_by_state(rows: list[dict[str, object]], state: str) -> dict[tuple[object, object, object], object]:
+    return {(row["kind"], row[state], row["reason"]): row["outputs"] for row in rows}
+
+
+async def test_status_of_an_older_directory_shows_each_state_with_its_current_name(
+    states_directory: Path,
+) -> None:
+    before = digests(states_directory)
+    code, out = await bulkdl(states_directory, "status", "--format", "json")
+    status = json.loads(out)
+    assert code == 0
+    assert counts_by_state(status["counts"], "state") == {
+        ("archive", "completed", "downloaded"): 34,
+        ("archive", "completed", "linked"): 14,
+        ("archive", "failed", "server_error"): 2,
+        ("archive", "skipped", "not_available"): 4,
+        ("geojson", "completed", "downloaded"): 51,
+        ("geojson", "failed", "rejected"): 2,
+        ("geojson", "planned", None): 1,
+        ("quicklook", "completed", "downloaded"): 29,
+        ("quicklook", "failed", "rejected"): 1,
+    }
+    assert status["jobs"]["unfinished"] == 6
+    assert digests(states_directory) == before
+
+
+async def test_run_on_an_older_directory_continues_every_state(states_directory: Path) -> None:
+    async with Simulator(STATES_ACCOUNT) as simulator:
+        code, out = await bulkdl(states_directory, "run", "--format", "json", simulator=simulator)
+        expected = [output for output in simulator.expected_outputs() if output.kind == "quicklook"]
+    assert code == 0, out
+    summary = json.loads(out)
+    counts = counts_by_state(summary["counts"], "outcome")
+    new_quicklooks = len(expected) - 29
+    assert new_quicklooks > 0
+    # The archives of the job and its task are one object. The simulator has another port than in the recorded
+    # URL, so the run downloads the second archive instead of linking it.
+    assert counts["archive", "completed", "downloaded"] == 2
+    assert counts["geojson", "completed", "downloaded"] == 3
+    assert counts["quicklook", "completed", "downloaded"] == new_quicklooks
+    assert counts["archive", "skipped", "not_available"] == 4
+    archive_bytes = sum(row["downloaded_bytes"] for row in summary["counts"] if row["kind"] == "archive")
+    assert archive_bytes == 2 * ARCHIVE_BYTES - PARTIAL_BYTES
+    code, out = await bulkdl(states_directory, "verify", "--deep", "--format", "json")
+    assert (code, json.loads(out)["findings"]) == (0, [])
+
+
+async def test_retry_on_an_older_directory_downloads_failed_and_rejected_outputs(
+    states_directory: Path,
+) -> None:
+    async with Simulator(STATES_ACCOUNT) as simulator:
+        code, out = await bulkdl(states_directory, "retry", "--format", "json", simulator=simulator)
+    assert code == 0, out
+    _, out = await bulkdl(states_directory, "status", "--format", "json")
+    states = {row["state"] for row in json.loads(out)["counts"]}
+    assert states == {"completed", "skipped"}
