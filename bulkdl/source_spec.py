@@ -14,7 +14,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any, BinaryIO, Protocol
 
-from bulkdl.models import Container, Output
+from bulkdl.models import Container, ContainerRef, Output
 
 HEAD_BYTES = 512
 """Number of bytes that ``ContentChecks.check_head`` receives, if the output has so many."""
@@ -166,6 +166,27 @@ class OutputLabels:
     container: str
     parent: str
 
+    def describe_scope(self, scope: str) -> str:
+        """Return the name of a scope in messages, such as ``project 5f0c``."""
+        return f"{_noun(self.scope)} {scope}"
+
+    def describe_container(self, scope: str, container_id: str) -> str:
+        """Return the name of a container in messages, such as ``job 0236 of project 5f0c``."""
+        return f"{_noun(self.container)} {container_id} of {self.describe_scope(scope)}"
+
+    def describe_selected(self, container: str) -> str:
+        """Return the name of a container that the user selected, such as ``job 0236``."""
+        return f"{_noun(self.container)} {container}"
+
+    @property
+    def parts(self) -> str:
+        """The word for the parts of a container, such as ``tasks``."""
+        return f"{_noun(self.parent)}s"
+
+
+def _noun(field: str) -> str:
+    return field.removesuffix("_id").replace("_", " ")
+
 
 @dataclass(frozen=True, slots=True)
 class SourceSpec:
@@ -262,6 +283,17 @@ def file_suffixes() -> tuple[str, ...]:
 def is_listing_placeholder(output: Output) -> bool:
     """Return whether *output* stands for a list of outputs that was not available, not for an output."""
     return not output.name and kind_spec(output.kind).has_names
+
+
+def id_field(ref: ContainerRef) -> dict[str, str]:
+    """Return the ID of a container by the name of its field, for log events."""
+    return {source_spec(ref.source).labels.container: ref.id}
+
+
+def container_fields(ref: ContainerRef) -> dict[str, str]:
+    """Return the scope and the ID of a container by the names of their fields."""
+    labels = source_spec(ref.source).labels
+    return {labels.scope: ref.scope, labels.container: ref.id}
 
 
 def output_fields(output: Output) -> dict[str, str | None]:

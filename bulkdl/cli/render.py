@@ -19,7 +19,7 @@ from rich.text import Text
 from bulkdl.failure_policy import ExitCode
 from bulkdl.models import Outcome
 from bulkdl.printable import json_text, printable
-from bulkdl.report.models import MAX_LISTED, Count, DerivedCount, FailureRow, JobCounts, Problem
+from bulkdl.report.models import MAX_LISTED, ContainerCounts, Count, DerivedCount, FailureRow, Problem
 from bulkdl.report.plan import Plan
 from bulkdl.report.status import Status
 from bulkdl.report.summary import Summary
@@ -224,7 +224,7 @@ def _count_rows(counts: Mapping[tuple[str, Any, Any], Count]) -> list[tuple[str,
     ]
 
 
-def _jobs_line(jobs: JobCounts) -> str:
+def _jobs_line(jobs: ContainerCounts) -> str:
     return (
         f"jobs: {jobs.seen} seen, {jobs.selected} selected, {jobs.up_to_date} up to date, "
         f"{jobs.unfinished} unfinished"

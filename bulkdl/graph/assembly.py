@@ -57,7 +57,8 @@ class RunAssembly:
         reporter: Reporter,
         processing: Processing | None = None,
     ) -> None:
-        limits = compute_run_limits(settings, get_open_file_limit(), source_spec(source_type.name).kinds)
+        self._spec = source_spec(source_type.name)
+        limits = compute_run_limits(settings, get_open_file_limit(), self._spec.kinds)
         self._sessions = _new_sessions(settings, source_type, limits, reporter)
         self._source_context = SourceContext(settings, credentials, self._sessions)
         self._source_type = source_type
@@ -176,6 +177,7 @@ class RunAssembly:
     ) -> Enumeration:
         return Enumeration(
             selection=selection,
+            spec=self._spec,
             source=self.source,
             storage=self._storage,
             ledger_view=ledger_view,

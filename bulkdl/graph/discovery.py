@@ -1,5 +1,5 @@
 """
-Discover jobs: list the jobs of projects, or request jobs by ID, and select the jobs to compare.
+Discover containers: list those of scopes, or request them by ID, and select those to compare.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from bulkdl.graph.ledger_view import LedgerView
 from bulkdl.ledger.rows import ContainerRecord
 from bulkdl.listings import UnreadableContainer
 from bulkdl.log import get_logger
-from bulkdl.models import Container, Reason
+from bulkdl.models import Container, ContainerRef, Reason
 from bulkdl.selection import JobRef, Selection
+from bulkdl.source_spec import SourceSpec
 from bulkdl.sources.interfaces import Source
-from bulkdl.sources.up42_jobs.models import SOURCE, job_ref
 
 log = get_logger(__name__)
 
@@ -34,124 +34,125 @@ class ContainerPage:
     containers: tuple[Container, ...]
 
 
-class JobDiscovery:
-    """Discovers the selected jobs. Several workers share one instance; each project is listed once."""
+class ContainerDiscovery:
+    """Discovers the selected containers. Several workers share one instance; each scope is listed once."""
 
     def __init__(
         self,
         selection: Selection,
+        spec: SourceSpec,
         source: Source,
         ledger_view: LedgerView,
         handler: EnumerationHandler,
     ) -> None:
         self._selection = selection
+        self._name, self._labels = spec.name, spec.labels
         self._source = source
         self._ledger_view = ledger_view
         self._handler = handler
-        self._projects = iter(() if selection.jobs else self._project_ids)
+        self._scopes_to_list = iter(() if selection.jobs else self._scopes)
         self._refs = iter(selection.jobs)
 
     @property
-    def _project_ids(self) -> tuple[str, ...]:
-        """The selected projects, or all projects of the configuration."""
+    def _scopes(self) -> tuple[str, ...]:
+        """The selected scopes, or all scopes of the configuration."""
         return self._selection.project_ids or self._source.scopes
 
-    async def discover_jobs(self) -> AsyncGenerator[ContainerPage, None]:
+    async def discover_containers(self) -> AsyncGenerator[ContainerPage, None]:
         """
-        Yield pages of jobs until no project and no job ID is left.
+        Yield pages of containers until no scope and no ID is left.
 
-        The project ID is bound to log events, also of the caller while it handles a page. Close the
+        The scope is bound to log events, also of the caller while it handles a page. Close the
         iterator (``contextlib.aclosing``).
         """
-        for project_id in self._projects:
-            with structlog.contextvars.bound_contextvars(project_id=project_id):
-                async with aclosing(self._list_project(project_id)) as pages:
+        for scope in self._scopes_to_list:
+            with structlog.contextvars.bound_contextvars(**{self._labels.scope: scope}):
+                async with aclosing(self._list_scope(scope)) as pages:
                     async for page in pages:
                         yield page
         for ref in self._refs:
-            job = await self._find_job(ref)
-            if job is None:
+            container = await self._find_container(ref)
+            if container is None:
                 continue
-            self._handler.job_counts.seen += 1
-            if self._is_candidate(job):
-                yield ContainerPage(job.ref.scope, (job,))
+            self._handler.counts.seen += 1
+            if self._is_candidate(container):
+                yield ContainerPage(container.ref.scope, (container,))
 
-    async def _list_project(self, project_id: str) -> AsyncGenerator[ContainerPage, None]:
-        jobs: list[Container] = []
+    async def _list_scope(self, scope: str) -> AsyncGenerator[ContainerPage, None]:
+        page: list[Container] = []
         seen = 0
         try:
-            async with aclosing(self._source.list_containers(project_id)) as entries:
+            async with aclosing(self._source.list_containers(scope)) as entries:
                 async for entry in entries:
                     seen += 1
-                    self._handler.job_counts.seen += 1
+                    self._handler.counts.seen += 1
                     if isinstance(entry, UnreadableContainer):
-                        subject = f"job {entry.id or '(unreadable)'} of project {project_id}"
+                        subject = self._labels.describe_container(scope, entry.id or "(unreadable)")
                         self._handler.report_problem(Reason.INVALID_RESPONSE, subject, entry.problem)
                     elif self._is_candidate(entry):
-                        jobs.append(entry)
-                    if len(jobs) >= PAGE_SIZE:
-                        yield ContainerPage(project_id, tuple(jobs))
-                        jobs = []
+                        page.append(entry)
+                    if len(page) >= PAGE_SIZE:
+                        yield ContainerPage(scope, tuple(page))
+                        page = []
         except ApiError as failure:
-            subject = f"project {project_id}"
-            self._handler.report_problem(failure.reason, subject, failure.detail, project_id=project_id)
+            subject = self._labels.describe_scope(scope)
+            self._handler.report_problem(failure.reason, subject, failure.detail, scope=scope)
         else:
             log.info("project.enumerated", jobs=seen)
-        if jobs:
-            yield ContainerPage(project_id, tuple(jobs))
+        if page:
+            yield ContainerPage(scope, tuple(page))
 
-    def _is_candidate(self, job: Container) -> bool:
-        """Return whether *job* must be compared with the ledger; count it if it is selected."""
+    def _is_candidate(self, container: Container) -> bool:
+        """Return whether *container* must be compared with the ledger; count it if it is selected."""
         selection = self._selection
         if (
-            selection.is_before_watermark(job)
-            or selection.may_match_when_finished(job)
-            or selection.has_unwanted_final_status(job)
+            selection.is_before_watermark(container)
+            or selection.may_match_when_finished(container)
+            or selection.has_unwanted_final_status(container)
         ):
             return True
-        if not selection.matches(job):
+        if not selection.matches(container):
             return False
-        self._handler.job_counts.selected += 1
+        self._handler.counts.selected += 1
         return True
 
-    async def _find_job(self, ref: JobRef) -> Container | None:
+    async def _find_container(self, ref: JobRef) -> Container | None:
         """
-        Return the job of *ref*; None after reporting that it does not exist.
+        Return the container of *ref*; None after reporting that it does not exist.
 
-        A job is requested even if the ledger has it as finished, because it can have been run again. Only a
-        retry, which concerns recorded failures, takes a finished job from the ledger.
+        A container is requested even if it is final in the ledger, because it can have been produced again.
+        Only a retry, which concerns recorded failures, takes a final container from the ledger.
         """
         record = await self._find_record(ref)
         is_retry = self._selection.reasons is not None
         if is_retry and record is not None and record.container.is_final and record.listed_kinds:
             return record.container
-        return await self._request_job(ref, record)
+        return await self._request_container(ref, record)
 
     async def _find_record(self, ref: JobRef) -> ContainerRecord | None:
-        allowed = (ref.project_id,) if ref.project_id else self._project_ids
-        for project_id in await self._ledger_view.scopes_of(SOURCE, ref.job_id):
-            if project_id in allowed:
-                records = await self._ledger_view.known_containers(SOURCE, project_id, [ref.job_id])
+        allowed = (ref.project_id,) if ref.project_id else self._scopes
+        for scope in await self._ledger_view.scopes_of(self._name, ref.job_id):
+            if scope in allowed:
+                records = await self._ledger_view.known_containers(self._name, scope, [ref.job_id])
                 return records.get(ref.job_id)
         return None
 
-    async def _request_job(self, ref: JobRef, record: ContainerRecord | None) -> Container | None:
-        """Request the job from each possible project, beginning with the project of *record*."""
-        project_ids = (ref.project_id,) if ref.project_id else self._project_ids
+    async def _request_container(self, ref: JobRef, record: ContainerRecord | None) -> Container | None:
+        """Request the container from each possible scope, beginning with the scope of *record*."""
+        scopes = (ref.project_id,) if ref.project_id else self._scopes
         if record is not None:
-            project_ids = tuple(
-                sorted(project_ids, key=lambda project: project != record.container.ref.scope)
-            )
+            scopes = tuple(sorted(scopes, key=lambda scope: scope != record.container.ref.scope))
         failures: list[tuple[str, ApiError]] = []
-        for project_id in project_ids:
+        for scope in scopes:
             try:
-                return await self._source.get_container(job_ref(project_id, ref.job_id))
+                return await self._source.get_container(ContainerRef(self._name, scope, ref.job_id))
             except ApiError as failure:
-                failures.append((project_id, failure))
+                failures.append((scope, failure))
         self._report_not_found(ref, failures)
         return None
 
     def _report_not_found(self, ref: JobRef, failures: Sequence[tuple[str, ApiError]]) -> None:
         other = [pair for pair in failures if pair[1].reason is not Reason.NOT_FOUND]
-        project_id, failure = (other or failures)[0]
-        self._handler.report_problem(failure.reason, f"job {ref}", failure.detail, project_id=project_id)
+        scope, failure = (other or failures)[0]
+        subject = self._labels.describe_selected(str(ref))
+        self._handler.report_problem(failure.reason, subject, failure.detail, scope=scope)

@@ -310,8 +310,8 @@ class Downloader:
 
     def _new_summary(self, selection: Selection, run_id: str) -> SummaryBuilder:
         builder = SummaryBuilder(run_id, datetime.now(UTC))
-        for project_id in selection.project_ids or self._assembly.source.scopes:
-            builder.add_project(project_id)
+        for scope in selection.project_ids or self._assembly.source.scopes:
+            builder.add_scope(scope)
         return builder
 
 

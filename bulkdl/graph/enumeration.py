@@ -1,8 +1,8 @@
 """
-Enumerate outputs: compare discovered jobs with the ledger, list jobs, and pass on the missing outputs.
+Enumerate outputs: compare containers with the ledger, list their outputs, and pass on the missing ones.
 
-Jobs are compared a page at a time, so that a job that is up to date needs no request and little time. The
-other jobs go through a bounded channel to the listing workers, each of which lists one job at a time.
+Containers are compared a page at a time, so that one that is up to date needs no request and little time. The
+other containers go through a bounded channel to the listing workers, each of which lists one at a time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import structlog
 from bulkdl.concurrency import Channel
 from bulkdl.errors import ApiError, DestinationError, DownloadError
 from bulkdl.failure_policy import FAILURE_POLICIES, RetryAction
-from bulkdl.graph.discovery import PAGE_SIZE, ContainerPage, JobDiscovery
+from bulkdl.graph.discovery import PAGE_SIZE, ContainerDiscovery, ContainerPage
 from bulkdl.graph.enumeration_results import EnumerationHandler
 from bulkdl.graph.ledger_view import LedgerView
 from bulkdl.graph.planning import group_same_objects, is_recent, must_be_listed, split_missing
@@ -30,11 +30,10 @@ from bulkdl.listings import ContainerListing, PlannedOutput
 from bulkdl.log import get_logger
 from bulkdl.models import Container, Reason
 from bulkdl.selection import Selection
-from bulkdl.source_spec import source_spec
+from bulkdl.source_spec import SourceSpec, container_fields, id_field
 from bulkdl.sources.interfaces import Source
-from bulkdl.sources.up42_jobs.models import SOURCE
 from bulkdl.state.storage import Storage
-from bulkdl.telemetry.events import JobEnumerated, JobUnfinished, Reporter
+from bulkdl.telemetry.events import ContainerEnumerated, ContainerUnfinished, Reporter
 from bulkdl.transfer.download import result_of_failure
 
 log = get_logger(__name__)
@@ -55,6 +54,7 @@ class Enumeration:
         self,
         *,
         selection: Selection,
+        spec: SourceSpec,
         source: Source,
         storage: Storage,
         ledger_view: LedgerView,
@@ -63,9 +63,10 @@ class Enumeration:
         recheck_absent_s: float = 0.0,
     ) -> None:
         self.pending: Channel[ContainerToList] = Channel(2 * PAGE_SIZE)
-        self._discovery = JobDiscovery(selection, source, ledger_view, handler)
+        self._spec = spec
+        self._discovery = ContainerDiscovery(selection, spec, source, ledger_view, handler)
         self._source = source
-        self._kinds = selection.wanted_kinds.intersection(kind.name for kind in source_spec(SOURCE).kinds)
+        self._kinds = selection.wanted_kinds.intersection(kind.name for kind in spec.kinds)
         self._selection = selection
         self._storage = storage
         self._ledger_view = ledger_view
@@ -73,9 +74,9 @@ class Enumeration:
         self._reporter = reporter
         self._recheck_absent_s = recheck_absent_s
 
-    async def find_jobs(self) -> None:
-        """Worker: discover jobs and compare them with the ledger."""
-        async with aclosing(self._discovery.discover_jobs()) as pages:
+    async def find_containers(self) -> None:
+        """Worker: discover containers and compare them with the ledger."""
+        async with aclosing(self._discovery.discover_containers()) as pages:
             async for page in pages:
                 self._handler.begin_comparison(page.containers)
                 try:
@@ -83,39 +84,47 @@ class Enumeration:
                 finally:
                     self._handler.end_comparison(page.containers)
 
-    async def list_jobs(self) -> None:
-        """Worker: list the tasks and quicklooks of pending jobs."""
+    async def list_containers(self) -> None:
+        """Worker: list the outputs of pending containers."""
         async for pending in self.pending:
-            job = pending.container
+            container = pending.container
             try:
-                with structlog.contextvars.bound_contextvars(project_id=job.ref.scope, job_id=job.ref.id):
-                    await self._list_job(pending)
+                with structlog.contextvars.bound_contextvars(**container_fields(container.ref)):
+                    await self._list_container(pending)
             finally:
-                self._handler.end_comparison([job])
+                self._handler.end_comparison([container])
 
     async def _compare_with_ledger(self, page: ContainerPage) -> None:
-        jobs = page.containers
-        records = await self._ledger_view.known_containers(SOURCE, page.scope, [job.ref.id for job in jobs])
-        excluded = [job for job in jobs if self._selection.has_unwanted_final_status(job)]
-        await self._record_unfinished_jobs([job for job in jobs if not job.is_final], records)
-        await self._record_excluded_jobs(excluded, records)
+        containers = page.containers
+        records = await self._ledger_view.known_containers(
+            self._spec.name, page.scope, [container.ref.id for container in containers]
+        )
+        excluded = [
+            container for container in containers if self._selection.has_unwanted_final_status(container)
+        ]
+        await self._record_unfinished(
+            [container for container in containers if not container.is_final], records
+        )
+        await self._record_excluded(excluded, records)
         finished = [
-            job for job in jobs if job.is_final and not self._selection.has_unwanted_final_status(job)
+            container
+            for container in containers
+            if container.is_final and not self._selection.has_unwanted_final_status(container)
         ]
         sizes = await self._find_sizes(
             list(chain.from_iterable(record.outputs for record in records.values()))
         )
-        for job in finished:
-            record = await self._forget_if_rerun(job, records.get(job.ref.id))
-            if self._selection.is_before_watermark(job) and job.ref.id not in records:
+        for container in finished:
+            record = await self._forget_if_rerun(container, records.get(container.ref.id))
+            if self._selection.is_before_watermark(container) and container.ref.id not in records:
                 continue
             if must_be_listed(
-                record, self._selection, self._kinds, recheck_absent=self._rechecks_absent(job)
+                record, self._selection, self._kinds, recheck_absent=self._rechecks_absent(container)
             ):
-                self._handler.begin_comparison([job])  # it ends when the job has been listed
-                await self.pending.put(ContainerToList(job, record))
+                self._handler.begin_comparison([container])  # it ends when the container has been listed
+                await self.pending.put(ContainerToList(container, record))
             elif record is not None:
-                await self._enqueue_missing(record.outputs, job, sizes)
+                await self._enqueue_missing(record.outputs, container, sizes)
 
     async def _find_sizes(self, outputs: Sequence[OutputRecord]) -> dict[str, int]:
         """Return the sizes of the existing files of *outputs* by key."""
@@ -123,92 +132,104 @@ class Enumeration:
         infos = await self._storage.destination.stat(keys) if keys else {}
         return {key: info.size_bytes for key, info in infos.items()}
 
-    async def _record_unfinished_jobs(
-        self, jobs: Sequence[Container], records: Mapping[str, ContainerRecord]
+    async def _record_unfinished(
+        self, containers: Sequence[Container], records: Mapping[str, ContainerRecord]
     ) -> None:
-        """Record jobs that have not finished. A later run lists them again."""
+        """Record containers that are not final. A later run lists them again."""
         selection = self._selection
-        for job in jobs:
-            if selection.may_match_when_finished(job):
+        for container in containers:
+            if selection.may_match_when_finished(container):
                 continue
-            if not selection.is_before_watermark(job):
-                self._handler.job_counts.unfinished += 1
-            self._reporter.report(JobUnfinished(job.ref.scope, job.ref.id))
-            log.debug("job.skipped", job_id=job.ref.id, reason=Reason.JOB_UNFINISHED.value, status=job.status)
+            if not selection.is_before_watermark(container):
+                self._handler.counts.unfinished += 1
+            self._reporter.report(ContainerUnfinished(container.ref))
+            log.debug(
+                "job.skipped",
+                **id_field(container.ref),
+                reason=Reason.JOB_UNFINISHED.value,
+                status=container.status,
+            )
         new = [
-            job
-            for job in jobs
-            if job.ref.id not in records
-            and (selection.matches(job) or selection.may_match_when_finished(job))
+            container
+            for container in containers
+            if container.ref.id not in records
+            and (selection.matches(container) or selection.may_match_when_finished(container))
         ]
         if new:
             await self._ledger_view.write(partial(queries.record_unfinished, containers=new))
 
-    async def _record_excluded_jobs(
-        self, jobs: Sequence[Container], records: Mapping[str, ContainerRecord]
+    async def _record_excluded(
+        self, containers: Sequence[Container], records: Mapping[str, ContainerRecord]
     ) -> None:
-        """Record the final status of jobs that an earlier run recorded as unfinished."""
+        """Record the final status of containers that an earlier run recorded as unfinished."""
         unfinished = {
             record.container.ref.id
             for record in records.values()
             if record.listing_failure is Reason.JOB_UNFINISHED
         }
-        finished = [job for job in jobs if job.ref.id in unfinished]
+        finished = [container for container in containers if container.ref.id in unfinished]
         if finished:
             await self._ledger_view.write(partial(queries.record_excluded, containers=finished))
 
     async def _forget_if_rerun(
-        self, job: Container, record: ContainerRecord | None
+        self, container: Container, record: ContainerRecord | None
     ) -> ContainerRecord | None:
-        """Return *record*, or None after deleting it if it belongs to an earlier run of *job*."""
-        if record is None or job.revision == record.container.revision:
+        """Return *record*, or None after deleting it if it is of an earlier revision."""
+        if record is None or container.revision == record.container.revision:
             return record
-        if record.container.is_final:  # an unfinished job that has finished now did not change
-            log.info("job.changed", job_id=job.ref.id, status=job.status)
+        if record.container.is_final:  # a container that became final now did not change
+            log.info("job.changed", **id_field(container.ref), status=container.status)
         if not self._ledger_view.is_read_only:
             await self._forget(record)
         return None
 
     async def _forget(self, record: ContainerRecord) -> None:
         """
-        Delete the partial files and the ledger rows of an earlier run of a job.
+        Delete the partial files and the ledger rows of an earlier revision of a container.
 
-        The objects of the new run have the same keys. The rows are deleted last, because they name the
+        The objects of the new revision have the same keys. The rows are deleted last, because they name the
         partial files.
         """
         for output in record.outputs:
             await self._storage.partial_file(output.output).discard()
         await self._ledger_view.write(partial(queries.forget_container, ref=record.container.ref))
 
-    async def _list_job(self, pending: ContainerToList) -> None:
-        job = pending.container
+    async def _list_container(self, pending: ContainerToList) -> None:
+        container = pending.container
         try:
-            listing = await self._source.list_outputs(job, self._kinds)
+            listing = await self._source.list_outputs(container, self._kinds)
         except ApiError as failure:
-            await self._record_listing_failure(job, failure, "its tasks")
+            await self._record_listing_failure(container, failure, f"its {self._spec.labels.parts}")
             return
         if not listing.is_final:
-            self._handler.job_counts.unfinished += 1
-            log.info("job.tasks_unfinished", status=job.status)
+            self._handler.counts.unfinished += 1
+            log.info("job.tasks_unfinished", status=container.status)
         try:
             outputs = await self._persist_listing(listing, pending.record)
         except DestinationError as failure:
             if FAILURE_POLICIES[failure.reason].action is RetryAction.STOP_RUN:
                 raise
-            await self._record_listing_failure(job, failure, "its documents")
+            await self._record_listing_failure(container, failure, "its documents")
             return
         for failed in listing.failures:
             await self._handler.fail(result_of_failure(failed.output, failed.failure))
         sizes = await self._find_sizes(outputs)
-        await self._enqueue_missing(outputs, job, sizes, is_new_listing=True)
+        await self._enqueue_missing(outputs, container, sizes, is_new_listing=True)
 
-    async def _record_listing_failure(self, job: Container, failure: DownloadError, subject: str) -> None:
+    async def _record_listing_failure(
+        self, container: Container, failure: DownloadError, subject: str
+    ) -> None:
         self._handler.report_problem(
-            failure.reason, f"job {job.ref.id} of project {job.ref.scope}", f"{subject}: {failure.detail}"
+            failure.reason,
+            self._spec.labels.describe_container(container.ref.scope, container.ref.id),
+            f"{subject}: {failure.detail}",
         )
         await self._ledger_view.write(
             partial(
-                queries.record_listing_failure, container=job, reason=failure.reason, detail=failure.detail
+                queries.record_listing_failure,
+                container=container,
+                reason=failure.reason,
+                detail=failure.detail,
             )
         )
 
@@ -225,26 +246,28 @@ class Enumeration:
     async def _enqueue_missing(
         self,
         outputs: Sequence[OutputRecord],
-        job: Container,
+        container: Container,
         sizes: dict[str, int],
         *,
         is_new_listing: bool = False,
     ) -> None:
-        """Pass the missing outputs of *job* to the handler, and count the outputs that are up to date."""
-        plan = split_missing(outputs, self._selection, sizes, recheck_absent=self._rechecks_absent(job))
-        if not plan.missing and self._selection.is_before_watermark(job):
+        """Pass the missing outputs of *container* to the handler, and count those that are up to date."""
+        plan = split_missing(outputs, self._selection, sizes, recheck_absent=self._rechecks_absent(container))
+        if not plan.missing and self._selection.is_before_watermark(container):
             return
         ended = {record.output for record in outputs if self._ended_in_this_run(record)}
         missing = self._handler.reserve([entry for entry in plan.missing if entry.output not in ended])
         up_to_date = tuple(record for record in plan.up_to_date if record.output not in ended)
         if (outputs and not missing and not up_to_date) and (plan.missing or plan.up_to_date):
-            return  # the job was listed twice in this run and is already counted
+            return  # the container was listed twice in this run and is already counted
         if not plan.missing and not is_new_listing:
-            self._handler.job_counts.up_to_date += 1
+            self._handler.counts.up_to_date += 1
         self._handler.skip(up_to_date)
         kinds = Counter(entry.output.kind for entry in missing)
-        self._reporter.report(JobEnumerated(job.ref.scope, job.ref.id, len(missing), len(up_to_date), kinds))
-        log.debug("job.enumerated", job_id=job.ref.id, missing=len(missing), up_to_date=len(up_to_date))
+        self._reporter.report(ContainerEnumerated(container.ref, len(missing), len(up_to_date), kinds))
+        log.debug(
+            "job.enumerated", **id_field(container.ref), missing=len(missing), up_to_date=len(up_to_date)
+        )
         await self._enqueue_groups(missing)
 
     async def _enqueue_groups(self, missing: Sequence[PlannedOutput]) -> None:
@@ -257,11 +280,11 @@ class Enumeration:
                     self._handler.cancel(entry.output)
                 raise
 
-    def _rechecks_absent(self, job: Container) -> bool:
-        return is_recent(job, datetime.now(UTC), self._recheck_absent_s)
+    def _rechecks_absent(self, container: Container) -> bool:
+        return is_recent(container, datetime.now(UTC), self._recheck_absent_s)
 
     def _ended_in_this_run(self, record: OutputRecord) -> bool:
-        """Return whether this run recorded and counted the output already: its job is listed twice."""
+        """Return whether this run recorded and counted the output already: its container is listed twice."""
         return record.run_id is not None and record.run_id == self._ledger_view.run_id
 
 

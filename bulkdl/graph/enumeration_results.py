@@ -12,7 +12,7 @@ from bulkdl.graph.recorder import Recorder
 from bulkdl.ledger.rows import OutputRecord
 from bulkdl.listings import PlannedOutput
 from bulkdl.models import Container, Output, Reason, Result
-from bulkdl.report.models import JobCounts
+from bulkdl.report.models import ContainerCounts
 from bulkdl.report.plan import PlanBuilder
 from bulkdl.source_spec import kind_spec
 from bulkdl.transfer.interfaces import MakeKey
@@ -22,8 +22,8 @@ class EnumerationHandler(Protocol):
     """Receives the results of an enumeration."""
 
     @property
-    def job_counts(self) -> JobCounts:
-        """The counts of jobs, which the enumeration increments."""
+    def counts(self) -> ContainerCounts:
+        """The counts of containers, which the enumeration increments."""
 
     def begin_comparison(self, containers: Sequence[Container]) -> None:
         """Receive containers before their ledger records are read."""
@@ -46,10 +46,8 @@ class EnumerationHandler(Protocol):
     async def fail(self, result: Result) -> None:
         """Receive an output that failed during the enumeration."""
 
-    def report_problem(
-        self, reason: Reason, subject: str, detail: str, *, project_id: str | None = None
-    ) -> None:
-        """Receive the failure of a complete project or job."""
+    def report_problem(self, reason: Reason, subject: str, detail: str, *, scope: str | None = None) -> None:
+        """Receive the failure of a complete scope or container."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +58,7 @@ class RunHandler:
     recorder: Recorder
 
     @property
-    def job_counts(self) -> JobCounts:
+    def counts(self) -> ContainerCounts:
         return self.recorder.summary.jobs
 
     def begin_comparison(self, containers: Sequence[Container]) -> None:
@@ -84,10 +82,8 @@ class RunHandler:
     async def fail(self, result: Result) -> None:
         await self.recorder.record_result(result)
 
-    def report_problem(
-        self, reason: Reason, subject: str, detail: str, *, project_id: str | None = None
-    ) -> None:
-        self.recorder.record_problem(reason, subject, detail, project_id=project_id)
+    def report_problem(self, reason: Reason, subject: str, detail: str, *, scope: str | None = None) -> None:
+        self.recorder.record_problem(reason, subject, detail, scope=scope)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +94,7 @@ class PlanHandler:
     make_key: Callable[[PlannedOutput], MakeKey]
 
     @property
-    def job_counts(self) -> JobCounts:
+    def counts(self) -> ContainerCounts:
         return self.plan.summary.jobs
 
     def begin_comparison(self, containers: Sequence[Container]) -> None:
@@ -126,7 +122,5 @@ class PlanHandler:
     async def fail(self, result: Result) -> None:
         self.plan.summary.add(result)
 
-    def report_problem(
-        self, reason: Reason, subject: str, detail: str, *, project_id: str | None = None
-    ) -> None:
-        self.plan.summary.add_problem(reason, subject, detail, project_id=project_id)
+    def report_problem(self, reason: Reason, subject: str, detail: str, *, scope: str | None = None) -> None:
+        self.plan.summary.add_problem(reason, subject, detail, scope=scope)

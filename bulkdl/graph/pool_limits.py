@@ -10,7 +10,7 @@ from bulkdl.settings import Settings
 from bulkdl.source_spec import KindSpec
 
 _MAX_CONNECTIONS = 64
-_LISTING_CONNECTIONS = 8  # for each job that is being listed
+_LISTING_CONNECTIONS = 8  # for each container that is being listed
 _RESERVED_FILES = 48  # interpreter, event loop, ledger, logs, endpoints
 
 

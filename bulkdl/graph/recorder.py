@@ -106,12 +106,10 @@ class Recorder:
             self.summary.count(record.output.kind, Outcome.SKIPPED, reason, 1, size_bytes)
             self._reporter.report(OutputSkipped(record.output, reason))
 
-    def record_problem(
-        self, reason: Reason, subject: str, detail: str, *, project_id: str | None = None
-    ) -> None:
+    def record_problem(self, reason: Reason, subject: str, detail: str, *, scope: str | None = None) -> None:
         """Record a failure that does not belong to one output."""
         log.error("problem.found", subject=subject, reason=reason.value, detail=detail)
-        self.summary.add_problem(reason, subject, detail, project_id=project_id)
+        self.summary.add_problem(reason, subject, detail, scope=scope)
         self._reporter.report(ProblemFound(reason, subject, detail))
 
     def record_processed(

@@ -1,7 +1,7 @@
 """
 One run: its stages are connected by bounded channels and run in one TaskGroup.
 
-    find jobs ─► pending ─► list jobs ─► queues (one for each kind) ─► pools ─► recorder
+    find ─► pending ─► list ─► queues (one for each kind) ─► pools ─► recorder
 
 A stage that ends closes the channels that it fed, so the run ends when all channels are empty. Draining
 cancels the enumeration, empties the queues, and cancels the transfers that cannot finish within the shutdown
@@ -129,9 +129,9 @@ async def enumerate_all(
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(
-                _run_stage("find", [enumeration.find_jobs] * concurrency, [enumeration.pending])
+                _run_stage("find", [enumeration.find_containers] * concurrency, [enumeration.pending])
             )
-            group.create_task(_run_stage("list", [enumeration.list_jobs] * concurrency, []))
+            group.create_task(_run_stage("list", [enumeration.list_containers] * concurrency, []))
     except* ChannelClosed:
         pass  # the run is being drained
     finally:

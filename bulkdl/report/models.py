@@ -16,15 +16,15 @@ MAX_LISTED = 1000
 
 
 @dataclass(slots=True)
-class JobCounts:
+class ContainerCounts:
     """
-    Number of jobs by state.
+    Number of containers by state.
 
     Attributes:
-        seen: Jobs in the lists returned by UP42.
-        selected: Jobs that match the selection.
-        up_to_date: Selected jobs that needed no request, because all outputs are present.
-        unfinished: Selected jobs that UP42 has not finished. A later run downloads them.
+        seen: Containers in the lists of the source.
+        selected: Containers that match the selection.
+        up_to_date: Selected containers that needed no request, because all outputs are present.
+        unfinished: Selected containers that are not final. A later run downloads them.
     """
 
     seen: int = 0

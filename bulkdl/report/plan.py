@@ -12,7 +12,7 @@ from typing import Any
 
 from bulkdl.failure_policy import ExitCode
 from bulkdl.models import Output
-from bulkdl.report.models import MAX_LISTED, JobCounts, Problem
+from bulkdl.report.models import MAX_LISTED, ContainerCounts, Problem
 from bulkdl.report.summary import Summary, SummaryBuilder
 from bulkdl.source_spec import output_fields
 
@@ -35,8 +35,8 @@ class Plan:
     outputs: list[tuple[Output, str | None]] = field(default_factory=list)
 
     @property
-    def jobs(self) -> JobCounts:
-        """Number of jobs by state."""
+    def jobs(self) -> ContainerCounts:
+        """Number of containers by state."""
         return self.summary.jobs
 
     @property

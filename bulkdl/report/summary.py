@@ -15,10 +15,10 @@ from bulkdl.failure_policy import FAILURE_POLICIES, ExitCode, highest_ranked_exi
 from bulkdl.models import Outcome, Reason, Result
 from bulkdl.report.models import (
     MAX_LISTED,
+    ContainerCounts,
     Count,
     DerivedCount,
     FailureRow,
-    JobCounts,
     Problem,
     count_dict,
     derived_dict,
@@ -43,7 +43,7 @@ class Summary:
     run_id: str
     started_at: datetime
     finished_at: datetime
-    jobs: JobCounts = field(default_factory=JobCounts)
+    jobs: ContainerCounts = field(default_factory=ContainerCounts)
     counts: dict[tuple[str, Outcome, Reason], Count] = field(default_factory=dict)
     failures: list[FailureRow] = field(default_factory=list)
     failures_total: int = 0
@@ -83,7 +83,7 @@ class Summary:
 
     @property
     def not_available(self) -> int:
-        """Number of outputs that UP42 reports as not found."""
+        """Number of outputs that do not exist according to the source."""
         return sum(
             count.outputs for (*_, reason), count in self.counts.items() if reason is Reason.NOT_AVAILABLE
         )
@@ -129,7 +129,7 @@ class SummaryBuilder:
         max_listed: int = MAX_LISTED,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.jobs = JobCounts()
+        self.jobs = ContainerCounts()
         self._run_id = run_id
         self._started_at = started_at
         self._clock = clock
@@ -141,17 +141,17 @@ class SummaryBuilder:
         self._problems: list[Problem] = []
         self._problem_reasons: Counter[Reason] = Counter()
         self._derived: dict[str, DerivedCount] = {}
-        self._projects: set[str] = set()
-        self._rejected_projects: set[str] = set()
+        self._scopes: set[str] = set()
+        self._rejected_scopes: set[str] = set()
 
     @property
     def cancelled(self) -> bool:
         """Whether an output was cancelled."""
         return any(outcome is Outcome.CANCELLED for _, outcome, _ in self._counts)
 
-    def add_project(self, project_id: str) -> None:
-        """Add a project of the selection."""
-        self._projects.add(project_id)
+    def add_scope(self, scope: str) -> None:
+        """Add a scope of the selection."""
+        self._scopes.add(scope)
 
     def add(self, result: Result, *, key: str | None = None) -> None:
         """Count the result of an output; *key* is its intended key if there is no committed file."""
@@ -180,16 +180,16 @@ class SummaryBuilder:
         self._counts.setdefault((kind, outcome, reason), Count()).add(outputs, size_bytes, downloaded_bytes)
 
     def add_problem(
-        self, reason: Reason, subject: str, detail: str = "", *, project_id: str | None = None
+        self, reason: Reason, subject: str, detail: str = "", *, scope: str | None = None
     ) -> None:
         """
         Count a failure of *subject*, which is not a single output.
 
-        If the credentials of *project_id* are rejected, the project counts as failed as a whole.
+        If the credentials of *scope* are rejected, the scope counts as failed as a whole.
         """
         self._problem_reasons[reason] += 1
-        if reason is Reason.CREDENTIALS and project_id is not None:
-            self._rejected_projects.add(project_id)
+        if reason is Reason.CREDENTIALS and scope is not None:
+            self._rejected_scopes.add(scope)
         if len(self._problems) < self._max_listed:
             self._problems.append(Problem(reason, subject, detail))
 
@@ -199,7 +199,7 @@ class SummaryBuilder:
 
     def build(self, finished_at: datetime | None = None, *, stopped_by: ExitCode | None = None) -> Summary:
         """Return the summary."""
-        is_partial = bool(self._projects - self._rejected_projects) and bool(self._rejected_projects)
+        is_partial = bool(self._scopes - self._rejected_scopes) and bool(self._rejected_scopes)
         return Summary(
             run_id=self._run_id,
             started_at=self._started_at,
@@ -229,8 +229,8 @@ def exit_code(
     """
     Return the exit code of a run.
 
-    The exit code of a signal overrides all others. Rejected credentials result in exit code 7 if no project
-    could be listed. If other projects could be listed (*is_partial*), the exit code is 3.
+    The exit code of a signal overrides all others. Rejected credentials result in exit code 7 if no scope
+    could be listed. If other scopes could be listed (*is_partial*), the exit code is 3.
     """
     if stopped_by in SIGNALS:
         return stopped_by

@@ -17,9 +17,9 @@ from bulkdl.models import Outcome, Output, Reason
 from bulkdl.redaction import redact
 from bulkdl.source_spec import kind_spec, output_fields
 from bulkdl.telemetry.events import (
+    ContainerEnumerated,
+    ContainerUnfinished,
     Event,
-    JobEnumerated,
-    JobUnfinished,
     ProblemFound,
     QueuesOpened,
     RequestEnded,
@@ -83,8 +83,8 @@ class RunStatus:
             RunFinished: self._run_finished,
             QueuesOpened: self._queues_opened,
             RequestEnded: self._request_ended,
-            JobEnumerated: self._job_enumerated,
-            JobUnfinished: self._job_unfinished,
+            ContainerEnumerated: self._container_enumerated,
+            ContainerUnfinished: self._container_unfinished,
             ProblemFound: self._problem_found,
             TransferStarted: self._transfer_started,
             TransferAdvanced: self._transfer_advanced,
@@ -169,10 +169,10 @@ class RunStatus:
     def _request_ended(self, event: RequestEnded) -> None:
         self._throttles += event.status == TOO_MANY_REQUESTS
 
-    def _job_enumerated(self, event: JobEnumerated) -> None:
+    def _container_enumerated(self, event: ContainerEnumerated) -> None:
         self._jobs["planned" if event.planned else "up_to_date"] += 1
 
-    def _job_unfinished(self, _event: JobUnfinished) -> None:
+    def _container_unfinished(self, _event: ContainerUnfinished) -> None:
         self._jobs["unfinished"] += 1
 
     def _problem_found(self, event: ProblemFound) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from bulkdl.models import Outcome, Output, Reason, Result
+from bulkdl.models import ContainerRef, Outcome, Output, Reason, Result
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,22 +55,20 @@ class RequestEnded:
 
 
 @dataclass(frozen=True, slots=True)
-class JobEnumerated:
-    """A job is listed: *planned* outputs are missing, *up_to_date* outputs need no transfer."""
+class ContainerEnumerated:
+    """A container is listed: *planned* outputs are missing, *up_to_date* outputs need no transfer."""
 
-    project_id: str
-    job_id: str
+    container: ContainerRef
     planned: int
     up_to_date: int
     planned_by_kind: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class JobUnfinished:
-    """UP42 has not finished this job; a later run downloads its outputs."""
+class ContainerUnfinished:
+    """A container is not final; a later run downloads its outputs."""
 
-    project_id: str
-    job_id: str
+    container: ContainerRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +81,7 @@ class OutputSkipped:
 
 @dataclass(frozen=True, slots=True)
 class ProblemFound:
-    """A failure that is not related to a single output; *subject* is a project, a job or the directory."""
+    """A failure that is not related to one output; *subject* is a scope, a container or the directory."""
 
     reason: Reason
     subject: str
@@ -92,7 +90,7 @@ class ProblemFound:
 
 @dataclass(frozen=True, slots=True)
 class EnumerationFinished:
-    """All jobs are listed."""
+    """All containers are listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +157,8 @@ Event = (
     | StatusPageListening
     | QueuesOpened
     | RequestEnded
-    | JobEnumerated
-    | JobUnfinished
+    | ContainerEnumerated
+    | ContainerUnfinished
     | OutputSkipped
     | ProblemFound
     | EnumerationFinished

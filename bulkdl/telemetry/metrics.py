@@ -19,9 +19,9 @@ from prometheus_client.registry import Collector
 from bulkdl.models import Outcome, Output, Result
 from bulkdl.source_spec import is_listing_placeholder
 from bulkdl.telemetry.events import (
+    ContainerEnumerated,
+    ContainerUnfinished,
     Event,
-    JobEnumerated,
-    JobUnfinished,
     OutputProcessed,
     OutputSkipped,
     ProblemFound,
@@ -110,8 +110,8 @@ class Metrics:
             RunStarted: self._run_started,
             QueuesOpened: self._queues_opened,
             RequestEnded: self._request_ended,
-            JobEnumerated: self._job_enumerated,
-            JobUnfinished: lambda _: families.jobs.labels("unfinished").inc(),
+            ContainerEnumerated: self._container_enumerated,
+            ContainerUnfinished: lambda _: families.jobs.labels("unfinished").inc(),
             OutputSkipped: self._output_skipped,
             ProblemFound: lambda event: families.problems.labels(event.reason.value).inc(),
             TransferStarted: lambda event: self._transfer_started(event.output),
@@ -161,7 +161,7 @@ class Metrics:
         if event.status == TOO_MANY_REQUESTS:
             self._families.throttles.inc()
 
-    def _job_enumerated(self, event: JobEnumerated) -> None:
+    def _container_enumerated(self, event: ContainerEnumerated) -> None:
         self._families.jobs.labels("planned" if event.planned else "up_to_date").inc()
         for kind, count in event.planned_by_kind.items():
             self._families.planned.labels(kind).inc(count)

@@ -21,8 +21,8 @@ from rich.text import Text
 from bulkdl.models import Outcome, Output
 from bulkdl.printable import printable
 from bulkdl.telemetry.events import (
+    ContainerEnumerated,
     Event,
-    JobEnumerated,
     NullReporter,
     RetryScheduled,
     StatusPageListening,
@@ -87,7 +87,7 @@ class RichProgress:
 
     def _count(self, event: Event, now_s: float) -> None:
         match event:
-            case JobEnumerated(planned=planned, up_to_date=up_to_date):
+            case ContainerEnumerated(planned=planned, up_to_date=up_to_date):
                 self._expected += planned + up_to_date
                 self._finished += up_to_date
             case TransferStarted(output=output):

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 from bulkdl.models import Outcome, Result
 from bulkdl.telemetry.events import (
+    ContainerEnumerated,
     EnumerationFinished,
     Event,
-    JobEnumerated,
     OutputProcessed,
     OutputSkipped,
     TransferAdvanced,
@@ -128,7 +128,7 @@ class RunTotals:
     def report(self, event: Event, now_s: float) -> None:
         """Count *event*, which happened at *now_s*."""
         match event:
-            case JobEnumerated(planned_by_kind=planned):
+            case ContainerEnumerated(planned_by_kind=planned):
                 self._add_planned(planned)
             case OutputSkipped(output=output):
                 self.kinds[output.kind].up_to_date += 1

@@ -24,7 +24,7 @@ from bulkdl.sources.up42_jobs.models import Kind
 from bulkdl.sources.up42_jobs.pagination import RecentIds
 from bulkdl.sources.up42_jobs.source import JobsSource
 from bulkdl.sources.up42_jobs.spec import SPEC
-from bulkdl.telemetry.events import Event, JobEnumerated, TransferEnded
+from bulkdl.telemetry.events import ContainerEnumerated, Event, TransferEnded
 from bulkdl.telemetry.metrics import Metrics
 from support.fault_runs import RecordingFaults, RunEnvironment, run_environment
 
@@ -104,7 +104,7 @@ class Counting:
     def report(self, event: Event) -> None:
         self.metrics.report(event)
         match event:
-            case JobEnumerated(planned=planned):
+            case ContainerEnumerated(planned=planned):
                 self.planned += planned
             case TransferEnded(result=result):
                 self.ended += 1
@@ -155,7 +155,7 @@ async def test_run_job_listed_twice_with_an_old_ledger_record_is_counted_once(
     monkeypatch.setattr(RecentIds.__init__, "__defaults__", (0,))
     all_compared = asyncio.Event()
     listed: Counter[str] = Counter()
-    find_jobs, list_outputs = Enumeration.find_jobs, JobsSource.list_outputs
+    find_jobs, list_outputs = Enumeration.find_containers, JobsSource.list_outputs
     counting = Counting()
 
     async def find_and_report(enumeration: Enumeration) -> None:
@@ -170,7 +170,7 @@ async def test_run_job_listed_twice_with_an_old_ledger_record_is_counted_once(
             await counting.changes.wait_for(lambda: counting.ended_by_job[job.ref.id] >= expected)
         return await list_outputs(source, job, kinds)
 
-    monkeypatch.setattr(Enumeration, "find_jobs", find_and_report)
+    monkeypatch.setattr(Enumeration, "find_containers", find_and_report)
     monkeypatch.setattr(JobsSource, "list_outputs", list_in_order)
     account = SimulatedAccount(projects=1, jobs=6, archive_bytes=3_000)
     async with run_environment(tmp_path, account, simulator_options={"page_size": 2}) as here:

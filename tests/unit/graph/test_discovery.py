@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bulkdl.errors import ApiError
-from bulkdl.graph.discovery import PAGE_SIZE, JobDiscovery
+from bulkdl.graph.discovery import PAGE_SIZE, ContainerDiscovery
 from bulkdl.graph.enumeration_results import PlanHandler
 from bulkdl.graph.ledger_view import EmptyLedgerView, PlanLedgerView, RunLedgerView
 from bulkdl.ledger import queries
@@ -67,51 +67,51 @@ def problems(handler):
 
 
 def discovery(handler, source, **selection):
-    return JobDiscovery(Selection(**selection), source, EmptyLedgerView(), handler)
+    return ContainerDiscovery(Selection(**selection), SPEC, source, EmptyLedgerView(), handler)
 
 
 async def pages(discovery):
-    async with aclosing(discovery.discover_jobs()) as found:
+    async with aclosing(discovery.discover_containers()) as found:
         return [(page.scope, [entry.ref.id for entry in page.containers]) async for page in found]
 
 
-async def test_discover_jobs_yields_pages_of_limited_size_for_each_project(handler):
+async def test_discover_containers_yields_pages_of_limited_size_for_each_project(handler):
     ids = [str(number) for number in range(PAGE_SIZE + 1)]
     source = FakeSource(p=[job(job_id) for job_id in ids], q=[], r=[job("x", "r")])
     assert await pages(discovery(handler, source)) == [("p", ids[:-1]), ("p", ids[-1:]), ("r", ["x"])]
-    assert handler.job_counts.seen == handler.job_counts.selected == PAGE_SIZE + 2
+    assert handler.counts.seen == handler.counts.selected == PAGE_SIZE + 2
 
 
-async def test_discover_jobs_two_workers_list_each_project_once(handler):
+async def test_discover_containers_two_workers_list_each_project_once(handler):
     shared = discovery(handler, FakeSource(p=[job("a")], q=[job("b", "q")]))
-    async with aclosing(shared.discover_jobs()) as first:
+    async with aclosing(shared.discover_containers()) as first:
         assert (await anext(first)).scope == "p"
         assert await pages(shared) == [("q", ["b"])]
         assert [page async for page in first] == []
 
 
-async def test_discover_jobs_failed_list_is_reported_after_its_jobs_are_yielded(handler):
+async def test_discover_containers_failed_list_is_reported_after_its_jobs_are_yielded(handler):
     source = FakeSource(p=[job("a"), ApiError(Reason.FORBIDDEN, "forbidden")], q=[job("b", "q")])
     assert await pages(discovery(handler, source)) == [("p", ["a"]), ("q", ["b"])]
     assert problems(handler) == [(Reason.FORBIDDEN, "forbidden")]
 
 
-async def test_discover_jobs_unreadable_job_is_reported(handler):
+async def test_discover_containers_unreadable_job_is_reported(handler):
     source = FakeSource(p=[UnreadableContainer("u", "createdAt: missing"), job("a")])
     assert await pages(discovery(handler, source)) == [("p", ["a"])]
     assert problems(handler) == [(Reason.INVALID_RESPONSE, "createdAt: missing")]
-    assert (handler.job_counts.seen, handler.job_counts.selected) == (2, 1)
+    assert (handler.counts.seen, handler.counts.selected) == (2, 1)
 
 
-async def test_discover_jobs_closed_iterator_closes_the_job_list(handler):
+async def test_discover_containers_closed_iterator_closes_the_job_list(handler):
     source = FakeSource(p=[job(str(number)) for number in range(2 * PAGE_SIZE)])
-    async with aclosing(discovery(handler, source).discover_jobs()) as found:
+    async with aclosing(discovery(handler, source).discover_containers()) as found:
         await anext(found)
         assert source.closed == []
     assert source.closed == ["p"]
 
 
-async def test_discover_jobs_by_id_requests_all_projects_until_one_has_the_job(handler):
+async def test_discover_containers_by_id_requests_all_projects_until_one_has_the_job(handler):
     source = FakeSource(p=[], q=[job("a", "q")], r=[])
     jobs = (JobRef(None, "a"), JobRef("r", "missing"))
     assert await pages(discovery(handler, source, jobs=jobs)) == [("q", ["a"])]

@@ -19,10 +19,10 @@ class FakeEnumeration:
     def __init__(self):
         self.pending = Channel(1)
 
-    async def find_jobs(self):
+    async def find_containers(self):
         pass
 
-    async def list_jobs(self):
+    async def list_containers(self):
         pass
 
 

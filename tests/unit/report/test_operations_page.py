@@ -37,7 +37,8 @@ def fields_of(call):
     named = {keyword.arg for keyword in call.keywords if keyword.arg}
     spread = [keyword.value for keyword in call.keywords if not keyword.arg]
     dicts = [node for value in spread for node in ast.walk(value) if isinstance(node, ast.Dict)]
-    return named | {key.value for node in dicts for key in node.keys}
+    has_id = any(isinstance(value, ast.Call) and ast.unparse(value.func) == "id_field" for value in spread)
+    return named | {key.value for node in dicts for key in node.keys} | ({"job_id"} if has_id else set())
 
 
 def events_in_code():

@@ -114,9 +114,9 @@ def test_exit_code_is_the_one_with_the_highest_rank(failures, problems, code):
 def test_exit_code_for_rejected_credentials_is_7_only_without_other_projects(projects, refused, code):
     build = builder()
     for project_id in projects:
-        build.add_project(project_id)
+        build.add_scope(project_id)
     for project_id in refused:
-        build.add_problem(Reason.CREDENTIALS, f"project {project_id}", "401", project_id=project_id)
+        build.add_problem(Reason.CREDENTIALS, f"project {project_id}", "401", scope=project_id)
     assert build.build(START).exit_code is code
 
 

@@ -5,13 +5,13 @@ import pytest
 
 from bulkdl.failure_policy import FAILURE_POLICIES
 from bulkdl.models import Outcome, Output, Reason, Result
-from bulkdl.sources.up42_jobs.models import Kind, job_output
+from bulkdl.sources.up42_jobs.models import Kind, job_output, job_ref
 from bulkdl.sources.up42_jobs.spec import SPEC
 from bulkdl.telemetry.dashboard import FAILURES_SHOWN, TRANSFERS_SHOWN, RunStatus
 from bulkdl.telemetry.events import (
+    ContainerEnumerated,
+    ContainerUnfinished,
     EnumerationFinished,
-    JobEnumerated,
-    JobUnfinished,
     OutputSkipped,
     ProblemFound,
     QueuesOpened,
@@ -67,7 +67,7 @@ def test_document_shows_the_state_of_the_run(dashboard):
 def test_document_counts_outputs_by_kind_and_outcome(dashboard):
     tally = dashboard.kind(
         "quicklook",
-        JobEnumerated("p", "j", 4, 2, {Kind.QUICKLOOK: 4}),
+        ContainerEnumerated(job_ref("p", "j"), 4, 2, {Kind.QUICKLOOK: 4}),
         OutputSkipped(picture(8), Reason.UP_TO_DATE),
         OutputSkipped(picture(9), Reason.NOT_AVAILABLE),
         TransferAdvanced(picture(0), 10, 10, 10),
@@ -126,7 +126,7 @@ def test_document_counts_small_transfers_without_listing_them(dashboard):
 
 
 def test_document_has_the_eta_once_all_jobs_are_listed(dashboard):
-    planned = JobEnumerated("p", "j", 2, 0, {Kind.QUICKLOOK: 2})
+    planned = ContainerEnumerated(job_ref("p", "j"), 2, 0, {Kind.QUICKLOOK: 2})
     assert dashboard.after(planned, TransferStarted(picture(0)))["eta_s"] is None
     dashboard.now_s = 5.0
     completed = Result(picture(0), Outcome.COMPLETED, Reason.DOWNLOADED, downloaded_bytes=10)
@@ -172,9 +172,9 @@ def test_document_rate_covers_the_last_seconds(dashboard):
 def test_document_contains_jobs_queues_and_throttles(dashboard):
     document = dashboard.after(
         QueuesOpened({"jobs": lambda: 3}),
-        JobEnumerated("p", "a", 1, 0),
-        JobEnumerated("p", "b", 0, 1),
-        JobUnfinished("p", "c"),
+        ContainerEnumerated(job_ref("p", "a"), 1, 0),
+        ContainerEnumerated(job_ref("p", "b"), 0, 1),
+        ContainerUnfinished(job_ref("p", "c")),
         RequestEnded("jobs", 429, 0.1),
         RequestEnded("jobs", 200, 0.1),
     )

@@ -8,12 +8,12 @@ from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
 from bulkdl.models import Outcome, Reason, Result
-from bulkdl.sources.up42_jobs.models import Kind, job_output
+from bulkdl.sources.up42_jobs.models import Kind, job_output, job_ref
 from bulkdl.sources.up42_jobs.spec import SPEC
 from bulkdl.telemetry.events import (
+    ContainerEnumerated,
+    ContainerUnfinished,
     Event,
-    JobEnumerated,
-    JobUnfinished,
     OutputProcessed,
     OutputSkipped,
     ProblemFound,
@@ -69,7 +69,7 @@ def test_metrics_count_bytes_on_progress_and_outputs_at_their_end():
 def test_outputs_open_counts_planned_outputs_without_outcome():
     whole_list = job_output("p", "j", "t", Kind.QUICKLOOK)
     metrics = after(
-        JobEnumerated("p", "j", 3, 0, {Kind.ARCHIVE: 2, Kind.QUICKLOOK: 1}),
+        ContainerEnumerated(job_ref("p", "j"), 3, 0, {Kind.ARCHIVE: 2, Kind.QUICKLOOK: 1}),
         TransferEnded(Result(ARCHIVE, Outcome.COMPLETED, Reason.DOWNLOADED)),
         TransferEnded(Result(whole_list, Outcome.FAILED, Reason.SERVER_ERROR)),
         OutputSkipped(PICTURE, Reason.NOT_AVAILABLE),
@@ -89,9 +89,9 @@ def test_in_flight_is_not_negative_for_outputs_without_a_transfer():
 
 def test_metrics_count_jobs_and_planned_outputs():
     metrics = after(
-        JobEnumerated("p", "a", 3, 1, {Kind.ARCHIVE: 1, Kind.QUICKLOOK: 2}),
-        JobEnumerated("p", "b", 0, 4),
-        JobUnfinished("p", "c"),
+        ContainerEnumerated(job_ref("p", "a"), 3, 1, {Kind.ARCHIVE: 1, Kind.QUICKLOOK: 2}),
+        ContainerEnumerated(job_ref("p", "b"), 0, 4),
+        ContainerUnfinished(job_ref("p", "c")),
         OutputSkipped(ARCHIVE, Reason.UP_TO_DATE),
     )
     assert [value(metrics, "jobs_total", state=s) for s in ("planned", "up_to_date", "unfinished")] == [
@@ -185,7 +185,7 @@ def _every_event() -> Iterable[Event]:
         RunStarted("r-1", AT),
         QueuesOpened({"jobs": lambda: 1}),
         RequestEnded("quicklook", 200, 0.2),
-        JobEnumerated("p", "a", 1, 0, {Kind.QUICKLOOK: 1}),
+        ContainerEnumerated(job_ref("p", "a"), 1, 0, {Kind.QUICKLOOK: 1}),
         OutputSkipped(PICTURE, Reason.UP_TO_DATE),
         ProblemFound(Reason.INVALID_RESPONSE, "job j", PICTURE.name),
         TransferStarted(PICTURE),

@@ -7,11 +7,11 @@ import pytest
 from rich.console import Console
 
 from bulkdl.models import Outcome, Output, Reason, Result
-from bulkdl.sources.up42_jobs.models import Kind, job_output
+from bulkdl.sources.up42_jobs.models import Kind, job_output, job_ref
 from bulkdl.sources.up42_jobs.spec import SPEC
 from bulkdl.telemetry.events import (
+    ContainerEnumerated,
     EnumerationFinished,
-    JobEnumerated,
     NullReporter,
     OutputProcessed,
     RetryScheduled,
@@ -57,13 +57,13 @@ def archive(number: int) -> Output:
 
 
 def test_total_line_counts_outputs_that_are_present_already():
-    _, lines = drawn(JobEnumerated("p", "j", planned=3, up_to_date=2), ended(PICTURE))
+    _, lines = drawn(ContainerEnumerated(job_ref("p", "j"), planned=3, up_to_date=2), ended(PICTURE))
     assert lines[0] == "listing jobs  3/5 outputs  0 B  0 B/s"
 
 
 def test_total_line_shows_a_bar_and_failures_after_listing():
     failed = ended(ARCHIVE, Outcome.FAILED)
-    _, lines = drawn(JobEnumerated("p", "j", 4, 0), failed, EnumerationFinished())
+    _, lines = drawn(ContainerEnumerated(job_ref("p", "j"), 4, 0), failed, EnumerationFinished())
     assert "25 %  1/4 outputs" in lines[0]
     assert lines[0].endswith("1 failed")
 
@@ -71,7 +71,7 @@ def test_total_line_shows_a_bar_and_failures_after_listing():
 def test_total_line_shows_rate_and_eta():
     clock = Clock()
     progress, _ = drawn(
-        JobEnumerated("p", "j", 11, 0, {Kind.ARCHIVE: 11}),
+        ContainerEnumerated(job_ref("p", "j"), 11, 0, {Kind.ARCHIVE: 11}),
         EnumerationFinished(),
         TransferStarted(ARCHIVE),
         clock=clock,
@@ -88,7 +88,7 @@ def test_total_line_shows_rate_and_eta():
 def test_kind_lines_count_completed_failed_and_left():
     planned = {Kind.ARCHIVE: 3, Kind.QUICKLOOK: 7}
     failed = ended(ARCHIVE, Outcome.FAILED)
-    _, lines = drawn(JobEnumerated("p", "j", 10, 0, planned), failed, ended(PICTURE))
+    _, lines = drawn(ContainerEnumerated(job_ref("p", "j"), 10, 0, planned), failed, ended(PICTURE))
     assert [" ".join(line.split()) for line in lines[1:3]] == [
         "archive 0 completed 1 failed 2 left 0 B/s",
         "quicklook 1 completed 0 failed 6 left 0 B/s",
@@ -111,7 +111,7 @@ def test_long_transfer_has_a_line_with_its_retry_note():
 
 @pytest.mark.parametrize("transfers", [1, 4, 5, 500])
 def test_display_has_at_most_eight_lines(transfers):
-    planned = JobEnumerated("p", "j", 3000, 0, dict.fromkeys(Kind, 1000))
+    planned = ContainerEnumerated(job_ref("p", "j"), 3000, 0, dict.fromkeys(Kind, 1000))
     _, lines = drawn(planned, *[TransferStarted(archive(number)) for number in range(transfers)], later_s=3)
     assert len(lines) == min(4 + transfers, MAX_LINES)
     assert (lines[-1] == f"  {transfers - 3} more in progress") is (transfers > 4)
@@ -127,7 +127,7 @@ def test_is_shown_needs_age_or_size(age_s, received, total, shown):
 
 def test_eta_is_unknown_while_listing_and_before_each_kind_has_a_completed_output():
     totals = RunTotals(SPEC.kind_names)
-    totals.report(JobEnumerated("p", "j", 4, 0, {Kind.ARCHIVE: 2, Kind.QUICKLOOK: 2}), 0)
+    totals.report(ContainerEnumerated(job_ref("p", "j"), 4, 0, {Kind.ARCHIVE: 2, Kind.QUICKLOOK: 2}), 0)
     totals.report(TransferStarted(ARCHIVE), 0)
     totals.report(TransferAdvanced(ARCHIVE, 100, 100, 100), 1)
     totals.report(ended(ARCHIVE, downloaded_bytes=100), 1)
