@@ -44,6 +44,7 @@ class SimulatorOptions:
     """
     Attributes:
         storage_host: Host name in the signed URLs.
+        page_size: Number of jobs in a page, and the maximum of ``size`` and ``limit`` in today's API.
         latency_s: Delay of each response.
         strict_storage_auth: Let the storage reject requests with an Authorization header.
         max_recorded_requests: Number of requests that are kept. None keeps all.
