@@ -74,6 +74,12 @@ def test_schema_rejects_a_report_with_a_missing_key(key):
         jsonschema.validate(document, schema())
 
 
+def test_schema_accepts_the_name_of_any_kind_and_no_other_text():
+    jsonschema.validate(report(Selection(kinds=frozenset({"note"}))), schema())
+    with pytest.raises(jsonschema.ValidationError, match="'A note' does not match"):
+        jsonschema.validate(report(Selection(kinds=frozenset({"A note"}))), schema())
+
+
 def test_run_report_contains_the_selection():
     section = report(SELECTIONS["everything"])["selection"]
     assert section["jobs"] == [f"{P1}/{J1}", J1]

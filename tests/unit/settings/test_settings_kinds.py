@@ -74,6 +74,12 @@ def test_settings_are_equal_after_a_round_trip():
     assert Settings(**settings.model_dump(include=kept)) == settings
 
 
+def quote_kinds():
+    *first, last = map(repr, kind_names())
+    assert first[:2] == ["'archive'", "'quicklook'"]
+    return f"{', '.join(first)} or {last}"
+
+
 TABLE = "[kinds.archive]\nconcurrency = 7\n"
 
 
@@ -133,7 +139,7 @@ def test_load_settings_with_a_flag_keeps_the_other_key_of_the_table(config):
         ),
         (
             "[kinds.picture]\nconcurrency = 7",
-            "{path}: kinds.picture: expected 'archive', 'quicklook' or 'geojson', got 'picture'",
+            "{path}: kinds.picture: expected {kinds}, got 'picture'",
         ),
         (
             "[kinds.archive]\nconcurrency = 0",
@@ -156,7 +162,7 @@ def test_load_settings_with_an_invalid_table_names_the_file_and_the_key(config, 
     path = config(text)
     with pytest.raises(ConfigError) as raised:
         load_settings({}, path, {})
-    assert str(raised.value).startswith(problem.format(path=path))
+    assert str(raised.value).startswith(problem.format(path=path, kinds=quote_kinds()))
     assert "\n" not in str(raised.value)
 
 
