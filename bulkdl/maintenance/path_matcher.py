@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bulkdl.models import ContainerRef
-from bulkdl.source_spec import file_suffixes, source_spec
+from bulkdl.source_spec import file_suffixes
 from bulkdl.sources.interfaces import ContainerKey, SourceLayout
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
@@ -56,7 +56,7 @@ class PathMatcher:
 
     def __init__(self, layouts: Sequence[SourceLayout]) -> None:
         self._patterns = [
-            (layout, source_spec(layout.source_type.name).labels, name, _pattern(template))
+            (layout, name, _pattern(template))
             for layout in layouts
             for name, template in layout.templates.items()
         ]
@@ -74,12 +74,11 @@ class PathMatcher:
 
     def match(self, key: str) -> ParsedKey | None:
         """Return the parts of *key*, or None if no path template matches."""
-        for layout, labels, template, pattern in self._patterns:
+        for layout, template, pattern in self._patterns:
             match = pattern.fullmatch(key)
             if match is not None:
-                groups = match.groupdict()
-                container = ContainerKey(key, groups[labels.container], groups.get(labels.scope))
-                return ParsedKey(layout, template, container)
+                container = layout.source_type.parse_key(key, match.groupdict())
+                return None if container is None else ParsedKey(layout, template, container)
         return None
 
 

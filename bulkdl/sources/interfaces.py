@@ -55,7 +55,7 @@ Raises:
 @dataclass(frozen=True, slots=True)
 class ContainerKey:
     """
-    The key of the document that stands for a container.
+    The key of a file or a document of a container.
 
     Attributes:
         scope: The scope in the key; None if the path template does not contain it.
@@ -136,11 +136,22 @@ class SourceType(Protocol):
     def make_key(self, planned: PlannedOutput, templates: Mapping[str, str]) -> Callable[[str], str]:
         """Return a function from the suffix, which depends on the content, to the key of an output."""
 
+    def parse_key(self, key: str, fields: Mapping[str, str]) -> ContainerKey | None:
+        """
+        Return the container of *key*; None if the key does not name a container.
+
+        Args:
+            fields: The values of the placeholders of the path template that *key* matches.
+        """
+
     def read_listing(
         self, container: ContainerKey, templates: Mapping[str, str], read: ReadDocument
     ) -> ContainerListing:
         """
         Read the listing of a container from its stored documents, to rebuild a lost ledger; blocks.
+
+        Args:
+            container: The key of the document that stands for the container.
 
         Raises:
             ApiError: A document is missing or invalid.

@@ -22,6 +22,8 @@ LISTED_WITH_TASKS = ALL_KINDS - {Kind.QUICKLOOK.value}
 
 _JOB_TEMPLATES = {Kind.ARCHIVE: "job_archive", Kind.GEOJSON: "job_geojson"}
 _TASK_TEMPLATES = {Kind.ARCHIVE: "task_archive", Kind.GEOJSON: "task_geojson", Kind.QUICKLOOK: "quicklook"}
+DOCUMENT_TEMPLATES = ("job", "job_tasks", "task_quicklooks")
+TEMPLATES = (*DOCUMENT_TEMPLATES, *_JOB_TEMPLATES.values(), *_TASK_TEMPLATES.values())
 
 
 def expected_outputs(job: Container, tasks: Sequence[Task]) -> list[PlannedOutput]:

@@ -12,6 +12,7 @@ from bulkdl.settings import CredentialSet, Settings, load_credentials
 from bulkdl.sources.interfaces import ContainerKey, ReadDocument, Source, SourceContext
 from bulkdl.sources.up42_jobs import documents, endpoints, planning
 from bulkdl.sources.up42_jobs.models import SOURCE
+from bulkdl.sources.up42_jobs.planning import DOCUMENT_TEMPLATES, TEMPLATES
 from bulkdl.sources.up42_jobs.source import JobsSource
 
 
@@ -19,7 +20,7 @@ class JobsSourceType:
     """The source of UP42 jobs."""
 
     name = SOURCE
-    document_templates = ("job", "job_tasks", "task_quicklooks")
+    document_templates = DOCUMENT_TEMPLATES
 
     def load_credentials(self, settings: Settings) -> CredentialSet:
         """Read the credentials of UP42."""
@@ -35,11 +36,15 @@ class JobsSourceType:
 
     def path_templates(self, settings: Settings) -> Mapping[str, str]:
         """Return the path templates of jobs, tasks and their outputs."""
-        return dict(settings.path_templates)
+        return {name: getattr(settings.path_templates, name) for name in TEMPLATES}
 
     def make_key(self, planned: PlannedOutput, templates: Mapping[str, str]) -> Callable[[str], str]:
         """Return a function from the suffix to the key of an output."""
         return planning.target_key(planned, templates)
+
+    def parse_key(self, key: str, fields: Mapping[str, str]) -> ContainerKey:
+        """Return the job of *key*; its path template contains the job ID."""
+        return ContainerKey(key, fields["job_id"], fields.get("project_id"))
 
     def read_listing(
         self, container: ContainerKey, templates: Mapping[str, str], read: ReadDocument
