@@ -35,6 +35,9 @@ NOT_VAGUE = {"sources/up42_common"}
 VAGUE = {"utils", "util", "helpers", "helper", "common", "manager", "handler", "misc"}
 
 
+KINDS = ("archive", "quicklook", "geojson", "original", "asset", "preview", "metadata")
+
+
 def modules(package: Path) -> Iterator[tuple[Path, ast.Module]]:
     for path in sorted(package.rglob("*.py")):
         yield path.relative_to(package), ast.parse(path.read_text("utf-8"))
@@ -81,7 +84,24 @@ def find_vague_names(package: Path) -> list[str]:
     ]
 
 
-RULES = (find_unlisted_spawners, find_eager_imports, find_vague_names)
+def find_kind_conditions(package: Path) -> list[str]:
+    """Only sources know their kinds. The other packages use the ``KindSpec`` of a kind."""
+    return [
+        f"{path.as_posix()}:{node.lineno}"
+        for path, tree in modules(package)
+        if path.parts[0] not in ("sources", "simulator")
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Compare, ast.MatchValue)) and any(map(is_kind, ast.walk(node)))
+    ]
+
+
+def is_kind(node: ast.AST) -> bool:
+    if isinstance(node, ast.Attribute):
+        return isinstance(node.value, ast.Name) and node.value.id == "Kind"
+    return isinstance(node, ast.Constant) and node.value in KINDS
+
+
+RULES = (find_unlisted_spawners, find_eager_imports, find_vague_names, find_kind_conditions)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -118,6 +138,15 @@ VIOLATIONS = {
     "__init__.py": ("from bulkdl.graph.downloader import Downloader", find_eager_imports),
     "sink/utils.py": ("", find_vague_names),
     "ledger/common/rows.py": ("", find_vague_names),
+    "graph/pools.py": ('def f(output):\n    return output.kind == "archive"', find_kind_conditions),
+    "transfer/download.py": (
+        "def f(kind):\n    return kind in (Kind.ARCHIVE, Kind.GEOJSON)",
+        find_kind_conditions,
+    ),
+    "ledger/queries.py": (
+        'def f(kind):\n    match kind:\n        case "quicklook":\n            return 1',
+        find_kind_conditions,
+    ),
     "up42/token_manager.py": ("", find_vague_names),
 }
 
@@ -130,6 +159,7 @@ def correct_package(tmp_path):
         "graph/run.py": "import asyncio\nasyncio.create_task(work())",
         "state/partial_file.py": "import asyncio\nasyncio.ensure_future(work())",
         "models.py": "",
+        "sources/up42_jobs/paths.py": 'def f(kind):\n    return kind == "archive"',
     }
     for name, text in files.items():
         write(tmp_path / name, text)
