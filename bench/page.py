@@ -25,7 +25,7 @@ def render_page(rows: Sequence[RowResult], machine: Mapping[str, str], command: 
         _COSTS,
         _table(
             ["workload", "program", "runs", "wall s", "CPU s (user + sys)", "peak MiB", "files", "MB"],
-            [_cost_row(row, each) for row in rows for each in row.costs],
+            [_cost_row(row, cost) for row in rows for cost in row.costs],
         ),
         "## Details",
         *[_details(row) for row in rows],
@@ -48,7 +48,7 @@ _COSTS = "Medians. CPU time and memory are those of the process, as reported by 
 
 
 def _metric_rows(rows: Sequence[RowResult]) -> list[list[str]]:
-    return [_metric_row(row, each) for row in rows for each in row.metrics]
+    return [_metric_row(row, metric) for row in rows for metric in row.metrics]
 
 
 def _metric_row(row: RowResult, metric: Metric) -> list[str]:

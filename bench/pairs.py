@@ -71,7 +71,7 @@ def run_in_pairs(
     programs: Sequence[Program], scratch: Path, *, pairs: int, warm_up: bool = True
 ) -> dict[str, ProgramRuns]:
     """Run all *programs* alternately, *pairs* times, after one warm-up round."""
-    runs_by_name = {each.name: ProgramRuns(each.name) for each in programs}
+    runs_by_name = {program.name: ProgramRuns(program.name) for program in programs}
     for number in range(-1 if warm_up else 0, pairs):
         turn = programs if number % 2 == 0 else list(reversed(programs))
         for program in turn:

@@ -118,8 +118,8 @@ def store_results(path: Path, rows: Mapping[str, RowResult], machine: Mapping[st
 
 
 def _parse_row(entry: dict[str, Any]) -> RowResult:
-    costs = [Cost(**each) for each in entry.pop("costs")]
-    metrics = [Metric(**each) for each in entry.pop("metrics")]
+    costs = [Cost(**fields) for fields in entry.pop("costs")]
+    metrics = [Metric(**fields) for fields in entry.pop("metrics")]
     return RowResult(**entry, costs=costs, metrics=metrics)
 
 

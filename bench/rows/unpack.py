@@ -46,7 +46,7 @@ def measure_large(settings: BenchSettings) -> RowResult:
     ]
     runs = run_in_pairs(programs, scratch, pairs=settings.pairs)
     result.command = "bulkdl.processors.unpack; tar -xzf ARCHIVE && sync -f ."
-    result.costs = [summarize_cost(each) for each in runs.values()]
+    result.costs = [summarize_cost(run) for run in runs.values()]
     result.metrics = [
         compare_speedup(runs["bulkdl, isal"], runs["GNU tar"], 1.2),
         compare_speedup(runs["bulkdl, zlib"], runs["GNU tar"], 1.0),
@@ -69,7 +69,7 @@ def measure_small(settings: BenchSettings) -> RowResult:
     programs = [Program(name, command, _check_small) for name, command in _commands(archive)]
     runs = run_in_pairs(programs, scratch, pairs=settings.pairs)
     result.command = "bulkdl.processors.unpack; tarfile.extractall(filter='data') and sync -f ."
-    result.costs = [summarize_cost(each) for each in runs.values()]
+    result.costs = [summarize_cost(run) for run in runs.values()]
     result.metrics = [
         compare_speedup(runs["bulkdl, isal"], runs["tarfile.extractall"], 1.0),
         compare_speedup(runs["bulkdl, zlib"], runs["tarfile.extractall"], 1.0),

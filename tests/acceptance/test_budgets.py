@@ -21,69 +21,73 @@ def gone(endpoint: str, status: int) -> dict[str, Any]:
     return {"fault": "status", "status": status, "endpoint": endpoint, "level": "job"}
 
 
-async def nights(here: CliEnvironment, *args: str) -> list[BulkdlProcess]:
+async def run_until_complete(environment: CliEnvironment, *args: str) -> list[BulkdlProcess]:
     """Repeat the command until it exits with 0."""
-    ran = [await here.bulkdl(*args)]
-    while ran[-1].process.returncode not in (0, 2) and len(ran) < 10:
-        ran.append(await here.bulkdl(*args))
-    return ran
+    processes = [await environment.bulkdl(*args)]
+    while processes[-1].process.returncode not in (0, 2) and len(processes) < 10:
+        processes.append(await environment.bulkdl(*args))
+    return processes
 
 
-def codes(ran: list[BulkdlProcess]) -> list[int | None]:
-    return [each.process.returncode for each in ran]
+def exit_codes(processes: list[BulkdlProcess]) -> list[int | None]:
+    return [process.process.returncode for process in processes]
 
 
 async def test_max_transfer_exits_with_8_and_repeated_runs_download_each_byte_once(tmp_path: Path) -> None:
-    async with cli_environment(tmp_path, FOUR) as here:
-        here.remember_bodies()
-        ran = await nights(here, "--max-transfer", "1.2M", *ONE_AT_A_TIME)
-        assert set(codes(ran)[:-1]) == {8}
-        assert codes(ran)[-1] == 0, ran[-1].log
-        assert 3 <= len(ran) <= 5
-        assert all(each.has_clean_stderr() for each in ran)
-        assert [report["stopped_by"] for report in here.run_reports] == [8] * (len(ran) - 1) + [None]
-        for each in ran:
-            assert each.summary["downloaded_bytes"] < 1_300_000 + 2 * ARCHIVE_BYTES
-            assert each.summary["outputs"]["failed"] == 0
-        assert here.has_complete_output()
-        assert here.sent_bytes == here.needed_bytes
-        assert here.has_consistent_state(0)
+    async with cli_environment(tmp_path, FOUR) as environment:
+        environment.remember_bodies()
+        processes = await run_until_complete(environment, "--max-transfer", "1.2M", *ONE_AT_A_TIME)
+        assert set(exit_codes(processes)[:-1]) == {8}
+        assert exit_codes(processes)[-1] == 0, processes[-1].log
+        assert 3 <= len(processes) <= 5
+        assert all(process.has_clean_stderr() for process in processes)
+        assert [report["stopped_by"] for report in environment.run_reports] == [8] * (len(processes) - 1) + [
+            None
+        ]
+        for process in processes:
+            assert process.summary["downloaded_bytes"] < 1_300_000 + 2 * ARCHIVE_BYTES
+            assert process.summary["outputs"]["failed"] == 0
+        assert environment.has_complete_output()
+        assert environment.sent_bytes == environment.needed_bytes
+        assert environment.has_consistent_state(0)
 
 
 async def test_max_duration_exits_with_10_and_finishes_running_downloads(tmp_path: Path) -> None:
-    async with cli_environment(tmp_path, FOUR) as here:
+    async with cli_environment(tmp_path, FOUR) as environment:
         # The first archive starts before the limit, also on a busy machine, and ends after it.
-        here.set_faults({**SLOW, "bytes_per_s": 300_000})
-        ran = await here.bulkdl("--max-duration", "2", *ONE_AT_A_TIME)
-        assert ran.process.returncode == 10
-        assert ran.has_clean_stderr()
-        assert here.has_consistent_state(10)
+        environment.set_faults({**SLOW, "bytes_per_s": 300_000})
+        process = await environment.bulkdl("--max-duration", "2", *ONE_AT_A_TIME)
+        assert process.process.returncode == 10
+        assert process.has_clean_stderr()
+        assert environment.has_consistent_state(10)
         archives = {
-            each["outcome"]: each["outputs"] for each in ran.summary["counts"] if each["kind"] == "archive"
+            row["outcome"]: row["outputs"] for row in process.summary["counts"] if row["kind"] == "archive"
         }
         assert archives["completed"] == 1
-        here.set_faults()
-        again = await here.bulkdl("--max-duration", "1h", *ONE_AT_A_TIME)
+        environment.set_faults()
+        again = await environment.bulkdl("--max-duration", "1h", *ONE_AT_A_TIME)
         assert again.process.returncode == 0, again.log
-        assert here.has_complete_output()
-        assert here.sent_bytes == here.needed_bytes
+        assert environment.has_complete_output()
+        assert environment.sent_bytes == environment.needed_bytes
 
 
 async def test_max_duration_applies_while_the_api_does_not_respond(tmp_path: Path) -> None:
-    async with cli_environment(tmp_path, FOUR) as here:
-        here.set_faults({"fault": "latency", "seconds": FOREVER_S, "endpoint": "token"})
-        ran = await here.bulkdl("--max-duration", "0.2")
-        assert ran.process.returncode == 10
-        assert here.has_consistent_state(10)
+    async with cli_environment(tmp_path, FOUR) as environment:
+        environment.set_faults({"fault": "latency", "seconds": FOREVER_S, "endpoint": "token"})
+        process = await environment.bulkdl("--max-duration", "0.2")
+        assert process.process.returncode == 10
+        assert environment.has_consistent_state(10)
 
 
 async def test_limits_that_are_not_reached_do_not_change_the_run(tmp_path: Path) -> None:
-    async with cli_environment(tmp_path, FOUR) as here:
-        ran = await here.bulkdl("--max-duration", "6h", "--max-transfer", "500G", "--format", "json")
-        assert ran.process.returncode == 0
-        assert not ran.find_events("run.draining")
-        assert here.run_reports[-1]["stopped_by"] is None
-        assert here.has_complete_output()
+    async with cli_environment(tmp_path, FOUR) as environment:
+        process = await environment.bulkdl(
+            "--max-duration", "6h", "--max-transfer", "500G", "--format", "json"
+        )
+        assert process.process.returncode == 0
+        assert not process.find_events("run.draining")
+        assert environment.run_reports[-1]["stopped_by"] is None
+        assert environment.has_complete_output()
 
 
 @pytest.mark.parametrize(
@@ -97,28 +101,28 @@ async def test_exit_code_ranks_failures_above_limits_above_temporary_failures(
     tmp_path: Path, status: int, budget: tuple[str, str], code: int
 ) -> None:
     account = SimulatedAccount(projects=1, jobs=1, archive_bytes=ARCHIVE_BYTES)
-    async with cli_environment(tmp_path, account) as here:
-        here.set_faults({**SLOW, "bytes_per_s": 600_000}, gone("geojson", status))
-        ran = await here.bulkdl(*budget, "--retries", "0", *ONE_AT_A_TIME)
-        assert ran.process.returncode == code
-        assert here.has_consistent_state(code)
-        assert here.run_reports[-1]["stopped_by"] in (8, 10)
-        assert ran.summary["failures_total"] == 1
+    async with cli_environment(tmp_path, account) as environment:
+        environment.set_faults({**SLOW, "bytes_per_s": 600_000}, gone("geojson", status))
+        process = await environment.bulkdl(*budget, "--retries", "0", *ONE_AT_A_TIME)
+        assert process.process.returncode == code
+        assert environment.has_consistent_state(code)
+        assert environment.run_reports[-1]["stopped_by"] in (8, 10)
+        assert process.summary["failures_total"] == 1
 
 
 async def test_signal_during_the_drain_of_a_limit_sets_the_exit_code_without_an_abort(tmp_path: Path) -> None:
     """Report and process have the exit code of the signal."""
     account = SimulatedAccount(projects=1, jobs=1, archive_bytes=ARCHIVE_BYTES)
-    async with cli_environment(tmp_path, account) as here:
-        here.set_faults(SLOW)
-        run = await here.start("--max-transfer", "100K", *ONE_AT_A_TIME)
+    async with cli_environment(tmp_path, account) as environment:
+        environment.set_faults(SLOW)
+        run = await environment.start("--max-transfer", "100K", *ONE_AT_A_TIME)
         await run.wait_until(lambda: run.find_events("run.draining"))
-        assert here.sent_bytes < ARCHIVE_BYTES
+        assert environment.sent_bytes < ARCHIVE_BYTES
         run.send_signal(signal.SIGTERM)
         assert await run.wait_for_exit() == 143
-        assert here.has_consistent_state(143)
-        assert here.run_reports[-1]["stopped_by"] == 143
-        assert here.sent_bytes >= ARCHIVE_BYTES
+        assert environment.has_consistent_state(143)
+        assert environment.run_reports[-1]["stopped_by"] == 143
+        assert environment.sent_bytes >= ARCHIVE_BYTES
         assert run.find_events("transfer.completed")
 
 
@@ -129,16 +133,16 @@ async def test_bwlimit_limits_the_bandwidth(tmp_path: Path) -> None:
     Socket buffers hold whole archives before they are read. The test therefore measures the times of the
     archive requests.
     """
-    (bytes_per_s,) = (each for _, each in Settings(bwlimit="1.5M").bwlimit.entries)
-    async with cli_environment(tmp_path, FOUR) as here:
+    (bytes_per_s,) = (rate for _, rate in Settings(bwlimit="1.5M").bwlimit.entries)
+    async with cli_environment(tmp_path, FOUR) as environment:
         asked: dict[int, float] = {}
-        run = await here.start("--bwlimit", "1.5M", "--only", "archive", *ONE_AT_A_TIME)
+        run = await environment.start("--bwlimit", "1.5M", "--only", "archive", *ONE_AT_A_TIME)
         await run.wait_until(
-            lambda: asked.setdefault(len(here.requests_to("object")), time.monotonic()) and run.out
+            lambda: asked.setdefault(len(environment.requests_to("object")), time.monotonic()) and run.out
         )
         assert await run.wait_for_exit() == 0
-        assert here.sent_bytes == here.needed_bytes
-        sizes = [each.sent_bytes for each in here.requests_to("object")]
+        assert environment.sent_bytes == environment.needed_bytes
+        sizes = [request.sent_bytes for request in environment.requests_to("object")]
     paced_bytes = sum(sizes[:-1]) - bytes_per_s
     assert paced_bytes > 0.8 * bytes_per_s
     assert paced_bytes / (asked[len(sizes)] - asked[1]) <= 1.1 * bytes_per_s

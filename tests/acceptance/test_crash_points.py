@@ -163,9 +163,9 @@ async def test_run_after_a_crash_at_any_step_completes_and_reuses_bytes(tmp_path
             parts = [path.name for path in (root / ".bulkdl" / "parts").iterdir() if path.suffix == ".part"]
             assert parts == [], crash_point
             sent = sum(
-                each.sent_bytes
-                for each in list(environment.simulator.requests)[before:]
-                if each.endpoint == "object"
+                request.sent_bytes
+                for request in list(environment.simulator.requests)[before:]
+                if request.endpoint == "object"
             )
             assert sent <= environment.needed_bytes - reused_bytes, crash_point
 

@@ -78,7 +78,7 @@ async def test_run_without_disk_space_fails_before_an_archive_is_written(mount: 
             assert Reason.DISK_FULL in result.failure_reasons()
             # The run is stopped: the third archive is not requested.
             assert len(result.requests_to("object")) <= 2
-            assert "bytes needed" in " ".join(each.detail for each in result.results)
+            assert "bytes needed" in " ".join(output.detail for output in result.results)
             assert sum(path.stat().st_size for path in (mount / "out").rglob("*.part")) == 0
         assert (await environment.run()).exit_code == 0
         assert environment.has_complete_output()
@@ -94,8 +94,8 @@ async def test_archives_that_fit_only_separately_do_not_fill_the_disk(mount: Pat
     ) as environment:
         result = await environment.run(stall)
         assert result.exit_code == 12
-        failed = [each for each in result.results if each.reason is Reason.DISK_FULL]
-        assert all("bytes needed" in each.detail and "reserved by" in each.detail for each in failed)
+        failed = [output for output in result.results if output.reason is Reason.DISK_FULL]
+        assert all("bytes needed" in output.detail and "reserved by" in output.detail for output in failed)
         assert shutil.disk_usage(mount).free >= HEADROOM_BYTES
         resize(mount, "size=256m")
         partial_bytes = sum(path.stat().st_size for path in (mount / "out").rglob("*.part"))

@@ -72,7 +72,9 @@ def assert_right(origin: Origin, root: Path) -> None:
 
 
 def assert_no_token_at_the_storage(origin: Origin) -> None:
-    assert not any("Authorization" in each.headers for each in origin.requests if each.server == "storage")
+    assert not any(
+        "Authorization" in request.headers for request in origin.requests if request.server == "storage"
+    )
 
 
 def hostile(origin: Origin, seed: int) -> Callable[[str, str, int], Fault | None]:
@@ -105,7 +107,7 @@ def test_run_against_the_foreign_origin_downloads_each_byte_once(tmp_path: Path)
         code, log = run(origin, tmp_path)
         assert code == 0, log
         jobs = f"/projects/{origin.project}/jobs"
-        assert {each.path for each in origin.requests} <= {"/oauth/token", jobs}
+        assert {request.path for request in origin.requests} <= {"/oauth/token", jobs}
         assert origin.sent_bytes() == 0
 
 
@@ -115,12 +117,12 @@ def test_run_against_the_foreign_origin_with_all_faults_completes(tmp_path: Path
     with Origin(objects(), token_lifetime_s=1.0, url_lifetime_s=2) as origin:
         origin.faults = hostile(origin, seed)
         code, log = run(origin, tmp_path)
-        met = Counter(each.fault for each in origin.requests)
+        met = Counter(request.fault for request in origin.requests)
         assert code == 0, log
         assert_right(origin, tmp_path)
         assert_no_token_at_the_storage(origin)
         assert set(OF_STORAGE + OF_API) <= set(met)
-        assert sum(each.path == "/oauth/token" for each in origin.requests) > 1
+        assert sum(request.path == "/oauth/token" for request in origin.requests) > 1
         origin.forget()
         origin.faults = lambda _server, _path, _count: None
         code, log = run(origin, tmp_path)

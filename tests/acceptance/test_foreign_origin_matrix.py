@@ -38,7 +38,7 @@ def test_robustness_matrix_bulkdl_passes(fault: str) -> None:
 
 def test_robustness_page_lists_every_fault_and_tool() -> None:
     lines = PAGE.read_text("utf-8").splitlines()
-    rows = [[each.strip() for each in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
     assert rows[0] == ["fault", BULKDL.label, *(tool.label for tool in PEERS)]
     assert [row[0] for row in rows[1:]] == list(FAULTS)
     assert all(row[1].startswith("pass · ") for row in rows[1:])

@@ -131,13 +131,18 @@ async def test_run_killed_at_random_points_completes_with_few_repeated_bytes(
         code, log = await wait_for_run(process)
         assert code == 0, log
         assert environment.has_complete_output()
-        sent = sum(each.sent_bytes for each in environment.simulator.requests if each.endpoint == "object")
+        sent = sum(
+            request.sent_bytes for request in environment.simulator.requests if request.endpoint == "object"
+        )
         assert sent <= 1.15 * needed
         before = len(environment.simulator.requests)
         process = await start(environment, **segment_settings)
         await process.communicate()
         assert process.returncode == 0
-        assert {each.endpoint for each in list(environment.simulator.requests)[before:]} == {"token", "jobs"}
+        assert {request.endpoint for request in list(environment.simulator.requests)[before:]} == {
+            "token",
+            "jobs",
+        }
 
 
 @pytest.mark.parametrize("units", [1, 60_000, 300_000, 1_000_000])

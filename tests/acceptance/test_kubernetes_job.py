@@ -127,9 +127,11 @@ UPSET = {"kill": killed, "evict": Pod.evict, "terminate": Pod.terminate}
 def large_jobs_of_different_shards(simulator: Simulator) -> dict[int, str]:
     """Return a job per shard with an archive that is larger than a socket buffer."""
     large = [
-        each for each in simulator.expected_outputs() if each.kind == Kind.ARCHIVE and each.size_bytes >= MIB
+        output
+        for output in simulator.expected_outputs()
+        if output.kind == Kind.ARCHIVE and output.size_bytes >= MIB
     ]
-    return {find_shard(each.job_id, SHARDS): each.job_id for each in large}
+    return {find_shard(output.job_id, SHARDS): output.job_id for output in large}
 
 
 async def in_the_middle(simulator: Simulator, job_id: str) -> None:

@@ -36,25 +36,25 @@ class DownloadSignal(RecordingFaults):
 
 
 async def test_second_run_on_a_locked_directory_exits_with_11_and_names_the_owner(tmp_path: Path) -> None:
-    async with run_environment(tmp_path, ACCOUNT) as here:
+    async with run_environment(tmp_path, ACCOUNT) as environment:
         faults = DownloadSignal.from_rules({"fault": "stall", "at_byte": 1000, "server": "storage", "nth": 1})
-        here.simulator.faults = faults
-        first = await start_run(here)
+        environment.simulator.faults = faults
+        first = await start_run(environment)
         await faults.requested.wait()
-        code, output = await wait_for_run(await start_run(here))
+        code, output = await wait_for_run(await start_run(environment))
         assert code == 11
         assert socket.gethostname() in output
         assert f"pid {first.pid}" in output
         assert f"since {datetime.now(UTC):%Y-%m-%d}" in output
         assert len(output.strip().splitlines()) == 1
         # The second run sent no request.
-        assert [request.endpoint for request in here.simulator.requests].count("token") == 1
+        assert [request.endpoint for request in environment.simulator.requests].count("token") == 1
         first.send_signal(signal.SIGKILL)
         await first.wait()
         # The owner is dead, so the next run does not observe its lease.
-        code, output = await wait_for_run(await start_run(here))
+        code, output = await wait_for_run(await start_run(environment))
         assert code == 0, output
-        assert here.has_complete_output()
+        assert environment.has_complete_output()
 
 
 def write_lease(root: Path, age_s: float) -> None:
@@ -70,17 +70,17 @@ def write_lease(root: Path, age_s: float) -> None:
     connection.close()
 
 
-async def create_directory_with_lease(here: RunEnvironment, age_s: float) -> None:
-    assert (await here.run()).exit_code == 0
-    write_lease(here.root, age_s)
+async def create_directory_with_lease(environment: RunEnvironment, age_s: float) -> None:
+    assert (await environment.run()).exit_code == 0
+    write_lease(environment.root, age_s)
 
 
 @pytest.mark.parametrize("age_s", [5, 50, -30])
 async def test_run_with_a_recent_heartbeat_of_another_host_is_rejected(tmp_path: Path, age_s: float) -> None:
-    async with run_environment(tmp_path, ACCOUNT) as here:
-        await create_directory_with_lease(here, age_s)
+    async with run_environment(tmp_path, ACCOUNT) as environment:
+        await create_directory_with_lease(environment, age_s)
         with pytest.raises(OutputLockedError, match=OTHER_HOST):
-            await here.run()
+            await environment.run()
 
 
 @pytest.mark.parametrize("age_s", [70, 86_400, -86_400])
@@ -90,9 +90,9 @@ async def test_run_with_a_stale_heartbeat_of_another_host_takes_over_after_the_o
     """A negative age is a clock that is ahead. The observation is shorter here than in production."""
     monkeypatch.setattr(lease, "OBSERVATION_S", 0.3)
     caplog.set_level("INFO", "bulkdl")
-    async with run_environment(tmp_path, ACCOUNT) as here:
-        await create_directory_with_lease(here, age_s)
-        assert (await here.run()).exit_code == 0
+    async with run_environment(tmp_path, ACCOUNT) as environment:
+        await create_directory_with_lease(environment, age_s)
+        assert (await environment.run()).exit_code == 0
     events = [record.msg["event"] for record in caplog.records if isinstance(record.msg, dict)]
     assert "lease.observed" in events
 
@@ -102,11 +102,11 @@ async def test_command_with_a_lease_of_another_host_observes_only_a_stale_heartb
     tmp_path: Path, age_s: float, exit_code: int
 ) -> None:
     """The observation takes 20 s."""
-    async with run_environment(tmp_path, ACCOUNT) as here:
-        await create_directory_with_lease(here, age_s)
+    async with run_environment(tmp_path, ACCOUNT) as environment:
+        await create_directory_with_lease(environment, age_s)
         loop = asyncio.get_running_loop()
         started_at = loop.time()
-        code, output = await wait_for_run(await start_run(here))
+        code, output = await wait_for_run(await start_run(environment))
         assert code == exit_code, output
         assert (OTHER_HOST in output) is (exit_code == 11)
         assert (loop.time() - started_at >= lease.OBSERVATION_S) is (exit_code == 0)

@@ -61,12 +61,14 @@ async def test_run_with_any_names_completes(
     names(drawn)
     root = tmp_path_factory.mktemp("names")
     account = SimulatedAccount(projects=1, jobs=1, archive_bytes=2_000, hostile_names=True)
-    async with run_environment(root / "out", account) as here:
-        ran = await here.run()
+    async with run_environment(root / "out", account) as environment:
+        record = await environment.run()
         expected = {
-            each.name: each for each in here.simulator.expected_outputs() if each.kind == Kind.QUICKLOOK
+            output.name: output
+            for output in environment.simulator.expected_outputs()
+            if output.kind == Kind.QUICKLOOK
         }
-        assert ran.exit_code == 0
+        assert record.exit_code == 0
         assert set(drawn) <= set(expected)
         assert [path.name for path in root.iterdir()] == ["out"]
         (folder,) = (root / "out").rglob("quicklooks")
@@ -79,10 +81,10 @@ async def test_run_with_any_names_completes(
         for name, filename in names_in_ledger(root / "out").items():
             assert (folder / filename).read_bytes() == expected[name].read()
         assert set(names_in_ledger(root / "out")) == set(expected)
-        again = await here.run()
-        assert {each.endpoint for each in again.requests} == {"token", "jobs"}
+        again = await environment.run()
+        assert {request.endpoint for request in again.requests} == {"token", "jobs"}
         (folder / names_in_ledger(root / "out")[drawn[0]]).unlink()
-        third = await here.run()
+        third = await environment.run()
         assert len(third.requests_to("quicklook")) == 1
         assert files_of(folder) == files
     account_module._create_job.cache_clear()
@@ -100,10 +102,10 @@ def names_in_ledger(root: Path) -> dict[str, str]:
 
 async def test_names_that_differ_only_by_case_or_unicode_form_get_separate_files(tmp_path: Path) -> None:
     account = SimulatedAccount(projects=1, jobs=1, archive_bytes=2_000, hostile_names=True)
-    async with run_environment(tmp_path, account) as here:
-        ran = await here.run()
-        assert ran.exit_code == 0
-        assert here.has_complete_output()
+    async with run_environment(tmp_path, account) as environment:
+        record = await environment.run()
+        assert record.exit_code == 0
+        assert environment.has_complete_output()
         names = names_in_ledger(tmp_path)
         assert set(HOSTILE_NAMES) <= set(names)
         for one, other in (("Twin.jpg", "twin.JPG"), ("café.jpg", "cafe\u0301.jpg"), ("con", "con.jpg")):

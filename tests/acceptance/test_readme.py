@@ -39,18 +39,20 @@ def rows(title: str) -> list[list[str]]:
 async def test_library_example_runs_unchanged(tmp_path: Path) -> None:
     (example,) = blocks("python")
     # A library does not read settings from variables, so the host name of UP42 resolves to the simulator.
-    async with cli_environment(tmp_path, SimulatedAccount(projects=1, jobs=3, archive_bytes=3_000)) as here:
+    async with cli_environment(
+        tmp_path, SimulatedAccount(projects=1, jobs=3, archive_bytes=3_000)
+    ) as environment:
         prelude = f"import bulkdl.settings.model as m, os; os.chdir({str(tmp_path)!r})\n"
-        default = f"m.Settings.model_fields['api_url'].default = {here.simulator.api_url!r}\n"
+        default = f"m.Settings.model_fields['api_url'].default = {environment.simulator.api_url!r}\n"
         rebuilt = "m.Settings.model_rebuild(force=True)\n"
-        ran = await here.start(code=prelude + default + rebuilt + example)
-        assert await ran.wait_for_exit() == 0, ran.log
-        lines = ran.out.splitlines()
+        process = await environment.start(code=prelude + default + rebuilt + example)
+        assert await process.wait_for_exit() == 0, process.log
+        lines = process.out.splitlines()
         assert lines[-1] == "0"
-        here.root = tmp_path / "outputs"
-        assert here.has_complete_output()
+        environment.root = tmp_path / "outputs"
+        assert environment.has_complete_output()
         printed = [line for line in lines if line.startswith("completed ")]
-        assert len(printed) == sum(1 for _ in here.simulator.expected_outputs())
+        assert len(printed) == sum(1 for _ in environment.simulator.expected_outputs())
 
 
 def readme_default(key: str) -> str:
@@ -65,7 +67,7 @@ SETTINGS = [
     for flag, variable, default in zip(
         re.findall(r"`(--[\w-]+)`", flags),
         re.findall(r"`(\w+)`", names),
-        [each.strip() for each in (defaults or "").split(",")],
+        [value.strip() for value in (defaults or "").split(",")],
         strict=True,
     )
 ]

@@ -71,9 +71,9 @@ def every_fault(stranger: Simulator) -> list[dict[str, object]]:
 class Canaries:
     """Return every token and every signed URL that the simulator issued."""
 
-    def __init__(self, here: RunEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.found: set[str] = {here.simulator.projects[0].api_key, PASSWORD, "canary-redirect-9Zk"}
-        issue, sign = Tokens._issue, here.simulator._sign
+    def __init__(self, environment: RunEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.found: set[str] = {environment.simulator.projects[0].api_key, PASSWORD, "canary-redirect-9Zk"}
+        issue, sign = Tokens._issue, environment.simulator._sign
 
         def issued(tokens: Tokens, project: int | None) -> str:
             token = issue(tokens, project)
@@ -87,7 +87,7 @@ class Canaries:
             return url
 
         monkeypatch.setattr(Tokens, "_issue", issued)
-        monkeypatch.setattr(here.simulator._api, "_sign", signed)
+        monkeypatch.setattr(environment.simulator._api, "_sign", signed)
 
     def seen_in(self, text: str) -> list[str]:
         return [canary for canary in self.found if canary in text]
@@ -107,19 +107,19 @@ async def test_run_writes_no_secret_to_any_file_or_stream(
         Simulator(ACCOUNT) as stranger,
         run_environment(
             tmp_path / "out", ACCOUNT, simulator_options={"password": PASSWORD, "page_size": 5}
-        ) as here,
+        ) as environment,
     ):
-        canaries = Canaries(here, monkeypatch)
-        (project,) = here.simulator.projects
-        env = project_key(here.simulator)
+        canaries = Canaries(environment, monkeypatch)
+        (project,) = environment.simulator.projects
+        env = project_key(environment.simulator)
         if grant == "password":
             env = {"UP42_USERNAME": "someone@example.com", "UP42_PASSWORD": PASSWORD}
-        here.simulator.faults = faults = RecordingFaults.from_rules(*every_fault(stranger))
+        environment.simulator.faults = faults = RecordingFaults.from_rules(*every_fault(stranger))
         written = ""
         for _ in range(2):
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "bulkdl", "run", "-p", project.id, "-o", str(here.root)),
-                *("--api-url", here.simulator.api_url, "-vv", "--log-format", log_format),
+                *(sys.executable, "-m", "bulkdl", "run", "-p", project.id, "-o", str(environment.root)),
+                *("--api-url", environment.simulator.api_url, "-vv", "--log-format", log_format),
                 *("--retries", "5", "--speed-time", "1"),
                 stdout=PIPE,
                 stderr=PIPE,
@@ -140,28 +140,28 @@ async def test_run_writes_no_secret_to_any_file_or_stream(
         assert len(canaries.found) > 10
         assert "transfer.completed" in written
         assert canaries.seen_in(written) == []
-        assert canaries.seen_in(everything_below(here.root)) == []
+        assert canaries.seen_in(everything_below(environment.root)) == []
         # The simulator returns an image for any name and does not expect hostile names.
-        assert [path for path in here.find_wrong_files() if "/quicklooks/" not in path] == []
-        for each in (
+        assert [path for path in environment.find_wrong_files() if "/quicklooks/" not in path] == []
+        for request in (
             *stranger.requests,
-            *(one for one in here.simulator.requests if one.server == "storage"),
+            *(one for one in environment.simulator.requests if one.server == "storage"),
         ):
-            assert "Authorization" not in each.headers
+            assert "Authorization" not in request.headers
 
 
 @pytest.mark.parametrize("status", [401, 403, 500])
 async def test_run_with_a_rejected_login_quotes_no_secret(tmp_path: Path, status: int) -> None:
     """The server returns the credentials in its response, and -vv prints tracebacks."""
-    async with run_environment(tmp_path / "out", ACCOUNT) as here:
-        (project,) = here.simulator.projects
+    async with run_environment(tmp_path / "out", ACCOUNT) as environment:
+        (project,) = environment.simulator.projects
         body = f'{{"error": {{"code": {status}, "message": "no user {PASSWORD} with {project.api_key}"}}}}'
-        here.simulator.faults = RecordingFaults.from_rules(
+        environment.simulator.faults = RecordingFaults.from_rules(
             {"fault": "status", "status": status, "body": body, "endpoint": "token"}
         )
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "bulkdl", "run", "-p", project.id, "-o", str(here.root), "-vv"),
-            *("--api-url", here.simulator.api_url, "--retries", "0"),
+            *(sys.executable, "-m", "bulkdl", "run", "-p", project.id, "-o", str(environment.root), "-vv"),
+            *("--api-url", environment.simulator.api_url, "--retries", "0"),
             stdout=PIPE,
             stderr=PIPE,
             env={
@@ -173,7 +173,7 @@ async def test_run_with_a_rejected_login_quotes_no_secret(tmp_path: Path, status
         )
         out, log = await process.communicate()
         assert process.returncode in (5, 7)
-        text = out.decode() + log.decode() + everything_below(here.root)
+        text = out.decode() + log.decode() + everything_below(environment.root)
         assert PASSWORD not in text
         assert project.api_key not in text
 

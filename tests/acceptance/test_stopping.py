@@ -77,9 +77,13 @@ STAGES = {
 CASES = [(name, signal.SIGTERM) for name in STAGES] + [(name, signal.SIGINT) for name in ("one connection",)]
 
 
-def small_bytes(here: CliEnvironment) -> int:
+def small_bytes(environment: CliEnvironment) -> int:
     """Count the outputs that are not archives."""
-    return sum(each.size_bytes for each in here.simulator.expected_outputs() if each.kind != Kind.ARCHIVE)
+    return sum(
+        output.size_bytes
+        for output in environment.simulator.expected_outputs()
+        if output.kind != Kind.ARCHIVE
+    )
 
 
 @pytest.mark.parametrize(("name", "number"), CASES)
@@ -89,13 +93,15 @@ async def test_signal_drains_the_run_and_the_next_run_resumes(
     number: signal.Signals,
 ) -> None:
     stage, code = STAGES[name], CODES[number]
-    async with cli_environment(tmp_path, stage.account, **stage.env) as here:
-        here.remember_bodies()
-        here.set_faults(*stage.rules)
-        run = await here.start(*stage.args)
+    async with cli_environment(tmp_path, stage.account, **stage.env) as environment:
+        environment.remember_bodies()
+        environment.set_faults(*stage.rules)
+        run = await environment.start(*stage.args)
         endpoint, count = stage.reached
         await run.wait_until(
-            lambda: len(here.requests_to(endpoint)) >= count and here.sent_bytes >= stage.sent_bytes
+            lambda: (
+                len(environment.requests_to(endpoint)) >= count and environment.sent_bytes >= stage.sent_bytes
+            )
         )
         run.send_signal(number)
         assert await run.wait_for_exit(AT_ONCE_S) == code
@@ -104,15 +110,17 @@ async def test_signal_drains_the_run_and_the_next_run_resumes(
         summary_line, hint = run.out.strip().splitlines()[-2:]
         assert summary_line.endswith(f"exit code {code}")
         assert hint == "run the same command again to download the remaining outputs"
-        assert here.has_consistent_state(code)
-        assert here.find_missing_outputs()
-        downloaded_bytes = here.run_reports[-1]["downloaded_bytes"]
+        assert environment.has_consistent_state(code)
+        assert environment.find_missing_outputs()
+        downloaded_bytes = environment.run_reports[-1]["downloaded_bytes"]
         assert downloaded_bytes >= stage.sent_bytes - SLACK_BYTES
-        here.set_faults()
-        again = await here.bulkdl("--format", "json")
+        environment.set_faults()
+        again = await environment.bulkdl("--format", "json")
         assert await again.wait_for_exit() == 0, again.log
-        assert here.has_complete_output()
-        downloaded_bytes += here.run_reports[-1]["downloaded_bytes"]
-        assert downloaded_bytes <= 1.02 * (here.needed_bytes + small_bytes(here))
+        assert environment.has_complete_output()
+        downloaded_bytes += environment.run_reports[-1]["downloaded_bytes"]
+        assert downloaded_bytes <= 1.02 * (environment.needed_bytes + small_bytes(environment))
         # Bytes in the socket buffers of a closed connection were sent, but the run did not receive them.
-        assert here.sent_bytes <= 1.05 * here.needed_bytes + SOCKETS_BYTES * len(here.requests_to("object"))
+        assert environment.sent_bytes <= 1.05 * environment.needed_bytes + SOCKETS_BYTES * len(
+            environment.requests_to("object")
+        )

@@ -53,11 +53,11 @@ def names_of(rows) -> set[str]:
 
 @pytest.mark.slow  # ten processes
 async def test_commands_print_no_control_character_of_a_name(site):
-    ran = await site.bulkdl("run", "--retries", "1", "--log-format", "console", "-v")
-    assert ran.code == 3, ran
-    assert "\\x1b]0;owned\\x07title.jpg" in ran.out
+    run = await site.bulkdl("run", "--retries", "1", "--log-format", "console", "-v")
+    assert run.code == 3, run
+    assert "\\x1b]0;owned\\x07title.jpg" in run.out
     for done in (
-        ran,
+        run,
         await site.bulkdl("run", "--retries", "1"),
         await site.bulkdl("run", "--retries", "1", "--format", "json", "--log-format", "json", "-v"),
         await site.bulkdl("plan"),
@@ -75,8 +75,8 @@ async def test_commands_print_no_control_character_of_a_name(site):
 
 @pytest.mark.slow
 async def test_json_formats_keep_the_exact_names(site):
-    ran = await site.bulkdl("run", "--retries", "1", "--format", "json")
-    assert set(HOSTILE) <= names_of(ran.document["failures"])
+    run = await site.bulkdl("run", "--retries", "1", "--format", "json")
+    assert set(HOSTILE) <= names_of(run.document["failures"])
     planned = await site.bulkdl("plan", "--format", "json")
     assert set(HOSTILE) <= names_of(planned.document["outputs"])
     status = await site.bulkdl("status", "--failures", "--format", "json")

@@ -30,35 +30,35 @@ def overlap_before(number: int) -> float:
     return (datetime.now(UTC) - between_at).total_seconds()
 
 
-async def ran(
-    here: CliEnvironment, *, jobs: tuple[str, ...] = (), code: int = 0, **settings: Any
+async def run_and_summarise(
+    environment: CliEnvironment, *, jobs: tuple[str, ...] = (), code: int = 0, **settings: Any
 ) -> dict[str, Any]:
     """Run, and return the summary. The request log of the simulator starts with this run."""
-    here.simulator.requests.clear()
-    async with downloader(here, **settings) as loader:
+    environment.simulator.requests.clear()
+    async with downloader(environment, **settings) as loader:
         summary = await loader.run(Selection.of(loader._settings, jobs=jobs))
     assert summary.exit_code == code, summary
     return summary.as_dict()
 
 
-async def planned(here: CliEnvironment, **settings: Any) -> dict[str, Any]:
-    async with downloader(here, **settings) as loader:
+async def plan_and_summarise(environment: CliEnvironment, **settings: Any) -> dict[str, Any]:
+    async with downloader(environment, **settings) as loader:
         return (await loader.plan()).as_dict()
 
 
-def downloader(here: CliEnvironment, **settings: Any) -> Downloader:
-    chosen = Settings(api_url=here.simulator.api_url, output=here.root, **{**SWIFT, **settings})
-    return Downloader(chosen, credentials=here.credentials())
+def downloader(environment: CliEnvironment, **settings: Any) -> Downloader:
+    chosen = Settings(api_url=environment.simulator.api_url, output=environment.root, **{**SWIFT, **settings})
+    return Downloader(chosen, credentials=environment.credentials())
 
 
-async def last(here: CliEnvironment, **more: Any) -> dict[str, Any]:
-    return await ran(here, since="last", **more)
+async def run_since_last(environment: CliEnvironment, **more: Any) -> dict[str, Any]:
+    return await run_and_summarise(environment, since="last", **more)
 
 
-def watermarks(here: CliEnvironment) -> int:
+def watermarks(environment: CliEnvironment) -> int:
     """Count the runs that can be a watermark."""
     query = "SELECT count(*) FROM runs WHERE scope IS NOT NULL AND exit_code = 0"
-    count: int = here.query_ledger(query)[0][0]
+    count: int = environment.query_ledger(query)[0][0]
     return count
 
 
@@ -71,66 +71,68 @@ def files_of(root: Path) -> dict[str, bytes]:
     }
 
 
-def outputs_of(here: CliEnvironment, *numbers: int) -> list[ExpectedOutput]:
-    ids = {here.simulator.account.job(0, number).id for number in numbers}
-    return [each for each in here.simulator.expected_outputs() if each.job_id in ids]
+def outputs_of(environment: CliEnvironment, *numbers: int) -> list[ExpectedOutput]:
+    ids = {environment.simulator.account.job(0, number).id for number in numbers}
+    return [output for output in environment.simulator.expected_outputs() if output.job_id in ids]
 
 
 async def test_since_last_downloads_all_jobs_first_and_newer_jobs_next(tmp_path: Path) -> None:
     flags = ("--since", "last", "--format", "json")
-    async with cli_environment(tmp_path, ACCOUNT) as here:
-        first = await here.bulkdl(*flags)
+    async with cli_environment(tmp_path, ACCOUNT) as environment:
+        first = await environment.bulkdl(*flags)
         assert first.process.returncode == 0, first.log
         assert first.summary["jobs"]["selected"] == ACCOUNT.jobs
-        here.simulator.evolve(jobs=LATER)
+        environment.simulator.evolve(jobs=LATER)
         overlap = ("--since-overlap", f"{overlap_before(8):.0f}s")
-        plan = await here.bulkdl(*flags, *overlap, command="plan")
-        second = await here.bulkdl(*flags, *overlap)
+        plan = await environment.bulkdl(*flags, *overlap, command="plan")
+        second = await environment.bulkdl(*flags, *overlap)
         assert second.summary["jobs"]["selected"] == plan.summary["jobs"]["selected"] == 2
         assert second.summary["outputs"]["completed"] == plan.summary["outputs_total"]
 
 
 async def test_since_last_requests_nothing_of_older_jobs(tmp_path: Path) -> None:
-    async with cli_environment(tmp_path, ACCOUNT) as here:
-        assert (await last(here))["jobs"]["selected"] == ACCOUNT.jobs
-        assert here.has_complete_output()
-        here.simulator.evolve(jobs=LATER)
-        before = files_of(here.root)
-        plan = await planned(here, since="last", since_overlap=overlap_before(8))
-        assert files_of(here.root) == before
-        second = await last(here, since_overlap=overlap_before(8))
-        new = {here.simulator.account.job(0, number).id for number in (8, 9)}
-        assert {each.path.split("/")[4] for each in here.requests_to("tasks")} == new
+    async with cli_environment(tmp_path, ACCOUNT) as environment:
+        assert (await run_since_last(environment))["jobs"]["selected"] == ACCOUNT.jobs
+        assert environment.has_complete_output()
+        environment.simulator.evolve(jobs=LATER)
+        before = files_of(environment.root)
+        plan = await plan_and_summarise(environment, since="last", since_overlap=overlap_before(8))
+        assert files_of(environment.root) == before
+        second = await run_since_last(environment, since_overlap=overlap_before(8))
+        new = {environment.simulator.account.job(0, number).id for number in (8, 9)}
+        assert {request.path.split("/")[4] for request in environment.requests_to("tasks")} == new
         assert second["jobs"]["selected"] == plan["jobs"]["selected"] == len(new)
         assert second["outputs"]["completed"] == plan["outputs_total"]
-        assert {each["job_id"] for each in plan["outputs"]} <= new
-        third = await last(here)
+        assert {output["job_id"] for output in plan["outputs"]} <= new
+        third = await run_since_last(environment)
         assert third["jobs"]["selected"] == 0
-        assert {each.endpoint for each in here.simulator.requests} == {"token", "jobs"}
+        assert {request.endpoint for request in environment.simulator.requests} == {"token", "jobs"}
 
 
 async def test_since_overlap_includes_jobs_before_the_last_run(tmp_path: Path) -> None:
     """A job that appears late with an older date is downloaded while the overlap includes it."""
-    async with cli_environment(tmp_path, ACCOUNT) as here:
-        await last(here)
-        here.simulator.evolve(jobs=LATER)
-        assert (await last(here))["outputs"]["completed"] == 0  # two days do not include that job
-        assert len(here.find_missing_outputs()) == len(outputs_of(here, *range(7, LATER))) > 0
-        await last(here, since_overlap=overlap_before(7))
-        assert here.has_complete_output()
+    async with cli_environment(tmp_path, ACCOUNT) as environment:
+        await run_since_last(environment)
+        environment.simulator.evolve(jobs=LATER)
+        assert (await run_since_last(environment))["outputs"][
+            "completed"
+        ] == 0  # two days do not include that job
+        assert len(environment.find_missing_outputs()) == len(outputs_of(environment, *range(7, LATER))) > 0
+        await run_since_last(environment, since_overlap=overlap_before(7))
+        assert environment.has_complete_output()
 
 
 async def test_since_last_downloads_a_job_that_finishes_after_the_overlap(tmp_path: Path) -> None:
-    async with cli_environment(tmp_path, ACCOUNT) as here:
-        assert (await last(here))["jobs"]["unfinished"] == 1
-        again = await last(here)
+    async with cli_environment(tmp_path, ACCOUNT) as environment:
+        assert (await run_since_last(environment))["jobs"]["unfinished"] == 1
+        again = await run_since_last(environment)
         assert (again["jobs"]["selected"], again["outputs"]["completed"]) == (0, 0)
-        here.simulator.evolve(all_finished=True)
-        plan = await planned(here, since="last")
-        assert plan["outputs_total"] == len(outputs_of(here, 6)) > 0
-        assert (await last(here))["outputs"]["completed"] == plan["outputs_total"]
-        assert len(here.requests_to("tasks")) == 1
-        assert here.has_complete_output()
+        environment.simulator.evolve(all_finished=True)
+        plan = await plan_and_summarise(environment, since="last")
+        assert plan["outputs_total"] == len(outputs_of(environment, 6)) > 0
+        assert (await run_since_last(environment))["outputs"]["completed"] == plan["outputs_total"]
+        assert len(environment.requests_to("tasks")) == 1
+        assert environment.has_complete_output()
 
 
 @pytest.mark.parametrize("first", [{"since": "last"}, {}], ids=json.dumps)
@@ -138,40 +140,40 @@ async def test_since_last_with_a_status_downloads_a_job_that_finishes_later(
     tmp_path: Path, first: dict[str, Any]
 ) -> None:
     """The filter excluded the job while it was RUNNING."""
-    async with cli_environment(tmp_path, ACCOUNT) as here:
-        before = await ran(here, status="SUCCEEDED", **first)
+    async with cli_environment(tmp_path, ACCOUNT) as environment:
+        before = await run_and_summarise(environment, status="SUCCEEDED", **first)
         assert before["jobs"]["unfinished"] == 0
         assert before["jobs"]["selected"] == 5
-        here.simulator.evolve(all_finished=True)
-        late = await last(here, status="SUCCEEDED")
-        assert late["outputs"]["completed"] == len(outputs_of(here, 6)) > 0
-        assert (await last(here, status="FAILED"))["jobs"]["selected"] == 1
-        assert here.has_complete_output()
+        environment.simulator.evolve(all_finished=True)
+        late = await run_since_last(environment, status="SUCCEEDED")
+        assert late["outputs"]["completed"] == len(outputs_of(environment, 6)) > 0
+        assert (await run_since_last(environment, status="FAILED"))["jobs"]["selected"] == 1
+        assert environment.has_complete_output()
 
 
 async def test_since_last_does_not_wait_for_a_job_that_ended_with_another_status(tmp_path: Path) -> None:
     """The job was RUNNING when FAILED jobs were selected, and has SUCCEEDED since."""
-    async with cli_environment(tmp_path, ACCOUNT) as here:
-        await last(here, status="FAILED")
-        assert (await read_status(here.root)).jobs["unfinished"] == 1
-        await last(here)
-        here.simulator.evolve(all_finished=True)
-        await last(here, status="FAILED")
-        known = (await read_status(here.root)).jobs
+    async with cli_environment(tmp_path, ACCOUNT) as environment:
+        await run_since_last(environment, status="FAILED")
+        assert (await read_status(environment.root)).jobs["unfinished"] == 1
+        await run_since_last(environment)
+        environment.simulator.evolve(all_finished=True)
+        await run_since_last(environment, status="FAILED")
+        known = (await read_status(environment.root)).jobs
         assert (known.get("unfinished"), known["not_selected"]) == (None, 1)
-        assert here.find_missing_outputs()
-        await last(here)
-        assert (await read_status(here.root)).jobs == {"up_to_date": ACCOUNT.jobs}
-        assert here.has_complete_output()
+        assert environment.find_missing_outputs()
+        await run_since_last(environment)
+        assert (await read_status(environment.root)).jobs == {"up_to_date": ACCOUNT.jobs}
+        assert environment.has_complete_output()
 
 
 async def test_since_last_downloads_an_unfinished_job_that_only_a_plan_listed(tmp_path: Path) -> None:
-    async with cli_environment(tmp_path, ACCOUNT) as here:
-        await planned(here, since="last")
-        assert not here.root.exists()
-        here.simulator.evolve(all_finished=True)
-        await last(here)
-        assert here.has_complete_output()
+    async with cli_environment(tmp_path, ACCOUNT) as environment:
+        await plan_and_summarise(environment, since="last")
+        assert not environment.root.exists()
+        environment.simulator.evolve(all_finished=True)
+        await run_since_last(environment)
+        assert environment.has_complete_output()
 
 
 FAULTS = {
@@ -186,41 +188,41 @@ FAULTS = {
 @pytest.mark.parametrize("name", FAULTS)
 async def test_run_with_failures_does_not_change_the_watermark(tmp_path: Path, name: str) -> None:
     fault, code = FAULTS[name]
-    async with cli_environment(tmp_path, ACCOUNT) as here:
-        here.set_faults(fault)
-        await last(here, code=code, retries=0)
-        assert watermarks(here) == 0
-        assert here.find_missing_outputs()
-        here.set_faults()
-        assert (await last(here))["jobs"]["selected"] == ACCOUNT.jobs
-        assert watermarks(here) == 1
-        assert here.has_complete_output()
+    async with cli_environment(tmp_path, ACCOUNT) as environment:
+        environment.set_faults(fault)
+        await run_since_last(environment, code=code, retries=0)
+        assert watermarks(environment) == 0
+        assert environment.find_missing_outputs()
+        environment.set_faults()
+        assert (await run_since_last(environment))["jobs"]["selected"] == ACCOUNT.jobs
+        assert watermarks(environment) == 1
+        assert environment.has_complete_output()
 
 
 @pytest.mark.parametrize("name", ["output", "archive", "list of quicklooks", "tasks"])
 async def test_since_last_retries_failed_outputs_of_older_jobs(tmp_path: Path, name: str) -> None:
     """An old job finishes after the watermark, and then one of its outputs fails repeatedly."""
     fault, code = FAULTS[name]
-    async with cli_environment(tmp_path, ACCOUNT) as here:
-        await last(here)
-        here.simulator.evolve(all_finished=True)
+    async with cli_environment(tmp_path, ACCOUNT) as environment:
+        await run_since_last(environment)
+        environment.simulator.evolve(all_finished=True)
         for _ in range(2):
-            here.set_faults(fault)
-            assert (await last(here, code=code, retries=0))["jobs"]["selected"] == 0
-            assert here.find_missing_outputs()
-        here.set_faults()
-        await last(here)
-        assert here.has_complete_output()
+            environment.set_faults(fault)
+            assert (await run_since_last(environment, code=code, retries=0))["jobs"]["selected"] == 0
+            assert environment.find_missing_outputs()
+        environment.set_faults()
+        await run_since_last(environment)
+        assert environment.has_complete_output()
 
 
 async def test_since_last_downloads_a_missing_file_of_an_older_job(tmp_path: Path) -> None:
-    async with cli_environment(tmp_path, ACCOUNT) as here:
-        await last(here)
-        min(here.root.rglob("job_output.json")).unlink()
-        min(here.root.rglob("task_output.*")).unlink()
-        again = await last(here)
+    async with cli_environment(tmp_path, ACCOUNT) as environment:
+        await run_since_last(environment)
+        min(environment.root.rglob("job_output.json")).unlink()
+        min(environment.root.rglob("task_output.*")).unlink()
+        again = await run_since_last(environment)
         assert (again["jobs"]["selected"], again["outputs"]["completed"]) == (0, 2)
-        assert here.has_complete_output()
+        assert environment.has_complete_output()
 
 
 @pytest.mark.parametrize(
@@ -234,19 +236,19 @@ async def test_since_last_downloads_a_missing_file_of_an_older_job(tmp_path: Pat
     ids=json.dumps,
 )
 async def test_run_with_a_filter_sets_no_watermark(tmp_path: Path, narrowed: dict[str, Any]) -> None:
-    async with cli_environment(tmp_path, ACCOUNT) as here:
-        await ran(here, **narrowed)
-        assert watermarks(here) == 0
-        assert (await last(here))["jobs"]["selected"] == ACCOUNT.jobs
-        assert watermarks(here) == 1
-        assert here.has_complete_output()
+    async with cli_environment(tmp_path, ACCOUNT) as environment:
+        await run_and_summarise(environment, **narrowed)
+        assert watermarks(environment) == 0
+        assert (await run_since_last(environment))["jobs"]["selected"] == ACCOUNT.jobs
+        assert watermarks(environment) == 1
+        assert environment.has_complete_output()
 
 
 async def test_run_of_all_jobs_sets_a_watermark(tmp_path: Path) -> None:
-    async with cli_environment(tmp_path, ACCOUNT) as here:
-        await ran(here)
-        assert watermarks(here) == 1
-        assert (await last(here))["jobs"]["selected"] == 0
+    async with cli_environment(tmp_path, ACCOUNT) as environment:
+        await run_and_summarise(environment)
+        assert watermarks(environment) == 1
+        assert (await run_since_last(environment))["jobs"]["selected"] == 0
 
 
 @pytest.mark.parametrize(
@@ -264,46 +266,52 @@ async def test_run_of_all_jobs_sets_a_watermark(tmp_path: Path) -> None:
 )
 async def test_watermarks_of_different_selections_are_separate(tmp_path: Path, other: dict[str, Any]) -> None:
     """A run of GeoJSON files does not cover the archives, and a run of one status not the other statuses."""
-    async with cli_environment(tmp_path, ACCOUNT) as here:
-        await last(here, **other)
-        assert (await last(here, **other))["jobs"]["selected"] == 0
-        assert (await last(here))["jobs"]["selected"] == ACCOUNT.jobs
-        assert here.has_complete_output()
+    async with cli_environment(tmp_path, ACCOUNT) as environment:
+        await run_since_last(environment, **other)
+        assert (await run_since_last(environment, **other))["jobs"]["selected"] == 0
+        assert (await run_since_last(environment))["jobs"]["selected"] == ACCOUNT.jobs
+        assert environment.has_complete_output()
 
 
 async def test_since_last_downloads_all_jobs_of_a_new_project(tmp_path: Path) -> None:
     """Without -p, a run includes every project with a key. The previous run had fewer keys."""
-    async with cli_environment(tmp_path, SimulatedAccount(projects=2, jobs=10, archive_bytes=2_000)) as here:
-        first, second = here.credentials().project_ids
-        keys = here.credentials().by_project
-        settings = Settings(api_url=here.simulator.api_url, output=here.root, since="last", **SWIFT)
+    async with cli_environment(
+        tmp_path, SimulatedAccount(projects=2, jobs=10, archive_bytes=2_000)
+    ) as environment:
+        first, second = environment.credentials().project_ids
+        keys = environment.credentials().by_project
+        settings = Settings(
+            api_url=environment.simulator.api_url, output=environment.root, since="last", **SWIFT
+        )
         for project_ids in ((first,), (first, second)):
-            book = CredentialSet({each: keys[each] for each in project_ids}, project_ids=project_ids)
+            book = CredentialSet(
+                {project_id: keys[project_id] for project_id in project_ids}, project_ids=project_ids
+            )
             async with Downloader(settings, credentials=book) as loader:
                 summary = await loader.run()
             assert (summary.exit_code, summary.jobs.selected) == (0, 5 * len(project_ids))
-        assert here.has_complete_output()
-        assert (await last(here))["jobs"]["selected"] == 0
+        assert environment.has_complete_output()
+        assert (await run_since_last(environment))["jobs"]["selected"] == 0
 
 
 async def test_run_that_is_stopped_sets_no_watermark(tmp_path: Path) -> None:
     """A run that ``Downloader.stop`` ended must not hide its missing jobs from the next run."""
-    async with cli_environment(tmp_path, ACCOUNT) as here:
-        async with downloader(here, since="last") as loader, loader.stream() as results:
+    async with cli_environment(tmp_path, ACCOUNT) as environment:
+        async with downloader(environment, since="last") as loader, loader.stream() as results:
             async for _ in results:
                 loader.stop()
         assert loader.summary is not None
         assert loader.summary.exit_code == 130
-        assert here.find_missing_outputs()
-        assert watermarks(here) == 0
-        await last(here)
-        assert here.has_complete_output()
+        assert environment.find_missing_outputs()
+        assert watermarks(environment) == 0
+        await run_since_last(environment)
+        assert environment.has_complete_output()
 
 
 @pytest.mark.parametrize("budget", [{"max_transfer": 1}, {"max_duration": 0.001}])
 async def test_run_that_reached_a_limit_sets_no_watermark(tmp_path: Path, budget: dict[str, Any]) -> None:
-    async with cli_environment(tmp_path, ACCOUNT) as here:
-        await last(here, code=8 if "max_transfer" in budget else 10, **budget)
-        assert watermarks(here) == 0
-        await last(here)
-        assert here.has_complete_output()
+    async with cli_environment(tmp_path, ACCOUNT) as environment:
+        await run_since_last(environment, code=8 if "max_transfer" in budget else 10, **budget)
+        assert watermarks(environment) == 0
+        await run_since_last(environment)
+        assert environment.has_complete_output()

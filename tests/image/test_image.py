@@ -148,11 +148,11 @@ async def test_sigterm_in_the_middle_is_143_and_the_next_container_fetches_littl
         await off_loop(containers, *arguments)
         storage = [seen for seen in list(simulator.requests)[requests_before:] if seen.server == "storage"]
         downloaded = sum(seen.sent_bytes for seen in storage)
-    wanted = archive_bytes(data)
-    again = kept + downloaded - wanted
-    assert wanted * 0.1 < kept < wanted * 0.9
+    expected = archive_bytes(data)
+    again = kept + downloaded - expected
+    assert expected * 0.1 < kept < expected * 0.9
     assert any(seen.status == 206 for seen in storage)
-    assert again < wanted * 0.05, f"kept {kept:,}, then downloaded {downloaded:,} of {wanted:,}"
+    assert again < expected * 0.05, f"kept {kept:,}, then downloaded {downloaded:,} of {expected:,}"
 
 
 async def off_loop(engine: Engine, *args: str) -> str:

@@ -26,7 +26,7 @@ def rendered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture
 def documents(rendered: Path) -> Documents:
-    return [each for each in yaml.safe_load_all(rendered.read_text()) if each]
+    return [document for document in yaml.safe_load_all(rendered.read_text()) if document]
 
 
 @pytest.mark.parametrize("version", VERSIONS)

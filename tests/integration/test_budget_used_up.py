@@ -31,7 +31,9 @@ class AllListed:
             self.listed.set()
 
 
-async def archives_within(here: RunEnvironment, budget_bytes: int, patch: pytest.MonkeyPatch) -> Summary:
+async def archives_within(
+    environment: RunEnvironment, budget_bytes: int, patch: pytest.MonkeyPatch
+) -> Summary:
     """Delay all downloads until the enumeration has ended."""
     download, reporter = OutputDownloader.download, AllListed()
 
@@ -40,8 +42,8 @@ async def archives_within(here: RunEnvironment, budget_bytes: int, patch: pytest
         return await download(output_downloader, *args, **more)
 
     patch.setattr(OutputDownloader, "download", later)
-    settings = here.downloader(archive_concurrency=1, max_transfer=budget_bytes)._settings
-    async with Downloader(settings, credentials=here.credentials(), reporter=reporter) as downloader:
+    settings = environment.downloader(archive_concurrency=1, max_transfer=budget_bytes)._settings
+    async with Downloader(settings, credentials=environment.credentials(), reporter=reporter) as downloader:
         return await downloader.run(Selection(kinds=frozenset({Kind.ARCHIVE})))
 
 
@@ -49,17 +51,17 @@ async def archives_within(here: RunEnvironment, budget_bytes: int, patch: pytest
 async def test_run_that_uses_up_its_budget_with_the_last_byte_is_complete(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short_of_bytes: int
 ) -> None:
-    async with run_environment(tmp_path, ACCOUNT) as here:
-        summary = await archives_within(here, here.needed_bytes - short_of_bytes, monkeypatch)
+    async with run_environment(tmp_path, ACCOUNT) as environment:
+        summary = await archives_within(environment, environment.needed_bytes - short_of_bytes, monkeypatch)
         assert (summary.exit_code, summary.stopped_by) == (0, None)
         assert summary.outputs(Outcome.COMPLETED) == summary.outputs() == 3
-        assert here.find_wrong_files() == []
+        assert environment.find_wrong_files() == []
 
 
 async def test_run_that_uses_up_its_budget_early_reports_missing_outputs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with run_environment(tmp_path, ACCOUNT) as here:
-        summary = await archives_within(here, 1000, monkeypatch)
+    async with run_environment(tmp_path, ACCOUNT) as environment:
+        summary = await archives_within(environment, 1000, monkeypatch)
         assert (summary.exit_code, summary.stopped_by) == (8, 8)
         assert 0 < summary.outputs(Outcome.COMPLETED) < summary.outputs() == 3

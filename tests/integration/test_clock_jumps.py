@@ -43,8 +43,8 @@ async def test_run_over_a_jump_of_the_wall_clock_downloads_everything_once(
     clock = jumping_datetime(jump, after)
     for name in MODULES:
         monkeypatch.setattr(import_module(name), "datetime", clock)
-    async with run_environment(tmp_path / "out", ACCOUNT) as here:
-        result = await here.run()
+    async with run_environment(tmp_path / "out", ACCOUNT) as environment:
+        result = await environment.run()
         assert result.exit_code == 0
-        assert here.has_complete_output()
-        assert result.downloaded_bytes == here.needed_bytes
+        assert environment.has_complete_output()
+        assert result.downloaded_bytes == environment.needed_bytes

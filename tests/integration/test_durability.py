@@ -38,7 +38,7 @@ def steps(monkeypatch):
         rename_into_place(temp_path, final)
 
     def recorded(connection, results, run_id):
-        done.extend(("record", each.file.key) for each in results if each.file)
+        done.extend(("record", result.file.key) for result in results if result.file)
         record_results(connection, results, run_id)
 
     def synced_all(folder):
@@ -54,7 +54,7 @@ def steps(monkeypatch):
 
 async def run(root, durability):
     async with Simulator(ACCOUNT) as simulator:
-        keys = {each.id: SecretStr(each.api_key) for each in simulator.projects}
+        keys = {project.id: SecretStr(project.api_key) for project in simulator.projects}
         settings = Settings(output=root, api_url=simulator.api_url, durability=durability)
         async with Downloader(settings, credentials=CredentialSet(keys, project_ids=tuple(keys))) as made:
             assert (await made.run()).exit_code == 0

@@ -41,42 +41,42 @@ def changed(caplog: pytest.LogCaptureFixture) -> Callable[[], int]:
 
 
 async def test_run_task_that_finishes_after_its_job_is_taken_up_by_a_later_run(tmp_path: Path) -> None:
-    async with run_environment(tmp_path, ACCOUNT) as here:
-        here.simulator.evolve(running=frozenset({FIRST_TASK.id}))
-        first = await here.run()
+    async with run_environment(tmp_path, ACCOUNT) as environment:
+        environment.simulator.evolve(running=frozenset({FIRST_TASK.id}))
+        first = await environment.run()
         assert (first.exit_code, first.summary.jobs.unfinished) == (0, 1)
-        assert here.has_complete_output()
-        assert (await read_status(here.root)).jobs == {"up_to_date": 5, "unfinished": 1}
-        again = await here.run()
+        assert environment.has_complete_output()
+        assert (await read_status(environment.root)).jobs == {"up_to_date": 5, "unfinished": 1}
+        again = await environment.run()
         assert len(again.requests_to("tasks")) == 1, "only the job with the open task is listed again"
-        here.simulator.evolve(running=frozenset())
-        assert here.find_missing_outputs()
-        late = await here.run()
+        environment.simulator.evolve(running=frozenset())
+        assert environment.find_missing_outputs()
+        late = await environment.run()
         assert (late.exit_code, late.summary.jobs.unfinished) == (0, 0)
-        assert here.has_complete_output()
-        settled = await here.run()
+        assert environment.has_complete_output()
+        settled = await environment.run()
         assert settled.requests_to("tasks") == []
-        assert (await read_status(here.root)).jobs == {"up_to_date": 6}
+        assert (await read_status(environment.root)).jobs == {"up_to_date": 6}
 
 
-async def run_job(here: RunEnvironment, **more: Any) -> Any:
-    here.simulator.requests.clear()
+async def run_job(environment: RunEnvironment, **more: Any) -> Any:
+    environment.simulator.requests.clear()
     selection = Selection(jobs=(JobRef(JOB.project_id, JOB.id),), **more)
-    async with here.downloader() as downloader:
+    async with environment.downloader() as downloader:
         return await downloader.run(selection)
 
 
 async def test_run_job_by_id_that_ran_again_is_downloaded_again(
     tmp_path: Path, changed: Callable[[], int]
 ) -> None:
-    async with run_environment(tmp_path, ACCOUNT) as here:
-        first = await run_job(here)
-        quiet = await run_job(here)
-        assert [request.endpoint for request in here.simulator.requests] == ["token", "job"]
+    async with run_environment(tmp_path, ACCOUNT) as environment:
+        first = await run_job(environment)
+        quiet = await run_job(environment)
+        assert [request.endpoint for request in environment.simulator.requests] == ["token", "job"]
         assert quiet.outputs(Outcome.COMPLETED) == 0
         assert changed() == 0
-        here.simulator.evolve(rerun=frozenset({JOB.id}))
-        again = await run_job(here)
+        environment.simulator.evolve(rerun=frozenset({JOB.id}))
+        again = await run_job(environment)
         assert again.outputs(Outcome.COMPLETED) == first.outputs(Outcome.COMPLETED)
         assert changed() == 1
 
@@ -84,11 +84,13 @@ async def test_run_job_by_id_that_ran_again_is_downloaded_again(
 async def test_run_job_that_was_unfinished_is_not_logged_as_changed(
     tmp_path: Path, changed: Callable[[], int]
 ) -> None:
-    async with run_environment(tmp_path, SimulatedAccount(projects=1, jobs=7, archive_bytes=3_000)) as here:
-        assert (await here.run()).summary.jobs.unfinished == 1
-        here.simulator.evolve(all_finished=True)
-        assert (await here.run()).summary.outputs(Outcome.COMPLETED)
-        assert here.has_complete_output()
+    async with run_environment(
+        tmp_path, SimulatedAccount(projects=1, jobs=7, archive_bytes=3_000)
+    ) as environment:
+        assert (await environment.run()).summary.jobs.unfinished == 1
+        environment.simulator.evolve(all_finished=True)
+        assert (await environment.run()).summary.outputs(Outcome.COMPLETED)
+        assert environment.has_complete_output()
         assert changed() == 0
 
 
@@ -123,17 +125,18 @@ async def test_run_job_listed_twice_is_counted_once(
     """Without memory of earlier pages, a job on two overlapping pages is listed twice."""
     monkeypatch.setattr(RecentIds.__init__, "__defaults__", (remembered,))
     account = SimulatedAccount(projects=1, jobs=6, archive_bytes=3_000)
-    async with run_environment(tmp_path, account, simulator_options={"page_size": 2}) as here:
+    async with run_environment(tmp_path, account, simulator_options={"page_size": 2}) as environment:
         counting = Counting()
         rules = {"fault": "repeat_pages", "overlap": 1, "forever": False}
-        ran = await run_counted(here, counting, rules)
+        summary = await run_counted(environment, counting, rules)
         expected = {
-            kind: sum(output.kind == kind for output in here.simulator.expected_outputs()) for kind in Kind
+            kind: sum(output.kind == kind for output in environment.simulator.expected_outputs())
+            for kind in Kind
         }
         done = {
             kind: sum(
                 count.outputs
-                for (count_kind, outcome, _), count in ran.counts.items()
+                for (count_kind, outcome, _), count in summary.counts.items()
                 if count_kind == kind and outcome is not Outcome.CANCELLED
             )
             for kind in Kind
@@ -166,19 +169,19 @@ async def test_run_job_listed_twice_with_an_old_ledger_record_is_counted_once(
         await all_compared.wait()
         listed[job.ref.id] += 1
         if listed[job.ref.id] > 1:
-            expected = sum(output.job_id == job.ref.id for output in here.simulator.expected_outputs())
+            expected = sum(output.job_id == job.ref.id for output in environment.simulator.expected_outputs())
             await counting.changes.wait_for(lambda: counting.ended_by_job[job.ref.id] >= expected)
         return await list_outputs(source, job, kinds)
 
     monkeypatch.setattr(Enumeration, "find_containers", find_and_report)
     monkeypatch.setattr(JobsSource, "list_outputs", list_in_order)
     account = SimulatedAccount(projects=1, jobs=6, archive_bytes=3_000)
-    async with run_environment(tmp_path, account, simulator_options={"page_size": 2}) as here:
+    async with run_environment(tmp_path, account, simulator_options={"page_size": 2}) as environment:
         rules = {"fault": "repeat_pages", "overlap": 1, "forever": False}
         async with asyncio.timeout(30):
-            summary = await run_counted(here, counting, rules, list_concurrency=1)
+            summary = await run_counted(environment, counting, rules, list_concurrency=1)
         assert max(listed.values()) == 2, "a job was listed twice"
-        expected = len(list(here.simulator.expected_outputs()))
+        expected = len(list(environment.simulator.expected_outputs()))
         assert sum(summary.outputs(outcome) for outcome in Outcome) == expected
         assert counting.planned == counting.ended == expected
 
@@ -194,7 +197,7 @@ async def test_run_job_listed_again_after_a_failure_does_not_repeat_the_download
 
     async def read_after_end(view: RunLedgerView, source: str, scope: str, ids: Sequence[str]) -> Any:
         for job_id in compared.intersection(ids):
-            expected = sum(output.job_id == job_id for output in here.simulator.expected_outputs())
+            expected = sum(output.job_id == job_id for output in environment.simulator.expected_outputs())
             await counting.changes.wait_for(lambda: counting.ended_by_job[job_id] >= expected)  # noqa: B023
             repeated.add(job_id)
         compared.update(ids)
@@ -202,12 +205,12 @@ async def test_run_job_listed_again_after_a_failure_does_not_repeat_the_download
 
     monkeypatch.setattr(RunLedgerView, "known_containers", read_after_end)
     account = SimulatedAccount(projects=1, jobs=6, archive_bytes=3_000)
-    async with run_environment(tmp_path, account, simulator_options={"page_size": 2}) as here:
+    async with run_environment(tmp_path, account, simulator_options={"page_size": 2}) as environment:
         repeat = {"fault": "repeat_pages", "overlap": 1, "forever": False}
         fail = {"fault": "status", "status": 400, "endpoint": "geojson"}
         async with asyncio.timeout(30):
-            summary = await run_counted(here, counting, repeat, fail)
-        expected = len(list(here.simulator.expected_outputs()))
+            summary = await run_counted(environment, counting, repeat, fail)
+        expected = len(list(environment.simulator.expected_outputs()))
         assert repeated
         assert summary.outputs(Outcome.FAILED)
         assert sum(summary.outputs(outcome) for outcome in Outcome) == expected
@@ -215,22 +218,22 @@ async def test_run_job_listed_again_after_a_failure_does_not_repeat_the_download
 
 
 async def run_counted(
-    here: RunEnvironment, counting: Counting, *rules: dict[str, Any], **settings: Any
+    environment: RunEnvironment, counting: Counting, *rules: dict[str, Any], **settings: Any
 ) -> Any:
-    here.simulator.faults = RecordingFaults.from_rules(*rules)
-    chosen = here._settings(settings)
-    async with Downloader(chosen, credentials=here.credentials(), reporter=counting) as downloader:
+    environment.simulator.faults = RecordingFaults.from_rules(*rules)
+    chosen = environment._settings(settings)
+    async with Downloader(chosen, credentials=environment.credentials(), reporter=counting) as downloader:
         return await downloader.run()
 
 
 @pytest.mark.usefixtures("virtual_clock")
 async def test_run_ended_by_max_transfer_leaves_no_output_open(tmp_path: Path) -> None:
     account = SimulatedAccount(projects=1, jobs=200, archive_bytes=3_000)
-    async with run_environment(tmp_path, account) as here:
+    async with run_environment(tmp_path, account) as environment:
         counting = Counting()
         slow = {"fault": "latency", "seconds": 0.5, "endpoint": "geojson"}
         few = {"geojson_concurrency": 1, "quicklook_concurrency": 1, "archive_concurrency": 1}
-        summary = await run_counted(here, counting, slow, max_transfer=100_000, **few)
+        summary = await run_counted(environment, counting, slow, max_transfer=100_000, **few)
         assert summary.outputs(Outcome.CANCELLED)
         assert counting.planned == counting.ended
         assert counting.open() == [0.0] * len(Kind)
@@ -247,9 +250,9 @@ async def test_run_that_a_full_disk_stops_leaves_no_output_open(
     monkeypatch.setattr(OutputDownloader, "download", fail)
     account = SimulatedAccount(projects=1, jobs=50, archive_bytes=3_000)
     few = {"geojson_concurrency": 1, "quicklook_concurrency": 1, "archive_concurrency": 1}
-    async with run_environment(tmp_path, account) as here:
+    async with run_environment(tmp_path, account) as environment:
         counting = Counting()
-        summary = await run_counted(here, counting, **few)
+        summary = await run_counted(environment, counting, **few)
         assert summary.outputs(Outcome.CANCELLED)
         assert summary.exit_code is ExitCode.DISK_FULL
         assert counting.planned == counting.ended

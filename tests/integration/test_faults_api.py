@@ -99,17 +99,19 @@ SURVIVED = {
 @pytest.mark.parametrize("name", SURVIVED)
 async def test_run_with_an_api_fault_completes(tmp_path: Path, name: str) -> None:
     case = SURVIVED[name]
-    async with run_environment(tmp_path) as here:
-        ran = await here.run(*case.rules, **case.settings)
-        assert here.has_complete_output()
-        assert ran.exit_code == 0
-        assert set(ran.outcome_counts()) <= {
+    async with run_environment(tmp_path) as environment:
+        record = await environment.run(*case.rules, **case.settings)
+        assert environment.has_complete_output()
+        assert record.exit_code == 0
+        assert set(record.outcome_counts()) <= {
             (Outcome.COMPLETED, Reason.DOWNLOADED),
             (Outcome.COMPLETED, Reason.LINKED),
         }
         assert all(
-            ran.faults.applied_counts[str(rule["fault"])] for rule in case.rules if "probability" not in rule
+            record.faults.applied_counts[str(rule["fault"])]
+            for rule in case.rules
+            if "probability" not in rule
         )
-        assert ran.downloaded_bytes == here.needed_bytes
+        assert record.downloaded_bytes == environment.needed_bytes
         for endpoint, extra in (case.extra or {}).items():
-            assert len(ran.requests_to(endpoint)) == 1 + extra
+            assert len(record.requests_to(endpoint)) == 1 + extra

@@ -110,19 +110,19 @@ STORAGE = {
 @pytest.mark.parametrize("name", STORAGE)
 async def test_run_with_a_permanent_storage_fault_fails_its_archives(tmp_path: Path, name: str) -> None:
     case = STORAGE[name]
-    async with run_environment(tmp_path, retries=ATTEMPTS - 1) as here:
-        ran = await here.run(*case.rules, level=Level.TASK, **case.settings)
-        assert here.find_wrong_files() == []
-        failed = [each for each in ran.results if each.outcome is Outcome.FAILED]
-        assert {(each.output.kind, each.reason) for each in failed} == {(Kind.ARCHIVE, case.reason)}
+    async with run_environment(tmp_path, retries=ATTEMPTS - 1) as environment:
+        record = await environment.run(*case.rules, level=Level.TASK, **case.settings)
+        assert environment.find_wrong_files() == []
+        failed = [result for result in record.results if result.outcome is Outcome.FAILED]
+        assert {(result.output.kind, result.reason) for result in failed} == {(Kind.ARCHIVE, case.reason)}
         assert len(failed) == 2
-        assert ran.exit_code == case.exit_code
-        assert all(each.detail for each in failed)
-        assert [len(requests) for requests in ran.requests_by_object()] == [case.requests] * 2
-        again = await here.run()
+        assert record.exit_code == case.exit_code
+        assert all(result.detail for result in failed)
+        assert [len(requests) for requests in record.requests_by_object()] == [case.requests] * 2
+        again = await environment.run()
         assert again.exit_code == 0
-        assert here.has_complete_output()
-        assert again.downloaded_bytes == here.needed_bytes - case.kept_bytes * 2
+        assert environment.has_complete_output()
+        assert again.downloaded_bytes == environment.needed_bytes - case.kept_bytes * 2
 
 
 def ranged_rules(rules: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -144,21 +144,23 @@ async def test_run_with_a_permanent_fault_of_ranged_requests_fails_its_archives(
 ) -> None:
     """The bytes of the first connection are kept unless they are incorrect."""
     case = STORAGE[name]
-    async with run_environment(tmp_path, **SEGMENTED_SETTINGS, retries=ATTEMPTS - 1) as here:
-        ran = await here.run(*ranged_rules(case.rules), level=Level.TASK, **case.settings)
-        assert here.find_wrong_files() == []
-        assert ran.failure_reasons() == {case.reason}
-        assert ran.exit_code == case.exit_code
+    async with run_environment(tmp_path, **SEGMENTED_SETTINGS, retries=ATTEMPTS - 1) as environment:
+        record = await environment.run(*ranged_rules(case.rules), level=Level.TASK, **case.settings)
+        assert environment.find_wrong_files() == []
+        assert record.failure_reasons() == {case.reason}
+        assert record.exit_code == case.exit_code
         assert all(
             len(requests) <= 1 + SEGMENTED_SETTINGS["connections"] * case.requests
-            for requests in ran.requests_by_object()
+            for requests in record.requests_by_object()
         )
-        again = await here.run(**SEGMENTED_SETTINGS)
+        again = await environment.run(**SEGMENTED_SETTINGS)
         assert again.exit_code == 0
-        assert here.has_complete_output()
+        assert environment.has_complete_output()
         is_void = FAILURE_POLICIES[case.reason].action is RetryAction.RESTART
-        assert again.downloaded_bytes == here.needed_bytes - (0 if is_void else ran.downloaded_bytes)
-        assert is_void or ran.downloaded_bytes >= 2 * 1_000_000
+        assert again.downloaded_bytes == environment.needed_bytes - (
+            0 if is_void else record.downloaded_bytes
+        )
+        assert is_void or record.downloaded_bytes >= 2 * 1_000_000
 
 
 @pytest.mark.parametrize("name", [name for name in STORAGE if name.endswith("after the middle")])
@@ -166,13 +168,13 @@ async def test_run_with_a_permanent_fault_after_the_first_segment_keeps_its_byte
     tmp_path: Path, name: str
 ) -> None:
     case = STORAGE[name]
-    async with run_environment(tmp_path, **SEGMENTED_SETTINGS, retries=ATTEMPTS - 1) as here:
-        ran = await here.run(*case.rules, level=Level.TASK, **case.settings)
-        assert (ran.failure_reasons(), ran.exit_code) == ({case.reason}, case.exit_code)
-        again = await here.run(connections=1)
+    async with run_environment(tmp_path, **SEGMENTED_SETTINGS, retries=ATTEMPTS - 1) as environment:
+        record = await environment.run(*case.rules, level=Level.TASK, **case.settings)
+        assert (record.failure_reasons(), record.exit_code) == ({case.reason}, case.exit_code)
+        again = await environment.run(connections=1)
         assert again.exit_code == 0
-        assert here.has_complete_output()
-        assert again.downloaded_bytes == here.needed_bytes - ran.downloaded_bytes
+        assert environment.has_complete_output()
+        assert again.downloaded_bytes == environment.needed_bytes - record.downloaded_bytes
 
 
 API = {
@@ -221,23 +223,23 @@ API = {
 @pytest.mark.parametrize("name", API)
 async def test_run_with_a_permanent_api_fault_fails_with_its_reason(tmp_path: Path, name: str) -> None:
     case = API[name]
-    async with run_environment(tmp_path, retries=ATTEMPTS - 1) as here:
-        ran = await here.run(*case.rules, **case.settings)
-        assert here.find_wrong_files() == []
-        assert ran.failure_reasons() == {case.reason}
-        assert ran.exit_code == case.exit_code
-        (endpoint,) = {each.endpoint for each in ran.requests if each.faults}
+    async with run_environment(tmp_path, retries=ATTEMPTS - 1) as environment:
+        record = await environment.run(*case.rules, **case.settings)
+        assert environment.find_wrong_files() == []
+        assert record.failure_reasons() == {case.reason}
+        assert record.exit_code == case.exit_code
+        (endpoint,) = {request.endpoint for request in record.requests if request.faults}
         asked: dict[str, int] = {}
-        for each in ran.requests_to(endpoint):
-            asked[each.path] = asked.get(each.path, 0) + 1
+        for request in record.requests_to(endpoint):
+            asked[request.path] = asked.get(request.path, 0) + 1
         if endpoint != "results":  # the archive of the last task is requested again for the job
             assert set(asked.values()) == {case.requests}
         assert (
-            max(each.sent_bytes for each in ran.requests_to(endpoint)) < 16 << 20
+            max(request.sent_bytes for request in record.requests_to(endpoint)) < 16 << 20
         )  # socket buffers hold most of them
-        again = await here.run()
+        again = await environment.run()
         assert again.exit_code == 0
-        assert here.has_complete_output()
+        assert environment.has_complete_output()
 
 
 FOR_GOOD = {
@@ -252,23 +254,23 @@ FOR_GOOD = {
 async def test_permanent_failure_fails_one_output_only(tmp_path: Path, reason: Reason) -> None:
     """One worker: the outputs after the failed output are still downloaded."""
     rule, settings = FOR_GOOD[reason]
-    async with run_environment(tmp_path, geojson_concurrency=1) as here:
-        ran = await here.run({"nth": 1, "per": "all", **rule}, **settings)
-        assert ran.failure_reasons() == {reason}
-        assert len(here.find_missing_outputs()) == 1
-        assert here.find_wrong_files() == []
+    async with run_environment(tmp_path, geojson_concurrency=1) as environment:
+        record = await environment.run({"nth": 1, "per": "all", **rule}, **settings)
+        assert record.failure_reasons() == {reason}
+        assert len(environment.find_missing_outputs()) == 1
+        assert environment.find_wrong_files() == []
 
 
 @pytest.mark.parametrize("endpoint", ["geojson", "quicklook", "results"])
 async def test_run_404_of_an_output_is_skipped_as_not_available(tmp_path: Path, endpoint: str) -> None:
-    async with run_environment(tmp_path) as here:
-        ran = await here.run({"fault": "status", "status": 404, "endpoint": endpoint})
-        assert ran.exit_code == 0
-        assert (Outcome.SKIPPED, Reason.NOT_AVAILABLE) in ran.outcome_counts()
-        assert not ran.failure_reasons()
-        asked = Counter(each.path for each in ran.requests_to(endpoint))
+    async with run_environment(tmp_path) as environment:
+        record = await environment.run({"fault": "status", "status": 404, "endpoint": endpoint})
+        assert record.exit_code == 0
+        assert (Outcome.SKIPPED, Reason.NOT_AVAILABLE) in record.outcome_counts()
+        assert not record.failure_reasons()
+        asked = Counter(request.path for request in record.requests_to(endpoint))
         assert max(asked.values()) == 1
-        assert ran.summary.not_available == ran.outcome_counts()[Outcome.SKIPPED, Reason.NOT_AVAILABLE]
+        assert record.summary.not_available == record.outcome_counts()[Outcome.SKIPPED, Reason.NOT_AVAILABLE]
 
 
 @pytest.mark.parametrize("endpoint", ["geojson", "quicklook", "results", "object", "quicklooks"])
@@ -276,13 +278,13 @@ async def test_run_404_without_an_up42_document_is_retried(tmp_path: Path, endpo
     """An HTML page of a gateway or a 404 of the storage does not prove that the output does not exist."""
     fault = "status" if endpoint == "object" else "html"
     gateway = {"fault": fault, "status": 404, "endpoint": endpoint}
-    async with run_environment(tmp_path) as here:
-        failed = await here.run(gateway)
+    async with run_environment(tmp_path) as environment:
+        failed = await environment.run(gateway)
         assert failed.exit_code == 3
         assert failed.failure_reasons() == {Reason.INVALID_RESPONSE}
         assert failed.summary.not_available == 0
-        assert (await here.run({**gateway, "limit": 1})).exit_code == 0
-        assert here.has_complete_output()
+        assert (await environment.run({**gateway, "limit": 1})).exit_code == 0
+        assert environment.has_complete_output()
 
 
 @pytest.mark.parametrize("endpoint", ["geojson", "quicklook", "results", "quicklooks"])
@@ -292,36 +294,36 @@ async def test_run_output_that_was_not_available_is_requested_again(
 ) -> None:
     """Each run requests it again while the job is recent. Later, only `bulkdl retry` does."""
     long = {"recheck_absent_for": "100000d" if age == "young" else "7d"}
-    async with run_environment(tmp_path, **long) as here:
-        first = await here.run({"fault": "status", "status": 404, "endpoint": endpoint})
+    async with run_environment(tmp_path, **long) as environment:
+        first = await environment.run({"fault": "status", "status": 404, "endpoint": endpoint})
         assert (first.exit_code, first.summary.not_available > 0) == (0, True)
-        assert (await read_status(here.root)).not_available == first.summary.not_available
-        again = await here.run({"fault": "status", "status": 404, "endpoint": endpoint})
+        assert (await read_status(environment.root)).not_available == first.summary.not_available
+        again = await environment.run({"fault": "status", "status": 404, "endpoint": endpoint})
         assert (again.exit_code, again.summary.not_available) == (0, first.summary.not_available)
         assert bool(again.requests_to(endpoint)) is (age == "young")
         if age == "retry":
-            selection = await retry_selection(here.root, Selection())
-            here.simulator.faults = None
-            async with here.downloader() as downloader:
+            selection = await retry_selection(environment.root, Selection())
+            environment.simulator.faults = None
+            async with environment.downloader() as downloader:
                 assert (await downloader.run(selection)).exit_code == 0
         elif age == "young":
-            assert (await here.run()).summary.not_available == 0
+            assert (await environment.run()).summary.not_available == 0
         if age == "old":
-            assert here.find_missing_outputs()
+            assert environment.find_missing_outputs()
         else:
-            assert here.has_complete_output()
-            assert (await read_status(here.root)).not_available == 0
+            assert environment.has_complete_output()
+            assert (await read_status(environment.root)).not_available == 0
 
 
 @pytest.mark.parametrize("endpoint", ["geojson", "quicklook", "results"])
 async def test_run_404_document_with_status_200_is_skipped_as_not_available(
     tmp_path: Path, endpoint: str
 ) -> None:
-    async with run_environment(tmp_path) as here:
-        ran = await here.run(api("error_in_200", endpoint, code=404))
-        assert ran.exit_code == 0
-        assert (Outcome.SKIPPED, Reason.NOT_AVAILABLE) in ran.outcome_counts()
-        assert not ran.failure_reasons()
+    async with run_environment(tmp_path) as environment:
+        record = await environment.run(api("error_in_200", endpoint, code=404))
+        assert record.exit_code == 0
+        assert (Outcome.SKIPPED, Reason.NOT_AVAILABLE) in record.outcome_counts()
+        assert not record.failure_reasons()
 
 
 PROBLEMS = {
@@ -341,55 +343,57 @@ PROBLEMS = {
 @pytest.mark.parametrize("name", PROBLEMS)
 async def test_run_job_that_cannot_be_listed_is_reported(tmp_path: Path, name: str) -> None:
     rule, reason, exit_code = PROBLEMS[name]
-    async with run_environment(tmp_path, retries=ATTEMPTS - 1, api_response_max_size=1_000_000) as here:
-        ran = await here.run(rule)
-        assert ran.exit_code == exit_code
-        assert {each.reason for each in ran.summary.problems} == {reason}
-        assert all(each.detail for each in ran.summary.problems)
-        assert len(ran.requests) < 30
-        assert (await here.run()).exit_code == 0
-        assert here.has_complete_output()
+    async with run_environment(
+        tmp_path, retries=ATTEMPTS - 1, api_response_max_size=1_000_000
+    ) as environment:
+        record = await environment.run(rule)
+        assert record.exit_code == exit_code
+        assert {problem.reason for problem in record.summary.problems} == {reason}
+        assert all(problem.detail for problem in record.summary.problems)
+        assert len(record.requests) < 30
+        assert (await environment.run()).exit_code == 0
+        assert environment.has_complete_output()
 
 
 @pytest.mark.parametrize("more", [[], [{"fault": "no_length", "endpoint": "quicklooks"}]])
 async def test_run_list_of_200_mib_is_rejected_before_its_end(
     tmp_path: Path, more: list[dict[str, Any]]
 ) -> None:
-    async with run_environment(tmp_path, api_response_max_size=4 << 20) as here:
-        ran = await here.run({"fault": "huge_list"}, *more)
-        assert ran.exit_code == 3
-        assert ran.failure_reasons() == {Reason.TOO_LARGE}
-        assert ran.outcome_counts(Kind.ARCHIVE).total() == 3
-        assert sum(each.sent_bytes for each in ran.requests_to("quicklooks")) < 2 * (12 << 20)
-        assert (await here.run()).exit_code == 0
-        assert here.has_complete_output()
+    async with run_environment(tmp_path, api_response_max_size=4 << 20) as environment:
+        record = await environment.run({"fault": "huge_list"}, *more)
+        assert record.exit_code == 3
+        assert record.failure_reasons() == {Reason.TOO_LARGE}
+        assert record.outcome_counts(Kind.ARCHIVE).total() == 3
+        assert sum(request.sent_bytes for request in record.requests_to("quicklooks")) < 2 * (12 << 20)
+        assert (await environment.run()).exit_code == 0
+        assert environment.has_complete_output()
 
 
 async def test_run_with_repeated_pages_ends(tmp_path: Path) -> None:
     account = SimulatedAccount(projects=1, jobs=12, archive_bytes=3_000)
-    async with run_environment(tmp_path, account, simulator_options={"page_size": 5}) as here:
-        ran = await here.run({"fault": "repeat_pages", "overlap": 2})
-        assert ran.exit_code == 0
-        assert ran.summary.jobs.seen == 12
+    async with run_environment(tmp_path, account, simulator_options={"page_size": 5}) as environment:
+        record = await environment.run({"fault": "repeat_pages", "overlap": 2})
+        assert record.exit_code == 0
+        assert record.summary.jobs.seen == 12
         search = 8  # pages 1, 2, 4 and so on, until three pages contain no new job
-        assert len(ran.requests_to("jobs")) <= search + 4 + 3 + 1
-        assert here.has_complete_output()
+        assert len(record.requests_to("jobs")) <= search + 4 + 3 + 1
+        assert environment.has_complete_output()
 
 
 @pytest.mark.parametrize("nth", range(1, 8))
 async def test_run_job_deleted_while_the_list_is_read_hides_no_other_job(tmp_path: Path, nth: int) -> None:
     account = SimulatedAccount(projects=1, jobs=22, archive_bytes=2_000)
-    async with run_environment(tmp_path, account, simulator_options={"page_size": 5}) as here:
-        ran = await here.run({"fault": "delete_jobs", "nth": nth, "per": "all"})
-        assert ran.exit_code in (0, 4), "the deleted job itself may have been listed"
-        assert len(here.simulator.account.deleted) == 1
-        assert here.find_missing_outputs() == []
+    async with run_environment(tmp_path, account, simulator_options={"page_size": 5}) as environment:
+        record = await environment.run({"fault": "delete_jobs", "nth": nth, "per": "all"})
+        assert record.exit_code in (0, 4), "the deleted job itself may have been listed"
+        assert len(environment.simulator.account.deleted) == 1
+        assert environment.find_missing_outputs() == []
 
 
 async def test_run_archive_with_progress_in_each_attempt_is_not_given_up(tmp_path: Path) -> None:
     """Twelve cuts with two permitted attempts: each attempt received bytes, so no attempt counts."""
-    async with run_environment(tmp_path, retries=1) as here:
-        ran = await here.run(storage("cut", at_byte=ARCHIVE_BYTES // 13, first=12))
-        assert ran.exit_code == 0
-        assert ran.downloaded_bytes == here.needed_bytes
-        assert here.has_complete_output()
+    async with run_environment(tmp_path, retries=1) as environment:
+        record = await environment.run(storage("cut", at_byte=ARCHIVE_BYTES // 13, first=12))
+        assert record.exit_code == 0
+        assert record.downloaded_bytes == environment.needed_bytes
+        assert environment.has_complete_output()

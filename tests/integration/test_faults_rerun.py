@@ -17,11 +17,11 @@ from support.fault_runs import RunEnvironment, RunRecord, run_environment
 ACCOUNT = SimulatedAccount(projects=1, jobs=1, archive_bytes=1_200_000)
 
 
-def run_again(here: RunEnvironment, before: RunRecord) -> None:
+def run_again(environment: RunEnvironment, before: RunRecord) -> None:
     """All archives have changed, and the ledger contains the results of the earlier run of the job."""
-    for path in {each.path for each in before.requests_to("object")}:
-        here.simulator.replace_object(path)
-    ledger = sqlite3.connect(here.root / ".bulkdl" / "ledger.sqlite3")
+    for path in {request.path for request in before.requests_to("object")}:
+        environment.simulator.replace_object(path)
+    ledger = sqlite3.connect(environment.root / ".bulkdl" / "ledger.sqlite3")
     with ledger:
         ledger.execute("UPDATE containers SET revision = 'SUCCEEDED 2019-01-01T00:00:00+00:00'")
     ledger.close()
@@ -47,15 +47,15 @@ def unplaced(
 async def test_run_after_a_job_rerun_replaces_every_output(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, killed: Any
 ) -> None:
-    async with run_environment(tmp_path, ACCOUNT) as here:
+    async with run_environment(tmp_path, ACCOUNT) as environment:
         with monkeypatch.context() as patched:
             patched.setattr(owner, name, killed)
-            before = await here.run()
+            before = await environment.run()
         parts = tmp_path / ".bulkdl" / "parts"
         assert any("committed" in json.loads(path.read_text()) for path in parts.glob("*.json"))
-        run_again(here, before)
-        ran = await here.run()
-        assert ran.exit_code == 0
-        assert here.has_complete_output()
-        assert ran.downloaded_bytes == ran.sent_bytes == here.needed_bytes
+        run_again(environment, before)
+        record = await environment.run()
+        assert record.exit_code == 0
+        assert environment.has_complete_output()
+        assert record.downloaded_bytes == record.sent_bytes == environment.needed_bytes
         assert list(parts.iterdir()) == []

@@ -160,27 +160,27 @@ def spare_of(case: Case) -> float:
 
 
 async def survived(root: Path, case: Case, rules: Iterable[Mapping[str, Any]], **way: Any) -> RunRecord:
-    async with run_environment(root, **way) as here:
-        ran = await here.run(*rules, **case.settings)
-        assert here.has_complete_output()
-        assert ran.exit_code == 0
-        assert set(ran.outcome_counts()) <= {
+    async with run_environment(root, **way) as environment:
+        record = await environment.run(*rules, **case.settings)
+        assert environment.has_complete_output()
+        assert record.exit_code == 0
+        assert set(record.outcome_counts()) <= {
             (Outcome.COMPLETED, Reason.DOWNLOADED),
             (Outcome.COMPLETED, Reason.LINKED),
         }
-        assert all(ran.faults.applied_counts[str(rule["fault"])] for rule in rules)
-        assert ran.downloaded_bytes <= here.needed_bytes * spare_of(case)
-        assert len(ran.requests_to("results")) == 3 + 2 * case.signed
-        assert not any("Authorization" in each.headers for each in ran.requests_to("object"))
-        return ran
+        assert all(record.faults.applied_counts[str(rule["fault"])] for rule in rules)
+        assert record.downloaded_bytes <= environment.needed_bytes * spare_of(case)
+        assert len(record.requests_to("results")) == 3 + 2 * case.signed
+        assert not any("Authorization" in request.headers for request in record.requests_to("object"))
+        return record
 
 
 @pytest.mark.parametrize("name", SURVIVED)
 async def test_run_with_a_storage_fault_completes(tmp_path: Path, name: str) -> None:
     case = SURVIVED[name]
-    ran = await survived(tmp_path, case, case.rules, connections=1)
+    record = await survived(tmp_path, case, case.rules, connections=1)
     if case.offsets is not None:
-        for offsets in ran.requested_offsets():
+        for offsets in record.requested_offsets():
             assert list(map(sign_free, offsets)) == list(map(sign_free, case.offsets))
 
 
@@ -201,8 +201,8 @@ async def test_run_with_several_connections_and_a_storage_fault_completes(tmp_pa
 )
 async def test_run_with_a_fault_of_one_ranged_request_completes(tmp_path: Path, name: str) -> None:
     case = SURVIVED[name]
-    ran = await survived(tmp_path, case, [EARLY_CUT, *map(ranged_rule, case.rules)], **SEGMENTED_SETTINGS)
-    assert all(max(offsets) > 0 for offsets in ran.requested_offsets())
+    record = await survived(tmp_path, case, [EARLY_CUT, *map(ranged_rule, case.rules)], **SEGMENTED_SETTINGS)
+    assert all(max(offsets) > 0 for offsets in record.requested_offsets())
 
 
 def sign_free(offset: int) -> int:

@@ -118,51 +118,55 @@ async def test_run_with_an_untrusted_server_requests_each_object_once(
     if reason is Reason.INSECURE_URL:
         request.getfixturevalue("trusted")
     async with (
-        run_environment(tmp_path, ACCOUNT, **ONE_BY_ONE) as here,
+        run_environment(tmp_path, ACCOUNT, **ONE_BY_ONE) as environment,
         Front().serving(_redirecting) as front,
     ):
-        ran = await here.run(leading_to(front))
-        assert ran.outcome_counts(Kind.ARCHIVE) == {(Outcome.FAILED, reason): 5}
-        assert ran.failure_reasons() == {reason}
-        assert front.hellos == sum(each.attempts for each in ran.results if each.reason is reason) == OBJECTS
-        assert ran.exit_code == 3
-        assert here.find_wrong_files() == []
-        assert (await here.run()).exit_code == 0
-        assert here.has_complete_output()
+        record = await environment.run(leading_to(front))
+        assert record.outcome_counts(Kind.ARCHIVE) == {(Outcome.FAILED, reason): 5}
+        assert record.failure_reasons() == {reason}
+        assert (
+            front.hellos
+            == sum(result.attempts for result in record.results if result.reason is reason)
+            == OBJECTS
+        )
+        assert record.exit_code == 3
+        assert environment.find_wrong_files() == []
+        assert (await environment.run()).exit_code == 0
+        assert environment.has_complete_output()
 
 
 @pytest.mark.usefixtures("trusted")
 async def test_run_signed_url_without_tls_is_rejected_if_the_api_uses_tls(tmp_path: Path) -> None:
     async with run_environment(tmp_path, ACCOUNT, **ONE_BY_ONE) as plain:
-        here = BehindTls(plain.simulator, plain.root, plain.settings)
-        async with Front().serving(handing_on_to(plain.simulator)) as here.front:
-            ran = await here.run()
-        assert ran.outcome_counts(Kind.ARCHIVE) == {(Outcome.FAILED, Reason.INSECURE_URL): 5}
-        assert ran.failure_reasons() == {Reason.INSECURE_URL}
-        assert ran.requests_to("object") == []
-        assert len(ran.requests_to("results")) == 5
-        assert ran.exit_code == 3
+        environment = BehindTls(plain.simulator, plain.root, plain.settings)
+        async with Front().serving(handing_on_to(plain.simulator)) as environment.front:
+            record = await environment.run()
+        assert record.outcome_counts(Kind.ARCHIVE) == {(Outcome.FAILED, Reason.INSECURE_URL): 5}
+        assert record.failure_reasons() == {Reason.INSECURE_URL}
+        assert record.requests_to("object") == []
+        assert len(record.requests_to("results")) == 5
+        assert record.exit_code == 3
 
 
 @pytest.mark.usefixtures("trusted")
 async def test_run_signed_url_without_tls_is_accepted_with_allow_http(tmp_path: Path) -> None:
     async with run_environment(tmp_path, ACCOUNT, **ONE_BY_ONE) as plain:
-        here = BehindTls(plain.simulator, plain.root, plain.settings)
-        async with Front().serving(handing_on_to(plain.simulator)) as here.front:
-            ran = await here.run(allow_http=True)
-        assert ran.exit_code == 0
-        assert here.has_complete_output()
+        environment = BehindTls(plain.simulator, plain.root, plain.settings)
+        async with Front().serving(handing_on_to(plain.simulator)) as environment.front:
+            record = await environment.run(allow_http=True)
+        assert record.exit_code == 0
+        assert environment.has_complete_output()
 
 
 async def test_run_api_with_an_unknown_certificate_is_requested_once(tmp_path: Path) -> None:
     async with run_environment(tmp_path, ACCOUNT, **ONE_BY_ONE) as plain:
-        here = BehindTls(plain.simulator, plain.root, plain.settings)
-        async with Front().serving(handing_on_to(plain.simulator)) as here.front:
-            ran = await here.run()
-            assert here.front.hellos == 1
-        assert [each.reason for each in ran.summary.problems] == [Reason.TLS]
-        assert ran.exit_code == 3
-        assert ran.requests == []
+        environment = BehindTls(plain.simulator, plain.root, plain.settings)
+        async with Front().serving(handing_on_to(plain.simulator)) as environment.front:
+            record = await environment.run()
+            assert environment.front.hellos == 1
+        assert [problem.reason for problem in record.summary.problems] == [Reason.TLS]
+        assert record.exit_code == 3
+        assert record.requests == []
 
 
 async def test_run_with_an_internal_error_fails_one_output_only(
@@ -172,19 +176,19 @@ async def test_run_with_an_internal_error_fails_one_output_only(
     download, met = OutputDownloader.download, []
 
     async def buggy(
-        output_downloader: OutputDownloader, wanted: PlannedOutput, *args: Any, **more: Any
+        output_downloader: OutputDownloader, expected: PlannedOutput, *args: Any, **more: Any
     ) -> Result:
-        if wanted.output.kind == Kind.ARCHIVE and not met:
-            met.append(wanted.output)
+        if expected.output.kind == Kind.ARCHIVE and not met:
+            met.append(expected.output)
             raise LookupError("not as it was thought")
-        return await download(output_downloader, wanted, *args, **more)
+        return await download(output_downloader, expected, *args, **more)
 
-    async with run_environment(tmp_path, ACCOUNT, **ONE_BY_ONE) as here:
+    async with run_environment(tmp_path, ACCOUNT, **ONE_BY_ONE) as environment:
         monkeypatch.setattr(OutputDownloader, "download", buggy)
-        ran = await here.run()
-        assert [each.output for each in ran.results if each.reason is Reason.INTERNAL] == met
-        assert ran.failure_reasons() == {Reason.INTERNAL}
-        assert len(here.find_missing_outputs()) == 1
-        assert ran.exit_code == 1
-        assert (await here.run()).exit_code == 0
-        assert here.has_complete_output()
+        record = await environment.run()
+        assert [result.output for result in record.results if result.reason is Reason.INTERNAL] == met
+        assert record.failure_reasons() == {Reason.INTERNAL}
+        assert len(environment.find_missing_outputs()) == 1
+        assert record.exit_code == 1
+        assert (await environment.run()).exit_code == 0
+        assert environment.has_complete_output()

@@ -69,7 +69,7 @@ async def take(downloader: Downloader, number: int, *, error: type[Exception] | 
 async def seen_by(site: LibraryEnvironment, endpoint: str) -> None:
     """Wait until the simulator has received a request for *endpoint*."""
     async with asyncio.timeout(10):
-        while not any(each.endpoint == endpoint for each in site.simulator.requests):  # noqa: ASYNC110
+        while not any(request.endpoint == endpoint for request in site.simulator.requests):  # noqa: ASYNC110
             await asyncio.sleep(SLOW_S)
 
 
@@ -180,8 +180,8 @@ async def test_run_after_a_used_budget_has_a_new_budget(tmp_path):
         ) as downloader,
     ):
         summaries = [await downloader.run() for _ in range(2)]
-    assert [each.exit_code for each in summaries] == [ExitCode.MAX_TRANSFER] * 2
-    assert all(each.downloaded_bytes for each in summaries)
+    assert [summary.exit_code for summary in summaries] == [ExitCode.MAX_TRANSFER] * 2
+    assert all(summary.downloaded_bytes for summary in summaries)
 
 
 async def test_stop_before_a_run_drains_the_next_run_only(slow):
@@ -280,7 +280,7 @@ async def test_two_downloaders_in_one_loop_and_one_directory(tmp_path):
         site.downloader() as other,
     ):
         ends = await asyncio.gather(one.run(), other.run(), return_exceptions=True)
-        assert [type(each) for each in ends].count(OutputLockedError) <= 1
+        assert [type(end) for end in ends].count(OutputLockedError) <= 1
         assert (await one.run()).exit_code is ExitCode.OK
     assert site.read_files() == site.expected_files()
 
@@ -297,4 +297,4 @@ async def test_downloaders_in_three_threads(tmp_path):
             return asyncio.run(main())
 
         summaries = await asyncio.gather(*(asyncio.to_thread(work, number) for number in range(3)))
-    assert [each.exit_code for each in summaries] == [ExitCode.OK] * 3
+    assert [summary.exit_code for summary in summaries] == [ExitCode.OK] * 3

@@ -34,7 +34,9 @@ def put_folder_at_job_document(path):
 @pytest.mark.parametrize("put", [put_folder_at_archive, put_file_at_task_folder, put_folder_at_job_document])
 async def test_run_with_a_blocked_path_fails_that_job_alone_and_completes_later(site, put):
     chosen = next(
-        each for each in site.simulator.expected_outputs() if each.task_id and each.kind == Kind.ARCHIVE
+        output
+        for output in site.simulator.expected_outputs()
+        if output.task_id and output.kind == Kind.ARCHIVE
     )
     path = next(
         site.output / key for key in site.expected_files() if chosen.task_id in key and "task_output." in key

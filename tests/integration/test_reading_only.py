@@ -38,42 +38,45 @@ def state_of(root: Path) -> dict[str, tuple[bytes, int]]:
     }
 
 
-async def read_all(here: RunEnvironment) -> None:
-    async with here.downloader() as downloader:
+async def read_all(environment: RunEnvironment) -> None:
+    async with environment.downloader() as downloader:
         plan = await downloader.plan()
     assert plan.summary.exit_code == 0
-    assert (await read_status(here.root)).as_dict()["jobs"]["up_to_date"] == 1
-    assert [row async for row in all_failures(here.root)] == []
-    assert await retry_selection(here.root, Selection()) is None
+    assert (await read_status(environment.root)).as_dict()["jobs"]["up_to_date"] == 1
+    assert [row async for row in all_failures(environment.root)] == []
+    assert await retry_selection(environment.root, Selection()) is None
 
 
 @pytest.mark.parametrize("killed", [False, True])
 async def test_read_only_command_leaves_the_directory_unchanged(tmp_path: Path, killed: bool) -> None:
-    async with run_environment(tmp_path / "out", ACCOUNT) as here:
-        await here.run()
-        ledger = here.root / ".bulkdl" / "ledger.sqlite3"
+    async with run_environment(tmp_path / "out", ACCOUNT) as environment:
+        await environment.run()
+        ledger = environment.root / ".bulkdl" / "ledger.sqlite3"
         if killed:
             done([sys.executable, "-c", KILLED, ledger])
             assert ledger.with_name("ledger.sqlite3-wal").exists()
-        before = state_of(here.root)
-        await read_all(here)
-        assert state_of(here.root) == before
+        before = state_of(environment.root)
+        await read_all(environment)
+        assert state_of(environment.root) == before
 
 
 async def test_read_only_command_does_not_create_a_directory(tmp_path: Path) -> None:
-    async with run_environment(tmp_path / "out", ACCOUNT) as here, here.downloader() as downloader:
+    async with (
+        run_environment(tmp_path / "out", ACCOUNT) as environment,
+        environment.downloader() as downloader,
+    ):
         assert (await downloader.plan()).summary.exit_code == 0
-        assert not here.root.exists()
+        assert not environment.root.exists()
 
 
 async def test_read_only_command_does_not_disturb_a_run(tmp_path: Path) -> None:
-    async with run_environment(tmp_path / "out", ACCOUNT) as here:
-        await here.run()
-        working = await Ledger.open(here.root / ".bulkdl" / "ledger.sqlite3")
+    async with run_environment(tmp_path / "out", ACCOUNT) as environment:
+        await environment.run()
+        working = await Ledger.open(environment.root / ".bulkdl" / "ledger.sqlite3")
         await working.write(lambda connection: connection.execute("UPDATE containers SET name = 'x'"))
-        await read_all(here)
+        await read_all(environment)
         await working.write(lambda connection: connection.execute("UPDATE containers SET name = 'y'"))
-        await read_all(here)
+        await read_all(environment)
         await working.close()
 
 
@@ -89,7 +92,7 @@ def read_only(tmp_path: Path) -> Iterator[Path]:
 
 
 async def test_read_only_command_reads_a_read_only_directory(read_only: Path) -> None:
-    async with run_environment(read_only / "out", ACCOUNT) as here:
-        await here.run()
+    async with run_environment(read_only / "out", ACCOUNT) as environment:
+        await environment.run()
         done(["mount", "-o", "remount,bind,ro", read_only])
-        await read_all(here)
+        await read_all(environment)

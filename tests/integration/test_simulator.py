@@ -423,6 +423,6 @@ async def test_account_of_a_million_jobs_starts_without_delay() -> None:
 
 async def test_parallel_requests_share_a_connection_pool() -> None:
     async with connected(SimulatedAccount(jobs=8)) as client:
-        wanted = list(client.simulator.expected_outputs())
-        bodies = await asyncio.gather(*(client.output(expected) for expected in wanted))
-        assert bodies == [expected.read() for expected in wanted]
+        outputs = list(client.simulator.expected_outputs())
+        bodies = await asyncio.gather(*(client.output(expected) for expected in outputs))
+        assert bodies == [expected.read() for expected in outputs]

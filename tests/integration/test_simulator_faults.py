@@ -451,6 +451,6 @@ async def test_body_faults_do_not_change_error_replies(probe: Probe) -> None:
 def test_each_fault_is_tested() -> None:
     from pathlib import Path
 
-    here = Path(__file__)
-    text = here.read_text() + here.with_name("test_simulator_storage_faults.py").read_text()
+    environment = Path(__file__)
+    text = environment.read_text() + environment.with_name("test_simulator_storage_faults.py").read_text()
     assert [name for name in FAULTS if f'"{name}"' not in text] == []

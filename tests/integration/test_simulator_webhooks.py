@@ -53,8 +53,8 @@ def assert_signed(headers: dict[str, str], body: bytes, secret: str) -> None:
     """Verify as the documentation describes: HMAC of the values of the listed headers."""
     names = re.findall(r'"([^"]+)"', headers["signature-input"].partition(")")[0])
     text = "".join(headers[name] for name in names)
-    wanted = base64.b64encode(hmac.digest(secret.encode(), text.encode(), "sha256")).decode()
-    assert headers["signature"].partition("=")[2] == wanted
+    expected = base64.b64encode(hmac.digest(secret.encode(), text.encode(), "sha256")).decode()
+    assert headers["signature"].partition("=")[2] == expected
     assert re.search(r"created=\d{10}", headers["signature-input"])
     assert "digest" in names
     assert headers["digest"] == "SHA-256=" + base64.b64encode(hashlib.sha256(body).digest()).decode()

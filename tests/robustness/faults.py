@@ -53,7 +53,7 @@ class Attempt:
         self.exits.append(KILLED)
 
     def requests_to(self, server: str) -> list[RecordedRequest]:
-        return [each for each in self.origin.requests if each.server == server]
+        return [request for request in self.origin.requests if request.server == server]
 
     @property
     def is_right(self) -> bool:
@@ -143,7 +143,7 @@ def throttled(one: Attempt) -> bool:
     """Pass only if the tool also waited as long as requested."""
     one.origin.faults = of_storage("429:2")
     one.run()
-    at_s = [each.at_s for each in one.requests_to("storage")]
+    at_s = [request.at_s for request in one.requests_to("storage")]
     return one.is_done and at_s[1] - at_s[0] >= 1.9
 
 
@@ -174,7 +174,7 @@ def stranger(one: Attempt) -> bool:
     one.run()
     seen = one.requests_to("stranger")
     others = seen + (one.requests_to("storage") if one.tool.asks_api else [])
-    return bool(seen) and not any("Authorization" in each.headers for each in others)
+    return bool(seen) and not any("Authorization" in request.headers for request in others)
 
 
 def truncated(one: Attempt) -> bool:

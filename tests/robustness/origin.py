@@ -207,7 +207,7 @@ class Origin:
 
     def sent_bytes(self) -> int:
         """Return the body bytes of objects sent by both servers."""
-        return sum(each.sent_bytes for each in self.requests if each.path.endswith("/output.tgz"))
+        return sum(request.sent_bytes for request in self.requests if request.path.endswith("/output.tgz"))
 
     def wait(self, seconds: float) -> None:
         """Wait for *seconds*, or until the server stops."""
@@ -385,10 +385,10 @@ class _Handler(BaseHTTPRequestHandler):
         return "" if self.path[1:] == now else "SignatureDoesNotMatch"
 
     def _stored(self, stored: StoredArchive, fault: Fault | None) -> None:
-        wanted, size = self.headers.get("Range"), len(stored.body)
+        expected, size = self.headers.get("Range"), len(stored.body)
         begin, end, status = 0, size, 200
-        if wanted and stored.is_same(self.headers.get("If-Range")):
-            first, _, last = wanted.removeprefix("bytes=").partition("-")
+        if expected and stored.is_same(self.headers.get("If-Range")):
+            first, _, last = expected.removeprefix("bytes=").partition("-")
             begin, end, status = int(first), min(size, int(last) + 1 if last else size), 206
         if begin >= size:
             self._say(416, b"", [("Content-Range", f"bytes */{size}")])

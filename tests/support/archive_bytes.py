@@ -34,7 +34,9 @@ def member(
 
 def pax(records: Mapping[str, str] | bytes, kind: bytes = tarfile.XHDTYPE) -> bytes:
     """Return an extended header with *records*, or with these bytes."""
-    data = records if isinstance(records, bytes) else b"".join(pax_record(*each) for each in records.items())
+    data = (
+        records if isinstance(records, bytes) else b"".join(pax_record(*record) for record in records.items())
+    )
     return header("PaxHeader", len(data), kind) + padded(data)
 
 

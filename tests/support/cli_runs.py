@@ -102,7 +102,7 @@ class BulkdlProcess:
         return [json.loads(line) for line in self.log.splitlines(keepends=True) if line.endswith("}\n")]
 
     def find_events(self, event: str) -> list[dict[str, Any]]:
-        return [each for each in self.events if each["event"] == event]
+        return [entry for entry in self.events if entry["event"] == event]
 
     async def wait_until(self, fits: Callable[[], object]) -> None:
         await self._sight.wait_until(fits, self._reading[1].done)
@@ -165,12 +165,12 @@ class CliEnvironment(RunEnvironment):
         self.simulator.faults = Faults.from_rules(*rules) if rules else None
 
     def requests_to(self, *endpoints: str) -> list[RequestRecord]:
-        return [each for each in self.simulator.requests if each.endpoint in endpoints]
+        return [request for request in self.simulator.requests if request.endpoint in endpoints]
 
     @property
     def sent_bytes(self) -> int:
         """Return the number of archive bytes sent by the storage."""
-        return sum(each.sent_bytes for each in self.requests_to("object"))
+        return sum(request.sent_bytes for request in self.requests_to("object"))
 
     @property
     def run_reports(self) -> list[dict[str, Any]]:
@@ -218,18 +218,18 @@ def create_cli_environment(
     simulator: Simulator, folder: Path, sight: ActivitySignal, env: Mapping[str, str]
 ) -> CliEnvironment:
     shrink_socket_buffers(simulator)
-    here = CliEnvironment(simulator, folder / "out")
-    here.sight = sight
+    environment = CliEnvironment(simulator, folder / "out")
+    environment.sight = sight
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("BULKDL_", "UP42_"))}
     first = simulator.projects[0]
     own_key = {"UP42_PROJECT_ID": first.id, "UP42_PROJECT_API_KEY": first.api_key}
-    here.env = {
+    environment.env = {
         **kept,
         "PYTHONPATH": str(ROOT),
         "BULKDL_API_URL": simulator.api_url,
-        "BULKDL_OUTPUT": str(here.root),
+        "BULKDL_OUTPUT": str(environment.root),
         "BULKDL_RETRY_BASE_DELAY": "0.01",
         **(own_key if not any(key.startswith(("UP42_", "BULKDL_CONFIG")) for key in env) else {}),
         **env,
     }
-    return here
+    return environment

@@ -85,34 +85,36 @@ class RunRecord:
 
     def outcome_counts(self, kind: Kind | None = None) -> Counter[tuple[Outcome, Reason]]:
         return Counter(
-            (each.outcome, each.reason) for each in self.results if kind in (None, each.output.kind)
+            (result.outcome, result.reason) for result in self.results if kind in (None, result.output.kind)
         )
 
     def failure_reasons(self) -> set[Reason]:
-        return {each.reason for each in self.results if each.outcome is Outcome.FAILED}
+        return {result.reason for result in self.results if result.outcome is Outcome.FAILED}
 
     def requests_to(self, *endpoints: str) -> list[RequestRecord]:
-        return [each for each in self.requests if each.endpoint in endpoints]
+        return [request for request in self.requests if request.endpoint in endpoints]
 
     @property
     def sent_bytes(self) -> int:
         """Return the number of archive bytes sent by the storage."""
-        return sum(each.sent_bytes for each in self.requests_to("object") if each.status in (200, 206))
+        return sum(
+            request.sent_bytes for request in self.requests_to("object") if request.status in (200, 206)
+        )
 
     def requests_by_object(self) -> list[list[RequestRecord]]:
         """Return the storage requests, grouped by object."""
         by_path: dict[str, list[RequestRecord]] = {}
-        for each in self.requests_to("object"):
-            by_path.setdefault(each.path, []).append(each)
+        for request in self.requests_to("object"):
+            by_path.setdefault(request.path, []).append(request)
         return list(by_path.values())
 
     def requested_offsets(self) -> list[list[int]]:
         """Return the requested start offsets of each object."""
-        return [[requested_offset(each) for each in requests] for requests in self.requests_by_object()]
+        return [[requested_offset(request) for request in requests] for requests in self.requests_by_object()]
 
     @property
     def downloaded_bytes(self) -> int:
-        return sum(each.downloaded_bytes for each in self.results if each.output.kind == Kind.ARCHIVE)
+        return sum(result.downloaded_bytes for result in self.results if result.output.kind == Kind.ARCHIVE)
 
 
 def requested_offset(seen: RequestRecord) -> int:
@@ -136,7 +138,7 @@ class RunEnvironment:
         before = len(simulator.requests)
         selection = Selection(filters=JobFilters(levels=frozenset({level} if level else Level)))
         async with self.downloader(**settings) as downloader, downloader.stream(selection) as stream:
-            results = [each async for each in stream]
+            results = [result async for result in stream]
         assert downloader.summary is not None
         return RunRecord(downloader.summary, results, list(simulator.requests)[before:], faults, self.root)
 
@@ -155,9 +157,9 @@ class RunEnvironment:
     def needed_bytes(self) -> int:
         """Return the number of bytes of all archives, counting each object once."""
         sizes = {
-            (each.job_id, sha256(each.read()).digest()): each.size_bytes
-            for each in self.simulator.expected_outputs()
-            if each.kind == Kind.ARCHIVE
+            (output.job_id, sha256(output.read()).digest()): output.size_bytes
+            for output in self.simulator.expected_outputs()
+            if output.kind == Kind.ARCHIVE
         }
         return sum(sizes.values())
 
@@ -173,9 +175,9 @@ class RunEnvironment:
         """Return the expected outputs without a file."""
         there = files_by_output(self.root)
         return [
-            f"{each.kind} {each.name} of {each.task_id or each.job_id}"
-            for each in self.simulator.expected_outputs()
-            if identity(each) not in there
+            f"{output.kind} {output.name} of {output.task_id or output.job_id}"
+            for output in self.simulator.expected_outputs()
+            if identity(output) not in there
         ]
 
     def has_complete_output(self) -> bool:
@@ -211,8 +213,8 @@ def files_by_output(root: Path) -> dict[tuple[str, str, str, str], Path]:
 def expected_digests(simulator: Simulator) -> dict[str, set[bytes]]:
     """Return the digests of all expected outputs, grouped by job or task."""
     bodies: dict[str, set[bytes]] = {}
-    for each in simulator.expected_outputs():
-        bodies.setdefault(each.task_id or each.job_id, set()).add(sha256(each.read()).digest())
+    for output in simulator.expected_outputs():
+        bodies.setdefault(output.task_id or output.job_id, set()).add(sha256(output.read()).digest())
     return bodies
 
 

@@ -35,7 +35,9 @@ class FilledDirectory:
     def __init__(self, folder: Path, simulator: Simulator) -> None:
         self.folder, self.simulator = folder, simulator
         self.output = folder / "out"
-        config = [f'[[projects]]\nid = "{each.id}"\napi_key_env = "KEY"\n' for each in simulator.projects[:1]]
+        config = [
+            f'[[projects]]\nid = "{project.id}"\napi_key_env = "KEY"\n' for project in simulator.projects[:1]
+        ]
         (folder / "bulkdl.toml").write_text("\n".join(config))
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("BULKDL_", "UP42_"))}
         self.env = {

@@ -91,7 +91,7 @@ class Folder:
     async def record(self, *results, job=None):
         """Record *results* for *job*."""
         job = job or a_job()
-        outputs = tuple(PlannedOutput(each.output) for each in results)
+        outputs = tuple(PlannedOutput(result.output) for result in results)
         listing = ContainerListing(job, outputs, frozenset(Kind), {})
         await self.write(
             lambda connection: queries.plan_container(connection, listing),

@@ -50,18 +50,20 @@ class LibraryEnvironment:
     def expected_files(self, *, but=None):
         """Return path and content of every expected output, except outputs for which *but* is true."""
         found = {}
-        for each in self.simulator.expected_outputs():
-            if but and but(each):
+        for output in self.simulator.expected_outputs():
+            if but and but(output):
                 continue
-            body = each.read()
-            folder = f"{each.project_id}/{each.job_id}/" + (f"{each.task_id}/" if each.task_id else "")
+            body = output.read()
+            folder = f"{output.project_id}/{output.job_id}/" + (
+                f"{output.task_id}/" if output.task_id else ""
+            )
             suffix = next(suffix for magic, suffix in MAGIC if body.startswith(magic))
-            stem = "task" if each.task_id else "final"
+            stem = "task" if output.task_id else "final"
             name = {
                 Kind.ARCHIVE: f"{stem}_output{suffix}",
-                Kind.GEOJSON: f"{'task' if each.task_id else 'job'}_output.json",
-                Kind.QUICKLOOK: f"quicklooks/{each.name}",
-            }[each.kind]
+                Kind.GEOJSON: f"{'task' if output.task_id else 'job'}_output.json",
+                Kind.QUICKLOOK: f"quicklooks/{output.name}",
+            }[output.kind]
             found[folder + name] = body
         return found
 
@@ -74,9 +76,9 @@ class LibraryEnvironment:
     def object_bytes(self):
         """Return the number of bytes of all storage objects, counting the archive of a job only once."""
         return sum(
-            each.size_bytes
-            for each in self.simulator.expected_outputs()
-            if each.kind == Kind.ARCHIVE and each.task_id
+            output.size_bytes
+            for output in self.simulator.expected_outputs()
+            if output.kind == Kind.ARCHIVE and output.task_id
         )
 
 

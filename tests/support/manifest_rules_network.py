@@ -38,9 +38,9 @@ def metrics_port_is_the_only_allowed_port(documents: Documents) -> Iterator[str]
 def selectors_select_our_pods(documents: Documents) -> Iterator[str]:
     for document in of_kind(documents, "NetworkPolicy", "PodMonitor"):
         spec = document["spec"]
-        wanted = spec.get("podSelector", spec.get("selector"))["matchLabels"]
+        expected = spec.get("podSelector", spec.get("selector"))["matchLabels"]
         for name, job in jobs(documents):
-            if not wanted.items() <= job["template"]["metadata"]["labels"].items():
+            if not expected.items() <= job["template"]["metadata"]["labels"].items():
                 yield f"{document['kind']}: does not select the pods of {name}"
     for kind in ("NetworkPolicy", "PodMonitor"):
         if len(of_kind(documents, kind)) != 1:

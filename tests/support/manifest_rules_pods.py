@@ -42,9 +42,9 @@ def names_lead_somewhere(documents: Documents) -> Iterator[str]:
             yield f"{name}: volumes {sorted(volumes)} and mounts {sorted(mounted)} differ"
 
 
-def _missing(documents: Documents, name: str, kind: str, wanted: str) -> Iterator[str]:
-    if not named(documents, kind, wanted):
-        yield f"{name}: there is no {kind} {wanted}"
+def _missing(documents: Documents, name: str, kind: str, expected: str) -> Iterator[str]:
+    if not named(documents, kind, expected):
+        yield f"{name}: there is no {kind} {expected}"
 
 
 def files_are_where_the_environment_says(documents: Documents) -> Iterator[str]:
@@ -80,7 +80,7 @@ def no_secret_is_in_the_open(documents: Documents) -> Iterator[str]:
 def pods_keep_to_the_restricted_profile(documents: Documents) -> Iterator[str]:
     for name, pod, container in pods(documents):
         context, inner = pod.get("securityContext", {}), container.get("securityContext", {})
-        wanted = {
+        expected = {
             "runAsNonRoot": context.get("runAsNonRoot") is True,
             "runAsUser": context.get("runAsUser", 0) > 0,
             "seccompProfile": context.get("seccompProfile", {}).get("type") == "RuntimeDefault",
@@ -92,7 +92,7 @@ def pods_keep_to_the_restricted_profile(documents: Documents) -> Iterator[str]:
             "host namespaces": not {"hostNetwork", "hostPID", "hostIPC"} & set(pod),
             "volumes": not any("hostPath" in volume for volume in pod["volumes"]),
         }
-        for field, holds in wanted.items():
+        for field, holds in expected.items():
             if not holds:
                 yield f"{name}: {field} is not as the restricted profile (and a read-only root) wants it"
 

@@ -18,14 +18,23 @@ def project_key(simulator: Simulator) -> dict[str, str]:
     return {"UP42_PROJECT_ID": project.id, "UP42_PROJECT_API_KEY": project.api_key}
 
 
-async def start_run(here: RunEnvironment, *args: str, **env: str) -> Process:
-    """Start ``bulkdl run`` on the directory of *here*. Variables in *env* have priority."""
+async def start_run(environment: RunEnvironment, *args: str, **env: str) -> Process:
+    """Start ``bulkdl run`` on the directory of *environment*. Variables in *env* have priority."""
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bulkdl", "run", "-o", str(here.root), "--api-url", here.simulator.api_url),
+        *(
+            sys.executable,
+            "-m",
+            "bulkdl",
+            "run",
+            "-o",
+            str(environment.root),
+            "--api-url",
+            environment.simulator.api_url,
+        ),
         *("-q", *args),
         stdout=PIPE,
         stderr=PIPE,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **project_key(here.simulator), **env},
+        env={**os.environ, "PYTHONPATH": str(ROOT), **project_key(environment.simulator), **env},
     )
 
 

@@ -33,16 +33,16 @@ async def test_run_stoppable_cancelled_stops_the_thread_before_it_returns(execut
 
 
 async def test_run_stoppable_cancelled_before_it_starts_does_not_run(executors):
-    release, ran = threading.Event(), []
+    release, record = threading.Event(), []
     first = asyncio.create_task(run_in(executors.archives, release.wait))
-    second = asyncio.create_task(run_stoppable(executors.archives, ran.append))
+    second = asyncio.create_task(run_stoppable(executors.archives, record.append))
     await asyncio.sleep(0)
     second.cancel()
     with pytest.raises(asyncio.CancelledError):
         await second
     release.set()
     await first
-    assert ran == []
+    assert record == []
 
 
 async def test_run_stoppable_returns_the_result_and_raises_the_exception_of_the_call(executors):

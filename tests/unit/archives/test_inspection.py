@@ -98,8 +98,10 @@ def test_inspect_archive_pax_header_of_300_mb_uses_little_memory(tmp_path):
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
         """
     )
-    ran = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
-    reason, grown_kib = ran.stdout.split()
+    completed = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
+    )
+    reason, grown_kib = completed.stdout.split()
     assert reason == "corrupt_content"
     assert int(grown_kib) < 100 * 1024
 

@@ -11,7 +11,7 @@ from bulkdl.sources.up42_jobs.models import Kind, job_container, job_output, job
 
 JOB = job_container("p", "j", "SUCCEEDED", "DEFAULT", None, datetime(2026, 1, 1, tzinfo=UTC), None, None)
 MISSING = tuple(PlannedOutput(job_output("p", "j", task, Kind.ARCHIVE)) for task in ("t1", "t2", None))
-OUTPUTS = [each.output for each in MISSING]
+OUTPUTS = [missing.output for missing in MISSING]
 
 
 @pytest.fixture

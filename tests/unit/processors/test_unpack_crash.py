@@ -16,12 +16,12 @@ TESTS = Path(__file__).parents[2]
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("scenario", ["create", "replace"])
 def test_unpack_killed_at_each_step_is_completed_by_the_next_run(tmp_path: Path, scenario: str) -> None:
-    ran = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, TESTS / "support/unpack_crash.py", scenario, tmp_path],
         env={**os.environ, "PYTHONPATH": f"{TESTS}:{TESTS.parent}"},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    assert int(ran.stdout) > 40
+    assert completed.returncode == 0, completed.stderr[-3000:]
+    assert int(completed.stdout) > 40

@@ -70,7 +70,9 @@ def test_unpack_archive_writes_a_manifest_with_checksums(calls: UnpackCalls) -> 
     unpacked = calls.unpack(data)
     expected = ManifestHeader(DIGEST, len(data), "output", 3, 700_002, 0)
     assert unpacked.header == read_header(unpacked.manifest) == expected
-    entries = {each.path: each for each in read_entries(unpacked.manifest) if isinstance(each, UnpackedFile)}
+    entries = {
+        entry.path: entry for entry in read_entries(unpacked.manifest) if isinstance(entry, UnpackedFile)
+    }
     assert len(entries) == 3
     for name, content in FILES.items():
         entry = entries[name.removeprefix("output/")]
@@ -101,7 +103,7 @@ def test_unpack_archive_removes_the_folder_output_only_around_all_members(
     assert unpacked.header.folder == folder
     expected = {name.removeprefix("output/") if folder else name for name in names}
     assert set(read_tree(unpacked.folder)) == expected
-    paths = {each.path for each in read_entries(unpacked.manifest) if isinstance(each, UnpackedFile)}
+    paths = {entry.path for entry in read_entries(unpacked.manifest) if isinstance(entry, UnpackedFile)}
     assert paths == expected
 
 

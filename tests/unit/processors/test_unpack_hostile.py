@@ -128,7 +128,7 @@ def test_unpack_tar_links_and_devices_are_left_out_and_reported(calls: UnpackCal
     data = b"".join(header(f"special-{number}", 0, kind, VICTIM) for number, kind in enumerate(kinds))
     tree, members = unpack_with_left_out(calls, data + member("good") + END)
     assert tree == {"good": b"abc"}
-    assert [each.why for each in members] == list(kinds.values())
+    assert [member.why for member in members] == list(kinds.values())
 
 
 def test_unpack_tar_file_below_a_symbolic_link_stays_inside(calls: UnpackCalls) -> None:

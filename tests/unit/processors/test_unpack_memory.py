@@ -51,9 +51,9 @@ CHILD = textwrap.dedent(
 def run_child(code: str, *arguments: Path) -> tuple[str, int]:
     """Return the first line of the output of *code*, and the peak memory of its process in bytes."""
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    ran = subprocess.run(command, capture_output=True, text=True, check=True)
-    (peak_kib,) = re.findall(r"VmHWM:\s+([0-9]+) kB", ran.stdout)
-    return ran.stdout.splitlines()[0], int(peak_kib) * 1024
+    completed = subprocess.run(command, capture_output=True, text=True, check=True)
+    (peak_kib,) = re.findall(r"VmHWM:\s+([0-9]+) kB", completed.stdout)
+    return completed.stdout.splitlines()[0], int(peak_kib) * 1024
 
 
 def write_large_pax_header(stream: BinaryIO) -> None:

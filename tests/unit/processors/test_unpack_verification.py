@@ -26,7 +26,7 @@ def unpacked(calls: UnpackCalls) -> UnpackedArchive:
 
 def problems_of(unpacked: UnpackedArchive, *, deep: bool = False) -> dict[str, str]:
     found = find_problems(threading.Event(), unpacked.folder, unpacked.manifest, deep=deep)
-    return {each.path: each.problem for each in found}
+    return {check.path: check.problem for check in found}
 
 
 @pytest.mark.parametrize("deep", [False, True])

@@ -112,12 +112,12 @@ def test_operations_page_worked_example_matches_its_formulas():
 def described(part, path=""):
     """Yield path, type and description of each key of a schema."""
     for name, value in part.get("properties", {}).items():
-        here = f"{path}{name}"
+        environment = f"{path}{name}"
         kind = value.get("type", "enum" if "enum" in value else "const")
         inner = value.get("items", {})
-        yield here, " or ".join(kind) if isinstance(kind, list) else kind, value.get("description", "")
-        yield from described(value, f"{here}.")
-        yield from described(inner, f"{here}[].")
+        yield environment, " or ".join(kind) if isinstance(kind, list) else kind, value.get("description", "")
+        yield from described(value, f"{environment}.")
+        yield from described(inner, f"{environment}[].")
 
 
 def table():

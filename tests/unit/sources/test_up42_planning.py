@@ -26,7 +26,7 @@ def task(name, *parents, status="SUCCEEDED"):
 
 
 def labels(outputs):
-    return {f"{each.output.parent or 'job'} {each.output.kind}" for each in outputs}
+    return {f"{output.output.parent or 'job'} {output.output.kind}" for output in outputs}
 
 
 @pytest.mark.parametrize(
