@@ -287,7 +287,7 @@ def open_stoppable(content: Path | bytes, stop: threading.Event) -> io.BufferedR
 
 async def shield_until_done(work: Coroutine[Any, Any, None]) -> None:
     """
-    Await *work*, a short critical section, to its end even if the caller is cancelled, also several times.
+    Await *work*, a short critical section, to its end even if the caller is cancelled once or several times.
 
     A cancelled caller gets ``CancelledError``, not an error of *work*.
     """

@@ -47,7 +47,7 @@ class ContainerListing:
         outputs: All outputs that the container can have, of the requested kinds and of kinds that need no
             request of their own.
         listed_kinds: The kinds whose outputs are completely in *outputs*.
-        documents: Responses to store beside the outputs, by key.
+        documents: Responses to store next to the outputs, by key.
         failures: The lists that could not be read.
         is_final: Whether a later listing returns the same outputs. Otherwise a later run lists it again.
     """

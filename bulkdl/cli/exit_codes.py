@@ -1,6 +1,4 @@
-"""
-Convert the errors of a command to one line on stderr and an exit code.
-"""
+"""Convert the errors of a command to one line on stderr and an exit code."""
 
 from __future__ import annotations
 

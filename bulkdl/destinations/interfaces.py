@@ -2,7 +2,7 @@
 The interface between bulkdl and a destination: the place where outputs are published, by key.
 
 A key is a relative path with forward slashes. A destination stores complete objects only: a reader never
-sees a part of an object, also after ``kill -9`` at any instruction. Downloads are written to a local partial
+sees a part of an object, even after ``kill -9`` at any instruction. Downloads are written to a local partial
 file in the state directory of the run first. The destination gets complete, verified content.
 
 An installed distribution registers a factory under the entry point group ``bulkdl.destinations``. The name

@@ -1,1 +1,1 @@
-"""Enumerate, plan, fetch, commit, record: the stages of a run and the only place that starts workers."""
+"""Run the stages: enumerate, plan, download, commit, record. Only this package starts workers."""

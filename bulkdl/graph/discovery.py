@@ -1,6 +1,4 @@
-"""
-Discover containers: list those of scopes, or request them by ID, and select those to compare.
-"""
+"""Discover containers: list those of scopes, or request them by ID, and select those to compare."""
 
 from __future__ import annotations
 
@@ -62,7 +60,7 @@ class ContainerDiscovery:
         """
         Yield pages of containers until no scope and no ID is left.
 
-        The scope is bound to log events, also of the caller while it handles a page. Close the
+        The scope is bound to all log events, including those of the caller that handles a page. Close the
         iterator (``contextlib.aclosing``).
         """
         for scope in self._scopes_to_list:

@@ -1,5 +1,5 @@
 """
-Manages the runs and plans of one open Downloader. Each operation is a task with its own shutdown controller.
+Manage the runs and plans of one open Downloader. Each operation is a task with its own shutdown controller.
 
 A separate task guarantees the clean-up of an operation. A caller that waits for it may be cancelled several
 times. The operation is cancelled once, and the caller waits until its clean-up is complete.

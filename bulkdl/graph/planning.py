@@ -120,5 +120,5 @@ def group_same_objects(missing: Iterable[PlannedOutput]) -> list[SameObjectGroup
         else:
             single.append((planned,))
     return single + [
-        tuple(sorted(group, key=lambda each: not each.output.parent)) for group in groups.values()
+        tuple(sorted(group, key=lambda missing: not missing.output.parent)) for group in groups.values()
     ]

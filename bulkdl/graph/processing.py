@@ -95,7 +95,7 @@ class ProcessingStage:
         self._is_complete = False
 
     async def enqueue(self, result: Result) -> None:
-        """Queue the output of *result*, which is recorded; return at once, also if the queue is full."""
+        """Queue the output of *result*, which is recorded; return at once, even if the queue is full."""
         if result.outcome is not Outcome.COMPLETED or result.file is None:
             return
         completed = CompletedOutput(result.output, result.file)

@@ -39,8 +39,8 @@ class OutputReservations:
 
     def reserve(self, missing: Sequence[PlannedOutput]) -> tuple[PlannedOutput, ...]:
         """Reserve the outputs of *missing* that are not reserved yet, and return them."""
-        new = tuple(each for each in missing if not self._is_reserved(each.output))
-        self._in_progress.update(each.output for each in new)
+        new = tuple(planned for planned in missing if not self._is_reserved(planned.output))
+        self._in_progress.update(planned.output for planned in new)
         return new
 
     def _is_reserved(self, output: Output) -> bool:

@@ -103,7 +103,7 @@ class OutputArea(Protocol):
     The place where one call of a processor writes its derived files.
 
     Nothing is visible in the destination before it is complete: content is written to a scratch path first
-    and then published. Scratch paths and reservations end with the call, also after ``kill -9``.
+    and then published. Scratch paths and reservations end with the call, even after ``kill -9``.
 
     A key must be a relative path below the destination. It must not be inside the state directory, and must
     not replace the file of an output.
@@ -205,7 +205,7 @@ class Processor(Protocol):
         """Prepare for calls of the other methods. Called once, before the first output."""
 
     async def close(self) -> None:
-        """Release everything that ``open`` acquired. Called once, also after a failure."""
+        """Release everything that ``open`` acquired. Called once, even after a failure."""
 
     def accepts(self, record: CompletedOutput) -> bool:
         """Return whether ``process`` is called for *record*. Must be fast and must not block."""
@@ -217,7 +217,7 @@ class Processor(Protocol):
         Derive files from one output, and publish them with *area*.
 
         Returns:
-            All derived files of this output, also those that an earlier call has already published.
+            All derived files of this output, including those that an earlier call has already published.
 
         Raises:
             ProcessingSkipped: There is nothing to derive.

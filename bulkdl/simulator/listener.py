@@ -84,7 +84,7 @@ class Listener:
         bound = await asyncio.get_running_loop().create_server(
             server, self.host, self.port, reuse_address=True, start_serving=False
         )
-        self._sockets = [each.dup() for each in bound.sockets]
+        self._sockets = [listening.dup() for listening in bound.sockets]
         bound.close()
         for listening in self._sockets:
             listening.listen(_BACKLOG)

@@ -56,8 +56,8 @@ class Storage:
 
 def _with_disposition(reply: Reply, call: ReceivedRequest) -> Reply:
     """Add the Content-Disposition that the signed URL requests, without control characters."""
-    wanted = call.query.get("response-content-disposition", "")
-    text = "".join(char for char in wanted if char.isprintable())
+    disposition = call.query.get("response-content-disposition", "")
+    text = "".join(char for char in disposition if char.isprintable())
     return reply.with_headers(("Content-Disposition", text)) if text and reply.is_success else reply
 
 

@@ -146,7 +146,7 @@ class SegmentReader:
         block.writing = asyncio.ensure_future(self._writer.write(*block.take()))
 
     async def _finish(self) -> None:
-        """Write all received bytes, also those in the buffer of the connection."""
+        """Write all received bytes, including those in the buffer of the connection."""
         self._accept_chunk(self._body.drain_buffered())
         await shield_until_done(self._write_rest())
 

@@ -54,7 +54,7 @@ async def test_max_transfer_exits_with_8_and_repeated_runs_download_each_byte_on
 
 async def test_max_duration_exits_with_10_and_finishes_running_downloads(tmp_path: Path) -> None:
     async with cli_environment(tmp_path, FOUR) as environment:
-        # The first archive starts before the limit, also on a busy machine, and ends after it.
+        # The first archive starts before the limit, even on a busy machine, and ends after it.
         environment.set_faults({**SLOW, "bytes_per_s": 300_000})
         process = await environment.bulkdl("--max-duration", "2", *ONE_AT_A_TIME)
         assert process.process.returncode == 10

@@ -28,7 +28,7 @@ def test_no_part_of_this_machine_is_written_down():
         assert "index-url" not in text, name
 
 
-def test_it_starts_bulkdl_itself_as_nobody_in_particular(engine):
+def test_image_starts_bulkdl_as_an_unprivileged_user(engine):
     config = engine.inspect(IMAGE)["Config"]
     # The exec form, because a shell would receive SIGTERM instead of bulkdl.
     assert config["Entrypoint"] == ["bulkdl"]

@@ -222,7 +222,7 @@ def find_wrong_files(root: Path, bodies: Mapping[str, set[bytes]]) -> list[str]:
     """
     Return the files below *root* that do not equal an output of their directory.
 
-    The ledger is not used, so that files without a record are checked, too.
+    The ledger is not used, so that files without a record are checked as well.
     """
     documents = {"job.json", "job_tasks.json", "task_quicklook.json"}
     wrong = []

@@ -24,7 +24,7 @@ AT = datetime(2024, 1, 31, tzinfo=UTC)
 
 
 class CopyProcessor(BaseProcessor):
-    """Writes the content of an output, reversed, beside it. ``before`` is awaited first."""
+    """Writes the reversed content of an output next to it. ``before`` is awaited first."""
 
     def __init__(self, name="copy", version=1, before=None):
         self.name, self.version = name, version

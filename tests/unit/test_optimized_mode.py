@@ -1,4 +1,4 @@
-"""Check that wrong call orders raise errors, also with ``python -O``, which removes assertions."""
+"""Check that wrong call orders raise errors, even with ``python -O``, which removes assertions."""
 
 import subprocess
 import sys

@@ -2,7 +2,7 @@
 A directory on a local or mounted file system as the destination.
 
 Content is written to a temporary file and then renamed. The temporary file is in the scratch folder, which is
-usually on the same file system. Otherwise it is beside the final name. A record in the scratch folder names
+usually on the same file system. Otherwise it is next to the final name. A record in the scratch folder names
 it, so that the next run removes it after ``kill -9``.
 """
 
@@ -41,7 +41,7 @@ from bulkdl.os_errors import DISK_FULL_ERRNOS, map_os_errors, map_path_errors
 T = TypeVar("T")
 
 _LIST_KEYS = 500
-# Temporary files beside final names, and their records in the scratch folder.
+# Temporary files next to final names, and their records in the scratch folder.
 STAGED_NAME = re.compile(r"\.bulkdl-[0-9a-f]{16}\.tmp")
 _RECORD_SUFFIX = ".staged"
 
@@ -143,7 +143,7 @@ class LocalDestination:
     def _publish_copy(
         self, stop: threading.Event, content: CompletedFile, size_bytes: int, final_path: Path
     ) -> None:
-        """Copy the file of *content* to a temporary file beside *final_path*, and rename that."""
+        """Copy the file of *content* to a temporary file next to *final_path*, and rename that."""
         path, owner_id = content.path, content.owner_id or final_path.name
         assert path is not None  # noqa: S101 - the caller has checked it
         sync = self.durability is Durability.FULL
@@ -211,7 +211,7 @@ class LocalDestination:
         """
         Let *write* create a temporary file, and rename it to *final_path*.
 
-        *write* is called again with a path beside *final_path* if the scratch folder is on another file
+        *write* is called again with a path next to *final_path* if the scratch folder is on another file
         system.
         """
         if not self._is_scratch_elsewhere:
@@ -247,7 +247,7 @@ class LocalDestination:
             record.unlink(missing_ok=True)
 
     def _remove_staged_files(self) -> None:
-        """Remove the temporary files beside final names that killed runs left."""
+        """Remove the temporary files next to final names that killed runs left."""
         with map_os_errors(self._scratch):
             for record in self._scratch.glob(f"bulkdl-*{_RECORD_SUFFIX}"):
                 temp_path = Path(os.fsdecode(record.read_bytes()))

@@ -150,7 +150,7 @@ def _derived_files(stop: threading.Event, key: str, manifest: Path) -> list[Deri
     with map_path_errors(manifest):
         header = read_header(manifest)
         entries = (entry for entry in read_entries(manifest) if isinstance(entry, UnpackedFile))
-        members = [DerivedFile(f"{key}/{each.path}", each.size_bytes, each.crc32c) for each in entries]
+        members = [DerivedFile(f"{key}/{entry.path}", entry.size_bytes, entry.crc32c) for entry in entries]
     return [DerivedFile(key, 0, detail=_describe(header)), *members]
 
 

@@ -39,7 +39,7 @@ def find_problems(
     stop: threading.Event, folder: Path, manifest: Path, *, deep: bool = False
 ) -> Iterator[MemberProblem]:
     """
-    Yield the files that are missing or have another size; with *deep*, also those with another checksum.
+    Yield the files that are missing or have another size; with *deep*, or another checksum.
 
     Raises:
         ReadStopped: *stop* is set.

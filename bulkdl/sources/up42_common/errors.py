@@ -1,7 +1,7 @@
 """
 Convert UP42 error responses to ``ApiError``.
 
-Error codes are integers or words. An error response can have any status, also 200. Gateways in front of
+Error codes are integers or words. An error response can have any status, including 200. Gateways in front of
 the API send HTML.
 """
 

@@ -1,7 +1,7 @@
 """
 Paths of the UP42 API below its base URL. Every path segment is percent-encoded completely.
 
-The server chooses the names of quicklooks. They can contain any character, also slashes and ``..``.
+The server chooses the names of quicklooks. They can contain any character, including slashes and ``..``.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def expected_outputs(job: Container, tasks: Sequence[Task]) -> list[PlannedOutpu
     """
     Return the archives and GeoJSON files that a finished job can have.
 
-    The job itself has outputs only if it succeeded. Every task that succeeded has outputs, also if the
+    The job itself has outputs only if it succeeded. Every task that succeeded has outputs, even if the
     job failed later. UP42 can still respond with 404 to a request for an expected output.
     """
     task_ids: list[str | None] = [task.id for task in tasks if task.succeeded]

@@ -1,4 +1,4 @@
-"""List the outputs of one delivery, and the documents to store beside them."""
+"""List the outputs of one delivery, and the documents to store next to them."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ class Original:
     An original delivery: one entry of ``/v2/assets``.
 
     Attributes:
-        id: The asset ID in lower case. All assets, also those of STAC items, have IDs of one space.
+        id: The asset ID in lower case. All assets, including those of STAC items, have IDs of one space.
         name: The file name (untrusted); empty if the entry has none.
         extraction_status: Whether the STAC items exist already, for example ``IN_PROGRESS``; empty: unknown.
         document: The entry as UP42 returned it.

@@ -1,5 +1,5 @@
 """
-A processor for bulkdl: writes a checksum file beside each output.
+A processor for bulkdl: writes a checksum file next to each output.
 
 At the end of a run it writes the list of all checksum files.
 """

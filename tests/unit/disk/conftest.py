@@ -1,4 +1,4 @@
-"""Fixtures of the tests of the disk."""
+"""Fixtures for the tests of the disk."""
 
 import os
 from pathlib import Path
