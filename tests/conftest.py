@@ -11,6 +11,13 @@ def pytest_configure() -> None:
     clear_environment(os.environ)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # A slow test starts many processes. Its timeout, which ends a test that hangs, must suit a busy machine.
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(600))
+
+
 @pytest.fixture
 async def virtual_clock(monkeypatch: pytest.MonkeyPatch) -> VirtualClock:
     return use_virtual_clock(monkeypatch)

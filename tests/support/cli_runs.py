@@ -24,8 +24,8 @@ import pytest
 from bulkdl.simulator import Faults, RequestRecord, SimulatedAccount, Simulator, SimulatorOptions
 from bulkdl.simulator.sender import Sender
 from support.fault_runs import RunEnvironment
+from support.run_processes import PROCESS_PATH
 
-ROOT = Path(__file__).resolve().parents[2]
 FOREVER_S = 3600.0
 # Messages of the interpreter about errors and unfinished work.
 UNEXPECTED_STDERR = (
@@ -225,7 +225,7 @@ def create_cli_environment(
     own_key = {"UP42_PROJECT_ID": first.id, "UP42_PROJECT_API_KEY": first.api_key}
     environment.env = {
         **kept,
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": PROCESS_PATH,
         "BULKDL_API_URL": simulator.api_url,
         "BULKDL_OUTPUT": str(environment.root),
         "BULKDL_RETRY_BASE_DELAY": "0.01",

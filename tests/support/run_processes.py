@@ -10,6 +10,8 @@ from bulkdl.simulator import Simulator
 from support.fault_runs import RunEnvironment
 
 ROOT = Path(__file__).resolve().parents[2]
+# The second folder has a sitecustomize module that limits the receive buffers.
+PROCESS_PATH = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "support" / "process_site")])
 
 
 def project_key(simulator: Simulator) -> dict[str, str]:
@@ -34,7 +36,7 @@ async def start_run(environment: RunEnvironment, *args: str, **env: str) -> Proc
         *("-q", *args),
         stdout=PIPE,
         stderr=PIPE,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **project_key(environment.simulator), **env},
+        env={**os.environ, "PYTHONPATH": PROCESS_PATH, **project_key(environment.simulator), **env},
     )
 
 
