@@ -11,6 +11,7 @@ All functions block: call them on the ledger's thread.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from sqlite3 import Connection, Row
 
@@ -222,13 +223,69 @@ def list_outputs_after(connection: Connection, row_id: int) -> list[tuple[int, O
     return [(row["id"], read_output(row), row["detail"] or "") for row in rows]
 
 
+@dataclass(frozen=True, slots=True)
+class DerivedFileRow:
+    """A derived file with the row and the name of its output."""
+
+    row_id: int
+    processor: str
+    output_id: int
+    output: Output
+    file: DerivedRow
+
+
+def list_derived_files_after(connection: Connection, row_id: int) -> list[DerivedFileRow]:
+    """Return the next page of the files with a checksum that processors derived from outputs."""
+    if not _has_table(connection):
+        return []
+    columns = (
+        "outputs.*, derived.rowid AS derived_id, derived.processor, derived.key AS derived_key,"
+        " derived.size_bytes AS derived_bytes, derived.digest AS derived_digest,"
+        " derived.detail AS derived_detail"
+    )
+    rows = connection.execute(
+        f"{_OUTPUTS.replace('outputs.*', columns)} JOIN derived ON derived.output = outputs.id"
+        " WHERE derived.rowid > ? AND derived.key <> '' AND derived.digest IS NOT NULL"
+        f" ORDER BY derived.rowid LIMIT {PAGE}",
+        (row_id,),
+    )
+    return [
+        DerivedFileRow(
+            row["derived_id"], row["processor"], row["id"], read_output(row).output, _read_derived(row)
+        )
+        for row in rows
+    ]
+
+
+def mark_for_processing(connection: Connection, outputs: Iterable[tuple[int, str]]) -> None:
+    """Let the processor of each pair of output row and processor derive its files again."""
+    connection.executemany(
+        "DELETE FROM derived WHERE output = ? AND processor = ? AND key = ''", list(outputs)
+    )
+
+
+def find_derived_among(connection: Connection, keys: Sequence[str]) -> set[str]:
+    """Return the *keys* that are derived files."""
+    if not keys or not _has_table(connection):
+        return set()
+    placeholders = ",".join("?" * len(keys))
+    rows = connection.execute(f"SELECT key FROM derived WHERE key IN ({placeholders})", tuple(keys))  # noqa: S608
+    return {row["key"] for row in rows}
+
+
+def _has_table(connection: Connection) -> bool:
+    """Return whether the ledger has the table: a command that only reads does not migrate version 1."""
+    query = "SELECT 1 FROM sqlite_schema WHERE name = 'derived'"
+    return connection.execute(query).fetchone() is not None
+
+
 def count_derived(connection: Connection) -> list[tuple[str, str, int, int, int]]:
     """
     Return processor, state, number of outputs, number of derived files, and their size in bytes.
 
     A ledger of version 1, which commands that only read do not migrate, has no derived files.
     """
-    if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'derived'").fetchone() is None:
+    if not _has_table(connection):
         return []
     rows = connection.execute(
         """

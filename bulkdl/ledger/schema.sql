@@ -60,6 +60,7 @@ CREATE TABLE derived (
     recorded_at TEXT NOT NULL,
     UNIQUE (output, processor, key)
 ) STRICT;
+CREATE INDEX derived_by_key ON derived (key);
 
 CREATE TABLE runs (
     run_id      TEXT PRIMARY KEY,

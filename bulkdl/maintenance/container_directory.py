@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from bulkdl.destinations.interfaces import Destination, NotAnObjectError, ObjectInfo
 from bulkdl.errors import ApiError, DestinationError, TransferError
 from bulkdl.listings import ContainerListing, PlannedOutput
-from bulkdl.maintenance.verify import describe_read_error, digest_of, find_objects
+from bulkdl.maintenance.file_checks import describe_read_error, digest_of, find_objects
 from bulkdl.models import (
     CommittedFile,
     Digest,

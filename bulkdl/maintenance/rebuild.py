@@ -26,12 +26,12 @@ from bulkdl.ledger.locked import open_locked_ledger
 from bulkdl.log import get_logger
 from bulkdl.maintenance.container_directory import ContainerDirectoryReader, RebuiltContainer
 from bulkdl.maintenance.damaged_ledger import rename_if_damaged
+from bulkdl.maintenance.file_checks import add_finding
 from bulkdl.maintenance.path_matcher import ParsedKey, PathMatcher
 from bulkdl.maintenance.verify import (
     NullProgress,
     VerifyOptions,
     VerifyProgress,
-    add_finding,
     find_untracked_files,
 )
 from bulkdl.report.verification import FileState, Finding, Verification

@@ -18,22 +18,23 @@ from functools import partial
 from itertools import groupby
 from pathlib import Path
 from sqlite3 import Connection
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 from bulkdl.concurrency import Channel
-from bulkdl.destinations.interfaces import Destination, NotAnObjectError, ObjectInfo
-from bulkdl.errors import DestinationError, LedgerMissingError
-from bulkdl.ledger import maintenance_queries
+from bulkdl.destinations.interfaces import Destination, ObjectInfo
+from bulkdl.errors import LedgerMissingError
+from bulkdl.ledger import derived_queries, maintenance_queries
 from bulkdl.ledger.database import Ledger
 from bulkdl.ledger.locked import open_locked_ledger
 from bulkdl.ledger.maintenance_queries import FileRow
 from bulkdl.log import get_logger
+from bulkdl.maintenance.file_checks import add_finding, check_file, find_objects
 from bulkdl.maintenance.path_matcher import PathMatcher, is_utf8
+from bulkdl.maintenance.verify_derived import verify_derived_files
 from bulkdl.models import CommittedFile, Digest
 from bulkdl.report.verification import FileState, Finding, Verification
 from bulkdl.sources.interfaces import SourceLayout
 from bulkdl.state.storage import Storage, create_storage
-from bulkdl.transfer.checksums import Digester
 
 log = get_logger(__name__)
 
@@ -104,6 +105,9 @@ async def verify(
         verifier = Verifier(options, storage, ledger, verification, progress or NullProgress(), stop)
         try:
             await verifier.verify_all()
+            await verify_derived_files(
+                storage.destination, ledger, verification, stop, deep=options.deep, repair=options.repair
+            )
             await find_untracked_files(options, storage.destination, ledger, verification)
         finally:
             stop.set()
@@ -211,25 +215,6 @@ class Verifier:
         self._verification.repaired += len(results)
 
 
-def add_finding(verification: Verification, finding: Finding) -> None:
-    """Add *finding* to *verification* and log it."""
-    verification.add_finding(finding)
-    log.warning("file.rejected", key=finding.key, state=finding.state.value, detail=finding.detail)
-
-
-async def find_objects(destination: Destination, keys: Sequence[str]) -> dict[str, ObjectInfo]:
-    """Return those *keys* that exist. A key for which the destination fails is omitted."""
-    try:
-        return dict(await destination.stat(keys))
-    except DestinationError:
-        if len(keys) == 1:
-            return {}
-    infos: dict[str, ObjectInfo] = {}
-    for key in keys:
-        infos |= await find_objects(destination, [key])
-    return infos
-
-
 def check_files(
     destination: Destination,
     rows: Sequence[FileRow],
@@ -243,56 +228,11 @@ def check_files(
     results = []
     for row in rows:
         if (file := row.record.file) is not None:
-            state, detail = _check_file(
+            state, detail = check_file(
                 destination, file, infos.get(file.key), digests if deep else None, stop
             )
             results.append(CheckResult(row, file, state, detail))
     return results
-
-
-def _check_file(
-    destination: Destination,
-    file: CommittedFile,
-    info: ObjectInfo | None,
-    digests: dict[str, Digest] | None,
-    stop: threading.Event,
-) -> tuple[FileState, str]:
-    """Check one file; *digests* are those of the contents already read, None without ``deep``."""
-    if info is not None and info.size_bytes != file.size_bytes:
-        return FileState.WRONG_SIZE, f"{info.size_bytes} bytes instead of {file.size_bytes}"
-    if info is not None and digests is None:
-        return FileState.OK, ""
-    digests = {} if digests is None else digests
-    content_id = (info and info.content_id) or file.key
-    try:
-        if content_id not in digests:
-            with destination.open_reader(file.key) as stream:
-                if info is None:  # a link, which the destination does not count as an object
-                    return FileState.MISSING, "not a regular file"
-                digests[content_id] = digest_of(stream, file.digest, stop)
-    except (OSError, DestinationError) as error:
-        return describe_read_error(error)
-    if digests[content_id] != file.digest:
-        return FileState.WRONG_DIGEST, f"checksum mismatch: {digests[content_id]} instead of {file.digest}"
-    return FileState.OK, ""
-
-
-def describe_read_error(error: OSError | DestinationError) -> tuple[FileState, str]:
-    """Return the state of an object that cannot be read, and the detail for the user."""
-    if isinstance(error, DestinationError):
-        return FileState.UNREADABLE, error.detail
-    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
-        return FileState.MISSING, "not found"
-    detail = error.strerror or str(error)
-    return FileState.MISSING if isinstance(error, NotAnObjectError) else FileState.UNREADABLE, detail
-
-
-def digest_of(stream: BinaryIO, like: Digest, stop: threading.Event) -> Digest:
-    """Compute the digest of *stream* with the algorithm of *like*; incomplete after *stop*."""
-    digester = Digester((like,))
-    while not stop.is_set() and (block := stream.read(_BLOCK_BYTES)):
-        digester.update(block)
-    return like if digester.find_mismatch((like,)) is None else digester.crc32c
 
 
 async def find_untracked_files(
@@ -320,4 +260,5 @@ def _select_untracked(connection: Connection, keys: Sequence[str], matcher: Path
     # Files that were written with other path templates are found by their key.
     storable = [key for key in candidates if is_utf8(key)]
     tracked_by_key = maintenance_queries.find_recorded_keys(connection, storable) if storable else set()
+    tracked_by_key |= derived_queries.find_derived_among(connection, storable)
     return [key for key in candidates if key not in tracked_by_key]

@@ -47,16 +47,20 @@ class Finding:
 
     Attributes:
         output: None for a document such as ``job.json``, which does not belong to a single output.
+        processor: The processor that derived the file; empty for a downloaded file.
     """
 
     key: str
     state: FileState
     detail: str
     output: Output | None = None
+    processor: str = ""
 
     @property
     def hint(self) -> str:
         """What the user can do next."""
+        if self.processor and self.state is not FileState.UNREADABLE:
+            return f"bulkdl verify --repair marks it, and the next run with {self.processor} writes it again"
         return HINTS[self.state]
 
     def as_dict(self) -> dict[str, Any]:
@@ -68,6 +72,7 @@ class Finding:
             "detail": self.detail,
             **(output_fields(output) if output else dict.fromkeys(("project_id", "job_id", "task_id"))),
             "kind": output.kind if output else None,
+            "processor": self.processor or None,
             "hint": self.hint,
         }
 

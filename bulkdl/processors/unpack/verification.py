@@ -60,12 +60,12 @@ def is_current(stop: threading.Event, folder: Path, manifest: Path, archive: Dig
     """
     Return whether *folder* was unpacked from the archive with the checksum *archive* and has all its files.
 
-    The sizes of the files are compared, not their content. An invalid manifest is not current.
+    The checksums of the files are compared. An invalid manifest is not current.
     """
     try:
         if read_header(manifest).archive != archive:
             return False
-        return next(find_problems(stop, folder, manifest), None) is None
+        return next(find_problems(stop, folder, manifest, deep=True), None) is None
     except ManifestError:
         return False
 

@@ -10,8 +10,10 @@ from bulkdl.cli.render import show_verification
 from bulkdl.errors import ConfigError, OutputLockedError
 from bulkdl.failure_policy import ExitCode
 from bulkdl.ledger import lease
+from bulkdl.maintenance import file_checks
 from bulkdl.maintenance import verify as module
-from bulkdl.maintenance.verify import digest_of, verify
+from bulkdl.maintenance.file_checks import digest_of
+from bulkdl.maintenance.verify import verify
 from bulkdl.models import CommittedFile, RemoteObject, Validator
 from bulkdl.report.models import MAX_LISTED
 from bulkdl.report.verification import FileState, Finding, Verification
@@ -110,7 +112,7 @@ async def test_verify_reads_hard_linked_files_once(folder, monkeypatch):
     os.link(path, folder.root / KEY)
     await folder.record(done(archive(task_id=T1), task_key, b"archive"), done(archive(), KEY, b"archive"))
     read = []
-    monkeypatch.setattr(module, "digest_of", lambda *args: read.append(args[0]) or digest_of(*args))
+    monkeypatch.setattr(file_checks, "digest_of", lambda *args: read.append(args[0]) or digest_of(*args))
     found = await verify(folder.options(deep=True))
     assert (len(read), found.counts[Kind.ARCHIVE, FileState.OK].outputs) == (1, 2)
 
@@ -178,7 +180,7 @@ async def test_verify_with_repair_does_not_mark_an_unreadable_file(folder, monke
 
     folder.put(KEY, b"archive")
     await folder.record(done(archive(), KEY, b"archive"))
-    monkeypatch.setattr(module, "digest_of", fail)
+    monkeypatch.setattr(file_checks, "digest_of", fail)
     found = await verify(folder.options(deep=True, repair=True))
     assert (file_states(found), found.repaired) == ({KEY: FileState.UNREADABLE}, 0)
     assert (await folder.rows())[KEY][0] == "completed"

@@ -67,7 +67,7 @@ def test_is_current_only_for_the_same_archive_with_all_files(unpacked: UnpackedA
     assert is_current(stop, unpacked.folder, unpacked.manifest, DIGEST)
     assert not is_current(stop, unpacked.folder, unpacked.manifest, Digest("crc32c", "BBBBBB=="))
     assert not is_current(stop, unpacked.folder, unpacked.manifest.with_name("missing"), DIGEST)
-    (unpacked.folder / "a").unlink()
+    (unpacked.folder / "a").write_bytes(b"xyz")
     assert not is_current(stop, unpacked.folder, unpacked.manifest, DIGEST)
 
 
