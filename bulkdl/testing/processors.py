@@ -20,13 +20,12 @@ import asyncio
 import multiprocessing
 import os
 import random
-import types
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from bulkdl.errors import DownloadError
 from bulkdl.graph.output_area import LocalOutputArea, check_key, remove_scratch
@@ -36,11 +35,11 @@ from bulkdl.ledger.derived_queries import DerivedRow, ProcessedRow
 from bulkdl.models import Output, Result
 from bulkdl.processors.interfaces import DerivedFile, ProcessingSkipped, Processor
 from bulkdl.testing.directory import SampleDirectory, open_sample_directory
+from bulkdl.testing.steps import Steps, cancel_at_each_step, check
 
 T = TypeVar("T")
 
 _KILLED = 86
-_MAX_STEPS = 400
 # Each kill needs a new process, so later steps are not all killed.
 _KILLED_STEPS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 13, 17, 22)
 _KINDS = ("archive", "quicklook", "geojson")
@@ -87,9 +86,9 @@ class ProcessorSuite:
 
     def test_processor_has_a_valid_name_and_version(self) -> None:
         processor, other = self.new_processor(), self.new_processor()
-        _check(processor.name == other.name != "", "the name is empty or not constant")
-        _check(processor.name == processor.name.lower() and processor.name.isascii(), "the name is invalid")
-        _check(isinstance(processor.version, int) and processor.version >= 1, "the version is below 1")
+        check(processor.name == other.name != "", "the name is empty or not constant")
+        check(processor.name == processor.name.lower() and processor.name.isascii(), "the name is invalid")
+        check(isinstance(processor.version, int) and processor.version >= 1, "the version is below 1")
 
     def test_accepts_returns_the_same_value_for_every_kind_and_name(self, tmp_path: Path) -> None:
         async def run(directory: SampleDirectory) -> None:
@@ -99,7 +98,7 @@ class ProcessorSuite:
                     result = await directory.complete(kind, f"{number}/{kind}.bin", b"x", name)
                     record = completed_output(await directory.find_pending(result.output))
                     values = [processor.accepts(record) for _ in range(2)]
-                    _check(values in ([True, True], [False, False]), f"accepts returned {values}")
+                    check(values in ([True, True], [False, False]), f"accepts returned {values}")
 
         _run(tmp_path, run)
 
@@ -108,11 +107,11 @@ class ProcessorSuite:
             for number, sample in enumerate(self.samples()):
                 before = directory.read_derived()
                 result = await directory.complete(sample.kind, f"{number}/out{sample.suffix}", sample.content)
-                _check(self._accepts(await directory.find_pending(result.output)), "a sample is not accepted")
+                check(self._accepts(await directory.find_pending(result.output)), "a sample is not accepted")
                 files = await self._process(directory, result.output)
                 _check_files(directory, files, directory.read_derived().keys() - before.keys())
                 content = directory.destination.locate(f"{number}/out{sample.suffix}").read_bytes()
-                _check(content == sample.content, "the processor changed its input")
+                check(content == sample.content, "the processor changed its input")
 
         _run(tmp_path, run)
 
@@ -124,8 +123,8 @@ class ProcessorSuite:
                     if is_recorded:
                         await self._record(directory, result.output, first)
                     again = await self._process(directory, result.output)
-                    _check([file.key for file in again] == [file.key for file in first], "the keys differ")
-                    _check(directory.read_derived() == content, "the content of the files differs")
+                    check([file.key for file in again] == [file.key for file in first], "the keys differ")
+                    check(directory.read_derived() == content, "the content of the files differs")
 
         _run(tmp_path, run)
 
@@ -137,7 +136,7 @@ class ProcessorSuite:
             calls = [self._process(directory, result.output, processor) for result in results]
             files = [file for returned in await asyncio.gather(*calls) for file in returned]
             await processor.close()
-            _check(len({file.key for file in files}) == len(files), "two outputs have the same derived file")
+            check(len({file.key for file in files}) == len(files), "two outputs have the same derived file")
             _check_files(directory, files, directory.read_derived().keys())
 
         _run(tmp_path, run)
@@ -148,9 +147,9 @@ class ProcessorSuite:
         async def run(directory: SampleDirectory) -> None:
             for result in await self._complete(directory):
                 call = partial(self._process, directory, result.output)
-                await _cancel_at_each_step(call, partial(_check_undisturbed, directory, expected))
+                await cancel_at_each_step(call, partial(_check_undisturbed, directory, expected))
                 await self._process(directory, result.output)
-            _check(directory.read_derived() == expected, "the files differ after a cancelled call")
+            check(directory.read_derived() == expected, "the files differ after a cancelled call")
 
         _run(tmp_path / "cancelled", run)
 
@@ -162,14 +161,14 @@ class ProcessorSuite:
             child = context.Process(target=_process_and_die, args=(type(self), root, step))
             child.start()
             child.join()
-            _check(child.exitcode in (0, _KILLED), f"the process ended with exit code {child.exitcode}")
+            check(child.exitcode in (0, _KILLED), f"the process ended with exit code {child.exitcode}")
 
             async def run(directory: SampleDirectory) -> None:
                 _check_undisturbed(directory, expected, with_scratch=False)
                 remove_scratch(directory.state)
                 for result in await self._complete(directory):
                     await self._process(directory, result.output)
-                _check(directory.read_derived() == expected, "the files differ after a killed call")
+                check(directory.read_derived() == expected, "the files differ after a killed call")
 
             _run(root, run)
             if child.exitcode == 0:
@@ -191,8 +190,8 @@ class ProcessorSuite:
                             check_key(file.key)
 
         _run(tmp_path / "out", run)
-        _check((victim / "file").read_bytes() == b"unchanged", "a file outside of the directory changed")
-        _check({path.name for path in tmp_path.iterdir()} == {"victim", "out"}, "a file escaped")
+        check((victim / "file").read_bytes() == b"unchanged", "a file outside of the directory changed")
+        check({path.name for path in tmp_path.iterdir()} == {"victim", "out"}, "a file escaped")
 
     def test_process_of_damaged_content_fails_with_a_reason(self, tmp_path: Path) -> None:
         async def run(directory: SampleDirectory) -> None:
@@ -202,7 +201,7 @@ class ProcessorSuite:
                     result = await directory.complete(sample.kind, key, content)
                     with suppress(DownloadError, ProcessingSkipped):
                         await self._process(directory, result.output)
-                    _check(directory.list_scratch() == [], "scratch files are left after a failure")
+                    check(directory.list_scratch() == [], "scratch files are left after a failure")
 
         _run(tmp_path, run)
 
@@ -214,10 +213,10 @@ class ProcessorSuite:
             files = await self._finish(directory)
             content = directory.read_derived()
             _check_files(directory, files, content.keys() - before.keys())
-            await _cancel_at_each_step(partial(self._finish, directory), lambda: None)
+            await cancel_at_each_step(partial(self._finish, directory), lambda: None)
             again = await self._finish(directory)
-            _check([file.key for file in again] == [file.key for file in files], "the keys differ")
-            _check(directory.read_derived() == content, "the content of the files differs")
+            check([file.key for file in again] == [file.key for file in files], "the keys differ")
+            check(directory.read_derived() == content, "the content of the files differs")
 
         _run(tmp_path, run)
 
@@ -286,11 +285,6 @@ class ProcessorSuite:
         await directory.ledger.write(partial(derived_queries.record_processed, processed=row))
 
 
-def _check(condition: object, problem: str) -> None:
-    if not condition:
-        raise AssertionError(problem)
-
-
 def _run(root: Path, work: Callable[[SampleDirectory], Awaitable[T]]) -> T:
     async def run() -> T:
         async with open_sample_directory(root) as directory:
@@ -308,10 +302,10 @@ def _check_files(directory: SampleDirectory, files: Sequence[DerivedFile], new_k
             new_keys = {key for key in new_keys if not key.startswith(f"{file.key}/")}
         else:
             size_bytes = path.stat().st_size
-        _check(size_bytes == file.size_bytes, f"{file.key}: {size_bytes} bytes instead of {file.size_bytes}")
+        check(size_bytes == file.size_bytes, f"{file.key}: {size_bytes} bytes instead of {file.size_bytes}")
     missing = sorted(set(new_keys) - {file.key for file in files})
-    _check(not missing, f"published, but not returned: {missing}")
-    _check(directory.list_scratch() == [], "scratch files are left")
+    check(not missing, f"published, but not returned: {missing}")
+    check(directory.list_scratch() == [], "scratch files are left")
 
 
 def _check_undisturbed(
@@ -319,9 +313,9 @@ def _check_undisturbed(
 ) -> None:
     """Check that each derived file is complete, and that no scratch file is left."""
     for key, content in directory.read_derived().items():
-        _check(expected.get(key) == content, f"{key}: partial or unexpected file")
+        check(expected.get(key) == content, f"{key}: partial or unexpected file")
     if with_scratch:
-        _check(directory.list_scratch() == [], "scratch files are left after a cancellation")
+        check(directory.list_scratch() == [], "scratch files are left after a cancellation")
 
 
 def _damage(content: bytes) -> list[bytes]:
@@ -335,56 +329,13 @@ def _damage(content: bytes) -> list[bytes]:
     return [b"", content[:1], half, content[:-1], bytes(changed), content + half, generator.randbytes(2000)]
 
 
-class _Steps:
-    """Drives a coroutine, and calls *action* when it waits for the *number*-th time."""
-
-    def __init__(self, work: Coroutine[Any, Any, T], number: int, action: Callable[[], object]) -> None:
-        self._work = work
-        self._number = number
-        self._action = action
-        self.count = 0
-
-    @types.coroutine
-    def run(self) -> Generator[Any, None, Any]:
-        error: BaseException | None = None
-        while True:
-            try:
-                waits_for = self._work.send(None) if error is None else self._work.throw(error)
-            except StopIteration as end:
-                return end.value
-            self.count += 1
-            if self.count == self._number:
-                self._action()
-            error = None
-            try:
-                yield waits_for
-            except BaseException as raised:  # noqa: BLE001 - passed on to the coroutine
-                error = raised
-
-
-async def _cancel_at_each_step(
-    call: Callable[[], Coroutine[Any, Any, object]], check: Callable[[], None]
-) -> None:
-    """Cancel one call after another, each at a later step, until a call ends before its step."""
-    for number in range(1, _MAX_STEPS):
-        task: asyncio.Task[object] | None = None
-        steps = _Steps(call(), number, lambda: task.cancel() if task else None)  # noqa: B023 - used at once
-        task = asyncio.ensure_future(steps.run())
-        with suppress(asyncio.CancelledError):
-            await task
-        check()
-        if steps.count < number:
-            return
-        _check(task.cancelled(), "the call ignored its cancellation")
-
-
 def _process_and_die(suite_class: type[ProcessorSuite], root: Path, step: int) -> None:
     """Process the samples, and end the process without any clean-up at *step*."""
     suite = suite_class()
 
     async def run(directory: SampleDirectory) -> None:
         for result in await suite._complete(directory):  # noqa: SLF001 - the suite itself
-            steps = _Steps(suite._process(directory, result.output), step, lambda: os._exit(_KILLED))  # noqa: SLF001
+            steps = Steps(suite._process(directory, result.output), step, lambda: os._exit(_KILLED))  # noqa: SLF001
             await steps.run()
 
     _run(root, run)

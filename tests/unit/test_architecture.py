@@ -25,7 +25,7 @@ SPAWNERS = {
     "sources/up42_storage/account_listing.py": "the lists of an account are read concurrently",
     "transfer/segment_io.py": "a partial file is started once; each reader waits for its own write",
     "transfer/segmented.py": "the connections of one archive, in a TaskGroup",
-    "testing/processors.py": "the suite cancels a call, and waits for its end",
+    "testing/steps.py": "a suite cancels a call, and waits for its end",
     "cli/verify.py": "a signal cancels the work, and the command still reports it",
 }
 SPAWNS = {"create_task", "ensure_future"}
