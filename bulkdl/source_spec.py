@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from importlib.metadata import entry_points
 from typing import Any, BinaryIO, Protocol
 
 from bulkdl.models import Container, ContainerRef, Output
@@ -27,6 +28,9 @@ ERROR_PAGE_TYPES = frozenset(
 # Modules with a SPEC. They are imported on first use, because sources are a higher layer.
 _BUILT_IN = ("bulkdl.sources.up42_jobs.spec",)
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+GROUP = "bulkdl.sources"
+"""The entry point group of sources. Each entry point names a ``SourceType``, which has a ``spec``."""
 
 
 class ContentChecks(Protocol):
@@ -231,6 +235,9 @@ class _Registry:
         self.kinds.update(zip(names, spec.kinds, strict=True))
 
 
+_UNKNOWN_LABELS = OutputLabels("scope_id", "container_id", "parent_id")
+
+
 @cache
 def _registry() -> _Registry:
     registry = _Registry()
@@ -249,14 +256,52 @@ def register_source(spec: SourceSpec) -> None:
     _registry().add(spec)
 
 
-def source_spec(name: str) -> SourceSpec:
+@cache
+def load_extension(name: str) -> Any:
     """
-    Return the specification of the source *name*.
+    Import the source *name* of another installed distribution, and register its specification.
 
     Raises:
-        KeyError: No source of this name is registered.
+        KeyError: It is not installed.
+        ValueError: It cannot be imported, or it is not a valid source.
     """
-    return _registry().sources[name]
+    found = next(iter(entry_points(group=GROUP, name=name)), None)
+    if found is None:
+        raise KeyError(name)
+    try:
+        source_type = found.load()
+    except Exception as error:  # the code of another distribution
+        detail = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise ValueError(f"{found.value} cannot be imported: {detail}") from error
+    spec = getattr(source_type, "spec", None)
+    if not isinstance(spec, SourceSpec) or spec.name != name:
+        raise ValueError(f"{found.value} is not a source with the name of its entry point")
+    register_source(spec)
+    return source_type
+
+
+def source_spec(name: str) -> SourceSpec:
+    """
+    Return the specification of the source *name*, also of another installed distribution.
+
+    Raises:
+        KeyError: No source of this name is installed.
+        ValueError: It cannot be imported, or it is not a valid source.
+    """
+    spec = _registry().sources.get(name)
+    if spec is None:
+        spec = load_extension(name).spec
+        assert isinstance(spec, SourceSpec)  # noqa: S101 - load_extension has checked the type
+    return spec
+
+
+@cache
+def _labels(source: str) -> OutputLabels:
+    """Return the labels of *source*. A ledger can contain outputs of a source that is not installed."""
+    try:
+        return source_spec(source).labels
+    except (KeyError, ValueError):
+        return _UNKNOWN_LABELS
 
 
 def kind_spec(name: str) -> KindSpec:
@@ -287,18 +332,18 @@ def is_listing_placeholder(output: Output) -> bool:
 
 def id_field(ref: ContainerRef) -> dict[str, str]:
     """Return the ID of a container by the name of its field, for log events."""
-    return {source_spec(ref.source).labels.container: ref.id}
+    return {_labels(ref.source).container: ref.id}
 
 
 def container_fields(ref: ContainerRef) -> dict[str, str]:
     """Return the scope and the ID of a container by the names of their fields."""
-    labels = source_spec(ref.source).labels
+    labels = _labels(ref.source)
     return {labels.scope: ref.scope, labels.container: ref.id}
 
 
 def output_fields(output: Output) -> dict[str, str | None]:
     """Return the scope, the container and the parent (None: the container) of *output* by their names."""
-    labels = source_spec(output.container.source).labels
+    labels = _labels(output.container.source)
     return {
         labels.scope: output.container.scope,
         labels.container: output.container.id,

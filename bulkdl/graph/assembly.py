@@ -29,7 +29,6 @@ from bulkdl.report.summary import Summary
 from bulkdl.selection import Selection
 from bulkdl.settings import CredentialSet, Settings
 from bulkdl.settings.bandwidth_schedule import BandwidthSchedule
-from bulkdl.source_spec import source_spec
 from bulkdl.sources.interfaces import Source, SourceContext, SourceType
 from bulkdl.sources.registry import source_layout
 from bulkdl.sources.sessions import SessionOptions, Sessions
@@ -57,7 +56,7 @@ class RunAssembly:
         reporter: Reporter,
         processing: Processing | None = None,
     ) -> None:
-        self._spec = source_spec(source_type.name)
+        self._spec = source_type.spec
         limits = compute_run_limits(settings, get_open_file_limit(), self._spec.kinds)
         self._sessions = _new_sessions(settings, source_type, limits, reporter)
         self._source_context = SourceContext(settings, credentials, self._sessions)

@@ -18,6 +18,7 @@ from bulkdl.errors import ApiError
 from bulkdl.listings import ContainerListing, PlannedOutput, UnreadableContainer
 from bulkdl.models import Container, ContainerRef, Output
 from bulkdl.settings import CredentialSet, Settings
+from bulkdl.source_spec import SourceSpec
 from bulkdl.sources.sessions import Sessions
 from bulkdl.transfer.interfaces import RemoteFile
 
@@ -106,11 +107,15 @@ class SourceType(Protocol):
     The static part of a source, which is registered under its name.
 
     Attributes:
-        name: The value of ``--source``, and the source in the ledger and in reports.
+        spec: The kinds, the names of fields and the filters of the source.
     """
 
     @property
-    def name(self) -> str: ...
+    def spec(self) -> SourceSpec: ...
+
+    @property
+    def name(self) -> str:
+        """The value of ``--source``, and the source in the ledger and in reports; the name of *spec*."""
 
     @property
     def document_templates(self) -> tuple[str, ...]:

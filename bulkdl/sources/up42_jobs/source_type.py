@@ -14,11 +14,13 @@ from bulkdl.sources.up42_jobs import documents, endpoints, planning
 from bulkdl.sources.up42_jobs.models import SOURCE
 from bulkdl.sources.up42_jobs.planning import DOCUMENT_TEMPLATES, TEMPLATES
 from bulkdl.sources.up42_jobs.source import JobsSource
+from bulkdl.sources.up42_jobs.spec import SPEC
 
 
 class JobsSourceType:
     """The source of UP42 jobs."""
 
+    spec = SPEC
     name = SOURCE
     document_templates = DOCUMENT_TEMPLATES
 

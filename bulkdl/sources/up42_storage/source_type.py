@@ -12,12 +12,13 @@ from bulkdl.settings import CredentialSet, Settings, load_account_credentials
 from bulkdl.sources.interfaces import Source, SourceContext
 from bulkdl.sources.up42_storage import endpoints, keys
 from bulkdl.sources.up42_storage.source import StorageSource
-from bulkdl.sources.up42_storage.spec import SOURCE
+from bulkdl.sources.up42_storage.spec import SOURCE, SPEC
 
 
 class StorageSourceType:
     """The source of the deliveries of accounts."""
 
+    spec = SPEC
     name = SOURCE
 
     def load_credentials(self, settings: Settings) -> CredentialSet:
