@@ -161,6 +161,7 @@ class ProcessingStage:
             left_s = max(0.0, max_duration_s - (time.monotonic() - started_s)) if max_duration_s else None
             async with asyncio.timeout(left_s):
                 await shutdown.stopping.wait()
+        log.warning("processing.draining", shutdown_timeout_s=self._context.shutdown_timeout_s)
         self._draining = True
         self._queue.close_and_drain()
         self._changed.notify_all()

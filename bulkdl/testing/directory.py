@@ -33,21 +33,6 @@ from bulkdl.transfer.checksums import Digester
 
 _CREATED_AT = datetime(2024, 1, 31, tzinfo=UTC)
 
-DERIVED_TABLE = """
-CREATE TABLE IF NOT EXISTS derived (
-    output      INTEGER REFERENCES outputs (id) ON DELETE CASCADE,
-    processor   TEXT NOT NULL,
-    version     INTEGER NOT NULL,
-    state       TEXT NOT NULL CHECK (state IN ('completed', 'failed', 'skipped')),
-    key         TEXT NOT NULL,
-    size_bytes  INTEGER,
-    digest      TEXT,
-    detail      TEXT,
-    recorded_at TEXT NOT NULL,
-    UNIQUE (output, processor, key)
-) STRICT
-"""
-
 
 class SampleDirectory:
     """An output directory whose outputs a suite completes without a download."""
@@ -118,7 +103,6 @@ async def open_sample_directory(root: Path) -> AsyncIterator[SampleDirectory]:
     storage = create_storage(root, durability=Durability.NONE, executors=executors)
     storage.state.prepare()
     ledger = await Ledger.open(storage.state.ledger_path, synchronous=False)
-    await ledger.write(lambda connection: connection.execute(DERIVED_TABLE))
     try:
         directory = SampleDirectory(storage, ledger, executors)
         await directory.read_output_keys()
