@@ -16,6 +16,8 @@ decides what follows: PATH_BLOCKED fails one output, DISK_FULL and DISK_ERROR st
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -24,7 +26,7 @@ from typing import BinaryIO, Protocol
 
 from bulkdl.concurrency import Executors
 from bulkdl.disk.disk_space import DiskReservations
-from bulkdl.models import CommittedFile, Digest, Durability
+from bulkdl.models import CommittedFile, Digest, Durability, Validator
 
 STATE_FOLDER = ".bulkdl"
 """The name of the default state directory in an output directory."""
@@ -203,8 +205,51 @@ class Destination(Protocol):
         """
 
 
+class BaseDestination:
+    """
+    A base class with the methods that many destinations do not need.
+
+    It is for destinations without connections and limits, whose objects are durable when ``publish`` returns.
+    """
+
+    async def close(self) -> None:
+        """Do nothing: there is no connection."""
+
+    async def publish(self, content: CompletedFile, file: CommittedFile) -> Publication:
+        """Publish *content*; see ``Destination.publish``."""
+        raise NotImplementedError
+
+    async def write_documents(self, documents: Mapping[str, bytes]) -> None:
+        """Publish each document."""
+        for key, data in documents.items():
+            md5 = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
+            file = CommittedFile(key, len(data), Digest("md5", md5), Validator(), None)
+            await self.publish(CompletedFile(None, data), file)
+
+    async def flush(self, keys: Collection[str]) -> None:
+        """Do nothing: the objects are durable."""
+
+    def reserve(self, owner_id: str, size_bytes: int) -> None:
+        """Do nothing: there is no limit."""
+
+    def release(self, owner_id: str) -> None:
+        """Do nothing: nothing is reserved."""
+
+
 class NotAnObjectError(OSError):
     """A key names something that is not an object, such as a folder (EISDIR) or a device (EINVAL)."""
+
+
+def check_key(key: str) -> str:
+    """
+    Return *key* if it is a relative path that stays below the destination.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if not key.strip("./") or key.startswith("/") or ".." in key.split("/") or "\0" in key:
+        raise ValueError(f"invalid key: {key!r} is not a relative path below the output directory")
+    return key
 
 
 DestinationFactory = Callable[[str, DestinationOptions], Destination]

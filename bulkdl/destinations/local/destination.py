@@ -29,6 +29,7 @@ from bulkdl.destinations.interfaces import (
     DestinationOptions,
     ObjectInfo,
     Publication,
+    check_key,
 )
 from bulkdl.destinations.local.listing import iter_files, open_regular
 from bulkdl.disk import atomic_files
@@ -96,9 +97,7 @@ class LocalDestination:
         Raises:
             ValueError: *key* is not a path below the root.
         """
-        if not key.strip("./") or key.startswith("/") or ".." in key.split("/") or "\0" in key:
-            raise ValueError(f"invalid key: {key!r} is not a relative path below the output directory")
-        return self.root / key
+        return self.root / check_key(key)
 
     async def stat(self, keys: Collection[str]) -> Mapping[str, ObjectInfo]:
         return await run_in(self._executors.disk, self._stat, keys)
