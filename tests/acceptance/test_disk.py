@@ -270,7 +270,7 @@ async def test_step_on_disk_that_fails_is_reported_and_repeated_by_the_next_run(
     def failing(*args: Any, **kwargs: Any) -> Any:
         nonlocal calls
         calls += 1
-        if calls == (1 if step == "link_or_copy" else 5):
+        if calls == {"link_or_copy": 1, "make_folder": 3}.get(step, 5):
             raise OSError(number, os.strerror(number))
         return original(*args, **kwargs)
 
