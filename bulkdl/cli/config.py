@@ -72,7 +72,8 @@ def _document(loaded: LoadedSettings, env: Mapping[str, str]) -> dict[str, Any]:
     templates = {f"path_templates.{key}": value for key, value in plain.pop("path_templates").items()}
     tables = plain.pop("kinds").items()
     kinds = {f"kinds.{kind}.{key}": value for kind, table in tables for key, value in table.items()}
-    plain["processor_settings"] = sorted(plain["processor_settings"])  # an extension may keep secrets there
+    for key in ("processor_settings", "source_settings"):
+        plain[key] = sorted(plain[key])  # an extension may keep secrets there
     values = {**plain, "shard": format_value(loaded.settings.shard) or None, **kinds, **templates}
     for key in ("only", "scope"):
         values[key] = sorted(values[key])

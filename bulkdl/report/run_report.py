@@ -24,6 +24,7 @@ _EXCLUDED_SETTINGS = frozenset(
     {
         "projects",
         "processor_settings",
+        "source_settings",
         "output",
         "state",
         "since",

@@ -25,7 +25,9 @@ from bulkdl.settings.tables import AccountTable, ProjectTable
 
 PREFIX = "BULKDL_"
 # Tables. BULKDL_PROJECT selects projects; the command line reads it.
-_FILE_ONLY = frozenset({"accounts", "kinds", "path_templates", "processor_settings", "projects"})
+_FILE_ONLY = frozenset(
+    {"accounts", "kinds", "path_templates", "processor_settings", "projects", "source_settings"}
+)
 # Flags whose name is not the key with hyphens.
 _FLAGS = {"processors": "--processor"}
 # Variables of flags that are not settings.

@@ -157,6 +157,9 @@ class Settings(BaseModel):
     processors: Annotated[tuple[str, ...], BeforeValidator(parsers.split_list)] = Field(
         (), description="names of the installed processors that process completed outputs"
     )
+    source_settings: dict[str, dict[str, Any]] = Field(
+        {}, description="one table of settings for each source of another distribution"
+    )
     processor_settings: dict[str, dict[str, Any]] = Field(
         {}, description="one table of settings for each processor"
     )

@@ -11,16 +11,20 @@ from types import TracebackType
 from typing import Self
 
 import aiohttp
+from yarl import URL
 
 from bulkdl import __version__
+from bulkdl.errors import ApiError
+from bulkdl.http.errors import map_http_errors, reason_of_status
 from bulkdl.http.proxies import resolve_proxies
 from bulkdl.http.rate_limit import Cooldown, RateLimiter
 from bulkdl.http.retry import RetryPolicy
 from bulkdl.http.sessions import api_session, storage_session
 from bulkdl.log import get_logger
+from bulkdl.models import Reason
 from bulkdl.redaction import register_secret
 from bulkdl.settings import Settings
-from bulkdl.sources.transport import RequestPolicy, Timeouts
+from bulkdl.sources.transport import RequestPolicy, Timeouts, describe_request, read_body
 
 _log = get_logger(__name__)
 
@@ -124,6 +128,28 @@ class Sessions:
             https=addresses.get("https"),
             no_proxy=",".join(self._proxies.no_proxy),
         )
+
+    async def get(self, url: URL, *, limit_bytes: int = 16 << 20) -> bytes:
+        """
+        Return the body of *url*, a page of a list for example, without credentials. The request is retried.
+
+        Raises:
+            ApiError: The request failed, its status is not 200, or the body is larger than *limit_bytes*.
+        """
+        label = describe_request("GET", url)
+
+        async def attempt() -> bytes:
+            await self.request_policy.acquire(url)
+            with map_http_errors(ApiError, label):
+                async with await self.request_policy.send(self.api.get(url)) as response:
+                    retry_after_s = self.request_policy.apply_cooldown(response)
+                    body = await read_body(response, limit_bytes, label, self.request_policy.timeouts)
+            if response.status != 200:
+                reason = reason_of_status(response.status) or Reason.INVALID_RESPONSE
+                raise ApiError(reason, f"{label}: {response.status}", retry_after_s=retry_after_s)
+            return body
+
+        return await self.request_policy.retry(attempt)
 
     def _opened(self) -> _OpenSessions:
         if self._sessions is None:

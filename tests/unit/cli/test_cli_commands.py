@@ -335,7 +335,7 @@ def test_group_help_lists_all_commands(downloader):
 def test_run_has_a_flag_for_every_setting_except_the_listed_ones():
     params = {param.name for param in cli.get_command(click.Context(cli), "run").params}
     without = {"allow_http", "client_id", "token_url", "projects", "verbose", "path_templates"}
-    without |= {"accounts", "kinds", "processor_settings"}
+    without |= {"accounts", "kinds", "processor_settings", "source_settings"}
     without |= {
         "connect_timeout",
         "headers_timeout",

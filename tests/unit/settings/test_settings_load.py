@@ -68,6 +68,7 @@ def test_load_settings_returns_a_source_for_every_key():
         "kinds",
         "path_templates",
         "processor_settings",
+        "source_settings",
         "projects",
         "accounts",
     }
