@@ -35,7 +35,7 @@ class SqliteDestination(bulkdl.BaseDestination):
         await self._run(COPY, bulkdl.check_key(new_key), key)
         return (await self.stat([new_key]))[new_key]
 
-    async def list_objects(self, can_contain):  # noqa: ARG002 - there are no folders
+    async def list_objects(self, can_contain):
         last = ""
         while rows := await self._run(LIST, last):
             yield [bulkdl.ObjectInfo(key, size) for key, size in rows]
