@@ -66,6 +66,11 @@ def _import(entry: EntryPoint) -> DestinationFactory:
     return factory
 
 
+def find_local(destination: Destination) -> LocalDestination | None:
+    """Return *destination* if it is a local directory, otherwise None."""
+    return destination if isinstance(destination, LocalDestination) else None
+
+
 def require_local(destination: Destination, purpose: str) -> LocalDestination:
     """
     Return *destination* if it is a local directory.

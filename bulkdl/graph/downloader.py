@@ -15,13 +15,12 @@ from typing import Any, Self
 import structlog
 
 from bulkdl.concurrency import Channel, Executors
-from bulkdl.destinations.registry import require_local
 from bulkdl.errors import ConfigError, DownloaderStateError, LedgerMissingError
 from bulkdl.failure_policy import ExitCode
 from bulkdl.graph.assembly import RunAssembly
 from bulkdl.graph.ledger_view import EmptyLedgerView, LedgerView, PlanLedgerView
 from bulkdl.graph.operations import Operations
-from bulkdl.graph.processing import Processing
+from bulkdl.graph.processing import Processing, check_destination
 from bulkdl.graph.recorder import Recorder, Subscriber
 from bulkdl.graph.run import enumerate_all
 from bulkdl.graph.run_context import RunContext
@@ -94,8 +93,7 @@ class Downloader:
         )
         if processors is None:
             processors = load_processors(_enabled_processors(settings), settings.processor_settings)
-        if processors:
-            require_local(self._storage.destination, "processors need local files")
+        check_destination(processors, self._storage.destination)
         self._processing = Processing(processors, executors) if processors else None
         self._assembly = self._new_assembly()
         self._operations: Operations | None = None

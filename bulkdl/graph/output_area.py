@@ -1,4 +1,4 @@
-"""The area where a processor writes its derived files, for a local destination."""
+"""The area where a processor writes its derived files."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from types import TracebackType
 from typing import Concatenate, ParamSpec, Self, TypeVar
 
 from bulkdl.concurrency import Executors, check_stop, open_stoppable, run_in, run_stoppable, shield_until_done
-from bulkdl.destinations.interfaces import STATE_FOLDER
-from bulkdl.destinations.local.destination import LocalDestination
+from bulkdl.destinations.interfaces import STATE_FOLDER, CompletedFile
+from bulkdl.destinations.registry import find_local
 from bulkdl.disk import atomic_files
+from bulkdl.disk.disk_space import DiskReservations
 from bulkdl.errors import DestinationError, ProcessingError
 from bulkdl.ledger import derived_queries
 from bulkdl.ledger.database import Ledger
-from bulkdl.models import Digest, Durability, Reason
+from bulkdl.models import CommittedFile, Digest, Durability, Reason, Validator
 from bulkdl.os_errors import map_os_errors, map_path_errors
 from bulkdl.processors.interfaces import DerivedFile
-from bulkdl.state.directory import StateDirectory
+from bulkdl.state.storage import Storage
 from bulkdl.transfer.checksums import Digester
 
 P = ParamSpec("P")
@@ -57,20 +58,33 @@ def check_key(key: str) -> str:
     return key
 
 
-def scratch_folder(state: StateDirectory) -> Path:
-    """Return the folder of all scratch paths."""
-    return state.path / "processing"
+def scratch_folder(storage: Storage) -> Path:
+    """
+    Return the folder of all scratch paths.
+
+    For a local destination it is on the same file system, so that files and folders can be renamed.
+    """
+    local = find_local(storage.destination)
+    return (local.root / STATE_FOLDER if local is not None else storage.state.path) / "processing"
 
 
-def remove_scratch(state: StateDirectory) -> None:
+def _find_reservations(storage: Storage) -> DiskReservations:
+    """Return the reservations of the file system of the scratch folder."""
+    local = find_local(storage.destination)
+    if local is None or local.root.stat().st_dev == storage.state.path.stat().st_dev:
+        return storage.state.reservations
+    return DiskReservations(local.root)
+
+
+def remove_scratch(storage: Storage) -> None:
     """Remove the scratch paths of killed runs. Blocks. Call it only while holding the lease."""
-    folder = scratch_folder(state)
+    folder = scratch_folder(storage)
     with map_os_errors(folder):
         if folder.exists():
             shutil.rmtree(folder)
 
 
-class LocalOutputArea:
+class StorageArea:
     """
     The area of one call of a processor; see ``processors.interfaces.OutputArea``.
 
@@ -82,21 +96,17 @@ class LocalOutputArea:
     """
 
     def __init__(
-        self,
-        destination: LocalDestination,
-        state: StateDirectory,
-        executors: Executors,
-        ledger: Ledger,
-        processor: str,
-        output_id: int | None,
+        self, storage: Storage, executors: Executors, ledger: Ledger, processor: str, output_id: int | None
     ) -> None:
-        self._destination = destination
-        self._state = state
+        self._destination = storage.destination
+        self._local = find_local(storage.destination)
+        self._state = storage.state
         self._executors = executors
         self._ledger = ledger
         self._processor = processor
         self._output_id = output_id
-        self._scratch = scratch_folder(state) / secrets.token_hex(8)
+        self._scratch = scratch_folder(storage) / secrets.token_hex(8)
+        self._reservations = _find_reservations(storage)
         self._keys: set[str] = set()
         self._own_keys: set[str] | None = None
 
@@ -109,7 +119,7 @@ class LocalOutputArea:
         await shield_until_done(run_in(self._executors.processing, self._clean_up))
 
     def _clean_up(self) -> None:
-        self._state.reservations.release(self._scratch.name)
+        self._reservations.release(self._scratch.name)
         shutil.rmtree(self._scratch, ignore_errors=True)
 
     @property
@@ -130,19 +140,34 @@ class LocalOutputArea:
         return await self.publish(path, key)
 
     async def publish(self, path: Path, key: str) -> DerivedFile:
-        final_path = await self._check_target(key, replace=True)
-        return await self.run(self._publish_file, path, key, final_path)
+        await self._check_target(key, replace=True)
+        size_bytes, digest = await self.run(self._seal, path)
+        if self._local is not None:
+            await self.run(_rename_file, path, self._local.locate(key))
+        else:
+            file = CommittedFile(key, size_bytes, digest, Validator(), None)
+            await self._destination.publish(CompletedFile(path, owner_id=self._scratch.name), file)
+        self._keys.add(key)
+        return DerivedFile(key, size_bytes, digest)
 
     async def publish_folder(self, path: Path, key: str, *, replace: bool = False) -> DerivedFile:
-        final_path = await self._check_target(key, replace=replace)
-        return await self.run(self._publish_folder, path, key, final_path)
+        check_key(key)
+        if self._local is None:
+            raise ProcessingError(
+                Reason.PROCESSOR_FAILED,
+                f"{self._destination.location}: a folder can be published to a local directory only",
+            )
+        await self._check_target(key, replace=replace)
+        size_bytes = await self.run(self._publish_folder, path, self._local.locate(key))
+        self._keys.add(key)
+        return DerivedFile(key, size_bytes)
 
     def reserve(self, size_bytes: int) -> None:
         with map_os_errors(self._state.path):
-            self._state.reservations.reserve(self._scratch.name, size_bytes)
+            self._reservations.reserve(self._scratch.name, size_bytes)
 
     def consume(self, size_bytes: int) -> None:
-        self._state.reservations.consume(self._scratch.name, size_bytes)
+        self._reservations.consume(self._scratch.name, size_bytes)
 
     async def run(
         self, call: Callable[Concatenate[threading.Event, P], T], *args: P.args, **kwargs: P.kwargs
@@ -154,47 +179,49 @@ class LocalOutputArea:
         if self._keys:
             await self._destination.flush(self._keys)
 
-    async def _check_target(self, key: str, *, replace: bool) -> Path:
+    async def _check_target(self, key: str, *, replace: bool) -> None:
         """
-        Return the path of *key* if this call may write there.
+        Check that this call may publish *key*.
 
-        The ledger is searched only if the path exists and is not recorded as derived from the same output:
+        The ledger is searched only if the key exists and is not recorded as derived from the same output:
         the search reads the rows of all outputs.
         """
-        final_path = self._destination.locate(check_key(key))
-        status = await run_in(self._executors.disk, _find_status, final_path)
-        if status is None:
-            return final_path
+        check_key(key)
+        if not await self._exists(key):
+            return
         if self._own_keys is None:
             self._own_keys = await self._ledger.read(
                 partial(
                     derived_queries.find_derived_keys, output_id=self._output_id, processor=self._processor
                 )
             )
-        is_own = key in self._own_keys
-        if not is_own and not replace:
-            raise DestinationError(Reason.PATH_BLOCKED, f"{final_path}: exists and is not a derived folder")
-        if not is_own and await self._ledger.read(partial(derived_queries.has_output_at, key=key)):
+        if key in self._own_keys:
+            return
+        if not replace:
+            raise DestinationError(Reason.PATH_BLOCKED, f"{key}: exists and is not a derived folder")
+        if await self._ledger.read(partial(derived_queries.has_output_at, key=key)):
             raise DestinationError(
-                Reason.PATH_BLOCKED, f"{final_path}: a derived file must not replace the file of an output"
+                Reason.PATH_BLOCKED, f"{key}: a derived file must not replace the file of an output"
             )
-        return final_path
 
-    def _publish_file(self, stop: threading.Event, path: Path, key: str, final_path: Path) -> DerivedFile:
+    async def _exists(self, key: str) -> bool:
+        if self._local is None:
+            return key in await self._destination.stat([key])
+        return await run_in(self._executors.disk, _has_entry, self._local.locate(key))
+
+    def _seal(self, stop: threading.Event, path: Path) -> tuple[int, Digest]:
+        """Return size and digest of the file at *path*, which is durable if the durability requires it."""
         with map_path_errors(path):
             size_bytes, digest = _measure(stop, path)
-            if self._destination.durability is Durability.FULL:
+            if self._state.durability is Durability.FULL:
                 atomic_files.sync_file(path)
         check_stop(stop)
-        with map_path_errors(final_path):
-            atomic_files.rename_into_place(path, final_path)
-        self._keys.add(key)
-        return DerivedFile(key, size_bytes, digest)
+        return size_bytes, digest
 
-    def _publish_folder(self, stop: threading.Event, path: Path, key: str, final_path: Path) -> DerivedFile:
+    def _publish_folder(self, stop: threading.Event, path: Path, final_path: Path) -> int:
         with map_path_errors(path):
             size_bytes = _folder_size(path)
-            if self._destination.durability is Durability.FULL:
+            if self._state.durability is Durability.FULL:
                 atomic_files.sync_file_system(path)
         check_stop(stop)
         with map_path_errors(final_path):
@@ -203,8 +230,12 @@ class LocalOutputArea:
                 path.rename(final_path)
             else:
                 _exchange(path, final_path)
-        self._keys.add(key)
-        return DerivedFile(key, size_bytes)
+        return size_bytes
+
+
+def _rename_file(_stop: threading.Event, path: Path, final_path: Path) -> None:
+    with map_path_errors(final_path):
+        atomic_files.rename_into_place(path, final_path)
 
 
 def _write_file(path: Path, data: bytes, _stop: threading.Event) -> None:
@@ -212,12 +243,13 @@ def _write_file(path: Path, data: bytes, _stop: threading.Event) -> None:
         atomic_files.write_file(path, data, sync=False)
 
 
-def _find_status(path: Path) -> os.stat_result | None:
+def _has_entry(path: Path) -> bool:
     with map_path_errors(path):
         try:
-            return path.lstat()
+            path.lstat()
         except (FileNotFoundError, NotADirectoryError):
-            return None
+            return False
+        return True
 
 
 def _measure(stop: threading.Event, path: Path) -> tuple[int, Digest]:

@@ -25,6 +25,7 @@ from functools import partial
 import structlog
 
 from bulkdl.concurrency import Channel, ChannelClosed, Executors, WaitQueue, run_in
+from bulkdl.destinations.interfaces import Destination
 from bulkdl.destinations.registry import require_local
 from bulkdl.failure_policy import ExitCode
 from bulkdl.graph.output_area import remove_scratch
@@ -65,8 +66,7 @@ class Processing:
         """Create the stage of one run for the outputs of *selection*."""
         context = ProcessingContext(
             run_id=run.run_id,
-            destination=require_local(run.storage.destination, "processors need local files"),
-            state=run.storage.state,
+            storage=run.storage,
             ledger=run.ledger,
             recorder=run.recorder,
             shutdown=run.shutdown,
@@ -77,6 +77,18 @@ class Processing:
             max_duration_s=settings.max_duration,
         )
         return ProcessingStage(self.processors, context)
+
+
+def check_destination(processors: Sequence[Processor], destination: Destination) -> None:
+    """
+    Check that the processors can use *destination*.
+
+    Raises:
+        ConfigError: One of them requires a local directory.
+    """
+    for processor in processors:
+        if processor.requires_local_destination:
+            require_local(destination, f"the processor {processor.name} requires local files")
 
 
 class ProcessingStage:
@@ -111,7 +123,7 @@ class ProcessingStage:
 
     async def execute(self) -> None:
         """Process outputs until the input has ended and no output is pending, or the run is stopped."""
-        await run_in(self._context.executors.disk, remove_scratch, self._context.state)
+        await run_in(self._context.executors.disk, remove_scratch, self._context.storage)
         started_s = time.monotonic()
         opened: list[Processor] = []
         try:

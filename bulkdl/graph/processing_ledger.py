@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+import secrets
+import threading
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from typing import BinaryIO
 
-from bulkdl.concurrency import Executors, run_in
-from bulkdl.destinations.local.destination import LocalDestination
+from bulkdl.concurrency import Executors, check_stop, run_in, run_stoppable, shield_until_done
+from bulkdl.destinations.interfaces import Destination
+from bulkdl.destinations.registry import find_local
 from bulkdl.errors import ProcessingError
+from bulkdl.graph.output_area import scratch_folder
 from bulkdl.ledger import derived_queries
 from bulkdl.ledger.database import Ledger
 from bulkdl.ledger.derived_queries import PendingOutput
 from bulkdl.models import Output, Reason
+from bulkdl.os_errors import map_os_errors
 from bulkdl.processors.interfaces import CompletedOutput, DerivedFile, LocalFile, Processor, RecordedOutput
+from bulkdl.state.storage import Storage
+
+_BLOCK_BYTES = 1 << 20
 
 
 async def iter_pending(
@@ -46,20 +56,58 @@ def completed_output(pending: PendingOutput) -> CompletedOutput:
 
 @contextlib.asynccontextmanager
 async def open_output(
-    destination: LocalDestination, executors: Executors, completed: CompletedOutput
+    storage: Storage, executors: Executors, completed: CompletedOutput
 ) -> AsyncIterator[LocalFile]:
     """
-    Give access to the file of *completed* inside the block.
+    Give access to the file of *completed* inside the block: to the file itself, or to a temporary copy.
 
     Raises:
         ProcessingError: The file does not exist.
+        DestinationError: The file cannot be read, or there is not enough disk space for the copy.
     """
-    path = destination.locate(completed.file.key)
-    if not await run_in(executors.disk, path.is_file):
-        raise ProcessingError(
-            Reason.PATH_BLOCKED, f"{path}: the file of the output was not found; use bulkdl verify --repair"
-        )
-    yield LocalFile(path)
+    key = completed.file.key
+    local = find_local(storage.destination)
+    if local is not None:
+        path = local.locate(key)
+        if not await run_in(executors.disk, path.is_file):
+            raise _missing(key)
+        yield LocalFile(path)
+        return
+    copy = scratch_folder(storage) / f"input-{secrets.token_hex(8)}"
+    try:
+        await run_stoppable(executors.processing, _copy, storage, key, completed.file.size_bytes, copy)
+        yield LocalFile(copy)
+    finally:
+        storage.state.reservations.release(copy.name)
+        await shield_until_done(run_in(executors.disk, partial(copy.unlink, missing_ok=True)))
+
+
+def _missing(key: str) -> ProcessingError:
+    return ProcessingError(
+        Reason.PATH_BLOCKED, f"{key}: the file of the output was not found; use bulkdl verify --repair"
+    )
+
+
+def _copy(stop: threading.Event, storage: Storage, key: str, size_bytes: int, path: Path) -> None:
+    """Copy the object *key* to *path*, in disk space that other downloads have not reserved."""
+    reservations = storage.state.reservations
+    with map_os_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        reservations.reserve(path.name, size_bytes)
+        with path.open("wb") as writer, _open_object(storage.destination, key) as reader:
+            while block := reader.read(_BLOCK_BYTES):
+                check_stop(stop)
+                writer.write(block)
+                reservations.consume(path.name, len(block))
+
+
+@contextlib.contextmanager
+def _open_object(destination: Destination, key: str) -> Iterator[BinaryIO]:
+    try:
+        with destination.open_reader(key) as reader:
+            yield reader
+    except FileNotFoundError:
+        raise _missing(key) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +116,7 @@ class LedgerOfFinishedRun:
 
     run_id: str
     ledger: Ledger
-    destination: LocalDestination
+    storage: Storage
     executors: Executors
 
     async def outputs(self) -> AsyncIterator[RecordedOutput]:
@@ -88,4 +136,4 @@ class LedgerOfFinishedRun:
             row_id, key = rows[-1][0], rows[-1][2].key
 
     def open_file(self, completed: CompletedOutput) -> contextlib.AbstractAsyncContextManager[LocalFile]:
-        return open_output(self.destination, self.executors, completed)
+        return open_output(self.storage, self.executors, completed)

@@ -9,9 +9,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from bulkdl.concurrency import Executors
-from bulkdl.destinations.local.destination import LocalDestination
 from bulkdl.errors import BulkdlError, DownloadError, LedgerError, ProcessingError
-from bulkdl.graph.output_area import LocalOutputArea, check_key
+from bulkdl.graph.output_area import StorageArea, check_key
 from bulkdl.graph.processing_ledger import LedgerOfFinishedRun, completed_output, open_output
 from bulkdl.graph.recorder import Recorder
 from bulkdl.graph.shutdown import ShutdownController
@@ -22,7 +21,7 @@ from bulkdl.log import get_logger
 from bulkdl.models import Output, Reason
 from bulkdl.os_errors import reason_of
 from bulkdl.processors.interfaces import CompletedOutput, DerivedFile, ProcessingSkipped, Processor
-from bulkdl.state.directory import StateDirectory
+from bulkdl.state.storage import Storage
 
 log = get_logger(__name__)
 
@@ -42,8 +41,7 @@ class ProcessingContext:
     """
 
     run_id: str
-    destination: LocalDestination
-    state: StateDirectory
+    storage: Storage
     ledger: Ledger
     recorder: Recorder
     shutdown: ShutdownController
@@ -87,7 +85,7 @@ class ProcessorCalls:
             return None
         context = self._context
         async with (
-            open_output(context.destination, context.executors, completed) as file,
+            open_output(context.storage, context.executors, completed) as file,
             self._open_area(processor, row_id) as area,
         ):
             rows = _to_rows(await processor.process(file, completed, area))
@@ -97,7 +95,7 @@ class ProcessorCalls:
     async def _finish(self, processor: Processor) -> tuple[DerivedRow, ...] | None:
         """Return the derived files; None if there are none, now and in the ledger."""
         context = self._context
-        run = LedgerOfFinishedRun(context.run_id, context.ledger, context.destination, context.executors)
+        run = LedgerOfFinishedRun(context.run_id, context.ledger, context.storage, context.executors)
         async with self._open_area(processor, None) as area:
             rows = _to_rows(await processor.finish(run, area))
             await area.sync()
@@ -105,11 +103,9 @@ class ProcessorCalls:
         earlier_keys = await context.ledger.read(find_keys)
         return rows if rows or earlier_keys else None
 
-    def _open_area(self, processor: Processor, row_id: int | None) -> LocalOutputArea:
+    def _open_area(self, processor: Processor, row_id: int | None) -> StorageArea:
         context = self._context
-        return LocalOutputArea(
-            context.destination, context.state, context.executors, context.ledger, processor.name, row_id
-        )
+        return StorageArea(context.storage, context.executors, context.ledger, processor.name, row_id)
 
     async def _record(self, row: ProcessedRow, call: _Call, output: Output | None) -> None:
         reason: Reason | None = None

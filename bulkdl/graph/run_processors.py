@@ -14,7 +14,7 @@ import structlog
 from bulkdl.concurrency import Executors
 from bulkdl.errors import DestinationError, LedgerMissingError, first_leaf_exception
 from bulkdl.failure_policy import ExitCode
-from bulkdl.graph.processing import Processing
+from bulkdl.graph.processing import Processing, check_destination
 from bulkdl.graph.recorder import Recorder
 from bulkdl.graph.run_reports import store_report
 from bulkdl.graph.shutdown import ShutdownController
@@ -105,6 +105,7 @@ class ProcessorRunner:
             durability=settings.durability,
             executors=executors,
         )
+        check_destination(self._processors, storage.destination)
         try:
             if not await asyncio.to_thread(storage.state.ledger_path.is_file):
                 raise LedgerMissingError(storage.state.setting)

@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Concatenate, ParamSpec, Protocol, TypeVar
+from typing import ClassVar, Concatenate, ParamSpec, Protocol, TypeVar
 
 from bulkdl.models import CommittedFile, Digest, Output, Reason
 
@@ -201,6 +201,10 @@ class Processor(Protocol):
     def version(self) -> int:
         """The version of the results, from 1. Results of another version are stale and are derived again."""
 
+    @property
+    def requires_local_destination(self) -> bool:
+        """Whether the destination must be a local directory, for example to publish folders."""
+
     async def open(self) -> None:
         """Prepare for calls of the other methods. Called once, before the first output."""
 
@@ -239,6 +243,8 @@ class Processor(Protocol):
 
 class BaseProcessor:
     """Defaults for a processor that accepts every output and has no step at the end of a run."""
+
+    requires_local_destination: ClassVar[bool] = False
 
     async def open(self) -> None:
         """Do nothing."""

@@ -40,7 +40,7 @@ class SampleDirectory:
     def __init__(self, storage: Storage, ledger: Ledger, executors: Executors) -> None:
         self.destination = require_local(storage.destination, "processors need local files")
         self.root = self.destination.root
-        self.state = storage.state
+        self.storage = storage
         self.ledger = ledger
         self.executors = executors
         self._output_keys: set[str] = set()
@@ -87,7 +87,7 @@ class SampleDirectory:
 
     def list_scratch(self) -> list[Path]:
         """Return what calls of processors have left in the scratch folder."""
-        folder = self.state.path / "processing"
+        folder = self.storage.state.path / "processing"
         return sorted(folder.rglob("*")) if folder.exists() else []
 
 

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from bulkdl.errors import DownloadError
-from bulkdl.graph.output_area import LocalOutputArea, check_key, remove_scratch
+from bulkdl.graph.output_area import StorageArea, check_key, remove_scratch
 from bulkdl.graph.processing_ledger import LedgerOfFinishedRun, completed_output, open_output
 from bulkdl.ledger import derived_queries
 from bulkdl.ledger.derived_queries import DerivedRow, ProcessedRow
@@ -165,7 +165,7 @@ class ProcessorSuite:
 
             async def run(directory: SampleDirectory) -> None:
                 _check_undisturbed(directory, expected, with_scratch=False)
-                remove_scratch(directory.state)
+                remove_scratch(directory.storage)
                 for result in await self._complete(directory):
                     await self._process(directory, result.output)
                 check(directory.read_derived() == expected, "the files differ after a killed call")
@@ -249,7 +249,7 @@ class ProcessorSuite:
             pending = await directory.find_pending(output)
             completed = completed_output(pending)
             async with (
-                open_output(directory.destination, directory.executors, completed) as file,
+                open_output(directory.storage, directory.executors, completed) as file,
                 self._area(directory, processor, pending.row_id) as area,
             ):
                 return await processor.process(file, completed, area)
@@ -261,21 +261,14 @@ class ProcessorSuite:
         processor = self.new_processor()
         await processor.open()
         try:
-            run = LedgerOfFinishedRun("run", directory.ledger, directory.destination, directory.executors)
+            run = LedgerOfFinishedRun("run", directory.ledger, directory.storage, directory.executors)
             async with self._area(directory, processor, None) as area:
                 return await processor.finish(run, area)
         finally:
             await processor.close()
 
-    def _area(self, directory: SampleDirectory, processor: Processor, row_id: int | None) -> LocalOutputArea:
-        return LocalOutputArea(
-            directory.destination,
-            directory.state,
-            directory.executors,
-            directory.ledger,
-            processor.name,
-            row_id,
-        )
+    def _area(self, directory: SampleDirectory, processor: Processor, row_id: int | None) -> StorageArea:
+        return StorageArea(directory.storage, directory.executors, directory.ledger, processor.name, row_id)
 
     async def _record(self, directory: SampleDirectory, output: Output, files: Sequence[DerivedFile]) -> None:
         pending, processor = await directory.find_pending(output), self.new_processor()

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -19,6 +20,7 @@ from bulkdl.report.summary import SummaryBuilder
 from bulkdl.sources.up42_jobs.models import Kind, job_container, job_output
 from bulkdl.state.storage import create_storage
 from bulkdl.transfer.checksums import Digester
+from support.memory_destination import MemoryDestination
 
 AT = datetime(2024, 1, 31, tzinfo=UTC)
 
@@ -65,8 +67,7 @@ class ProcessedDirectory:
         context = ProcessingContext(
             **{
                 "run_id": "run",
-                "destination": self.destination,
-                "state": self.storage.state,
+                "storage": self.storage,
                 "ledger": self.ledger,
                 "recorder": self.recorder,
                 "shutdown": self.shutdown,
@@ -98,15 +99,21 @@ class ProcessedDirectory:
         file = CommittedFile(
             "/".join(filter(None, ["p", job_id, task, name])), len(data), digester.crc32c, Validator(), None
         )
-        path = self.destination.locate(file.key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists() or path.read_bytes() != data:  # a test can create a hard link before
-            path.write_bytes(data)
+        self._write(file, data)
         listing = ContainerListing(job, (PlannedOutput(output),), frozenset({"archive"}), {}, ())
         await self.ledger.write(partial(queries.plan_container, listing=listing))
         result = Result(output, Outcome.COMPLETED, Reason.DOWNLOADED, file)
         await self.recorder.record_result(result)
         return result
+
+    def _write(self, file, data):
+        if isinstance(self.destination, MemoryDestination):
+            self.destination.objects[file.key] = data
+            return
+        path = self.destination.locate(file.key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists() or path.read_bytes() != data:  # a test can create a hard link before
+            path.write_bytes(data)
 
     async def derived_rows(self):
         """Return state, version, key and detail of all rows of the table."""
@@ -137,9 +144,11 @@ class ProcessedDirectory:
 
 
 @asynccontextmanager
-async def processed_directory(root, outputs=0):
+async def processed_directory(root, outputs=0, state=None, destination=None):
     executors = Executors(2, 1, 2)
-    storage = create_storage(root, executors=executors)
+    storage = create_storage(root, state, executors=executors)
+    if destination is not None:
+        storage = replace(storage, destination=destination)
     storage.state.prepare()
     ledger = await Ledger.open(storage.state.ledger_path, flush=storage.destination.flush)
     directory = ProcessedDirectory(root, ledger, storage, executors)

@@ -68,6 +68,7 @@ class UnpackProcessor(BaseProcessor):
 
     name = NAME
     version = 1
+    requires_local_destination = True
 
     def __init__(self, limits: UnpackLimits | None = None) -> None:
         self._limits = limits or UnpackLimits()

@@ -1,11 +1,18 @@
 """The area where a processor writes: keys, replacement, folders, scratch, disk space."""
 
+import shutil
+import tempfile
+from pathlib import Path
+
 import pytest
 
-from bulkdl.errors import DestinationError, ProcessingError
-from bulkdl.graph.output_area import LocalOutputArea, check_key
+from bulkdl.errors import ConfigError, DestinationError, ProcessingError
+from bulkdl.graph.output_area import StorageArea, check_key
+from bulkdl.graph.processing import check_destination
 from bulkdl.models import Reason
 from bulkdl.processors.interfaces import DerivedFile
+from bulkdl.state.storage import create_storage
+from support.memory_destination import MemoryDestination
 from support.processing import CopyProcessor, processed_directory
 
 
@@ -16,14 +23,7 @@ async def directory(tmp_path):
 
 
 def open_area(directory, output_id=1, processor="copy"):
-    return LocalOutputArea(
-        directory.destination,
-        directory.storage.state,
-        directory.executors,
-        directory.ledger,
-        processor,
-        output_id,
-    )
+    return StorageArea(directory.storage, directory.executors, directory.ledger, processor, output_id)
 
 
 def make_folder(path, **files):
@@ -145,3 +145,77 @@ async def test_area_releases_its_disk_space_and_keeps_its_state_folder(directory
     assert reservations.reserved_bytes == 0
     assert directory.scratch() == []
     assert (directory.root / ".bulkdl/processors/copy/manifest").read_text() == "x"
+
+
+@pytest.fixture
+def state_elsewhere(tmp_path):
+    """A folder on another file system than the output directory."""
+    memory = Path("/dev/shm")  # noqa: S108 - the folder in it has a random name
+    if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("needs a second file system")
+    folder = Path(tempfile.mkdtemp(dir=memory))
+    yield folder
+    shutil.rmtree(folder)
+
+
+async def test_area_with_a_state_directory_on_another_file_system_publishes_files_and_folders(
+    tmp_path, state_elsewhere
+):
+    async with processed_directory(tmp_path / "out", outputs=1, state=state_elsewhere) as directory:
+        async with open_area(directory) as area:
+            area.reserve(1000)
+            await area.write("p/j0/t/a", b"a")
+            await area.publish_folder(make_folder(area.new_path(), b="b"), "p/j0/t/folder")
+            (area.state_folder / "manifest").touch()
+        assert directory.derived_files() == {"p/j0/t/a": b"a", "p/j0/t/folder/b": b"b"}
+        assert directory.scratch() == []
+        assert area.state_folder == state_elsewhere / "processors" / "copy"
+
+
+@pytest.fixture
+async def store(tmp_path):
+    """A directory whose outputs are in a destination that is not a local directory."""
+    destination = MemoryDestination()
+    async with processed_directory(tmp_path / "out", outputs=2, destination=destination) as opened:
+        yield opened
+
+
+async def test_stage_with_a_destination_that_is_not_local_processes_copies(store):
+    paths = []
+
+    async def see(file, _record, _area):
+        paths.append(file.path)
+
+    summary = await store.process_all(CopyProcessor(before=see))
+    assert summary.derived["copy"].completed == 2
+    assert store.destination.objects["p/j0/t/out.bin.copy"] == b"0-tnetnoc"
+    assert not any(path.exists() for path in paths)
+    assert store.scratch() == []
+    assert store.storage.state.reservations.reserved_bytes == 0
+
+
+async def test_stage_with_a_missing_object_fails_that_output(store):
+    del store.destination.objects["p/j0/t/out.bin"]
+    summary = await store.process_all(CopyProcessor())
+    assert [problem.reason for problem in summary.problems] == [Reason.PATH_BLOCKED]
+    assert summary.derived["copy"].completed == 1
+
+
+async def test_area_of_a_destination_that_is_not_local_protects_outputs_and_rejects_folders(store):
+    async with open_area(store) as area:
+        with pytest.raises(DestinationError, match="must not replace the file of an output"):
+            await area.write("p/j0/t/out.bin", b"x")
+        with pytest.raises(ProcessingError, match="a folder can be published to a local directory only"):
+            await area.publish_folder(make_folder(area.new_path()), "folder")
+    assert store.destination.objects["p/j0/t/out.bin"] == b"content-0"
+
+
+def test_check_destination_requires_a_local_directory_if_a_processor_does(tmp_path):
+    processor = CopyProcessor()
+    check_destination([processor], MemoryDestination())
+    processor.requires_local_destination = True
+    check_destination([processor], create_storage(tmp_path).destination)
+    with pytest.raises(
+        ConfigError, match="the processor copy requires local files; choose a local directory"
+    ):
+        check_destination([processor], MemoryDestination())
