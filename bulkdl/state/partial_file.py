@@ -123,7 +123,9 @@ class PartialFile:
             await self._run_in_thread(self._check_access, file.key)
         if info is None or info.size_bytes != file.size_bytes:
             return False
-        return not has_data if info.digest is None else info.digest == file.digest
+        if info.digest is None or info.digest.algorithm != file.digest.algorithm:
+            return not has_data
+        return info.digest == file.digest
 
     def _check_extents(self, stop: threading.Event, state: ResumeState) -> ResumeState:
         """Return *state* with the extents whose bytes have their checksum."""

@@ -23,6 +23,7 @@ SPAWNERS = {
     "sources/up42_jobs/pagination.py": "the next page is requested while a page is processed",
     "sources/up42_jobs/source.py": "the quicklooks of the tasks of one job, in a TaskGroup",
     "sources/up42_storage/account_listing.py": "the lists of an account are read concurrently",
+    "testing/destinations.py": "concurrent calls of a destination, in a TaskGroup",
     "transfer/segment_io.py": "a partial file is started once; each reader waits for its own write",
     "transfer/segmented.py": "the connections of one archive, in a TaskGroup",
     "testing/steps.py": "a suite cancels a call, and waits for its end",
