@@ -296,7 +296,7 @@ def source_spec(name: str) -> SourceSpec:
 
 
 @cache
-def _labels(source: str) -> OutputLabels:
+def source_labels(source: str) -> OutputLabels:
     """Return the labels of *source*. A ledger can contain outputs of a source that is not installed."""
     try:
         return source_spec(source).labels
@@ -332,18 +332,18 @@ def is_listing_placeholder(output: Output) -> bool:
 
 def id_field(ref: ContainerRef) -> dict[str, str]:
     """Return the ID of a container by the name of its field, for log events."""
-    return {_labels(ref.source).container: ref.id}
+    return {source_labels(ref.source).container: ref.id}
 
 
 def container_fields(ref: ContainerRef) -> dict[str, str]:
     """Return the scope and the ID of a container by the names of their fields."""
-    labels = _labels(ref.source)
+    labels = source_labels(ref.source)
     return {labels.scope: ref.scope, labels.container: ref.id}
 
 
 def output_fields(output: Output) -> dict[str, str | None]:
     """Return the scope, the container and the parent (None: the container) of *output* by their names."""
-    labels = _labels(output.container.source)
+    labels = source_labels(output.container.source)
     return {
         labels.scope: output.container.scope,
         labels.container: output.container.id,

@@ -56,7 +56,7 @@ async def _print_failures(output: Path | str, state: Path | None, result_format:
         if result_format == "json":
             write_json(row)
         elif result_format == "csv":
-            write_csv(FAILURE_COLUMNS, [[row[column] for column in FAILURE_COLUMNS]], with_header=header)
+            write_csv(tuple(row), [list(row.values())], with_header=header)
             header = False
         else:
             write_lines(_line(row))
@@ -67,6 +67,6 @@ async def _print_failures(output: Path | str, state: Path | None, result_format:
 
 
 def _line(row: dict[str, object]) -> str:
-    values = (row[column] for column in ("project_id", "job_id", "task_id", "kind", "name"))
-    output = "/".join(str(value) for value in values if value)
+    scope, container, part, kind, name = list(row.values())[:5]
+    output = "/".join(str(value) for value in (scope, container, part, kind, name) if value)
     return f"failed: {output}: {row['reason']}: {row['detail']}; {row['hint']}"

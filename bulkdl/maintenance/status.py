@@ -21,8 +21,10 @@ from bulkdl.ledger import derived_queries, lease, maintenance_queries, queries
 from bulkdl.ledger.database import Ledger
 from bulkdl.ledger.maintenance_queries import FailedRow
 from bulkdl.ledger.rows import parse_timestamp
+from bulkdl.models import Output
 from bulkdl.report.models import MAX_LISTED, Count, FailureRow
 from bulkdl.report.status import FAILURE_COLUMNS, LeaseOwner, LedgerStatus, Status
+from bulkdl.source_spec import container_fields, output_fields, source_labels
 from bulkdl.state.storage import create_state
 
 
@@ -52,7 +54,7 @@ def find_ledgers(output: Path | str, state: Path | None = None) -> dict[str, Pat
 
 async def read_status(output: Path | str, state: Path | None = None) -> Status:
     """
-    Count the jobs and outputs of all ledgers of *output*; see ``find_ledgers``.
+    Count the containers and outputs of all ledgers of *output*; see ``find_ledgers``.
 
     Raises:
         LedgerMissingError: There is no ledger.
@@ -72,7 +74,7 @@ async def read_status(output: Path | str, state: Path | None = None) -> Status:
 
 async def all_failures(output: Path | str, state: Path | None = None) -> AsyncIterator[tuple[str, FailedRow]]:
     """
-    Yield the failures of all ledgers with the directory of the ledger: outputs, then jobs.
+    Yield the failures of all ledgers with the directory of the ledger: outputs, then containers.
 
     Raises:
         LedgerMissingError: There is no ledger.
@@ -138,11 +140,12 @@ def _to_failure_row(failed: FailedRow) -> FailureRow | None:
 
 
 def failure_dict(failed: FailedRow, ledger: str) -> dict[str, object]:
-    """Convert a failure to a row of ``status --failures``; the failure of a job does not have a kind."""
+    """Convert a failure to a row of ``status --failures``; that of a container does not have a kind."""
     row = _to_failure_row(failed)
     if row is not None:
         return {**row.as_dict(), "ledger": ledger}
-    columns = dict.fromkeys(FAILURE_COLUMNS)
-    columns |= {"project_id": failed.container.scope, "job_id": failed.container.id, "ledger": ledger}
-    columns |= {"reason": str(failed.reason), "detail": f"the tasks could not be listed: {failed.detail}"}
+    parts = source_labels(failed.container.source).parts
+    columns = dict.fromkeys((*output_fields(Output(failed.container, "", "")), *FAILURE_COLUMNS[3:]))
+    columns |= {**container_fields(failed.container), "ledger": ledger}
+    columns |= {"reason": str(failed.reason), "detail": f"the {parts} could not be listed: {failed.detail}"}
     return {**columns, "name": "", "attempts": 0, "hint": FAILURE_POLICIES[failed.reason].hint}

@@ -13,6 +13,7 @@ from bulkdl.models import Reason
 from bulkdl.report.models import Count, DerivedCount, FailureRow, derived_dict
 
 COUNT_COLUMNS = ("kind", "state", "reason", "outputs", "size_bytes")
+# The first three are the names that the default source gives to the scope, the container and its part.
 FAILURE_COLUMNS = (
     *("project_id", "job_id", "task_id", "kind", "name", "key", "reason", "detail", "attempts", "hint"),
     "ledger",

@@ -8,9 +8,11 @@ import pytest
 from bulkdl.destinations.interfaces import LEDGER_NAME
 from bulkdl.errors import ConfigError
 from bulkdl.ledger import lease, queries
+from bulkdl.ledger.maintenance_queries import FailedRow
+from bulkdl.ledger.rows import OutputRecord
 from bulkdl.maintenance import status as module
 from bulkdl.maintenance.status import all_failures, failure_dict, read_status
-from bulkdl.models import Reason
+from bulkdl.models import ContainerRef, Output, Reason
 from bulkdl.report.status import FAILURE_COLUMNS
 from bulkdl.sources.up42_jobs.models import Kind
 from support.hand_made_ledger import J1, J2, P1, T1, Folder, a_job, archive, done, failed, quicklook
@@ -149,3 +151,14 @@ async def test_read_status_during_an_open_transaction_succeeds(folder):
         await ledger.read(lambda connection: connection.execute("ROLLBACK"))
     finally:
         await ledger.close()
+
+
+def test_failure_dict_of_a_source_that_is_not_installed_has_general_names():
+    ref = ContainerRef("removed", "s", "c")
+    output = OutputRecord(Output(ref, "i", "asset", "a.tif"), "failed", Reason.STALLED, "a.tif", None)
+    first = failure_dict(FailedRow(1, ref, Reason.STALLED, "slow", 3, output), ".")
+    second = failure_dict(FailedRow(1, ref, Reason.STALLED, "slow", 0, None), ".")
+    assert tuple(first) == tuple(second) == ("scope_id", "container_id", "parent_id", *FAILURE_COLUMNS[3:])
+    assert list(first.values())[:5] == ["s", "c", "i", "asset", "a.tif"]
+    assert (second["container_id"], second["parent_id"]) == ("c", None)
+    assert second["detail"] == "the parents could not be listed: slow"
