@@ -87,7 +87,7 @@ class DerivedFile:
 
     Attributes:
         key: The relative path in the destination, with forward slashes.
-        size_bytes: The size of the file, or of all files in the folder.
+        size_bytes: The size of the file, or of the files in the folder that are not returned separately.
         digest: The checksum of the file; None for a folder.
         detail: One line for the user, without secrets.
     """
