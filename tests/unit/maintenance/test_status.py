@@ -1,3 +1,4 @@
+import shutil
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -162,3 +163,13 @@ def test_failure_dict_of_a_source_that_is_not_installed_has_general_names():
     assert list(first.values())[:5] == ["s", "c", "i", "asset", "a.tif"]
     assert (second["container_id"], second["parent_id"]) == ("c", None)
     assert second["detail"] == "the parents could not be listed: slow"
+
+
+async def test_read_status_with_a_state_directory_adds_up_the_shards_below_it(folder):
+    await folder.record(done(archive(), "a", b"archive"))
+    for name in ("shard-0", "shard-1"):
+        shutil.copytree(folder.root / ".bulkdl", folder.root / "state" / name)
+    status = await read_status("memory://bucket", folder.root / "state")
+    assert [ledger.output for ledger in status.ledgers] == ["shard-0", "shard-1"]
+    with pytest.raises(ConfigError, match="belongs to the destination"):
+        await read_status(folder.root / "elsewhere", folder.root / ".bulkdl")
