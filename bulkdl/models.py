@@ -28,6 +28,7 @@ class UnpackMode(StrEnum):
 
     OFF = "off"
     KEEP = "keep"  # the archive stays
+    REPLACE = "replace"  # the archive is deleted at the end of the run
 
 
 class Outcome(StrEnum):

@@ -109,7 +109,7 @@ selection: Decorator[Any] = _stack(
     _select("--shard", metavar="K/N|auto"),
 )
 
-unpack: Decorator[Any] = _setting("--unpack", metavar="off|keep", group=Group.DESTINATION)
+unpack: Decorator[Any] = _setting("--unpack", metavar="off|keep|replace", group=Group.DESTINATION)
 output: Decorator[Any] = _stack(
     _setting("-o", "--output", metavar="DIR|URL", group=Group.DESTINATION),
     _setting("--state", metavar="DIR", group=Group.DESTINATION),
@@ -122,7 +122,7 @@ def transfer(*, listing_only: bool = False) -> Decorator[Any]:
     """Return the options of downloads. With *listing_only*, hide the options without effect on lists."""
     settings = (
         partial(_setting, "--durability", metavar="full|batch|none", group=Group.DESTINATION),
-        partial(_setting, "--unpack", metavar="off|keep", group=Group.DESTINATION),
+        partial(_setting, "--unpack", metavar="off|keep|replace", group=Group.DESTINATION),
         partial(
             _setting,
             "--processor",

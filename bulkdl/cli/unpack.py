@@ -10,7 +10,7 @@ import click
 
 from bulkdl.cli import options
 from bulkdl.cli.context import RunRequest, execute, read_selection, read_settings
-from bulkdl.cli.help import Command
+from bulkdl.cli.help import Command, Group
 from bulkdl.cli.render import show_summary
 from bulkdl.errors import ConfigError
 from bulkdl.models import UnpackMode
@@ -22,6 +22,13 @@ _FILTERS = ("since", "since_overlap", "until", "status", "mode", "name", "workfl
 @click.command(cls=Command, example="bulkdl unpack --job 5f0c1a52-7a3a-4c52-9d0e-0f3f1a2b3c4d -o outputs")
 @options.selection
 @options.output
+@options.option(
+    "--replace",
+    is_flag=True,
+    envvar="BULKDL_REPLACE",
+    help="delete the archives that are unpacked completely",
+    group=Group.DESTINATION,
+)
 @options.result_format("table", "json")
 @options.common(network=False)
 def unpack(**params: Any) -> int:
@@ -29,13 +36,14 @@ def unpack(**params: Any) -> int:
     Unpack the downloaded archives of an output directory.
 
     The command sends no requests and needs no credentials. It processes archives that are not unpacked yet.
-    An archive gets a folder next to it, with regular files and folders only. The archive is kept.
+    An archive gets a folder next to it, with regular files and folders only. The archive is kept, except with
+    --replace.
     """
     _reject_filters(params)
     loaded = read_settings(params)
     settings = loaded.settings
     settings.require_output()
-    mode = settings.unpack if settings.unpack is not UnpackMode.OFF else UnpackMode.KEEP
+    mode = UnpackMode.REPLACE if params["replace"] else UnpackMode.KEEP
     loaded = replace(loaded, settings=settings.model_copy(update={"unpack": mode, "processors": ()}))
     request = RunRequest(loaded, read_selection(params, settings), CredentialSet())
     summary, signal_code = execute(request, lambda downloader: downloader.process(request.selection))

@@ -24,6 +24,7 @@ from bulkdl.graph.discovery import PAGE_SIZE, ContainerDiscovery, ContainerPage
 from bulkdl.graph.enumeration_results import EnumerationHandler
 from bulkdl.graph.ledger_view import LedgerView
 from bulkdl.graph.planning import group_same_objects, is_recent, must_be_listed, split_missing
+from bulkdl.graph.unpacked_archives import find_replaced_sizes
 from bulkdl.ledger import queries
 from bulkdl.ledger.rows import NEW, ContainerRecord, OutputRecord
 from bulkdl.listings import ContainerListing, PlannedOutput
@@ -127,10 +128,12 @@ class Enumeration:
                 await self._enqueue_missing(record.outputs, container, sizes)
 
     async def _find_sizes(self, outputs: Sequence[OutputRecord]) -> dict[str, int]:
-        """Return the sizes of the existing files of *outputs* by key."""
+        """Return the sizes of the files of *outputs* by key, if they exist or their members replace them."""
         keys = [output.file.key for output in outputs if output.file]
-        infos = await self._storage.destination.stat(keys) if keys else {}
-        return {key: info.size_bytes for key, info in infos.items()}
+        destination = self._storage.destination
+        infos = await destination.stat(keys) if keys else {}
+        sizes = {key: info.size_bytes for key, info in infos.items()}
+        return sizes | await find_replaced_sizes(outputs, sizes, destination, self._ledger_view)
 
     async def _record_unfinished(
         self, containers: Sequence[Container], records: Mapping[str, ContainerRecord]

@@ -8,9 +8,11 @@ from functools import partial
 from sqlite3 import Connection
 from typing import ClassVar, Protocol
 
-from bulkdl.ledger import queries
+from bulkdl.ledger import derived_queries, queries
 from bulkdl.ledger.database import Ledger
+from bulkdl.ledger.derived_queries import UnpackedArchive
 from bulkdl.ledger.rows import ContainerRecord
+from bulkdl.models import ContainerRef
 
 
 class LedgerView(Protocol):
@@ -32,6 +34,9 @@ class LedgerView(Protocol):
     async def scopes_of(self, source: str, container_id: str) -> list[str]:
         """Return the scopes that have a recorded container *container_id*."""
 
+    async def unpacked_archives(self, container: ContainerRef) -> list[UnpackedArchive]:
+        """Return the unpacked archives of *container*."""
+
     async def write(self, statement: Callable[[Connection], None]) -> None:
         """Execute *statement*; without effect if the view is read-only."""
 
@@ -52,6 +57,10 @@ class EmptyLedgerView:
         del source, container_id
         return []
 
+    async def unpacked_archives(self, container: ContainerRef) -> list[UnpackedArchive]:
+        del container
+        return []
+
     async def write(self, statement: Callable[[Connection], None]) -> None:
         """Do nothing: a plan records nothing."""
 
@@ -69,6 +78,9 @@ class _RecordedContainers:
 
     async def scopes_of(self, source: str, container_id: str) -> list[str]:
         return await self.ledger.read(partial(queries.find_scopes, source=source, container_id=container_id))
+
+    async def unpacked_archives(self, container: ContainerRef) -> list[UnpackedArchive]:
+        return await self.ledger.read(partial(derived_queries.read_unpacked, container=container))
 
 
 @dataclass(frozen=True, slots=True)

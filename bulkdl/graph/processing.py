@@ -32,9 +32,10 @@ from bulkdl.graph.output_area import remove_scratch
 from bulkdl.graph.processing_ledger import completed_output, iter_pending
 from bulkdl.graph.processor_calls import ProcessingContext, ProcessorCalls
 from bulkdl.graph.run_context import LockedRun
+from bulkdl.graph.unpacked_archives import remove_replaced_archives
 from bulkdl.ledger import derived_queries
 from bulkdl.log import get_logger
-from bulkdl.models import Outcome, Output, Result
+from bulkdl.models import Outcome, Output, Result, UnpackMode
 from bulkdl.processors.interfaces import CompletedOutput, Processor
 from bulkdl.selection import Selection
 from bulkdl.settings import Settings
@@ -75,6 +76,7 @@ class Processing:
             workers=settings.processing_threads,
             shutdown_timeout_s=settings.shutdown_timeout,
             max_duration_s=settings.max_duration,
+            replaces_archives=settings.unpack is UnpackMode.REPLACE,
         )
         return ProcessingStage(self.processors, context)
 
@@ -164,6 +166,8 @@ class ProcessingStage:
         if not self._draining:
             for processor in self._processors:
                 await self._calls.finish(processor)
+            if self._context.replaces_archives:
+                await remove_replaced_archives(self._context)
             self._is_complete = True
 
     async def _supervise(self, work: asyncio.Task[None], started_s: float) -> None:

@@ -38,6 +38,7 @@ class ProcessingContext:
         selects: Whether an output of the ledger is processed in this run.
         workers: Number of outputs that are processed concurrently.
         max_duration_s: Time after which no further output is started; 0 disables the limit.
+        replaces_archives: Whether archives are deleted after they were unpacked.
     """
 
     run_id: str
@@ -50,6 +51,7 @@ class ProcessingContext:
     workers: int
     shutdown_timeout_s: float
     max_duration_s: float = 0.0
+    replaces_archives: bool = False
 
 
 class ProcessorCalls:

@@ -16,9 +16,12 @@ from dataclasses import dataclass
 from sqlite3 import Connection, Row
 
 from bulkdl.ledger.rows import OutputRecord, format_now, format_ref, read_output
-from bulkdl.models import Digest, Output
+from bulkdl.models import ContainerRef, Digest, Output
 
 PAGE = 500
+
+UNPACKER = "unpack"
+"""The processor whose files can replace the file of an output."""
 
 _OUTPUTS = (
     "SELECT containers.source, containers.scope, containers.container_id, outputs.*"
@@ -255,6 +258,64 @@ def list_derived_files_after(connection: Connection, row_id: int) -> list[Derive
         )
         for row in rows
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class UnpackedArchive:
+    """
+    An archive of which a current result of the processor *UNPACKER* exists.
+
+    Attributes:
+        unpacked_id: The output whose members were recorded; another one if both are the same object.
+        members: The sizes of the unpacked files by key.
+    """
+
+    key: str
+    size_bytes: int
+    unpacked_id: int
+    members: dict[str, int]
+
+
+def read_unpacked(connection: Connection, container: ContainerRef) -> list[UnpackedArchive]:
+    """Return the unpacked archives of one container that have members."""
+    if not _has_table(connection):
+        return []
+    rows = connection.execute(
+        """
+        SELECT archive.key AS archive_key, archive.size_bytes AS archive_bytes, state.output AS unpacked_id,
+               member.key AS member_key, member.size_bytes AS member_bytes
+        FROM containers
+        JOIN outputs AS archive ON archive.container = containers.id AND archive.state = 'completed'
+        JOIN outputs AS same ON same.container = containers.id AND same.digest = archive.digest
+        JOIN derived AS state ON state.output = same.id AND state.processor = :unpacker AND state.key = ''
+             AND state.state = 'completed' AND state.digest = same.digest
+        JOIN derived AS member ON member.output = same.id AND member.processor = :unpacker
+             AND member.key <> '' AND member.digest IS NOT NULL
+        WHERE containers.source = :source AND containers.scope = :scope
+              AND containers.container_id = :container_id AND archive.key IS NOT NULL
+        """,
+        {**format_ref(container), "unpacker": UNPACKER},
+    )
+    found: dict[tuple[str, int], UnpackedArchive] = {}
+    for row in rows:
+        archive = found.setdefault(
+            (row["archive_key"], row["unpacked_id"]),
+            UnpackedArchive(row["archive_key"], row["archive_bytes"], row["unpacked_id"], {}),
+        )
+        archive.members[row["member_key"]] = row["member_bytes"]
+    return list(found.values())
+
+
+def list_unpacked_outputs_after(connection: Connection, row_id: int) -> list[tuple[int, Output]]:
+    """Return the next page of completed outputs with a current result of the unpacker."""
+    rows = connection.execute(
+        f"{_OUTPUTS} JOIN derived ON derived.output = outputs.id"
+        " WHERE outputs.id > ? AND outputs.state = 'completed' AND derived.processor = ? AND derived.key = ''"
+        " AND derived.state <> 'failed' AND derived.digest = outputs.digest"
+        f" ORDER BY outputs.id LIMIT {PAGE}",
+        (row_id, UNPACKER),
+    )
+    return [(row["id"], read_output(row).output) for row in rows]
 
 
 def mark_for_processing(connection: Connection, outputs: Iterable[tuple[int, str]]) -> None:

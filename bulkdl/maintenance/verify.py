@@ -13,7 +13,7 @@ import secrets
 import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -30,7 +30,7 @@ from bulkdl.ledger.maintenance_queries import FileRow
 from bulkdl.log import get_logger
 from bulkdl.maintenance.file_checks import add_finding, check_file, find_objects
 from bulkdl.maintenance.path_matcher import PathMatcher, is_utf8
-from bulkdl.maintenance.verify_derived import verify_derived_files
+from bulkdl.maintenance.verify_derived import find_replaced_keys, verify_derived_files
 from bulkdl.models import CommittedFile, Digest
 from bulkdl.report.verification import FileState, Finding, Verification
 from bulkdl.sources.interfaces import SourceLayout
@@ -192,10 +192,26 @@ class Verifier:
             results = await asyncio.to_thread(
                 check_files, destination, rows, infos, self._stop, deep=self._options.deep
             )
+            results = await self._accept_replaced(results)
             for result in results:
                 self._record_result(result)
             if self._options.repair:
                 await self._repair([result for result in results if result.is_repairable])
+
+    async def _accept_replaced(self, results: list[CheckResult]) -> list[CheckResult]:
+        """Return *results*, with OK for missing archives that their unpacked members replace."""
+        missing = {
+            result.row.record.output.container for result in results if result.state is FileState.MISSING
+        }
+        if not missing:
+            return results
+        replaced = await find_replaced_keys(self._storage.destination, self._ledger, missing)
+        return [
+            replace(result, state=FileState.OK, detail="")
+            if result.state is FileState.MISSING and result.file.key in replaced
+            else result
+            for result in results
+        ]
 
     def _record_result(self, result: CheckResult) -> None:
         output, file = result.row.record.output, result.file

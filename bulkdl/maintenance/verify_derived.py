@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from functools import partial
 
 from bulkdl.destinations.interfaces import Destination, ObjectInfo
@@ -17,7 +17,7 @@ from bulkdl.ledger import derived_queries
 from bulkdl.ledger.database import Ledger
 from bulkdl.ledger.derived_queries import DerivedFileRow
 from bulkdl.maintenance.file_checks import add_finding, check_file, find_objects
-from bulkdl.models import CommittedFile, Digest, Validator
+from bulkdl.models import CommittedFile, ContainerRef, Digest, Validator
 from bulkdl.report.verification import FileState, Finding, Verification
 
 _CONCURRENT_FILES = 4
@@ -49,6 +49,20 @@ async def verify_derived_files(
         if repair and damaged:
             await ledger.write(partial(derived_queries.mark_for_processing, outputs=damaged))
             verification.repaired += len(damaged)
+
+
+async def find_replaced_keys(
+    destination: Destination, ledger: Ledger, containers: Collection[ContainerRef]
+) -> set[str]:
+    """Return the keys of the archives in *containers* whose unpacked members exist with their sizes."""
+    found = set()
+    for container in containers:
+        for archive in await ledger.read(partial(derived_queries.read_unpacked, container=container)):
+            infos = await find_objects(destination, list(archive.members))
+            sizes = {key: info.size_bytes for key, info in infos.items()}
+            if sizes == archive.members:
+                found.add(archive.key)
+    return found
 
 
 async def _iter_pages(ledger: Ledger) -> AsyncIterator[list[DerivedFileRow]]:

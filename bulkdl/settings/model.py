@@ -152,7 +152,8 @@ class Settings(BaseModel):
 
     unpack: UnpackMode = Field(
         UnpackMode.OFF,
-        description="unpack each archive into a folder next to it: off, or keep (and keep the archive)",
+        description="unpack each archive into a folder next to it: off, keep (the archive), or replace "
+        "(delete the archive at the end of a complete run)",
     )
     processors: Annotated[tuple[str, ...], BeforeValidator(parsers.split_list)] = Field(
         (), description="names of the installed processors that process completed outputs"
