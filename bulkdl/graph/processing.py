@@ -32,7 +32,7 @@ from bulkdl.graph.output_area import remove_scratch
 from bulkdl.graph.processing_ledger import completed_output, iter_pending
 from bulkdl.graph.processor_calls import ProcessingContext, ProcessorCalls
 from bulkdl.graph.run_context import LockedRun
-from bulkdl.graph.unpacked_archives import remove_replaced_archives
+from bulkdl.graph.unpacked_archives import remove_replaced_archives, require_replaceable
 from bulkdl.ledger import derived_queries
 from bulkdl.log import get_logger
 from bulkdl.models import Outcome, Output, Result, UnpackMode
@@ -65,6 +65,9 @@ class Processing:
 
     def new_stage(self, run: LockedRun, selection: Selection, settings: Settings) -> ProcessingStage:
         """Create the stage of one run for the outputs of *selection*."""
+        replaces_archives = settings.unpack is UnpackMode.REPLACE
+        if replaces_archives:
+            require_replaceable(run.storage.destination)
         context = ProcessingContext(
             run_id=run.run_id,
             storage=run.storage,
@@ -76,7 +79,7 @@ class Processing:
             workers=settings.processing_threads,
             shutdown_timeout_s=settings.shutdown_timeout,
             max_duration_s=settings.max_duration,
-            replaces_archives=settings.unpack is UnpackMode.REPLACE,
+            replaces_archives=replaces_archives,
         )
         return ProcessingStage(self.processors, context)
 

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
 from functools import partial
+from pathlib import Path
 
 from bulkdl.concurrency import run_in
 from bulkdl.destinations.interfaces import Destination
+from bulkdl.destinations.local.destination import LocalDestination
+from bulkdl.destinations.registry import require_local
 from bulkdl.graph.ledger_view import LedgerView
 from bulkdl.graph.processor_calls import ProcessingContext
 from bulkdl.ledger import derived_queries
@@ -61,16 +64,32 @@ async def has_all_members(archive: UnpackedArchive, destination: Destination) ->
     )
 
 
+def require_replaceable(destination: Destination) -> LocalDestination:
+    """
+    Return *destination* if archives in it can be deleted.
+
+    Raises:
+        ConfigError: It is not local.
+    """
+    return require_local(destination, "--unpack replace needs local files")
+
+
 async def remove_replaced_archives(context: ProcessingContext) -> None:
-    """Delete the archives of the selected outputs whose members are recorded and present."""
+    """
+    Delete the archives of the selected outputs whose members are recorded and present.
+
+    Raises:
+        ConfigError: The destination is not local; it cannot delete files.
+    """
+    destination = require_replaceable(context.storage.destination)
     archives, size_bytes = 0, 0
     async for container in _selected_containers(context):
         unpacked = await context.ledger.read(partial(derived_queries.read_unpacked, container=container))
-        present = await context.destination.stat([archive.key for archive in unpacked])
+        present = await destination.stat([archive.key for archive in unpacked])
         for archive in unpacked:
             is_same = archive.key in present and present[archive.key].size_bytes == archive.size_bytes
-            if is_same and await has_all_members(archive, context.destination):
-                await run_in(context.executors.processing, _remove, context, archive.key)
+            if is_same and await has_all_members(archive, destination):
+                await run_in(context.executors.processing, _remove, destination.locate(archive.key))
                 archives, size_bytes = archives + 1, size_bytes + archive.size_bytes
     if archives:
         log.info("archives.removed", archives=archives, size_bytes=size_bytes)
@@ -89,7 +108,6 @@ async def _selected_containers(context: ProcessingContext) -> AsyncIterator[Cont
                 yield output.container
 
 
-def _remove(context: ProcessingContext, key: str) -> None:
-    path = context.destination.locate(key)
+def _remove(path: Path) -> None:
     with map_path_errors(path):
         path.unlink(missing_ok=True)
