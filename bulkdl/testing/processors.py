@@ -288,15 +288,19 @@ def _run(root: Path, work: Callable[[SampleDirectory], Awaitable[T]]) -> T:
 
 def _check_files(directory: SampleDirectory, files: Sequence[DerivedFile], new_keys: Collection[str]) -> None:
     """Check that *files* are published, and that they contain all *new_keys*."""
+    keys = {file.key for file in files}
     for file in files:
         path = directory.destination.locate(check_key(file.key))
         if path.is_dir():
-            size_bytes = sum(part.stat().st_size for part in path.rglob("*") if part.is_file())
+            parts = {f"{file.key}/{part.relative_to(path).as_posix()}": part for part in path.rglob("*")}
+            size_bytes = sum(
+                part.stat().st_size for key, part in parts.items() if key not in keys and part.is_file()
+            )
             new_keys = {key for key in new_keys if not key.startswith(f"{file.key}/")}
         else:
             size_bytes = path.stat().st_size
         check(size_bytes == file.size_bytes, f"{file.key}: {size_bytes} bytes instead of {file.size_bytes}")
-    missing = sorted(set(new_keys) - {file.key for file in files})
+    missing = sorted(set(new_keys) - keys)
     check(not missing, f"published, but not returned: {missing}")
     check(directory.list_scratch() == [], "scratch files are left")
 
