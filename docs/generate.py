@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -132,7 +133,21 @@ def _place(kind: FaultKind) -> str:
     return str(kind.condition.get("server", "all"))
 
 
+_EXAMPLE = re.compile(r"<!-- (docs/examples/\S+\.py) -->\n(?:\n```python\n.*?\n```\n)?", re.DOTALL)
+
+
+def extending_page() -> str:
+    """Render docs/extending.md again with the current code of the examples."""
+
+    def insert(match: re.Match[str]) -> str:
+        code = (DOCS.parent / match[1]).read_text("utf-8")
+        return f"<!-- {match[1]} -->\n\n```python\n{code}```\n"
+
+    return _EXAMPLE.sub(insert, (DOCS / "extending.md").read_text("utf-8"))
+
+
 if __name__ == "__main__":
+    (DOCS / "extending.md").write_text(extending_page(), "utf-8")
     (DOCS / "failure-policy.md").write_text(failure_policy_page(), "utf-8")
     (DOCS / "run-report.md").write_text(run_report_page(), "utf-8")
     (DOCS / "simulator.md").write_text(simulator_page(), "utf-8")

@@ -1,0 +1,188 @@
+"""The examples of docs/extending.md work when they are installed as separate distributions."""
+
+import asyncio
+import functools
+import http.server
+import json
+import os
+import site
+import sqlite3
+import subprocess
+import sys
+import sysconfig
+import threading
+import venv
+from pathlib import Path
+
+import pytest
+
+from bulkdl.simulator import SimulatedAccount, Simulator
+from support.processor_distributions import build_wheel
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "docs" / "examples"
+MAX_LINES = 80
+ACCOUNT = SimulatedAccount(projects=1, jobs=4, archive_bytes=(2000, 5000))
+FILES = {
+    "first/a.json": b'{"a": 1}',
+    "first/image.png": b"\x89PNG\r\n\x1a\n" + bytes(100),
+    "second/ünï & co.json": b"[]",
+}
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the interpreter of a new environment with bulkdl and the three examples."""
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder, with_pip=False, symlinks=True)
+    interpreter = folder / "bin" / "python"
+    packages = Path(sysconfig.get_path("purelib", vars={"base": str(folder)}))
+    # The dependencies of bulkdl are those of this environment: a test needs no network.
+    (packages / "dependencies.pth").write_text(
+        f"import site; site.addsitedir({site.getsitepackages()[0]!r})\n"
+    )
+    wheels = [build_wheel(project, folder / "wheels" / project.name) for project in (ROOT, *examples())]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        str(interpreter),
+        "install",
+        "--no-index",
+        "--no-deps",
+    ]
+    subprocess.run([*command, "--quiet", "--ignore-installed", *wheels], check=True)
+    return interpreter
+
+
+def examples() -> list[Path]:
+    return sorted(path.parent for path in EXAMPLES.glob("*/pyproject.toml"))
+
+
+@pytest.fixture
+def http_url(tmp_path: Path):
+    """Serve FILES with the server of the standard library."""
+    root = tmp_path / "www"
+    for name, content in FILES.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            """Do nothing."""
+
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(root))
+    ) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+
+
+async def bulkdl(python: Path, *args: object, **variables: str) -> tuple[int, str]:
+    """Run the command line of the new environment; return its exit code and stdout."""
+    hidden = ("BULKDL_", "UP42_", "PYTHON")
+    env = {key: value for key, value in os.environ.items() if not key.startswith(hidden)}
+    process = await asyncio.create_subprocess_exec(
+        *(str(python), "-m", "bulkdl", *map(str, args)),
+        env={**env, **variables},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(120):
+        out, err = await process.communicate()
+    assert b"Traceback" not in err, err.decode()
+    return process.returncode or 0, out.decode() + err.decode()
+
+
+def credentials(simulator: Simulator) -> dict[str, str]:
+    (project,) = simulator.projects
+    return {
+        "UP42_PROJECT_ID": project.id,
+        "UP42_PROJECT_API_KEY": project.api_key,
+        "BULKDL_API_URL": simulator.api_url,
+    }
+
+
+@pytest.mark.parametrize("project", examples(), ids=lambda project: project.name)
+def test_example_is_short(project: Path) -> None:
+    (module,) = project.glob("*.py")
+    assert len(module.read_text("utf-8").splitlines()) <= MAX_LINES
+
+
+async def test_environment_imports_the_installed_distributions(python: Path) -> None:
+    modules = ("bulkdl", "bulkdl_directories", "bulkdl_sqlite", "bulkdl_checksums")
+    program = f"import {', '.join(modules)}; print({', '.join(f'{name}.__file__' for name in modules)})"
+    result = await asyncio.to_thread(
+        subprocess.run, [python, "-I", "-c", program], check=True, capture_output=True, text=True
+    )
+    assert all(str(python.parents[1]) in path for path in result.stdout.split())
+
+
+async def test_source_example_downloads_the_listing_of_a_server(
+    python: Path, http_url: str, tmp_path: Path
+) -> None:
+    config = tmp_path / "bulkdl.toml"
+    config.write_text(f'source = "directories"\n[source_settings.directories]\nurl = "{http_url}"\n')
+    args = ("-c", config, "-o", tmp_path / "out", "--format", "json")
+    code, out = await bulkdl(python, "run", *args)
+    assert code == 0, out
+    found = {
+        path.name: path.read_bytes()
+        for path in (tmp_path / "out").glob("*/*/*")
+        if path.is_file() and ".bulkdl" not in path.parts
+    }
+    assert found == {name.partition("/")[2]: content for name, content in FILES.items()}
+    code, out = await bulkdl(python, "run", *args)
+    assert code == 0, out
+    counts = json.loads(out.splitlines()[0])["counts"]
+    assert {(row["outcome"], row["reason"]) for row in counts} == {("skipped", "up_to_date")}
+
+
+async def test_destination_example_stores_all_outputs_in_one_file(python: Path, tmp_path: Path) -> None:
+    args = ("-o", f"sqlite://{tmp_path}/out.sqlite", "--state", tmp_path / "state")
+    async with Simulator(ACCOUNT) as simulator:
+        code, out = await bulkdl(python, "run", *args, **credentials(simulator))
+        assert code == 0, out
+        expected = sum(1 for _ in simulator.expected_outputs())
+    connection = sqlite3.connect(tmp_path / "out.sqlite")
+    keys = [key for (key,) in connection.execute("SELECT key FROM objects")]
+    connection.close()
+    documents = [key for key in keys if key.endswith(("job.json", "job_tasks.json", "task_quicklook.json"))]
+    assert len(keys) - len(documents) == expected
+    code, out = await bulkdl(python, "verify", "--deep", *args)
+    assert code == 0, out
+
+
+async def test_processor_example_writes_a_checksum_file_for_each_output(python: Path, tmp_path: Path) -> None:
+    async with Simulator(ACCOUNT) as simulator:
+        code, out = await bulkdl(
+            python, "run", "-o", tmp_path / "out", "--processor", "checksums", **credentials(simulator)
+        )
+    assert code == 0, out
+    checksums = sorted((tmp_path / "out").rglob("*.sha256"))
+    assert checksums
+    for path in checksums:
+        await asyncio.to_thread(
+            subprocess.run, ["sha256sum", "--check", "--quiet", path.name], cwd=path.parent, check=True
+        )
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("--source", "unknown"), ("--source", "unknown", "directories")),
+        (("-o", "s4://bucket"), ("s4", "sqlite")),
+        (("--processor", "unknown"), ("--processor", "unknown", "checksums")),
+    ],
+)
+async def test_unknown_extension_is_reported_with_the_installed_ones(
+    python: Path, tmp_path: Path, args: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    code, out = await bulkdl(python, "run", "-o", tmp_path / "out", *args, UP42_TOKEN="t")
+    assert code == 2
+    assert all(word in out for word in words), out
+    assert len(out.strip().splitlines()) == 1
