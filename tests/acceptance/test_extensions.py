@@ -1,16 +1,13 @@
 """The examples of docs/extending.md work when they are installed as separate distributions."""
 
 import asyncio
-import functools
-import http.server
-import json
 import os
+import runpy
 import site
 import sqlite3
 import subprocess
 import sys
 import sysconfig
-import threading
 import venv
 from pathlib import Path
 
@@ -60,28 +57,6 @@ def examples() -> list[Path]:
     return sorted(path.parent for path in EXAMPLES.glob("*/pyproject.toml"))
 
 
-@pytest.fixture
-def http_url(tmp_path: Path):
-    """Serve FILES with the server of the standard library."""
-    root = tmp_path / "www"
-    for name, content in FILES.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(content)
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            """Do nothing."""
-
-    with http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(root))
-    ) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
-        thread.join()
-
-
 async def bulkdl(python: Path, *args: object, **variables: str) -> tuple[int, str]:
     """Run the command line of the new environment; return its exit code and stdout."""
     hidden = ("BULKDL_", "UP42_", "PYTHON")
@@ -113,6 +88,13 @@ def test_example_is_short(project: Path) -> None:
     assert len(module.read_text("utf-8").splitlines()) <= MAX_LINES
 
 
+def test_extending_page_contains_the_current_examples() -> None:
+    generator = runpy.run_path(str(ROOT / "docs" / "generate.py"))
+    page = (ROOT / "docs" / "extending.md").read_text("utf-8")
+    assert page == generator["extending_page"](), "stale: run make docs"
+    assert page.count("```python") == len(examples()) + 1
+
+
 async def test_environment_imports_the_installed_distributions(python: Path) -> None:
     modules = ("bulkdl", "bulkdl_directories", "bulkdl_sqlite", "bulkdl_checksums")
     program = f"import {', '.join(modules)}; print({', '.join(f'{name}.__file__' for name in modules)})"
@@ -120,26 +102,6 @@ async def test_environment_imports_the_installed_distributions(python: Path) -> 
         subprocess.run, [python, "-I", "-c", program], check=True, capture_output=True, text=True
     )
     assert all(str(python.parents[1]) in path for path in result.stdout.split())
-
-
-async def test_source_example_downloads_the_listing_of_a_server(
-    python: Path, http_url: str, tmp_path: Path
-) -> None:
-    config = tmp_path / "bulkdl.toml"
-    config.write_text(f'source = "directories"\n[source_settings.directories]\nurl = "{http_url}"\n')
-    args = ("-c", config, "-o", tmp_path / "out", "--format", "json")
-    code, out = await bulkdl(python, "run", *args)
-    assert code == 0, out
-    found = {
-        path.name: path.read_bytes()
-        for path in (tmp_path / "out").glob("*/*/*")
-        if path.is_file() and ".bulkdl" not in path.parts
-    }
-    assert found == {name.partition("/")[2]: content for name, content in FILES.items()}
-    code, out = await bulkdl(python, "run", *args)
-    assert code == 0, out
-    counts = json.loads(out.splitlines()[0])["counts"]
-    assert {(row["outcome"], row["reason"]) for row in counts} == {("skipped", "up_to_date")}
 
 
 async def test_destination_example_stores_all_outputs_in_one_file(python: Path, tmp_path: Path) -> None:
@@ -174,7 +136,6 @@ async def test_processor_example_writes_a_checksum_file_for_each_output(python: 
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (("--source", "unknown"), ("--source", "unknown", "directories")),
         (("-o", "s4://bucket"), ("s4", "sqlite")),
         (("--processor", "unknown"), ("--processor", "unknown", "checksums")),
     ],
