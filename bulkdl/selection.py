@@ -7,7 +7,7 @@ change from N to N + 1 shards moves only the jobs of the new shard.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
@@ -16,6 +16,7 @@ from hashlib import blake2b
 from bulkdl.errors import ConfigError
 from bulkdl.models import Container, Output, Reason
 from bulkdl.settings import Settings, Shard, parsers
+from bulkdl.settings.source_choice import AUTO
 from bulkdl.source_spec import DEFAULT_SOURCE, SourceFilters, kind_names, source_spec
 
 _MAX_LINES_SHOWN = 10
@@ -38,7 +39,7 @@ class Selection:
     The filters of a run. A job is selected if it matches all of them.
 
     Attributes:
-        project_ids: Projects to list; empty means all projects with credentials.
+        project_ids: Projects (or accounts) to list; empty means all that have credentials.
         jobs: Jobs to select by ID; empty means all jobs of the projects.
         since_at: The earliest creation time.
         until_at: The latest creation time.
@@ -57,6 +58,7 @@ class Selection:
     statuses: frozenset[str] = frozenset()
     name_glob: str | None = None
     kinds: frozenset[str] = field(default_factory=lambda: frozenset(kind_names()))
+    source: str = DEFAULT_SOURCE
     filters: SourceFilters = field(default_factory=lambda: source_spec(DEFAULT_SOURCE).read_filters(None))
     shard: Shard | None = None
     since_last_s: float | None = None
@@ -65,7 +67,8 @@ class Selection:
     _refs: frozenset[JobRef] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_refs", frozenset(self.jobs))
+        refs = (JobRef(ref.project_id and ref.project_id.lower(), ref.job_id.lower()) for ref in self.jobs)
+        object.__setattr__(self, "_refs", frozenset(refs))
 
     @classmethod
     def of(
@@ -74,22 +77,37 @@ class Selection:
         *,
         projects: Iterable[str] = (),
         jobs: Iterable[str | JobRef] = (),
+        collections: Iterable[str] = (),
         jobs_file_lines: Iterable[str] | None = None,
         jobs_file_name: str = "jobs file",
+        source: str | None = None,
         now: datetime | None = None,
     ) -> Selection:
         """
-        Create the selection of *settings*, restricted to *projects* and *jobs*.
+        Create the selection of *settings*, restricted to *projects*, *jobs* and *collections*.
 
         A job is an ID or ``PROJECT/JOB``. Ages such as ``7d`` are relative to *now*.
+
+        Args:
+            collections: Deliveries, as IDs or ``WORKSPACE/ID``. Only the source ``storage`` has them.
+            source: The source; by default that of *settings*, or ``jobs`` if they do not name one.
 
         Raises:
             ConfigError: An ID is invalid.
         """
         now = now or datetime.now(UTC)
+        source = source or (settings.source if settings.source != AUTO else DEFAULT_SOURCE)
+        filters = source_spec(source).read_filters(settings)
+        jobs = list(jobs)
+        if jobs and filters.with_job_ids(()) is not None:
+            job_ids = [_parse_id_flag("--job", str(job)) for job in jobs]
+            filters, jobs = filters.with_job_ids(job_ids) or filters, []
+        parse_id = parsers.parse_uuid if source == DEFAULT_SOURCE else parsers.check_id
         refs = [job if isinstance(job, JobRef) else _parse_job_flag(job) for job in jobs]
+        refs += [_parse_collection_flag(text) for text in collections]
         if jobs_file_lines is not None:
-            refs += _check_not_empty(parse_jobs_file(jobs_file_lines, jobs_file_name), jobs_file_name)
+            listed = parse_jobs_file(jobs_file_lines, jobs_file_name, parse_id=parse_id)
+            refs += _check_not_empty(listed, jobs_file_name)
         return cls(
             project_ids=tuple(dict.fromkeys(_parse_uuid_flag("--project", project) for project in projects)),
             jobs=_drop_duplicates(refs),
@@ -101,7 +119,8 @@ class Selection:
             statuses=frozenset(settings.status),
             name_glob=settings.name,
             kinds=settings.only,
-            filters=source_spec(DEFAULT_SOURCE).read_filters(settings),
+            source=source,
+            filters=filters,
             shard=settings.shard,
         )
 
@@ -155,7 +174,8 @@ class Selection:
 
     def _excluding_id_filter(self, job: Container) -> str | None:
         scope = job.ref.scope.lower()
-        if self.project_ids and scope not in self.project_ids and not self._has_ref(job, scope):
+        is_in_scope = not self._selects_scopes or scope in self.project_ids
+        if not is_in_scope and not self._has_ref(job, scope):
             return "project"
         if self.jobs and not self._has_ref(job, scope, None):
             return "job"
@@ -192,9 +212,14 @@ class Selection:
         is_listed = not self.jobs or bool(
             {JobRef(scope, container_id), JobRef(None, container_id)} & self._refs
         )
-        in_project = not self.project_ids or scope in self.project_ids or (bool(self.jobs) and is_listed)
+        in_project = not self._selects_scopes or scope in self.project_ids or (bool(self.jobs) and is_listed)
         in_shard = self.shard is None or is_in_shard(container_id, self.shard)
         return is_listed and in_project and in_shard and self.includes(output)
+
+    @property
+    def _selects_scopes(self) -> bool:
+        """Whether ``project_ids`` are the scopes of the selected containers, not accounts to list."""
+        return bool(self.project_ids) and source_spec(self.source).lists_scopes
 
     def _has_ref(self, job: Container, *project_ids: str | None) -> bool:
         return any(JobRef(project_id, job.ref.id.lower()) in self._refs for project_id in project_ids)
@@ -220,7 +245,9 @@ def _drop_duplicates(refs: Sequence[JobRef]) -> tuple[JobRef, ...]:
     return tuple(dict.fromkeys(ref for ref in refs if ref.project_id or ref.job_id not in with_project))
 
 
-def parse_jobs_file(lines: Iterable[str], name: str) -> list[JobRef]:
+def parse_jobs_file(
+    lines: Iterable[str], name: str, *, parse_id: Callable[[str], str] = parsers.parse_uuid
+) -> list[JobRef]:
     """
     Return the distinct jobs in *lines*: one ``JOB`` or ``PROJECT/JOB`` per line.
 
@@ -235,7 +262,7 @@ def parse_jobs_file(lines: Iterable[str], name: str) -> list[JobRef]:
         text = line.removeprefix("\ufeff").split("#", 1)[0].strip()
         if not text:
             continue
-        ref = _parse_job_ref(text)
+        ref = _parse_job_ref(text, parse_id)
         if ref is None:
             invalid.append(f"{name}:{number}: {text[:60]!r}")
         else:
@@ -258,10 +285,10 @@ def _describe_invalid_lines(lines: Sequence[str]) -> str:
     return f"expected a job ID or PROJECT/JOB, got {shown}{more}; nothing was downloaded"
 
 
-def _parse_job_ref(text: str) -> JobRef | None:
+def _parse_job_ref(text: str, parse_id: Callable[[str], str] = parsers.parse_uuid) -> JobRef | None:
     project, slash, job = text.rpartition("/")
     try:
-        return JobRef(parsers.parse_uuid(project) if slash else None, parsers.parse_uuid(job))
+        return JobRef(parse_id(project) if slash else None, parse_id(job))
     except ValueError:
         return None
 
@@ -271,6 +298,20 @@ def _parse_job_flag(text: str) -> JobRef:
     if ref is None:
         raise ConfigError("--job", f"{parsers.UUID_EXPECTED} or PROJECT/JOB, got {text[:60]!r}")
     return ref
+
+
+def _parse_collection_flag(text: str) -> JobRef:
+    ref = _parse_job_ref(text.strip(), parsers.check_id)
+    if ref is None:
+        raise ConfigError("--collection", f"{parsers.ID_EXPECTED}, or WORKSPACE/ID, got {text[:60]!r}")
+    return ref
+
+
+def _parse_id_flag(flag: str, text: str) -> str:
+    try:
+        return parsers.parse_id(text)
+    except ValueError as error:
+        raise ConfigError(flag, f"{error}, got {text[:60]!r}") from None
 
 
 def _parse_uuid_flag(flag: str, text: str) -> str:

@@ -8,7 +8,7 @@ specification of a source needs neither credentials nor the code of the source.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -26,7 +26,7 @@ ERROR_PAGE_TYPES = frozenset(
 """Content types of error pages, for kinds that never have such content."""
 
 # Modules with a SPEC. They are imported on first use, because sources are a higher layer.
-_BUILT_IN = ("bulkdl.sources.up42_jobs.spec",)
+_BUILT_IN = ("bulkdl.sources.up42_jobs.spec", "bulkdl.sources.up42_storage.spec")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 GROUP = "bulkdl.sources"
@@ -120,6 +120,9 @@ class SourceFilters(Protocol):
     def wanted_kinds(self, kinds: frozenset[str]) -> frozenset[str]:
         """Return those of *kinds* that have an output which ``includes`` accepts."""
 
+    def with_job_ids(self, job_ids: Sequence[str]) -> SourceFilters | None:
+        """Return filters that also select by the producing jobs; None if a container is a job."""
+
     def scope_values(self, shared: Mapping[str, object]) -> list[object]:
         """
         Return the values that must be equal for two runs to share a watermark.
@@ -146,6 +149,10 @@ class NoFilters:
     def wanted_kinds(self, kinds: frozenset[str]) -> frozenset[str]:
         return kinds
 
+    def with_job_ids(self, job_ids: Sequence[str]) -> SourceFilters | None:
+        del job_ids
+        return None
+
     def scope_values(self, shared: Mapping[str, object]) -> list[object]:
         return list(shared.values())
 
@@ -164,15 +171,21 @@ def _no_filters(settings: Any) -> SourceFilters:
 
 @dataclass(frozen=True, slots=True)
 class OutputLabels:
-    """The names of the fields of an output in logs and reports, such as ``project_id``."""
+    """
+    The names of the fields of an output in logs and reports, such as ``project_id``.
+
+    Attributes:
+        listed: What the source lists, if it does not list scopes: the element of ``Source.scopes``.
+    """
 
     scope: str
     container: str
     parent: str
+    listed: str = ""
 
     def describe_scope(self, scope: str) -> str:
-        """Return the name of a scope in messages, such as ``project 5f0c``."""
-        return f"{_noun(self.scope)} {scope}"
+        """Return the name of what is listed in messages, such as ``project 5f0c``."""
+        return f"{self.listed or _noun(self.scope)} {scope}"
 
     def describe_container(self, scope: str, container_id: str) -> str:
         """Return the name of a container in messages, such as ``job 0236 of project 5f0c``."""
@@ -201,12 +214,15 @@ class SourceSpec:
         name: The source in settings, reports and the ledger.
         kinds: The kinds of its outputs, in the order of reports.
         read_filters: Returns the filters of the source that the settings select; of None: no filters.
+        lists_scopes: Whether containers are listed by their scope, such as a project. Otherwise the source
+            lists accounts, and the list shows the scope of each container.
     """
 
     name: str
     labels: OutputLabels
     kinds: tuple[KindSpec, ...]
     read_filters: Callable[[Any], SourceFilters] = _no_filters
+    lists_scopes: bool = True
 
     @property
     def kind_names(self) -> tuple[str, ...]:

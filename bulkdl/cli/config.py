@@ -9,12 +9,20 @@ from typing import Any
 import click
 
 from bulkdl.cli import options
-from bulkdl.cli.context import read_settings
+from bulkdl.cli.context import read_settings, resolve_source
 from bulkdl.cli.help import Command
 from bulkdl.cli.render import write_json, write_table
 from bulkdl.errors import ConfigError
 from bulkdl.redaction import MASK, redact
-from bulkdl.settings import LoadedSettings, Settings, format_setting, format_value, load_credentials
+from bulkdl.settings import (
+    LoadedSettings,
+    Settings,
+    format_setting,
+    format_value,
+    load_account_credentials,
+    load_credentials,
+)
+from bulkdl.settings.source_choice import STORAGE
 
 _CREDENTIALS = ("UP42_PROJECT_ID", "UP42_PROJECT_API_KEY", "UP42_USERNAME", "UP42_PASSWORD", "UP42_TOKEN")
 _OPEN = ("UP42_PROJECT_ID", "UP42_USERNAME")
@@ -34,7 +42,7 @@ _TABLES = frozenset({"kinds", "path_templates"})  # one row for each of their ke
 @options.result_format("table", "json")
 def config(**params: Any) -> int:
     """Show the effective settings and the source of each value. Secrets are masked."""
-    loaded = read_settings(params)
+    loaded = resolve_source(params, read_settings(params))
     if params["result_format"] == "json":
         write_json(_document(loaded, os.environ))
     else:
@@ -93,6 +101,7 @@ def _warn(loaded: LoadedSettings, env: Mapping[str, str]) -> None:
     for line in loaded.warnings:
         click.echo(f"bulkdl: {line}", err=True)
     try:
-        load_credentials(loaded.settings, env)
+        load_for_source = load_account_credentials if loaded.settings.source == STORAGE else load_credentials
+        load_for_source(loaded.settings, env)
     except ConfigError as error:
         click.echo(f"bulkdl: {error}", err=True)

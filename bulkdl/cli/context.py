@@ -8,7 +8,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,9 +24,11 @@ from bulkdl.graph.downloader import Downloader
 from bulkdl.log import get_logger
 from bulkdl.redaction import register_secret
 from bulkdl.selection import Selection
-from bulkdl.settings import CredentialSet, LoadedSettings, Settings, load_credentials, load_settings
+from bulkdl.settings import CredentialSet, LoadedSettings, Settings, choose_source, load_settings
 from bulkdl.settings.parsers import parse_path
-from bulkdl.source_spec import DEFAULT_SOURCE, source_spec
+from bulkdl.settings.source_choice import AUTO, STORAGE
+from bulkdl.source_spec import source_spec
+from bulkdl.sources.registry import load_source_type
 from bulkdl.state.storage import create_state
 from bulkdl.telemetry.console_logging import create_stderr_console, log_to_console
 from bulkdl.telemetry.events import Reporter, Reporters, StatusPageListening
@@ -66,8 +68,10 @@ class RunRequest:
         """
         loaded = read_settings(params)
         loaded.settings.require_output()
+        loaded = resolve_source(params, loaded)
         selection = read_selection(params, loaded.settings)
-        return cls(loaded, selection, load_credentials(loaded.settings), expose_metrics)
+        credentials = load_source_type(loaded.settings.source).load_credentials(loaded.settings)
+        return cls(loaded, selection, credentials, expose_metrics)
 
 
 def read_settings(params: Mapping[str, Any]) -> LoadedSettings:
@@ -85,6 +89,20 @@ def read_settings(params: Mapping[str, Any]) -> LoadedSettings:
     return load_settings(flags, _parse_path("--config", config) if config else None)
 
 
+def resolve_source(params: Mapping[str, Any], loaded: LoadedSettings) -> LoadedSettings:
+    """Return *loaded* with the source of the run instead of ``auto``."""
+    settings = loaded.settings
+    names_storage = bool(params.get("collection_ids") or settings.workspace or settings.order)
+    job_ids = params.get("job_ids", ())
+    names_projects = bool(params.get("project_ids")) or (bool(job_ids) and all("/" in job for job in job_ids))
+    if settings.source == AUTO and names_storage and not names_projects:
+        source = STORAGE
+    else:
+        source = choose_source(settings, has_projects=names_projects)
+    sources = {**loaded.sources, "source": "auto"} if settings.source == AUTO else loaded.sources
+    return replace(loaded, settings=settings.model_copy(update={"source": source}), sources=sources)
+
+
 def read_selection(params: Mapping[str, Any], settings: Settings) -> Selection:
     """
     Build the selection from the flags in *params* and from *settings*.
@@ -97,6 +115,7 @@ def read_selection(params: Mapping[str, Any], settings: Settings) -> Selection:
         settings,
         projects=params.get("project_ids", ()),
         jobs=params.get("job_ids", ()),
+        collections=params.get("collection_ids", ()),
         jobs_file_lines=_read_lines(name) if name else None,
         jobs_file_name="stdin" if name == "-" else str(name),
     )
@@ -128,7 +147,9 @@ def configure_logging(loaded: LoadedSettings, credentials: CredentialSet) -> Ite
     with log_to_console(console, settings.log_format, _log_verbosity(settings, console)):
         for warning in loaded.warnings:
             log.warning("settings.suspected", detail=warning)
-        with progress_on(console, source_spec(DEFAULT_SOURCE).kind_names, settings.progress) as reporter:
+        with progress_on(
+            console, source_spec(choose_source(settings)).kind_names, settings.progress
+        ) as reporter:
             yield reporter
 
 
@@ -198,7 +219,7 @@ def _open_exporters(request: RunRequest) -> AbstractAsyncContextManager[Exporter
     state = create_state(output, settings.state, shard=settings.shard).path
     return start_exporters(
         version=__version__,
-        kinds=source_spec(DEFAULT_SOURCE).kind_names,
+        kinds=source_spec(choose_source(settings)).kind_names,
         output=output if isinstance(output, Path) else state,
         state=state,
         listen=(address.host, address.port) if address else None,

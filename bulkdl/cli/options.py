@@ -85,10 +85,16 @@ _limit = partial(_setting, group=Group.LIMITS)
 _monitor = partial(_setting, group=Group.MONITORING)
 
 selection: Decorator[Any] = _stack(
+    _select("--source", metavar="auto|jobs|storage"),
     _ids(
         "-p", "--project", metavar="ID", text="only this project; by default all projects in the config file"
     ),
-    _ids("--job", metavar="ID", text="only this job, as JOB or PROJECT/JOB"),
+    _ids(
+        "--job", metavar="ID", text="only this job, as JOB or PROJECT/JOB; or what a processing job produced"
+    ),
+    _ids("--collection", metavar="ID", text="only this delivery (STAC collection), source storage"),
+    _select("--workspace", metavar="ID", many=True),
+    _select("--order", metavar="ID", many=True),
     option(
         "-i",
         "--jobs-file",

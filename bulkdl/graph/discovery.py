@@ -45,6 +45,7 @@ class ContainerDiscovery:
     ) -> None:
         self._selection = selection
         self._name, self._labels = spec.name, spec.labels
+        self._lists_scopes = spec.lists_scopes
         self._source = source
         self._ledger_view = ledger_view
         self._handler = handler
@@ -64,10 +65,13 @@ class ContainerDiscovery:
         iterator (``contextlib.aclosing``).
         """
         for scope in self._scopes_to_list:
-            with structlog.contextvars.bound_contextvars(**{self._labels.scope: scope}):
+            with structlog.contextvars.bound_contextvars(
+                **{self._labels.listed or self._labels.scope: scope}
+            ):
                 async with aclosing(self._list_scope(scope)) as pages:
-                    async for page in pages:
-                        yield page
+                    async for containers in pages:
+                        for page in _divide_by_scope(containers):
+                            yield page
         for ref in self._refs:
             container = await self._find_container(ref)
             if container is None:
@@ -76,7 +80,7 @@ class ContainerDiscovery:
             if self._is_candidate(container):
                 yield ContainerPage(container.ref.scope, (container,))
 
-    async def _list_scope(self, scope: str) -> AsyncGenerator[ContainerPage, None]:
+    async def _list_scope(self, scope: str) -> AsyncGenerator[list[Container], None]:
         page: list[Container] = []
         seen = 0
         try:
@@ -90,7 +94,7 @@ class ContainerDiscovery:
                     elif self._is_candidate(entry):
                         page.append(entry)
                     if len(page) >= PAGE_SIZE:
-                        yield ContainerPage(scope, tuple(page))
+                        yield page
                         page = []
         except ApiError as failure:
             subject = self._labels.describe_scope(scope)
@@ -98,7 +102,7 @@ class ContainerDiscovery:
         else:
             log.info("project.enumerated", jobs=seen)
         if page:
-            yield ContainerPage(scope, tuple(page))
+            yield page
 
     def _is_candidate(self, container: Container) -> bool:
         """Return whether *container* must be compared with the ledger; count it if it is selected."""
@@ -130,14 +134,16 @@ class ContainerDiscovery:
     async def _find_record(self, ref: JobRef) -> ContainerRecord | None:
         allowed = (ref.project_id,) if ref.project_id else self._scopes
         for scope in await self._ledger_view.scopes_of(self._name, ref.job_id):
-            if scope in allowed:
+            if scope in allowed or not (self._lists_scopes or ref.project_id):
                 records = await self._ledger_view.known_containers(self._name, scope, [ref.job_id])
                 return records.get(ref.job_id)
         return None
 
     async def _request_container(self, ref: JobRef, record: ContainerRecord | None) -> Container | None:
         """Request the container from each possible scope, beginning with the scope of *record*."""
-        scopes = (ref.project_id,) if ref.project_id else self._scopes
+        # A source that does not list scopes finds the scope of a container by itself.
+        possible = self._scopes if self._lists_scopes else ("",)
+        scopes = (ref.project_id,) if ref.project_id else possible
         if record is not None:
             scopes = tuple(sorted(scopes, key=lambda scope: scope != record.container.ref.scope))
         failures: list[tuple[str, ApiError]] = []
@@ -154,3 +160,11 @@ class ContainerDiscovery:
         scope, failure = (other or failures)[0]
         subject = self._labels.describe_selected(str(ref))
         self._handler.report_problem(failure.reason, subject, failure.detail, scope=scope)
+
+
+def _divide_by_scope(containers: Sequence[Container]) -> list[ContainerPage]:
+    """Divide *containers* into pages of one scope. An account has containers of several scopes."""
+    by_scope: dict[str, list[Container]] = {}
+    for container in containers:
+        by_scope.setdefault(container.ref.scope, []).append(container)
+    return [ContainerPage(scope, tuple(page)) for scope, page in by_scope.items()]

@@ -35,10 +35,9 @@ from bulkdl.processors.registry import load_processors
 from bulkdl.report.plan import Plan, PlanBuilder
 from bulkdl.report.summary import Summary, SummaryBuilder
 from bulkdl.selection import Selection
-from bulkdl.settings import CredentialSet, Settings
+from bulkdl.settings import CredentialSet, Settings, choose_source
 from bulkdl.source_spec import source_spec
 from bulkdl.sources.registry import load_source_type
-from bulkdl.sources.up42_jobs.models import SOURCE
 from bulkdl.state.storage import create_storage
 from bulkdl.telemetry.events import NullReporter, Reporter, RunStarted
 
@@ -78,7 +77,7 @@ class Downloader:
         output = settings.require_output()
         self.summary: Summary | None = None
         self._settings = settings
-        self._source_type = load_source_type(SOURCE)
+        self._source_type = load_source_type(choose_source(settings, credentials=credentials))
         self._credentials = (
             credentials if credentials is not None else self._source_type.load_credentials(settings)
         )
@@ -261,7 +260,8 @@ class Downloader:
         return self.summary
 
     async def _process(self, selection: Selection | None, shutdown: ShutdownController) -> Summary:
-        selection = selection if selection is not None else Selection.of(self._settings)
+        source = self._source_type.name
+        selection = selection if selection is not None else Selection.of(self._settings, source=source)
         if not await asyncio.to_thread(self._storage.state.ledger_path.is_file):
             raise LedgerMissingError(self._storage.state.setting)
         run_id = _new_run_id()
@@ -296,7 +296,10 @@ class Downloader:
 
     def _complete_selection(self, selection: Selection | None) -> Selection:
         """Return *selection*, or the selection of the settings, with its projects."""
-        selection = selection if selection is not None else Selection.of(self._settings)
+        source = self._source_type.name
+        selection = selection if selection is not None else Selection.of(self._settings, source=source)
+        if selection.source != source:
+            raise ConfigError("--source", f"the selection is of {selection.source}, the run of {source}")
         if not (selection.project_ids or self._assembly.source.scopes or _all_have_project(selection)):
             raise ConfigError(
                 "--project", "is missing: name a project, or set UP42_PROJECT_ID, or add [[projects]] tables"

@@ -173,12 +173,14 @@ def _upsert_container(
 def find_same_object(connection: sqlite3.Connection, output: Output, source: str) -> CommittedFile | None:
     """Return a committed file of the same container with the same source object; None if there is none."""
     row = connection.execute(
-        f"{_SELECT_OUTPUTS} WHERE outputs.container = {_CONTAINER_ID} AND kind = :kind"
+        f"{_SELECT_OUTPUTS} WHERE outputs.container = {_CONTAINER_ID} "
+        " AND NOT (parent = :parent AND kind = :kind AND outputs.name = :name)"
         # The plus prevents that SQLite uses the index on the state instead of the index on the container.
-        " AND object_url = :object_url AND +state = 'completed' AND parent <> :parent",
+        " AND object_url = :object_url AND +state = 'completed'",
         {
             **format_ref(output.container),
             "kind": output.kind,
+            "name": output.name,
             "object_url": source,
             "parent": output.parent,
         },

@@ -39,8 +39,8 @@ class ParsedKey:
 
     @property
     def is_container(self) -> bool:
-        """Whether the key is that of the document that stands for a container."""
-        return self.template == self.layout.source_type.document_templates[0]
+        """Whether the key is that of a document that stands for a container."""
+        return self.template in self.layout.source_type.container_templates
 
     def belongs_to(self, ref: ContainerRef) -> bool:
         """Return whether the key is that of a file of the container *ref*."""

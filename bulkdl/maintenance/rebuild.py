@@ -122,7 +122,9 @@ class Rebuilder:
         await self._record_containers()
         if not self._verification.jobs and not self._verification.findings_total:
             layouts = self._options.layouts
-            paths = " or ".join(each.templates[each.source_type.document_templates[0]] for each in layouts)
+            paths = " or ".join(
+                each.templates[name] for each in layouts for name in each.source_type.container_templates
+            )
             raise ConfigError(
                 option, f"contains no {paths}; use the same path_templates as the run that wrote the files"
             )

@@ -32,7 +32,18 @@ _FILE_ONLY = frozenset(
 _FLAGS = {"processors": "--processor"}
 # Variables of flags that are not settings.
 _OTHER_VARIABLES = (
-    *("CONFIG", "SHARDS", "PROJECT", "JOB", "JOBS_FILE", "REASON", "FORMAT", "DRY_RUN", "FAILURES"),
+    *(
+        "CONFIG",
+        "SHARDS",
+        "PROJECT",
+        "JOB",
+        "COLLECTION",
+        "JOBS_FILE",
+        "REASON",
+        "FORMAT",
+        "DRY_RUN",
+        "FAILURES",
+    ),
     *("DEEP", "REPAIR", "REBUILD", "VERIFY_WORKERS", "DEMO_JOBS"),
 )
 

@@ -77,6 +77,12 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     # source and destination
+    source: str = Field(
+        "auto",
+        min_length=1,
+        description="API to download from: jobs (projects and jobs), storage (assets and STAC), or auto "
+        "(jobs if a project is known, otherwise storage if an account is known)",
+    )
     allow_http: bool = Field(
         False, description="accept http:// URLs of other hosts, also in signed URLs and redirects"
     )
@@ -136,10 +142,17 @@ class Settings(BaseModel):
     workflow: Annotated[str | None, BeforeValidator(lambda value: value and parsers.parse_uuid(value))] = (
         Field(None, description="jobs of the workflow with this ID")
     )
+    workspace: Annotated[tuple[str, ...], BeforeValidator(parsers.parse_ids)] = Field(
+        (), description="source storage: deliveries of these workspaces"
+    )
+    order: Annotated[tuple[str, ...], BeforeValidator(parsers.parse_ids)] = Field(
+        (), description="source storage: deliveries of these orders"
+    )
     only: Annotated[frozenset[KindName], BeforeValidator(parsers.split_list)] = Field(
         default_factory=lambda: frozenset(kind_names()),
         min_length=1,
-        description="kinds of outputs: archive, quicklook, geojson",
+        description="kinds of outputs: archive, quicklook, geojson (source jobs), original, asset, preview, "
+        "metadata (source storage)",
     )
     scope: Annotated[frozenset[Level], BeforeValidator(parsers.split_list)] = Field(
         frozenset(Level), min_length=1, description="outputs of jobs, of tasks, or both: job, task"

@@ -288,3 +288,37 @@ def normalize_statuses(value: object) -> object:
     if isinstance(value, (list, tuple, set, frozenset)):
         return tuple(dict.fromkeys(normalize_status(part) for part in value))
     return value
+
+
+_ID = re.compile(r"[A-Za-z0-9_-](?:[A-Za-z0-9._-]{0,126}[A-Za-z0-9_-])?", re.ASCII)
+ID_EXPECTED = "expected an ID of 1 to 128 characters A-Z, a-z, 0-9, . _ and -"
+
+
+def check_id(text: str) -> str:
+    """
+    Return an ID of today's API without white space around it.
+
+    Raises:
+        ValueError: It is not valid.
+    """
+    if not _ID.fullmatch(text.strip()):
+        raise ValueError(ID_EXPECTED)
+    return text.strip()
+
+
+def parse_id(text: str) -> str:
+    """
+    Return an ID of today's API in lower case, for comparisons.
+
+    Raises:
+        ValueError: It is not valid.
+    """
+    return check_id(text).lower()
+
+
+def parse_ids(value: object) -> object:
+    """Return IDs of today's API, given as a list or as text with commas, without duplicates."""
+    parts = split_list(value)
+    if not isinstance(parts, (list, tuple)):
+        return parts
+    return tuple(dict.fromkeys(parse_id(part) if isinstance(part, str) else part for part in parts))

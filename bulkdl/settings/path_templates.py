@@ -32,6 +32,7 @@ _PLACEHOLDERS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "task_quicklooks": (_TASK, frozenset({"job_id", "task_id"})),
     "quicklook": (_TASK | {"filename"}, frozenset({"job_id", "task_id", "filename"})),
     "collection": (_COLLECTION, frozenset({"collection_id"})),
+    "delivery": (_COLLECTION, frozenset({"collection_id"})),
     "original": (_COLLECTION | {"filename"}, frozenset({"collection_id", "filename"})),
     "item": (_ITEM, frozenset({"collection_id", "item_id"})),
     "item_file": (_ITEM | {"filename"}, frozenset({"collection_id", "item_id", "filename"})),
@@ -79,6 +80,10 @@ class PathTemplates(BaseModel):
     quicklook: str = Field("{project_id}/{job_id}/{task_id}/quicklooks/{filename}", description="a quicklook")
     collection: str = Field(
         "{workspace_id}/{collection_id}/collection.json", description="a STAC collection as returned by UP42"
+    )
+    delivery: str = Field(
+        "{workspace_id}/{collection_id}/delivery.json",
+        description="the delivery of a STAC collection as bulkdl listed it",
     )
     original: str = Field(
         "{workspace_id}/{collection_id}/{filename}", description="the original of a STAC collection"
@@ -147,7 +152,7 @@ def _path_problem(template: str) -> str | None:
 
 def reserved_names(templates: Mapping[str, str]) -> frozenset[str]:
     """Return the names of the documents of deliveries in lower case, which their files must not have."""
-    names = (templates[name].rpartition("/")[2] for name in ("collection", "item", "asset"))
+    names = (templates[name].rpartition("/")[2] for name in ("collection", "delivery", "item", "asset"))
     return frozenset(name.lower() for name in names if "{" not in name)
 
 

@@ -33,6 +33,11 @@ class BaseSourceType:
     document_templates: ClassVar[tuple[str, ...]]
 
     @property
+    def container_templates(self) -> tuple[str, ...]:
+        """The template of the document that stands for a container."""
+        return self.document_templates[:1]
+
+    @property
     def name(self) -> str:
         """The name of the source."""
         return self.spec.name

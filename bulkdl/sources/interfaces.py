@@ -119,7 +119,11 @@ class SourceType(Protocol):
 
     @property
     def document_templates(self) -> tuple[str, ...]:
-        """The names of the path templates of documents; the first one stands for a container."""
+        """The names of the path templates of documents."""
+
+    @property
+    def container_templates(self) -> tuple[str, ...]:
+        """The names of the path templates of the documents that stand for a container."""
 
     def load_credentials(self, settings: Settings) -> CredentialSet:
         """

@@ -16,7 +16,10 @@ from bulkdl.settings import Settings
 from bulkdl.source_spec import GROUP, load_extension
 from bulkdl.sources.interfaces import SourceLayout, SourceType
 
-_BUILT_IN = {"jobs": "bulkdl.sources.up42_jobs.source_type"}
+_BUILT_IN = {
+    "jobs": "bulkdl.sources.up42_jobs.source_type",
+    "storage": "bulkdl.sources.up42_storage.source_type",
+}
 
 
 def source_names() -> tuple[str, ...]:

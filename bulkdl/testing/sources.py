@@ -100,7 +100,9 @@ class SourceSuite:
         check(spec.kinds, "the source has no kinds")
         check(all(kind_spec(kind.name) is kind for kind in spec.kinds), "a kind is not registered")
         templates = source_type.path_templates(Settings())
-        check(source_type.document_templates, "no document stands for a container")
+        check(source_type.container_templates, "no document stands for a container")
+        names = set(source_type.container_templates)
+        check(names <= set(source_type.document_templates), "a template of a container is of no document")
         check(set(source_type.document_templates) <= set(templates), "a document has no path template")
 
     def test_lists_return_every_output_of_the_provider(self) -> None:
@@ -230,7 +232,7 @@ class SourceSuite:
     def test_documents_rebuild_the_listing(self) -> None:
         async def run(site: ProviderSite, source: Source) -> None:
             templates = self.source_type.path_templates(site.settings)
-            template = templates[self.source_type.document_templates[0]]
+            template = templates[self.source_type.container_templates[0]]
             labels = source_spec(self.source_type.name).labels
             for container in await self._final_containers(source):
                 listing = await source.list_outputs(container, self._kinds())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bulkdl.models import Container, Output
@@ -59,7 +59,12 @@ class JobFilters:
 
     def wanted_kinds(self, kinds: frozenset[str]) -> frozenset[str]:
         """Return *kinds*, without quicklooks if no outputs of tasks are selected."""
-        return kinds if self._has_tasks else kinds - {Kind.QUICKLOOK}
+        own = kinds & _KINDS
+        return own if self._has_tasks else own - {Kind.QUICKLOOK}
+
+    def with_job_ids(self, job_ids: Sequence[str]) -> None:
+        """Return None: a job is a container."""
+        del job_ids
 
     def scope_values(self, shared: Mapping[str, object]) -> list[object]:
         """Return the values in the order of the first version, so that its watermarks stay valid."""

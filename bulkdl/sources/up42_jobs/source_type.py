@@ -23,6 +23,7 @@ class JobsSourceType:
     spec = SPEC
     name = SOURCE
     document_templates = DOCUMENT_TEMPLATES
+    container_templates = DOCUMENT_TEMPLATES[:1]
 
     def load_credentials(self, settings: Settings) -> CredentialSet:
         """Read the credentials of UP42."""

@@ -95,6 +95,25 @@ def _original_attributes(original: Original | None) -> dict[str, str]:
     }
 
 
+def original_of(container: Container, collection: Collection) -> Original | None:
+    """Return the original of a collection from the values that its container has; None if it has none."""
+    attributes = container.attributes
+    if "asset" not in attributes:
+        return None
+    return Original(
+        id=attributes["asset"],
+        workspace_id=collection.workspace_id,
+        created_at=container.created_at,
+        name=attributes.get("asset_name", ""),
+        title="",
+        media_type=attributes.get("asset_type", ""),
+        size_bytes=None,
+        order_id=collection.order_id,
+        collection_name=collection.collection_name,
+        extraction_status=attributes.get("extraction", ""),
+    )
+
+
 def is_settled(container: Container, now: datetime, grace: timedelta) -> bool:
     """
     Return whether no further items of a delivery are expected.

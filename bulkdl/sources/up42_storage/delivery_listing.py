@@ -12,13 +12,15 @@ from bulkdl.errors import ApiError
 from bulkdl.models import Container
 from bulkdl.sources.up42_storage import decode
 from bulkdl.sources.up42_storage.client import StorageClient, is_listing_withdrawn
-from bulkdl.sources.up42_storage.containers import asset_id_of_container
+from bulkdl.sources.up42_storage.containers import asset_id_of_container, original_of
+from bulkdl.sources.up42_storage.documents import describe_delivery
 from bulkdl.sources.up42_storage.item_search import ItemList, ItemSearch
 from bulkdl.sources.up42_storage.models import Collection, Original
 from bulkdl.sources.up42_storage.paths import ApiUrls
 from bulkdl.sources.up42_storage.planning import (
     ASSET_DOCUMENT,
     COLLECTION_DOCUMENT,
+    DELIVERY_DOCUMENT,
     DOCUMENTS,
     ITEM_DOCUMENT,
     DeliveryFile,
@@ -82,7 +84,10 @@ class DeliveryLister:
         wants_items = kinds != frozenset({ORIGINAL}) or not has_original
         items = await self._search.items(collection.id) if wants_items else ItemList()
         plan = plan_delivery(collection, list(items.items.values()), original, self._reserved)
-        documents = {COLLECTION_DOCUMENT: encode_document(collection.document)}
+        documents = {
+            COLLECTION_DOCUMENT: encode_document(collection.document),
+            DELIVERY_DOCUMENT: encode_document(describe_delivery(container, plan.item_folders)),
+        }
         documents |= {
             f"{plan.item_folders[identity]}/{ITEM_DOCUMENT}": encode_document(item.document)
             for identity, item in items.items.items()
@@ -110,23 +115,10 @@ class DeliveryLister:
 
         A container that was just listed has its values. Other containers need a request.
         """
-        attributes = container.attributes
-        if "asset" in attributes:
-            original = Original(
-                id=attributes["asset"],
-                workspace_id=collection.workspace_id,
-                created_at=container.created_at,
-                name=attributes.get("asset_name", ""),
-                title="",
-                media_type=attributes.get("asset_type", ""),
-                size_bytes=None,
-                order_id=collection.order_id,
-                collection_name=collection.collection_name,
-                extraction_status=attributes.get("extraction", ""),
-            )
-        elif container.document or collection.asset_id is None:
-            return None
-        else:
+        original = original_of(container, collection)
+        if original is None:
+            if container.document or collection.asset_id is None:
+                return None
             try:
                 original = await self._client.original(collection.asset_id)
             except ApiError as failure:

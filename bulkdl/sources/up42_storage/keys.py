@@ -12,7 +12,12 @@ from collections.abc import Callable, Mapping
 from bulkdl.listings import PlannedOutput
 from bulkdl.models import ContainerRef
 from bulkdl.sources.up42_storage.containers import asset_id_of_container
-from bulkdl.sources.up42_storage.planning import ASSET_DOCUMENT, COLLECTION_DOCUMENT
+from bulkdl.sources.up42_storage.planning import ASSET_DOCUMENT, COLLECTION_DOCUMENT, DELIVERY_DOCUMENT
+
+# The order in which a key is compared with the templates: those with fixed names first.
+TEMPLATES = ("delivery", "collection", "asset", "item", "asset_file", "item_file", "original")
+CONTAINER_TEMPLATES = ("delivery", "asset")
+DOCUMENT_TEMPLATES = (*CONTAINER_TEMPLATES, "collection", "item")
 
 
 def make_key(planned: PlannedOutput, templates: Mapping[str, str]) -> Callable[[str], str]:
@@ -35,7 +40,7 @@ def make_key(planned: PlannedOutput, templates: Mapping[str, str]) -> Callable[[
 def document_key(ref: ContainerRef, path: str, templates: Mapping[str, str]) -> str:
     """Return the key of the document at *path* below the folder of the delivery."""
     folder, _, name = path.rpartition("/")
-    names = {ASSET_DOCUMENT: "asset", COLLECTION_DOCUMENT: "collection"}
+    names = {ASSET_DOCUMENT: "asset", COLLECTION_DOCUMENT: "collection", DELIVERY_DOCUMENT: "delivery"}
     template = templates["item"] if folder else templates[names[name]]
     return template.format(**_fields(ref, folder))
 

@@ -32,7 +32,14 @@ def segment(text: str) -> str:
 class ApiUrls:
     """Builds and checks the URLs below one base URL."""
 
-    def __init__(self, api_url: str) -> None:
+    def __init__(self, api_url: str, *, any_host: bool = False) -> None:
+        """
+        Create the URLs.
+
+        Args:
+            any_host: Read the IDs in URLs of any host, for documents that were stored earlier.
+        """
+        self._any_host = any_host
         self._base = api_url.rstrip("/")
         self._origin = URL(self._base, encoded=True)
 
@@ -121,7 +128,8 @@ class ApiUrls:
         if url is None or not url.raw_path.startswith("/"):
             return None
         # Behind a gateway the documents still contain the host of UP42. Only the ID is used.
-        if url.absolute and not self._is_own_origin(url) and url.host not in UP42_HOSTS:
+        is_known = self._any_host or not url.absolute or self._is_own_origin(url) or url.host in UP42_HOSTS
+        if not is_known:
             return None
         match = pattern.fullmatch(url.raw_path[url.raw_path.find("/v2/assets/") :])
         identity = unquote(match.group(1)) if match else None

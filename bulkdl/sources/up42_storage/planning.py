@@ -17,7 +17,8 @@ from bulkdl.sources.up42_storage.models import Collection, Item, Original, StacA
 from bulkdl.sources.up42_storage.spec import ASSET, METADATA, ORIGINAL, PREVIEW
 
 COLLECTION_DOCUMENT, ITEM_DOCUMENT, ASSET_DOCUMENT = "collection.json", "item.json", "asset.json"
-DOCUMENTS = frozenset({COLLECTION_DOCUMENT, ITEM_DOCUMENT, ASSET_DOCUMENT})
+DELIVERY_DOCUMENT = "delivery.json"
+DOCUMENTS = frozenset({COLLECTION_DOCUMENT, ITEM_DOCUMENT, ASSET_DOCUMENT, DELIVERY_DOCUMENT})
 _PREVIEW_ROLES = frozenset({"thumbnail", "preview", "overview", "quicklook", "browse"})
 _METADATA_ROLES = frozenset({"metadata", "license", "licence", "documentation"})
 _PREVIEW_SUFFIXES = (".jpg", ".jpeg", ".png")

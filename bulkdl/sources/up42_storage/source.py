@@ -14,7 +14,7 @@ from functools import partial
 from typing import TypeVar
 
 from bulkdl.errors import ApiError
-from bulkdl.listings import ContainerListing, ListingFailure, PlannedOutput, UnreadableContainer
+from bulkdl.listings import ContainerListing, ListingFailure, UnreadableContainer
 from bulkdl.models import Container, ContainerRef, Output, Reason
 from bulkdl.sources.interfaces import SourceContext
 from bulkdl.sources.up42_storage.account_listing import AccountListing
@@ -26,6 +26,7 @@ from bulkdl.sources.up42_storage.containers import (
     original_container,
 )
 from bulkdl.sources.up42_storage.delivery_listing import DeliveryListing
+from bulkdl.sources.up42_storage.documents import plan_output
 from bulkdl.sources.up42_storage.keys import document_key
 from bulkdl.sources.up42_storage.planning import asset_id_of
 from bulkdl.sources.up42_storage.spec import ASSET, KINDS, ORIGINAL
@@ -100,12 +101,7 @@ class StorageSource:
         is_complete = listing.are_items_listed and not failures
         return ContainerListing(
             container,
-            outputs=tuple(
-                PlannedOutput(
-                    Output(ref, file.item_id, file.kind, file.name), file.path, identity=file.asset_id
-                )
-                for file in listing.files
-            ),
+            outputs=tuple(plan_output(container, file) for file in listing.files),
             listed_kinds=frozenset(KINDS) if is_complete else frozenset({ORIGINAL}),
             documents={
                 document_key(ref, path, self._templates): document

@@ -7,10 +7,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from yarl import URL
 
-from bulkdl.listings import PlannedOutput
+from bulkdl.listings import ContainerListing, PlannedOutput
 from bulkdl.settings import CredentialSet, Settings, load_account_credentials
-from bulkdl.sources.interfaces import Source, SourceContext
-from bulkdl.sources.up42_storage import endpoints, keys
+from bulkdl.sources.interfaces import ContainerKey, ReadDocument, Source, SourceContext
+from bulkdl.sources.up42_storage import documents, endpoints, keys
 from bulkdl.sources.up42_storage.source import StorageSource
 from bulkdl.sources.up42_storage.spec import SOURCE, SPEC
 
@@ -20,6 +20,8 @@ class StorageSourceType:
 
     spec = SPEC
     name = SOURCE
+    container_templates = keys.CONTAINER_TEMPLATES
+    document_templates = keys.DOCUMENT_TEMPLATES
 
     def load_credentials(self, settings: Settings) -> CredentialSet:
         """Read the credentials of the accounts."""
@@ -35,11 +37,21 @@ class StorageSourceType:
 
     def path_templates(self, settings: Settings) -> Mapping[str, str]:
         """Return the path templates of deliveries, items and assets."""
-        return dict(settings.path_templates)
+        return {name: getattr(settings.path_templates, name) for name in keys.TEMPLATES}
 
     def make_key(self, planned: PlannedOutput, templates: Mapping[str, str]) -> Callable[[str], str]:
         """Return a function from the suffix to the key of an output."""
         return keys.make_key(planned, templates)
+
+    def parse_key(self, key: str, fields: Mapping[str, str]) -> ContainerKey:
+        """Return the delivery of *key*."""
+        return documents.parse_key(key, fields)
+
+    def read_listing(
+        self, container: ContainerKey, templates: Mapping[str, str], read: ReadDocument
+    ) -> ContainerListing:
+        """Read a delivery and its outputs from its stored documents."""
+        return documents.read_listing(container, templates, read)
 
 
 @asynccontextmanager

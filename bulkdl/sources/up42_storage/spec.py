@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from bulkdl.source_spec import AutoConcurrency, ContentChecks, KindSpec, OutputLabels, SourceSpec
+from typing import Any
+
+from bulkdl.source_spec import (
+    AutoConcurrency,
+    ContentChecks,
+    KindSpec,
+    OutputLabels,
+    SourceFilters,
+    SourceSpec,
+)
 
 SOURCE = "storage"
 ORIGINAL, ASSET, PREVIEW, METADATA = "original", "asset", "preview", "metadata"
@@ -25,9 +34,15 @@ def _asset_checks(filename: str) -> ContentChecks:
     return checks_for_asset(filename)
 
 
+def _read_filters(settings: Any) -> SourceFilters:
+    from bulkdl.sources.up42_storage.filters import DeliveryFilters  # noqa: PLC0415 - not needed for settings
+
+    return DeliveryFilters(settings.workspace, settings.order) if settings else DeliveryFilters()
+
+
 SPEC = SourceSpec(
     name=SOURCE,
-    labels=OutputLabels("workspace_id", "delivery_id", "item_id"),
+    labels=OutputLabels("workspace_id", "delivery_id", "item_id", listed="account"),
     kinds=(
         KindSpec(
             name=ORIGINAL,
@@ -74,4 +89,6 @@ SPEC = SourceSpec(
             rejects_encoding=True,
         ),
     ),
+    read_filters=_read_filters,
+    lists_scopes=False,
 )

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from bulkdl.cli.config import config
 from bulkdl.settings import all_keys
+from bulkdl.source_spec import kind_names
 
 P1 = "5f0c1a52-7a3a-4c52-9d0e-0f3f1a2b3c4d"
 CANARY = "cAnArY-9f8e7d"
@@ -56,7 +57,7 @@ def test_config_with_json_format_prints_the_same_values():
         "value": 9,
         "source": "env BULKDL_ARCHIVE_CONCURRENCY",
     }
-    assert document["settings"]["only"]["value"] == ["archive", "geojson", "quicklook"]
+    assert document["settings"]["only"]["value"] == sorted(kind_names())
     assert document["credentials"]["UP42_PASSWORD"]["value"] == "***"
 
 

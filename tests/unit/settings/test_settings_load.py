@@ -132,7 +132,11 @@ def test_settings_ignore_the_environment(monkeypatch, tmp_path):
         ("bwlimit = '2X'", "{path}: bwlimit: expected a size in bytes such as"),
         ("speed_time = '5y'", "{path}: speed_time: expected a duration such as"),
         ("log_format = 'xml'", "{path}: log_format: expected 'auto', 'console' or 'json', got 'xml'"),
-        ("only = ['tar']", "{path}: only[1]: expected 'archive', 'quicklook' or 'geojson', got 'tar'"),
+        (
+            "only = ['tar']",
+            "{path}: only[1]: expected 'archive', 'quicklook', 'geojson', 'original', 'asset', 'preview' or "
+            "'metadata', got 'tar'",
+        ),
         ("only = []", "{path}: only: "),
         ("since = 'soon'", "{path}: since: expected a date"),
         ("shard = '4/4'", "{path}: shard: expected K/N"),

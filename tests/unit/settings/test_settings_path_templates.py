@@ -24,6 +24,7 @@ def test_path_templates_default_to_the_names_of_the_manual_download():
         "task_quicklooks": "p/j/t/task_quicklook.json",
         "quicklook": "p/j/t/quicklooks/q.png",
         "collection": "w/c/collection.json",
+        "delivery": "w/c/delivery.json",
         "original": "w/c/q.png",
         "item": "w/c/i/item.json",
         "item_file": "w/c/i/q.png",
@@ -101,7 +102,7 @@ def test_path_templates_accept_other_layouts():
 
 def test_reserved_names_are_those_of_the_documents_of_deliveries():
     templates = dict(PathTemplates(item="{collection_id}/{item_id}/STAC.json", asset="{asset_id}.json"))
-    assert reserved_names(templates) == {"collection.json", "stac.json"}
+    assert reserved_names(templates) == {"collection.json", "delivery.json", "stac.json"}
 
 
 @given(st.text(alphabet="ab./\\{}job_id:~ ", max_size=30))

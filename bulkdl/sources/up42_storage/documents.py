@@ -1,0 +1,139 @@
+"""
+Read a delivery and its outputs from stored documents, to rebuild a lost ledger.
+
+``collection.json``, ``item.json`` and ``asset.json`` are as UP42 returned them. ``delivery.json`` describes a
+collection as bulkdl listed it: the values that come from other lists, and the folders of the items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from bulkdl.errors import ApiError
+from bulkdl.listings import ContainerListing, PlannedOutput, UnreadableContainer
+from bulkdl.models import Container, Output, Reason
+from bulkdl.settings.path_templates import reserved_names
+from bulkdl.sources.interfaces import ContainerKey, ReadDocument
+from bulkdl.sources.up42_common.json_documents import parse_json, read_document
+from bulkdl.sources.up42_storage import decode
+from bulkdl.sources.up42_storage.containers import (
+    ASSET_PREFIX,
+    NO_WORKSPACE,
+    collection_container,
+    original_container,
+    original_of,
+)
+from bulkdl.sources.up42_storage.models import Collection, Item
+from bulkdl.sources.up42_storage.paths import ApiUrls
+from bulkdl.sources.up42_storage.planning import DeliveryFile, plan_delivery, plan_original
+from bulkdl.sources.up42_storage.spec import KINDS
+
+# The hrefs of a stored document contain the host of UP42, or the host from which it was downloaded.
+ANY_HOST = ApiUrls("https://any.invalid", any_host=True)
+
+
+class DeliveryDocument(BaseModel):
+    """The content of ``delivery.json``."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    status: str = ""
+    created_at: AwareDatetime
+    attributes: dict[str, str] = Field({})
+    items: dict[str, str] = Field({}, description="folder of each item by its ID")
+
+
+def describe_delivery(container: Container, item_folders: Mapping[str, str]) -> dict[str, Any]:
+    """Return the content of ``delivery.json``."""
+    return DeliveryDocument(
+        status=container.status,
+        created_at=container.created_at,
+        attributes=dict(container.attributes),
+        items=dict(item_folders),
+    ).model_dump(mode="json")
+
+
+def parse_key(key: str, fields: Mapping[str, str]) -> ContainerKey:
+    """Return the delivery of *key*, which matches a path template with *fields*."""
+    asset_id, collection_id = fields.get("asset_id"), fields.get("collection_id", "")
+    container_id = collection_id if asset_id is None else ASSET_PREFIX + asset_id
+    return ContainerKey(key, container_id, fields.get("workspace_id"))
+
+
+def read_listing(
+    container: ContainerKey, templates: Mapping[str, str], read: ReadDocument
+) -> ContainerListing:
+    """
+    Return the delivery with the document *container*, and its outputs.
+
+    Raises:
+        ApiError: A document is missing or invalid.
+    """
+    if container.container_id.startswith(ASSET_PREFIX):
+        return _read_original(container, templates, read)
+    key = container.key
+    stored = read_document(DeliveryDocument, parse_json(read(key), key), key, "delivery")
+    fields = {"workspace_id": container.scope or NO_WORKSPACE, "collection_id": container.container_id}
+    collection_key = templates["collection"].format(**fields)
+    collection = decode.collection(parse_json(read(collection_key), collection_key), ANY_HOST, collection_key)
+    _check_id(collection_key, collection.id, container.container_id)
+    found = _restore(collection, stored)
+    items = list(_read_items(stored.items, fields, templates["item"], read))
+    original = original_of(found, collection)
+    files = plan_delivery(collection, items, original, reserved_names(templates)).files
+    return _listing(found, files)
+
+
+def _read_original(
+    container: ContainerKey, templates: Mapping[str, str], read: ReadDocument
+) -> ContainerListing:
+    key = container.key
+    original = decode.original(parse_json(read(key), key), key)
+    _check_id(key, ASSET_PREFIX + original.id, container.container_id)
+    return _listing(
+        original_container(original, None), plan_original(original, "", reserved_names(templates))
+    )
+
+
+def _restore(collection: Collection, stored: DeliveryDocument) -> Container:
+    found = collection_container(collection, None, None, None)
+    if isinstance(found, UnreadableContainer):
+        raise ApiError(Reason.INVALID_RESPONSE, found.problem)
+    created_at: datetime = stored.created_at
+    return replace(found, status=stored.status, created_at=created_at, attributes=stored.attributes)
+
+
+def _read_items(
+    folders: Mapping[str, str], fields: Mapping[str, str], template: str, read: ReadDocument
+) -> Iterator[Item]:
+    for item_id, folder in folders.items():
+        if folder in ("", ".", "..") or "/" in folder or "\\" in folder:
+            raise ApiError(Reason.INVALID_RESPONSE, f"the folder of an item is invalid: {folder[:60]!r}")
+        key = template.format(**fields, item_id=folder)
+        item = decode.item(parse_json(read(key), key), ANY_HOST, key)
+        _check_id(key, item.id, item_id)
+        yield item
+
+
+def _check_id(key: str, found: str, expected: str) -> None:
+    if found != expected:
+        raise ApiError(
+            Reason.INVALID_RESPONSE, f"{key}: expected the ID {expected[:80]!r}, got {found[:80]!r}"
+        )
+
+
+def _listing(container: Container, files: tuple[DeliveryFile, ...]) -> ContainerListing:
+    return ContainerListing(
+        container, tuple(plan_output(container, file) for file in files), frozenset(KINDS), {}
+    )
+
+
+def plan_output(container: Container, file: DeliveryFile) -> PlannedOutput:
+    """Return *file* of *container* as a planned output."""
+    output = Output(container.ref, file.item_id, file.kind, file.name)
+    return PlannedOutput(output, file.path, identity=file.asset_id)
