@@ -28,10 +28,11 @@ class LibraryEnvironment:
         keys = {project.id: SecretStr(project.api_key) for project in self.simulator.projects}
         return CredentialSet(by_project=keys, project_ids=tuple(keys))
 
-    def downloader(self, **changes):
+    def downloader(self, *, instances=None, **changes):
+        """Return a downloader with changed settings; *instances* are its processors."""
         quick = {"rate": 0, "retry_base_delay": 0, "retry_max_delay": 0, "retries": 2}
         settings = Settings(api_url=self.simulator.api_url, output=self.output, **{**quick, **changes})
-        return Downloader(settings, credentials=self.credentials)
+        return Downloader(settings, credentials=self.credentials, processors=instances)
 
     async def run(self, selection=None, **changes):
         self.simulator.requests.clear()
