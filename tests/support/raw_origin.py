@@ -173,7 +173,7 @@ class RawOrigin:
             results = [result async for result in stream]
         assert downloader.summary is not None
         ends = {
-            result.output.kind.value: (result.outcome.value, result.reason.value, result.detail)
+            result.output.kind: (result.outcome.value, result.reason.value, result.detail)
             for result in results
         }
         return int(downloader.summary.exit_code), ends
