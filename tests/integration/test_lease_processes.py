@@ -119,10 +119,9 @@ async def test_ledger_of_an_older_version_is_not_migrated_under_a_live_lease(tmp
     path = tmp_path / ".bulkdl" / LEDGER_NAME
     async with holder(tmp_path, "old") as first:
         assert first == "held"
-        monkeypatch.setattr(migrations, "VERSION", 2)
-        monkeypatch.setattr(
-            migrations, "load_migrations", lambda: {2: "ALTER TABLE runs ADD COLUMN host TEXT;"}
-        )
+        newer = migrations.VERSION + 1
+        monkeypatch.setattr(migrations, "VERSION", newer)
+        monkeypatch.setattr(migrations, "MIGRATIONS", {newer: "ALTER TABLE runs ADD COLUMN host TEXT;"})
         before, data = snapshot(path), path.read_bytes()
         with pytest.raises(OutputLockedError):
             async with open_locked_ledger(create_storage(tmp_path), "new"):
@@ -130,5 +129,5 @@ async def test_ledger_of_an_older_version_is_not_migrated_under_a_live_lease(tmp
         assert snapshot(path) == before
         assert path.read_bytes() == data
     async with open_locked_ledger(create_storage(tmp_path), "new"):
-        assert snapshot(path)[0] == 2
+        assert snapshot(path)[0] == newer
     assert "host TEXT" in str(snapshot(path)[1])
