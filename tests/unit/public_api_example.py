@@ -1,24 +1,32 @@
 """A program that uses the public API of bulkdl. test_public_api.py checks its types with mypy."""
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import assert_type
 
 from bulkdl import (
+    BaseProcessor,
+    CompletedOutput,
     ConfigError,
+    DerivedFile,
     Downloader,
     DownloadError,
     Event,
+    LocalFile,
     Outcome,
     Output,
+    OutputArea,
     OutputLockedError,
     Plan,
+    Processor,
     Reason,
     Reporter,
     Result,
     Selection,
     Settings,
     Summary,
+    run_processors,
 )
 
 
@@ -30,6 +38,27 @@ class CountingReporter:
 
     def report(self, event: Event) -> None:
         self.events += 1
+
+
+class SizeProcessor(BaseProcessor):
+    """A processor of an application."""
+
+    name = "size"
+    version = 1
+
+    async def process(
+        self, file: LocalFile, record: CompletedOutput, area: OutputArea
+    ) -> Sequence[DerivedFile]:
+        size_bytes = await area.run(lambda _stop: file.path.stat().st_size)
+        assert_type(size_bytes, int)
+        return [await area.write(f"{record.file.key}.size", b"%d" % size_bytes)]
+
+
+async def process_again(output: Path) -> int:
+    processor: Processor = SizeProcessor()
+    summary = await run_processors(Settings(output=output), processors=[processor])
+    assert_type(summary, Summary)
+    return summary.derived["size"].completed
 
 
 async def list_failures(output: Path) -> list[Output]:

@@ -35,12 +35,18 @@ def test_import_bulkdl_does_not_load_its_modules():
     assert result.stdout.strip() == "[]"
 
 
+TYPED_PROGRAMS = (
+    ROOT / "tests/unit/public_api_example.py",
+    ROOT / "docs/examples/checksum_processor/bulkdl_checksums.py",
+)
+
+
 # Without a cache, mypy needs about 20 s on two busy cores.
 @pytest.mark.timeout(300)
 def test_program_that_uses_the_public_api_passes_mypy():
     command = [sys.executable, "-m", "mypy", "--config-file", ROOT / "pyproject.toml", "--no-error-summary"]
     result = subprocess.run(
-        [*command, ROOT / "tests/unit/public_api_example.py"],
+        [*command, *TYPED_PROGRAMS],
         check=False,
         cwd=ROOT,
         capture_output=True,

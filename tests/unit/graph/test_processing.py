@@ -339,6 +339,15 @@ async def test_stage_after_the_maximum_duration_stops_and_reports_it(directory):
     assert directory.derived_files() == {}
 
 
+async def test_stage_after_a_used_up_budget_processes_every_output(directory):
+    await fill(directory, 3)
+    directory.shutdown.drain(ExitCode.MAX_TRANSFER)
+    processor = CopyProcessor()
+    await directory.process_all(processor)
+    assert len(processor.calls) == 3
+    assert directory.shutdown.cause is ExitCode.MAX_TRANSFER
+
+
 async def test_stage_when_it_is_cancelled_ends_its_calls_and_closes_the_processors(directory):
     started, closed = asyncio.Event(), []
 
