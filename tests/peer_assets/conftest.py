@@ -1,9 +1,17 @@
 import os
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 
-from support.peer_storage import ExpectedStorage, import_client, log_in, read_expected_storage, serve_storage
+from support.peer_storage import (
+    ExpectedStorage,
+    download_with_bulkdl,
+    import_client,
+    log_in,
+    read_expected_storage,
+    serve_storage,
+)
 
 import_client()
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
@@ -18,6 +26,12 @@ def expected() -> ExpectedStorage:
 def shared_url() -> Iterator[str]:
     with serve_storage() as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def bulkdl_files(shared_url: str, tmp_path_factory: pytest.TempPathFactory) -> Counter[str]:
+    """Return the SHA-256 of the files that ``bulkdl run`` downloads from the shared simulator."""
+    return download_with_bulkdl(shared_url, tmp_path_factory.mktemp("bulkdl"))
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import hashlib
 import io
 import tarfile
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -82,13 +83,16 @@ def test_up42_py_order_get_assets_are_those_of_the_order(storage: str, expected:
         }
 
 
-def test_up42_py_downloads_every_original(storage: str, expected: ExpectedStorage, tmp_path: Path) -> None:
+def test_up42_py_and_bulkdl_download_the_same_originals(
+    storage: str, expected: ExpectedStorage, bulkdl_files: Counter[str], tmp_path: Path
+) -> None:
     assets = list(up42.Asset.all())
     unpacked = 0
     for asset in assets:
         (path,) = asset.download(tmp_path / asset.id, unpacking=False)
         data = Path(path).read_bytes()
         assert hashlib.sha256(data).hexdigest() == expected.checksums[asset.id]
+        assert expected.checksums[asset.id] in bulkdl_files
         assert len(data) == asset.size
         assert Path(path).name == expected.originals[asset.id]["name"]
         if path.endswith((".zip", ".tgz")):

@@ -97,12 +97,12 @@ def test_up42_py_search_combines_conditions(storage: str) -> None:
     assert {one.collection_id for one in found} == {item.collection_id}
 
 
-def test_up42_py_downloads_every_file_of_stac(
-    storage: str, expected: ExpectedStorage, tmp_path: Path
+def test_up42_py_and_bulkdl_download_the_same_files_of_stac(
+    storage: str, expected: ExpectedStorage, bulkdl_files: Counter[str], tmp_path: Path
 ) -> None:
     client = up42.stac_client()
     entries = [*client.get_collections(), *client.search().items()]
-    seen, foreign = set(), []
+    seen, foreign, files = set(), [], Counter[str]()
     for number, entry in enumerate(entries):
         for place, asset in enumerate(entry.assets.values()):
             if asset.href in expected.foreign:
@@ -112,12 +112,16 @@ def test_up42_py_downloads_every_file_of_stac(
             folder = tmp_path / f"{number}-{place}"  # keys and names repeat
             folder.mkdir()
             path = asset.file.download(folder)
+            files[sha256(path)] += 1
             assert sha256(path) == expected.checksums[asset_id_of(asset.href)]
             seen.add(asset_id_of(asset.href))
     assert foreign == expected.foreign
     missing = {file["asset_id"] for file in expected.files} - seen
     assert missing
     assert missing <= set(expected.originals), "only originals that STAC does not list"
+    # bulkdl also has the originals that the collections do not list.
+    assert files < bulkdl_files
+    assert set(bulkdl_files) - set(files) == {expected.checksums[asset_id] for asset_id in missing}
 
 
 def test_up42_py_saves_under_the_name_of_the_disposition(

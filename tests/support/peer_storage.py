@@ -1,8 +1,10 @@
 """Serve the storage to an official client. Runs in the environment of the client, without bulkdl."""
 
+import hashlib
 import json
 import os
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ import requests
 
 PYTHON = os.environ.get("BULKDL_PYTHON", ".venv/bin/python")
 USER, PASSWORD = "someone@example.com", "correct horse"
+_DOCUMENTS = {"asset.json", "collection.json", "delivery.json", "item.json"}
 _REALM = "/realms/public/protocol/openid-connect"
 
 
@@ -60,6 +63,20 @@ def serve_storage(*options: str) -> Iterator[str]:
         finally:
             process.terminate()
         assert process.wait(10) == 143
+
+
+def download_with_bulkdl(url: str, out: Path) -> Counter[str]:
+    """Download the storage with ``bulkdl run`` and return the SHA-256 of the files, without documents."""
+    command = [PYTHON, "-m", "bulkdl", "run", "--source", "storage", "--api-url", url, "-o", str(out)]
+    credentials = {"UP42_USERNAME": USER, "UP42_PASSWORD": PASSWORD}
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, **credentials}
+    )
+    assert done.returncode == 0, done.stderr
+    files = [path for path in out.rglob("*") if path.is_file() and ".bulkdl" not in path.parts]
+    return Counter(
+        hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.name not in _DOCUMENTS
+    )
 
 
 def import_client() -> None:
