@@ -23,6 +23,18 @@ KILLED, HUNG = -9, -1
 Faults = Callable[[str, str, int], Fault | None]
 
 
+def has_bytes_in_sockets(port: int) -> bool:
+    """Return whether a connection with *port* has bytes that its reader has not taken."""
+    tables = [Path("/proc/net/tcp"), Path("/proc/net/tcp6")]
+    for table in (table for table in tables if table.exists()):
+        for line in table.read_text().splitlines()[1:]:
+            _, local, remote, _, queues, *_ = line.split()
+            ports = {int(address.rpartition(":")[2], 16) for address in (local, remote)}
+            if port in ports and int(queues.replace(":", ""), 16):
+                return True
+    return False
+
+
 class Attempt:
     """Runs of one tool with one directory and one server."""
 
@@ -46,9 +58,12 @@ class Attempt:
         """Kill the tool after the server has sent half of the bytes."""
         with self.tool.start(self.folder, self.url, self.origin.api_url, self.header) as process:
             end_s = time.monotonic() + PATIENCE_S
-            while self.origin.sent_bytes() < SIZE_BYTES // 2 and time.monotonic() < end_s:
+            while (
+                self.origin.sent_bytes() < SIZE_BYTES // 2
+                or has_bytes_in_sockets(self.origin.storage.server_port)
+            ) and time.monotonic() < end_s:
                 time.sleep(0.02)
-            time.sleep(0.3)  # lets the tool read the socket buffers
+            time.sleep(0.3)  # lets the tool write what it has read
             process.kill()
         self.exits.append(KILLED)
 
