@@ -196,6 +196,12 @@ function showTiles(status) {
   setText(byId("free"), formatBytes(status.disk_free_bytes));
 }
 
+function describeProcessor(each) {
+  const failed = each.failed ? `, ${formatCount(each.failed)} failed` : "";
+  const files = `${formatCount(each.files)} derived files (${formatBytes(each.size_bytes)})`;
+  return `${each.processor}: ${formatCount(each.completed)} processed${failed}, ${files}`;
+}
+
 function show(status) {
   showRun(status);
   showOverall(status);
@@ -205,6 +211,7 @@ function show(status) {
     (up_to_date ? `, ${formatCount(up_to_date)} of them up to date` : "") +
     (unfinished ? `; ${formatCount(unfinished)} not finished at UP42` : ""));
   sync(byId("kinds"), status.kinds, (kind) => kind.kind, makeKind, showKind, "none yet");
+  setText(byId("processors"), status.processors.map(describeProcessor).join("; "));
   // The status document contains only downloads that are large or last longer than two seconds.
   const more = status.in_flight_total - status.in_flight.length;
   setText(byId("in-flight"), `${formatCount(status.in_flight_total)}${more ? ` (${formatCount(more)} short, not listed)` : ""}`);

@@ -12,6 +12,7 @@ from bulkdl.telemetry.events import (
     ContainerEnumerated,
     ContainerUnfinished,
     EnumerationFinished,
+    OutputProcessed,
     OutputSkipped,
     ProblemFound,
     QueuesOpened,
@@ -181,3 +182,14 @@ def test_document_contains_jobs_queues_and_throttles(dashboard):
     assert document["jobs"] == {"planned": 1, "up_to_date": 1, "unfinished": 1}
     assert document["queues"] == {"jobs": 3}
     assert document["throttles"] == 1
+
+
+def test_document_counts_processed_outputs_and_derived_files(dashboard):
+    document = dashboard.after(
+        OutputProcessed("unpack", ARCHIVE, Outcome.COMPLETED, 3, 500),
+        OutputProcessed("unpack", picture(1), Outcome.FAILED, 0, 0),
+        OutputProcessed("unpack", picture(2), Outcome.SKIPPED, 0, 0),
+    )
+    assert document["processors"] == [
+        {"processor": "unpack", "completed": 1, "skipped": 1, "failed": 1, "files": 3, "size_bytes": 500}
+    ]
