@@ -1,5 +1,4 @@
 import json
-from datetime import UTC, datetime
 
 import pytest
 
@@ -24,9 +23,7 @@ from bulkdl.telemetry.events import (
     TransferEnded,
     TransferStarted,
 )
-
-AT = datetime(2024, 3, 1, 2, 30, tzinfo=UTC)
-ARCHIVE = job_output("p", "j", None, Kind.ARCHIVE)
+from support.event_samples import ARCHIVE, AT, ended
 
 
 def picture(number: int) -> Output:
@@ -72,10 +69,10 @@ def test_document_counts_outputs_by_kind_and_outcome(dashboard):
         OutputSkipped(picture(8), Reason.UP_TO_DATE),
         OutputSkipped(picture(9), Reason.NOT_AVAILABLE),
         TransferAdvanced(picture(0), 10, 10, 10),
-        TransferEnded(Result(picture(0), Outcome.COMPLETED, Reason.DOWNLOADED)),
-        TransferEnded(Result(picture(1), Outcome.SKIPPED, Reason.NOT_AVAILABLE)),
-        TransferEnded(Result(picture(2), Outcome.FAILED, Reason.STALLED)),
-        TransferEnded(Result(picture(3), Outcome.CANCELLED, Reason.STOPPED)),
+        ended(picture(0)),
+        ended(picture(1), Outcome.SKIPPED, Reason.NOT_AVAILABLE),
+        ended(picture(2), Outcome.FAILED, Reason.STALLED),
+        ended(picture(3), Outcome.CANCELLED, Reason.STOPPED),
     )
     assert tally == {
         "kind": "quicklook",
@@ -101,10 +98,7 @@ def test_transfer_row_contains_bytes_and_retry_note(dashboard):
     assert document["in_flight"][0]["note"] == "stalled, retry in 2.4 s"
     assert document["retries"] == 1
     assert dashboard.after(TransferAdvanced(ARCHIVE, 400, 900, 100))["in_flight"][0]["note"] == ""
-    assert (
-        dashboard.after(TransferEnded(Result(ARCHIVE, Outcome.COMPLETED, Reason.DOWNLOADED)))["in_flight"]
-        == []
-    )
+    assert dashboard.after(ended(ARCHIVE))["in_flight"] == []
 
 
 def test_document_lists_archives_first_and_limits_the_list(dashboard):
@@ -137,9 +131,7 @@ def test_document_has_the_eta_once_all_jobs_are_listed(dashboard):
 
 def test_document_lists_the_latest_failures_with_reason_detail_and_hint(dashboard):
     for number in range(100):
-        dashboard.after(
-            TransferEnded(Result(picture(number), Outcome.FAILED, Reason.STALLED, detail="x" * 9000))
-        )
+        dashboard.after(ended(picture(number), Outcome.FAILED, Reason.STALLED, detail="x" * 9000))
     document = dashboard.after(
         ProblemFound(Reason.FORBIDDEN, "project p", "403 at https://h/o?X-Goog-Signature=abc123 no")
     )
@@ -155,8 +147,8 @@ def test_document_lists_the_latest_failures_with_reason_detail_and_hint(dashboar
 
 def test_document_does_not_list_skipped_and_cancelled_outputs_as_failures(dashboard):
     document = dashboard.after(
-        TransferEnded(Result(ARCHIVE, Outcome.SKIPPED, Reason.NOT_AVAILABLE)),
-        TransferEnded(Result(picture(1), Outcome.CANCELLED, Reason.STOPPED)),
+        ended(ARCHIVE, Outcome.SKIPPED, Reason.NOT_AVAILABLE),
+        ended(picture(1), Outcome.CANCELLED, Reason.STOPPED),
     )
     assert document["failures_total"] == 0
 

@@ -1,13 +1,12 @@
 """What the metrics say after events, as Prometheus' own parser reads it."""
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
 
 import pytest
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
-from bulkdl.models import Outcome, Reason, Result
+from bulkdl.models import Outcome, Reason
 from bulkdl.sources.up42_jobs.models import Kind, job_output, job_ref
 from bulkdl.sources.up42_jobs.spec import SPEC
 from bulkdl.telemetry.events import (
@@ -23,13 +22,11 @@ from bulkdl.telemetry.events import (
     RunFinished,
     RunStarted,
     TransferAdvanced,
-    TransferEnded,
     TransferStarted,
 )
 from bulkdl.telemetry.metrics import Metrics
+from support.event_samples import ARCHIVE, AT, ended
 
-AT = datetime(2024, 3, 1, 2, 30, tzinfo=UTC)
-ARCHIVE = job_output("p", "j", None, Kind.ARCHIVE)
 PICTURE = job_output("p", "j", "t", Kind.QUICKLOOK, 'a"b\\c\n.jpg')
 
 
@@ -57,8 +54,8 @@ def test_metrics_count_bytes_on_progress_and_outputs_at_their_end():
         TransferStarted(ARCHIVE),
         TransferAdvanced(ARCHIVE, 100, 300, 100),
         TransferAdvanced(ARCHIVE, 300, 300, 200),
-        TransferEnded(Result(ARCHIVE, Outcome.COMPLETED, Reason.DOWNLOADED)),
-        TransferEnded(Result(PICTURE, Outcome.FAILED, Reason.STALLED)),
+        ended(ARCHIVE),
+        ended(PICTURE, Outcome.FAILED, Reason.STALLED),
     )
     assert value(metrics, "bytes_total", kind="archive") == 300
     assert value(metrics, "bytes_total", kind="geojson") == 0
@@ -70,8 +67,8 @@ def test_outputs_open_counts_planned_outputs_without_outcome():
     whole_list = job_output("p", "j", "t", Kind.QUICKLOOK)
     metrics = after(
         ContainerEnumerated(job_ref("p", "j"), 3, 0, {Kind.ARCHIVE: 2, Kind.QUICKLOOK: 1}),
-        TransferEnded(Result(ARCHIVE, Outcome.COMPLETED, Reason.DOWNLOADED)),
-        TransferEnded(Result(whole_list, Outcome.FAILED, Reason.SERVER_ERROR)),
+        ended(ARCHIVE),
+        ended(whole_list, Outcome.FAILED, Reason.SERVER_ERROR),
         OutputSkipped(PICTURE, Reason.NOT_AVAILABLE),
     )
     assert value(metrics, "outputs_open", kind="archive") == 1
@@ -79,11 +76,11 @@ def test_outputs_open_counts_planned_outputs_without_outcome():
 
 
 def test_in_flight_is_not_negative_for_outputs_without_a_transfer():
-    dropped = TransferEnded(Result(PICTURE, Outcome.CANCELLED, Reason.STOPPED))
+    dropped = ended(PICTURE, Outcome.CANCELLED, Reason.STOPPED)
     metrics = after(TransferStarted(ARCHIVE), dropped)
     assert value(metrics, "in_flight", kind="archive") == 1
     assert value(metrics, "in_flight", kind="quicklook") == 0
-    metrics.report(TransferEnded(Result(ARCHIVE, Outcome.FAILED, Reason.STALLED)))
+    metrics.report(ended(ARCHIVE, Outcome.FAILED, Reason.STALLED))
     assert value(metrics, "in_flight", kind="archive") == 0
 
 
@@ -191,7 +188,7 @@ def _every_event() -> Iterable[Event]:
         TransferStarted(PICTURE),
         TransferAdvanced(PICTURE, 1, 2, 1),
         RetryScheduled(PICTURE, Reason.STALLED, 1.0),
-        TransferEnded(Result(PICTURE, Outcome.FAILED, Reason.STALLED, detail=PICTURE.name)),
+        ended(PICTURE, Outcome.FAILED, Reason.STALLED, detail=PICTURE.name),
         RunFinished(AT, 3),
     )
 

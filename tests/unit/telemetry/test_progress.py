@@ -6,7 +6,7 @@ import re
 import pytest
 from rich.console import Console
 
-from bulkdl.models import Outcome, Output, Reason, Result
+from bulkdl.models import Outcome, Output, Reason
 from bulkdl.sources.up42_jobs.models import Kind, job_output, job_ref
 from bulkdl.sources.up42_jobs.spec import SPEC
 from bulkdl.telemetry.events import (
@@ -16,11 +16,11 @@ from bulkdl.telemetry.events import (
     OutputProcessed,
     RetryScheduled,
     TransferAdvanced,
-    TransferEnded,
     TransferStarted,
 )
 from bulkdl.telemetry.progress import MAX_LINES, RichProgress, progress_on
 from bulkdl.telemetry.totals import REFRESH_S, RunTotals, Speedometer, is_shown
+from support.event_samples import ended
 
 MIB = 1 << 20
 ARCHIVE = job_output("p", "job-1", None, Kind.ARCHIVE)
@@ -46,10 +46,6 @@ def drawn(*events, clock=None, later_s=0.0) -> tuple[RichProgress, list[str]]:
     out = Console(file=io.StringIO(), width=100, force_terminal=False)
     out.print(progress._render())
     return progress, [line.rstrip() for line in out.file.getvalue().splitlines()]
-
-
-def ended(output: Output, outcome=Outcome.COMPLETED, downloaded_bytes=0) -> TransferEnded:
-    return TransferEnded(Result(output, outcome, Reason.DOWNLOADED, downloaded_bytes=downloaded_bytes))
 
 
 def archive(number: int) -> Output:
