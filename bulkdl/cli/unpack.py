@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -9,11 +10,16 @@ from typing import Any
 import click
 
 from bulkdl.cli import options
-from bulkdl.cli.context import RunRequest, execute, read_selection, read_settings
+from bulkdl.cli.context import configure_logging, read_selection, read_settings
 from bulkdl.cli.help import Command, Group
 from bulkdl.cli.render import show_summary
-from bulkdl.errors import ConfigError
+from bulkdl.cli.signals import handle_stop_signals
+from bulkdl.errors import ConfigError, OutputLockedError
+from bulkdl.failure_policy import ExitCode
+from bulkdl.graph.run_processors import ProcessorRunner
 from bulkdl.models import UnpackMode
+from bulkdl.report.summary import Summary
+from bulkdl.selection import Selection
 from bulkdl.settings import CredentialSet
 
 _FILTERS = ("since", "since_overlap", "until", "status", "mode", "name", "workflow")
@@ -41,22 +47,32 @@ def unpack(**params: Any) -> int:
     """
     _reject_filters(params)
     loaded = read_settings(params)
-    settings = loaded.settings
-    settings.require_output()
     mode = UnpackMode.REPLACE if params["replace"] else UnpackMode.KEEP
-    loaded = replace(loaded, settings=settings.model_copy(update={"unpack": mode, "processors": ()}))
-    request = RunRequest(loaded, read_selection(params, settings), CredentialSet())
-    summary, signal_code = execute(request, lambda downloader: downloader.process(request.selection))
+    settings = loaded.settings.model_copy(update={"unpack": mode, "processors": ()})
+    output = settings.require_output()
+    selection = read_selection(params, settings)
+    with configure_logging(replace(loaded, settings=settings), CredentialSet()) as reporter:
+        runner = ProcessorRunner(settings, reporter=reporter)
+        summary, signal_code = asyncio.run(_run(runner, selection))
     summary = summary.after_signal(signal_code)
-    show_summary(summary, request.output, params["result_format"])
+    show_summary(summary, output, params["result_format"])
     return int(summary.exit_code)
+
+
+async def _run(runner: ProcessorRunner, selection: Selection) -> tuple[Summary, ExitCode | None]:
+    with handle_stop_signals(runner.stop) as received:
+        try:
+            summary = await runner.run(selection)
+        except (asyncio.CancelledError, OutputLockedError):  # a signal may interrupt the wait for the lease
+            if received.exit_code is None:
+                raise
+            raise click.exceptions.Exit(int(received.exit_code)) from None
+    return summary, received.exit_code
 
 
 def _reject_filters(params: Mapping[str, Any]) -> None:
     """Reject flags that compare values of jobs: the ledger does not have all of these values."""
     for name in _FILTERS:
-        if params[name] is not None:
+        if params.get(name) is not None:
             flag = f"--{name.replace('_', '-')}"
-            raise ConfigError(
-                flag, "is not supported by bulkdl unpack; use --project, --job, --scope or --shard"
-            )
+            raise ConfigError(flag, "is not supported by bulkdl unpack; use --project, --job or --shard")

@@ -15,7 +15,7 @@ from typing import Any, Self
 import structlog
 
 from bulkdl.concurrency import Channel, Executors
-from bulkdl.errors import ConfigError, DownloaderStateError, LedgerMissingError
+from bulkdl.errors import ConfigError, DownloaderStateError
 from bulkdl.failure_policy import ExitCode
 from bulkdl.graph.assembly import RunAssembly
 from bulkdl.graph.ledger_view import EmptyLedgerView, LedgerView, PlanLedgerView
@@ -29,7 +29,7 @@ from bulkdl.ledger import queries
 from bulkdl.ledger.database import Ledger
 from bulkdl.ledger.locked import open_locked_ledger
 from bulkdl.log import get_logger
-from bulkdl.models import Result, UnpackMode
+from bulkdl.models import Result
 from bulkdl.processors.interfaces import Processor
 from bulkdl.processors.registry import load_processors
 from bulkdl.report.plan import Plan, PlanBuilder
@@ -91,7 +91,7 @@ class Downloader:
             executors=executors,
         )
         if processors is None:
-            processors = load_processors(_enabled_processors(settings), settings.processor_settings)
+            processors = load_processors(settings.enabled_processors, settings.processor_settings)
         check_destination(processors, self._storage.destination)
         self._processing = Processing(processors, executors) if processors else None
         self._assembly = self._new_assembly()
@@ -209,22 +209,6 @@ class Downloader:
             operations.start(lambda shutdown: self._plan(selection, shutdown), name="plan")
         )
 
-    async def process(self, selection: Selection | None = None) -> Summary:
-        """
-        Run the processors on completed outputs of *selection* (default: the selection of the settings).
-
-        Nothing is downloaded: the method sends no requests and needs no credentials.
-
-        Raises:
-            LedgerMissingError: The output directory does not contain a ledger.
-            OutputLockedError, DownloaderStateError, LedgerError, DestinationError: As ``run``.
-        """
-        operations = self._require_open("process()")
-        self.summary = None
-        return await operations.result_of(
-            operations.start(lambda shutdown: self._process(selection, shutdown), name="process")
-        )
-
     async def _plan(self, selection: Selection | None, shutdown: ShutdownController) -> Plan:
         selection = self._complete_selection(selection)
         plan = PlanBuilder(
@@ -257,23 +241,6 @@ class Downloader:
                 await self._assembly.execute(context)
                 self.summary = summary.build(stopped_by=shutdown.cause)
                 await self._assembly.store_report(context, self.summary)
-        return self.summary
-
-    async def _process(self, selection: Selection | None, shutdown: ShutdownController) -> Summary:
-        source = self._source_type.name
-        selection = selection if selection is not None else Selection.of(self._settings, source=source)
-        if not await asyncio.to_thread(self._storage.state.ledger_path.is_file):
-            raise LedgerMissingError(self._storage.state.setting)
-        run_id = _new_run_id()
-        summary = SummaryBuilder(run_id, datetime.now(UTC))
-        with structlog.contextvars.bound_contextvars(run_id=run_id):
-            async with self._open_context(run_id, selection, summary, shutdown) as context:
-                if self._processing is not None:
-                    stage = self._processing.new_stage(context, selection, self._settings)
-                    stage.end_input()
-                    await stage.execute()
-        # The ledger does not store this run: its runs are those that list the source, for the watermark.
-        self.summary = summary.build(stopped_by=shutdown.cause)
         return self.summary
 
     @asynccontextmanager
@@ -318,11 +285,6 @@ class Downloader:
 
 def _new_run_id() -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
-
-
-def _enabled_processors(settings: Settings) -> tuple[str, ...]:
-    """Return the names of the enabled processors; the setting ``unpack`` enables the one of bulkdl."""
-    return (*(["unpack"] if settings.unpack is not UnpackMode.OFF else []), *settings.processors)
 
 
 async def _results(

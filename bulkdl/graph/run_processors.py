@@ -65,7 +65,7 @@ class ProcessorRunner:
         reporter: Reporter | None = None,
     ) -> None:
         if processors is None:
-            processors = load_processors(settings.processors, settings.processor_settings)
+            processors = load_processors(settings.enabled_processors, settings.processor_settings)
         self._settings = settings
         self._output = settings.require_output()
         self._processors = processors

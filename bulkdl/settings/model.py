@@ -321,6 +321,11 @@ class Settings(BaseModel):
             self.__dict__[shorthand] = getattr(self.kinds[kind], name)
         return self
 
+    @property
+    def enabled_processors(self) -> tuple[str, ...]:
+        """The names of the processors to use; ``unpack`` enables the one of the same name."""
+        return (*(["unpack"] if self.unpack is not UnpackMode.OFF else []), *self.processors)
+
     def require_output(self) -> Path | str:
         """
         Return the output directory, or the URL of the destination.
