@@ -171,8 +171,20 @@ async def serve(app: web.Application, host: str, port: int) -> AsyncIterator[str
         yield url
     finally:
         if listener is not None:
-            listener.close()
+            await _stop_listening(listener)
         await runner.cleanup()
+
+
+async def _stop_listening(listener: asyncio.Server) -> None:
+    """
+    Close *listener*, but not before asyncio has opened the connections that it has accepted.
+
+    A server that is closed in between loses these connections: they are not served and not closed.
+    """
+    for listening in listener.sockets:
+        asyncio.get_running_loop().remove_reader(listening.fileno())
+    await asyncio.sleep(0)
+    listener.close()
 
 
 def _url(address: tuple[object, ...]) -> str:

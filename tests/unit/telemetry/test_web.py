@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import email
 import json
 import re
@@ -25,6 +26,7 @@ from bulkdl.telemetry.events import (
 from bulkdl.telemetry.health import DiskProbe, Readiness
 from bulkdl.telemetry.metrics import Metrics
 from bulkdl.telemetry.web import Views, _url, create_app, load_page, serve
+from support.idle import wait_until_idle
 
 PATHS = ("/", "/healthz", "/readyz", "/metrics", "/status.json", "/nothing-here")
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'\ud800\u2028.jpg"
@@ -184,6 +186,18 @@ async def test_serve_on_a_used_address_raises_config_error(site):
         with pytest.raises(ConfigError, match=rf"--listen 127\.0\.0\.1:{port}: cannot listen here"):
             async with serve(site.app, "127.0.0.1", port):
                 pytest.fail("it listens")
+
+
+@pytest.mark.parametrize("iterations", range(6))  # an accepted connection is opened over several iterations
+async def test_serve_that_ends_while_it_accepts_closes_the_connection(site, iterations):
+    async with serve(site.app, "127.0.0.1", 0) as url:
+        client = socket.create_connection(("127.0.0.1", int(url.rstrip("/").rpartition(":")[2])))
+        for _ in range(iterations):
+            await asyncio.sleep(0)
+    client.setblocking(False)
+    await wait_until_idle()
+    with client, contextlib.suppress(ConnectionResetError):
+        assert client.recv(1) == b""
 
 
 async def test_serve_ends_despite_an_open_connection(site):
