@@ -1,7 +1,6 @@
 """The limits of duration, volume and bandwidth, with the command line as a process."""
 
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 from bulkdl.settings import Settings
 from bulkdl.simulator import SimulatedAccount
 from support.cli_runs import FOREVER_S, BulkdlProcess, CliEnvironment, cli_environment
+from support.fault_runs import RecordingFaults
 
 ARCHIVE_BYTES = 1_000_000
 FOUR = SimulatedAccount(projects=1, jobs=4, archive_bytes=ARCHIVE_BYTES)
@@ -131,19 +131,16 @@ async def test_bwlimit_limits_the_bandwidth(tmp_path: Path) -> None:
     The amount of one second can arrive at once. The other bytes arrive at the limit.
 
     Socket buffers hold whole archives before they are read. The test therefore measures the times of the
-    archive requests.
+    archive requests. tests/integration/test_bandwidth.py checks that the limit is reached.
     """
     (bytes_per_s,) = (rate for _, rate in Settings(bwlimit="1.5M").bwlimit.entries)
     async with cli_environment(tmp_path, FOUR) as environment:
-        asked: dict[int, float] = {}
-        run = await environment.start("--bwlimit", "1.5M", "--only", "archive", *ONE_AT_A_TIME)
-        await run.wait_until(
-            lambda: asked.setdefault(len(environment.requests_to("object")), time.monotonic()) and run.out
-        )
-        assert await run.wait_for_exit() == 0
+        environment.simulator.faults = faults = RecordingFaults([])
+        run = await environment.bulkdl("--bwlimit", "1.5M", "--only", "archive", *ONE_AT_A_TIME)
+        assert run.process.returncode == 0
+        requested_at = [at for at, call, _ in faults.calls if call.endpoint == "object"]
         assert environment.sent_bytes == environment.needed_bytes
         sizes = [request.sent_bytes for request in environment.requests_to("object")]
     paced_bytes = sum(sizes[:-1]) - bytes_per_s
     assert paced_bytes > 0.8 * bytes_per_s
-    assert paced_bytes / (asked[len(sizes)] - asked[1]) <= 1.1 * bytes_per_s
-    assert run.summary["bytes_per_s"] >= 0.3 * bytes_per_s
+    assert paced_bytes / (requested_at[-1] - requested_at[0]) <= 1.1 * bytes_per_s

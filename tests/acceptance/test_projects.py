@@ -1,6 +1,5 @@
 """Several projects with one key each, accounts, and tokens from the environment."""
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +13,6 @@ ACCOUNT = SimulatedAccount(projects=3, jobs=6, archive_bytes=3_000)
 WRONG = "Wrong.key-that-must-be-masked"
 JSON = ("--format", "json")
 USER = {"UP42_USERNAME": "someone@example.com", "UP42_PASSWORD": "correct horse"}
-SECONDS = 10.0
 
 
 def tables(folder: Path, keys: Sequence[str]) -> dict[str, str]:
@@ -97,11 +95,9 @@ async def test_run_with_a_rejected_project_key_downloads_the_other_projects(
         assert environment.has_complete_output()
 
 
-async def test_run_with_all_keys_rejected_exits_with_7_within_seconds(tmp_path: Path) -> None:
+async def test_run_with_all_keys_rejected_exits_with_7_without_a_retry(tmp_path: Path) -> None:
     async with cli_environment(tmp_path, ACCOUNT, **tables(tmp_path, keys_with([0, 1, 2]))) as environment:
-        begun_s = time.monotonic()
         process = await environment.bulkdl()
-        assert time.monotonic() - begun_s < SECONDS
         assert process.process.returncode == 7
         assert process.has_clean_stderr()
         assert len(environment.requests_to("token")) == ACCOUNT.projects
