@@ -117,6 +117,8 @@ class Container:
         created_at: The time that ``--since`` and ``--until`` compare.
         finished_at: The time when the container became final; None if the source does not know it.
         attributes: Other values that the filters of the source compare, by name.
+        former_id: The ID of a container that this one replaces, for example an original that was listed alone
+            before its delivery existed; empty: none.
         document: The container as the server returned it; empty if it was read from the ledger.
     """
 
@@ -128,6 +130,7 @@ class Container:
     finished_at: datetime | None = None
     name: str | None = None
     attributes: Mapping[str, str] = field(hash=False, default_factory=dict)
+    former_id: str = field(default="", compare=False)
     document: Mapping[str, Any] = field(repr=False, compare=False, hash=False, default_factory=dict)
 
 

@@ -97,9 +97,9 @@ class Enumeration:
 
     async def _compare_with_ledger(self, page: ContainerPage) -> None:
         containers = page.containers
-        records = await self._ledger_view.known_containers(
-            self._spec.name, page.scope, [container.ref.id for container in containers]
-        )
+        ids = [container.ref.id for container in containers]
+        ids += [container.former_id for container in containers if container.former_id]
+        records = await self._ledger_view.known_containers(self._spec.name, page.scope, ids)
         excluded = [
             container for container in containers if self._selection.has_unwanted_final_status(container)
         ]
@@ -117,7 +117,8 @@ class Enumeration:
         )
         for container in finished:
             record = await self._forget_if_rerun(container, records.get(container.ref.id))
-            if self._selection.is_before_watermark(container) and container.ref.id not in records:
+            is_known = container.ref.id in records or container.former_id in records
+            if self._selection.is_before_watermark(container) and not is_known:
                 continue
             if must_be_listed(
                 record, self._selection, self._kinds, recheck_absent=self._rechecks_absent(container)

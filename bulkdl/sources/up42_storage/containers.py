@@ -59,6 +59,7 @@ def collection_container(
         created_at=created_at or datetime.now(UTC),
         name=collection.title or origin.name or None,
         attributes={key: value for key, value in attributes.items() if value},
+        former_id=ASSET_PREFIX + original.id if original else "",
         document=collection.document,
     )
 

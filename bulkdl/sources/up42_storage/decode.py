@@ -116,6 +116,7 @@ def job(entry: object, urls: ApiUrls, label: str, path: str = "job") -> Processi
         status=fields.status,
         created_at=fields.created_at,
         collection_id=urls.collection_id(fields.results.get("collection")),
+        finished_at=fields.finished_at,
     )
 
 

@@ -38,7 +38,12 @@ CREATE TABLE orders (id TEXT PRIMARY KEY, name TEXT, status TEXT, created_at TEX
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What produced a delivery: a processing job or an order. Empty texts are unknown."""
+    """
+    What produced a delivery: a processing job or an order. Empty texts are unknown.
+
+    Attributes:
+        created_at: When the delivery was produced, as far as the origin shows it.
+    """
 
     id: str = ""
     name: str = ""
@@ -69,7 +74,7 @@ class DeliveryIndex:
     def add_jobs(self, jobs: Iterable[ProcessingJob]) -> None:
         """Add processing jobs that have a result."""
         rows = [
-            (job.collection_id, job.id, job.title, job.status, _format(job.created_at))
+            (job.collection_id, job.id, job.title, job.status, _format(job.finished_at or job.created_at))
             for job in jobs
             if job.collection_id is not None
         ]

@@ -94,7 +94,14 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class ProcessingJob:
-    """A processing job. *status* is in upper case; *collection_id* is its result, if it has one."""
+    """
+    A processing job.
+
+    Attributes:
+        status: Upper case.
+        collection_id: Its result, if it has one.
+        finished_at: The creation time of its result.
+    """
 
     id: str
     workspace_id: str | None
@@ -103,6 +110,7 @@ class ProcessingJob:
     status: str
     created_at: datetime | None
     collection_id: str | None
+    finished_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

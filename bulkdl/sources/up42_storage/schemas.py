@@ -123,6 +123,7 @@ class JobDocument(Document):
     process_id: OptionalText = Field("", alias="processID")
     status: OptionalWord = ""
     created_at: OptionalTimestamp = Field(None, alias="created")
+    finished_at: OptionalTimestamp = Field(None, alias="finished")
     definition: OptionalObject = Field({})
     results: OptionalObject = Field({})
 

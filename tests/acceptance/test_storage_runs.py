@@ -1,0 +1,203 @@
+"""Downloads of the storage of an account, as a process: complete, repeated, selected, and with faults."""
+
+import json
+import shutil
+
+import pytest
+
+from bulkdl.simulator import Faults, SimulatedAccount, Simulator, SimulatorOptions
+from bulkdl.simulator.v2.deliveries import StorageOptions
+from support.storage_account import LISTS, StorageAccount
+
+ASSETS = 40
+
+
+@pytest.fixture
+async def account(tmp_path):
+    simulated = SimulatedAccount(storage=StorageOptions(assets=ASSETS))
+    options = SimulatorOptions(max_recorded_requests=None, strict_storage_auth=True)
+    async with Simulator(simulated, options) as simulator:
+        yield StorageAccount(tmp_path, simulator)
+
+
+def objects(account):
+    """Return the paths of the stored objects that were requested."""
+    return [record.path for record in account.simulator.requests if record.endpoint == "object"]
+
+
+async def test_run_downloads_every_file_once_and_a_rerun_signs_nothing(account):
+    result = await account.run()
+    assert result.code == 0, result
+    assert account.missing_files() == []
+    requested = objects(account)
+    assert len(requested) == len(set(requested)) == len(list(account.simulator.expected_files()))
+    foreign = {href.rpartition("/")[2] for href in account.simulator.foreign_hrefs()}
+    assert not [path for path in requested if path.rpartition("/")[2] in foreign]
+    first = account.count_requests()
+    assert all(first[name] == 1 for name in LISTS)
+    assert first["search"] < 12
+
+    again = await account.run()
+    assert again.code == 0, again
+    assert again.document["outputs"]["completed"] == 0, again
+    counts = account.count_requests()
+    assert counts["download_url"] == counts["object"] == 0
+    assert counts["search"] + counts["items"] <= 4  # deliveries whose items can still appear
+
+
+async def test_run_stores_the_documents_as_up42_returned_them(account):
+    assert (await account.run("--only", "metadata")).code == 0
+    deliveries = account.simulator.account.deliveries
+    collected = [each for each in deliveries.iter_deliveries() if each.collection_id]
+    for delivery in collected:
+        folder = account.output / delivery.workspace_id / delivery.collection_id
+        collection = json.loads((folder / "collection.json").read_text())
+        assert collection["id"] == delivery.collection_id
+        assert collection["stac_version"] == "1.0.0"
+        items = [json.loads(path.read_text()) for path in folder.glob("*/item.json")]
+        assert {item["id"] for item in items} == {item.id for item in deliveries.items(delivery.number)}
+    singles = list(account.output.glob("*/assets/*/asset.json"))
+    assert {json.loads(path.read_text())["id"] for path in singles} == {path.parent.name for path in singles}
+
+
+async def test_run_with_a_wrong_password_exits_with_7_and_hides_it(account):
+    result = await account.run(UP42_PASSWORD="canary-password")
+    assert result.code == 7, result
+    assert "check the user name and the password" in result.out + result.err
+    assert "canary-password" not in result.out + result.err
+    assert account.count_requests() == {"login": 1}
+
+
+async def test_run_without_the_list_of_assets_exits_with_0_and_says_it_once(account):
+    body = '{"title": "Gone", "status": 410}'
+    rule = {"fault": "status", "status": 410, "body": body, "endpoint": "assets"}
+    account.simulator.faults = Faults.from_rules(rule)
+    result = await account.run()
+    assert result.code == 0, result
+    events = [event["event"] for event in result.events]
+    assert events.count("assets.not_offered") == 1
+    in_collections = [file for file in account.simulator.expected_files() if file.collection_id]
+    listed = {file.asset_id for file in in_collections if any(place.roles for place in file.places)}
+    assert account.missing_files(lambda file: file.asset_id in listed) == []
+
+
+@pytest.mark.parametrize(
+    "kinds", ["original", "asset", "preview,metadata"], ids=["originals", "assets", "small files"]
+)
+async def test_run_downloads_the_selected_kinds_only(account, kinds):
+    result = await account.run("--only", kinds)
+    assert result.code == 0, result
+    assert {row["kind"] for row in result.document["counts"]} == set(kinds.split(","))
+    if kinds == "original":
+        assert account.missing_files(lambda file: file.is_original and not file.places[1:]) == []
+        assert account.count_requests()["items"] <= 4
+
+
+async def test_run_of_an_order_a_job_or_a_collection_downloads_only_that(account):
+    files = list(account.simulator.expected_files())
+    order_id = next(file.order_id for file in files if file.order_id)
+    job_id = next(file.job_id for file in files if file.job_id)
+    collection_id = next(file.collection_id for file in reversed(files) if file.collection_id)
+    for flags, attribute, value in (
+        (("--order", order_id), "order_id", order_id),
+        (("--job", job_id), "job_id", job_id),
+        (("--collection", collection_id), "collection_id", collection_id),
+    ):
+        shutil.rmtree(account.output, ignore_errors=True)
+        account.simulator.requests.clear()
+        result = await account.run(*flags)
+        assert result.code == 0, result
+        assert account.missing_files(lambda file, a=attribute, v=value: getattr(file, a) == v) == []
+        expected = {file.path for file in files if getattr(file, attribute) == value}
+        assert set(objects(account)) == {f"/{path.lstrip('/')}" for path in expected}
+    assert not [record for record in account.simulator.requests if record.endpoint in LISTS]
+
+
+async def test_run_of_a_missing_collection_exits_with_4(account):
+    result = await account.run("--collection", "00000000-0000-4000-8000-000000000000")
+    assert result.code == 4, result
+    assert "delivery 00000000" in result.out + result.err
+
+
+async def test_run_since_last_revisits_deliveries_whose_items_were_not_ready(account):
+    assert (await account.run("--since", "last")).code == 0
+    account.simulator.evolve_storage(settled=True)
+    # The simulated jobs have finished long before the first run, so their results count as old.
+    assert account.missing_files(lambda file: not file.job_id) != []
+    result = await account.run("--since", "last")
+    assert result.code == 0, result
+    assert account.missing_files(lambda file: not file.job_id) == []
+
+
+async def test_run_downloads_new_deliveries_of_a_growing_account(account):
+    assert (await account.run()).code == 0
+    account.count_requests()
+    account.simulator.evolve_storage(assets=ASSETS + 6)
+    result = await account.run()
+    assert result.code == 0, result
+    assert account.missing_files() == []
+    assert account.count_requests()["object"] == result.document["outputs"]["completed"]
+
+
+async def test_run_with_faults_downloads_each_file_with_the_right_bytes(account):
+    account.simulator.faults = Faults.from_rules(
+        {"fault": "cut", "at_fraction": 0.5, "endpoint": "object", "first": 1},
+        {"fault": "url_expired", "endpoint": "object", "nth": 2, "probability": 0.3},
+        {"fault": "throttled", "retry_after": 0, "endpoint": "download_url", "probability": 0.05},
+        {"fault": "status", "status": 503, "endpoint": "search", "first": 1},
+        {"fault": "unauthorized", "endpoint": "download_url", "probability": 0.02, "limit": 5},
+        {"fault": "truncated_json", "at_byte": 100, "endpoint": "collections", "first": 1},
+    )
+    result = await account.run("--retries", "20")
+    assert result.code == 0, result
+    assert account.missing_files() == []
+
+
+async def test_run_with_tokens_of_one_second_and_urls_of_two_downloads_everything(tmp_path):
+    simulated = SimulatedAccount(storage=StorageOptions(assets=12))
+    options = SimulatorOptions(token_lifetime_s=1, url_lifetime_s=2, latency_s=0.02)
+    async with Simulator(simulated, options) as simulator:
+        account = StorageAccount(tmp_path, simulator)
+        result = await account.run()
+        assert result.code == 0, result
+        assert account.missing_files() == []
+
+
+async def test_rebuild_restores_a_lost_ledger_without_any_download(account):
+    assert (await account.run()).code == 0
+    shutil.rmtree(account.output / ".bulkdl")
+    rebuilt = await account.bulkdl("verify", "--rebuild", "--format", "json")
+    assert rebuilt.code == 0, rebuilt
+    account.count_requests()
+    again = await account.run()
+    assert again.code == 0, again
+    counts = account.count_requests()
+    # A name that only the signed URL contained is in no document.
+    nameless = sum(not each.name for each in account.simulator.account.deliveries.iter_deliveries())
+    assert counts["object"] <= nameless
+
+
+async def test_accounts_of_the_config_fail_alone(account):
+    username, password = account.simulator.account_credentials
+    config = account.folder / "bulkdl.toml"
+    config.write_text(
+        f'[[accounts]]\nname = "good"\nusername = "{username}"\npassword_env = "GOOD"\n'
+        f'[[accounts]]\nname = "bad"\nusername = "{username}"\npassword_env = "BAD"\n'
+    )
+    env = {"GOOD": password, "BAD": "wrong", "UP42_USERNAME": "", "UP42_PASSWORD": ""}
+    result = await account.run("-c", str(config), **env)
+    assert account.missing_files() == []
+    assert [problem["reason"] for problem in result.document["problems"]] == ["credentials"]
+    assert "account bad" in result.document["problems"][0]["subject"]
+    assert result.code == 3, result
+
+
+async def test_plan_status_and_verify_show_the_storage(account):
+    planned = await account.bulkdl("plan", "--format", "json")
+    assert planned.code == 0, planned
+    assert planned.document["to_download"]["original"] > 0
+    assert not account.output.exists()
+    assert (await account.run()).code == 0
+    assert (await account.bulkdl("verify", "--deep")).code == 0
+    status = await account.bulkdl("status", "--format", "json")
+    assert status.code == 0, status
