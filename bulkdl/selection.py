@@ -16,8 +16,7 @@ from hashlib import blake2b
 from bulkdl.errors import ConfigError
 from bulkdl.models import Container, Output, Reason
 from bulkdl.settings import Settings, Shard, parsers
-from bulkdl.settings.source_choice import AUTO
-from bulkdl.source_spec import DEFAULT_SOURCE, SourceFilters, kind_names, source_spec
+from bulkdl.source_spec import AUTO, DEFAULT_SOURCE, SourceFilters, kind_names, source_spec
 
 _MAX_LINES_SHOWN = 10
 

@@ -162,6 +162,8 @@ class NoFilters:
 
 NO_FILTERS = NoFilters()
 DEFAULT_SOURCE = "jobs"
+AUTO = "auto"
+"""The setting ``source`` of a run that chooses the source by its credentials."""
 
 
 def _no_filters(settings: Any) -> SourceFilters:
@@ -236,6 +238,7 @@ class _Registry:
     def __init__(self) -> None:
         self.sources: dict[str, SourceSpec] = {}
         self.kinds: dict[str, KindSpec] = {}
+        self.built_in: tuple[str, ...] = ()
 
     def add(self, spec: SourceSpec) -> None:
         names = [kind.name for kind in spec.kinds]
@@ -259,6 +262,7 @@ def _registry() -> _Registry:
     registry = _Registry()
     for module in _BUILT_IN:
         registry.add(import_module(module).SPEC)
+    registry.built_in = tuple(registry.sources)
     return registry
 
 
@@ -309,6 +313,26 @@ def source_spec(name: str) -> SourceSpec:
         spec = load_extension(name).spec
         assert isinstance(spec, SourceSpec)  # noqa: S101 - load_extension has checked the type
     return spec
+
+
+def find_source(name: str) -> SourceSpec:
+    """
+    Return the specification of the source *name*, which the user chose.
+
+    Raises:
+        ValueError: No source of this name is installed, or it cannot be used. The text is for the user.
+    """
+    try:
+        return source_spec(name)
+    except KeyError:
+        names = ", ".join((AUTO, *source_names()))
+        raise ValueError(f"expected one of {names}; no other source is installed") from None
+
+
+def source_names() -> tuple[str, ...]:
+    """Return the names of all installed sources, those of bulkdl first."""
+    installed = sorted(entry.name for entry in entry_points(group=GROUP))
+    return tuple(dict.fromkeys((*_registry().built_in, *installed)))
 
 
 @cache

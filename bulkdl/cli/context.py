@@ -26,8 +26,8 @@ from bulkdl.redaction import register_secret
 from bulkdl.selection import Selection
 from bulkdl.settings import CredentialSet, LoadedSettings, Settings, choose_source, load_settings
 from bulkdl.settings.parsers import parse_path
-from bulkdl.settings.source_choice import AUTO, STORAGE
-from bulkdl.source_spec import source_spec
+from bulkdl.settings.source_choice import STORAGE
+from bulkdl.source_spec import AUTO, source_spec
 from bulkdl.sources.registry import load_source_type
 from bulkdl.state.storage import create_state
 from bulkdl.telemetry.console_logging import create_stderr_console, log_to_console

@@ -25,7 +25,7 @@ from bulkdl.maintenance.verify import VerifyOptions
 from bulkdl.maintenance.verify import verify as compare_with_ledger
 from bulkdl.report.verification import Verification
 from bulkdl.settings import Settings
-from bulkdl.sources.registry import built_in_layouts
+from bulkdl.sources.registry import installed_layouts
 from bulkdl.telemetry.console_logging import create_stderr_console, log_to_console
 from bulkdl.telemetry.progress import has_bars
 from bulkdl.units import format_size
@@ -77,7 +77,7 @@ def verify(deep: bool, repair: bool, recreate: bool, workers: int, **params: Any
     with log_to_console(console, settings.log_format, settings.verbose), _bar(console, settings) as bar:
         verify_options = VerifyOptions(
             settings.require_output(),
-            built_in_layouts(settings),
+            installed_layouts(settings),
             settings.state,
             deep=deep,
             repair=repair,

@@ -58,7 +58,7 @@ from bulkdl.settings.kinds import SHORTHANDS, KindTable, complete_kinds
 from bulkdl.settings.levels import Level
 from bulkdl.settings.path_templates import PathTemplates
 from bulkdl.settings.tables import AccountTable, ProjectTable
-from bulkdl.source_spec import kind_names, kind_spec
+from bulkdl.source_spec import AUTO, find_source, kind_names, kind_spec
 
 MIB = 1024 * 1024
 
@@ -358,6 +358,12 @@ class Settings(BaseModel):
         if url is None:
             return None
         return _check_url(url, allow_http=bool(info.data.get("allow_http")))
+
+    @field_validator("source")
+    @classmethod
+    def _check_source(cls, name: str) -> str:
+        # The kinds of another distribution are registered before the other settings are checked.
+        return name if name == AUTO else find_source(name).name
 
     @field_validator("rate")
     @classmethod

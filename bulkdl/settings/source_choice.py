@@ -7,8 +7,9 @@ from collections.abc import Mapping
 
 from bulkdl.settings.credentials import CredentialSet
 from bulkdl.settings.model import Settings
+from bulkdl.source_spec import AUTO
 
-AUTO, JOBS, STORAGE = "auto", "jobs", "storage"
+JOBS, STORAGE = "jobs", "storage"
 _PROJECT_VARIABLES = ("UP42_PROJECT_ID", "UP42_PROJECT_ID_FILE", "UP42_PROJECT_API_KEY")
 _ACCOUNT_VARIABLES = ("UP42_USERNAME", "UP42_USERNAME_FILE", "UP42_TOKEN", "UP42_TOKEN_FILE")
 

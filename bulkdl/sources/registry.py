@@ -8,23 +8,20 @@ entry point is the name of the source. A source is imported on first use.
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import cast
 
 from bulkdl.errors import ConfigError
+from bulkdl.log import get_logger
 from bulkdl.settings import Settings
-from bulkdl.source_spec import GROUP, load_extension
+from bulkdl.source_spec import find_source, load_extension, source_names
 from bulkdl.sources.interfaces import SourceLayout, SourceType
+
+log = get_logger(__name__)
 
 _BUILT_IN = {
     "jobs": "bulkdl.sources.up42_jobs.source_type",
     "storage": "bulkdl.sources.up42_storage.source_type",
 }
-
-
-def source_names() -> tuple[str, ...]:
-    """Return the names of all installed sources."""
-    return tuple(dict.fromkeys((*_BUILT_IN, *sorted(entry.name for entry in entry_points(group=GROUP)))))
 
 
 def load_source_type(name: str) -> SourceType:
@@ -37,12 +34,10 @@ def load_source_type(name: str) -> SourceType:
     if name in _BUILT_IN:
         return cast("SourceType", import_module(_BUILT_IN[name]).SOURCE_TYPE)
     try:
-        return cast("SourceType", load_extension(name))
-    except KeyError:
-        names = ", ".join(source_names())
-        raise ConfigError("--source", f"{name[:60]!r} is not installed; expected one of {names}") from None
+        find_source(name)
     except ValueError as error:
-        raise ConfigError(f"--source {name}", str(error)) from error
+        raise ConfigError("--source", f"{error}, got {name[:60]!r}") from error
+    return cast("SourceType", load_extension(name))
 
 
 def source_layout(source_type: SourceType, settings: Settings) -> SourceLayout:
@@ -50,6 +45,12 @@ def source_layout(source_type: SourceType, settings: Settings) -> SourceLayout:
     return SourceLayout(source_type, source_type.path_templates(settings))
 
 
-def built_in_layouts(settings: Settings) -> tuple[SourceLayout, ...]:
-    """Return all sources of bulkdl with the path templates of *settings*."""
-    return tuple(source_layout(load_source_type(name), settings) for name in _BUILT_IN)
+def installed_layouts(settings: Settings) -> tuple[SourceLayout, ...]:
+    """Return all installed sources with the path templates of *settings*, those of bulkdl first."""
+    layouts = []
+    for name in source_names():
+        try:
+            layouts.append(source_layout(load_source_type(name), settings))
+        except ConfigError as error:
+            log.warning("source.not_loaded", source=name, problem=error.problem)
+    return tuple(layouts)

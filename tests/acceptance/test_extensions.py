@@ -1,14 +1,20 @@
 """The examples of docs/extending.md work when they are installed as separate distributions."""
 
 import asyncio
+import json
 import os
 import runpy
+import shutil
 import site
 import sqlite3
 import subprocess
 import sys
 import sysconfig
+import threading
 import venv
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -22,7 +28,7 @@ MAX_LINES = 80
 ACCOUNT = SimulatedAccount(projects=1, jobs=4, archive_bytes=(2000, 5000))
 FILES = {
     "first/a.json": b'{"a": 1}',
-    "first/image.png": b"\x89PNG\r\n\x1a\n" + bytes(100),
+    "first/table.csv": b"a,b\n1,2\n",
     "second/ünï & co.json": b"[]",
 }
 
@@ -104,6 +110,51 @@ async def test_environment_imports_the_installed_distributions(python: Path) -> 
     assert all(str(python.parents[1]) in path for path in result.stdout.split())
 
 
+@pytest.fixture
+def site_url(tmp_path: Path) -> Iterator[str]:
+    """Serve FILES with a plain HTTP server."""
+    root = tmp_path / "site"
+    for name, content in FILES.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *_arguments: object) -> None:
+            """Write nothing to stderr."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(root))) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+
+
+async def test_source_example_downloads_all_files(python: Path, tmp_path: Path, site_url: str) -> None:
+    config = tmp_path / "bulkdl.toml"
+    config.write_text(
+        f'source = "directories"\napi_url = "{site_url}"\n[source_settings.directories]\nurl = "{site_url}"\n'
+    )
+    args = ("-c", config, "-o", tmp_path / "out")
+    code, out = await bulkdl(python, "plan", *args, "--only", "file")
+    assert code == 0, out
+    code, out = await bulkdl(python, "run", *args)
+    assert code == 0, out
+    folder = tmp_path / "out" / "127-0-0-1"
+    assert (folder / "first" / "a.json").read_bytes() == FILES["first/a.json"]
+    assert sorted(path.read_bytes() for path in folder.glob("*/*")) == sorted(FILES.values())
+    code, out = await bulkdl(python, "run", *args, "--format", "json")
+    summary = json.loads(out[out.index("{") : out.rindex("}") + 1].splitlines()[0])
+    assert (code, summary["downloaded_bytes"], summary["jobs"]["up_to_date"]) == (0, 0, 2)
+    code, out = await bulkdl(python, "verify", "--deep", "-o", tmp_path / "out")
+    assert code == 0, out
+    shutil.rmtree(tmp_path / "out" / ".bulkdl")
+    code, out = await bulkdl(python, "verify", "--rebuild", "-o", tmp_path / "out")
+    assert code == 0, out
+    code, out = await bulkdl(python, "status", "-o", tmp_path / "out", "--format", "json")
+    assert json.loads(out)["counts"][0]["outputs"] == len(FILES)
+
+
 async def test_destination_example_stores_all_outputs_in_one_file(python: Path, tmp_path: Path) -> None:
     args = ("-o", f"sqlite://{tmp_path}/out.sqlite", "--state", tmp_path / "state")
     async with Simulator(ACCOUNT) as simulator:
@@ -138,6 +189,7 @@ async def test_processor_example_writes_a_checksum_file_for_each_output(python: 
     [
         (("-o", "s4://bucket"), ("s4", "sqlite")),
         (("--processor", "unknown"), ("--processor", "unknown", "checksums")),
+        (("--source", "unknown"), ("--source", "unknown", "directories")),
     ],
 )
 async def test_unknown_extension_is_reported_with_the_installed_ones(

@@ -107,7 +107,7 @@ class TestDirectorySource(SourceSuite):
         handler = GarbledHandler if scenario is Scenario.DAMAGED else Handler
         with serve_files(self.root, files, handler) as url:
             outputs = {
-                Output(ContainerRef("directories", "127.0.0.1", folder), "", "file", name): content
+                Output(ContainerRef("directories", "127-0-0-1", folder), "", "file", name): content
                 for folder, contents in files.items()
                 for name, content in contents.items()
             }

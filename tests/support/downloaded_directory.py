@@ -7,7 +7,7 @@ from bulkdl.failure_policy import ExitCode
 from bulkdl.maintenance.verify import VerifyOptions
 from bulkdl.models import Outcome
 from bulkdl.settings import CredentialSet
-from bulkdl.sources.registry import built_in_layouts
+from bulkdl.sources.registry import installed_layouts
 from support.hand_made_ledger import Folder
 
 
@@ -25,7 +25,7 @@ class DownloadedDirectory(Folder):
             return await downloader.run(Selection(**selection))
 
     def options(self, **how):
-        return VerifyOptions(self.root, built_in_layouts(self.settings), **how)
+        return VerifyOptions(self.root, installed_layouts(self.settings), **how)
 
     @property
     def path(self):

@@ -14,7 +14,7 @@ from bulkdl.listings import ContainerListing, PlannedOutput
 from bulkdl.maintenance.verify import VerifyOptions
 from bulkdl.models import CommittedFile, Digest, Outcome, Reason, Result, Validator
 from bulkdl.settings import Settings
-from bulkdl.sources.registry import built_in_layouts
+from bulkdl.sources.registry import installed_layouts
 from bulkdl.sources.up42_jobs.models import Kind, job_container, job_output
 
 P1 = "5f0c1a52-7a3a-4c52-9d0e-0f3f1a2b3c4d"
@@ -60,7 +60,7 @@ class Folder:
         self.root = root
 
     def options(self, **how) -> VerifyOptions:
-        return VerifyOptions(self.root, built_in_layouts(Settings()), **how)
+        return VerifyOptions(self.root, installed_layouts(Settings()), **how)
 
     def put(self, key, data=b"bytes"):
         path = self.root / key

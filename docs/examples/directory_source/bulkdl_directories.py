@@ -17,15 +17,15 @@ from bulkdl.models import Container, ContainerRef, Output
 from bulkdl.source_spec import AutoConcurrency, KindSpec, OutputLabels, SourceSpec
 from bulkdl.sources.base import BaseSourceType, open_url
 
-FILE = KindSpec("file", "a file", AutoConcurrency(4, 16), 1 << 40, checks_for_asset, has_names=True)
+OPTIONS = {"has_names": True, "error_page_types": frozenset()}  # any content type
+FILE = KindSpec("file", "a file", AutoConcurrency(4, 16), 1 << 40, checks_for_asset, **OPTIONS)
 _LINK = re.compile(r'<a href="([^"?#]+)"')
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")  # an ID becomes the name of a folder
 
 
 class DirectorySource:
     def __init__(self, url, context):
-        self._url, self._context = url, context
-        self.scopes = (url.host,)
+        self._url, self._context, self.scopes = url, context, (url.host.replace(".", "-"),)
 
     async def list_containers(self, scope):
         for name in (name[:-1] for name in await self._read_names(self._url) if name.endswith("/")):

@@ -12,7 +12,7 @@ from bulkdl.maintenance.verify import VerifyOptions, verify
 from bulkdl.processors.unpack.processor import UnpackProcessor
 from bulkdl.report.verification import FileState, Verification
 from bulkdl.settings import Settings
-from bulkdl.sources.registry import built_in_layouts
+from bulkdl.sources.registry import installed_layouts
 from support.archive_bytes import END, member
 from support.processing import processed_directory
 
@@ -32,7 +32,7 @@ async def root(tmp_path: Path) -> Path:
 
 
 async def check(root: Path, **options: Any) -> Verification:
-    return await verify(VerifyOptions(root, built_in_layouts(Settings()), **options))
+    return await verify(VerifyOptions(root, installed_layouts(Settings()), **options))
 
 
 def states_of(verification: Verification) -> dict[str, FileState]:

@@ -1,10 +1,12 @@
 """Sources by name: built in, installed, unknown and faulty ones."""
 
 import pytest
+from pydantic import ValidationError
 
 from bulkdl import source_spec
 from bulkdl.errors import ConfigError
 from bulkdl.models import ContainerRef
+from bulkdl.settings import Settings
 from bulkdl.source_spec import (
     AutoConcurrency,
     KindSpec,
@@ -12,8 +14,9 @@ from bulkdl.source_spec import (
     SourceSpec,
     container_fields,
     kind_spec,
+    source_names,
 )
-from bulkdl.sources.registry import load_source_type, source_names
+from bulkdl.sources.registry import installed_layouts, load_source_type
 
 
 def new_spec(name, kind):
@@ -83,7 +86,7 @@ def test_container_fields_of_a_source_that_is_not_installed_have_general_names()
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (None, "--source: 'good_source' is not installed; expected one of jobs"),
+        (None, "--source: expected one of auto, jobs"),
         ("missing_module:SOURCE", "cannot be imported: ModuleNotFoundError"),
         (f"{__name__}:OtherName", "is not a source with the name of its entry point"),
         (f"{__name__}:install", "is not a source with the name of its entry point"),
@@ -97,3 +100,18 @@ def test_load_source_type_that_cannot_be_used_raises_config_error(install, value
         load_source_type("good_source")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_settings_accept_the_source_and_the_kinds_of_an_extension(install):
+    install(good_source=f"{__name__}:Good")
+    assert Settings(source="good_source", only={"good_file"}).only == {"good_file"}
+    with pytest.raises(ValidationError, match="expected one of auto, jobs"):
+        Settings(source="unknown")
+
+
+def test_installed_layouts_omit_a_source_that_cannot_be_loaded(install, logs):
+    install(good_source="missing_module:SOURCE")
+    names = [layout.source_type.name for layout in installed_layouts(Settings())]
+    assert "jobs" in names
+    assert "good_source" not in names
+    assert [line["source"] for line in logs() if line["event"] == "source.not_loaded"] == ["good_source"]
