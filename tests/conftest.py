@@ -1,6 +1,7 @@
 import os
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from support.environment import clear_environment
 from support.virtual_time import VirtualClock, use_virtual_clock
@@ -9,6 +10,9 @@ from support.virtual_time import VirtualClock, use_virtual_clock
 def pytest_configure() -> None:
     # Not in a fixture, because some test modules read the environment when they are imported.
     clear_environment(os.environ)
+    # By default, hypothesis fails an example that takes longer than 200 ms, and slow generation of examples.
+    settings.register_profile("no time limits", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("no time limits")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
