@@ -175,6 +175,7 @@ class Executors:
     ) -> None:
         self._threads = {
             "disk": disk_threads,
+            "flush": 1,
             "archives": inspection_threads,
             "files": inspection_threads,
             "processing": processing_threads,
@@ -185,6 +186,11 @@ class Executors:
     def disk(self) -> Executor:
         """Short disk operations."""
         return self._pool("disk")
+
+    @property
+    def flush(self) -> Executor:
+        """Syncs before a ledger transaction, which must not wait behind the writes of other outputs."""
+        return self._pool("flush")
 
     @property
     def archives(self) -> Executor:
@@ -228,12 +234,12 @@ async def run_stoppable(executor: Executor, call: Callable[..., T], *args: objec
     """
     stop = threading.Event()
     future = executor.submit(copy_context().run, call, stop, *args)
-    running = asyncio.wrap_future(future)
     try:
-        return await asyncio.shield(running)
+        return await asyncio.wrap_future(future)
     except asyncio.CancelledError:
         stop.set()
         future.cancel()
+        running = asyncio.wrap_future(future)
         while not running.done():
             with suppress(asyncio.CancelledError):
                 await asyncio.wait([running])

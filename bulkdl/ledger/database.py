@@ -6,6 +6,9 @@ only after its transaction is durable, but a thousand small files do not need a 
 takes one call to the thread. Therefore this module uses the standard sqlite3 on an executor instead of
 aiosqlite, which needs one call for each statement.
 
+Writes that record objects wait until the destination has made these objects durable. The objects of one batch
+are flushed together, while the transaction of the batch before it is written.
+
 A batch that fails is repeated statement by statement, so that an invalid write fails alone. If another
 process locks the ledger (a backup, a copy), calls are repeated until LOCK_TIMEOUT_S.
 """
@@ -81,7 +84,9 @@ class Ledger:
         self._connection = connection
         self._lock_timeout_s = lock_timeout_s
         self._waiting: list[_Write] = []
+        self._unflushed: list[_Write] = []
         self._committing: asyncio.Task[None] | None = None
+        self._flushing: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(
@@ -153,17 +158,31 @@ class Ledger:
             DestinationError: The disk is full or fails, or the ledger is locked. *statement* has no effect.
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Write(statement, keys, future))
+        entry = _Write(statement, keys, future)
+        is_flushing = self._flushing is not None and not self._flushing.done()
+        if not keys and not is_flushing:
+            self._enqueue([entry])
+        else:  # behind a write that is being flushed, so that the order is kept
+            self._unflushed.append(entry)
+            if not is_flushing:
+                self._flushing = asyncio.create_task(self._flush_all(), name="ledger-flush")
+        return await future
+
+    def _enqueue(self, writes: list[_Write]) -> None:
+        self._waiting += writes
         if self._committing is None or self._committing.done():
             self._committing = asyncio.create_task(self._commit_all(), name="ledger-commit")
-        return await future
+
+    async def _flush_all(self) -> None:
+        """Make the objects of one batch durable while the transaction of the batch before it is written."""
+        while self._unflushed:
+            batch, self._unflushed = self._unflushed, []
+            if durable := await self._flush_keys(batch):
+                self._enqueue(durable)
 
     async def _commit_all(self) -> None:
         while self._waiting:
             batch, self._waiting = self._waiting, []
-            batch = await self._flush_keys(batch)
-            if not batch:
-                continue
             try:
                 results = await self._in_thread(partial(self._commit, batch))
             except Exception as error:  # noqa: BLE001 - raised to the callers, which would never return otherwise
@@ -218,6 +237,9 @@ class Ledger:
 
     async def close(self) -> None:
         """Finish the waiting writes, then close the connection."""
+        if self._flushing is not None:
+            with suppress(BulkdlError):
+                await self._flushing
         if self._committing is not None:
             with suppress(BulkdlError):
                 await self._committing

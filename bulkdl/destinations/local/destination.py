@@ -258,7 +258,7 @@ class LocalDestination:
     async def flush(self, keys: Collection[str]) -> None:
         if self.durability is not Durability.NONE:
             folders = {self.locate(key).parent for key in keys}
-            await retry_on_open_file_limit(partial(run_in, self._executors.disk, self._flush, folders))
+            await retry_on_open_file_limit(partial(run_in, self._executors.flush, self._flush, folders))
 
     def _flush(self, folders: Collection[Path]) -> None:
         with map_os_errors(self.root):
