@@ -22,7 +22,7 @@ from bulkdl.models import Reason
 _BLOCK_BYTES = 1 << 20
 # zipfile reads the central directory in one call; this is enough for more than 100,000 members.
 _MAX_ZIP_READ_BYTES = 16 << 20
-# What the readers of the standard library raise for damaged bytes.
+# The readers of the standard library raise these exceptions for damaged bytes.
 _DAMAGED = (
     DamagedArchiveError,
     OSError,

@@ -40,7 +40,7 @@ CanContain = Callable[[str], bool]
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
     """
-    What a destination knows of an object without reading it.
+    Metadata of an object that a destination can read without its content.
 
     Attributes:
         version: Differs between two contents of a key, such as an ETag; None if the destination has none.
@@ -88,7 +88,7 @@ class Publication:
 @dataclass(frozen=True, slots=True)
 class DestinationOptions:
     """
-    What a factory gets in addition to the URL.
+    Arguments of a factory in addition to the URL.
 
     Attributes:
         state_folder: The state directory of the run. A destination does not list it.

@@ -1,1 +1,1 @@
-"""What every HTTP conversation here shares: failures named, retries decided, pace kept, sessions made."""
+"""Provide the common parts of all HTTP requests: errors, retries, rate limits and sessions."""

@@ -26,7 +26,7 @@ from bulkdl.transfer.interfaces import RemoteFile
 @dataclass(frozen=True, slots=True)
 class SourceContext:
     """
-    What a source gets when it is opened.
+    Arguments of a source when it is opened.
 
     Attributes:
         credentials: The result of ``SourceType.load_credentials``, or the credentials of the caller.

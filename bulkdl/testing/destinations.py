@@ -35,7 +35,7 @@ from bulkdl.transfer.checksums import Digester
 
 _OUTPUT = Output(ContainerRef("sample", "scope", "container"), "parent", "archive")
 _KEY = "scope/container/parent/output.tar.gz"
-# Of equal size, so that a size does not tell them apart, and of more than one block.
+# Both have the same size, so that the size does not distinguish them, and more than one block.
 _OLD, _NEW = b"old!" * 600_000, b"NEW?" * 600_000
 _MAX_STEPS = 60
 _INVALID_KEYS = ("", ".", "..", "/etc/passwd", "../up", "a/../../up", "a/..", "a\0b")

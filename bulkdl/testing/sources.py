@@ -50,7 +50,7 @@ _UNKNOWN_ID = "00000000-0000-4000-8000-00000000dead"
 
 
 class Scenario(Enum):
-    """What the provider does during a test."""
+    """Behaviour of the provider during a test."""
 
     PLAIN = "several containers with several outputs"
     HOSTILE_NAMES = "the names of outputs are not valid file names, or differ only by case or Unicode form"

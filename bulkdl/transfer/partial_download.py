@@ -48,7 +48,7 @@ class CompleteBody:
 
 @dataclass(frozen=True, slots=True)
 class ReadPrefix:
-    """What is known of the stored bytes without reading them again: their digests and their suffix."""
+    """Digests and suffix of the stored bytes, available without reading them again."""
 
     digester: Digester
     suffix: str
@@ -59,7 +59,7 @@ class PartialDownload:
     The partial file of an output with the counters of its download.
 
     Attributes:
-        output: What is downloaded.
+        output: The output of the download.
         kind: The properties of its kind.
         checks: The checks of its content.
         file: Holds the bytes.

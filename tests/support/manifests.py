@@ -89,9 +89,9 @@ def complaints(rules: Sequence[Rule], documents: Documents) -> list[str]:
 
 def complaints_when_broken(rules: Sequence[Rule], path: tuple[Any, ...], value: Any) -> list[str]:
     """
-    What is said when the field at *path* (a kind, then keys and places) has *value*; None takes it out.
+    Return the complaints if the field at *path* (a kind, then keys) has *value*; None removes the field.
 
-    What is broken for one rule may be unreadable for another: that one says nothing.
+    A rule that cannot read the changed document has no complaint.
     """
     documents = copy.deepcopy(read(CONFIG / "overlays" / ("nightly" if path[0] == "CronJob" else "backfill")))
     (target,) = of_kind(documents, path[0])

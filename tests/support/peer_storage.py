@@ -23,7 +23,7 @@ _REALM = "/realms/public/protocol/openid-connect"
 @dataclass(frozen=True)
 class ExpectedStorage:
     """
-    What the client must find.
+    The files that the client must find.
 
     Attributes:
         files: Documents of ``print_expected_files.py``.

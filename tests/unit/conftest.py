@@ -1,9 +1,8 @@
 """
-Time that passes only when somebody sleeps, lines of the log as they were meant, signal handlers put back,
-and aioresponses made to work with this aiohttp.
+Provide a clock that advances only during a sleep, structured log lines, and restored signal handlers.
 
-``ClientResponse`` must now be given a ``stream_writer``, which aioresponses 0.7.9 does not know.
-Once a release of it does, that fixture has no purpose.
+aiohttp requires the argument ``stream_writer`` of ``ClientResponse``. aioresponses 0.7.9 does not pass it, so
+a fixture adds it. Remove the fixture when a release of aioresponses passes it.
 """
 
 import asyncio
@@ -31,12 +30,12 @@ def _aioresponses_for_this_aiohttp():
 
 
 class Timeline:
-    """A clock that stands still, and a sleep that moves it."""
+    """A clock that advances only by its own ``sleep``."""
 
     def __init__(self):
         self.now = 1000.0
         self.slept = []
-        self.somebody_sleeps = asyncio.Event()
+        self.sleep_started = asyncio.Event()
 
     def clock(self):
         return self.now
@@ -44,7 +43,7 @@ class Timeline:
     async def sleep(self, delay_s):
         self.slept.append(delay_s)
         self.now += delay_s
-        self.somebody_sleeps.set()
+        self.sleep_started.set()
         await asyncio.sleep(0)
 
 
@@ -55,7 +54,7 @@ def timeline():
 
 @pytest.fixture
 def own_signals():
-    """What handles signals afterwards is what did before."""
+    """Restore the signal handlers after the test."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     for number, handler in before.items():

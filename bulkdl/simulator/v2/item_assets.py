@@ -81,7 +81,7 @@ class ItemAsset:
 
 
 class _Owner(Protocol):
-    """What these functions need of the deliveries."""
+    """The part of the deliveries that these functions use."""
 
     @property
     def seed(self) -> int: ...

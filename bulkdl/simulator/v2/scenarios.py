@@ -120,7 +120,7 @@ _OLD_SHARE = 0.15  # deliveries without item assets of their own
 
 
 def create_scenario(number: int, rng: random.Random) -> DeliveryScenario:
-    """Return the scenario of delivery *number*. What exists depends on the position only, not on *rng*."""
+    """Return the scenario of delivery *number*. Its files depend on the position only."""
     if number < len(SCENARIOS):
         return SCENARIOS[number]
     position = number % PERIOD

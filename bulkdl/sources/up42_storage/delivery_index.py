@@ -39,7 +39,7 @@ CREATE TABLE orders (id TEXT PRIMARY KEY, name TEXT, status TEXT, created_at TEX
 @dataclass(frozen=True, slots=True)
 class Origin:
     """
-    What produced a delivery: a processing job or an order. Empty texts are unknown.
+    Origin of a delivery: a processing job or an order. Empty texts are unknown.
 
     Attributes:
         created_at: When the delivery was produced, as far as the origin shows it.

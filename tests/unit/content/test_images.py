@@ -1,4 +1,4 @@
-"""What counts as a complete image, and which bodies can be images at all."""
+"""Detection of complete images, and of bodies that can be images."""
 
 import io
 import struct

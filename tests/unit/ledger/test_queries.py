@@ -1,4 +1,4 @@
-"""What the ledger remembers of jobs, outputs and runs."""
+"""Queries of jobs, outputs and runs."""
 
 import sqlite3
 from datetime import UTC, datetime

@@ -230,7 +230,7 @@ async def test_tasks_retry_after_delays_all_requests_to_the_host(kit, client):
     kit.api.get(TASKS_URL, payload={"data": []})
     kit.api.get(JOB_URL, payload={"data": job("j1")})
     waiting = asyncio.create_task(client.tasks("p1", "j1"))
-    await kit.timeline.somebody_sleeps.wait()
+    await kit.timeline.sleep_started.wait()
     await client.job("p1", "j1")
     assert kit.timeline.now >= 1030
     await waiting

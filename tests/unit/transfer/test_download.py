@@ -388,12 +388,12 @@ async def test_download_cancelled_between_attempts_raises_the_cancellation(make_
     site.store.script = [status(503)]
 
     async def endless(_):
-        site.timeline.somebody_sleeps.set()
+        site.timeline.sleep_started.set()
         await asyncio.Event().wait()
 
     site.set_context(sleep=endless)
     downloading = asyncio.create_task(site.download())
-    await site.timeline.somebody_sleeps.wait()
+    await site.timeline.sleep_started.wait()
     downloading.cancel()
     with pytest.raises(asyncio.CancelledError):
         await downloading
