@@ -29,7 +29,7 @@ from bulkdl.ledger import queries
 from bulkdl.ledger.rows import NEW, ContainerRecord, OutputRecord
 from bulkdl.listings import ContainerListing, PlannedOutput
 from bulkdl.log import get_logger
-from bulkdl.models import Container, Reason
+from bulkdl.models import Container, Output, Reason
 from bulkdl.selection import Selection
 from bulkdl.source_spec import SourceSpec, container_fields, id_field
 from bulkdl.sources.interfaces import Source
@@ -259,9 +259,11 @@ class Enumeration:
         plan = split_missing(outputs, self._selection, sizes, recheck_absent=self._rechecks_absent(container))
         if not plan.missing and self._selection.is_before_watermark(container):
             return
-        ended = {record.output for record in outputs if self._ended_in_this_run(record)}
+        ended = self._find_ended(outputs)
         missing = self._handler.reserve([entry for entry in plan.missing if entry.output not in ended])
-        up_to_date = tuple(record for record in plan.up_to_date if record.output not in ended)
+        up_to_date = plan.up_to_date
+        if ended:
+            up_to_date = tuple(record for record in up_to_date if record.output not in ended)
         if (outputs and not missing and not up_to_date) and (plan.missing or plan.up_to_date):
             return  # the container was listed twice in this run and is already counted
         if not plan.missing and not is_new_listing:
@@ -287,9 +289,12 @@ class Enumeration:
     def _rechecks_absent(self, container: Container) -> bool:
         return is_recent(container, datetime.now(UTC), self._recheck_absent_s)
 
-    def _ended_in_this_run(self, record: OutputRecord) -> bool:
-        """Return whether this run recorded and counted the output already: its container is listed twice."""
-        return record.run_id is not None and record.run_id == self._ledger_view.run_id
+    def _find_ended(self, outputs: Sequence[OutputRecord]) -> set[Output]:
+        """Return the outputs that this run recorded and counted already: their container is listed twice."""
+        run_id = self._ledger_view.run_id
+        return (
+            {record.output for record in outputs if record.run_id == run_id} if run_id is not None else set()
+        )
 
 
 def _with_record(planned: PlannedOutput, record: OutputRecord | None) -> OutputRecord:

@@ -88,13 +88,17 @@ def split_missing(
         recheck_absent: Whether an output that was not available counts as missing.
     """
     missing, up_to_date = [], []
+    is_retry = selection.reasons is not None
     for record in outputs:
-        if not selection.includes(record.output) or not matches_reasons(record, selection):
+        if not selection.includes(record.output) or (is_retry and not matches_reasons(record, selection)):
             continue
-        is_absent = record.is_not_available and selection.reasons is None
+        if _has_file(record, sizes):
+            up_to_date.append(record)
+            continue
+        is_absent = record.is_not_available and not is_retry
         if is_listing_placeholder(record.output):
             up_to_date += [record] if is_absent else []
-        elif (is_absent and not recheck_absent) or _has_file(record, sizes):
+        elif is_absent and not recheck_absent:
             up_to_date.append(record)
         else:
             missing.append(PlannedOutput(record.output, record.filename, record.identity))

@@ -100,11 +100,17 @@ class Recorder:
 
     def record_skipped(self, outputs: tuple[OutputRecord, ...]) -> None:
         """Record *outputs* that are up to date or not available."""
+        # One count for each kind: a run over many complete containers spends most of its time here.
+        sizes: dict[tuple[str, bool], list[int]] = {}
         for record in outputs:
-            reason = Reason.NOT_AVAILABLE if record.is_not_available else Reason.UP_TO_DATE
+            is_absent = record.is_not_available
             size_bytes = record.file.size_bytes if record.file and record.is_completed else 0
-            self.summary.count(record.output.kind, Outcome.SKIPPED, reason, 1, size_bytes)
+            sizes.setdefault((record.output.kind, is_absent), []).append(size_bytes)
+            reason = Reason.NOT_AVAILABLE if is_absent else Reason.UP_TO_DATE
             self._reporter.report(OutputSkipped(record.output, reason))
+        for (kind, is_absent), group in sizes.items():
+            reason = Reason.NOT_AVAILABLE if is_absent else Reason.UP_TO_DATE
+            self.summary.count(kind, Outcome.SKIPPED, reason, len(group), sum(group))
 
     def record_problem(self, reason: Reason, subject: str, detail: str, *, scope: str | None = None) -> None:
         """Record a failure that does not belong to one output."""
