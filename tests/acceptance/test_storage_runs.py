@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import aiohttp
 import pytest
 
 from bulkdl.simulator import Faults, SimulatedAccount, Simulator, SimulatorOptions
@@ -201,3 +202,48 @@ async def test_plan_status_and_verify_show_the_storage(account):
     assert (await account.bulkdl("verify", "--deep")).code == 0
     status = await account.bulkdl("status", "--format", "json")
     assert status.code == 0, status
+
+
+async def test_retry_downloads_only_the_failed_outputs(account):
+    path = next(file.path for file in account.simulator.expected_files() if not file.is_original)
+    rule = {"fault": "status", "status": 500, "endpoint": "object", "path": f"*{path}"}
+    account.simulator.faults = Faults.from_rules(rule)
+    failed = await account.run("--retries", "0")
+    assert failed.code == 5, failed
+    assert failed.document["outputs"]["failed"] == 1
+    account.simulator.faults = None
+    account.count_requests()
+    result = await account.bulkdl("retry", "--format", "json")
+    assert result.code == 0, result
+    assert account.missing_files() == []
+    counts = account.count_requests()
+    assert (counts["object"], counts["download_url"]) == (1, 1)
+    assert not [name for name in LISTS if counts[name]]
+
+
+async def test_run_with_a_token_needs_no_login(account):
+    username, password = account.simulator.account_credentials
+    form = {"grant_type": "password", "username": username, "password": password, "client_id": "up42-api"}
+    address = account.simulator.api_url + "/realms/public/protocol/openid-connect/token"
+    async with aiohttp.ClientSession() as session, session.post(address, data=form) as response:
+        token = (await response.json())["access_token"]
+    account.count_requests()
+    env = {"UP42_USERNAME": "", "UP42_PASSWORD": "", "UP42_TOKEN": token}
+    result = await account.run("--only", "metadata", **env)
+    assert result.code == 0, result
+    assert account.count_requests()["login"] == 0
+    assert token not in result.out + result.err
+    rejected = await account.run(**{**env, "UP42_TOKEN": "canary-token"})
+    assert rejected.code == 7, rejected
+    assert "canary-token" not in rejected.out + rejected.err
+
+
+async def test_shards_divide_the_deliveries(account):
+    completed = []
+    for number in range(2):
+        output = str(account.folder / f"shard-{number}")
+        result = await account.run("--shard", f"{number}/2", "--only", "original", "-o", output)
+        assert result.code == 0, result
+        completed.append(result.document["counts"])
+    downloaded = sum(row["outputs"] for rows in completed for row in rows if row["reason"] == "downloaded")
+    assert downloaded == sum(file.is_original for file in account.simulator.expected_files())
