@@ -172,6 +172,7 @@ async def test_run_after_stop_is_not_stopped(slow):
     assert slow.read_files() == slow.expected_files()
 
 
+@pytest.mark.usefixtures("virtual_clock")
 async def test_run_after_a_used_budget_has_a_new_budget(tmp_path):
     async with (
         library_environment(tmp_path, TAME) as site,
