@@ -120,7 +120,8 @@ async def test_run_with_an_account_downloads_every_selected_project(tmp_path: Pa
         assert len(environment.requests_to("token")) == 1
         assert missing_projects(environment) == {2}
         assert shows_no_secret(process, environment, USER["UP42_PASSWORD"])
-        result = await environment.bulkdl()
+        # Without --source, an account without a project selects the storage of the account.
+        result = await environment.bulkdl("--source", "jobs")
         assert result.process.returncode == 2
         assert "name a project" in result.log
 
