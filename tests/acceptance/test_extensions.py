@@ -28,8 +28,8 @@ MAX_LINES = 80
 ACCOUNT = SimulatedAccount(projects=1, jobs=4, archive_bytes=(2000, 5000))
 FILES = {
     "first/a.json": b'{"a": 1}',
-    "first/image.png": b"\x89PNG\r\n\x1a\n" + bytes(100),
-    "second/ünï & co.json": b"[]",
+    "first/table.csv": b"id;name\n1;a\n",
+    "second/ünï-co.json": b"[]",
 }
 
 
