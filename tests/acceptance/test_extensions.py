@@ -1,11 +1,10 @@
 """The examples of docs/extending.md work when they are installed as separate distributions."""
 
 import asyncio
-import functools
-import http.server
 import json
 import os
 import runpy
+import shutil
 import site
 import sqlite3
 import subprocess
@@ -13,6 +12,9 @@ import sys
 import sysconfig
 import threading
 import venv
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -28,8 +30,8 @@ MAX_LINES = 80
 ACCOUNT = SimulatedAccount(projects=1, jobs=4, archive_bytes=(2000, 5000))
 FILES = {
     "first/a.json": b'{"a": 1}',
-    "first/table.csv": b"id;name\n1;a\n",
-    "second/ünï-co.json": b"[]",
+    "first/table.csv": b"a,b\n1,2\n",
+    "second/ünï & co.json": b"[]",
 }
 
 
@@ -61,28 +63,6 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def examples() -> list[Path]:
     return sorted(path.parent for path in EXAMPLES.glob("*/pyproject.toml"))
-
-
-@pytest.fixture
-def http_url(tmp_path: Path):
-    """Serve FILES with the server of the standard library."""
-    root = tmp_path / "www"
-    for name, content in FILES.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(content)
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            """Do nothing."""
-
-    with http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(root))
-    ) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
-        thread.join()
 
 
 async def bulkdl(python: Path, *args: object, **variables: str) -> tuple[int, str]:
@@ -132,24 +112,49 @@ async def test_environment_imports_the_installed_distributions(python: Path) -> 
     assert all(str(python.parents[1]) in path for path in result.stdout.split())
 
 
-async def test_source_example_downloads_the_listing_of_a_server(
-    python: Path, http_url: str, tmp_path: Path
-) -> None:
+@pytest.fixture
+def site_url(tmp_path: Path) -> Iterator[str]:
+    """Serve FILES with a plain HTTP server."""
+    root = tmp_path / "site"
+    for name, content in FILES.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *_arguments: object) -> None:
+            """Write nothing to stderr."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(root))) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+
+
+async def test_source_example_downloads_all_files(python: Path, tmp_path: Path, site_url: str) -> None:
     config = tmp_path / "bulkdl.toml"
-    config.write_text(f'source = "directories"\n[source_settings.directories]\nurl = "{http_url}"\n')
-    args = ("-c", config, "-o", tmp_path / "out", "--format", "json")
+    config.write_text(
+        f'source = "directories"\napi_url = "{site_url}"\n[source_settings.directories]\nurl = "{site_url}"\n'
+    )
+    args = ("-c", config, "-o", tmp_path / "out")
+    code, out = await bulkdl(python, "plan", *args, "--only", "file")
+    assert code == 0, out
     code, out = await bulkdl(python, "run", *args)
     assert code == 0, out
-    found = {
-        path.name: path.read_bytes()
-        for path in (tmp_path / "out").glob("*/*/*")
-        if path.is_file() and ".bulkdl" not in path.parts
-    }
-    assert found == {name.partition("/")[2]: content for name, content in FILES.items()}
-    code, out = await bulkdl(python, "run", *args)
+    folder = tmp_path / "out" / "127-0-0-1"
+    assert (folder / "first" / "a.json").read_bytes() == FILES["first/a.json"]
+    assert sorted(path.read_bytes() for path in folder.glob("*/*")) == sorted(FILES.values())
+    code, out = await bulkdl(python, "run", *args, "--format", "json")
+    summary = json.loads(out[out.index("{") : out.rindex("}") + 1].splitlines()[0])
+    assert (code, summary["downloaded_bytes"], summary["jobs"]["up_to_date"]) == (0, 0, 2)
+    code, out = await bulkdl(python, "verify", "--deep", "-o", tmp_path / "out")
     assert code == 0, out
-    counts = json.loads(out.splitlines()[0])["counts"]
-    assert {(row["outcome"], row["reason"]) for row in counts} == {("skipped", "up_to_date")}
+    shutil.rmtree(tmp_path / "out" / ".bulkdl")
+    code, out = await bulkdl(python, "verify", "--rebuild", "-o", tmp_path / "out")
+    assert code == 0, out
+    code, out = await bulkdl(python, "status", "-o", tmp_path / "out", "--format", "json")
+    assert json.loads(out)["counts"][0]["outputs"] == len(FILES)
 
 
 async def test_destination_example_stores_all_outputs_in_one_file(python: Path, tmp_path: Path) -> None:
@@ -184,9 +189,9 @@ async def test_processor_example_writes_a_checksum_file_for_each_output(python: 
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (("--source", "unknown"), ("--source", "unknown", "directories")),
         (("-o", "s4://bucket"), ("s4", "sqlite")),
         (("--processor", "unknown"), ("--processor", "unknown", "checksums")),
+        (("--source", "unknown"), ("--source", "unknown", "directories")),
     ],
 )
 async def test_unknown_extension_is_reported_with_the_installed_ones(
