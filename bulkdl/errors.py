@@ -17,7 +17,7 @@ class BulkdlError(Exception):
 
 
 def first_leaf_exception(error: BaseException) -> BaseException:
-    """Return the first exception in a group, also in nested groups; *error* itself if it is not a group."""
+    """Return the first exception in a group, including nested groups; *error* itself if it is not a group."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error

@@ -95,7 +95,7 @@ class ContainerRef:
 
     Attributes:
         source: The name of the source, such as ``jobs``.
-        scope: What the container belongs to, such as a project or a workspace.
+        scope: The owner of the container, such as a project or a workspace.
         id: The ID of the container in its scope, such as a job ID.
     """
 

@@ -202,7 +202,7 @@ async def run_downloader(
                     if received.exit_code is None:
                         raise
                     raise click.exceptions.Exit(int(received.exit_code)) from None
-        except BaseException as error:  # the exporters report the exit code of an interrupt, too
+        except BaseException as error:  # the exporters report the exit code of an interrupt as well
             exporters.finish(_exit_code_after(error))
             raise
         if received.exit_code is not None:

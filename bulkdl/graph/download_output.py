@@ -26,7 +26,7 @@ class OutputDownloader:
     Downloads outputs. All workers share one instance.
 
     Args:
-        transfers: What the downloads of a kind share, by kind.
+        transfers: The context that the downloads of a kind share, by kind.
     """
 
     def __init__(

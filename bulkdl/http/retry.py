@@ -39,7 +39,7 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class RetryDecision:
-    """What to do next, and after which delay."""
+    """The next action after a failed attempt, and its delay."""
 
     action: RetryAction
     delay_s: float = 0.0

@@ -39,7 +39,7 @@ class ParsedKey:
 
     @property
     def is_container(self) -> bool:
-        """Whether the key is that of a document that stands for a container."""
+        """Whether the key is that of the first document of a container."""
         return self.template in self.layout.source_type.container_templates
 
     def belongs_to(self, ref: ContainerRef) -> bool:

@@ -50,7 +50,7 @@ async def retry_selection(
         )
     finally:
         await ledger.close()
-    refs = _filter_jobs((JobRef(each.scope, each.id) for each in containers), selection)
+    refs = _filter_jobs((JobRef(container.scope, container.id) for container in containers), selection)
     return replace(selection, jobs=refs, reasons=selected, since_last_s=None) if refs else None
 
 

@@ -77,7 +77,7 @@ class FailureRow:
 
     @property
     def hint(self) -> str:
-        """What the user can do next."""
+        """The next step for the user."""
         return FAILURE_POLICIES[self.reason].hint
 
     def as_dict(self) -> dict[str, Any]:
@@ -104,7 +104,7 @@ class Problem:
 
     @property
     def hint(self) -> str:
-        """What the user can do next."""
+        """The next step for the user."""
         return FAILURE_POLICIES[self.reason].hint
 
     def as_dict(self) -> dict[str, Any]:

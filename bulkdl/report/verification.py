@@ -58,7 +58,7 @@ class Finding:
 
     @property
     def hint(self) -> str:
-        """What the user can do next."""
+        """The next step for the user."""
         if self.processor and self.state is not FileState.UNREADABLE:
             return f"bulkdl verify --repair marks it, and the next run with {self.processor} writes it again"
         return HINTS[self.state]

@@ -84,7 +84,7 @@ class Settings(BaseModel):
         "(jobs if a project is known, otherwise storage if an account is known)",
     )
     allow_http: bool = Field(
-        False, description="accept http:// URLs of other hosts, also in signed URLs and redirects"
+        False, description="accept http:// URLs of other hosts, including signed URLs and redirects"
     )
     api_url: str = Field(DEFAULT_API_URL, description="base URL of the UP42 API")
     region: Region = Field(
@@ -310,7 +310,7 @@ class Settings(BaseModel):
 
     kinds: dict[KindName, KindTable] = Field(
         default_factory=dict,
-        description="one table for each kind of outputs; complete, also if only some keys are given",
+        description="one table for each kind of outputs; complete, even if only some keys are given",
     )
     path_templates: PathTemplates = Field(default_factory=PathTemplates, description="paths of the outputs")
 

@@ -69,7 +69,7 @@ class _Version:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """What is known of an object before its content is created."""
+    """Metadata of an object, available before its content is created."""
 
     modified_at: datetime
     node: int

@@ -41,7 +41,7 @@ class Limits:
 @dataclass(frozen=True, slots=True)
 class TransferContext:
     """
-    What all downloads share.
+    Context that all downloads share.
 
     Attributes:
         bandwidth: Rate limit of body bytes.

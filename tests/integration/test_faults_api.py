@@ -20,7 +20,7 @@ BODIES = ("geojson", "quicklook")
 @dataclass(frozen=True)
 class Case:
     """
-    What befalls requests to the API.
+    Faults of requests to the API.
 
     Attributes:
         extra: Requests beyond those of a run without faults, by endpoint; None where it depends.

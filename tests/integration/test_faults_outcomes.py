@@ -44,7 +44,7 @@ class Case:
 
     Attributes:
         requests: Number of requests per faulty resource.
-        kept_bytes: Of each archive, what need not travel again in the next run.
+        kept_bytes: Bytes of each archive that the next run does not download again.
     """
 
     rules: tuple[Mapping[str, Any], ...]

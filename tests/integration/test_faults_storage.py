@@ -24,7 +24,7 @@ HALF = 2_000_000
 @dataclass(frozen=True)
 class Case:
     """
-    What befalls each of the two objects, and what must follow.
+    Faults of each of the two objects, and the expected result.
 
     Attributes:
         offsets: Requested start offsets, per request.

@@ -1,4 +1,4 @@
-"""What the metrics say after events, as Prometheus' own parser reads it."""
+"""Values of the metrics after events, read by the parser of Prometheus."""
 
 from collections.abc import Iterable
 
