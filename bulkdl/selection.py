@@ -1,8 +1,8 @@
 """
-Select jobs and outputs by filters. All functions are pure: the current time is an argument.
+Select containers and outputs by filters. All functions are pure: the current time is an argument.
 
-Shards are assigned by rendezvous hashing of the job ID. Each shard selects its jobs independently, and a
-change from N to N + 1 shards moves only the jobs of the new shard.
+Shards are assigned by rendezvous hashing of the container ID. Each shard selects its containers
+independently, and a change from N to N + 1 shards moves only the containers of the new shard.
 """
 
 from __future__ import annotations
@@ -22,36 +22,36 @@ _MAX_LINES_SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
-class JobRef:
-    """A job that is selected by its ID. If *project_id* is None, it can be in any project."""
+class ContainerSelector:
+    """A container that is selected by its ID. If *scope* is None, it can be in any scope."""
 
-    project_id: str | None
-    job_id: str
+    scope: str | None
+    container_id: str
 
     def __str__(self) -> str:
-        return f"{self.project_id}/{self.job_id}" if self.project_id else self.job_id
+        return f"{self.scope}/{self.container_id}" if self.scope else self.container_id
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
     """
-    The filters of a run. A job is selected if it matches all of them.
+    The filters of a run. A container is selected if it matches all of them.
 
     Attributes:
-        project_ids: Projects (or accounts) to list; empty means all that have credentials.
-        jobs: Jobs to select by ID; empty means all jobs of the projects.
+        scopes: Scopes to list, such as projects or accounts; empty means all that have credentials.
+        containers: Containers to select by ID; empty means all containers of the scopes.
         since_at: The earliest creation time.
         until_at: The latest creation time.
         statuses: Statuses in upper case with underscores; empty means all.
-        name_glob: Pattern for the whole name, case-sensitive; a job without a name has the name "".
-        since_last_s: Select jobs since the last successful run, with this overlap. Older jobs are selected
-            only if an output is missing.
+        name_glob: Pattern for the whole name, case-sensitive; a container without a name has the name "".
+        since_last_s: Select containers since the last successful run, with this overlap. Older containers are
+            selected only if an output is missing.
         reasons: Select only outputs whose last download ended with one of these reasons. The element None
             selects files that ``verify --repair`` rejected. By default, all missing outputs are selected.
     """
 
-    project_ids: tuple[str, ...] = ()
-    jobs: tuple[JobRef, ...] = ()
+    scopes: tuple[str, ...] = ()
+    containers: tuple[ContainerSelector, ...] = ()
     since_at: datetime | None = None
     until_at: datetime | None = None
     statuses: frozenset[str] = frozenset()
@@ -62,11 +62,14 @@ class Selection:
     shard: Shard | None = None
     since_last_s: float | None = None
     reasons: frozenset[Reason | None] | None = None
-    # The content of *jobs* as a set, because lists with tens of thousands of jobs occur.
-    _refs: frozenset[JobRef] = field(init=False, repr=False, compare=False)
+    # The content of *containers* as a set, because lists with tens of thousands of IDs occur.
+    _refs: frozenset[ContainerSelector] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        refs = (JobRef(ref.project_id and ref.project_id.lower(), ref.job_id.lower()) for ref in self.jobs)
+        refs = (
+            ContainerSelector(ref.scope and ref.scope.lower(), ref.container_id.lower())
+            for ref in self.containers
+        )
         object.__setattr__(self, "_refs", frozenset(refs))
 
     @classmethod
@@ -75,7 +78,7 @@ class Selection:
         settings: Settings,
         *,
         projects: Iterable[str] = (),
-        jobs: Iterable[str | JobRef] = (),
+        jobs: Iterable[str | ContainerSelector] = (),
         collections: Iterable[str] = (),
         jobs_file_lines: Iterable[str] | None = None,
         jobs_file_name: str = "jobs file",
@@ -102,14 +105,14 @@ class Selection:
             job_ids = [_parse_id_flag("--job", str(job)) for job in jobs]
             filters, jobs = filters.with_job_ids(job_ids) or filters, []
         parse_id = parsers.parse_uuid if source == DEFAULT_SOURCE else parsers.check_id
-        refs = [job if isinstance(job, JobRef) else _parse_job_flag(job) for job in jobs]
+        refs = [job if isinstance(job, ContainerSelector) else _parse_job_flag(job) for job in jobs]
         refs += [_parse_collection_flag(text) for text in collections]
         if jobs_file_lines is not None:
             listed = parse_jobs_file(jobs_file_lines, jobs_file_name, parse_id=parse_id)
             refs += _check_not_empty(listed, jobs_file_name)
         return cls(
-            project_ids=tuple(dict.fromkeys(_parse_uuid_flag("--project", project) for project in projects)),
-            jobs=_drop_duplicates(refs),
+            scopes=tuple(dict.fromkeys(_parse_uuid_flag("--project", project) for project in projects)),
+            containers=_drop_duplicates(refs),
             since_at=parsers.parse_time(settings.since, now)
             if settings.since not in (None, parsers.LAST)
             else None,
@@ -130,18 +133,18 @@ class Selection:
         return replace(self, since_at=watermark_at - timedelta(seconds=self.since_last_s))
 
     @property
-    def scope(self) -> str | None:
+    def watermark_scope(self) -> str | None:
         """
         Return a hash of all filters except the times. Runs of one scope share a watermark.
 
-        None if the run excludes jobs for another reason. Such a run cannot set a watermark.
+        None if the run excludes containers for another reason. Such a run cannot set a watermark.
         """
-        if self.jobs or self.until_at or self.reasons is not None:
+        if self.containers or self.until_at or self.reasons is not None:
             return None
         if self.since_at is not None and self.since_last_s is None:
             return None
         shared: dict[str, object] = {
-            "scopes": sorted(self.project_ids),
+            "scopes": sorted(self.scopes),
             "statuses": sorted(self.statuses),
             "name": self.name_glob,
             "kinds": sorted(self.kinds),
@@ -149,50 +152,50 @@ class Selection:
         }
         return blake2b(repr(self.filters.scope_values(shared)).encode(), digest_size=8).hexdigest()
 
-    def matches(self, job: Container) -> bool:
-        """Return whether *job* matches all filters."""
-        return self.excluding_filter(job) is None
+    def matches(self, container: Container) -> bool:
+        """Return whether *container* matches all filters."""
+        return self.excluding_filter(container) is None
 
-    def is_before_watermark(self, job: Container) -> bool:
-        """Return whether only the watermark excludes *job*. It is selected if an output is missing."""
-        return self.since_last_s is not None and self.excluding_filter(job) == "since"
+    def is_before_watermark(self, container: Container) -> bool:
+        """Return whether only the watermark excludes *container*. It is selected if an output is missing."""
+        return self.since_last_s is not None and self.excluding_filter(container) == "since"
 
-    def may_match_when_finished(self, job: Container) -> bool:
-        """Return whether only a status that is not final excludes *job*. A later run must list it again."""
-        if job.is_final or not self.statuses or self.scope is None:
+    def may_match_when_finished(self, container: Container) -> bool:
+        """Return whether only a status that is not final excludes *container*; a later run lists it again."""
+        if container.is_final or not self.statuses or self.watermark_scope is None:
             return False
-        return replace(self, statuses=frozenset()).matches(job) and not self.matches(job)
+        return replace(self, statuses=frozenset()).matches(container) and not self.matches(container)
 
-    def has_unwanted_final_status(self, job: Container) -> bool:
-        """Return whether the final status of *job* excludes it."""
-        return job.is_final and self.excluding_filter(job) == "status"
+    def has_unwanted_final_status(self, container: Container) -> bool:
+        """Return whether the final status of *container* excludes it."""
+        return container.is_final and self.excluding_filter(container) == "status"
 
-    def excluding_filter(self, job: Container) -> str | None:
-        """Return the flag of the first filter that excludes *job*; None if *job* is selected."""
-        return self._excluding_id_filter(job) or self._excluding_value_filter(job)
+    def excluding_filter(self, container: Container) -> str | None:
+        """Return the flag of the first filter that excludes *container*; None if *container* is selected."""
+        return self._excluding_id_filter(container) or self._excluding_value_filter(container)
 
-    def _excluding_id_filter(self, job: Container) -> str | None:
-        scope = job.ref.scope.lower()
-        is_in_scope = not self._selects_scopes or scope in self.project_ids
-        if not is_in_scope and not self._has_ref(job, scope):
+    def _excluding_id_filter(self, container: Container) -> str | None:
+        scope = container.ref.scope.lower()
+        is_in_scope = not self._selects_scopes or scope in self.scopes
+        if not is_in_scope and not self._has_ref(container, scope):
             return "project"
-        if self.jobs and not self._has_ref(job, scope, None):
+        if self.containers and not self._has_ref(container, scope, None):
             return "job"
         return None
 
-    def _excluding_value_filter(self, job: Container) -> str | None:
-        if self.until_at is not None and job.created_at > self.until_at:
+    def _excluding_value_filter(self, container: Container) -> str | None:
+        if self.until_at is not None and container.created_at > self.until_at:
             return "until"
-        if self.statuses and parsers.normalize_status(job.status) not in self.statuses:
+        if self.statuses and parsers.normalize_status(container.status) not in self.statuses:
             return "status"
-        own_filter = self.filters.excluding_filter(job)
+        own_filter = self.filters.excluding_filter(container)
         if own_filter is not None:
             return own_filter
-        if self.name_glob is not None and not fnmatchcase(job.name or "", self.name_glob):
+        if self.name_glob is not None and not fnmatchcase(container.name or "", self.name_glob):
             return "name"
-        if self.shard is not None and not is_in_shard(job.ref.id, self.shard):
+        if self.shard is not None and not is_in_shard(container.ref.id, self.shard):
             return "shard"
-        if self.since_at is not None and job.created_at < self.since_at:
+        if self.since_at is not None and container.created_at < self.since_at:
             return "since"  # the last filter: see is_before_watermark
         return None
 
@@ -208,20 +211,22 @@ class Selection:
     def includes_recorded(self, output: Output) -> bool:
         """Return whether the IDs and the kind of a recorded *output* are selected, see ``includes``."""
         scope, container_id = output.container.scope.lower(), output.container.id.lower()
-        is_listed = not self.jobs or bool(
-            {JobRef(scope, container_id), JobRef(None, container_id)} & self._refs
+        is_listed = not self.containers or bool(
+            {ContainerSelector(scope, container_id), ContainerSelector(None, container_id)} & self._refs
         )
-        in_project = not self._selects_scopes or scope in self.project_ids or (bool(self.jobs) and is_listed)
-        in_shard = self.shard is None or is_in_shard(container_id, self.shard)
-        return is_listed and in_project and in_shard and self.includes(output)
+        is_in_scope = (
+            not self._selects_scopes or scope in self.scopes or (bool(self.containers) and is_listed)
+        )
+        is_in_own_shard = self.shard is None or is_in_shard(container_id, self.shard)
+        return is_listed and is_in_scope and is_in_own_shard and self.includes(output)
 
     @property
     def _selects_scopes(self) -> bool:
-        """Whether ``project_ids`` are the scopes of the selected containers, not accounts to list."""
-        return bool(self.project_ids) and source_spec(self.source).lists_scopes
+        """Whether ``scopes`` are the scopes of the selected containers, not accounts to list."""
+        return bool(self.scopes) and source_spec(self.source).lists_scopes
 
-    def _has_ref(self, job: Container, *project_ids: str | None) -> bool:
-        return any(JobRef(project_id, job.ref.id.lower()) in self._refs for project_id in project_ids)
+    def _has_ref(self, container: Container, *scopes: str | None) -> bool:
+        return any(ContainerSelector(scope, container.ref.id.lower()) in self._refs for scope in scopes)
 
 
 def is_in_shard(job_id: str, shard: Shard) -> bool:
@@ -238,15 +243,15 @@ def _score(job_id: str, index: int) -> bytes:
     return blake2b(f"{job_id}#{index}".encode(), digest_size=8).digest()
 
 
-def _drop_duplicates(refs: Sequence[JobRef]) -> tuple[JobRef, ...]:
+def _drop_duplicates(refs: Sequence[ContainerSelector]) -> tuple[ContainerSelector, ...]:
     """Return each job once, in order. Drop a reference without project if another one has the project."""
-    with_project = {ref.job_id for ref in refs if ref.project_id}
-    return tuple(dict.fromkeys(ref for ref in refs if ref.project_id or ref.job_id not in with_project))
+    with_project = {ref.container_id for ref in refs if ref.scope}
+    return tuple(dict.fromkeys(ref for ref in refs if ref.scope or ref.container_id not in with_project))
 
 
 def parse_jobs_file(
     lines: Iterable[str], name: str, *, parse_id: Callable[[str], str] = parsers.parse_uuid
-) -> list[JobRef]:
+) -> list[ContainerSelector]:
     """
     Return the distinct jobs in *lines*: one ``JOB`` or ``PROJECT/JOB`` per line.
 
@@ -255,7 +260,7 @@ def parse_jobs_file(
     Raises:
         ConfigError: Lines are invalid. The message lists them.
     """
-    refs: dict[JobRef, None] = {}
+    refs: dict[ContainerSelector, None] = {}
     invalid: list[str] = []
     for number, line in enumerate(lines, start=1):
         text = line.removeprefix("\ufeff").split("#", 1)[0].strip()
@@ -271,7 +276,7 @@ def parse_jobs_file(
     return list(refs)
 
 
-def _check_not_empty(refs: list[JobRef], name: str) -> list[JobRef]:
+def _check_not_empty(refs: list[ContainerSelector], name: str) -> list[ContainerSelector]:
     # A selection without jobs selects all jobs, which an empty file does not request.
     if not refs:
         raise ConfigError(name, "contains no job IDs; nothing was downloaded")
@@ -284,22 +289,24 @@ def _describe_invalid_lines(lines: Sequence[str]) -> str:
     return f"expected a job ID or PROJECT/JOB, got {shown}{more}; nothing was downloaded"
 
 
-def _parse_job_ref(text: str, parse_id: Callable[[str], str] = parsers.parse_uuid) -> JobRef | None:
+def _parse_job_ref(
+    text: str, parse_id: Callable[[str], str] = parsers.parse_uuid
+) -> ContainerSelector | None:
     project, slash, job = text.rpartition("/")
     try:
-        return JobRef(parse_id(project) if slash else None, parse_id(job))
+        return ContainerSelector(parse_id(project) if slash else None, parse_id(job))
     except ValueError:
         return None
 
 
-def _parse_job_flag(text: str) -> JobRef:
+def _parse_job_flag(text: str) -> ContainerSelector:
     ref = _parse_job_ref(text.strip())
     if ref is None:
         raise ConfigError("--job", f"{parsers.UUID_EXPECTED} or PROJECT/JOB, got {text[:60]!r}")
     return ref
 
 
-def _parse_collection_flag(text: str) -> JobRef:
+def _parse_collection_flag(text: str) -> ContainerSelector:
     ref = _parse_job_ref(text.strip(), parsers.check_id)
     if ref is None:
         raise ConfigError("--collection", f"{parsers.ID_EXPECTED}, or WORKSPACE/ID, got {text[:60]!r}")

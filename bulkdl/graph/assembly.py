@@ -108,7 +108,7 @@ class RunAssembly:
                 partial(
                     queries.start_run,
                     run_id=context.run_id,
-                    scope=context.selection.scope,
+                    scope=context.selection.watermark_scope,
                     source=self._source_type.name,
                     destination=self._storage.destination.location,
                 )

@@ -15,7 +15,7 @@ from bulkdl.ledger.rows import ContainerRecord
 from bulkdl.listings import UnreadableContainer
 from bulkdl.log import get_logger
 from bulkdl.models import Container, ContainerRef, Reason
-from bulkdl.selection import JobRef, Selection
+from bulkdl.selection import ContainerSelector, Selection
 from bulkdl.source_spec import SourceSpec
 from bulkdl.sources.interfaces import Source
 
@@ -49,13 +49,13 @@ class ContainerDiscovery:
         self._source = source
         self._ledger_view = ledger_view
         self._handler = handler
-        self._scopes_to_list = iter(() if selection.jobs else self._scopes)
-        self._refs = iter(selection.jobs)
+        self._scopes_to_list = iter(() if selection.containers else self._scopes)
+        self._refs = iter(selection.containers)
 
     @property
     def _scopes(self) -> tuple[str, ...]:
         """The selected scopes, or all scopes of the configuration."""
-        return self._selection.project_ids or self._source.scopes
+        return self._selection.scopes or self._source.scopes
 
     async def discover_containers(self) -> AsyncGenerator[ContainerPage, None]:
         """
@@ -118,7 +118,7 @@ class ContainerDiscovery:
         self._handler.counts.selected += 1
         return True
 
-    async def _find_container(self, ref: JobRef) -> Container | None:
+    async def _find_container(self, ref: ContainerSelector) -> Container | None:
         """
         Return the container of *ref*; None after reporting that it does not exist.
 
@@ -131,31 +131,33 @@ class ContainerDiscovery:
             return record.container
         return await self._request_container(ref, record)
 
-    async def _find_record(self, ref: JobRef) -> ContainerRecord | None:
-        allowed = (ref.project_id,) if ref.project_id else self._scopes
-        for scope in await self._ledger_view.scopes_of(self._name, ref.job_id):
-            if scope in allowed or not (self._lists_scopes or ref.project_id):
-                records = await self._ledger_view.known_containers(self._name, scope, [ref.job_id])
-                return records.get(ref.job_id)
+    async def _find_record(self, ref: ContainerSelector) -> ContainerRecord | None:
+        allowed = (ref.scope,) if ref.scope else self._scopes
+        for scope in await self._ledger_view.scopes_of(self._name, ref.container_id):
+            if scope in allowed or not (self._lists_scopes or ref.scope):
+                records = await self._ledger_view.known_containers(self._name, scope, [ref.container_id])
+                return records.get(ref.container_id)
         return None
 
-    async def _request_container(self, ref: JobRef, record: ContainerRecord | None) -> Container | None:
+    async def _request_container(
+        self, ref: ContainerSelector, record: ContainerRecord | None
+    ) -> Container | None:
         """Request the container from each possible scope, beginning with the scope of *record*."""
         # A source that does not list scopes finds the scope of a container by itself.
         possible = self._scopes if self._lists_scopes else ("",)
-        scopes = (ref.project_id,) if ref.project_id else possible
+        scopes = (ref.scope,) if ref.scope else possible
         if record is not None:
             scopes = tuple(sorted(scopes, key=lambda scope: scope != record.container.ref.scope))
         failures: list[tuple[str, ApiError]] = []
         for scope in scopes:
             try:
-                return await self._source.get_container(ContainerRef(self._name, scope, ref.job_id))
+                return await self._source.get_container(ContainerRef(self._name, scope, ref.container_id))
             except ApiError as failure:
                 failures.append((scope, failure))
         self._report_not_found(ref, failures)
         return None
 
-    def _report_not_found(self, ref: JobRef, failures: Sequence[tuple[str, ApiError]]) -> None:
+    def _report_not_found(self, ref: ContainerSelector, failures: Sequence[tuple[str, ApiError]]) -> None:
         other = [pair for pair in failures if pair[1].reason is not Reason.NOT_FOUND]
         scope, failure = (other or failures)[0]
         subject = self._labels.describe_selected(str(ref))

@@ -267,18 +267,18 @@ class Downloader:
         selection = selection if selection is not None else Selection.of(self._settings, source=source)
         if selection.source != source:
             raise ConfigError("--source", f"the selection is of {selection.source}, the run of {source}")
-        if not (selection.project_ids or self._assembly.source.scopes or _all_have_project(selection)):
+        if not (selection.scopes or self._assembly.source.scopes or _all_have_project(selection)):
             raise ConfigError(
                 "--project", "is missing: name a project, or set UP42_PROJECT_ID, or add [[projects]] tables"
             )
-        if selection.jobs or selection.project_ids:
+        if selection.containers or selection.scopes:
             return selection
         # The IDs make the watermark independent of projects that are added to the configuration later.
-        return replace(selection, project_ids=self._assembly.source.scopes)
+        return replace(selection, scopes=self._assembly.source.scopes)
 
     def _new_summary(self, selection: Selection, run_id: str) -> SummaryBuilder:
         builder = SummaryBuilder(run_id, datetime.now(UTC))
-        for scope in selection.project_ids or self._assembly.source.scopes:
+        for scope in selection.scopes or self._assembly.source.scopes:
             builder.add_scope(scope)
         return builder
 
@@ -308,10 +308,10 @@ async def _run_until_draining(work: Coroutine[Any, Any, None], shutdown: Shutdow
 async def _apply_watermark(selection: Selection, ledger: Ledger) -> Selection:
     if selection.since_last_s is None:
         return selection
-    watermark_at = await ledger.read(partial(queries.find_watermark, scope=selection.scope))
+    watermark_at = await ledger.read(partial(queries.find_watermark, scope=selection.watermark_scope))
     log.info("watermark.read", watermark_at=watermark_at.isoformat() if watermark_at else None)
     return selection.with_watermark(watermark_at)
 
 
 def _all_have_project(selection: Selection) -> bool:
-    return bool(selection.jobs) and all(ref.project_id for ref in selection.jobs)
+    return bool(selection.containers) and all(ref.scope for ref in selection.containers)

@@ -13,7 +13,7 @@ from bulkdl.failure_policy import FAILURE_POLICIES
 from bulkdl.ledger import maintenance_queries
 from bulkdl.ledger.database import Ledger
 from bulkdl.models import Reason
-from bulkdl.selection import JobRef, Selection
+from bulkdl.selection import ContainerSelector, Selection
 from bulkdl.state.storage import create_state
 
 REASONS = (*FAILURE_POLICIES, Reason.NOT_AVAILABLE)
@@ -50,14 +50,16 @@ async def retry_selection(
         )
     finally:
         await ledger.close()
-    refs = _filter_jobs((JobRef(container.scope, container.id) for container in containers), selection)
-    return replace(selection, jobs=refs, reasons=selected, since_last_s=None) if refs else None
+    refs = _filter_jobs(
+        (ContainerSelector(container.scope, container.id) for container in containers), selection
+    )
+    return replace(selection, containers=refs, reasons=selected, since_last_s=None) if refs else None
 
 
-def _filter_jobs(refs: Iterable[JobRef], selection: Selection) -> tuple[JobRef, ...]:
+def _filter_jobs(refs: Iterable[ContainerSelector], selection: Selection) -> tuple[ContainerSelector, ...]:
     """Apply the job and project IDs of *selection*. The enumeration applies the other filters."""
-    selected = frozenset(selection.jobs)
+    selected = frozenset(selection.containers)
     if selected:
-        return tuple(ref for ref in refs if {ref, JobRef(None, ref.job_id)} & selected)
-    projects = selection.project_ids
-    return tuple(ref for ref in refs if not projects or ref.project_id in projects)
+        return tuple(ref for ref in refs if {ref, ContainerSelector(None, ref.container_id)} & selected)
+    projects = selection.scopes
+    return tuple(ref for ref in refs if not projects or ref.scope in projects)

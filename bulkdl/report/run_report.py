@@ -54,9 +54,9 @@ def run_report(summary: Summary, selection: Selection, settings: Settings) -> di
 def _selection(selection: Selection) -> dict[str, Any]:
     reasons = selection.reasons
     return {
-        "project_ids": list(selection.project_ids),
-        "jobs_total": len(selection.jobs),
-        "jobs": [str(ref) for ref in selection.jobs[:MAX_JOBS]],
+        "project_ids": list(selection.scopes),
+        "jobs_total": len(selection.containers),
+        "jobs": [str(ref) for ref in selection.containers[:MAX_JOBS]],
         "since_at": selection.since_at.isoformat() if selection.since_at else None,
         "since_last_s": selection.since_last_s,
         "until_at": selection.until_at.isoformat() if selection.until_at else None,

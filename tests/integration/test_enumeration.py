@@ -18,7 +18,7 @@ from bulkdl.graph.ledger_view import RunLedgerView
 from bulkdl.listings import ContainerListing, PlannedOutput
 from bulkdl.maintenance.status import read_status
 from bulkdl.models import Container, Outcome, Reason, Result
-from bulkdl.selection import JobRef, Selection
+from bulkdl.selection import ContainerSelector, Selection
 from bulkdl.simulator import SimulatedAccount
 from bulkdl.sources.up42_jobs.models import Kind
 from bulkdl.sources.up42_jobs.pagination import RecentIds
@@ -61,7 +61,7 @@ async def test_run_task_that_finishes_after_its_job_is_taken_up_by_a_later_run(t
 
 async def run_job(environment: RunEnvironment, **more: Any) -> Any:
     environment.simulator.requests.clear()
-    selection = Selection(jobs=(JobRef(JOB.project_id, JOB.id),), **more)
+    selection = Selection(containers=(ContainerSelector(JOB.project_id, JOB.id),), **more)
     async with environment.downloader() as downloader:
         return await downloader.run(selection)
 

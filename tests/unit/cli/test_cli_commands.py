@@ -17,7 +17,7 @@ from bulkdl.graph.downloader import Downloader
 from bulkdl.models import Outcome, Reason, Result
 from bulkdl.report.plan import PlanBuilder
 from bulkdl.report.summary import SummaryBuilder
-from bulkdl.selection import JobRef
+from bulkdl.selection import ContainerSelector
 from bulkdl.settings import Settings, Shard, load_settings, variable_names
 from bulkdl.sources.sessions import retry_policy
 from bulkdl.sources.up42_jobs.models import Kind, job_output
@@ -156,8 +156,8 @@ def test_run_with_flags_passes_settings_and_selection_to_the_downloader(download
         "never",
     )
     assert (str(settings.output), settings.verbose) == ("out", -1)
-    assert selection.project_ids == (P1, P2)
-    assert selection.jobs == (JobRef(P1, J1),)
+    assert selection.scopes == (P1, P2)
+    assert selection.containers == (ContainerSelector(P1, J1),)
     assert selection.since_at == datetime(2022, 1, 1, tzinfo=UTC)
     assert selection.until_at == datetime(2022, 1, 31, 23, 59, 59, 999999, tzinfo=UTC)
     assert selection.statuses == {"NOT_STARTED", "FAILED"}
@@ -193,8 +193,8 @@ def test_run_with_variables_reads_them_like_flags(downloader, monkeypatch, tmp_p
         created.settings.archive_concurrency,
         created.settings.quicklook_concurrency,
     ) == ("out", 9, 7)
-    assert created.selection.project_ids == (P1, P2)
-    assert created.selection.jobs == (JobRef(None, J1), JobRef(None, J2))
+    assert created.selection.scopes == (P1, P2)
+    assert created.selection.containers == (ContainerSelector(None, J1), ContainerSelector(None, J2))
     assert json.loads(result.out)["to_download"]["archive"] == 1
 
 
@@ -210,7 +210,10 @@ def test_command_has_a_variable_for_every_flag_that_load_settings_knows(download
 def test_run_with_jobs_file_dash_reads_stdin(downloader):
     result = invoke("run", "-o", "out", "-i", "-", stdin=f"# today\r\n{J1}\r\n{J1}\r\n\r\n{P2}/{J2} # x\r\n")
     assert result.code == 0
-    assert downloader.created[0].selection.jobs == (JobRef(None, J1), JobRef(P2, J2))
+    assert downloader.created[0].selection.containers == (
+        ContainerSelector(None, J1),
+        ContainerSelector(P2, J2),
+    )
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from bulkdl.listings import PlannedOutput, UnreadableContainer
 from bulkdl.models import Reason
 from bulkdl.report.plan import PlanBuilder
 from bulkdl.report.summary import SummaryBuilder
-from bulkdl.selection import JobRef, Selection
+from bulkdl.selection import ContainerSelector, Selection
 from bulkdl.settings.path_templates import PathTemplates
 from bulkdl.sources.up42_jobs.models import SOURCE, Kind, job_container, job_output
 from bulkdl.sources.up42_jobs.source_type import SOURCE_TYPE
@@ -113,7 +113,7 @@ async def test_discover_containers_closed_iterator_closes_the_job_list(handler):
 
 async def test_discover_containers_by_id_requests_all_projects_until_one_has_the_job(handler):
     source = FakeSource(p=[], q=[job("a", "q")], r=[])
-    jobs = (JobRef(None, "a"), JobRef("r", "missing"))
+    jobs = (ContainerSelector(None, "a"), ContainerSelector("r", "missing"))
     assert await pages(discovery(handler, source, jobs=jobs)) == [("q", ["a"])]
     assert source.requested == ["p", "q", "r"]
     assert problems(handler) == [(Reason.NOT_FOUND, "missing not found")]

@@ -8,7 +8,7 @@ import pytest
 from bulkdl import ConfigError, LedgerMissingError, ProcessorRunner, Selection, Settings, run_processors
 from bulkdl.failure_policy import ExitCode
 from bulkdl.ledger.locked import open_locked_ledger
-from bulkdl.selection import JobRef
+from bulkdl.selection import ContainerSelector
 from support.processing import CopyProcessor, processed_directory
 
 
@@ -39,7 +39,9 @@ async def test_run_processors_processes_every_output_once_and_writes_a_report(di
 async def test_run_processors_with_a_selection_processes_its_outputs(directory):
     processor = CopyProcessor()
     await run_processors(
-        settings(directory), selection=Selection(jobs=(JobRef("p", "j1"),)), processors=[processor]
+        settings(directory),
+        selection=Selection(containers=(ContainerSelector("p", "j1"),)),
+        processors=[processor],
     )
     assert processor.calls == ["j1"]
 

@@ -12,7 +12,7 @@ from bulkdl.ledger import maintenance_queries, queries
 from bulkdl.ledger.rows import NEW, PLANNED, ContainerRecord, OutputRecord
 from bulkdl.maintenance.retry import REASONS, retry_selection
 from bulkdl.models import Outcome, Reason, Result
-from bulkdl.selection import JobRef
+from bulkdl.selection import ContainerSelector
 from bulkdl.settings import CredentialSet, Shard
 from bulkdl.simulator import Faults, SimulatedAccount, Simulator
 from bulkdl.sources.up42_jobs.models import Kind, job_output
@@ -98,10 +98,10 @@ async def filled(folder):
         ((), {}, [J1, J2]),
         ((Reason.STALLED,), {}, [J1]),
         ((Reason.NOT_AVAILABLE,), {}, [J2]),
-        ((Reason.STALLED, Reason.THROTTLED), {"jobs": (JobRef(None, J2),)}, [J2]),
-        ((), {"jobs": (JobRef(P1, J1),)}, [J1]),
-        ((), {"project_ids": (P1,)}, [J1, J2]),
-        ((), {"project_ids": (J1,)}, None),
+        ((Reason.STALLED, Reason.THROTTLED), {"containers": (ContainerSelector(None, J2),)}, [J2]),
+        ((), {"containers": (ContainerSelector(P1, J1),)}, [J1]),
+        ((), {"scopes": (P1,)}, [J1, J2]),
+        ((), {"scopes": (J1,)}, None),
         ((Reason.TLS,), {}, None),
     ],
 )
@@ -113,16 +113,16 @@ async def test_retry_selection_contains_the_matching_jobs_of_the_ledger(folder, 
     if jobs is None:
         assert selection is None
     else:
-        assert selection.jobs == tuple(JobRef(P1, job) for job in jobs)
+        assert selection.containers == tuple(ContainerSelector(P1, job) for job in jobs)
         assert (selection.since_last_s, selection.shard) == (None, Shard(0, 1))
-        assert selection.scope is None, "a retry must set no watermark"
+        assert selection.watermark_scope is None, "a retry must set no watermark"
 
 
 async def test_retry_selection_contains_rejected_files_only_without_reasons(folder):
     await folder.record(done(archive(), KEY, b"x"))
     assert await retry_selection(folder.root, Selection()) is None
     await folder.write(partial(maintenance_queries.mark_for_redownload, rejected=[(1, "verify: missing")]))
-    assert (await retry_selection(folder.root, Selection())).jobs == (JobRef(P1, J1),)
+    assert (await retry_selection(folder.root, Selection())).containers == (ContainerSelector(P1, J1),)
     assert await retry_selection(folder.root, Selection(), [Reason.STALLED]) is None
 
 

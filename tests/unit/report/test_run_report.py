@@ -10,7 +10,7 @@ from bulkdl.failure_policy import ExitCode
 from bulkdl.models import CommittedFile, Digest, Outcome, Reason, Result, Validator
 from bulkdl.report.run_report import _EXCLUDED_SETTINGS, MAX_JOBS, run_report, schema
 from bulkdl.report.summary import SummaryBuilder
-from bulkdl.selection import JobRef, Selection
+from bulkdl.selection import ContainerSelector, Selection
 from bulkdl.settings import ProjectTable, Settings, Shard
 from bulkdl.sources.up42_jobs.filters import JobFilters
 from bulkdl.sources.up42_jobs.models import Kind, job_output
@@ -24,7 +24,7 @@ SELECTIONS = {
     "all": Selection(),
     "everything": Selection(
         (P1,),
-        (JobRef(P1, J1), JobRef(None, J1)),
+        (ContainerSelector(P1, J1), ContainerSelector(None, J1)),
         AT,
         AT,
         frozenset({"FAILED"}),
@@ -92,9 +92,9 @@ def test_run_report_contains_the_selection():
 
 
 def test_run_report_limits_the_list_of_jobs():
-    section = report(Selection(jobs=tuple(JobRef(None, str(number)) for number in range(MAX_JOBS + 9))))[
-        "selection"
-    ]
+    section = report(
+        Selection(containers=tuple(ContainerSelector(None, str(number)) for number in range(MAX_JOBS + 9)))
+    )["selection"]
     assert (len(section["jobs"]), section["jobs_total"]) == (MAX_JOBS, MAX_JOBS + 9)
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkdl.errors import ConfigError
-from bulkdl.selection import JobRef, Selection, find_shard, is_in_shard, parse_jobs_file
+from bulkdl.selection import ContainerSelector, Selection, find_shard, is_in_shard, parse_jobs_file
 from bulkdl.settings import Settings, Shard
 from bulkdl.settings.levels import Level
 from bulkdl.sources.up42_jobs.filters import JobFilters
@@ -135,15 +135,15 @@ def test_selection_with_invalid_id_raises_config_error(arguments, message):
 
 @pytest.mark.parametrize("jobs", [(J1, f"{P1}/{J1}"), (f"{P1}/{J1}", J1.upper()), (f"{P1}/{J1}",) * 2])
 def test_selection_with_two_references_to_one_job_contains_it_once(jobs):
-    assert selection(jobs=jobs).jobs == (JobRef(P1, J1),)
+    assert selection(jobs=jobs).containers == (ContainerSelector(P1, J1),)
 
 
 def test_selection_drops_duplicates_and_keeps_the_order():
     chosen = Selection.of(
         Settings(), projects=[P2, P1, P2.upper()], jobs=[J2, J1], jobs_file_lines=[J1, J2], now=NOW
     )
-    assert chosen.project_ids == (P2, P1)
-    assert chosen.jobs == (JobRef(None, J2), JobRef(None, J1))
+    assert chosen.scopes == (P2, P1)
+    assert chosen.containers == (ContainerSelector(None, J2), ContainerSelector(None, J1))
 
 
 def test_parse_jobs_file_accepts_comments_blank_lines_and_a_byte_order_mark():
@@ -155,7 +155,7 @@ def test_parse_jobs_file_accepts_comments_blank_lines_and_a_byte_order_mark():
         f"{P1}/{J2}#x\n",
         "   \n",
     ]
-    assert parse_jobs_file(lines, "jobs.txt") == [JobRef(None, J1), JobRef(P1, J2)]
+    assert parse_jobs_file(lines, "jobs.txt") == [ContainerSelector(None, J1), ContainerSelector(P1, J2)]
 
 
 def test_parse_jobs_file_with_invalid_lines_names_the_lines():
@@ -194,7 +194,7 @@ def test_parse_jobs_file_with_any_text_returns_distinct_jobs_or_raises_config_er
 @given(st.lists(st.uuids().map(str), max_size=20), st.sampled_from(["\n", "\r\n", ""]))
 def test_parse_jobs_file_returns_all_jobs(ids, end):
     refs = parse_jobs_file([f"{job_id}{end}" for job_id in ids], "f")
-    assert [ref.job_id for ref in refs] == list(dict.fromkeys(ids))
+    assert [ref.container_id for ref in refs] == list(dict.fromkeys(ids))
 
 
 @given(st.uuids().map(str), st.integers(1, 32))
@@ -218,12 +218,15 @@ def test_find_shard_is_balanced_and_stable():
 
 def test_scope_with_jobs_kinds_equals_the_scope_of_earlier_versions():
     """A watermark is stored with its scope: another scope would list all jobs again."""
-    assert Selection().scope == "653ac69cfee25850"
+    assert Selection().watermark_scope == "653ac69cfee25850"
     archives = Selection(
         kinds=frozenset({"archive"}), filters=JobFilters(levels=frozenset({Level.JOB})), since_last_s=5.0
     )
-    assert archives.scope == "a9ce1b5e7370ebc9"
+    assert archives.watermark_scope == "a9ce1b5e7370ebc9"
 
 
 def test_scope_with_an_enumeration_member_equals_the_scope_with_its_name():
-    assert Selection(kinds=frozenset({Kind.ARCHIVE})).scope == Selection(kinds=frozenset({"archive"})).scope
+    assert (
+        Selection(kinds=frozenset({Kind.ARCHIVE})).watermark_scope
+        == Selection(kinds=frozenset({"archive"})).watermark_scope
+    )

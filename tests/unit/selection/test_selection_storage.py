@@ -5,7 +5,7 @@ import pytest
 
 from bulkdl.errors import ConfigError
 from bulkdl.models import Container, ContainerRef, Output
-from bulkdl.selection import JobRef, Selection
+from bulkdl.selection import ContainerSelector, Selection
 from bulkdl.settings import Settings
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -49,7 +49,7 @@ def test_selection_of_deliveries_applies_the_filters(arguments, excluding):
 
 
 def test_selection_with_listed_accounts_does_not_compare_them_with_workspaces():
-    selection = replace(select(), project_ids=("account",))
+    selection = replace(select(), scopes=("account",))
     assert selection.matches(CONTAINER)
     assert selection.includes_recorded(Output(CONTAINER.ref, "", "original", "a1"))
 
@@ -64,13 +64,16 @@ def test_selection_of_jobs_wants_their_kinds_only():
 
 
 def test_selection_of_collections_keeps_the_case_for_requests():
-    assert select(collections=["W1/C1", "c2"]).jobs == (JobRef("W1", "C1"), JobRef(None, "c2"))
+    assert select(collections=["W1/C1", "c2"]).containers == (
+        ContainerSelector("W1", "C1"),
+        ContainerSelector(None, "c2"),
+    )
 
 
 def test_selection_from_a_file_reads_deliveries():
     lines = ["c1 # first", "w1/c2"]
     selection = Selection.of(Settings(source="storage"), jobs_file_lines=lines, now=NOW)
-    assert selection.jobs == (JobRef(None, "c1"), JobRef("w1", "c2"))
+    assert selection.containers == (ContainerSelector(None, "c1"), ContainerSelector("w1", "c2"))
 
 
 @pytest.mark.parametrize("arguments", [{"jobs": ["a/b"]}, {"collections": ["../x"]}, {"collections": [""]}])
@@ -81,12 +84,12 @@ def test_selection_with_an_invalid_id_is_rejected(arguments):
 
 def test_selection_scope_differs_by_source_and_filters():
     scopes = [
-        Selection.of(Settings(), now=NOW).scope,
-        select().scope,
-        select(workspace="w").scope,
-        select(order="w").scope,
-        select(jobs=["w"]).scope,
-        replace(select(), project_ids=("account",)).scope,
+        Selection.of(Settings(), now=NOW).watermark_scope,
+        select().watermark_scope,
+        select(workspace="w").watermark_scope,
+        select(order="w").watermark_scope,
+        select(jobs=["w"]).watermark_scope,
+        replace(select(), scopes=("account",)).watermark_scope,
     ]
     assert len(set(scopes)) == len(scopes)
-    assert select(collections=["c"]).scope is None
+    assert select(collections=["c"]).watermark_scope is None
