@@ -113,8 +113,8 @@ async def test_discover_containers_closed_iterator_closes_the_job_list(handler):
 
 async def test_discover_containers_by_id_requests_all_projects_until_one_has_the_job(handler):
     source = FakeSource(p=[], q=[job("a", "q")], r=[])
-    jobs = (ContainerSelector(None, "a"), ContainerSelector("r", "missing"))
-    assert await pages(discovery(handler, source, jobs=jobs)) == [("q", ["a"])]
+    containers = (ContainerSelector(None, "a"), ContainerSelector("r", "missing"))
+    assert await pages(discovery(handler, source, containers=containers)) == [("q", ["a"])]
     assert source.requested == ["p", "q", "r"]
     assert problems(handler) == [(Reason.NOT_FOUND, "missing not found")]
 
