@@ -90,7 +90,7 @@ selection: Decorator[Any] = _stack(
         "-p", "--project", metavar="ID", text="only this project; by default all projects in the config file"
     ),
     _ids(
-        "--job", metavar="ID", text="only this job, as JOB or PROJECT/JOB; or what a processing job produced"
+        "--job", metavar="ID", text="only this job, as JOB or PROJECT/JOB; or the results of a processing job"
     ),
     _ids("--collection", metavar="ID", text="only this delivery (STAC collection), source storage"),
     _select("--workspace", metavar="ID", many=True),

@@ -1,5 +1,5 @@
 """
-Provide a clock that advances only during a sleep, structured log lines, and restored signal handlers.
+Provide a clock that advances only during a sleep, log lines, file events, and restored signal handlers.
 
 aiohttp requires the argument ``stream_writer`` of ``ClientResponse``. aioresponses 0.7.9 does not pass it, so
 a fixture adds it. Remove the fixture when a release of aioresponses passes it.
@@ -7,7 +7,9 @@ a fixture adds it. Remove the fixture when a release of aioresponses passes it.
 
 import asyncio
 import logging
+import os
 import signal
+from pathlib import Path
 from unittest.mock import Mock
 
 import aiohttp
@@ -66,3 +68,22 @@ def logs(caplog):
     """Gives the lines of our own loggers so far, as fields."""
     caplog.set_level(logging.DEBUG, "bulkdl")
     return lambda: [record.msg for record in caplog.records if record.name.startswith("bulkdl")]
+
+
+@pytest.fixture
+def sync_events(monkeypatch):
+    """Record the names of files that are fsynced and renamed, in order."""
+    events = []
+    fsync, replace = os.fsync, Path.replace
+
+    def recording_fsync(handle):
+        events.append(("fsync", Path(f"/proc/self/fd/{handle}").readlink().name))
+        fsync(handle)
+
+    def recording_replace(path, target):
+        replace(path, target)
+        events.append(("replace", target.name))
+
+    monkeypatch.setattr(os, "fsync", recording_fsync)
+    monkeypatch.setattr(Path, "replace", recording_replace)
+    return events
