@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import types
-from collections.abc import Awaitable, Callable, Coroutine, Generator
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -66,3 +67,39 @@ async def cancel_at_each_step(
         if steps.count < number:
             return
         check(task.cancelled(), "the call ignored its cancellation")
+
+
+class Killed(BaseException):
+    """The simulated end of the process."""
+
+
+class _Process:
+    """Counts the steps of a simulated process, which can do nothing more after its end."""
+
+    def __init__(self, killed_at: int) -> None:
+        self.steps = 0
+        self._killed_at = killed_at
+
+    def wrap(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def step(*args: Any, **kwargs: Any) -> Any:
+            self.steps += 1
+            if self.steps >= self._killed_at:
+                raise Killed
+            return function(*args, **kwargs)
+
+        return step
+
+
+@contextmanager
+def kill_at(number: int, steps: Sequence[tuple[Any, str]]) -> Iterator[_Process]:
+    """End the process inside the block before its *number*-th step."""
+    process = _Process(number)
+    originals = [(owner, name, inspect.getattr_static(owner, name)) for owner, name in steps]
+    for owner, name, function in originals:
+        wrapped = process.wrap(getattr(owner, name))
+        setattr(owner, name, staticmethod(wrapped) if isinstance(function, staticmethod) else wrapped)
+    try:
+        yield process
+    finally:
+        for owner, name, function in originals:
+            setattr(owner, name, function)
