@@ -100,14 +100,11 @@ class Selection:
         now = now or datetime.now(UTC)
         source = source or (settings.source if settings.source != AUTO else DEFAULT_SOURCE)
         filters = source_spec(source).read_filters(settings)
-        jobs = list(jobs)
-        if jobs and filters.with_job_ids(()) is not None:
-            job_ids = [_parse_id_flag("--job", str(job)) for job in jobs]
-            filters, jobs = filters.with_job_ids(job_ids) or filters, []
-        parse_id = parsers.parse_uuid if source == DEFAULT_SOURCE else parsers.check_id
+        filters, jobs = _filter_jobs(filters, list(jobs))
         refs = [job if isinstance(job, ContainerSelector) else _parse_job_flag(job) for job in jobs]
         refs += [_parse_collection_flag(text) for text in collections]
         if jobs_file_lines is not None:
+            parse_id = parsers.parse_uuid if source == DEFAULT_SOURCE else parsers.check_id
             listed = parse_jobs_file(jobs_file_lines, jobs_file_name, parse_id=parse_id)
             refs += _check_not_empty(listed, jobs_file_name)
         return cls(
@@ -227,6 +224,16 @@ class Selection:
 
     def _has_ref(self, container: Container, *scopes: str | None) -> bool:
         return any(ContainerSelector(scope, container.ref.id.lower()) in self._refs for scope in scopes)
+
+
+def _filter_jobs(
+    filters: SourceFilters, jobs: Sequence[str | ContainerSelector]
+) -> tuple[SourceFilters, Sequence[str | ContainerSelector]]:
+    """Move *jobs* to *filters* if the jobs of the source are not its containers; return what is left."""
+    if not jobs or filters.with_job_ids(()) is None:
+        return filters, jobs
+    job_ids = [_parse_id_flag("--job", str(job)) for job in jobs]
+    return filters.with_job_ids(job_ids) or filters, ()
 
 
 def is_in_shard(job_id: str, shard: Shard) -> bool:

@@ -121,11 +121,7 @@ async def open_locked_ledger(
     )
     owner = lease.Owner.current(run_id)
     try:
-        try:
-            await acquire_lease(ledger, owner, location, sleep=sleep)
-        except asyncio.CancelledError:
-            await shield_until_done(_release(ledger, owner))  # the transaction may have been committed
-            raise
+        await _acquire_or_release(ledger, owner, location, sleep)
         try:
             await ledger.upgrade()
             await asyncio.to_thread(_prepare, state)
@@ -159,6 +155,15 @@ async def _release_lease(ledger: Ledger, owner: lease.Owner, state: LedgerDirect
 async def _release(ledger: Ledger, owner: lease.Owner) -> None:
     with suppress(BulkdlError):
         await ledger.write(partial(lease.release, owner=owner))
+
+
+async def _acquire_or_release(ledger: Ledger, owner: lease.Owner, location: str, sleep: Sleep) -> None:
+    """Acquire the lease. Release it if the caller is cancelled: the transaction may have been committed."""
+    try:
+        await acquire_lease(ledger, owner, location, sleep=sleep)
+    except asyncio.CancelledError:
+        await shield_until_done(_release(ledger, owner))
+        raise
 
 
 async def acquire_lease(

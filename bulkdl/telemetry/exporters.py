@@ -93,6 +93,7 @@ async def start_exporters(
         disk.measure()
         return metrics.render_textfile()
 
+    reporters = Reporters(metrics, run_status, readiness)
     async with AsyncExitStack() as stack:
         on_run_started = url = None
         if metrics_file is not None:
@@ -104,6 +105,4 @@ async def start_exporters(
         if listen is not None:
             app = create_app(Views(run_status, metrics, readiness, disk))
             url = await stack.enter_async_context(serve(app, *listen))
-        yield ExporterHandle(
-            Reporters(metrics, run_status, readiness), url=url, on_run_started=on_run_started
-        )
+        yield ExporterHandle(reporters, url=url, on_run_started=on_run_started)

@@ -75,6 +75,25 @@ def find_eager_imports(package: Path) -> list[str]:
     ]
 
 
+MAX_MODULE_LINES = 450
+MAX_FUNCTION_LINES = 50
+
+
+def find_long_code(package: Path) -> list[str]:
+    """A module or a function with more lines has more than one purpose."""
+    found = []
+    for path, tree in modules(package):
+        if len((package / path).read_text("utf-8").splitlines()) > MAX_MODULE_LINES:
+            found.append(path.as_posix())
+        found += [
+            f"{path.as_posix()}:{node.lineno}"
+            for node in ast.walk(tree)
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+            and (node.end_lineno or node.lineno) - node.lineno + 1 > MAX_FUNCTION_LINES
+        ]
+    return found
+
+
 def find_vague_names(package: Path) -> list[str]:
     return [
         path.relative_to(package).as_posix()
@@ -102,7 +121,7 @@ def is_kind(node: ast.AST) -> bool:
     return isinstance(node, ast.Constant) and node.value in KINDS
 
 
-RULES = (find_unlisted_spawners, find_eager_imports, find_vague_names, find_kind_conditions)
+RULES = (find_unlisted_spawners, find_eager_imports, find_long_code, find_vague_names, find_kind_conditions)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -137,6 +156,8 @@ VIOLATIONS = {
         find_unlisted_spawners,
     ),
     "__init__.py": ("from bulkdl.graph.downloader import Downloader", find_eager_imports),
+    "report/plan.py": ("x = 1\n" * (MAX_MODULE_LINES + 1), find_long_code),
+    "report/summary.py": ("def f():\n" + "    x = 1\n" * MAX_FUNCTION_LINES, find_long_code),
     "sink/utils.py": ("", find_vague_names),
     "ledger/common/rows.py": ("", find_vague_names),
     "graph/pools.py": ('def f(output):\n    return output.kind == "archive"', find_kind_conditions),
@@ -159,7 +180,9 @@ def correct_package(tmp_path):
         "__init__.py": "def __getattr__(name):\n    from bulkdl.graph.run import Run\n    return Run",
         "graph/run.py": "import asyncio\nasyncio.create_task(work())",
         "state/partial_file.py": "import asyncio\nasyncio.ensure_future(work())",
-        "models.py": "",
+        "models.py": "x = 1\n" * (MAX_MODULE_LINES - MAX_FUNCTION_LINES)
+        + "def f():\n"
+        + "    x = 1\n" * (MAX_FUNCTION_LINES - 1),
         "sources/up42_jobs/paths.py": 'def f(kind):\n    return kind == "archive"',
     }
     for name, text in files.items():
