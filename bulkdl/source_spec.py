@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Any, BinaryIO, Protocol
 
+from bulkdl.extensions import extension_names, load_extension
 from bulkdl.models import Container, ContainerRef, Output
 
 HEAD_BYTES = 512
@@ -277,7 +277,7 @@ def register_source(spec: SourceSpec) -> None:
 
 
 @cache
-def load_extension(name: str) -> Any:
+def load_installed_source(name: str) -> Any:
     """
     Import the source *name* of another installed distribution, and register its specification.
 
@@ -285,17 +285,10 @@ def load_extension(name: str) -> Any:
         KeyError: It is not installed.
         ValueError: It cannot be imported, or it is not a valid source.
     """
-    found = next(iter(entry_points(group=GROUP, name=name)), None)
-    if found is None:
-        raise KeyError(name)
-    try:
-        source_type = found.load()
-    except Exception as error:  # the code of another distribution
-        detail = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise ValueError(f"{found.value} cannot be imported: {detail}") from error
+    source_type = load_extension(GROUP, name)
     spec = getattr(source_type, "spec", None)
     if not isinstance(spec, SourceSpec) or spec.name != name:
-        raise ValueError(f"{found.value} is not a source with the name of its entry point")
+        raise ValueError(f"{name} is not a source with the name of its entry point")
     register_source(spec)
     return source_type
 
@@ -310,8 +303,8 @@ def source_spec(name: str) -> SourceSpec:
     """
     spec = _registry().sources.get(name)
     if spec is None:
-        spec = load_extension(name).spec
-        assert isinstance(spec, SourceSpec)  # noqa: S101 - load_extension has checked the type
+        spec = load_installed_source(name).spec
+        assert isinstance(spec, SourceSpec)  # noqa: S101 - load_installed_source has checked the type
     return spec
 
 
@@ -331,8 +324,7 @@ def find_source(name: str) -> SourceSpec:
 
 def source_names() -> tuple[str, ...]:
     """Return the names of all installed sources, those of bulkdl first."""
-    installed = sorted(entry.name for entry in entry_points(group=GROUP))
-    return tuple(dict.fromkeys((*_registry().built_in, *installed)))
+    return tuple(dict.fromkeys((*_registry().built_in, *extension_names(GROUP))))
 
 
 @cache

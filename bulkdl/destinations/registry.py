@@ -6,12 +6,13 @@ This module and its callers for processors are the only ones that name the class
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from typing import cast
 
 from bulkdl.destinations.interfaces import Destination, DestinationFactory, DestinationOptions
 from bulkdl.destinations.local.destination import LocalDestination
 from bulkdl.errors import ConfigError
+from bulkdl.extensions import extension_names, load_extension
 
 GROUP = "bulkdl.destinations"
 """The entry point group. The name of an entry point is the scheme of the URL, the value is a factory."""
@@ -44,7 +45,7 @@ def create_destination(output: Path | str, options: DestinationOptions) -> Desti
 
 
 def _load_factory(scheme: str) -> DestinationFactory:
-    installed = {entry.name.lower(): entry for entry in entry_points(group=GROUP)}
+    installed = {name.lower(): name for name in extension_names(GROUP)}
     if scheme not in installed:
         known = ", ".join(sorted({*DESTINATIONS, *installed}))
         raise ConfigError(
@@ -52,18 +53,10 @@ def _load_factory(scheme: str) -> DestinationFactory:
             f"unknown scheme {scheme[:60]!r}; expected a path or one of {known}; install the package that "
             f"provides {scheme[:60]}:// (entry point group {GROUP})",
         )
-    return _import(installed[scheme])
-
-
-def _import(entry: EntryPoint) -> DestinationFactory:
     try:
-        factory: DestinationFactory = entry.load()
-    except Exception as error:  # any error of the import of another distribution
-        detail = " ".join(str(error).split())[:200]
-        raise ConfigError(
-            "--output", f"{entry.value} cannot be imported: {type(error).__name__}: {detail}"
-        ) from error
-    return factory
+        return cast("DestinationFactory", load_extension(GROUP, installed[scheme]))
+    except ValueError as error:
+        raise ConfigError("--output", str(error)) from error
 
 
 def find_local(destination: Destination) -> LocalDestination | None:

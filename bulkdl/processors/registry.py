@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, cast
 
 from bulkdl.errors import ConfigError
+from bulkdl.extensions import describe_error, extension_names, load_extension
 from bulkdl.log import get_logger
 from bulkdl.processors.interfaces import Processor
 
@@ -44,15 +44,14 @@ def load_processors(names: Iterable[str], tables: Mapping[str, Mapping[str, Any]
     names = tuple(dict.fromkeys(names))
     if not names:
         return ()
-    installed = _find_installed()
-    known = {*BUILT_IN, *installed}
+    known = {*BUILT_IN, *extension_names(GROUP)}
     for name in names:
         if name not in known:
             raise ConfigError("--processor", f"unknown processor {name[:60]!r}; {_describe(known)}")
     for name in tables:
         if name not in known:
             raise ConfigError(f"processor_settings.{name[:60]}", f"unknown processor; {_describe(known)}")
-    return tuple(_create(name, _find_factory(name, installed), tables.get(name, {})) for name in names)
+    return tuple(_create(name, _find_factory(name), tables.get(name, {})) for name in names)
 
 
 def _describe(known: Iterable[str]) -> str:
@@ -60,26 +59,13 @@ def _describe(known: Iterable[str]) -> str:
     return f"installed: {names}" if names else "no processor is installed"
 
 
-def _find_installed() -> dict[str, list[EntryPoint]]:
-    """Return the entry points by name. Two distributions can use the same name."""
-    found: dict[str, list[EntryPoint]] = {}
-    for entry_point in entry_points(group=GROUP):
-        found.setdefault(entry_point.name, []).append(entry_point)
-    return found
-
-
-def _find_factory(name: str, installed: Mapping[str, list[EntryPoint]]) -> ProcessorFactory:
+def _find_factory(name: str) -> ProcessorFactory:
     if name in BUILT_IN:
         return BUILT_IN[name]
-    candidates = installed[name]
-    if len({entry_point.value for entry_point in candidates}) > 1:
-        values = " and ".join(sorted(entry_point.value for entry_point in candidates))
-        raise ConfigError("--processor", f"processor {name} is installed twice ({values}); uninstall one")
     try:
-        factory: ProcessorFactory = candidates[0].load()
-    except Exception as error:  # the code of another distribution
-        raise ConfigError("--processor", _failure(name, "cannot be loaded", error)) from error
-    return factory
+        return cast("ProcessorFactory", load_extension(GROUP, name))
+    except ValueError as error:
+        raise ConfigError("--processor", str(error)) from error
 
 
 def _create(name: str, factory: ProcessorFactory, table: Mapping[str, Any]) -> Processor:
@@ -89,7 +75,9 @@ def _create(name: str, factory: ProcessorFactory, table: Mapping[str, Any]) -> P
     except ConfigError:
         raise
     except Exception as error:  # the code of another distribution
-        raise ConfigError(f"processor_settings.{name}", _failure(name, "cannot be created", error)) from error
+        raise ConfigError(
+            f"processor_settings.{name}", f"processor {name} cannot be created: {describe_error(error)}"
+        ) from error
     if actual_name != name or not _NAME.fullmatch(name):
         raise ConfigError(
             "--processor",
@@ -101,7 +89,3 @@ def _create(name: str, factory: ProcessorFactory, table: Mapping[str, Any]) -> P
             "--processor", f"processor {name} has the version {version!r}; expected 1 or higher"
         )
     return processor
-
-
-def _failure(name: str, problem: str, error: Exception) -> str:
-    return f"processor {name} {problem}: {type(error).__name__}: {' '.join(str(error).split())[:200]}"

@@ -13,7 +13,7 @@ from typing import cast
 from bulkdl.errors import ConfigError
 from bulkdl.log import get_logger
 from bulkdl.settings import Settings
-from bulkdl.source_spec import find_source, load_extension, source_names
+from bulkdl.source_spec import find_source, load_installed_source, source_names
 from bulkdl.sources.interfaces import SourceLayout, SourceType
 
 log = get_logger(__name__)
@@ -37,7 +37,7 @@ def load_source_type(name: str) -> SourceType:
         find_source(name)
     except ValueError as error:
         raise ConfigError("--source", f"{error}, got {name[:60]!r}") from error
-    return cast("SourceType", load_extension(name))
+    return cast("SourceType", load_installed_source(name))
 
 
 def source_layout(source_type: SourceType, settings: Settings) -> SourceLayout:

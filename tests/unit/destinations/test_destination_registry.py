@@ -53,7 +53,7 @@ def test_create_destination_uses_the_entry_point_of_the_scheme(tmp_path):
     ("url", "message"),
     [
         ("nowhere://x", "unknown scheme 'nowhere'; expected a path or one of broken, file, memory"),
-        ("broken://x", "cannot be imported: ModuleNotFoundError"),
+        ("broken://x", r"broken \(no_such_module:create\) cannot be imported: ModuleNotFoundError"),
         ("memory://x/invalid", "memory://x/invalid: expected memory://NAME"),
     ],
 )

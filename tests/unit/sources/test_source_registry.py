@@ -43,7 +43,7 @@ def install(tmp_path, monkeypatch):
     registry = source_spec._registry()
     monkeypatch.setattr(registry, "sources", dict(registry.sources))
     monkeypatch.setattr(registry, "kinds", dict(registry.kinds))
-    source_spec.load_extension.cache_clear()
+    source_spec.load_installed_source.cache_clear()
 
     def install(**entry_points):
         lines = [f"{name} = {value}" for name, value in entry_points.items()]
@@ -54,7 +54,7 @@ def install(tmp_path, monkeypatch):
         monkeypatch.syspath_prepend(str(tmp_path))
 
     yield install
-    source_spec.load_extension.cache_clear()
+    source_spec.load_installed_source.cache_clear()
 
 
 def test_load_source_type_returns_the_built_in_source():
@@ -87,7 +87,10 @@ def test_container_fields_of_a_source_that_is_not_installed_have_general_names()
     ("value", "message"),
     [
         (None, "--source: expected one of auto, jobs"),
-        ("missing_module:SOURCE", "cannot be imported: ModuleNotFoundError"),
+        (
+            "missing_module:SOURCE",
+            "good_source (missing_module:SOURCE) cannot be imported: ModuleNotFoundError",
+        ),
         (f"{__name__}:OtherName", "is not a source with the name of its entry point"),
         (f"{__name__}:install", "is not a source with the name of its entry point"),
         (f"{__name__}:TakenKind", "kind 'archive' is registered already"),
