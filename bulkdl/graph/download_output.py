@@ -12,8 +12,7 @@ from bulkdl.ledger import queries
 from bulkdl.listings import PlannedOutput
 from bulkdl.models import CommittedFile, Outcome, Reason, Result
 from bulkdl.source_spec import kind_spec
-from bulkdl.transfer.body_reader import BLOCK_BYTES
-from bulkdl.transfer.context import TransferContext
+from bulkdl.transfer.context import BLOCK_BYTES, TransferContext
 from bulkdl.transfer.download import Download, result_of_failure
 from bulkdl.transfer.interfaces import MakeKey, TransferObserver
 

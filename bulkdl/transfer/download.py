@@ -18,8 +18,7 @@ from bulkdl.failure_policy import FAILURE_POLICIES, RetryAction
 from bulkdl.log import get_logger
 from bulkdl.models import CommittedFile, Outcome, Output, Reason, RemoteObject, Result, ResumeState
 from bulkdl.transfer import response_rules
-from bulkdl.transfer.body_reader import BodyReader
-from bulkdl.transfer.context import TransferContext
+from bulkdl.transfer.context import BodyReader, TransferContext
 from bulkdl.transfer.interfaces import MakeKey, PartialFilePort, RemoteFile, TransferObserver
 from bulkdl.transfer.partial_download import CompleteBody, PartialDownload
 from bulkdl.transfer.response_rules import ContinueBody, ResponseInfo, RetryAcceptingGzip, StartBody

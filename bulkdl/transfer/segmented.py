@@ -25,13 +25,11 @@ from bulkdl.http.retry import RetryState
 from bulkdl.models import RemoteObject, ResumeState
 from bulkdl.source_spec import HEAD_BYTES
 from bulkdl.transfer import response_rules
-from bulkdl.transfer.body_reader import BodyReader
 from bulkdl.transfer.checksums import Digester, needs_md5
-from bulkdl.transfer.context import TransferContext
+from bulkdl.transfer.context import BodyReader, TransferContext
 from bulkdl.transfer.interfaces import RemoteFile
 from bulkdl.transfer.partial_download import CompleteBody, PartialDownload, check_complete
-from bulkdl.transfer.segment_io import SegmentReader, SegmentWriter, ShouldContinue
-from bulkdl.transfer.segment_scheduler import Segment, SegmentScheduler
+from bulkdl.transfer.segments import Segment, SegmentReader, SegmentScheduler, SegmentWriter, ShouldContinue
 
 _SPEED_INTERVAL_S = 0.1
 _TEMPORARY = frozenset({RetryAction.BACK_OFF, RetryAction.RENEW_URL})

@@ -16,9 +16,8 @@ from bulkdl.errors import DestinationError, DownloadError, TransferError
 from bulkdl.models import Reason, RemoteObject, ResumeState
 from bulkdl.source_spec import HEAD_BYTES
 from bulkdl.transfer import response_rules
-from bulkdl.transfer.body_reader import BLOCK_BYTES, BodyReader
 from bulkdl.transfer.checksums import Digester
-from bulkdl.transfer.context import TransferContext
+from bulkdl.transfer.context import BLOCK_BYTES, BodyReader, TransferContext
 from bulkdl.transfer.partial_download import CompleteBody, PartialDownload, ReadPrefix, check_complete
 
 

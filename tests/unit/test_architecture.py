@@ -24,7 +24,7 @@ SPAWNERS = {
     "sources/up42_jobs/source.py": "the quicklooks of the tasks of one job, in a TaskGroup",
     "sources/up42_storage/account_listing.py": "the lists of an account are read concurrently",
     "testing/destinations.py": "concurrent calls of a destination, in a TaskGroup",
-    "transfer/segment_io.py": "a partial file is started once; each reader waits for its own write",
+    "transfer/segments.py": "a partial file is started once; each reader waits for its own write",
     "transfer/segmented.py": "the connections of one archive, in a TaskGroup",
     "testing/steps.py": "a suite cancels a call, and waits for its end",
     "cli/verify.py": "a signal cancels the work, and the command still reports it",

@@ -15,7 +15,7 @@ from aiohttp.base_protocol import BaseProtocol
 
 from bulkdl.http.rate_limit import RateLimiter
 from bulkdl.http.stall import StallDetector
-from bulkdl.transfer.body_reader import BodyReader
+from bulkdl.transfer.context import BodyReader
 
 
 def stream():

@@ -13,8 +13,7 @@ from bulkdl.models import Outcome, Reason, Validator
 from bulkdl.sources.up42_jobs.models import Kind, job_output
 from bulkdl.state import partial_file
 from bulkdl.state.partial_file import PartialFile
-from bulkdl.transfer.body_reader import BLOCK_BYTES
-from bulkdl.transfer.context import Limits
+from bulkdl.transfer.context import BLOCK_BYTES, Limits
 from bulkdl.transfer.download import result_of_failure
 from support.idle import wait_until_idle
 from support.scripted_store import goog_hash

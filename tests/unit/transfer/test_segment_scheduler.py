@@ -8,8 +8,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkdl.transfer import segment_scheduler
-from bulkdl.transfer.segment_scheduler import MIN_SEGMENT_BYTES, SegmentScheduler
+from bulkdl.transfer import segments
+from bulkdl.transfer.segments import MIN_SEGMENT_BYTES, SegmentScheduler
 
 MIB = 1 << 20
 
@@ -66,8 +66,8 @@ def test_take_with_an_open_ended_segment_shortens_it_at_its_far_end():
 
 
 def test_take_without_a_free_segment_returns_half_of_the_longest(monkeypatch):
-    monkeypatch.setattr(segment_scheduler, "MIN_SEGMENT_BYTES", 2 * MIB)
-    monkeypatch.setattr(segment_scheduler, "_SEGMENT_SIZE_RANGE", (4 * MIB, 64 * MIB))
+    monkeypatch.setattr(segments, "MIN_SEGMENT_BYTES", 2 * MIB)
+    monkeypatch.setattr(segments, "_SEGMENT_SIZE_RANGE", (4 * MIB, 64 * MIB))
     scheduler = SegmentScheduler(8 * MIB)
     slow = scheduler.take()
     assert (slow.offset, slow.end) == (0, 4 * MIB)

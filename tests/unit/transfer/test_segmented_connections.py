@@ -13,9 +13,8 @@ from bulkdl.errors import DestinationError
 from bulkdl.models import Outcome, Reason
 from bulkdl.sources.up42_jobs.models import Kind
 from bulkdl.state.partial_file import PartialFile
-from bulkdl.transfer import segment_scheduler
-from bulkdl.transfer.body_reader import BodyReader
-from bulkdl.transfer.context import Limits
+from bulkdl.transfer import segments
+from bulkdl.transfer.context import BodyReader, Limits
 from bulkdl.transfer.remote_files import SignedUrlSource
 from support.idle import wait_until_idle
 from support.transfer_objects import POLICY, targz
@@ -26,8 +25,8 @@ BODY = targz(9 * MIB)
 
 @pytest.fixture(autouse=True)
 def _small_pieces(monkeypatch):
-    monkeypatch.setattr(segment_scheduler, "MIN_SEGMENT_BYTES", 256 << 10)
-    monkeypatch.setattr(segment_scheduler, "_SEGMENT_SIZE_RANGE", (512 << 10, 2 * MIB))
+    monkeypatch.setattr(segments, "MIN_SEGMENT_BYTES", 256 << 10)
+    monkeypatch.setattr(segments, "_SEGMENT_SIZE_RANGE", (512 << 10, 2 * MIB))
 
 
 @pytest.fixture
@@ -272,16 +271,16 @@ async def test_segments_with_fewer_permits_end_connections(make_site):
 
 
 async def test_segments_left_by_the_last_connection_are_received_by_the_first_one(make_site, monkeypatch):
-    monkeypatch.setattr(segment_scheduler, "MIN_SEGMENT_BYTES", 3 * MIB)
+    monkeypatch.setattr(segments, "MIN_SEGMENT_BYTES", 3 * MIB)
     permits = ConcurrencyLimiter(2)
     site = await make_site(connections=2, permits=permits)
-    finish, done = segment_scheduler.SegmentScheduler.finish, asyncio.Event()
+    finish, done = segments.SegmentScheduler.finish, asyncio.Event()
 
     def recorded_finish(board, span):
         finish(board, span)
         done.set()
 
-    monkeypatch.setattr(segment_scheduler.SegmentScheduler, "finish", recorded_finish)
+    monkeypatch.setattr(segments.SegmentScheduler, "finish", recorded_finish)
     site.store.script = [lambda response: response, lambda response: replace(response, hold_at=700_000)]
     downloading = asyncio.ensure_future(site.download())
     await site.arrived(len(BODY) - 2 * MIB + 700_000)
@@ -300,7 +299,7 @@ async def test_segments_without_a_divisible_rest_open_no_connection(make_site, m
             self.request += 1
             await super().acquire_spare()
 
-    monkeypatch.setattr(segment_scheduler, "MIN_SEGMENT_BYTES", 16 * MIB)
+    monkeypatch.setattr(segments, "MIN_SEGMENT_BYTES", 16 * MIB)
     permits = CountingLimiter(4)
     site = await make_site(permits=permits)
     site.store.script = [lambda response: replace(response, hold_at=2 * MIB)]

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from yarl import URL
 
-from bulkdl.transfer.signed_url import SignedUrl
+from bulkdl.transfer.remote_files import SignedUrl
 
 NOW = datetime(2024, 3, 1, 12, 0, tzinfo=UTC)
 
