@@ -12,7 +12,7 @@ from typing import Self
 from bulkdl.concurrency import ConcurrencyLimiter
 from bulkdl.errors import DestinationError, first_leaf_exception
 from bulkdl.graph.download_output import OutputDownloader
-from bulkdl.graph.enumeration import Enumeration
+from bulkdl.graph.enumeration import Enumeration, EnumerationContext
 from bulkdl.graph.enumeration_results import EnumerationHandler, PlanHandler, RunHandler
 from bulkdl.graph.ledger_view import LedgerView, RunLedgerView
 from bulkdl.graph.pool_limits import RunLimits, compute_run_limits, get_open_file_limit
@@ -174,7 +174,7 @@ class RunAssembly:
     def _build_enumeration(
         self, selection: Selection, ledger_view: LedgerView, handler: EnumerationHandler
     ) -> Enumeration:
-        return Enumeration(
+        context = EnumerationContext(
             selection=selection,
             spec=self._spec,
             source=self.source,
@@ -184,6 +184,7 @@ class RunAssembly:
             reporter=self._reporter,
             recheck_absent_s=self._settings.recheck_absent_for,
         )
+        return Enumeration(context)
 
 
 def _new_sessions(

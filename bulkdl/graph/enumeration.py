@@ -48,32 +48,41 @@ class ContainerToList:
     record: ContainerRecord | None
 
 
-class Enumeration:
-    """Finds the missing outputs of the selection and passes them to a handler."""
+@dataclass(frozen=True, slots=True)
+class EnumerationContext:
+    """
+    The collaborators of the enumeration of a run or of a plan.
 
-    def __init__(
-        self,
-        *,
-        selection: Selection,
-        spec: SourceSpec,
-        source: Source,
-        storage: Storage,
-        ledger_view: LedgerView,
-        handler: EnumerationHandler,
-        reporter: Reporter,
-        recheck_absent_s: float = 0.0,
-    ) -> None:
+    Attributes:
+        handler: Receives the missing outputs and the problems.
+        recheck_absent_s: Outputs that were not available are requested again for so long after their
+            container became final.
+    """
+
+    selection: Selection
+    spec: SourceSpec
+    source: Source
+    storage: Storage
+    ledger_view: LedgerView
+    handler: EnumerationHandler
+    reporter: Reporter
+    recheck_absent_s: float = 0.0
+
+
+class Enumeration:
+    """Finds the missing outputs of the selection and passes them to the handler of *context*."""
+
+    def __init__(self, context: EnumerationContext) -> None:
+        spec, selection = context.spec, context.selection
         self.pending: Channel[ContainerToList] = Channel(2 * PAGE_SIZE)
-        self._spec = spec
-        self._discovery = ContainerDiscovery(selection, spec, source, ledger_view, handler)
-        self._source = source
+        self._context = context
         self._kinds = selection.wanted_kinds.intersection(kind.name for kind in spec.kinds)
         self._selection = selection
-        self._storage = storage
-        self._ledger_view = ledger_view
-        self._handler = handler
-        self._reporter = reporter
-        self._recheck_absent_s = recheck_absent_s
+        self._handler = context.handler
+        self._ledger_view = context.ledger_view
+        self._discovery = ContainerDiscovery(
+            selection, spec, context.source, context.ledger_view, context.handler
+        )
 
     async def find_containers(self) -> None:
         """Worker: discover containers and compare them with the ledger."""
@@ -99,7 +108,7 @@ class Enumeration:
         containers = page.containers
         ids = [container.ref.id for container in containers]
         ids += [container.former_id for container in containers if container.former_id]
-        records = await self._ledger_view.known_containers(self._spec.name, page.scope, ids)
+        records = await self._ledger_view.known_containers(self._context.spec.name, page.scope, ids)
         excluded = [
             container for container in containers if self._selection.has_unwanted_final_status(container)
         ]
@@ -131,7 +140,7 @@ class Enumeration:
     async def _find_sizes(self, outputs: Sequence[OutputRecord]) -> dict[str, int]:
         """Return the sizes of the files of *outputs* by key, if they exist or their members replace them."""
         keys = [output.file.key for output in outputs if output.file]
-        destination = self._storage.destination
+        destination = self._context.storage.destination
         infos = await destination.stat(keys) if keys else {}
         sizes = {key: info.size_bytes for key, info in infos.items()}
         return sizes | await find_replaced_sizes(outputs, sizes, destination, self._ledger_view)
@@ -146,7 +155,7 @@ class Enumeration:
                 continue
             if not selection.is_before_watermark(container):
                 self._handler.counts.unfinished += 1
-            self._reporter.report(ContainerUnfinished(container.ref))
+            self._context.reporter.report(ContainerUnfinished(container.ref))
             log.debug(
                 "job.skipped",
                 **id_field(container.ref),
@@ -195,15 +204,15 @@ class Enumeration:
         partial files.
         """
         for output in record.outputs:
-            await self._storage.partial_file(output.output).discard()
+            await self._context.storage.partial_file(output.output).discard()
         await self._ledger_view.write(partial(queries.forget_container, ref=record.container.ref))
 
     async def _list_container(self, pending: ContainerToList) -> None:
         container = pending.container
         try:
-            listing = await self._source.list_outputs(container, self._kinds)
+            listing = await self._context.source.list_outputs(container, self._kinds)
         except ApiError as failure:
-            await self._record_listing_failure(container, failure, f"its {self._spec.labels.parts}")
+            await self._record_listing_failure(container, failure, f"its {self._context.spec.labels.parts}")
             return
         if not listing.is_final:
             self._handler.counts.unfinished += 1
@@ -225,7 +234,7 @@ class Enumeration:
     ) -> None:
         self._handler.report_problem(
             failure.reason,
-            self._spec.labels.describe_container(container.ref.scope, container.ref.id),
+            self._context.spec.labels.describe_container(container.ref.scope, container.ref.id),
             f"{subject}: {failure.detail}",
         )
         await self._ledger_view.write(
@@ -242,7 +251,7 @@ class Enumeration:
     ) -> tuple[OutputRecord, ...]:
         """Store documents and listing; return the listed outputs with their earlier records."""
         if not self._ledger_view.is_read_only:
-            await self._storage.destination.write_documents(listing.documents)
+            await self._context.storage.destination.write_documents(listing.documents)
             await self._ledger_view.write(partial(queries.plan_container, listing=listing))
         recorded = {output.output: output for output in record.outputs} if record else {}
         return tuple(_with_record(planned, recorded.get(planned.output)) for planned in listing.outputs)
@@ -270,7 +279,9 @@ class Enumeration:
             self._handler.counts.up_to_date += 1
         self._handler.skip(up_to_date)
         kinds = Counter(entry.output.kind for entry in missing)
-        self._reporter.report(ContainerEnumerated(container.ref, len(missing), len(up_to_date), kinds))
+        self._context.reporter.report(
+            ContainerEnumerated(container.ref, len(missing), len(up_to_date), kinds)
+        )
         log.debug(
             "job.enumerated", **id_field(container.ref), missing=len(missing), up_to_date=len(up_to_date)
         )
@@ -287,7 +298,7 @@ class Enumeration:
                 raise
 
     def _rechecks_absent(self, container: Container) -> bool:
-        return is_recent(container, datetime.now(UTC), self._recheck_absent_s)
+        return is_recent(container, datetime.now(UTC), self._context.recheck_absent_s)
 
     def _find_ended(self, outputs: Sequence[OutputRecord]) -> set[Output]:
         """Return the outputs that this run recorded and counted already: their container is listed twice."""
