@@ -216,7 +216,7 @@ class Downloader:
         )
         async with AsyncExitStack() as stack:
             ledger_view: LedgerView = EmptyLedgerView()
-            await asyncio.to_thread(self._storage.check_destination)
+            await asyncio.to_thread(self._storage.state.check_destination)
             path = self._storage.state.ledger_path
             if await asyncio.to_thread(path.exists):
                 ledger = await Ledger.open(path, read_only=True)

@@ -55,6 +55,12 @@ class LedgerDirectory(Protocol):
     def free_reserved_space(self) -> None:
         """Remove the file that ``reserve_space`` wrote, if it exists."""
 
+    def check_destination(self) -> None:
+        """Check that the state directory belongs to the destination."""
+
+    def record_destination(self) -> None:
+        """Record that the state directory belongs to the destination."""
+
 
 class LedgerDestination(Protocol):
     """The destination, as far as the lock and the ledger use it."""
@@ -81,12 +87,6 @@ class LockableStorage(Protocol):
     def destination(self) -> LedgerDestination:
         """Where the objects are that the ledger records."""
 
-    def check_destination(self) -> None:
-        """Check that the state directory belongs to the destination. Blocks."""
-
-    def record_destination(self) -> None:
-        """Record that the state directory belongs to the destination. Blocks."""
-
 
 @asynccontextmanager
 async def open_locked_ledger(
@@ -111,7 +111,7 @@ async def open_locked_ledger(
     """
     state, destination = storage.state, storage.destination
     location = destination.location
-    await asyncio.to_thread(storage.check_destination)
+    await asyncio.to_thread(state.check_destination)
     await asyncio.to_thread(state.prepare)
     ledger = await Ledger.open(
         state.ledger_path,
@@ -126,7 +126,7 @@ async def open_locked_ledger(
             await ledger.upgrade()
             await asyncio.to_thread(_prepare, state)
             await destination.open()
-            await asyncio.to_thread(storage.record_destination)
+            await asyncio.to_thread(state.record_destination)
             async with asyncio.TaskGroup() as group:
                 renewal = group.create_task(keep_lease(ledger, owner, location, on_lost), name="lease")
                 yield ledger

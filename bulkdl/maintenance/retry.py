@@ -41,7 +41,7 @@ async def retry_selection(
     path = directory.ledger_path
     if not await asyncio.to_thread(path.is_file):
         raise LedgerMissingError(directory.setting)
-    await asyncio.to_thread(directory.check_destination, output)
+    await asyncio.to_thread(directory.check_destination)
     selected: frozenset[Reason | None] = frozenset(reasons) or frozenset((*REASONS, None))
     ledger = await Ledger.open(path, read_only=True)
     try:

@@ -40,7 +40,7 @@ def find_ledgers(output: Path | str, state: Path | None = None) -> dict[str, Pat
         ConfigError: *state* belongs to another destination.
     """
     directory = create_state(output, state)
-    directory.check_destination(output)
+    directory.check_destination()
     if state is None and isinstance(output, Path):
         shards = {path.parent.parent: path for path in output.glob(f"*/{STATE_FOLDER}/{LEDGER_NAME}")}
     else:

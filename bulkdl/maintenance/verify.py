@@ -119,7 +119,7 @@ async def _open_ledger(storage: Storage, *, repair: bool) -> AsyncIterator[Ledge
     path = storage.state.ledger_path
     if not await asyncio.to_thread(path.is_file):
         raise LedgerMissingError(storage.state.setting)
-    await asyncio.to_thread(storage.check_destination)
+    await asyncio.to_thread(storage.state.check_destination)
     if repair:
         run_id = f"verify-{secrets.token_hex(3)}"
         async with open_locked_ledger(storage, run_id) as ledger:

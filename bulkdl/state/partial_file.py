@@ -61,21 +61,21 @@ class PartialFile:
     def __init__(
         self,
         output: Output,
+        *,
         folder: Path,
         destination: Destination,
         reservations: DiskReservations,
         executors: Executors,
-        *,
         sync: bool = True,
     ) -> None:
-        self._output = output
+        self._identity = output.identity
         self._folder = folder
         self._destination = destination
         self._reservations = reservations
         self._executors = executors
         self._sync = sync
         self._is_large = kind_spec(output.kind).is_large
-        self._stem = hashlib.sha256(output.identity.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+        self._stem = hashlib.sha256(self._identity.encode("utf-8", "surrogatepass")).hexdigest()[:32]
         self._data_path: Path | None = None
         self._has_unknown_length = False
         self._stream: AsyncFileIO | None = None
@@ -196,7 +196,7 @@ class PartialFile:
             data_path = self._folder / f"{self._stem}-{secrets.token_hex(4)}.part"
             self._write_sidecar(
                 sidecar_format.object_document(
-                    self._output, remote_object, data_path.name, segmented=segmented
+                    self._identity, remote_object, data_path.name, segmented=segmented
                 )
             )
             data_path.touch()
@@ -335,7 +335,7 @@ class PartialFile:
         with map_os_errors(self._folder):
             if self._sync:
                 atomic_files.sync_file(data_path)
-            self._write_sidecar(sidecar_format.committed_document(self._output, file, data_path.name))
+            self._write_sidecar(sidecar_format.committed_document(self._identity, file, data_path.name))
 
     def _remove_data(self) -> None:
         """Remove the data file of a published object. The sidecar stays."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from bulkdl.models import CommittedFile, Digest, Output, RemoteObject, Validator
+from bulkdl.models import CommittedFile, Digest, RemoteObject, Validator
 
 _VERSION = 1
 SEGMENTED_KEY = "divided"
@@ -18,18 +18,23 @@ SEGMENTED_KEY = "divided"
 
 
 def object_document(
-    output: Output, remote_object: RemoteObject, data_name: str, *, segmented: bool = False
+    identity: str, remote_object: RemoteObject, data_name: str, *, segmented: bool = False
 ) -> dict[str, Any]:
-    """Return the sidecar of the data file *data_name*, which contains bytes of *remote_object*."""
-    header = {"version": _VERSION, "output": output.identity, "data": data_name, SEGMENTED_KEY: segmented}
+    """
+    Return the sidecar of the data file *data_name*, which contains bytes of *remote_object*.
+
+    Args:
+        identity: The identity of the output.
+    """
+    header = {"version": _VERSION, "output": identity, "data": data_name, SEGMENTED_KEY: segmented}
     return {**header, **asdict(remote_object)}
 
 
-def committed_document(output: Output, file: CommittedFile, data_name: str) -> dict[str, Any]:
+def committed_document(identity: str, file: CommittedFile, data_name: str) -> dict[str, Any]:
     """Return the sidecar of the data file *data_name*, which is about to be renamed to *file*."""
     remote_object = RemoteObject(file.source, file.validator, file.size_bytes)
     committed = {"key": file.key, "size_bytes": file.size_bytes, "digest": asdict(file.digest)}
-    return {**object_document(output, remote_object, data_name), "committed": committed}
+    return {**object_document(identity, remote_object, data_name), "committed": committed}
 
 
 def parse_object(document: dict[str, Any]) -> RemoteObject:

@@ -1,46 +1,237 @@
-"""The storage of a run: the destination for its outputs, and the state directory for everything else."""
+"""
+The storage of a run: the destination for its outputs, and the state directory for everything else.
+
+The state directory contains the ledger, the partial files, the temporary files and the reports of runs.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+import secrets
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Self
 
-from bulkdl.concurrency import Executors
-from bulkdl.destinations.interfaces import STATE_FOLDER, Destination
+from bulkdl.concurrency import Executors, run_in
+from bulkdl.destinations.interfaces import LEDGER_NAME, STATE_FOLDER, Destination, DestinationOptions
 from bulkdl.destinations.registry import create_destination
-from bulkdl.models import Durability, Output
-from bulkdl.state.directory import StateDirectory
-from bulkdl.state.partial_file import PartialFile
+from bulkdl.disk import atomic_files
+from bulkdl.disk.disk_space import DiskReservations
+from bulkdl.errors import ConfigError, DestinationError
+from bulkdl.models import Durability, Output, Reason
+from bulkdl.os_errors import DISK_FULL_ERRNOS, map_os_errors
+from bulkdl.state.partial_file import PartialFile, find_orphans
 
 
-@dataclass(frozen=True, slots=True)
+class StateDirectory:
+    """
+    The folder for all files of a run that are not outputs. It is always on a local file system.
+
+    It belongs to the run, not to the destination. If both are on one file system, the destination can
+    publish a partial file with a rename.
+
+    Args:
+        output: The path or the URL of the destination.
+
+    Attributes:
+        setting: The setting that selects this folder and its value, for error messages.
+        durability: When files survive a power cut.
+        executors: Threads for blocking operations.
+        partial_folder: The folder of partial files and temporary files.
+        reservations: The disk space that is reserved on this file system.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        output: Path | str,
+        durability: Durability = Durability.FULL,
+        executors: Executors | None = None,
+        *,
+        setting: str,
+    ) -> None:
+        self.path = path
+        self.durability = durability
+        self.setting = setting
+        self.executors = executors or Executors()
+        self._output = output
+        self._destination_path = path / "destination"
+        self.ledger_path = path / LEDGER_NAME
+        self.partial_folder = path / "parts"
+        self.reservations = DiskReservations(self.partial_folder)
+        self._reserve_path = path / "reserve"
+
+    @property
+    def destination_options(self) -> DestinationOptions:
+        """The options of the destination of this run."""
+        return DestinationOptions(
+            self.path, self.partial_folder, self.reservations, self.durability, self.executors
+        )
+
+    async def write_report(self, run_id: str, document: bytes) -> None:
+        """
+        Store the report of a run atomically.
+
+        Raises:
+            DestinationError: It cannot be written.
+        """
+        path = self.path / "runs" / f"{run_id}.json"
+        await atomic_files.retry_on_open_file_limit(
+            lambda: run_in(self.executors.disk, self._write_report, path, document)
+        )
+
+    def _write_report(self, path: Path, document: bytes) -> None:
+        temp_path = self.new_temp_path()
+        sync = self.durability is not Durability.NONE
+        with map_os_errors(path):
+            try:
+                atomic_files.write_file(temp_path, document, sync=sync)
+                atomic_files.rename_into_place(temp_path, path)
+            except BaseException:
+                temp_path.unlink(missing_ok=True)
+                raise
+            if sync:
+                atomic_files.sync_folder(path.parent)
+
+    def prepare(self) -> None:
+        """
+        Create the folders and check that they are writable.
+
+        Raises:
+            ConfigError: The folders are not writable; nothing was changed.
+            DestinationError: DISK_FULL; the file system has no free space or no free inodes.
+        """
+        try:
+            self.partial_folder.mkdir(parents=True, exist_ok=True)
+            probe = self.partial_folder / f"probe-{secrets.token_hex(4)}.tmp"
+            probe.touch()
+            probe.unlink(missing_ok=True)  # a concurrent run may remove it as a stale temporary file
+        except OSError as error:
+            if error.errno in DISK_FULL_ERRNOS:
+                raise DestinationError(Reason.DISK_FULL, f"{self.path}: {error.strerror}") from None
+            raise ConfigError(
+                self.setting, f"cannot be written ({error.strerror}); choose a writable folder"
+            ) from None
+
+    def remove_stale_temp_files(self) -> None:
+        """
+        Remove the temporary files of killed runs, and data files without a sidecar.
+
+        Call it only while holding the lease.
+        """
+        with map_os_errors(self.partial_folder):
+            for name in find_orphans({path.name for path in self.partial_folder.iterdir()}):
+                (self.partial_folder / name).unlink(missing_ok=True)
+
+    def check_destination(self) -> None:
+        """
+        Check that earlier runs with this state directory published to the same destination; blocks.
+
+        Raises:
+            ConfigError: They published to another destination.
+        """
+        recorded = self._read_destination()
+        if recorded is not None and not self._is_same(recorded):
+            raise ConfigError(
+                f"--state {self.path}",
+                f"belongs to the destination {recorded}, not to {self._output}; choose another directory "
+                f"with --state, or remove {self._destination_path} if the destination was moved",
+            )
+
+    def record_destination(self) -> None:
+        """
+        Record the destination; blocks. Call it only while holding the lease.
+
+        The default directory of an output directory needs no record.
+
+        Raises:
+            ConfigError: Another run has recorded another destination.
+            DestinationError: The record cannot be written.
+        """
+        self.check_destination()
+        output = self._output
+        is_default = isinstance(output, Path) and self.path == output / STATE_FOLDER
+        if is_default or self._read_destination() is not None:
+            return
+        temp_path = self.new_temp_path()
+        with map_os_errors(self._destination_path):
+            try:
+                atomic_files.write_file(temp_path, os.fsencode(f"{self._identity()}\n"))
+                atomic_files.publish(temp_path, self._destination_path)
+            except BaseException:
+                temp_path.unlink(missing_ok=True)
+                raise
+
+    def _read_destination(self) -> str | None:
+        """
+        Return the destination of the earlier runs; None if it is not known.
+
+        A ledger in the default directory of an output directory belongs to that directory.
+        """
+        with map_os_errors(self._destination_path):
+            try:
+                recorded = os.fsdecode(self._destination_path.read_bytes()).rstrip("\n")
+            except (FileNotFoundError, NotADirectoryError):
+                recorded = ""
+            if recorded:
+                return recorded
+            is_default = self.path.name == STATE_FOLDER and self.ledger_path.exists()
+            return ".." if is_default else None
+
+    def _identity(self) -> str:
+        """Return the URL or the path; relative if both directories can be moved together."""
+        output = self._output
+        if isinstance(output, str):
+            return output
+        root, state = output.resolve(), self.path.resolve()
+        return os.path.relpath(root, state) if state.is_relative_to(root) else str(root)
+
+    def _is_same(self, recorded: str) -> bool:
+        output = self._output
+        if isinstance(output, str):
+            return recorded == output
+        return (self.path.resolve() / recorded).resolve() == output.resolve()
+
+    def reserve_space(self, size_bytes: int) -> None:
+        """Write a file of *size_bytes* that ``free_reserved_space`` removes when the disk is full."""
+        with map_os_errors(self._reserve_path):
+            self._reserve_path.write_bytes(os.urandom(size_bytes))
+
+    def free_reserved_space(self) -> None:
+        """Remove the file that ``reserve_space`` wrote, if it exists."""
+        with map_os_errors(self._reserve_path):
+            self._reserve_path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Let idle threads end. They start again when they are needed."""
+        self.executors.close()
+
+    def new_temp_path(self) -> Path:
+        """Return an unused path for a temporary file."""
+        return self.partial_folder / f"new-{secrets.token_hex(8)}.tmp"
+
+
 class Storage:
     """
     The destination and the state directory of a run.
 
     Attributes:
-        output: The path or the URL of the destination.
+        partial_file: Returns the partial file of an output, which is published to the destination.
     """
 
-    output: Path | str
-    destination: Destination
-    state: StateDirectory
-
-    def partial_file(self, output: Output) -> PartialFile:
-        """Return the partial file of *output*. It is published to the destination."""
-        return self.state.partial_file(output, self.destination)
-
-    def check_destination(self) -> None:
-        """Check that earlier runs published to the same destination; see ``StateDirectory``. Blocks."""
-        self.state.check_destination(self.output)
-
-    def record_destination(self) -> None:
-        """Record the destination in the state directory; blocks. Call it only while holding the lease."""
-        self.state.record_destination(self.output)
+    def __init__(self, destination: Destination, state: StateDirectory) -> None:
+        self.destination = destination
+        self.state = state
+        self.partial_file: Callable[[Output], PartialFile] = partial(
+            PartialFile,
+            folder=state.partial_folder,
+            destination=destination,
+            reservations=state.reservations,
+            executors=state.executors,
+            sync=state.durability is Durability.FULL,
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -72,7 +263,7 @@ def create_storage(
         ConfigError: There is no destination for the URL.
     """
     directory = create_state(output, state, shard=shard, durability=durability, executors=executors)
-    return Storage(output, create_destination(output, directory.destination_options), directory)
+    return Storage(create_destination(output, directory.destination_options), directory)
 
 
 def create_state(
@@ -93,7 +284,7 @@ def create_state(
     setting = f"--state {state}" if state is not None else f"--output {output}"
     if state is None:
         state = output / STATE_FOLDER if isinstance(output, Path) else _state_of_url(output, shard, env)
-    return StateDirectory(state, durability, executors, setting=setting)
+    return StateDirectory(state, output, durability, executors, setting=setting)
 
 
 def _state_of_url(url: str, shard: object, env: Mapping[str, str]) -> Path:

@@ -11,8 +11,7 @@ from typing import Any
 
 from bulkdl.destinations.interfaces import CompletedFile, Destination, DestinationOptions
 from bulkdl.models import CommittedFile, ContainerRef, Durability, Output, RemoteObject, Validator
-from bulkdl.state.directory import StateDirectory
-from bulkdl.state.storage import Storage
+from bulkdl.state.storage import StateDirectory, Storage
 from bulkdl.testing.steps import check
 from bulkdl.transfer.checksums import Digester
 
@@ -53,11 +52,11 @@ class DestinationProcesses:
     @contextmanager
     def storage(self, folder: Path) -> Iterator[Storage]:
         """Create the storage of one process for the objects of *folder*."""
-        state = StateDirectory(self.state_folder(folder), self.durability, setting="--state")
         root = folder / "objects"
+        state = StateDirectory(self.state_folder(folder), root, self.durability, setting="--state")
         root.mkdir(parents=True, exist_ok=True)
         try:
-            yield Storage(root, self.create(root, state.destination_options), state)
+            yield Storage(self.create(root, state.destination_options), state)
         finally:
             state.close()
 
