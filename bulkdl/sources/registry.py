@@ -19,7 +19,7 @@ from bulkdl.sources.interfaces import SourceLayout, SourceType
 log = get_logger(__name__)
 
 _BUILT_IN = {
-    "jobs": "bulkdl.sources.up42_jobs.source_type",
+    "jobs": "bulkdl.sources.up42_jobs.source",
     "storage": "bulkdl.sources.up42_storage.source_type",
 }
 

@@ -8,7 +8,7 @@ from pydantic import SecretStr
 from bulkdl.settings import CredentialSet, Settings
 from bulkdl.simulator import Faults, SimulatedAccount, SimulatorOptions
 from bulkdl.sources.up42_jobs.models import job_output
-from bulkdl.sources.up42_jobs.source_type import SOURCE_TYPE
+from bulkdl.sources.up42_jobs.source import SOURCE_TYPE
 from bulkdl.testing.sources import ProviderSite, Scenario, SourceSuite
 from support.simulator_thread import run_simulator
 

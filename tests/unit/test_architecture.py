@@ -147,7 +147,7 @@ def test_simulator_contract_names_every_other_module():
 
 VIOLATIONS = {
     "http/rate_limit.py": ("import asyncio\nasyncio.create_task(work())", find_unlisted_spawners),
-    "sources/up42_jobs/paths.py": (
+    "sources/up42_jobs/client.py": (
         "async def f(group):\n    group.create_task(work())",
         find_unlisted_spawners,
     ),
@@ -183,7 +183,7 @@ def correct_package(tmp_path):
         "models.py": "x = 1\n" * (MAX_MODULE_LINES - MAX_FUNCTION_LINES)
         + "def f():\n"
         + "    x = 1\n" * (MAX_FUNCTION_LINES - 1),
-        "sources/up42_jobs/paths.py": 'def f(kind):\n    return kind == "archive"',
+        "sources/up42_jobs/client.py": 'def f(kind):\n    return kind == "archive"',
     }
     for name, text in files.items():
         write(tmp_path / name, text)

@@ -2,7 +2,8 @@
 Client of the UP42 API for one set of credentials: list projects, jobs and tasks, sign and open outputs.
 
 Requests for JSON are retried. ``open`` makes one attempt and returns the response; the transfer decides on
-retries. An error document in a 200 response is handled like a response with the status of its code.
+retries. An error document in a 200 response is handled like a response with the status of its code. Every
+segment of a path is percent-encoded completely.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
+from urllib.parse import quote
 
 import aiohttp
 from yarl import URL
@@ -28,7 +30,7 @@ from bulkdl.sources.up42_common.errors import (
     parse_error_response,
 )
 from bulkdl.sources.up42_common.json_client import MAX_TOKENS, JsonClient, distrust_redirect
-from bulkdl.sources.up42_jobs import decode, paths
+from bulkdl.sources.up42_jobs import decode
 from bulkdl.sources.up42_jobs.models import Kind, Task
 from bulkdl.sources.up42_jobs.pagination import Page, iter_jobs
 
@@ -38,6 +40,66 @@ _T = TypeVar("_T")
 JSON_LIMIT_BYTES = 64 * 1024 * 1024
 # Error documents of UP42 are smaller than this.
 _MAX_ERROR_BYTES = 16 * 1024
+
+
+def address(api_url: str, path: str) -> URL:
+    """Return the URL of *path*. It is sent without any further encoding."""
+    return URL(api_url.rstrip("/") + path, encoded=True)
+
+
+def encode_segment(text: str) -> str:
+    """
+    Encode *text* as one path segment. A server cannot read it as several segments or as ``..``.
+
+    The server chooses the names of quicklooks. They can contain any character, including slashes and ``..``.
+    """
+    encoded = quote(text, safe="")
+    return encoded.replace(".", "%2E") if text in (".", "..") else encoded
+
+
+def project_path(project_id: str) -> str:
+    return f"/projects/{encode_segment(project_id)}"
+
+
+def jobs_path(project_id: str, page: int) -> str:
+    """Return one page of a project's jobs (from 0), oldest first, so that new jobs do not shift the pages."""
+    return f"{project_path(project_id)}/jobs?page={page}&sort=createdAt,asc"
+
+
+def job_path(project_id: str, job_id: str) -> str:
+    return f"{project_path(project_id)}/jobs/{encode_segment(job_id)}"
+
+
+def tasks_path(project_id: str, job_id: str) -> str:
+    return f"{job_path(project_id, job_id)}/tasks"
+
+
+def task_path(project_id: str, job_id: str, task_id: str) -> str:
+    return f"{tasks_path(project_id, job_id)}/{encode_segment(task_id)}"
+
+
+def quicklooks_path(project_id: str, job_id: str, task_id: str) -> str:
+    return f"{task_path(project_id, job_id, task_id)}/outputs/quicklooks"
+
+
+def output_path(ref: Output) -> str:
+    """
+    Return the path of the output *ref*, or for an archive the path of the request for its signed URL.
+
+    Raises:
+        ValueError: *ref* is a quicklook without a task or without a name.
+    """
+    project_id, job_id = ref.container.scope, ref.container.id
+    owner = task_path(project_id, job_id, ref.parent) if ref.parent else job_path(project_id, job_id)
+    match Kind(ref.kind):
+        case Kind.ARCHIVE:
+            return f"{owner}/downloads/results"
+        case Kind.GEOJSON:
+            return f"{owner}/outputs/data-json"
+        case Kind.QUICKLOOK:
+            if not ref.parent or not ref.name:
+                raise ValueError("a quicklook belongs to a task and has a name")
+            return f"{owner}/outputs/quicklooks/{encode_segment(ref.name)}"
 
 
 class Client:
@@ -74,7 +136,7 @@ class Client:
         Raises:
             ApiError: NOT_FOUND, FORBIDDEN, CREDENTIALS, or another error of the request.
         """
-        await self._request(paths.project(project_id), decode.get_data)
+        await self._request(project_path(project_id), decode.get_data)
 
     def jobs(self, project_id: str) -> AsyncGenerator[Container | UnreadableContainer, None]:
         """
@@ -95,7 +157,7 @@ class Client:
         def read(document: object, label: str) -> Page:
             return decode.jobs_page(document, project_id, label)
 
-        entries, _ = await self._request(paths.jobs(project_id, number), read)
+        entries, _ = await self._request(jobs_path(project_id, number), read)
         return entries
 
     async def job(self, project_id: str, job_id: str) -> tuple[Container, bytes]:
@@ -104,15 +166,15 @@ class Client:
         def read(document: object, label: str) -> Container:
             return decode.job(document, project_id, job_id, label)
 
-        return await self._request(paths.job(project_id, job_id), read)
+        return await self._request(job_path(project_id, job_id), read)
 
     async def tasks(self, project_id: str, job_id: str) -> tuple[list[Task], bytes]:
         """Return the tasks of a job and the unchanged response body."""
-        return await self._request(paths.tasks(project_id, job_id), decode.tasks)
+        return await self._request(tasks_path(project_id, job_id), decode.tasks)
 
     async def quicklooks(self, project_id: str, job_id: str, task_id: str) -> tuple[list[str], bytes]:
         """Return the names of the quicklooks of a task (untrusted) and the unchanged response body."""
-        return await self._request(paths.quicklooks(project_id, job_id, task_id), decode.quicklooks)
+        return await self._request(quicklooks_path(project_id, job_id, task_id), decode.quicklooks)
 
     async def sign(self, output: Output) -> str:
         """
@@ -123,7 +185,7 @@ class Client:
         """
         if output.kind != Kind.ARCHIVE:
             raise ValueError(f"{output}: only archives have signed URLs")
-        text, _ = await self._request(paths.output(output), decode.signed_url)
+        text, _ = await self._request(output_path(output), decode.signed_url)
         url = URL(text, encoded=True)
         if url.scheme == "http" and not self._allow_http:
             raise ApiError(Reason.INSECURE_URL, f"{output}: http://{get_host(url)}{url.raw_path}")
@@ -146,7 +208,7 @@ class Client:
         """
         if output.kind == Kind.ARCHIVE:
             raise ValueError(f"{output}: an archive is downloaded from its signed URL")
-        url = paths.address(self._api_url, paths.output(output))
+        url = address(self._api_url, output_path(output))
         response, prefetched = await self._open(url)
         async with response:
             yield response, prefetched
@@ -196,4 +258,4 @@ class Client:
 
     async def _request(self, path: str, read: Callable[[object, str], _T]) -> tuple[_T, bytes]:
         """Request a JSON document, with retries; return the value that *read* makes of it, and the body."""
-        return await self._json.request("GET", paths.address(self._api_url, path), read)
+        return await self._json.request("GET", address(self._api_url, path), read)

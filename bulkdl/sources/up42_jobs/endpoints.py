@@ -2,7 +2,7 @@
 Label API requests by the shape of their path, with few different values.
 
 A label never contains an ID or a name, so the number of time series does not depend on the number of jobs.
-``paths.py`` builds the paths that are recognised here.
+``client.py`` builds the paths that are recognised here.
 """
 
 from __future__ import annotations

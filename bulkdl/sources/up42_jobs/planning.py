@@ -1,12 +1,12 @@
 """
-Rules of UP42 jobs: the outputs that a job can have, their keys, and which outputs can be one object.
+Rules of UP42 jobs: the outputs that a job can have, and which outputs can be one object.
 
 The functions are pure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 from bulkdl.listings import PlannedOutput
 from bulkdl.models import Container
@@ -19,11 +19,6 @@ RESULT = "result"
 ALL_KINDS = frozenset(kind.value for kind in Kind)
 # The list of the tasks contains all outputs except the quicklooks.
 LISTED_WITH_TASKS = ALL_KINDS - {Kind.QUICKLOOK.value}
-
-_JOB_TEMPLATES = {Kind.ARCHIVE: "job_archive", Kind.GEOJSON: "job_geojson"}
-_TASK_TEMPLATES = {Kind.ARCHIVE: "task_archive", Kind.GEOJSON: "task_geojson", Kind.QUICKLOOK: "quicklook"}
-DOCUMENT_TEMPLATES = ("job", "job_tasks", "task_quicklooks")
-TEMPLATES = (*DOCUMENT_TEMPLATES, *_JOB_TEMPLATES.values(), *_TASK_TEMPLATES.values())
 
 
 def expected_outputs(job: Container, tasks: Sequence[Task]) -> list[PlannedOutput]:
@@ -67,21 +62,3 @@ def has_open_task(job: Container, tasks: Sequence[Task]) -> bool:
     """
     never_run = frozenset() if has_succeeded(job) else frozenset({"NOT_STARTED", "PENDING"})
     return any(not task.finished and task.status not in never_run for task in tasks)
-
-
-def target_key(planned: PlannedOutput, templates: Mapping[str, str]) -> Callable[[str], str]:
-    """Return a function from the suffix, which depends on the content, to the key of *planned*."""
-    output = planned.output
-    names = _TASK_TEMPLATES if output.parent else _JOB_TEMPLATES
-    template = templates[names[Kind(output.kind)]]
-
-    def key(suffix: str) -> str:
-        return template.format(
-            project_id=output.container.scope,
-            job_id=output.container.id,
-            task_id=output.parent,
-            filename=planned.filename,
-            suffix=suffix,
-        )
-
-    return key

@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from typing import Any
 
+from yarl import URL
+
 from bulkdl.disk.filenames import safe_filenames
 from bulkdl.errors import ApiError
 from bulkdl.listings import ContainerListing, ListingFailure, PlannedOutput, UnreadableContainer
 from bulkdl.models import Container, ContainerRef, Output
-from bulkdl.sources.interfaces import SourceContext
+from bulkdl.settings import CredentialSet, Settings, load_credentials
+from bulkdl.sources.interfaces import ContainerKey, ReadDocument, Source, SourceContext
 from bulkdl.sources.up42_jobs.clients import ApiClients
-from bulkdl.sources.up42_jobs.models import Kind, Task, job_output
+from bulkdl.sources.up42_jobs.documents import read_listing
+from bulkdl.sources.up42_jobs.endpoints import endpoint_label
+from bulkdl.sources.up42_jobs.models import SOURCE, Kind, Task, job_output
 from bulkdl.sources.up42_jobs.planning import ALL_KINDS, LISTED_WITH_TASKS, expected_outputs, has_open_task
+from bulkdl.sources.up42_jobs.spec import SPEC
 from bulkdl.transfer.interfaces import RemoteFile
 from bulkdl.transfer.remote_files import ApiSource, SignedUrlSource
+
+_JOB_TEMPLATES = {Kind.ARCHIVE: "job_archive", Kind.GEOJSON: "job_geojson"}
+_TASK_TEMPLATES = {Kind.ARCHIVE: "task_archive", Kind.GEOJSON: "task_geojson", Kind.QUICKLOOK: "quicklook"}
+DOCUMENT_TEMPLATES = ("job", "job_tasks", "task_quicklooks")
+TEMPLATES = (*DOCUMENT_TEMPLATES, *_JOB_TEMPLATES.values(), *_TASK_TEMPLATES.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,3 +141,63 @@ class JobsSource:
 def _in_envelope(document: Mapping[str, Any]) -> bytes:
     """Return *document*, an entry of a job list, as the response to a request for this job."""
     return json.dumps({"data": document, "error": None}, ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
+class JobsSourceType:
+    """The static part of the source: it needs no credentials and no network."""
+
+    spec = SPEC
+    name = SOURCE
+    document_templates = DOCUMENT_TEMPLATES
+    container_templates = DOCUMENT_TEMPLATES[:1]
+
+    def load_credentials(self, settings: Settings) -> CredentialSet:
+        """Read the credentials of UP42."""
+        return load_credentials(settings)
+
+    def open(self, context: SourceContext) -> AbstractAsyncContextManager[Source]:
+        """Open the jobs. The sessions of *context* are the only resource."""
+        return _open(context)
+
+    def endpoint_label(self, method: str, url: URL) -> str:
+        """Return the endpoint of the UP42 API that *url* belongs to."""
+        return endpoint_label(method, url)
+
+    def path_templates(self, settings: Settings) -> Mapping[str, str]:
+        """Return the path templates of jobs, tasks and their outputs."""
+        return {name: getattr(settings.path_templates, name) for name in TEMPLATES}
+
+    def make_key(self, planned: PlannedOutput, templates: Mapping[str, str]) -> Callable[[str], str]:
+        """Return a function from the suffix to the key of an output."""
+        output = planned.output
+        names = _TASK_TEMPLATES if output.parent else _JOB_TEMPLATES
+        template = templates[names[Kind(output.kind)]]
+
+        def key(suffix: str) -> str:
+            return template.format(
+                project_id=output.container.scope,
+                job_id=output.container.id,
+                task_id=output.parent,
+                filename=planned.filename,
+                suffix=suffix,
+            )
+
+        return key
+
+    def parse_key(self, key: str, fields: Mapping[str, str]) -> ContainerKey:
+        """Return the job of *key*; its path template contains the job ID."""
+        return ContainerKey(key, fields["job_id"], fields.get("project_id"))
+
+    def read_listing(
+        self, container: ContainerKey, templates: Mapping[str, str], read: ReadDocument
+    ) -> ContainerListing:
+        """Read a job and its outputs from its stored documents."""
+        return read_listing(container, templates, read)
+
+
+@asynccontextmanager
+async def _open(context: SourceContext) -> AsyncGenerator[Source, None]:
+    yield JobsSource(context)
+
+
+SOURCE_TYPE = JobsSourceType()

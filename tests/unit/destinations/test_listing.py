@@ -7,7 +7,7 @@ from bulkdl.destinations.local.listing import iter_files, open_regular
 from bulkdl.maintenance.path_matcher import PathMatcher
 from bulkdl.settings.path_templates import PathTemplates
 from bulkdl.sources.interfaces import SourceLayout
-from bulkdl.sources.up42_jobs.source_type import SOURCE_TYPE
+from bulkdl.sources.up42_jobs.source import SOURCE_TYPE
 
 TEMPLATES = PathTemplates()
 

@@ -18,7 +18,7 @@ from bulkdl.report.summary import SummaryBuilder
 from bulkdl.selection import ContainerSelector, Selection
 from bulkdl.settings.path_templates import PathTemplates
 from bulkdl.sources.up42_jobs.models import SOURCE, Kind, job_container, job_output
-from bulkdl.sources.up42_jobs.source_type import SOURCE_TYPE
+from bulkdl.sources.up42_jobs.source import SOURCE_TYPE
 from bulkdl.sources.up42_jobs.spec import SPEC
 
 CREATED_AT = datetime(2024, 1, 31, tzinfo=UTC)

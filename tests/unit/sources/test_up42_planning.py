@@ -9,8 +9,8 @@ from bulkdl.sources.up42_jobs.models import Kind, Task, job_container, job_outpu
 from bulkdl.sources.up42_jobs.planning import (
     expected_outputs,
     last_task_id,
-    target_key,
 )
+from bulkdl.sources.up42_jobs.source import SOURCE_TYPE
 
 FINISHED_AT = datetime(2024, 1, 31, tzinfo=UTC)
 JOB_ARCHIVE, FIRST_ARCHIVE = (job_output("p", "j", task, Kind.ARCHIVE) for task in (None, "a"))
@@ -106,5 +106,5 @@ def test_job_revision_job_with_other_status_or_end_is_another_revision(status, f
         (QUICKLOOK, "p/j/a/quicklooks/x~1.jpg"),
     ],
 )
-def test_target_key_uses_the_template_of_kind_and_level(output, key):
-    assert target_key(PlannedOutput(output, "x~1.jpg"), dict(PathTemplates()))(".tar.gz") == key
+def test_make_key_uses_the_template_of_kind_and_level(output, key):
+    assert SOURCE_TYPE.make_key(PlannedOutput(output, "x~1.jpg"), dict(PathTemplates()))(".tar.gz") == key
