@@ -118,8 +118,8 @@ class CatalogEntry:
         footprint: The area; None if it is not known or not usable. See *notes* for the cause.
         datetime: RFC 3339 in UTC with ``Z``; None if the date is not known.
         start, end: The time span; both are set if *datetime* is None.
-        datetime_source: The name of the property that has the date, or ``job`` if only the time of the job is
-            known: that is not the time of the acquisition. Empty: no date at all.
+        datetime_source: The name of the property that has the date, or ``job`` or ``delivery`` if only the
+            time of the container is known: that is not the time of the acquisition. Empty: no date at all.
         files: The existing files of the entry.
         properties: Normalised STAC properties, such as ``eo:cloud_cover`` or ``platform``.
         provider_properties: The properties of the feature as the provider wrote them (untrusted).

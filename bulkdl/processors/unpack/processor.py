@@ -56,9 +56,18 @@ def create_processor(table: Mapping[str, Any]) -> UnpackProcessor:
 
 
 def unpacked_key(record: CompletedOutput) -> str:
-    """Return the key of the folder for the members of an archive."""
-    archive = PurePosixPath(record.file.key)
-    suffix = next(suffix for suffix in _SUFFIXES if archive.name.endswith(suffix))
+    """Return the key of the folder for the members of an archive, which the processor accepts."""
+    key = unpacked_folder_key(record.file.key)
+    assert key is not None  # noqa: S101 - the processor accepts archives only
+    return key
+
+
+def unpacked_folder_key(archive_key: str) -> str | None:
+    """Return the key of the folder for the members of an archive; None if its suffix is not of an archive."""
+    archive = PurePosixPath(archive_key)
+    suffix = next((suffix for suffix in _SUFFIXES if archive.name.endswith(suffix)), None)
+    if suffix is None:
+        return None
     stem = archive.name.removesuffix(suffix)
     return str(archive.with_name(_DEFAULT_FOLDER if stem in _DEFAULT_STEMS else f"{stem}_unpacked"))
 
