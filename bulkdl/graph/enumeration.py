@@ -32,7 +32,7 @@ from bulkdl.log import get_logger
 from bulkdl.models import Container, Output, Reason
 from bulkdl.selection import Selection
 from bulkdl.source_spec import SourceSpec, container_fields, id_field
-from bulkdl.sources.interfaces import Source
+from bulkdl.sources.interfaces import AnnouncedSource, Source
 from bulkdl.state.storage import Storage
 from bulkdl.telemetry.events import ContainerEnumerated, ContainerUnfinished, Reporter
 from bulkdl.transfer.download import result_of_failure
@@ -124,6 +124,7 @@ class Enumeration:
         sizes = await self._find_sizes(
             list(chain.from_iterable(record.outputs for record in records.values()))
         )
+        to_list = []
         for container in finished:
             record = await self._forget_if_rerun(container, records.get(container.ref.id))
             is_known = container.ref.id in records or container.former_id in records
@@ -132,10 +133,19 @@ class Enumeration:
             if must_be_listed(
                 record, self._selection, self._kinds, recheck_absent=self._rechecks_absent(container)
             ):
-                self._handler.begin_comparison([container])  # it ends when the container has been listed
-                await self.pending.put(ContainerToList(container, record))
+                to_list.append(ContainerToList(container, record))
             elif record is not None:
                 await self._enqueue_missing(record.outputs, container, sizes)
+        await self._pass_to_listing(to_list)
+
+    async def _pass_to_listing(self, to_list: Sequence[ContainerToList]) -> None:
+        """Pass containers to the listing workers."""
+        source = self._context.source
+        if isinstance(source, AnnouncedSource):
+            source.announce_listings([pending.container for pending in to_list], self._kinds)
+        for pending in to_list:
+            self._handler.begin_comparison([pending.container])  # it ends when the container has been listed
+            await self.pending.put(pending)
 
     async def _find_sizes(self, outputs: Sequence[OutputRecord]) -> dict[str, int]:
         """Return the sizes of the files of *outputs* by key, if they exist or their members replace them."""

@@ -7,10 +7,10 @@ A source has two parts. A ``SourceType`` is static: it needs no credentials and 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from yarl import URL
 
@@ -100,6 +100,14 @@ class Source(Protocol):
         Its methods raise ``ApiError`` with ``NOT_FOUND`` and ``is_absent`` if the provider states that the
         output does not exist. Any other 404 is a failure.
         """
+
+
+@runtime_checkable
+class AnnouncedSource(Source, Protocol):
+    """A source that can list the outputs of several containers with one request. The method is optional."""
+
+    def announce_listings(self, containers: Sequence[Container], kinds: frozenset[str]) -> None:
+        """Receive containers for which ``list_outputs`` will be called soon, unless the run is stopped."""
 
 
 class SourceType(Protocol):

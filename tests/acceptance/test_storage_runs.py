@@ -46,6 +46,36 @@ async def test_run_downloads_every_file_once_and_a_rerun_signs_nothing(account):
     assert counts["search"] + counts["items"] <= 4  # deliveries whose items can still appear
 
 
+async def test_plan_and_run_request_pages_and_not_single_deliveries(tmp_path):
+    simulated = SimulatedAccount(storage=StorageOptions(assets=1_500, items=(1, 1), item_assets=(1, 1)))
+    async with Simulator(simulated, SimulatorOptions(max_recorded_requests=None)) as simulator:
+        account = StorageAccount(tmp_path, simulator)
+        planned = await account.bulkdl("plan", "--format", "json")
+        assert planned.code == 0, planned
+        counts = account.count_requests()
+        seen = planned.document["jobs"]["seen"]
+        deliveries = simulator.account.deliveries
+        items = sum(len(deliveries.items(number)) for number in deliveries.collections)
+        empty = sum(not deliveries.items(number) for number in deliveries.collections)
+        nameless = sum(
+            bool(delivery.original and not delivery.name) for delivery in deliveries.iter_deliveries()
+        )
+        pages = 1 + seen // 100
+        assert seen > 1_500
+        assert counts["login"] == 1
+        assert all(counts[name] <= pages for name in LISTS), counts
+        # A search has at most 100 collections, and its last page can be incomplete.
+        assert counts["search"] <= pages + items // 100, counts
+        assert counts["items"] <= empty < 5, counts
+        assert counts["download_url"] <= nameless < 5, counts
+
+        first = await account.run("--only", "original", "--max-transfer", "1")
+        assert first.code == 8, first
+        counts = account.count_requests()
+        assert all(counts[name] <= pages for name in LISTS), counts
+        assert counts["search"] + counts["items"] < 60, counts
+
+
 async def test_run_stores_the_documents_as_up42_returned_them(account):
     assert (await account.run("--only", "metadata")).code == 0
     deliveries = account.simulator.account.deliveries

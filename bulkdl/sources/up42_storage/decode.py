@@ -252,7 +252,13 @@ def _entries(
             fields = _as_object(entry)
             identity = fields.get("jobID" if kind == "job" else "id")
             is_valid = isinstance(identity, str) and is_valid_id(identity)
-            yield UnreadableEntry(kind, identity if is_valid else None, failure.detail)
+            collection_id = fields.get("collection")
+            yield UnreadableEntry(
+                kind,
+                identity if is_valid else None,
+                failure.detail,
+                collection_id if is_collection_identity(collection_id) else None,
+            )
 
 
 def _list_in(document: object, key: str, label: str) -> list[Any]:

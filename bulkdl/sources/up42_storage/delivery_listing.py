@@ -65,6 +65,16 @@ class DeliveryLister:
         self._search = ItemSearch(client)
         self._urls = urls
 
+    def announce_delivery(self, container: Container, kinds: frozenset[str]) -> None:
+        """Include the items of *container* in the next search. ``list_delivery`` must follow soon."""
+        if asset_id_of_container(container.ref) is not None or not container.document:
+            return
+        if kinds == frozenset({ORIGINAL}):
+            collection = decode.collection(dict(container.document), self._urls, _LABEL)
+            if _has_original(collection, original_of(container, collection)):
+                return
+        self._search.announce([container.ref.id])
+
     async def list_delivery(self, container: Container, kinds: frozenset[str]) -> DeliveryListing:
         """
         List the files of *container*.
@@ -80,8 +90,7 @@ class DeliveryLister:
             return await self._list_original(container, asset_id)
         collection = await self._collection(container)
         original = await self._original(container, collection)
-        has_original = original is not None or any("original" in asset.roles for asset in collection.assets)
-        wants_items = kinds != frozenset({ORIGINAL}) or not has_original
+        wants_items = kinds != frozenset({ORIGINAL}) or not _has_original(collection, original)
         items = await self._search.items(collection.id) if wants_items else ItemList()
         plan = plan_delivery(collection, list(items.items.values()), original, self._reserved)
         documents = {
@@ -131,6 +140,10 @@ class DeliveryLister:
     async def _name_from_url(self, asset_id: str) -> str:
         """Return the file name in a signed URL; empty if there is none."""
         return name_in_url(await self._client.sign(asset_id))
+
+
+def _has_original(collection: Collection, original: Original | None) -> bool:
+    return original is not None or any("original" in asset.roles for asset in collection.assets)
 
 
 def name_in_url(url: str) -> str:

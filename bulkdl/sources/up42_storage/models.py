@@ -126,8 +126,15 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class UnreadableEntry:
-    """An entry of a list that cannot be decoded; *identity* is None if its ID is invalid."""
+    """
+    An entry of a list that cannot be decoded.
+
+    Attributes:
+        identity: None if its ID is invalid.
+        collection_id: The collection of an item; None if it is unknown.
+    """
 
     kind: str
     identity: str | None
     problem: str
+    collection_id: str | None = None

@@ -7,7 +7,7 @@ an account. The scope of a delivery is its workspace, which the list reveals.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -80,6 +80,13 @@ class StorageSource:
             return container
 
         return await self._try_accounts(ref.scope, request)
+
+    def announce_listings(self, containers: Sequence[Container], kinds: frozenset[str]) -> None:
+        """Receive deliveries whose items will be requested soon, so that one search can include many."""
+        for container in containers:
+            candidates = self._accounts.candidates(container.ref.scope)
+            if len(candidates) == 1:
+                candidates[0].lister.announce_delivery(container, kinds & frozenset(KINDS))
 
     async def list_outputs(self, container: Container, kinds: frozenset[str]) -> ContainerListing:
         """

@@ -207,6 +207,55 @@ async def test_search_of_a_cancelled_caller_is_done_by_the_next_one():
         await first
 
 
+async def test_search_includes_announced_collections_and_keeps_their_results():
+    names = [f"c{number:03}" for number in range(250)]
+    client = ScriptedClient({name: [item("i", name)] for name in names})
+    client.open.set()
+    search = ItemSearch(client)
+    search.announce(names)
+    for name in names:
+        assert list((await search.items(name)).items) == ["i"]
+    assert [len(ids) for ids in client.searched] == [100, 100, 50]
+    assert client.listed == []
+    await search.items("c000")
+    assert len(client.searched) == 4, "a result is used once"
+
+
+async def test_search_with_too_many_items_is_repeated_with_fewer_collections():
+    names = [f"c{number:02}" for number in range(40)]
+    items = {name: [item(f"i{number}", name) for number in range(60)] for name in names}
+    client = ScriptedClient(items)
+    client.open.set()
+    search = ItemSearch(client)
+    search.announce(names)
+    for name in names:
+        assert len((await search.items(name)).items) == 60
+    assert client.listed == []
+    assert [len(ids) for ids in client.searched] == [40, 10, 10, 10, 10]
+
+
+async def test_search_of_one_large_collection_has_no_limit_below_that_of_a_collection(monkeypatch):
+    monkeypatch.setattr("bulkdl.sources.up42_storage.item_search.MAX_ITEMS_IN_COLLECTION", 1_500)
+    client = ScriptedClient({"c": [item(f"i{number}", "c") for number in range(1_500)]})
+    client.open.set()
+    assert len((await ItemSearch(client).items("c")).items) == 1_500
+    client.items_by_collection["c"].append(item("last", "c"))
+    with pytest.raises(ApiError) as caught:
+        await ItemSearch(client).items("c")
+    assert caught.value.reason is Reason.TOO_LARGE
+
+
+async def test_search_with_an_unreadable_item_of_a_known_collection_lists_no_other_alone():
+    bad = UnreadableEntry("item", None, "bad", "c")
+    client = ScriptedClient({"c": [item("i", "c"), bad], "d": [item("i", "d")]})
+    client.open.set()
+    search = ItemSearch(client)
+    search.announce(["c", "d"])
+    assert (await search.items("c")).problems == ["bad"]
+    assert list((await search.items("d")).items) == ["i"]
+    assert client.listed == []
+
+
 async def test_client_lists_close_cleanly(storage_kit):
     url = "https://api.example/v2/assets?sort=createdAt,asc&size=100&page=0"
     storage_kit.api.get(url, body=json.dumps({"content": [{"id": "a"}, {"id": "b"}], "totalPages": 1}))
