@@ -22,7 +22,7 @@ from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Seque
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, ClassVar, Protocol
 
 from bulkdl.concurrency import Executors
 from bulkdl.disk.disk_space import DiskReservations
@@ -106,12 +106,65 @@ class DestinationOptions:
     executors: Executors
 
 
+class FolderStore(Protocol):
+    """
+    The folders of a destination whose objects are files of a local or mounted file system.
+
+    Processors read such files without a copy, and publish complete folders.
+    """
+
+    @property
+    def scratch_folder(self) -> Path:
+        """
+        The folder for content that processors publish. It is on the file system of the destination.
+
+        The destination does not list it. The run creates it, and removes what killed runs left in it.
+        """
+
+    @property
+    def reservations(self) -> DiskReservations:
+        """The reserved disk space of the file system of the destination."""
+
+    def locate(self, key: str) -> Path:
+        """
+        Return the path of *key*, which may not exist.
+
+        Raises:
+            ValueError: The key is invalid.
+        """
+
+    async def has_entry(self, key: str) -> bool:
+        """Return whether *key* is the name of a file, a folder, or anything else."""
+
+    async def publish_folder(self, path: Path, key: str) -> int:
+        """
+        Publish the folder *path* in ``scratch_folder`` as *key*; return the size of its files in bytes.
+
+        An existing folder is replaced atomically if the file system can exchange names. Its files are below
+        ``scratch_folder`` then, and the caller removes them. When the call returns, the files survive
+        ``kill -9``. Their contents are durable, as the durability requires; ``flush`` makes the name durable.
+
+        Raises:
+            ValueError: The key is invalid.
+            DestinationError: The folder was not published, for example because *key* is a file.
+        """
+
+
 class Destination(Protocol):
-    """A place where outputs are published."""
+    """A place where outputs and derived files are published."""
 
     @property
     def location(self) -> str:
         """The path or the URL for messages, without credentials."""
+
+    @property
+    def folders(self) -> FolderStore | None:
+        """
+        The folders of the destination; None if it has none, such as an object store.
+
+        Without folders, a processor gets a temporary copy of each output, and its derived files are written
+        to the state directory and published from there. A processor that requires folders is refused.
+        """
 
     async def open(self) -> None:
         """
@@ -165,6 +218,15 @@ class Destination(Protocol):
             ValueError, DestinationError: As ``publish``; some of the documents may be published.
         """
 
+    async def delete(self, keys: Collection[str]) -> None:
+        """
+        Delete the objects *keys*. A key that is not the name of an object is ignored.
+
+        Raises:
+            ValueError: A key is invalid.
+            DestinationError: An object cannot be deleted; other objects may be deleted.
+        """
+
     async def flush(self, keys: Collection[str]) -> None:
         """
         Make the objects *keys* durable, as the durability requires. The ledger records them after this call.
@@ -209,8 +271,11 @@ class BaseDestination:
     """
     A base class with the methods that many destinations do not need.
 
-    It is for destinations without connections and limits, whose objects are durable when ``publish`` returns.
+    It is for destinations without connections, limits and folders, whose objects are durable when ``publish``
+    returns.
     """
+
+    folders: ClassVar[FolderStore | None] = None
 
     async def close(self) -> None:
         """Do nothing: there is no connection."""

@@ -1,7 +1,7 @@
 """
 Create the destination that a path or a URL names: a local directory, or one of an installed distribution.
 
-This module and its callers for processors are the only ones that name the class of local destinations.
+This module is the only one that names the class of local destinations.
 """
 
 from __future__ import annotations
@@ -9,7 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import cast
 
-from bulkdl.destinations.interfaces import Destination, DestinationFactory, DestinationOptions
+from bulkdl.destinations.interfaces import (
+    Destination,
+    DestinationFactory,
+    DestinationOptions,
+    FolderStore,
+)
 from bulkdl.destinations.local.destination import LocalDestination
 from bulkdl.errors import ConfigError
 from bulkdl.extensions import extension_names, load_extension
@@ -59,18 +64,16 @@ def _load_factory(scheme: str) -> DestinationFactory:
         raise ConfigError("--output", str(error)) from error
 
 
-def find_local(destination: Destination) -> LocalDestination | None:
-    """Return *destination* if it is a local directory, otherwise None."""
-    return destination if isinstance(destination, LocalDestination) else None
-
-
-def require_local(destination: Destination, purpose: str) -> LocalDestination:
+def require_folders(destination: Destination, purpose: str) -> FolderStore:
     """
-    Return *destination* if it is a local directory.
+    Return the folders of *destination*.
 
     Raises:
-        ConfigError: It is not. *purpose* names what needs a local directory.
+        ConfigError: It has none. *purpose* names what needs them.
     """
-    if not isinstance(destination, LocalDestination):
-        raise ConfigError(f"--output {destination.location}", f"{purpose}; choose a local directory")
-    return destination
+    if destination.folders is None:
+        raise ConfigError(
+            f"--output {destination.location}",
+            f"{purpose}, which this destination does not have; choose a local directory",
+        )
+    return destination.folders

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 import stat
@@ -15,7 +14,6 @@ from typing import Concatenate, ParamSpec, Self, TypeVar
 
 from bulkdl.concurrency import Executors, check_stop, open_stoppable, run_in, run_stoppable, shield_until_done
 from bulkdl.destinations.interfaces import STATE_FOLDER, CompletedFile
-from bulkdl.destinations.registry import find_local
 from bulkdl.disk import atomic_files
 from bulkdl.disk.disk_space import DiskReservations
 from bulkdl.errors import DestinationError, ProcessingError
@@ -62,18 +60,16 @@ def scratch_folder(storage: Storage) -> Path:
     """
     Return the folder of all scratch paths.
 
-    For a local destination it is on the same file system, so that files and folders can be renamed.
+    It is on the file system of the destination if that has folders, so that content can be renamed.
     """
-    local = find_local(storage.destination)
-    return (local.root / STATE_FOLDER if local is not None else storage.state.path) / "processing"
+    folders = storage.destination.folders
+    return folders.scratch_folder if folders is not None else storage.state.path / "processing"
 
 
 def _find_reservations(storage: Storage) -> DiskReservations:
     """Return the reservations of the file system of the scratch folder."""
-    local = find_local(storage.destination)
-    if local is None or local.root.stat().st_dev == storage.state.path.stat().st_dev:
-        return storage.state.reservations
-    return DiskReservations(local.root)
+    folders = storage.destination.folders
+    return folders.reservations if folders is not None else storage.state.reservations
 
 
 def remove_scratch(storage: Storage) -> None:
@@ -99,7 +95,7 @@ class StorageArea:
         self, storage: Storage, executors: Executors, ledger: Ledger, processor: str, output_id: int | None
     ) -> None:
         self._destination = storage.destination
-        self._local = find_local(storage.destination)
+        self._folders = storage.destination.folders
         self._state = storage.state
         self._executors = executors
         self._ledger = ledger
@@ -142,23 +138,21 @@ class StorageArea:
     async def publish(self, path: Path, key: str) -> DerivedFile:
         await self._check_target(key, replace=True)
         size_bytes, digest = await self.run(self._seal, path)
-        if self._local is not None:
-            await self.run(_rename_file, path, self._local.locate(key))
-        else:
-            file = CommittedFile(key, size_bytes, digest, Validator(), None)
-            await self._destination.publish(CompletedFile(path, owner_id=self._scratch.name), file)
+        file = CommittedFile(key, size_bytes, digest, Validator(), None)
+        await self._destination.publish(CompletedFile(path, owner_id=self._scratch.name), file)
         self._keys.add(key)
         return DerivedFile(key, size_bytes, digest)
 
     async def publish_folder(self, path: Path, key: str, *, replace: bool = False) -> DerivedFile:
         check_key(key)
-        if self._local is None:
+        if self._folders is None:
             raise ProcessingError(
                 Reason.PROCESSOR_FAILED,
-                f"{self._destination.location}: a folder can be published to a local directory only",
+                f"{self._destination.location}: the destination has no folders; the processor must declare "
+                "that it requires them",
             )
         await self._check_target(key, replace=replace)
-        size_bytes = await self.run(self._publish_folder, path, self._local.locate(key))
+        size_bytes = await self._folders.publish_folder(path, key)
         self._keys.add(key)
         return DerivedFile(key, size_bytes)
 
@@ -205,9 +199,9 @@ class StorageArea:
             )
 
     async def _exists(self, key: str) -> bool:
-        if self._local is None:
+        if self._folders is None:
             return key in await self._destination.stat([key])
-        return await run_in(self._executors.disk, _has_entry, self._local.locate(key))
+        return await self._folders.has_entry(key)
 
     def _seal(self, stop: threading.Event, path: Path) -> tuple[int, Digest]:
         """Return size and digest of the file at *path*, which is durable if the durability requires it."""
@@ -218,38 +212,10 @@ class StorageArea:
         check_stop(stop)
         return size_bytes, digest
 
-    def _publish_folder(self, stop: threading.Event, path: Path, final_path: Path) -> int:
-        with map_path_errors(path):
-            size_bytes = _folder_size(path)
-            if self._state.durability is Durability.FULL:
-                atomic_files.sync_file_system(path)
-        check_stop(stop)
-        with map_path_errors(final_path):
-            atomic_files.make_folder(final_path.parent)
-            if final_path.is_symlink() or not final_path.is_dir():
-                path.rename(final_path)
-            else:
-                _exchange(path, final_path)
-        return size_bytes
-
-
-def _rename_file(_stop: threading.Event, path: Path, final_path: Path) -> None:
-    with map_path_errors(final_path):
-        atomic_files.rename_into_place(path, final_path)
-
 
 def _write_file(path: Path, data: bytes, _stop: threading.Event) -> None:
     with map_os_errors(path):
         atomic_files.write_file(path, data, sync=False)
-
-
-def _has_entry(path: Path) -> bool:
-    with map_path_errors(path):
-        try:
-            path.lstat()
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        return True
 
 
 def _measure(stop: threading.Event, path: Path) -> tuple[int, Digest]:
@@ -261,28 +227,3 @@ def _measure(stop: threading.Event, path: Path) -> tuple[int, Digest]:
             size_bytes += len(block)
             digester.update(block)
     return size_bytes, digester.crc32c
-
-
-def _folder_size(folder: Path) -> int:
-    return sum(
-        (Path(parent) / name).lstat().st_size
-        for parent, _, names in os.walk(folder, onerror=_raise)
-        for name in names
-    )
-
-
-def _raise(error: OSError) -> None:
-    raise error
-
-
-def _exchange(path: Path, final_path: Path) -> None:
-    """
-    Replace the folder *final_path* by the folder *path*, whose place the old folder takes.
-
-    On a file system that cannot exchange names, *final_path* does not exist for a moment.
-    """
-    if atomic_files.exchange_folders(path, final_path):
-        return
-    old_path = path.with_name(f"{path.name}.old")
-    final_path.rename(old_path)
-    path.rename(final_path)

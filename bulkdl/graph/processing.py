@@ -26,13 +26,13 @@ import structlog
 
 from bulkdl.concurrency import Channel, ChannelClosed, Executors, WaitQueue, run_in
 from bulkdl.destinations.interfaces import Destination
-from bulkdl.destinations.registry import require_local
+from bulkdl.destinations.registry import require_folders
 from bulkdl.failure_policy import ExitCode
 from bulkdl.graph.output_area import remove_scratch
 from bulkdl.graph.processing_ledger import completed_output, iter_pending
 from bulkdl.graph.processor_calls import ProcessingContext, ProcessorCalls
 from bulkdl.graph.run_context import LockedRun
-from bulkdl.graph.unpacked_archives import remove_replaced_archives, require_replaceable
+from bulkdl.graph.unpacked_archives import remove_replaced_archives
 from bulkdl.ledger import derived_queries
 from bulkdl.log import get_logger
 from bulkdl.models import Outcome, Output, Result, UnpackMode
@@ -65,9 +65,6 @@ class Processing:
 
     def new_stage(self, run: LockedRun, selection: Selection, settings: Settings) -> ProcessingStage:
         """Create the stage of one run for the outputs of *selection*."""
-        replaces_archives = settings.unpack is UnpackMode.REPLACE
-        if replaces_archives:
-            require_replaceable(run.storage.destination)
         context = ProcessingContext(
             run_id=run.run_id,
             storage=run.storage,
@@ -79,7 +76,7 @@ class Processing:
             workers=settings.processing_threads,
             shutdown_timeout_s=settings.shutdown_timeout,
             max_duration_s=settings.max_duration,
-            replaces_archives=replaces_archives,
+            replaces_archives=settings.unpack is UnpackMode.REPLACE,
         )
         return ProcessingStage(self.processors, context)
 
@@ -89,11 +86,11 @@ def check_destination(processors: Sequence[Processor], destination: Destination)
     Check that the processors can use *destination*.
 
     Raises:
-        ConfigError: One of them requires a local directory.
+        ConfigError: One of them requires folders, which *destination* does not have.
     """
     for processor in processors:
-        if processor.requires_local_destination:
-            require_local(destination, f"the processor {processor.name} requires local files")
+        if processor.requires_folders:
+            require_folders(destination, f"the processor {processor.name} requires folders")
 
 
 class ProcessingStage:

@@ -13,7 +13,6 @@ from typing import BinaryIO
 
 from bulkdl.concurrency import Executors, check_stop, run_in, run_stoppable, shield_until_done
 from bulkdl.destinations.interfaces import Destination
-from bulkdl.destinations.registry import find_local
 from bulkdl.errors import ProcessingError
 from bulkdl.graph.output_area import scratch_folder
 from bulkdl.ledger import derived_queries
@@ -66,9 +65,9 @@ async def open_output(
         DestinationError: The file cannot be read, or there is not enough disk space for the copy.
     """
     key = completed.file.key
-    local = find_local(storage.destination)
-    if local is not None:
-        path = local.locate(key)
+    folders = storage.destination.folders
+    if folders is not None:
+        path = folders.locate(key)
         if not await run_in(executors.disk, path.is_file):
             raise _missing(key)
         yield LocalFile(path)

@@ -10,12 +10,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
 from functools import partial
-from pathlib import Path
 
-from bulkdl.concurrency import run_in
 from bulkdl.destinations.interfaces import Destination
-from bulkdl.destinations.local.destination import LocalDestination
-from bulkdl.destinations.registry import require_local
 from bulkdl.graph.ledger_view import LedgerView
 from bulkdl.graph.processor_calls import ProcessingContext
 from bulkdl.ledger import derived_queries
@@ -23,7 +19,6 @@ from bulkdl.ledger.derived_queries import UNPACKER, UnpackedArchive
 from bulkdl.ledger.rows import OutputRecord
 from bulkdl.log import get_logger
 from bulkdl.models import ContainerRef
-from bulkdl.os_errors import map_path_errors
 
 log = get_logger(__name__)
 
@@ -64,24 +59,9 @@ async def has_all_members(archive: UnpackedArchive, destination: Destination) ->
     )
 
 
-def require_replaceable(destination: Destination) -> LocalDestination:
-    """
-    Return *destination* if archives in it can be deleted.
-
-    Raises:
-        ConfigError: It is not local.
-    """
-    return require_local(destination, "--unpack replace needs local files")
-
-
 async def remove_replaced_archives(context: ProcessingContext) -> None:
-    """
-    Delete the archives of the selected outputs whose members are recorded and present.
-
-    Raises:
-        ConfigError: The destination is not local; it cannot delete files.
-    """
-    destination = require_replaceable(context.storage.destination)
+    """Delete the archives of the selected outputs whose members are recorded and present."""
+    destination = context.storage.destination
     archives, size_bytes = 0, 0
     async for container in _selected_containers(context):
         unpacked = await context.ledger.read(partial(derived_queries.read_unpacked, container=container))
@@ -89,7 +69,7 @@ async def remove_replaced_archives(context: ProcessingContext) -> None:
         for archive in unpacked:
             is_same = archive.key in present and present[archive.key].size_bytes == archive.size_bytes
             if is_same and await has_all_members(archive, destination):
-                await run_in(context.executors.processing, _remove, destination.locate(archive.key))
+                await destination.delete([archive.key])
                 archives, size_bytes = archives + 1, size_bytes + archive.size_bytes
     if archives:
         log.info("archives.removed", archives=archives, size_bytes=size_bytes)
@@ -106,8 +86,3 @@ async def _selected_containers(context: ProcessingContext) -> AsyncIterator[Cont
             if output.container != last and context.selects(output):
                 last = output.container
                 yield output.container
-
-
-def _remove(path: Path) -> None:
-    with map_path_errors(path):
-        path.unlink(missing_ok=True)

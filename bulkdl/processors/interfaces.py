@@ -73,8 +73,8 @@ class LocalFile:
     """
     The content of an output as a local file. A processor must not change it.
 
-    For a local destination it is the file of the output itself, otherwise a temporary copy, which is removed
-    after the call.
+    For a destination with folders it is the file of the output itself, otherwise a temporary copy, which is
+    removed after the call.
     """
 
     path: Path
@@ -202,8 +202,8 @@ class Processor(Protocol):
         """The version of the results, from 1. Results of another version are stale and are derived again."""
 
     @property
-    def requires_local_destination(self) -> bool:
-        """Whether the destination must be a local directory, for example to publish folders."""
+    def requires_folders(self) -> bool:
+        """Whether the destination must have folders, for example because the processor publishes folders."""
 
     async def open(self) -> None:
         """Prepare for calls of the other methods. Called once, before the first output."""
@@ -244,7 +244,7 @@ class Processor(Protocol):
 class BaseProcessor:
     """Defaults for a processor that accepts every output and has no step at the end of a run."""
 
-    requires_local_destination: ClassVar[bool] = False
+    requires_folders: ClassVar[bool] = False
 
     async def open(self) -> None:
         """Do nothing."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -22,9 +20,7 @@ from bulkdl.testing.destination_processes import (
     read_all,
     sample_file,
 )
-from bulkdl.testing.steps import Killed, cancel_at_each_step, check, kill_at
-
-_MAX_STEPS = 60
+from bulkdl.testing.steps import cancel_at_each_step, check
 
 
 class DestinationCrashTests(DestinationProcesses):
@@ -55,10 +51,12 @@ class DestinationCrashTests(DestinationProcesses):
                 partial(destination.write_documents, {KEY: NEW}),
             ):
                 await cancel_at_each_step(call, check_object)
+            await publish(storage, KEY, OLD)
+            await cancel_at_each_step(partial(destination.delete, [KEY]), check_object)
             path.unlink(missing_ok=True)
 
         self.run(tmp_path, test)
-        self._check_clean(tmp_path)
+        self.check_next_process(tmp_path)
 
     def test_commit_killed_before_any_step_is_completed_by_the_next_process(self, tmp_path: Path) -> None:
         async def prepare(storage: Storage) -> None:
@@ -82,7 +80,7 @@ class DestinationCrashTests(DestinationProcesses):
             check(await read_all(storage) == {KEY: NEW}, "the object differs")
             check_no_state(storage)
 
-        self._kill_at_each_step(tmp_path, prepare, commit, complete)
+        self.kill_at_each_step(tmp_path, prepare, commit, complete)
 
     def test_other_calls_killed_before_any_step_leave_complete_objects(self, tmp_path: Path) -> None:
         async def prepare(storage: Storage) -> None:
@@ -107,34 +105,25 @@ class DestinationCrashTests(DestinationProcesses):
             check_no_state(storage)
 
         for call in ("publish", "copy", "documents"):
-            self._kill_at_each_step(
+            self.kill_at_each_step(
                 tmp_path / call, prepare, partial(change, call=call), partial(complete, call=call)
             )
 
-    def _check_clean(self, folder: Path) -> None:
-        """Check that the next process leaves nothing of the earlier processes but their objects."""
+    def test_delete_killed_before_any_step_is_completed_by_the_next_process(self, tmp_path: Path) -> None:
+        expected = {"source": NEW, KEY: OLD, "other": OLD}
 
-        async def test(storage: Storage) -> None:
-            check_no_state(storage)
+        async def prepare(storage: Storage) -> None:
+            for key, content in expected.items():
+                await publish(storage, key, content)
 
-        self.run(folder, test)
-        self.check_clean(folder / "objects")
+        async def delete(storage: Storage) -> None:
+            await storage.destination.delete([KEY, "other"])
 
-    def _kill_at_each_step(
-        self,
-        folder: Path,
-        prepare: Callable[[Storage], Awaitable[None]],
-        work: Callable[[Storage], Awaitable[None]],
-        complete: Callable[[Storage], Awaitable[None]],
-    ) -> None:
-        """End *work* before each of its steps in turn. Then run *complete* as the next process."""
-        for number in range(1, _MAX_STEPS):
-            attempt = folder / str(number)
-            self.run(attempt, prepare)
-            with kill_at(number, self.steps()) as process, suppress(Killed):
-                self.run(attempt, work)
-            self.run(attempt, complete)
-            self._check_clean(attempt)
-            if process.steps < number:
-                check(number > 1, "the suite has seen no step: override steps()")
-                return
+        async def complete(storage: Storage) -> None:
+            found = await read_all(storage)
+            check(found.items() <= expected.items(), "a killed call left a part")
+            check(found.get("source") == NEW, "another object has changed")
+            await delete(storage)
+            check(await read_all(storage) == {"source": NEW}, "an object still exists")
+
+        self.kill_at_each_step(tmp_path, prepare, delete, complete)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from bulkdl import syscalls
 from bulkdl.destinations.interfaces import CompletedFile, Destination, DestinationOptions
 from bulkdl.models import CommittedFile, ContainerRef, Durability, Output, RemoteObject, Validator
 from bulkdl.state.storage import StateDirectory, Storage
-from bulkdl.testing.steps import check
+from bulkdl.testing.steps import Killed, check, kill_at
 from bulkdl.transfer.checksums import Digester
 
 OUTPUT = Output(ContainerRef("sample", "scope", "container"), "parent", "archive")
+_MAX_STEPS = 60
 KEY = "scope/container/parent/output.tar.gz"
 # Both have the same size, so that the size does not distinguish them, and more than one block.
 OLD, NEW = b"old!" * 600_000, b"NEW?" * 600_000
@@ -47,7 +49,8 @@ class DestinationProcesses:
 
     def steps(self) -> Sequence[tuple[Any, str]]:
         """Return owner and name of the functions that change the destination or the state directory."""
-        return [(os, name) for name in ("fsync", "replace", "link", "unlink", "mkdir", "open")]
+        names = ("fsync", "replace", "rename", "link", "unlink", "mkdir", "open")
+        return [*((os, name) for name in names), (syscalls, "exchange_names")]
 
     @contextmanager
     def storage(self, folder: Path) -> Iterator[Storage]:
@@ -59,6 +62,15 @@ class DestinationProcesses:
             yield Storage(self.create(root, state.destination_options), state)
         finally:
             state.close()
+
+    def check_next_process(self, folder: Path) -> None:
+        """Check that the next process leaves nothing of the earlier processes but their objects."""
+
+        async def test(storage: Storage) -> None:
+            check_no_state(storage)
+
+        self.run(folder, test)
+        self.check_clean(folder / "objects")
 
     def run(self, folder: Path, test: Callable[[Storage], Awaitable[None]]) -> None:
         """Run *test* as one process: prepare the state directory, open the destination, and close it."""
@@ -72,6 +84,25 @@ class DestinationProcesses:
                 await storage.destination.close()
 
         asyncio.run(run())
+
+    def kill_at_each_step(
+        self,
+        folder: Path,
+        prepare: Callable[[Storage], Awaitable[None]],
+        work: Callable[[Storage], Awaitable[None]],
+        complete: Callable[[Storage], Awaitable[None]],
+    ) -> None:
+        """End *work* before each of its steps in turn. Then run *complete* as the next process."""
+        for number in range(1, _MAX_STEPS):
+            attempt = folder / str(number)
+            self.run(attempt, prepare)
+            with kill_at(number, self.steps()) as process, suppress(Killed):
+                self.run(attempt, work)
+            self.run(attempt, complete)
+            self.check_next_process(attempt)
+            if process.steps < number:
+                check(number > 1, "the suite has seen no step: override steps()")
+                return
 
 
 def sample_file(key: str, content: bytes) -> CommittedFile:

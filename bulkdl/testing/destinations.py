@@ -26,6 +26,7 @@ from pathlib import Path
 from bulkdl.destinations.interfaces import CompletedFile
 from bulkdl.state.storage import Storage
 from bulkdl.testing.destination_crashes import DestinationCrashTests
+from bulkdl.testing.destination_folders import DestinationFolderTests
 from bulkdl.testing.destination_processes import (
     KEY,
     NEW,
@@ -52,7 +53,7 @@ _NAMES = (
 )
 
 
-class DestinationSuite(DestinationCrashTests):
+class DestinationSuite(DestinationCrashTests, DestinationFolderTests):
     """Tests of one destination. A subclass defines ``create`` and ``damage``."""
 
     def test_open_can_be_repeated_after_close(self, tmp_path: Path) -> None:
@@ -129,6 +130,7 @@ class DestinationSuite(DestinationCrashTests):
                     partial(publish, storage, key, b"x"),
                     partial(destination.copy, "a", key),
                     partial(destination.write_documents, {key: b"x"}),
+                    partial(destination.delete, [key]),
                 ):
                     try:
                         await call()
@@ -171,6 +173,21 @@ class DestinationSuite(DestinationCrashTests):
             await storage.destination.write_documents({"p/0/job.json": b"older"})
             await storage.destination.write_documents(documents)
             check(await read_all(storage) == documents, "the documents differ")
+
+        self.run(tmp_path, test)
+
+    def test_delete_removes_only_these_objects(self, tmp_path: Path) -> None:
+        async def test(storage: Storage) -> None:
+            destination = storage.destination
+            for key in ("a/b", "a/bc", "a/d/e", "f"):
+                await publish(storage, key, key.encode())
+            copied = await destination.copy("f", "g")
+            await destination.delete([])
+            await destination.delete(["a/b", "f", "a/d", "a", "missing", "a/bc/below"])
+            check(await read_all(storage) == {"a/bc": b"a/bc", "a/d/e": b"a/d/e", "g": b"f"}, "they differ")
+            check((await destination.stat(["a/b", "g"])).keys() == {copied.key}, "stat differs")
+            await publish(storage, "a/b", b"again")
+            check((await read_all(storage))["a/b"] == b"again", "the key cannot be used again")
 
         self.run(tmp_path, test)
 

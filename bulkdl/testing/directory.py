@@ -12,7 +12,7 @@ from sqlite3 import Connection
 
 from bulkdl.concurrency import Executors
 from bulkdl.destinations.interfaces import STATE_FOLDER
-from bulkdl.destinations.registry import require_local
+from bulkdl.destinations.registry import require_folders
 from bulkdl.ledger import derived_queries, queries
 from bulkdl.ledger.database import Ledger
 from bulkdl.ledger.derived_queries import PendingOutput
@@ -37,9 +37,9 @@ _CREATED_AT = datetime(2024, 1, 31, tzinfo=UTC)
 class SampleDirectory:
     """An output directory whose outputs a suite completes without a download."""
 
-    def __init__(self, storage: Storage, ledger: Ledger, executors: Executors) -> None:
-        self.destination = require_local(storage.destination, "processors need local files")
-        self.root = self.destination.root
+    def __init__(self, root: Path, storage: Storage, ledger: Ledger, executors: Executors) -> None:
+        self.folders = require_folders(storage.destination, "a sample directory needs folders")
+        self.root = root
         self.storage = storage
         self.ledger = ledger
         self.executors = executors
@@ -55,7 +55,7 @@ class SampleDirectory:
         digester = Digester()
         digester.update(content)
         file = CommittedFile(key, len(content), digester.crc32c, Validator(), None)
-        path = self.destination.locate(key)
+        path = self.folders.locate(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
         self._output_keys.add(key)
@@ -87,7 +87,7 @@ class SampleDirectory:
 
     def list_scratch(self) -> list[Path]:
         """Return what calls of processors have left in the scratch folder."""
-        folder = self.storage.state.path / "processing"
+        folder = self.folders.scratch_folder
         return sorted(folder.rglob("*")) if folder.exists() else []
 
 
@@ -104,7 +104,7 @@ async def open_sample_directory(root: Path) -> AsyncIterator[SampleDirectory]:
     storage.state.prepare()
     ledger = await Ledger.open(storage.state.ledger_path, synchronous=False)
     try:
-        directory = SampleDirectory(storage, ledger, executors)
+        directory = SampleDirectory(root, storage, ledger, executors)
         await directory.read_output_keys()
         yield directory
     finally:

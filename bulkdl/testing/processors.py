@@ -110,7 +110,7 @@ class ProcessorSuite:
                 check(self._accepts(await directory.find_pending(result.output)), "a sample is not accepted")
                 files = await self._process(directory, result.output)
                 _check_files(directory, files, directory.read_derived().keys() - before.keys())
-                content = directory.destination.locate(f"{number}/out{sample.suffix}").read_bytes()
+                content = directory.folders.locate(f"{number}/out{sample.suffix}").read_bytes()
                 check(content == sample.content, "the processor changed its input")
 
         _run(tmp_path, run)
@@ -290,7 +290,7 @@ def _check_files(directory: SampleDirectory, files: Sequence[DerivedFile], new_k
     """Check that *files* are published, and that they contain all *new_keys*."""
     keys = {file.key for file in files}
     for file in files:
-        path = directory.destination.locate(check_key(file.key))
+        path = directory.folders.locate(check_key(file.key))
         if path.is_dir():
             parts = {f"{file.key}/{part.relative_to(path).as_posix()}": part for part in path.rglob("*")}
             size_bytes = sum(

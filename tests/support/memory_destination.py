@@ -10,6 +10,7 @@ class MemoryDestination:
     """Objects by key. ``publish`` copies a file, so it does not move the content."""
 
     location = "memory://test"
+    folders = None
 
     def __init__(self):
         self.objects = {}
@@ -33,6 +34,10 @@ class MemoryDestination:
 
     async def write_documents(self, documents):
         self.objects.update(documents)
+
+    async def delete(self, keys):
+        for key in keys:
+            self.objects.pop(key, None)
 
     async def flush(self, keys):
         """Do nothing: the objects are as durable as they can be."""

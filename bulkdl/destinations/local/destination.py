@@ -31,6 +31,7 @@ from bulkdl.destinations.interfaces import (
     Publication,
     check_key,
 )
+from bulkdl.destinations.local.folders import LocalFolders
 from bulkdl.destinations.local.listing import iter_files, open_regular
 from bulkdl.disk import atomic_files
 from bulkdl.disk.atomic_files import retry_on_open_file_limit
@@ -59,10 +60,20 @@ class LocalDestination:
         self._scratch_reservations = options.reservations
         self._root_reservations = DiskReservations(root)
         self._is_scratch_elsewhere = False
+        self._folders = LocalFolders(
+            root, options.durability, options.executors, self.locate, self._find_reservations
+        )
 
     @property
     def location(self) -> str:
         return str(self.root)
+
+    @property
+    def folders(self) -> LocalFolders:
+        return self._folders
+
+    def _find_reservations(self) -> DiskReservations:
+        return self._root_reservations if self._is_scratch_elsewhere else self._scratch_reservations
 
     async def open(self) -> None:
         await run_in(self._executors.disk, self._open)
@@ -123,7 +134,7 @@ class LocalDestination:
         if content.path is None:
             await self._run(self._publish_data, content.data, final_path)
             return Publication(info)
-        if not self._is_scratch_elsewhere and await self._run(self._move, content.path, final_path):
+        if await self._run(self._move, content.path, final_path):
             return Publication(info, is_moved=True)
         executor = self._executors.archives  # a copy can take hours
         await retry_on_open_file_limit(
@@ -187,7 +198,7 @@ class LocalDestination:
     def _copy_within(self, stop: threading.Event, source: Path, temp_path: Path) -> None:
         """Copy *source* if the disk space that is not reserved by other downloads is sufficient."""
         owner_id = temp_path.name
-        reservations = self._root_reservations if self._is_scratch_elsewhere else self._scratch_reservations
+        reservations = self._find_reservations()
         reservations.reserve(owner_id, source.stat().st_size)
         try:
             count = partial(self._count_copied, stop, reservations, owner_id)
@@ -254,6 +265,17 @@ class LocalDestination:
                     with suppress(OSError):
                         temp_path.unlink()
                 record.unlink(missing_ok=True)
+
+    async def delete(self, keys: Collection[str]) -> None:
+        await self._run(self._delete, [self.locate(key) for key in keys])
+
+    @staticmethod
+    def _delete(stop: threading.Event, paths: Sequence[Path]) -> None:
+        for path in paths:
+            check_stop(stop)
+            with map_path_errors(path), suppress(FileNotFoundError, NotADirectoryError):
+                if stat.S_ISREG(path.lstat().st_mode):
+                    path.unlink()
 
     async def flush(self, keys: Collection[str]) -> None:
         if self.durability is not Durability.NONE:

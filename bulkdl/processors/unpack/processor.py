@@ -77,7 +77,7 @@ class UnpackProcessor(BaseProcessor):
 
     name = NAME
     version = 1
-    requires_local_destination = True
+    requires_folders = True
 
     def __init__(self, limits: UnpackLimits | None = None) -> None:
         self._limits = limits or UnpackLimits()

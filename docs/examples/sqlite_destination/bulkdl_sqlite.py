@@ -35,6 +35,10 @@ class SqliteDestination(bulkdl.BaseDestination):
         await self._run(COPY, bulkdl.check_key(new_key), key)
         return (await self.stat([new_key]))[new_key]
 
+    async def delete(self, keys):
+        for key in keys:
+            await self._run("DELETE FROM objects WHERE key = ?", bulkdl.check_key(key))
+
     async def list_objects(self, can_contain):
         last = ""
         while rows := await self._run(LIST, last):

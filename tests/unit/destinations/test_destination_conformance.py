@@ -71,6 +71,8 @@ STORES = {}
 class MemoryDestination:
     """A store in memory. It keeps the digest of each object, as object stores can."""
 
+    folders = None
+
     def __init__(self, url):
         self.location = url
         self._objects = STORES.setdefault(url, {})
@@ -110,6 +112,14 @@ class MemoryDestination:
         for key, content in documents.items():
             self._put(key, content, None)
 
+    def _remove(self, key):
+        self._check_key(key)
+        self._objects.pop(key, None)
+
+    async def delete(self, keys):
+        for key in keys:
+            self._remove(key)
+
     async def flush(self, keys):
         pass
 
@@ -139,4 +149,4 @@ class TestMemory(DestinationSuite):
         STORES[f"memory://{folder}"][key] = (content, None, object())
 
     def steps(self):
-        return [*super().steps(), (MemoryDestination, "_put")]
+        return [*super().steps(), (MemoryDestination, "_put"), (MemoryDestination, "_remove")]

@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 
 from bulkdl.destinations.local.destination import LocalDestination
-from bulkdl.destinations.registry import create_destination, require_local
+from bulkdl.destinations.registry import create_destination, require_folders
 from bulkdl.errors import ConfigError
 from bulkdl.state.storage import create_state, create_storage
 
 MODULE = """
 class Destination:
+    folders = None
+
     def __init__(self, url, options):
         self.location, self.options = url, options
 
@@ -44,8 +46,8 @@ def test_create_destination_uses_the_entry_point_of_the_scheme(tmp_path):
     storage = create_storage("MEMORY://bucket/prefix", tmp_path / "state")
     assert storage.destination.location == "MEMORY://bucket/prefix"
     assert storage.destination.options.state_folder == tmp_path / "state"
-    with pytest.raises(ConfigError, match="processors need local files"):
-        require_local(storage.destination, "processors need local files")
+    with pytest.raises(ConfigError, match="a test needs folders, which this destination does not have"):
+        require_folders(storage.destination, "a test needs folders")
 
 
 @pytest.mark.usefixtures("extension")

@@ -205,17 +205,19 @@ async def test_area_of_a_destination_that_is_not_local_protects_outputs_and_reje
     async with open_area(store) as area:
         with pytest.raises(DestinationError, match="must not replace the file of an output"):
             await area.write("p/j0/t/out.bin", b"x")
-        with pytest.raises(ProcessingError, match="a folder can be published to a local directory only"):
+        with pytest.raises(ProcessingError, match="the destination has no folders"):
             await area.publish_folder(make_folder(area.new_path()), "folder")
     assert store.destination.objects["p/j0/t/out.bin"] == b"content-0"
 
 
-def test_check_destination_requires_a_local_directory_if_a_processor_does(tmp_path):
+def test_check_destination_requires_folders_if_a_processor_does(tmp_path):
     processor = CopyProcessor()
     check_destination([processor], MemoryDestination())
-    processor.requires_local_destination = True
+    processor.requires_folders = True
     check_destination([processor], create_storage(tmp_path).destination)
-    with pytest.raises(
-        ConfigError, match="the processor copy requires local files; choose a local directory"
-    ):
+    message = (
+        "--output memory://test: the processor copy requires folders, which this destination does not have; "
+        "choose a local directory"
+    )
+    with pytest.raises(ConfigError, match=message):
         check_destination([processor], MemoryDestination())
