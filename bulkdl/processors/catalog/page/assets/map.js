@@ -1,0 +1,363 @@
+// The map: Leaflet moves it, and one canvas shows the world, the footprints and the pictures.
+"use strict";
+
+bulkdl.map = (() => {
+  const DOT_PX = 4; // a smaller footprint is a dot
+  const PICTURE_PX = 64; // a larger footprint shows its picture
+  const MAX_PICTURES = 40;
+  const CROWD = 4000; // with more footprints in view, only larger ones are drawn with their shape
+  const CROWD_DOT_PX = 9;
+  const MAX_PER_CELL = 4; // footprints of one place that are drawn one over the other
+  const RINGS_PER_PATH = 24; // a path with many overlapping rings is slow
+  const PICTURES_AFTER_MS = 150;
+
+  function create(data, element, handlers) {
+    const { WORLD, boxes, points, ringStart, firstRing } = data;
+    const world = bulkdl.world.load(data);
+    const isStill = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    const map = L.map(element, {
+      attributionControl: false, zoomControl: false, minZoom: 1, maxZoom: 18, zoomSnap: 0.5, zoomDelta: 1,
+      wheelPxPerZoomLevel: 90, zoomAnimation: !isStill, fadeAnimation: false, inertia: !isStill,
+      maxBounds: [[-86, -540], [86, 540]], maxBoundsViscosity: 1,
+    });
+    L.control.zoom({ position: "topright" }).addTo(map);
+    L.control.scale({ position: "bottomleft", imperial: false, maxWidth: 140 }).addTo(map);
+
+    const canvas = L.DomUtil.create("canvas", "leaflet-zoom-animated", map.getPane("overlayPane"));
+    const context = canvas.getContext("2d", { alpha: false });
+    const base = document.createElement("canvas"); // the map without highlights
+    const baseContext = base.getContext("2d", { alpha: false });
+    const pictures = createPictures(data, () => redraw());
+    let rows = new Uint32Array(0), selected = -1, hovered = -1, showsPictures = true;
+    let colours = {}, view = null, frame = 0, isBaseValid = false, pictureTimer = 0, cells = new Uint8Array(0);
+
+    function readColours() {
+      const style = getComputedStyle(document.documentElement);
+      const get = (name) => style.getPropertyValue(`--${name}`).trim();
+      colours = {
+        sea: get("sea"), land: get("land"), border: get("border"), graticule: get("graticule"),
+        graticuleText: get("graticule-text"), label: get("map-label"), accent: get("accent"), halo: get("halo"),
+        states: data.states.map((state) => get(state)),
+      };
+    }
+
+    function measure() {
+      const size = map.getSize();
+      const scale = 256 * 2 ** map.getZoom() / WORLD; // pixels for each unit
+      const corner = map.getPixelBounds().min;
+      const west = corner.x / scale, north = corner.y / scale;
+      const shifts = [-2, -1, 0, 1, 2].map((turn) => turn * WORLD)
+        .filter((shift) => shift < west + size.x / scale && shift + WORLD > west);
+      return { data, scale, west, north, east: west + size.x / scale, south: north + size.y / scale,
+        width: size.x, height: size.y, shifts };
+    }
+
+    function redraw() {
+      isBaseValid = false;
+      refresh();
+    }
+
+    function refresh() {
+      if (!frame) frame = requestAnimationFrame(drawFrame);
+    }
+
+    function drawFrame() {
+      frame = 0;
+      if (!isBaseValid) {
+        view = measure();
+        L.DomUtil.setTransform(canvas, map.containerPointToLayerPoint([0, 0]), 1);
+        canvas.corner = map.containerPointToLatLng([0, 0]);
+        canvas.zoom = map.getZoom();
+        resize();
+        drawBase();
+        isBaseValid = true;
+      }
+      context.setTransform(1, 0, 0, 1, 0, 0);
+      context.drawImage(base, 0, 0);
+      const ratio = canvas.width / view.width;
+      context.setTransform(ratio, 0, 0, ratio, 0, 0);
+      if (hovered >= 0 && hovered !== selected) drawHighlight(hovered, 2);
+      if (selected >= 0) drawHighlight(selected, 3);
+    }
+
+    function resize() {
+      const ratio = Math.min(2, devicePixelRatio || 1);
+      const width = Math.round(view.width * ratio), height = Math.round(view.height * ratio);
+      if (canvas.width === width && canvas.height === height) return;
+      for (const each of [canvas, base]) [each.width, each.height] = [width, height];
+      canvas.style.width = `${view.width}px`;
+      canvas.style.height = `${view.height}px`;
+    }
+
+    function drawBase() {
+      const ratio = base.width / view.width;
+      baseContext.setTransform(ratio, 0, 0, ratio, 0, 0);
+      bulkdl.world.draw(baseContext, world, view, colours);
+      const visible = findVisible();
+      if (showsPictures) drawPictures(visible);
+      drawFootprints(visible);
+    }
+
+    // Rows in view with the shift of their world, as dots and as areas. Each place of 2 pixels takes few of them.
+    function findVisible() {
+      const columns = (view.width >> 1) + 1, lines = (view.height >> 1) + 1;
+      if (cells.length !== columns * lines) cells = new Uint8Array(columns * lines); else cells.fill(0);
+      const dots = data.states.map(() => []), areas = data.states.map(() => []), large = [];
+      const { scale, west, north, east, south } = view;
+      const dotPx = countInView() > CROWD ? CROWD_DOT_PX : DOT_PX;
+      for (let place = rows.length - 1; place >= 0; place -= 1) {
+        const row = rows[place], box = 4 * row;
+        if (boxes[box + 2] < 0 || boxes[box + 1] > south || boxes[box + 3] < north) continue;
+        for (const shift of view.shifts) {
+          // A footprint across the antimeridian is in two worlds.
+          const isBefore = boxes[box + 2] > WORLD && boxes[box + 2] - WORLD + shift >= west && boxes[box] - WORLD + shift <= east;
+          if (!isBefore && (boxes[box] + shift > east || boxes[box + 2] + shift < west)) continue;
+          const x = ((boxes[box] + boxes[box + 2]) / 2 + shift - west) * scale - (isBefore ? WORLD * scale : 0);
+          const y = ((boxes[box + 1] + boxes[box + 3]) / 2 - north) * scale;
+          const size = Math.max(boxes[box + 2] - boxes[box], boxes[box + 3] - boxes[box + 1]) * scale;
+          const state = data.state[row];
+          if (x >= 0 && y >= 0 && x < view.width && y < view.height && size < PICTURE_PX) {
+            const cell = (y >> 1) * columns + (x >> 1);
+            // A failure is never left out in favour of other states.
+            if (cells[cell] >= MAX_PER_CELL && state !== 1) continue;
+            cells[cell] += cells[cell] < 255 ? (size < dotPx ? MAX_PER_CELL : 1) : 0;
+          }
+          if (size < dotPx) dots[state].push(x, y);
+          else areas[state].push(row, shift);
+          if (size > PICTURE_PX) large.push(row, shift, size);
+        }
+      }
+      return { dots, areas, large };
+    }
+
+    function countInView() {
+      let count = 0;
+      for (let place = 0; place < rows.length; place += 1) {
+        const box = 4 * rows[place];
+        if (boxes[box + 2] < 0 || boxes[box + 1] > view.south || boxes[box + 3] < view.north) continue;
+        if (view.shifts.length > 1 || (boxes[box] <= view.east && boxes[box + 2] >= view.west)) count += 1;
+      }
+      return count;
+    }
+
+    const drawOrder = () => [2, 4, 3, 0, 1].filter((state) => state < data.states.length); // failures on top
+
+    function drawFootprints({ dots, areas }) {
+      for (const state of drawOrder()) {
+        const colour = colours.states[state];
+        baseContext.fillStyle = baseContext.strokeStyle = colour;
+        baseContext.lineWidth = 1.2;
+        drawAreas(areas[state]);
+        for (let index = 0; index < dots[state].length; index += 2) {
+          baseContext.fillRect(dots[state][index] - 2, dots[state][index + 1] - 2, 4, 4);
+        }
+      }
+    }
+
+    function drawAreas(areas) {
+      let path = new Path2D(), rings = 0;
+      const flush = (rule) => {
+        baseContext.globalAlpha = 0.16;
+        baseContext.fill(path, rule);
+        baseContext.globalAlpha = 0.9;
+        baseContext.stroke(path);
+        baseContext.globalAlpha = 1;
+        [path, rings] = [new Path2D(), 0];
+      };
+      for (let index = 0; index < areas.length; index += 2) {
+        const row = areas[index], ringCount = firstRing[row + 1] - firstRing[row];
+        if (ringCount > 1 && rings) flush("nonzero");
+        addRings(path, row, areas[index + 1]);
+        rings += ringCount;
+        if (ringCount > 1) flush("evenodd"); // the rings can be holes
+        else if (rings >= RINGS_PER_PATH) flush("nonzero");
+      }
+      if (rings) flush("nonzero");
+    }
+
+    function addRings(path, row, shift) {
+      const { scale, west, north } = view;
+      for (let ring = firstRing[row]; ring < firstRing[row + 1]; ring += 1) {
+        for (let point = ringStart[ring]; point < ringStart[ring + 1]; point += 1) {
+          const x = (points[2 * point] + shift - west) * scale, y = (points[2 * point + 1] - north) * scale;
+          if (point === ringStart[ring]) path.moveTo(x, y); else path.lineTo(x, y);
+        }
+        path.closePath();
+      }
+    }
+
+    function drawHighlight(row, width) {
+      if (!data.hasPlace(row)) return;
+      const box = 4 * row;
+      for (const shift of view.shifts) {
+        const x = ((boxes[box] + boxes[box + 2]) / 2 + shift - view.west) * view.scale;
+        const y = ((boxes[box + 1] + boxes[box + 3]) / 2 - view.north) * view.scale;
+        const size = Math.max(boxes[box + 2] - boxes[box], boxes[box + 3] - boxes[box + 1]) * view.scale;
+        const path = new Path2D();
+        if (size < 10) path.arc(x, y, 7, 0, 2 * Math.PI); else addRings(path, row, shift);
+        context.strokeStyle = colours.halo;
+        context.lineWidth = width + 3;
+        context.stroke(path);
+        context.strokeStyle = colours.accent;
+        context.lineWidth = width;
+        context.stroke(path);
+      }
+    }
+
+    // UP42 does not say where the corners of a picture are. Over the bounds of the footprint it is approximately right.
+    function drawPictures({ large }) {
+      for (let index = 0; index < large.length; index += 3) {
+        const picture = pictures.get(large[index]);
+        if (!picture) continue;
+        const box = 4 * large[index];
+        const width = (boxes[box + 2] - boxes[box]) * view.scale, height = (boxes[box + 3] - boxes[box + 1]) * view.scale;
+        const y = (boxes[box + 1] - view.north) * view.scale;
+        const turns = data.crosses(large[index]) ? [0, -WORLD] : [0];
+        for (const turn of turns) {
+          const x = (boxes[box] + large[index + 1] + turn - view.west) * view.scale;
+          if (x + width > 0 && x < view.width) baseContext.drawImage(picture, x, y, width, height);
+        }
+      }
+      clearTimeout(pictureTimer);
+      pictureTimer = setTimeout(() => requestPictures(large), PICTURES_AFTER_MS);
+    }
+
+    function requestPictures(large) {
+      const bySize = [];
+      for (let index = 0; index < large.length; index += 3) bySize.push([large[index + 2], large[index]]);
+      bySize.sort((first, second) => second[0] - first[0]);
+      const wanted = [];
+      for (const [, row] of bySize) {
+        if (wanted.length < MAX_PICTURES && data.hasPicture(row) && !wanted.includes(row)) wanted.push(row);
+      }
+      pictures.request(wanted);
+    }
+
+    // The rows at a position, the smallest footprint first.
+    function findAt(point) {
+      const x0 = point.x / view.scale + view.west, y = point.y / view.scale + view.north;
+      const x = ((x0 % WORLD) + WORLD) % WORLD, reach = 4 / view.scale;
+      const found = [];
+      for (let place = 0; place < rows.length; place += 1) {
+        const row = rows[place], box = 4 * row;
+        if (boxes[box + 1] - reach > y || boxes[box + 3] + reach < y || boxes[box + 2] < 0) continue;
+        for (const shift of boxes[box + 2] > WORLD ? [0, WORLD] : [0]) {
+          if (boxes[box] - reach > x + shift || boxes[box + 2] + reach < x + shift) continue;
+          const width = boxes[box + 2] - boxes[box], height = boxes[box + 3] - boxes[box + 1];
+          const isDot = Math.max(width, height) * view.scale < 10;
+          if (isDot || contains(row, x, y)) found.push([width * height, row]);
+        }
+      }
+      return found.sort((first, second) => first[0] - second[0]).map(([, row]) => row);
+    }
+
+    function contains(row, x, y) {
+      let isInside = false;
+      for (let ring = firstRing[row]; ring < firstRing[row + 1]; ring += 1) {
+        let last = ringStart[ring + 1] - 1;
+        for (let point = ringStart[ring]; point < ringStart[ring + 1]; last = point, point += 1) {
+          const y1 = points[2 * point + 1], y2 = points[2 * last + 1];
+          if ((y1 > y) === (y2 > y)) continue;
+          const x1 = points[2 * point], x2 = points[2 * last];
+          if (x < (x2 - x1) * (y - y1) / (y2 - y1) + x1) isInside = !isInside;
+        }
+      }
+      return isInside;
+    }
+
+    function toBounds(west, north, east, south) {
+      const unproject = (x, y) => map.unproject([x * 256 / WORLD, y * 256 / WORLD], 0);
+      return L.latLngBounds(unproject(west, north), unproject(east, south));
+    }
+
+    function fit(list, options = {}) {
+      let [west, north, east, south] = [Infinity, Infinity, -Infinity, -Infinity];
+      for (const row of list) {
+        const box = 4 * row;
+        if (boxes[box + 2] < 0) continue;
+        west = Math.min(west, boxes[box]);
+        north = Math.min(north, boxes[box + 1]);
+        east = Math.max(east, boxes[box + 2]);
+        south = Math.max(south, boxes[box + 3]);
+      }
+      if (east < 0) return false;
+      map.fitBounds(toBounds(west, north, east, south), {
+        paddingTopLeft: [40, 50], paddingBottomRight: [40 + handlers.coveredPx(), 40], maxZoom: 14, animate: false, ...options,
+      });
+      return true;
+    }
+
+    function showWorld() {
+      map.setView([22, 8], Math.max(1, Math.floor(2 * Math.log2(Math.max(256, map.getSize().x) / 256)) / 2), { animate: false });
+    }
+
+    map.on("move resize viewreset", redraw);
+    map.on("zoomanim", ({ center, zoom }) => {
+      const offset = map._latLngToNewLayerPoint(canvas.corner, zoom, center);
+      L.DomUtil.setTransform(canvas, offset, map.getZoomScale(zoom, canvas.zoom));
+    });
+    map.on("moveend", () => handlers.onView());
+    map.on("click", ({ containerPoint }) => handlers.onClick(findAt(containerPoint)));
+    let pointed = null;
+    map.on("mousemove", ({ containerPoint }) => {
+      if (!pointed) requestAnimationFrame(() => {
+        const at = pointed;
+        pointed = null;
+        if (!view || !at) return;
+        const found = findAt(at);
+        element.classList.toggle("is-over", found.length > 0);
+        handlers.onPoint(found, at);
+      });
+      pointed = containerPoint;
+    });
+    map.on("mouseout", () => { pointed = null; handlers.onPoint([], null); });
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { readColours(); redraw(); });
+    new ResizeObserver(() => map.invalidateSize({ animate: false })).observe(element);
+    readColours();
+    showWorld();
+
+    return {
+      leaflet: map,
+      show(list) { rows = list; redraw(); },
+      select(row) { selected = row; refresh(); },
+      hover(row) { if (row !== hovered) { hovered = row; refresh(); } },
+      showPictures(isOn) { showsPictures = isOn; redraw(); },
+      view: () => measure(),
+      drawNow() { isBaseValid = false; cancelAnimationFrame(frame); drawFrame(); },
+      fit, findAt, showWorld,
+    };
+  }
+
+  // Pictures of rows. The least recently requested ones are released.
+  function createPictures(data, onLoad) {
+    const images = new Map();
+    const get = (row) => {
+      const image = images.get(row);
+      return image && image.complete && image.naturalWidth ? image : null;
+    };
+
+    async function request(rows) {
+      for (const row of rows) {
+        const known = images.get(row);
+        if (known) {
+          images.delete(row);
+          images.set(row, known);
+          continue;
+        }
+        images.set(row, null);
+        const detail = await data.details(row);
+        const path = detail && data.pictureOf(detail);
+        if (!path) continue;
+        const image = new Image();
+        image.onload = onLoad;
+        image.src = bulkdl.text.toUrl(path);
+        images.set(row, image);
+      }
+      while (images.size > 2 * MAX_PICTURES) images.delete(images.keys().next().value);
+    }
+
+    return { get, request };
+  }
+
+  return { create };
+})();
