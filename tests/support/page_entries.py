@@ -22,7 +22,15 @@ ENTRIES_PER_JOB = 10
 _FAILED_PER_MILLE, _SKIPPED_PER_MILLE = 20, 40
 _START = datetime(2019, 1, 1, tzinfo=UTC)
 _BLOCKS = ("sobloo-s2-l1c-fullscene", "oneatlas-pleiades-display", "data-conversion", "pansharpen")
-_CITIES = ((13.4, 52.5), (2.35, 48.86), (-58.4, -34.6), (139.7, 35.7), (36.8, -1.3), (-122.4, 37.8), (179.9, -17.0))
+_CITIES = (
+    (13.4, 52.5),
+    (2.35, 48.86),
+    (-58.4, -34.6),
+    (139.7, 35.7),
+    (36.8, -1.3),
+    (-122.4, 37.8),
+    (179.9, -17.0),
+)
 
 
 def write_page(

@@ -23,6 +23,8 @@ MAX_RINGS = 16
 MAX_RING_POINTS = 64
 UNITS_PER_DEGREE = 1_000_000
 
+# These dates are of the container, not of the acquisition.
+CONTAINER_DATES = ("job", "delivery")
 HAS_PICTURE, HAS_JOB_DATE, CROSSES_ANTIMERIDIAN = 1, 2, 4
 _NO_DATE = -(2**31)
 _MAX_KINDS = 31  # bits of a signed number
@@ -79,7 +81,7 @@ class PageColumns:
     def add_entry(self, entry: CatalogEntry) -> None:
         """Add one entry of the container that was added last."""
         flags = HAS_PICTURE if entry.thumbnail is not None else 0
-        flags |= HAS_JOB_DATE if entry.datetime_source == "job" else 0
+        flags |= HAS_JOB_DATE if entry.datetime_source in CONTAINER_DATES else 0
         flags |= self._add_footprint(entry.footprint)
         self._container.append(self._container_count - 1)
         kinds = 0

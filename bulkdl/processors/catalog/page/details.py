@@ -43,7 +43,7 @@ def describe_entry(entry: CatalogEntry) -> dict[str, Any]:
 
 
 def _describe_file(file: CatalogFile, base: str) -> dict[str, Any]:
-    described = {
+    described: dict[str, Any] = {
         "name": file.name,
         "role": file.role,
         "path": file.href[len(base) + 1 :] if base else file.href,

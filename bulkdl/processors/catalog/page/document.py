@@ -29,7 +29,9 @@ def dump_json(document: object) -> str:
 
 
 def write_document(
-    path: Path, meta: Mapping[str, object], sections: Iterable[tuple[str, str, bytes | bytearray | memoryview]]
+    path: Path,
+    meta: Mapping[str, object],
+    sections: Iterable[tuple[str, str, bytes | bytearray | memoryview]],
 ) -> None:
     """Write index.html with *meta* and the columns of *sections*."""
     kept = list(sections)

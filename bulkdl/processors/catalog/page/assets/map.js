@@ -8,7 +8,10 @@ bulkdl.map = (() => {
   const CROWD = 4000; // with more footprints in view, only larger ones are drawn with their shape
   const CROWD_DOT_PX = 9;
   const MAX_PER_CELL = 4; // footprints of one place that are drawn one over the other
+  const FAILED = 1; // position in data.states
+  const DRAW_ORDER = [2, 4, 3, 0, FAILED]; // failures on top
   const RINGS_PER_PATH = 24; // a path with many overlapping rings is slow
+  const MERIDIANS = 180;
   const PICTURES_AFTER_MS = 150;
 
   function create(data, element, handlers) {
@@ -119,7 +122,7 @@ bulkdl.map = (() => {
           if (x >= 0 && y >= 0 && x < view.width && y < view.height && size < PICTURE_PX) {
             const cell = (y >> 1) * columns + (x >> 1);
             // A failure is never left out in favour of other states.
-            if (cells[cell] >= MAX_PER_CELL && state !== 1) continue;
+            if (cells[cell] >= MAX_PER_CELL && state !== FAILED) continue;
             cells[cell] += cells[cell] < 255 ? (size < dotPx ? MAX_PER_CELL : 1) : 0;
           }
           if (size < dotPx) dots[state].push(x, y);
@@ -140,16 +143,18 @@ bulkdl.map = (() => {
       return count;
     }
 
-    const drawOrder = () => [2, 4, 3, 0, 1].filter((state) => state < data.states.length); // failures on top
 
     function drawFootprints({ dots, areas }) {
-      for (const state of drawOrder()) {
+      const isCrowded = dots.reduce((count, list) => count + list.length, 0) > CROWD;
+      for (const state of DRAW_ORDER) {
+        // Many dots of one place hide each other: small red dots leave the others visible.
+        const px = isCrowded && state === FAILED ? 2 : 4;
         const colour = colours.states[state];
         baseContext.fillStyle = baseContext.strokeStyle = colour;
         baseContext.lineWidth = 1.2;
         drawAreas(areas[state]);
         for (let index = 0; index < dots[state].length; index += 2) {
-          baseContext.fillRect(dots[state][index] - 2, dots[state][index + 1] - 2, 4, 4);
+          baseContext.fillRect(dots[state][index] - px / 2, dots[state][index + 1] - px / 2, px, px);
         }
       }
     }
@@ -270,14 +275,33 @@ bulkdl.map = (() => {
       return L.latLngBounds(unproject(west, north), unproject(east, south));
     }
 
+    // The east end of the widest area without footprints. From there the footprints need the least width, also if
+    // they are on both sides of the antimeridian.
+    function findStart(list) {
+      const used = new Uint8Array(MERIDIANS), bin = WORLD / MERIDIANS;
+      for (const row of list) {
+        const box = 4 * row;
+        if (boxes[box + 2] < 0) continue;
+        for (let place = Math.floor(boxes[box] / bin); place <= Math.floor(boxes[box + 2] / bin); place += 1) used[place % MERIDIANS] = 1;
+      }
+      let start = 0, widest = 0, width = 0;
+      for (let place = 0; place < 2 * MERIDIANS; place += 1) {
+        if (!used[place % MERIDIANS]) width += 1;
+        else { if (width > widest) [widest, start] = [width, place % MERIDIANS]; width = 0; }
+      }
+      return start * bin;
+    }
+
     function fit(list, options = {}) {
+      const start = findStart(list);
       let [west, north, east, south] = [Infinity, Infinity, -Infinity, -Infinity];
       for (const row of list) {
         const box = 4 * row;
         if (boxes[box + 2] < 0) continue;
-        west = Math.min(west, boxes[box]);
+        const turn = boxes[box] < start ? WORLD : 0;
+        west = Math.min(west, boxes[box] + turn);
         north = Math.min(north, boxes[box + 1]);
-        east = Math.max(east, boxes[box + 2]);
+        east = Math.max(east, boxes[box + 2] + turn);
         south = Math.max(south, boxes[box + 3]);
       }
       if (east < 0) return false;
