@@ -2,7 +2,6 @@
 
 import asyncio
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -18,7 +17,7 @@ from bulkdl.models import CommittedFile, Outcome, Reason, Result, Validator
 from bulkdl.processors.interfaces import BaseProcessor
 from bulkdl.report.summary import SummaryBuilder
 from bulkdl.sources.up42_jobs.models import Kind, job_container, job_output
-from bulkdl.state.storage import create_storage
+from bulkdl.state.storage import Storage, create_storage
 from bulkdl.transfer.checksums import Digester
 from support.memory_destination import MemoryDestination
 
@@ -148,7 +147,7 @@ async def processed_directory(root, outputs=0, state=None, destination=None):
     executors = Executors(2, 1, 2)
     storage = create_storage(root, state, executors=executors)
     if destination is not None:
-        storage = replace(storage, destination=destination)
+        storage = Storage(destination, storage.state)
     storage.state.prepare()
     ledger = await Ledger.open(storage.state.ledger_path, flush=storage.destination.flush)
     directory = ProcessedDirectory(root, ledger, storage, executors)
