@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
@@ -9,18 +10,17 @@ from datetime import datetime
 from bulkdl.ledger.rows import (
     ContainerRecord,
     OutputRecord,
-    format_container,
     format_kinds,
     format_now,
     format_ref,
-    format_result,
+    format_timestamp,
     parse_kinds,
     parse_timestamp,
     read_container,
     read_output,
 )
 from bulkdl.listings import ContainerListing, PlannedOutput
-from bulkdl.models import CommittedFile, Container, ContainerRef, Output, Reason, Result
+from bulkdl.models import CommittedFile, Container, ContainerRef, Output, Reason, Result, Validator
 from bulkdl.source_spec import kind_spec
 
 _SELECT_OUTPUTS = """
@@ -161,13 +161,27 @@ def _upsert_container(
     detail: str | None = None,
 ) -> int:
     """Record *container*, and add *listed_kinds* to the kinds that were listed before."""
-    values = format_container(container)
+    values = _format_container(container)
     recorded = connection.execute(f"SELECT listed_kinds FROM containers WHERE id = {_CONTAINER_ID}", values)  # noqa: S608
     for row in recorded:
         listed_kinds |= parse_kinds(row["listed_kinds"])
     values |= {"listed_kinds": format_kinds(listed_kinds), "reason": reason, "detail": detail}
     row_id: int = connection.execute(_UPSERT_CONTAINER, values).fetchone()["id"]
     return row_id
+
+
+def _format_container(container: Container) -> dict[str, object]:
+    """Return the parameters of the statement that records *container*."""
+    return {
+        **format_ref(container.ref),
+        "status": container.status,
+        "is_final": container.is_final,
+        "revision": container.revision,
+        "created_at": format_timestamp(container.created_at),
+        "finished_at": format_timestamp(container.finished_at),
+        "name": container.name,
+        "attributes": json.dumps(dict(container.attributes), separators=(",", ":")),
+    }
 
 
 def find_same_object(connection: sqlite3.Connection, output: Output, source: str) -> CommittedFile | None:
@@ -195,7 +209,32 @@ def forget_container(connection: sqlite3.Connection, ref: ContainerRef) -> None:
 
 def record_results(connection: sqlite3.Connection, results: Sequence[Result], run_id: str) -> None:
     """Record the results of downloads. Call it only after their files are durable."""
-    connection.executemany(_RECORD, [format_result(result, run_id) for result in results])
+    connection.executemany(_RECORD, [_format_result(result, run_id) for result in results])
+
+
+def _format_result(result: Result, run_id: str) -> dict[str, object]:
+    """Return the parameters of the statement that records *result*."""
+    file = result.file
+    validator = file.validator if file else Validator()
+    return {
+        **format_ref(result.output.container),
+        "parent": result.output.parent,
+        "kind": result.output.kind,
+        "name": result.output.name,
+        "state": result.outcome.value,
+        "reason": result.reason.value,
+        "detail": result.detail or None,
+        "key": file.key if file else None,
+        "size_bytes": file.size_bytes if file else None,
+        "digest": str(file.digest) if file else None,
+        "etag": validator.etag,
+        "last_modified": validator.last_modified,
+        "generation": validator.generation,
+        "object_url": file.source if file else None,
+        "attempts": result.attempts,
+        "run_id": run_id,
+        "recorded_at": format_now(),
+    }
 
 
 def start_run(

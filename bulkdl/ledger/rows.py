@@ -16,7 +16,6 @@ from bulkdl.models import (
     Outcome,
     Output,
     Reason,
-    Result,
     Validator,
 )
 
@@ -124,20 +123,6 @@ def format_ref(ref: ContainerRef) -> dict[str, object]:
     return {"source": ref.source, "scope": ref.scope, "container_id": ref.id}
 
 
-def format_container(container: Container) -> dict[str, object]:
-    """Return the parameters of the statement that records *container*."""
-    return {
-        **format_ref(container.ref),
-        "status": container.status,
-        "is_final": container.is_final,
-        "revision": container.revision,
-        "created_at": format_timestamp(container.created_at),
-        "finished_at": format_timestamp(container.finished_at),
-        "name": container.name,
-        "attributes": json.dumps(dict(container.attributes), separators=(",", ":")),
-    }
-
-
 def read_output(row: sqlite3.Row) -> OutputRecord:
     output = Output(read_ref(row), row["parent"], row["kind"], row["name"])
     file = None
@@ -159,28 +144,3 @@ def read_output(row: sqlite3.Row) -> OutputRecord:
         row["run_id"],
         row["identity"],
     )
-
-
-def format_result(result: Result, run_id: str) -> dict[str, object]:
-    """Return the parameters of the statement that records *result*."""
-    file = result.file
-    validator = file.validator if file else Validator()
-    return {
-        **format_ref(result.output.container),
-        "parent": result.output.parent,
-        "kind": result.output.kind,
-        "name": result.output.name,
-        "state": result.outcome.value,
-        "reason": result.reason.value,
-        "detail": result.detail or None,
-        "key": file.key if file else None,
-        "size_bytes": file.size_bytes if file else None,
-        "digest": str(file.digest) if file else None,
-        "etag": validator.etag,
-        "last_modified": validator.last_modified,
-        "generation": validator.generation,
-        "object_url": file.source if file else None,
-        "attempts": result.attempts,
-        "run_id": run_id,
-        "recorded_at": format_now(),
-    }
