@@ -11,12 +11,11 @@ from typing import Self
 
 from bulkdl.concurrency import ConcurrencyLimiter
 from bulkdl.errors import DestinationError, first_leaf_exception
-from bulkdl.graph.download_output import OutputDownloader
 from bulkdl.graph.enumeration import Enumeration, EnumerationContext
 from bulkdl.graph.enumeration_results import EnumerationHandler, PlanHandler, RunHandler
 from bulkdl.graph.ledger_view import LedgerView, RunLedgerView
 from bulkdl.graph.pool_limits import RunLimits, compute_run_limits, get_open_file_limit
-from bulkdl.graph.pools import Pools, RunStopped
+from bulkdl.graph.pools import OutputDownloader, Pools, RunStopped
 from bulkdl.graph.processing import Processing
 from bulkdl.graph.run import Run
 from bulkdl.graph.run_context import RunContext

@@ -10,20 +10,21 @@ from __future__ import annotations
 import asyncio
 import errno
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import structlog
 
 from bulkdl.concurrency import Channel, ConcurrencyLimiter
-from bulkdl.errors import BulkdlError
+from bulkdl.errors import BulkdlError, DownloadError
 from bulkdl.failure_policy import FAILURE_POLICIES, RetryAction
 from bulkdl.graph.autoscale import (
     ConcurrencyController,
     ThroughputMeter,
     adapt_concurrency,
 )
-from bulkdl.graph.download_output import FailureByObject, OutputDownloader
 from bulkdl.graph.planning import SameObjectGroup
 from bulkdl.graph.pool_limits import PoolLimits
 from bulkdl.graph.reservations import OutputReservations
@@ -34,11 +35,15 @@ from bulkdl.graph.transfer_monitor import (
     TransferMonitor,
     can_finish_within,
 )
+from bulkdl.ledger import queries
 from bulkdl.listings import PlannedOutput
 from bulkdl.log import get_logger
-from bulkdl.models import Outcome, Reason, Result
-from bulkdl.source_spec import output_fields
+from bulkdl.models import CommittedFile, Outcome, Output, Reason, Result
+from bulkdl.source_spec import kind_spec, output_fields
 from bulkdl.telemetry.events import TransferStarted
+from bulkdl.transfer.context import BLOCK_BYTES, TransferContext
+from bulkdl.transfer.download import Download, result_of_failure
+from bulkdl.transfer.interfaces import MakeKey, TransferObserver
 
 log = get_logger(__name__)
 
@@ -47,6 +52,9 @@ log = get_logger(__name__)
 _LARGE_COMPLETION_WEIGHT = 1 << 20
 _MIN_QUEUE_LENGTH = 64
 
+FailureByObject = dict[str, Result]
+"""The results of failed downloads, by the identity of the storage object."""
+
 
 class RunStopped(Exception):
     """An output failed for a reason that every other output would fail for."""
@@ -54,6 +62,83 @@ class RunStopped(Exception):
     def __init__(self, result: Result) -> None:
         super().__init__(result.detail)
         self.result = result
+
+
+class OutputDownloader:
+    """
+    Downloads outputs. All workers share one instance.
+
+    Args:
+        transfers: The context that the downloads of a kind share, by kind.
+    """
+
+    def __init__(
+        self,
+        context: RunContext,
+        transfers: Mapping[str, TransferContext],
+        make_key: Callable[[PlannedOutput], MakeKey],
+    ) -> None:
+        self._source = context.source
+        self._storage = context.storage
+        self._ledger = context.ledger
+        self._transfers = transfers
+        self._make_key = make_key
+
+    async def download(
+        self, missing: PlannedOutput, failed: FailureByObject, observer: TransferObserver
+    ) -> Result:
+        """
+        Download *missing*, or link it to a file with the same storage object.
+
+        Args:
+            failed: Results of the earlier outputs of the same group. Their objects are not downloaded again.
+                A failure of *missing* is added.
+        """
+        output = missing.output
+        remote_file, make_key = self._source.open_output(output), self._make_key(missing)
+        try:
+            await remote_file.prepare()
+            source = remote_file.source
+            if source is not None:
+                find = partial(queries.find_same_object, output=output, source=source)
+                existing = await self._ledger.read(find)
+                if existing is not None and await self._is_complete(existing):
+                    return await self._link(output, existing, make_key)
+        except DownloadError as failure:
+            return result_of_failure(output, failure)
+        if source is not None and source in failed:
+            return replace(failed[source], output=output, attempts=0, downloaded_bytes=0)
+        partial_file, context = self._storage.partial_file(output), self._transfers[output.kind]
+        result = await Download(output, remote_file, partial_file, make_key, context, observer).run()
+        is_failure = result.outcome is Outcome.FAILED and result.reason is not Reason.PATH_BLOCKED
+        if source is not None and is_failure:
+            failed[source] = result
+        return result
+
+    async def remove_sidecar(self, result: Result) -> None:
+        """Remove the sidecar of the downloaded output of *result*, which is durable in the ledger."""
+        committed_file = result.file
+        if (
+            committed_file is None
+            or result.reason is not Reason.DOWNLOADED
+            or not kind_spec(result.output.kind).is_large
+        ):
+            return
+        if committed_file.size_bytes >= BLOCK_BYTES or result.attempts > 1 or result.resumed_from_bytes:
+            await self._storage.partial_file(result.output).forget()
+
+    async def _is_complete(self, file: CommittedFile) -> bool:
+        """Return whether the destination has *file*, with its recorded size."""
+        info = (await self._storage.destination.stat([file.key])).get(file.key)
+        return info is not None and info.size_bytes == file.size_bytes
+
+    async def _link(self, output: Output, existing: CommittedFile, make_key: MakeKey) -> Result:
+        """Link *output* to *existing*, a file of the same container with the same object."""
+        suffixes = kind_spec(output.kind).suffixes
+        suffix = next((suffix for suffix in suffixes if existing.key.endswith(suffix)), "")
+        linked = replace(existing, key=make_key(suffix))
+        await self._storage.destination.copy(existing.key, linked.key)
+        return Result(output, Outcome.COMPLETED, Reason.LINKED, linked)
 
 
 class Pools:

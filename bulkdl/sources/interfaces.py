@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 from yarl import URL
@@ -182,6 +183,7 @@ class SourceLayout:
     source_type: SourceType
     templates: Mapping[str, str]
 
-    def make_key(self, planned: PlannedOutput) -> Callable[[str], str]:
-        """Return a function from the suffix, which depends on the content, to the key of an output."""
-        return self.source_type.make_key(planned, self.templates)
+    @property
+    def make_key(self) -> Callable[[PlannedOutput], Callable[[str], str]]:
+        """The function ``SourceType.make_key`` with these templates."""
+        return partial(self.source_type.make_key, templates=self.templates)

@@ -16,7 +16,7 @@ from bulkdl.http.errors import map_http_errors
 from bulkdl.http.rate_limit import RateLimiter
 from bulkdl.http.retry import RetryPolicy, RetryState
 from bulkdl.http.stall import StallDetector
-from bulkdl.models import Output, Reason
+from bulkdl.models import Reason
 
 BLOCK_BYTES = 1 << 20
 
@@ -144,8 +144,8 @@ class TransferContext:
         return RetryState(self.policy, self.rand)
 
     def new_body_reader(
-        self, output: Output, response: aiohttp.ClientResponse, prefetched: bytes = b""
+        self, label: str, response: aiohttp.ClientResponse, prefetched: bytes = b""
     ) -> BodyReader:
-        """Return the reader of *response*, of whose body *prefetched* was read already."""
+        """Return the reader of *response* for the output *label*; *prefetched* was read already."""
         stall_detector = StallDetector(self.limits.speed_limit_bytes_per_s, self.limits.speed_time_s)
-        return BodyReader(response, str(output), stall_detector, self.bandwidth, prefetched)
+        return BodyReader(response, label, stall_detector, self.bandwidth, prefetched)

@@ -17,6 +17,7 @@ from bulkdl.errors import ApiError, ContentRejectedError, DestinationError, Down
 from bulkdl.failure_policy import FAILURE_POLICIES, RetryAction
 from bulkdl.log import get_logger
 from bulkdl.models import CommittedFile, Outcome, Output, Reason, RemoteObject, Result, ResumeState
+from bulkdl.source_spec import kind_spec
 from bulkdl.transfer import response_rules
 from bulkdl.transfer.context import BodyReader, TransferContext
 from bulkdl.transfer.interfaces import MakeKey, PartialFilePort, RemoteFile, TransferObserver
@@ -58,7 +59,9 @@ class Download:
         self._remote_file = remote_file
         self._make_key = make_key
         self._context = context
-        self._partial = PartialDownload(output, partial_file, observer, make_key("").rpartition("/")[2])
+        self._partial = PartialDownload(
+            str(output), kind_spec(output.kind), partial_file, observer, make_key("").rpartition("/")[2]
+        )
         self._accept_gzip = False
         self._may_segment = self._partial.kind.is_large and context.limits.connections > 1
 
@@ -171,7 +174,7 @@ class Download:
             decision = response_rules.decide(info, state, self._partial.kind, accept_gzip=self._accept_gzip)
             if not isinstance(decision, RetryAcceptingGzip):
                 self._check_size(decision.object)
-                body = self._context.new_body_reader(self._output, response, prefetched)
+                body = self._context.new_body_reader(self._partial.label, response, prefetched)
                 if isinstance(decision, StartBody) and self._can_segment(info):
                     segments = SegmentedReceiver.begin(
                         remote_file, self._partial, self._context, decision.object

@@ -15,8 +15,8 @@ from bulkdl.concurrency import shield_until_done
 from bulkdl.errors import ContentRejectedError, DownloadError, TransferError
 from bulkdl.http.retry import RetryDecision
 from bulkdl.log import get_logger
-from bulkdl.models import CommittedFile, Output, Reason, RemoteObject, ResumeState
-from bulkdl.source_spec import HEAD_BYTES, kind_spec
+from bulkdl.models import CommittedFile, Reason, RemoteObject, ResumeState
+from bulkdl.source_spec import HEAD_BYTES, KindSpec
 from bulkdl.transfer import response_rules
 from bulkdl.transfer.checksums import Digester
 from bulkdl.transfer.interfaces import PartialFilePort, TransferObserver
@@ -59,7 +59,7 @@ class PartialDownload:
     The partial file of an output with the counters of its download.
 
     Attributes:
-        output: The output of the download.
+        label: Names the output in messages; it contains no secret.
         kind: The properties of its kind.
         checks: The checks of its content.
         file: Holds the bytes.
@@ -71,10 +71,10 @@ class PartialDownload:
     """
 
     def __init__(
-        self, output: Output, file: PartialFilePort, observer: TransferObserver, filename: str
+        self, label: str, kind: KindSpec, file: PartialFilePort, observer: TransferObserver, filename: str
     ) -> None:
-        self.output = output
-        self.kind = kind_spec(output.kind)
+        self.label = label
+        self.kind = kind
         self.checks = self.kind.load_checks(filename)
         self.file = file
         self.state: ResumeState | None = None

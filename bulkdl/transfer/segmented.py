@@ -264,7 +264,7 @@ class SegmentedReceiver:
             if response.status not in (200, 206, 416):
                 raise await remote_file.error_from_response(response)
             info = response_rules.read_response_info(response.status, response.headers, remote_file.source)
-            body = self._context.new_body_reader(self._partial.output, response, prefetched)
+            body = self._context.new_body_reader(self._partial.label, response, prefetched)
             try:
                 response_rules.check_segment_response(info, stored, segment.offset, self._partial.kind)
             except response_rules.RangeIgnored:

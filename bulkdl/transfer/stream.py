@@ -82,7 +82,7 @@ class StreamReceiver:
         return CompleteBody(self._object, self._suffix, self._digester, data)
 
     async def _receive(self, body: BodyReader) -> None:
-        kind, total_bytes = self._partial.output.kind, self._object.total_bytes
+        kind, total_bytes = self._partial.kind.name, self._object.total_bytes
         max_bytes = response_rules.max_body_bytes(kind, total_bytes, self._context.limits.max_bytes)
         try:
             await self._read_body(body, max_bytes)

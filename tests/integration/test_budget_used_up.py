@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from bulkdl.graph.download_output import OutputDownloader
 from bulkdl.graph.downloader import Downloader
+from bulkdl.graph.pools import OutputDownloader
 from bulkdl.models import Outcome, Result
 from bulkdl.report.summary import Summary
 from bulkdl.selection import Selection

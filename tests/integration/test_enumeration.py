@@ -11,10 +11,10 @@ import pytest
 
 from bulkdl.concurrency import WaitQueue
 from bulkdl.failure_policy import ExitCode
-from bulkdl.graph.download_output import OutputDownloader
 from bulkdl.graph.downloader import Downloader
 from bulkdl.graph.enumeration import Enumeration
 from bulkdl.graph.ledger_view import RunLedgerView
+from bulkdl.graph.pools import OutputDownloader
 from bulkdl.listings import ContainerListing, PlannedOutput
 from bulkdl.maintenance.status import read_status
 from bulkdl.models import Container, Outcome, Reason, Result

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bulkdl.disk import atomic_files
-from bulkdl.graph.download_output import OutputDownloader
+from bulkdl.graph.pools import OutputDownloader
 from bulkdl.simulator import SimulatedAccount
 from support.fault_runs import RunEnvironment, RunRecord, run_environment
 

@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from bulkdl.graph.download_output import OutputDownloader
+from bulkdl.graph.pools import OutputDownloader
 from bulkdl.listings import PlannedOutput
 from bulkdl.models import Outcome, Reason, Result
 from bulkdl.settings import Settings
