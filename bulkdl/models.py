@@ -266,6 +266,8 @@ class CommittedFile:
         key: The relative path in the destination, with forward slashes.
         source: The URL of the object without its query; None for objects that the API serves.
         digest: The checksum of the file on disk, computed by bulkdl.
+        version: What the destination reported as the version of the object after its publication, such as an
+            ETag; None if it has none, or for a file that is not published.
     """
 
     key: str
@@ -273,6 +275,7 @@ class CommittedFile:
     digest: Digest
     validator: Validator
     source: str | None
+    version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

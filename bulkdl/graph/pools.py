@@ -136,8 +136,8 @@ class OutputDownloader:
         """Link *output* to *existing*, a file of the same container with the same object."""
         suffixes = kind_spec(output.kind).suffixes
         suffix = next((suffix for suffix in suffixes if existing.key.endswith(suffix)), "")
-        linked = replace(existing, key=make_key(suffix))
-        await self._storage.destination.copy(existing.key, linked.key)
+        info = await self._storage.destination.copy(existing.key, make_key(suffix))
+        linked = replace(existing, key=info.key, version=info.version)
         return Result(output, Outcome.COMPLETED, Reason.LINKED, linked)
 
 

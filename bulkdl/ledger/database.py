@@ -29,7 +29,7 @@ from typing import Any, TypeVar
 
 from bulkdl.errors import BulkdlError, DestinationError, LedgerDamagedError, LedgerError
 from bulkdl.ledger import version_1
-from bulkdl.ledger.migrations import check_version, migrate, remove_copies
+from bulkdl.ledger.migrations import VERSION, check_version, create_views, migrate, remove_copies
 from bulkdl.models import Reason
 
 T = TypeVar("T")
@@ -290,6 +290,8 @@ def _connect(
         if read_only:
             if version == 1:
                 version_1.create_views(connection)
+            elif version == VERSION:
+                create_views(connection)
             connection.execute("PRAGMA query_only = ON")
             return
         connection.execute(f"PRAGMA synchronous = {'FULL' if synchronous else 'OFF'}")

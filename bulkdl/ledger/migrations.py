@@ -57,6 +57,8 @@ def migrate(
     target = VERSION if version is None else version
     current = check_version(connection, path, target)
     if current == target:
+        if version is None:
+            _add_missing(connection)
         return
     available = MIGRATIONS if steps is None else steps
     scripts = (
@@ -74,6 +76,45 @@ def migrate(
         if check_version(connection, path, target) == target:
             return  # another run migrated it concurrently
         raise
+
+
+# Added to version 2 before its release, so that a ledger of an earlier revision can be without them.
+_HAS_OBJECT_VERSION = "SELECT 1 FROM pragma_table_info('outputs') WHERE name = 'object_version'"
+_ADD_OBJECT_VERSION = "ALTER TABLE outputs ADD COLUMN object_version TEXT"
+_ADD_OBSOLETE_FILES = """
+CREATE TABLE IF NOT EXISTS obsolete_files (
+    key        TEXT PRIMARY KEY,
+    size_bytes INTEGER NOT NULL,
+    digest     TEXT
+) STRICT
+"""
+
+
+def _add_missing(connection: sqlite3.Connection) -> None:
+    """Add what a ledger of an earlier revision of version 2 does not have."""
+    if connection.execute(_HAS_OBJECT_VERSION).fetchone() is not None:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        if connection.execute(_HAS_OBJECT_VERSION).fetchone() is None:
+            connection.execute(_ADD_OBSOLETE_FILES)
+            connection.execute(_ADD_OBJECT_VERSION)
+        connection.execute("COMMIT")
+    except sqlite3.Error:
+        if connection.in_transaction:
+            connection.rollback()
+        raise
+
+
+def create_views(connection: sqlite3.Connection) -> None:
+    """
+    Show a ledger of an earlier revision of version 2 as one of this revision, without changing it.
+
+    The view belongs to this connection. SQLite keeps it in memory.
+    """
+    if connection.execute(_HAS_OBJECT_VERSION).fetchone() is None:
+        connection.execute("PRAGMA temp_store = MEMORY")
+        connection.execute("CREATE TEMP VIEW outputs AS SELECT *, NULL AS object_version FROM main.outputs")
 
 
 def remove_copies(path: Path) -> None:

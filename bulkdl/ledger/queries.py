@@ -64,7 +64,8 @@ UPDATE outputs SET
     digest = coalesce(:digest, digest), object_url = coalesce(:object_url, object_url),
     etag = CASE WHEN :key IS NULL THEN etag ELSE :etag END,
     last_modified = CASE WHEN :key IS NULL THEN last_modified ELSE :last_modified END,
-    generation = CASE WHEN :key IS NULL THEN generation ELSE :generation END
+    generation = CASE WHEN :key IS NULL THEN generation ELSE :generation END,
+    object_version = CASE WHEN :key IS NULL THEN object_version ELSE :object_version END
 WHERE container = {_CONTAINER_ID} AND parent = :parent AND kind = :kind AND name = :name
 """  # noqa: S608 - constants
 
@@ -231,6 +232,7 @@ def _format_result(result: Result, run_id: str) -> dict[str, object]:
         "last_modified": validator.last_modified,
         "generation": validator.generation,
         "object_url": file.source if file else None,
+        "object_version": file.version if file else None,
         "attempts": result.attempts,
         "run_id": run_id,
         "recorded_at": format_now(),

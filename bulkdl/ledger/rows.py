@@ -134,6 +134,7 @@ def read_output(row: sqlite3.Row) -> OutputRecord:
             digest=Digest(algorithm, value),
             validator=Validator(row["etag"], row["last_modified"], row["generation"]),
             source=row["object_url"],
+            version=row["object_version"],
         )
     return OutputRecord(
         output,

@@ -41,6 +41,7 @@ CREATE TABLE outputs (
     attempts      INTEGER NOT NULL DEFAULT 0,
     run_id        TEXT,                    -- the run that recorded it last
     recorded_at   TEXT,
+    object_version TEXT,                   -- of the published object, as the destination reported it
     UNIQUE (container, parent, kind, name)
 ) STRICT;
 
@@ -61,6 +62,14 @@ CREATE TABLE derived (
     UNIQUE (output, processor, key)
 ) STRICT;
 CREATE INDEX derived_by_key ON derived (key);
+
+-- Derived files that the current result of their processor does not contain. They are deleted after that
+-- result was recorded, by the same run or by a later one.
+CREATE TABLE obsolete_files (
+    key        TEXT PRIMARY KEY,
+    size_bytes INTEGER NOT NULL,
+    digest     TEXT                        -- NULL: a folder
+) STRICT;
 
 CREATE TABLE runs (
     run_id      TEXT PRIMARY KEY,

@@ -72,7 +72,8 @@ SELECT
     source AS object_url,
     attempts,
     run_id,
-    recorded_at
+    recorded_at,
+    NULL AS object_version
 FROM {{outputs}}
 """  # noqa: S608 - constants
 
@@ -122,6 +123,7 @@ CREATE TABLE outputs (
     attempts      INTEGER NOT NULL DEFAULT 0,
     run_id        TEXT,
     recorded_at   TEXT,
+    object_version TEXT,
     UNIQUE (container, parent, kind, name)
 ) STRICT;
 CREATE TABLE derived (
@@ -137,6 +139,11 @@ CREATE TABLE derived (
     UNIQUE (output, processor, key)
 ) STRICT;
 CREATE INDEX derived_by_key ON derived (key);
+CREATE TABLE obsolete_files (
+    key        TEXT PRIMARY KEY,
+    size_bytes INTEGER NOT NULL,
+    digest     TEXT
+) STRICT;
 CREATE TABLE runs (
     run_id      TEXT PRIMARY KEY,
     started_at  TEXT NOT NULL,

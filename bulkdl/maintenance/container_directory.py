@@ -132,7 +132,7 @@ class ContainerDirectoryReader:
             checks.validate(stream, info.size_bytes)
         with self._destination.open_reader(key) as stream:
             digest = digest_of(stream, _NO_DIGEST, self._stop)
-        return CommittedFile(key, info.size_bytes, digest, Validator(), None)
+        return CommittedFile(key, info.size_bytes, digest, Validator(), None, info.version)
 
 
 def _candidate_keys(planned: PlannedOutput, layout: SourceLayout) -> Iterator[str]:

@@ -19,6 +19,7 @@ import json
 import secrets
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -28,7 +29,7 @@ from aiofiles.threadpool.binary import AsyncFileIO
 
 from bulkdl import syscalls
 from bulkdl.concurrency import Executors, open_stoppable, run_in, run_stoppable, shield_until_done
-from bulkdl.destinations.interfaces import CompletedFile, Destination, NotAnObjectError
+from bulkdl.destinations.interfaces import CompletedFile, Destination, NotAnObjectError, ObjectInfo
 from bulkdl.disk import atomic_files
 from bulkdl.disk.atomic_files import retry_on_open_file_limit
 from bulkdl.disk.disk_space import DiskReservations
@@ -100,32 +101,33 @@ class PartialFile:
     async def load(self) -> ResumeState | CommittedFile | None:
         state, file = await self._run_in_thread(self._load)
         if file is not None:
-            if await self._is_published(file, has_data=state is not None):
+            info = await self._find_published(file, has_data=state is not None)
+            if info is not None:
                 await self._run_in_thread(self._remove_data)
-                return file
+                return replace(file, version=info.version)
             if state is None:
                 await self._run_in_thread(self._discard)
         if state is not None and state.extents:
             return await run_stoppable(self._executors.archives, self._check_extents, state)
         return state
 
-    async def _is_published(self, file: CommittedFile, *, has_data: bool) -> bool:
+    async def _find_published(self, file: CommittedFile, *, has_data: bool) -> ObjectInfo | None:
         """
-        Return whether the destination has *file*.
+        Return the object of *file* if the destination has it.
 
         With the data file, the object may be older than the data. Only its digest can prove the opposite.
         """
         try:
             info = (await self._destination.stat([file.key])).get(file.key)
         except ValueError:  # the sidecar is damaged
-            return False
+            return None
         if info is None and not has_data:
             await self._run_in_thread(self._check_access, file.key)
         if info is None or info.size_bytes != file.size_bytes:
-            return False
+            return None
         if info.digest is None or info.digest.algorithm != file.digest.algorithm:
-            return not has_data
-        return info.digest == file.digest
+            return None if has_data else info
+        return info if info.digest == file.digest else None
 
     def _check_extents(self, stop: threading.Event, state: ResumeState) -> ResumeState:
         """Return *state* with the extents whose bytes have their checksum."""
@@ -317,11 +319,11 @@ class PartialFile:
         with map_os_errors(self._folder), open_stoppable(self._data_path or body, stop) as stream:
             return reader(stream)
 
-    async def commit(self, file: CommittedFile, body: bytes = b"") -> None:
+    async def commit(self, file: CommittedFile, body: bytes = b"") -> CommittedFile:
         await self.flush_and_close()
         if self._data_path is None:  # complete in memory: it needs no data file and no sidecar
-            await self._destination.publish(CompletedFile(None, body, self._stem), file)
-            return
+            publication = await self._destination.publish(CompletedFile(None, body, self._stem), file)
+            return replace(file, version=publication.info.version)
         await self._run_in_thread(self._prepare_commit, self._data_path, file)
         content = CompletedFile(self._data_path, owner_id=self._stem)
         publication = await self._destination.publish(content, file)
@@ -330,6 +332,7 @@ class PartialFile:
         else:
             await self._run_in_thread(self._remove_data)
         self.close()
+        return replace(file, version=publication.info.version)
 
     def _prepare_commit(self, data_path: Path, file: CommittedFile) -> None:
         with map_os_errors(self._folder):

@@ -20,10 +20,12 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from bulkdl.destinations.interfaces import CompletedFile
+from bulkdl.models import CommittedFile
 from bulkdl.state.storage import Storage
 from bulkdl.testing.destination_crashes import DestinationCrashTests
 from bulkdl.testing.destination_folders import DestinationFolderTests
@@ -256,10 +258,15 @@ class DestinationSuite(DestinationCrashTests, DestinationFolderTests):
             await storage.partial_file(OUTPUT).load()
             partial_file = storage.partial_file(OUTPUT)
             await partial_file.load()
-            await partial_file.commit(sample_file(KEY, NEW))
+            committed = await partial_file.commit(sample_file(KEY, NEW))
+            check(committed == await expected(storage), "the version differs from that of stat")
+
+        async def expected(storage: Storage) -> CommittedFile:
+            info = (await storage.destination.stat([KEY]))[KEY]
+            return replace(sample_file(KEY, NEW), version=info.version)
 
         async def adopt(storage: Storage) -> None:
-            check(await storage.partial_file(OUTPUT).load() == sample_file(KEY, NEW), "it is not adopted")
+            check(await storage.partial_file(OUTPUT).load() == await expected(storage), "it is not adopted")
             check(await read_all(storage) == {KEY: NEW}, "the object differs")
 
         async def record(storage: Storage) -> None:

@@ -239,8 +239,7 @@ class Download:
         committed_file = CommittedFile(
             self._make_key(body.suffix), body.size_bytes, digester.crc32c, stored.validator, stored.source
         )
-        await self._partial.file.commit(committed_file, body.data)
-        return committed_file
+        return await self._partial.file.commit(committed_file, body.data)
 
 
 def result_of_failure(output: Output, failure: DownloadError) -> Result:

@@ -99,8 +99,13 @@ class PartialFilePort(Protocol):
         Cancellation stops the next read of a block and returns when the thread has ended.
         """
 
-    async def commit(self, file: CommittedFile, body: bytes = b"") -> None:
-        """Make all bytes, or *body* if none were written, durable and publish them."""
+    async def commit(self, file: CommittedFile, body: bytes = b"") -> CommittedFile:
+        """
+        Make all bytes, or *body* if none were written, durable and publish them.
+
+        Returns:
+            *file* with the version that the destination reported.
+        """
 
     async def forget(self) -> None:
         """Remove the record of the commit, which is stored elsewhere now."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 
 import pytest
@@ -13,6 +13,7 @@ from bulkdl.ledger import database as module
 from bulkdl.ledger import migrations
 from bulkdl.ledger.database import Ledger
 from bulkdl.ledger.migrations import VERSION
+from bulkdl.ledger.queries import read_containers
 from bulkdl.models import Reason
 
 
@@ -102,6 +103,54 @@ def test_migrated_ledger_has_the_current_schema_and_keeps_its_rows(path, monkeyp
         assert connection.execute("PRAGMA user_version").fetchone()[0] == 3
         migrations.migrate(connection, path, version=3, steps={})
         connection.close()
+
+
+def create_earlier_revision(path):
+    """Create a ledger of version 2 without what was added before its release."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    migrations.migrate(connection, path)
+    connection.execute("DROP TABLE obsolete_files")
+    connection.execute("ALTER TABLE outputs DROP COLUMN object_version")
+    connection.execute(
+        "INSERT INTO containers (id, source, scope, container_id, status, is_final, revision, created_at,"
+        " attributes) VALUES (1, 'jobs', 'p', 'j', 'SUCCEEDED', 1, '', '2024-01-01T00:00:00+00:00', '{}')"
+    )
+    connection.execute(
+        "INSERT INTO outputs (container, parent, kind, name, filename, state, key, size_bytes)"
+        " VALUES (1, '', 'archive', '', '', 'completed', 'a.tar', 7)"
+    )
+    connection.close()
+
+
+def read_columns_of(path):
+    with closing(sqlite3.connect(path)) as connection:
+        return read_columns(connection)
+
+
+def read_first_file(connection):
+    return read_containers(connection, "jobs", "p", ["j"])["j"].outputs[0].file
+
+
+async def test_open_ledger_of_an_earlier_revision_adds_what_is_missing(path):
+    create_earlier_revision(path)
+    ledger = await Ledger.open(path, upgrade=False)
+    assert "obsolete_files" not in read_columns_of(path)
+    await asyncio.gather(ledger.upgrade(), ledger.upgrade())
+    assert (await ledger.read(read_first_file)).size_bytes == 7
+    await ledger.close()
+    fresh = path.with_name("fresh.sqlite3")
+    await (await Ledger.open(fresh)).close()
+    assert read_columns_of(path) == read_columns_of(fresh)
+
+
+async def test_open_ledger_of_an_earlier_revision_read_only_reads_it_and_does_not_change_it(path):
+    create_earlier_revision(path)
+    content = path.read_bytes()
+    ledger = await Ledger.open(path, read_only=True)
+    file = await ledger.read(read_first_file)
+    assert (file.size_bytes, file.version) == (7, None)
+    await ledger.close()
+    assert path.read_bytes() == content
 
 
 def test_migrate_existing_ledger_copies_the_old_version(path):

@@ -46,7 +46,8 @@ def ledger():
 
 
 def new_file(key="p/j/t/task_output.tar.gz", source="https://s/o"):
-    return CommittedFile(key, 77, Digest("crc32c", "yZRlqg=="), Validator('"v1"', "date", "17"), source)
+    validator = Validator('"v1"', "date", "17")
+    return CommittedFile(key, 77, Digest("crc32c", "yZRlqg=="), validator, source, '"etag-of-the-copy"')
 
 
 def new_result(output, **more):
@@ -142,6 +143,7 @@ def test_record_new_file_replaces_all_values_of_the_old_file(ledger):
     bare = CommittedFile("k", 1, Digest("crc32c", "AAAAAA=="), Validator(), None)
     queries.record_results(ledger, [Result(ARCHIVE, Outcome.COMPLETED, Reason.DOWNLOADED, bare)], "run2")
     assert read_output(ledger, ARCHIVE).file.validator == Validator()
+    assert read_output(ledger, ARCHIVE).file.version is None
     assert read_output(ledger, ARCHIVE).file.key == "k"
 
 
