@@ -118,12 +118,9 @@ class OutputDownloader:
     async def remove_sidecar(self, result: Result) -> None:
         """Remove the sidecar of the downloaded output of *result*, which is durable in the ledger."""
         committed_file = result.file
-        if (
-            committed_file is None
-            or result.reason is not Reason.DOWNLOADED
-            or not kind_spec(result.output.kind).is_large
-        ):
+        if committed_file is None or result.reason is not Reason.DOWNLOADED:
             return
+        # A small body that was received at once has no sidecar.
         if committed_file.size_bytes >= BLOCK_BYTES or result.attempts > 1 or result.resumed_from_bytes:
             await self._storage.partial_file(result.output).forget()
 

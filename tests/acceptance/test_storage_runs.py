@@ -182,6 +182,7 @@ async def test_run_with_faults_downloads_each_file_with_the_right_bytes(account)
     result = await account.run("--retries", "20")
     assert result.code == 0, result
     assert account.missing_files() == []
+    assert list((account.output / ".bulkdl" / "parts").iterdir()) == []
 
 
 async def test_run_with_tokens_of_one_second_and_urls_of_two_downloads_everything(tmp_path):
