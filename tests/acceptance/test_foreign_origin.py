@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from robustness.origin import Fault, Origin, StoredArchive, identity, png
+from robustness.origin import Fault, Origin, identity
+from robustness.stored_objects import StoredArchive, png
 
 STYLES = ("gcs", "etag", "date", "chunked")
 OF_STORAGE: tuple[Fault, ...] = (

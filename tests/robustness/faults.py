@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from robustness.origin import Fault, Origin, RecordedRequest, StoredArchive
+from robustness.origin import Fault, Origin, RecordedRequest
+from robustness.stored_objects import StoredArchive
 from robustness.tools import Tool
 
 SIZE_BYTES = 8 << 20

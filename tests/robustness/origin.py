@@ -1,5 +1,5 @@
 """
-A second implementation of UP42 and its storage: standard library, threads, HTTP/1.1.
+A second implementation of UP42's API of jobs and of its storage: standard library, threads, HTTP/1.1.
 
 It shares no code with ``bulkdl.simulator``, so that both cannot contain the same error. Job pages have seven
 jobs and shift, tokens are valid for one second, URLs for thirty seconds, and headers differ per object.
@@ -13,26 +13,22 @@ expire all URLs signed so far), ``expired`` (for one request), ``changed``.
 from __future__ import annotations
 
 import base64
-import gzip
 import hashlib
-import io
 import json
 import random
 import socket
-import struct
 import sys
-import tarfile
 import threading
 import time
-import zlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import parse_qs, quote, urlsplit
 from uuid import UUID
+
+from robustness.stored_objects import StoredArchive, png
 
 PAGE = 7
 PARTIAL = ("cut", "stall", "pause", "expire")
@@ -41,85 +37,21 @@ Fault = str
 
 
 @dataclass
-class StoredArchive:
+class RecordedRequest:
     """
-    An object of the storage.
+    One request and the body bytes that were sent for it.
 
     Attributes:
-        style: Headers of the storage: ``gcs`` (md5 and ETag), ``etag``, ``date``, ``chunked``.
+        begin: Offset of the sent bytes in their object. None if no object was sent.
     """
-
-    seed: int
-    size_bytes: int
-    style: str = "gcs"
-    version: int = 1
-    body: bytes = b""
-
-    def __post_init__(self) -> None:
-        self.body = tgz(self.seed, self.size_bytes)
-
-    def change(self) -> None:
-        """Replace the content with different bytes of the same length."""
-        self.version += 1
-        self.body = tgz(self.seed + 1000 * self.version, self.size_bytes)
-
-    @property
-    def etag(self) -> str:
-        return f'"{hashlib.sha1(self.body).hexdigest()}"'  # noqa: S324 - used as ETag only
-
-    def headers(self) -> list[tuple[str, str]]:
-        date = formatdate(1_600_000_000 + 1000 * self.version, usegmt=True)
-        found = [("Content-Type", "application/x-tar"), ("Accept-Ranges", "bytes")]
-        if self.style in ("date", "gcs"):
-            found.append(("Last-Modified", date))
-        if self.style != "date":
-            found.append(("ETag", self.etag))
-        if self.style == "gcs":
-            md5 = base64.b64encode(hashlib.md5(self.body).digest()).decode()  # noqa: S324 - as GCS does
-            found.append(("x-goog-hash", f"md5={md5}"))
-        return found
-
-    def is_same(self, condition: str | None) -> bool:
-        names = {name: value for name, value in self.headers() if name in ("ETag", "Last-Modified")}
-        return condition is None or condition in names.values()
-
-
-@dataclass
-class RecordedRequest:
-    """One request and the body bytes that were sent for it."""
 
     server: str
     path: str
     headers: dict[str, str]
     fault: Fault | None = None
     sent_bytes: int = 0
+    begin: int | None = None
     at_s: float = field(default_factory=time.monotonic)
-
-
-def tgz(seed: int, size_bytes: int) -> bytes:
-    """Create a gzipped TAR. Equal sizes result in equal lengths."""
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as archive:
-        data = random.Random(seed).randbytes(size_bytes)
-        member = tarfile.TarInfo(f"output/{seed}.tif")
-        member.size = len(data)
-        archive.addfile(member, io.BytesIO(data))
-    return gzip.compress(out.getvalue(), 0, mtime=0)
-
-
-def png(seed: int) -> bytes:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    side = 24
-    rows = b"".join(b"\0" + random.Random(seed + row).randbytes(3 * side) for row in range(side))
-    head = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", head)
-        + chunk(b"IDAT", zlib.compress(rows))
-        + chunk(b"IEND", b"")
-    )
 
 
 def identity(*numbers: int) -> str:
@@ -155,7 +87,7 @@ class Origin:
         self.stranger = self._server("stranger")
 
     def _server(self, name: str) -> ThreadingHTTPServer:
-        handler = type(f"{name}Handler", (_Handler,), {"origin": self, "server_name_here": name})
+        handler = type(f"{name}Handler", (self.handler_type(),), {"origin": self, "server_name_here": name})
         return _Server(("127.0.0.1", 0), handler)
 
     def __enter__(self) -> Self:
@@ -176,12 +108,24 @@ class Origin:
     def url_of(self, number: int) -> str:
         """Return a signed URL."""
         expires = int(time.time()) + self.url_lifetime_s
-        signed = self.sign(f"/bucket/{number}/output.tgz", expires, self.secrets[-1])
+        signed = self.sign(self.path_of(number), expires, self.secrets[-1])
         return f"http://localhost:{self.storage.server_port}/{signed}"
 
     def plain_url(self, number: int) -> str:
         """Return a URL without a signature."""
         return f"http://127.0.0.1:{self.storage.server_port}/plain/{number}/output.tgz"
+
+    def handler_type(self) -> type[Handler]:
+        return Handler
+
+    def path_of(self, number: int) -> str:
+        """Return the path of an object at the storage."""
+        return f"/bucket/{number}/output.tgz"
+
+    def find_object(self, path: str) -> StoredArchive | None:
+        """Return the object with *path*, or None for the path of another resource."""
+        steps = path.split("/")
+        return self.objects[int(steps[2])] if steps[-1] == "output.tgz" else None
 
     def expire(self) -> None:
         """Expire all URLs signed so far."""
@@ -207,7 +151,7 @@ class Origin:
 
     def sent_bytes(self) -> int:
         """Return the body bytes of objects sent by both servers."""
-        return sum(request.sent_bytes for request in self.requests if request.path.endswith("/output.tgz"))
+        return sum(request.sent_bytes for request in self.requests if self.find_object(request.path))
 
     def wait(self, seconds: float) -> None:
         """Wait for *seconds*, or until the server stops."""
@@ -253,7 +197,7 @@ class _Server(ThreadingHTTPServer):
             super().handle_error(*args)
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     origin: Origin
     server_name_here: str
@@ -271,7 +215,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._serve()
 
     def _serve(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         parts = urlsplit(self.path)
         self.recorded, fault = self.origin.record(self.server_name_here, parts.path, dict(self.headers))
         try:
@@ -297,7 +241,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RDWR)
         elif kind == "redirect":
             path = urlsplit(self.path).path
-            self._say(302, b"", [("Location", f"http://localhost:{self.origin.stranger.server_port}{path}")])
+            status = 307 if self.command == "POST" else 302  # a 302 turns a POST request into a GET request
+            location = f"http://localhost:{self.origin.stranger.server_port}{path}"
+            self._say(status, b"", [("Location", location)])
         else:
             return False
         return True
@@ -305,9 +251,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, path: str, query: dict[str, list[str]], fault: Fault | None) -> None:
         steps = path.strip("/").split("/")
         if self.server_name_here == "storage":
-            self._storage(path, steps, query, fault)
-        elif path.endswith("/output.tgz"):
-            self._stored(self.origin.objects[int(steps[1])], fault)
+            self._storage(path, query, fault)
+        elif stored := self.origin.find_object(path):
+            self._stored(stored, fault)
         elif path == "/oauth/token":
             self._token()
         elif self.server_name_here == "api" and not self._may():
@@ -364,14 +310,15 @@ class _Handler(BaseHTTPRequestHandler):
             case _:
                 self._say(404, b"")
 
-    def _storage(self, path: str, steps: list[str], query: dict[str, list[str]], fault: Fault | None) -> None:
-        refusal = "" if steps[0] == "plain" else self._refusal(path, query)
+    def _storage(self, path: str, query: dict[str, list[str]], fault: Fault | None) -> None:
+        refusal = "" if path.startswith("/plain/") else self._refusal(path, query)
         if refusal or fault == "expired":
             code = refusal or "ExpiredToken"
             status = 400 if code == "ExpiredToken" else 403
             self._say(status, f"<Error><Code>{code}</Code></Error>".encode())
             return
-        stored = self.origin.objects[int(steps[1])]
+        stored = self.origin.find_object(path)
+        assert stored is not None
         if fault == "changed":
             stored.change()
         self._stored(stored, fault)
@@ -393,7 +340,7 @@ class _Handler(BaseHTTPRequestHandler):
         if begin >= size:
             self._say(416, b"", [("Content-Range", f"bytes */{size}")])
             return
-        headers = stored.headers()
+        self.recorded.begin, headers = begin, stored.headers()
         if status == 206:
             headers.append(("Content-Range", f"bytes {begin}-{end - 1}/{size}"))
         self._send(status, stored.body[begin:end], headers, fault, chunked=stored.style == "chunked")
