@@ -15,6 +15,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
+from functools import lru_cache
 
 from pathvalidate import is_valid_filename, sanitize_filename
 
@@ -37,6 +38,7 @@ def safe_filenames(names: Iterable[str]) -> dict[str, str]:
     }
 
 
+@lru_cache(maxsize=1_024)  # the items of a provider have the same few names
 def _make_safe(name: str) -> str:
     """Return *name* if it is safe on every file system, otherwise its safe characters."""
     if (

@@ -26,7 +26,7 @@ from bulkdl.sources.up42_storage.models import Order, Original, ProcessingJob
 _SCHEMA = """
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
-PRAGMA cache_size = -8192;
+PRAGMA cache_size = -2048;
 CREATE TABLE originals (id TEXT PRIMARY KEY, document BLOB) WITHOUT ROWID;
 CREATE TABLE collected (id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE collections (id TEXT PRIMARY KEY) WITHOUT ROWID;
