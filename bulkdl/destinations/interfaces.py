@@ -149,6 +149,18 @@ class FolderStore(Protocol):
             DestinationError: The folder was not published, for example because *key* is a file.
         """
 
+    async def delete_folder(self, key: str, size_bytes: int) -> bool:
+        """
+        Delete the folder *key* atomically if its files have *size_bytes* together; if 0, it has no files.
+
+        Returns:
+            Whether the folder does not exist any more. False: it contains other files, or is not a folder.
+
+        Raises:
+            ValueError: The key is invalid.
+            DestinationError: The folder cannot be deleted.
+        """
+
 
 class Destination(Protocol):
     """A place where outputs and derived files are published."""

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Concatenate, ParamSpec, Self, TypeVar
+from typing import Concatenate, ParamSpec, Protocol, Self, TypeVar
 
 from bulkdl.concurrency import Executors, check_stop, open_stoppable, run_in, run_stoppable, shield_until_done
 from bulkdl.destinations.interfaces import STATE_FOLDER, CompletedFile
 from bulkdl.disk import atomic_files
 from bulkdl.disk.disk_space import DiskReservations
 from bulkdl.errors import DestinationError, ProcessingError
-from bulkdl.ledger import derived_queries
+from bulkdl.ledger import derived_queries, maintenance_queries
 from bulkdl.ledger.database import Ledger
 from bulkdl.models import CommittedFile, Digest, Durability, Reason, Validator
 from bulkdl.os_errors import map_os_errors, map_path_errors
 from bulkdl.processors.interfaces import DerivedFile
+from bulkdl.sources.path_matcher import PathMatcher
 from bulkdl.state.storage import Storage
 from bulkdl.transfer.checksums import Digester
 
@@ -80,6 +82,26 @@ def remove_scratch(storage: Storage) -> None:
             shutil.rmtree(folder)
 
 
+class AreaContext(Protocol):
+    """What all areas of a run share."""
+
+    @property
+    def storage(self) -> Storage:
+        """The destination and the state directory."""
+
+    @property
+    def executors(self) -> Executors:
+        """Threads for blocking calls."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger of the state directory."""
+
+    @property
+    def documents(self) -> PathMatcher:
+        """Finds the documents of the sources by their keys."""
+
+
 class StorageArea:
     """
     The area of one call of a processor; see ``processors.interfaces.OutputArea``.
@@ -91,14 +113,14 @@ class StorageArea:
         output_id: The ledger row of the output; None for the step at the end of a run.
     """
 
-    def __init__(
-        self, storage: Storage, executors: Executors, ledger: Ledger, processor: str, output_id: int | None
-    ) -> None:
+    def __init__(self, context: AreaContext, processor: str, output_id: int | None) -> None:
+        storage = context.storage
         self._destination = storage.destination
         self._folders = storage.destination.folders
         self._state = storage.state
-        self._executors = executors
-        self._ledger = ledger
+        self._executors = context.executors
+        self._ledger = context.ledger
+        self._documents = context.documents
         self._processor = processor
         self._output_id = output_id
         self._scratch = scratch_folder(storage) / secrets.token_hex(8)
@@ -181,15 +203,8 @@ class StorageArea:
         the search reads the rows of all outputs.
         """
         check_key(key)
-        if not await self._exists(key):
-            return
-        if self._own_keys is None:
-            self._own_keys = await self._ledger.read(
-                partial(
-                    derived_queries.find_derived_keys, output_id=self._output_id, processor=self._processor
-                )
-            )
-        if key in self._own_keys:
+        await self._check_documents([key])
+        if not await self._exists(key) or key in await self._find_own_keys():
             return
         if not replace:
             raise DestinationError(Reason.PATH_BLOCKED, f"{key}: exists and is not a derived folder")
@@ -197,6 +212,32 @@ class StorageArea:
             raise DestinationError(
                 Reason.PATH_BLOCKED, f"{key}: a derived file must not replace the file of an output"
             )
+        if self._folders is not None:
+            await self._check_documents(await self.run(_list_keys_below, self._folders.locate(key), key))
+
+    async def _find_own_keys(self) -> set[str]:
+        """Return the keys that the ledger records as derived from the same output."""
+        if self._own_keys is None:
+            self._own_keys = await self._ledger.read(
+                partial(
+                    derived_queries.find_derived_keys, output_id=self._output_id, processor=self._processor
+                )
+            )
+        return self._own_keys
+
+    async def _check_documents(self, keys: Iterable[str]) -> None:
+        """Check that none of *keys* is the key of a document of a recorded container."""
+        parsed_keys = [parsed for key in keys for parsed in self._documents.match_documents(key)]
+        if not parsed_keys:
+            return
+        ids = list({parsed.container.container_id for parsed in parsed_keys})
+        containers = await self._ledger.read(partial(maintenance_queries.find_recorded_containers, ids=ids))
+        for parsed in parsed_keys:
+            if any(map(parsed.belongs_to, containers)):
+                raise DestinationError(
+                    Reason.PATH_BLOCKED,
+                    f"{parsed.key}: a derived file must not replace a document of the source",
+                )
 
     async def _exists(self, key: str) -> bool:
         if self._folders is None:
@@ -211,6 +252,16 @@ class StorageArea:
                 atomic_files.sync_file(path)
         check_stop(stop)
         return size_bytes, digest
+
+
+def _list_keys_below(stop: threading.Event, folder: Path, key: str) -> list[str]:
+    """Return the keys of the files in *folder*, whose key is *key*. Links are not followed."""
+    keys = []
+    for parent, _, names in os.walk(folder):
+        check_stop(stop)
+        prefix = f"{key}/{Path(parent).relative_to(folder).as_posix()}/".replace("/./", "/")
+        keys += [prefix + name for name in names]
+    return keys
 
 
 def _write_file(path: Path, data: bytes, _stop: threading.Event) -> None:

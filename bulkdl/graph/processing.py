@@ -28,6 +28,7 @@ from bulkdl.concurrency import Channel, ChannelClosed, Executors, WaitQueue, run
 from bulkdl.destinations.interfaces import Destination
 from bulkdl.destinations.registry import require_folders
 from bulkdl.failure_policy import ExitCode
+from bulkdl.graph.obsolete_files import remove_obsolete_files
 from bulkdl.graph.output_area import remove_scratch
 from bulkdl.graph.processing_ledger import completed_output, iter_pending
 from bulkdl.graph.processor_calls import ProcessingContext, ProcessorCalls
@@ -39,6 +40,8 @@ from bulkdl.models import Outcome, Output, Result, UnpackMode
 from bulkdl.processors.interfaces import CompletedOutput, Processor
 from bulkdl.selection import Selection
 from bulkdl.settings import Settings
+from bulkdl.sources.path_matcher import PathMatcher
+from bulkdl.sources.registry import installed_layouts
 
 log = get_logger(__name__)
 
@@ -72,6 +75,7 @@ class Processing:
             recorder=run.recorder,
             shutdown=run.shutdown,
             executors=self.executors,
+            documents=PathMatcher(installed_layouts(settings)),
             selects=selection.includes_recorded,
             workers=settings.processing_threads,
             shutdown_timeout_s=settings.shutdown_timeout,
@@ -166,6 +170,7 @@ class ProcessingStage:
         if not self._draining:
             for processor in self._processors:
                 await self._calls.finish(processor)
+            await remove_obsolete_files(self._context)
             if self._context.replaces_archives:
                 await remove_replaced_archives(self._context)
             self._is_complete = True

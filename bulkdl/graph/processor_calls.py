@@ -21,6 +21,7 @@ from bulkdl.log import get_logger
 from bulkdl.models import Output, Reason
 from bulkdl.os_errors import reason_of
 from bulkdl.processors.interfaces import CompletedOutput, DerivedFile, ProcessingSkipped, Processor
+from bulkdl.sources.path_matcher import PathMatcher
 from bulkdl.state.storage import Storage
 
 log = get_logger(__name__)
@@ -35,6 +36,7 @@ class ProcessingContext:
 
     Attributes:
         ledger: Open for writing, and locked by this run.
+        documents: Finds the documents of the sources, which no processor may replace.
         selects: Whether an output of the ledger is processed in this run.
         workers: Number of outputs that are processed concurrently.
         max_duration_s: Time after which no further output is started; 0 disables the limit.
@@ -47,6 +49,7 @@ class ProcessingContext:
     recorder: Recorder
     shutdown: ShutdownController
     executors: Executors
+    documents: PathMatcher
     selects: Callable[[Output], bool]
     workers: int
     shutdown_timeout_s: float
@@ -107,7 +110,7 @@ class ProcessorCalls:
 
     def _open_area(self, processor: Processor, row_id: int | None) -> StorageArea:
         context = self._context
-        return StorageArea(context.storage, context.executors, context.ledger, processor.name, row_id)
+        return StorageArea(context, processor.name, row_id)
 
     async def _record(self, row: ProcessedRow, call: _Call, output: Output | None) -> None:
         reason: Reason | None = None

@@ -144,10 +144,13 @@ def record_processed(connection: Connection, processed: ProcessedRow) -> None:
     """
     Record the result of a processor in place of its earlier result. Call it only after its files are durable.
 
-    A failure keeps the rows of the files that an earlier call derived. Nothing is recorded for an output
-    that is no longer in the ledger.
+    A failure keeps the rows of the files that an earlier call derived. Otherwise the files that the result
+    does not contain become obsolete. Nothing is recorded for an output that is no longer in the ledger.
     """
-    condition = "output IS ? AND processor = ?" + (" AND key = ''" if processed.state == "failed" else "")
+    is_failed = processed.state == "failed"
+    if not is_failed:
+        _record_obsolete_files(connection, processed)
+    condition = "output IS ? AND processor = ?" + (" AND key = ''" if is_failed else "")
     connection.execute(
         f"DELETE FROM derived WHERE {condition}",  # noqa: S608 - constants
         (processed.output_id, processed.processor),
@@ -173,6 +176,43 @@ def record_processed(connection: Connection, processed: ProcessedRow) -> None:
             for file in (state_row, *processed.files)
         ],
     )
+
+
+def _record_obsolete_files(connection: Connection, processed: ProcessedRow) -> None:
+    """List the files of the earlier result that *processed* does not contain."""
+    keys = {"", *(file.key for file in processed.files)}
+    earlier = connection.execute(
+        "SELECT key, size_bytes, digest FROM derived WHERE output IS ? AND processor = ?",
+        (processed.output_id, processed.processor),
+    )
+    connection.executemany(
+        "INSERT OR REPLACE INTO obsolete_files (key, size_bytes, digest) VALUES (?, ?, ?)",
+        [tuple(row) for row in earlier if row["key"] not in keys],
+    )
+
+
+def list_obsolete_files(connection: Connection, before_key: str | None = None) -> list[DerivedRow]:
+    """Return the next page of obsolete files, those in a folder before the folder."""
+    rows = connection.execute(
+        "SELECT key AS derived_key, size_bytes AS derived_bytes, digest AS derived_digest,"
+        " NULL AS derived_detail FROM obsolete_files WHERE :before IS NULL OR key < :before"
+        " ORDER BY key DESC LIMIT :page",
+        {"before": before_key, "page": PAGE},
+    )
+    return [_read_derived(row) for row in rows]
+
+
+def forget_used_obsolete_files(connection: Connection) -> None:
+    """Remove the keys that an output or a current result has from the list of obsolete files."""
+    connection.execute(
+        "DELETE FROM obsolete_files WHERE key IN (SELECT key FROM outputs WHERE key IS NOT NULL)"
+        " OR key IN (SELECT key FROM derived)"
+    )
+
+
+def forget_obsolete_files(connection: Connection, keys: Iterable[str]) -> None:
+    """Remove *keys*, which were deleted, from the list of obsolete files."""
+    connection.executemany("DELETE FROM obsolete_files WHERE key = ?", [(key,) for key in keys])
 
 
 def find_derived_keys(connection: Connection, output_id: int | None, processor: str) -> set[str]:

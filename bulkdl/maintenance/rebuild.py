@@ -27,7 +27,6 @@ from bulkdl.log import get_logger
 from bulkdl.maintenance.container_directory import ContainerDirectoryReader, RebuiltContainer
 from bulkdl.maintenance.damaged_ledger import rename_if_damaged
 from bulkdl.maintenance.file_checks import add_finding
-from bulkdl.maintenance.path_matcher import ParsedKey, PathMatcher
 from bulkdl.maintenance.verify import (
     NullProgress,
     VerifyOptions,
@@ -35,6 +34,7 @@ from bulkdl.maintenance.verify import (
     find_untracked_files,
 )
 from bulkdl.report.verification import FileState, Finding, Verification
+from bulkdl.sources.path_matcher import ParsedKey, PathMatcher
 from bulkdl.state.storage import create_storage
 
 log = get_logger(__name__)

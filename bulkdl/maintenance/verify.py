@@ -29,11 +29,11 @@ from bulkdl.ledger.locked import open_locked_ledger
 from bulkdl.ledger.maintenance_queries import FileRow
 from bulkdl.log import get_logger
 from bulkdl.maintenance.file_checks import add_finding, check_file, find_objects
-from bulkdl.maintenance.path_matcher import PathMatcher, is_utf8
 from bulkdl.maintenance.verify_derived import find_replaced_keys, verify_derived_files
 from bulkdl.models import CommittedFile, Digest
 from bulkdl.report.verification import FileState, Finding, Verification
 from bulkdl.sources.interfaces import SourceLayout
+from bulkdl.sources.path_matcher import PathMatcher, is_utf8
 from bulkdl.state.storage import Storage, create_storage
 
 log = get_logger(__name__)

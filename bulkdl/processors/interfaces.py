@@ -106,7 +106,7 @@ class OutputArea(Protocol):
     and then published. Scratch paths and reservations end with the call, even after ``kill -9``.
 
     A key must be a relative path below the destination. It must not be inside the state directory, and must
-    not replace the file of an output.
+    not replace the file of an output or a document of the source.
     """
 
     @property

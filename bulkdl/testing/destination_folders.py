@@ -77,6 +77,38 @@ class DestinationFolderTests(DestinationProcesses):
 
         self._run(tmp_path, test)
 
+    def test_delete_folder_deletes_only_the_expected_content(self, tmp_path: Path) -> None:
+        async def test(storage: Storage, folders: FolderStore) -> None:
+            size_bytes = await folders.publish_folder(_create(folders, _OLD_FILES), _FOLDER)
+            await publish(storage, "file", b"content")
+            for key, size in ((_FOLDER, 0), (_FOLDER, size_bytes + 1), ("file", 7), ("file", 0)):
+                check(not await folders.delete_folder(key, size), f"{key} was deleted")
+            check(await read_all(storage) == {"file": b"content", **_below(_OLD_FILES)}, "a file is missing")
+            check(await folders.delete_folder(_FOLDER, size_bytes), "the folder was not deleted")
+            check(await folders.delete_folder(_FOLDER, size_bytes), "the folder still exists")
+            check(not await folders.has_entry(_FOLDER), "the name still exists")
+            await folders.publish_folder(_create(folders, _OLD_FILES), _FOLDER)
+            await storage.destination.delete(list(_below(_OLD_FILES)))
+            check(await folders.delete_folder(_FOLDER, 0), "a folder without files was not deleted")
+            check(await read_all(storage) == {"file": b"content"}, "the files differ")
+
+        self._run(tmp_path, test)
+
+    def test_delete_folder_killed_before_any_step_leaves_all_files_or_none(self, tmp_path: Path) -> None:
+        async def prepare(_storage: Storage, folders: FolderStore) -> None:
+            await folders.publish_folder(_create(folders, _OLD_FILES), _FOLDER)
+
+        async def work(_storage: Storage, folders: FolderStore) -> None:
+            await folders.delete_folder(_FOLDER, sum(map(len, _OLD_FILES.values())))
+
+        async def complete(storage: Storage, folders: FolderStore) -> None:
+            check(await read_all(storage) in ({}, _below(_OLD_FILES)), "a part of the folder is left")
+            await work(storage, folders)
+            check(await read_all(storage) == {}, "the folder still exists")
+            shutil.rmtree(folders.scratch_folder)
+
+        self.kill_at_each_step(tmp_path, _if_folders(prepare), _if_folders(work), _if_folders(complete))
+
     def test_publish_folder_cancelled_at_any_await_leaves_a_complete_folder(self, tmp_path: Path) -> None:
         async def test(storage: Storage, folders: FolderStore) -> None:
             async def check_folder() -> None:

@@ -28,6 +28,7 @@ from bulkdl.models import (
     Result,
     Validator,
 )
+from bulkdl.sources.path_matcher import PathMatcher
 from bulkdl.state.storage import Storage, create_storage
 from bulkdl.transfer.checksums import Digester
 
@@ -43,6 +44,7 @@ class SampleDirectory:
         self.storage = storage
         self.ledger = ledger
         self.executors = executors
+        self.documents = PathMatcher(())
         self._output_keys: set[str] = set()
 
     async def read_output_keys(self) -> None:

@@ -268,7 +268,7 @@ class ProcessorSuite:
             await processor.close()
 
     def _area(self, directory: SampleDirectory, processor: Processor, row_id: int | None) -> StorageArea:
-        return StorageArea(directory.storage, directory.executors, directory.ledger, processor.name, row_id)
+        return StorageArea(directory, processor.name, row_id)
 
     async def _record(self, directory: SampleDirectory, output: Output, files: Sequence[DerivedFile]) -> None:
         pending, processor = await directory.find_pending(output), self.new_processor()

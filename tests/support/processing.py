@@ -16,6 +16,9 @@ from bulkdl.listings import ContainerListing, PlannedOutput
 from bulkdl.models import CommittedFile, Outcome, Reason, Result, Validator
 from bulkdl.processors.interfaces import BaseProcessor
 from bulkdl.report.summary import SummaryBuilder
+from bulkdl.settings import Settings
+from bulkdl.sources.path_matcher import PathMatcher
+from bulkdl.sources.registry import installed_layouts
 from bulkdl.sources.up42_jobs.models import Kind, job_container, job_output
 from bulkdl.state.storage import Storage, create_storage
 from bulkdl.transfer.checksums import Digester
@@ -54,6 +57,7 @@ class ProcessedDirectory:
     def __init__(self, root, ledger, storage, executors):
         self.root, self.ledger, self.storage, self.executors = root, ledger, storage, executors
         self.destination = storage.destination
+        self.documents = PathMatcher(installed_layouts(Settings()))
         self.reporter = EventRecorder()
         self.new_run()
 
@@ -71,6 +75,7 @@ class ProcessedDirectory:
                 "recorder": self.recorder,
                 "shutdown": self.shutdown,
                 "executors": self.executors,
+                "documents": self.documents,
                 "selects": lambda _output: True,
                 "workers": 2,
                 "shutdown_timeout_s": 30.0,

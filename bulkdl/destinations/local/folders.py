@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import secrets
+import shutil
+import stat
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -65,6 +68,34 @@ class LocalFolders:
             else:
                 _exchange(path, final_path)
         return size_bytes
+
+    async def delete_folder(self, key: str, size_bytes: int) -> bool:
+        work = partial(run_stoppable, self._executors.processing, self._delete, self.locate(key), size_bytes)
+        return await retry_on_open_file_limit(work)
+
+    def _delete(self, _stop: threading.Event, folder: Path, size_bytes: int) -> bool:
+        """Move *folder* to the scratch folder, and remove it there. A later run completes the removal."""
+        with map_path_errors(folder):
+            if not _has_entry(folder):
+                return True
+            if not stat.S_ISDIR(folder.lstat().st_mode) or not _contains(folder, size_bytes):
+                return False
+            self.scratch_folder.mkdir(parents=True, exist_ok=True)
+            removed = self.scratch_folder / f"removed-{secrets.token_hex(8)}"
+            folder.rename(removed)
+        shutil.rmtree(removed, ignore_errors=True)
+        return True
+
+
+def _contains(folder: Path, size_bytes: int) -> bool:
+    """Return whether the files in *folder* have *size_bytes*; links to folders count as other files."""
+    count = total_bytes = 0
+    for parent, folders, names in os.walk(folder, onerror=_raise):
+        if any((Path(parent) / name).is_symlink() for name in folders):
+            return False
+        count += len(names)
+        total_bytes += sum((Path(parent) / name).lstat().st_size for name in names)
+    return total_bytes == size_bytes and (count == 0 or size_bytes > 0)
 
 
 def _has_entry(path: Path) -> bool:

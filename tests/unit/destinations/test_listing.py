@@ -4,9 +4,9 @@ import pytest
 
 from bulkdl.destinations.interfaces import NotAnObjectError
 from bulkdl.destinations.local.listing import iter_files, open_regular
-from bulkdl.maintenance.path_matcher import PathMatcher
 from bulkdl.settings.path_templates import PathTemplates
 from bulkdl.sources.interfaces import SourceLayout
+from bulkdl.sources.path_matcher import PathMatcher
 from bulkdl.sources.up42_jobs.source import SOURCE_TYPE
 
 TEMPLATES = PathTemplates()

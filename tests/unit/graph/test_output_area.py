@@ -23,7 +23,7 @@ async def directory(tmp_path):
 
 
 def open_area(directory, output_id=1, processor="copy"):
-    return StorageArea(directory.storage, directory.executors, directory.ledger, processor, output_id)
+    return StorageArea(directory, processor, output_id)
 
 
 def make_folder(path, **files):
@@ -84,6 +84,39 @@ async def test_publish_over_an_output_or_a_folder_with_outputs_is_rejected(direc
     assert raised.value.reason is Reason.PATH_BLOCKED
     assert (directory.root / "p/j0/t/out.bin").read_bytes() == b"content-0"
     assert directory.scratch() == []
+
+
+async def test_publish_over_a_document_of_a_recorded_container_is_rejected(directory):
+    (directory.root / "p/j0/job.json").write_text("document")
+    (directory.root / "p/j0/t2").mkdir()
+    (directory.root / "p/j0/t2/task_quicklook.json").write_text("document")
+    async with open_area(directory) as area:
+        for key in ("p/j0/job.json", "p/j0/job_tasks.json", "p/j0/t2/task_quicklook.json"):
+            with pytest.raises(DestinationError, match=f"{key}: a derived file must not replace a document"):
+                await area.write(key, b"x")
+        with pytest.raises(DestinationError, match=r"p/j0/t2/task_quicklook\.json: a derived file must not"):
+            await area.publish_folder(make_folder(area.new_path()), "p/j0/t2", replace=True)
+        await area.write("p/j1/job.json", b"the ledger has no such job")
+        await area.write("p/j0/job.json.copy", b"other")
+    assert directory.derived_files() == {
+        "p/j0/job.json": b"document",
+        "p/j0/job.json.copy": b"other",
+        "p/j0/t2/task_quicklook.json": b"document",
+        "p/j1/job.json": b"the ledger has no such job",
+    }
+
+
+async def test_stage_whose_processor_writes_a_document_fails_that_output(directory):
+    class WriteDocument(CopyProcessor):
+        async def process(self, file, record, area):
+            return [await area.write("p/j0/job.json", b"{}")]
+
+    (directory.root / "p/j0/job.json").write_text("document")
+    summary = await directory.process_all(WriteDocument())
+    [problem] = summary.problems
+    assert problem.reason is Reason.PATH_BLOCKED
+    assert "must not replace a document of the source" in problem.detail
+    assert directory.derived_files() == {"p/j0/job.json": b"document"}
 
 
 async def test_publish_folder_replaces_only_a_recorded_folder(directory):

@@ -26,8 +26,9 @@ def is_utf8(key: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ParsedKey:
-    """The parts of a key; *template* is the name of the path template, which may not contain a scope."""
+    """The parts of *key*; *template* is the name of the path template, which may not contain a scope."""
 
+    key: str
     layout: SourceLayout
     template: str
     container: ContainerKey
@@ -78,8 +79,19 @@ class PathMatcher:
             match = pattern.fullmatch(key)
             if match is not None:
                 container = layout.source_type.parse_key(key, match.groupdict())
-                return None if container is None else ParsedKey(layout, template, container)
+                return None if container is None else ParsedKey(key, layout, template, container)
         return None
+
+    def match_documents(self, key: str) -> list[ParsedKey]:
+        """Return the parts of *key* for each path template of a document that matches."""
+        parsed_keys = []
+        for layout, template, pattern in self._patterns:
+            is_document = template in layout.source_type.document_templates
+            if is_document and (match := pattern.fullmatch(key)) is not None:
+                container = layout.source_type.parse_key(key, match.groupdict())
+                if container is not None:
+                    parsed_keys.append(ParsedKey(key, layout, template, container))
+        return parsed_keys
 
 
 def _pattern(template: str) -> re.Pattern[str]:
