@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import posixpath
+from collections.abc import Sequence
 from typing import Any
 
 from bulkdl.processors.catalog.facts import CatalogEntry, CatalogFile
@@ -16,7 +17,7 @@ MAX_PROPERTIES_CHARS = 6_000
 def describe_entry(entry: CatalogEntry) -> dict[str, Any]:
     """Return the details of *entry* without empty values. The size is bounded."""
     files = entry.files[:MAX_FILES]
-    base = posixpath.dirname(posixpath.commonprefix([file.href for file in files]) + "x") if files else ""
+    base = _find_common_folder(files)
     properties, is_cut = _bound(entry.properties)
     provider_properties, is_provider_cut = _bound(entry.provider_properties)
     details = {
@@ -40,6 +41,13 @@ def describe_entry(entry: CatalogEntry) -> dict[str, Any]:
         "notes": [note[:MAX_TEXT_CHARS] for note in entry.notes[:MAX_FILES]],
     }
     return {name: value for name, value in details.items() if value}
+
+
+def _find_common_folder(files: Sequence[CatalogFile]) -> str:
+    folder = posixpath.dirname(files[0].href) if files else ""
+    while folder and not all(file.href.startswith(f"{folder}/") for file in files):
+        folder = posixpath.dirname(folder) if "/" in folder.strip("/") else ""
+    return folder
 
 
 def _describe_file(file: CatalogFile, base: str) -> dict[str, Any]:
@@ -71,9 +79,15 @@ def _bound(properties: Any) -> tuple[dict[str, str], bool]:
     shown: dict[str, str] = {}
     left = MAX_PROPERTIES_CHARS
     for name, value in properties.items():
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+        text = value if isinstance(value, str) else _to_text(value)
         left -= len(name) + min(len(text), MAX_TEXT_CHARS)
         if left < 0:
             return shown, True
         shown[str(name)] = text if len(text) <= MAX_TEXT_CHARS else text[:MAX_TEXT_CHARS] + "…"
     return shown, False
+
+
+def _to_text(value: Any) -> str:
+    if type(value) in (int, float):
+        return str(value)
+    return json.dumps(value, ensure_ascii=False, default=str)
