@@ -20,7 +20,7 @@ log = get_logger(__name__)
 
 _BUILT_IN = {
     "jobs": "bulkdl.sources.up42_jobs.source",
-    "storage": "bulkdl.sources.up42_storage.source_type",
+    "storage": "bulkdl.sources.up42_storage.source",
 }
 
 

@@ -8,15 +8,19 @@ an account. The scope of a delivery is its workspace, which the list reveals.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
+from yarl import URL
+
 from bulkdl.errors import ApiError
-from bulkdl.listings import ContainerListing, ListingFailure, UnreadableContainer
+from bulkdl.listings import ContainerListing, ListingFailure, PlannedOutput, UnreadableContainer
 from bulkdl.models import Container, ContainerRef, Output, Reason
-from bulkdl.sources.interfaces import SourceContext
+from bulkdl.settings import CredentialSet, Settings, load_account_credentials
+from bulkdl.sources.interfaces import ContainerKey, ReadDocument, Source, SourceContext
+from bulkdl.sources.up42_storage import keys
 from bulkdl.sources.up42_storage.account_listing import AccountListing
 from bulkdl.sources.up42_storage.accounts import AccountConnection, AccountConnections
 from bulkdl.sources.up42_storage.containers import (
@@ -26,10 +30,10 @@ from bulkdl.sources.up42_storage.containers import (
     original_container,
 )
 from bulkdl.sources.up42_storage.delivery_listing import DeliveryListing
-from bulkdl.sources.up42_storage.documents import plan_output
-from bulkdl.sources.up42_storage.keys import document_key
+from bulkdl.sources.up42_storage.documents import parse_key, plan_output, read_listing
+from bulkdl.sources.up42_storage.endpoints import endpoint_label
 from bulkdl.sources.up42_storage.planning import asset_id_of
-from bulkdl.sources.up42_storage.spec import ASSET, KINDS, ORIGINAL
+from bulkdl.sources.up42_storage.spec import ASSET, KINDS, ORIGINAL, SOURCE, SPEC
 from bulkdl.transfer.interfaces import RemoteFile
 from bulkdl.transfer.remote_files import SignedUrlSource
 
@@ -111,7 +115,7 @@ class StorageSource:
             outputs=tuple(plan_output(container, file) for file in listing.files),
             listed_kinds=frozenset(KINDS) if is_complete else frozenset({ORIGINAL}),
             documents={
-                document_key(ref, path, self._templates): document
+                keys.document_key(ref, path, self._templates): document
                 for path, document in listing.documents.items()
             },
             failures=failures,
@@ -154,3 +158,50 @@ class StorageSource:
                 self._accounts.record_workspace(workspace_id, connection)
                 return result
         return await request(last)
+
+
+class StorageSourceType:
+    """The static part of the source: it needs no credentials and no network."""
+
+    spec = SPEC
+    name = SOURCE
+    container_templates = keys.CONTAINER_TEMPLATES
+    document_templates = keys.DOCUMENT_TEMPLATES
+
+    def load_credentials(self, settings: Settings) -> CredentialSet:
+        """Read the credentials of the accounts."""
+        return load_account_credentials(settings)
+
+    def open(self, context: SourceContext) -> AbstractAsyncContextManager[Source]:
+        """Open the accounts. The sessions of *context* are the only resource."""
+        return _open(context)
+
+    def endpoint_label(self, method: str, url: URL) -> str:
+        """Return the endpoint of today's API that *url* belongs to."""
+        return endpoint_label(method, url)
+
+    def path_templates(self, settings: Settings) -> Mapping[str, str]:
+        """Return the path templates of deliveries, items and assets."""
+        return {name: getattr(settings.path_templates, name) for name in keys.TEMPLATES}
+
+    def make_key(self, planned: PlannedOutput, templates: Mapping[str, str]) -> Callable[[str], str]:
+        """Return a function from the suffix to the key of an output."""
+        return keys.make_key(planned, templates)
+
+    def parse_key(self, key: str, fields: Mapping[str, str]) -> ContainerKey:
+        """Return the delivery of *key*."""
+        return parse_key(key, fields)
+
+    def read_listing(
+        self, container: ContainerKey, templates: Mapping[str, str], read: ReadDocument
+    ) -> ContainerListing:
+        """Read a delivery and its outputs from its stored documents."""
+        return read_listing(container, templates, read)
+
+
+@asynccontextmanager
+async def _open(context: SourceContext) -> AsyncGenerator[Source, None]:
+    yield StorageSource(context)
+
+
+SOURCE_TYPE = StorageSourceType()
