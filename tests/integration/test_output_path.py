@@ -1,5 +1,5 @@
 """
-Follow one archive through the code, from the queue of its pool to its record.
+Follow one output through the code, from the queue of its pool to its record.
 
 The path must be short enough to draw it from the list of the files. These rules define how it is counted:
 
@@ -27,15 +27,18 @@ from pathlib import Path
 from types import FrameType
 
 import pytest
+from pydantic import SecretStr
 
 import bulkdl
-from bulkdl import Selection
+from bulkdl import Downloader, Settings
 from bulkdl.concurrency import Channel
 from bulkdl.listings import PlannedOutput
 from bulkdl.models import Outcome, Output, Reason, Result
-from bulkdl.simulator import SimulatedAccount
-from bulkdl.sources.up42_jobs.filters import JobFilters, Level
-from bulkdl.sources.up42_jobs.models import Kind, job_output
+from bulkdl.settings import AccountCredentials, CredentialSet
+from bulkdl.simulator import SimulatedAccount, Simulator
+from bulkdl.simulator.v2.deliveries import StorageOptions
+from bulkdl.sources.up42_jobs.models import Kind
+from bulkdl.sources.up42_storage.spec import ORIGINAL, SOURCE
 from support.library_runs import library_environment
 
 ROOT = Path(bulkdl.__file__).parent
@@ -49,13 +52,13 @@ MAX_CLIMBS = 2
 
 
 class OutputTrace:
-    """The functions that get *output* after a worker has taken it from its queue."""
+    """The functions that get the first output of *kind* after a worker has taken it from its queue."""
 
-    def __init__(self, output: Output) -> None:
-        self.output = output
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self._output: Output | None = None
         self._frames: list[FrameType] = []
         self._calls: list[tuple[str, str]] = []
-        self._is_taken = False
 
     @contextmanager
     def record(self) -> Iterator[None]:
@@ -70,10 +73,14 @@ class OutputTrace:
 
     def _profile(self, frame: FrameType, event: str, returned: object) -> None:
         if event == "return" and frame.f_code is Channel.get_nowait.__code__:
-            self._is_taken = self._is_taken or self._has_output(returned)
-        elif event == "call" and self._is_taken and find_file(frame) and self._gets_output(frame):
+            self._output = self._output or self._find_first(returned)
+        elif event == "call" and self._output and find_file(frame) and self._gets_output(frame):
             self._frames.append(frame)
             self._calls.append((find_file(frame), find_file(frame.f_back)))
+
+    def _find_first(self, group: object) -> Output | None:
+        first = group[0] if isinstance(group, tuple) else None
+        return first.output if isinstance(first, PlannedOutput) and first.output.kind == self._kind else None
 
     def _gets_output(self, frame: FrameType) -> bool:
         is_continued = frame in self._frames  # a coroutine continues in its frame
@@ -84,7 +91,7 @@ class OutputTrace:
             return any(map(self._has_output, value))
         if isinstance(value, (PlannedOutput, Result)):
             value = value.output
-        return isinstance(value, Output) and value == self.output
+        return isinstance(value, Output) and value == self._output
 
     def stays(self) -> list[tuple[str, bool]]:
         """Return the file of each stay, and whether the stay climbs back."""
@@ -115,35 +122,43 @@ def read_arguments(frame: FrameType) -> list[object]:
     return [frame.f_locals[name] for name in names if name in frame.f_locals]
 
 
-@pytest.fixture
-async def stays(tmp_path):
-    """Download an archive that needs a partial file, and return the stays of its path."""
+async def trace_archive(tmp_path: Path) -> list[tuple[str, bool]]:
+    """Download archives that need a partial file, and return the stays of the path of the first one."""
     account = SimulatedAccount(projects=1, jobs=1, archive_bytes=(2 << 20, 3 << 20))
     async with library_environment(tmp_path, account) as site:
-        (archive,) = (
-            output
-            for output in site.simulator.expected_outputs()
-            if output.kind == Kind.ARCHIVE and not output.task_id
-        )
-        trace = OutputTrace(job_output(archive.project_id, archive.job_id, None, Kind.ARCHIVE))
-        selection = Selection(
-            kinds=frozenset({Kind.ARCHIVE.value}), filters=JobFilters(levels=frozenset({Level.JOB}))
-        )
+        trace = OutputTrace(Kind.ARCHIVE)
         with trace.record():
-            async with site.downloader() as downloader:
-                summary = await downloader.run(selection)
-    assert list(summary.counts) == [(Kind.ARCHIVE, Outcome.COMPLETED, Reason.DOWNLOADED)]
+            summary = await site.run()
+    assert summary.counts[Kind.ARCHIVE, Outcome.COMPLETED, Reason.DOWNLOADED].size_bytes >= 2 << 20
     return trace.stays()
 
 
-async def test_path_of_an_output_is_short(stays):
+async def trace_original(tmp_path: Path) -> list[tuple[str, bool]]:
+    """Download deliveries, and return the stays of the path of the first original."""
+    async with Simulator(SimulatedAccount(storage=StorageOptions(assets=1))) as simulator:
+        username, password = simulator.account_credentials
+        credentials = CredentialSet(accounts=(AccountCredentials("main", username, SecretStr(password)),))
+        settings = Settings(api_url=simulator.api_url, output=tmp_path, source=SOURCE)
+        trace = OutputTrace(ORIGINAL)
+        with trace.record():
+            async with Downloader(settings, credentials=credentials) as downloader:
+                summary = await downloader.run()
+    assert summary.counts[ORIGINAL, Outcome.COMPLETED, Reason.DOWNLOADED]
+    return trace.stays()
+
+
+@pytest.mark.parametrize("trace", [trace_archive, trace_original])
+async def test_path_of_an_output_is_short(tmp_path, trace):
+    stays = await trace(tmp_path)
     files = [file for file, _ in stays]
+    assert files[0] == "graph/pools.py"
     assert len(files) <= MAX_STAYS
     assert len(set(files)) <= MAX_FILES
     assert sum(climbs for _, climbs in stays) <= MAX_CLIMBS
 
 
-async def test_path_of_an_output_is_described_by_the_architecture_page(stays):
+async def test_path_of_an_archive_is_described_by_the_architecture_page(tmp_path):
+    stays = await trace_archive(tmp_path)
     section = PAGE.split("\n## The path of one output\n")[1].split("\n## ")[0]
     described = re.findall(r"^\| `([a-z_0-9/]+\.py)` \|", section, re.MULTILINE)
     assert described == list(dict.fromkeys(file for file, _ in stays))
