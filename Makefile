@@ -110,9 +110,9 @@ test-image: install .venv-image/.installed ## test the image and the manifests w
 	@touch $@
 
 .PHONY: test-browser
-test-browser: install .venv-browser/.installed ## test the status page in Chromium (installs it as root)
-	@command -v chromium >/dev/null || [ "$$(id -u)" -ne 0 ] || \
-	  { apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium >/dev/null; }
+test-browser: install .venv-browser/.installed ## test the pages in Chromium and Firefox (installs them as root)
+	@command -v chromium >/dev/null && command -v firefox-esr >/dev/null || [ "$$(id -u)" -ne 0 ] || \
+	  { apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium firefox-esr >/dev/null; }
 	.venv-browser/bin/python -m pytest -q -c tests/browser/pytest.ini tests/browser
 
 .PHONY: docs
