@@ -218,6 +218,8 @@ class SourceSpec:
         read_filters: Returns the filters of the source that the settings select; of None: no filters.
         lists_scopes: Whether containers are listed by their scope, such as a project. Otherwise the source
             lists accounts, and the list shows the scope of each container.
+        has_global_identities: Whether outputs with the same identity are the same stored object in all
+            containers. Otherwise the identity is valid in one container, and the URL of the object decides.
     """
 
     name: str
@@ -225,6 +227,7 @@ class SourceSpec:
     kinds: tuple[KindSpec, ...]
     read_filters: Callable[[Any], SourceFilters] = _no_filters
     lists_scopes: bool = True
+    has_global_identities: bool = False
 
     @property
     def kind_names(self) -> tuple[str, ...]:

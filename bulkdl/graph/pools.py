@@ -27,7 +27,7 @@ from bulkdl.graph.autoscale import (
 )
 from bulkdl.graph.planning import SameObjectGroup
 from bulkdl.graph.pool_limits import PoolLimits
-from bulkdl.graph.reservations import OutputReservations
+from bulkdl.graph.reservations import ExclusiveKeys, OutputReservations
 from bulkdl.graph.run_context import RunContext
 from bulkdl.graph.transfer_monitor import (
     ActiveTransfer,
@@ -39,7 +39,7 @@ from bulkdl.ledger import queries
 from bulkdl.listings import PlannedOutput
 from bulkdl.log import get_logger
 from bulkdl.models import CommittedFile, Outcome, Output, Reason, Result
-from bulkdl.source_spec import kind_spec, output_fields
+from bulkdl.source_spec import kind_spec, output_fields, source_spec
 from bulkdl.telemetry.events import TransferStarted
 from bulkdl.transfer.context import BLOCK_BYTES, TransferContext
 from bulkdl.transfer.download import Download, result_of_failure
@@ -53,7 +53,7 @@ _LARGE_COMPLETION_WEIGHT = 1 << 20
 _MIN_QUEUE_LENGTH = 64
 
 FailureByObject = dict[str, Result]
-"""The results of failed downloads, by the identity of the storage object."""
+"""The results of failed downloads, by the URL or the identity of the storage object."""
 
 
 class RunStopped(Exception):
@@ -62,6 +62,11 @@ class RunStopped(Exception):
     def __init__(self, result: Result) -> None:
         super().__init__(result.detail)
         self.result = result
+
+
+def find_global_identity(missing: PlannedOutput) -> str:
+    """Return the identity of the stored object of *missing*; empty if other containers can use it."""
+    return missing.identity if source_spec(missing.output.container.source).has_global_identities else ""
 
 
 class OutputDownloader:
@@ -94,26 +99,44 @@ class OutputDownloader:
             failed: Results of the earlier outputs of the same group. Their objects are not downloaded again.
                 A failure of *missing* is added.
         """
-        output = missing.output
+        output, identity = missing.output, find_global_identity(missing)
         remote_file, make_key = self._source.open_output(output), self._make_key(missing)
+        object_key = identity or None
         try:
-            await remote_file.prepare()
-            source = remote_file.source
-            if source is not None:
-                find = partial(queries.find_same_object, output=output, source=source)
-                existing = await self._ledger.read(find)
-                if existing is not None and await self._is_complete(existing):
-                    return await self._link(output, existing, make_key)
+            linked = await self._link_identity(output, identity, make_key) if identity else None
+            if linked is None and object_key not in failed:
+                await remote_file.prepare()
+                object_key = object_key or remote_file.source
+                linked = await self._link_source(output, remote_file.source, make_key)
         except DownloadError as failure:
             return result_of_failure(output, failure)
-        if source is not None and source in failed:
-            return replace(failed[source], output=output, attempts=0, downloaded_bytes=0)
+        if linked is not None:
+            return linked
+        if object_key is not None and object_key in failed:
+            return replace(failed[object_key], output=output, attempts=0, downloaded_bytes=0)
         partial_file, context = self._storage.partial_file(output), self._transfers[output.kind]
         result = await Download(output, remote_file, partial_file, make_key, context, observer).run()
         is_failure = result.outcome is Outcome.FAILED and result.reason is not Reason.PATH_BLOCKED
-        if source is not None and is_failure:
-            failed[source] = result
+        if object_key is not None and is_failure:
+            failed[object_key] = result
         return result
+
+    async def _link_identity(self, output: Output, identity: str, make_key: MakeKey) -> Result | None:
+        """Link *output* to a complete file of any container with *identity*. No request is needed."""
+        find = partial(queries.find_same_identity, output=output, identity=identity)
+        for existing in await self._ledger.read(find):
+            if await self._is_complete(existing):
+                return await self._link(output, existing, make_key)
+        return None
+
+    async def _link_source(self, output: Output, source: str | None, make_key: MakeKey) -> Result | None:
+        """Link *output* to a complete file of its container that was downloaded from *source*."""
+        if source is None:
+            return None
+        existing = await self._ledger.read(partial(queries.find_same_object, output=output, source=source))
+        if existing is None or not await self._is_complete(existing):
+            return None
+        return await self._link(output, existing, make_key)
 
     async def remove_sidecar(self, result: Result) -> None:
         """Remove the sidecar of the downloaded output of *result*, which is durable in the ledger."""
@@ -130,7 +153,7 @@ class OutputDownloader:
         return info is not None and info.size_bytes == file.size_bytes
 
     async def _link(self, output: Output, existing: CommittedFile, make_key: MakeKey) -> Result:
-        """Link *output* to *existing*, a file of the same container with the same object."""
+        """Link *output* to *existing*, a file with the same object."""
         suffixes = kind_spec(output.kind).suffixes
         suffix = next((suffix for suffix in suffixes if existing.key.endswith(suffix)), "")
         info = await self._storage.destination.copy(existing.key, make_key(suffix))
@@ -164,6 +187,7 @@ class Pools:
             kind: Channel(max(_MIN_QUEUE_LENGTH, 4 * limit.workers)) for kind, limit in limits.items()
         }
         self.reservations = OutputReservations()
+        self._identities = ExclusiveKeys()
         self._limiters = limiters
         self._meters = {kind: ThroughputMeter() for kind in limits}
         self._budget = TransferBudget(max_transfer_bytes, context.shutdown)
@@ -227,6 +251,22 @@ class Pools:
                 limiter.release()
 
     async def _download_group(self, group: SameObjectGroup) -> None:
+        """Download *group*, after a group of another container that has the same object."""
+        identity = find_global_identity(group[0])
+        if not identity:
+            await self._download_in_order(group)
+            return
+        has_begun = False
+        try:
+            async with self._identities.hold(identity):
+                has_begun = True
+                await self._download_in_order(group)
+        except BaseException:
+            if not has_begun:  # the run is being stopped: every reserved output must end
+                self.record_cancelled(group)
+            raise
+
+    async def _download_in_order(self, group: SameObjectGroup) -> None:
         """
         Download the outputs of *group* in order.
 

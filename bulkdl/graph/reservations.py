@@ -1,12 +1,46 @@
-"""Prevents a second download of an output in one run when its container is listed more than once."""
+"""
+Prevents a second download of an output in one run when its container is listed more than once.
+
+It also prevents concurrent downloads of one stored object that several containers have.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
 
+from bulkdl.concurrency import WaitQueue
 from bulkdl.listings import PlannedOutput
 from bulkdl.models import Container, ContainerRef, Output
+
+
+class ExclusiveKeys:
+    """
+    Lets one task at a time hold a key.
+
+    The memory is proportional to the number of held keys.
+    """
+
+    def __init__(self) -> None:
+        self._waiters: dict[str, WaitQueue] = {}
+
+    @asynccontextmanager
+    async def hold(self, key: str) -> AsyncIterator[None]:
+        """Hold *key* inside the block; wait while another task holds it."""
+        while key in self._waiters:
+            held = self._waiters[key]
+            await held.wait_for(partial(self._is_released, key, held))
+        waiters = self._waiters[key] = WaitQueue()
+        try:
+            yield
+        finally:
+            del self._waiters[key]
+            waiters.notify_all()
+
+    def _is_released(self, key: str, held: WaitQueue) -> bool:
+        return self._waiters.get(key) is not held
 
 
 class OutputReservations:

@@ -23,6 +23,9 @@ from bulkdl.listings import ContainerListing, PlannedOutput
 from bulkdl.models import CommittedFile, Container, ContainerRef, Output, Reason, Result, Validator
 from bulkdl.source_spec import kind_spec
 
+# The files of outputs with the same identity that are examined. A user may have deleted some of them.
+_MAX_SAME_FILES = 8
+
 _SELECT_OUTPUTS = """
 SELECT containers.source, containers.scope, containers.container_id, outputs.*
 FROM outputs JOIN containers ON containers.id = outputs.container
@@ -201,6 +204,27 @@ def find_same_object(connection: sqlite3.Connection, output: Output, source: str
         },
     ).fetchone()
     return read_output(row).file if row else None
+
+
+def find_same_identity(connection: sqlite3.Connection, output: Output, identity: str) -> list[CommittedFile]:
+    """Return committed files of outputs of the same source with *identity*, at most a few."""
+    rows = connection.execute(
+        f"{_SELECT_OUTPUTS} WHERE outputs.identity = :identity AND outputs.identity <> ''"
+        " AND containers.source = :source AND +state = 'completed' AND key IS NOT NULL"
+        f" AND NOT (outputs.container = coalesce({_CONTAINER_ID}, 0)"
+        " AND parent = :parent AND kind = :kind AND outputs.name = :name)"
+        " ORDER BY outputs.id LIMIT :limit",
+        {
+            **format_ref(output.container),
+            "identity": identity,
+            "kind": output.kind,
+            "name": output.name,
+            "parent": output.parent,
+            "limit": _MAX_SAME_FILES,
+        },
+    )
+    found = (read_output(row).file for row in rows)
+    return [file for file in found if file is not None]
 
 
 def forget_container(connection: sqlite3.Connection, ref: ContainerRef) -> None:

@@ -46,6 +46,7 @@ CREATE TABLE outputs (
 ) STRICT;
 
 CREATE INDEX outputs_by_state ON outputs (state);
+CREATE INDEX outputs_by_identity ON outputs (identity) WHERE identity <> '';
 
 -- Results of processors. The row with the key '' holds the state of an output for a processor and the digest
 -- of the processed file. The other rows are derived files. The step at the end of a run has no output.

@@ -171,6 +171,7 @@ DROP TABLE outputs_1;
 DROP TABLE jobs_1;
 DROP TABLE runs_1;
 CREATE INDEX outputs_by_state ON outputs (state);
+CREATE INDEX outputs_by_identity ON outputs (identity) WHERE identity <> '';
 PRAGMA legacy_alter_table = OFF;
 """
 

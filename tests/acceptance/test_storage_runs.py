@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import Counter
 
 import aiohttp
 import pytest
@@ -158,6 +159,46 @@ async def test_run_since_last_revisits_deliveries_whose_items_were_not_ready(acc
     result = await account.run("--since", "last")
     assert result.code == 0, result
     assert account.missing_files(lambda file: not file.job_id) == []
+
+
+async def test_run_links_an_original_that_was_downloaded_before_its_collection_existed(account):
+    assert (await account.run()).code == 0
+    deliveries = account.simulator.account.deliveries
+    alone = {
+        delivery.original.id
+        for delivery in deliveries.iter_deliveries()
+        if delivery.original and delivery.collection_id is None
+    }
+    account.simulator.evolve_storage(settled=True)
+    account.count_requests()
+    result = await account.run()
+    assert result.code == 0, result
+    assert account.missing_files() == []
+    collected = [
+        file
+        for file in account.simulator.expected_files()
+        if file.asset_id in alone and file.collection_id is not None
+    ]
+    assert collected
+    linked = [row["outputs"] for row in result.document["counts"] if row["reason"] == "linked"]
+    assert sum(linked) >= len(collected)
+    requested = [record.path for record in account.simulator.requests]
+    assert not [path for path in requested for file in collected if file.asset_id in path]
+
+
+async def test_run_signs_an_asset_once_that_is_in_several_places(account):
+    assert (await account.run()).code == 0
+    signed = Counter(
+        record.path for record in account.simulator.requests if record.endpoint == "download_url"
+    )
+    nameless = {
+        delivery.original.id
+        for delivery in account.simulator.account.deliveries.iter_deliveries()
+        if delivery.original and not delivery.name
+    }
+    twice = {path for path, count in signed.items() if count > 1}
+    assert not {path for path in twice if not any(asset in path for asset in nameless)}
+    assert len(signed) == len(list(account.simulator.expected_files()))
 
 
 async def test_run_downloads_new_deliveries_of_a_growing_account(account):

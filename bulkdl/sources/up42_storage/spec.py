@@ -91,4 +91,5 @@ SPEC = SourceSpec(
     ),
     read_filters=_read_filters,
     lists_scopes=False,
+    has_global_identities=True,
 )

@@ -203,6 +203,25 @@ def test_find_same_object_searches_only_the_container(ledger):
     assert queries.find_same_object(ledger, FINAL, "https://s/o") is None
 
 
+def test_find_same_identity_searches_all_containers_of_the_source(ledger):
+    there = job_output("p", "k", "t", Kind.ARCHIVE)
+    plan(ledger, PlannedOutput(FINAL, identity="a"))
+    plan(
+        ledger,
+        PlannedOutput(there, identity="a"),
+        job=job_container("p", "k", "SUCCEEDED", "", None, AT, AT, None),
+    )
+    queries.record_results(ledger, [new_result(FINAL)], "run1")
+    assert queries.find_same_identity(ledger, there, "a") == [new_file()]
+    assert queries.find_same_identity(ledger, FINAL, "a") == [], "its own file"
+    assert queries.find_same_identity(ledger, there, "b") == []
+    assert queries.find_same_identity(ledger, there, "") == []
+    unrecorded = job_output("p", "unrecorded", "t", Kind.ARCHIVE)
+    assert queries.find_same_identity(ledger, unrecorded, "a") == [new_file()]
+    queries.record_results(ledger, [Result(FINAL, Outcome.FAILED, Reason.STALLED)], "run2")
+    assert queries.find_same_identity(ledger, there, "a") == []
+
+
 def test_forget_container_deletes_its_outputs(ledger):
     plan(ledger)
     queries.forget_container(ledger, job_ref("p", "j"))
@@ -246,6 +265,7 @@ def test_find_last_run_end_returns_only_finished_runs(ledger):
         lambda ledger: read_containers(ledger, "p", ["j", "k"]),
         lambda ledger: queries.find_scopes(ledger, SOURCE, "j"),
         lambda ledger: queries.find_same_object(ledger, ARCHIVE, "https://s/o"),
+        lambda ledger: queries.find_same_identity(ledger, ARCHIVE, "a"),
         plan,
         lambda ledger: queries.record_results(ledger, [new_result(ARCHIVE)], "run"),
         lambda ledger: queries.record_listing_failure(ledger, JOB, Reason.SERVER_ERROR, "503"),
@@ -255,6 +275,7 @@ def test_find_last_run_end_returns_only_finished_runs(ledger):
         "read_containers",
         "find_scopes",
         "find_same_object",
+        "find_same_identity",
         "plan_container",
         "record_results",
         "record_listing_failure",
