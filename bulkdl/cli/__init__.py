@@ -29,6 +29,7 @@ COMMANDS = {
     "verify": "compare the files with the ledger; --repair, --rebuild",
     "retry": "download failed outputs again",
     "unpack": "unpack downloaded archives; no network, no credentials",
+    "catalog": "write a catalogue of the downloaded outputs; no network, no credentials",
     "config": "show the effective settings and their sources",
     "demo": "download from a simulated account on this machine",
     "simulate": "run a local UP42 API for tests",

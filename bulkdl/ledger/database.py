@@ -247,6 +247,16 @@ class Ledger:
         self._executor.shutdown(wait=True)
 
 
+def open_read_only(path: Path) -> sqlite3.Connection:
+    """
+    Open a ledger to read it in the calling thread; blocks.
+
+    Raises:
+        LedgerError, DestinationError: See ``Ledger.open``.
+    """
+    return _connect(path, read_only=True, synchronous=True, upgrade=False, lock_timeout_s=LOCK_TIMEOUT_S)
+
+
 def _run_in_savepoint(connection: sqlite3.Connection, statement: Statement) -> Any:
     """Run *statement*. An error that is not raised by SQLite rolls back only this statement of the batch."""
     connection.execute("SAVEPOINT statement")

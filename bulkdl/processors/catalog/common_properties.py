@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import isfinite
 from typing import Any
 
 _CLOUDS = ("eo:cloud_cover", "cloudCover", "cloudCoverPercentage")
@@ -52,6 +51,6 @@ def _nested_cloud(properties: Mapping[str, Any]) -> Any:
 def _first_number(values: list[Any], minimum: float, maximum: float) -> float | None:
     for value in values:
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if is_number and isfinite(value) and minimum <= value <= maximum:
+        if is_number and minimum <= value <= maximum:  # False for NaN
             return float(value)
     return None

@@ -115,7 +115,7 @@ def parse_instant(value: object) -> tuple[datetime, bool] | None:
 
 
 def _from_epoch(value: float) -> datetime | None:
-    if value >= _MIN_EPOCH_MS:
+    if _MIN_EPOCH_MS <= value < _MAX_EPOCH_S * 1000:
         value = value / 1000
     if not _MIN_EPOCH_S <= value < _MAX_EPOCH_S:  # also False for NaN
         return None

@@ -17,6 +17,7 @@ from bulkdl.processors.catalog.facts import BBox, Footprint, Position, Ring
 
 MAX_POSITIONS = 50_000
 _MAX_LONGITUDE, _MAX_LATITUDE = 360.0, 90.0
+_MAX_COORDINATE = 1e9
 _HALF, _TURN = 180.0, 360.0
 
 
@@ -84,7 +85,8 @@ def _read_position(value: Any) -> Position:
         raise UnusableGeometryError("a position is invalid")
     lon, lat = value[0], value[1]
     for number in (lon, lat):
-        if isinstance(number, bool) or not isinstance(number, (int, float)) or not isfinite(number):
+        is_number = isinstance(number, (int, float)) and not isinstance(number, bool)
+        if not is_number or (isinstance(number, float) and not isfinite(number)):
             raise UnusableGeometryError("a coordinate is not a number")
     if abs(lon) > _MAX_LONGITUDE or abs(lat) > _MAX_LATITUDE:
         raise UnusableGeometryError("a coordinate is not in degrees of longitude and latitude")
@@ -199,4 +201,6 @@ def bbox_differs(bbox: Any, footprint: Footprint | None) -> bool:
     values = bbox if len(bbox) == 4 else [bbox[0], bbox[1], bbox[3], bbox[4]]
     if not all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
         return False
+    if any(abs(value) > _MAX_COORDINATE for value in values):
+        return True
     return any(abs(a - b) > 1e-6 for a, b in zip(values, footprint.bbox, strict=True))

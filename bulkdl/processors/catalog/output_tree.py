@@ -79,6 +79,11 @@ class OutputTree:
     def exists(self, key: str) -> bool:
         return bool(key) and self.stamp(key) is not None
 
+    def has_unpacked_folder(self, archive_key: str) -> bool:
+        """Return whether the folder for the members of an archive exists."""
+        folder = unpacked_folder_key(archive_key)
+        return folder is not None and os.path.isdir(f"{self._folder}/{folder}")  # noqa: PTH112 - see stamp
+
     def read_document(self, key: str) -> Any:
         """Return the JSON document *key*; None if it is too large or not valid JSON."""
         stamp = self.stamp(key)
@@ -93,7 +98,7 @@ class OutputTree:
         """Return the unpacked members of an archive; None if its manifest is missing or invalid."""
         manifest = self._manifests / f"{archive_key}.jsonl"
         folder = unpacked_folder_key(archive_key)
-        if folder is None:
+        if folder is None or not self.has_unpacked_folder(archive_key):
             return None
         try:
             header = read_header(manifest)

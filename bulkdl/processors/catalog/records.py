@@ -19,6 +19,7 @@ class LedgerOutput:
         digest: ``algorithm=value`` of the file; empty without a file.
         unpack_state: The state of its archive for the processor ``unpack``; empty: not processed.
         unpack_detail: One line of that processor.
+        recorded_at: When the output and its unpacked files were recorded.
     """
 
     parent: str
@@ -32,6 +33,11 @@ class LedgerOutput:
     digest: str
     unpack_state: str = ""
     unpack_detail: str = ""
+    recorded_at: str = ""
+
+    def fields(self) -> tuple[object, ...]:
+        """Return all values, to compare them."""
+        return tuple(getattr(self, name) for name in self.__slots__)
 
 
 @dataclass(frozen=True, slots=True)

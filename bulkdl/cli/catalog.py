@@ -1,0 +1,115 @@
+"""``bulkdl catalog``: write the catalogue of an output directory."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bulkdl.cli import options
+from bulkdl.cli.context import read_settings
+from bulkdl.cli.help import Command, Group
+from bulkdl.cli.render import write_json, write_lines
+from bulkdl.cli.signals import handle_stop_signals
+from bulkdl.concurrency import run_stoppable
+from bulkdl.errors import ConfigError
+from bulkdl.failure_policy import ExitCode
+from bulkdl.maintenance.catalog import create_catalog
+from bulkdl.processors.catalog.build import FORMATS, PAGE, CatalogResult
+from bulkdl.settings import Settings
+from bulkdl.sources.registry import installed_layouts
+from bulkdl.telemetry.console_logging import create_stderr_console, log_to_console
+
+DEFAULT_FORMATS = FORMATS
+
+
+@click.command(cls=Command, example="bulkdl catalog -o outputs --only gpkg")
+@options.output
+@options.option(
+    "--only",
+    "formats",
+    metavar="FORMAT,…",
+    multiple=True,
+    envvar="BULKDL_CATALOG_ONLY",
+    help=f"write these formats only: {', '.join(FORMATS)}; the new catalogue has no others",
+    group=Group.DESTINATION,
+)
+@options.result_format("table", "json")
+@options.common(network=False)
+def catalog(formats: tuple[str, ...], **params: Any) -> int:
+    """
+    Write a catalogue of all outputs in an output directory: a STAC catalogue and a GeoPackage.
+
+    The command sends no requests and needs no credentials. It can be used during a run. The catalogue is in
+    the folder catalog. It replaces the previous catalogue as a whole and can be deleted at any time.
+    """
+    chosen = parse_formats(formats)
+    settings = read_settings(params).settings
+    console = create_stderr_console()
+    with log_to_console(console, settings.log_format, settings.verbose):
+        result = write_catalog_of(settings, chosen)
+    show_catalog(result, settings, params["result_format"])
+    return int(ExitCode.OK)
+
+
+def parse_formats(values: tuple[str, ...]) -> tuple[str, ...]:
+    """
+    Return the formats to write, by default all that need no extra.
+
+    Raises:
+        ConfigError: A format is unknown.
+    """
+    names = [name for value in values for name in value.replace(",", " ").split()]
+    for name in names:
+        if name not in FORMATS:
+            raise ConfigError("--only", f"unknown format {name[:60]!r}; expected one of {', '.join(FORMATS)}")
+    return tuple(name for name in FORMATS if name in names) if names else DEFAULT_FORMATS
+
+
+def write_catalog_of(settings: Settings, formats: tuple[str, ...] = DEFAULT_FORMATS) -> CatalogResult:
+    """Write the catalogue of the output directory in *settings*. A signal ends the command."""
+    return asyncio.run(_write(settings, formats))
+
+
+async def _write(settings: Settings, formats: tuple[str, ...]) -> CatalogResult:
+    work = partial(
+        create_catalog,
+        output=settings.require_output(),
+        layouts=installed_layouts(settings),
+        state=settings.state,
+        formats=formats,
+        durability=settings.durability,
+    )
+    with ThreadPoolExecutor(1, thread_name_prefix="catalog") as executor:
+        task = asyncio.ensure_future(run_stoppable(executor, work))
+
+        def stop(*_code: ExitCode) -> None:
+            task.cancel()
+
+        with handle_stop_signals(stop) as received:
+            try:
+                return await task
+            except asyncio.CancelledError:
+                if received.exit_code is None:
+                    raise
+                raise click.exceptions.Exit(int(received.exit_code)) from None
+
+
+def show_catalog(result: CatalogResult, settings: Settings, result_format: str) -> None:
+    """Write the result to stdout."""
+    output = Path(settings.require_output())
+    if result_format == "json":
+        write_json({**result.as_dict(), "output": str(output)})
+        return
+    states = ", ".join(f"{count} {state}" for state, count in sorted(result.states.items()))
+    unchanged = f", {result.unchanged} unchanged" if result.unchanged else ""
+    write_lines(
+        f"{result.entries} entries ({states or 'none'}) of {result.containers} containers{unchanged}",
+        f"The catalogue is in {output / 'catalog'}.",
+    )
+    if PAGE in result.formats:
+        write_lines(f"Open {output / 'index.html'} in a browser.")

@@ -1,0 +1,159 @@
+"""
+Write a catalogue aside and publish it as a whole.
+
+The new catalogue is in a work folder in the state folder of the output directory. Its folder and that of the
+old catalogue exchange their names. A process that is killed leaves only its work folder, which the next
+catalogue removes: the process holds a lock on its work folder, and the lock ends with it. If the file system
+does not support locks, another process may remove the folder of this one. Then this process fails, and the
+published catalogue is complete.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from bulkdl.disk import atomic_files
+from bulkdl.errors import DestinationError
+from bulkdl.models import Reason
+
+CATALOG_FOLDER, INDEX, MARKER = "catalog", "index.html", "bulkdl.json"
+_CACHE = "entries.jsonl"
+_FORMAT = "bulkdl-catalog"
+# The page contains this text in its first bytes.
+GENERATOR = b'<meta name="generator" content="bulkdl'
+_HEAD_BYTES = 4096
+
+
+class WorkFolder:
+    """
+    The place of a new catalogue.
+
+    Args:
+        output: The output directory.
+        work: The folder for all catalogues that are being written; on the same file system as *output*.
+    """
+
+    def __init__(self, output: Path, work: Path) -> None:
+        self._output = output
+        self._work = work
+        self.build = secrets.token_hex(8)
+        self._folder = work / f"new-{self.build}"
+        self.catalog = self._folder / CATALOG_FOLDER
+        self.index = self._folder / INDEX
+        self.cache = self._folder / _CACHE
+        self.previous_cache = work / _CACHE
+        self._lock = -1
+
+    @property
+    def published(self) -> Path:
+        """The folder of the published catalogue."""
+        return self._output / CATALOG_FOLDER
+
+    @property
+    def published_index(self) -> Path:
+        return self._output / INDEX
+
+    def prepare(self) -> None:
+        """
+        Remove the work folders of killed processes, and create the new one.
+
+        Raises:
+            DestinationError: PATH_BLOCKED; the names of the catalogue belong to other files.
+            OSError: A folder cannot be written.
+        """
+        self._check_targets()
+        self._work.mkdir(parents=True, exist_ok=True)
+        for folder in self._work.glob("new-*"):
+            _remove_if_abandoned(folder)
+        self._folder.mkdir()
+        self._lock = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+        with suppress(OSError):  # not every file system has locks
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self.catalog.mkdir()
+
+    def _check_targets(self) -> None:
+        folder = self.published
+        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+            raise DestinationError(Reason.PATH_BLOCKED, f"{folder}: is not a folder")
+        if folder.is_dir() and read_marker(folder) is None and any(folder.iterdir()):
+            raise DestinationError(Reason.PATH_BLOCKED, f"{folder}: exists and is not a catalogue of bulkdl")
+
+    def check_index(self) -> None:
+        """
+        Check that the page may replace an existing file.
+
+        Raises:
+            DestinationError: PATH_BLOCKED; the file is not a page of bulkdl.
+        """
+        if self.published_index.exists() and not self._has_own_index():
+            raise DestinationError(
+                Reason.PATH_BLOCKED, f"{self.published_index}: exists and is not a page of bulkdl"
+            )
+
+    def _has_own_index(self) -> bool:
+        try:
+            with self.published_index.open("rb") as stream:
+                return GENERATOR in stream.read(_HEAD_BYTES)
+        except OSError:
+            return False
+
+    def publish(self, marker: dict[str, Any], *, sync: bool) -> None:
+        """
+        Publish the catalogue, then the page and the cache.
+
+        Args:
+            marker: Facts about the catalogue, which ``bulkdl.json`` contains.
+        """
+        document = {"format": _FORMAT, "version": 1, "build": self.build, **marker}
+        (self.catalog / MARKER).write_text(json.dumps(document, indent=1), encoding="utf-8")
+        if sync:
+            atomic_files.sync_file_system(self._folder)
+        if not self.published.exists():
+            self.catalog.rename(self.published)
+        elif not atomic_files.exchange_folders(self.catalog, self.published):
+            self.published.rename(self._folder / "old")
+            self.catalog.rename(self.published)
+        if self.index.exists():
+            self.index.replace(self.published_index)
+        elif self._has_own_index():
+            self.published_index.unlink()  # the page belongs to the old catalogue
+        self.cache.replace(self.previous_cache)
+        if sync:
+            atomic_files.sync_folder(self._output)
+
+    def close(self) -> None:
+        """Remove the work folder."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+
+def read_marker(folder: Path) -> dict[str, Any] | None:
+    """Return the facts about the catalogue in *folder*; None if it is not a catalogue of bulkdl."""
+    try:
+        document = json.loads((folder / MARKER).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return document if isinstance(document, dict) and document.get("format") == _FORMAT else None
+
+
+def _remove_if_abandoned(folder: Path) -> None:
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+    except OSError:  # another process writes a catalogue
+        return
+    finally:
+        os.close(handle)
