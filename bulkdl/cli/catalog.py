@@ -14,7 +14,7 @@ from bulkdl.cli import options
 from bulkdl.cli.context import read_settings
 from bulkdl.cli.help import Command, Group
 from bulkdl.cli.render import write_json, write_lines
-from bulkdl.cli.signals import handle_stop_signals
+from bulkdl.cli.signals import run_interruptible
 from bulkdl.concurrency import run_stoppable
 from bulkdl.errors import ConfigError
 from bulkdl.failure_policy import ExitCode
@@ -85,18 +85,7 @@ async def _write(settings: Settings, formats: tuple[str, ...]) -> CatalogResult:
         durability=settings.durability,
     )
     with ThreadPoolExecutor(1, thread_name_prefix="catalog") as executor:
-        task = asyncio.ensure_future(run_stoppable(executor, work))
-
-        def stop(*_code: ExitCode) -> None:
-            task.cancel()
-
-        with handle_stop_signals(stop) as received:
-            try:
-                return await task
-            except asyncio.CancelledError:
-                if received.exit_code is None:
-                    raise
-                raise click.exceptions.Exit(int(received.exit_code)) from None
+        return await run_interruptible(partial(run_stoppable, executor, work))
 
 
 def show_catalog(result: CatalogResult, settings: Settings, result_format: str) -> None:

@@ -10,12 +10,17 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
+from typing import TypeVar
+
+import click
 
 from bulkdl.failure_policy import ExitCode
+
+T = TypeVar("T")
 
 _EXITS = {signal.SIGINT: ExitCode.INTERRUPTED, signal.SIGTERM: ExitCode.TERMINATED}
 _EXIT_MESSAGE = "bulkdl: exited immediately; run the same command again to resume\n"
@@ -57,6 +62,27 @@ def handle_stop_signals(stop: Callable[[ExitCode], None]) -> Iterator[ReceivedSi
         if received.count < 2:
             for number, handler in previous.items():
                 signal.signal(number, handler)
+
+
+async def run_interruptible(work: Callable[[], Awaitable[T]]) -> T:
+    """
+    Await *work*. A signal cancels it; *work* then releases what it holds.
+
+    Raises:
+        click.exceptions.Exit: A signal has ended *work*; it has the exit code of the signal.
+    """
+    task = asyncio.ensure_future(work())
+
+    def stop(*_code: ExitCode) -> None:
+        task.cancel()
+
+    with handle_stop_signals(stop) as received:
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if received.exit_code is None:
+                raise
+            raise click.exceptions.Exit(int(received.exit_code)) from None
 
 
 def _exit_immediately(code: ExitCode) -> None:

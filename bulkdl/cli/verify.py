@@ -17,9 +17,8 @@ from bulkdl.cli import options
 from bulkdl.cli.context import read_settings
 from bulkdl.cli.help import Command, Group
 from bulkdl.cli.render import show_verification
-from bulkdl.cli.signals import handle_stop_signals
+from bulkdl.cli.signals import run_interruptible
 from bulkdl.errors import ConfigError
-from bulkdl.failure_policy import ExitCode
 from bulkdl.maintenance.rebuild import rebuild
 from bulkdl.maintenance.verify import VerifyOptions
 from bulkdl.maintenance.verify import verify as compare_with_ledger
@@ -84,25 +83,9 @@ def verify(deep: bool, repair: bool, recreate: bool, workers: int, **params: Any
             workers=workers,
         )
         work = partial(rebuild if recreate else compare_with_ledger, verify_options, bar)
-        verification = asyncio.run(_run_interruptible(work))
+        verification = asyncio.run(run_interruptible(work))
     show_verification(verification, params["result_format"])
     return int(verification.exit_code)
-
-
-async def _run_interruptible(work: Work) -> Verification:
-    """Await *work*. A signal cancels it between two blocks, and *work* releases the lease."""
-    task = asyncio.ensure_future(work())
-
-    def stop(*_code: ExitCode) -> None:
-        task.cancel()
-
-    with handle_stop_signals(stop) as received:
-        try:
-            return await task
-        except asyncio.CancelledError:
-            if received.exit_code is None:
-                raise
-            raise click.exceptions.Exit(int(received.exit_code)) from None
 
 
 @dataclass(slots=True)

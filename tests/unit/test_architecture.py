@@ -27,7 +27,7 @@ SPAWNERS = {
     "transfer/segments.py": "a partial file is started once; each reader waits for its own write",
     "transfer/segmented.py": "the connections of one archive, in a TaskGroup",
     "testing/steps.py": "a suite cancels a call, and waits for its end",
-    "cli/verify.py": "a signal cancels the work, and the command still reports it",
+    "cli/signals.py": "a signal cancels the work, and the command still reports it",
 }
 SPAWNS = {"create_task", "ensure_future"}
 

@@ -23,6 +23,7 @@ from bulkdl.processors.catalog.stac import StacWriter
 # Format → module and class of its writer. A module is imported only if its format is written.
 _WRITERS = {
     "gpkg": ("bulkdl.processors.catalog.geopackage", "GeoPackageWriter"),
+    "page": ("bulkdl.processors.catalog.page.writer", "PageWriter"),
 }
 FORMATS = ("stac", *_WRITERS)
 PAGE = "page"

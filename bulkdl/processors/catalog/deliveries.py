@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bulkdl.processors.catalog.common_properties import common_properties
 from bulkdl.processors.catalog.dates import DELIVERY, find_date
 from bulkdl.processors.catalog.entry_building import EntryFactory, is_completed, unpack_notes
 from bulkdl.processors.catalog.facts import CatalogEntry, CatalogFile, Footprint
@@ -13,6 +12,7 @@ from bulkdl.processors.catalog.files import MemberFiles, output_file
 from bulkdl.processors.catalog.geometry import bbox_differs, read_footprint
 from bulkdl.processors.catalog.output_tree import OutputTree
 from bulkdl.processors.catalog.records import LedgerContainer, LedgerOutput
+from bulkdl.processors.catalog.stac_properties import common_properties
 
 _ORIGINAL, _ASSET, _PREVIEW = "original", "asset", "preview"
 _ROLES = {_ORIGINAL: "original", _ASSET: "data", _PREVIEW: "thumbnail", "metadata": "metadata"}

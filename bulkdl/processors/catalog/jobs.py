@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from bulkdl.processors.catalog.common_properties import common_properties
 from bulkdl.processors.catalog.dates import FeatureDate, find_date, format_instant, parse_instant
 from bulkdl.processors.catalog.entry_building import EntryFactory, is_completed, missing_notes, unpack_notes
 from bulkdl.processors.catalog.facts import CatalogEntry, CatalogFile, Footprint
@@ -16,6 +15,7 @@ from bulkdl.processors.catalog.files import MemberFiles, normalise_path, output_
 from bulkdl.processors.catalog.geometry import bbox_differs, read_footprint
 from bulkdl.processors.catalog.output_tree import OutputTree, clean
 from bulkdl.processors.catalog.records import LedgerContainer, LedgerOutput
+from bulkdl.processors.catalog.stac_properties import common_properties
 
 _ARCHIVE, _GEOJSON, _QUICKLOOK = "archive", "geojson", "quicklook"
 _MAX_NAME_CHARS = 200

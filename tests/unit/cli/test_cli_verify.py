@@ -10,6 +10,7 @@ from rich.console import Console
 from bulkdl.cli import verify as verify_module
 from bulkdl.cli.render import verification_headline, write_csv
 from bulkdl.cli.retry import parse_reason
+from bulkdl.cli.signals import run_interruptible
 from bulkdl.errors import ConfigError
 from bulkdl.maintenance.retry import REASONS
 from bulkdl.models import Reason
@@ -53,7 +54,7 @@ async def test_verify_with_a_signal_cancels_the_work_and_exits_with_its_code(num
             released.append("lease")
 
     with pytest.raises(click.exceptions.Exit) as caught:
-        await verify_module._run_interruptible(work)
+        await run_interruptible(work)
     assert (caught.value.exit_code, released) == (code, ["lease"])
 
 
