@@ -38,6 +38,12 @@ _log = get_logger(__name__)
 
 DEFAULT_LIFETIME_S = 300.0
 
+# New tokens that the server may reject before the credentials count as rejected. A new token can be revoked
+# before its first request arrives, for example by another login.
+MAX_NEW_TOKENS = 2
+# All tokens of one request, with those that expired on the way or that another task replaced.
+MAX_TOKENS = 10
+
 _MARGIN_S = 30.0
 _MARGIN_SHARE = 0.1
 _BODY_LIMIT_BYTES = 1024 * 1024
@@ -56,6 +62,23 @@ class _CachedToken:
     token: str
     renew_at: float
     expires_at: float
+
+
+class RejectedTokens:
+    """Counts the rejected tokens of one request, and limits its repetitions."""
+
+    def __init__(self, tokens: TokenSource) -> None:
+        self._tokens = tokens
+        self._count = self._new = 0
+        self._is_new = False
+
+    def may_repeat(self, token: str) -> bool:
+        """Discard *token*, which the server rejected; return whether another token may be tried."""
+        has_expired = self._tokens.has_expired(token)
+        self._count += 1
+        self._new += self._is_new and not has_expired
+        self._is_new = self._tokens.invalidate(token)
+        return self._new < MAX_NEW_TOKENS and self._count < MAX_TOKENS
 
 
 class TokenSource:
@@ -110,6 +133,11 @@ class TokenSource:
             if self._cached is None:
                 raise _copy_failure(self._permanent_failure or self._last_failure)
             return self._cached.token
+
+    def has_expired(self, token: str) -> bool:
+        """Return whether *token* has expired by our clock, or was replaced."""
+        cached = self._cached
+        return cached is None or cached.token != token or self._clock() >= cached.expires_at
 
     def invalidate(self, token: str) -> bool:
         """

@@ -20,14 +20,12 @@ from bulkdl.errors import ApiError
 from bulkdl.http.errors import map_http_errors
 from bulkdl.models import Reason
 from bulkdl.sources.transport import RequestPolicy, describe_request, get_host, read_body
-from bulkdl.sources.up42_common.auth import TokenSource
+from bulkdl.sources.up42_common.auth import RejectedTokens, TokenSource
 from bulkdl.sources.up42_common.errors import ApiErrorInfo, api_error, find_error, parse_error_response
 from bulkdl.sources.up42_common.json_documents import parse_json
 
 _T = TypeVar("_T")
 
-# Maximum number of tokens per request: the cached token, a token that another task renewed, a new token.
-MAX_TOKENS = 3
 # Larger documents are decoded in a thread, not in the event loop.
 _DECODE_IN_THREAD_BYTES = 256 * 1024
 
@@ -37,10 +35,10 @@ class _Unauthorised(ApiError):
     The server rejected the token of this attempt.
 
     Attributes:
-        renews: Whether the next token is a new one. Otherwise it may be a token that is in use already.
+        token: The rejected token.
     """
 
-    renews = True
+    token = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,16 +103,14 @@ class JsonClient:
         prepared = _Request(method, url, payload, low_priority)
 
         async def attempt() -> tuple[_T, bytes]:
-            is_new_token = False
-            for _ in range(MAX_TOKENS):
+            rejected = RejectedTokens(self._tokens)
+            while True:
                 try:
                     return await self._attempt(prepared, read)
                 except _Unauthorised as failure:
-                    rejection = failure
-                if is_new_token:
-                    break
-                is_new_token = rejection.renews
-            raise ApiError(Reason.CREDENTIALS, f"{rejection.detail} (with a new token)")
+                    if not rejected.may_repeat(failure.token):
+                        detail = f"{failure.detail} (with a new token)"
+                        raise ApiError(Reason.CREDENTIALS, detail) from None
 
         return await self._request_policy.retry(attempt)
 
@@ -143,7 +139,7 @@ class JsonClient:
         failure = api_error(error, label, retry_after_s=retry_after_s, secrets=(token,))
         if error.status == 401:
             rejection = _Unauthorised(failure.reason, failure.detail)
-            rejection.renews = self._tokens.invalidate(token)
+            rejection.token = token
             raise rejection
         raise failure
 

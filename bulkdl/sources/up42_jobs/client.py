@@ -22,14 +22,14 @@ from bulkdl.listings import UnreadableContainer
 from bulkdl.log import get_logger
 from bulkdl.models import Container, Output, Reason
 from bulkdl.sources.transport import RequestPolicy, describe_request, get_host, peek_body
-from bulkdl.sources.up42_common.auth import TokenSource
+from bulkdl.sources.up42_common.auth import RejectedTokens, TokenSource
 from bulkdl.sources.up42_common.errors import (
     ApiErrorInfo,
     api_error,
     parse_error_body,
     parse_error_response,
 )
-from bulkdl.sources.up42_common.json_client import MAX_TOKENS, JsonClient, distrust_redirect
+from bulkdl.sources.up42_common.json_client import JsonClient, distrust_redirect
 from bulkdl.sources.up42_jobs import decode
 from bulkdl.sources.up42_jobs.models import Kind, Task
 from bulkdl.sources.up42_jobs.pagination import Page, iter_jobs
@@ -214,20 +214,16 @@ class Client:
             yield response, prefetched
 
     async def _open(self, url: URL) -> tuple[aiohttp.ClientResponse, bytes]:
-        is_new_token = False
-        for number in range(MAX_TOKENS):
+        rejected = RejectedTokens(self._tokens)
+        while True:
             await self._request_policy.acquire(url, low_priority=True)
             token = await self._tokens.token()
             with map_http_errors(ApiError, describe_request("GET", url)):
                 response, prefetched, error = await self._send_and_peek(url, token)
             status = error.status if error else response.status
             retry_after_s = self._request_policy.apply_cooldown(response, status)
-            if status != 401:
+            if status != 401 or not rejected.may_repeat(token):
                 break
-            renews = self._tokens.invalidate(token)
-            if is_new_token or number == MAX_TOKENS - 1:
-                break
-            is_new_token = renews
             response.release()
         if error is None:
             return response, prefetched

@@ -8,10 +8,12 @@ from aioresponses import CallbackResult
 
 from bulkdl.errors import ApiError
 from bulkdl.models import Container, Reason
+from bulkdl.sources.up42_common.auth import MAX_TOKENS
 from bulkdl.sources.up42_jobs.models import Kind, job_output, job_ref
 from support.idle import wait_until_idle
 
 API = "https://api.example"
+TOKEN_URL = f"{API}/oauth/token"
 JOBS = f"{API}/projects/p1/jobs?page={{}}&sort=createdAt,asc"
 JOB_URL = f"{API}/projects/p1/jobs/j1"
 TASKS_URL = f"{JOB_URL}/tasks"
@@ -249,8 +251,32 @@ async def test_tasks_rejected_token_is_renewed_without_an_attempt(kit, client):
 )
 async def test_tasks_rejected_new_token_is_a_credentials_error(kit, client, response):
     kit.api.get(TASKS_URL, **response, repeat=True)
+    kit.grant("T3", "T4")
     assert (await failure_of(client.tasks("p1", "j1"))).reason is Reason.CREDENTIALS
-    assert len(kit.requests()) == 2
+    tokens = [headers["Authorization"] for _, headers in kit.requests()]
+    assert tokens == ["Bearer T1", "Bearer T2", "Bearer T3"]
+
+
+async def test_tasks_new_token_revoked_before_its_first_request_is_renewed(kit, client):
+    kit.grant("T3")
+    for _ in range(2):
+        kit.api.get(TASKS_URL, status=401)
+    kit.api.get(TASKS_URL, payload={"data": []})
+    assert await client.tasks("p1", "j1") is not None
+    assert [headers["Authorization"] for _, headers in kit.requests()][-1] == "Bearer T3"
+    assert kit.timeline.slept == []
+
+
+async def test_tasks_tokens_that_expire_on_the_way_are_renewed_a_bounded_number_of_times(kit):
+    kit.api.post(TOKEN_URL, payload={"access_token": "T", "expires_in": 1}, repeat=True)
+
+    def respond(url, **kwargs):
+        kit.timeline.now += 2
+        return CallbackResult(status=401)
+
+    kit.api.get(TASKS_URL, callback=respond, repeat=True)
+    assert (await failure_of(kit.client().tasks("p1", "j1"))).reason is Reason.CREDENTIALS
+    assert len(kit.requests()) == MAX_TOKENS
 
 
 async def test_tasks_sixteen_concurrent_rejections_renew_once(kit, client):
@@ -335,14 +361,20 @@ async def test_open_makes_one_attempt_and_returns_any_status(kit, client, status
     assert kit.timeline.slept == []
 
 
-@pytest.mark.parametrize(("second", "status"), [(200, 200), (401, 401)])
-async def test_open_rejected_token_is_renewed_once(kit, client, second, status):
+@pytest.mark.parametrize(
+    ("statuses", "tokens"),
+    [([401, 200], ["T1", "T2"]), ([401, 401, 200], ["T1", "T2", "T3"]), ([401] * 3, ["T1", "T2", "T3"])],
+)
+async def test_open_rejected_token_is_renewed(kit, client, statuses, tokens):
     url = f"{TASKS_URL}/t1/outputs/data-json"
-    kit.api.get(url, status=401)
-    kit.api.get(url, status=second)
+    kit.grant("T3")
+    for status in statuses:
+        kit.api.get(url, status=status)
     async with client.open(GEOJSON) as (response, _):
-        assert response.status == status
-    assert [headers["Authorization"] for _, headers in kit.requests()] == ["Bearer T1", "Bearer T2"]
+        assert response.status == statuses[-1]
+    assert [headers["Authorization"] for _, headers in kit.requests()] == [
+        f"Bearer {each}" for each in tokens
+    ]
 
 
 async def test_open_without_response_raises_the_reason(kit, client):
