@@ -24,7 +24,7 @@ install: $(STAMP) ## create .venv from the lock file and install bulkdl
 
 .PHONY: demo
 demo: install ## download a sample account from the built-in simulator
-	$(BIN)/bulkdl demo -o demo
+	$(BIN)/bulkdl demo -o demo --unpack keep --catalog
 
 .PHONY: test
 test: install ## run the tests without the slow ones (about two minutes)

@@ -20,11 +20,13 @@ from bulkdl.errors import ConfigError
 from bulkdl.failure_policy import ExitCode
 from bulkdl.maintenance.catalog import create_catalog
 from bulkdl.processors.catalog.build import FORMATS, PAGE, CatalogResult
+from bulkdl.report.summary import Summary
 from bulkdl.settings import Settings
 from bulkdl.sources.registry import installed_layouts
 from bulkdl.telemetry.console_logging import create_stderr_console, log_to_console
 
 DEFAULT_FORMATS = FORMATS
+_COMPLETE_EXITS = frozenset({ExitCode.OK, ExitCode.FAILED, ExitCode.TEMPORARY})
 
 
 @click.command(cls=Command, example="bulkdl catalog -o outputs --only gpkg")
@@ -73,6 +75,32 @@ def parse_formats(values: tuple[str, ...]) -> tuple[str, ...]:
 def write_catalog_of(settings: Settings, formats: tuple[str, ...] = DEFAULT_FORMATS) -> CatalogResult:
     """Write the catalogue of the output directory in *settings*. A signal ends the command."""
     return asyncio.run(_write(settings, formats))
+
+
+def catalog_after(
+    settings: Settings, summary: Summary, result_format: str, signal_code: ExitCode | None
+) -> None:
+    """
+    Write the catalogue at the end of a run, if the settings enable it.
+
+    A run that was stopped, or ended with another failure than that of single outputs, has no catalogue.
+    """
+    if not settings.catalog or signal_code is not None or summary.exit_code not in _COMPLETE_EXITS:
+        return
+    result = write_catalog_of(settings)
+    if result_format != "json":  # stdout has one JSON document, the summary
+        show_catalog(result, settings, result_format)
+
+
+def require_local_output(settings: Settings) -> None:
+    """
+    Check before a run that its catalogue can be written.
+
+    Raises:
+        ConfigError: The output directory is not local.
+    """
+    if settings.catalog and not isinstance(settings.require_output(), Path):
+        raise ConfigError("--catalog", "needs a local output directory")
 
 
 async def _write(settings: Settings, formats: tuple[str, ...]) -> CatalogResult:

@@ -11,6 +11,7 @@ import click
 from pydantic import SecretStr
 
 from bulkdl.cli import options
+from bulkdl.cli.catalog import catalog_after, require_local_output
 from bulkdl.cli.context import RunRequest, configure_logging, read_settings, run_downloader
 from bulkdl.cli.help import Command, Group
 from bulkdl.cli.render import show_summary, write_lines
@@ -29,6 +30,7 @@ _SEED = 1  # every demo uses the same account, so that a second demo finds the f
 @click.command(cls=Command, example="bulkdl demo --jobs 200 -o demo")
 @options.output
 @options.unpack
+@options.catalog
 @options.option(
     "--jobs",
     default=24,
@@ -52,11 +54,13 @@ def demo(**params: Any) -> int:
     loaded = read_settings(params)
     if loaded.settings.output is None:
         loaded = replace(loaded, settings=loaded.settings.model_copy(update={"output": _DEFAULT_OUTPUT}))
+    require_local_output(loaded.settings)
     summary, signal_code = asyncio.run(_demo(loaded, params["jobs"]))
     summary = summary.after_signal(signal_code)
     show_summary(summary, loaded.settings.require_output(), params["result_format"])
     if params["result_format"] != "json":
         write_lines(f"The files are in {loaded.settings.output}. The same command again downloads nothing.")
+    catalog_after(loaded.settings, summary, params["result_format"], signal_code)
     return int(summary.exit_code)
 
 

@@ -116,6 +116,20 @@ selection: Decorator[Any] = _stack(
 )
 
 unpack: Decorator[Any] = _setting("--unpack", metavar="off|keep|replace", group=Group.DESTINATION)
+
+
+def _catalog(*, hidden: bool = False) -> Decorator[Any]:
+    return option(
+        "--catalog",
+        is_flag=True,
+        default=None,
+        help=Settings.model_fields["catalog"].description,
+        group=Group.DESTINATION,
+        hidden=hidden,
+    )
+
+
+catalog: Decorator[Any] = _catalog()
 output: Decorator[Any] = _stack(
     _setting("-o", "--output", metavar="DIR|URL", group=Group.DESTINATION),
     _setting("--state", metavar="DIR", group=Group.DESTINATION),
@@ -153,7 +167,8 @@ def transfer(*, listing_only: bool = False) -> Decorator[Any]:
         partial(_setting, "--retries", metavar="N", group=Group.RETRY),
     )
     return _stack(
-        *(make(hidden=listing_only and _key(make.args[0]) not in _LISTING_ONLY) for make in settings)
+        _catalog(hidden=listing_only),
+        *(make(hidden=listing_only and _key(make.args[0]) not in _LISTING_ONLY) for make in settings),
     )
 
 

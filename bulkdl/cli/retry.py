@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from bulkdl.cli import options
+from bulkdl.cli.catalog import catalog_after, require_local_output
 from bulkdl.cli.context import RunRequest, execute
 from bulkdl.cli.help import Command, Group
 from bulkdl.cli.render import show_summary, write_json, write_lines
@@ -46,6 +47,7 @@ def retry(reasons: tuple[str, ...], **params: Any) -> int:
     """
     chosen = [parse_reason(text) for value in reasons for text in value.replace(",", " ").split()]
     request = RunRequest.from_params(params, expose_metrics=True)
+    require_local_output(request.loaded.settings)
     output = request.output
     selection = asyncio.run(
         retry_selection(output, request.selection, chosen, state=request.loaded.settings.state)
@@ -57,6 +59,7 @@ def retry(reasons: tuple[str, ...], **params: Any) -> int:
     summary, signal_code = execute(request, lambda downloader: downloader.run(request.selection))
     summary = summary.after_signal(signal_code)
     show_summary(summary, output, params["result_format"])
+    catalog_after(request.loaded.settings, summary, params["result_format"], signal_code)
     return int(summary.exit_code)
 
 

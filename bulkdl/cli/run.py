@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from bulkdl.cli import options
+from bulkdl.cli.catalog import catalog_after, require_local_output
 from bulkdl.cli.context import RunRequest, execute
 from bulkdl.cli.help import Command
 from bulkdl.cli.plan import print_plan
@@ -36,7 +37,9 @@ def run(**params: Any) -> int:
     if params["dry_run"]:
         return print_plan(params)
     request = RunRequest.from_params(params, expose_metrics=True)
+    require_local_output(request.loaded.settings)
     summary, signal_code = execute(request, lambda downloader: downloader.run(request.selection))
     summary = summary.after_signal(signal_code)
     show_summary(summary, request.output, params["result_format"])
+    catalog_after(request.loaded.settings, summary, params["result_format"], signal_code)
     return int(summary.exit_code)

@@ -168,6 +168,11 @@ class Settings(BaseModel):
         description="unpack each archive into a folder next to it: off, keep (the archive), or replace "
         "(delete the archive at the end of a complete run)",
     )
+    catalog: bool = Field(
+        False,
+        description="write a catalogue of all outputs (index.html and the folder catalog) at the end of a "
+        "run; see bulkdl catalog",
+    )
     processors: Annotated[tuple[str, ...], BeforeValidator(parsers.split_list)] = Field(
         (), description="names of the installed processors that process completed outputs"
     )
