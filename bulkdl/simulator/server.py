@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
@@ -48,6 +49,7 @@ class SimulatorOptions:
         latency_s: Delay of each response.
         strict_storage_auth: Let the storage reject requests with an Authorization header.
         max_recorded_requests: Number of requests that are kept. None keeps all.
+        token_clock: Returns the Unix time for the tokens.
     """
 
     host: str = "127.0.0.1"
@@ -62,6 +64,7 @@ class SimulatorOptions:
     max_recorded_requests: int | None = 100_000
     username: str = "someone@example.com"
     password: str = "correct horse"  # noqa: S105 - not a real credential
+    token_clock: Callable[[], float] = time.time
 
 
 class Simulator:
@@ -88,7 +91,9 @@ class Simulator:
         self.latency_s = options.latency_s
         self._storage_host = options.storage_host
         self._request_count = 0
-        self._tokens = Tokens(account, options.token_lifetime_s, options.username, options.password)
+        self._tokens = Tokens(
+            account, options.token_lifetime_s, options.username, options.password, options.token_clock
+        )
         self._signer = Signer(options.url_lifetime_s)
         self._bucket = Bucket(account)
         self._api = Api(account, self._tokens, self._sign, options.page_size)

@@ -12,6 +12,7 @@ import hmac
 import json
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha512
@@ -70,8 +71,23 @@ class Caller:
 
 
 class Tokens:
-    def __init__(self, account: SimulatedAccount, lifetime_s: float, username: str, password: str) -> None:
+    """
+    The tokens of one account.
+
+    Args:
+        clock: Returns the Unix time, which decides whether a token has expired.
+    """
+
+    def __init__(
+        self,
+        account: SimulatedAccount,
+        lifetime_s: float,
+        username: str,
+        password: str,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self.account, self.life_s = account, lifetime_s
+        self._clock = clock
         self.user = (username, password)
         self._secret = f"token/{account.seed}/{uuid.uuid4()}".encode()
         self._epoch = 0
@@ -151,7 +167,7 @@ class Tokens:
         return claims
 
     def _check_time(self, claims: dict[str, Any]) -> None:
-        now = time.time()
+        now = self._clock()
         if claims["epoch"] != self._epoch:
             raise Unauthorized("ACCESS_TOKEN_INVALID: the token was revoked")
         if now > claims["exp_exact"]:
@@ -176,7 +192,7 @@ class Tokens:
         return self._create_token(project, self.life_s, "Bearer")
 
     def _create_token(self, project: int | None, lifetime_s: float, purpose: str) -> str:
-        now = time.time()
+        now = self._clock()
         subject = self.account.user_id if project is None else self.account.project_key(project).id
         claims = {
             "iss": "backend-core",
