@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -19,13 +21,12 @@ from bulkdl.concurrency import run_stoppable
 from bulkdl.errors import ConfigError
 from bulkdl.failure_policy import ExitCode
 from bulkdl.maintenance.catalog import create_catalog
-from bulkdl.processors.catalog.build import FORMATS, PAGE, CatalogResult
+from bulkdl.processors.catalog.build import DEFAULT_FORMATS, FORMATS, PAGE, CatalogResult
 from bulkdl.report.summary import Summary
 from bulkdl.settings import Settings
 from bulkdl.sources.registry import installed_layouts
 from bulkdl.telemetry.console_logging import create_stderr_console, log_to_console
 
-DEFAULT_FORMATS = FORMATS
 _COMPLETE_EXITS = frozenset({ExitCode.OK, ExitCode.FAILED, ExitCode.TEMPORARY})
 
 
@@ -40,20 +41,37 @@ _COMPLETE_EXITS = frozenset({ExitCode.OK, ExitCode.FAILED, ExitCode.TEMPORARY})
     help=f"write these formats only: {', '.join(FORMATS)}; the new catalogue has no others",
     group=Group.DESTINATION,
 )
+@options.option(
+    "--checksums",
+    is_flag=True,
+    envvar="BULKDL_CHECKSUMS",
+    help="write catalog/SHA256SUMS; reads the files that are not unpacked, once",
+    group=Group.DESTINATION,
+)
+@options.option(
+    "--georeference",
+    type=click.Choice(["quicklooks"]),
+    envvar="BULKDL_GEOREFERENCE",
+    help="write PICTURE.aux.xml next to each quicklook, with the approximate place of the scene",
+    group=Group.DESTINATION,
+)
 @options.result_format("table", "json")
 @options.common(network=False)
-def catalog(formats: tuple[str, ...], **params: Any) -> int:
+def catalog(formats: tuple[str, ...], checksums: bool, georeference: str | None, **params: Any) -> int:
     """
-    Write a catalogue of all outputs in an output directory: a STAC catalogue and a GeoPackage.
+    Write a catalogue of all outputs: a page, a STAC catalogue, a GeoPackage and mosaics.
 
-    The command sends no requests and needs no credentials. It can be used during a run. The catalogue is in
-    the folder catalog. It replaces the previous catalogue as a whole and can be deleted at any time.
+    The command sends no requests and needs no credentials. It can be used during a run. The page is
+    index.html, everything else is in the folder catalog. The catalogue replaces the previous one as a whole
+    and can be deleted at any time.
     """
     chosen = parse_formats(formats)
     settings = read_settings(params).settings
     console = create_stderr_console()
     with log_to_console(console, settings.log_format, settings.verbose):
-        result = write_catalog_of(settings, chosen)
+        result = write_catalog_of(
+            settings, chosen, checksums=checksums, georeferences=georeference is not None
+        )
     show_catalog(result, settings, params["result_format"])
     return int(ExitCode.OK)
 
@@ -72,9 +90,16 @@ def parse_formats(values: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in names) if names else DEFAULT_FORMATS
 
 
-def write_catalog_of(settings: Settings, formats: tuple[str, ...] = DEFAULT_FORMATS) -> CatalogResult:
-    """Write the catalogue of the output directory in *settings*. A signal ends the command."""
-    return asyncio.run(_write(settings, formats))
+def write_catalog_of(
+    settings: Settings, formats: tuple[str, ...] = DEFAULT_FORMATS, **choices: bool
+) -> CatalogResult:
+    """
+    Write the catalogue of the output directory in *settings*. A signal ends the command.
+
+    Args:
+        choices: See ``CatalogRequest``: *checksums*, *georeferences*.
+    """
+    return asyncio.run(_write(settings, formats, choices))
 
 
 def catalog_after(
@@ -103,14 +128,16 @@ def require_local_output(settings: Settings) -> None:
         raise ConfigError("--catalog", "needs a local output directory")
 
 
-async def _write(settings: Settings, formats: tuple[str, ...]) -> CatalogResult:
-    work = partial(
+async def _write(settings: Settings, formats: tuple[str, ...], choices: Mapping[str, bool]) -> CatalogResult:
+    work: Callable[[threading.Event], CatalogResult] = partial(
         create_catalog,
         output=settings.require_output(),
         layouts=installed_layouts(settings),
         state=settings.state,
         formats=formats,
         durability=settings.durability,
+        checksums=choices.get("checksums", False),
+        georeferences=choices.get("georeferences", False),
     )
     with ThreadPoolExecutor(1, thread_name_prefix="catalog") as executor:
         return await run_interruptible(partial(run_stoppable, executor, work))

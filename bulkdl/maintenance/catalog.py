@@ -24,7 +24,13 @@ from bulkdl.ledger.catalog_queries import iter_containers, read_transaction
 from bulkdl.maintenance.status import find_ledgers
 from bulkdl.models import ContainerRef, Durability, Reason
 from bulkdl.os_errors import map_os_errors
-from bulkdl.processors.catalog.build import CatalogRequest, CatalogResult, Records, write_catalog
+from bulkdl.processors.catalog.build import (
+    DEFAULT_FORMATS,
+    CatalogRequest,
+    CatalogResult,
+    Records,
+    write_catalog,
+)
 from bulkdl.processors.catalog.facts import CatalogInfo
 from bulkdl.processors.catalog.output_tree import OutputTree
 from bulkdl.processors.catalog.records import DocumentKey, LedgerContainer, LedgerOutput
@@ -39,7 +45,9 @@ def create_catalog(
     layouts: Sequence[SourceLayout],
     state: Path | None = None,
     *,
-    formats: Sequence[str],
+    formats: Sequence[str] = DEFAULT_FORMATS,
+    checksums: bool = False,
+    georeferences: bool = False,
     durability: Durability = Durability.FULL,
 ) -> CatalogResult:
     """
@@ -49,6 +57,7 @@ def create_catalog(
         stop: Ends the work when it is set; the old catalogue stays.
         layouts: The sources with their path templates, which determine the names of the documents.
         formats: See ``processors.catalog.build.FORMATS``.
+        checksums, georeferences: See ``CatalogRequest``.
 
     Raises:
         ConfigError: *output* is not a local directory.
@@ -73,6 +82,8 @@ def create_catalog(
             output / STATE_FOLDER / "catalog",
             formats,
             partial(_create_info, output, running, frozenset(formats)),
+            checksums=checksums,
+            georeferences=georeferences,
             sync=durability is not Durability.NONE,
         )
         records: Records = heapq.merge(*streams, key=_order)

@@ -13,8 +13,10 @@ from typing import Any, cast
 
 from bulkdl.concurrency import check_stop
 from bulkdl.processors.catalog.cache import EntryCache, fingerprint, order_of
+from bulkdl.processors.catalog.checksums import ChecksumsWriter, add_checksums
 from bulkdl.processors.catalog.entries import create_container, create_entries
 from bulkdl.processors.catalog.facts import CatalogInfo, CatalogWriter
+from bulkdl.processors.catalog.georeference import QuicklookWriter
 from bulkdl.processors.catalog.output_tree import OutputTree
 from bulkdl.processors.catalog.publishing import WorkFolder, read_marker
 from bulkdl.processors.catalog.records import LedgerContainer
@@ -23,10 +25,13 @@ from bulkdl.processors.catalog.stac import StacWriter
 # Format → module and class of its writer. A module is imported only if its format is written.
 _WRITERS = {
     "gpkg": ("bulkdl.processors.catalog.geopackage", "GeoPackageWriter"),
+    "mosaic": ("bulkdl.processors.catalog.mosaic", "MosaicWriter"),
+    "geojson": ("bulkdl.processors.catalog.geojson", "GeoJsonWriter"),
     "page": ("bulkdl.processors.catalog.page.writer", "PageWriter"),
 }
 FORMATS = ("stac", *_WRITERS)
-PAGE = "page"
+PAGE, GEOJSON = "page", "geojson"
+DEFAULT_FORMATS = tuple(name for name in FORMATS if name != GEOJSON)
 
 Records = Iterable[tuple[LedgerContainer, OutputTree]]
 
@@ -67,6 +72,8 @@ class CatalogRequest:
         work: The folder for catalogues that are being written; on the file system of *output*.
         formats: The formats to write; the others are not in the new catalogue.
         info: Returns the facts for the writers, given the new folder and the new page.
+        checksums: Whether to compute the checksums of all files, and to write them.
+        georeferences: Whether to write the place of each quicklook next to it.
         sync: Whether the catalogue must survive a power cut.
     """
 
@@ -74,6 +81,8 @@ class CatalogRequest:
     work: Path
     formats: Sequence[str]
     info: Callable[[Path, Path], CatalogInfo]
+    checksums: bool = False
+    georeferences: bool = False
     sync: bool = True
 
 
@@ -96,8 +105,8 @@ def write_catalog(stop: threading.Event, request: CatalogRequest, records: Recor
         closing.callback(cache.close)
         info = request.info(place.catalog, place.index)
         previous = _find_previous(place, cache)
-        writers = _open_writers(request.formats, info, previous, closing)
-        result = _write_containers(stop, records, cache, writers, tuple(request.formats))
+        writers = _open_writers(request, info, previous, closing)
+        result = _write_containers(stop, request, records, cache, writers)
         for writer in writers:
             writer.finish()
         cache.close()
@@ -115,39 +124,50 @@ def _find_previous(place: WorkFolder, cache: EntryCache) -> Path | None:
 
 
 def _open_writers(
-    formats: Sequence[str], info: CatalogInfo, previous: Path | None, closing: ExitStack
+    request: CatalogRequest, info: CatalogInfo, previous: Path | None, closing: ExitStack
 ) -> list[CatalogWriter]:
     writers: list[CatalogWriter] = []
-    for name in formats:
-        if name == "stac":
-            writer: CatalogWriter = StacWriter(info, previous)
-        else:
-            module, kind = _WRITERS[name]
-            writer = cast("CatalogWriter", getattr(import_module(module), kind)(info))
+
+    def add(writer: CatalogWriter) -> None:
         closing.callback(writer.close)
         writers.append(writer)
+
+    for name in request.formats:
+        if name == "stac":
+            add(StacWriter(info, previous))
+        else:
+            module, kind = _WRITERS[name]
+            add(cast("CatalogWriter", getattr(import_module(module), kind)(info)))
+    if request.checksums:
+        add(ChecksumsWriter(info))
+    if request.georeferences:
+        add(QuicklookWriter(info))
     return writers
 
 
 def _write_containers(
     stop: threading.Event,
+    request: CatalogRequest,
     records: Records,
     cache: EntryCache,
     writers: Sequence[CatalogWriter],
-    formats: tuple[str, ...],
 ) -> CatalogResult:
-    result = CatalogResult(formats)
+    result = CatalogResult(tuple(request.formats))
     for record, tree in records:
         check_stop(stop)
         order, current = order_of(record, tree), fingerprint(record, tree)
         cached = cache.find(order, current)
         entries = cached if cached is not None else create_entries(record, tree)
+        is_unchanged = cached is not None
+        if request.checksums:
+            entries, has_new = add_checksums(stop, entries, request.output)
+            is_unchanged = is_unchanged and not has_new
         cache.add(order, current, entries)
-        container = create_container(record, entries, is_unchanged=cached is not None)
+        container = create_container(record, entries, is_unchanged=is_unchanged)
         for writer in writers:
             writer.add(container)
         result.containers += 1
-        result.unchanged += cached is not None
+        result.unchanged += is_unchanged
         result.entries += len(entries)
         result.states.update(entry.state for entry in entries)
     return result

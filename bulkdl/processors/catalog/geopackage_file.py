@@ -113,13 +113,13 @@ def format_time(instant: str | None) -> str | None:
 class GeoPackage:
     """A new GeoPackage file at *path*."""
 
-    def __init__(self, path: Path, written_at: datetime) -> None:
+    def __init__(self, path: Path, written_at: datetime, *, cache_kib: int = 4096) -> None:
         self._stamp = f"{written_at:%Y-%m-%dT%H:%M:%S.000Z}"
         self._layers: list[Layer] = []
         self.connection = sqlite3.connect(path, isolation_level=None)
         self.connection.execute("PRAGMA journal_mode = OFF")
         self.connection.execute("PRAGMA synchronous = OFF")
-        self.connection.execute("PRAGMA cache_size = -4096")
+        self.connection.execute(f"PRAGMA cache_size = -{cache_kib}")
         self.connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
         self.connection.execute(f"PRAGMA user_version = {_USER_VERSION}")
         self.connection.executescript(_SCHEMA)
