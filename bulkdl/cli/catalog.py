@@ -21,7 +21,15 @@ from bulkdl.concurrency import run_stoppable
 from bulkdl.errors import ConfigError
 from bulkdl.failure_policy import ExitCode
 from bulkdl.maintenance.catalog import create_catalog
-from bulkdl.processors.catalog.build import DEFAULT_FORMATS, FORMATS, PAGE, CatalogResult
+from bulkdl.processors.catalog.build import (
+    FORMATS,
+    PAGE,
+    PARQUET,
+    PARQUET_EXTRA,
+    CatalogResult,
+    default_formats,
+    has_parquet,
+)
 from bulkdl.report.summary import Summary
 from bulkdl.settings import Settings
 from bulkdl.sources.registry import installed_layouts
@@ -78,20 +86,24 @@ def catalog(formats: tuple[str, ...], checksums: bool, georeference: str | None,
 
 def parse_formats(values: tuple[str, ...]) -> tuple[str, ...]:
     """
-    Return the formats to write, by default all that need no extra.
+    Return the formats to write; see ``default_formats`` for the default.
 
     Raises:
-        ConfigError: A format is unknown.
+        ConfigError: A format is unknown, or its extra is not installed.
     """
     names = [name for value in values for name in value.replace(",", " ").split()]
     for name in names:
         if name not in FORMATS:
             raise ConfigError("--only", f"unknown format {name[:60]!r}; expected one of {', '.join(FORMATS)}")
-    return tuple(name for name in FORMATS if name in names) if names else DEFAULT_FORMATS
+    if PARQUET in names and not has_parquet():
+        raise ConfigError(
+            "--only", f"parquet needs more packages; install them with pip install 'bulkdl[{PARQUET_EXTRA}]'"
+        )
+    return tuple(name for name in FORMATS if name in names) if names else default_formats()
 
 
 def write_catalog_of(
-    settings: Settings, formats: tuple[str, ...] = DEFAULT_FORMATS, **choices: bool
+    settings: Settings, formats: tuple[str, ...] | None = None, **choices: bool
 ) -> CatalogResult:
     """
     Write the catalogue of the output directory in *settings*. A signal ends the command.
@@ -99,7 +111,7 @@ def write_catalog_of(
     Args:
         choices: See ``CatalogRequest``: *checksums*, *georeferences*.
     """
-    return asyncio.run(_write(settings, formats, choices))
+    return asyncio.run(_write(settings, formats or default_formats(), choices))
 
 
 def catalog_after(

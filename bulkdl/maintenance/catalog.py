@@ -25,7 +25,6 @@ from bulkdl.maintenance.status import find_ledgers
 from bulkdl.models import ContainerRef, Durability, Reason
 from bulkdl.os_errors import map_os_errors
 from bulkdl.processors.catalog.build import (
-    DEFAULT_FORMATS,
     CatalogRequest,
     CatalogResult,
     Records,
@@ -45,7 +44,7 @@ def create_catalog(
     layouts: Sequence[SourceLayout],
     state: Path | None = None,
     *,
-    formats: Sequence[str] = DEFAULT_FORMATS,
+    formats: Sequence[str],
     checksums: bool = False,
     georeferences: bool = False,
     durability: Durability = Durability.FULL,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,13 +28,24 @@ _WRITERS = {
     "gpkg": ("bulkdl.processors.catalog.geopackage", "GeoPackageWriter"),
     "mosaic": ("bulkdl.processors.catalog.mosaic", "MosaicWriter"),
     "geojson": ("bulkdl.processors.catalog.geojson", "GeoJsonWriter"),
+    "parquet": ("bulkdl.processors.catalog.parquet", "ParquetWriter"),
     "page": ("bulkdl.processors.catalog.page.writer", "PageWriter"),
 }
 FORMATS = ("stac", *_WRITERS)
-PAGE, GEOJSON = "page", "geojson"
-DEFAULT_FORMATS = tuple(name for name in FORMATS if name != GEOJSON)
+PAGE, GEOJSON, PARQUET = "page", "geojson", "parquet"
+PARQUET_EXTRA = "geoparquet"
 
 Records = Iterable[tuple[LedgerContainer, OutputTree]]
+
+
+def default_formats() -> tuple[str, ...]:
+    """Return the formats of a catalogue without a choice: all except GeoJSON that are installed."""
+    return tuple(name for name in FORMATS if name != GEOJSON and (name != PARQUET or has_parquet()))
+
+
+def has_parquet() -> bool:
+    """Return whether the extra for Parquet is installed."""
+    return find_spec("arro3") is not None and find_spec("arro3.io") is not None
 
 
 @dataclass(slots=True)

@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 from bulkdl.processors.catalog.facts import Ring
+from bulkdl.processors.catalog.wkb import encode_multipolygon
 
 WGS84 = 4326
 _APPLICATION_ID, _USER_VERSION = 0x47504B47, 10300
@@ -92,14 +93,8 @@ def encode_shape(polygons: Sequence[Sequence[Ring]], srs_id: int = WGS84) -> Sha
     xs = [x for polygon in polygons for x, _ in polygon[0]]
     ys = [y for polygon in polygons for _, y in polygon[0]]
     envelope = (min(xs), max(xs), min(ys), max(ys))
-    parts = [struct.pack("<2sBBi4d", b"GP", 0, 0b00000011, srs_id, *envelope)]
-    parts.append(struct.pack("<BII", 1, 6, len(polygons)))
-    for polygon in polygons:
-        parts.append(struct.pack("<BII", 1, 3, len(polygon)))
-        for ring in polygon:
-            flat = [value for position in ring for value in position]
-            parts.append(struct.pack(f"<I{len(flat)}d", len(ring), *flat))
-    return Shape(b"".join(parts), envelope)
+    head = struct.pack("<2sBBi4d", b"GP", 0, 0b00000011, srs_id, *envelope)
+    return Shape(head + encode_multipolygon(polygons), envelope)
 
 
 def format_time(instant: str | None) -> str | None:
