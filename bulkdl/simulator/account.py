@@ -27,6 +27,23 @@ _JOBS_IN_FIRST_HALF = 50  # number of jobs in the first half of the time range
 _JOB_NAMES = ("NDVI weekly", "coast 2021", "ships", "Äcker/Nord", "tile_07", "nightly", "a b c", "harbour #4")
 _BLOCKS = ("sentinel2-l1c-aoiclipped", "tiling", "ndvi", "superresolution")
 _QUICKLOOK_SUFFIXES = ("jpg", "png", "jpeg")
+# The areas of interest of consecutive jobs, as longitude and latitude. One is on the antimeridian.
+_PLACES = (
+    (13.41, 52.52),
+    (9.96, 53.54),
+    (4.05, 51.96),
+    (-0.33, 39.45),
+    (8.45, 50.02),
+    (180.0, -16.75),
+    (36.82, -1.29),
+    (-58.37, -34.61),
+    (-122.42, 37.77),
+    (139.77, 35.62),
+    (151.21, -33.86),
+    (72.83, 18.96),
+    (-43.2, -22.92),
+)
+_FEATURE_WIDTH, _FEATURE_HEIGHT = 1 / 16, 1 / 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,11 +277,16 @@ def _create_features(
 ) -> tuple[Feature, ...]:
     if scenario.has_no_features:
         return ()
+    longitude, latitude = _PLACES[index.job % len(_PLACES)]
     features = []
     for part in range(rng.choice((1, 1, 2, 3))):
         feature_id = account.ids.encode(Index(IdKind.FEATURE, index.project, index.job, index.task, part))
-        west, south = rng.randrange(-180 * 64, 178 * 64) / 64, rng.randrange(-60 * 64, 60 * 64) / 64
-        features.append(Feature(feature_id, (west, south, west + 1 / 16, south + 1 / 32)))
+        # Whole multiples of 1/64 have an exact text.
+        west = round((longitude + rng.randrange(-8, 8) / 64) * 64) / 64 - _FEATURE_WIDTH / 2
+        south = round((latitude + rng.randrange(-6, 6) / 64) * 64) / 64
+        if longitude == 180 and part == 0:
+            west = longitude - _FEATURE_WIDTH / 2
+        features.append(Feature(feature_id, (west, south, west + _FEATURE_WIDTH, south + _FEATURE_HEIGHT)))
     return tuple(features)
 
 

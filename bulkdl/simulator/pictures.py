@@ -15,6 +15,16 @@ import zlib
 from PIL import Image, ImageDraw, ImageOps
 
 _PX = 512
+_DRAWN_PX = 320  # the drawing is enlarged, because drawing takes time for each pixel
+_WATER_LEVEL = 84
+_CLOUDY = 0.4  # share of the pictures with clouds
+# Colours of low, middle and high ground.
+_LANDSCAPES = (
+    ((38, 62, 38), (92, 112, 66), (176, 160, 120)),
+    ((44, 72, 44), (118, 124, 80), (190, 178, 150)),
+    ((70, 66, 48), (142, 122, 88), (206, 190, 160)),
+)
+_FIELDS = ((150, 160, 84), (96, 130, 62), (178, 158, 108), (70, 98, 54))
 
 
 def create_picture(key: str, suffix: str, size_bytes: int = 0) -> bytes:
@@ -30,15 +40,37 @@ def create_picture(key: str, suffix: str, size_bytes: int = 0) -> bytes:
 
 
 def _draw(rng: random.Random) -> Image.Image:
-    ramp = Image.linear_gradient("L").resize((_PX, _PX)).rotate(rng.choice((0, 90, 180, 270)))
-    dark, light = ((rng.randrange(100), rng.randrange(100), rng.randrange(100)) for _ in range(2))
-    image = ImageOps.colorize(ramp, dark, (255 - light[0], 255 - light[1], 255 - light[2]))
-    pen = ImageDraw.Draw(image)
-    for _ in range(12):
-        x, y = rng.randrange(_PX), rng.randrange(_PX)
-        shade = (rng.randrange(256), rng.randrange(256), rng.randrange(256))
-        pen.rectangle((x, y, x + rng.randrange(20, 160), y + rng.randrange(20, 160)), fill=shade)
-    return image
+    """Draw an area as a satellite could show it: water, vegetation, bare ground, fields and clouds."""
+    height = _create_noise(rng, (3, 7, 17, 45))
+    land = ImageOps.colorize(height, *rng.choice(_LANDSCAPES), blackpoint=70, midpoint=118, whitepoint=195)
+    pen = ImageDraw.Draw(land, "RGBA")
+    for _ in range(rng.randrange(10, 40)):
+        x, y, width, depth = (
+            rng.randrange(_DRAWN_PX),
+            rng.randrange(_DRAWN_PX),
+            rng.randrange(12, 46),
+            rng.randrange(12, 46),
+        )
+        lean = rng.randrange(-8, 8)
+        corners = [(x, y), (x + width, y + lean), (x + width - lean, y + depth + lean), (x - lean, y + depth)]
+        pen.polygon(corners, fill=(*rng.choice(_FIELDS), 110))
+    water = height.point(lambda level: 255 if level < _WATER_LEVEL else 0)
+    land.paste((24, 52, 74), mask=water)
+    if rng.random() < _CLOUDY:
+        clouds = _create_noise(rng, (4, 11, 29)).point(lambda level: max(0, min(235, (level - 138) * 6)))
+        land.paste((246, 248, 250), mask=clouds)
+    return land.resize((_PX, _PX), Image.Resampling.BILINEAR)
+
+
+def _create_noise(rng: random.Random, sizes: tuple[int, ...]) -> Image.Image:
+    """Return the sum of random grids; each further grid is finer and has half the weight."""
+    total = Image.new("L", (_DRAWN_PX, _DRAWN_PX), 128)
+    for octave, size in enumerate(sizes):
+        grid = Image.frombytes("L", (size, size), rng.randbytes(size * size))
+        total = Image.blend(
+            total, grid.resize((_DRAWN_PX, _DRAWN_PX), Image.Resampling.BICUBIC), 0.6 / (octave + 1)
+        )
+    return total
 
 
 def _pad_jpeg(data: bytes, size_bytes: int, rng: random.Random) -> bytes:
