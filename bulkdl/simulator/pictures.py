@@ -33,7 +33,7 @@ def create_picture(key: str, suffix: str, size_bytes: int = 0) -> bytes:
     image = _draw(rng)
     out = io.BytesIO()
     if suffix.lower() == "png":
-        image.quantize(32).save(out, "PNG")
+        image.quantize(32, Image.Quantize.FASTOCTREE).save(out, "PNG")
         return _pad_png(out.getvalue(), size_bytes, rng)
     image.save(out, "JPEG", quality=60)
     return _pad_jpeg(out.getvalue(), size_bytes, rng)
