@@ -56,6 +56,7 @@ class ProjectKey:
 class Feature:
     id: str
     bounds: Bounds
+    acquired_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +250,7 @@ def _create_task(
     rng = random.Random(f"{account.seed}/{index.project}/{index.job}/{index.task}")
     succeeded, has_started = status == "SUCCEEDED", status not in {"NOT_STARTED", "PENDING"}
     has_ended = succeeded or status in {"FAILED", "ERROR", "CANCELLED"}
-    features = _create_features(account, index, scenario, rng) if succeeded else ()
+    features = _create_features(account, index, scenario, started, rng) if succeeded else ()
     form: ArchiveFormat = scenario.archive_format or rng.choices(("tgz", "zip", "tar"), (8, 1, 1))[0]
     block = _BLOCKS[0] if not parent_ids else rng.choice(_BLOCKS[1:])
     return SimulatedTask(
@@ -273,7 +274,7 @@ def _create_task(
 
 
 def _create_features(
-    account: SimulatedAccount, index: Index, scenario: JobScenario, rng: random.Random
+    account: SimulatedAccount, index: Index, scenario: JobScenario, started: datetime, rng: random.Random
 ) -> tuple[Feature, ...]:
     if scenario.has_no_features:
         return ()
@@ -286,7 +287,8 @@ def _create_features(
         south = round((latitude + rng.randrange(-6, 6) / 64) * 64) / 64
         if longitude == 180 and part == 0:
             west = longitude - _FEATURE_WIDTH / 2
-        features.append(Feature(feature_id, (west, south, west + _FEATURE_WIDTH, south + _FEATURE_HEIGHT)))
+        bounds = (west, south, west + _FEATURE_WIDTH, south + _FEATURE_HEIGHT)
+        features.append(Feature(feature_id, bounds, started - timedelta(days=2 + 5 * part)))
     return tuple(features)
 
 

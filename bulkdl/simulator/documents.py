@@ -6,7 +6,7 @@ import json
 from datetime import datetime
 from typing import Any
 
-from bulkdl.simulator.account import SimulatedAccount, SimulatedJob, SimulatedTask
+from bulkdl.simulator.account import Feature, SimulatedAccount, SimulatedJob, SimulatedTask
 
 Json = Any
 
@@ -84,11 +84,17 @@ def data_json(task: SimulatedTask) -> bytes:
             "id": feature.id,
             "bbox": list(feature.bounds),
             "geometry": {"type": "Polygon", "coordinates": [_ring(*feature.bounds)]},
-            "properties": {"id": feature.id, "up42.data_path": f"{feature.id}.tif"},
+            "properties": _feature_properties(task, feature),
         }
         for feature in task.features
     ]
     return dump({"type": "FeatureCollection", "features": features})
+
+
+def _feature_properties(task: SimulatedTask, feature: Feature) -> Json:
+    properties = {"id": feature.id, "up42.data_path": f"{feature.id}.tif"}
+    # As at UP42, blocks that process data do not repeat the properties of the scene.
+    return {**properties, "acquisitionDate": _seconds(feature.acquired_at)} if task.is_data else properties
 
 
 def _ring(west: float, south: float, east: float, north: float) -> list[list[float]]:

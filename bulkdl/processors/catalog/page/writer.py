@@ -6,13 +6,13 @@ import secrets
 from typing import Any
 
 from bulkdl.failure_policy import FAILURE_POLICIES
-from bulkdl.models import Reason
 from bulkdl.processors.catalog.facts import CatalogContainer, CatalogEntry, CatalogInfo
 from bulkdl.processors.catalog.page.columns import PageColumns
 from bulkdl.processors.catalog.page.details import describe_entry
 from bulkdl.processors.catalog.page.document import dump_json, write_document
 
 DETAILS_PER_FILE = 1_000
+_HINTS = {reason.value: policy.hint for reason, policy in FAILURE_POLICIES.items()}
 
 
 class PageWriter:
@@ -33,10 +33,10 @@ class PageWriter:
         self._folder.mkdir()
 
     def add(self, container: CatalogContainer) -> None:
-        """Add the entries of *container*, and one for a container that could not be listed."""
+        """Add the entries of *container*, and one for a container without a list of outputs."""
         self._columns.add_container(container)
         if container.failure:
-            self._add_entry(_create_listing_failure(container))
+            self._add_entry(_create_missing_list(container))
         for entry in container.entries:
             self._add_entry(entry)
 
@@ -77,19 +77,20 @@ class PageWriter:
         self._details.clear()
 
 
-def _create_listing_failure(container: CatalogContainer) -> CatalogEntry:
-    known = {reason.value: policy.hint for reason, policy in FAILURE_POLICIES.items()}
+def _create_missing_list(container: CatalogContainer) -> CatalogEntry:
+    # The reasons of failures have a policy; a job that has not finished is skipped.
+    is_failed = container.failure in _HINTS
     return CatalogEntry(
         id="",
-        title="The outputs could not be listed",
+        title="Outputs not listed" if is_failed else "No outputs yet",
         parent_id="",
         parent_name="",
         block="",
         outputs=(),
-        state="failed",
+        state="failed" if is_failed else "skipped",
         reason=container.failure,
         detail=container.failure_detail,
-        hint=known.get(container.failure, FAILURE_POLICIES[Reason.INTERNAL].hint),
+        hint=_HINTS.get(container.failure, ""),
         start=container.created_at or None,
         end=container.finished_at or None,
         datetime_source="job",

@@ -6,6 +6,7 @@ bulkdl.map = (() => {
   const PICTURE_PX = 64; // a larger footprint shows its picture
   const MAX_PICTURES = 40;
   const CROWD = 4000; // with more footprints in view, only larger ones are drawn with their shape
+  const FEW_DOTS = 600;
   const CROWD_DOT_PX = 9;
   const MAX_PER_CELL = 4; // footprints of one place that are drawn one over the other
   const FAILED = 1; // position in data.states
@@ -105,7 +106,7 @@ bulkdl.map = (() => {
     function findVisible() {
       const columns = (view.width >> 1) + 1, lines = (view.height >> 1) + 1;
       if (cells.length !== columns * lines) cells = new Uint8Array(columns * lines); else cells.fill(0);
-      const dots = data.states.map(() => []), areas = data.states.map(() => []), large = [];
+      const dots = data.states.map(() => []), areas = data.states.map(() => []), frames = data.states.map(() => []), large = [];
       const { scale, west, north, east, south } = view;
       const dotPx = countInView() > CROWD ? CROWD_DOT_PX : DOT_PX;
       for (let place = rows.length - 1; place >= 0; place -= 1) {
@@ -126,11 +127,12 @@ bulkdl.map = (() => {
             cells[cell] += cells[cell] < 255 ? (size < dotPx ? MAX_PER_CELL : 1) : 0;
           }
           if (size < dotPx) dots[state].push(x, y);
+          else if (showsPictures && size > PICTURE_PX && pictures.get(row)) frames[state].push(row, shift);
           else areas[state].push(row, shift);
           if (size > PICTURE_PX) large.push(row, shift, size);
         }
       }
-      return { dots, areas, large };
+      return { dots, areas, frames, large };
     }
 
     function countInView() {
@@ -144,25 +146,39 @@ bulkdl.map = (() => {
     }
 
 
-    function drawFootprints({ dots, areas }) {
-      const isCrowded = dots.reduce((count, list) => count + list.length, 0) > CROWD;
+    function drawFootprints({ dots, areas, frames }) {
+      const dotCount = dots.reduce((count, list) => count + list.length / 2, 0);
       for (const state of DRAW_ORDER) {
-        // Many dots of one place hide each other: small red dots leave the others visible.
-        const px = isCrowded && state === FAILED ? 2 : 4;
-        const colour = colours.states[state];
-        baseContext.fillStyle = baseContext.strokeStyle = colour;
+        baseContext.fillStyle = baseContext.strokeStyle = colours.states[state];
         baseContext.lineWidth = 1.2;
-        drawAreas(areas[state]);
-        for (let index = 0; index < dots[state].length; index += 2) {
-          baseContext.fillRect(dots[state][index] - px / 2, dots[state][index + 1] - px / 2, px, px);
-        }
+        drawAreas(areas[state], 0.16);
+        drawAreas(frames[state], 0); // the picture stays visible
+        if (dotCount < FEW_DOTS) drawCircles(dots[state]);
+        // Many dots of one place hide each other: small red dots leave the others visible.
+        else drawSquares(dots[state], state === FAILED && dotCount > CROWD ? 2 : 4);
       }
     }
 
-    function drawAreas(areas) {
+    function drawCircles(dots) {
+      baseContext.strokeStyle = colours.halo;
+      for (let index = 0; index < dots.length; index += 2) {
+        baseContext.beginPath();
+        baseContext.arc(dots[index], dots[index + 1], 4.5, 0, 2 * Math.PI);
+        baseContext.fill();
+        baseContext.stroke();
+      }
+    }
+
+    function drawSquares(dots, px) {
+      for (let index = 0; index < dots.length; index += 2) {
+        baseContext.fillRect(dots[index] - px / 2, dots[index + 1] - px / 2, px, px);
+      }
+    }
+
+    function drawAreas(areas, opacity) {
       let path = new Path2D(), rings = 0;
       const flush = (rule) => {
-        baseContext.globalAlpha = 0.16;
+        baseContext.globalAlpha = opacity;
         baseContext.fill(path, rule);
         baseContext.globalAlpha = 0.9;
         baseContext.stroke(path);

@@ -116,7 +116,7 @@ bulkdl.world = (() => {
       context.moveTo(0, y);
       context.lineTo(view.width, y);
       const label = `${Math.abs(place * step).toFixed(digits)}°${place < 0 ? "S" : place > 0 ? "N" : ""}`;
-      context.fillText(label, view.width - context.measureText(label).width - 6, y - 4);
+      if (y < view.height - 50) context.fillText(label, view.width - context.measureText(label).width - 6, y - 4);
     }
     context.stroke();
   }
@@ -126,13 +126,17 @@ bulkdl.world = (() => {
     context.font = "11px system-ui, sans-serif";
     context.fillStyle = colours.label;
     context.textAlign = "center";
+    const taken = [];
     for (const shift of view.shifts) {
       for (const label of labels) {
         const width = label.width * scale;
         if (width < 60) continue;
         const x = (shift - view.west) * view.scale + label.x * scale, y = label.y * scale - view.north * view.scale;
         if (x < 0 || y < 0 || x > view.width || y > view.height) continue;
-        if (context.measureText(label.name).width < width) context.fillText(label.name, x, y);
+        const half = context.measureText(label.name).width / 2 + 6;
+        if (2 * half > width || taken.some((other) => Math.abs(other.y - y) < 14 && Math.abs(other.x - x) < other.half + half)) continue;
+        taken.push({ x, y, half });
+        context.fillText(label.name, x, y);
       }
     }
     context.textAlign = "start";
