@@ -25,12 +25,27 @@ from bulkdl.settings.proxy import OFF
 
 _DEFAULT_OUTPUT = Path("demo")
 _SEED = 1  # every demo uses the same account, so that a second demo finds the files of the first
+_REJECTED: dict[str, object] = {"fault": "status", "status": 400}
+# The paths have IDs, so that the same outputs fail in every demo.
+_FAILURES: tuple[dict[str, object], ...] = (
+    {**_REJECTED, "endpoint": "quicklook", "path_regex": r"/0[^/]*$"},
+    {**_REJECTED, "endpoint": "results", "level": "task", "path_regex": r"/tasks/2"},
+    {**_REJECTED, "endpoint": "geojson", "level": "task", "path_regex": r"/tasks/a"},
+    {**_REJECTED, "endpoint": "tasks", "path_regex": r"/jobs/[89][^/]*/tasks"},
+)
 
 
-@click.command(cls=Command, example="bulkdl demo --jobs 200 -o demo")
+@click.command(cls=Command, example="bulkdl demo --jobs 200 --catalog -o demo")
 @options.output
 @options.unpack
 @options.catalog
+@options.option(
+    "--failures",
+    is_flag=True,
+    envvar="BULKDL_DEMO_FAILURES",
+    help="let some outputs fail; the exit code stays 0  [variable: BULKDL_DEMO_FAILURES]",
+    group=Group.SELECTION,
+)
 @options.option(
     "--jobs",
     default=24,
@@ -55,20 +70,25 @@ def demo(**params: Any) -> int:
     if loaded.settings.output is None:
         loaded = replace(loaded, settings=loaded.settings.model_copy(update={"output": _DEFAULT_OUTPUT}))
     require_local_output(loaded.settings)
-    summary, signal_code = asyncio.run(_demo(loaded, params["jobs"]))
+    summary, signal_code = asyncio.run(_demo(loaded, params["jobs"], has_failures=params["failures"]))
     summary = summary.after_signal(signal_code)
     show_summary(summary, loaded.settings.require_output(), params["result_format"])
     if params["result_format"] != "json":
-        write_lines(f"The files are in {loaded.settings.output}. The same command again downloads nothing.")
+        rest = "nothing else; some outputs fail on purpose" if params["failures"] else "nothing"
+        write_lines(f"The files are in {loaded.settings.output}. The same command again downloads {rest}.")
     catalog_after(loaded.settings, summary, params["result_format"], signal_code)
-    return int(summary.exit_code)
+    is_on_purpose = params["failures"] and summary.exit_code is ExitCode.FAILED
+    return int(ExitCode.OK if is_on_purpose else summary.exit_code)
 
 
-async def _demo(loaded: LoadedSettings, jobs: int) -> tuple[Summary, ExitCode | None]:
+async def _demo(loaded: LoadedSettings, jobs: int, *, has_failures: bool) -> tuple[Summary, ExitCode | None]:
     require_simulator()
     from bulkdl.simulator import SimulatedAccount, Simulator  # noqa: PLC0415 - an extra
+    from bulkdl.simulator.faults import Faults  # noqa: PLC0415
 
-    async with Simulator(SimulatedAccount(seed=_SEED, projects=2, jobs=jobs)) as simulator:
+    account = SimulatedAccount(seed=_SEED, projects=2, jobs=jobs)
+    faults = Faults.from_rules(*_FAILURES) if has_failures else None
+    async with Simulator(account, faults=faults) as simulator:
         keys = {project.id: SecretStr(project.api_key) for project in simulator.projects}
         settings = loaded.settings.model_copy(
             update={

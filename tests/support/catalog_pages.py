@@ -1,5 +1,8 @@
 """Pages of a catalogue with known content, for tests in browsers."""
 
+import base64
+import json
+import re
 import struct
 import zlib
 from dataclasses import dataclass
@@ -21,6 +24,7 @@ HOSTILE_IMAGE = '"><img src=x onerror="document.documentElement.dataset.pwned=\'
 HOSTILE_SCRIPT = "a</script><script>document.documentElement.dataset.pwned='script'</script>.tif"
 HOSTILE_URL = "javascript:document.documentElement.dataset.pwned='url'"
 PICTURE_COLOUR = (255, 0, 255)
+_FORMATS = {"i32": "i", "u16": "H", "u8": "B"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,3 +148,28 @@ def create_hostile_container() -> CatalogContainer:
         created_at=HOSTILE_IMAGE,
         folder="../../../..",
     )
+
+
+def read_element(page: str, name: str) -> str:
+    """Return the data element *name* of the text of a page."""
+    found = re.search(rf'<script type="[^"]+" id="{name}">(.*?)</script>', page, re.DOTALL)
+    assert found
+    return found.group(1)
+
+
+def read_page(index: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the meta data and the columns as the page reads them."""
+    page = index.read_text()
+    meta = json.loads(read_element(page, "meta"))
+    raw = zlib.decompress(base64.b64decode(read_element(page, "columns")))
+    columns: dict[str, Any] = {}
+    start = 0
+    for name, kind, length in meta["sections"]:
+        content = raw[start : start + length]
+        start += length + -length % 4
+        if kind == "text":
+            columns[name] = content.decode()
+        else:
+            size = struct.calcsize(_FORMATS[kind])
+            columns[name] = struct.unpack(f"<{length // size}{_FORMATS[kind]}", content)
+    return meta, columns

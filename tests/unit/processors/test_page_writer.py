@@ -4,9 +4,7 @@ import base64
 import hashlib
 import json
 import re
-import struct
 import tracemalloc
-import zlib
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -22,42 +20,19 @@ from support.catalog_pages import (
     create_entry,
     create_failed_entry,
     create_hostile_container,
+    read_element,
+    read_page,
 )
 from support.page_entries import generate_containers, write_page
 
 _SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 _STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
-_FORMATS = {"i32": "i", "u16": "H", "u8": "B"}
 # The published files of npm, so that a change of a vendored file is deliberate.
 _VENDORED = {
     "leaflet/leaflet.js": "db49d009c841f5ca34a888c96511ae936fd9f5533e90d8b2c4d57596f4e5641a",
     "leaflet/leaflet.css": "a7837102824184820dfa198d1ebcd109ff6d0ff9a2672a074b9a1b4d147d04c6",
     "world_atlas/countries-110m.json": "2516c915867c7baf18ddec727aec46c315541a07cfb3d79a6559b05d5e94eee8",
 }
-
-
-def _element(page: str, name: str) -> str:
-    found = re.search(rf'<script type="[^"]+" id="{name}">(.*?)</script>', page, re.DOTALL)
-    assert found
-    return found.group(1)
-
-
-def _read(index: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the meta data and the columns as the page reads them."""
-    page = index.read_text()
-    meta = json.loads(_element(page, "meta"))
-    raw = zlib.decompress(base64.b64decode(_element(page, "columns")))
-    columns: dict[str, Any] = {}
-    start = 0
-    for name, kind, length in meta["sections"]:
-        content = raw[start : start + length]
-        start += length + -length % 4
-        if kind == "text":
-            columns[name] = content.decode()
-        else:
-            size = struct.calcsize(_FORMATS[kind])
-            columns[name] = struct.unpack(f"<{length // size}{_FORMATS[kind]}", content)
-    return meta, columns
 
 
 def _read_details(index: Path, number: int = 0) -> list[dict[str, Any]]:
@@ -77,7 +52,7 @@ def test_page_columns_hold_the_values_of_all_entries(tmp_path: Path) -> None:
             "island.tif", footprint=create_box(178, -18, -178, -16), datetime=None, datetime_source=""
         ),
     )
-    meta, columns = _read(write_page(tmp_path, [container]))
+    meta, columns = read_page(write_page(tmp_path, [container]))
     assert meta["count"] == 3
     assert columns["titles"] == "scene.tif\nbroken.tif\nisland.tif\n"
     assert [meta["states"][state] for state in columns["state"]] == ["completed", "failed", "completed"]
@@ -97,7 +72,7 @@ def test_page_columns_hold_the_values_of_all_entries(tmp_path: Path) -> None:
 
 
 def test_page_without_entries_is_valid(tmp_path: Path) -> None:
-    meta, columns = _read(write_page(tmp_path, []))
+    meta, columns = read_page(write_page(tmp_path, []))
     assert meta["count"] == 0
     assert columns["containers"] == "[]"
     assert list((tmp_path / "catalog/page").iterdir()) == []
@@ -146,7 +121,7 @@ def test_hostile_text_cannot_end_a_script_element(tmp_path: Path) -> None:
     assert page.count("<script") == clean.count("<script")
     assert page.count("</script") == clean.count("</script")
     assert "<" not in (tmp_path / "hostile/catalog/page/0000.js").read_text()
-    assert "<" not in _element(page, "meta")
+    assert "<" not in read_element(page, "meta")
 
 
 def test_scripts_never_read_text_as_html() -> None:
@@ -181,7 +156,7 @@ def test_sizes_of_untrusted_values_are_bounded(tmp_path: Path) -> None:
         outputs=tuple(CatalogOutput(f"kind {place}", "", "") for place in range(500)),
     )
     index = write_page(tmp_path, [create_container(entry)])
-    meta, columns = _read(index)
+    meta, columns = read_page(index)
     assert len(columns["titles"]) == MAX_TITLE_CHARS + 1
     assert len(columns["points"]) <= 16
     assert max(columns["points"]) <= MAX_RING_POINTS
@@ -197,7 +172,7 @@ def test_titles_with_control_characters_stay_one_line(tmp_path: Path) -> None:
     container = create_container(
         create_entry("a\nb\u2028c\x1b[31m"), create_entry("\udcff"), create_entry("")
     )
-    _, columns = _read(write_page(tmp_path, [container]))
+    _, columns = read_page(write_page(tmp_path, [container]))
     assert columns["titles"] == "a\ufffdb\ufffdc\ufffd[31m\n\ufffd\n\n"
 
 
