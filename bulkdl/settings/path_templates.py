@@ -37,6 +37,7 @@ _PLACEHOLDERS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "item": (_ITEM, frozenset({"collection_id", "item_id"})),
     "item_file": (_ITEM | {"filename"}, frozenset({"collection_id", "item_id", "filename"})),
     "asset": (_ASSET, frozenset({"asset_id"})),
+    "asset_delivery": (_ASSET, frozenset({"asset_id"})),
     "asset_file": (_ASSET | {"filename"}, frozenset({"asset_id", "filename"})),
 }
 # Sample values for comparing templates: a filename is arbitrary. The files of a delivery never have the names
@@ -98,6 +99,10 @@ class PathTemplates(BaseModel):
         "{workspace_id}/assets/{asset_id}/asset.json",
         description="an original without a collection as returned by UP42",
     )
+    asset_delivery: str = Field(
+        "{workspace_id}/assets/{asset_id}/delivery.json",
+        description="the delivery of an original without a collection as bulkdl listed it",
+    )
     asset_file: str = Field(
         "{workspace_id}/assets/{asset_id}/{filename}", description="an original without a collection"
     )
@@ -152,7 +157,8 @@ def _path_problem(template: str) -> str | None:
 
 def reserved_names(templates: Mapping[str, str]) -> frozenset[str]:
     """Return the names of the documents of deliveries in lower case, which their files must not have."""
-    names = (templates[name].rpartition("/")[2] for name in ("collection", "delivery", "item", "asset"))
+    documents = ("collection", "delivery", "item", "asset", "asset_delivery")
+    names = (templates[name].rpartition("/")[2] for name in documents)
     return frozenset(name.lower() for name in names if "{" not in name)
 
 

@@ -34,7 +34,9 @@ from bulkdl.listings import ContainerListing, PlannedOutput, UnreadableContainer
 from bulkdl.models import Container, ContainerRef, Output, Reason
 from bulkdl.settings import CredentialSet, Settings
 from bulkdl.source_spec import kind_spec, source_spec
-from bulkdl.sources.interfaces import ContainerKey, DocumentMissingError, Source, SourceContext, SourceType
+from bulkdl.sources.interfaces import DocumentMissingError, Source, SourceContext, SourceType
+from bulkdl.sources.path_matcher import PathMatcher
+from bulkdl.sources.registry import source_layout
 from bulkdl.sources.sessions import SessionOptions, Sessions
 from bulkdl.testing.steps import cancel_at_each_step, check
 
@@ -231,15 +233,19 @@ class SourceSuite:
 
     def test_documents_rebuild_the_listing(self) -> None:
         async def run(site: ProviderSite, source: Source) -> None:
-            templates = self.source_type.path_templates(site.settings)
-            template = templates[self.source_type.container_templates[0]]
-            labels = source_spec(self.source_type.name).labels
+            layout = source_layout(self.source_type, site.settings)
+            matcher = PathMatcher([layout])
             for container in await self._final_containers(source):
                 listing = await source.list_outputs(container, self._kinds())
-                fields = {labels.scope: container.ref.scope, labels.container: container.ref.id}
-                key = ContainerKey(template.format(**fields), container.ref.id, container.ref.scope)
+                parsed_keys = [parsed for key in listing.documents if (parsed := matcher.match(key))]
+                found = [
+                    parsed.container
+                    for parsed in parsed_keys
+                    if parsed.is_container and parsed.belongs_to(container.ref)
+                ]
+                check(len(found) == 1, f"{len(found)} documents stand for the container {container.ref}")
                 read = partial(_read_document, listing.documents)
-                rebuilt = self.source_type.read_listing(key, templates, read)
+                rebuilt = self.source_type.read_listing(found[0], layout.templates, read)
                 check(rebuilt.container == container, "the rebuilt container differs")
                 check(rebuilt.outputs == listing.outputs, "the rebuilt container has other outputs")
                 check(rebuilt.listed_kinds == listing.listed_kinds, "other kinds are listed")

@@ -178,6 +178,20 @@ class StorageClient:
         _check_id(result.id, asset_id.lower())
         return result
 
+    async def job(self, job_id: str) -> ProcessingJob:
+        """Return one processing job."""
+
+        def read(document: object, label: str) -> ProcessingJob:
+            return decode.job(document, self._urls, label)
+
+        result, _ = await self._json.request("GET", self._urls.job(job_id), read)
+        return result
+
+    async def order(self, order_id: str) -> Order:
+        """Return one order."""
+        result, _ = await self._json.request("GET", self._urls.order(order_id), decode.order)
+        return result
+
     async def sign(self, asset_id: str) -> str:
         """
         Request a signed URL of an asset. It is opaque and expires after about five minutes.

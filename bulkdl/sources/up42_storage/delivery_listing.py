@@ -95,7 +95,9 @@ class DeliveryLister:
         plan = plan_delivery(collection, list(items.items.values()), original, self._reserved)
         documents = {
             COLLECTION_DOCUMENT: encode_document(collection.document),
-            DELIVERY_DOCUMENT: encode_document(describe_delivery(container, plan.item_folders)),
+            DELIVERY_DOCUMENT: encode_document(
+                describe_delivery(container, plan.item_folders, original.name if original else "")
+            ),
         }
         documents |= {
             f"{plan.item_folders[identity]}/{ITEM_DOCUMENT}": encode_document(item.document)
@@ -111,7 +113,11 @@ class DeliveryLister:
             original = await self._client.original(asset_id)
         fallback = "" if original.name else await self._name_from_url(asset_id)
         files = plan_original(original, fallback, self._reserved)
-        return DeliveryListing(files, {ASSET_DOCUMENT: encode_document(original.document)}, True)
+        documents = {
+            ASSET_DOCUMENT: encode_document(original.document),
+            DELIVERY_DOCUMENT: encode_document(describe_delivery(container, {}, fallback)),
+        }
+        return DeliveryListing(files, documents, are_items_listed=True)
 
     async def _collection(self, container: Container) -> Collection:
         if container.document:

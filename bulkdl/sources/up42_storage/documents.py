@@ -2,7 +2,7 @@
 Read a delivery and its outputs from stored documents, to rebuild a lost ledger.
 
 ``collection.json``, ``item.json`` and ``asset.json`` are as UP42 returned them. ``delivery.json`` describes a
-collection as bulkdl listed it: the values that come from other lists, and the folders of the items.
+delivery as bulkdl listed it: the values that come from other lists, and the folders of the items.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from bulkdl.errors import ApiError
 from bulkdl.listings import ContainerListing, PlannedOutput, UnreadableContainer
 from bulkdl.models import Container, Output, Reason
 from bulkdl.settings.path_templates import reserved_names
-from bulkdl.sources.interfaces import ContainerKey, ReadDocument
+from bulkdl.sources.interfaces import ContainerKey, DocumentMissingError, ReadDocument
 from bulkdl.sources.up42_common.json_documents import parse_json, read_document
 from bulkdl.sources.up42_storage import decode
 from bulkdl.sources.up42_storage.containers import (
@@ -44,16 +44,27 @@ class DeliveryDocument(BaseModel):
 
     status: str = ""
     created_at: AwareDatetime
+    name: str | None = None
     attributes: dict[str, str] = Field({})
+    original_name: str = Field("", description="name of the original, which can be from its signed URL")
     items: dict[str, str] = Field({}, description="folder of each item by its ID")
 
 
-def describe_delivery(container: Container, item_folders: Mapping[str, str]) -> dict[str, Any]:
-    """Return the content of ``delivery.json``."""
+def describe_delivery(
+    container: Container, item_folders: Mapping[str, str], original_name: str = ""
+) -> dict[str, Any]:
+    """
+    Return the content of ``delivery.json``.
+
+    Args:
+        original_name: The name of the original, which can be from its signed URL; empty if it has none.
+    """
     return DeliveryDocument(
         status=container.status,
         created_at=container.created_at,
+        name=container.name,
         attributes=dict(container.attributes),
+        original_name=original_name,
         items=dict(item_folders),
     ).model_dump(mode="json")
 
@@ -85,6 +96,8 @@ def read_listing(
     found = _restore(collection, stored)
     items = list(_read_items(stored.items, fields, templates["item"], read))
     original = original_of(found, collection)
+    if original is not None and not original.name and stored.original_name:
+        original = replace(original, name=stored.original_name)
     files = plan_delivery(collection, items, original, reserved_names(templates)).files
     return _listing(found, files)
 
@@ -95,17 +108,35 @@ def _read_original(
     key = container.key
     original = decode.original(parse_json(read(key), key), key)
     _check_id(key, ASSET_PREFIX + original.id, container.container_id)
-    return _listing(
-        original_container(original, None), plan_original(original, "", reserved_names(templates))
-    )
+    fields = {"workspace_id": container.scope or NO_WORKSPACE, "asset_id": original.id}
+    delivery_key = templates["asset_delivery"].format(**fields)
+    found, name = original_container(original, None), ""
+    try:
+        document = parse_json(read(delivery_key), delivery_key)
+    except DocumentMissingError:  # written by an earlier version
+        pass
+    else:
+        stored = read_document(DeliveryDocument, document, delivery_key, "delivery")
+        found, name = _with_stored_values(found, stored), stored.original_name
+    return _listing(found, plan_original(original, name, reserved_names(templates)))
 
 
 def _restore(collection: Collection, stored: DeliveryDocument) -> Container:
     found = collection_container(collection, None, None, None)
     if isinstance(found, UnreadableContainer):
         raise ApiError(Reason.INVALID_RESPONSE, found.problem)
+    return _with_stored_values(found, stored)
+
+
+def _with_stored_values(container: Container, stored: DeliveryDocument) -> Container:
     created_at: datetime = stored.created_at
-    return replace(found, status=stored.status, created_at=created_at, attributes=stored.attributes)
+    return replace(
+        container,
+        status=stored.status,
+        created_at=created_at,
+        name=stored.name or container.name,
+        attributes=stored.attributes,
+    )
 
 
 def _read_items(

@@ -21,6 +21,7 @@ _SHAPES = {
     "processing_jobs": r"/v2/processing/jobs",
     "processing_job": r"/v2/processing/jobs/[^/]+",
     "orders": r"/v2/orders",
+    "order": r"/v2/orders/[^/]+",
 }
 _SHAPE = re.compile("|".join(rf"(?P<{endpoint}>{shape}/?$)" for endpoint, shape in _SHAPES.items()))
 

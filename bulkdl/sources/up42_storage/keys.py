@@ -15,9 +15,18 @@ from bulkdl.sources.up42_storage.containers import asset_id_of_container
 from bulkdl.sources.up42_storage.planning import ASSET_DOCUMENT, COLLECTION_DOCUMENT, DELIVERY_DOCUMENT
 
 # The order in which a key is compared with the templates: those with fixed names first.
-TEMPLATES = ("delivery", "collection", "asset", "item", "asset_file", "item_file", "original")
+TEMPLATES = (
+    "delivery",
+    "collection",
+    "asset",
+    "asset_delivery",
+    "item",
+    "asset_file",
+    "item_file",
+    "original",
+)
 CONTAINER_TEMPLATES = ("delivery", "asset")
-DOCUMENT_TEMPLATES = (*CONTAINER_TEMPLATES, "collection", "item")
+DOCUMENT_TEMPLATES = (*CONTAINER_TEMPLATES, "collection", "item", "asset_delivery")
 
 
 def make_key(planned: PlannedOutput, templates: Mapping[str, str]) -> Callable[[str], str]:
@@ -40,7 +49,12 @@ def make_key(planned: PlannedOutput, templates: Mapping[str, str]) -> Callable[[
 def document_key(ref: ContainerRef, path: str, templates: Mapping[str, str]) -> str:
     """Return the key of the document at *path* below the folder of the delivery."""
     folder, _, name = path.rpartition("/")
-    names = {ASSET_DOCUMENT: "asset", COLLECTION_DOCUMENT: "collection", DELIVERY_DOCUMENT: "delivery"}
+    is_original = asset_id_of_container(ref) is not None
+    names = {
+        ASSET_DOCUMENT: "asset",
+        COLLECTION_DOCUMENT: "collection",
+        DELIVERY_DOCUMENT: "asset_delivery" if is_original else "delivery",
+    }
     template = templates["item"] if folder else templates[names[name]]
     return template.format(**_fields(ref, folder))
 

@@ -81,6 +81,9 @@ class ApiUrls:
         paging = {"sort": "createdAt,asc", "size": str(size), "page": str(page)}
         return self._url("/v2/orders", {**query, **paging})
 
+    def order(self, order_id: str) -> URL:
+        return self._url(f"/v2/orders/{segment(order_id)}")
+
     def resolve_link(self, href: str, label: str) -> URL:
         """
         Return the URL of a link, absolute or relative, on the origin of the API.

@@ -23,16 +23,12 @@ from bulkdl.sources.interfaces import ContainerKey, ReadDocument, Source, Source
 from bulkdl.sources.up42_storage import keys
 from bulkdl.sources.up42_storage.account_listing import AccountListing
 from bulkdl.sources.up42_storage.accounts import AccountConnection, AccountConnections
-from bulkdl.sources.up42_storage.containers import (
-    asset_id_of_container,
-    collection_container,
-    is_settled,
-    original_container,
-)
+from bulkdl.sources.up42_storage.containers import is_settled
 from bulkdl.sources.up42_storage.delivery_listing import DeliveryListing
 from bulkdl.sources.up42_storage.documents import parse_key, plan_output, read_listing
 from bulkdl.sources.up42_storage.endpoints import endpoint_label
 from bulkdl.sources.up42_storage.planning import asset_id_of
+from bulkdl.sources.up42_storage.single_delivery import request_container
 from bulkdl.sources.up42_storage.spec import ASSET, KINDS, ORIGINAL, SOURCE, SPEC
 from bulkdl.transfer.interfaces import RemoteFile
 from bulkdl.transfer.remote_files import SignedUrlSource
@@ -74,14 +70,7 @@ class StorageSource:
         """Request one delivery, from each account that can have it."""
 
         async def request(connection: AccountConnection) -> Container:
-            asset_id = asset_id_of_container(ref)
-            if asset_id is not None:
-                return original_container(await connection.client.original(asset_id), None)
-            collection = await connection.client.collection(ref.id)
-            container = collection_container(collection, None, None, None)
-            if isinstance(container, UnreadableContainer):
-                raise ApiError(Reason.INVALID_RESPONSE, container.problem)
-            return container
+            return await request_container(connection.client, ref)
 
         return await self._try_accounts(ref.scope, request)
 

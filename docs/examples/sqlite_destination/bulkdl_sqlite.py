@@ -28,7 +28,7 @@ class SqliteDestination(bulkdl.BaseDestination):
         return {key: bulkdl.ObjectInfo(key, found[0][1]) for key, found in rows.items() if found}
 
     async def publish(self, content, file):
-        await self._call(lambda connection: _store(connection, bulkdl.check_key(file.key), content))
+        await self._call(lambda connection: _store(connection, content, file))
         return bulkdl.Publication(bulkdl.ObjectInfo(file.key, file.size_bytes))
 
     async def copy(self, key, new_key):
@@ -73,10 +73,8 @@ class SqliteDestination(bulkdl.BaseDestination):
         return await bulkdl.run_in(self._executors.files, transaction)
 
 
-def _store(connection, key, content):
+def _store(connection, content, file):
     with content.path.open("rb") if content.path else io.BytesIO(content.data) as source:
-        size = source.seek(0, io.SEEK_END)
-        source.seek(0)
-        row = connection.execute(STORE, (key, size)).lastrowid
+        row = connection.execute(STORE, (bulkdl.check_key(file.key), file.size_bytes)).lastrowid
         with connection.blobopen("objects", "content", row) as blob:
             shutil.copyfileobj(source, blob)

@@ -29,6 +29,7 @@ def test_path_templates_default_to_the_names_of_the_manual_download():
         "item": "w/c/i/item.json",
         "item_file": "w/c/i/q.png",
         "asset": "w/assets/a/asset.json",
+        "asset_delivery": "w/assets/a/delivery.json",
         "asset_file": "w/assets/a/q.png",
     }
 

@@ -123,6 +123,7 @@ def test_endpoint_labels_of_all_urls_are_known():
         (urls.jobs({}), "processing_jobs"),
         (urls.job("j"), "processing_job"),
         (urls.orders(0, 5, {}), "orders"),
+        (urls.order("o"), "order"),
     ]
     for url, label in requests:
         assert endpoint_label("GET", url) == label
