@@ -63,6 +63,15 @@ $(PEER_ENVIRONMENTS): .venv-%/.installed: tests/%/requirements.lock
 test-peer: install $(PEER_ENVIRONMENTS) ## compare the official clients with bulkdl against the simulator
 	set -e; for peer in $(PEERS); do .venv-$$peer/bin/python -m pytest -q -c tests/$$peer/pytest.ini tests/$$peer; done
 
+.venv-objectstore/.installed: tests/objectstore/requirements.lock
+	$(PYTHON) -m venv .venv-objectstore
+	.venv-objectstore/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+.PHONY: test-objectstore
+test-objectstore: install .venv-objectstore/.installed ## test uploads to a real object store (SeaweedFS)
+	$(BIN)/python -m pytest -q tests/objectstore
+
 LOCK := uv pip compile --universal --python-version 3.11 \
   --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --quiet
 
@@ -74,11 +83,12 @@ lock: ## regenerate all lock files from pyproject.toml (needs uv)
 	$(LOCK) tests/image/requirements.in -o tests/image/requirements.lock
 	$(LOCK) tests/browser/requirements.in -o tests/browser/requirements.lock
 	set -e; for peer in $(PEERS); do $(LOCK) tests/$$peer/requirements.in -o tests/$$peer/requirements.lock; done
+	$(LOCK) tests/objectstore/requirements.in -o tests/objectstore/requirements.lock
 	$(LOCK) tests/robustness/requirements.in -o tests/robustness/requirements.lock
 
 .PHONY: clean
 clean: ## remove all generated files and environments
-	rm -rf $(VENV) $(PEERS:%=.venv-%) .venv-image .venv-browser .venv-robustness demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PEERS:%=.venv-%) .venv-image .venv-browser .venv-objectstore .venv-robustness demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ENGINE=podman selects an engine. BUILD_FLAGS are passed to the build, for example --build-arg BASE=….

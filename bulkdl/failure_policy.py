@@ -142,6 +142,11 @@ FAILURE_POLICIES: dict[Reason, FailurePolicy] = {
     Reason.TOO_MANY_OPEN_FILES: FailurePolicy(
         RetryAction.BACK_OFF, ExitCode.TEMPORARY, f"raise the limit of open files (ulimit -n); {_LATER}"
     ),
+    Reason.PUBLISH_FAILED: FailurePolicy(
+        RetryAction.BACK_OFF,
+        ExitCode.TEMPORARY,
+        f"the partial file is kept; check the object store, then {_LATER} with the upload",
+    ),
     Reason.PATH_BLOCKED: FailurePolicy(
         RetryAction.GIVE_UP,
         ExitCode.FAILED,
@@ -152,6 +157,11 @@ FAILURE_POLICIES: dict[Reason, FailurePolicy] = {
     ),
     Reason.DISK_ERROR: FailurePolicy(
         RetryAction.STOP_RUN, ExitCode.USAGE, "make the output directory writable, then run again"
+    ),
+    Reason.STORE_DENIED: FailurePolicy(
+        RetryAction.STOP_RUN,
+        ExitCode.CREDENTIALS,
+        "check the credentials of the object store and the permissions of the bucket, then run again",
     ),
     Reason.PROCESSOR_FAILED: FailurePolicy(
         RetryAction.GIVE_UP,

@@ -63,6 +63,7 @@ class Reason(StrEnum):
     OBJECT_CHANGED = "object_changed"
     LEDGER_LOCKED = "ledger_locked"
     TOO_MANY_OPEN_FILES = "too_many_open_files"
+    PUBLISH_FAILED = "publish_failed"
     # failed: content verification
     CHECKSUM_MISMATCH = "checksum_mismatch"
     ERROR_PAGE = "error_page"
@@ -81,6 +82,7 @@ class Reason(StrEnum):
     PATH_BLOCKED = "path_blocked"
     DISK_FULL = "disk_full"
     DISK_ERROR = "disk_error"
+    STORE_DENIED = "store_denied"
     PROCESSOR_FAILED = "processor_failed"
     INTERNAL = "internal"
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 from types import ModuleType
 
@@ -97,4 +99,20 @@ def main() -> None:
     limit_malloc_arenas()
     raise_open_file_limit()
     argv = sys.argv[1:]
-    sys.exit(run_command(lambda: cli.main(argv, prog_name="bulkdl", standalone_mode=False), argv))
+    code = run_command(lambda: cli.main(argv, prog_name="bulkdl", standalone_mode=False), argv)
+    if "obstore" in sys.modules:
+        exit_without_finalization(code)
+    sys.exit(code)
+
+
+def exit_without_finalization(code: int) -> None:
+    """
+    Exit the process without the finalization of the interpreter, after the output is written.
+
+    A thread of obstore can use the interpreter during its finalization, which aborts the process with SIGABRT
+    instead of *code*. Commands have closed their files and threads at this point.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # run_command has reported it
+            stream.flush()
+    os._exit(code)

@@ -20,12 +20,13 @@ import base64
 import hashlib
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, ClassVar, Protocol
 
 from bulkdl.concurrency import Executors
 from bulkdl.disk.disk_space import DiskReservations
+from bulkdl.http.retry import RetryPolicy
 from bulkdl.models import CommittedFile, Digest, Durability, Validator
 
 STATE_FOLDER = ".bulkdl"
@@ -86,6 +87,25 @@ class Publication:
 
 
 @dataclass(frozen=True, slots=True)
+class UploadOptions:
+    """
+    How a destination sends content over the network.
+
+    Attributes:
+        max_uploads: Maximum number of concurrent uploads.
+        memory_bytes: The memory that all uploads share.
+        verification: What is compared after an upload: ``size`` (and version), ``read`` (the content) or
+            ``none``.
+        retry_policy: When a failed upload is repeated.
+    """
+
+    max_uploads: int = 64
+    memory_bytes: int = 256 << 20
+    verification: str = "size"
+    retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
+
+
+@dataclass(frozen=True, slots=True)
 class DestinationOptions:
     """
     Arguments of a factory in addition to the URL.
@@ -97,6 +117,7 @@ class DestinationOptions:
         reservations: The reserved disk space of the file system of *scratch_folder*.
         durability: When published objects survive a power cut.
         executors: Threads for blocking calls.
+        uploads: For a destination that is reached over the network.
     """
 
     state_folder: Path
@@ -104,6 +125,7 @@ class DestinationOptions:
     reservations: DiskReservations
     durability: Durability
     executors: Executors
+    uploads: UploadOptions = field(default_factory=UploadOptions)
 
 
 class FolderStore(Protocol):

@@ -1,7 +1,7 @@
 """
-Create the destination that a path or a URL names: a local directory, or one of an installed distribution.
+Create the destination that a path or a URL names: a directory, an object store, or one of a distribution.
 
-This module is the only one that names the class of local destinations.
+This module is the only one that names the classes of destinations.
 """
 
 from __future__ import annotations
@@ -27,7 +27,26 @@ def _create_local(path: str, options: DestinationOptions) -> Destination:
     return LocalDestination(Path(path), options)
 
 
-DESTINATIONS: dict[str, DestinationFactory] = {"file": _create_local}
+def _create_object_store(url: str, options: DestinationOptions) -> Destination:
+    try:
+        from bulkdl.destinations.objectstore.destination import create_object_store  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("obstore"):
+            raise
+        raise ConfigError(
+            f"--output {url}",
+            "object stores need the extra objectstore; install it with: pip install 'bulkdl[objectstore]'",
+        ) from None
+    return create_object_store(url, options)
+
+
+OBJECT_STORES = ("s3", "gs", "az")
+"""The URL schemes of object stores."""
+
+DESTINATIONS: dict[str, DestinationFactory] = {
+    "file": _create_local,
+    **dict.fromkeys(OBJECT_STORES, _create_object_store),
+}
 """The factories of bulkdl by URL scheme. The settings convert ``file`` URLs to paths."""
 
 

@@ -17,6 +17,8 @@ PACKAGE = ROOT / "bulkdl"
 # Modules outside of graph that start asyncio tasks, and why.
 SPAWNERS = {
     "concurrency.py": "a critical section, for which a cancelled caller waits",
+    "destinations/objectstore/destination.py": "calls for several keys, in a TaskGroup",
+    "destinations/objectstore/upload.py": "an upload is stopped and awaited, never cancelled",
     "ledger/locked.py": "the heartbeat of the lease, in a TaskGroup",
     "ledger/database.py": "group commit: one task writes for all callers, and close() ends it",
     "state/partial_file.py": "one write runs during the next read",

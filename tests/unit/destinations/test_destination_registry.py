@@ -54,7 +54,10 @@ def test_create_destination_uses_the_entry_point_of_the_scheme(tmp_path):
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("nowhere://x", "unknown scheme 'nowhere'; expected a path or one of broken, file, memory"),
+        (
+            "nowhere://x",
+            "unknown scheme 'nowhere'; expected a path or one of az, broken, file, gs, memory, s3",
+        ),
         ("broken://x", r"broken \(no_such_module:create\) cannot be imported: ModuleNotFoundError"),
         ("memory://x/invalid", "memory://x/invalid: expected memory://NAME"),
     ],
@@ -83,3 +86,14 @@ def test_default_state_of_a_url_differs_for_each_url_and_shard():
     assert len(set(paths)) == 6
     assert {path.parent for path in paths} == {Path("/state/bulkdl")}
     assert create_state("s3://a", env={}).path.parent == Path("~/.local/state/bulkdl").expanduser()
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/prefix", "GS://bucket", "az://container/a/b"])
+def test_create_destination_without_the_extra_names_it(tmp_path, monkeypatch, url):
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    for name in [name for name in sys.modules if name.startswith("bulkdl.destinations.objectstore")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(
+        ConfigError, match=r"need the extra objectstore; .* pip install 'bulkdl\[objectstore\]'$"
+    ):
+        create_storage(url, tmp_path / "state")

@@ -1,0 +1,1 @@
+"""Destinations in object stores: S3 and compatible stores, Google Cloud Storage, Azure."""

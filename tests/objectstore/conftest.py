@@ -1,0 +1,29 @@
+import secrets
+
+import pytest
+
+from support.seaweedfs import PROGRAM, run_seaweedfs
+
+
+@pytest.fixture(scope="session")
+def seaweedfs(tmp_path_factory):
+    """SeaweedFS, one server for all tests."""
+    assert PROGRAM.exists(), "SeaweedFS is not installed; run: make test-objectstore"
+    with run_seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as server:
+        server.create_bucket("outputs")
+        yield server
+
+
+@pytest.fixture
+def store_env(seaweedfs, monkeypatch):
+    """Set the variables of the client, and return them."""
+    env = seaweedfs.env()
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    return env
+
+
+@pytest.fixture
+def bucket_url(store_env):
+    """Return the URL of an unused prefix."""
+    return f"s3://outputs/{secrets.token_hex(6)}"
