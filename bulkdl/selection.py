@@ -7,7 +7,7 @@ independently, and a change from N to N + 1 shards moves only the containers of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
@@ -16,7 +16,7 @@ from hashlib import blake2b
 from bulkdl.errors import ConfigError
 from bulkdl.models import Container, Output, Reason
 from bulkdl.settings import Settings, Shard, parsers
-from bulkdl.source_spec import AUTO, DEFAULT_SOURCE, SourceFilters, kind_names, source_spec
+from bulkdl.source_spec import DEFAULT_SOURCE, SourceFilters, kind_names, source_spec
 
 _MAX_LINES_SHOWN = 10
 
@@ -92,13 +92,14 @@ class Selection:
 
         Args:
             collections: Deliveries, as IDs or ``WORKSPACE/ID``. Only the source ``storage`` has them.
-            source: The source; by default that of *settings*, or ``jobs`` if they do not name one.
+            source: The source; by default that of *settings*, or ``jobs`` if they do not name exactly one.
 
         Raises:
             ConfigError: An ID is invalid.
         """
         now = now or datetime.now(UTC)
-        source = source or (settings.source if settings.source != AUTO else DEFAULT_SOURCE)
+        named = settings.source_names
+        source = source or (named[0] if len(named) == 1 else DEFAULT_SOURCE)
         filters = source_spec(source).read_filters(settings)
         filters, jobs = _filter_jobs(filters, list(jobs))
         refs = [job if isinstance(job, ContainerSelector) else _parse_job_flag(job) for job in jobs]
@@ -140,11 +141,12 @@ class Selection:
             return None
         if self.since_at is not None and self.since_last_s is None:
             return None
+        own_kinds = source_spec(self.source).kind_names
         shared: dict[str, object] = {
             "scopes": sorted(self.scopes),
             "statuses": sorted(self.statuses),
             "name": self.name_glob,
-            "kinds": sorted(self.kinds),
+            "kinds": sorted(self.kinds.intersection(own_kinds)),
             "shard": str(self.shard),
         }
         return blake2b(repr(self.filters.scope_values(shared)).encode(), digest_size=8).hexdigest()
@@ -234,6 +236,40 @@ def _filter_jobs(
         return filters, jobs
     job_ids = [_parse_id_flag("--job", str(job)) for job in jobs]
     return filters.with_job_ids(job_ids) or filters, ()
+
+
+SelectionBySource = Mapping[str, Selection]
+"""The selections of a run: one for each of its sources."""
+
+
+SelectionArgument = Selection | Sequence[Selection] | None
+"""The selection of one source, those of several sources, or None: the selection of the settings."""
+
+
+def group_by_source(selections: Sequence[Selection]) -> SelectionBySource:
+    """
+    Return *selections* by source.
+
+    Raises:
+        ConfigError: There is no selection, or a source has several.
+    """
+    by_source = {selection.source: selection for selection in selections}
+    if len(by_source) != len(selections) or not by_source:
+        raise ConfigError("selection", "expected at least one selection, and at most one of each source")
+    return by_source
+
+
+def select_everything(sources: Iterable[str]) -> SelectionBySource:
+    """Return a selection without filters for each of *sources*."""
+    return {
+        source: Selection(source=source, filters=source_spec(source).read_filters(None)) for source in sources
+    }
+
+
+def includes_recorded(selections: SelectionBySource, output: Output) -> bool:
+    """Return whether the selection of the source of a recorded *output* includes it."""
+    selection = selections.get(output.container.source)
+    return selection is not None and selection.includes_recorded(output)
 
 
 def is_in_shard(job_id: str, shard: Shard) -> bool:

@@ -28,6 +28,7 @@ ERROR_PAGE_TYPES = frozenset(
 # Modules with a SPEC. They are imported on first use, because sources are a higher layer.
 _BUILT_IN = ("bulkdl.sources.up42_jobs.spec", "bulkdl.sources.up42_storage.spec")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+_SHORT_ID = 8
 
 GROUP = "bulkdl.sources"
 """The entry point group of sources. Each entry point names a ``SourceType``, which has a ``spec``."""
@@ -178,12 +179,14 @@ class OutputLabels:
 
     Attributes:
         listed: What the source lists, if it does not list scopes: the element of ``Source.scopes``.
+        plural: The word for several containers, such as ``deliveries``; by default the singular with an s.
     """
 
     scope: str
     container: str
     parent: str
     listed: str = ""
+    plural: str = ""
 
     def describe_scope(self, scope: str) -> str:
         """Return the name of what is listed in messages, such as ``project 5f0c``."""
@@ -196,6 +199,20 @@ class OutputLabels:
     def describe_selected(self, container: str) -> str:
         """Return the name of a container that the user selected, such as ``job 0236``."""
         return f"{_noun(self.container)} {container}"
+
+    def describe_output(self, output: Output) -> str:
+        """Return a short name of *output*, such as ``archive of job 02364a1c task 9f8e7d6c``."""
+        part = f" {_noun(self.parent)} {output.parent[:_SHORT_ID]}" if output.parent else ""
+        return f"{output.kind} of {_noun(self.container)} {output.container.id[:_SHORT_ID]}{part}"
+
+    @property
+    def containers(self) -> str:
+        """The word for several containers, such as ``jobs``."""
+        return self.plural or f"{_noun(self.container)}s"
+
+    def count_containers(self, number: int) -> str:
+        """Return *number* with the word for the containers, such as ``3 jobs``."""
+        return f"{number} {_noun(self.container) if number == 1 else self.containers}"
 
     @property
     def parts(self) -> str:
@@ -220,6 +237,8 @@ class SourceSpec:
             lists accounts, and the list shows the scope of each container.
         has_global_identities: Whether outputs with the same identity are the same stored object in all
             containers. Otherwise the identity is valid in one container, and the URL of the object decides.
+        own_filters: The flags of the selection that other sources do not have, without dashes.
+        no_scopes: The flag and the problem of a run without scopes, for the message to the user.
     """
 
     name: str
@@ -228,6 +247,8 @@ class SourceSpec:
     read_filters: Callable[[Any], SourceFilters] = _no_filters
     lists_scopes: bool = True
     has_global_identities: bool = False
+    own_filters: tuple[str, ...] = ()
+    no_scopes: tuple[str, str] = ("credentials", "name nothing that the source can list")
 
     @property
     def kind_names(self) -> tuple[str, ...]:
@@ -347,6 +368,14 @@ def kind_spec(name: str) -> KindSpec:
         KeyError: No kind of this name is registered.
     """
     return _registry().kinds[name]
+
+
+def source_of_kind(kind: str) -> str | None:
+    """Return the source whose outputs have *kind*; None if it is not installed."""
+    return next(
+        (name for name, spec in _registry().sources.items() if kind in spec.kind_names),
+        None,
+    )
 
 
 def kind_names() -> tuple[str, ...]:

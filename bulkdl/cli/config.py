@@ -9,9 +9,10 @@ from typing import Any
 import click
 
 from bulkdl.cli import options
-from bulkdl.cli.context import read_settings, resolve_source
+from bulkdl.cli.context import read_settings
 from bulkdl.cli.help import Command
 from bulkdl.cli.render import write_json, write_table
+from bulkdl.cli.source_selection import resolve_sources
 from bulkdl.errors import ConfigError
 from bulkdl.redaction import MASK, redact
 from bulkdl.settings import (
@@ -19,10 +20,8 @@ from bulkdl.settings import (
     Settings,
     format_setting,
     format_value,
-    load_account_credentials,
-    load_credentials,
 )
-from bulkdl.settings.source_choice import STORAGE
+from bulkdl.sources.registry import load_source_type
 
 _CREDENTIALS = ("UP42_PROJECT_ID", "UP42_PROJECT_API_KEY", "UP42_USERNAME", "UP42_PASSWORD", "UP42_TOKEN")
 _OPEN = ("UP42_PROJECT_ID", "UP42_USERNAME")
@@ -42,13 +41,13 @@ _TABLES = frozenset({"kinds", "path_templates"})  # one row for each of their ke
 @options.result_format("table", "json")
 def config(**params: Any) -> int:
     """Show the effective settings and the source of each value. Secrets are masked."""
-    loaded = resolve_source(params, read_settings(params))
+    loaded = resolve_sources(params, read_settings(params))
     if params["result_format"] == "json":
         write_json(_document(loaded, os.environ))
     else:
         rows = [*_setting_rows(loaded), *_credential_rows(os.environ)]
         write_table(("key", "value", "source"), rows)
-    _warn(loaded, os.environ)
+    _warn(loaded)
     return 0
 
 
@@ -96,12 +95,12 @@ def _document(loaded: LoadedSettings, env: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _warn(loaded: LoadedSettings, env: Mapping[str, str]) -> None:
+def _warn(loaded: LoadedSettings) -> None:
     """Print the errors that would stop a run, and probable mistakes. They do not change the exit code."""
     for line in loaded.warnings:
         click.echo(f"bulkdl: {line}", err=True)
-    try:
-        load_for_source = load_account_credentials if loaded.settings.source == STORAGE else load_credentials
-        load_for_source(loaded.settings, env)
-    except ConfigError as error:
-        click.echo(f"bulkdl: {error}", err=True)
+    for source in loaded.settings.source_names:
+        try:
+            load_source_type(source).load_credentials(loaded.settings)
+        except ConfigError as error:
+            click.echo(f"bulkdl: {error}", err=True)

@@ -5,10 +5,9 @@ Run a downloader for a command: read the inputs, configure logs and progress, an
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,17 +17,16 @@ from rich.console import Console
 from bulkdl import __version__
 from bulkdl.cli.exit_codes import exit_code_of
 from bulkdl.cli.signals import handle_stop_signals
-from bulkdl.errors import BulkdlError, ConfigError, DownloaderStateError, OutputLockedError
+from bulkdl.cli.source_selection import parse_file, read_selections, resolve_sources
+from bulkdl.errors import BulkdlError, DownloaderStateError, OutputLockedError
 from bulkdl.failure_policy import ExitCode
 from bulkdl.graph.downloader import Downloader
 from bulkdl.log import get_logger
 from bulkdl.redaction import register_secret
 from bulkdl.selection import Selection
-from bulkdl.settings import CredentialSet, LoadedSettings, Settings, choose_source, load_settings
-from bulkdl.settings.parsers import parse_path
-from bulkdl.settings.source_choice import STORAGE
-from bulkdl.source_spec import AUTO, source_spec
-from bulkdl.sources.registry import load_source_type
+from bulkdl.settings import CredentialSet, LoadedSettings, Settings, choose_sources, load_settings
+from bulkdl.source_spec import source_spec
+from bulkdl.sources.registry import load_credentials, load_source_type
 from bulkdl.state.storage import create_state
 from bulkdl.telemetry.console_logging import create_stderr_console, log_to_console
 from bulkdl.telemetry.events import Reporter, Reporters, StatusPageListening
@@ -49,7 +47,7 @@ class RunRequest:
     """
 
     loaded: LoadedSettings
-    selection: Selection
+    selections: Sequence[Selection]
     credentials: CredentialSet
     expose_metrics: bool = False
 
@@ -68,10 +66,11 @@ class RunRequest:
         """
         loaded = read_settings(params)
         loaded.settings.require_output()
-        loaded = resolve_source(params, loaded)
-        selection = read_selection(params, loaded.settings)
-        credentials = load_source_type(loaded.settings.source).load_credentials(loaded.settings)
-        return cls(loaded, selection, credentials, expose_metrics)
+        loaded = resolve_sources(params, loaded)
+        settings = loaded.settings
+        selections = read_selections(params, settings)
+        source_types = [load_source_type(name) for name in settings.source_names]
+        return cls(loaded, selections, load_credentials(source_types, settings), expose_metrics)
 
 
 def read_settings(params: Mapping[str, Any]) -> LoadedSettings:
@@ -86,55 +85,7 @@ def read_settings(params: Mapping[str, Any]) -> LoadedSettings:
     if louder or quieter:
         flags["verbose"] = max(-2, min(louder - quieter, 2))
     config = params.get("config")
-    return load_settings(flags, _parse_path("--config", config) if config else None)
-
-
-def resolve_source(params: Mapping[str, Any], loaded: LoadedSettings) -> LoadedSettings:
-    """Return *loaded* with the source of the run instead of ``auto``."""
-    settings = loaded.settings
-    names_storage = bool(params.get("collection_ids") or settings.workspace or settings.order)
-    job_ids = params.get("job_ids", ())
-    names_projects = bool(params.get("project_ids")) or (bool(job_ids) and all("/" in job for job in job_ids))
-    if settings.source == AUTO and names_storage and not names_projects:
-        source = STORAGE
-    else:
-        source = choose_source(settings, has_projects=names_projects)
-    sources = {**loaded.sources, "source": "auto"} if settings.source == AUTO else loaded.sources
-    return replace(loaded, settings=settings.model_copy(update={"source": source}), sources=sources)
-
-
-def read_selection(params: Mapping[str, Any], settings: Settings) -> Selection:
-    """
-    Build the selection from the flags in *params* and from *settings*.
-
-    Raises:
-        ConfigError: An ID is invalid, or the jobs file cannot be read or contains invalid lines.
-    """
-    name = params.get("jobs_file")
-    return Selection.of(
-        settings,
-        projects=params.get("project_ids", ()),
-        jobs=params.get("job_ids", ()),
-        collections=params.get("collection_ids", ()),
-        jobs_file_lines=_read_lines(name) if name else None,
-        jobs_file_name="stdin" if name == "-" else str(name),
-    )
-
-
-def _parse_path(option: str, name: str) -> Path:
-    try:
-        return parse_path(Path(name))
-    except ValueError as error:
-        raise ConfigError(option, str(error)) from None
-
-
-def _read_lines(name: str) -> list[str]:
-    try:
-        data = sys.stdin.buffer.read() if name == "-" else _parse_path("--jobs-file", name).read_bytes()
-    except OSError as error:
-        raise ConfigError("--jobs-file", f"{name} cannot be read: {error.strerror}") from error
-    # Invalid UTF-8 becomes escape sequences. The parser rejects them and names the line.
-    return data.decode("utf-8", "backslashreplace").splitlines()
+    return load_settings(flags, parse_file("--config", config) if config else None)
 
 
 @contextmanager
@@ -147,10 +98,13 @@ def configure_logging(loaded: LoadedSettings, credentials: CredentialSet) -> Ite
     with log_to_console(console, settings.log_format, _log_verbosity(settings, console)):
         for warning in loaded.warnings:
             log.warning("settings.suspected", detail=warning)
-        with progress_on(
-            console, source_spec(choose_source(settings)).kind_names, settings.progress
-        ) as reporter:
+        with progress_on(console, _kinds(settings), settings.progress) as reporter:
             yield reporter
+
+
+def _kinds(settings: Settings) -> list[str]:
+    """Return the kinds of the sources of the run."""
+    return [kind for source in choose_sources(settings) for kind in source_spec(source).kind_names]
 
 
 def _log_verbosity(settings: Settings, console: Console) -> int:
@@ -219,7 +173,7 @@ def _open_exporters(request: RunRequest) -> AbstractAsyncContextManager[Exporter
     state = create_state(output, settings.state, shard=settings.shard).path
     return start_exporters(
         version=__version__,
-        kinds=source_spec(choose_source(settings)).kind_names,
+        kinds=_kinds(settings),
         output=output if isinstance(output, Path) else state,
         state=state,
         listen=(address.host, address.port) if address else None,

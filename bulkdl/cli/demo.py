@@ -22,6 +22,7 @@ from bulkdl.selection import Selection
 from bulkdl.settings import CredentialSet, LoadedSettings
 from bulkdl.settings.parsers import Address
 from bulkdl.settings.proxy import OFF
+from bulkdl.settings.source_choice import JOBS
 
 _DEFAULT_OUTPUT = Path("demo")
 _SEED = 1  # every demo uses the same account, so that a second demo finds the files of the first
@@ -94,17 +95,18 @@ async def _demo(loaded: LoadedSettings, jobs: int, *, has_failures: bool) -> tup
             update={
                 "api_url": simulator.api_url,
                 "projects": (),
+                "source": JOBS,
                 "proxy": OFF,
                 "listen": loaded.settings.listen or Address("127.0.0.1", 0),
             }
         )
         request = RunRequest(
             LoadedSettings(settings, loaded.sources, loaded.warnings),
-            Selection.of(settings),
+            (Selection.of(settings, source=JOBS),),
             CredentialSet(by_project=keys, project_ids=tuple(keys)),
             expose_metrics=True,
         )
         with configure_logging(request.loaded, request.credentials) as reporter:
             return await run_downloader(
-                request, lambda downloader: downloader.run(request.selection), reporter
+                request, lambda downloader: downloader.run(request.selections), reporter
             )

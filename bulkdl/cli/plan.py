@@ -33,6 +33,6 @@ def plan(**params: Any) -> int:
 def print_plan(params: Mapping[str, Any]) -> int:
     """List the missing outputs and print them. ``run --dry-run`` also calls this function."""
     request = RunRequest.from_params(params, expose_metrics=False)
-    result, signal_code = execute(request, lambda downloader: downloader.plan(request.selection))
+    result, signal_code = execute(request, lambda downloader: downloader.plan(request.selections))
     show_plan(result, params["result_format"])
     return int(signal_code or result.summary.exit_code)

@@ -19,11 +19,12 @@ from rich.text import Text
 from bulkdl.failure_policy import ExitCode
 from bulkdl.models import Outcome
 from bulkdl.printable import json_text, printable
-from bulkdl.report.models import MAX_LISTED, ContainerCounts, Count, DerivedCount, FailureRow, Problem
+from bulkdl.report.models import MAX_LISTED, Count, DerivedCount, FailureRow, Problem
 from bulkdl.report.plan import Plan
 from bulkdl.report.status import Status
-from bulkdl.report.summary import Summary
+from bulkdl.report.summary import SourceSummary, Summary
 from bulkdl.report.verification import Verification, storable
+from bulkdl.source_spec import source_labels, source_of_kind
 from bulkdl.units import format_clock, format_rate, format_size
 
 Row = Sequence[str]
@@ -36,7 +37,7 @@ _RESUMABLE = {
     ExitCode.INTERRUPTED,
     ExitCode.TERMINATED,
 }
-_COUNT_HEADER = ("kind", "outcome", "reason", "outputs", "size", "downloaded")
+_COUNT_HEADER = ("source", "kind", "outcome", "reason", "outputs", "size", "downloaded")
 _NUMBERS = ("outputs", "size", "downloaded", "to download", "up to date")
 # Spreadsheets evaluate cells with such a first character; a quote makes them text (OWASP: CSV injection)
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -118,7 +119,7 @@ def show_summary(summary: Summary, output: Path | str, result_format: str = "tab
         *_problem_lines(summary.problems, summary.problems_total),
         *_failure_lines(summary.failures, summary.failures_total),
         *_absent_lines(summary.not_available),
-        _jobs_line(summary.jobs),
+        *_container_lines(summary.sources),
         *_derived_lines(summary.derived),
         headline(summary),
         *_next_step(summary, output),
@@ -144,9 +145,15 @@ def show_plan(plan: Plan, result_format: str = "table") -> None:
     if result_format == "json":
         write_json(plan.as_dict())
         return
-    rows = [(kind, str(count), str(plan.up_to_date[kind])) for kind, count in plan.to_download.items()]
-    write_table(("kind", "to download", "up to date"), rows, numbers=_NUMBERS)
-    lines = [*_problem_lines(plan.problems, plan.summary.problems_total), _jobs_line(plan.jobs)]
+    rows = [
+        (source_of_kind(kind) or "", kind, str(count), str(plan.up_to_date[kind]))
+        for kind, count in plan.to_download.items()
+    ]
+    write_table(("source", "kind", "to download", "up to date"), rows, numbers=_NUMBERS)
+    lines = [
+        *_problem_lines(plan.problems, plan.summary.problems_total),
+        *_container_lines(plan.summary.sources),
+    ]
     write_lines("", *lines, f"{_plural(plan.to_download.total(), 'output')} to download")
 
 
@@ -156,14 +163,15 @@ def show_status(status: Status, result_format: str = "table") -> None:
         write_json(status.as_dict())
         return
     rows = [row[:-1] for row in _count_rows(status.counts)]
-    write_table(("kind", "state", "reason", "outputs", "size"), rows, title=status.output, numbers=_NUMBERS)
-    jobs = ", ".join(f"{number} {state.replace('_', ' ')}" for state, number in status.jobs.items())
+    write_table(
+        ("source", "kind", "state", "reason", "outputs", "size"), rows, title=status.output, numbers=_NUMBERS
+    )
     last = status.last_run_at.isoformat(timespec="seconds") if status.last_run_at else "no run has finished"
     lines = [
         *_failure_lines(status.failures, status.failures_total),
         *_unlisted_lines(status.listing_failed_total),
         *_absent_lines(status.not_available),
-        f"jobs: {jobs or 'none'}",
+        *_state_lines(status.containers),
         *_derived_lines(status.derived),
         *([f"ledgers: {len(status.ledgers)}"] if len(status.ledgers) > 1 else []),
         f"last run: {last}",
@@ -178,11 +186,11 @@ def show_verification(verification: Verification, result_format: str = "table") 
         write_json(verification.as_dict())
         return
     rows = [
-        (kind, str(state), str(count.outputs), format_size(count.size_bytes))
+        (source_of_kind(kind) or "", kind, str(state), str(count.outputs), format_size(count.size_bytes))
         for (kind, state), count in sorted(verification.counts.items())
     ]
     title = storable(verification.output)
-    write_table(("kind", "state", "outputs", "size"), rows, title=title, numbers=_NUMBERS)
+    write_table(("source", "kind", "state", "outputs", "size"), rows, title=title, numbers=_NUMBERS)
     write_lines("", *_finding_lines(verification), verification_headline(verification))
 
 
@@ -190,7 +198,11 @@ def verification_headline(verification: Verification) -> str:
     """Return the result of a verification in one line."""
     parts = [f"{verification.findings_total} wrong"]
     if verification.mode == "rebuild":
-        parts.append(f"ledger with {_plural(verification.jobs, 'job')} recreated")
+        counts = [
+            source_labels(source).count_containers(number)
+            for source, number in sorted(verification.containers.items())
+        ]
+        parts.append(f"ledger with {' and '.join(counts) or 'no containers'} recreated")
     if verification.repaired:
         parts.append(f"{verification.repaired} marked for download by bulkdl retry or run")
     parts.append(f"exit code {int(verification.exit_code)}")
@@ -213,6 +225,7 @@ def headline(summary: Summary) -> str:
 def _count_rows(counts: Mapping[tuple[str, Any, Any], Count]) -> list[tuple[str, ...]]:
     return [
         (
+            source_of_kind(kind) or "",
             kind,
             str(outcome),
             str(reason),
@@ -224,11 +237,20 @@ def _count_rows(counts: Mapping[tuple[str, Any, Any], Count]) -> list[tuple[str,
     ]
 
 
-def _jobs_line(jobs: ContainerCounts) -> str:
-    return (
-        f"jobs: {jobs.seen} seen, {jobs.selected} selected, {jobs.up_to_date} up to date, "
-        f"{jobs.unfinished} unfinished"
-    )
+def _container_lines(sources: Mapping[str, SourceSummary]) -> Iterable[str]:
+    for source, part in sources.items():
+        counts = part.containers
+        yield (
+            f"{source_labels(source).containers}: {counts.seen} seen, {counts.selected} selected, "
+            f"{counts.up_to_date} up to date, {counts.unfinished} unfinished"
+        )
+
+
+def _state_lines(containers: Mapping[str, Mapping[str, int]]) -> Iterable[str]:
+    """Return a line with the containers of each source in the ledger."""
+    for source, states in sorted(containers.items()):
+        counts = ", ".join(f"{number} {state.replace('_', ' ')}" for state, number in states.items())
+        yield f"{source_labels(source).containers}: {counts}"
 
 
 def _derived_lines(derived: Mapping[str, DerivedCount]) -> Iterable[str]:
@@ -275,12 +297,13 @@ def _finding_lines(verification: Verification) -> Iterable[str]:
 def _absent_lines(outputs: int) -> Iterable[str]:
     if outputs:
         number = _plural(outputs, "output")
-        yield f"not available: {number} not found by UP42; bulkdl retry requests them again"
+        yield f"not available: {number} not found by the source; bulkdl retry requests them again"
 
 
 def _unlisted_lines(unlisted: int) -> Iterable[str]:
     if unlisted:
-        yield f"failed: {_plural(unlisted, 'job')} could not be listed; bulkdl status --failures names them"
+        number = _plural(unlisted, "container")
+        yield f"failed: {number} could not be listed; bulkdl status --failures names them"
 
 
 def _work_lines(status: Status) -> Iterable[str]:

@@ -17,7 +17,7 @@ from bulkdl.cli.context import RunRequest, execute
 from bulkdl.cli.help import Command, Group
 from bulkdl.cli.render import show_summary, write_json, write_lines
 from bulkdl.errors import ConfigError
-from bulkdl.maintenance.retry import REASONS, retry_selection
+from bulkdl.maintenance.retry import REASONS, select_retries
 from bulkdl.models import Reason
 from bulkdl.report.summary import SummaryBuilder
 
@@ -42,21 +42,21 @@ def retry(reasons: tuple[str, ...], **params: Any) -> int:
     """
     Download failed outputs, outputs not available before, and files that bulkdl verify --repair rejected.
 
-    The ledger contains these outputs, so the command lists no projects. The options of Selection narrow
+    The ledger contains these outputs, so the command lists no containers. The options of Selection narrow
     them.
     """
     chosen = [parse_reason(text) for value in reasons for text in value.replace(",", " ").split()]
     request = RunRequest.from_params(params, expose_metrics=True)
     require_local_output(request.loaded.settings)
     output = request.output
-    selection = asyncio.run(
-        retry_selection(output, request.selection, chosen, state=request.loaded.settings.state)
+    retried = asyncio.run(
+        select_retries(output, request.selections, chosen, state=request.loaded.settings.state)
     )
-    if selection is None:
-        _report_nothing_to_retry(chosen, params["result_format"])
+    if not retried.selections:
+        _report_nothing_to_retry(chosen, retried.other_sources, params["result_format"])
         return 0
-    request = replace(request, selection=selection)
-    summary, signal_code = execute(request, lambda downloader: downloader.run(request.selection))
+    request = replace(request, selections=retried.selections)
+    summary, signal_code = execute(request, lambda downloader: downloader.run(request.selections))
     summary = summary.after_signal(signal_code)
     show_summary(summary, output, params["result_format"])
     catalog_after(request.loaded.settings, summary, params["result_format"], signal_code)
@@ -78,12 +78,19 @@ def parse_reason(text: str) -> Reason:
     raise ConfigError("--reason", f"{text[:60]!r} is not a retryable reason; {proposal}")
 
 
-def _report_nothing_to_retry(reasons: Iterable[Reason], result_format: str) -> None:
+def _report_nothing_to_retry(
+    reasons: Iterable[Reason], other_sources: Iterable[str], result_format: str
+) -> None:
     if result_format == "json":
         now = datetime.now(UTC)
         write_json({**SummaryBuilder("", now).build(now).as_dict(), "run_id": None})
         return
     names = ", ".join(reasons)
-    write_lines(
-        f"nothing to retry: the ledger contains no {f'outputs with {names}' if names else 'failures'}"
-    )
+    wanted = f"outputs with {names}" if names else "failures"
+    others = ", ".join(other_sources)
+    if others:
+        write_lines(
+            f"nothing to retry: the ledger contains {wanted} of another source only; add --source {others}"
+        )
+    else:
+        write_lines(f"nothing to retry: the ledger contains no {wanted}")

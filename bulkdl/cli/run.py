@@ -38,7 +38,7 @@ def run(**params: Any) -> int:
         return print_plan(params)
     request = RunRequest.from_params(params, expose_metrics=True)
     require_local_output(request.loaded.settings)
-    summary, signal_code = execute(request, lambda downloader: downloader.run(request.selection))
+    summary, signal_code = execute(request, lambda downloader: downloader.run(request.selections))
     summary = summary.after_signal(signal_code)
     show_summary(summary, request.output, params["result_format"])
     catalog_after(request.loaded.settings, summary, params["result_format"], signal_code)

@@ -14,6 +14,7 @@ from bulkdl.cli.help import Command
 from bulkdl.cli.render import show_status, write_csv, write_json, write_lines
 from bulkdl.cli.streams import output_error
 from bulkdl.maintenance.status import all_failures, failure_dict, read_status
+from bulkdl.report.models import OUTPUT_KEYS
 from bulkdl.report.status import COUNT_COLUMNS, FAILURE_COLUMNS
 
 
@@ -29,7 +30,7 @@ from bulkdl.report.status import COUNT_COLUMNS, FAILURE_COLUMNS
 @options.common(network=False, logs=False)
 def status(**params: Any) -> int:
     """
-    Show the outputs in the ledger by kind and state, and the failures with their reasons.
+    Show the outputs in the ledger by source, kind and state, and the failures with their reasons.
 
     The command reads the ledger only. It works during a run and changes nothing. For a directory that
     contains the output directories of shards, it adds up their ledgers.
@@ -67,6 +68,5 @@ async def _print_failures(output: Path | str, state: Path | None, result_format:
 
 
 def _line(row: dict[str, object]) -> str:
-    scope, container, part, kind, name = list(row.values())[:5]
-    output = "/".join(str(value) for value in (scope, container, part, kind, name) if value)
+    output = "/".join(str(row[key]) for key in OUTPUT_KEYS if key != "source" and row[key])
     return f"failed: {output}: {row['reason']}: {row['detail']}; {row['hint']}"

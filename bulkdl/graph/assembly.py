@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 from types import TracebackType
@@ -14,26 +14,25 @@ from bulkdl.errors import DestinationError, first_leaf_exception
 from bulkdl.graph.enumeration import Enumeration, EnumerationContext
 from bulkdl.graph.enumeration_results import EnumerationHandler, PlanHandler, RunHandler
 from bulkdl.graph.ledger_view import LedgerView, RunLedgerView
-from bulkdl.graph.pool_limits import RunLimits, compute_run_limits, get_open_file_limit
+from bulkdl.graph.pool_limits import compute_run_limits, get_open_file_limit
 from bulkdl.graph.pools import OutputDownloader, Pools, RunStopped
 from bulkdl.graph.processing import Processing
 from bulkdl.graph.run import Run
 from bulkdl.graph.run_context import RunContext
 from bulkdl.graph.run_reports import store_report
+from bulkdl.graph.run_sources import RunSources
 from bulkdl.http.rate_limit import RateLimiter
 from bulkdl.ledger import queries
 from bulkdl.log import get_logger
 from bulkdl.report.plan import PlanBuilder
 from bulkdl.report.summary import Summary
-from bulkdl.selection import Selection
+from bulkdl.selection import Selection, SelectionBySource
 from bulkdl.settings import CredentialSet, Settings
 from bulkdl.settings.bandwidth_schedule import BandwidthSchedule
-from bulkdl.sources.interfaces import Source, SourceContext, SourceType
-from bulkdl.sources.registry import source_layout
-from bulkdl.sources.sessions import SessionOptions, Sessions
+from bulkdl.source_spec import source_spec
+from bulkdl.sources.interfaces import SourceType
 from bulkdl.state.storage import Storage
-from bulkdl.telemetry.events import STORAGE, QueuesOpened, Reporter
-from bulkdl.telemetry.http_tracing import trace_requests
+from bulkdl.telemetry.events import QueuesOpened, Reporter
 from bulkdl.transfer.context import Limits, TransferContext
 
 log = get_logger(__name__)
@@ -43,26 +42,24 @@ class RunAssembly:
     """
     Builds and executes the runs of one open Downloader. The rate limits apply to all of its runs together.
 
-    An async context manager, which opens the sessions and the source.
+    An async context manager, which opens the sessions and the sources.
+
+    Attributes:
+        sources: The sources of the runs.
     """
 
     def __init__(
         self,
         settings: Settings,
-        source_type: SourceType,
+        source_types: Sequence[SourceType],
         credentials: CredentialSet,
         storage: Storage,
         reporter: Reporter,
         processing: Processing | None = None,
     ) -> None:
-        self._spec = source_type.spec
-        limits = compute_run_limits(settings, get_open_file_limit(), self._spec.kinds)
-        self._sessions = _new_sessions(settings, source_type, limits, reporter)
-        self._source_context = SourceContext(settings, credentials, self._sessions)
-        self._source_type = source_type
-        self._make_key = source_layout(source_type, settings).make_key
-        self._source: Source | None = None
-        self._stack = AsyncExitStack()
+        specs = [source_type.spec for source_type in source_types]
+        limits = compute_run_limits(settings, get_open_file_limit(), specs)
+        self.sources = RunSources(settings, source_types, credentials, limits.connections, reporter)
         self._limits = limits.pools
         self._settings = settings
         self._storage = storage
@@ -71,29 +68,24 @@ class RunAssembly:
         self._bandwidth = RateLimiter(0, 1)
 
     async def __aenter__(self) -> Self:
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self._sessions)
-            self._source = await stack.enter_async_context(self._source_type.open(self._source_context))
-            self._stack = stack.pop_all()
+        await self.sources.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._stack.__aexit__(kind, error, trace)
+        await self.sources.__aexit__(kind, error, trace)
 
-    @property
-    def source(self) -> Source:
-        """The open source."""
-        if self._source is None:
-            raise RuntimeError("the source is not open; use the assembly inside `async with`")
-        return self._source
-
-    def build_plan_enumeration(
-        self, selection: Selection, ledger_view: LedgerView, plan: PlanBuilder
-    ) -> Enumeration:
-        """Build an enumeration that adds the missing outputs to *plan*."""
-        return self._build_enumeration(selection, ledger_view, PlanHandler(plan, self._make_key))
+    def build_plan_enumerations(
+        self, selections: SelectionBySource, ledger_view: LedgerView, plan: PlanBuilder
+    ) -> list[Enumeration]:
+        """Build the enumerations that add the missing outputs to *plan*: one for each source."""
+        return [
+            self._build_enumeration(
+                selection, ledger_view, PlanHandler(plan, self.sources.make_key, selection.source)
+            )
+            for selection in selections.values()
+        ]
 
     async def execute(self, context: RunContext) -> None:
         """
@@ -107,8 +99,9 @@ class RunAssembly:
                 partial(
                     queries.start_run,
                     run_id=context.run_id,
-                    scope=context.selection.watermark_scope,
-                    source=self._source_type.name,
+                    scopes={
+                        source: selection.watermark_scope for source, selection in context.selections.items()
+                    },
                     destination=self._storage.destination.location,
                 )
             )
@@ -132,7 +125,7 @@ class RunAssembly:
         if self._processing is None:
             await run.execute()
             return
-        stage = self._processing.new_stage(context, context.selection, self._settings)
+        stage = self._processing.new_stage(context, context.selections, self._settings)
         context.recorder.subscribe(stage.enqueue)
         async with asyncio.TaskGroup() as group:
             group.create_task(stage.execute(), name="processing")
@@ -141,7 +134,7 @@ class RunAssembly:
 
     async def store_report(self, context: RunContext, summary: Summary) -> None:
         """Store the report of the run; see ``run_reports.store_report``."""
-        await store_report(context, context.selection, self._settings, summary)
+        await store_report(context, context.selections, self._settings, summary)
 
     def _build_run(self, context: RunContext) -> Run:
         settings = self._settings
@@ -149,21 +142,24 @@ class RunAssembly:
         limiters = {kind: ConcurrencyLimiter(limit.start) for kind, limit in limits.items()}
         transfer_limits = _transfer_limits(settings)
         transfers = {
-            kind: TransferContext(transfer_limits, self._sessions.retry_policy, self._bandwidth, limiter)
+            kind: TransferContext(transfer_limits, self.sources.retry_policy, self._bandwidth, limiter)
             for kind, limiter in limiters.items()
         }
-        output_downloader = OutputDownloader(context, transfers, self._make_key)
+        output_downloader = OutputDownloader(context, transfers, self.sources.make_key)
         pools = Pools(context, limits, limiters, output_downloader, settings.max_transfer)
-        enumeration = self._build_enumeration(
-            context.selection,
-            RunLedgerView(context.ledger, context.run_id),
-            RunHandler(pools, context.recorder),
-        )
+        ledger_view = RunLedgerView(context.ledger, context.run_id)
+        enumerations = [
+            self._build_enumeration(
+                selection, ledger_view, RunHandler(pools, context.recorder, selection.source)
+            )
+            for selection in context.selections.values()
+        ]
         depths = {kind: queue.__len__ for kind, queue in pools.queues.items()}
-        self._reporter.report(QueuesOpened({"jobs": enumeration.pending.__len__, **depths}))
+        pending = partial(_count_pending, enumerations)
+        self._reporter.report(QueuesOpened({"containers": pending, **depths}))
         return Run(
             context,
-            enumeration,
+            enumerations,
             pools,
             list_concurrency=settings.list_concurrency,
             shutdown_timeout_s=settings.shutdown_timeout,
@@ -175,8 +171,8 @@ class RunAssembly:
     ) -> Enumeration:
         context = EnumerationContext(
             selection=selection,
-            spec=self._spec,
-            source=self.source,
+            spec=source_spec(selection.source),
+            source=self.sources.opened[selection.source],
             storage=self._storage,
             ledger_view=ledger_view,
             handler=handler,
@@ -186,13 +182,9 @@ class RunAssembly:
         return Enumeration(context)
 
 
-def _new_sessions(
-    settings: Settings, source_type: SourceType, limits: RunLimits, reporter: Reporter
-) -> Sessions:
-    trace = partial(trace_requests, reporter=reporter)
-    api = SessionOptions(limits.api_connections, partial(trace, label=source_type.endpoint_label))
-    storage = SessionOptions(limits.storage_connections, partial(trace, label=lambda _method, _url: STORAGE))
-    return Sessions(settings, api, storage)
+def _count_pending(enumerations: Sequence[Enumeration]) -> int:
+    """Return the number of containers whose outputs must be listed."""
+    return sum(len(enumeration.pending) for enumeration in enumerations)
 
 
 def _transfer_limits(settings: Settings) -> Limits:

@@ -34,10 +34,15 @@ from bulkdl.processors.interfaces import Processor
 from bulkdl.processors.registry import load_processors
 from bulkdl.report.plan import Plan, PlanBuilder
 from bulkdl.report.summary import Summary, SummaryBuilder
-from bulkdl.selection import Selection
-from bulkdl.settings import CredentialSet, Settings, choose_source
+from bulkdl.selection import (
+    Selection,
+    SelectionArgument,
+    SelectionBySource,
+    group_by_source,
+)
+from bulkdl.settings import CredentialSet, Settings, choose_sources
 from bulkdl.source_spec import source_spec
-from bulkdl.sources.registry import load_source_type
+from bulkdl.sources.registry import load_credentials, load_source_type
 from bulkdl.state.storage import create_storage
 from bulkdl.telemetry.events import NullReporter, Reporter, RunStarted
 
@@ -54,7 +59,7 @@ class Downloader:
     all connections. A Downloader can run several times, one run after another.
 
     Args:
-        settings: Source, destination and limits; ``output`` is required.
+        settings: Sources, destination and limits; ``output`` is required.
         credentials: The default is the credentials of the environment and of the settings.
         reporter: Receives the events of a run.
         processors: Process the completed outputs; by default those that the settings name.
@@ -77,9 +82,10 @@ class Downloader:
         output = settings.require_output()
         self.summary: Summary | None = None
         self._settings = settings
-        self._source_type = load_source_type(choose_source(settings, credentials=credentials))
+        self._source_names = choose_sources(settings, credentials=credentials)
+        self._source_types = [load_source_type(name) for name in self._source_names]
         self._credentials = (
-            credentials if credentials is not None else self._source_type.load_credentials(settings)
+            credentials if credentials is not None else load_credentials(self._source_types, settings)
         )
         self._reporter = reporter or NullReporter()
         executors = Executors(settings.disk_threads, settings.inspection_threads, settings.processing_threads)
@@ -122,7 +128,7 @@ class Downloader:
     def _new_assembly(self) -> RunAssembly:
         return RunAssembly(
             self._settings,
-            self._source_type,
+            self._source_types,
             self._credentials,
             self._storage,
             self._reporter,
@@ -152,9 +158,11 @@ class Downloader:
         """
         self._require_open("stop()").stop(cause)
 
-    async def run(self, selection: Selection | None = None) -> Summary:
+    async def run(self, selection: SelectionArgument = None) -> Summary:
         """
-        Download the missing outputs of *selection* (default: the selection of the settings).
+        Download the missing outputs of *selection* (default: the selection of the settings for each source).
+
+        A selection restricts the run to its source. Several selections of different sources are one run.
 
         A failed output does not raise an exception. The summary lists it.
 
@@ -171,7 +179,7 @@ class Downloader:
         return await operations.result_of(run)
 
     @asynccontextmanager
-    async def stream(self, selection: Selection | None = None) -> AsyncIterator[AsyncIterator[Result]]:
+    async def stream(self, selection: SelectionArgument = None) -> AsyncIterator[AsyncIterator[Result]]:
         """
         Run, and iterate over the results. A result is available after it is recorded.
 
@@ -195,7 +203,7 @@ class Downloader:
         if not run.cancelled():
             run.result()
 
-    async def plan(self, selection: Selection | None = None) -> Plan:
+    async def plan(self, selection: SelectionArgument = None) -> Plan:
         """
         List what a run would download. Nothing is written.
 
@@ -209,11 +217,10 @@ class Downloader:
             operations.start(lambda shutdown: self._plan(selection, shutdown), name="plan")
         )
 
-    async def _plan(self, selection: Selection | None, shutdown: ShutdownController) -> Plan:
-        selection = self._complete_selection(selection)
-        plan = PlanBuilder(
-            self._new_summary(selection, "plan"), source_spec(self._source_type.name).kind_names
-        )
+    async def _plan(self, selection: SelectionArgument, shutdown: ShutdownController) -> Plan:
+        selections = self._complete_selections(selection)
+        kinds = [kind for source in selections for kind in source_spec(source).kind_names]
+        plan = PlanBuilder(self._new_summary(selections, "plan"), kinds)
         async with AsyncExitStack() as stack:
             ledger_view: LedgerView = EmptyLedgerView()
             await asyncio.to_thread(self._storage.state.check_destination)
@@ -221,23 +228,23 @@ class Downloader:
             if await asyncio.to_thread(path.exists):
                 ledger = await Ledger.open(path, read_only=True)
                 stack.push_async_callback(ledger.close)
-                selection = await _apply_watermark(selection, ledger)
+                selections = await _apply_watermarks(selections, ledger)
                 ledger_view = PlanLedgerView(ledger)
-            enumeration = self._assembly.build_plan_enumeration(selection, ledger_view, plan)
-            await _run_until_draining(enumerate_all(enumeration, self._settings.list_concurrency), shutdown)
+            enumerations = self._assembly.build_plan_enumerations(selections, ledger_view, plan)
+            await _run_until_draining(enumerate_all(enumerations, self._settings.list_concurrency), shutdown)
         return plan.build(stopped_by=shutdown.cause)
 
     async def _run(
-        self, selection: Selection | None, subscribers: Sequence[Subscriber], shutdown: ShutdownController
+        self, selection: SelectionArgument, subscribers: Sequence[Subscriber], shutdown: ShutdownController
     ) -> Summary:
-        selection = self._complete_selection(selection)
+        selections = self._complete_selections(selection)
         run_id = _new_run_id()
-        summary = self._new_summary(selection, run_id)
+        summary = self._new_summary(selections, run_id)
         with structlog.contextvars.bound_contextvars(run_id=run_id):
-            async with self._open_context(run_id, selection, summary, shutdown, subscribers) as opened:
-                log.info("run.started", output=self._storage.destination.location)
-                self._reporter.report(RunStarted(run_id, datetime.now(UTC)))
-                context = replace(opened, selection=await _apply_watermark(selection, opened.ledger))
+            async with self._open_context(run_id, selections, summary, shutdown, subscribers) as opened:
+                log.info("run.started", output=self._storage.destination.location, sources=list(selections))
+                self._reporter.report(RunStarted(run_id, datetime.now(UTC), tuple(selections)))
+                context = replace(opened, selections=await _apply_watermarks(selections, opened.ledger))
                 await self._assembly.execute(context)
                 self.summary = summary.build(stopped_by=shutdown.cause)
                 await self._assembly.store_report(context, self.summary)
@@ -247,7 +254,7 @@ class Downloader:
     async def _open_context(
         self,
         run_id: str,
-        selection: Selection,
+        selections: SelectionBySource,
         summary: SummaryBuilder,
         shutdown: ShutdownController,
         subscribers: Sequence[Subscriber] = (),
@@ -258,28 +265,38 @@ class Downloader:
             storage, run_id, on_lost=shutdown.abort, sleep=shutdown.sleep
         ) as ledger:
             recorder = Recorder(ledger, run_id, summary, self._reporter, subscribers)
-            source = self._assembly.source
-            yield RunContext(run_id, selection, source, storage, ledger, recorder, self._reporter, shutdown)
+            sources = self._assembly.sources.opened
+            yield RunContext(run_id, selections, sources, storage, ledger, recorder, self._reporter, shutdown)
 
-    def _complete_selection(self, selection: Selection | None) -> Selection:
-        """Return *selection*, or the selection of the settings, with its projects."""
-        source = self._source_type.name
-        selection = selection if selection is not None else Selection.of(self._settings, source=source)
-        if selection.source != source:
-            raise ConfigError("--source", f"the selection is of {selection.source}, the run of {source}")
-        if not (selection.scopes or self._assembly.source.scopes or _all_have_project(selection)):
-            raise ConfigError(
-                "--project", "is missing: name a project, or set UP42_PROJECT_ID, or add [[projects]] tables"
-            )
+    def _complete_selections(self, selection: SelectionArgument) -> SelectionBySource:
+        """Return the selections of *selection*, or those of the settings, with their scopes."""
+        if selection is None:
+            selection = [Selection.of(self._settings, source=name) for name in self._source_names]
+        selections = (selection,) if isinstance(selection, Selection) else selection
+        return {
+            source: self._complete_selection(each) for source, each in group_by_source(selections).items()
+        }
+
+    def _complete_selection(self, selection: Selection) -> Selection:
+        """Return *selection* with its scopes."""
+        source = selection.source
+        if source not in self._source_names:
+            names = " and ".join(self._source_names)
+            raise ConfigError("--source", f"the selection is of {source}, the run of {names}")
+        scopes = self._assembly.sources.scopes(source)
+        if not (selection.scopes or scopes or _all_have_scope(selection)):
+            raise ConfigError(*source_spec(source).no_scopes)
         if selection.containers or selection.scopes:
             return selection
-        # The IDs make the watermark independent of projects that are added to the configuration later.
-        return replace(selection, scopes=self._assembly.source.scopes)
+        # The IDs make the watermark independent of scopes that are added to the configuration later.
+        return replace(selection, scopes=scopes)
 
-    def _new_summary(self, selection: Selection, run_id: str) -> SummaryBuilder:
+    def _new_summary(self, selections: SelectionBySource, run_id: str) -> SummaryBuilder:
         builder = SummaryBuilder(run_id, datetime.now(UTC))
-        for scope in selection.scopes or self._assembly.source.scopes:
-            builder.add_scope(scope)
+        for source, selection in selections.items():
+            builder.containers(source)
+            for scope in selection.scopes or self._assembly.sources.scopes(source):
+                builder.add_scope(source, scope)
         return builder
 
 
@@ -305,13 +322,20 @@ async def _run_until_draining(work: Coroutine[Any, Any, None], shutdown: Shutdow
         stopping.cancel()
 
 
+async def _apply_watermarks(selections: SelectionBySource, ledger: Ledger) -> SelectionBySource:
+    return {source: await _apply_watermark(each, ledger) for source, each in selections.items()}
+
+
 async def _apply_watermark(selection: Selection, ledger: Ledger) -> Selection:
     if selection.since_last_s is None:
         return selection
-    watermark_at = await ledger.read(partial(queries.find_watermark, scope=selection.watermark_scope))
-    log.info("watermark.read", watermark_at=watermark_at.isoformat() if watermark_at else None)
+    source = selection.source
+    watermark_at = await ledger.read(
+        partial(queries.find_watermark, source=source, scope=selection.watermark_scope)
+    )
+    log.info("watermark.read", source=source, watermark_at=watermark_at.isoformat() if watermark_at else None)
     return selection.with_watermark(watermark_at)
 
 
-def _all_have_project(selection: Selection) -> bool:
+def _all_have_scope(selection: Selection) -> bool:
     return bool(selection.containers) and all(ref.scope for ref in selection.containers)

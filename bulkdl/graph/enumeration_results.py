@@ -52,14 +52,15 @@ class EnumerationHandler(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RunHandler:
-    """Puts missing outputs into the queues of the pools, and records the other results."""
+    """Puts missing outputs of one source into the queues of the pools, and records the other results."""
 
     pools: Pools
     recorder: Recorder
+    source: str
 
     @property
     def counts(self) -> ContainerCounts:
-        return self.recorder.summary.jobs
+        return self.recorder.summary.containers(self.source)
 
     def begin_comparison(self, containers: Sequence[Container]) -> None:
         self.pools.reservations.begin_comparison(containers)
@@ -83,19 +84,20 @@ class RunHandler:
         await self.recorder.record_result(result)
 
     def report_problem(self, reason: Reason, subject: str, detail: str, *, scope: str | None = None) -> None:
-        self.recorder.record_problem(reason, subject, detail, scope=scope)
+        self.recorder.record_problem(reason, subject, detail, source=self.source, scope=scope)
 
 
 @dataclass(frozen=True, slots=True)
 class PlanHandler:
-    """Counts the results and downloads nothing. A stopped plan keeps its counts."""
+    """Counts the results of one source and downloads nothing. A stopped plan keeps its counts."""
 
     plan: PlanBuilder
     make_key: Callable[[PlannedOutput], MakeKey]
+    source: str
 
     @property
     def counts(self) -> ContainerCounts:
-        return self.plan.summary.jobs
+        return self.plan.summary.containers(self.source)
 
     def begin_comparison(self, containers: Sequence[Container]) -> None:
         """Do nothing: a plan does not change the ledger."""
@@ -123,4 +125,4 @@ class PlanHandler:
         self.plan.summary.add(result)
 
     def report_problem(self, reason: Reason, subject: str, detail: str, *, scope: str | None = None) -> None:
-        self.plan.summary.add_problem(reason, subject, detail, scope=scope)
+        self.plan.summary.add_problem(reason, subject, detail, source=self.source, scope=scope)

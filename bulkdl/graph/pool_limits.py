@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bulkdl.settings import Settings
-from bulkdl.source_spec import KindSpec
+from bulkdl.source_spec import KindSpec, SourceSpec
 
 _MAX_CONNECTIONS = 64
 _LISTING_CONNECTIONS = 8  # for each container that is being listed
@@ -39,46 +39,58 @@ class PoolLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """
+    The maximum number of connections of one source.
+
+    Attributes:
+        api: To the API.
+        storage: To the storage.
+    """
+
+    api: int
+    storage: int
+
+
+@dataclass(frozen=True, slots=True)
 class RunLimits:
     """
     Limits of a run that follow from the settings and the limit of open files.
 
     Attributes:
         pools: By kind.
-        api_connections: Maximum number of connections to the API.
-        storage_connections: Maximum number of connections to the storage.
+        connections: By source.
     """
 
     pools: dict[str, PoolLimits]
-    api_connections: int
-    storage_connections: int
+    connections: dict[str, ConnectionLimits]
 
     @property
     def open_files(self) -> int:
         """Maximum number of files that are open at the same time."""
         workers = sum(limits.workers for limits in self.pools.values())
-        return self.api_connections + self.storage_connections + 2 * workers
+        return sum(limits.api + limits.storage for limits in self.connections.values()) + 2 * workers
 
 
-def compute_run_limits(settings: Settings, open_file_limit: float, kinds: Sequence[KindSpec]) -> RunLimits:
+def compute_run_limits(settings: Settings, open_file_limit: float, specs: Sequence[SourceSpec]) -> RunLimits:
     """
-    Compute the limits of a run whose outputs are of *kinds*.
+    Compute the limits of a run of the sources *specs*.
 
     The limits are those of *settings*. If they need more open files than *open_file_limit* allows, all of
     them are reduced in proportion.
     """
-    pools = {kind.name: _pool_limits(kind, settings) for kind in kinds}
-    workers = sum(limits.workers for limits in pools.values())
-    api_connections = workers + _LISTING_CONNECTIONS * settings.list_concurrency
-    storage_connections = sum(pools[kind.name].max_permits for kind in kinds if kind.is_large)
-    configured = RunLimits(pools, api_connections, storage_connections)
+    pools = {kind.name: _pool_limits(kind, settings) for spec in specs for kind in spec.kinds}
+    connections = {spec.name: _connection_limits(spec, pools, settings) for spec in specs}
+    configured = RunLimits(pools, connections)
     factor = max(0.0, open_file_limit - _RESERVED_FILES) / configured.open_files
     if factor >= 1:
         return configured
     return RunLimits(
         {kind: _scale_pool(limits, factor) for kind, limits in pools.items()},
-        _scale(api_connections, factor),
-        _scale(configured.storage_connections, factor),
+        {
+            source: ConnectionLimits(_scale(limits.api, factor), _scale(limits.storage, factor))
+            for source, limits in connections.items()
+        },
     )
 
 
@@ -90,6 +102,17 @@ def get_open_file_limit() -> float:
         return math.inf
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return math.inf if soft == resource.RLIM_INFINITY else soft
+
+
+def _connection_limits(
+    spec: SourceSpec, pools: Mapping[str, PoolLimits], settings: Settings
+) -> ConnectionLimits:
+    """Return the connections that the workers, the listing and the pools of large outputs can use."""
+    workers = sum(pools[kind.name].workers for kind in spec.kinds)
+    return ConnectionLimits(
+        api=workers + _LISTING_CONNECTIONS * settings.list_concurrency,
+        storage=sum(pools[kind.name].max_permits for kind in spec.kinds if kind.is_large),
+    )
 
 
 def _scale_pool(limits: PoolLimits, factor: float) -> PoolLimits:

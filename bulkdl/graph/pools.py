@@ -83,7 +83,7 @@ class OutputDownloader:
         transfers: Mapping[str, TransferContext],
         make_key: Callable[[PlannedOutput], MakeKey],
     ) -> None:
-        self._source = context.source
+        self._sources = context.sources
         self._storage = context.storage
         self._ledger = context.ledger
         self._transfers = transfers
@@ -100,7 +100,7 @@ class OutputDownloader:
                 A failure of *missing* is added.
         """
         output, identity = missing.output, find_global_identity(missing)
-        remote_file, make_key = self._source.open_output(output), self._make_key(missing)
+        remote_file, make_key = self._sources[output.container.source].open_output(output), self._make_key(missing)
         object_key = identity or None
         try:
             linked = await self._link_identity(output, identity, make_key) if identity else None

@@ -38,7 +38,7 @@ from bulkdl.ledger import derived_queries
 from bulkdl.log import get_logger
 from bulkdl.models import Outcome, Output, Result, UnpackMode
 from bulkdl.processors.interfaces import CompletedOutput, Processor
-from bulkdl.selection import Selection
+from bulkdl.selection import SelectionBySource, includes_recorded
 from bulkdl.settings import Settings
 from bulkdl.sources.path_matcher import PathMatcher
 from bulkdl.sources.registry import installed_layouts
@@ -66,8 +66,8 @@ class Processing:
     processors: Sequence[Processor]
     executors: Executors
 
-    def new_stage(self, run: LockedRun, selection: Selection, settings: Settings) -> ProcessingStage:
-        """Create the stage of one run for the outputs of *selection*."""
+    def new_stage(self, run: LockedRun, selections: SelectionBySource, settings: Settings) -> ProcessingStage:
+        """Create the stage of one run for the outputs of *selections*."""
         context = ProcessingContext(
             run_id=run.run_id,
             storage=run.storage,
@@ -76,7 +76,7 @@ class Processing:
             shutdown=run.shutdown,
             executors=self.executors,
             documents=PathMatcher(installed_layouts(settings)),
-            selects=selection.includes_recorded,
+            selects=partial(includes_recorded, selections),
             workers=settings.processing_threads,
             shutdown_timeout_s=settings.shutdown_timeout,
             max_duration_s=settings.max_duration,

@@ -112,11 +112,25 @@ class Recorder:
             reason = Reason.NOT_AVAILABLE if is_absent else Reason.UP_TO_DATE
             self.summary.count(kind, Outcome.SKIPPED, reason, len(group), sum(group))
 
-    def record_problem(self, reason: Reason, subject: str, detail: str, *, scope: str | None = None) -> None:
-        """Record a failure that does not belong to one output."""
-        log.error("problem.found", subject=subject, reason=reason.value, detail=detail)
-        self.summary.add_problem(reason, subject, detail, scope=scope)
-        self._reporter.report(ProblemFound(reason, subject, detail))
+    def record_problem(
+        self,
+        reason: Reason,
+        subject: str,
+        detail: str,
+        *,
+        source: str | None = None,
+        scope: str | None = None,
+    ) -> None:
+        """
+        Record a failure that does not belong to one output.
+
+        Args:
+            source: The source of *subject*; None if the problem concerns the whole run.
+            scope: The scope of *subject*, to detect scopes whose credentials are rejected.
+        """
+        log.error("problem.found", subject=subject, source=source, reason=reason.value, detail=detail)
+        self.summary.add_problem(reason, subject, detail, source=source, scope=scope)
+        self._reporter.report(ProblemFound(reason, subject, detail, source))
 
     def record_processed(
         self, row: ProcessedRow, reason: Reason | None, *, output: Output | None, duration_s: float

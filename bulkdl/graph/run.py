@@ -37,14 +37,14 @@ class Run:
     def __init__(
         self,
         context: RunContext,
-        enumeration: Enumeration,
+        enumerations: Sequence[Enumeration],
         pools: Pools,
         *,
         list_concurrency: int,
         shutdown_timeout_s: float,
         max_duration_s: float,
     ) -> None:
-        self._enumeration = enumeration
+        self._enumerations = enumerations
         self._pools = pools
         self._summary = context.recorder.summary
         self._reporter = context.reporter
@@ -66,7 +66,7 @@ class Run:
     async def _run_stages(self) -> None:
         async with asyncio.TaskGroup() as group:
             enumeration = group.create_task(
-                enumerate_all(self._enumeration, self._list_concurrency, self._end_enumeration),
+                enumerate_all(self._enumerations, self._list_concurrency, self._end_enumeration),
                 name="enumeration",
             )
             downloads = group.create_task(self._download(), name="downloads")
@@ -117,21 +117,21 @@ class Run:
 
 
 async def enumerate_all(
-    enumeration: Enumeration, concurrency: int, on_end: Callable[[], None] | None = None
+    enumerations: Sequence[Enumeration], concurrency: int, on_end: Callable[[], None] | None = None
 ) -> None:
     """
-    Run both stages of the enumeration.
+    Run both stages of the enumerations of all sources.
 
     Args:
-        concurrency: Number of workers of each stage.
+        concurrency: Number of workers of each stage of a source.
         on_end: Called after the last output has been passed on.
     """
     try:
         async with asyncio.TaskGroup() as group:
-            group.create_task(
-                _run_stage("find", [enumeration.find_containers] * concurrency, [enumeration.pending])
-            )
-            group.create_task(_run_stage("list", [enumeration.list_containers] * concurrency, []))
+            for enumeration in enumerations:
+                find = [enumeration.find_containers] * concurrency
+                group.create_task(_run_stage("find", find, [enumeration.pending]))
+                group.create_task(_run_stage("list", [enumeration.list_containers] * concurrency, []))
     except* ChannelClosed:
         pass  # the run is being drained
     finally:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from bulkdl.graph.recorder import Recorder
 from bulkdl.graph.shutdown import ShutdownController
 from bulkdl.ledger.database import Ledger
-from bulkdl.selection import Selection
+from bulkdl.selection import SelectionBySource
 from bulkdl.sources.interfaces import Source
 from bulkdl.state.storage import Storage
 from bulkdl.telemetry.events import Reporter
@@ -48,12 +49,14 @@ class RunContext:
     The collaborators that all stages of one run share.
 
     Attributes:
+        selections: The selections of the run, by source.
+        sources: The open sources of the run, by name.
         ledger: Open for writing, and locked by this run.
     """
 
     run_id: str
-    selection: Selection
-    source: Source
+    selections: SelectionBySource
+    sources: Mapping[str, Source]
     storage: Storage
     ledger: Ledger
     recorder: Recorder

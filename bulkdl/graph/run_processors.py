@@ -25,8 +25,15 @@ from bulkdl.log import get_logger
 from bulkdl.processors.interfaces import Processor
 from bulkdl.processors.registry import load_processors
 from bulkdl.report.summary import Summary, SummaryBuilder
-from bulkdl.selection import Selection
+from bulkdl.selection import (
+    Selection,
+    SelectionArgument,
+    SelectionBySource,
+    group_by_source,
+    select_everything,
+)
 from bulkdl.settings import Settings
+from bulkdl.sources.registry import installed_layouts
 from bulkdl.state.storage import Storage, create_storage
 from bulkdl.telemetry.events import NullReporter, Reporter, RunStarted
 
@@ -84,9 +91,11 @@ class ProcessorRunner:
         else:
             self._loop.call_soon_threadsafe(self._shutdown.request, cause)
 
-    async def run(self, selection: Selection | None = None) -> Summary:
+    async def run(self, selection: SelectionArgument = None) -> Summary:
         """
         Process the outputs of *selection* (default: all outputs) without a current result.
+
+        A selection restricts the run to its source. Several selections of different sources are one run.
 
         Outputs whose processing failed in an earlier run are processed again.
 
@@ -109,13 +118,13 @@ class ProcessorRunner:
         try:
             if not await asyncio.to_thread(storage.state.ledger_path.is_file):
                 raise LedgerMissingError(storage.state.setting)
-            return await self._run(selection or Selection(), storage, executors)
+            return await self._run(_selections(selection, settings), storage, executors)
         except BaseExceptionGroup as errors:
             raise first_leaf_exception(errors) from None
         finally:
             await storage.close()
 
-    async def _run(self, selection: Selection, storage: Storage, executors: Executors) -> Summary:
+    async def _run(self, selections: SelectionBySource, storage: Storage, executors: Executors) -> Summary:
         run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
         builder, reporter, shutdown = (
             SummaryBuilder(run_id, datetime.now(UTC)),
@@ -130,12 +139,19 @@ class ProcessorRunner:
                 reporter.report(RunStarted(run_id, datetime.now(UTC)))
                 recorder = Recorder(ledger, run_id, builder, reporter)
                 run = _ProcessorRun(run_id, storage, ledger, recorder, reporter, shutdown)
-                stage = Processing(self._processors, executors).new_stage(run, selection, self._settings)
+                stage = Processing(self._processors, executors).new_stage(run, selections, self._settings)
                 stage.end_input()
                 await _execute(run, stage.execute)
                 summary = builder.build(stopped_by=shutdown.cause)
-                await store_report(run, selection, self._settings, summary)
+                await store_report(run, selections, self._settings, summary)
         return summary
+
+
+def _selections(selection: SelectionArgument, settings: Settings) -> SelectionBySource:
+    """Return the selections of *selection*, or those of all installed sources."""
+    if selection is None:
+        return select_everything(layout.source_type.name for layout in installed_layouts(settings))
+    return group_by_source((selection,) if isinstance(selection, Selection) else selection)
 
 
 async def _execute(run: _ProcessorRun, work: Callable[[], Awaitable[None]]) -> None:
@@ -144,8 +160,7 @@ async def _execute(run: _ProcessorRun, work: Callable[[], Awaitable[None]]) -> N
         start = partial(
             queries.start_run,
             run_id=run.run_id,
-            scope=None,
-            source="",  # the run sends no request
+            scopes={},  # the run sends no request
             destination=run.storage.destination.location,
         )
         await run.ledger.write(start)
@@ -161,7 +176,7 @@ async def _execute(run: _ProcessorRun, work: Callable[[], Awaitable[None]]) -> N
 async def run_processors(
     settings: Settings,
     *,
-    selection: Selection | None = None,
+    selection: SelectionArgument = None,
     processors: Sequence[Processor] | None = None,
     reporter: Reporter | None = None,
 ) -> Summary:

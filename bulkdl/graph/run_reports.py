@@ -12,18 +12,24 @@ from bulkdl.log import get_logger
 from bulkdl.printable import json_text
 from bulkdl.report.run_report import run_report
 from bulkdl.report.summary import Summary
-from bulkdl.selection import Selection
+from bulkdl.selection import SelectionBySource
 from bulkdl.settings import Settings
 from bulkdl.telemetry.events import RunFinished
 
 log = get_logger(__name__)
 
 
-async def store_report(run: LockedRun, selection: Selection, settings: Settings, summary: Summary) -> None:
+async def store_report(
+    run: LockedRun, selections: SelectionBySource, settings: Settings, summary: Summary
+) -> None:
     """Store the report of the run; a full disk is logged and does not hide the result."""
-    document = json_text(run_report(summary, selection, settings), indent=1)
+    document = json_text(run_report(summary, selections.values(), settings), indent=1)
     finish = partial(
-        queries.finish_run, run_id=summary.run_id, exit_code=int(summary.exit_code), summary=document
+        queries.finish_run,
+        run_id=summary.run_id,
+        exit_code=int(summary.exit_code),
+        summary=document,
+        exit_codes={source: int(part.exit_code) for source, part in summary.sources.items()},
     )
     try:
         await run.ledger.write(finish)

@@ -88,17 +88,34 @@ CREATE TABLE IF NOT EXISTS obsolete_files (
     digest     TEXT
 ) STRICT
 """
+_HAS_RUN_SOURCES = "SELECT 1 FROM sqlite_schema WHERE name = 'run_sources'"
+_SELECT_RUN_SOURCES = (
+    "SELECT run_id, coalesce(source, 'jobs') AS source, scope, exit_code FROM main.runs WHERE scope IS NOT NULL"
+)
+_ADD_RUN_SOURCES = (
+    "CREATE TABLE run_sources (run_id TEXT NOT NULL REFERENCES runs (run_id) ON DELETE CASCADE,"
+    " source TEXT NOT NULL, scope TEXT, exit_code INTEGER, PRIMARY KEY (run_id, source)) STRICT",
+    f"INSERT INTO run_sources {_SELECT_RUN_SOURCES}",
+    "ALTER TABLE runs DROP COLUMN scope",
+    "ALTER TABLE runs DROP COLUMN source",
+)
+# By the query that returns no row if the revision is without the statements.
+_ADDITIONS: Mapping[str, tuple[str, ...]] = {
+    _HAS_OBJECT_VERSION: (_ADD_OBSOLETE_FILES, _ADD_OBJECT_VERSION),
+    _HAS_RUN_SOURCES: _ADD_RUN_SOURCES,
+}
 
 
 def _add_missing(connection: sqlite3.Connection) -> None:
     """Add what a ledger of an earlier revision of version 2 does not have."""
-    if connection.execute(_HAS_OBJECT_VERSION).fetchone() is not None:
+    if all(connection.execute(check).fetchone() for check in _ADDITIONS):
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
-        if connection.execute(_HAS_OBJECT_VERSION).fetchone() is None:
-            connection.execute(_ADD_OBSOLETE_FILES)
-            connection.execute(_ADD_OBJECT_VERSION)
+        for check, statements in _ADDITIONS.items():
+            if connection.execute(check).fetchone() is None:
+                for statement in statements:
+                    connection.execute(statement)
         connection.execute("COMMIT")
     except sqlite3.Error:
         if connection.in_transaction:
@@ -110,10 +127,12 @@ def create_views(connection: sqlite3.Connection) -> None:
     """
     Show a ledger of an earlier revision of version 2 as one of this revision, without changing it.
 
-    The view belongs to this connection. SQLite keeps it in memory.
+    The views belong to this connection. SQLite keeps them in memory.
     """
+    connection.execute("PRAGMA temp_store = MEMORY")
+    if connection.execute(_HAS_RUN_SOURCES).fetchone() is None:
+        connection.execute(f"CREATE TEMP VIEW run_sources AS {_SELECT_RUN_SOURCES}")
     if connection.execute(_HAS_OBJECT_VERSION).fetchone() is None:
-        connection.execute("PRAGMA temp_store = MEMORY")
         connection.execute("CREATE TEMP VIEW outputs AS SELECT *, NULL AS object_version FROM main.outputs")
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 
 from bulkdl.ledger.rows import (
     ContainerRecord,
@@ -264,39 +265,58 @@ def _format_result(result: Result, run_id: str) -> dict[str, object]:
 
 
 def start_run(
-    connection: sqlite3.Connection, run_id: str, scope: str | None, *, source: str, destination: str
+    connection: sqlite3.Connection, run_id: str, scopes: Mapping[str, str | None], *, destination: str
 ) -> None:
+    """Record the start of a run with the watermark scope of each of its sources."""
     connection.execute(
-        "INSERT INTO runs (run_id, started_at, scope, source, destination) VALUES (?, ?, ?, ?, ?)",
-        (run_id, format_now(), scope, source, destination),
+        "INSERT INTO runs (run_id, started_at, destination) VALUES (?, ?, ?)",
+        (run_id, format_now(), destination),
+    )
+    connection.executemany(
+        "INSERT INTO run_sources (run_id, source, scope) VALUES (?, ?, ?)",
+        [(run_id, source, scope) for source, scope in scopes.items()],
     )
 
 
-def find_watermark(connection: sqlite3.Connection, scope: str | None) -> datetime | None:
-    """Return the start of the last run of *scope* that ended with exit code 0."""
+def find_watermark(connection: sqlite3.Connection, source: str, scope: str | None) -> datetime | None:
+    """Return the start of the last run of *scope* in which *source* ended with exit code 0."""
     row = connection.execute(
-        "SELECT max(started_at) AS at FROM runs WHERE scope = ? AND exit_code = 0", (scope,)
+        "SELECT max(started_at) AS at FROM runs JOIN run_sources USING (run_id)"
+        " WHERE source = ? AND scope = ? AND run_sources.exit_code = 0",
+        (source, scope),
     ).fetchone()
     return parse_timestamp(row["at"])
 
 
-def finish_run(connection: sqlite3.Connection, run_id: str, exit_code: int, summary: str) -> None:
+def finish_run(
+    connection: sqlite3.Connection,
+    run_id: str,
+    exit_code: int,
+    summary: str,
+    *,
+    exit_codes: Mapping[str, int] = MappingProxyType({}),
+) -> None:
+    """Record the end of a run with its exit code, and those of its sources."""
     connection.execute(
         "UPDATE runs SET finished_at = ?, exit_code = ?, summary = ? WHERE run_id = ?",
         (format_now(), exit_code, summary, run_id),
     )
+    connection.executemany(
+        "UPDATE run_sources SET exit_code = ? WHERE run_id = ? AND source = ?",
+        [(code, run_id, source) for source, code in exit_codes.items()],
+    )
 
 
-def count_containers(connection: sqlite3.Connection) -> dict[str, int]:
+def count_containers(connection: sqlite3.Connection) -> dict[str, dict[str, int]]:
     """
-    Return the number of containers by state.
+    Return the number of containers by source and state.
 
     The states are ``up_to_date`` (no planned output is missing), ``incomplete``, ``unfinished`` (it is not
     final), ``listing_failed``, and ``not_selected`` (it ended with a status that is not selected).
     """
     rows = connection.execute(
         f"""
-        SELECT CASE
+        SELECT source, CASE
             WHEN listed_kinds = '[]' AND reason = '{Reason.JOB_UNFINISHED}' THEN 'unfinished'
             WHEN listed_kinds = '[]' AND reason IS NULL THEN 'not_selected'
             WHEN listed_kinds = '[]' THEN 'listing_failed'
@@ -306,10 +326,13 @@ def count_containers(connection: sqlite3.Connection) -> dict[str, int]:
             )
                 THEN 'incomplete'
             ELSE 'up_to_date'
-        END AS state, count(*) AS containers FROM containers GROUP BY 1
+        END AS state, count(*) AS containers FROM containers GROUP BY 1, 2
         """  # noqa: S608 - a constant of ours
     )
-    return {row["state"]: row["containers"] for row in rows}
+    counts: dict[str, dict[str, int]] = {}
+    for row in rows:
+        counts.setdefault(row["source"], {})[row["state"]] = row["containers"]
+    return counts
 
 
 def count_outputs(connection: sqlite3.Connection) -> list[tuple[str, str, str, int, int]]:

@@ -77,10 +77,16 @@ CREATE TABLE runs (
     started_at  TEXT NOT NULL,
     finished_at TEXT,
     exit_code   INTEGER,
-    scope       TEXT,                      -- runs of one scope share a watermark; NULL: no watermark
-    source      TEXT,                      -- NULL: recorded by version 1
     destination TEXT,                      -- NULL: recorded by version 1
     summary     TEXT                       -- JSON
+) STRICT;
+
+CREATE TABLE run_sources (
+    run_id    TEXT NOT NULL REFERENCES runs (run_id) ON DELETE CASCADE,
+    source    TEXT NOT NULL,
+    scope     TEXT,                        -- runs of one scope share a watermark; NULL: no watermark
+    exit_code INTEGER,                     -- of this source; NULL: the run has not finished
+    PRIMARY KEY (run_id, source)
 ) STRICT;
 
 -- At most one row: the run that writes to this directory now. It has a heartbeat, because file locks are

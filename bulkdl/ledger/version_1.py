@@ -78,8 +78,11 @@ FROM {{outputs}}
 """  # noqa: S608 - constants
 
 _SELECT_RUNS = """
-SELECT run_id, started_at, finished_at, exit_code, scope, NULL AS source, NULL AS destination, summary
-FROM {runs}
+SELECT run_id, started_at, finished_at, exit_code, NULL AS destination, summary FROM {runs}
+"""
+
+_SELECT_RUN_SOURCES = """
+SELECT run_id, 'jobs' AS source, scope, exit_code FROM {runs} WHERE scope IS NOT NULL
 """
 
 _DERIVED_COLUMNS = ("output", "processor", "version", "state", "key", "size_bytes", "digest", "detail")
@@ -149,10 +152,15 @@ CREATE TABLE runs (
     started_at  TEXT NOT NULL,
     finished_at TEXT,
     exit_code   INTEGER,
-    scope       TEXT,
-    source      TEXT,
     destination TEXT,
     summary     TEXT
+) STRICT;
+CREATE TABLE run_sources (
+    run_id    TEXT NOT NULL REFERENCES runs (run_id) ON DELETE CASCADE,
+    source    TEXT NOT NULL,
+    scope     TEXT,
+    exit_code INTEGER,
+    PRIMARY KEY (run_id, source)
 ) STRICT;
 """
 
@@ -167,6 +175,7 @@ DROP INDEX outputs_by_state;
 INSERT INTO containers {_SELECT_CONTAINERS.format(jobs="jobs_1")};
 INSERT INTO outputs {_SELECT_OUTPUTS.format(jobs="jobs_1", outputs="outputs_1")};
 INSERT INTO runs {_SELECT_RUNS.format(runs="runs_1")};
+INSERT INTO run_sources {_SELECT_RUN_SOURCES.format(runs="runs_1")};
 DROP TABLE outputs_1;
 DROP TABLE jobs_1;
 DROP TABLE runs_1;
@@ -190,6 +199,7 @@ def create_views(connection: sqlite3.Connection) -> None:
             "main.jobs.id", "jobs.id"
         ),
         "runs": _SELECT_RUNS.format(runs="main.runs"),
+        "run_sources": _SELECT_RUN_SOURCES.format(runs="main.runs"),
         "derived": f"SELECT {no_rows} WHERE 0",
     }.items():
         connection.execute(f"CREATE TEMP VIEW {name} AS {select}")

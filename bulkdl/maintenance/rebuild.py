@@ -50,7 +50,7 @@ async def rebuild(
         stop: Set when the rebuild ends or is cancelled. The threads then end after the current block.
 
     Raises:
-        ConfigError: The ledger contains jobs, or the directory contains no document of a container.
+        ConfigError: The ledger contains containers, or the directory contains no document of a container.
         OutputLockedError: A run has locked the directory.
         LedgerVersionError: A newer version of bulkdl wrote the existing ledger.
         DestinationError: The existing ledger cannot be read; it is not changed.
@@ -74,7 +74,7 @@ async def rebuild(
                 await rebuilder.rebuild_all()
             finally:
                 stop.set()
-    log.info("ledger.rebuilt", jobs=verification.jobs, rejected=verification.findings_total)
+    log.info("ledger.rebuilt", containers=verification.containers, rejected=verification.findings_total)
     return verification
 
 
@@ -117,10 +117,10 @@ class Rebuilder:
         option = f"--output {self._options.output}"
         if not await self._ledger.write(partial(maintenance_queries.start_rebuild, run_id=self._run_id)):
             raise ConfigError(
-                option, "has a ledger that contains jobs; use bulkdl verify to check the files against it"
+                option, "has a ledger that is not empty; use bulkdl verify to check the files against it"
             )
         await self._record_containers()
-        if not self._verification.jobs and not self._verification.findings_total:
+        if not self._verification.containers and not self._verification.findings_total:
             layouts = self._options.layouts
             paths = " or ".join(
                 each.templates[name] for each in layouts for name in each.source_type.container_templates
@@ -163,7 +163,7 @@ class Rebuilder:
                 self._count(rebuilt)
 
     def _count(self, rebuilt: RebuiltContainer) -> None:
-        self._verification.jobs += 1
+        self._verification.count_container(rebuilt.listing.container.ref.source)
         for result in rebuilt.results:
             size_bytes = result.file.size_bytes if result.file else 0
             self._verification.count(result.output.kind, FileState.OK, size_bytes)

@@ -1,10 +1,10 @@
-"""Select the jobs of a ledger that contain outputs to retry."""
+"""Select the containers of a ledger that have outputs to retry."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -20,24 +20,41 @@ REASONS = (*FAILURE_POLICIES, Reason.NOT_AVAILABLE)
 """The reasons that can be retried: all failures, and outputs that were not available."""
 
 
-async def retry_selection(
+@dataclass(frozen=True, slots=True)
+class RetrySelection:
+    """
+    What a retry downloads.
+
+    Attributes:
+        selections: The selections that have outputs to retry; each contains the IDs of its containers.
+        other_sources: Sources that have outputs to retry in the ledger, but no selection.
+    """
+
+    selections: tuple[Selection, ...]
+    other_sources: tuple[str, ...]
+
+
+async def select_retries(
     output: Path | str,
-    selection: Selection,
+    selections: Sequence[Selection],
     reasons: Iterable[Reason] = (),
     *,
     state: Path | None = None,
-) -> Selection | None:
+) -> RetrySelection:
     """
-    Restrict *selection* to outputs with one of *reasons*; return None if there is no such output.
+    Restrict *selections* to outputs with one of *reasons*.
 
     Without reasons, all failed outputs and the files that ``verify --repair`` rejected are selected. The
-    result contains the IDs of the jobs, so that a run does not list projects. It has no watermark.
+    result contains the IDs of the containers, so that a run lists no scope. It has no watermark.
+
+    Args:
+        selections: One for each source, all with the same shard.
 
     Raises:
         LedgerMissingError: There is no ledger.
         LedgerError: The ledger cannot be read.
     """
-    directory = create_state(output, state, shard=selection.shard)
+    directory = create_state(output, state, shard=selections[0].shard)
     path = directory.ledger_path
     if not await asyncio.to_thread(path.is_file):
         raise LedgerMissingError(directory.setting)
@@ -50,16 +67,21 @@ async def retry_selection(
         )
     finally:
         await ledger.close()
-    refs = _filter_jobs(
-        (ContainerSelector(container.scope, container.id) for container in containers), selection
-    )
-    return replace(selection, containers=refs, reasons=selected, since_last_s=None) if refs else None
+    by_source: dict[str, list[ContainerSelector]] = {}
+    for container in containers:
+        by_source.setdefault(container.source, []).append(ContainerSelector(container.scope, container.id))
+    restricted = []
+    for selection in selections:
+        refs = _filter_by_ids(by_source.pop(selection.source, []), selection)
+        if refs:
+            restricted.append(replace(selection, containers=refs, reasons=selected, since_last_s=None))
+    return RetrySelection(tuple(restricted), tuple(by_source))
 
 
-def _filter_jobs(refs: Iterable[ContainerSelector], selection: Selection) -> tuple[ContainerSelector, ...]:
-    """Apply the job and project IDs of *selection*. The enumeration applies the other filters."""
+def _filter_by_ids(refs: Iterable[ContainerSelector], selection: Selection) -> tuple[ContainerSelector, ...]:
+    """Apply the container and scope IDs of *selection*. The enumeration applies the other filters."""
     selected = frozenset(selection.containers)
     if selected:
         return tuple(ref for ref in refs if {ref, ContainerSelector(None, ref.container_id)} & selected)
-    projects = selection.scopes
-    return tuple(ref for ref in refs if not projects or ref.scope in projects)
+    scopes = selection.scopes
+    return tuple(ref for ref in refs if not scopes or ref.scope in scopes)

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from sqlite3 import Connection
+from typing import Any
 
 from bulkdl.destinations.interfaces import LEDGER_NAME, STATE_FOLDER
 from bulkdl.errors import LedgerMissingError
@@ -21,10 +22,9 @@ from bulkdl.ledger import derived_queries, lease, maintenance_queries, queries
 from bulkdl.ledger.database import Ledger
 from bulkdl.ledger.maintenance_queries import FailedRow
 from bulkdl.ledger.rows import parse_timestamp
-from bulkdl.models import Output
 from bulkdl.report.models import MAX_LISTED, Count, FailureRow
 from bulkdl.report.status import FAILURE_COLUMNS, LeaseOwner, LedgerStatus, Status
-from bulkdl.source_spec import container_fields, output_fields, source_labels
+from bulkdl.source_spec import source_labels
 from bulkdl.state.storage import create_state
 
 
@@ -110,7 +110,7 @@ async def _open_ledger(path: Path) -> AsyncIterator[Ledger]:
 def _read_ledger(connection: Connection, name: str) -> LedgerStatus:
     return LedgerStatus(
         output=name,
-        jobs=queries.count_containers(connection),
+        containers=queries.count_containers(connection),
         counts={
             (kind, state, reason): Count(outputs, size_bytes)
             for kind, state, reason, outputs, size_bytes in queries.count_outputs(connection)
@@ -139,13 +139,14 @@ def _to_failure_row(failed: FailedRow) -> FailureRow | None:
     return FailureRow(record.output, key, failed.reason, failed.detail, failed.attempts)
 
 
-def failure_dict(failed: FailedRow, ledger: str) -> dict[str, object]:
+def failure_dict(failed: FailedRow, ledger: str) -> dict[str, Any]:
     """Convert a failure to a row of ``status --failures``; that of a container does not have a kind."""
     row = _to_failure_row(failed)
     if row is not None:
         return {**row.as_dict(), "ledger": ledger}
-    parts = source_labels(failed.container.source).parts
-    columns = dict.fromkeys((*output_fields(Output(failed.container, "", "")), *FAILURE_COLUMNS[3:]))
-    columns |= {**container_fields(failed.container), "ledger": ledger}
-    columns |= {"reason": str(failed.reason), "detail": f"the {parts} could not be listed: {failed.detail}"}
-    return {**columns, "name": "", "attempts": 0, "hint": FAILURE_POLICIES[failed.reason].hint}
+    ref = failed.container
+    parts = source_labels(ref.source).parts
+    columns = {**dict.fromkeys(FAILURE_COLUMNS), "source": ref.source, "scope": ref.scope}
+    columns |= {"container_id": ref.id, "name": "", "reason": str(failed.reason), "attempts": 0}
+    columns |= {"detail": f"the {parts} could not be listed: {failed.detail}", "ledger": ledger}
+    return {**columns, "hint": FAILURE_POLICIES[failed.reason].hint}

@@ -4,12 +4,13 @@ Value types that summaries, plans, status and verification share.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from bulkdl.failure_policy import FAILURE_POLICIES
 from bulkdl.models import Output, Reason
-from bulkdl.source_spec import output_fields
+from bulkdl.source_spec import source_of_kind
 
 MAX_LISTED = 1000
 """A report lists at most so many failures, problems, outputs or files. Its totals count all."""
@@ -31,6 +32,17 @@ class ContainerCounts:
     selected: int = 0
     up_to_date: int = 0
     unfinished: int = 0
+
+
+def sum_counts(counts: Iterable[ContainerCounts]) -> ContainerCounts:
+    """Return the sums of *counts*."""
+    total = ContainerCounts()
+    for count in counts:
+        total.seen += count.seen
+        total.selected += count.selected
+        total.up_to_date += count.up_to_date
+        total.unfinished += count.unfinished
+    return total
 
 
 @dataclass(slots=True)
@@ -83,9 +95,7 @@ class FailureRow:
     def as_dict(self) -> dict[str, Any]:
         """Return the values for JSON."""
         return {
-            **output_fields(self.output),
-            "kind": self.output.kind,
-            "name": self.output.name,
+            **output_dict(self.output),
             "key": self.key,
             "reason": str(self.reason),
             "detail": self.detail,
@@ -96,11 +106,18 @@ class FailureRow:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A failure that is not a download of an output; *subject* names the project, job, or processor."""
+    """
+    A failure that is not a download of an output.
+
+    Attributes:
+        subject: The scope, container, directory or processor.
+        source: The source; None if the problem concerns the whole run.
+    """
 
     reason: Reason
     subject: str
     detail: str
+    source: str | None = None
 
     @property
     def hint(self) -> str:
@@ -110,6 +127,7 @@ class Problem:
     def as_dict(self) -> dict[str, Any]:
         """Return the values for JSON."""
         return {
+            "source": self.source,
             "reason": str(self.reason),
             "subject": self.subject,
             "detail": self.detail,
@@ -117,9 +135,21 @@ class Problem:
         }
 
 
+OUTPUT_KEYS = ("source", "scope", "container_id", "parent", "kind", "name")
+"""The keys of ``output_dict``."""
+
+
+def output_dict(output: Output) -> dict[str, Any]:
+    """Return the fields of *output* for JSON, with the same keys for all sources."""
+    ref = output.container
+    values = (ref.source, ref.scope, ref.id, output.parent or None, output.kind, output.name)
+    return dict(zip(OUTPUT_KEYS, values, strict=True))
+
+
 def count_dict(kind: str, state: str, reason: str | None, count: Count) -> dict[str, Any]:
     """Return the values for JSON."""
     return {
+        "source": source_of_kind(kind),
         "kind": kind,
         "outcome": str(state),
         "reason": str(reason) if reason else None,

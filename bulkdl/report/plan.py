@@ -12,9 +12,8 @@ from typing import Any
 
 from bulkdl.failure_policy import ExitCode
 from bulkdl.models import Output
-from bulkdl.report.models import MAX_LISTED, ContainerCounts, Problem
+from bulkdl.report.models import MAX_LISTED, ContainerCounts, Problem, output_dict
 from bulkdl.report.summary import Summary, SummaryBuilder
-from bulkdl.source_spec import output_fields
 
 
 @dataclass(slots=True)
@@ -23,9 +22,9 @@ class Plan:
     The result of an enumeration without downloads.
 
     Attributes:
-        summary: Jobs, problems and exit code of the enumeration.
-        to_download: Number of outputs that a run would download, for each kind of the source.
-        up_to_date: Number of outputs that need no download, for each kind of the source.
+        summary: Containers, problems and exit code of the enumeration.
+        to_download: Number of outputs that a run would download, for each kind of the sources.
+        up_to_date: Number of outputs that need no download, for each kind of the sources.
         outputs: The first outputs to download with their keys (None: the suffix is not known yet).
     """
 
@@ -35,9 +34,9 @@ class Plan:
     outputs: list[tuple[Output, str | None]] = field(default_factory=list)
 
     @property
-    def jobs(self) -> ContainerCounts:
-        """Number of containers by state."""
-        return self.summary.jobs
+    def containers(self) -> ContainerCounts:
+        """Number of containers of all sources by state."""
+        return self.summary.containers
 
     @property
     def problems(self) -> list[Problem]:
@@ -55,26 +54,19 @@ class Plan:
         return {
             "made_at": self.made_at.isoformat(),
             "exit_code": summary["exit_code"],
-            "jobs": summary["jobs"],
+            "sources": summary["sources"],
+            "containers": summary["containers"],
             "to_download": dict(self.to_download),
             "up_to_date": dict(self.up_to_date),
             "outputs_total": self.to_download.total(),
-            "outputs": [
-                {
-                    **output_fields(output),
-                    "kind": output.kind,
-                    "name": output.name,
-                    "key": key,
-                }
-                for output, key in self.outputs
-            ],
+            "outputs": [{**output_dict(output), "key": key} for output, key in self.outputs],
             "problems_total": summary["problems_total"],
             "problems": summary["problems"],
         }
 
 
 class PlanBuilder:
-    """Counts the outputs of *kinds* in an enumeration; *summary* counts its jobs and problems."""
+    """Counts the outputs of *kinds* in an enumeration; *summary* counts containers and problems."""
 
     def __init__(
         self, summary: SummaryBuilder, kinds: Sequence[str], *, max_listed: int = MAX_LISTED

@@ -8,6 +8,7 @@ within a version. If a key is removed or changes its meaning, the version change
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from importlib.resources import files
 from typing import Any
 
@@ -16,8 +17,8 @@ from bulkdl.report.summary import Summary
 from bulkdl.selection import Selection
 from bulkdl.settings import Settings
 
-VERSION = 1
-MAX_JOBS = 100
+VERSION = 2
+MAX_CONTAINERS = 100
 
 # Settings that are part of the selection, do not affect the result, or can contain secrets.
 _EXCLUDED_SETTINGS = frozenset(
@@ -39,14 +40,14 @@ _EXCLUDED_SETTINGS = frozenset(
 )
 
 
-def run_report(summary: Summary, selection: Selection, settings: Settings) -> dict[str, Any]:
+def run_report(summary: Summary, selections: Iterable[Selection], settings: Settings) -> dict[str, Any]:
     """Return the report as values for JSON."""
     return {
         "version": VERSION,
         "bulkdl": __version__,
         **summary.as_dict(),
         "stopped_by": int(summary.stopped_by) if summary.stopped_by is not None else None,
-        "selection": _selection(selection),
+        "selections": [_selection(selection) for selection in selections],
         "settings": settings.model_dump(mode="json", exclude=set(_EXCLUDED_SETTINGS)),
     }
 
@@ -54,16 +55,17 @@ def run_report(summary: Summary, selection: Selection, settings: Settings) -> di
 def _selection(selection: Selection) -> dict[str, Any]:
     reasons = selection.reasons
     return {
-        "project_ids": list(selection.scopes),
-        "jobs_total": len(selection.containers),
-        "jobs": [str(ref) for ref in selection.containers[:MAX_JOBS]],
+        "source": selection.source,
+        "scopes": list(selection.scopes),
+        "containers_total": len(selection.containers),
+        "containers": [str(ref) for ref in selection.containers[:MAX_CONTAINERS]],
         "since_at": selection.since_at.isoformat() if selection.since_at else None,
         "since_last_s": selection.since_last_s,
         "until_at": selection.until_at.isoformat() if selection.until_at else None,
         "statuses": sorted(selection.statuses),
         "name": selection.name_glob,
-        "kinds": sorted(selection.kinds),
-        **selection.filters.as_dict(),
+        "kinds": sorted(selection.wanted_kinds),
+        "filters": selection.filters.as_dict(),
         "shard": str(selection.shard) if selection.shard else None,
         "reasons": sorted(str(reason) if reason else "rejected_file" for reason in reasons)
         if reasons is not None

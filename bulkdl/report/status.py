@@ -10,14 +10,11 @@ from datetime import datetime
 from typing import Any
 
 from bulkdl.models import Reason
-from bulkdl.report.models import Count, DerivedCount, FailureRow, derived_dict
+from bulkdl.report.models import OUTPUT_KEYS, Count, DerivedCount, FailureRow, derived_dict
+from bulkdl.source_spec import source_of_kind
 
-COUNT_COLUMNS = ("kind", "state", "reason", "outputs", "size_bytes")
-# The first three are the names that the default source gives to the scope, the container and its part.
-FAILURE_COLUMNS = (
-    *("project_id", "job_id", "task_id", "kind", "name", "key", "reason", "detail", "attempts", "hint"),
-    "ledger",
-)
+COUNT_COLUMNS = ("source", "kind", "state", "reason", "outputs", "size_bytes")
+FAILURE_COLUMNS = (*OUTPUT_KEYS, "key", "reason", "detail", "attempts", "hint", "ledger")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +53,14 @@ class LedgerStatus:
     Attributes:
         output: Its directory, relative to the requested directory (``.``: the requested directory).
         derived: Processor, state, outputs, derived files and their size.
-        listing_failed: Number of jobs whose tasks could not be listed.
+        containers: Number of containers by source and state (see ``queries.count_containers``).
+        listing_failed: Number of containers whose outputs could not be listed.
         owner: The run that has locked the directory; None without a lease.
         last_run_at: End time of the last run; None before the end of the first run.
     """
 
     output: str
-    jobs: dict[str, int] = field(default_factory=dict)
+    containers: dict[str, dict[str, int]] = field(default_factory=dict)
     counts: dict[tuple[str, str, str], Count] = field(default_factory=dict)
     derived: list[tuple[str, str, int, int, int]] = field(default_factory=list)
     listing_failed: int = 0
@@ -75,7 +73,7 @@ class LedgerStatus:
             "output": self.output,
             "last_run_at": self.last_run_at.isoformat() if self.last_run_at else None,
             "owner": self.owner.as_dict() if self.owner else None,
-            "jobs": self.jobs,
+            "containers": self.containers,
         }
 
 
@@ -85,16 +83,16 @@ class Status:
     The content of all ledgers.
 
     Attributes:
-        jobs: Number of jobs by state (see ``queries.count_containers``).
+        containers: Number of containers by source and state (see ``queries.count_containers``).
         counts: Outputs by kind, state (``planned`` or an outcome) and reason ("" without a reason).
         derived: Processed outputs and derived files by processor.
         failures: The first failures; *failures_total* counts all.
         last_run_at: End time of the last run of any ledger; None before the end of the first run.
-        listing_failed_total: Number of jobs whose tasks could not be listed. Their outputs are not known.
+        listing_failed_total: Number of containers whose outputs could not be listed and are not known.
     """
 
     output: str
-    jobs: dict[str, int] = field(default_factory=dict)
+    containers: dict[str, dict[str, int]] = field(default_factory=dict)
     counts: dict[tuple[str, str, str], Count] = field(default_factory=dict)
     derived: dict[str, DerivedCount] = field(default_factory=dict)
     failures: list[FailureRow] = field(default_factory=list)
@@ -111,8 +109,10 @@ class Status:
     def add(self, ledger: LedgerStatus) -> None:
         """Add the numbers of *ledger*."""
         self.ledgers.append(ledger)
-        for state, jobs in ledger.jobs.items():
-            self.jobs[state] = self.jobs.get(state, 0) + jobs
+        for source, states in ledger.containers.items():
+            totals = self.containers.setdefault(source, {})
+            for state, number in states.items():
+                totals[state] = totals.get(state, 0) + number
         for group, count in ledger.counts.items():
             self.counts.setdefault(group, Count()).add(count.outputs, count.size_bytes, 0)
             self.failures_total += count.outputs if group[1] == "failed" else 0
@@ -124,25 +124,25 @@ class Status:
 
     @property
     def not_available(self) -> int:
-        """Number of outputs that UP42 reported as not found."""
+        """Number of outputs that do not exist according to their source."""
         return sum(
             count.outputs for (*_, reason), count in self.counts.items() if reason == Reason.NOT_AVAILABLE
         )
 
-    def rows(self) -> Iterable[tuple[str, str, str, int, int]]:
-        """Yield kind, state, reason ("" without a reason), number of outputs and their size on disk."""
+    def rows(self) -> Iterable[tuple[str, str, str, str, int, int]]:
+        """Yield source, kind, state, reason ("" without a reason), number of outputs and their size."""
         for (kind, state, reason), count in sorted(self.counts.items()):
-            yield kind, str(state), str(reason), count.outputs, count.size_bytes
+            yield source_of_kind(kind) or "", kind, str(state), str(reason), count.outputs, count.size_bytes
 
     def as_dict(self) -> dict[str, Any]:
         """Return the values for JSON."""
         return {
             "output": self.output,
             "last_run_at": self.last_run_at.isoformat() if self.last_run_at else None,
-            "jobs": self.jobs,
+            "containers": self.containers,
             "counts": [
-                dict(zip(COUNT_COLUMNS, (kind, state, reason or None, *numbers), strict=True))
-                for kind, state, reason, *numbers in self.rows()
+                dict(zip(COUNT_COLUMNS, (source, kind, state, reason or None, *numbers), strict=True))
+                for source, kind, state, reason, *numbers in self.rows()
             ],
             "not_available": self.not_available,
             "derived": [derived_dict(name, count) for name, count in sorted(self.derived.items())],

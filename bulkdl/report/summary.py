@@ -7,7 +7,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,9 +22,27 @@ from bulkdl.report.models import (
     Problem,
     count_dict,
     derived_dict,
+    sum_counts,
 )
 
 SIGNALS = (ExitCode.INTERRUPTED, ExitCode.TERMINATED)
+
+
+@dataclass(slots=True)
+class SourceSummary:
+    """
+    The part of one source in the result of a run.
+
+    Attributes:
+        exit_code: The exit code of a run of this source alone.
+    """
+
+    containers: ContainerCounts = field(default_factory=ContainerCounts)
+    exit_code: ExitCode = ExitCode.OK
+
+    def as_dict(self, source: str) -> dict[str, Any]:
+        """Return the values for JSON."""
+        return {"source": source, "exit_code": int(self.exit_code), "containers": asdict(self.containers)}
 
 
 @dataclass(slots=True)
@@ -33,6 +51,7 @@ class Summary:
     The result of a run.
 
     Attributes:
+        sources: The part of each source, by name.
         counts: Outputs by kind, outcome and reason.
         failures: The first failures; *failures_total* counts all.
         derived: Processed outputs and their derived files by processor.
@@ -43,7 +62,7 @@ class Summary:
     run_id: str
     started_at: datetime
     finished_at: datetime
-    jobs: ContainerCounts = field(default_factory=ContainerCounts)
+    sources: dict[str, SourceSummary] = field(default_factory=dict)
     counts: dict[tuple[str, Outcome, Reason], Count] = field(default_factory=dict)
     failures: list[FailureRow] = field(default_factory=list)
     failures_total: int = 0
@@ -53,6 +72,11 @@ class Summary:
     stopped_by: ExitCode | None = None
     exit_code: ExitCode = ExitCode.OK
     elapsed_s: float | None = None
+
+    @property
+    def containers(self) -> ContainerCounts:
+        """Number of containers of all sources."""
+        return sum_counts(part.containers for part in self.sources.values())
 
     @property
     def duration_s(self) -> float:
@@ -96,12 +120,8 @@ class Summary:
             "finished_at": self.finished_at.isoformat(),
             "duration_s": round(self.duration_s, 3),
             "exit_code": int(self.exit_code),
-            "jobs": {
-                "seen": self.jobs.seen,
-                "selected": self.jobs.selected,
-                "up_to_date": self.jobs.up_to_date,
-                "unfinished": self.jobs.unfinished,
-            },
+            "sources": [part.as_dict(source) for source, part in self.sources.items()],
+            "containers": asdict(self.containers),
             "outputs": {str(outcome): self.outputs(outcome) for outcome in Outcome},
             "not_available": self.not_available,
             "downloaded_bytes": self.downloaded_bytes,
@@ -129,7 +149,6 @@ class SummaryBuilder:
         max_listed: int = MAX_LISTED,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.jobs = ContainerCounts()
         self._run_id = run_id
         self._started_at = started_at
         self._clock = clock
@@ -137,21 +156,27 @@ class SummaryBuilder:
         self._max_listed = max_listed
         self._counts: dict[tuple[str, Outcome, Reason], Count] = {}
         self._failures: list[FailureRow] = []
-        self._failure_reasons: Counter[Reason] = Counter()
+        self._containers: dict[str, ContainerCounts] = {}
+        # By source and reason. Without a source, a problem concerns the whole run.
+        self._failure_reasons: Counter[tuple[str | None, Reason]] = Counter()
         self._problems: list[Problem] = []
-        self._problem_reasons: Counter[Reason] = Counter()
+        self._problem_reasons: Counter[tuple[str | None, Reason]] = Counter()
         self._derived: dict[str, DerivedCount] = {}
-        self._scopes: set[str] = set()
-        self._rejected_scopes: set[str] = set()
+        self._scopes: set[tuple[str, str]] = set()
+        self._rejected_scopes: set[tuple[str, str]] = set()
 
     @property
     def cancelled(self) -> bool:
         """Whether an output was cancelled."""
         return any(outcome is Outcome.CANCELLED for _, outcome, _ in self._counts)
 
-    def add_scope(self, scope: str) -> None:
-        """Add a scope of the selection."""
-        self._scopes.add(scope)
+    def containers(self, source: str) -> ContainerCounts:
+        """Return the counts of the containers of *source*, which the caller can increment."""
+        return self._containers.setdefault(source, ContainerCounts())
+
+    def add_scope(self, source: str, scope: str) -> None:
+        """Add a scope of the selection of *source*."""
+        self._scopes.add((source, scope))
 
     def add(self, result: Result, *, key: str | None = None) -> None:
         """Count the result of an output; *key* is its intended key if there is no committed file."""
@@ -160,7 +185,7 @@ class SummaryBuilder:
         self.count(result.output.kind, result.outcome, result.reason, 1, size_bytes, result.downloaded_bytes)
         if result.outcome is not Outcome.FAILED:
             return
-        self._failure_reasons[result.reason] += 1
+        self._failure_reasons[result.output.container.source, result.reason] += 1
         if len(self._failures) < self._max_listed:
             row = FailureRow(
                 result.output, file.key if file else key, result.reason, result.detail, result.attempts
@@ -180,18 +205,24 @@ class SummaryBuilder:
         self._counts.setdefault((kind, outcome, reason), Count()).add(outputs, size_bytes, downloaded_bytes)
 
     def add_problem(
-        self, reason: Reason, subject: str, detail: str = "", *, scope: str | None = None
+        self,
+        reason: Reason,
+        subject: str,
+        detail: str = "",
+        *,
+        source: str | None = None,
+        scope: str | None = None,
     ) -> None:
         """
         Count a failure of *subject*, which is not a single output.
 
         If the credentials of *scope* are rejected, the scope counts as failed as a whole.
         """
-        self._problem_reasons[reason] += 1
-        if reason is Reason.CREDENTIALS and scope is not None:
-            self._rejected_scopes.add(scope)
+        self._problem_reasons[source, reason] += 1
+        if reason is Reason.CREDENTIALS and source is not None and scope is not None:
+            self._rejected_scopes.add((source, scope))
         if len(self._problems) < self._max_listed:
-            self._problems.append(Problem(reason, subject, detail))
+            self._problems.append(Problem(reason, subject, detail, source))
 
     def count_derived(self, processor: str, state: str, outputs: int, files: int, size_bytes: int) -> None:
         """Count processed outputs and their derived files."""
@@ -199,12 +230,15 @@ class SummaryBuilder:
 
     def build(self, finished_at: datetime | None = None, *, stopped_by: ExitCode | None = None) -> Summary:
         """Return the summary."""
-        is_partial = bool(self._scopes - self._rejected_scopes) and bool(self._rejected_scopes)
+        sources = {
+            source: SourceSummary(replace(counts), self._exit_code_of(source, stopped_by))
+            for source, counts in self._containers.items()
+        }
         return Summary(
             run_id=self._run_id,
             started_at=self._started_at,
             finished_at=finished_at or datetime.now(UTC),
-            jobs=replace(self.jobs),
+            sources=sources,
             counts={group: replace(count) for group, count in self._counts.items()},
             failures=list(self._failures),
             failures_total=self._failure_reasons.total(),
@@ -213,10 +247,28 @@ class SummaryBuilder:
             derived={name: replace(count) for name, count in self._derived.items()},
             stopped_by=stopped_by,
             elapsed_s=self._clock() - self._started_s if finished_at is None else None,
-            exit_code=exit_code(
-                self._failure_reasons, self._problem_reasons, is_partial=is_partial, stopped_by=stopped_by
-            ),
+            exit_code=self._combine_exit_codes([part.exit_code for part in sources.values()], stopped_by),
         )
+
+    def _exit_code_of(self, source: str, stopped_by: ExitCode | None) -> ExitCode:
+        """Return the exit code of *source*. Problems of the whole run belong to each source."""
+        scopes = {scope for scope in self._scopes if scope[0] == source}
+        rejected = {scope for scope in self._rejected_scopes if scope[0] == source}
+        return exit_code(
+            [reason for owner, reason in self._failure_reasons if owner == source],
+            [reason for owner, reason in self._problem_reasons if owner in (source, None)],
+            is_partial=bool(rejected) and bool(scopes - rejected),
+            stopped_by=stopped_by,
+        )
+
+    def _combine_exit_codes(self, codes: list[ExitCode], stopped_by: ExitCode | None) -> ExitCode:
+        """Return the exit code of the run: the highest ranked one of its sources and of their problems."""
+        if stopped_by in SIGNALS:
+            return stopped_by
+        known = self._containers.keys()
+        failed = [reason for source, reason in self._failure_reasons if source not in known]
+        problems = [reason for source, reason in self._problem_reasons if source not in known]
+        return highest_ranked_exit_code({*codes, exit_code(failed, problems, stopped_by=stopped_by)})
 
 
 def exit_code(

@@ -10,8 +10,8 @@ from typing import Any
 
 from bulkdl.failure_policy import ExitCode
 from bulkdl.models import Output
-from bulkdl.report.models import MAX_LISTED, Count
-from bulkdl.source_spec import output_fields
+from bulkdl.report.models import MAX_LISTED, OUTPUT_KEYS, Count, output_dict
+from bulkdl.source_spec import source_of_kind
 
 
 class FileState(StrEnum):
@@ -46,7 +46,7 @@ class Finding:
     A file that does not match the ledger.
 
     Attributes:
-        output: None for a document such as ``job.json``, which does not belong to a single output.
+        output: None for a document of a container, which does not belong to a single output.
         processor: The processor that derived the file; empty for a downloaded file.
     """
 
@@ -70,8 +70,7 @@ class Finding:
             "key": self.key,
             "state": str(self.state),
             "detail": self.detail,
-            **(output_fields(output) if output else dict.fromkeys(("project_id", "job_id", "task_id"))),
-            "kind": output.kind if output else None,
+            **(output_dict(output) if output else dict.fromkeys(OUTPUT_KEYS)),
             "processor": self.processor or None,
             "hint": self.hint,
         }
@@ -88,7 +87,7 @@ class Verification:
         findings: The first files that do not match; *findings_total* counts all.
         untracked: The first files that are not in the ledger. They do not affect the exit code.
         repaired: Number of outputs that were marked for download.
-        jobs: Number of jobs that a rebuild recorded.
+        containers: Number of containers that a rebuild recorded, by source.
         damaged_ledger: New path of a damaged ledger.
     """
 
@@ -100,7 +99,7 @@ class Verification:
     untracked: list[str] = field(default_factory=list)
     untracked_total: int = 0
     repaired: int = 0
-    jobs: int = 0
+    containers: dict[str, int] = field(default_factory=dict)
     damaged_ledger: str | None = None
 
     @property
@@ -111,6 +110,10 @@ class Verification:
     def count(self, kind: str, state: FileState, size_bytes: int) -> None:
         """Count an output."""
         self.counts.setdefault((kind, state), Count()).add(1, size_bytes, 0)
+
+    def count_container(self, source: str) -> None:
+        """Count a container that a rebuild recorded."""
+        self.containers[source] = self.containers.get(source, 0) + 1
 
     def add_finding(self, finding: Finding) -> None:
         """Add a file that does not match."""
@@ -131,6 +134,7 @@ class Verification:
             "exit_code": int(self.exit_code),
             "counts": [
                 {
+                    "source": source_of_kind(kind),
                     "kind": kind,
                     "state": str(state),
                     "outputs": count.outputs,
@@ -143,6 +147,6 @@ class Verification:
             "untracked_total": self.untracked_total,
             "untracked": [storable(key) for key in self.untracked],
             "repaired": self.repaired,
-            "jobs": self.jobs,
+            "containers": self.containers,
             "damaged_ledger": None if self.damaged_ledger is None else storable(self.damaged_ledger),
         }

@@ -17,7 +17,7 @@ from bulkdl.settings.load import (
 from bulkdl.settings.model import Settings
 from bulkdl.settings.parsers import Shard
 from bulkdl.settings.path_templates import PathTemplates
-from bulkdl.settings.source_choice import choose_source
+from bulkdl.settings.source_choice import choose_sources
 from bulkdl.settings.tables import AccountTable, ProjectTable
 
 __all__ = [
@@ -30,7 +30,7 @@ __all__ = [
     "Settings",
     "Shard",
     "all_keys",
-    "choose_source",
+    "choose_sources",
     "format_setting",
     "format_value",
     "load_account_credentials",

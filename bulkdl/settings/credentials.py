@@ -70,6 +70,16 @@ class CredentialSet:
     project_ids: tuple[str, ...] = ()
     accounts: tuple[AccountCredentials, ...] = ()
 
+    def merge(self, other: CredentialSet) -> CredentialSet:
+        """Return the credentials of both sets. Values of *other* take precedence."""
+        return CredentialSet(
+            {**self.by_project, **other.by_project},
+            other.account or self.account,
+            other.token or self.token,
+            tuple(dict.fromkeys((*self.project_ids, *other.project_ids))),
+            tuple({account.name: account for account in (*self.accounts, *other.accounts)}.values()),
+        )
+
     def secrets(self) -> list[str]:
         """Return every secret in plain text, for the redaction of logs."""
         keys = [*self.by_project.values(), *([self.account[1]] if self.account else [])]

@@ -80,8 +80,9 @@ class Settings(BaseModel):
     source: str = Field(
         "auto",
         min_length=1,
-        description="API to download from: jobs (projects and jobs), storage (assets and STAC), or auto "
-        "(jobs if a project is known, otherwise storage if an account is known)",
+        description="API to download from: jobs (projects and jobs), storage (assets and STAC), both "
+        "(jobs,storage), or auto (jobs if a project is known, storage if an account is known; both if the "
+        "config file contains accounts)",
     )
     allow_http: bool = Field(
         False, description="accept http:// URLs of other hosts, including signed URLs and redirects"
@@ -327,6 +328,11 @@ class Settings(BaseModel):
         return self
 
     @property
+    def source_names(self) -> tuple[str, ...]:
+        """The names of the sources; empty for ``auto``."""
+        return () if self.source == AUTO else tuple(self.source.split(","))
+
+    @property
     def enabled_processors(self) -> tuple[str, ...]:
         """The names of the processors to use; ``unpack`` enables the one of the same name."""
         return (*(["unpack"] if self.unpack is not UnpackMode.OFF else []), *self.processors)
@@ -368,7 +374,12 @@ class Settings(BaseModel):
     @classmethod
     def _check_source(cls, name: str) -> str:
         # The kinds of another distribution are registered before the other settings are checked.
-        return name if name == AUTO else find_source(name).name
+        if name == AUTO:
+            return name
+        names = [find_source(part).name for part in name.replace(",", " ").split()]
+        if not names:
+            raise ValueError("expected the name of a source")
+        return ",".join(dict.fromkeys(names))
 
     @field_validator("rate")
     @classmethod

@@ -7,12 +7,13 @@ entry point is the name of the source. A source is imported on first use.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib import import_module
 from typing import cast
 
 from bulkdl.errors import ConfigError
 from bulkdl.log import get_logger
-from bulkdl.settings import Settings
+from bulkdl.settings import CredentialSet, Settings
 from bulkdl.source_spec import find_source, load_installed_source, source_names
 from bulkdl.sources.interfaces import SourceLayout, SourceType
 
@@ -38,6 +39,19 @@ def load_source_type(name: str) -> SourceType:
     except ValueError as error:
         raise ConfigError("--source", f"{error}, got {name[:60]!r}") from error
     return cast("SourceType", load_installed_source(name))
+
+
+def load_credentials(source_types: Iterable[SourceType], settings: Settings) -> CredentialSet:
+    """
+    Read the credentials of all *source_types* from the environment and the settings.
+
+    Raises:
+        ConfigError: Those of a source are missing or incomplete.
+    """
+    credentials = CredentialSet()
+    for source_type in source_types:
+        credentials = credentials.merge(source_type.load_credentials(settings))
+    return credentials
 
 
 def source_layout(source_type: SourceType, settings: Settings) -> SourceLayout:

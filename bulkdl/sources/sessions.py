@@ -61,9 +61,23 @@ class _OpenSessions:
     storage: aiohttp.ClientSession
 
 
+class SharedLimits:
+    """
+    The limits that all sources of a run share, because they can use the same hosts.
+
+    Attributes:
+        cooldown: Cooldown by host.
+        rate_limiter: Rate limit of all API requests together.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.cooldown = Cooldown()
+        self.rate_limiter = RateLimiter(settings.rate, settings.burst)
+
+
 class Sessions:
     """
-    The HTTP sessions of a run. An async context manager.
+    The HTTP sessions of one source in a run. An async context manager.
 
     Attributes:
         cooldown: Cooldown by host, shared by API and storage.
@@ -71,8 +85,21 @@ class Sessions:
         request_policy: The policy of all API requests.
     """
 
-    def __init__(self, settings: Settings, api: SessionOptions, storage: SessionOptions) -> None:
-        self.cooldown = Cooldown()
+    def __init__(
+        self,
+        settings: Settings,
+        api: SessionOptions,
+        storage: SessionOptions,
+        shared: SharedLimits | None = None,
+    ) -> None:
+        """
+        Configure the sessions.
+
+        Args:
+            shared: The limits that other sources of the run use as well; None for the only source.
+        """
+        shared = shared or SharedLimits(settings)
+        self.cooldown = shared.cooldown
         self.retry_policy = retry_policy(settings)
         self._settings = settings
         self._proxies = resolve_proxies(settings.proxy)
@@ -81,7 +108,7 @@ class Sessions:
         self._api_options = api
         self._storage_options = storage
         self.request_policy = RequestPolicy(
-            RateLimiter(settings.rate, settings.burst),
+            shared.rate_limiter,
             self.cooldown,
             self.retry_policy,
             timeouts=Timeouts(settings.headers_timeout, settings.speed_limit, settings.speed_time),
@@ -91,7 +118,6 @@ class Sessions:
 
     async def __aenter__(self) -> Self:
         settings = self._settings
-        self._log_proxies()
         api = api_session(
             user_agent=_USER_AGENT,
             connect_timeout_s=settings.connect_timeout,
@@ -118,7 +144,8 @@ class Sessions:
     ) -> None:
         await self._stack.aclose()
 
-    def _log_proxies(self) -> None:
+    def log_proxies(self) -> None:
+        """Log the proxies for the requests, if there are any."""
         if not self._proxies.by_scheme:
             return
         addresses = {scheme: proxy.address for scheme, proxy in self._proxies.by_scheme.items()}

@@ -14,10 +14,11 @@ from bulkdl.models import ContainerRef, Outcome, Output, Reason, Result
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """The run has locked the output directory."""
+    """The run of *sources* has locked the output directory. A run of processors only has no source."""
 
     run_id: str
     started_at: datetime
+    sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +48,13 @@ class RequestEnded:
         endpoint: The label that the source gives to the request, or ``STORAGE`` for a signed URL.
         status: None without a response.
         duration_s: Time to the response headers.
+        source: The source that sent the request.
     """
 
     endpoint: str
     status: int | None
     duration_s: float
+    source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +84,18 @@ class OutputSkipped:
 
 @dataclass(frozen=True, slots=True)
 class ProblemFound:
-    """A failure that is not related to one output; *subject* is a scope, a container or the directory."""
+    """
+    A failure that is not related to one output.
+
+    Attributes:
+        subject: A scope, a container, the directory or a processor.
+        source: The source of *subject*; None if the problem concerns the whole run.
+    """
 
     reason: Reason
     subject: str
     detail: str
+    source: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

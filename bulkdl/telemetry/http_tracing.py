@@ -21,9 +21,10 @@ def trace_requests(
     session: aiohttp.ClientSession,
     reporter: Reporter,
     label: Label,
+    source: str,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Report the requests of *session*. *label* returns the endpoint of a method and URL."""
+    """Report the requests of *session* for *source*. *label* returns the endpoint of a method and URL."""
 
     async def on_start(
         _session: aiohttp.ClientSession, context: SimpleNamespace, params: aiohttp.TraceRequestStartParams
@@ -32,7 +33,7 @@ def trace_requests(
         context.started_s = clock()
 
     def report(context: SimpleNamespace, status: int | None) -> None:
-        reporter.report(RequestEnded(context.endpoint, status, clock() - context.started_s))
+        reporter.report(RequestEnded(context.endpoint, status, clock() - context.started_s, source))
 
     async def on_end(
         _session: aiohttp.ClientSession, context: SimpleNamespace, params: aiohttp.TraceRequestEndParams

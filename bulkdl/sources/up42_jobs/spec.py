@@ -74,4 +74,9 @@ SPEC = SourceSpec(
         ),
     ),
     read_filters=_read_filters,
+    own_filters=("project", "mode", "workflow", "scope"),
+    no_scopes=(
+        "--project",
+        "is missing: name a project, or set UP42_PROJECT_ID, or add [[projects]] tables",
+    ),
 )

@@ -42,7 +42,7 @@ def _read_filters(settings: Any) -> SourceFilters:
 
 SPEC = SourceSpec(
     name=SOURCE,
-    labels=OutputLabels("workspace_id", "delivery_id", "item_id", listed="account"),
+    labels=OutputLabels("workspace_id", "delivery_id", "item_id", listed="account", plural="deliveries"),
     kinds=(
         KindSpec(
             name=ORIGINAL,
@@ -92,4 +92,6 @@ SPEC = SourceSpec(
     read_filters=_read_filters,
     lists_scopes=False,
     has_global_identities=True,
+    own_filters=("collection", "workspace", "order"),
+    no_scopes=("credentials", "name no account: set UP42_USERNAME, or add [[accounts]] tables"),
 )
