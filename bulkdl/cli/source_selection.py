@@ -29,7 +29,7 @@ def resolve_sources(params: Mapping[str, Any], loaded: LoadedSettings) -> Loaded
     """
     settings = loaded.settings
     chosen = choose_sources(settings)
-    restricting = _find_restricting_flags(params, loaded, has_several=len(chosen) > 1)
+    restricting = _find_restricting_flags(params, loaded, chosen)
     names = tuple(dict.fromkeys(restricting.values()))
     if len(names) > 1:
         flags = " and ".join(f"{flag} ({source})" for flag, source in restricting.items())
@@ -88,18 +88,19 @@ def read_recorded_selections(params: Mapping[str, Any], loaded: LoadedSettings) 
 
 
 def _find_restricting_flags(
-    params: Mapping[str, Any], loaded: LoadedSettings, *, has_several: bool
+    params: Mapping[str, Any], loaded: LoadedSettings, chosen: Sequence[str]
 ) -> dict[str, str]:
     """Return the given flags that only one source knows, with this source."""
     flags = {
         f"--{name}": spec.name
         for spec in _usable_specs()
         for name in spec.own_filters
-        if params.get(f"{name}_ids") or _is_filter_given(name, loaded, has_several=has_several)
+        if params.get(f"{name}_ids") or _is_filter_given(name, loaded, has_several=len(chosen) > 1)
     }
     job_ids = params.get("job_ids", ())
-    if job_ids and all("/" in job_id for job_id in job_ids):
-        flags["--job"] = _job_sources()[0]
+    owners = [name for name in _job_sources() if loaded.settings.source == AUTO or name in chosen]
+    if owners and job_ids and all("/" in job_id for job_id in job_ids):
+        flags["--job"] = owners[0]
     return flags
 
 
