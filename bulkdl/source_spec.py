@@ -200,10 +200,10 @@ class OutputLabels:
         """Return the name of a container that the user selected, such as ``job 0236``."""
         return f"{_noun(self.container)} {container}"
 
-    def describe_output(self, output: Output) -> str:
-        """Return a short name of *output*, such as ``archive of job 02364a1c task 9f8e7d6c``."""
+    def describe_parts(self, output: Output) -> str:
+        """Return a short name of the container and the parent, such as ``job 02364a1c task 9f8e7d6c``."""
         part = f" {_noun(self.parent)} {output.parent[:_SHORT_ID]}" if output.parent else ""
-        return f"{output.kind} of {_noun(self.container)} {output.container.id[:_SHORT_ID]}{part}"
+        return f"{_noun(self.container)} {output.container.id[:_SHORT_ID]}{part}"
 
     @property
     def containers(self) -> str:
@@ -413,3 +413,14 @@ def output_fields(output: Output) -> dict[str, str | None]:
         labels.container: output.container.id,
         labels.parent: output.parent or None,
     }
+
+
+OUTPUT_KEYS = ("source", "scope", "container_id", "parent", "kind", "name")
+"""The keys of ``output_dict``."""
+
+
+def output_dict(output: Output) -> dict[str, Any]:
+    """Return the fields of *output* for JSON, with the same keys for all sources."""
+    ref = output.container
+    values = (ref.source, ref.scope, ref.id, output.parent or None, output.kind, output.name)
+    return dict(zip(OUTPUT_KEYS, values, strict=True))

@@ -50,7 +50,7 @@ def measure(settings: BenchSettings) -> RowResult:
 
 def _check_plan(path: Path, site: Site) -> FileTotals:
     text = path.read_text()
-    found = json.loads(text)["jobs"]["seen"]
+    found = json.loads(text)["containers"]["seen"]
     if found != site.jobs:
         raise VerificationError(f"{found} of {site.jobs} jobs")
     return FileTotals(site.outputs, 0)

@@ -14,8 +14,8 @@ from bulkdl.cli.help import Command
 from bulkdl.cli.render import show_status, write_csv, write_json, write_lines
 from bulkdl.cli.streams import output_error
 from bulkdl.maintenance.status import all_failures, failure_dict, read_status
-from bulkdl.report.models import OUTPUT_KEYS
 from bulkdl.report.status import COUNT_COLUMNS, FAILURE_COLUMNS
+from bulkdl.source_spec import OUTPUT_KEYS
 
 
 @click.command(cls=Command, example="bulkdl status -o outputs --failures --format csv > failures.csv")

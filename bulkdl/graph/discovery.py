@@ -100,7 +100,7 @@ class ContainerDiscovery:
             subject = self._labels.describe_scope(scope)
             self._handler.report_problem(failure.reason, subject, failure.detail, scope=scope)
         else:
-            log.info("project.enumerated", jobs=seen)
+            log.info("scope.enumerated", containers=seen)
         if page:
             yield page
 

@@ -167,7 +167,7 @@ class Enumeration:
                 self._handler.counts.unfinished += 1
             self._context.reporter.report(ContainerUnfinished(container.ref))
             log.debug(
-                "job.skipped",
+                "container.skipped",
                 **id_field(container.ref),
                 reason=Reason.JOB_UNFINISHED.value,
                 status=container.status,
@@ -201,7 +201,7 @@ class Enumeration:
         if record is None or container.revision == record.container.revision:
             return record
         if record.container.is_final:  # a container that became final now did not change
-            log.info("job.changed", **id_field(container.ref), status=container.status)
+            log.info("container.changed", **id_field(container.ref), status=container.status)
         if not self._ledger_view.is_read_only:
             await self._forget(record)
         return None
@@ -226,7 +226,7 @@ class Enumeration:
             return
         if not listing.is_final:
             self._handler.counts.unfinished += 1
-            log.info("job.tasks_unfinished", status=container.status)
+            log.info("container.parts_unfinished", status=container.status)
         try:
             outputs = await self._persist_listing(listing, pending.record)
         except DestinationError as failure:
@@ -293,7 +293,10 @@ class Enumeration:
             ContainerEnumerated(container.ref, len(missing), len(up_to_date), kinds)
         )
         log.debug(
-            "job.enumerated", **id_field(container.ref), missing=len(missing), up_to_date=len(up_to_date)
+            "container.enumerated",
+            **id_field(container.ref),
+            missing=len(missing),
+            up_to_date=len(up_to_date),
         )
         await self._enqueue_groups(missing)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from bulkdl.failure_policy import FAILURE_POLICIES
 from bulkdl.models import Output, Reason
-from bulkdl.source_spec import source_of_kind
+from bulkdl.source_spec import output_dict, source_of_kind
 
 MAX_LISTED = 1000
 """A report lists at most so many failures, problems, outputs or files. Its totals count all."""
@@ -133,17 +133,6 @@ class Problem:
             "detail": self.detail,
             "hint": self.hint,
         }
-
-
-OUTPUT_KEYS = ("source", "scope", "container_id", "parent", "kind", "name")
-"""The keys of ``output_dict``."""
-
-
-def output_dict(output: Output) -> dict[str, Any]:
-    """Return the fields of *output* for JSON, with the same keys for all sources."""
-    ref = output.container
-    values = (ref.source, ref.scope, ref.id, output.parent or None, output.kind, output.name)
-    return dict(zip(OUTPUT_KEYS, values, strict=True))
 
 
 def count_dict(kind: str, state: str, reason: str | None, count: Count) -> dict[str, Any]:

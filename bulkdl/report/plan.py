@@ -12,8 +12,9 @@ from typing import Any
 
 from bulkdl.failure_policy import ExitCode
 from bulkdl.models import Output
-from bulkdl.report.models import MAX_LISTED, ContainerCounts, Problem, output_dict
+from bulkdl.report.models import MAX_LISTED, ContainerCounts, Problem
 from bulkdl.report.summary import Summary, SummaryBuilder
+from bulkdl.source_spec import output_dict
 
 
 @dataclass(slots=True)

@@ -10,8 +10,8 @@ from datetime import datetime
 from typing import Any
 
 from bulkdl.models import Reason
-from bulkdl.report.models import OUTPUT_KEYS, Count, DerivedCount, FailureRow, derived_dict
-from bulkdl.source_spec import source_of_kind
+from bulkdl.report.models import Count, DerivedCount, FailureRow, derived_dict
+from bulkdl.source_spec import OUTPUT_KEYS, source_of_kind
 
 COUNT_COLUMNS = ("source", "kind", "state", "reason", "outputs", "size_bytes")
 FAILURE_COLUMNS = (*OUTPUT_KEYS, "key", "reason", "detail", "attempts", "hint", "ledger")

@@ -176,6 +176,7 @@ class SummaryBuilder:
 
     def add_scope(self, source: str, scope: str) -> None:
         """Add a scope of the selection of *source*."""
+        self.containers(source)
         self._scopes.add((source, scope))
 
     def add(self, result: Result, *, key: str | None = None) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 from bulkdl.failure_policy import ExitCode
 from bulkdl.models import Output
-from bulkdl.report.models import MAX_LISTED, OUTPUT_KEYS, Count, output_dict
-from bulkdl.source_spec import source_of_kind
+from bulkdl.report.models import MAX_LISTED, Count
+from bulkdl.source_spec import OUTPUT_KEYS, output_dict, source_of_kind
 
 
 class FileState(StrEnum):

@@ -13,9 +13,9 @@ from datetime import datetime
 from typing import Any
 
 from bulkdl.failure_policy import FAILURE_POLICIES
-from bulkdl.models import Outcome, Output, Reason
+from bulkdl.models import ContainerRef, Outcome, Output, Reason
 from bulkdl.redaction import redact
-from bulkdl.source_spec import kind_spec, output_fields
+from bulkdl.source_spec import kind_spec, output_dict, source_labels, source_of_kind
 from bulkdl.telemetry.events import (
     ContainerEnumerated,
     ContainerUnfinished,
@@ -36,6 +36,7 @@ from bulkdl.telemetry.totals import KindTotals, ProcessorTotals, RunTotals, is_s
 FAILURES_SHOWN = 30
 TRANSFERS_SHOWN = 40
 _DETAIL_CHARS = 500
+_CONTAINER_STATES = ("planned", "up_to_date", "unfinished")
 
 
 @dataclass(slots=True)
@@ -53,7 +54,7 @@ class RunStatus:
     A reporter that collects the data of the status page.
 
     Args:
-        kinds: The kinds of the source of the run.
+        kinds: The kinds of the sources of the run.
         clock: Monotonic clock in seconds.
         now: Wall-clock time.
     """
@@ -70,7 +71,7 @@ class RunStatus:
         self._now = now
         self._run: RunStarted | None = None
         self._finished: RunFinished | None = None
-        self._jobs = Counter[str]()
+        self._containers: dict[str, Counter[str]] = {}
         self._depths: Mapping[str, Callable[[], int]] = {}
         self._totals = RunTotals(kinds)
         self._transfers: dict[Output, ActiveTransferRow] = {}
@@ -99,7 +100,7 @@ class RunStatus:
             "version": self._version,
             "now_at": self._now().isoformat(),
             **self._run_fields(),
-            "jobs": {state: self._jobs[state] for state in ("planned", "up_to_date", "unfinished")},
+            "sources": [_source_dict(source, states) for source, states in self._containers.items()],
             "queues": {name: depth() for name, depth in self._depths.items()},
             "kinds": [_kind_dict(kind, totals, now_s) for kind, totals in self._totals.kinds.items()],
             "processors": [_processor_dict(name, totals) for name, totals in self._totals.processors.items()],
@@ -159,6 +160,7 @@ class RunStatus:
 
     def _run_started(self, event: RunStarted) -> None:
         self._run = event
+        self._containers |= {source: Counter() for source in event.sources}
 
     def _run_finished(self, event: RunFinished) -> None:
         self._finished = event
@@ -170,13 +172,16 @@ class RunStatus:
         self._throttles += event.status == TOO_MANY_REQUESTS
 
     def _container_enumerated(self, event: ContainerEnumerated) -> None:
-        self._jobs["planned" if event.planned else "up_to_date"] += 1
+        self._count_container(event.container, "planned" if event.planned else "up_to_date")
 
-    def _container_unfinished(self, _event: ContainerUnfinished) -> None:
-        self._jobs["unfinished"] += 1
+    def _container_unfinished(self, event: ContainerUnfinished) -> None:
+        self._count_container(event.container, "unfinished")
+
+    def _count_container(self, container: ContainerRef, state: str) -> None:
+        self._containers.setdefault(container.source, Counter())[state] += 1
 
     def _problem_found(self, event: ProblemFound) -> None:
-        self._add_failure({"subject": event.subject}, event.reason, event.detail)
+        self._add_failure({"source": event.source, "subject": event.subject}, event.reason, event.detail)
 
     def _transfer_started(self, event: TransferStarted) -> None:
         self._transfers[event.output] = ActiveTransferRow(self._clock())
@@ -213,10 +218,14 @@ class RunStatus:
 
 
 def _output_fields(output: Output) -> dict[str, Any]:
+    return {**output_dict(output), "label": source_labels(output.container.source).describe_parts(output)}
+
+
+def _source_dict(source: str, states: Mapping[str, int]) -> dict[str, Any]:
     return {
-        "kind": output.kind,
-        **output_fields(output),
-        "name": output.name,
+        "source": source,
+        "label": source_labels(source).containers,
+        **{state: states[state] for state in _CONTAINER_STATES},
     }
 
 
@@ -233,6 +242,7 @@ def _processor_dict(name: str, totals: ProcessorTotals) -> dict[str, Any]:
 
 def _kind_dict(kind: str, totals: KindTotals, now_s: float) -> dict[str, Any]:
     return {
+        "source": source_of_kind(kind),
         "kind": kind,
         "planned": totals.planned,
         "up_to_date": totals.up_to_date,

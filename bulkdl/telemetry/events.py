@@ -54,7 +54,7 @@ class RequestEnded:
     endpoint: str
     status: int | None
     duration_s: float
-    source: str
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)

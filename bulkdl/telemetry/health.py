@@ -74,7 +74,7 @@ def _measure_disk(root: Path, state: Path) -> tuple[float, str | None]:
 
 
 class Readiness:
-    """A reporter that detects the first successful response of the UP42 API."""
+    """A reporter that detects the first successful response of an API."""
 
     def __init__(self) -> None:
         self._is_authenticated = False

@@ -16,8 +16,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from bulkdl.models import Outcome, Output, Result
-from bulkdl.source_spec import is_listing_placeholder
+from bulkdl.models import ContainerRef, Outcome, Output, Result
+from bulkdl.source_spec import is_listing_placeholder, source_of_kind
 from bulkdl.telemetry.events import (
     ContainerEnumerated,
     ContainerUnfinished,
@@ -50,28 +50,31 @@ class _Families:
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(f"bulkdl_{name}", text, labels, registry=registry)
 
-        self.outputs = counter("outputs", "Finished outputs.", "kind", "outcome", "reason")
-        self.planned = counter("outputs_planned", "Missing outputs.", "kind")
-        self.bytes = counter("bytes", "Body bytes received over the network.", "kind")
-        self.jobs = counter("jobs", "Jobs by state.", "state")
+        kind = ("source", "kind")
+        self.outputs = counter("outputs", "Finished outputs.", *kind, "outcome", "reason")
+        self.planned = counter("outputs_planned", "Missing outputs.", *kind)
+        self.bytes = counter("bytes", "Body bytes received over the network.", *kind)
+        self.containers = counter("containers", "Containers by state.", "source", "state")
         self.retries = counter("retries", "Retries of outputs.", "reason")
         self.throttles = counter("throttles", "Responses with status 429.")
         self.problems = counter(
-            "problems", "Failures of a job, a project, the directory or a processor.", "reason"
+            "problems", "Failures of a scope, a container, the directory or a processor.", "source", "reason"
         )
         self.processed = counter("outputs_processed", "Processed outputs.", "processor", "outcome")
         self.derived = counter("derived_files", "Derived files.", "processor")
         self.derived_bytes = counter("derived_bytes", "Size of the derived files.", "processor")
-        self.requests = counter("requests", "Requests by endpoint and status class.", "endpoint", "status")
+        self.requests = counter(
+            "requests", "Requests by endpoint and status class.", "source", "endpoint", "status"
+        )
         self.durations = Histogram(
             "bulkdl_request_duration_seconds",
             "Time from the start of a request to the response headers.",
-            ("endpoint",),
+            ("source", "endpoint"),
             buckets=_BUCKETS_S,
             registry=registry,
         )
-        self.open = gauge("outputs_open", "Missing outputs that are not finished.", "kind")
-        self.in_flight = gauge("in_flight", "Outputs that a worker is downloading.", "kind")
+        self.open = gauge("outputs_open", "Missing outputs that are not finished.", *kind)
+        self.in_flight = gauge("in_flight", "Outputs that a worker is downloading.", *kind)
         self.queue_depth = gauge("queue_depth", "Items in the queue between two stages.", "queue")
         self.disk_free = gauge("disk_free_bytes", "Free disk space of the output directory.")
         self.build_info = gauge("build_info", "Always 1; versions of bulkdl and Python.", "version", "python")
@@ -87,7 +90,7 @@ class Metrics:
     A reporter that counts events as metrics.
 
     Args:
-        kinds: The kinds of the source of the run.
+        kinds: The kinds of the sources of the run.
         free_bytes: Returns the last known free disk space of the output directory.
     """
 
@@ -101,19 +104,20 @@ class Metrics:
         families = self._families
         families.disk_free.set_function(free_bytes)
         families.build_info.labels(version, platform.python_version()).set(1)
-        for kind in kinds:
-            families.planned.labels(kind)
-            families.open.labels(kind)
-            families.in_flight.labels(kind)
-        self._bytes = {kind: families.bytes.labels(kind) for kind in kinds}
+        self._kind_labels = {kind: (source_of_kind(kind) or "", kind) for kind in kinds}
+        for labels in self._kind_labels.values():
+            families.planned.labels(*labels)
+            families.open.labels(*labels)
+            families.in_flight.labels(*labels)
+        self._bytes = {kind: families.bytes.labels(*labels) for kind, labels in self._kind_labels.items()}
         self._handlers: Mapping[type[Event], Callable[..., None]] = {
             RunStarted: self._run_started,
             QueuesOpened: self._queues_opened,
             RequestEnded: self._request_ended,
             ContainerEnumerated: self._container_enumerated,
-            ContainerUnfinished: lambda _: families.jobs.labels("unfinished").inc(),
+            ContainerUnfinished: lambda event: self._count_container(event.container, "unfinished"),
             OutputSkipped: self._output_skipped,
-            ProblemFound: lambda event: families.problems.labels(event.reason.value).inc(),
+            ProblemFound: self._problem_found,
             TransferStarted: lambda event: self._transfer_started(event.output),
             TransferAdvanced: lambda event: self._bytes[event.output.kind].inc(event.downloaded_bytes),
             RetryScheduled: lambda event: families.retries.labels(event.reason.value).inc(),
@@ -156,20 +160,27 @@ class Metrics:
 
     def _request_ended(self, event: RequestEnded) -> None:
         status = "error" if event.status is None else f"{event.status // 100}xx"
-        self._families.requests.labels(event.endpoint, status).inc()
-        self._families.durations.labels(event.endpoint).observe(event.duration_s)
+        self._families.requests.labels(event.source, event.endpoint, status).inc()
+        self._families.durations.labels(event.source, event.endpoint).observe(event.duration_s)
         if event.status == TOO_MANY_REQUESTS:
             self._families.throttles.inc()
 
     def _container_enumerated(self, event: ContainerEnumerated) -> None:
-        self._families.jobs.labels("planned" if event.planned else "up_to_date").inc()
+        self._count_container(event.container, "planned" if event.planned else "up_to_date")
         for kind, count in event.planned_by_kind.items():
-            self._families.planned.labels(kind).inc(count)
-            self._families.open.labels(kind).inc(count)
+            labels = self._kind_labels[kind]
+            self._families.planned.labels(*labels).inc(count)
+            self._families.open.labels(*labels).inc(count)
+
+    def _count_container(self, container: ContainerRef, state: str) -> None:
+        self._families.containers.labels(container.source, state).inc()
+
+    def _problem_found(self, event: ProblemFound) -> None:
+        self._families.problems.labels(event.source or "", event.reason.value).inc()
 
     def _output_skipped(self, event: OutputSkipped) -> None:
-        labels = (event.output.kind, Outcome.SKIPPED.value, event.reason.value)
-        self._families.outputs.labels(*labels).inc()
+        labels = self._kind_labels[event.output.kind]
+        self._families.outputs.labels(*labels, Outcome.SKIPPED.value, event.reason.value).inc()
 
     def _output_processed(self, event: OutputProcessed) -> None:
         if event.output is not None:
@@ -179,16 +190,16 @@ class Metrics:
 
     def _transfer_started(self, output: Output) -> None:
         self._active.add(output)
-        self._families.in_flight.labels(output.kind).inc()
+        self._families.in_flight.labels(*self._kind_labels[output.kind]).inc()
 
     def _transfer_ended(self, result: Result) -> None:
-        kind = result.output.kind
+        labels = self._kind_labels[result.output.kind]
         if not is_listing_placeholder(result.output):  # a list that failed was not counted as planned
-            self._families.open.labels(kind).dec()
+            self._families.open.labels(*labels).dec()
         if result.output in self._active:  # an output can end before its transfer starts
             self._active.remove(result.output)
-            self._families.in_flight.labels(kind).dec()
-        self._families.outputs.labels(kind, result.outcome.value, result.reason.value).inc()
+            self._families.in_flight.labels(*labels).dec()
+        self._families.outputs.labels(*labels, result.outcome.value, result.reason.value).inc()
 
 
 class _CollectorWithoutCreated(Collector):

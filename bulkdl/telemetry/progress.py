@@ -20,6 +20,7 @@ from rich.text import Text
 
 from bulkdl.models import Outcome, Output
 from bulkdl.printable import printable
+from bulkdl.source_spec import source_labels, source_of_kind
 from bulkdl.telemetry.events import (
     ContainerEnumerated,
     Event,
@@ -113,7 +114,7 @@ class RichProgress:
         total = max(self._expected, self._finished)
         share = self._finished / total if total else 0.0
         parts = [
-            _bar(share) if self._totals.is_listed else "listing jobs",
+            _bar(share) if self._totals.is_listed else "listing",
             f"{self._finished:,}/{total:,} outputs",
             format_size(self._totals.downloaded_bytes),
             format_rate(self._totals.speed.rate(now_s)),
@@ -126,11 +127,16 @@ class RichProgress:
         return "  ".join(parts)
 
     def _kind_lines(self, now_s: float) -> list[str]:
-        return [
-            _kind_line(kind, totals, now_s)
-            for kind, totals in self._totals.kinds.items()
-            if totals.planned or totals.finished
-        ]
+        """Show one line for each kind, or for each source if the run has several sources."""
+        shown = {kind: each for kind, each in self._totals.kinds.items() if each.planned or each.finished}
+        by_source: dict[str, list[KindTotals]] = {}
+        for kind in self._totals.kinds:
+            by_source.setdefault(source_of_kind(kind) or "", [])
+        for kind, totals in shown.items():
+            by_source[source_of_kind(kind) or ""].append(totals)
+        if len(by_source) > 1:
+            return [_kind_line(name, totals, now_s) for name, totals in by_source.items() if totals]
+        return [_kind_line(kind, [totals], now_s) for kind, totals in shown.items()]
 
     def _processor_lines(self) -> list[str]:
         return [_processor_line(name, totals) for name, totals in self._totals.processors.items()]
@@ -142,6 +148,8 @@ class RichProgress:
             for output, transfer in self._transfers.items()
             if is_shown(now_s - transfer.started_s, transfer.received_bytes, transfer.total_bytes)
         ]
+        if max_lines <= 0:
+            return []
         more = len(self._transfers) - len(shown)
         if len(shown) + bool(more) > max_lines:
             more += len(shown) - (max_lines - 1)
@@ -155,12 +163,11 @@ def _bar(share: float) -> str:
     return "━" * full + "╌" * (_BAR_CHARS - full) + f" {int(100 * share):3} %"
 
 
-def _kind_line(name: str, totals: KindTotals, now_s: float) -> str:
-    counts = (
-        f"{totals.outcomes[Outcome.COMPLETED]:>9,} completed"
-        f"{totals.outcomes[Outcome.FAILED]:>7,} failed{totals.left:>10,} left"
-    )
-    return f"  {name:<10}{counts}   {format_rate(totals.speed.rate(now_s))}"
+def _kind_line(name: str, totals: Sequence[KindTotals], now_s: float) -> str:
+    completed = sum(each.outcomes[Outcome.COMPLETED] for each in totals)
+    failed = sum(each.outcomes[Outcome.FAILED] for each in totals)
+    counts = f"{completed:>9,} completed{failed:>7,} failed{sum(each.left for each in totals):>10,} left"
+    return f"  {name:<10}{counts}   {format_rate(sum(each.speed.rate(now_s) for each in totals))}"
 
 
 def _processor_line(name: str, totals: ProcessorTotals) -> str:
@@ -177,8 +184,7 @@ def _transfer_line(output: Output, transfer: _Transfer) -> str:
 
 
 def _label(output: Output) -> str:
-    task = f" task {output.parent[:8]}" if output.parent else ""
-    return printable(f"{output.kind} of job {output.container.id[:8]}{task}")
+    return printable(f"{output.kind} of {source_labels(output.container.source).describe_parts(output)}")
 
 
 class _NullProgress(NullReporter):

@@ -160,7 +160,7 @@ class RunTotals:
         Estimate the seconds until all listed outputs have an outcome.
 
         The estimate is the larger one of two: the missing bytes at the current rate, and for each kind the
-        missing outputs at their mean rate since the first download. It is None while jobs are being listed,
+        missing outputs at their mean rate since the first download. It is None during the listing,
         before an output of each kind has completed, and without progress.
         """
         left = [totals for totals in self.kinds.values() if totals.left]

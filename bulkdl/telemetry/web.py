@@ -2,7 +2,7 @@
 Serve the health endpoints, the metrics and the status page of a run over HTTP.
 
 The server runs in the event loop of the run, so a response of ``/healthz`` proves that the loop responds. The
-server is read-only. It does not expose secrets, but names of projects and jobs. It listens only if
+server is read-only. It does not expose secrets, but names and IDs of outputs. It listens only if
 ``--listen`` is set.
 """
 

@@ -98,7 +98,7 @@ async def test_run_with_a_jobs_file_accepts_comments_and_blank_lines(tmp_path: P
         path.write_bytes("".join(LIST).encode())
         process = await environment.bulkdl("-i", str(path), *JSON)
         assert process.process.returncode == 0, process.log
-        assert process.summary["jobs"]["selected"] == 2
+        assert process.summary["containers"]["selected"] == 2
         assert jobs_there(environment) == {JOBS[0].id, JOBS[1].id}
 
 

@@ -147,7 +147,7 @@ async def test_source_example_downloads_all_files(python: Path, tmp_path: Path, 
     assert sorted(path.read_bytes() for path in folder.glob("*/*")) == sorted(FILES.values())
     code, out = await bulkdl(python, "run", *args, "--format", "json")
     summary = json.loads(out[out.index("{") : out.rindex("}") + 1].splitlines()[0])
-    assert (code, summary["downloaded_bytes"], summary["jobs"]["up_to_date"]) == (0, 0, 2)
+    assert (code, summary["downloaded_bytes"], summary["containers"]["up_to_date"]) == (0, 0, 2)
     code, out = await bulkdl(python, "verify", "--deep", "-o", tmp_path / "out")
     assert code == 0, out
     shutil.rmtree(tmp_path / "out" / ".bulkdl")

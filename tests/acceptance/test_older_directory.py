@@ -137,7 +137,7 @@ async def test_status_of_an_older_directory_shows_each_state_with_its_current_na
         ("quicklook", "completed", "downloaded"): 29,
         ("quicklook", "failed", "rejected"): 1,
     }
-    assert status["jobs"]["unfinished"] == 6
+    assert status["containers"]["jobs"]["unfinished"] == 6
     assert digests(states_directory) == before
 
 

@@ -151,5 +151,5 @@ async def test_signal_during_plan_prints_the_outputs_found(
         assert await plan.wait_for_exit(AT_ONCE_S) == CODES[number]
         assert plan.has_clean_stderr()
         assert plan.summary["exit_code"] == CODES[number]
-        assert plan.summary["jobs"]["selected"] == 2
+        assert plan.summary["containers"]["selected"] == 2
         assert not environment.root.exists()

@@ -71,7 +71,7 @@ async def test_rebuild_restores_a_lost_ledger_and_run_downloads_nothing(filled):
     assert lost.code == 2
     assert "--rebuild" in lost.err
     rebuilt = await site.bulkdl("verify", "--rebuild", "--format", "json")
-    assert (rebuilt.code, rebuilt.document["jobs"]) == (0, 6)
+    assert (rebuilt.code, rebuilt.document["containers"]) == (0, {"jobs": 6})
     again = await site.bulkdl("run", "-q", "--format", "json")
     assert (again.code, again.document["downloaded_bytes"], again.document["outputs"]["completed"]) == (
         0,
@@ -129,8 +129,9 @@ async def test_failed_outputs_are_listed_retried_and_reported(site):
     nothing = await site.bulkdl("retry", "--format", "json")
     assert (nothing.code, nothing.document["run_id"], nothing.document["outputs"]["failed"]) == (0, None, 0)
     first, second = reports(site)
-    assert (first["selection"]["reasons"], second["selection"]["reasons"]) == (None, ["server_error"])
-    assert second["selection"]["jobs_total"] == len(second["selection"]["jobs"]) > 0
+    selected, retried = first["selections"][0], second["selections"][0]
+    assert (selected["reasons"], retried["reasons"]) == (None, ["server_error"])
+    assert retried["containers_total"] == len(retried["containers"]) > 0
     for report in (first, second):
         jsonschema.validate(report, without_additional_keys(deepcopy(schema())))
         assert (report["version"], report["bulkdl"]) == (1, __version__)
@@ -168,4 +169,4 @@ async def test_status_combines_the_shards_of_a_directory(site):
         assert (await site.bulkdl("run", "-q", "--shard", f"{number}/2", BULKDL_OUTPUT=str(shard))).code == 0
     status = (await site.bulkdl("status", "--format", "json")).document
     assert [ledger["output"] for ledger in status["ledgers"]] == ["shard-0", "shard-1"]
-    assert status["jobs"] == {"up_to_date": 6}
+    assert status["containers"] == {"jobs": {"up_to_date": 6}}

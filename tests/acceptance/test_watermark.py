@@ -57,7 +57,7 @@ async def run_since_last(environment: CliEnvironment, **more: Any) -> dict[str, 
 
 def watermarks(environment: CliEnvironment) -> int:
     """Count the runs that can be a watermark."""
-    query = "SELECT count(*) FROM runs WHERE scope IS NOT NULL AND exit_code = 0"
+    query = "SELECT count(*) FROM run_sources WHERE scope IS NOT NULL AND exit_code = 0"
     count: int = environment.query_ledger(query)[0][0]
     return count
 
@@ -81,18 +81,18 @@ async def test_since_last_downloads_all_jobs_first_and_newer_jobs_next(tmp_path:
     async with cli_environment(tmp_path, ACCOUNT) as environment:
         first = await environment.bulkdl(*flags)
         assert first.process.returncode == 0, first.log
-        assert first.summary["jobs"]["selected"] == ACCOUNT.jobs
+        assert first.summary["containers"]["selected"] == ACCOUNT.jobs
         environment.simulator.evolve(jobs=LATER)
         overlap = ("--since-overlap", f"{overlap_before(8):.0f}s")
         plan = await environment.bulkdl(*flags, *overlap, command="plan")
         second = await environment.bulkdl(*flags, *overlap)
-        assert second.summary["jobs"]["selected"] == plan.summary["jobs"]["selected"] == 2
+        assert second.summary["containers"]["selected"] == plan.summary["containers"]["selected"] == 2
         assert second.summary["outputs"]["completed"] == plan.summary["outputs_total"]
 
 
 async def test_since_last_requests_nothing_of_older_jobs(tmp_path: Path) -> None:
     async with cli_environment(tmp_path, ACCOUNT) as environment:
-        assert (await run_since_last(environment))["jobs"]["selected"] == ACCOUNT.jobs
+        assert (await run_since_last(environment))["containers"]["selected"] == ACCOUNT.jobs
         assert environment.has_complete_output()
         environment.simulator.evolve(jobs=LATER)
         before = files_of(environment.root)
@@ -101,11 +101,11 @@ async def test_since_last_requests_nothing_of_older_jobs(tmp_path: Path) -> None
         second = await run_since_last(environment, since_overlap=overlap_before(8))
         new = {environment.simulator.account.job(0, number).id for number in (8, 9)}
         assert {request.path.split("/")[4] for request in environment.requests_to("tasks")} == new
-        assert second["jobs"]["selected"] == plan["jobs"]["selected"] == len(new)
+        assert second["containers"]["selected"] == plan["containers"]["selected"] == len(new)
         assert second["outputs"]["completed"] == plan["outputs_total"]
-        assert {output["job_id"] for output in plan["outputs"]} <= new
+        assert {output["container_id"] for output in plan["outputs"]} <= new
         third = await run_since_last(environment)
-        assert third["jobs"]["selected"] == 0
+        assert third["containers"]["selected"] == 0
         assert {request.endpoint for request in environment.simulator.requests} == {"token", "jobs"}
 
 
@@ -124,9 +124,9 @@ async def test_since_overlap_includes_jobs_before_the_last_run(tmp_path: Path) -
 
 async def test_since_last_downloads_a_job_that_finishes_after_the_overlap(tmp_path: Path) -> None:
     async with cli_environment(tmp_path, ACCOUNT) as environment:
-        assert (await run_since_last(environment))["jobs"]["unfinished"] == 1
+        assert (await run_since_last(environment))["containers"]["unfinished"] == 1
         again = await run_since_last(environment)
-        assert (again["jobs"]["selected"], again["outputs"]["completed"]) == (0, 0)
+        assert (again["containers"]["selected"], again["outputs"]["completed"]) == (0, 0)
         environment.simulator.evolve(all_finished=True)
         plan = await plan_and_summarise(environment, since="last")
         assert plan["outputs_total"] == len(outputs_of(environment, 6)) > 0
@@ -142,12 +142,12 @@ async def test_since_last_with_a_status_downloads_a_job_that_finishes_later(
     """The filter excluded the job while it was RUNNING."""
     async with cli_environment(tmp_path, ACCOUNT) as environment:
         before = await run_and_summarise(environment, status="SUCCEEDED", **first)
-        assert before["jobs"]["unfinished"] == 0
-        assert before["jobs"]["selected"] == 5
+        assert before["containers"]["unfinished"] == 0
+        assert before["containers"]["selected"] == 5
         environment.simulator.evolve(all_finished=True)
         late = await run_since_last(environment, status="SUCCEEDED")
         assert late["outputs"]["completed"] == len(outputs_of(environment, 6)) > 0
-        assert (await run_since_last(environment, status="FAILED"))["jobs"]["selected"] == 1
+        assert (await run_since_last(environment, status="FAILED"))["containers"]["selected"] == 1
         assert environment.has_complete_output()
 
 
@@ -194,7 +194,7 @@ async def test_run_with_failures_does_not_change_the_watermark(tmp_path: Path, n
         assert watermarks(environment) == 0
         assert environment.find_missing_outputs()
         environment.set_faults()
-        assert (await run_since_last(environment))["jobs"]["selected"] == ACCOUNT.jobs
+        assert (await run_since_last(environment))["containers"]["selected"] == ACCOUNT.jobs
         assert watermarks(environment) == 1
         assert environment.has_complete_output()
 
@@ -208,7 +208,7 @@ async def test_since_last_retries_failed_outputs_of_older_jobs(tmp_path: Path, n
         environment.simulator.evolve(all_finished=True)
         for _ in range(2):
             environment.set_faults(fault)
-            assert (await run_since_last(environment, code=code, retries=0))["jobs"]["selected"] == 0
+            assert (await run_since_last(environment, code=code, retries=0))["containers"]["selected"] == 0
             assert environment.find_missing_outputs()
         environment.set_faults()
         await run_since_last(environment)
@@ -221,7 +221,7 @@ async def test_since_last_downloads_a_missing_file_of_an_older_job(tmp_path: Pat
         min(environment.root.rglob("job_output.json")).unlink()
         min(environment.root.rglob("task_output.*")).unlink()
         again = await run_since_last(environment)
-        assert (again["jobs"]["selected"], again["outputs"]["completed"]) == (0, 2)
+        assert (again["containers"]["selected"], again["outputs"]["completed"]) == (0, 2)
         assert environment.has_complete_output()
 
 
@@ -239,7 +239,7 @@ async def test_run_with_a_filter_sets_no_watermark(tmp_path: Path, narrowed: dic
     async with cli_environment(tmp_path, ACCOUNT) as environment:
         await run_and_summarise(environment, **narrowed)
         assert watermarks(environment) == 0
-        assert (await run_since_last(environment))["jobs"]["selected"] == ACCOUNT.jobs
+        assert (await run_since_last(environment))["containers"]["selected"] == ACCOUNT.jobs
         assert watermarks(environment) == 1
         assert environment.has_complete_output()
 
@@ -248,7 +248,7 @@ async def test_run_of_all_jobs_sets_a_watermark(tmp_path: Path) -> None:
     async with cli_environment(tmp_path, ACCOUNT) as environment:
         await run_and_summarise(environment)
         assert watermarks(environment) == 1
-        assert (await run_since_last(environment))["jobs"]["selected"] == 0
+        assert (await run_since_last(environment))["containers"]["selected"] == 0
 
 
 @pytest.mark.parametrize(
@@ -268,8 +268,8 @@ async def test_watermarks_of_different_selections_are_separate(tmp_path: Path, o
     """A run of GeoJSON files does not cover the archives, and a run of one status not the other statuses."""
     async with cli_environment(tmp_path, ACCOUNT) as environment:
         await run_since_last(environment, **other)
-        assert (await run_since_last(environment, **other))["jobs"]["selected"] == 0
-        assert (await run_since_last(environment))["jobs"]["selected"] == ACCOUNT.jobs
+        assert (await run_since_last(environment, **other))["containers"]["selected"] == 0
+        assert (await run_since_last(environment))["containers"]["selected"] == ACCOUNT.jobs
         assert environment.has_complete_output()
 
 
@@ -289,9 +289,9 @@ async def test_since_last_downloads_all_jobs_of_a_new_project(tmp_path: Path) ->
             )
             async with Downloader(settings, credentials=book) as loader:
                 summary = await loader.run()
-            assert (summary.exit_code, summary.jobs.selected) == (0, 5 * len(project_ids))
+            assert (summary.exit_code, summary.containers.selected) == (0, 5 * len(project_ids))
         assert environment.has_complete_output()
-        assert (await run_since_last(environment))["jobs"]["selected"] == 0
+        assert (await run_since_last(environment))["containers"]["selected"] == 0
 
 
 async def test_run_that_is_stopped_sets_no_watermark(tmp_path: Path) -> None:

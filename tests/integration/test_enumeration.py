@@ -35,16 +35,16 @@ FIRST_TASK = JOB.tasks[0]
 
 @pytest.fixture
 def changed(caplog: pytest.LogCaptureFixture) -> Callable[[], int]:
-    """Count the log lines job.changed so far."""
+    """Count the log events container.changed so far."""
     caplog.set_level(logging.DEBUG, "bulkdl")
-    return lambda: sum("job.changed" in str(record.msg) for record in caplog.records)
+    return lambda: sum("container.changed" in str(record.msg) for record in caplog.records)
 
 
 async def test_run_task_that_finishes_after_its_job_is_taken_up_by_a_later_run(tmp_path: Path) -> None:
     async with run_environment(tmp_path, ACCOUNT) as environment:
         environment.simulator.evolve(running=frozenset({FIRST_TASK.id}))
         first = await environment.run()
-        assert (first.exit_code, first.summary.jobs.unfinished) == (0, 1)
+        assert (first.exit_code, first.summary.containers.unfinished) == (0, 1)
         assert environment.has_complete_output()
         assert (await read_status(environment.root)).jobs == {"up_to_date": 5, "unfinished": 1}
         again = await environment.run()
@@ -52,7 +52,7 @@ async def test_run_task_that_finishes_after_its_job_is_taken_up_by_a_later_run(t
         environment.simulator.evolve(running=frozenset())
         assert environment.find_missing_outputs()
         late = await environment.run()
-        assert (late.exit_code, late.summary.jobs.unfinished) == (0, 0)
+        assert (late.exit_code, late.summary.containers.unfinished) == (0, 0)
         assert environment.has_complete_output()
         settled = await environment.run()
         assert settled.requests_to("tasks") == []
@@ -87,7 +87,7 @@ async def test_run_job_that_was_unfinished_is_not_logged_as_changed(
     async with run_environment(
         tmp_path, SimulatedAccount(projects=1, jobs=7, archive_bytes=3_000)
     ) as environment:
-        assert (await environment.run()).summary.jobs.unfinished == 1
+        assert (await environment.run()).summary.containers.unfinished == 1
         environment.simulator.evolve(all_finished=True)
         assert (await environment.run()).summary.outputs(Outcome.COMPLETED)
         assert environment.has_complete_output()

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bulkdl.failure_policy import FAILURE_POLICIES, RetryAction
-from bulkdl.maintenance.retry import retry_selection
+from bulkdl.maintenance.retry import select_retries
 from bulkdl.maintenance.status import read_status
 from bulkdl.models import Outcome, Reason
 from bulkdl.selection import Selection
@@ -302,10 +302,10 @@ async def test_run_output_that_was_not_available_is_requested_again(
         assert (again.exit_code, again.summary.not_available) == (0, first.summary.not_available)
         assert bool(again.requests_to(endpoint)) is (age == "young")
         if age == "retry":
-            selection = await retry_selection(environment.root, Selection())
+            retried = await select_retries(environment.root, [Selection()])
             environment.simulator.faults = None
             async with environment.downloader() as downloader:
-                assert (await downloader.run(selection)).exit_code == 0
+                assert (await downloader.run(retried.selections)).exit_code == 0
         elif age == "young":
             assert (await environment.run()).summary.not_available == 0
         if age == "old":
@@ -374,7 +374,7 @@ async def test_run_with_repeated_pages_ends(tmp_path: Path) -> None:
     async with run_environment(tmp_path, account, simulator_options={"page_size": 5}) as environment:
         record = await environment.run({"fault": "repeat_pages", "overlap": 2})
         assert record.exit_code == 0
-        assert record.summary.jobs.seen == 12
+        assert record.summary.containers.seen == 12
         search = 8  # pages 1, 2, 4 and so on, until three pages contain no new job
         assert len(record.requests_to("jobs")) <= search + 4 + 3 + 1
         assert environment.has_complete_output()

@@ -25,11 +25,11 @@ async def test_metrics_file_matches_the_summary(tmp_path):
     async with Simulator(ACCOUNT, faults=faults) as simulator:
         request = create_run_request(simulator, tmp_path, metrics_file=path)
         summary, _ = await run_downloader(
-            request, lambda downloader: downloader.run(request.selection), EventRecorder()
+            request, lambda downloader: downloader.run(request.selections), EventRecorder()
         )
         # A plan does not lock the directory, so it does not write the file.
         again, _ = await run_downloader(
-            request, lambda downloader: downloader.plan(request.selection), EventRecorder()
+            request, lambda downloader: downloader.plan(request.selections), EventRecorder()
         )
     found = samples(path.read_text())
     counted = {
@@ -38,16 +38,21 @@ async def test_metrics_file_matches_the_summary(tmp_path):
         if name == "bulkdl_outputs_total" and (labels := dict(pairs))
     }
     assert counted == {tuple(map(str, key)): count.outputs for key, count in summary.counts.items()}
-    assert sum(value(found, "bytes_total", kind=kind) for kind in Kind) == summary.downloaded_bytes
+    assert (
+        sum(value(found, "bytes_total", source="jobs", kind=kind) for kind in Kind)
+        == summary.downloaded_bytes
+    )
     assert value(found, "retries_total", reason="truncated") == 1
     assert value(found, "throttles_total") == 2
-    assert value(found, "jobs_total", state="unfinished") == summary.jobs.unfinished
+    assert (
+        value(found, "containers_total", source="jobs", state="unfinished") == summary.containers.unfinished
+    )
     for kind in Kind:
-        assert value(found, "in_flight", kind=kind) == 0
-        assert value(found, "outputs_open", kind=kind) == 0
+        assert value(found, "in_flight", source="jobs", kind=kind) == 0
+        assert value(found, "outputs_open", source="jobs", kind=kind) == 0
         assert value(found, "queue_depth", queue=kind) == 0
     assert value(found, "last_run_exit_code") == summary.exit_code == 3
-    assert again.summary.jobs.seen == summary.jobs.seen
+    assert again.containers.seen == summary.containers.seen
     assert samples(path.read_text()) == found
 
 
@@ -57,7 +62,7 @@ async def test_rejected_credentials_are_counted_as_a_problem(tmp_path):
         request = create_run_request(simulator, tmp_path, metrics_file=path)
         keys = {project.id: SecretStr("Wrong123.key") for project in simulator.projects}
         request = replace(request, credentials=CredentialSet(by_project=keys, project_ids=tuple(keys)))
-        await run_downloader(request, lambda downloader: downloader.run(request.selection), EventRecorder())
+        await run_downloader(request, lambda downloader: downloader.run(request.selections), EventRecorder())
     found = samples(path.read_text())
     assert value(found, "problems_total", reason="credentials") == 1
     assert value(found, "last_run_exit_code") == ExitCode.CREDENTIALS
@@ -91,7 +96,7 @@ async def test_present_outputs_are_counted_as_skipped(tmp_path):
         request = create_run_request(simulator, tmp_path, metrics_file=tmp_path / "bulkdl.prom")
         for _ in range(2):
             await run_downloader(
-                request, lambda downloader: downloader.run(request.selection), EventRecorder()
+                request, lambda downloader: downloader.run(request.selections), EventRecorder()
             )
         expected_count = sum(1 for expected in simulator.expected_outputs() if expected.kind == Kind.ARCHIVE)
     found = samples((tmp_path / "bulkdl.prom").read_text())

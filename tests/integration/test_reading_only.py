@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bulkdl.ledger.database import Ledger
-from bulkdl.maintenance.retry import retry_selection
+from bulkdl.maintenance.retry import select_retries
 from bulkdl.maintenance.status import all_failures, read_status
 from bulkdl.selection import Selection
 from bulkdl.simulator import SimulatedAccount
@@ -42,9 +42,9 @@ async def read_all(environment: RunEnvironment) -> None:
     async with environment.downloader() as downloader:
         plan = await downloader.plan()
     assert plan.summary.exit_code == 0
-    assert (await read_status(environment.root)).as_dict()["jobs"]["up_to_date"] == 1
+    assert (await read_status(environment.root)).as_dict()["containers"]["jobs"]["up_to_date"] == 1
     assert [row async for row in all_failures(environment.root)] == []
-    assert await retry_selection(environment.root, Selection()) is None
+    assert (await select_retries(environment.root, [Selection()])).selections == ()
 
 
 @pytest.mark.parametrize("killed", [False, True])

@@ -34,7 +34,7 @@ async def test_run_files_are_identical_to_the_outputs_of_up42(tame):
     assert tame.read_files() == tame.expected_files()
     skipped = summary.counts[Kind.ARCHIVE, Outcome.SKIPPED, Reason.NOT_AVAILABLE].outputs
     assert skipped == sum(skip.kind == Kind.ARCHIVE for skip in tame.simulator.expected_skips())
-    assert summary.jobs.unfinished == sum(skip.kind is None for skip in tame.simulator.expected_skips())
+    assert summary.containers.unfinished == sum(skip.kind is None for skip in tame.simulator.expected_skips())
 
 
 async def test_run_hostile_names_stay_in_their_directory_and_are_complete(site):

@@ -108,7 +108,7 @@ async def test_commands_use_the_state_directory(here, state):
     code, text = await bulkdl(here, "plan", state, *api)
     assert (code, "0 outputs to download" in text) == (0, True)
     code, text = await bulkdl(here, "status", state, "--format", "json")
-    assert json.loads(text)["jobs"] == {"up_to_date": 4}
+    assert json.loads(text)["containers"] == {"jobs": {"up_to_date": 4}}
     code, text = await bulkdl(here, "verify", state, "--deep")
     assert code == 0, text
     next(here.output.glob("*/*/*/task_output.*")).unlink()

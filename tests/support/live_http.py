@@ -124,14 +124,14 @@ def create_run_request(simulator: Simulator, tmp_path: Path, **more: Any) -> Run
     )
     keys = {project.id: SecretStr(project.api_key) for project in simulator.projects}
     book = CredentialSet(by_project=keys, project_ids=tuple(keys))
-    return RunRequest(LoadedSettings(settings, {}), Selection.of(settings), book, expose_metrics=True)
+    return RunRequest(LoadedSettings(settings, {}), (Selection.of(settings),), book, expose_metrics=True)
 
 
 @asynccontextmanager
 async def run_with_status_page(simulator: Simulator, tmp_path: Path, **more: Any) -> AsyncIterator[LiveRun]:
     order, watch = create_run_request(simulator, tmp_path, listen="127.0.0.1:0", **more), EventRecorder()
     work = asyncio.create_task(
-        run_downloader(order, lambda downloader: downloader.run(order.selection), watch)
+        run_downloader(order, lambda downloader: downloader.run(order.selections), watch)
     )
     try:
         run = LiveRun(watch, work)

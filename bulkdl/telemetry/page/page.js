@@ -101,17 +101,16 @@ function showKind(row, kind) {
   setText(row.children[2].children[2], `${formatBytes(kind.downloaded_bytes)}, ${formatBytes(kind.rate_bytes_per_s)}/s`);
 }
 
-// The job and task of an output, and its name from the server.
+// The container and the parent of an output, and its name from the server.
 function describe(output) {
   const subject = make("div", "subject");
-  subject.title = [output.project_id, output.job_id, output.task_id].filter(Boolean).join(" / ");
-  subject.append(make("em", "", "job "), make("code", "", output.job_id.slice(0, 8)));
-  if (output.task_id) subject.append(make("em", "", " task "), make("code", "", output.task_id.slice(0, 8)));
+  subject.title = [output.source, output.scope, output.container_id, output.parent].filter(Boolean).join(" / ");
+  subject.append(make("em", "", output.label));
   if (output.name) subject.append(make("em", "", " · "), make("span", "quicklook", output.name));
   return subject;
 }
 
-const keyOfOutput = (output) => JSON.stringify([output.kind, output.job_id, output.task_id, output.name]);
+const keyOfOutput = (output) => JSON.stringify([output.kind, output.container_id, output.parent, output.name]);
 
 function makeTransfer(transfer) {
   const row = make("div", "transfer");
@@ -174,7 +173,7 @@ function showOverall(status) {
   const all = status.kinds.map(progressOf);
   const done = all.reduce((sum, kind) => sum + kind.done, 0);
   const total = all.reduce((sum, kind) => sum + kind.total, 0);
-  // While jobs are being listed, the total is not known, so a percentage would be wrong.
+  // While containers are being listed, the total is not known, so a percentage would be wrong.
   const isTotalKnown = total > 0 && status.state !== "listing";
   let share = "";
   if (isTotalKnown) share = `${Math.floor((100 * done) / total)} % of ${formatCount(total)} outputs`;
@@ -202,14 +201,17 @@ function describeProcessor(each) {
   return `${each.processor}: ${formatCount(each.completed)} processed${failed}, ${files}`;
 }
 
+function describeSource({ label, planned, up_to_date, unfinished }) {
+  return `${formatCount(planned + up_to_date)} ${label} listed` +
+    (up_to_date ? `, ${formatCount(up_to_date)} of them up to date` : "") +
+    (unfinished ? `, ${formatCount(unfinished)} not finished` : "");
+}
+
 function show(status) {
   showRun(status);
   showOverall(status);
   showTiles(status);
-  const { planned, up_to_date, unfinished } = status.jobs;
-  setText(byId("jobs"), `${formatCount(planned + up_to_date)} jobs listed` +
-    (up_to_date ? `, ${formatCount(up_to_date)} of them up to date` : "") +
-    (unfinished ? `; ${formatCount(unfinished)} not finished at UP42` : ""));
+  setText(byId("containers"), status.sources.map(describeSource).join("; "));
   sync(byId("kinds"), status.kinds, (kind) => kind.kind, makeKind, showKind, "none yet");
   setText(byId("processors"), status.processors.map(describeProcessor).join("; "));
   // The status document contains only downloads that are large or last longer than two seconds.

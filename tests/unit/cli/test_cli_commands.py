@@ -50,11 +50,11 @@ class RecordingDownloader(Downloader):
         return build
 
     async def run(self, selection=None):
-        self.selection = selection
+        (self.selection,) = selection
         return self._builder().build(START)
 
     async def plan(self, selection=None):
-        self.selection = selection
+        (self.selection,) = selection
         plan = PlanBuilder(self._builder(), SPEC.kind_names)
         plan.add(OUTPUT)
         return plan.build(START)

@@ -70,7 +70,7 @@ class Downloader:
             self.stopped.set()
 
 
-REQUEST = context.RunRequest(LoadedSettings(Settings(), {}, ()), Selection(), CredentialSet())
+REQUEST = context.RunRequest(LoadedSettings(Settings(), {}, ()), (Selection(),), CredentialSet())
 
 
 def test_execute_with_two_signals_stops_twice_and_returns_the_first_exit_code(monkeypatch):

@@ -59,6 +59,7 @@ def handler():
     return PlanHandler(
         PlanBuilder(SummaryBuilder("run", CREATED_AT), SPEC.kind_names),
         partial(SOURCE_TYPE.make_key, templates=dict(PathTemplates())),
+        SOURCE,
     )
 
 

@@ -11,15 +11,15 @@ from bulkdl.sources.up42_jobs.spec import SPEC
 
 
 def test_compute_run_limits_with_enough_open_files_follows_the_settings():
-    limits = compute_run_limits(Settings(), 1024, SPEC.kinds)
-    assert limits == compute_run_limits(Settings(), math.inf, SPEC.kinds)
+    limits = compute_run_limits(Settings(), 1024, [SPEC])
+    assert limits == compute_run_limits(Settings(), math.inf, [SPEC])
     assert [limits.pools[kind].workers for kind in Kind] == [32, 64, 64]
     assert limits.open_files < 1024
 
 
 @pytest.mark.parametrize("open_file_limit", [0, 64, 96, 256, 400])
 def test_compute_run_limits_with_few_open_files_reduces_all_limits(open_file_limit):
-    limits = compute_run_limits(Settings(), open_file_limit, SPEC.kinds)
+    limits = compute_run_limits(Settings(), open_file_limit, [SPEC])
     assert all(pool.workers >= 1 and pool.min_permits >= 1 for pool in limits.pools.values())
     assert all(pool.min_permits <= pool.start <= pool.max_permits for pool in limits.pools.values())
     if open_file_limit > 64:
@@ -28,7 +28,7 @@ def test_compute_run_limits_with_few_open_files_reduces_all_limits(open_file_lim
 
 def test_compute_run_limits_with_fixed_concurrency_is_not_adaptive():
     settings = Settings(quicklook_concurrency=5, archive_concurrency=3, connections=1)
-    limits = compute_run_limits(settings, 1024, SPEC.kinds)
+    limits = compute_run_limits(settings, 1024, [SPEC])
     assert [limits.pools[kind].is_adaptive for kind in (Kind.QUICKLOOK, Kind.ARCHIVE)] == [False, False]
     assert limits.pools[Kind.GEOJSON].is_adaptive
 
@@ -36,6 +36,4 @@ def test_compute_run_limits_with_fixed_concurrency_is_not_adaptive():
 def test_get_open_file_limit_returns_the_limit_of_this_process(monkeypatch):
     monkeypatch.setattr("resource.getrlimit", lambda _: (96, 96))
     assert get_open_file_limit() == 96
-    assert (
-        compute_run_limits(Settings(), get_open_file_limit(), SPEC.kinds).pools[Kind.QUICKLOOK].workers < 10
-    )
+    assert compute_run_limits(Settings(), get_open_file_limit(), [SPEC]).pools[Kind.QUICKLOOK].workers < 10

@@ -88,7 +88,7 @@ def storage_pools(downloader, recorder):
 
 
 def create_pools(spec, downloader, recorder):
-    limits = compute_run_limits(Settings(), 1024, spec.kinds).pools
+    limits = compute_run_limits(Settings(), 1024, [spec]).pools
     limiters = {kind: ConcurrencyLimiter(limit.start) for kind, limit in limits.items()}
     context = SimpleNamespace(recorder=recorder, reporter=NullReporter(), shutdown=ShutdownController())
     return Pools(context, limits, limiters, downloader, 0)

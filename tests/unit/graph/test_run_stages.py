@@ -56,7 +56,7 @@ async def execute(pools):
         shutdown=ShutdownController(),
     )
     run = Run(
-        context, FakeEnumeration(), pools, list_concurrency=2, shutdown_timeout_s=1.0, max_duration_s=0.0
+        context, [FakeEnumeration()], pools, list_concurrency=2, shutdown_timeout_s=1.0, max_duration_s=0.0
     )
     await run.execute()
 

@@ -180,7 +180,7 @@ def test_plan_container_after_a_failed_listing_removes_the_placeholder(ledger):
 def test_record_listing_failure_is_replaced_by_a_later_listing(ledger):
     queries.record_listing_failure(ledger, JOB, Reason.SERVER_ERROR, "HTTP 503")
     assert not read_container(ledger).listed_kinds
-    assert queries.count_containers(ledger) == {"listing_failed": 1}
+    assert queries.count_containers(ledger) == {SOURCE: {"listing_failed": 1}}
     plan(ledger)
     assert read_container(ledger).listed_kinds
     queries.record_listing_failure(ledger, JOB, Reason.SERVER_ERROR, "HTTP 503")
@@ -236,27 +236,44 @@ def test_record_results_of_an_unplanned_output_creates_no_row(ledger):
 
 def test_count_containers_and_outputs_by_state(ledger):
     plan(ledger)
-    assert queries.count_containers(ledger) == {"incomplete": 1}
+    assert queries.count_containers(ledger) == {SOURCE: {"incomplete": 1}}
     queries.record_results(ledger, [new_result(ARCHIVE), new_result(FINAL)], "run1")
     queries.record_results(ledger, [Result(QUICKLOOK, Outcome.FAILED, Reason.STALLED)], "run1")
-    assert queries.count_containers(ledger) == {"incomplete": 1}
+    assert queries.count_containers(ledger) == {SOURCE: {"incomplete": 1}}
     assert sorted(queries.count_outputs(ledger)) == [
         (Kind.ARCHIVE, "completed", "downloaded", 2, 154),
         (Kind.QUICKLOOK, "failed", "stalled", 1, 0),
     ]
     queries.record_results(ledger, [Result(QUICKLOOK, Outcome.SKIPPED, Reason.NOT_AVAILABLE)], "run1")
-    assert queries.count_containers(ledger) == {"up_to_date": 1}
+    assert queries.count_containers(ledger) == {SOURCE: {"up_to_date": 1}}
 
 
 def test_find_last_run_end_returns_only_finished_runs(ledger):
     assert queries.find_last_run_end(ledger) is None
-    queries.start_run(ledger, "run1", None, source="jobs", destination="/out")
+    queries.start_run(ledger, "run1", {"jobs": None, "storage": "s"}, destination="/out")
     assert queries.find_last_run_end(ledger) is None
     queries.finish_run(ledger, "run1", 3, "{}")
     assert queries.find_last_run_end(ledger) is not None
     row = ledger.execute("SELECT * FROM runs").fetchone()
     assert (row["run_id"], row["exit_code"], row["summary"]) == ("run1", 3, "{}")
-    assert (row["source"], row["destination"]) == ("jobs", "/out")
+    assert row["destination"] == "/out"
+
+
+def test_find_watermark_returns_the_last_run_in_which_the_source_succeeded(ledger):
+    queries.start_run(ledger, "run1", {"jobs": "a", "storage": "a"}, destination="/out")
+    assert queries.find_watermark(ledger, "jobs", "a") is None
+    queries.finish_run(ledger, "run1", 3, "{}", exit_codes={"jobs": 3, "storage": 0})
+    assert queries.find_watermark(ledger, "jobs", "a") is None
+    started_at = queries.find_watermark(ledger, "storage", "a")
+    assert started_at is not None
+    assert queries.find_watermark(ledger, "storage", "b") is None
+    queries.start_run(ledger, "run2", {"jobs": "a"}, destination="/out")
+    queries.finish_run(ledger, "run2", 0, "{}", exit_codes={"jobs": 0})
+    assert (
+        queries.find_watermark(ledger, "jobs", "a")
+        >= started_at
+        == queries.find_watermark(ledger, "storage", "a")
+    )
 
 
 @pytest.mark.parametrize(

@@ -236,7 +236,13 @@ def test_migration_keeps_runs_and_the_lease(old, path):
     )
     migrations.migrate(old, path)
     run = read_one(old, "runs")
-    assert (run["run_id"], run["exit_code"], run["scope"], run["source"]) == ("r", 3, "abc", None)
+    assert (run["run_id"], run["exit_code"]) == ("r", 3)
+    assert read_one(old, "run_sources") == {
+        "run_id": "r",
+        "source": "jobs",
+        "scope": "abc",
+        "exit_code": 3,
+    }
     assert read_one(old, "lease")["pid"] == 7
 
 

@@ -94,19 +94,19 @@ async def test_rebuild_with_an_invalid_document_records_the_other_jobs(site, nam
     path.unlink() if data is None else path.write_bytes(data)
     shutil.rmtree(site.root / ".bulkdl")
     found = await rebuild(site.options())
-    assert (found.jobs, found.findings_total, found.exit_code) == (7, 1, ExitCode.INTEGRITY)
+    assert (found.containers["jobs"], found.findings_total, found.exit_code) == (7, 1, ExitCode.INTEGRITY)
     assert path.name in found.findings[0].detail
     assert (await site.run()).exit_code is ExitCode.OK
 
 
 async def test_rebuild_of_a_ledger_with_jobs_is_rejected(site):
     before = await read_completed(site)
-    with pytest.raises(ConfigError, match="a ledger that contains jobs"):
+    with pytest.raises(ConfigError, match="a ledger that is not empty"):
         await rebuild(site.options())
     assert await read_completed(site) == before
     shutil.rmtree(site.root / ".bulkdl")
     await rebuild(site.options())
-    with pytest.raises(ConfigError, match="a ledger that contains jobs"):
+    with pytest.raises(ConfigError, match="a ledger that is not empty"):
         await rebuild(site.options())
 
 
@@ -125,7 +125,7 @@ async def test_rebuild_reports_a_document_that_is_not_a_regular_file(site, name,
     shutil.rmtree(site.root / ".bulkdl")
     async with asyncio.timeout(30):
         found = await rebuild(site.options())
-    assert (found.jobs, found.findings_total, found.exit_code) == (7, 1, ExitCode.INTEGRITY)
+    assert (found.containers["jobs"], found.findings_total, found.exit_code) == (7, 1, ExitCode.INTEGRITY)
     assert found.findings[0].detail == f"{document.relative_to(site.root)}: not a regular file"
 
 
@@ -189,7 +189,7 @@ async def test_rebuild_after_an_interruption_resumes(site, simulator, monkeypatc
     with pytest.raises(KeyError):
         await rebuild(site.options(workers=1))
     monkeypatch.undo()
-    assert (await rebuild(site.options())).jobs == 6
+    assert (await rebuild(site.options())).containers == {"jobs": 6}
     assert await read_completed(site) == before
     await run_downloads_nothing(site, simulator)
 
@@ -200,7 +200,7 @@ async def test_rebuild_after_an_interruption_and_a_run_is_rejected(site):
             "INSERT INTO runs (run_id, started_at) VALUES ('rebuild-1', '')"
         )
     )
-    with pytest.raises(ConfigError, match="a ledger that contains jobs"):
+    with pytest.raises(ConfigError, match="a ledger that is not empty"):
         await rebuild(site.options())
 
 

@@ -10,7 +10,7 @@ from bulkdl.failure_policy import FAILURE_POLICIES, ExitCode
 from bulkdl.graph import planning
 from bulkdl.ledger import maintenance_queries, queries
 from bulkdl.ledger.rows import NEW, PLANNED, ContainerRecord, OutputRecord
-from bulkdl.maintenance.retry import REASONS, retry_selection
+from bulkdl.maintenance.retry import REASONS, select_retries
 from bulkdl.models import Outcome, Reason, Result
 from bulkdl.selection import ContainerSelector
 from bulkdl.settings import CredentialSet, Shard
@@ -86,6 +86,12 @@ def test_must_be_listed_with_reasons_selects_failed_lists(job, reasons, expected
     assert planning.must_be_listed(of_job, selection, selection.wanted_kinds & frozenset(Kind)) is expected
 
 
+async def select_retry(root, selection, reasons=()):
+    """Return the selection to retry; None if there is none."""
+    retried = await select_retries(root, [selection], reasons)
+    return next(iter(retried.selections), None)
+
+
 async def filled(folder):
     await folder.record(failed(archive()), done(archive(task_id=T1), KEY, b"x"))
     none = Result(archive(J2), Outcome.SKIPPED, Reason.NOT_AVAILABLE)
@@ -107,7 +113,7 @@ async def filled(folder):
 )
 async def test_retry_selection_contains_the_matching_jobs_of_the_ledger(folder, reasons, narrowed, jobs):
     await filled(folder)
-    selection = await retry_selection(
+    selection = await select_retry(
         folder.root, Selection(shard=Shard(0, 1), since_last_s=5, **narrowed), reasons
     )
     if jobs is None:
@@ -120,20 +126,20 @@ async def test_retry_selection_contains_the_matching_jobs_of_the_ledger(folder, 
 
 async def test_retry_selection_contains_rejected_files_only_without_reasons(folder):
     await folder.record(done(archive(), KEY, b"x"))
-    assert await retry_selection(folder.root, Selection()) is None
+    assert await select_retry(folder.root, Selection()) is None
     await folder.write(partial(maintenance_queries.mark_for_redownload, rejected=[(1, "verify: missing")]))
-    assert (await retry_selection(folder.root, Selection())).containers == (ContainerSelector(P1, J1),)
-    assert await retry_selection(folder.root, Selection(), [Reason.STALLED]) is None
+    assert (await select_retry(folder.root, Selection())).containers == (ContainerSelector(P1, J1),)
+    assert await select_retry(folder.root, Selection(), [Reason.STALLED]) is None
 
 
 async def test_retry_selection_with_an_unfinished_job_is_empty(folder):
     await folder.write(partial(queries.record_unfinished, containers=[a_job(status="RUNNING")]))
-    assert await retry_selection(folder.root, Selection()) is None
+    assert await select_retry(folder.root, Selection()) is None
 
 
 async def test_retry_selection_without_a_ledger_raises_config_error(folder):
     with pytest.raises(ConfigError, match="contains no ledger"):
-        await retry_selection(folder.root, Selection())
+        await select_retry(folder.root, Selection())
 
 
 def test_reasons_contain_all_failures():
@@ -153,7 +159,7 @@ class Site:
 
     async def retry(self, *reasons, **narrowed):
         """Return the summary of a retry and the paths of its API requests."""
-        selection = await retry_selection(self.root, Selection(**narrowed), reasons)
+        selection = await select_retry(self.root, Selection(**narrowed), reasons)
         assert selection is not None, "nothing has failed"
         before = len(self.simulator.requests)
         summary = await self.run(selection)
@@ -181,7 +187,7 @@ async def test_retry_downloads_failed_outputs_without_listing_projects(site):
     assert summary.exit_code is ExitCode.OK
     assert summary.outputs(Outcome.COMPLETED) == summary.outputs() == first.outputs(Outcome.FAILED)
     assert not [path for path in requested if is_list_of_jobs(path) or "/downloads/" in path]
-    assert await retry_selection(site.root, Selection()) is None
+    assert await select_retry(site.root, Selection()) is None
 
 
 async def test_retry_of_a_job_with_a_failed_listing_downloads_all_outputs(site):
@@ -192,7 +198,7 @@ async def test_retry_of_a_job_with_a_failed_listing_downloads_all_outputs(site):
     await site.run()
     site.simulator.faults = None
     summary, _ = await site.retry()
-    assert (summary.exit_code, summary.jobs.selected) == (ExitCode.OK, 1)
+    assert (summary.exit_code, summary.containers.selected) == (ExitCode.OK, 1)
     second = await site.run()
     assert (second.exit_code, second.outputs(Outcome.COMPLETED)) == (ExitCode.OK, 0)
 

@@ -49,7 +49,7 @@ async def test_read_status_adds_the_ledgers_of_shards(folder):
         (Kind.ARCHIVE, "failed", "stalled"): (2, 0),
     }
     assert (status.failures_total, len(status.failures)) == (2, 2)
-    assert status.jobs == {"up_to_date": 1, "incomplete": 2}
+    assert status.containers == {"jobs": {"up_to_date": 1, "incomplete": 2}}
     assert [ledger for ledger, _ in await list_failures(folder.root)] == ["shard-0", "shard-1"]
 
 
@@ -107,7 +107,7 @@ async def test_all_failures_contains_failed_listings_but_not_unfinished_jobs(fol
     ((ledger, row),) = await list_failures(folder.root)
     row_dict = failure_dict(row, ledger)
     assert tuple(sorted(row_dict)) == tuple(sorted(FAILURE_COLUMNS))
-    assert (row_dict["job_id"], row_dict["kind"], row_dict["reason"]) == (J1, None, "server_error")
+    assert (row_dict["container_id"], row_dict["kind"], row_dict["reason"]) == (J1, None, "server_error")
     assert row_dict["detail"] == "the tasks could not be listed: status 503"
 
 
@@ -116,7 +116,7 @@ async def test_failure_dict_contains_a_hint(folder):
     ((ledger, row),) = await list_failures(folder.root)
     row_dict = failure_dict(row, ledger)
     assert tuple(row_dict) == FAILURE_COLUMNS
-    assert (row_dict["project_id"], row_dict["attempts"], row_dict["ledger"]) == (P1, 8, ".")
+    assert (row_dict["scope"], row_dict["attempts"], row_dict["ledger"]) == (P1, 8, ".")
     assert "free disk space" in row_dict["hint"]
 
 
@@ -154,14 +154,14 @@ async def test_read_status_during_an_open_transaction_succeeds(folder):
         await ledger.close()
 
 
-def test_failure_dict_of_a_source_that_is_not_installed_has_general_names():
+def test_failure_dict_of_a_source_that_is_not_installed_has_the_same_keys():
     ref = ContainerRef("removed", "s", "c")
     output = OutputRecord(Output(ref, "i", "asset", "a.tif"), "failed", Reason.STALLED, "a.tif", None)
     first = failure_dict(FailedRow(1, ref, Reason.STALLED, "slow", 3, output), ".")
     second = failure_dict(FailedRow(1, ref, Reason.STALLED, "slow", 0, None), ".")
-    assert tuple(first) == tuple(second) == ("scope_id", "container_id", "parent_id", *FAILURE_COLUMNS[3:])
-    assert list(first.values())[:5] == ["s", "c", "i", "asset", "a.tif"]
-    assert (second["container_id"], second["parent_id"]) == ("c", None)
+    assert tuple(first) == tuple(second) == FAILURE_COLUMNS
+    assert list(first.values())[:6] == ["removed", "s", "c", "i", "asset", "a.tif"]
+    assert (second["source"], second["container_id"], second["parent"]) == ("removed", "c", None)
     assert second["detail"] == "the parents could not be listed: slow"
 
 

@@ -38,7 +38,7 @@ def fields_of(call):
     spread = [keyword.value for keyword in call.keywords if not keyword.arg]
     dicts = [node for value in spread for node in ast.walk(value) if isinstance(node, ast.Dict)]
     has_id = any(isinstance(value, ast.Call) and ast.unparse(value.func) == "id_field" for value in spread)
-    return named | {key.value for node in dicts for key in node.keys} | ({"job_id"} if has_id else set())
+    return named | {key.value for node in dicts for key in node.keys} | ({"id"} if has_id else set())
 
 
 def events_in_code():

@@ -8,12 +8,13 @@ import pytest
 
 from bulkdl.failure_policy import ExitCode
 from bulkdl.models import CommittedFile, Digest, Outcome, Reason, Result, Validator
-from bulkdl.report.run_report import _EXCLUDED_SETTINGS, MAX_JOBS, run_report, schema
+from bulkdl.report.run_report import _EXCLUDED_SETTINGS, MAX_CONTAINERS, run_report, schema
 from bulkdl.report.summary import SummaryBuilder
 from bulkdl.selection import ContainerSelector, Selection
 from bulkdl.settings import ProjectTable, Settings, Shard
 from bulkdl.sources.up42_jobs.filters import JobFilters
 from bulkdl.sources.up42_jobs.models import Kind, job_output
+from bulkdl.sources.up42_storage.filters import DeliveryFilters
 
 AT = datetime(2022, 3, 10, 12, tzinfo=UTC)
 P1 = "5f0c1a52-7a3a-4c52-9d0e-0f3f1a2b3c4d"
@@ -33,19 +34,22 @@ SELECTIONS = {
         shard=Shard(0, 2),
         since_last_s=3600.0,
     ),
+    "storage": Selection(("team",), source="storage", filters=DeliveryFilters(("w",), ("o",), ("j",))),
     "retry": Selection(reasons=frozenset({Reason.STALLED, None})),
 }
 
 
 def report(selection=None, stopped_by=None, **settings):
     build = SummaryBuilder(RUN, AT)
+    build.containers("jobs").seen = 3
     receipt = CommittedFile("k", 5, Digest("crc32c", "AAAAAA=="), Validator(), None)
     build.add(Result(OUTPUT, Outcome.COMPLETED, Reason.DOWNLOADED, receipt, downloaded_bytes=5))
     build.add(Result(OUTPUT, Outcome.FAILED, Reason.STALLED, detail="it stood still"))
-    build.add_problem(Reason.SERVER_ERROR, "project", "status 503")
+    build.add_problem(Reason.SERVER_ERROR, "project", "status 503", source="jobs")
+    build.add_problem(Reason.DISK_ERROR, "output directory")
     build.count_derived("unpack", "completed", 1, 3, 500)
     summary = build.build(AT, stopped_by=stopped_by)
-    return json.loads(json.dumps(run_report(summary, selection or Selection(), Settings(**settings))))
+    return json.loads(json.dumps(run_report(summary, [selection or Selection()], Settings(**settings))))
 
 
 def without_additional_keys(part):
@@ -66,7 +70,7 @@ def test_run_report_matches_the_schema_without_additional_keys(selection, stoppe
     assert document["stopped_by"] == stopped_by
 
 
-@pytest.mark.parametrize("key", ["version", "selection", "exit_code", "failures", "settings"])
+@pytest.mark.parametrize("key", ["version", "selections", "exit_code", "failures", "settings"])
 def test_schema_rejects_a_report_with_a_missing_key(key):
     document = report()
     del document[key]
@@ -75,27 +79,34 @@ def test_schema_rejects_a_report_with_a_missing_key(key):
 
 
 def test_schema_accepts_the_name_of_any_kind_and_no_other_text():
-    jsonschema.validate(report(Selection(kinds=frozenset({"note"}))), schema())
+    document = report()
+    (count, *_) = document["counts"]
+    count["kind"] = "note"
+    jsonschema.validate(document, schema())
+    count["kind"] = "A note"
     with pytest.raises(jsonschema.ValidationError, match="'A note' does not match"):
-        jsonschema.validate(report(Selection(kinds=frozenset({"A note"}))), schema())
+        jsonschema.validate(document, schema())
 
 
 def test_run_report_contains_the_selection():
-    section = report(SELECTIONS["everything"])["selection"]
-    assert section["jobs"] == [f"{P1}/{J1}", J1]
+    (section,) = report(SELECTIONS["everything"])["selections"]
+    assert section["filters"]["workflow_id"] == J1
+    assert section["containers"] == [f"{P1}/{J1}", J1]
     assert (section["shard"], section["since_at"], section["reasons"]) == (
         "0/2",
         "2022-03-10T12:00:00+00:00",
         None,
     )
-    assert report(SELECTIONS["retry"])["selection"]["reasons"] == ["rejected_file", "stalled"]
+    assert report(SELECTIONS["retry"])["selections"][0]["reasons"] == ["rejected_file", "stalled"]
 
 
-def test_run_report_limits_the_list_of_jobs():
-    section = report(
-        Selection(containers=tuple(ContainerSelector(None, str(number)) for number in range(MAX_JOBS + 9)))
-    )["selection"]
-    assert (len(section["jobs"]), section["jobs_total"]) == (MAX_JOBS, MAX_JOBS + 9)
+def test_run_report_limits_the_list_of_containers():
+    (section,) = report(
+        Selection(
+            containers=tuple(ContainerSelector(None, str(number)) for number in range(MAX_CONTAINERS + 9))
+        )
+    )["selections"]
+    assert (len(section["containers"]), section["containers_total"]) == (MAX_CONTAINERS, MAX_CONTAINERS + 9)
 
 
 def test_run_report_does_not_contain_locations_of_secrets():

@@ -114,10 +114,33 @@ def test_exit_code_is_the_one_with_the_highest_rank(failures, problems, code):
 def test_exit_code_for_rejected_credentials_is_7_only_without_other_projects(projects, refused, code):
     build = builder()
     for project_id in projects:
-        build.add_scope(project_id)
+        build.add_scope("jobs", project_id)
     for project_id in refused:
-        build.add_problem(Reason.CREDENTIALS, f"project {project_id}", "401", scope=project_id)
+        build.add_problem(Reason.CREDENTIALS, f"project {project_id}", "401", source="jobs", scope=project_id)
     assert build.build(START).exit_code is code
+
+
+@pytest.mark.parametrize(
+    ("problem", "codes", "combined"),
+    [
+        ({"reason": Reason.CREDENTIALS, "source": "storage", "scope": "team"}, (3, 7), ExitCode.CREDENTIALS),
+        ({"reason": Reason.CREDENTIALS, "source": "jobs", "scope": "p1"}, (3, 0), ExitCode.FAILED),
+        ({"reason": Reason.NOT_FOUND, "source": "storage"}, (3, 4), ExitCode.FAILED),
+        ({"reason": Reason.DISK_FULL}, (12, 12), ExitCode.DISK_FULL),
+    ],
+    ids=["the only account", "one of two projects", "a delivery", "the directory"],
+)
+def test_exit_code_of_two_sources_is_the_highest_ranked_one(problem, codes, combined):
+    build = builder()
+    for source, scope in (("jobs", "p1"), ("jobs", "p2"), ("storage", "team")):
+        build.add_scope(source, scope)
+    build.add(failed(Reason.REJECTED))
+    build.add_problem(
+        problem["reason"], "subject", **{key: problem[key] for key in problem if key != "reason"}
+    )
+    summary = build.build(START)
+    assert tuple(int(summary.sources[source].exit_code) for source in ("jobs", "storage")) == codes
+    assert summary.exit_code is combined
 
 
 @pytest.mark.parametrize("code", [ExitCode.INTERRUPTED, ExitCode.TERMINATED])
@@ -134,16 +157,17 @@ def test_exit_code_of_a_signal_overrides_all_others(code):
 
 def test_summary_as_dict_contains_plain_values():
     build = builder()
-    build.jobs.seen = 3
+    build.containers("jobs").seen = 3
     build.add(fetched())
     build.add(failed(Reason.STALLED))
     build.add_problem(Reason.NOT_FOUND, "job j9", "404")
     document = json.loads(json.dumps(build.build(START + timedelta(seconds=2)).as_dict()))
     assert document["exit_code"] == 4
     assert document["duration_s"] == 2.0
-    assert document["jobs"] == {"seen": 3, "selected": 0, "up_to_date": 0, "unfinished": 0}
+    assert document["containers"] == {"seen": 3, "selected": 0, "up_to_date": 0, "unfinished": 0}
     assert document["outputs"] == {"completed": 1, "skipped": 0, "failed": 1, "cancelled": 0}
     assert document["counts"][0] == {
+        "source": "jobs",
         "kind": "archive",
         "outcome": "completed",
         "reason": "downloaded",
@@ -151,10 +175,11 @@ def test_summary_as_dict_contains_plain_values():
         "size_bytes": 100,
         "downloaded_bytes": 60,
     }
-    assert document["failures"][0]["job_id"] == "j1"
+    assert document["failures"][0]["container_id"] == "j1"
     assert document["failures"][0]["hint"]
     assert document["problems"] == [
         {
+            "source": None,
             "reason": "not_found",
             "subject": "job j9",
             "detail": "404",
@@ -169,8 +194,13 @@ def test_summary_does_not_change_after_build():
     before = build.build(START)
     build.add(fetched())
     build.add(failed(Reason.STALLED))
-    build.jobs.seen = 9
-    assert (before.outputs(), before.failures_total, len(before.failures), before.jobs.seen) == (1, 0, 0, 0)
+    build.containers("jobs").seen = 9
+    assert (before.outputs(), before.failures_total, len(before.failures), before.containers.seen) == (
+        1,
+        0,
+        0,
+        0,
+    )
 
 
 def test_plan_counts_all_outputs_and_lists_the_first():
@@ -191,16 +221,15 @@ def test_plan_counts_all_outputs_and_lists_the_first():
 def test_status_as_dict_contains_plain_values():
     status = Status(
         "out",
-        jobs={"up_to_date": 2},
+        containers={"jobs": {"up_to_date": 2}},
         counts={(Kind.ARCHIVE, "planned", ""): Count(3)},
         failures=[FailureRow(ARCHIVE, None, Reason.STALLED, "slow")],
         failures_total=1,
         last_run_at=START,
     )
     document = json.loads(json.dumps(status.as_dict()))
-    assert document["counts"] == [
-        {"kind": "archive", "state": "planned", "reason": None, "outputs": 3, "size_bytes": 0}
-    ]
+    (count,) = document["counts"]
+    assert tuple(count.values()) == ("jobs", "archive", "planned", None, 3, 0)
     assert document["last_run_at"] == "2022-03-10T12:00:00+00:00"
     assert document["failures"][0]["reason"] == "stalled"
 

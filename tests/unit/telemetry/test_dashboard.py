@@ -75,6 +75,7 @@ def test_document_counts_outputs_by_kind_and_outcome(dashboard):
         ended(picture(3), Outcome.CANCELLED, Reason.STOPPED),
     )
     assert tally == {
+        "source": "jobs",
         "kind": "quicklook",
         "planned": 4,
         "up_to_date": 2,
@@ -162,17 +163,18 @@ def test_document_rate_covers_the_last_seconds(dashboard):
     assert dashboard.after()["rate_bytes_per_s"] == 0
 
 
-def test_document_contains_jobs_queues_and_throttles(dashboard):
+def test_document_contains_sources_queues_and_throttles(dashboard):
     document = dashboard.after(
-        QueuesOpened({"jobs": lambda: 3}),
+        QueuesOpened({"containers": lambda: 3}),
         ContainerEnumerated(job_ref("p", "a"), 1, 0),
         ContainerEnumerated(job_ref("p", "b"), 0, 1),
         ContainerUnfinished(job_ref("p", "c")),
         RequestEnded("jobs", 429, 0.1),
         RequestEnded("jobs", 200, 0.1),
     )
-    assert document["jobs"] == {"planned": 1, "up_to_date": 1, "unfinished": 1}
-    assert document["queues"] == {"jobs": 3}
+    (source,) = document["sources"]
+    assert source == {"source": "jobs", "label": "jobs", "planned": 1, "up_to_date": 1, "unfinished": 1}
+    assert document["queues"] == {"containers": 3}
     assert document["throttles"] == 1
 
 

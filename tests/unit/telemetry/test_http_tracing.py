@@ -35,7 +35,7 @@ async def server():
 async def test_trace_requests_reports_one_event_per_request_including_redirects(server):
     events = RecordedEvents()
     async with aiohttp.ClientSession() as session:
-        trace_requests(session, events, endpoint_label)
+        trace_requests(session, events, endpoint_label, "jobs")
         for path in ("/projects/p/jobs?page=3", "/busy", "/moved"):
             async with session.get(server.make_url(path)):
                 pass
@@ -45,12 +45,13 @@ async def test_trace_requests_reports_one_event_per_request_including_redirects(
         ("other", 200),
     ]
     assert all(0 <= event.duration_s < 60 for event in events)
+    assert {event.source for event in events} == {"jobs"}
 
 
 async def test_trace_requests_without_a_response_reports_no_status_and_ignores_cancellation(server):
     events = RecordedEvents()
     async with aiohttp.ClientSession() as session:
-        trace_requests(session, events, lambda method, url: STORAGE)
+        trace_requests(session, events, lambda method, url: STORAGE, "jobs")
         with pytest.raises(aiohttp.ClientConnectorError):
             await session.get(URL("http://127.0.0.1:1/x"))
         with pytest.raises(TimeoutError):

@@ -6,9 +6,10 @@ import pytest
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
-from bulkdl.models import Outcome, Reason
+from bulkdl.models import ContainerRef, Outcome, Output, Reason
 from bulkdl.sources.up42_jobs.models import Kind, job_output, job_ref
 from bulkdl.sources.up42_jobs.spec import SPEC
+from bulkdl.sources.up42_storage.spec import SPEC as STORAGE_SPEC
 from bulkdl.telemetry.events import (
     ContainerEnumerated,
     ContainerUnfinished,
@@ -57,10 +58,18 @@ def test_metrics_count_bytes_on_progress_and_outputs_at_their_end():
         ended(ARCHIVE),
         ended(PICTURE, Outcome.FAILED, Reason.STALLED),
     )
-    assert value(metrics, "bytes_total", kind="archive") == 300
-    assert value(metrics, "bytes_total", kind="geojson") == 0
-    assert value(metrics, "outputs_total", kind="archive", outcome="completed", reason="downloaded") == 1
-    assert value(metrics, "outputs_total", kind="quicklook", outcome="failed", reason="stalled") == 1
+    assert value(metrics, "bytes_total", source="jobs", kind="archive") == 300
+    assert value(metrics, "bytes_total", source="jobs", kind="geojson") == 0
+    assert (
+        value(
+            metrics, "outputs_total", source="jobs", kind="archive", outcome="completed", reason="downloaded"
+        )
+        == 1
+    )
+    assert (
+        value(metrics, "outputs_total", source="jobs", kind="quicklook", outcome="failed", reason="stalled")
+        == 1
+    )
 
 
 def test_outputs_open_counts_planned_outputs_without_outcome():
@@ -71,62 +80,74 @@ def test_outputs_open_counts_planned_outputs_without_outcome():
         ended(whole_list, Outcome.FAILED, Reason.SERVER_ERROR),
         OutputSkipped(PICTURE, Reason.NOT_AVAILABLE),
     )
-    assert value(metrics, "outputs_open", kind="archive") == 1
-    assert value(metrics, "outputs_open", kind="quicklook") == 1
+    assert value(metrics, "outputs_open", source="jobs", kind="archive") == 1
+    assert value(metrics, "outputs_open", source="jobs", kind="quicklook") == 1
 
 
 def test_in_flight_is_not_negative_for_outputs_without_a_transfer():
     dropped = ended(PICTURE, Outcome.CANCELLED, Reason.STOPPED)
     metrics = after(TransferStarted(ARCHIVE), dropped)
-    assert value(metrics, "in_flight", kind="archive") == 1
-    assert value(metrics, "in_flight", kind="quicklook") == 0
+    assert value(metrics, "in_flight", source="jobs", kind="archive") == 1
+    assert value(metrics, "in_flight", source="jobs", kind="quicklook") == 0
     metrics.report(ended(ARCHIVE, Outcome.FAILED, Reason.STALLED))
-    assert value(metrics, "in_flight", kind="archive") == 0
+    assert value(metrics, "in_flight", source="jobs", kind="archive") == 0
 
 
-def test_metrics_count_jobs_and_planned_outputs():
+def test_metrics_count_containers_and_planned_outputs():
     metrics = after(
         ContainerEnumerated(job_ref("p", "a"), 3, 1, {Kind.ARCHIVE: 1, Kind.QUICKLOOK: 2}),
         ContainerEnumerated(job_ref("p", "b"), 0, 4),
         ContainerUnfinished(job_ref("p", "c")),
         OutputSkipped(ARCHIVE, Reason.UP_TO_DATE),
     )
-    assert [value(metrics, "jobs_total", state=s) for s in ("planned", "up_to_date", "unfinished")] == [
+    assert [
+        value(metrics, "containers_total", source="jobs", state=s)
+        for s in ("planned", "up_to_date", "unfinished")
+    ] == [
         1,
         1,
         1,
     ]
-    assert value(metrics, "outputs_planned_total", kind="quicklook") == 2
-    assert value(metrics, "outputs_planned_total", kind="geojson") == 0
-    assert value(metrics, "outputs_total", kind="archive", outcome="skipped", reason="up_to_date") == 1
+    assert value(metrics, "outputs_planned_total", source="jobs", kind="quicklook") == 2
+    assert value(metrics, "outputs_planned_total", source="jobs", kind="geojson") == 0
+    assert (
+        value(metrics, "outputs_total", source="jobs", kind="archive", outcome="skipped", reason="up_to_date")
+        == 1
+    )
 
 
 def test_metrics_count_requests_throttles_retries_and_problems():
     metrics = after(
-        RequestEnded("jobs", 200, 0.2),
-        RequestEnded("jobs", 429, 0.02),
-        RequestEnded("storage", None, 61.0),
+        RequestEnded("jobs", 200, 0.2, "jobs"),
+        RequestEnded("jobs", 429, 0.02, "jobs"),
+        RequestEnded("storage", None, 61.0, "jobs"),
         RetryScheduled(ARCHIVE, Reason.TRUNCATED, 1.0),
-        ProblemFound(Reason.CREDENTIALS, "project p", "no"),
+        ProblemFound(Reason.CREDENTIALS, "project p", "no", "jobs"),
+        ProblemFound(Reason.DISK_FULL, "directory", "no"),
     )
-    assert value(metrics, "requests_total", endpoint="jobs", status="2xx") == 1
-    assert value(metrics, "requests_total", endpoint="jobs", status="4xx") == 1
-    assert value(metrics, "requests_total", endpoint="storage", status="error") == 1
+    assert value(metrics, "requests_total", source="jobs", endpoint="jobs", status="2xx") == 1
+    assert value(metrics, "requests_total", source="jobs", endpoint="jobs", status="4xx") == 1
+    assert value(metrics, "requests_total", source="jobs", endpoint="storage", status="error") == 1
     assert value(metrics, "throttles_total") == 1
     assert value(metrics, "retries_total", reason="truncated") == 1
-    assert value(metrics, "problems_total", reason="credentials") == 1
-    assert value(metrics, "request_duration_seconds_count", endpoint="jobs") == 2
-    assert value(metrics, "request_duration_seconds_bucket", endpoint="jobs", le="0.05") == 1
-    assert value(metrics, "request_duration_seconds_bucket", endpoint="storage", le="60.0") == 0
-    assert value(metrics, "request_duration_seconds_bucket", endpoint="storage", le="+Inf") == 1
+    assert value(metrics, "problems_total", source="jobs", reason="credentials") == 1
+    assert value(metrics, "problems_total", source="", reason="disk_full") == 1
+    assert value(metrics, "request_duration_seconds_count", source="jobs", endpoint="jobs") == 2
+    assert value(metrics, "request_duration_seconds_bucket", source="jobs", endpoint="jobs", le="0.05") == 1
+    assert (
+        value(metrics, "request_duration_seconds_bucket", source="jobs", endpoint="storage", le="60.0") == 0
+    )
+    assert (
+        value(metrics, "request_duration_seconds_bucket", source="jobs", endpoint="storage", le="+Inf") == 1
+    )
 
 
 def test_queue_depth_is_read_at_scrape_time():
     waiting: list[int] = []
-    metrics = after(QueuesOpened({"jobs": waiting.__len__}))
-    assert value(metrics, "queue_depth", queue="jobs") == 0
+    metrics = after(QueuesOpened({"containers": waiting.__len__}))
+    assert value(metrics, "queue_depth", queue="containers") == 0
     waiting.extend([1, 2])
-    assert value(metrics, "queue_depth", queue="jobs") == 2
+    assert value(metrics, "queue_depth", queue="containers") == 2
 
 
 def test_metrics_contain_run_build_and_disk_space():
@@ -154,7 +175,7 @@ def test_render_textfile_omits_process_metrics():
 
 
 def test_metrics_omit_created_series_and_the_global_registry():
-    metrics = after(RequestEnded("jobs", 200, 0.2), RetryScheduled(ARCHIVE, Reason.STALLED, 1.0))
+    metrics = after(RequestEnded("jobs", 200, 0.2, "jobs"), RetryScheduled(ARCHIVE, Reason.STALLED, 1.0))
     assert b"_created" not in metrics.render_textfile()
     assert not [family for family in REGISTRY.collect() if family.name.startswith("bulkdl")]
     Metrics("1", SPEC.kind_names, lambda: 0.0)  # a second run in the process does not register duplicates
@@ -180,8 +201,8 @@ def test_labels_do_not_contain_names_from_the_server():
 def _every_event() -> Iterable[Event]:
     return (
         RunStarted("r-1", AT),
-        QueuesOpened({"jobs": lambda: 1}),
-        RequestEnded("quicklook", 200, 0.2),
+        QueuesOpened({"containers": lambda: 1}),
+        RequestEnded("quicklook", 200, 0.2, "jobs"),
         ContainerEnumerated(job_ref("p", "a"), 1, 0, {Kind.QUICKLOOK: 1}),
         OutputSkipped(PICTURE, Reason.UP_TO_DATE),
         ProblemFound(Reason.INVALID_RESPONSE, "job j", PICTURE.name),
@@ -208,3 +229,21 @@ def test_metrics_count_processed_outputs_and_derived_files():
     assert value(metrics, "outputs_processed_total", processor="unpack", outcome="failed") == 1
     assert value(metrics, "derived_files_total", processor="unpack") == 4
     assert value(metrics, "derived_bytes_total", processor="unpack") == 520
+
+
+def test_metrics_of_two_sources_have_a_series_for_each_of_them():
+    metrics = Metrics("1", (*SPEC.kind_names, *STORAGE_SPEC.kind_names), lambda: 5.0)
+    delivery = ContainerRef("storage", "w", "c")
+    for event in (
+        ContainerEnumerated(job_ref("p", "a"), 1, 0, {Kind.ARCHIVE: 1}),
+        ContainerEnumerated(delivery, 2, 0, {"original": 2}),
+        TransferAdvanced(Output(delivery, "", "original", "a.tif"), 10, 10, 10),
+        RequestEnded("token", 200, 0.1, "jobs"),
+        RequestEnded("token", 200, 0.1, "storage"),
+    ):
+        metrics.report(event)
+    for source, kind, planned in (("jobs", "archive", 1), ("storage", "original", 2)):
+        assert value(metrics, "containers_total", source=source, state="planned") == 1
+        assert value(metrics, "outputs_planned_total", source=source, kind=kind) == planned
+        assert value(metrics, "requests_total", source=source, endpoint="token", status="2xx") == 1
+    assert value(metrics, "bytes_total", source="storage", kind="original") == 10

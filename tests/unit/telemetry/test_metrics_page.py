@@ -10,9 +10,11 @@ import yaml
 
 from bulkdl.failure_policy import ExitCode
 from bulkdl.models import Outcome, Reason
-from bulkdl.sources.up42_jobs.endpoints import API_ENDPOINTS, OTHER
+from bulkdl.sources.up42_jobs.endpoints import API_ENDPOINTS as JOBS_ENDPOINTS
+from bulkdl.sources.up42_jobs.endpoints import OTHER
 from bulkdl.sources.up42_jobs.models import Kind
 from bulkdl.sources.up42_jobs.spec import SPEC
+from bulkdl.sources.up42_storage.endpoints import API_ENDPOINTS as STORAGE_ENDPOINTS
 from bulkdl.telemetry.events import STORAGE
 from bulkdl.telemetry.metrics import Metrics
 
@@ -22,8 +24,10 @@ ALERTS = yaml.safe_load((ROOT / "config" / "prometheus" / "alerts.yml").read_tex
 DASHBOARD = json.loads((ROOT / "config" / "grafana" / "bulkdl.json").read_text("utf-8"))
 RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]
 
-ENDPOINTS = (*API_ENDPOINTS, STORAGE, OTHER)
+API_ENDPOINTS = {"jobs": JOBS_ENDPOINTS, "storage": STORAGE_ENDPOINTS}
+ENDPOINTS = (*JOBS_ENDPOINTS, *STORAGE_ENDPOINTS, STORAGE, OTHER)
 VALUES = {
+    "source": set(API_ENDPOINTS),
     "kind": set(Kind),
     "outcome": set(Outcome),
     "reason": set(Reason),
@@ -67,10 +71,12 @@ def test_metrics_page_lists_exactly_the_metrics_of_the_code():
     assert names_in(DOCS) == set(CODE)
 
 
-def test_metrics_page_lists_all_endpoints():
-    sentence = re.search(r"`endpoint` is one of (.*?):", DOCS, re.DOTALL)
-    assert sentence
-    assert tuple(re.findall(r"`(\w+)`", sentence[1])) == ENDPOINTS
+@pytest.mark.parametrize(("source", "endpoints"), API_ENDPOINTS.items())
+def test_metrics_page_lists_all_endpoints(source, endpoints):
+    row = re.search(rf"^\| `{source}` \| (.*) \|$", DOCS, re.MULTILINE)
+    assert row
+    assert tuple(re.findall(r"`(\w+)`", row[1])) == tuple(endpoints)
+    assert all(f"`{endpoint}` for" in DOCS for endpoint in (STORAGE, OTHER))
 
 
 @pytest.mark.parametrize("expression", expressions())

@@ -54,7 +54,7 @@ def archive(number: int) -> Output:
 
 def test_total_line_counts_outputs_that_are_present_already():
     _, lines = drawn(ContainerEnumerated(job_ref("p", "j"), planned=3, up_to_date=2), ended(PICTURE))
-    assert lines[0] == "listing jobs  3/5 outputs  0 B  0 B/s"
+    assert lines[0] == "listing  3/5 outputs  0 B  0 B/s"
 
 
 def test_total_line_shows_a_bar_and_failures_after_listing():
