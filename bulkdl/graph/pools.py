@@ -100,7 +100,10 @@ class OutputDownloader:
                 A failure of *missing* is added.
         """
         output, identity = missing.output, find_global_identity(missing)
-        remote_file, make_key = self._sources[output.container.source].open_output(output), self._make_key(missing)
+        remote_file, make_key = (
+            self._sources[output.container.source].open_output(output),
+            self._make_key(missing),
+        )
         object_key = identity or None
         try:
             linked = await self._link_identity(output, identity, make_key) if identity else None

@@ -89,9 +89,9 @@ CREATE TABLE IF NOT EXISTS obsolete_files (
 ) STRICT
 """
 _HAS_RUN_SOURCES = "SELECT 1 FROM sqlite_schema WHERE name = 'run_sources'"
-_SELECT_RUN_SOURCES = (
-    "SELECT run_id, coalesce(source, 'jobs') AS source, scope, exit_code FROM main.runs WHERE scope IS NOT NULL"
-)
+_SELECT_RUN_SOURCES = """
+SELECT run_id, coalesce(source, 'jobs') AS source, scope, exit_code FROM main.runs WHERE scope IS NOT NULL
+"""
 _ADD_RUN_SOURCES = (
     "CREATE TABLE run_sources (run_id TEXT NOT NULL REFERENCES runs (run_id) ON DELETE CASCADE,"
     " source TEXT NOT NULL, scope TEXT, exit_code INTEGER, PRIMARY KEY (run_id, source)) STRICT",

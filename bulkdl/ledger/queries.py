@@ -282,7 +282,7 @@ def find_watermark(connection: sqlite3.Connection, source: str, scope: str | Non
     """Return the start of the last run of *scope* in which *source* ended with exit code 0."""
     row = connection.execute(
         "SELECT max(started_at) AS at FROM runs JOIN run_sources USING (run_id)"
-        " WHERE source = ? AND scope = ? AND run_sources.exit_code = 0",
+        " WHERE run_sources.source = ? AND run_sources.scope = ? AND run_sources.exit_code = 0",
         (source, scope),
     ).fetchone()
     return parse_timestamp(row["at"])

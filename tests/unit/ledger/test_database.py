@@ -13,7 +13,7 @@ from bulkdl.ledger import database as module
 from bulkdl.ledger import migrations
 from bulkdl.ledger.database import Ledger
 from bulkdl.ledger.migrations import VERSION
-from bulkdl.ledger.queries import read_containers
+from bulkdl.ledger.queries import find_watermark, read_containers
 from bulkdl.models import Reason
 
 
@@ -105,12 +105,22 @@ def test_migrated_ledger_has_the_current_schema_and_keeps_its_rows(path, monkeyp
         connection.close()
 
 
+RUN_AT = "2024-01-31T00:00:00+00:00"
+
+
 def create_earlier_revision(path):
     """Create a ledger of version 2 without what was added before its release."""
     connection = sqlite3.connect(path, isolation_level=None)
     migrations.migrate(connection, path)
     connection.execute("DROP TABLE obsolete_files")
     connection.execute("ALTER TABLE outputs DROP COLUMN object_version")
+    connection.execute("DROP TABLE run_sources")
+    for column in ("scope", "source"):
+        connection.execute(f"ALTER TABLE runs ADD COLUMN {column} TEXT")
+    connection.executemany(
+        "INSERT INTO runs (run_id, started_at, exit_code, scope, source) VALUES (?, ?, 0, ?, ?)",
+        [("r1", RUN_AT, "a", None), ("r2", RUN_AT, "b", "storage"), ("r3", RUN_AT, None, "")],
+    )
     connection.execute(
         "INSERT INTO containers (id, source, scope, container_id, status, is_final, revision, created_at,"
         " attributes) VALUES (1, 'jobs', 'p', 'j', 'SUCCEEDED', 1, '', '2024-01-01T00:00:00+00:00', '{}')"
@@ -131,12 +141,20 @@ def read_first_file(connection):
     return read_containers(connection, "jobs", "p", ["j"])["j"].outputs[0].file
 
 
+def find_watermarks(connection):
+    """Return the pairs of a source and a scope that have a watermark."""
+    pairs = [(source, scope) for source in ("jobs", "storage") for scope in "ab"]
+    return [pair for pair in pairs if find_watermark(connection, *pair) is not None]
+
+
 async def test_open_ledger_of_an_earlier_revision_adds_what_is_missing(path):
     create_earlier_revision(path)
     ledger = await Ledger.open(path, upgrade=False)
     assert "obsolete_files" not in read_columns_of(path)
     await asyncio.gather(ledger.upgrade(), ledger.upgrade())
     assert (await ledger.read(read_first_file)).size_bytes == 7
+    assert await ledger.read(find_watermarks) == [("jobs", "a"), ("storage", "b")]
+    assert await ledger.read(read_runs) == ["r1", "r2", "r3"]
     await ledger.close()
     fresh = path.with_name("fresh.sqlite3")
     await (await Ledger.open(fresh)).close()
@@ -149,6 +167,7 @@ async def test_open_ledger_of_an_earlier_revision_read_only_reads_it_and_does_no
     ledger = await Ledger.open(path, read_only=True)
     file = await ledger.read(read_first_file)
     assert (file.size_bytes, file.version) == (7, None)
+    assert await ledger.read(find_watermarks) == [("jobs", "a"), ("storage", "b")]
     await ledger.close()
     assert path.read_bytes() == content
 

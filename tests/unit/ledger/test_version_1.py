@@ -18,7 +18,7 @@ from bulkdl.ledger.database import Ledger
 from bulkdl.models import Reason
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
-TABLES = ("containers", "outputs", "runs", "derived")
+TABLES = ("containers", "outputs", "runs", "run_sources", "derived")
 INSERT_JOB = """
 INSERT INTO jobs (
     id, project_id, job_id, status, created_at, finished_at, mode, name, workflow_id,
