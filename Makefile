@@ -135,7 +135,7 @@ docs: install ## generate the documentation pages that are derived from code
 	@touch $@
 
 .PHONY: robustness
-robustness: install .venv-peer/.installed .venv-robustness/.installed ## run bulkdl and other tools against a faulty server; writes docs/robustness.md
+robustness: install .venv-peer/.installed .venv-peer_stac/.installed .venv-robustness/.installed ## run bulkdl and other tools against a faulty server; writes docs/robustness.md
 	-@missing=; for tool in curl wget aria2c; do command -v $$tool >/dev/null || missing=yes; done; \
 	  [ -z "$$missing" ] || [ "$$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null || \
 	  { apt-get -qq update && apt-get -qq install -y --no-install-recommends curl wget aria2 >/dev/null; }

@@ -6,7 +6,7 @@ import pytest
 
 from robustness.faults import FAULTS, KILLED
 from robustness.matrix import cell
-from robustness.tools import BULKDL, PEERS
+from robustness.tools import BULKDL, BULKDL_STORAGE, PEERS, UP42_STAC, Tool
 
 PAGE = Path(__file__).parents[2] / "docs" / "robustness.md"
 # Exit codes, and the minimum and maximum of transferred bytes divided by needed bytes. A killed process loses
@@ -28,17 +28,29 @@ BOUNDS: dict[str, tuple[tuple[int, ...], float, float]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_robustness_matrix_bulkdl_passes(fault: str) -> None:
-    done = cell(BULKDL, fault)
+@pytest.mark.parametrize("tool", [BULKDL, BULKDL_STORAGE], ids=["jobs", "storage"])
+def test_robustness_matrix_bulkdl_passes(tool: Tool, fault: str) -> None:
+    done = cell(tool, fault)
     exits, least, most = BOUNDS[fault]
     assert done.passed, done
     assert done.exits == exits
     assert least <= done.times <= most
 
 
+def read_tables() -> list[list[list[str]]]:
+    """Return the cells of both tables, with their heads."""
+    tables: list[list[list[str]]] = []
+    for line in PAGE.read_text("utf-8").splitlines():
+        if line.startswith("## "):
+            tables.append([])
+        elif line.startswith("| "):
+            tables[-1].append([cell.strip() for cell in line.strip("|").split("|")])
+    return tables
+
+
 def test_robustness_page_lists_every_fault_and_tool() -> None:
-    lines = PAGE.read_text("utf-8").splitlines()
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
-    assert rows[0] == ["fault", BULKDL.label, *(tool.label for tool in PEERS)]
-    assert [row[0] for row in rows[1:]] == list(FAULTS)
-    assert all(row[1].startswith("pass · ") for row in rows[1:])
+    expected = [[BULKDL, *PEERS], [BULKDL_STORAGE, UP42_STAC]]
+    for rows, tools in zip(read_tables(), expected, strict=True):
+        assert rows[0] == ["fault", *(tool.label for tool in tools)]
+        assert [row[0] for row in rows[1:]] == list(FAULTS)
+        assert all(row[1].startswith("pass · ") for row in rows[1:])

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from robustness.origin import Fault, Origin, RecordedRequest
 from robustness.stored_objects import StoredArchive
+from robustness.today_origin import StoredFile, TodayOrigin
 from robustness.tools import Tool
 
 SIZE_BYTES = 8 << 20
@@ -89,7 +90,10 @@ class Attempt:
 
 @contextmanager
 def attempt(tool: Tool) -> Iterator[Attempt]:
-    with tempfile.TemporaryDirectory() as folder, Origin([StoredArchive(7, SIZE_BYTES)]) as origin:
+    origin = (
+        TodayOrigin([StoredFile(7, SIZE_BYTES)]) if tool.is_today else Origin([StoredArchive(7, SIZE_BYTES)])
+    )
+    with tempfile.TemporaryDirectory() as folder, origin:
         yield Attempt(tool, origin, Path(folder))
 
 
@@ -98,7 +102,7 @@ def nothing(_server: str, _path: str, _count: int) -> Fault | None:
 
 
 def is_asking_for_url(path: str) -> bool:
-    return path.rstrip("/").endswith("/downloads/results")
+    return path.rstrip("/").endswith(("/downloads/results", "/download-url"))
 
 
 def of_storage(*script: Fault, then: Fault | None = None) -> Faults:

@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from robustness.origin import Origin, identity
+from robustness.today_origin import TodayOrigin
 
 HERE = Path(__file__).parent
 PEER_PYTHON = os.environ.get("PEER_PYTHON", str(HERE.parents[1] / ".venv-peer" / "bin" / "python"))
+STAC_PYTHON = os.environ.get("STAC_PYTHON", str(HERE.parents[1] / ".venv-peer_stac" / "bin" / "python"))
+_VERSION_OF_UP42 = "from importlib.metadata import version; print('up42-py', version('up42-py'))"
+PROJECT = {"UP42_PROJECT_ID": Origin.project, "UP42_PROJECT_API_KEY": Origin.key}
+ACCOUNT = {"UP42_USERNAME": TodayOrigin.username, "UP42_PASSWORD": TodayOrigin.password}
 ENVIRONMENT: Mapping[str, str] = {
-    "UP42_PROJECT_ID": Origin.project,
-    "UP42_PROJECT_API_KEY": Origin.key,
     "BULKDL_RETRY_BASE_DELAY": "0.01",
     "PYTHONPATH": os.pathsep.join((str(HERE.parents[1]), str(HERE.parent))),  # bulkdl, and tests/support
     "NO_PROXY": "127.0.0.1,localhost",
@@ -34,6 +37,7 @@ class Tool:
         version: A command whose first output line contains the version.
         header: Arguments that add a header. Empty for tools that authenticate with the API.
         file: Path of the archive below the folder.
+        is_today: Whether the tool uses today's API.
     """
 
     label: str
@@ -41,6 +45,7 @@ class Tool:
     version: Sequence[str]
     header: str = ""
     file: str = "output.tgz"
+    is_today: bool = False
 
     @property
     def asks_api(self) -> bool:
@@ -56,17 +61,19 @@ class Tool:
 
     def typed(self) -> str:
         """Return the command as shown on the page."""
-        names = {"python": "python", "peer_python": "PYTHONPATH=tests python", "here": "tests/robustness"}
+        peer = "PYTHONPATH=tests python"
+        names = {"python": "python", "peer_python": peer, "stac_python": peer, "here": "tests/robustness"}
         return self.words.format(url="URL", api_url="API", folder="FOLDER", file=self.file, **names)
 
     def start(self, folder: Path, url: str, api_url: str, header: str | None) -> subprocess.Popen[bytes]:
         """Start the tool. *header* is used only by tools without an API client."""
-        fill = {"python": sys.executable, "peer_python": PEER_PYTHON, "here": HERE, "folder": folder}
+        fill = {"python": sys.executable, "peer_python": PEER_PYTHON, "stac_python": STAC_PYTHON}
+        fill |= {"here": HERE, "folder": folder}
         fill |= {"url": url, "api_url": api_url, "file": folder / self.file, "header": header}
         words = [*self.words.split(), *(self.header.split() if header else [])]
         return subprocess.Popen(
             [word.format(**fill) for word in words],
-            env={**os.environ, **ENVIRONMENT},
+            env={**os.environ, **ENVIRONMENT, **(ACCOUNT if self.is_today else PROJECT)},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -83,7 +90,7 @@ PEERS = (
     Tool(
         "up42-py",
         "{peer_python} {here}/up42_py.py {api_url} {folder}",
-        (PEER_PYTHON, "-c", "from importlib.metadata import version; print('up42-py', version('up42-py'))"),
+        (PEER_PYTHON, "-c", _VERSION_OF_UP42),
     ),
     Tool(
         "curl",
@@ -109,4 +116,18 @@ PEERS = (
         ("rclone", "version"),
         header="--header {header}",
     ),
+)
+BULKDL_STORAGE = Tool(
+    "**bulkdl**",
+    "{python} -m bulkdl run -q --source storage --only original --retries 2 --speed-time 2"
+    " --api-url {api_url} -o {folder}",
+    (sys.executable, "-m", "bulkdl", "--version"),
+    file=f"{TodayOrigin.workspace}/{identity(6, 0)}/output.tgz",
+    is_today=True,
+)
+UP42_STAC = Tool(
+    "up42-py 4.3.0",
+    "{stac_python} {here}/up42_py_stac.py {api_url} {folder}",
+    (STAC_PYTHON, "-c", _VERSION_OF_UP42),
+    is_today=True,
 )
