@@ -4,6 +4,7 @@ Download the storage of an account from an origin that shares no code with the s
 The test prints the seed of the run with faults. ``ORIGIN_SEED`` repeats it with the same faults.
 """
 
+import json
 import os
 import random
 import subprocess
@@ -11,10 +12,13 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import unquote
 
 from robustness.origin import Fault, identity
 from robustness.today_origin import BUCKET, REALM, STAC, StoredFile, TodayOrigin
+from support.canaries import read_everything_below
 from support.environment import clear_environment
+from support.http_servers import CERTIFICATE, tls_server
 
 DELIVERIES, SCENES, SINGLES = 16, 2, 8
 PAGE_ENTRIES = 7
@@ -198,6 +202,26 @@ def test_storage_run_against_the_foreign_origin_with_all_faults_completes(tmp_pa
         assert code == 0, log
         assert origin.sent_bytes() == 0
         assert count_requests(origin)["sign"] == 0
+
+
+def test_storage_run_sends_the_token_to_the_api_only_and_never_without_tls(tmp_path: Path) -> None:
+    """Links to the next page have the scheme http, and requests are redirected to a host without TLS."""
+    redirected = f"/v2/assets/{files()[1].asset_id}/download-url"
+    with TodayOrigin(files(), has_plain_links=True, tls=tls_server()) as origin:
+        origin.faults = lambda _server, path, _count: (
+            "redirect" if path in (redirected, "/v2/processing/jobs") else None
+        )
+        code, log = run(origin, tmp_path, "-vv", "--retries", "1", SSL_CERT_FILE=str(CERTIFICATE))
+        assert code == 3, log
+        done = json.loads(next((tmp_path / ".bulkdl" / "runs").iterdir()).read_text())
+        assert done["outputs"]["completed"] == len(origin.files) - 1
+        assert {one.path for one in origin.requests if one.server == "api"} >= set(LISTS)
+        assert {one.server for one in origin.requests if "Authorization" in one.headers} == {"api"}
+        assert not any(one.server.startswith("plain") for one in origin.requests)
+        assert len(origin.issued) >= len(origin.files)
+        written = log + read_everything_below(tmp_path)
+        secrets = {*origin.issued, *map(unquote, origin.issued), origin.password}
+        assert [secret for secret in secrets if secret in written] == []
 
 
 def collection_paths(origin: TodayOrigin, delivery: int) -> set[str]:

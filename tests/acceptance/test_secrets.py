@@ -2,13 +2,11 @@
 
 import asyncio
 import os
-import re
 import sys
 import traceback
 from asyncio.subprocess import PIPE
 from collections import Counter
 from pathlib import Path
-from urllib.parse import unquote
 
 import pytest
 from pydantic import SecretStr
@@ -17,10 +15,10 @@ from bulkdl.settings import CredentialSet
 from bulkdl.simulator import SimulatedAccount, Simulator
 from bulkdl.simulator.fault_table import FAULTS
 from bulkdl.simulator.routes import TODAY_ENDPOINTS
-from bulkdl.simulator.tokens import Tokens
 from bulkdl.sources.up42_common.credentials import Account as UserAccount
 from bulkdl.sources.up42_common.credentials import ProjectKey, StaticToken
-from support.fault_runs import RecordingFaults, RunEnvironment, run_environment
+from support.canaries import Canaries, read_everything_below
+from support.fault_runs import RecordingFaults, run_environment
 from support.run_processes import ROOT, project_key
 
 ACCOUNT = SimulatedAccount(projects=1, jobs=8, archive_bytes=20_000)
@@ -68,37 +66,6 @@ def every_fault(stranger: Simulator) -> list[dict[str, object]]:
     return rules
 
 
-class Canaries:
-    """Return every token and every signed URL that the simulator issued."""
-
-    def __init__(self, environment: RunEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.found: set[str] = {environment.simulator.projects[0].api_key, PASSWORD, "canary-redirect-9Zk"}
-        issue, sign = Tokens._issue, environment.simulator._sign
-
-        def issued(tokens: Tokens, project: int | None) -> str:
-            token = issue(tokens, project)
-            self.found |= {token, *token.split(".")[1:]}
-            return token
-
-        def signed(path: str) -> str:
-            url = sign(path)
-            (signature,) = re.findall(r"Signature=([^&]+)", url)
-            self.found |= {signature, unquote(signature)}
-            return url
-
-        monkeypatch.setattr(Tokens, "_issue", issued)
-        monkeypatch.setattr(environment.simulator._api, "_sign", signed)
-
-    def seen_in(self, text: str) -> list[str]:
-        return [canary for canary in self.found if canary in text]
-
-
-def everything_below(root: Path) -> str:
-    files = [path for path in root.rglob("*") if path.is_file()]
-    texts = [f"{path}\n{path.read_bytes().decode('utf-8', 'replace')}" for path in files]
-    return "\n".join(texts)
-
-
 @pytest.mark.parametrize(("grant", "log_format"), [("key", "json"), ("password", "console")])
 async def test_run_writes_no_secret_to_any_file_or_stream(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grant: str, log_format: str
@@ -109,8 +76,9 @@ async def test_run_writes_no_secret_to_any_file_or_stream(
             tmp_path / "out", ACCOUNT, simulator_options={"password": PASSWORD, "page_size": 5}
         ) as environment,
     ):
-        canaries = Canaries(environment, monkeypatch)
         (project,) = environment.simulator.projects
+        secrets = (project.api_key, PASSWORD, "canary-redirect-9Zk")
+        canaries = Canaries(environment.simulator, monkeypatch, *secrets)
         env = project_key(environment.simulator)
         if grant == "password":
             env = {"UP42_USERNAME": "someone@example.com", "UP42_PASSWORD": PASSWORD}
@@ -140,7 +108,7 @@ async def test_run_writes_no_secret_to_any_file_or_stream(
         assert len(canaries.found) > 10
         assert "transfer.completed" in written
         assert canaries.seen_in(written) == []
-        assert canaries.seen_in(everything_below(environment.root)) == []
+        assert canaries.seen_in(read_everything_below(environment.root)) == []
         # The simulator returns an image for any name and does not expect hostile names.
         assert [path for path in environment.find_wrong_files() if "/quicklooks/" not in path] == []
         for request in (
@@ -173,7 +141,7 @@ async def test_run_with_a_rejected_login_quotes_no_secret(tmp_path: Path, status
         )
         out, log = await process.communicate()
         assert process.returncode in (5, 7)
-        text = out.decode() + log.decode() + everything_below(environment.root)
+        text = out.decode() + log.decode() + read_everything_below(environment.root)
         assert PASSWORD not in text
         assert project.api_key not in text
 

@@ -17,6 +17,7 @@ import hashlib
 import json
 import random
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -63,6 +64,9 @@ class Origin:
     """
     Context manager that runs both servers on free ports.
 
+    Args:
+        tls: API and storage use TLS with it. Another host does not.
+
     Attributes:
         faults: Returns the fault of the n-th request for a path: ``faults(server, path, n)``, or None.
         requests: All requests.
@@ -72,9 +76,14 @@ class Origin:
     key = "ABCDEFGH.0123456789abcdefghijklmnopqrstuvwxyz"
 
     def __init__(
-        self, objects: list[StoredArchive], *, token_lifetime_s: float = 300.0, url_lifetime_s: int = 30
+        self,
+        objects: list[StoredArchive],
+        *,
+        token_lifetime_s: float = 300.0,
+        url_lifetime_s: int = 30,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        self.objects = objects
+        self.objects, self.tls = objects, tls
         self.token_lifetime_s, self.url_lifetime_s = token_lifetime_s, url_lifetime_s
         self.faults: Callable[[str, str, int], Fault | None] = lambda _server, _path, _count: None
         self.requests: list[RecordedRequest] = []
@@ -103,13 +112,17 @@ class Origin:
 
     @property
     def api_url(self) -> str:
-        return f"http://127.0.0.1:{self.api.server_port}"
+        return (
+            f"https://localhost:{self.api.server_port}"
+            if self.tls
+            else f"http://127.0.0.1:{self.api.server_port}"
+        )
 
     def url_of(self, number: int) -> str:
         """Return a signed URL."""
         expires = int(time.time()) + self.url_lifetime_s
         signed = self.sign(self.path_of(number), expires, self.secrets[-1])
-        return f"http://localhost:{self.storage.server_port}/{signed}"
+        return f"{'https' if self.tls else 'http'}://localhost:{self.storage.server_port}/{signed}"
 
     def plain_url(self, number: int) -> str:
         """Return a URL without a signature."""
@@ -193,7 +206,7 @@ class _Server(ThreadingHTTPServer):
 
     def handle_error(self, *args: Any) -> None:
         """Ignore errors, because clients are expected to disconnect."""
-        if not isinstance(sys.exception(), ConnectionError):
+        if not isinstance(sys.exception(), (ConnectionError, ssl.SSLError)):
             super().handle_error(*args)
 
 
@@ -201,6 +214,20 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     origin: Origin
     server_name_here: str
+
+    def setup(self) -> None:
+        """Start TLS. A request without TLS is recorded with its own name of the server."""
+        if self.origin.tls is not None and self.server_name_here != "stranger":
+            if self.request.recv(1, socket.MSG_PEEK) == b"\x16":  # the first byte of a handshake
+                self.request = self.origin.tls.wrap_socket(self.request, server_side=True)
+            else:
+                self.server_name_here = f"plain {self.server_name_here}"
+        super().setup()
+
+    def finish(self) -> None:
+        super().finish()
+        if self.origin.tls is not None:  # the server closes only the socket that TLS replaced
+            self.request.close()
 
     def log_message(self, *args: object) -> None:
         """Do not log."""

@@ -78,16 +78,24 @@ class TodayOrigin(Origin):
 
     Attributes:
         has_twins: Items of every second delivery have the original as an asset, and its collection has none.
+        has_plain_links: Links to the next page have the scheme http, as in the documentation.
         issued: All tokens, and the signatures of all signed URLs.
     """
 
     username, password = "someone@example.com", "p&w d+51"
     workspace = identity(4)
 
-    def __init__(self, files: Sequence[StoredFile], *, has_twins: bool = False, **lifetimes: Any) -> None:
-        super().__init__(list(files), **lifetimes)
+    def __init__(
+        self,
+        files: Sequence[StoredFile],
+        *,
+        has_twins: bool = False,
+        has_plain_links: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__(list(files), **options)
         self.files = files
-        self.has_twins = has_twins
+        self.has_twins, self.has_plain_links = has_twins, has_plain_links
         self.issued: set[str] = set()
         self._by_id = {file.asset_id: number for number, file in enumerate(files)}
         self.deliveries = sorted({file.delivery for file in files if file.delivery is not None})
@@ -358,6 +366,9 @@ class TodayHandler(Handler):
         if begin + PAGE < len(entries):
             mark = f"next:{begin + PAGE - 1}"
             more = {"method": "GET"} if body is None else {"method": "POST", "body": {**body, "token": mark}}
-            links = [link("next", following(mark), **more)]
+            href = following(mark)
+            if self.origin.has_plain_links:
+                href = href.replace("https://", "http://")
+            links = [link("next", href, **more)]
         kind = {"type": "FeatureCollection"} if key == "features" else {}
         self._json({**kind, key: entries[begin : begin + PAGE], "links": links})
