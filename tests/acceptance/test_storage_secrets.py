@@ -78,7 +78,7 @@ def every_fault(stranger: Simulator) -> list[dict[str, object]]:
 
 @pytest.fixture
 async def account(tmp_path):
-    simulated = SimulatedAccount(storage=StorageOptions(assets=16))
+    simulated = SimulatedAccount(storage=StorageOptions(assets=28))
     options = SimulatorOptions(password=PASSWORD, page_size=3, max_recorded_requests=None)
     async with Simulator(simulated, options) as simulator:
         yield StorageAccount(tmp_path, simulator)

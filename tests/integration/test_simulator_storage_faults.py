@@ -218,6 +218,10 @@ async def test_delete_collections_removes_the_oldest() -> None:
         )
         after = await client.follow(f"{STAC}/collections", "collections")
         assert after == before[:-2]
+        # The oldest delivery is the input of all processing jobs.
+        jobs = await client.follow("/v2/processing/jobs", "jobs")
+        assert jobs
+        assert not any("item" in job["definition"]["inputs"] for job in jobs)
 
 
 async def test_add_assets_shifts_the_pages() -> None:

@@ -121,15 +121,15 @@ def job_document(deliveries: Deliveries, number: int, base_url: str) -> Json:
         errors = [{"name": "MissingPanchromaticAsset", "message": "The item has no panchromatic asset."}]
         results = {"collection": None, "errors": errors}
     first = deliveries.delivery(0)
-    item = deliveries.items(0)[0].id
+    inputs: dict[str, Json] = {"title": f"job {number}"}
+    if items := deliveries.items(0):  # they can be deleted
+        inputs["item"] = f"{collections}/{first.collection_id}/items/{items[0].id}"
     return {
         "processID": rng.choice(_PROCESSES),
         "jobID": deliveries.job_id(number),
         "accountID": deliveries.account_id,
         "workspaceID": delivery.workspace_id,
-        "definition": {
-            "inputs": {"title": f"job {number}", "item": f"{collections}/{first.collection_id}/items/{item}"}
-        },
+        "definition": {"inputs": inputs},
         "results": results,
         "creditConsumption": {"credits": 100} if scenario.has_result else None,
         "status": status,
