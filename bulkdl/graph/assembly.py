@@ -82,9 +82,11 @@ class RunAssembly:
         """Build the enumerations that add the missing outputs to *plan*: one for each source."""
         return [
             self._build_enumeration(
-                selection, ledger_view, PlanHandler(plan, self.sources.make_key, selection.source)
+                selection,
+                ledger_view,
+                PlanHandler(plan, self.sources.make_keys[source], source),
             )
-            for selection in selections.values()
+            for source, selection in selections.items()
         ]
 
     async def execute(self, context: RunContext) -> None:
@@ -145,7 +147,7 @@ class RunAssembly:
             kind: TransferContext(transfer_limits, self.sources.retry_policy, self._bandwidth, limiter)
             for kind, limiter in limiters.items()
         }
-        output_downloader = OutputDownloader(context, transfers, self.sources.make_key)
+        output_downloader = OutputDownloader(context, transfers, self.sources.make_keys)
         pools = Pools(context, limits, limiters, output_downloader, settings.max_transfer)
         ledger_view = RunLedgerView(context.ledger, context.run_id)
         enumerations = [

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -75,19 +75,20 @@ class OutputDownloader:
 
     Args:
         transfers: The context that the downloads of a kind share, by kind.
+        make_keys: Functions from an output to a function from its suffix to its key, by source.
     """
 
     def __init__(
         self,
         context: RunContext,
         transfers: Mapping[str, TransferContext],
-        make_key: Callable[[PlannedOutput], MakeKey],
+        make_keys: Mapping[str, Callable[[PlannedOutput], MakeKey]],
     ) -> None:
         self._sources = context.sources
         self._storage = context.storage
         self._ledger = context.ledger
         self._transfers = transfers
-        self._make_key = make_key
+        self._make_keys = make_keys
 
     async def download(
         self, missing: PlannedOutput, failed: FailureByObject, observer: TransferObserver
@@ -100,21 +101,23 @@ class OutputDownloader:
                 A failure of *missing* is added.
         """
         output, identity = missing.output, find_global_identity(missing)
-        remote_file, make_key = (
-            self._sources[output.container.source].open_output(output),
-            self._make_key(missing),
-        )
-        object_key = identity or None
+        source = output.container.source
+        remote_file, make_key = self._sources[source].open_output(output), self._make_keys[source](missing)
+        object_key, same = identity or None, None
         try:
-            linked = await self._link_identity(output, identity, make_key) if identity else None
-            if linked is None and object_key not in failed:
+            if identity:  # a file of any container; no request is needed
+                find = partial(queries.find_same_identity, output=output, identity=identity)
+                same = await self._find_complete(await self._ledger.read(find))
+            if same is None and object_key not in failed:
                 await remote_file.prepare()
                 object_key = object_key or remote_file.source
-                linked = await self._link_source(output, remote_file.source, make_key)
+                if remote_file.source is not None:
+                    find = partial(queries.find_same_object, output=output, source=remote_file.source)
+                    same = await self._find_complete(await self._ledger.read(find))
+            if same is not None:
+                return await self._link(output, same, make_key)
         except DownloadError as failure:
             return result_of_failure(output, failure)
-        if linked is not None:
-            return linked
         if object_key is not None and object_key in failed:
             return replace(failed[object_key], output=output, attempts=0, downloaded_bytes=0)
         partial_file, context = self._storage.partial_file(output), self._transfers[output.kind]
@@ -123,23 +126,6 @@ class OutputDownloader:
         if object_key is not None and is_failure:
             failed[object_key] = result
         return result
-
-    async def _link_identity(self, output: Output, identity: str, make_key: MakeKey) -> Result | None:
-        """Link *output* to a complete file of any container with *identity*. No request is needed."""
-        find = partial(queries.find_same_identity, output=output, identity=identity)
-        for existing in await self._ledger.read(find):
-            if await self._is_complete(existing):
-                return await self._link(output, existing, make_key)
-        return None
-
-    async def _link_source(self, output: Output, source: str | None, make_key: MakeKey) -> Result | None:
-        """Link *output* to a complete file of its container that was downloaded from *source*."""
-        if source is None:
-            return None
-        existing = await self._ledger.read(partial(queries.find_same_object, output=output, source=source))
-        if existing is None or not await self._is_complete(existing):
-            return None
-        return await self._link(output, existing, make_key)
 
     async def remove_sidecar(self, result: Result) -> None:
         """Remove the sidecar of the downloaded output of *result*, which is durable in the ledger."""
@@ -150,10 +136,13 @@ class OutputDownloader:
         if committed_file.size_bytes >= BLOCK_BYTES or result.attempts > 1 or result.resumed_from_bytes:
             await self._storage.partial_file(result.output).forget()
 
-    async def _is_complete(self, file: CommittedFile) -> bool:
-        """Return whether the destination has *file*, with its recorded size."""
-        info = (await self._storage.destination.stat([file.key])).get(file.key)
-        return info is not None and info.size_bytes == file.size_bytes
+    async def _find_complete(self, files: Iterable[CommittedFile]) -> CommittedFile | None:
+        """Return the first of *files* that the destination has with its recorded size."""
+        for file in files:
+            info = (await self._storage.destination.stat([file.key])).get(file.key)
+            if info is not None and info.size_bytes == file.size_bytes:
+                return file
+        return None
 
     async def _link(self, output: Output, existing: CommittedFile, make_key: MakeKey) -> Result:
         """Link *output* to *existing*, a file with the same object."""

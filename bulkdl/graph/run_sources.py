@@ -18,6 +18,7 @@ from bulkdl.sources.registry import source_layout
 from bulkdl.sources.sessions import SessionOptions, Sessions, SharedLimits, retry_policy
 from bulkdl.telemetry.events import STORAGE, Reporter
 from bulkdl.telemetry.http_tracing import trace_requests
+from bulkdl.transfer.interfaces import MakeKey
 
 
 class RunSources:
@@ -29,6 +30,7 @@ class RunSources:
     Attributes:
         opened: The open sources; empty outside the context.
         retry_policy: The retry policy of API requests and transfers.
+        make_keys: Functions from an output to a function from its suffix to its key.
     """
 
     def __init__(
@@ -44,7 +46,9 @@ class RunSources:
         self._settings = settings
         self._credentials = credentials
         self._types = {source_type.name: source_type for source_type in source_types}
-        self._layouts = {name: source_layout(each, settings) for name, each in self._types.items()}
+        self.make_keys: Mapping[str, Callable[[PlannedOutput], MakeKey]] = {
+            name: source_layout(each, settings).make_key for name, each in self._types.items()
+        }
         shared = SharedLimits(settings)
         self._sessions = {
             name: _new_sessions(settings, each, connections[name], shared, reporter)
@@ -84,10 +88,6 @@ class RunSources:
         if name not in self.opened:
             raise RuntimeError("the sources are not open; use them inside `async with`")
         return self.opened[name].scopes
-
-    def make_key(self, planned: PlannedOutput) -> Callable[[str], str]:
-        """Return a function from the suffix, which depends on the content, to the key of an output."""
-        return self._layouts[planned.output.container.source].make_key(planned)
 
 
 def _new_sessions(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 
@@ -189,13 +189,13 @@ def _format_container(container: Container) -> dict[str, object]:
     }
 
 
-def find_same_object(connection: sqlite3.Connection, output: Output, source: str) -> CommittedFile | None:
-    """Return a committed file of the same container with the same source object; None if there is none."""
-    row = connection.execute(
+def find_same_object(connection: sqlite3.Connection, output: Output, source: str) -> list[CommittedFile]:
+    """Return a committed file of the same container with the same source object, if there is one."""
+    rows = connection.execute(
         f"{_SELECT_OUTPUTS} WHERE outputs.container = {_CONTAINER_ID} "
         " AND NOT (parent = :parent AND kind = :kind AND outputs.name = :name)"
         # The plus prevents that SQLite uses the index on the state instead of the index on the container.
-        " AND object_url = :object_url AND +state = 'completed'",
+        " AND object_url = :object_url AND +state = 'completed' LIMIT 1",
         {
             **format_ref(output.container),
             "kind": output.kind,
@@ -203,8 +203,8 @@ def find_same_object(connection: sqlite3.Connection, output: Output, source: str
             "object_url": source,
             "parent": output.parent,
         },
-    ).fetchone()
-    return read_output(row).file if row else None
+    )
+    return _read_files(rows)
 
 
 def find_same_identity(connection: sqlite3.Connection, output: Output, identity: str) -> list[CommittedFile]:
@@ -224,6 +224,10 @@ def find_same_identity(connection: sqlite3.Connection, output: Output, identity:
             "limit": _MAX_SAME_FILES,
         },
     )
+    return _read_files(rows)
+
+
+def _read_files(rows: Iterable[sqlite3.Row]) -> list[CommittedFile]:
     found = (read_output(row).file for row in rows)
     return [file for file in found if file is not None]
 

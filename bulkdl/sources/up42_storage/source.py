@@ -116,17 +116,17 @@ class StorageSource:
         sessions = self._sessions
         return SignedUrlSource(
             sessions.storage,
-            partial(self._sign, output),
+            partial(self._sign, output.container.scope, asset_id_of(output.name)),
             sessions.cooldown,
             sessions.retry_policy,
             headers_timeout_s=self._headers_timeout_s,
         )
 
-    async def _sign(self, output: Output) -> str:
+    async def _sign(self, workspace_id: str, asset_id: str) -> str:
         async def request(connection: AccountConnection) -> str:
-            return await connection.client.sign(asset_id_of(output.name))
+            return await connection.client.sign(asset_id)
 
-        return await self._try_accounts(output.container.scope, request)
+        return await self._try_accounts(workspace_id, request)
 
     async def _try_accounts(
         self, workspace_id: str, request: Callable[[AccountConnection], Awaitable[_T]]

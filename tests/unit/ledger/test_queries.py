@@ -195,12 +195,12 @@ def test_find_same_object_searches_only_the_container(ledger):
         job=job_container("p", "k", "SUCCEEDED", "", None, AT, AT, None),
     )
     queries.record_results(ledger, [new_result(ARCHIVE)], "run1")
-    assert queries.find_same_object(ledger, FINAL, "https://s/o") == new_file()
-    assert queries.find_same_object(ledger, ARCHIVE, "https://s/o") is None
-    assert queries.find_same_object(ledger, FINAL, "https://s/other") is None
-    assert queries.find_same_object(ledger, job_output("p", "k", None, Kind.ARCHIVE), "https://s/o") is None
+    assert queries.find_same_object(ledger, FINAL, "https://s/o") == [new_file()]
+    assert queries.find_same_object(ledger, ARCHIVE, "https://s/o") == []
+    assert queries.find_same_object(ledger, FINAL, "https://s/other") == []
+    assert queries.find_same_object(ledger, job_output("p", "k", None, Kind.ARCHIVE), "https://s/o") == []
     queries.record_results(ledger, [Result(ARCHIVE, Outcome.FAILED, Reason.STALLED)], "run2")
-    assert queries.find_same_object(ledger, FINAL, "https://s/o") is None
+    assert queries.find_same_object(ledger, FINAL, "https://s/o") == []
 
 
 def test_find_same_identity_searches_all_containers_of_the_source(ledger):
