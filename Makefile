@@ -84,11 +84,12 @@ lock: ## regenerate all lock files from pyproject.toml (needs uv)
 	$(LOCK) tests/browser/requirements.in -o tests/browser/requirements.lock
 	set -e; for peer in $(PEERS); do $(LOCK) tests/$$peer/requirements.in -o tests/$$peer/requirements.lock; done
 	$(LOCK) tests/objectstore/requirements.in -o tests/objectstore/requirements.lock
+	$(LOCK) tests/readers/requirements.in -o tests/readers/requirements.lock
 	$(LOCK) tests/robustness/requirements.in -o tests/robustness/requirements.lock
 
 .PHONY: clean
 clean: ## remove all generated files and environments
-	rm -rf $(VENV) $(PEERS:%=.venv-%) .venv-image .venv-browser .venv-objectstore .venv-robustness demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PEERS:%=.venv-%) .venv-image .venv-browser .venv-objectstore .venv-readers .venv-robustness demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ENGINE=podman selects an engine. BUILD_FLAGS are passed to the build, for example --build-arg BASE=….
@@ -124,6 +125,17 @@ test-browser: install .venv-browser/.installed ## test the pages in Chromium and
 	@command -v chromium >/dev/null && command -v firefox-esr >/dev/null || [ "$$(id -u)" -ne 0 ] || \
 	  { apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium firefox-esr >/dev/null; }
 	.venv-browser/bin/python -m pytest -q -c tests/browser/pytest.ini tests/browser
+
+.venv-readers/.installed: tests/readers/requirements.lock
+	$(PYTHON) -m venv .venv-readers
+	.venv-readers/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+.PHONY: test-readers
+test-readers: install .venv-readers/.installed ## read a catalogue with pystac, GDAL, GeoPandas, DuckDB (installs ogrinfo as root)
+	@command -v ogrinfo >/dev/null || [ "$$(id -u)" -ne 0 ] || \
+	  { apt-get -qq update && apt-get -qq install -y --no-install-recommends gdal-bin >/dev/null; }
+	.venv-readers/bin/python -m pytest -q -c tests/readers/pytest.ini tests/readers
 
 .PHONY: docs
 docs: install ## generate the documentation pages that are derived from code

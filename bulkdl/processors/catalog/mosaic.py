@@ -18,7 +18,8 @@ log = get_logger(__name__)
 MAX_MOSAICS = 32
 _TO_OUTPUT = "../"
 _COLUMNS = (
-    *(("location", "TEXT"), ("id", "TEXT"), ("project", "TEXT"), ("job", "TEXT"), ("datetime", "DATETIME")),
+    *(("location", "TEXT"), ("id", "TEXT"), ("project", "TEXT"), ("job", "TEXT"), ("task", "TEXT")),
+    *(("block", "TEXT"), ("datetime", "DATETIME")),
 )
 _COLOURS = {0: "white-is-zero", 2: "rgb", 3: "palette", 5: "cmyk", 6: "ycbcr", 8: "cielab"}
 _CACHE_KIB = 256
@@ -51,6 +52,8 @@ class MosaicWriter:
                             entry.id,
                             container.scope_id,
                             container.id,
+                            entry.parent_name or entry.parent_id,
+                            entry.block,
                             format_time(entry.datetime or entry.start),
                         ),
                     )
