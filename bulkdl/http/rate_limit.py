@@ -47,6 +47,10 @@ class TokenBucket:
     def is_unlimited(self) -> bool:
         return self._rate <= 0
 
+    @property
+    def burst(self) -> float:
+        return self._burst
+
     def set_rate(self, rate: float, burst: float) -> None:
         """Change the rate. The new rate also applies to the reservations so far."""
         self._rate, self._burst = rate, burst
@@ -86,6 +90,15 @@ class RateLimiter:
     def set_rate(self, rate: float, burst: float | None = None) -> None:
         """Change the rate; the default of *burst* is the amount of one second."""
         self._bucket.set_rate(rate, rate if burst is None else burst)
+
+    @property
+    def burst(self) -> float | None:
+        """The amount that is available at once after a pause; None if the rate is unlimited."""
+        return None if self._bucket.is_unlimited else self._bucket.burst
+
+    def refund(self, amount: float) -> None:
+        """Return a part of an acquired amount that was not used."""
+        self._bucket.refund(amount)
 
     async def acquire(self, amount: float = 1.0, *, low_priority: bool = False) -> None:
         """

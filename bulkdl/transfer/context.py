@@ -19,6 +19,10 @@ from bulkdl.http.stall import StallDetector
 from bulkdl.models import Reason
 
 BLOCK_BYTES = 1 << 20
+# Bounds of one read with a bandwidth limit: small enough to share the limit, large enough for a high limit.
+_MIN_LIMITED_READ_BYTES = 64 << 10
+_READS_PER_S = 64
+_MIN_READS_PER_S = 4
 
 
 class BodyReader:
@@ -51,19 +55,46 @@ class BodyReader:
 
     async def read(self) -> bytes:
         """
-        Return the next chunk; empty at the end.
+        Return the next chunk when the bandwidth limit allows it; empty at the end.
 
         Raises:
             TransferError: The connection was lost, or it is below the minimum speed. A chunk that arrives too
                 late is returned, and the next call raises the error.
         """
         if self._prefetched:
+            await self._bandwidth.acquire(len(self._prefetched))
             prefetched, self._prefetched = self._prefetched, b""
             return prefetched
         if self._stalled is not None:
             raise self._stalled
+        allowed_bytes = await self._acquire_bandwidth()
+        received_bytes = 0
+        try:
+            chunk = await self._read_monitored(allowed_bytes)
+            received_bytes = len(chunk)
+        finally:
+            if allowed_bytes is not None:
+                self._bandwidth.refund(allowed_bytes - received_bytes)
+        return chunk
+
+    async def _acquire_bandwidth(self) -> int | None:
+        """
+        Acquire the bandwidth of one read before it, and return its size; None if it is not limited.
+
+        With many connections, a limit that is applied after the reads would let a first read of each pass.
+        """
+        burst = self._bandwidth.burst
+        if burst is None or self._content.at_eof():
+            return None
+        most = min(max(burst / _READS_PER_S, _MIN_LIMITED_READ_BYTES), BLOCK_BYTES)
+        allowed_bytes = max(1, int(min(most, burst / _MIN_READS_PER_S)))
+        await self._bandwidth.acquire(allowed_bytes)
+        return allowed_bytes
+
+    async def _read_monitored(self, max_bytes: int | None) -> bytes:
+        """Read a chunk, and note whether it was too slow: the next read raises the error then."""
         started_s = time.monotonic()
-        chunk = await self._read_chunk()
+        chunk = await self._read_chunk(max_bytes)
         detector = self._stall_detector
         if chunk and detector.is_stalled(time.monotonic() - started_s, len(chunk)):
             self._stalled = TransferError(
@@ -72,19 +103,17 @@ class BodyReader:
             )
         return chunk
 
-    async def _read_chunk(self) -> bytes:
+    async def _read_chunk(self, max_bytes: int | None) -> bytes:
         with map_http_errors(TransferError, self._label):
             try:
                 async with self._stall_detector.read_timeout():
-                    return await self._content.readany()
+                    if max_bytes is None:
+                        return await self._content.readany()
+                    return await self._content.read(max_bytes)
             except TimeoutError:
                 raise TransferError(
                     Reason.STALLED, f"{self._label}: no data for {self._stall_detector.window_s:g} s"
                 ) from None
-
-    async def throttle(self, size_bytes: int) -> None:
-        """Wait until the bandwidth limit allows *size_bytes* more bytes."""
-        await self._bandwidth.acquire(size_bytes)
 
     def drain_buffered(self) -> bytes:
         """Return bytes that arrived before the connection was lost; aiohttp keeps them behind the error."""

@@ -238,7 +238,6 @@ class SegmentReader:
             self._accept_chunk(chunk)
             if self._block.size_bytes >= (BLOCK_BYTES if self._writer.started.is_set() else HEAD_BYTES):
                 await self._write_in_background()
-            await self._body.throttle(len(chunk))
 
     def _accept_chunk(self, chunk: bytes) -> None:
         accepted = chunk[: self._segment.remaining_bytes]

@@ -114,8 +114,6 @@ class StreamReceiver:
             has_more = self._accept_chunk(chunk, max_bytes)
             if self._block_bytes >= BLOCK_BYTES:
                 await self._store()
-            if has_more:
-                await body.throttle(len(chunk))
 
     def _accept_chunk(self, chunk: bytes, max_bytes: int | None) -> bool:
         """

@@ -13,16 +13,17 @@ import pytest
 from aiohttp import StreamReader
 from aiohttp.base_protocol import BaseProtocol
 
+from bulkdl.errors import TransferError
 from bulkdl.http.rate_limit import RateLimiter
 from bulkdl.http.stall import StallDetector
 from bulkdl.transfer.context import BodyReader
 
 
-def stream():
+def stream(limit=2**16):
     loop = asyncio.get_running_loop()
     protocol = BaseProtocol(loop)
     protocol.connection_made(asyncio.Transport())
-    return StreamReader(protocol, 2**16, loop=loop)
+    return StreamReader(protocol, limit, loop=loop)
 
 
 async def test_aiohttp_stream_with_an_error_keeps_its_bytes():
@@ -84,3 +85,52 @@ async def test_drain_buffered_after_a_lost_connection_returns_the_received_bytes
             BodyReader(response, "x", StallDetector(0, 1), RateLimiter(0, 1)).drain_buffered() == b"x" * 600
         )
         assert isinstance(response.content.exception(), aiohttp.ClientPayloadError)
+
+
+class BufferedResponse:
+    """A response whose whole body has arrived."""
+
+    def __init__(self, body):
+        self.content = stream(2**30)
+        self.content.feed_data(body)
+        self.content.feed_eof()
+
+
+async def read_all(reader, timeline, chunks):
+    while chunk := await reader.read():
+        chunks.append((timeline.now, len(chunk)))
+
+
+@pytest.mark.parametrize("bytes_per_s", [1_000, 100_000, 10_000_000])
+@pytest.mark.parametrize("prefetched", [b"", b"p" * 700])
+async def test_readers_that_share_a_limit_never_exceed_it_from_the_start(timeline, bytes_per_s, prefetched):
+    size_bytes = bytes_per_s // 2
+    limiter = RateLimiter(bytes_per_s, bytes_per_s, clock=timeline.clock, sleep=timeline.sleep)
+    readers = [
+        BodyReader(BufferedResponse(b"x" * size_bytes), "x", StallDetector(0, 1), limiter, prefetched)
+        for _ in range(8)
+    ]
+    started_at, chunks = timeline.now, []
+    await asyncio.gather(*(read_all(reader, timeline, chunks) for reader in readers))
+    read_bytes = 0
+    for at, chunk_bytes in chunks:
+        read_bytes += chunk_bytes
+        assert read_bytes <= bytes_per_s * (1 + at - started_at) * 1.000001
+    assert read_bytes == 8 * (size_bytes + len(prefetched))
+    assert timeline.now - started_at <= read_bytes / bytes_per_s - 1 + 0.5
+
+
+async def test_read_that_fails_returns_its_bandwidth(timeline):
+    limiter = RateLimiter(1000, 1000, clock=timeline.clock, sleep=timeline.sleep)
+    async with cut_off(b"x" * 1000, 600) as response:
+        reader = BodyReader(response, "x", StallDetector(0, 1), limiter)
+        with pytest.raises(TransferError):
+            await read_all(reader, timeline, [])
+    started_at = timeline.now
+    await limiter.acquire(1000)
+    assert timeline.now - started_at == pytest.approx(0.6)
+
+
+async def test_reader_without_a_limit_returns_all_buffered_bytes_at_once():
+    reader = BodyReader(BufferedResponse(b"x" * 300_000), "x", StallDetector(0, 1), RateLimiter(0, 1))
+    assert [len(await reader.read()), len(await reader.read())] == [300_000, 0]
