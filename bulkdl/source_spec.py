@@ -87,6 +87,8 @@ class KindSpec:
         max_size_bytes: Default of the maximum size of one output.
         load_checks: Returns the checks of the content of a file, given its name. It imports their module on
             first use.
+        large_concurrency: The limits of a pool for outputs whose response announces a large size, if the
+            setting is ``auto``. The sizes of such a kind are not known earlier. None: there is no such pool.
         is_large: Whether outputs can take long. They can use several connections and several segments, their
             pool is measured in bytes instead of outputs, and a drained run does not wait for all of them.
         has_names: Whether the server chooses the name of each output. An output without a name then stands
@@ -95,6 +97,7 @@ class KindSpec:
         error_page_types: Content types that show that the body is an error page.
         rejects_encoding: Whether a Content-Encoding that was not requested is an error, because the stored
             bytes are wanted.
+        is_in_storage: Whether outputs that are not large are downloaded from the storage, too.
     """
 
     name: str
@@ -107,6 +110,8 @@ class KindSpec:
     suffixes: tuple[str, ...] = ("",)
     error_page_types: frozenset[str] = ERROR_PAGE_TYPES
     rejects_encoding: bool = False
+    large_concurrency: AutoConcurrency | None = None
+    is_in_storage: bool = False
 
 
 class SourceFilters(Protocol):

@@ -142,13 +142,16 @@ class RunAssembly:
         settings = self._settings
         limits = self._limits
         limiters = {kind: ConcurrencyLimiter(limit.start) for kind, limit in limits.items()}
+        large_limiters = {
+            kind: ConcurrencyLimiter(limit.large.start) for kind, limit in limits.items() if limit.large
+        }
         transfer_limits = _transfer_limits(settings)
         transfers = {
             kind: TransferContext(transfer_limits, self.sources.retry_policy, self._bandwidth, limiter)
-            for kind, limiter in limiters.items()
+            for kind, limiter in (limiters | large_limiters).items()
         }
         output_downloader = OutputDownloader(context, transfers, self.sources.make_keys)
-        pools = Pools(context, limits, limiters, output_downloader, settings.max_transfer)
+        pools = Pools(context, limits, limiters, output_downloader, settings.max_transfer, large_limiters)
         ledger_view = RunLedgerView(context.ledger, context.run_id)
         enumerations = [
             self._build_enumeration(

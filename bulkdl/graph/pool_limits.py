@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bulkdl.settings import Settings
-from bulkdl.source_spec import KindSpec, SourceSpec
+from bulkdl.source_spec import AutoConcurrency, KindSpec, SourceSpec
 
 _MAX_CONNECTIONS = 64
 _LISTING_CONNECTIONS = 8  # for each container that is being listed
@@ -25,17 +25,25 @@ class PoolLimits:
         min_permits: Minimum number of permits.
         max_permits: Maximum number of permits. For large outputs, a permit is a connection. One output may
             have several connections.
+        large: The limits of outputs whose responses announce a large size; None: they are not separated.
+            *workers* includes the workers of these outputs.
     """
 
     workers: int
     start: int
     min_permits: int
     max_permits: int
+    large: PoolLimits | None = None
 
     @property
     def is_adaptive(self) -> bool:
         """Whether the number of permits can change."""
         return self.min_permits < self.max_permits
+
+    @property
+    def connections(self) -> int:
+        """Maximum number of connections."""
+        return self.max_permits + (self.large.connections if self.large else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +119,20 @@ def _connection_limits(
     workers = sum(pools[kind.name].workers for kind in spec.kinds)
     return ConnectionLimits(
         api=workers + _LISTING_CONNECTIONS * settings.list_concurrency,
-        storage=sum(pools[kind.name].max_permits for kind in spec.kinds if kind.is_large),
+        storage=sum(
+            pools[kind.name].connections for kind in spec.kinds if kind.is_large or kind.is_in_storage
+        ),
     )
 
 
 def _scale_pool(limits: PoolLimits, factor: float) -> PoolLimits:
-    counts = (limits.workers, limits.start, limits.min_permits, limits.max_permits)
-    return PoolLimits(*(_scale(count, factor) for count in counts))
+    return PoolLimits(
+        _scale(limits.workers, factor),
+        _scale(limits.start, factor),
+        _scale(limits.min_permits, factor),
+        _scale(limits.max_permits, factor),
+        _scale_pool(limits.large, factor) if limits.large else None,
+    )
 
 
 def _scale(count: int, factor: float) -> int:
@@ -131,7 +146,15 @@ def _pool_limits(kind: KindSpec, settings: Settings) -> PoolLimits:
         start = workers = concurrency
     else:
         start, workers = kind.concurrency.start, kind.concurrency.maximum
+    if concurrency == "auto" and kind.large_concurrency is not None:
+        large = _auto_limits(kind.large_concurrency, settings.connections)
+        return PoolLimits(workers + large.workers, start, 1, workers, large)
     connections_per_output = settings.connections if kind.is_large else 1
     max_permits = max(workers, min(workers * connections_per_output, _MAX_CONNECTIONS))
     min_permits = 1 if concurrency == "auto" else start
     return PoolLimits(workers, start, min_permits, max_permits)
+
+
+def _auto_limits(concurrency: AutoConcurrency, connections: int) -> PoolLimits:
+    max_permits = max(concurrency.maximum, min(concurrency.maximum * connections, _MAX_CONNECTIONS))
+    return PoolLimits(concurrency.maximum, concurrency.start, 1, max_permits)

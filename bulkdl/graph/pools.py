@@ -35,6 +35,7 @@ from bulkdl.graph.transfer_monitor import (
     TransferMonitor,
     can_finish_within,
 )
+from bulkdl.graph.worker_slots import PoolPermits, WorkerSlot
 from bulkdl.ledger import queries
 from bulkdl.listings import PlannedOutput
 from bulkdl.log import get_logger
@@ -123,7 +124,7 @@ class OutputDownloader:
         partial_file, context = self._storage.partial_file(output), self._transfers[output.kind]
         result = await Download(output, remote_file, partial_file, make_key, context, observer).run()
         is_failure = result.outcome is Outcome.FAILED and result.reason is not Reason.PATH_BLOCKED
-        if object_key is not None and is_failure:
+        if object_key and is_failure:
             failed[object_key] = result
         return result
 
@@ -159,6 +160,7 @@ class Pools:
 
     Args:
         limiters: Concurrency of the workers, by kind. For large outputs, one permit is one connection.
+        large_limiters: Concurrency of outputs whose responses announce a large size, by kind.
         max_transfer_bytes: Downloaded bytes after which the run is drained; 0 disables the limit.
 
     Attributes:
@@ -173,6 +175,7 @@ class Pools:
         limiters: Mapping[str, ConcurrencyLimiter],
         output_downloader: OutputDownloader,
         max_transfer_bytes: int,
+        large_limiters: Mapping[str, ConcurrencyLimiter] | None = None,
     ) -> None:
         self.limits = limits
         self.queues: dict[str, Channel[SameObjectGroup]] = {
@@ -180,8 +183,10 @@ class Pools:
         }
         self.reservations = OutputReservations()
         self._identities = ExclusiveKeys()
-        self._limiters = limiters
-        self._meters = {kind: ThroughputMeter() for kind in limits}
+        self._permits = {kind: PoolPermits(limiters[kind], ThroughputMeter()) for kind in limits}
+        self._large_permits = {
+            kind: PoolPermits(limiter, ThroughputMeter()) for kind, limiter in (large_limiters or {}).items()
+        }
         self._budget = TransferBudget(max_transfer_bytes, context.shutdown)
         self._output_downloader = output_downloader
         self._recorder = context.recorder
@@ -221,10 +226,11 @@ class Pools:
 
     async def adapt(self, kind: str) -> None:
         """Adapt the concurrency of the pool of *kind* to its throughput until cancelled."""
-        meter, limits = self._meters[kind], self.limits[kind]
-        controller = ConcurrencyController(limits.min_permits, limits.max_permits, limits.start)
-        with structlog.contextvars.bound_contextvars(kind=kind):
-            await adapt_concurrency(controller, self._limiters[kind], meter)
+        pools = [(kind, self.limits[kind], self._permits[kind])]
+        large = self.limits[kind].large
+        if large is not None and kind in self._large_permits:
+            pools.append((f"{kind} (large)", large, self._large_permits[kind]))
+        await asyncio.gather(*(_adapt(*pool) for pool in pools))
 
     async def work(self, kind: str) -> None:
         """
@@ -232,33 +238,31 @@ class Pools:
 
         The worker keeps its permit while the queue has items and the concurrency is not above the limit.
         """
-        queue, limiter = self.queues[kind], self._limiters[kind]
+        queue = self.queues[kind]
         while await queue.wait_ready():
-            await limiter.acquire()
-            try:
-                while not limiter.is_over_limit and (group := queue.get_nowait()) is not None:
-                    await self._download_group(group)
+            slot = WorkerSlot(self._permits[kind], self._large_permits.get(kind))
+            async with slot.hold():
+                while slot.may_continue and (group := queue.get_nowait()) is not None:
+                    await self._download_group(group, slot)
                     self.reservations.release(missing.output for missing in group)
-            finally:
-                limiter.release()
 
-    async def _download_group(self, group: SameObjectGroup) -> None:
+    async def _download_group(self, group: SameObjectGroup, slot: WorkerSlot) -> None:
         """Download *group*, after a group of another container that has the same object."""
         identity = find_global_identity(group[0])
         if not identity:
-            await self._download_in_order(group)
+            await self._download_in_order(group, slot)
             return
         has_begun = False
         try:
             async with self._identities.hold(identity):
                 has_begun = True
-                await self._download_in_order(group)
+                await self._download_in_order(group, slot)
         except BaseException:
             if not has_begun:  # the run is being stopped: every reserved output must end
                 self.record_cancelled(group)
             raise
 
-    async def _download_in_order(self, group: SameObjectGroup) -> None:
+    async def _download_in_order(self, group: SameObjectGroup, slot: WorkerSlot) -> None:
         """
         Download the outputs of *group* in order.
 
@@ -273,13 +277,13 @@ class Pools:
                 continue
             with structlog.contextvars.bound_contextvars(**output_fields(output), kind=output.kind):
                 try:
-                    await self._download(missing, failed)
+                    await self._download(missing, failed, slot)
                 except BaseException:  # the run is being stopped: every reserved output must end
                     self.record_cancelled(group[number:])
                     raise
             has_started = True
 
-    async def _download(self, missing: PlannedOutput, failed: FailureByObject) -> None:
+    async def _download(self, missing: PlannedOutput, failed: FailureByObject, slot: WorkerSlot) -> None:
         """
         Download *missing* and record the result.
 
@@ -292,14 +296,15 @@ class Pools:
         transfer = self._active[worker] = ActiveTransfer(output, time.monotonic())
         self._reporter.report(TransferStarted(output))
         try:
-            result = await self._download_isolated(missing, failed, transfer)
+            monitor = TransferMonitor(transfer, slot, self._budget, self._reporter)
+            result = await self._download_isolated(missing, failed, monitor)
             result = await self._recorder.record(result)
         except BaseException:  # cancelled, or the result could not be recorded
             self._recorder.record_cancelled(output, downloaded_bytes=transfer.downloaded_bytes)
             raise
         finally:
             del self._active[worker]
-        self._meters[output.kind].add(_LARGE_COMPLETION_WEIGHT if transfer.is_large else 1)
+        slot.permits.meter.add(_LARGE_COMPLETION_WEIGHT if transfer.is_large else 1)
         await self._recorder.deliver(result)
         await self._output_downloader.remove_sidecar(result)
         if (
@@ -309,12 +314,11 @@ class Pools:
             raise RunStopped(result)
 
     async def _download_isolated(
-        self, missing: PlannedOutput, failed: FailureByObject, transfer: ActiveTransfer
+        self, missing: PlannedOutput, failed: FailureByObject, monitor: TransferMonitor
     ) -> Result:
         """Download *missing*; convert unexpected exceptions to a failure of this output."""
         output = missing.output
         try:
-            monitor = TransferMonitor(transfer, self._meters[output.kind], self._budget, self._reporter)
             return await self._output_downloader.download(missing, failed, monitor)
         except BulkdlError:
             raise
@@ -323,3 +327,10 @@ class Pools:
                 return Result(output, Outcome.FAILED, Reason.TOO_MANY_OPEN_FILES, detail=str(error.strerror))
             log.exception("transfer.crashed")
             return Result(output, Outcome.FAILED, Reason.INTERNAL, detail=type(error).__name__)
+
+
+async def _adapt(name: str, limits: PoolLimits, permits: PoolPermits) -> None:
+    """Adapt the permits of one pool until cancelled; *name* is its name in log events."""
+    controller = ConcurrencyController(limits.min_permits, limits.max_permits, limits.start)
+    with structlog.contextvars.bound_contextvars(kind=name):
+        await adapt_concurrency(controller, permits.limiter, permits.meter)

@@ -6,8 +6,9 @@ import time
 from dataclasses import dataclass, field
 
 from bulkdl.failure_policy import ExitCode
-from bulkdl.graph.autoscale import CONGESTION_REASONS, ThroughputMeter
+from bulkdl.graph.autoscale import CONGESTION_REASONS
 from bulkdl.graph.shutdown import ShutdownController
+from bulkdl.graph.worker_slots import WorkerSlot
 from bulkdl.models import Output, Reason
 from bulkdl.source_spec import kind_spec
 from bulkdl.telemetry.events import Reporter, RetryScheduled, TransferAdvanced
@@ -88,29 +89,36 @@ class TransferMonitor:
 
     Args:
         active: The state of the download that the run and the reports use.
-        meter: Measures the rate of its pool.
+        slot: The permit of the worker, whose pool has the meter of the throughput.
     """
 
     def __init__(
         self,
         active: ActiveTransfer,
-        meter: ThroughputMeter,
+        slot: WorkerSlot,
         budget: TransferBudget,
         reporter: Reporter,
     ) -> None:
         self._active = active
-        self._meter = meter
+        self._slot = slot
         self._budget = budget
         self._reporter = reporter
+
+    async def begin_body(self, total_bytes: int | None) -> None:
+        """Wait for a permit of the large outputs if the body is large."""
+        if self._slot.must_change(total_bytes):
+            self._active.waiting = True
+            await self._slot.change_to_large()
+            self._active.waiting = False
 
     def received(self, offset_bytes: int, total_bytes: int | None, new_bytes: int) -> None:
         """Count *new_bytes*, and report the progress."""
         active = self._active
         active.waiting = False
         if active.is_large:
-            self._meter.add(new_bytes)
+            self._slot.permits.meter.add(new_bytes)
         if not active.downloaded_bytes:
-            self._meter.note_latency(time.monotonic() - active.started_s)
+            self._slot.permits.meter.note_latency(time.monotonic() - active.started_s)
         active.offset, active.total_bytes = offset_bytes, total_bytes
         active.downloaded_bytes += new_bytes
         self._budget.spend(new_bytes)
@@ -120,5 +128,5 @@ class TransferMonitor:
         """Record that the download waits, and report the retry."""
         self._active.waiting = delay_s > 0
         if reason in CONGESTION_REASONS:
-            self._meter.note_congestion()
+            self._slot.permits.meter.note_congestion()
         self._reporter.report(RetryScheduled(self._active.output, reason, delay_s))

@@ -153,6 +153,7 @@ class Download:
             return await self._request(state)
         if state.extents is not None:
             self._check_size(state.object)
+            await self._partial.begin_body(state.object.total_bytes)
             segments = await SegmentedReceiver.resume(self._remote_file, self._partial, self._context, state)
             return await self._read_segments(segments, None)
         if response_rules.is_complete(state):
@@ -174,6 +175,7 @@ class Download:
             decision = response_rules.decide(info, state, self._partial.kind, accept_gzip=self._accept_gzip)
             if not isinstance(decision, RetryAcceptingGzip):
                 self._check_size(decision.object)
+                await self._partial.begin_body(decision.object.total_bytes)
                 body = self._context.new_body_reader(self._partial.label, response, prefetched)
                 if isinstance(decision, StartBody) and self._can_segment(info):
                     segments = SegmentedReceiver.begin(

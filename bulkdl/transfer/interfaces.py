@@ -118,7 +118,10 @@ class PartialFilePort(Protocol):
 
 
 class TransferObserver(Protocol):
-    """Gets the progress of one download. Its methods return immediately and do not raise."""
+    """Gets the progress of one download. Its methods do not raise; only ``begin_body`` can wait."""
+
+    async def begin_body(self, total_bytes: int | None) -> None:
+        """Wait until a body of an object of *total_bytes* (None: unknown) may be received."""
 
     def received(self, offset_bytes: int, total_bytes: int | None, new_bytes: int) -> None:
         """*new_bytes* were received; *offset_bytes* of *total_bytes* (None: unknown) are complete."""

@@ -90,6 +90,10 @@ class PartialDownload:
         """Bytes that the next attempt need not download again."""
         return self.state.offset if self.state and response_rules.can_resume(self.state) else 0
 
+    async def begin_body(self, total_bytes: int | None) -> None:
+        """Wait until a body of an object of *total_bytes* (None: unknown) may be received."""
+        await self._observer.begin_body(total_bytes)
+
     def record_received(self, offset_bytes: int, total_bytes: int | None, new_bytes: int) -> None:
         """Count *new_bytes* and notify the observer."""
         self.downloaded_bytes += new_bytes

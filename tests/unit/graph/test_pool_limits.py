@@ -8,6 +8,8 @@ from bulkdl.graph.pool_limits import compute_run_limits, get_open_file_limit
 from bulkdl.settings import Settings
 from bulkdl.sources.up42_jobs.models import Kind
 from bulkdl.sources.up42_jobs.spec import SPEC
+from bulkdl.sources.up42_storage.spec import ASSET
+from bulkdl.sources.up42_storage.spec import SPEC as STORAGE
 
 
 def test_compute_run_limits_with_enough_open_files_follows_the_settings():
@@ -37,3 +39,21 @@ def test_get_open_file_limit_returns_the_limit_of_this_process(monkeypatch):
     monkeypatch.setattr("resource.getrlimit", lambda _: (96, 96))
     assert get_open_file_limit() == 96
     assert compute_run_limits(Settings(), get_open_file_limit(), [SPEC]).pools[Kind.QUICKLOOK].workers < 10
+
+
+def test_compute_run_limits_of_a_kind_with_unknown_sizes_has_workers_for_large_outputs():
+    assets = compute_run_limits(Settings(), math.inf, [STORAGE]).pools[ASSET]
+    assert assets.large is not None
+    assert assets.workers == assets.max_permits + assets.large.workers
+    assert assets.is_adaptive
+    assert assets.large.is_adaptive
+    fixed = Settings(kinds={ASSET: {"concurrency": 3}})
+    assert compute_run_limits(fixed, math.inf, [STORAGE]).pools[ASSET].large is None
+
+
+def test_compute_run_limits_has_a_connection_to_the_storage_for_each_worker():
+    limits = compute_run_limits(Settings(), math.inf, [STORAGE])
+    assert limits.connections[STORAGE.name].storage >= sum(pool.workers for pool in limits.pools.values())
+    few = compute_run_limits(Settings(), 400, [STORAGE])
+    assert few.open_files <= 400 - 48
+    assert few.pools[ASSET].large.start >= 1

@@ -75,6 +75,9 @@ class DownloadSite:
             await partial_file.forget()
         return result
 
+    async def begin_body(self, total_bytes):
+        pass
+
     def retrying(self, reason, delay_s):
         self.scheduled.append((reason, delay_s))
 
