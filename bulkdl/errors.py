@@ -59,7 +59,7 @@ class DownloaderStateError(BulkdlError):
 
 
 class NotFoundError(BulkdlError):
-    """UP42 has no project or job with this ID. Exit code 4."""
+    """The source has no scope or container with this ID. Exit code 4."""
 
     def __init__(self, kind: str, identity: str) -> None:
         super().__init__(f"{kind} {identity} not found; check the ID and the credentials")

@@ -98,7 +98,7 @@ FAILURE_POLICIES: dict[Reason, FailurePolicy] = {
     Reason.CORRUPT_CONTENT: FailurePolicy(
         RetryAction.RESTART,
         ExitCode.INTEGRITY,
-        "invalid content (damaged at the source or in transit); run again, then contact UP42",
+        "invalid content (damaged at the source or in transit); run again, then contact the provider",
     ),
     Reason.REFUSED_CONTENT: FailurePolicy(
         RetryAction.GIVE_UP,
@@ -111,7 +111,9 @@ FAILURE_POLICIES: dict[Reason, FailurePolicy] = {
         "raise the size limit if this size is correct (max_size of the kind, or api_response_max_size)",
     ),
     Reason.INVALID_RESPONSE: FailurePolicy(
-        RetryAction.BACK_OFF, ExitCode.FAILED, "unexpected response from UP42; run again, then report it"
+        RetryAction.BACK_OFF,
+        ExitCode.FAILED,
+        "unexpected response from the server; run again, then report it",
     ),
     Reason.REJECTED: FailurePolicy(
         RetryAction.GIVE_UP, ExitCode.FAILED, "the server rejected the request; see the detail"
@@ -119,15 +121,15 @@ FAILURE_POLICIES: dict[Reason, FailurePolicy] = {
     Reason.FORBIDDEN: FailurePolicy(
         RetryAction.GIVE_UP,
         ExitCode.FAILED,
-        "permission denied: grant this key access to the project, or remove the project from the selection",
+        "permission denied: grant these credentials access, or change the selection",
     ),
     Reason.CREDENTIALS: FailurePolicy(
         RetryAction.GIVE_UP,
         ExitCode.CREDENTIALS,
-        "check the project ID and its API key (or the user name and password, or the token)",
+        "check the credentials of the source (ID and key, user name and password, or token)",
     ),
     Reason.NOT_FOUND: FailurePolicy(
-        RetryAction.GIVE_UP, ExitCode.NOT_FOUND, "not found: check the project ID or the job ID"
+        RetryAction.GIVE_UP, ExitCode.NOT_FOUND, "not found: check the IDs of the selection"
     ),
     Reason.TLS: FailurePolicy(
         RetryAction.GIVE_UP,
@@ -137,7 +139,7 @@ FAILURE_POLICIES: dict[Reason, FailurePolicy] = {
     Reason.INSECURE_URL: FailurePolicy(
         RetryAction.GIVE_UP,
         ExitCode.FAILED,
-        "UP42 returned a URL without TLS, which was not followed; report it to UP42",
+        "the source returned a URL without TLS, which was not followed; report it to the provider",
     ),
     Reason.TOO_MANY_OPEN_FILES: FailurePolicy(
         RetryAction.BACK_OFF, ExitCode.TEMPORARY, f"raise the limit of open files (ulimit -n); {_LATER}"
@@ -173,7 +175,7 @@ FAILURE_POLICIES: dict[Reason, FailurePolicy] = {
     ),
 }
 
-# Ordered by rank. A missing job does not appear without a change by the user: NOT_FOUND outranks TEMPORARY.
+# Ordered by rank. NOT_FOUND outranks TEMPORARY: a missing container needs a change by the user.
 EXIT_RANK = (
     ExitCode.BUG,
     ExitCode.USAGE,

@@ -49,7 +49,7 @@ class Reason(StrEnum):
     # skipped
     UP_TO_DATE = "up_to_date"
     NOT_AVAILABLE = "not_available"
-    JOB_UNFINISHED = "job_unfinished"
+    CONTAINER_UNFINISHED = "container_unfinished"
     # cancelled
     STOPPED = "stopped"
     # failed: usually temporary

@@ -105,7 +105,7 @@ class Selection:
         refs = [job if isinstance(job, ContainerSelector) else _parse_job_flag(job) for job in jobs]
         refs += [_parse_collection_flag(text) for text in collections]
         if jobs_file_lines is not None:
-            parse_id = parsers.parse_uuid if source == DEFAULT_SOURCE else parsers.check_id
+            parse_id = parsers.parse_uuid if source_spec(source).has_uuids else parsers.check_id
             listed = parse_jobs_file(jobs_file_lines, jobs_file_name, parse_id=parse_id)
             refs += _check_not_empty(listed, jobs_file_name)
         return cls(
@@ -170,16 +170,16 @@ class Selection:
         return container.is_final and self.excluding_filter(container) == "status"
 
     def excluding_filter(self, container: Container) -> str | None:
-        """Return the flag of the first filter that excludes *container*; None if *container* is selected."""
+        """Return the name of the first filter that excludes *container*; None if it is selected."""
         return self._excluding_id_filter(container) or self._excluding_value_filter(container)
 
     def _excluding_id_filter(self, container: Container) -> str | None:
         scope = container.ref.scope.lower()
         is_in_scope = not self._selects_scopes or scope in self.scopes
         if not is_in_scope and not self._has_ref(container, scope):
-            return "project"
+            return "scope"
         if self.containers and not self._has_ref(container, scope, None):
-            return "job"
+            return "container"
         return None
 
     def _excluding_value_filter(self, container: Container) -> str | None:
@@ -320,16 +320,16 @@ def parse_jobs_file(
 
 
 def _check_not_empty(refs: list[ContainerSelector], name: str) -> list[ContainerSelector]:
-    # A selection without jobs selects all jobs, which an empty file does not request.
+    # A selection without IDs selects all containers, which an empty file does not request.
     if not refs:
-        raise ConfigError(name, "contains no job IDs; nothing was downloaded")
+        raise ConfigError(name, "contains no IDs; nothing was downloaded")
     return refs
 
 
 def _describe_invalid_lines(lines: Sequence[str]) -> str:
     shown = ", ".join(lines[:_MAX_LINES_SHOWN])
     more = f" and {len(lines) - _MAX_LINES_SHOWN} more" if len(lines) > _MAX_LINES_SHOWN else ""
-    return f"expected a job ID or PROJECT/JOB, got {shown}{more}; nothing was downloaded"
+    return f"expected an ID or SCOPE/ID, got {shown}{more}; nothing was downloaded"
 
 
 def _parse_job_ref(

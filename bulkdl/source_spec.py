@@ -242,6 +242,7 @@ class SourceSpec:
             lists accounts, and the list shows the scope of each container.
         has_global_identities: Whether outputs with the same identity are the same stored object in all
             containers. Otherwise the identity is valid in one container, and the URL of the object decides.
+        has_uuids: Whether the IDs of scopes and containers are UUIDs, so that others are typing errors.
         own_filters: The flags of the selection that other sources do not have, without dashes.
         no_scopes: The flag and the problem of a run without scopes, for the message to the user.
     """
@@ -252,6 +253,7 @@ class SourceSpec:
     read_filters: Callable[[Any], SourceFilters] = _no_filters
     lists_scopes: bool = True
     has_global_identities: bool = False
+    has_uuids: bool = False
     own_filters: tuple[str, ...] = ()
     no_scopes: tuple[str, str] = ("credentials", "name nothing that the source can list")
 

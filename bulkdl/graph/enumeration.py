@@ -169,7 +169,7 @@ class Enumeration:
             log.debug(
                 "container.skipped",
                 **id_field(container.ref),
-                reason=Reason.JOB_UNFINISHED.value,
+                reason=Reason.CONTAINER_UNFINISHED.value,
                 status=container.status,
             )
         new = [
@@ -188,7 +188,7 @@ class Enumeration:
         unfinished = {
             record.container.ref.id
             for record in records.values()
-            if record.listing_failure is Reason.JOB_UNFINISHED
+            if record.listing_failure is Reason.CONTAINER_UNFINISHED
         }
         finished = [container for container in containers if container.ref.id in unfinished]
         if finished:

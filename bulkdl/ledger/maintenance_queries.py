@@ -29,7 +29,7 @@ _OUTPUTS = (
 )
 
 # The reason of a container that is not final is not a failure.
-_HAS_FAILED_LISTING = f"reason <> '{Reason.JOB_UNFINISHED}'"
+_HAS_FAILED_LISTING = f"reason <> '{Reason.CONTAINER_UNFINISHED}'"
 
 
 @dataclass(frozen=True, slots=True)

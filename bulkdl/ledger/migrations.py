@@ -98,7 +98,14 @@ _ADD_RUN_SOURCES = (
     f"INSERT INTO run_sources {_SELECT_RUN_SOURCES}",
     "ALTER TABLE runs DROP COLUMN scope",
     "ALTER TABLE runs DROP COLUMN source",
+    "UPDATE containers SET reason = 'container_unfinished' WHERE reason = 'job_unfinished'",
 )
+_SELECT_CONTAINERS = """
+SELECT id, source, scope, container_id, status, is_final, revision, created_at, finished_at, name, attributes,
+       listed_kinds, CASE reason WHEN 'job_unfinished' THEN 'container_unfinished' ELSE reason END AS reason,
+       detail
+FROM main.containers
+"""
 # By the query that returns no row if the revision is without the statements.
 _ADDITIONS: Mapping[str, tuple[str, ...]] = {
     _HAS_OBJECT_VERSION: (_ADD_OBSOLETE_FILES, _ADD_OBJECT_VERSION),
@@ -132,6 +139,7 @@ def create_views(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA temp_store = MEMORY")
     if connection.execute(_HAS_RUN_SOURCES).fetchone() is None:
         connection.execute(f"CREATE TEMP VIEW run_sources AS {_SELECT_RUN_SOURCES}")
+        connection.execute(f"CREATE TEMP VIEW containers AS {_SELECT_CONTAINERS}")
     if connection.execute(_HAS_OBJECT_VERSION).fetchone() is None:
         connection.execute("CREATE TEMP VIEW outputs AS SELECT *, NULL AS object_version FROM main.outputs")
 

@@ -102,7 +102,7 @@ def plan_container(connection: sqlite3.Connection, listing: ContainerListing) ->
         connection,
         listing.container,
         listed_kinds=listing.listed_kinds if listing.is_final else frozenset(),
-        reason=None if listing.is_final else Reason.JOB_UNFINISHED.value,
+        reason=None if listing.is_final else Reason.CONTAINER_UNFINISHED.value,
     )
     failed = [failure.output for failure in listing.failures]
     for kind in {*listing.listed_kinds, *(output.kind for output in failed)}:
@@ -141,7 +141,7 @@ def _delete_placeholders(
 def record_unfinished(connection: sqlite3.Connection, containers: Sequence[Container]) -> None:
     """Record containers that are not final, so that a later run with a watermark lists them again."""
     for container in containers:
-        _upsert_container(connection, container, reason=Reason.JOB_UNFINISHED.value)
+        _upsert_container(connection, container, reason=Reason.CONTAINER_UNFINISHED.value)
 
 
 def record_excluded(connection: sqlite3.Connection, containers: Sequence[Container]) -> None:
@@ -321,7 +321,7 @@ def count_containers(connection: sqlite3.Connection) -> dict[str, dict[str, int]
     rows = connection.execute(
         f"""
         SELECT source, CASE
-            WHEN listed_kinds = '[]' AND reason = '{Reason.JOB_UNFINISHED}' THEN 'unfinished'
+            WHEN listed_kinds = '[]' AND reason = '{Reason.CONTAINER_UNFINISHED}' THEN 'unfinished'
             WHEN listed_kinds = '[]' AND reason IS NULL THEN 'not_selected'
             WHEN listed_kinds = '[]' THEN 'listing_failed'
             WHEN EXISTS (

@@ -19,6 +19,7 @@ FORMER_REASONS = {
     "broken_content": "corrupt_content",
     "bad_answer": "invalid_response",
     "refused": "rejected",
+    "job_unfinished": "container_unfinished",
 }
 
 _CURRENT_REASON = (

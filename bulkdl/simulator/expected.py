@@ -90,7 +90,7 @@ def _picture(account: SimulatedAccount, task: SimulatedTask, name: str) -> Blob:
 def iter_expected_skips(account: SimulatedAccount) -> Iterator[ExpectedSkip]:
     for job in account.iter_jobs():
         if job.status not in TERMINAL_STATUSES:
-            yield ExpectedSkip(job.project_id, job.id, None, None, Reason.JOB_UNFINISHED)
+            yield ExpectedSkip(job.project_id, job.id, None, None, Reason.CONTAINER_UNFINISHED)
             continue
         for task_id, task in _iter_sources(job):
             if not has_archive(task):

@@ -1,5 +1,5 @@
 """
-Open remote files: archives at signed URLs of the storage, other outputs at the API of UP42.
+Open remote files: at signed URLs of a storage, or at the API itself.
 
 The session of the storage has no credentials, because a signed URL contains the permission. A signed URL is
 short-lived and contains a secret in its query. aiohttp gets it exactly as it was signed: re-encoding ``%2F``
@@ -88,10 +88,10 @@ def _expiry(url: URL) -> datetime | None:
 
 class SignedUrlSource:
     """
-    An archive in the storage of UP42.
+    An object in the storage of a provider.
 
     Args:
-        sign: Requests a signed URL from UP42.
+        sign: Requests a signed URL.
         headers_timeout_s: Maximum time until all response headers have arrived.
     """
 

@@ -106,7 +106,7 @@ async def test_run_with_an_empty_jobs_file_does_not_download_all_jobs(tmp_path: 
     async with cli_environment(tmp_path, ACCOUNT) as environment:
         process = await environment.bulkdl("-i", "-")
         assert process.process.returncode == 2
-        assert one_line(process, "stdin", "contains no job IDs")
+        assert one_line(process, "stdin", "contains no IDs")
         assert not environment.simulator.requests
 
 

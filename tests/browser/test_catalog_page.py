@@ -190,7 +190,7 @@ def test_container_that_could_not_be_listed_is_a_failure(session: BrowserSession
     expect(page.locator("#states .failed")).to_have_text("1 failed")
     options_of(page).first.click()
     expect(page.locator("#card .cause")).to_have_text("HTTP 403")
-    expect(page.locator("#card .hint")).to_contain_text("grant this key access")
+    expect(page.locator("#card .hint")).to_contain_text("grant these credentials access")
 
 
 def test_card_shows_facts_links_and_a_path_that_exists(

@@ -34,5 +34,5 @@ def test_failure_policy_page_has_a_row_for_every_reason() -> None:
         assert reaction.action.value in row
         assert f"| {int(reaction.exit_code)} |" in row
         assert reaction.hint in row
-    endings = {"downloaded", "linked", "up_to_date", "not_available", "job_unfinished", "stopped"}
+    endings = {"downloaded", "linked", "up_to_date", "not_available", "container_unfinished", "stopped"}
     assert {reason.value for reason in Reason} - {reason.value for reason in FAILURE_POLICIES} <= endings

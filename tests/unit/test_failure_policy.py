@@ -12,7 +12,7 @@ NO_FAILURES = {
     Reason.LINKED,
     Reason.UP_TO_DATE,
     Reason.NOT_AVAILABLE,
-    Reason.JOB_UNFINISHED,
+    Reason.CONTAINER_UNFINISHED,
     Reason.STOPPED,
 }
 

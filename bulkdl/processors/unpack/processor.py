@@ -92,7 +92,7 @@ class UnpackProcessor(BaseProcessor):
         """Unpack one archive; see ``Processor.process``."""
         if not record.output.parent and await area.run(_has_task_archive, file.path):
             raise ProcessingSkipped(
-                "the archive of the job is the archive of a task, which is unpacked there"
+                "the archive is also that of a part of its container, which is unpacked there"
             )
         key = unpacked_key(record)
         manifest = area.state_folder / f"{record.file.key}.jsonl"

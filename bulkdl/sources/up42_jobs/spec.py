@@ -74,6 +74,7 @@ SPEC = SourceSpec(
         ),
     ),
     read_filters=_read_filters,
+    has_uuids=True,
     own_filters=("project", "mode", "workflow", "scope"),
     no_scopes=(
         "--project",

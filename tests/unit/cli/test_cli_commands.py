@@ -221,10 +221,10 @@ def test_run_with_jobs_file_dash_reads_stdin(downloader):
     [
         (
             ["-o", "out", "-i", "jobs.txt"],
-            "bulkdl: jobs.txt: expected a job ID or PROJECT/JOB, got jobs.txt:2: 'x y'",
+            "bulkdl: jobs.txt: expected an ID or SCOPE/ID, got jobs.txt:2: 'x y'",
         ),
         (["-o", "out", "-i", "none.txt"], "bulkdl: --jobs-file: none.txt cannot be read"),
-        (["-o", "out", "-i", "empty.txt"], "bulkdl: empty.txt: contains no job IDs"),
+        (["-o", "out", "-i", "empty.txt"], "bulkdl: empty.txt: contains no IDs"),
         (["-o", "out", "-i", "bytes.bin"], "bytes.bin:1: "),
         (["-o", "out", "-c", "none.toml"], "bulkdl: none.toml: cannot be read"),
         (["-o", "out", "-p", "demo"], "bulkdl: --project: expected an ID"),

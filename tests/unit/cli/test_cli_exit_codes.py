@@ -39,7 +39,7 @@ def run_failing_command(error: BaseException, argv=(), env=None) -> int:
             "bulkdl: project p1 not found; check the ID and the credentials\n",
         ),
         (OutputLockedError("out", "h", 7, datetime(2022, 3, 1, tzinfo=UTC)), 11, "another run locks"),
-        (ApiError(Reason.CREDENTIALS, "401"), 7, "check the project ID and its API key"),
+        (ApiError(Reason.CREDENTIALS, "401"), 7, "check the credentials of the source (ID and key"),
         (ApiError(Reason.UNREACHABLE, "no route"), 5, "no route"),
         (DestinationError(Reason.DISK_FULL, "out"), 12, "free disk space"),
         (ValueError("boo"), 1, "bulkdl: this is a bug: ValueError: boo; run again with -vv"),

@@ -70,7 +70,7 @@ def file_sizes(output, size=77):
         (output_record(TASK_ARCHIVE, "failed", Reason.STALLED), file_sizes(TASK_ARCHIVE), True),
         (output_record(TASK_ARCHIVE, "cancelled", Reason.STOPPED), {}, True),
         (output_record(TASK_ARCHIVE, "skipped", Reason.NOT_AVAILABLE, size=None), {}, False),
-        (output_record(TASK_ARCHIVE, "skipped", Reason.JOB_UNFINISHED, size=None), {}, True),
+        (output_record(TASK_ARCHIVE, "skipped", Reason.CONTAINER_UNFINISHED, size=None), {}, True),
         (output_record(TASK_ARCHIVE, size=0), file_sizes(TASK_ARCHIVE, 0), False),
     ],
 )

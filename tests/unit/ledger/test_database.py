@@ -13,7 +13,7 @@ from bulkdl.ledger import database as module
 from bulkdl.ledger import migrations
 from bulkdl.ledger.database import Ledger
 from bulkdl.ledger.migrations import VERSION
-from bulkdl.ledger.queries import find_watermark, read_containers
+from bulkdl.ledger.queries import count_containers, find_watermark, read_containers
 from bulkdl.models import Reason
 
 
@@ -108,6 +108,9 @@ def test_migrated_ledger_has_the_current_schema_and_keeps_its_rows(path, monkeyp
 RUN_AT = "2024-01-31T00:00:00+00:00"
 
 
+COUNTS = {"jobs": {"not_selected": 1, "unfinished": 1}}
+
+
 def create_earlier_revision(path):
     """Create a ledger of version 2 without what was added before its release."""
     connection = sqlite3.connect(path, isolation_level=None)
@@ -124,6 +127,11 @@ def create_earlier_revision(path):
     connection.execute(
         "INSERT INTO containers (id, source, scope, container_id, status, is_final, revision, created_at,"
         " attributes) VALUES (1, 'jobs', 'p', 'j', 'SUCCEEDED', 1, '', '2024-01-01T00:00:00+00:00', '{}')"
+    )
+    connection.execute(
+        "INSERT INTO containers (id, source, scope, container_id, status, is_final, revision, created_at,"
+        " attributes, reason) SELECT 2, source, scope, 'k', 'RUNNING', 0, revision, created_at, attributes,"
+        " 'job_unfinished' FROM containers"
     )
     connection.execute(
         "INSERT INTO outputs (container, parent, kind, name, filename, state, key, size_bytes)"
@@ -153,6 +161,7 @@ async def test_open_ledger_of_an_earlier_revision_adds_what_is_missing(path):
     assert "obsolete_files" not in read_columns_of(path)
     await asyncio.gather(ledger.upgrade(), ledger.upgrade())
     assert (await ledger.read(read_first_file)).size_bytes == 7
+    assert await ledger.read(count_containers) == COUNTS
     assert await ledger.read(find_watermarks) == [("jobs", "a"), ("storage", "b")]
     assert await ledger.read(read_runs) == ["r1", "r2", "r3"]
     await ledger.close()
@@ -167,6 +176,9 @@ async def test_open_ledger_of_an_earlier_revision_read_only_reads_it_and_does_no
     ledger = await Ledger.open(path, read_only=True)
     file = await ledger.read(read_first_file)
     assert (file.size_bytes, file.version) == (7, None)
+    assert await ledger.read(count_containers) == COUNTS
+    known = await ledger.read(partial(read_containers, source="jobs", scope="p", ids=["k"]))
+    assert known["k"].listing_failure is Reason.CONTAINER_UNFINISHED
     assert await ledger.read(find_watermarks) == [("jobs", "a"), ("storage", "b")]
     await ledger.close()
     assert path.read_bytes() == content

@@ -182,7 +182,7 @@ def test_migrated_unfinished_job_is_not_final(old, path):
     container = read_one(old, "containers")
     assert (container["is_final"], container["revision"]) == (0, "RUNNING")
     assert (container["reason"], json.loads(container["attributes"])) == (
-        "job_unfinished",
+        "container_unfinished",
         {"mode": "DEFAULT"},
     )
 

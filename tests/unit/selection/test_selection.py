@@ -37,13 +37,13 @@ def selection(*, projects=(), jobs=(), **settings):
     [
         (selection(), None),
         (selection(projects=[P1]), None),
-        (selection(projects=[P2]), "project"),
+        (selection(projects=[P2]), "scope"),
         (selection(jobs=[J1.upper()]), None),
         (selection(jobs=[f"{P1}/{J1}"]), None),
-        (selection(jobs=[f"{P2}/{J1}"]), "job"),
-        (selection(jobs=[J2]), "job"),
+        (selection(jobs=[f"{P2}/{J1}"]), "container"),
+        (selection(jobs=[J2]), "container"),
         (selection(projects=[P2], jobs=[f"{P1}/{J1}"]), None),
-        (selection(projects=[P2], jobs=[J1]), "project"),
+        (selection(projects=[P2], jobs=[J1]), "scope"),
         (selection(since="2022-03-01"), None),
         (selection(since="2022-03-01T12:00"), None),
         (selection(since="2022-03-01T12:00:01"), "since"),
@@ -178,7 +178,7 @@ def test_parse_jobs_file_with_many_invalid_lines_has_a_short_message():
 
 
 def test_selection_with_empty_jobs_file_raises_config_error():
-    with pytest.raises(ConfigError, match=r"jobs\.txt: contains no job IDs"):
+    with pytest.raises(ConfigError, match=r"jobs\.txt: contains no IDs"):
         Selection.of(Settings(), jobs_file_lines=["# none today\n"], jobs_file_name="jobs.txt", now=NOW)
 
 

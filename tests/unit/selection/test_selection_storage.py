@@ -37,7 +37,7 @@ def select(jobs=(), collections=(), **settings):
         ({"jobs": ["j2"]}, "job"),
         ({"collections": ["c1"]}, None),
         ({"collections": ["w1/C1"]}, None),
-        ({"collections": ["w2/C1"]}, "job"),
+        ({"collections": ["w2/C1"]}, "container"),
         ({"name": "Har*", "status": "fulfilled"}, None),
         ({"name": "har*"}, "name"),
         ({"since": "7d"}, "since"),
