@@ -46,7 +46,9 @@ async def test_run_task_that_finishes_after_its_job_is_taken_up_by_a_later_run(t
         first = await environment.run()
         assert (first.exit_code, first.summary.containers.unfinished) == (0, 1)
         assert environment.has_complete_output()
-        assert (await read_status(environment.root)).jobs == {"up_to_date": 5, "unfinished": 1}
+        assert (await read_status(environment.root)).containers == {
+            "jobs": {"up_to_date": 5, "unfinished": 1}
+        }
         again = await environment.run()
         assert len(again.requests_to("tasks")) == 1, "only the job with the open task is listed again"
         environment.simulator.evolve(running=frozenset())
@@ -56,7 +58,7 @@ async def test_run_task_that_finishes_after_its_job_is_taken_up_by_a_later_run(t
         assert environment.has_complete_output()
         settled = await environment.run()
         assert settled.requests_to("tasks") == []
-        assert (await read_status(environment.root)).jobs == {"up_to_date": 6}
+        assert (await read_status(environment.root)).containers == {"jobs": {"up_to_date": 6}}
 
 
 async def run_job(environment: RunEnvironment, **more: Any) -> Any:
