@@ -1,5 +1,5 @@
 """
-Download all outputs of many UP42 jobs: concurrent, resumable, verified, unattended.
+Download everything that UP42 holds for projects and accounts: concurrent, resumable, verified, unattended.
 
 ``Downloader`` is the entry point of the library. ``bulkdl --help`` describes the command line.
 """

@@ -73,11 +73,11 @@ def _import_permanently(name: str) -> ModuleType:
 @click.version_option(__version__, prog_name="bulkdl", message="%(prog)s %(version)s")
 def cli() -> None:
     """
-    Download the outputs of many UP42 jobs: resumable, verified, unattended.
+    Download everything that UP42 holds for projects and accounts: resumable, verified, unattended.
 
     Credentials: UP42_PROJECT_ID and UP42_PROJECT_API_KEY, or UP42_USERNAME and UP42_PASSWORD, or UP42_TOKEN.
-    Append _FILE to a variable to read its value from a file. The config file can name one API key per project
-    in [[projects]] tables.
+    Append _FILE to a variable to read its value from a file. The config file can contain [[projects]] tables
+    with one API key each, and [[accounts]] tables. One run downloads both.
     """
 
 

@@ -85,9 +85,12 @@ _limit = partial(_setting, group=Group.LIMITS)
 _monitor = partial(_setting, group=Group.MONITORING)
 
 selection: Decorator[Any] = _stack(
-    _select("--source", metavar="auto|jobs|storage"),
+    _select("--source", metavar="auto|NAME,…"),
     _ids(
-        "-p", "--project", metavar="ID", text="only this project; by default all projects in the config file"
+        "-p",
+        "--project",
+        metavar="ID",
+        text="only this project (source jobs); by default all in the config file",
     ),
     _ids(
         "--job", metavar="ID", text="only this job, as JOB or PROJECT/JOB; or the results of a processing job"
@@ -100,7 +103,7 @@ selection: Decorator[Any] = _stack(
         "--jobs-file",
         metavar="FILE|-",
         envvar=f"{PREFIX}JOBS_FILE",
-        help="only the jobs in this file: one JOB or PROJECT/JOB per line, # starts a comment",
+        help="only the jobs or deliveries in this file: one ID or SCOPE/ID per line, # starts a comment",
         group=Group.SELECTION,
     ),
     _select("--since", metavar="WHEN"),

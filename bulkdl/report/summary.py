@@ -202,7 +202,7 @@ class SummaryBuilder:
         size_bytes: int = 0,
         downloaded_bytes: int = 0,
     ) -> None:
-        """Count several outputs with the same outcome, for example those of an up-to-date job."""
+        """Count several outputs with the same outcome, for example those of an up-to-date container."""
         self._counts.setdefault((kind, outcome, reason), Count()).add(outputs, size_bytes, downloaded_bytes)
 
     def add_problem(

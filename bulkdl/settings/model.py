@@ -121,27 +121,27 @@ class Settings(BaseModel):
         (), description="accounts and where their passwords are stored"
     )
 
-    # selection of jobs and outputs
+    # selection
     since: str | None = Field(
         None,
-        description="jobs created at or after this time: ISO date or time, an age (36h, 7d), or last "
-        "(start of the last complete run)",
+        description="jobs and deliveries created at or after this time: ISO date or time, an age (36h, 7d), "
+        "or last (start of the last complete run)",
     )
     since_overlap: DurationS = Field(
         2 * 86400.0, ge=0, description="how far --since last looks back before the start of that run"
     )
     until: str | None = Field(
-        None, description="jobs created at or before this time: ISO date or time, or an age"
+        None, description="jobs and deliveries created at or before this time: ISO date or time, or an age"
     )
     status: Annotated[tuple[str, ...], BeforeValidator(parsers.normalize_statuses)] = Field(
-        (), description="jobs with one of these statuses, such as SUCCEEDED"
+        (), description="jobs and deliveries with one of these statuses, such as SUCCEEDED"
     )
     mode: Annotated[str | None, BeforeValidator(parsers.normalize_status)] = Field(
-        None, description="jobs of this mode: DEFAULT or DRY_RUN"
+        None, description="source jobs: jobs of this mode, DEFAULT or DRY_RUN"
     )
-    name: str | None = Field(None, description="jobs whose name matches this glob pattern")
+    name: str | None = Field(None, description="jobs and deliveries whose name matches this glob pattern")
     workflow: Annotated[str | None, BeforeValidator(lambda value: value and parsers.parse_uuid(value))] = (
-        Field(None, description="jobs of the workflow with this ID")
+        Field(None, description="source jobs: jobs of the workflow with this ID")
     )
     workspace: Annotated[tuple[str, ...], BeforeValidator(parsers.parse_ids)] = Field(
         (), description="source storage: deliveries of these workspaces"
@@ -156,12 +156,14 @@ class Settings(BaseModel):
         "metadata (source storage)",
     )
     scope: Annotated[frozenset[Level], BeforeValidator(parsers.split_list)] = Field(
-        frozenset(Level), min_length=1, description="outputs of jobs, of tasks, or both: job, task"
+        frozenset(Level),
+        min_length=1,
+        description="source jobs: outputs of jobs, of tasks, or both (job, task)",
     )
     shard: MaybeShard = Field(
         None,
-        description="slice K of N of the jobs (K starts at 0), chosen by a stable hash of the job ID; auto "
-        "reads JOB_COMPLETION_INDEX and BULKDL_SHARDS",
+        description="slice K of N of the jobs and deliveries (K starts at 0), chosen by a stable hash of the "
+        "ID; auto reads JOB_COMPLETION_INDEX and BULKDL_SHARDS",
     )
 
     unpack: UnpackMode = Field(
@@ -211,7 +213,9 @@ class Settings(BaseModel):
         description="download an archive in segments only if one connection is slower than this "
         "(bytes per second); off: always",
     )
-    list_concurrency: Workers = Field(16, description="number of jobs whose outputs are listed concurrently")
+    list_concurrency: Workers = Field(
+        16, description="number of jobs or deliveries of each source whose outputs are listed concurrently"
+    )
     disk_threads: Workers = Field(DISK_THREADS, description="number of threads for writing and syncing files")
     inspection_threads: Workers = Field(
         INSPECTION_THREADS, description="number of threads that check archives without a checksum"
@@ -268,8 +272,8 @@ class Settings(BaseModel):
     recheck_absent_for: DurationS = Field(
         7 * 86400.0,
         ge=0,
-        description="time (7d) after the end of a job in which runs request outputs again that were not "
-        "available; 0 is never",
+        description="time (7d) after the end of a job or delivery in which runs request outputs again that "
+        "were not available; 0 is never",
     )
 
     # bounds

@@ -1,7 +1,7 @@
 """
 Collect the data of the status page in one JSON document of bounded size.
 
-Names in the document come from UP42 and are not trusted. They are only used as JSON strings.
+Names in the document come from the sources and are not trusted. They are only used as JSON strings.
 """
 
 from __future__ import annotations
