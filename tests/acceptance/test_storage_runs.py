@@ -3,12 +3,15 @@
 import json
 import shutil
 from collections import Counter
+from datetime import UTC, datetime
 
 import aiohttp
 import pytest
 
 from bulkdl.simulator import Faults, SimulatedAccount, Simulator, SimulatorOptions
+from bulkdl.simulator.ids import IdKind
 from bulkdl.simulator.v2.deliveries import StorageOptions
+from bulkdl.simulator.v2.documents import order_status
 from support.storage_account import LISTS, StorageAccount
 
 ASSETS = 40
@@ -20,6 +23,11 @@ async def account(tmp_path):
     options = SimulatorOptions(max_recorded_requests=None, strict_storage_auth=True)
     async with Simulator(simulated, options) as simulator:
         yield StorageAccount(tmp_path, simulator)
+
+
+def is_fulfilled(simulator, order_id):
+    deliveries = simulator.account.deliveries
+    return order_status(deliveries, deliveries.find(IdKind.ORDER, order_id).job) == "FULFILLED"
 
 
 def objects(account):
@@ -154,11 +162,60 @@ async def test_run_of_a_missing_collection_exits_with_4(account):
 async def test_run_since_last_revisits_deliveries_whose_items_were_not_ready(account):
     assert (await account.run("--since", "last")).code == 0
     account.simulator.evolve_storage(settled=True)
-    # The simulated jobs have finished long before the first run, so their results count as old.
+    # Without a time, the jobs have finished before the first run, so that their results count as old.
     assert account.missing_files(lambda file: not file.job_id) != []
     result = await account.run("--since", "last")
     assert result.code == 0, result
     assert account.missing_files(lambda file: not file.job_id) == []
+
+
+async def test_run_since_last_downloads_the_results_of_jobs_that_have_finished_since(account):
+    assert (await account.run("--since", "last")).code == 0
+    before = {file.asset_id for file in account.simulator.expected_files()}
+    account.simulator.evolve_storage(settled=True, settled_at=datetime.now(UTC))
+    results = [
+        file for file in account.simulator.expected_files() if file.job_id and file.asset_id not in before
+    ]
+    assert results
+    result = await account.run("--since", "last")
+    assert result.code == 0, result
+    assert account.missing_files() == []
+    account.count_requests()
+    again = await account.run("--since", "last")
+    assert again.code == 0, again
+    counts = account.count_requests()
+    assert counts["download_url"] == counts["object"] == 0
+
+
+async def test_run_since_last_does_not_download_old_results_while_the_jobs_are_listed(account):
+    slow = {"fault": "latency", "seconds": 0.5, "endpoint": "processing_jobs"}
+    account.simulator.faults = Faults.from_rules(slow)
+    result = await account.run("--since", "2026-11-01", "--only", "asset")
+    assert result.code == 0, result
+    assert result.document["outputs"]["completed"] == 0, result
+
+
+async def test_run_with_a_status_since_last_downloads_orders_that_are_fulfilled_later(tmp_path):
+    # The last order has three deliveries. The first of them exist before the order is fulfilled.
+    simulated = SimulatedAccount(storage=StorageOptions(assets=45))
+    async with Simulator(simulated, SimulatorOptions()) as simulator:
+        account = StorageAccount(tmp_path, simulator)
+        open_orders = {
+            deliveries_order
+            for deliveries_order in (file.order_id for file in simulator.expected_files())
+            if deliveries_order and not is_fulfilled(simulator, deliveries_order)
+        }
+        assert open_orders
+        args = ("--status", "FULFILLED", "--since", "last", "--only", "original")
+        assert (await account.run(*args)).code == 0
+        early = {file.asset_id for file in simulator.expected_files() if file.order_id in open_orders}
+        assert not [
+            path for path in simulator.requests if path.endpoint == "object" and path.path[-36:] in early
+        ]
+        simulator.evolve_storage(assets=60, settled=True)
+        result = await account.run(*args)
+        assert result.code == 0, result
+        assert account.missing_files(lambda file: file.is_original and file.asset_id in early) == []
 
 
 async def test_run_links_an_original_that_was_downloaded_before_its_collection_existed(account):

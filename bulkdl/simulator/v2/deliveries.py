@@ -55,6 +55,7 @@ class StorageOptions:
         hostile_names: Content-Dispositions also have names that are not valid file names. STAC keys have them
             in any case, because they are in the scenarios.
         settled: Extractions and jobs in progress have finished, as if one day had passed.
+        settled_at: When the jobs in progress have finished. None: when their results were created.
         deleted: IDs of deleted collections.
     """
 
@@ -64,6 +65,7 @@ class StorageOptions:
     raster_bytes: tuple[int, int] = (2_000, 400_000)
     hostile_names: bool = False
     settled: bool = False
+    settled_at: datetime | None = None
     deleted: frozenset[str] = frozenset()
 
 
@@ -151,6 +153,12 @@ class Deliveries:
 
     def scenario(self, number: int) -> DeliveryScenario:
         return _create_scenario(self, number)
+
+    def finished_at(self, number: int) -> datetime:
+        """Return when the processing job with the result *number* has finished."""
+        scenario = create_scenario(number, random.Random(f"{self.seed}/{number}/scenario"))
+        settled_at = self.options.settled_at if scenario.job_status == "running" else None
+        return settled_at or self.created_at(number)
 
     def created_at(self, number: int) -> datetime:
         share = number / (number + _DELIVERIES_IN_FIRST_HALF)

@@ -135,7 +135,7 @@ def job_document(deliveries: Deliveries, number: int, base_url: str) -> Json:
         "status": status,
         "created": nanos(created),
         "started": nanos(started) if started else None,
-        "finished": None if is_running else nanos(delivery.created_at),
+        "finished": None if is_running else nanos(deliveries.finished_at(number)),
         "updated": nanos(delivery.updated_at),
     }
 

@@ -41,14 +41,22 @@ class AccountListing:
         workspace_id: List only this workspace; None lists all.
         needs_origins: Whether names and statuses of jobs and orders are needed for each container. Otherwise
             containers are yielded before these lists are complete.
+        needs_times: Whether the creation times are needed. A collection without an original, such as the
+            result of a job, then waits for these lists.
     """
 
     def __init__(
-        self, client: StorageClient, workspace_id: str | None = None, *, needs_origins: bool = False
+        self,
+        client: StorageClient,
+        workspace_id: str | None = None,
+        *,
+        needs_origins: bool = False,
+        needs_times: bool = False,
     ) -> None:
         self._client = client
         self._workspace_id = workspace_id
         self._needs_origins = needs_origins
+        self._needs_times = needs_times
         self._index = DeliveryIndex()
         self._collections: Channel[Collection | UnreadableEntry] = Channel(2 * BATCH_SIZE)
         self._unreadable: list[UnreadableContainer] = []
@@ -73,9 +81,7 @@ class AccountListing:
         try:
             async with aclosing(self._batches()) as batches:
                 async for batch in batches:
-                    if self._needs_origins:
-                        await asyncio.gather(*origins)
-                    for container in await self._collection_containers(batch):
+                    for container in await self._collection_containers(batch, origins):
                         yield container
             await asyncio.gather(*tasks)
             async with aclosing(self._remaining()) as remaining:
@@ -192,7 +198,7 @@ class AccountListing:
             yield batch
 
     async def _collection_containers(
-        self, batch: Sequence[Collection | UnreadableEntry]
+        self, batch: Sequence[Collection | UnreadableEntry], origins: Sequence[asyncio.Task[None]]
     ) -> list[Container | UnreadableContainer]:
         unreadable = [entry for entry in batch if isinstance(entry, UnreadableEntry)]
         for entry in unreadable:
@@ -207,6 +213,9 @@ class AccountListing:
         )
         selected = [entry for entry in collections.values() if entry.id in new_ids]
         originals = await self._wait_for_originals(selected)
+        has_all_times = all((entry.asset_id or "") in originals for entry in selected)
+        if self._needs_origins or (self._needs_times and not has_all_times):
+            await asyncio.gather(*origins)
         containers = await asyncio.to_thread(self._create_containers, selected, originals)
         return [*(UnreadableContainer(entry.identity, entry.problem) for entry in unreadable), *containers]
 

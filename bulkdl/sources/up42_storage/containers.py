@@ -18,6 +18,8 @@ from bulkdl.sources.up42_storage.spec import SOURCE
 ASSET_PREFIX = "asset-"
 # Scope of a delivery without a workspace.
 NO_WORKSPACE = "unassigned"
+# The status of an order with further deliveries to come.
+INCOMPLETE = "BEING_FULFILLED"
 _RESERVED_IDS = frozenset({"assets"})
 _IN_PROGRESS = frozenset({"IN_PROGRESS"})
 _EXTRACTED = frozenset({"SUCCESSFUL", "FAILED"})
@@ -125,5 +127,5 @@ def is_settled(container: Container, now: datetime, grace: timedelta) -> bool:
     extraction = container.attributes.get("extraction", "")
     if extraction in _IN_PROGRESS:
         return False
-    is_complete = extraction in _EXTRACTED and container.status != "BEING_FULFILLED"
+    is_complete = extraction in _EXTRACTED and container.status != INCOMPLETE
     return is_complete or container.created_at < now - grace

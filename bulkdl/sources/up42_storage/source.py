@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TypeVar
@@ -23,7 +24,7 @@ from bulkdl.sources.interfaces import ContainerKey, ReadDocument, Source, Source
 from bulkdl.sources.up42_storage import keys
 from bulkdl.sources.up42_storage.account_listing import AccountListing
 from bulkdl.sources.up42_storage.accounts import AccountConnection, AccountConnections
-from bulkdl.sources.up42_storage.containers import is_settled
+from bulkdl.sources.up42_storage.containers import INCOMPLETE, is_settled
 from bulkdl.sources.up42_storage.delivery_listing import DeliveryListing
 from bulkdl.sources.up42_storage.documents import parse_key, plan_output, read_listing
 from bulkdl.sources.up42_storage.endpoints import endpoint_label
@@ -49,7 +50,9 @@ class StorageSource:
         self._headers_timeout_s = settings.headers_timeout
         self._templates: Mapping[str, str] = dict(settings.path_templates)
         self._grace = timedelta(seconds=settings.recheck_absent_for)
+        self._statuses = frozenset(settings.status)
         self._needs_origins = bool(settings.name or settings.status)
+        self._needs_times = bool(settings.since or settings.until)
 
     @property
     def scopes(self) -> tuple[str, ...]:
@@ -59,12 +62,25 @@ class StorageSource:
     async def list_containers(self, scope: str) -> AsyncGenerator[Container | UnreadableContainer, None]:
         """List the deliveries of the account *scope*, about the newest first."""
         connection = self._accounts.connection(scope)
-        listing = AccountListing(connection.client, needs_origins=self._needs_origins)
+        listing = AccountListing(
+            connection.client, needs_origins=self._needs_origins, needs_times=self._needs_times
+        )
         async with aclosing(listing.containers()) as entries:
             async for entry in entries:
                 if isinstance(entry, Container):
                     self._accounts.record_workspace(entry.ref.scope, connection)
-                yield entry
+                    yield self._with_finality(entry)
+                else:
+                    yield entry
+
+    def _with_finality(self, container: Container) -> Container:
+        """
+        Return *container*; not final if its order can still get a selected status.
+
+        It is recorded, so that a later run with a watermark selects it although it is older.
+        """
+        can_match_later = container.status == INCOMPLETE and INCOMPLETE not in self._statuses
+        return replace(container, is_final=False) if self._statuses and can_match_later else container
 
     async def get_container(self, ref: ContainerRef) -> Container:
         """Request one delivery, from each account that can have it."""
