@@ -24,7 +24,14 @@ from bulkdl.http.errors import map_http_errors
 from bulkdl.log import get_logger
 from bulkdl.models import Reason
 from bulkdl.sources.transport import RequestPolicy, TokenFailure, describe_request, read_body
-from bulkdl.sources.up42_common.credentials import Account, Credentials, ProjectKey, StaticToken, get_secrets
+from bulkdl.sources.up42_common.credentials import (
+    Account,
+    Credentials,
+    ProjectKey,
+    StaticToken,
+    describe_check,
+    get_secrets,
+)
 from bulkdl.sources.up42_common.errors import (
     ApiErrorInfo,
     api_error,
@@ -191,18 +198,22 @@ class TokenSource:
                 retry_after_s = self._request_policy.apply_cooldown(response)
                 body = await read_body(response, _BODY_LIMIT_BYTES, label, self._request_policy.timeouts)
         if response.status != 200:
-            message = describe_oauth_error(body) or find_message(body)
-            raise self._error_for(ApiErrorInfo(response.status, message), label, retry_after_s)
+            explained = describe_oauth_error(body)
+            error = ApiErrorInfo(response.status, explained or find_message(body))
+            raise self._error_for(error, label, retry_after_s, is_explained=bool(explained))
         document = parse_json(body, label)
-        if (error := find_error(document)) is not None:
-            raise self._error_for(error, label, retry_after_s)
+        if (rejection := find_error(document)) is not None:
+            raise self._error_for(rejection, label, retry_after_s)
         return parse_grant(document, label)
 
-    def _error_for(self, error: ApiErrorInfo, label: str, retry_after_s: float | None) -> ApiError:
+    def _error_for(
+        self, error: ApiErrorInfo, label: str, retry_after_s: float | None, *, is_explained: bool = False
+    ) -> ApiError:
         secrets = get_secrets(self._credentials)
         failure = api_error(error, label, retry_after_s=retry_after_s, secrets=secrets)
         if error.status in (400, 401, 403):
-            return ApiError(Reason.CREDENTIALS, failure.detail)
+            hint = "" if is_explained else f" ({describe_check(self._credentials)})"
+            return ApiError(Reason.CREDENTIALS, failure.detail + hint)
         if error.status == 404:
             return ApiError(Reason.REJECTED, f"{failure.detail} (check the URL of the token endpoint)")
         return failure

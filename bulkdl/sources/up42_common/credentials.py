@@ -40,6 +40,17 @@ class StaticToken:
 Credentials = ProjectKey | Account | StaticToken
 
 
+def describe_check(credentials: Credentials) -> str:
+    """Return what the user must check if UP42 rejects *credentials*."""
+    match credentials:
+        case ProjectKey():
+            return "check the project ID and its API key"
+        case Account():
+            return "check the user name and the password"
+        case StaticToken():
+            return "check the token"
+
+
 def get_secrets(credentials: Credentials) -> tuple[str, ...]:
     """Return the secret texts of *credentials*, which messages and logs must not contain."""
     match credentials:

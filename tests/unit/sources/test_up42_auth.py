@@ -92,6 +92,18 @@ async def test_token_oauth_error_is_permanent_and_explained(kit, status, code, d
     assert _posts(kit) == 1
 
 
+@pytest.mark.parametrize(
+    ("credentials", "expected"),
+    [
+        (ProjectKey("p", SecretStr("key")), "401 not accepted (check the project ID and its API key)"),
+        (Account("me@x", SecretStr("password")), "401 not accepted (check the user name and the password)"),
+    ],
+)
+async def test_token_rejection_without_an_oauth_code_states_what_to_check(kit, credentials, expected):
+    kit.api.post(TOKEN_URL, status=401, payload={"message": "not accepted"})
+    assert expected in (await _failure(kit.tokens(credentials).token())).detail
+
+
 @pytest.mark.parametrize(("life_s", "usable_s"), [(300, 270), (100, 90), (1, 0.9), (0.1, 0.09)])
 async def test_token_is_renewed_shortly_before_it_expires(kit, life_s, usable_s):
     kit.grant("T1", "T2", expires_in=life_s)
