@@ -272,31 +272,31 @@ def includes_recorded(selections: SelectionBySource, output: Output) -> bool:
     return selection is not None and selection.includes_recorded(output)
 
 
-def is_in_shard(job_id: str, shard: Shard) -> bool:
-    """Return whether *shard* has the highest score for this job among all shards."""
-    return find_shard(job_id, shard.count) == shard.index
+def is_in_shard(container_id: str, shard: Shard) -> bool:
+    """Return whether *shard* has the highest score for this container among all shards."""
+    return find_shard(container_id, shard.count) == shard.index
 
 
-def find_shard(job_id: str, count: int) -> int:
-    """Return the number (from 0) of the shard of this job if there are *count* shards."""
-    return max(range(count), key=lambda index: _score(job_id.lower(), index))
+def find_shard(container_id: str, count: int) -> int:
+    """Return the number (from 0) of the shard of this container if there are *count* shards."""
+    return max(range(count), key=lambda index: _score(container_id.lower(), index))
 
 
-def _score(job_id: str, index: int) -> bytes:
-    return blake2b(f"{job_id}#{index}".encode(), digest_size=8).digest()
+def _score(container_id: str, index: int) -> bytes:
+    return blake2b(f"{container_id}#{index}".encode(), digest_size=8).digest()
 
 
 def _drop_duplicates(refs: Sequence[ContainerSelector]) -> tuple[ContainerSelector, ...]:
-    """Return each job once, in order. Drop a reference without project if another one has the project."""
-    with_project = {ref.container_id for ref in refs if ref.scope}
-    return tuple(dict.fromkeys(ref for ref in refs if ref.scope or ref.container_id not in with_project))
+    """Return each container once, in order. Drop a reference without scope if another one has the scope."""
+    with_scope = {ref.container_id for ref in refs if ref.scope}
+    return tuple(dict.fromkeys(ref for ref in refs if ref.scope or ref.container_id not in with_scope))
 
 
 def parse_jobs_file(
     lines: Iterable[str], name: str, *, parse_id: Callable[[str], str] = parsers.parse_uuid
 ) -> list[ContainerSelector]:
     """
-    Return the distinct jobs in *lines*: one ``JOB`` or ``PROJECT/JOB`` per line.
+    Return the distinct containers in *lines*: one ``ID`` or ``SCOPE/ID`` per line.
 
     Empty lines and comments that start with ``#`` are ignored.
 
@@ -335,9 +335,9 @@ def _describe_invalid_lines(lines: Sequence[str]) -> str:
 def _parse_job_ref(
     text: str, parse_id: Callable[[str], str] = parsers.parse_uuid
 ) -> ContainerSelector | None:
-    project, slash, job = text.rpartition("/")
+    scope, slash, container_id = text.rpartition("/")
     try:
-        return ContainerSelector(parse_id(project) if slash else None, parse_id(job))
+        return ContainerSelector(parse_id(scope) if slash else None, parse_id(container_id))
     except ValueError:
         return None
 

@@ -55,12 +55,10 @@ def create_catalog(
     Args:
         stop: Ends the work when it is set; the old catalogue stays.
         layouts: The sources with their path templates, which determine the names of the documents.
-        formats: See ``processors.catalog.build.FORMATS``.
-        checksums, georeferences: See ``CatalogRequest``.
+        formats, checksums, georeferences: See ``CatalogRequest``.
 
     Raises:
-        ConfigError: *output* is not a local directory.
-        LedgerMissingError: There is no ledger.
+        ConfigError: *output* is not a local directory, or there is no ledger.
         LedgerError, DestinationError: A ledger cannot be read, or the catalogue cannot be written.
         ReadStopped: *stop* is set.
     """

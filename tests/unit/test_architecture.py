@@ -117,13 +117,42 @@ def find_kind_conditions(package: Path) -> list[str]:
     ]
 
 
+# The catalogue names the provider of the data.
+PROVIDER_PACKAGES = ("sources/", "simulator/", "settings/", "cli/", "processors/catalog/")
+
+
+def find_provider_names(package: Path) -> list[str]:
+    """Texts of packages for any source do not name a provider. The labels and failures of a source do."""
+    found = []
+    for path, tree in modules(package):
+        if path.as_posix().startswith(PROVIDER_PACKAGES):
+            continue
+        comments = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        found += [
+            f"{path.as_posix()}:{node.lineno}"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and "UP42" in node.value
+            and id(node) not in comments
+        ]
+    return found
+
+
 def is_kind(node: ast.AST) -> bool:
     if isinstance(node, ast.Attribute):
         return isinstance(node.value, ast.Name) and node.value.id == "Kind"
     return isinstance(node, ast.Constant) and node.value in KINDS
 
 
-RULES = (find_unlisted_spawners, find_eager_imports, find_long_code, find_vague_names, find_kind_conditions)
+RULES = (
+    find_unlisted_spawners,
+    find_eager_imports,
+    find_long_code,
+    find_vague_names,
+    find_kind_conditions,
+    find_provider_names,
+)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -172,6 +201,7 @@ VIOLATIONS = {
         find_kind_conditions,
     ),
     "up42/token_manager.py": ("", find_vague_names),
+    "graph/run.py": ('def f(x):\n    return f"{x}: contact UP42"', find_provider_names),
 }
 
 
@@ -185,6 +215,7 @@ def correct_package(tmp_path):
         "models.py": "x = 1\n" * (MAX_MODULE_LINES - MAX_FUNCTION_LINES)
         + "def f():\n"
         + "    x = 1\n" * (MAX_FUNCTION_LINES - 1),
+        "report/plan.py": '"""Plan the outputs of a source such as UP42."""',
         "sources/up42_jobs/client.py": 'def f(kind):\n    return kind == "archive"',
     }
     for name, text in files.items():
