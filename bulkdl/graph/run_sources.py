@@ -12,7 +12,6 @@ from bulkdl.graph.pool_limits import ConnectionLimits
 from bulkdl.http.retry import RetryPolicy
 from bulkdl.listings import PlannedOutput
 from bulkdl.settings import CredentialSet, Settings
-from bulkdl.source_spec import SourceSpec
 from bulkdl.sources.interfaces import Source, SourceContext, SourceType
 from bulkdl.sources.registry import source_layout
 from bulkdl.sources.sessions import SessionOptions, Sessions, SharedLimits, retry_policy
@@ -72,11 +71,6 @@ class RunSources:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._stack.__aexit__(kind, error, trace)
-
-    @property
-    def specs(self) -> tuple[SourceSpec, ...]:
-        """The specifications of the sources."""
-        return tuple(source_type.spec for source_type in self._types.values())
 
     def scopes(self, name: str) -> tuple[str, ...]:
         """

@@ -134,7 +134,7 @@ async def test_failed_outputs_are_listed_retried_and_reported(site):
     assert retried["containers_total"] == len(retried["containers"]) > 0
     for report in (first, second):
         jsonschema.validate(report, without_additional_keys(deepcopy(schema())))
-        assert (report["version"], report["bulkdl"]) == (1, __version__)
+        assert (report["version"], report["bulkdl"]) == (2, __version__)
 
 
 async def test_retry_with_an_unknown_reason_suggests_the_nearest_reason(site):

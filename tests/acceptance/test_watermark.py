@@ -155,15 +155,15 @@ async def test_since_last_does_not_wait_for_a_job_that_ended_with_another_status
     """The job was RUNNING when FAILED jobs were selected, and has SUCCEEDED since."""
     async with cli_environment(tmp_path, ACCOUNT) as environment:
         await run_since_last(environment, status="FAILED")
-        assert (await read_status(environment.root)).jobs["unfinished"] == 1
+        assert (await read_status(environment.root)).containers["jobs"]["unfinished"] == 1
         await run_since_last(environment)
         environment.simulator.evolve(all_finished=True)
         await run_since_last(environment, status="FAILED")
-        known = (await read_status(environment.root)).jobs
+        known = (await read_status(environment.root)).containers["jobs"]
         assert (known.get("unfinished"), known["not_selected"]) == (None, 1)
         assert environment.find_missing_outputs()
         await run_since_last(environment)
-        assert (await read_status(environment.root)).jobs == {"up_to_date": ACCOUNT.jobs}
+        assert (await read_status(environment.root)).containers == {"jobs": {"up_to_date": ACCOUNT.jobs}}
         assert environment.has_complete_output()
 
 

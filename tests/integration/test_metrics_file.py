@@ -64,7 +64,7 @@ async def test_rejected_credentials_are_counted_as_a_problem(tmp_path):
         request = replace(request, credentials=CredentialSet(by_project=keys, project_ids=tuple(keys)))
         await run_downloader(request, lambda downloader: downloader.run(request.selections), EventRecorder())
     found = samples(path.read_text())
-    assert value(found, "problems_total", reason="credentials") == 1
+    assert value(found, "problems_total", source="jobs", reason="credentials") == 1
     assert value(found, "last_run_exit_code") == ExitCode.CREDENTIALS
 
 
@@ -100,7 +100,8 @@ async def test_present_outputs_are_counted_as_skipped(tmp_path):
             )
         expected_count = sum(1 for expected in simulator.expected_outputs() if expected.kind == Kind.ARCHIVE)
     found = samples((tmp_path / "bulkdl.prom").read_text())
-    skipped = value(found, "outputs_total", kind="archive", outcome="skipped", reason="up_to_date")
+    labels = {"source": "jobs", "kind": "archive"}
+    skipped = value(found, "outputs_total", **labels, outcome="skipped", reason="up_to_date")
     assert skipped == expected_count
-    assert value(found, "outputs_planned_total", kind="archive") == 0
-    assert value(found, "bytes_total", kind="archive") == 0
+    assert value(found, "outputs_planned_total", **labels) == 0
+    assert value(found, "bytes_total", **labels) == 0

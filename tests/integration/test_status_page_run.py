@@ -33,10 +33,10 @@ async def test_endpoints_during_a_run_report_health_metrics_and_progress(tmp_pat
         assert await run.json("/healthz") == (200, {"alive": True})
         assert await run.json("/readyz") == (200, {"ready": True, "reasons": []})
         metrics = await run.metrics()
-        assert value(metrics, "in_flight", kind="archive") == 1
-        assert value(metrics, "bytes_total", kind="archive") >= 1_500_000
-        assert value(metrics, "requests_total", endpoint="token", status="2xx") == 1
-        assert value(metrics, "request_duration_seconds_count", endpoint="storage") == 1
+        assert value(metrics, "in_flight", source="jobs", kind="archive") == 1
+        assert value(metrics, "bytes_total", source="jobs", kind="archive") >= 1_500_000
+        assert value(metrics, "requests_total", source="jobs", endpoint="token", status="2xx") == 1
+        assert value(metrics, "request_duration_seconds_count", source="jobs", endpoint="storage") == 1
         assert value(metrics, "disk_free_bytes") > 0
         _, status = await run.json("/status.json")
         while not status["in_flight"]:  # a download of this size is listed after two seconds
