@@ -3,11 +3,13 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
+from support import fork_server
 from support.environment import clear_environment
 from support.virtual_time import VirtualClock, use_virtual_clock
 
 
 def pytest_configure() -> None:
+    fork_server.install()
     # Not in a fixture, because some test modules read the environment when they are imported.
     clear_environment(os.environ)
     # By default, hypothesis fails an example that takes longer than 200 ms, and slow generation of examples.
