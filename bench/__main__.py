@@ -16,7 +16,7 @@ from pathlib import Path
 from bench import facts, peers
 from bench.page import render_page
 from bench.result import RowResult, load_results, store_results
-from bench.rows import archives, backfill, deliveries, latency, planning, quicklooks, unpack
+from bench.rows import archives, backfill, catalog, deliveries, latency, planning, quicklooks, unpack
 from bench.settings import REPOSITORY, BenchSettings
 
 ROWS: dict[str, Callable[[BenchSettings], RowResult]] = {
@@ -31,6 +31,7 @@ ROWS: dict[str, Callable[[BenchSettings], RowResult]] = {
     "backfill": backfill.measure_first_run,
     "unpack-large": unpack.measure_large,
     "unpack-small": unpack.measure_small,
+    "catalog": catalog.measure,
 }
 _RESULTS = REPOSITORY / "bench/results.json"
 _NOTES = REPOSITORY / "bench/notes.md"

@@ -13,25 +13,33 @@ from pathlib import Path
 from typing import Any, cast
 
 from bulkdl.concurrency import check_stop
-from bulkdl.processors.catalog.cache import EntryCache, fingerprint, order_of
+from bulkdl.processors.catalog.cache import CachedContainer, EntryCache, Order, fingerprint, order_of
 from bulkdl.processors.catalog.checksums import ChecksumsWriter, add_checksums
 from bulkdl.processors.catalog.entries import create_container, create_entries
-from bulkdl.processors.catalog.facts import CatalogInfo, CatalogWriter
+from bulkdl.processors.catalog.facts import CatalogEntry, CatalogInfo, CatalogWriter
 from bulkdl.processors.catalog.georeference import QuicklookWriter
 from bulkdl.processors.catalog.output_tree import OutputTree
 from bulkdl.processors.catalog.publishing import WorkFolder, read_marker
 from bulkdl.processors.catalog.records import LedgerContainer
-from bulkdl.processors.catalog.stac import StacWriter
+from bulkdl.processors.catalog.unchanged import (
+    KeepingWriter,
+    KeptContainer,
+    Summary,
+    TextWriter,
+    summarize,
+)
 
 # Format → module and class of its writer. A module is imported only if its format is written.
 _WRITERS = {
+    "stac": ("bulkdl.processors.catalog.stac", "StacWriter"),
     "gpkg": ("bulkdl.processors.catalog.geopackage", "GeoPackageWriter"),
     "mosaic": ("bulkdl.processors.catalog.mosaic", "MosaicWriter"),
     "geojson": ("bulkdl.processors.catalog.geojson", "GeoJsonWriter"),
     "parquet": ("bulkdl.processors.catalog.parquet", "ParquetWriter"),
     "page": ("bulkdl.processors.catalog.page.writer", "PageWriter"),
 }
-FORMATS = ("stac", *_WRITERS)
+FORMATS = tuple(_WRITERS)
+_TEXTS = frozenset({"geojson", "parquet", "page"})  # the writers that are a TextWriter
 PAGE, GEOJSON, PARQUET = "page", "geojson", "parquet"
 PARQUET_EXTRA = "geoparquet"
 
@@ -63,6 +71,12 @@ class CatalogResult:
     unchanged: int = 0
     entries: int = 0
     states: Counter[str] = field(default_factory=Counter)
+
+    def count(self, summary: Summary) -> None:
+        """Count a container and its entries."""
+        self.containers += 1
+        self.entries += len(summary.ids)
+        self.states.update(summary.states)
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -113,12 +127,11 @@ def write_catalog(stop: threading.Event, request: CatalogRequest, records: Recor
         place.prepare()
         if PAGE in request.formats:
             place.check_index()
-        cache = EntryCache(place.previous_cache, place.cache, place.build)
-        closing.callback(cache.close)
         info = request.info(place.catalog, place.index)
-        previous = _find_previous(place, cache)
-        writers = _open_writers(request, info, previous, closing)
-        result = _write_containers(stop, request, records, cache, writers)
+        cache = _open_cache(place, request)
+        closing.callback(cache.close)
+        writers = _open_writers(request, info, _find_previous(place, cache), closing)
+        result = CatalogPass(stop, request, cache, writers).run(records)
         for writer in writers:
             writer.finish()
         cache.close()
@@ -128,10 +141,18 @@ def write_catalog(stop: threading.Event, request: CatalogRequest, records: Recor
     return result
 
 
+def _open_cache(place: WorkFolder, request: CatalogRequest) -> EntryCache:
+    texts = [name for name in request.formats if name in _TEXTS]
+    if request.checksums:
+        texts.append(ChecksumsWriter.format)
+    variant = ",".join(sorted(request.formats)) + (" checksums" if request.checksums else "")
+    return EntryCache(place.previous_cache, place.cache, place.build, texts, variant)
+
+
 def _find_previous(place: WorkFolder, cache: EntryCache) -> Path | None:
-    """Return the published catalogue if its items are those of the cache."""
+    """Return the published catalogue if the cache describes it and it has the same formats."""
     marker: Mapping[str, Any] = read_marker(place.published) or {}
-    is_same = marker.get("build") == cache.previous_build and "stac" in marker.get("formats", ())
+    is_same = marker.get("build") == cache.previous_build and cache.is_same_variant
     return place.published if is_same else None
 
 
@@ -145,11 +166,9 @@ def _open_writers(
         writers.append(writer)
 
     for name in request.formats:
-        if name == "stac":
-            add(StacWriter(info, previous))
-        else:
-            module, kind = _WRITERS[name]
-            add(cast("CatalogWriter", getattr(import_module(module), kind)(info)))
+        module, kind = _WRITERS[name]
+        create = getattr(import_module(module), kind)
+        add(cast("CatalogWriter", create(info) if name in _TEXTS else create(info, previous)))
     if request.checksums:
         add(ChecksumsWriter(info))
     if request.georeferences:
@@ -157,29 +176,76 @@ def _open_writers(
     return writers
 
 
-def _write_containers(
-    stop: threading.Event,
-    request: CatalogRequest,
-    records: Records,
-    cache: EntryCache,
-    writers: Sequence[CatalogWriter],
-) -> CatalogResult:
-    result = CatalogResult(tuple(request.formats))
-    for record, tree in records:
-        check_stop(stop)
-        order, current = order_of(record, tree), fingerprint(record, tree)
-        cached = cache.find(order, current)
-        entries = cached if cached is not None else create_entries(record, tree)
-        is_unchanged = cached is not None
-        if request.checksums:
-            entries, has_new = add_checksums(stop, entries, request.output)
-            is_unchanged = is_unchanged and not has_new
-        cache.add(order, current, entries)
-        container = create_container(record, entries, is_unchanged=is_unchanged)
-        for writer in writers:
-            writer.add(container)
-        result.containers += 1
-        result.unchanged += is_unchanged
-        result.entries += len(entries)
-        result.states.update(entry.state for entry in entries)
-    return result
+class CatalogPass:
+    """One pass over the containers."""
+
+    def __init__(
+        self,
+        stop: threading.Event,
+        request: CatalogRequest,
+        cache: EntryCache,
+        writers: Sequence[CatalogWriter],
+    ) -> None:
+        self._stop = stop
+        self._request = request
+        self._cache = cache
+        self._writers = writers
+        self._result = CatalogResult(tuple(request.formats))
+
+    def run(self, records: Records) -> CatalogResult:
+        """Give all containers to the writers."""
+        for record, tree in records:
+            check_stop(self._stop)
+            order, current = order_of(record, tree), fingerprint(record, tree)
+            cached = self._cache.find(order, current)
+            self._remove_obsolete()
+            if cached is not None and (self._cache.is_same_variant or not self._request.checksums):
+                self._keep(record, order, current, cached)
+            else:
+                entries = cached.entries() if cached is not None else create_entries(record, tree)
+                self._add(record, order, current, entries)
+        self._cache.skip_rest()
+        self._remove_obsolete()
+        return self._result
+
+    def _remove_obsolete(self) -> None:
+        for scope_id, _, container_id, _ in self._cache.removed:
+            for writer in self._writers:
+                if isinstance(writer, KeepingWriter):
+                    writer.remove(scope_id, container_id)
+        self._cache.removed.clear()
+
+    def _add(
+        self, record: LedgerContainer, order: Order, current: str, entries: tuple[CatalogEntry, ...]
+    ) -> None:
+        if self._request.checksums:
+            entries = add_checksums(self._stop, entries, self._request.output)
+        container = create_container(record, entries)
+        texts = {}
+        for writer in self._writers:
+            if isinstance(writer, TextWriter):
+                texts[writer.format] = writer.render(container)
+                writer.write(texts[writer.format])
+            else:
+                writer.add(container)
+        summary = summarize(container)
+        self._cache.add(order, current, summary, container, texts)
+        self._result.count(summary)
+
+    def _keep(self, record: LedgerContainer, order: Order, current: str, cached: CachedContainer) -> None:
+        kept = KeptContainer(
+            create_container(record, ()),
+            cached.summary,
+            lambda: create_container(record, cached.entries(), is_unchanged=True),
+        )
+        texts = dict(cached.texts)
+        for writer in self._writers:
+            if isinstance(writer, TextWriter):
+                if writer.format not in texts:
+                    texts[writer.format] = writer.render(kept.container)
+                writer.write(texts[writer.format])
+            elif not (isinstance(writer, KeepingWriter) and writer.keep(kept)):
+                writer.add(kept.container)
+        self._cache.add(order, current, cached.summary, cached, texts)
+        self._result.count(cached.summary)
+        self._result.unchanged += 1

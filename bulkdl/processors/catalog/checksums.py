@@ -9,6 +9,7 @@ checksums as long as their container does not change.
 from __future__ import annotations
 
 import hashlib
+import json
 import stat
 import threading
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from pathlib import Path
 from bulkdl.concurrency import open_stoppable
 from bulkdl.os_errors import map_path_errors
 from bulkdl.processors.catalog.facts import CatalogContainer, CatalogEntry, CatalogFile, CatalogInfo
+from bulkdl.processors.catalog.unchanged import TextWriter
 
 FILE = "SHA256SUMS"
 _BLOCK_BYTES = 1 << 20
@@ -26,21 +28,19 @@ _SHA256 = "sha256="
 
 def add_checksums(
     stop: threading.Event, entries: Sequence[CatalogEntry], output: Path
-) -> tuple[tuple[CatalogEntry, ...], bool]:
+) -> tuple[CatalogEntry, ...]:
     """
-    Return *entries* with the SHA-256 of each file, and whether a checksum was missing.
+    Return *entries* with the SHA-256 of each file.
 
     Raises:
         DestinationError: A file cannot be read.
         ReadStopped: *stop* is set.
     """
-    if all(file.checksum.startswith(_SHA256) for entry in entries for file in entry.files):
-        return tuple(entries), False
     known: dict[str, str] = {}  # the features of a task share its archive
     return tuple(
         replace(entry, files=tuple(_add_checksum(stop, file, output, known) for file in entry.files))
         for entry in entries
-    ), True
+    )
 
 
 def _add_checksum(
@@ -69,20 +69,25 @@ def _compute(stop: threading.Event, path: Path) -> str:
     return digester.hexdigest()
 
 
-class ChecksumsWriter:
+class ChecksumsWriter(TextWriter):
     """Writes ``SHA256SUMS``. Files without a SHA-256 are left out."""
+
+    format = "checksums"
 
     def __init__(self, info: CatalogInfo) -> None:
         self._stream = (info.folder / FILE).open("w", encoding="utf-8")
 
-    def add(self, container: CatalogContainer) -> None:
+    def render(self, container: CatalogContainer) -> str:
         digests = {
             file.href: file.checksum.removeprefix(_SHA256)
             for entry in container.entries
             for file in entry.files
             if file.checksum.startswith(_SHA256)
         }
-        self._stream.writelines(_line(digest, href) for href, digest in digests.items())
+        return json.dumps([_line(digest, href) for href, digest in digests.items()])
+
+    def write(self, text: str) -> None:
+        self._stream.writelines(json.loads(text))
 
     def finish(self) -> None:
         self._stream.flush()

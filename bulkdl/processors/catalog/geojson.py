@@ -11,22 +11,29 @@ from typing import Any
 
 from bulkdl.processors.catalog.facts import CatalogContainer, CatalogEntry, CatalogInfo
 from bulkdl.processors.catalog.stac_items import geometry_document
+from bulkdl.processors.catalog.unchanged import TextWriter
 
 FILE = "outputs.geojsonl"
+_BETWEEN_LINES = "\x1e"  # JSON escapes it
 
 
-class GeoJsonWriter:
+class GeoJsonWriter(TextWriter):
     """Writes ``outputs.geojsonl``."""
+
+    format = "geojson"
 
     def __init__(self, info: CatalogInfo) -> None:
         self._stream = (info.folder / FILE).open("w", encoding="utf-8", buffering=1 << 18)
 
-    def add(self, container: CatalogContainer) -> None:
-        for entry in container.entries:
-            line = json.dumps(
-                _feature(container, entry), ensure_ascii=False, separators=(",", ":"), allow_nan=False
-            )
-            self._stream.write(line + "\n")
+    def render(self, container: CatalogContainer) -> str:
+        return _BETWEEN_LINES.join(
+            json.dumps(_feature(container, entry), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+            for entry in container.entries
+        )
+
+    def write(self, text: str) -> None:
+        if text:
+            self._stream.write(text.replace(_BETWEEN_LINES, "\n") + "\n")
 
     def finish(self) -> None:
         self._stream.flush()

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from pathlib import Path
 
 from bulkdl.models import Outcome
 from bulkdl.processors.catalog.facts import CatalogContainer, CatalogEntry, CatalogFile, CatalogInfo, Ring
 from bulkdl.processors.catalog.geopackage_file import GeoPackage, encode_shape, format_time
 from bulkdl.processors.catalog.qgis_style import add_style
+from bulkdl.processors.catalog.unchanged import KeptContainer
 
 FILE = "outputs.gpkg"
 _OUTPUTS = "outputs"
@@ -41,12 +43,19 @@ _FAILURE_COLUMNS = (
 
 
 class GeoPackageWriter:
-    """Writes ``outputs.gpkg``."""
+    """
+    Writes ``outputs.gpkg``.
 
-    def __init__(self, info: CatalogInfo) -> None:
+    Args:
+        previous: The folder of the catalogue whose rows are kept; None if there is none.
+    """
+
+    def __init__(self, info: CatalogInfo, previous: Path | None = None) -> None:
         self._info = info
         self._has_items = "stac" in info.formats
-        self._file = GeoPackage(info.folder / FILE, info.written_at)
+        self._is_copy = previous is not None and (previous / FILE).is_file()
+        copied = previous / FILE if previous is not None and self._is_copy else None
+        self._file = GeoPackage(info.folder / FILE, info.written_at, previous=copied)
         add = self._file.add_layer
         self._outputs = add(_OUTPUTS, _OUTPUT_COLUMNS, description="All outputs by footprint and state")
         self._jobs = add("jobs", _JOB_COLUMNS, description="Jobs and deliveries with counts by state")
@@ -72,8 +81,20 @@ class GeoPackageWriter:
             _job_row(container, counts),
         )
 
+    def keep(self, kept: KeptContainer) -> bool:
+        """Keep the rows of a container in a copied file."""
+        del kept
+        return self._is_copy
+
+    def remove(self, scope_id: str, container_id: str) -> None:
+        """Remove the rows of a container from a copied file."""
+        if self._is_copy:
+            for layer in (self._outputs, self._jobs, self._failures):
+                layer.remove(scope_id, container_id)
+
     def finish(self) -> None:
-        add_style(self._file.connection, _OUTPUTS, self._info.written_at)
+        if not self._is_copy:
+            add_style(self._file.connection, _OUTPUTS, self._info.written_at)
         self._file.finish()
 
     def close(self) -> None:

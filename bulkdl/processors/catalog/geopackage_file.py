@@ -6,6 +6,7 @@ The file is new, so it needs no journal. Rows are inserted in batches. The spati
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import struct
 from collections.abc import Sequence
@@ -106,21 +107,35 @@ def format_time(instant: str | None) -> str | None:
 
 
 class GeoPackage:
-    """A new GeoPackage file at *path*."""
+    """
+    A GeoPackage file at *path*.
 
-    def __init__(self, path: Path, written_at: datetime, *, cache_kib: int = 4096) -> None:
+    Args:
+        previous: The file of which *path* becomes a copy, to change it; None for an empty file.
+    """
+
+    def __init__(
+        self, path: Path, written_at: datetime, *, previous: Path | None = None, cache_kib: int = 4096
+    ) -> None:
         self._stamp = f"{written_at:%Y-%m-%dT%H:%M:%S.000Z}"
         self._layers: list[Layer] = []
+        self._is_copy = previous is not None
+        if previous is not None:
+            shutil.copyfile(previous, path)
         self.connection = sqlite3.connect(path, isolation_level=None)
         self.connection.execute("PRAGMA journal_mode = OFF")
         self.connection.execute("PRAGMA synchronous = OFF")
         self.connection.execute(f"PRAGMA cache_size = -{cache_kib}")
+        if not self._is_copy:
+            self._create()
+        self.connection.execute("BEGIN")
+
+    def _create(self) -> None:
         self.connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
         self.connection.execute(f"PRAGMA user_version = {_USER_VERSION}")
         self.connection.executescript(_SCHEMA)
         insert = "INSERT INTO gpkg_spatial_ref_sys VALUES (?, ?, ?, ?, ?, ?)"
         self.connection.executemany(insert, _REFERENCE_SYSTEMS)
-        self.connection.execute("BEGIN")
 
     def add_srs(self, epsg: int) -> None:
         """Add a reference system by its EPSG code. Readers look up its definition."""
@@ -138,18 +153,22 @@ class GeoPackage:
         srs_id: int | None = WGS84,
     ) -> Layer:
         """
-        Create a table.
+        Create a table, or open that of the copied file.
 
         Args:
             columns: Names and SQL types of the columns after ``fid`` and ``geom``.
             srs_id: The reference system; None: the table has no geometry.
         """
         layer = Layer(self.connection, name, columns, srs_id)
+        self._layers.append(layer)
+        if self._is_copy:
+            layer.open(self._stamp)
+            return layer
+        layer.create()
         self.connection.execute(
             "INSERT INTO gpkg_contents VALUES (?, ?, ?, ?, ?, NULL, NULL, NULL, NULL, ?)",
             (name, "attributes" if srs_id is None else "features", name, description, self._stamp, srs_id),
         )
-        self._layers.append(layer)
         return layer
 
     def finish(self) -> None:
@@ -163,7 +182,7 @@ class GeoPackage:
 
 
 class Layer:
-    """A table of a GeoPackage. Create it with ``GeoPackage.add_layer``."""
+    """A table of a GeoPackage with the columns *project* and *job*; see ``GeoPackage.add_layer``."""
 
     def __init__(
         self,
@@ -179,20 +198,59 @@ class Layer:
         self._boxes: list[tuple[int, float, float, float, float]] = []
         self._extent: Envelope | None = None
         self.count = 0
-        geometry = [("geom", "MULTIPOLYGON")] if self._has_geometry else []
-        fields = ", ".join(f'"{column}" {kind}' for column, kind in (*geometry, *columns))
-        connection.execute(
-            f'CREATE TABLE "{name}" (fid INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, {fields})'
-        )
-        marks = ", ".join("?" * (1 + len(geometry) + len(columns)))
+        self._srs_id = srs_id
+        self._columns = (*([("geom", "MULTIPOLYGON")] if self._has_geometry else []), *columns)
+        marks = ", ".join("?" * (1 + len(self._columns)))
         self._insert = f'INSERT INTO "{name}" VALUES ({marks})'  # noqa: S608 - only placeholders
-        if self._has_geometry:
-            self._add_index(srs_id)
 
-    def _add_index(self, srs_id: int | None) -> None:
+    def create(self) -> None:
+        """Create the table, the index of the containers, and the spatial index."""
+        fields = ", ".join(f'"{column}" {kind}' for column, kind in self._columns)
+        self._connection.execute(
+            f'CREATE TABLE "{self._name}" (fid INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, {fields})'
+        )
+        self._connection.execute(f'CREATE INDEX "{self._name}_by_job" ON "{self._name}" (job)')
+        if self._has_geometry:
+            self._add_index()
+
+    def open(self, stamp: str) -> None:
+        """Prepare the table of a copied file for changes: its triggers need functions of other programs."""
+        query = f'SELECT coalesce(max(fid), 0) FROM "{self._name}"'  # noqa: S608 - a constant
+        self.count = self._connection.execute(query).fetchone()[0]
+        triggers = self._connection.execute(
+            "SELECT name FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ?", (self._name,)
+        )
+        for (trigger,) in triggers.fetchall():
+            self._connection.execute(f'DROP TRIGGER "{trigger}"')
+        row = self._connection.execute(
+            "SELECT min_x, max_x, min_y, max_y FROM gpkg_contents WHERE table_name = ?", (self._name,)
+        ).fetchone()
+        self._extent = None if row is None or None in row else row
+        self._connection.execute(
+            "UPDATE gpkg_contents SET last_change = ? WHERE table_name = ?", (stamp, self._name)
+        )
+
+    def remove(self, scope_id: str, container_id: str) -> None:
+        """Remove the rows of a container."""
+        self._flush()
+        where = f'FROM "{self._name}" WHERE job = ? AND project = ?'
+        values = (container_id, scope_id)
+        if self._has_geometry:
+            self._connection.execute(
+                f'DELETE FROM "rtree_{self._name}_geom" WHERE id IN (SELECT fid {where})',  # noqa: S608
+                values,
+            )
+        self._connection.execute(f"DELETE {where}", values)
+
+    def is_empty(self) -> bool:
+        """Return whether the table has no rows; call it after ``finish``."""
+        query = f'SELECT 1 FROM "{self._name}" LIMIT 1'  # noqa: S608 - a constant
+        return self._connection.execute(query).fetchone() is None
+
+    def _add_index(self) -> None:
         self._connection.execute(
             "INSERT INTO gpkg_geometry_columns VALUES (?, 'geom', 'MULTIPOLYGON', ?, 0, 0)",
-            (self._name, srs_id),
+            (self._name, self._srs_id),
         )
         self._connection.execute(
             "INSERT INTO gpkg_extensions VALUES (?, 'geom', 'gpkg_rtree_index',"

@@ -12,10 +12,12 @@ from pathlib import Path
 from bulkdl.log import get_logger
 from bulkdl.processors.catalog.facts import CatalogContainer, CatalogInfo, RasterHeader, Ring
 from bulkdl.processors.catalog.geopackage_file import WGS84, GeoPackage, Layer, encode_shape, format_time
+from bulkdl.processors.catalog.unchanged import KeptContainer
 
 log = get_logger(__name__)
 
 MAX_MOSAICS = 32
+_SUFFIX = ".gti.gpkg"
 _TO_OUTPUT = "../"
 _COLUMNS = (
     *(("location", "TEXT"), ("id", "TEXT"), ("project", "TEXT"), ("job", "TEXT"), ("task", "TEXT")),
@@ -28,11 +30,20 @@ Kind = tuple[int, str, int | None, int]
 
 
 class MosaicWriter:
-    """Writes ``mosaic-….gti.gpkg``."""
+    """
+    Writes ``mosaic-….gti.gpkg``.
 
-    def __init__(self, info: CatalogInfo) -> None:
+    Args:
+        previous: The folder of the catalogue whose rows are kept; None if there is none.
+    """
+
+    def __init__(self, info: CatalogInfo, previous: Path | None = None) -> None:
         self._info = info
-        self._files: dict[Kind, tuple[GeoPackage, Layer]] = {}
+        self._is_copy = previous is not None
+        self._files: dict[str, tuple[GeoPackage, Layer]] = {}
+        for path in sorted(previous.glob(f"*{_SUFFIX}")) if previous is not None else ():
+            name = path.name.removesuffix(_SUFFIX)
+            self._files[name] = self._open(name, int(name.rpartition("epsg")[2]), path)
         self._left_out = 0
 
     def add(self, container: CatalogContainer) -> None:
@@ -58,25 +69,39 @@ class MosaicWriter:
                         ),
                     )
 
+    def keep(self, kept: KeptContainer) -> bool:
+        """Keep the rows of a container in copied files."""
+        del kept
+        return self._is_copy
+
+    def remove(self, scope_id: str, container_id: str) -> None:
+        """Remove the rows of a container from copied files."""
+        if self._is_copy:
+            for _, layer in self._files.values():
+                layer.remove(scope_id, container_id)
+
     def _layer(self, kind: Kind) -> Layer | None:
         """Return the layer for rasters of *kind*; None if there are too many kinds."""
-        if kind not in self._files:
+        name = mosaic_name(kind)
+        if name not in self._files:
             if len(self._files) == MAX_MOSAICS:
                 self._left_out += 1
                 return None
-            path = self._info.folder / f"{mosaic_name(kind)}.gti.gpkg"
-            self._files[kind] = self._create(path, kind[3])
-        return self._files[kind][1]
+            self._files[name] = self._open(name, kind[3])
+        return self._files[name][1]
 
-    def _create(self, path: Path, epsg: int) -> tuple[GeoPackage, Layer]:
-        file = GeoPackage(path, self._info.written_at, cache_kib=_CACHE_KIB)
+    def _open(self, name: str, epsg: int, previous: Path | None = None) -> tuple[GeoPackage, Layer]:
+        path = self._info.folder / f"{name}{_SUFFIX}"
+        file = GeoPackage(path, self._info.written_at, previous=previous, cache_kib=_CACHE_KIB)
         if epsg != WGS84:
             file.add_srs(epsg)
         return file, file.add_layer("tiles", _COLUMNS, srs_id=epsg)
 
     def finish(self) -> None:
-        for file, _ in self._files.values():
+        for name, (file, layer) in self._files.items():
             file.finish()
+            if layer.is_empty():  # GDAL cannot open it
+                (self._info.folder / f"{name}{_SUFFIX}").unlink()
         if self._left_out:
             log.info("catalog.rasters_without_mosaic", rasters=self._left_out, max_mosaics=MAX_MOSAICS)
 

@@ -19,11 +19,13 @@ from arro3.io import read_json, write_parquet
 
 from bulkdl.processors.catalog.facts import BBox, CatalogContainer, CatalogEntry, CatalogFile, CatalogInfo
 from bulkdl.processors.catalog.stac_items import STAC_VERSION, multihash
+from bulkdl.processors.catalog.unchanged import TextWriter
 from bulkdl.processors.catalog.wkb import encode_multipolygon, encode_polygon
 
 FILE = "items.parquet"
 ASSETS = ("data", "thumbnail", "metadata", "archive", "original")
 _TO_OUTPUT = "../"
+_BETWEEN_ROWS = "\x1e"  # JSON escapes it
 _BATCH_ROWS, _GROUP_ROWS = 2000, 20_000
 _TEXT, _REAL, _INTEGER = DataType.utf8(), DataType.float64(), DataType.int64()
 _TIME = DataType.timestamp("us", tz="UTC")
@@ -79,8 +81,10 @@ _FROM_PROPERTIES = (
 )
 
 
-class ParquetWriter:
+class ParquetWriter(TextWriter):
     """Writes ``items.parquet``."""
+
+    format = "parquet"
 
     def __init__(self, info: CatalogInfo) -> None:
         self._path = info.folder / FILE
@@ -88,10 +92,16 @@ class ParquetWriter:
         self._has_items = "stac" in info.formats
         self._rows = self._rows_path.open("w", encoding="ascii", buffering=1 << 18)
 
-    def add(self, container: CatalogContainer) -> None:
-        for entry in container.entries:
-            if entry.footprint is not None:
-                self._rows.write(json.dumps(self._row(container, entry), separators=(",", ":")) + "\n")
+    def render(self, container: CatalogContainer) -> str:
+        return _BETWEEN_ROWS.join(
+            json.dumps(self._row(container, entry), separators=(",", ":"))
+            for entry in container.entries
+            if entry.footprint is not None
+        )
+
+    def write(self, text: str) -> None:
+        if text:
+            self._rows.write(text.replace(_BETWEEN_ROWS, "\n") + "\n")
 
     def _row(self, container: CatalogContainer, entry: CatalogEntry) -> dict[str, Any]:
         footprint = entry.footprint

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import suppress
+import shutil
 from pathlib import Path
 from typing import Any
 
 from bulkdl.processors.catalog.facts import BBox, CatalogContainer, CatalogInfo
 from bulkdl.processors.catalog.stac_items import STAC_VERSION, Json, item_document, item_link, link
+from bulkdl.processors.catalog.unchanged import KeptContainer, Summary, summarize, unite_bboxes
 
 CATALOG = "catalog.json"
 COLLECTION = "collection.json"
@@ -27,26 +28,10 @@ class _Extent:
         self._bbox: BBox | None = None
         self._start = self._end = ""
 
-    def add(self, container: CatalogContainer) -> None:
-        for entry in container.entries:
-            if entry.footprint is not None:
-                self._add_bbox(entry.footprint.bbox)
-            start, end = entry.datetime or entry.start, entry.end or entry.datetime
-            self._add_span(start or container.created_at, end or container.created_at)
-        if not container.entries:
-            self._add_span(container.created_at, container.created_at)
-
-    def _add_bbox(self, bbox: BBox) -> None:
-        west, south, east, north = bbox
-        if west > east:
-            west, east = -180.0, 180.0
-        if self._bbox is None:
-            self._bbox = (west, south, east, north)
-            return
-        own = self._bbox
-        self._bbox = (min(own[0], west), min(own[1], south), max(own[2], east), max(own[3], north))
-
-    def _add_span(self, start: str, end: str) -> None:
+    def add(self, summary: Summary, created_at: str) -> None:
+        if summary.bbox is not None:
+            self._bbox = unite_bboxes(self._bbox, summary.bbox)
+        start, end = summary.start or created_at, summary.end or created_at
         self._start = min(self._start or start, start)
         self._end = max(self._end, end)
 
@@ -86,35 +71,42 @@ class StacWriter:
         self._previous = os.fspath(previous) if previous is not None else None
         self._scope: _Scope | None = None
         self._children: list[Json] = []
-        self.items = self.linked = 0
 
     def add(self, container: CatalogContainer) -> None:
+        self._add_to_scope(container, summarize(container))
+        write_json(f"{self._folder}/{container.folder}/{CATALOG}", _container_document(container))
+        for entry in container.entries:
+            document = item_document(container, entry)
+            write_json(f"{self._folder}/{container.folder}/{entry.id}.json", document)
+
+    def keep(self, kept: KeptContainer) -> bool:
+        """Link the files of a container; without them it must be added."""
+        if self._previous is None:
+            return False
+        facts = kept.facts
+        names = [CATALOG, *(f"{identity}.json" for identity in kept.summary.ids)]
+        old, new = f"{self._previous}/{facts.folder}", f"{self._folder}/{facts.folder}"
+        os.makedirs(new, exist_ok=True)  # noqa: PTH103 - see write_json
+        try:
+            for name in names:
+                os.link(f"{old}/{name}", f"{new}/{name}")
+        except OSError:  # a file was removed, or the file system has no links
+            shutil.rmtree(new, ignore_errors=True)
+            return False
+        self._add_to_scope(facts, kept.summary)
+        return True
+
+    def remove(self, scope_id: str, container_id: str) -> None:
+        """Do nothing: the files of another container are not linked."""
+
+    def _add_to_scope(self, container: CatalogContainer, summary: Summary) -> None:
         if self._scope is None or not self._scope.has(container):
             self._finish_scope()
             self._scope = _Scope(container)
         scope = self._scope
-        scope.extent.add(container)
+        scope.extent.add(summary, container.created_at)
         scope.links.append((container.folder.partition("/")[2], container.name or container.id))
         os.makedirs(f"{self._folder}/{container.folder}", exist_ok=True)  # noqa: PTH103 - see write_json
-        self._add_file(container, CATALOG, None)
-        for number, entry in enumerate(container.entries):
-            self._add_file(container, f"{entry.id}.json", number)
-        self.items += len(container.entries)
-
-    def _add_file(self, container: CatalogContainer, name: str, number: int | None) -> None:
-        """Link or write the item *number*, or the catalogue of the container."""
-        path = f"{container.folder}/{name}"
-        if container.is_unchanged and self._previous is not None:
-            with suppress(OSError):
-                os.link(f"{self._previous}/{path}", f"{self._folder}/{path}")
-                self.linked += 1
-                return
-        document = (
-            _container_document(container)
-            if number is None
-            else item_document(container, container.entries[number])
-        )
-        write_json(f"{self._folder}/{path}", document)
 
     def _finish_scope(self) -> None:
         scope = self._scope

@@ -13,6 +13,7 @@ import sys
 from array import array
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from bulkdl.processors.catalog.facts import CatalogContainer, CatalogEntry, Footprint, Ring
 
@@ -32,7 +33,7 @@ _MAX_TABLE = 65_535
 
 
 class PageColumns:
-    """The columns of all entries, in the order of ``add_entry``."""
+    """The columns of all entries, in the order of ``add_row``."""
 
     def __init__(self) -> None:
         self._container = array("i")
@@ -67,47 +68,33 @@ class PageColumns:
             "scopes": [list(scope) for scope in self._scopes],
         }
 
-    def add_container(self, container: CatalogContainer) -> None:
-        """Add the container of the entries that follow."""
-        scope = self._scopes.setdefault((container.scope_id, container.scope_name), len(self._scopes))
-        row: list[object] = [scope, container.id, container.name, container.status, container.created_at]
-        row.append(container.folder)
+    def add_container(self, values: Sequence[Any]) -> None:
+        """Add the container of the entries that follow; see ``describe_container``."""
+        scope_id, scope_name, *others = values
+        scope = self._scopes.setdefault((scope_id, scope_name), len(self._scopes))
+        row = json.dumps([scope, *others], ensure_ascii=False, separators=(",", ":"))
         self._containers += b"," if self._container_count else b"["
-        self._containers += json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode(
-            "utf-8", "backslashreplace"
-        )
+        self._containers += row.encode("utf-8", "backslashreplace")
         self._container_count += 1
 
-    def add_entry(self, entry: CatalogEntry) -> None:
-        """Add one entry of the container that was added last."""
-        flags = HAS_PICTURE if entry.thumbnail is not None else 0
-        flags |= HAS_JOB_DATE if entry.datetime_source in CONTAINER_DATES else 0
-        flags |= self._add_footprint(entry.footprint)
+    def add_row(self, row: Sequence[Any]) -> None:
+        """Add one entry of the container that was added last; see ``describe_row``."""
+        state, reason, flags, minute, kinds, block, title, rings = row
         self._container.append(self._container_count - 1)
-        kinds = 0
-        for kind in entry.kinds:
-            kinds |= 1 << _index_of(self._kind_table, kind, _MAX_KINDS)
-        self._kinds.append(kinds)
-        self._minute.append(_to_minute(entry.datetime or entry.start))
-        self._block.append(_index_of(self._block_table, entry.block or entry.parent_name, _MAX_TABLE))
-        self._state.append(STATES.index(entry.state))
-        self._reason.append(_index_of(self._reason_table, entry.reason, 255))
+        mask = 0
+        for kind in kinds:
+            mask |= 1 << _index_of(self._kind_table, kind, _MAX_KINDS)
+        self._kinds.append(mask)
+        self._minute.append(minute)
+        self._block.append(_index_of(self._block_table, block, _MAX_TABLE))
+        self._state.append(state)
+        self._reason.append(_index_of(self._reason_table, reason, 255))
         self._flags.append(flags)
-        self._titles += _to_line(entry.title).encode("utf-8", "replace") + b"\n"
-
-    def _add_footprint(self, footprint: Footprint | None) -> int:
-        if footprint is None:
-            self._rings.append(0)
-            return 0
-        rings = [ring for polygon in footprint.polygons for ring in polygon][:MAX_RINGS]
+        self._titles += title.encode("utf-8", "replace") + b"\n"
         self._rings.append(len(rings))
         for ring in rings:
-            points = _reduce(ring)
-            self._points.append(len(points))
-            for longitude, latitude in points:
-                self._coordinates.append(round(longitude * UNITS_PER_DEGREE))
-                self._coordinates.append(round(latitude * UNITS_PER_DEGREE))
-        return CROSSES_ANTIMERIDIAN if footprint.bbox[0] > footprint.bbox[2] else 0
+            self._points.append(len(ring) // 2)
+            self._coordinates.extend(ring)
 
     def iter_sections(self) -> Iterator[tuple[str, str, bytes | bytearray | memoryview]]:
         """Yield name, type and content of each column. Columns of large numbers are first."""
@@ -123,6 +110,49 @@ class PageColumns:
         yield "rings", "u8", _to_bytes(self._rings)
         yield "titles", "text", self._titles
         yield "containers", "text", self._containers + b"]" if self._containers else b"[]"
+
+
+def describe_container(container: CatalogContainer) -> list[str]:
+    """Return the values of *container* for ``PageColumns.add_container``."""
+    return [
+        container.scope_id,
+        container.scope_name,
+        container.id,
+        container.name,
+        container.status,
+        container.created_at,
+        container.folder,
+    ]
+
+
+def describe_row(entry: CatalogEntry) -> list[Any]:
+    """Return the values of *entry* for ``PageColumns.add_row``; they do not depend on other entries."""
+    flags = HAS_PICTURE if entry.thumbnail is not None else 0
+    flags |= HAS_JOB_DATE if entry.datetime_source in CONTAINER_DATES else 0
+    footprint = entry.footprint
+    if footprint is not None and footprint.bbox[0] > footprint.bbox[2]:
+        flags |= CROSSES_ANTIMERIDIAN
+    return [
+        STATES.index(entry.state),
+        entry.reason,
+        flags,
+        _to_minute(entry.datetime or entry.start),
+        entry.kinds,
+        entry.block or entry.parent_name,
+        _to_line(entry.title),
+        _to_units(footprint),
+    ]
+
+
+def _to_units(footprint: Footprint | None) -> list[list[int]]:
+    """Return the rings that the map shows: longitudes and latitudes in turn, in units of a degree."""
+    if footprint is None:
+        return []
+    rings = [ring for polygon in footprint.polygons for ring in polygon][:MAX_RINGS]
+    return [
+        [round(value * UNITS_PER_DEGREE) for position in _reduce(ring) for value in position]
+        for ring in rings
+    ]
 
 
 def _to_bytes(column: array[int]) -> memoryview:

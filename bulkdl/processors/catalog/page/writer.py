@@ -2,43 +2,58 @@
 
 from __future__ import annotations
 
+import json
 import secrets
-from typing import Any
 
 from bulkdl.failure_policy import FAILURE_POLICIES
 from bulkdl.processors.catalog.facts import CatalogContainer, CatalogEntry, CatalogInfo
-from bulkdl.processors.catalog.page.columns import PageColumns
+from bulkdl.processors.catalog.page.columns import PageColumns, describe_container, describe_row
 from bulkdl.processors.catalog.page.details import describe_entry
 from bulkdl.processors.catalog.page.document import dump_json, write_document
+from bulkdl.processors.catalog.unchanged import TextWriter
 
 DETAILS_PER_FILE = 1_000
+_BETWEEN_PARTS = "\x1e"  # JSON escapes it
 _HINTS = {reason.value: policy.hint for reason, policy in FAILURE_POLICIES.items()}
 
 
-class PageWriter:
+class PageWriter(TextWriter):
     """
-    A ``CatalogWriter`` of the page.
+    The writer of the page.
 
     Memory holds the columns of all entries and the details of at most 1,000 entries.
     """
 
+    format = "page"
+
     def __init__(self, info: CatalogInfo) -> None:
         self._info = info
         self._columns = PageColumns()
-        self._details: list[dict[str, Any]] = []
+        self._details: list[str] = []
         self._files_written = 0
         # The page ignores details of another catalogue: it may stay open while a new one is published.
         self._stamp = secrets.token_hex(8)
         self._folder = info.folder / "page"
         self._folder.mkdir()
 
-    def add(self, container: CatalogContainer) -> None:
-        """Add the entries of *container*, and one for a container without a list of outputs."""
+    def render(self, container: CatalogContainer) -> str:
+        """Return the rows and the details of the entries, and of a container without a list of outputs."""
+        failed = [_create_missing_list(container)] if container.failure else []
+        entries = (*failed, *container.entries)
+        rows = [describe_container(container), [describe_row(entry) for entry in entries]]
+        details = (dump_json(describe_entry(entry)) for entry in entries)
+        return _BETWEEN_PARTS.join((json.dumps(rows, separators=(",", ":")), *details))
+
+    def write(self, text: str) -> None:
+        """Add the rows and the details of a container."""
+        head, *details = text.split(_BETWEEN_PARTS)
+        container, rows = json.loads(head)
         self._columns.add_container(container)
-        if container.failure:
-            self._add_entry(_create_missing_list(container))
-        for entry in container.entries:
-            self._add_entry(entry)
+        for row, described in zip(rows, details, strict=True):
+            self._columns.add_row(row)
+            self._details.append(described)
+            if len(self._details) == DETAILS_PER_FILE:
+                self._write_details()
 
     def finish(self) -> None:
         """Write the last details and index.html."""
@@ -60,18 +75,13 @@ class PageWriter:
         """Release the details that were not written."""
         self._details.clear()
 
-    def _add_entry(self, entry: CatalogEntry) -> None:
-        self._columns.add_entry(entry)
-        self._details.append(describe_entry(entry))
-        if len(self._details) == DETAILS_PER_FILE:
-            self._write_details()
-
     def _write_details(self) -> None:
         if not self._details:
             return
         # A script is the only file that a page from the disk may read.
         number = self._files_written
-        text = f'bulkdl.receiveDetails("{self._stamp}",{number},{dump_json(self._details)});\n'
+        details = ",".join(self._details)
+        text = f'bulkdl.receiveDetails("{self._stamp}",{number},[{details}]);\n'
         (self._folder / f"{number:04}.js").write_text(text, "utf-8")
         self._files_written += 1
         self._details.clear()
