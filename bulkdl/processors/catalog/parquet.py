@@ -26,7 +26,7 @@ FILE = "items.parquet"
 ASSETS = ("data", "thumbnail", "metadata", "archive", "original")
 _TO_OUTPUT = "../"
 _BETWEEN_ROWS = "\x1e"  # JSON escapes it
-_BATCH_ROWS, _GROUP_ROWS = 2000, 20_000
+_BATCH_ROWS, _GROUP_ROWS = 500, 5_000
 _TEXT, _REAL, _INTEGER = DataType.utf8(), DataType.float64(), DataType.int64()
 _TIME = DataType.timestamp("us", tz="UTC")
 _TEXTS = DataType.list(Field("item", _TEXT))
