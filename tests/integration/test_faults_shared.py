@@ -10,6 +10,7 @@ import pytest
 from bulkdl.models import Outcome, Reason
 from bulkdl.settings.levels import Level
 from bulkdl.simulator import SimulatedAccount, Simulator
+from bulkdl.sources.up42_common.auth import TokenSource
 from bulkdl.sources.up42_jobs.models import Kind
 from support.fault_runs import ACCOUNT, SEGMENTED_SETTINGS, RunEnvironment, RunRecord, run_environment
 from support.virtual_time import VirtualClock
@@ -51,8 +52,19 @@ async def test_run_401_renews_the_token_once(tmp_path: Path) -> None:
         assert sum(request.status == 401 for request in record.requests) >= 1
 
 
+async def test_run_with_a_new_token_that_is_revoked_by_its_first_request_completes(tmp_path: Path) -> None:
+    rule = {"fault": "revoke_tokens", "endpoint": "geojson", "nth": [3, 4], "per": "all"}
+    async with run_environment(tmp_path, MANY, geojson_concurrency=1) as environment:
+        record = await environment.run(rule)
+        assert record.exit_code == 0
+        assert environment.has_complete_output()
+        geojson = [request for request in record.requests if request.endpoint == "geojson"]
+        assert [request.status for request in geojson[2:5]] == [401, 401, 200]
+        assert len({request.path for request in geojson[2:5]}) == 1
+
+
 async def test_run_with_token_lifetime_of_one_second_completes(
-    tmp_path: Path, virtual_clock: VirtualClock
+    tmp_path: Path, virtual_clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     A token is renewed before it expires, even if it lives only ten times as long as a request takes.
@@ -60,6 +72,7 @@ async def test_run_with_token_lifetime_of_one_second_completes(
     The margin is a tenth of a second. A busy machine can delay a request by more than that, so both clocks
     are virtual.
     """
+    monkeypatch.setitem(TokenSource.__init__.__kwdefaults__, "clock", virtual_clock.monotonic)
     started_s = virtual_clock.monotonic()
     options = {"token_lifetime_s": 1, "latency_s": 0.1, "token_clock": virtual_clock.monotonic}
     async with run_environment(
