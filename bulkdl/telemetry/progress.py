@@ -107,6 +107,7 @@ class RichProgress:
         now_s = self._clock()
         with self._lock:
             lines = [self._total_line(now_s), *self._kind_lines(now_s), *self._processor_lines()]
+            lines = lines[:MAX_LINES]
             lines += self._transfer_lines(now_s, MAX_LINES - len(lines))
         return Group(*(Text(line, no_wrap=True, overflow="ellipsis") for line in lines))
 

@@ -3,9 +3,10 @@ import json
 import pytest
 
 from bulkdl.failure_policy import FAILURE_POLICIES
-from bulkdl.models import Outcome, Output, Reason, Result
+from bulkdl.models import ContainerRef, Outcome, Output, Reason, Result
 from bulkdl.sources.up42_jobs.models import Kind, job_output, job_ref
 from bulkdl.sources.up42_jobs.spec import SPEC
+from bulkdl.sources.up42_storage.spec import SPEC as STORAGE_SPEC
 from bulkdl.telemetry.dashboard import FAILURES_SHOWN, TRANSFERS_SHOWN, RunStatus
 from bulkdl.telemetry.events import (
     ContainerEnumerated,
@@ -187,3 +188,34 @@ def test_document_counts_processed_outputs_and_derived_files(dashboard):
     assert document["processors"] == [
         {"processor": "unpack", "completed": 1, "skipped": 1, "failed": 1, "files": 3, "size_bytes": 500}
     ]
+
+
+def test_document_of_two_sources_shows_the_source_of_each_row(dashboard):
+    delivery = ContainerRef("storage", "w", "delivery-1")
+    asset = Output(delivery, "item-1", "asset", "b.tif")
+    dashboard.status = RunStatus(
+        "1", (*SPEC.kind_names, *STORAGE_SPEC.kind_names), lambda: dashboard.now_s, lambda: AT
+    )
+    dashboard.after(
+        RunStarted("r-1", AT, ("jobs", "storage")),
+        ContainerEnumerated(delivery, 2, 0, {"asset": 2}),
+        TransferStarted(asset),
+        ended(ARCHIVE, Outcome.FAILED, Reason.STALLED),
+        ProblemFound(Reason.FORBIDDEN, "account team", "403", "storage"),
+    )
+    dashboard.now_s = 3.0
+    document = dashboard.after()
+    assert [(part["source"], part["label"], part["planned"]) for part in document["sources"]] == [
+        ("jobs", "jobs", 0),
+        ("storage", "deliveries", 1),
+    ]
+    (row,) = document["in_flight"]
+    assert (row["source"], row["scope"], row["container_id"], row["parent"]) == (
+        "storage",
+        "w",
+        "delivery-1",
+        "item-1",
+    )
+    assert row["label"] == "delivery delivery item item-1"
+    assert [failure["source"] for failure in document["failures"]] == ["storage", "jobs"]
+    assert {kind["kind"]: kind["source"] for kind in document["kinds"]}["preview"] == "storage"

@@ -6,9 +6,10 @@ import re
 import pytest
 from rich.console import Console
 
-from bulkdl.models import Outcome, Output, Reason
+from bulkdl.models import ContainerRef, Outcome, Output, Reason
 from bulkdl.sources.up42_jobs.models import Kind, job_output, job_ref
 from bulkdl.sources.up42_jobs.spec import SPEC
+from bulkdl.sources.up42_storage.spec import SPEC as STORAGE_SPEC
 from bulkdl.telemetry.events import (
     ContainerEnumerated,
     EnumerationFinished,
@@ -35,11 +36,9 @@ class Clock:
         return self.now_s
 
 
-def drawn(*events, clock=None, later_s=0.0) -> tuple[RichProgress, list[str]]:
+def drawn(*events, clock=None, later_s=0.0, kinds=SPEC.kind_names) -> tuple[RichProgress, list[str]]:
     clock = clock or Clock()
-    progress = RichProgress(
-        Console(file=io.StringIO(), force_terminal=True, width=100), SPEC.kind_names, clock
-    )
+    progress = RichProgress(Console(file=io.StringIO(), force_terminal=True, width=100), kinds, clock)
     for event in events:
         progress.report(event)
     clock.now_s += later_s
@@ -111,6 +110,40 @@ def test_display_has_at_most_eight_lines(transfers):
     _, lines = drawn(planned, *[TransferStarted(archive(number)) for number in range(transfers)], later_s=3)
     assert len(lines) == min(4 + transfers, MAX_LINES)
     assert (lines[-1] == f"  {transfers - 3} more in progress") is (transfers > 4)
+
+
+BOTH = (*SPEC.kind_names, *STORAGE_SPEC.kind_names)
+DELIVERY = ContainerRef("storage", "w", "delivery-1")
+BOTH_PLANNED = (
+    ContainerEnumerated(job_ref("p", "j"), 5, 0, {Kind.ARCHIVE: 2, Kind.GEOJSON: 3}),
+    ContainerEnumerated(DELIVERY, 8, 0, dict.fromkeys(STORAGE_SPEC.kind_names, 2)),
+)
+
+
+def test_kind_lines_of_two_sources_show_one_line_for_each_source():
+    original = Output(DELIVERY, "", "original", "a.tif")
+    failed = ended(original, Outcome.FAILED)
+    _, lines = drawn(*BOTH_PLANNED, failed, ended(ARCHIVE), kinds=BOTH)
+    assert [" ".join(line.split()) for line in lines[1:]] == [
+        "jobs 1 completed 0 failed 4 left 0 B/s",
+        "storage 0 completed 1 failed 7 left 0 B/s",
+    ]
+
+
+def test_transfer_line_of_a_delivery_names_it_with_the_words_of_its_source():
+    asset = Output(DELIVERY, "item-1", "asset", "b.tif")
+    _, lines = drawn(TransferStarted(asset), later_s=3, kinds=BOTH)
+    assert lines[1:] == ["  asset of delivery delivery item item-1  0 B"]
+
+
+@pytest.mark.parametrize("processors", [0, 4, 9])
+def test_display_of_two_sources_with_processors_has_at_most_eight_lines(processors):
+    results = [
+        OutputProcessed(f"p{number}", ARCHIVE, Outcome.COMPLETED, 1, 1) for number in range(processors)
+    ]
+    transfers = [TransferStarted(archive(number)) for number in range(20)]
+    _, lines = drawn(*BOTH_PLANNED, *results, *transfers, later_s=3, kinds=BOTH)
+    assert len(lines) == MAX_LINES
 
 
 @pytest.mark.parametrize(
