@@ -1,6 +1,7 @@
 """The examples of docs/extending.md work when they are installed as separate distributions."""
 
 import asyncio
+import hashlib
 import json
 import os
 import runpy
@@ -170,6 +171,40 @@ async def test_destination_example_stores_all_outputs_in_one_file(python: Path, 
     assert len(keys) - len(documents) == expected
     code, out = await bulkdl(python, "verify", "--deep", *args)
     assert code == 0, out
+
+
+async def test_destination_without_folders_refuses_to_unpack_before_the_first_request(
+    python: Path, tmp_path: Path
+) -> None:
+    output = f"sqlite://{tmp_path}/out.sqlite"
+    async with Simulator(ACCOUNT) as simulator:
+        code, out = await bulkdl(
+            *(python, "run", "-o", output, "--state", tmp_path / "state", "--unpack", "keep"),
+            **credentials(simulator),
+        )
+        assert list(simulator.requests) == []
+    assert code == 2
+    assert out.strip() == (
+        f"bulkdl: --output {output}: the processor unpack requires folders, which this destination does not "
+        "have; choose a local directory"
+    )
+
+
+async def test_derived_files_are_published_to_a_destination_without_folders(
+    python: Path, tmp_path: Path
+) -> None:
+    args = ("-o", f"sqlite://{tmp_path}/out.sqlite", "--state", tmp_path / "state")
+    async with Simulator(ACCOUNT) as simulator:
+        code, out = await bulkdl(python, "run", *args, "--processor", "checksums", **credentials(simulator))
+        assert code == 0, out
+    connection = sqlite3.connect(tmp_path / "out.sqlite")
+    stored = dict(connection.execute("SELECT key, content FROM objects"))
+    connection.close()
+    derived = {key: content for key, content in stored.items() if key.endswith(".sha256")}
+    assert derived
+    for key, content in derived.items():
+        original = stored[key.removesuffix(".sha256")]
+        assert content.split()[0].decode() == hashlib.sha256(original).hexdigest()
 
 
 async def test_processor_example_writes_a_checksum_file_for_each_output(python: Path, tmp_path: Path) -> None:
