@@ -66,14 +66,13 @@ def create_catalog(
         raise ConfigError(f"--output {output}", "a catalogue needs local files; choose a local directory")
     ledgers = find_ledgers(output, state)
     with ExitStack() as closing, map_os_errors(output):
+        opened = {name: closing.enter_context(read_transaction(path)) for name, path in ledgers.items()}
         streams = []
-        running = ""
-        for name, path in ledgers.items():
-            connection = closing.enter_context(read_transaction(path))
-            running = running or _find_running(connection)
+        for name, connection in opened.items():
             prefix = f"{name}/" if name != "." and state is None else ""
-            tree = OutputTree(output, prefix, path.parent / "processors" / _UNPACKER)
+            tree = OutputTree(output, prefix, ledgers[name].parent / "processors" / _UNPACKER)
             streams.append(_iter_records(connection, tree, layouts))
+        running = next(filter(None, map(_find_running, opened.values())), "")
         request = CatalogRequest(
             output,
             output / STATE_FOLDER / "catalog",
@@ -83,11 +82,14 @@ def create_catalog(
             georeferences=georeferences,
             sync=durability is not Durability.NONE,
         )
-        records: Records = heapq.merge(*streams, key=_order)
-        try:
-            return write_catalog(stop, request, records)
-        except sqlite3.DatabaseError as error:
-            raise _convert(error, output) from error
+        return _write(stop, request, heapq.merge(*streams, key=_order))
+
+
+def _write(stop: threading.Event, request: CatalogRequest, records: Records) -> CatalogResult:
+    try:
+        return write_catalog(stop, request, records)
+    except sqlite3.DatabaseError as error:
+        raise _convert(error, request.output) from error
 
 
 def _convert(error: sqlite3.DatabaseError, output: Path) -> LedgerError | DestinationError:
