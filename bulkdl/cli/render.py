@@ -187,10 +187,10 @@ def show_verification(verification: Verification, result_format: str = "table") 
         return
     rows = [
         (source_of_kind(kind) or "", kind, str(state), str(count.outputs), format_size(count.size_bytes))
-        for (kind, state), count in sorted(verification.counts.items())
+        for (kind, state), count in verification.counts.items()
     ]
     title = storable(verification.output)
-    write_table(("source", "kind", "state", "outputs", "size"), rows, title=title, numbers=_NUMBERS)
+    write_table(("source", "kind", "state", "outputs", "size"), sorted(rows), title=title, numbers=_NUMBERS)
     write_lines("", *_finding_lines(verification), verification_headline(verification))
 
 
@@ -223,7 +223,7 @@ def headline(summary: Summary) -> str:
 
 
 def _count_rows(counts: Mapping[tuple[str, Any, Any], Count]) -> list[tuple[str, ...]]:
-    return [
+    rows = [
         (
             source_of_kind(kind) or "",
             kind,
@@ -233,8 +233,9 @@ def _count_rows(counts: Mapping[tuple[str, Any, Any], Count]) -> list[tuple[str,
             format_size(count.size_bytes),
             format_size(count.downloaded_bytes),
         )
-        for (kind, outcome, reason), count in sorted(counts.items())
+        for (kind, outcome, reason), count in counts.items()
     ]
+    return sorted(rows)
 
 
 def _container_lines(sources: Mapping[str, SourceSummary]) -> Iterable[str]:

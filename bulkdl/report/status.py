@@ -131,8 +131,11 @@ class Status:
 
     def rows(self) -> Iterable[tuple[str, str, str, str, int, int]]:
         """Yield source, kind, state, reason ("" without a reason), number of outputs and their size."""
-        for (kind, state, reason), count in sorted(self.counts.items()):
-            yield source_of_kind(kind) or "", kind, str(state), str(reason), count.outputs, count.size_bytes
+        rows = [
+            (source_of_kind(kind) or "", kind, str(state), str(reason), count.outputs, count.size_bytes)
+            for (kind, state, reason), count in self.counts.items()
+        ]
+        yield from sorted(rows)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the values for JSON."""
