@@ -62,7 +62,7 @@ async def test_plan_and_run_request_pages_and_not_single_deliveries(tmp_path):
         planned = await account.bulkdl("plan", "--format", "json")
         assert planned.code == 0, planned
         counts = account.count_requests()
-        seen = planned.document["jobs"]["seen"]
+        seen = planned.document["containers"]["seen"]
         deliveries = simulator.account.deliveries
         items = sum(len(deliveries.items(number)) for number in deliveries.collections)
         empty = sum(not deliveries.items(number) for number in deliveries.collections)
