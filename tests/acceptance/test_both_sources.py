@@ -234,3 +234,17 @@ async def test_report_metrics_and_config_show_both_sources(both):
     shown = await both.bulkdl("config", "--format", "json")
     assert shown.document["settings"]["source"] == {"value": "jobs,storage", "source": "auto"}
     assert shown.err == ""
+
+
+async def test_unpack_processes_the_archives_of_the_selected_sources(both):
+    assert (await both.run("--only", "archive,original")).code == 0
+    processed = []
+    for flags in (("--source", "storage"), (), ()):
+        result = await both.bulkdl("unpack", "--format", "json", *flags)
+        assert result.code == 0, result
+        processed.append(sum(part["completed"] for part in result.document["derived"]))
+        folders = {path.parent.name for path in both.files() if path.parent.name == "output"}
+        assert bool(folders) is (not flags)
+    assert processed[0] > 0
+    assert processed[1] > 0
+    assert processed[2] == 0

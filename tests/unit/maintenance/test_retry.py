@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -11,8 +12,8 @@ from bulkdl.graph import planning
 from bulkdl.ledger import maintenance_queries, queries
 from bulkdl.ledger.rows import NEW, PLANNED, ContainerRecord, OutputRecord
 from bulkdl.maintenance.retry import REASONS, select_retries
-from bulkdl.models import Outcome, Reason, Result
-from bulkdl.selection import ContainerSelector
+from bulkdl.models import ContainerRef, Outcome, Output, Reason, Result
+from bulkdl.selection import ContainerSelector, select_everything
 from bulkdl.settings import CredentialSet, Shard
 from bulkdl.simulator import Faults, SimulatedAccount, Simulator
 from bulkdl.sources.up42_jobs.models import Kind, job_output
@@ -122,6 +123,23 @@ async def test_retry_selection_contains_the_matching_jobs_of_the_ledger(folder, 
         assert selection.containers == tuple(ContainerSelector(P1, job) for job in jobs)
         assert (selection.since_last_s, selection.shard) == (None, Shard(0, 1))
         assert selection.watermark_scope is None, "a retry must set no watermark"
+
+
+async def test_select_retries_assigns_the_containers_to_the_selection_of_their_source(folder):
+    await folder.record(failed(archive()))
+    ref = ContainerRef("storage", "w", J2)
+    delivery = replace(a_job(J2), ref=ref)
+    await folder.record(failed(Output(ref, "", "original", "a.tif")), job=delivery)
+    jobs, storage = Selection(), next(iter(select_everything(["storage"]).values()))
+    retried = await select_retries(folder.root, [jobs, storage])
+    assert [(each.source, each.containers) for each in retried.selections] == [
+        ("jobs", (ContainerSelector(P1, J1),)),
+        ("storage", (ContainerSelector("w", J2),)),
+    ]
+    assert retried.other_sources == ()
+    retried = await select_retries(folder.root, [storage])
+    assert [each.source for each in retried.selections] == ["storage"]
+    assert retried.other_sources == ("jobs",)
 
 
 async def test_retry_selection_contains_rejected_files_only_without_reasons(folder):

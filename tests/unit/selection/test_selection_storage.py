@@ -5,7 +5,7 @@ import pytest
 
 from bulkdl.errors import ConfigError
 from bulkdl.models import Container, ContainerRef, Output
-from bulkdl.selection import ContainerSelector, Selection
+from bulkdl.selection import ContainerSelector, Selection, group_by_source, includes_recorded
 from bulkdl.settings import Settings
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -93,3 +93,20 @@ def test_selection_scope_differs_by_source_and_filters():
     ]
     assert len(set(scopes)) == len(scopes)
     assert select(collections=["c"]).watermark_scope is None
+
+
+def test_includes_recorded_uses_the_selection_of_the_source_of_the_output():
+    selections = group_by_source([select(), Selection(kinds=frozenset({"archive"}))])
+    original = Output(ContainerRef("storage", "w", "c"), "", "original", "a.tif")
+    job = ContainerRef("jobs", "p", "j")
+    archive, geojson = (Output(job, "", kind, "") for kind in ("archive", "geojson"))
+    assert includes_recorded(selections, original)
+    assert includes_recorded(selections, archive)
+    assert not includes_recorded(selections, geojson)
+    assert not includes_recorded(group_by_source([Selection()]), original)
+
+
+@pytest.mark.parametrize("selections", [[], [Selection(), Selection()]])
+def test_group_by_source_without_one_selection_for_each_source_raises_config_error(selections):
+    with pytest.raises(ConfigError, match="at most one of each source"):
+        group_by_source(selections)
