@@ -3,7 +3,7 @@ Compare the files of an output directory with its ledger.
 
 Without ``repair``, nothing is written and no lease is acquired, so the command can be used during a run. Rows
 are read in pages and distributed to a fixed number of workers, which read the files in threads. The rows of a
-job form one batch, so that hard-linked archives of a job are read once.
+container form one batch, so that hard-linked files of a container are read once.
 """
 
 from __future__ import annotations

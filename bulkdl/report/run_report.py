@@ -24,6 +24,7 @@ MAX_CONTAINERS = 100
 _EXCLUDED_SETTINGS = frozenset(
     {
         "projects",
+        "accounts",
         "processor_settings",
         "source_settings",
         "output",
@@ -35,6 +36,8 @@ _EXCLUDED_SETTINGS = frozenset(
         "mode",
         "name",
         "workflow",
+        "workspace",
+        "order",
     }
     | {"only", "scope", "shard", "log_format", "verbose", "progress", "listen", "metrics_file", "proxy"}
 )

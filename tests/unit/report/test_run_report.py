@@ -11,7 +11,7 @@ from bulkdl.models import CommittedFile, Digest, Outcome, Reason, Result, Valida
 from bulkdl.report.run_report import _EXCLUDED_SETTINGS, MAX_CONTAINERS, run_report, schema
 from bulkdl.report.summary import SummaryBuilder
 from bulkdl.selection import ContainerSelector, Selection
-from bulkdl.settings import ProjectTable, Settings, Shard
+from bulkdl.settings import AccountTable, ProjectTable, Settings, Shard
 from bulkdl.sources.up42_jobs.filters import JobFilters
 from bulkdl.sources.up42_jobs.models import Kind, job_output
 from bulkdl.sources.up42_storage.filters import DeliveryFilters
@@ -111,7 +111,8 @@ def test_run_report_limits_the_list_of_containers():
 
 def test_run_report_does_not_contain_locations_of_secrets():
     table = ProjectTable(id=P1, api_key_file=Path("/run/secrets/cAnArY"))
-    text = json.dumps(report(projects=(table,), output=Path("/srv/cAnArY")))
+    account = AccountTable(name="a", username="cAnArY", password_file=Path("/run/secrets/cAnArY"))
+    text = json.dumps(report(projects=(table,), accounts=(account,), output=Path("/srv/cAnArY")))
     assert "cAnArY" not in text
 
 
