@@ -16,7 +16,7 @@ from pathlib import Path
 from bench import facts, peers
 from bench.page import render_page
 from bench.result import RowResult, load_results, store_results
-from bench.rows import archives, backfill, catalog, deliveries, latency, planning, quicklooks, unpack
+from bench.rows import archives, backfill, catalog, deliveries, latency, page, planning, quicklooks, unpack
 from bench.settings import REPOSITORY, BenchSettings
 
 ROWS: dict[str, Callable[[BenchSettings], RowResult]] = {
@@ -32,6 +32,7 @@ ROWS: dict[str, Callable[[BenchSettings], RowResult]] = {
     "unpack-large": unpack.measure_large,
     "unpack-small": unpack.measure_small,
     "catalog": catalog.measure,
+    "page": page.measure,
 }
 _RESULTS = REPOSITORY / "bench/results.json"
 _NOTES = REPOSITORY / "bench/notes.md"

@@ -26,20 +26,20 @@ bulkdl.filter = (() => {
       }
       let row = 0;
       for (let at = titles.indexOf(word); at >= 0; at = titles.indexOf(word, start[row + 1])) {
-        row = findRow(at, row);
+        while (start[row + 1] <= at) row += 1;
         found[row] = 1;
         if (row + 1 >= data.count) break;
       }
       return found;
     }
 
-    function findRow(at, low) {
-      let high = data.count;
-      while (high - low > 1) {
-        const middle = (low + high) >> 1;
-        if (start[middle] <= at) low = middle; else high = middle;
-      }
-      return low;
+    // The rows with all words as bytes of 1; null without words.
+    function findText(text) {
+      const words = text.toLowerCase().split(/\s+/).filter(Boolean);
+      if (!words.length) return null;
+      const [found, ...others] = words.map(findWord);
+      for (const other of others) for (let row = 0; row < data.count; row += 1) found[row] &= other[row];
+      return found;
     }
 
     // All rows in the wanted order. Rows without a date are last.
@@ -66,8 +66,8 @@ bulkdl.filter = (() => {
 
     // *choice* is the content of the form, *view* the area of the map or null.
     function select(choice, view) {
-      const words = choice.text.toLowerCase().split(/\s+/).filter(Boolean).map(findWord);
-      const states = data.states.map((state) => choice.states.size === 0 || choice.states.has(state));
+      const matches = findText(choice.text);
+      const states = Uint8Array.from(data.states, (state) => (choice.states.size === 0 || choice.states.has(state) ? 1 : 0));
       const containers = Uint8Array.from(data.containers, ([scope], index) =>
         ((choice.scope < 0 || scope === choice.scope) && (choice.container < 0 || index === choice.container) ? 1 : 0));
       const kinds = choice.kind < 0 ? -1 : 1 << choice.kind;
@@ -79,12 +79,12 @@ bulkdl.filter = (() => {
       let count = 0;
       for (let place = 0; place < order.length; place += 1) {
         const row = order[place];
+        if (matches && !matches[row]) continue;
         if (!states[data.state[row]] || !containers[data.containerOf[row]]) continue;
         if (choice.kind >= 0 && (data.kindMask[row] & kinds) === 0) continue;
         const minute = data.minute[row];
         if (needsDate && (minute === data.NO_DATE || minute < from || minute >= until)) continue;
         if (view && !isInView(row, view)) continue;
-        if (words.length && !words.every((found) => found[row])) continue;
         rows[count] = row;
         count += 1;
       }

@@ -19,6 +19,7 @@
     onView: () => { if (choice?.isInView) apply(); },
     onClick: (rows) => { if (rows.length) open(nextOf(rows), rows); else card.close(); },
     onPoint: point,
+    onCrowd: (isCrowded) => { byId("crowd").hidden = !isCrowded; },
     // The card covers the right side of the map, unless the screen is narrow.
     coveredPx: () => (byId("card").hidden || byId("card").offsetWidth > byId("map").offsetWidth / 2 ? 0 : byId("card").offsetWidth),
   });
@@ -105,6 +106,8 @@
   controls.start();
   byId("loading").remove();
   bulkdl.page = { data, list, map, card, controls, apply };
+  map.drawNow();
+  performance.mark("ready");
   document.documentElement.dataset.ready = "yes";
 })().catch((error) => {
   bulkdl.text.byId("loading").textContent = `The page cannot be shown: ${error}`;

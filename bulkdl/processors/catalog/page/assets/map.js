@@ -6,6 +6,7 @@ bulkdl.map = (() => {
   const PICTURE_PX = 64; // a larger footprint shows its picture
   const MAX_PICTURES = 40;
   const CROWD = 4000; // with more footprints in view, only larger ones are drawn with their shape
+  const MAX_SHAPES = 400;
   const FEW_DOTS = 600;
   const CROWD_DOT_PX = 9;
   const MAX_PER_CELL = 4; // footprints of one place that are drawn one over the other
@@ -102,55 +103,68 @@ bulkdl.map = (() => {
       drawFootprints(visible);
     }
 
-    // Rows in view with the shift of their world, as dots and as areas. Each place of 2 pixels takes few of them.
+    // Counts the footprints in view and those that are large enough for a shape.
+    function countInView() {
+      const { west, north, east, south, scale, shifts } = view, isWide = shifts.length > 1 || shifts[0] !== 0;
+      let count = 0, shapes = 0;
+      for (let place = 0; place < rows.length; place += 1) {
+        const box = 4 * rows[place];
+        if (boxes[box + 2] < 0 || boxes[box + 1] > south || boxes[box + 3] < north) continue;
+        if (!isWide && (boxes[box] > east || boxes[box + 2] < west)) continue;
+        count += 1;
+        if (Math.max(boxes[box + 2] - boxes[box], boxes[box + 3] - boxes[box + 1]) * scale >= CROWD_DOT_PX) shapes += 1;
+      }
+      return { count, shapes };
+    }
+
+    // Rows in view with the shift of their world: as dots, as areas, and as frames of pictures. The work for a frame
+    // is bounded: each place of 2 pixels takes few footprints, and a crowd shows the shape of some of them only.
     function findVisible() {
       const columns = (view.width >> 1) + 1, lines = (view.height >> 1) + 1;
       if (cells.length !== columns * lines) cells = new Uint8Array(columns * lines); else cells.fill(0);
       const dots = data.states.map(() => []), areas = data.states.map(() => []), frames = data.states.map(() => []), large = [];
-      const { scale, west, north, east, south } = view;
-      const dotPx = countInView() > CROWD ? CROWD_DOT_PX : DOT_PX;
+      const { scale, west, north, east, south, shifts, width, height } = view, states = data.state;
+      const { count, shapes } = countInView();
+      const dotPx = count > CROWD ? CROWD_DOT_PX : DOT_PX;
+      const share = shapes > MAX_SHAPES ? 2 ** Math.ceil(Math.log2(shapes / MAX_SHAPES)) - 1 : 0;
       for (let place = rows.length - 1; place >= 0; place -= 1) {
         const row = rows[place], box = 4 * row;
-        if (boxes[box + 2] < 0 || boxes[box + 1] > south || boxes[box + 3] < north) continue;
-        for (const shift of view.shifts) {
+        const boxWest = boxes[box], boxNorth = boxes[box + 1], boxEast = boxes[box + 2], boxSouth = boxes[box + 3];
+        if (boxEast < 0 || boxNorth > south || boxSouth < north) continue;
+        for (let turn = 0; turn < shifts.length; turn += 1) {
+          const shift = shifts[turn];
           // A footprint across the antimeridian is in two worlds.
-          const isBefore = boxes[box + 2] > WORLD && boxes[box + 2] - WORLD + shift >= west && boxes[box] - WORLD + shift <= east;
-          if (!isBefore && (boxes[box] + shift > east || boxes[box + 2] + shift < west)) continue;
-          const x = ((boxes[box] + boxes[box + 2]) / 2 + shift - west) * scale - (isBefore ? WORLD * scale : 0);
-          const y = ((boxes[box + 1] + boxes[box + 3]) / 2 - north) * scale;
-          const size = Math.max(boxes[box + 2] - boxes[box], boxes[box + 3] - boxes[box + 1]) * scale;
-          const state = data.state[row];
-          if (x >= 0 && y >= 0 && x < view.width && y < view.height && size < PICTURE_PX) {
+          const isBefore = boxEast > WORLD && boxEast - WORLD + shift >= west && boxWest - WORLD + shift <= east;
+          if (!isBefore && (boxWest + shift > east || boxEast + shift < west)) continue;
+          const x = ((boxWest + boxEast) / 2 + shift - (isBefore ? WORLD : 0) - west) * scale;
+          const y = ((boxNorth + boxSouth) / 2 - north) * scale;
+          const size = Math.max(boxEast - boxWest, boxSouth - boxNorth) * scale;
+          const state = states[row], isSelected = row === selected;
+          // Whether a footprint of a crowd keeps its shape depends on its number, so that it stays during a pan.
+          const isDot = size < dotPx || (share > 0 && !isSelected && ((Math.imul(row, 0x9e3779b1) >>> 16) & share) !== 0);
+          if (x >= 0 && y >= 0 && x < width && y < height) {
             const cell = (y >> 1) * columns + (x >> 1);
             // A failure is never left out in favour of other states.
-            if (cells[cell] >= MAX_PER_CELL && state !== FAILED) continue;
-            cells[cell] += cells[cell] < 255 ? (size < dotPx ? MAX_PER_CELL : 1) : 0;
+            if (cells[cell] >= MAX_PER_CELL && state !== FAILED && !isSelected) continue;
+            cells[cell] = Math.min(200, cells[cell] + (isDot ? MAX_PER_CELL : 1));
+          } else if (isDot) {
+            continue;
           }
-          if (size < dotPx) dots[state].push(x, y);
+          if (isDot) dots[state].push(x, y);
           else if (showsPictures && size > PICTURE_PX && pictures.get(row)) frames[state].push(row, shift);
           else areas[state].push(row, shift);
-          if (size > PICTURE_PX) large.push(row, shift, size);
+          if (size > PICTURE_PX && !isDot) large.push(row, shift, size);
         }
       }
+      handlers.onCrowd(share > 0);
       return { dots, areas, frames, large };
     }
-
-    function countInView() {
-      let count = 0;
-      for (let place = 0; place < rows.length; place += 1) {
-        const box = 4 * rows[place];
-        if (boxes[box + 2] < 0 || boxes[box + 1] > view.south || boxes[box + 3] < view.north) continue;
-        if (view.shifts.length > 1 || (boxes[box] <= view.east && boxes[box + 2] >= view.west)) count += 1;
-      }
-      return count;
-    }
-
 
     function drawFootprints({ dots, areas, frames }) {
       const dotCount = dots.reduce((count, list) => count + list.length / 2, 0);
       for (const state of DRAW_ORDER) {
         baseContext.fillStyle = baseContext.strokeStyle = colours.states[state];
-        baseContext.lineWidth = 1.2;
+        baseContext.lineWidth = 1;
         drawAreas(areas[state], 0.16);
         drawAreas(frames[state], 0); // the picture stays visible
         if (dotCount < FEW_DOTS) drawCircles(dots[state]);
@@ -180,7 +194,7 @@ bulkdl.map = (() => {
       const flush = (rule) => {
         baseContext.globalAlpha = opacity;
         baseContext.fill(path, rule);
-        baseContext.globalAlpha = 0.9;
+        baseContext.globalAlpha = 1;
         baseContext.stroke(path);
         baseContext.globalAlpha = 1;
         [path, rings] = [new Path2D(), 0];
