@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from bulkdl.processors.catalog.dates import DELIVERY, find_date
@@ -112,14 +113,9 @@ class _DeliveryEntries:
         used: set[str] = set()
         for output in outputs:
             key, asset = _find_asset(assets if isinstance(assets, dict) else {}, output)
-            name = base = key or output.key.rpartition("/")[2] or output.kind
-            number = 1
-            while name in used:
-                number += 1
-                name = f"{base}-{number}"
-            used.add(name)
+            name = _unique(key or output.key.rpartition("/")[2] or output.kind, used)
             found.append(self._file(output, name, asset))
-            found += [file for file in self._members(output, notes) if file.name not in used]
+            found += [replace(file, name=_unique(file.name, used)) for file in self._members(output, notes)]
         return sorted(found, key=lambda file: file.role != "data")
 
     def _file(self, output: LedgerOutput, name: str, asset: Mapping[str, Any]) -> CatalogFile:
@@ -142,6 +138,16 @@ class _DeliveryEntries:
             "datetime_source": found.source,
             "notes": (*notes, *found.notes),
         }
+
+
+def _unique(base: str, used: set[str]) -> str:
+    """Return *base*, with a number if it is in *used*, and add it to *used*."""
+    name, number = base, 1
+    while name in used:
+        number += 1
+        name = f"{base}-{number}"
+    used.add(name)
+    return name
 
 
 def _find_asset(assets: Mapping[str, Any], output: LedgerOutput) -> tuple[str, Mapping[str, Any]]:
