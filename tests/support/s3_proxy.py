@@ -1,0 +1,85 @@
+"""Forward requests to an object store, and let a script change or fail some of them."""
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import aiohttp
+from aiohttp import web
+
+_HOP_HEADERS = {"connection", "content-length", "keep-alive", "transfer-encoding"}
+
+
+@dataclass
+class Reply:
+    """A response that the proxy sends instead of the store."""
+
+    status: int
+    code: str = ""
+
+    def to_response(self):
+        text = f"<Error><Code>{self.code}</Code><Message>scripted</Message></Error>" if self.code else ""
+        return web.Response(status=self.status, text=text, content_type="application/xml")
+
+
+class S3Proxy:
+    """
+    A proxy in front of *store_url*.
+
+    Attributes:
+        url: The endpoint for clients.
+        requests: Method and path with query of each request.
+        fault: Receives method, path with query and body. Returns None, another body, or a ``Reply``.
+    """
+
+    def __init__(self, store_url):
+        self._store_url = store_url
+        self._session = None
+        self.url = ""
+        self.requests = []
+        self.fault = lambda method, path, body: None
+
+    async def forward(self, request):
+        body = await request.read()
+        self.requests.append((request.method, request.raw_path))
+        change = self.fault(request.method, request.raw_path, body)
+        if asyncio.iscoroutine(change):
+            change = await change
+        if isinstance(change, Reply):
+            return change.to_response()
+        headers = {name: text for name, text in request.headers.items() if name.lower() not in _HOP_HEADERS}
+        async with self._session.request(
+            request.method,
+            aiohttp.client.URL(self._store_url + request.raw_path, encoded=True),
+            headers=headers,
+            data=body if change is None else change,
+            allow_redirects=False,
+            skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent", "Content-Type"),
+        ) as response:
+            kept = [
+                (name, text) for name, text in response.headers.items() if name.lower() not in _HOP_HEADERS
+            ]
+            if request.method == "HEAD":
+                kept.append(("Content-Length", response.headers.get("Content-Length", "0")))
+            return web.Response(status=response.status, headers=kept, body=await response.read())
+
+    def count(self, method, part=""):
+        return sum(seen == method and part in path for seen, path in self.requests)
+
+
+@asynccontextmanager
+async def run_s3_proxy(store_url):
+    """Yield a proxy in front of *store_url* on a free port."""
+    proxy = S3Proxy(store_url)
+    app = web.Application(client_max_size=1 << 30)
+    app.router.add_route("*", "/{path:.*}", proxy.forward)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    async with aiohttp.ClientSession(auto_decompress=False) as proxy._session:
+        await site.start()
+        proxy.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        try:
+            yield proxy
+        finally:
+            await runner.cleanup()
