@@ -25,6 +25,7 @@ from bulkdl.graph.recorder import Recorder, Subscriber
 from bulkdl.graph.run import enumerate_all
 from bulkdl.graph.run_context import RunContext
 from bulkdl.graph.shutdown import ShutdownController
+from bulkdl.graph.upload_options import upload_options
 from bulkdl.ledger import queries
 from bulkdl.ledger.database import Ledger
 from bulkdl.ledger.locked import open_locked_ledger
@@ -95,6 +96,7 @@ class Downloader:
             shard=settings.shard,
             durability=settings.durability,
             executors=executors,
+            uploads=upload_options(settings),
         )
         if processors is None:
             processors = load_processors(settings.enabled_processors, settings.processor_settings)

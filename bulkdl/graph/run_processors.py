@@ -18,6 +18,7 @@ from bulkdl.graph.processing import Processing, check_destination
 from bulkdl.graph.recorder import Recorder
 from bulkdl.graph.run_reports import store_report
 from bulkdl.graph.shutdown import ShutdownController
+from bulkdl.graph.upload_options import upload_options
 from bulkdl.ledger import queries
 from bulkdl.ledger.database import Ledger
 from bulkdl.ledger.locked import open_locked_ledger
@@ -113,6 +114,7 @@ class ProcessorRunner:
             shard=settings.shard,
             durability=settings.durability,
             executors=executors,
+            uploads=upload_options(settings),
         )
         check_destination(self._processors, storage.destination)
         try:

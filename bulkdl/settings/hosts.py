@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from ipaddress import ip_address
 from urllib.parse import urlsplit, urlunsplit
 
 UP42_MAX_RATE = 100.0
@@ -40,3 +41,35 @@ def account_token_endpoint(api_url: str, auth_url: str | None) -> str:
             return f"https://auth.{domain}{TOKEN_PATH}"
     parts = urlsplit(api_url)
     return urlunsplit((parts.scheme, parts.netloc, TOKEN_PATH, "", ""))
+
+
+def check_url(url: str, *, allow_http: bool) -> str:
+    """
+    Return the base URL *url* without a slash at its end.
+
+    Raises:
+        ValueError: It is not a URL for requests, or it has no TLS.
+    """
+    try:
+        parts = urlsplit(url.strip())
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if not host or parts.scheme not in ("http", "https") or parts.query or parts.fragment:
+        raise ValueError("expected a URL such as https://api.up42.com")
+    if parts.username or parts.password:
+        raise ValueError(
+            "expected a URL without user name and password; set the credentials in their own variables"
+        )
+    if parts.scheme == "http" and not allow_http and not _is_loopback(host):
+        raise ValueError("expected https://; set allow_http = true only in a trusted network")
+    return url.strip().rstrip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -16,7 +16,6 @@ Rules for keys and values:
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -52,6 +51,7 @@ from bulkdl.settings.hosts import (
     UP42_MAX_RATE,
     Region,
     account_token_endpoint,
+    check_url,
     region_api_url,
 )
 from bulkdl.settings.kinds import SHORTHANDS, KindTable, complete_kinds
@@ -246,6 +246,17 @@ class Settings(BaseModel):
         60.0, gt=0, description="maximum time until the response headers arrive"
     )
 
+    # uploads to an object store
+    uploads: Concurrency = Field(
+        "auto", description="concurrent uploads to an object store; auto is as many as the memory allows"
+    )
+    upload_memory: SizeBytes = Field(
+        256 * MIB, ge=16 * MIB, description="memory that all uploads to an object store share"
+    )
+    verify_uploads: Literal["size", "read", "none"] = Field(
+        "size", description="check after an upload: size (and version), read (the content), or none"
+    )
+
     # budgets of one run
     max_duration: DurationS = Field(
         0.0, description="start no new downloads after this time (6h); 0 is unlimited"
@@ -372,7 +383,7 @@ class Settings(BaseModel):
     def _check_urls(cls, url: str | None, info: ValidationInfo) -> str | None:
         if url is None:
             return None
-        return _check_url(url, allow_http=bool(info.data.get("allow_http")))
+        return check_url(url, allow_http=bool(info.data.get("allow_http")))
 
     @field_validator("source")
     @classmethod
@@ -418,29 +429,3 @@ class Settings(BaseModel):
         if path is not None and not path.name:
             raise ValueError("expected the path of a file")
         return path
-
-
-def _check_url(url: str, *, allow_http: bool) -> str:
-    try:
-        parts = urlsplit(url.strip())
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        host = None
-    if not host or parts.scheme not in ("http", "https") or parts.query or parts.fragment:
-        raise ValueError("expected a URL such as https://api.up42.com")
-    if parts.username or parts.password:
-        raise ValueError(
-            "expected a URL without user name and password; set the credentials in their own variables"
-        )
-    if parts.scheme == "http" and not allow_http and not _is_loopback(host):
-        raise ValueError("expected https://; set allow_http = true only in a trusted network")
-    return url.strip().rstrip("/")
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False

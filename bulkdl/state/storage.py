@@ -10,12 +10,19 @@ import hashlib
 import os
 import secrets
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Self
 
 from bulkdl.concurrency import Executors, run_in
-from bulkdl.destinations.interfaces import LEDGER_NAME, STATE_FOLDER, Destination, DestinationOptions
+from bulkdl.destinations.interfaces import (
+    LEDGER_NAME,
+    STATE_FOLDER,
+    Destination,
+    DestinationOptions,
+    UploadOptions,
+)
 from bulkdl.destinations.registry import create_destination
 from bulkdl.disk import atomic_files
 from bulkdl.disk.disk_space import DiskReservations
@@ -252,18 +259,21 @@ def create_storage(
     shard: object = None,
     durability: Durability = Durability.FULL,
     executors: Executors | None = None,
+    uploads: UploadOptions | None = None,
 ) -> Storage:
     """
     Return the storage for *output*. Nothing is created or changed.
 
     Args:
         state: The state directory; see ``create_state`` for the default.
+        uploads: For a destination that is reached over the network.
 
     Raises:
         ConfigError: There is no destination for the URL.
     """
     directory = create_state(output, state, shard=shard, durability=durability, executors=executors)
-    return Storage(create_destination(output, directory.destination_options), directory)
+    options = replace(directory.destination_options, uploads=uploads or UploadOptions())
+    return Storage(create_destination(output, options), directory)
 
 
 def create_state(
