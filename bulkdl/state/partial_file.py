@@ -322,7 +322,12 @@ class PartialFile:
     async def commit(self, file: CommittedFile, body: bytes = b"") -> CommittedFile:
         await self.flush_and_close()
         if self._data_path is None:  # complete in memory: it needs no data file and no sidecar
-            publication = await self._destination.publish(CompletedFile(None, body, self._stem), file)
+            try:
+                publication = await self._destination.publish(CompletedFile(None, body, self._stem), file)
+            except DestinationError as error:
+                if error.reason is Reason.PUBLISH_FAILED and file.source is not None:
+                    await self._keep_body(file, body)
+                raise
             return replace(file, version=publication.info.version)
         await self._run_in_thread(self._prepare_commit, self._data_path, file)
         content = CompletedFile(self._data_path, owner_id=self._stem)
@@ -333,6 +338,13 @@ class PartialFile:
             await self._run_in_thread(self._remove_data)
         self.close()
         return replace(file, version=publication.info.version)
+
+    async def _keep_body(self, file: CommittedFile, body: bytes) -> None:
+        """Write a body whose upload failed to the data file, so that it is not downloaded again."""
+        await self.create(RemoteObject(file.source, file.validator, len(body), (file.digest,)))
+        if body:
+            await self.write(body)
+        await self.flush_and_close()
 
     def _prepare_commit(self, data_path: Path, file: CommittedFile) -> None:
         with map_os_errors(self._folder):

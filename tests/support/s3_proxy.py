@@ -1,7 +1,9 @@
 """Forward requests to an object store, and let a script change or fail some of them."""
 
 import asyncio
-from contextlib import asynccontextmanager
+import io
+import threading
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import aiohttp
@@ -52,7 +54,7 @@ class S3Proxy:
             request.method,
             aiohttp.client.URL(self._store_url + request.raw_path, encoded=True),
             headers=headers,
-            data=body if change is None else change,
+            data=io.BytesIO(body if change is None else change),
             allow_redirects=False,
             skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent", "Content-Type"),
         ) as response:
@@ -67,19 +69,31 @@ class S3Proxy:
         return sum(seen == method and part in path for seen, path in self.requests)
 
 
-@asynccontextmanager
-async def run_s3_proxy(store_url):
-    """Yield a proxy in front of *store_url* on a free port."""
-    proxy = S3Proxy(store_url)
-    app = web.Application(client_max_size=1 << 30)
-    app.router.add_route("*", "/{path:.*}", proxy.forward)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    async with aiohttp.ClientSession(auto_decompress=False) as proxy._session:
-        await site.start()
-        proxy.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        try:
-            yield proxy
-        finally:
+@contextmanager
+def run_s3_proxy(store_url):
+    """Yield a proxy in front of *store_url* on a free port. It has a thread, because tests read in theirs."""
+    proxy, started, loops = S3Proxy(store_url), threading.Event(), []
+
+    async def serve():
+        end = asyncio.Event()
+        loops.append((asyncio.get_running_loop(), end))
+        app = web.Application(client_max_size=1 << 30)
+        app.router.add_route("*", "/{path:.*}", proxy.forward)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        async with aiohttp.ClientSession(auto_decompress=False) as proxy._session:
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            proxy.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+            started.set()
+            await end.wait()
             await runner.cleanup()
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),), name="s3-proxy")
+    thread.start()
+    try:
+        assert started.wait(30), "the proxy did not start"
+        yield proxy
+    finally:
+        loop, end = loops[0]
+        loop.call_soon_threadsafe(end.set)
+        thread.join()
