@@ -16,7 +16,18 @@ from pathlib import Path
 from bench import facts, peers
 from bench.page import render_page
 from bench.result import RowResult, load_results, store_results
-from bench.rows import archives, backfill, catalog, deliveries, latency, page, planning, quicklooks, unpack
+from bench.rows import (
+    archives,
+    backfill,
+    catalog,
+    deliveries,
+    latency,
+    latency_storage,
+    page,
+    planning,
+    quicklooks,
+    unpack,
+)
 from bench.settings import REPOSITORY, BenchSettings
 
 ROWS: dict[str, Callable[[BenchSettings], RowResult]] = {
@@ -24,6 +35,7 @@ ROWS: dict[str, Callable[[BenchSettings], RowResult]] = {
     "archives": archives.measure_plain,
     "tls": archives.measure_tls,
     "latency": latency.measure,
+    "latency-storage": latency_storage.measure,
     "segments": archives.measure_segments,
     "rerun": backfill.measure_rerun,
     "plan": planning.measure,

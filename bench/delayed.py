@@ -1,8 +1,9 @@
 """
-``python -m bench.delayed``: run the simulator with an account of equal jobs and delayed responses.
+``python -m bench.delayed``: run the simulator with delayed responses.
 
-It prints the same line as ``bulkdl simulate`` and the expected outputs. When it exits, it prints the number
-of requests per endpoint since the last ``SIGUSR1``.
+The account has equal jobs, or (``--assets``) the storage of today's API. It prints the API URL, the
+credentials and the expected files. When it exits, it prints the number of requests per endpoint since the
+last ``SIGUSR1``.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from functools import cached_property
 from bulkdl.simulator import ExpectedOutput, SimulatedAccount, Simulator, SimulatorOptions
 from bulkdl.simulator.account import SimulatedJob
 from bulkdl.simulator.ids import IdKind
+from bulkdl.simulator.v2.deliveries import StorageOptions
+from bulkdl.simulator.v2.expected import ExpectedFile
 
 _CANDIDATES = 20
 
@@ -69,19 +72,40 @@ def describe_output(output: ExpectedOutput) -> list[object]:
     return [output.job_id, output.task_id, output.kind.value, output.name, output.size_bytes, digest]
 
 
-async def serve(jobs: int, latency_s: float) -> None:
-    account = EqualJobs(jobs=jobs, archive_bytes=(2_000, 50_000), seed=5)
+def describe_file(file: ExpectedFile) -> list[object]:
+    """Return the kinds of places, the number of places, the size and the checksum of *file*."""
+    in_stac = any(place.roles for place in file.places)
+    return [in_stac, len(file.places), file.size_bytes, hashlib.sha256(file.read()).hexdigest()]
+
+
+def create_account(options: argparse.Namespace) -> SimulatedAccount:
+    if options.assets == 0:
+        return EqualJobs(jobs=options.jobs, archive_bytes=(2_000, 50_000), seed=5)
+    storage = StorageOptions(
+        options.assets, items=(2, 2), item_assets=(2, 3), raster_bytes=(2_000, 50_000), settled=True
+    )
+    return SimulatedAccount(projects=1, jobs=1, storage=storage)
+
+
+async def serve(options: argparse.Namespace) -> None:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
-    async with Simulator(account, SimulatorOptions(latency_s=latency_s)) as simulator:
+    async with Simulator(create_account(options), SimulatorOptions(latency_s=options.latency)) as simulator:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stopped.set)
         loop.add_signal_handler(signal.SIGUSR1, simulator.requests.clear)
+        username, password = simulator.account_credentials
         key = simulator.projects[0]
+        expected = (
+            [describe_file(file) for file in simulator.expected_files()]
+            if options.assets
+            else [describe_output(output) for output in simulator.expected_outputs()]
+        )
         line = {
             "api_url": simulator.api_url,
             "projects": [{"id": key.id, "api_key": key.api_key}],
-            "expected": [describe_output(output) for output in simulator.expected_outputs()],
+            "account": {"username": username, "password": password},
+            "expected": expected,
         }
         _print(line)
         await stopped.wait()
@@ -95,9 +119,9 @@ def _print(document: object) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.delayed")
     parser.add_argument("--jobs", type=int, default=40)
+    parser.add_argument("--assets", type=int, default=0, help="number of originals of today's API")
     parser.add_argument("--latency", type=float, default=0.1)
-    options = parser.parse_args()
-    asyncio.run(serve(options.jobs, options.latency))
+    asyncio.run(serve(parser.parse_args()))
     return 0
 
 

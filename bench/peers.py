@@ -17,10 +17,15 @@ def install_peers(settings: BenchSettings) -> list[str]:
     absent = [package for tool, package in _DEBIAN.items() if not settings.has_tool(tool)]
     if absent and os.getuid() == 0 and shutil.which("apt-get"):
         _try(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *absent])
-    if not settings.peer_python.exists():
-        _try(["make", "--no-print-directory", ".venv-peer/.installed"])
+    pythons = {
+        "up42-py 0.37.2 (.venv-peer)": settings.peer_python,
+        "up42-py 4.3.0 (.venv-peer_stac)": settings.stac_python,
+    }
+    for python in pythons.values():
+        if not python.exists():
+            _try(["make", "--no-print-directory", f"{python.parents[1].name}/.installed"])
     missing = [tool for tool in _DEBIAN if not settings.has_tool(tool)]
-    return missing + ([] if settings.peer_python.exists() else ["up42-py 0.37.2 (.venv-peer)"])
+    return missing + [name for name, python in pythons.items() if not python.exists()]
 
 
 def _try(command: list[str]) -> None:

@@ -27,6 +27,10 @@ class BenchSettings:
     def peer_python(self) -> Path:
         return REPOSITORY / ".venv-peer/bin/python"
 
+    @property
+    def stac_python(self) -> Path:
+        return REPOSITORY / ".venv-peer_stac/bin/python"
+
     def has_tool(self, tool: str) -> bool:
         return shutil.which(tool) is not None
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench.bound import Work, compute_bounds
+from bench.bound import Work, compare_with_bounds, compute_bounds
 from bench.measure import ProcessMonitor, ProcessState, Sample, run_measured
 from bench.page import render_page
 from bench.pairs import FileTotals, Program, ProgramRuns, VerificationError, compute_ratios, run_in_pairs
@@ -157,6 +157,20 @@ def test_compute_bounds_returns_each_lower_bound():
     assert limits["rate limit (80/s, burst 400)"] == pytest.approx(0.2 + requests_s + 0.1), (
         "token and page before"
     )
+
+
+def test_compare_with_bounds_uses_the_largest_bound_of_todays_api():
+    request_counts = {"api login": 1, "api assets": 3, "api download_url": 642, "storage object": 642}
+    work = replace(Work.from_storage_requests(request_counts, latency_s=0.1), rate=80.0, burst=400)
+    limits = compute_bounds(work)
+    assert limits["critical path"] == pytest.approx(0.6)
+    assert limits["pool of assets (224)"] == pytest.approx(1284 * 0.1 / 224)
+    limit_s = 0.3 + (646 - 402) / 80
+    assert limits["rate limit (80/s, burst 400)"] == pytest.approx(limit_s)
+    row = RowResult("row", "some work")
+    for wall_s, is_met in ((limit_s * 1.2, True), (limit_s * 1.3, False)):
+        compare_with_bounds(row, program_runs("bulkdl", wall_s), request_counts, work)
+        assert row.metrics[-1].is_met is is_met
 
 
 def test_format_command_omits_directories_and_ports(tmp_path):
