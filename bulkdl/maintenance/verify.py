@@ -31,6 +31,7 @@ from bulkdl.log import get_logger
 from bulkdl.maintenance.file_checks import add_finding, check_file, find_objects
 from bulkdl.maintenance.verify_derived import find_replaced_keys, verify_derived_files
 from bulkdl.models import CommittedFile, Digest
+from bulkdl.processors.catalog.publishing import has_catalogue, is_part_of_catalogue
 from bulkdl.report.verification import FileState, Finding, Verification
 from bulkdl.sources.interfaces import SourceLayout
 from bulkdl.sources.path_matcher import PathMatcher, is_utf8
@@ -256,8 +257,9 @@ async def find_untracked_files(
 ) -> None:
     """Add the objects of *destination* that are not in *ledger* to *verification*."""
     matcher = PathMatcher(options.layouts)
+    has_catalog = await asyncio.to_thread(has_catalogue, options.output)
     async for infos in destination.list_objects(matcher.can_be_folder):
-        keys = [info.key for info in infos]
+        keys = [info.key for info in infos if not (has_catalog and is_part_of_catalogue(info.key))]
         untracked = await ledger.read(partial(_select_untracked, keys=keys, matcher=matcher))
         verification.add_untracked(untracked)
 

@@ -90,3 +90,15 @@ def test_catalog_in_place_of_a_foreign_page_fails_without_a_change(output: Path)
         assert (output / "index.html").read_text() == "mine"
     finally:
         (output / "index.html").write_bytes(page)
+
+
+def test_verify_does_not_list_the_files_of_the_catalogue(output: Path) -> None:
+    assert bulkdl("catalog", "-o", output, "--georeference", "quicklooks").returncode == 0
+    assert list(output.rglob("*.aux.xml"))
+    (output / "mine.txt").write_text("mine")
+    try:
+        result = bulkdl("verify", "-o", output)
+    finally:
+        (output / "mine.txt").unlink()
+    assert result.returncode == 0, result.stderr
+    assert [line for line in result.stdout.splitlines() if "untracked" in line] == ["untracked: mine.txt"]

@@ -14,8 +14,8 @@ from pathlib import Path
 from bulkdl.os_errors import map_path_errors
 from bulkdl.processors.catalog.facts import BBox, CatalogContainer, CatalogFile, CatalogInfo
 from bulkdl.processors.catalog.picture_sizes import read_picture_size
+from bulkdl.processors.catalog.publishing import GEOREFERENCE_SUFFIX
 
-SUFFIX = ".aux.xml"
 _MARK = "<!-- written by bulkdl catalog; the place is approximate: the bounds of the scene -->"
 _WGS84 = "EPSG:4326"
 
@@ -34,7 +34,7 @@ class QuicklookWriter:
                     self._write(self._output / picture.href, footprint.bbox)
 
     def _write(self, picture: Path, bbox: BBox) -> None:
-        path = picture.with_name(picture.name + SUFFIX)
+        path = picture.with_name(picture.name + GEOREFERENCE_SUFFIX)
         size = read_picture_size(picture)
         if size is None:
             return

@@ -24,6 +24,7 @@ from bulkdl.errors import DestinationError
 from bulkdl.models import Reason
 
 CATALOG_FOLDER, INDEX, MARKER = "catalog", "index.html", "bulkdl.json"
+GEOREFERENCE_SUFFIX = ".aux.xml"
 _CACHE = "entries.jsonl"
 _FORMAT = "bulkdl-catalog"
 # The page contains this text in its first bytes.
@@ -143,6 +144,16 @@ def read_marker(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return document if isinstance(document, dict) and document.get("format") == _FORMAT else None
+
+
+def has_catalogue(output: Path | str) -> bool:
+    """Return whether *output* is a local directory with a catalogue of bulkdl."""
+    return isinstance(output, Path) and read_marker(output / CATALOG_FOLDER) is not None
+
+
+def is_part_of_catalogue(key: str) -> bool:
+    """Return whether the file *key* of a directory with a catalogue belongs to it, or is a georeference."""
+    return key == INDEX or key.startswith(f"{CATALOG_FOLDER}/") or key.endswith(GEOREFERENCE_SUFFIX)
 
 
 def _remove_if_abandoned(folder: Path) -> None:
