@@ -78,7 +78,8 @@ async def test_run_with_a_rejected_project_key_downloads_the_other_projects(
         (problem,) = process.summary["problems"]
         assert problem["reason"] == "credentials"
         assert ACCOUNT.project_key(refused).id in problem["subject"]
-        assert "API key" in problem["hint"]
+        assert "API key" in problem["detail"]
+        assert "check the credentials" in problem["hint"]
         assert missing_projects(environment) == {refused}
         assert environment.find_wrong_files() == []
         assert not (environment.root / ACCOUNT.project_key(refused).id).exists()

@@ -245,7 +245,7 @@ async def test_run_with_a_permanent_api_fault_fails_with_its_reason(tmp_path: Pa
 FOR_GOOD = {
     Reason.FORBIDDEN: (api("status", "geojson", status=403), {}),
     Reason.REJECTED: (api("status", "geojson", status=422), {}),
-    Reason.CREDENTIALS: (api("unauthorized", "geojson", nth=[1, 2]), {}),
+    Reason.CREDENTIALS: (api("unauthorized", "geojson", nth=[1, 2, 3]), {}),
     Reason.TOO_LARGE: (api("endless", "geojson", chunked=True), {"geojson_max_size": 300_000}),
 }
 
