@@ -137,6 +137,10 @@ test-readers: install .venv-readers/.installed ## read a catalogue with pystac, 
 	  { apt-get -qq update && apt-get -qq install -y --no-install-recommends gdal-bin >/dev/null; }
 	.venv-readers/bin/python -m pytest -q -c tests/readers/pytest.ini tests/readers
 
+.PHONY: screenshots
+screenshots: demo .venv-browser/.installed ## make the screenshots of docs/results.md (needs Chromium)
+	.venv-browser/bin/python docs/screenshots.py demo/index.html docs/images
+
 .PHONY: docs
 docs: install ## generate the documentation pages that are derived from code
 	$(BIN)/python docs/generate.py

@@ -49,6 +49,7 @@ class PageColumns:
         self._titles = bytearray()
         self._containers = bytearray()
         self._container_count = 0
+        self._sources: set[str] = set()
         self._scopes: dict[tuple[str, str], int] = {}
         self._kind_table: dict[str, int] = {}
         self._block_table: dict[str, int] = {"": 0}
@@ -62,6 +63,7 @@ class PageColumns:
         """Return the texts that the columns refer to by their position."""
         return {
             "states": STATES,
+            "sources": sorted(self._sources),
             "kinds": list(self._kind_table),
             "reasons": list(self._reason_table),
             "blocks": list(self._block_table),
@@ -70,7 +72,8 @@ class PageColumns:
 
     def add_container(self, values: Sequence[Any]) -> None:
         """Add the container of the entries that follow; see ``describe_container``."""
-        scope_id, scope_name, *others = values
+        source, scope_id, scope_name, *others = values
+        self._sources.add(source)
         scope = self._scopes.setdefault((scope_id, scope_name), len(self._scopes))
         row = json.dumps([scope, *others], ensure_ascii=False, separators=(",", ":"))
         self._containers += b"," if self._container_count else b"["
@@ -115,6 +118,7 @@ class PageColumns:
 def describe_container(container: CatalogContainer) -> list[str]:
     """Return the values of *container* for ``PageColumns.add_container``."""
     return [
+        container.source,
         container.scope_id,
         container.scope_name,
         container.id,

@@ -3,7 +3,7 @@
 
 bulkdl.card = (() => {
   const {
-    byId, make, formatBytes, formatMinute, formatTimestamp, formatDegrees, formatCount, plural, spaced, toUrl, toPath, copy,
+    byId, make, formatBytes, formatMinute, formatTimestamp, formatDegrees, formatCount, plural, capital, spaced, toUrl, toPath, copy,
   } = bulkdl.text;
   const HIDDEN_ROLES = new Set(["thumbnail", "overview", "metadata"]);
 
@@ -88,19 +88,19 @@ bulkdl.card = (() => {
         add("Place", "not known");
       }
       const [scopeId, scopeName] = data.scopes[scope];
-      add("Project", scopeName || scopeId);
-      add("Job", name || id, status && ` (${spaced(status.toLowerCase())}) `,
-        make("button", { type: "button", class: "link", onclick: () => handlers.onContainer(data.containerOf[row]) }, "show only this job"));
-      if (name) add("Job ID", make("code", {}, id));
-      if (detail.parent) add("Task", [detail.parent[1] || detail.block, detail.parent[0]].filter(Boolean).join(" · "));
+      add(capital(data.scopeWord), scopeName || scopeId);
+      add(capital(data.containerWord), name || id, status && ` (${spaced(status.toLowerCase())}) `,
+        make("button", { type: "button", class: "link", onclick: () => handlers.onContainer(data.containerOf[row]) }, `show only this ${data.containerWord}`));
+      if (name) add(`${capital(data.containerWord)} ID`, make("code", {}, id));
+      if (detail.parent) add(data.containerWord === "job" ? "Task" : "Item", [detail.parent[1] || detail.block, detail.parent[0]].filter(Boolean).join(" · "));
       add("Outputs", (detail.outputs ?? []).map(([kind, outputName]) => (outputName ? `${kind} ${outputName}` : kind)).join(", "));
       return list;
     }
 
     function addDates(add, row, detail) {
-      if (detail.dateSource === "job" || !detail.datetime) {
+      if (detail.dateSource === "job" || detail.dateSource === "delivery" || !detail.datetime) {
         const [start, end] = detail.span ?? [];
-        const term = detail.dateSource && detail.dateSource !== "job" ? "Taken" : "Job ran";
+        const term = detail.dateSource && !["job", "delivery"].includes(detail.dateSource) ? "Taken" : data.containerWord === "job" ? "Job ran" : "Created";
         if (start) add(term, formatTimestamp(start), end && end !== start ? ` to ${formatTimestamp(end)}` : null);
         else if (data.minute[row] !== data.NO_DATE) add(term, formatMinute(data.minute[row]));
       } else {
@@ -180,7 +180,7 @@ bulkdl.card = (() => {
       if (!names.length) return null;
       const list = make("dl");
       for (const name of names) list.append(make("dt", {}, name), make("dd", {}, all[name]));
-      return make("details", {}, make("summary", {}, `${plural(names.length, "property").replace("propertys", "properties")}`),
+      return make("details", {}, make("summary", {}, plural(names.length, "property")),
         list, detail.arePropertiesCut ? make("p", { class: "soft" }, "Further properties are in the metadata file.") : null);
     }
 

@@ -13,6 +13,8 @@ bulkdl.controls = (() => {
     const jobs = createJobField(data, () => currentScope(), changed);
     let timer = 0;
 
+    byId("scope-word").textContent = bulkdl.text.capital(data.scopeWord);
+    byId("container-word").textContent = bulkdl.text.capital(data.containerWord);
     addOptions(byId("scope"), data.scopes.map(([id, name], index) => [name || id, index]));
     addOptions(byId("kind"), data.kinds.map((kind, index) => [kind, index]));
     for (const name of ["scope", "kind"]) byId(name).closest("label").hidden = byId(name).options.length < 3;

@@ -19,6 +19,10 @@ bulkdl.data = (() => {
 
   async function load() {
     const data = { ...JSON.parse(byId("meta").textContent), WORLD, NO_DATE, toWorldX, toWorldY };
+    // What users call the owner of containers and a container, for each source.
+    const words = { jobs: ["project", "job"], storage: ["workspace", "delivery"] };
+    [data.scopeWord, data.containerWord] = (data.sources.length === 1 && words[data.sources[0]])
+      || (data.sources.length ? ["scope", "container"] : words.jobs);
     const columns = await readColumns(data.sections);
     const titles = columns.titles;
     data.titles = { text: titles, start: findLines(titles, data.count) };

@@ -88,7 +88,7 @@ bulkdl.list = (() => {
     function describeDate(row) {
       const minute = data.minute[row];
       if (minute === data.NO_DATE) return "no date";
-      return data.hasJobDate(row) ? `job of ${formatDay(minute)}` : formatMinute(minute);
+      return data.hasJobDate(row) ? `${data.containerWord} of ${formatDay(minute)}` : formatMinute(minute);
     }
 
     // The name of a picture is in the details. They are loaded after scrolling has stopped.

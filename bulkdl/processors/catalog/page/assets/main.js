@@ -90,7 +90,7 @@
     byId("written").textContent = `as of ${formatTimestamp(data.writtenAt)}`;
     byId("running").hidden = !data.running;
     byId("version").textContent = data.version;
-    byId("scopes").textContent = `${plural(data.containers.length, "job")} in ${plural(data.scopes.length, "project")}`;
+    byId("scopes").textContent = `${plural(data.containers.length, data.containerWord)} in ${plural(data.scopes.length, data.scopeWord)}`;
     document.title = `${plural(data.count, "output")} · bulkdl`;
   }
 

@@ -20,7 +20,9 @@ bulkdl.text = (() => {
   }
 
   const formatCount = (number) => number.toLocaleString("en");
-  const plural = (number, noun) => `${formatCount(number)} ${noun}${number === 1 ? "" : "s"}`;
+  const pluralOf = (noun) => (noun.endsWith("y") ? `${noun.slice(0, -1)}ies` : `${noun}s`);
+  const plural = (number, noun) => `${formatCount(number)} ${number === 1 ? noun : pluralOf(noun)}`;
+  const capital = (noun) => noun[0].toUpperCase() + noun.slice(1);
 
   function formatBytes(number) {
     // As bulkdl/units.py: multiples of 1024.
@@ -68,7 +70,7 @@ bulkdl.text = (() => {
   }
 
   return {
-    byId, make, formatCount, plural, formatBytes, formatDay, formatMinute, formatTimestamp, formatDegrees, spaced,
+    byId, make, formatCount, plural, pluralOf, capital, formatBytes, formatDay, formatMinute, formatTimestamp, formatDegrees, spaced,
     toUrl, toPath, copy,
   };
 })();
