@@ -227,4 +227,5 @@ def test_storage_run_sends_the_token_to_the_api_only_and_never_without_tls(tmp_p
 def collection_paths(origin: TodayOrigin, delivery: int) -> set[str]:
     original = next(file for file in origin.files if file.delivery == delivery)
     own = f"{STAC}/collections/{identity(6, delivery)}"
-    return {own, f"{own}/items", f"{STAC}/search", f"/v2/assets/{original.asset_id}/metadata"}
+    order = f"/v2/orders/{identity(7, delivery)}"
+    return {own, f"{own}/items", f"{STAC}/search", f"/v2/assets/{original.asset_id}/metadata", order}

@@ -276,6 +276,8 @@ class TodayHandler(Handler):
                 self._numbered(origin.originals(), query)
             case ["orders"]:
                 self._numbered([origin.order(one) for one in origin.deliveries], query)
+            case ["orders", order_id] if order_id in {identity(7, one) for one in origin.deliveries}:
+                self._json(next(one for one in map(origin.order, origin.deliveries) if one["id"] == order_id))
             case ["processing", "jobs"]:
                 jobs = [origin.job(number) for number in origin.deliveries[:3]]
                 self._linked(
