@@ -44,8 +44,10 @@ _DENIED = {
     "InvalidToken",
     "SignatureDoesNotMatch",
 }
+# Without credentials in variables or files, the client asks the metadata service of the machine.
 _NO_CREDENTIALS = re.compile(
-    r"credential|token request|metadata (?:service|token)|MetadataRequest|OAuth", re.IGNORECASE
+    r"credential|token request|/latest/(?:api/token|meta-data)|169\.254\.\d|computeMetadata|oauth2/",
+    re.IGNORECASE,
 )
 _NOT_SENT = re.compile(r"error sending request|connection|dns|timed out|timeout", re.IGNORECASE)
 
@@ -120,7 +122,7 @@ def _describe(error: Exception, code: str, status: int) -> str:
             f"the store returned {f'HTTP {status}' if status else 'an error'}{f' ({code})' if code else ''}"
         )
     if _NO_CREDENTIALS.search(str(error)):
-        return "no credentials found"
+        return "no credentials found; set the variables of the provider (AWS profiles are not read)"
     return first_line(error)
 
 
