@@ -91,10 +91,12 @@ def run_measured(
 ) -> Sample:
     """Run *command* and wait for it. Write stderr to *log* and stdout to ``log + .out``."""
     ended = threading.Event()
+    environment = {**os.environ, **(env or {})}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # installed programs have bytecode
     with log.open("wb") as stderr, log.with_name(log.name + ".out").open("wb") as stdout:
         began_s = time.perf_counter()
         process = subprocess.Popen(  # noqa: S603 - our own commands
-            command, env={**os.environ, **(env or {})}, cwd=cwd, stdout=stdout, stderr=stderr
+            command, env=environment, cwd=cwd, stdout=stdout, stderr=stderr
         )
         watcher = threading.Thread(target=monitor.follow, args=(process.pid, ended)) if monitor else None
         if watcher:
