@@ -30,12 +30,9 @@ from bulkdl.processors.catalog.build import (
     default_formats,
     has_parquet,
 )
-from bulkdl.report.summary import Summary
 from bulkdl.settings import Settings
 from bulkdl.sources.registry import installed_layouts
 from bulkdl.telemetry.console_logging import create_stderr_console, log_to_console
-
-_COMPLETE_EXITS = frozenset({ExitCode.OK, ExitCode.FAILED, ExitCode.TEMPORARY})
 
 
 @click.command(cls=Command, example="bulkdl catalog -o outputs --only gpkg")
@@ -112,32 +109,6 @@ def write_catalog_of(
         choices: See ``CatalogRequest``: *checksums*, *georeferences*.
     """
     return asyncio.run(_write(settings, formats or default_formats(), choices))
-
-
-def catalog_after(
-    settings: Settings, summary: Summary, result_format: str, signal_code: ExitCode | None
-) -> None:
-    """
-    Write the catalogue at the end of a run, if the settings enable it.
-
-    A run that was stopped, or ended with another failure than that of single outputs, has no catalogue.
-    """
-    if not settings.catalog or signal_code is not None or summary.exit_code not in _COMPLETE_EXITS:
-        return
-    result = write_catalog_of(settings)
-    if result_format != "json":  # stdout has one JSON document, the summary
-        show_catalog(result, settings, result_format)
-
-
-def require_local_output(settings: Settings) -> None:
-    """
-    Check before a run that its catalogue can be written.
-
-    Raises:
-        ConfigError: The output directory is not local.
-    """
-    if settings.catalog and not isinstance(settings.require_output(), Path):
-        raise ConfigError("--catalog", "needs a local output directory")
 
 
 async def _write(settings: Settings, formats: tuple[str, ...], choices: Mapping[str, bool]) -> CatalogResult:

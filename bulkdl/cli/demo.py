@@ -11,10 +11,10 @@ import click
 from pydantic import SecretStr
 
 from bulkdl.cli import options
-from bulkdl.cli.catalog import catalog_after, require_local_output
 from bulkdl.cli.context import RunRequest, configure_logging, read_settings, run_downloader
 from bulkdl.cli.help import Command, Group
 from bulkdl.cli.render import show_summary, write_lines
+from bulkdl.cli.run_catalog import catalog_after, require_local_output
 from bulkdl.cli.simulate import require_simulator
 from bulkdl.failure_policy import ExitCode
 from bulkdl.report.summary import Summary

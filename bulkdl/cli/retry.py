@@ -12,10 +12,10 @@ from typing import Any
 import click
 
 from bulkdl.cli import options
-from bulkdl.cli.catalog import catalog_after, require_local_output
 from bulkdl.cli.context import RunRequest, execute
 from bulkdl.cli.help import Command, Group
 from bulkdl.cli.render import show_summary, write_json, write_lines
+from bulkdl.cli.run_catalog import catalog_after, require_local_output
 from bulkdl.errors import ConfigError
 from bulkdl.maintenance.retry import REASONS, select_retries
 from bulkdl.models import Reason

@@ -7,11 +7,11 @@ from typing import Any
 import click
 
 from bulkdl.cli import options
-from bulkdl.cli.catalog import catalog_after, require_local_output
 from bulkdl.cli.context import RunRequest, execute
 from bulkdl.cli.help import Command
 from bulkdl.cli.plan import print_plan
 from bulkdl.cli.render import show_summary
+from bulkdl.cli.run_catalog import catalog_after, require_local_output
 
 
 @click.command(cls=Command, example="bulkdl run --since 7d --only archive,geojson -o outputs")

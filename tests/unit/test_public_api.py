@@ -35,6 +35,12 @@ def test_import_bulkdl_does_not_load_its_modules():
     assert result.stdout.strip() == "[]"
 
 
+def test_command_run_does_not_load_the_catalogue():
+    program = "import sys, bulkdl.cli.run; print([name for name in sys.modules if '.catalog' in name])"
+    result = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert result.stdout.strip() == "[]"
+
+
 TYPED_PROGRAMS = (
     ROOT / "tests/unit/public_api_example.py",
     ROOT / "docs/examples/checksum_processor/bulkdl_checksums.py",
