@@ -13,8 +13,11 @@ from bulkdl.processors.catalog.jobs import create_job_entries
 from bulkdl.processors.catalog.output_tree import OutputTree, clean
 from bulkdl.processors.catalog.records import LedgerContainer
 
-VERSION = 1
-"""Changes when the same files give other entries. Then the next catalogue is written completely."""
+VERSION = 2
+"""
+Changes when the same files give other entries or other texts of writers. Then the next catalogue is written
+completely.
+"""
 
 _Create = Callable[[LedgerContainer, OutputTree], tuple[CatalogEntry, ...]]
 
