@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from bulkdl.simulator import SimulatedAccount, Simulator
+from bulkdl.simulator.lazy_bytes import read_all
+from bulkdl.simulator.objects import Bucket, object_path
 
 ROOT = Path(__file__).resolve().parents[2]
 FIXTURES = ROOT / "tests" / "fixtures"
@@ -18,7 +20,6 @@ ACCOUNT = SimulatedAccount(seed=11, projects=2, jobs=8, archive_bytes=(2000, 600
 OUTPUTS, FAILED = 53, 2
 # A directory with outputs and jobs in every state that an interrupted backfill leaves.
 STATES_ACCOUNT = SimulatedAccount(seed=14, projects=2, jobs=30, archive_bytes=(2000, 9000))
-ARCHIVE_BYTES, PARTIAL_BYTES = 5089, 2544
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -48,6 +49,32 @@ def directory(tmp_path: Path) -> Path:
 @pytest.fixture
 def states_directory(tmp_path: Path) -> Path:
     return unpack("directory-version-1-states.tar.gz", tmp_path)
+
+
+async def fill_partial_file(directory: Path) -> tuple[int, int]:
+    """
+    Replace the content of the only partial file, because the simulator of that revision had other archives.
+
+    Returns:
+        The size of the archive, and the size of the partial file.
+    """
+    (sidecar,) = (directory / ".bulkdl" / "parts").glob("*.json")
+    record = json.loads(sidecar.read_text())
+    _, job_id, task_id, _ = record["output"].split("/")
+    job = next(job for job in STATES_ACCOUNT.iter_jobs() if job.id == job_id)
+    task = next(task for task in job.tasks if task.id == task_id)
+    archive = await Bucket(STATES_ACCOUNT).get(object_path(job, task))
+    assert archive is not None
+    part = sidecar.with_name(record["data"])
+    size_bytes = part.stat().st_size
+    part.write_bytes(read_all(archive.body)[:size_bytes])
+    record["validator"]["etag"] = archive.checksums.etag
+    record["validator"]["generation"] = str(archive.generation)
+    record["total_bytes"] = archive.body.size
+    for digest in record["digests"]:
+        digest["value"] = getattr(archive.checksums, digest["algorithm"])
+    sidecar.write_text(json.dumps(record))
+    return archive.body.size, size_bytes
 
 
 async def bulkdl(directory: Path, *args: str, simulator: Simulator | None = None) -> tuple[int, str]:
@@ -143,6 +170,7 @@ async def test_status_of_an_older_directory_shows_each_state_with_its_current_na
 
 async def test_run_on_an_older_directory_continues_every_state(states_directory: Path) -> None:
     async with Simulator(STATES_ACCOUNT) as simulator:
+        size_bytes, partial_bytes = await fill_partial_file(states_directory)
         code, out = await bulkdl(states_directory, "run", "--format", "json", simulator=simulator)
         expected = [output for output in simulator.expected_outputs() if output.kind == "quicklook"]
     assert code == 0, out
@@ -157,7 +185,7 @@ async def test_run_on_an_older_directory_continues_every_state(states_directory:
     assert counts["quicklook", "completed", "downloaded"] == new_quicklooks
     assert counts["archive", "skipped", "not_available"] == 4
     archive_bytes = sum(row["downloaded_bytes"] for row in summary["counts"] if row["kind"] == "archive")
-    assert archive_bytes == 2 * ARCHIVE_BYTES - PARTIAL_BYTES
+    assert archive_bytes == 2 * size_bytes - partial_bytes
     code, out = await bulkdl(states_directory, "verify", "--deep", "--format", "json")
     assert (code, json.loads(out)["findings"]) == (0, [])
 

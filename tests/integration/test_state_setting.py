@@ -131,5 +131,5 @@ async def test_run_to_an_unknown_scheme_names_the_known_schemes(here, state):
     code, text = await bulkdl(here, "run", state)
     assert code == 2
     assert text.count("\n") == 1
-    assert "'nowhere'; expected a path or one of file" in text
+    assert "'nowhere'; expected a path or one of az, file, gs, s3" in text
     assert not state.exists()
