@@ -133,7 +133,7 @@ async def test_sigterm_in_the_middle_is_143_and_the_next_container_fetches_littl
         slow = {**env, "BULKDL_BWLIMIT": "12M", "BULKDL_SHUTDOWN_TIMEOUT": "1s"}
         arguments = containers.arguments(str(data), "--detach", IMAGE, "run", env=slow)
         name = (await off_loop(containers, *arguments)).strip()
-        while stored_bytes(data) < 20 * MIB:
+        while stored_bytes(data) < 40 * MIB:
             state = await off_loop(containers, "inspect", "--format={{.State.Running}}", name)
             assert state.strip() == "true", await off_loop(containers, "logs", name)
         await off_loop(containers, "kill", f"--signal={signal.SIGTERM.name}", name)

@@ -54,6 +54,9 @@ def test_rioxarray_opens_a_mosaic(catalog: Path) -> None:
 def test_rasterio_places_quicklooks_on_their_footprints(outputs: Path, catalog: Path) -> None:
     table = geopandas.read_file(catalog / "outputs.gpkg", layer="outputs")
     pictures = table[table.thumbnail != ""].dropna(subset="geometry")
+    bounds = pictures.geometry.bounds
+    # A picture across the antimeridian gets no place: its bounds would be those of the whole earth.
+    pictures = pictures[bounds.maxx - bounds.minx < 180]
     assert len(pictures) > 5
     for row in pictures.itertuples():
         with rasterio.open(catalog / row.thumbnail) as picture:

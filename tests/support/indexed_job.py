@@ -17,6 +17,7 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,8 @@ class Pod:
 
     async def terminate(self) -> None:
         """Send SIGTERM, and SIGKILL after the grace period."""
-        self.process.send_signal(signal.SIGTERM)
+        with suppress(ProcessLookupError):  # it has ended, and its wait has not returned yet
+            self.process.send_signal(signal.SIGTERM)
         try:
             await asyncio.wait_for(asyncio.shield(self.process.wait()), self.grace_s)
         except TimeoutError:
