@@ -27,7 +27,7 @@ demo: install ## download a sample account from the built-in simulator
 	$(BIN)/bulkdl demo -o demo --unpack keep --catalog
 
 .PHONY: test
-test: install ## run the tests without the slow ones (about two minutes)
+test: install ## run the tests without the slow ones (six minutes on two cores)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 .PHONY: test-slow
