@@ -24,7 +24,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 _LENGTH = struct.Struct("!I")
 _PID = struct.Struct("!i")
 # Each server holds the imported package in memory. Further combinations of options execute the interpreter.
-_MAX_SERVERS = 8
+_MAX_SERVERS = 4
 # The interpreter reads these variables when it starts, and aiohttp the certificates when it is imported, so a
 # server exists for each combination.
 _START_VARIABLES = ("PYTHON", "LC_", "LANG", "MALLOC_", "LD_", "TZ", "SSL_CERT_")
