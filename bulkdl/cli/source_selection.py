@@ -28,8 +28,8 @@ def resolve_sources(params: Mapping[str, Any], loaded: LoadedSettings) -> Loaded
         ConfigError: The flags select from different sources, or from a source that is not chosen.
     """
     settings = loaded.settings
-    chosen = choose_sources(settings)
-    restricting = _find_restricting_flags(params, loaded, chosen)
+    chosen, specs = choose_sources(settings), _usable_specs()
+    restricting = _find_restricting_flags(params, loaded, chosen, specs)
     names = tuple(dict.fromkeys(restricting.values()))
     if len(names) > 1:
         flags = " and ".join(f"{flag} ({source})" for flag, source in restricting.items())
@@ -39,7 +39,7 @@ def resolve_sources(params: Mapping[str, Any], loaded: LoadedSettings) -> Loaded
         raise ConfigError(
             flag, f"selects from the source {names[0]}, but the source of the run is {chosen[0]}"
         )
-    chosen = _with_selected_kinds(names or chosen, settings, is_fixed=bool(names))
+    chosen = _with_selected_kinds(names or chosen, settings, specs, is_fixed=bool(names))
     _reject_ambiguous_ids(params, chosen)
     origins = {**loaded.sources, "source": AUTO} if settings.source == AUTO else loaded.sources
     return replace(loaded, settings=settings.model_copy(update={"source": ",".join(chosen)}), sources=origins)
@@ -81,24 +81,24 @@ def read_recorded_selections(params: Mapping[str, Any], loaded: LoadedSettings) 
     specs = _usable_specs()
     if settings.source == AUTO:
         names_jobs = bool(params.get("job_ids") or params.get("jobs_file"))
-        chosen = [spec.name for spec in specs if not names_jobs or spec.name in _job_sources()]
+        chosen = _job_sources(specs) if names_jobs else [spec.name for spec in specs]
         settings = settings.model_copy(update={"source": ",".join(chosen)})
     resolved = resolve_sources(params, replace(loaded, settings=settings))
     return read_selections(params, resolved.settings)
 
 
 def _find_restricting_flags(
-    params: Mapping[str, Any], loaded: LoadedSettings, chosen: Sequence[str]
+    params: Mapping[str, Any], loaded: LoadedSettings, chosen: Sequence[str], specs: Sequence[SourceSpec]
 ) -> dict[str, str]:
     """Return the given flags that only one source knows, with this source."""
     flags = {
         f"--{name}": spec.name
-        for spec in _usable_specs()
+        for spec in specs
         for name in spec.own_filters
         if params.get(f"{name}_ids") or _is_filter_given(name, loaded, has_several=len(chosen) > 1)
     }
     job_ids = params.get("job_ids", ())
-    owners = [name for name in _job_sources() if loaded.settings.source == AUTO or name in chosen]
+    owners = [name for name in _job_sources(specs) if loaded.settings.source == AUTO or name in chosen]
     if owners and job_ids and all("/" in job_id for job_id in job_ids):
         flags["--job"] = owners[0]
     return flags
@@ -112,22 +112,22 @@ def _is_filter_given(name: str, loaded: LoadedSettings, *, has_several: bool) ->
     return not (has_several and origin.startswith("file "))
 
 
-def _job_sources() -> list[str]:
-    """Return the sources with filters of their own whose containers are jobs."""
+def _job_sources(specs: Sequence[SourceSpec]) -> list[str]:
+    """Return those of *specs* with filters of their own whose containers are jobs, by name."""
     return [
-        spec.name
-        for spec in _usable_specs()
-        if spec.own_filters and spec.read_filters(None).with_job_ids(()) is None
+        spec.name for spec in specs if spec.own_filters and spec.read_filters(None).with_job_ids(()) is None
     ]
 
 
-def _with_selected_kinds(chosen: Sequence[str], settings: Settings, *, is_fixed: bool) -> tuple[str, ...]:
+def _with_selected_kinds(
+    chosen: Sequence[str], settings: Settings, specs: Sequence[SourceSpec], *, is_fixed: bool
+) -> tuple[str, ...]:
     """
     Return those of *chosen* that have outputs of the selected kinds.
 
     With ``auto``, another source that has them replaces the chosen ones, unless a flag has fixed the source.
     """
-    own = {spec.name: settings.only.intersection(spec.kind_names) for spec in _usable_specs()}
+    own = {spec.name: settings.only.intersection(spec.kind_names) for spec in specs}
     found = [source for source in chosen if own.get(source, True)]
     if found:
         return tuple(found)

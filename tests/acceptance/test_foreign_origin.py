@@ -6,7 +6,6 @@ The test prints the seed of the run with faults. ``ORIGIN_SEED`` repeats it with
 
 import os
 import random
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from robustness.origin import Fault, Origin, identity
 from robustness.stored_objects import StoredArchive, png
+from support.origin_runs import run_against
 
 STYLES = ("gcs", "etag", "date", "chunked")
 OF_STORAGE: tuple[Fault, ...] = (
@@ -31,7 +31,6 @@ OF_STORAGE: tuple[Fault, ...] = (
 OF_API: tuple[Fault, ...] = ("401", "429:0", "503", "xml", "drop")
 OF_API_AGAIN = OF_API[1:]  # a 401 to a new token means a wrong key
 MOST_AT_ONE_PLACE = 3
-ROOT = Path(__file__).parents[2]
 
 
 def objects() -> list[StoredArchive]:
@@ -40,25 +39,8 @@ def objects() -> list[StoredArchive]:
 
 
 def run(origin: Origin, root: Path) -> tuple[int, str]:
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "bulkdl", "run", "-o", str(root), "--api-url", origin.api_url, "-q"),
-            *("--speed-time", "1", "--rate", "0"),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=80,
-        check=False,
-        env={
-            **os.environ,
-            "UP42_PROJECT_ID": origin.project,
-            "UP42_PROJECT_API_KEY": origin.key,
-            "BULKDL_RETRY_BASE_DELAY": "0.01",
-            "BULKDL_RETRY_MAX_DELAY": "0.05",
-            "PYTHONPATH": str(ROOT),
-        },
-    )
-    return done.returncode, done.stderr + done.stdout
+    credentials = {"UP42_PROJECT_ID": origin.project, "UP42_PROJECT_API_KEY": origin.key}
+    return run_against(origin.api_url, root, **credentials)
 
 
 def assert_right(origin: Origin, root: Path) -> None:

@@ -7,7 +7,6 @@ The test prints the seed of the run with faults. ``ORIGIN_SEED`` repeats it with
 import json
 import os
 import random
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -17,8 +16,8 @@ from urllib.parse import unquote
 from robustness.origin import Fault, identity
 from robustness.today_origin import BUCKET, REALM, STAC, StoredFile, TodayOrigin
 from support.canaries import read_everything_below
-from support.environment import clear_environment
 from support.http_servers import CERTIFICATE, tls_server
+from support.origin_runs import run_against
 
 DELIVERIES, SCENES, SINGLES = 16, 2, 8
 PAGE_ENTRIES = 7
@@ -39,7 +38,6 @@ OF_SIGNING: tuple[Fault, ...] = ("401", "429:0", "503", "xml", "drop")
 OF_LISTS: tuple[Fault, ...] = ("401", "429:0", "503", "drop", "xml")
 LISTS = ("/v2/assets", f"{STAC}/collections", f"{STAC}/search", "/v2/processing/jobs", "/v2/orders")
 MOST_AT_ONE_PLACE = 3
-ROOT = Path(__file__).parents[2]
 
 
 def files() -> list[StoredFile]:
@@ -58,28 +56,8 @@ def files() -> list[StoredFile]:
 
 
 def run(origin: TodayOrigin, root: Path, *flags: str, **env: str) -> tuple[int, str]:
-    kept = dict(os.environ)
-    clear_environment(kept)
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "bulkdl", "run", "-o", str(root), "--api-url", origin.api_url, "-q"),
-            *("--source", "storage", "--speed-time", "1", "--rate", "0", *flags),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=80,
-        check=False,
-        env={
-            **kept,
-            "UP42_USERNAME": origin.username,
-            "UP42_PASSWORD": origin.password,
-            "BULKDL_RETRY_BASE_DELAY": "0.01",
-            "BULKDL_RETRY_MAX_DELAY": "0.05",
-            "PYTHONPATH": str(ROOT),
-            **env,
-        },
-    )
-    return done.returncode, done.stderr + done.stdout
+    credentials = {"UP42_USERNAME": origin.username, "UP42_PASSWORD": origin.password}
+    return run_against(origin.api_url, root, "--source", "storage", *flags, **{**credentials, **env})
 
 
 def assert_right(origin: TodayOrigin, root: Path) -> None:

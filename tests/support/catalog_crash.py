@@ -7,56 +7,30 @@ before the step and, with the next number, after it. The scenario ``replace`` ha
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import sqlite3
 import sys
 import threading
-from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from bench.catalog_tree import ENTRIES_PER_JOB, CatalogTree
-from bulkdl import syscalls
 from bulkdl.maintenance.catalog import create_catalog
 from bulkdl.processors.catalog.publishing import GENERATOR, read_marker
 from bulkdl.settings import Settings
 from bulkdl.sources.registry import installed_layouts
+from support.crash_steps import kill_at, run_in_child
 
 _STEPS = ("mkdir", "open", "write", "rename", "replace", "fsync", "unlink", "rmdir", "link")
 _FORMATS = ("stac", "gpkg", "mosaic", "geojson", "page")
 
 
-def kill_at(step: int) -> None:
-    """Kill this process at the step with this number."""
-    count = 0
-
-    def wrap(real: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **options: Any) -> Any:
-            nonlocal count
-            for moment in ("before", "after"):
-                if count == step:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                count += 1
-                if moment == "before":
-                    result = real(*args, **options)
-            return result
-
-        return call
-
-    for name in _STEPS:
-        setattr(os, name, wrap(getattr(os, name)))
-    for name in ("sync_file_system", "exchange_names"):
-        setattr(syscalls, name, wrap(getattr(syscalls, name)))
-
-
 def write(root: Path, step: int | None = None) -> None:
     layouts = installed_layouts(Settings())
     if step is not None:
-        kill_at(step)
+        kill_at(step, _STEPS)
     create_catalog(threading.Event(), root, layouts, formats=_FORMATS)
 
 
@@ -80,20 +54,6 @@ def count_entries(root: Path) -> int:
     return entries
 
 
-def in_process(work: Callable[[], None]) -> int:
-    """Run *work* in a child and return its exit code; negative for a signal."""
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            work()
-            code = 0
-        finally:
-            sys.stdout.flush()
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
 def main(scenario: str, folder: str) -> None:
     template, root = Path(folder) / "template", Path(folder) / "out"
     tree = CatalogTree(template, Path(folder) / "contents")
@@ -105,14 +65,14 @@ def main(scenario: str, folder: str) -> None:
     step, seen = 0, set()
     while True:
         shutil.copytree(template, root, symlinks=True)
-        code = in_process(partial(write, root, step))
+        code = run_in_child(partial(write, root, step))
         found = count_entries(root)
         if code == 0:
             break
         assert code == -signal.SIGKILL, f"step {step}: exit code {code}"
         assert found in (old, new), f"step {step}: {found} entries"
         seen.add(found)
-        assert in_process(partial(write, root)) == 0, f"step {step}: the next catalogue failed"
+        assert run_in_child(partial(write, root)) == 0, f"step {step}: the next catalogue failed"
         assert count_entries(root) == new, f"step {step}"
         assert GENERATOR in (root / "index.html").read_bytes()[:4096], f"step {step}"
         left = [path.name for path in (root / ".bulkdl/catalog").iterdir()]

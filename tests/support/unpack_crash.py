@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import os
 import shutil
 import signal
 import sys
@@ -18,9 +17,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bulkdl import syscalls
 from bulkdl.processors.unpack.processor import UnpackProcessor
 from support.archive_bytes import END, member
+from support.crash_steps import kill_at, run_in_child
 from support.processing import ProcessedDirectory, processed_directory
 
 NAME = "task_output.tar.gz"
@@ -43,33 +42,10 @@ def read_unpacked(root: Path) -> dict[str, bytes] | None:
     }
 
 
-def kill_at(step: int) -> None:
-    """Kill this process at the step with this number."""
-    count = 0
-
-    def wrap(real: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **options: Any) -> Any:
-            nonlocal count
-            for _ in ("before", "after"):
-                if count == step:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                count += 1
-                if _ == "before":
-                    result = real(*args, **options)
-            return result
-
-        return call
-
-    for name in _STEPS:
-        setattr(os, name, wrap(getattr(os, name)))
-    for name in ("sync_file_system", "exchange_names"):
-        setattr(syscalls, name, wrap(getattr(syscalls, name)))
-
-
 async def unpack(root: Path, step: int | None = None) -> None:
     async with processed_directory(root) as directory:
         if step is not None:
-            kill_at(step)
+            kill_at(step, _STEPS)
         summary = await directory.process_all(UnpackProcessor())
         assert not summary.problems, summary.problems
         assert directory.scratch() == []
@@ -85,36 +61,26 @@ async def prepare(root: Path, scenario: str) -> None:
         await directory.complete(0, pack(NEW), name=NAME)
 
 
-def in_process(work: Callable[[], Coroutine[Any, Any, None]]) -> int:
-    """Run *work* in a child and return its exit code; negative for a signal."""
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            asyncio.run(work())
-            code = 0
-        finally:
-            sys.stdout.flush()
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+def run(work: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
+    asyncio.run(work(*args))
 
 
 def main(scenario: str, folder: str) -> None:
     template, root = Path(folder) / "template", Path(folder) / "out"
-    assert in_process(partial(prepare, template, scenario)) == 0
+    assert run_in_child(partial(run, prepare, template, scenario)) == 0
     possible = [OLD if scenario == "replace" else None, NEW]
     assert read_unpacked(template) == possible[0]
     step, seen = 0, []
     while True:
         shutil.copytree(template, root, symlinks=True)
-        code = in_process(partial(unpack, root, step))
+        code = run_in_child(partial(run, unpack, root, step))
         if code == 0:
             break
         assert code == -signal.SIGKILL, f"step {step}: exit code {code}"
         found = read_unpacked(root)
         assert found in possible, f"step {step}: {found}"
         seen.append(found)
-        assert in_process(partial(unpack, root)) == 0, f"step {step}: the next run failed"
+        assert run_in_child(partial(run, unpack, root)) == 0, f"step {step}: the next run failed"
         assert read_unpacked(root) == NEW, f"step {step}"
         shutil.rmtree(root)
         step += 1

@@ -97,7 +97,7 @@ def _divide(rings: Sequence[list[Position]]) -> tuple[list[tuple[Ring, ...]], tu
     """Return the polygon of *rings* in parts on each side of the antimeridian, and its span of longitude."""
     outer = _unwrap(rings[0])
     west, east = _span(outer)
-    shift = _turns(west)
+    shift = _find_shift(west)
     outer = _shifted(outer, shift)
     west, east = west + shift, east + shift
     if east - west > _TURN:
@@ -135,8 +135,8 @@ def _span(ring: Iterable[Position]) -> tuple[float, float]:
     return min(lons), max(lons)
 
 
-def _turns(west: float) -> float:
-    """Return the shift that brings *west* between -180 and 180."""
+def _find_shift(west: float) -> float:
+    """Return the multiple of 360 degrees to add to *west* so that it is at least -180 and below 180."""
     shift = 0.0
     while west + shift < -_HALF:
         shift += _TURN
