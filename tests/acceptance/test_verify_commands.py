@@ -39,7 +39,9 @@ def without_additional_keys(part):
 
 
 def reports(site):
-    return [json.loads(path.read_text()) for path in sorted(site.output.glob(".bulkdl/runs/*.json"))]
+    """Return the run reports, ordered by start: the run IDs of one second have no order."""
+    found = [json.loads(path.read_text()) for path in site.output.glob(".bulkdl/runs/*.json")]
+    return sorted(found, key=lambda report: report["started_at"])
 
 
 async def test_verify_repair_and_retry_restore_damaged_files(filled):
