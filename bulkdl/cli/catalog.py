@@ -32,7 +32,8 @@ from bulkdl.processors.catalog.build import (
 )
 from bulkdl.settings import Settings
 from bulkdl.sources.registry import installed_layouts
-from bulkdl.telemetry.console_logging import create_stderr_console, log_to_console
+from bulkdl.telemetry.console_logging import log_to_console
+from bulkdl.telemetry.consoles import create_stderr_console
 
 
 @click.command(cls=Command, example="bulkdl catalog -o outputs --only gpkg")

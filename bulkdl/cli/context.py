@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-from rich.console import Console
 
 from bulkdl import __version__
 from bulkdl.cli.exit_codes import exit_code_of
@@ -28,10 +27,10 @@ from bulkdl.settings import CredentialSet, LoadedSettings, Settings, choose_sour
 from bulkdl.source_spec import source_spec
 from bulkdl.sources.registry import load_credentials, load_source_type
 from bulkdl.state.storage import create_state
-from bulkdl.telemetry.console_logging import create_stderr_console, log_to_console
+from bulkdl.telemetry.console_logging import log_to_console
+from bulkdl.telemetry.consoles import Console, create_stderr_console, has_bars, show_progress
 from bulkdl.telemetry.events import Reporter, Reporters, StatusPageListening
 from bulkdl.telemetry.exporters import ExporterHandle, no_exporters, start_exporters
-from bulkdl.telemetry.progress import has_bars, progress_on
 
 T = TypeVar("T")
 log = get_logger(__name__)
@@ -98,7 +97,7 @@ def configure_logging(loaded: LoadedSettings, credentials: CredentialSet) -> Ite
     with log_to_console(console, settings.log_format, _log_verbosity(settings, console)):
         for warning in loaded.warnings:
             log.warning("settings.suspected", detail=warning)
-        with progress_on(console, _kinds(settings), settings.progress) as reporter:
+        with show_progress(console, _kinds(settings), settings.progress) as reporter:
             yield reporter
 
 

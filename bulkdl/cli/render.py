@@ -12,10 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from bulkdl.failure_policy import ExitCode
 from bulkdl.models import Outcome
 from bulkdl.printable import json_text, printable
@@ -70,6 +66,10 @@ def write_table(
     if not sys.stdout.isatty():
         write_lines(*format_rows(header, rows, title=title))
         return
+    from rich.console import Console  # noqa: PLC0415 - only for a terminal
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
     table = Table(
         title=Text(printable(title)) if title else None,
         title_justify="left",

@@ -7,11 +7,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from bulkdl.cli import options
 from bulkdl.cli.context import read_settings
@@ -25,9 +23,13 @@ from bulkdl.maintenance.verify import verify as compare_with_ledger
 from bulkdl.report.verification import Verification
 from bulkdl.settings import Settings
 from bulkdl.sources.registry import installed_layouts
-from bulkdl.telemetry.console_logging import create_stderr_console, log_to_console
-from bulkdl.telemetry.progress import has_bars
+from bulkdl.telemetry.console_logging import log_to_console
+from bulkdl.telemetry.consoles import Console, create_stderr_console, has_bars
 from bulkdl.units import format_size
+
+if TYPE_CHECKING:
+    from rich.console import Console as RichConsole
+    from rich.progress import Progress, TaskID
 
 Work = Callable[[], Awaitable[Verification]]
 
@@ -114,6 +116,14 @@ def _bar(console: Console, settings: Settings) -> Iterator[_Bar]:
     if not has_bars(console, settings.progress):
         yield _Bar()
         return
+    from rich.progress import (  # noqa: PLC0415 - only for a terminal
+        BarColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    terminal = cast("RichConsole", console)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"))
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
+    with Progress(*columns, TimeRemainingColumn(), console=terminal, transient=True) as progress:
         yield _Bar(progress)

@@ -8,19 +8,22 @@ the last step before rendering, processes every line.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import structlog
-from rich.console import Console
-from rich.text import Text
 from structlog.stdlib import ProcessorFormatter
 
 from bulkdl.log import SHARED_PROCESSORS, Processor
 from bulkdl.printable import json_text, printable, printable_lines
 from bulkdl.redaction import redactor
+
+if TYPE_CHECKING:
+    from rich.console import Console as RichConsole
+
+    from bulkdl.telemetry.consoles import Console
 
 LogFormat = Literal["auto", "console", "json"]
 
@@ -36,22 +39,35 @@ _MULTILINE_FIELDS = frozenset({"exception", "stack"})
 _FIRST_FIELDS = ("timestamp", "level", "event")
 
 
-class ConsoleHandler(logging.Handler):
-    """Writes to a rich console: above the progress display on a terminal, plain lines in a pipe."""
+class PipeHandler(logging.Handler):
+    """Writes plain lines to a pipe or a file."""
 
     def __init__(self, console: Console) -> None:
         super().__init__()
         self._console = console
-        self._is_terminal = console.is_terminal  # rich makes a system call for each access
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            line = self.format(record)
-            if self._is_terminal:
-                self._console.print(Text.from_ansi(line), soft_wrap=True)
-            else:
-                self._console.file.write(f"{line}\n")
-                self._console.file.flush()
+            self._console.file.write(f"{self.format(record)}\n")
+            self._console.file.flush()
+        except (OSError, ValueError):
+            # stderr is closed. The run continues without logs.
+            return
+
+
+class TerminalHandler(logging.Handler):
+    """Writes lines to a terminal, above the progress display."""
+
+    def __init__(self, console: RichConsole) -> None:
+        from rich.text import Text  # noqa: PLC0415 - a pipe does not need rich
+
+        super().__init__()
+        self._console = console
+        self._parse_line = Text.from_ansi
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._console.print(self._parse_line(self.format(record)), soft_wrap=True)
         except (OSError, ValueError):
             # stderr is closed. The run continues without logs.
             return
@@ -64,7 +80,7 @@ def log_to_console(console: Console, log_format: LogFormat = "auto", verbose: in
 
     *verbose* is the number of ``-v`` minus the number of ``-q``.
     """
-    handler = ConsoleHandler(console)
+    handler = _create_handler(console)
     handler.setFormatter(_formatter(console, as_json=_is_json(log_format, console)))
     ours, others = logging.getLogger("bulkdl"), logging.getLogger()
     before = (ours.level, others.level)
@@ -80,6 +96,12 @@ def log_to_console(console: Console, log_format: LogFormat = "auto", verbose: in
         others.removeHandler(handler)
         ours.setLevel(before[0])
         others.setLevel(before[1])
+
+
+def _create_handler(console: Console) -> logging.Handler:
+    if not console.is_terminal:
+        return PipeHandler(console)
+    return TerminalHandler(cast("RichConsole", console))
 
 
 def _sort_fields(_logger: object, _method: str, event: MutableMapping[str, Any]) -> dict[str, Any]:
@@ -122,8 +144,3 @@ def _formatter(console: Console, *, as_json: bool) -> ProcessorFormatter:
 
 def _is_json(log_format: LogFormat, console: Console) -> bool:
     return log_format == "json" or (log_format == "auto" and not console.is_terminal)
-
-
-def create_stderr_console(env: Mapping[str, str] | None = None) -> Console:
-    """Create the console that logs and the progress display share; respects NO_COLOR."""
-    return Console(stderr=True, _environ=env)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -24,7 +24,6 @@ from bulkdl.source_spec import source_labels, source_of_kind
 from bulkdl.telemetry.events import (
     ContainerEnumerated,
     Event,
-    NullReporter,
     RetryScheduled,
     StatusPageListening,
     TransferAdvanced,
@@ -186,27 +185,3 @@ def _transfer_line(output: Output, transfer: _Transfer) -> str:
 
 def _label(output: Output) -> str:
     return printable(f"{output.kind} of {source_labels(output.container.source).describe_parts(output)}")
-
-
-class _NullProgress(NullReporter):
-    """A reporter without display, with the shape of a context manager."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
-
-
-def progress_on(
-    console: Console, kinds: Sequence[str], mode: Literal["auto", "never"] = "auto"
-) -> RichProgress | _NullProgress:
-    """Return the reporter for *console*: a display on a terminal, nothing in a pipe or with ``never``."""
-    return RichProgress(console, kinds) if has_bars(console, mode) else _NullProgress()
-
-
-def has_bars(console: Console, mode: Literal["auto", "never"] = "auto") -> bool:
-    """Return whether the progress display is drawn on *console*."""
-    return mode == "auto" and console.is_terminal and not console.is_dumb_terminal

@@ -80,7 +80,7 @@ def test_config_with_a_closed_stdout_returns_0(tmp_path):
     ("command", "unneeded"),
     [
         ((), ("aiohttp", "pydantic", "rich", "asyncio")),
-        (("run",), ("aiohttp.web", "prometheus_client", "PIL")),
+        (("run",), ("aiohttp.web", "prometheus_client", "PIL", "rich", "pygments")),
     ],
 )
 def test_help_imports_only_the_module_of_its_command(tmp_path, command, unneeded):

@@ -12,7 +12,8 @@ from rich.console import Console
 from bulkdl.log import get_logger
 from bulkdl.redaction import Redactor
 from bulkdl.sources.up42_jobs.spec import SPEC
-from bulkdl.telemetry.console_logging import create_stderr_console, log_to_console
+from bulkdl.telemetry.console_logging import log_to_console
+from bulkdl.telemetry.consoles import create_stderr_console
 from bulkdl.telemetry.progress import RichProgress
 
 CANARY = "cAnArY-9f8e7d"

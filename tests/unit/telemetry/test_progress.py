@@ -10,6 +10,7 @@ from bulkdl.models import ContainerRef, Outcome, Output, Reason
 from bulkdl.sources.up42_jobs.models import Kind, job_output, job_ref
 from bulkdl.sources.up42_jobs.spec import SPEC
 from bulkdl.sources.up42_storage.spec import SPEC as STORAGE_SPEC
+from bulkdl.telemetry.consoles import show_progress
 from bulkdl.telemetry.events import (
     ContainerEnumerated,
     EnumerationFinished,
@@ -19,7 +20,7 @@ from bulkdl.telemetry.events import (
     TransferAdvanced,
     TransferStarted,
 )
-from bulkdl.telemetry.progress import MAX_LINES, RichProgress, progress_on
+from bulkdl.telemetry.progress import MAX_LINES, RichProgress
 from bulkdl.telemetry.totals import REFRESH_S, RunTotals, Speedometer, is_shown
 from support.event_samples import ended
 
@@ -216,7 +217,7 @@ def test_speed_keeps_few_samples():
 )
 def test_progress_display_requires_a_terminal(is_terminal, mode, is_displayed):
     console = Console(file=io.StringIO(), force_terminal=is_terminal, _environ={"TERM": "xterm"})
-    with progress_on(console, SPEC.kind_names, mode) as reporter:
+    with show_progress(console, SPEC.kind_names, mode) as reporter:
         reporter.report(TransferStarted(ARCHIVE))
     assert isinstance(reporter, RichProgress) is is_displayed
     assert is_displayed or isinstance(reporter, NullReporter)
