@@ -200,6 +200,15 @@ class Destination(Protocol):
         to the state directory and published from there. A processor that requires folders is refused.
         """
 
+    @property
+    def is_remote(self) -> bool:
+        """
+        Whether the destination sends a request for each key that it examines.
+
+        A run then trusts its ledger, which contains size and version of each published object, and examines
+        no recorded output. ``verify`` compares the ledger with a list of all objects.
+        """
+
     async def open(self) -> None:
         """
         Check that objects can be published; create what is missing. It can be called again after ``close``.
@@ -310,6 +319,7 @@ class BaseDestination:
     """
 
     folders: ClassVar[FolderStore | None] = None
+    is_remote: ClassVar[bool] = False
 
     async def close(self) -> None:
         """Do nothing: there is no connection."""

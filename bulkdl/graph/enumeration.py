@@ -148,9 +148,15 @@ class Enumeration:
             await self.pending.put(pending)
 
     async def _find_sizes(self, outputs: Sequence[OutputRecord]) -> dict[str, int]:
-        """Return the sizes of the files of *outputs* by key, if they exist or their members replace them."""
-        keys = [output.file.key for output in outputs if output.file]
+        """
+        Return the sizes of the files of *outputs* by key, if they exist or their members replace them.
+
+        The files of a remote destination count as present: a request for each of them would take too long.
+        """
         destination = self._context.storage.destination
+        if destination.is_remote:
+            return {output.file.key: output.file.size_bytes for output in outputs if output.file}
+        keys = [output.file.key for output in outputs if output.file]
         infos = await destination.stat(keys) if keys else {}
         sizes = {key: info.size_bytes for key, info in infos.items()}
         return sizes | await find_replaced_sizes(outputs, sizes, destination, self._ledger_view)

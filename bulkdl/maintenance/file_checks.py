@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from typing import BinaryIO
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import BinaryIO, Protocol
 
-from bulkdl.destinations.interfaces import Destination, NotAnObjectError, ObjectInfo
+from bulkdl.destinations.interfaces import CanContain, NotAnObjectError, ObjectInfo
 from bulkdl.errors import DestinationError
 from bulkdl.log import get_logger
 from bulkdl.models import CommittedFile, Digest
@@ -24,7 +25,24 @@ def add_finding(verification: Verification, finding: Finding) -> None:
     log.warning("file.rejected", key=finding.key, state=finding.state.value, detail=finding.detail)
 
 
-async def find_objects(destination: Destination, keys: Sequence[str]) -> dict[str, ObjectInfo]:
+class ReadableObjects(Protocol):
+    """The part of a destination that reads."""
+
+    @property
+    def is_remote(self) -> bool:
+        """See ``Destination.is_remote``."""
+
+    async def stat(self, keys: Collection[str]) -> Mapping[str, ObjectInfo]:
+        """See ``Destination.stat``."""
+
+    def list_objects(self, can_contain: CanContain) -> AsyncGenerator[Sequence[ObjectInfo], None]:
+        """See ``Destination.list_objects``."""
+
+    def open_reader(self, key: str) -> AbstractContextManager[BinaryIO]:
+        """See ``Destination.open_reader``."""
+
+
+async def find_objects(destination: ReadableObjects, keys: Sequence[str]) -> dict[str, ObjectInfo]:
     """Return those *keys* that exist. A key for which the destination fails is omitted."""
     try:
         return dict(await destination.stat(keys))
@@ -38,16 +56,24 @@ async def find_objects(destination: Destination, keys: Sequence[str]) -> dict[st
 
 
 def check_file(
-    destination: Destination,
+    destination: ReadableObjects,
     file: CommittedFile,
     info: ObjectInfo | None,
     digests: dict[str, Digest] | None,
     stop: threading.Event,
 ) -> tuple[FileState, str]:
-    """Check one file; *digests* are those of the contents already read, None without ``deep``."""
+    """
+    Check one file.
+
+    A file whose recorded version differs is read, because the same content can have another version, for
+    example after a copy inside the store.
+
+    Args:
+        digests: Those of the contents already read; None without ``deep``.
+    """
     if info is not None and info.size_bytes != file.size_bytes:
         return FileState.WRONG_SIZE, f"{info.size_bytes} bytes instead of {file.size_bytes}"
-    if info is not None and digests is None:
+    if info is not None and digests is None and not _has_other_version(info, file):
         return FileState.OK, ""
     digests = {} if digests is None else digests
     content_id = (info and info.content_id) or file.key
@@ -62,6 +88,10 @@ def check_file(
     if digests[content_id] != file.digest:
         return FileState.WRONG_DIGEST, f"checksum mismatch: {digests[content_id]} instead of {file.digest}"
     return FileState.OK, ""
+
+
+def _has_other_version(info: ObjectInfo, file: CommittedFile) -> bool:
+    return info.version is not None and file.version is not None and info.version != file.version
 
 
 def describe_read_error(error: OSError | DestinationError) -> tuple[FileState, str]:

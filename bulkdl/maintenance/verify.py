@@ -21,14 +21,15 @@ from sqlite3 import Connection
 from typing import Protocol
 
 from bulkdl.concurrency import Channel
-from bulkdl.destinations.interfaces import Destination, ObjectInfo
+from bulkdl.destinations.interfaces import ObjectInfo
 from bulkdl.errors import LedgerMissingError
 from bulkdl.ledger import derived_queries, maintenance_queries
 from bulkdl.ledger.database import Ledger
 from bulkdl.ledger.locked import open_locked_ledger
 from bulkdl.ledger.maintenance_queries import FileRow
 from bulkdl.log import get_logger
-from bulkdl.maintenance.file_checks import add_finding, check_file, find_objects
+from bulkdl.maintenance.file_checks import ReadableObjects, add_finding, check_file, find_objects
+from bulkdl.maintenance.listed_objects import open_objects
 from bulkdl.maintenance.verify_derived import find_replaced_keys, verify_derived_files
 from bulkdl.models import CommittedFile, Digest
 from bulkdl.processors.catalog.publishing import has_catalogue, is_part_of_catalogue
@@ -103,13 +104,16 @@ async def verify(
         create_storage(options.output, options.state) as storage,
         _open_ledger(storage, repair=options.repair) as ledger,
     ):
-        verifier = Verifier(options, storage, ledger, verification, progress or NullProgress(), stop)
         try:
-            await verifier.verify_all()
-            await verify_derived_files(
-                storage.destination, ledger, verification, stop, deep=options.deep, repair=options.repair
-            )
-            await find_untracked_files(options, storage.destination, ledger, verification)
+            async with open_objects(storage.destination) as objects:
+                verifier = Verifier(
+                    options, storage, objects, ledger, verification, progress or NullProgress(), stop
+                )
+                await verifier.verify_all()
+                await verify_derived_files(
+                    objects, ledger, verification, stop, deep=options.deep, repair=options.repair
+                )
+                await find_untracked_files(options, objects, ledger, verification)
         finally:
             stop.set()
     return verification
@@ -155,6 +159,7 @@ class Verifier:
         self,
         options: VerifyOptions,
         storage: Storage,
+        objects: ReadableObjects,
         ledger: Ledger,
         verification: Verification,
         progress: VerifyProgress,
@@ -162,6 +167,7 @@ class Verifier:
     ) -> None:
         self._options = options
         self._storage = storage
+        self._objects = objects
         self._ledger = ledger
         self._verification = verification
         self._progress = progress
@@ -188,16 +194,25 @@ class Verifier:
 
     async def _check_batches(self) -> None:
         async for rows in self._batches:
-            destination = self._storage.destination
-            infos = await find_objects(destination, [row.record.file.key for row in rows if row.record.file])
-            results = await asyncio.to_thread(
-                check_files, destination, rows, infos, self._stop, deep=self._options.deep
-            )
+            results = await self._check(self._objects, rows)
+            if self._objects.is_remote:  # an object can have been replaced after the list was read
+                results = await self._check_again(results)
             results = await self._accept_replaced(results)
             for result in results:
                 self._record_result(result)
             if self._options.repair:
                 await self._repair([result for result in results if result.is_repairable])
+
+    async def _check(self, objects: ReadableObjects, rows: Sequence[FileRow]) -> list[CheckResult]:
+        infos = await find_objects(objects, [row.record.file.key for row in rows if row.record.file])
+        return await asyncio.to_thread(check_files, objects, rows, infos, self._stop, deep=self._options.deep)
+
+    async def _check_again(self, results: list[CheckResult]) -> list[CheckResult]:
+        """Return *results*, with those that are not OK replaced by a check without the list."""
+        rows = [result.row for result in results if result.state is not FileState.OK]
+        checked = await self._check(self._storage.destination, rows) if rows else []
+        by_row = {result.row.row_id: result for result in checked}
+        return [by_row.get(result.row.row_id, result) for result in results]
 
     async def _accept_replaced(self, results: list[CheckResult]) -> list[CheckResult]:
         """Return *results*, with OK for missing archives that their unpacked members replace."""
@@ -206,7 +221,7 @@ class Verifier:
         }
         if not missing:
             return results
-        replaced = await find_replaced_keys(self._storage.destination, self._ledger, missing)
+        replaced = await find_replaced_keys(self._objects, self._ledger, missing)
         return [
             replace(result, state=FileState.OK, detail="")
             if result.state is FileState.MISSING and result.file.key in replaced
@@ -233,7 +248,7 @@ class Verifier:
 
 
 def check_files(
-    destination: Destination,
+    destination: ReadableObjects,
     rows: Sequence[FileRow],
     infos: Mapping[str, ObjectInfo],
     stop: threading.Event,
@@ -253,7 +268,7 @@ def check_files(
 
 
 async def find_untracked_files(
-    options: VerifyOptions, destination: Destination, ledger: Ledger, verification: Verification
+    options: VerifyOptions, destination: ReadableObjects, ledger: Ledger, verification: Verification
 ) -> None:
     """Add the objects of *destination* that are not in *ledger* to *verification*."""
     matcher = PathMatcher(options.layouts)

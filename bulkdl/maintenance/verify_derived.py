@@ -12,11 +12,11 @@ import threading
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from functools import partial
 
-from bulkdl.destinations.interfaces import Destination, ObjectInfo
+from bulkdl.destinations.interfaces import ObjectInfo
 from bulkdl.ledger import derived_queries
 from bulkdl.ledger.database import Ledger
 from bulkdl.ledger.derived_queries import DerivedFileRow
-from bulkdl.maintenance.file_checks import add_finding, check_file, find_objects
+from bulkdl.maintenance.file_checks import ReadableObjects, add_finding, check_file, find_objects
 from bulkdl.models import CommittedFile, ContainerRef, Digest, Validator
 from bulkdl.report.verification import FileState, Finding, Verification
 
@@ -24,7 +24,7 @@ _CONCURRENT_FILES = 4
 
 
 async def verify_derived_files(
-    destination: Destination,
+    destination: ReadableObjects,
     ledger: Ledger,
     verification: Verification,
     stop: threading.Event,
@@ -52,7 +52,7 @@ async def verify_derived_files(
 
 
 async def find_replaced_keys(
-    destination: Destination, ledger: Ledger, containers: Collection[ContainerRef]
+    destination: ReadableObjects, ledger: Ledger, containers: Collection[ContainerRef]
 ) -> set[str]:
     """Return the keys of the archives in *containers* whose unpacked members exist with their sizes."""
     found = set()
@@ -73,7 +73,7 @@ async def _iter_pages(ledger: Ledger) -> AsyncIterator[list[DerivedFileRow]]:
 
 
 def _check(
-    destination: Destination,
+    destination: ReadableObjects,
     rows: Sequence[DerivedFileRow],
     infos: Mapping[str, ObjectInfo],
     stop: threading.Event,

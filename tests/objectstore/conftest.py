@@ -2,6 +2,7 @@ import secrets
 
 import pytest
 
+from support.s3_proxy import run_s3_proxy
 from support.seaweedfs import PROGRAM, run_seaweedfs
 
 
@@ -27,3 +28,11 @@ def store_env(seaweedfs, monkeypatch):
 def bucket_url(store_env):
     """Return the URL of an unused prefix."""
     return f"s3://outputs/{secrets.token_hex(6)}"
+
+
+@pytest.fixture
+def proxy(seaweedfs, store_env, monkeypatch):
+    """Send the requests of the client through a proxy."""
+    with run_s3_proxy(seaweedfs.url) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        yield proxy

@@ -2,13 +2,18 @@
 
 import base64
 import json
+from dataclasses import replace
 
 import obstore
 import pytest
 
+from bulkdl import Settings
 from bulkdl.destinations.objectstore.stores import create_store
 from bulkdl.failure_policy import ExitCode
+from bulkdl.maintenance.verify import VerifyOptions, verify
 from bulkdl.models import Outcome, Reason
+from bulkdl.report.verification import FileState
+from bulkdl.sources.registry import installed_layouts
 from bulkdl.sources.up42_jobs.models import Kind
 from support.bucket_runs import bucket_environment
 
@@ -32,21 +37,43 @@ async def test_run_copies_the_object_of_a_twin_inside_the_store(site):
     assert summary.counts[Kind.ARCHIVE, Outcome.COMPLETED, Reason.LINKED].outputs > 0
 
 
-async def test_run_second_run_requests_only_job_lists(site):
+async def test_run_second_run_requests_only_job_lists(site, proxy):
     await site.run()
     before = site.objects()
+    proxy.requests.clear()
     summary = await site.run()
     assert {endpoint for _, endpoint in site.request_counts()} == {"jobs", "token"}
     assert (summary.exit_code, summary.outputs(Outcome.COMPLETED)) == (ExitCode.OK, 0)
+    assert [(method, path.endswith("/probe")) for method, path in proxy.requests] == [
+        ("GET", False),  # a page of the list
+        ("PUT", True),
+        ("HEAD", True),
+    ]
     assert site.objects() == before
 
 
-async def test_run_downloads_an_object_again_that_was_deleted(site):
+async def test_plan_after_a_run_sends_no_request_to_the_store(site, proxy):
+    await site.run()
+    proxy.requests.clear()
+    async with site.downloader() as downloader:
+        plan = await downloader.plan()
+    assert plan.outputs == []
+    assert proxy.requests == []
+
+
+async def test_verify_reads_one_list_and_retry_downloads_a_deleted_object(site, proxy):
     await site.run()
     key = next(key for key in site.read_files() if key.endswith("final_output.tar.gz"))
+    options = VerifyOptions(site.output, installed_layouts(Settings()), site.state)
+    proxy.requests.clear()
+    assert (await verify(options)).findings == []
+    assert [method for method, _ in proxy.requests] == ["GET"]
     obstore.delete(create_store(site.output), key)
-    summary = await site.run()
-    assert summary.outputs(Outcome.COMPLETED) == 1
+    assert (await site.run()).outputs(Outcome.COMPLETED) == 0
+    assert [(found.key, found.state) for found in (await verify(replace(options, repair=True))).findings] == [
+        (key, FileState.MISSING)
+    ]
+    assert (await site.run()).outputs(Outcome.COMPLETED) == 1
     assert site.read_files() == site.expected_files()
 
 

@@ -14,19 +14,12 @@ from bulkdl.models import Reason
 from bulkdl.state.storage import StateDirectory, Storage
 from bulkdl.testing.destination_processes import OUTPUT, fill_partial_file, read_all, sample_file
 from support.bucket_runs import bucket_environment
-from support.s3_proxy import Reply, run_s3_proxy
+from support.s3_proxy import Reply
 
 MIB = 1 << 20
 KEY = "a/output.tar.gz"
 LARGE = os.urandom(20 * MIB)
 SLOW_DOWN = Reply(503, "SlowDown")
-
-
-@pytest.fixture
-def proxy(seaweedfs, store_env, monkeypatch):
-    with run_s3_proxy(seaweedfs.url) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
-        yield proxy
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ class MemoryDestination:
 
     location = "memory://test"
     folders = None
+    is_remote = False
 
     def __init__(self):
         self.objects = {}

@@ -20,7 +20,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, ClassVar, TypeVar
 
 from bulkdl.concurrency import check_stop, run_in, run_stoppable
 from bulkdl.destinations.interfaces import (
@@ -50,6 +50,8 @@ _RECORD_SUFFIX = ".staged"
 
 class LocalDestination:
     """The output directory *root*."""
+
+    is_remote: ClassVar[bool] = False
 
     def __init__(self, root: Path, options: DestinationOptions) -> None:
         self.root = root

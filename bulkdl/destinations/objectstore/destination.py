@@ -61,6 +61,7 @@ class ObjectStoreDestination:
     """
 
     folders: ClassVar[FolderStore | None] = None
+    is_remote: ClassVar[bool] = True
 
     def __init__(self, store: ObjectStore, location: str, options: DestinationOptions) -> None:
         self.location = location

@@ -72,6 +72,7 @@ class MemoryDestination:
     """A store in memory. It keeps the digest of each object, as object stores can."""
 
     folders = None
+    is_remote = False
 
     def __init__(self, url):
         self.location = url

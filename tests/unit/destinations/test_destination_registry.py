@@ -13,6 +13,7 @@ from bulkdl.state.storage import create_state, create_storage
 MODULE = """
 class Destination:
     folders = None
+    is_remote = False
 
     def __init__(self, url, options):
         self.location, self.options = url, options

@@ -1,0 +1,114 @@
+"""Runs whose destination is an object store in memory, with the number of its calls."""
+
+import obstore
+import pytest
+
+from bulkdl import Settings
+from bulkdl.maintenance.verify import VerifyOptions, verify
+from bulkdl.models import Outcome
+from bulkdl.report.verification import FileState
+from bulkdl.sources.registry import installed_layouts
+from support.library_runs import TAME, LibraryEnvironment, library_environment
+from support.memory_store import use_memory_store
+
+PROBE = {"list": 1, "put_async": 1, "get_async": 1}
+
+
+@pytest.fixture
+def store_and_calls(monkeypatch):
+    return use_memory_store(monkeypatch)
+
+
+@pytest.fixture
+def calls(store_and_calls):
+    return store_and_calls[1]
+
+
+@pytest.fixture
+async def site(store_and_calls, tmp_path):
+    async with library_environment(tmp_path, TAME) as site:
+        yield MemoryStoreEnvironment(site.simulator, store_and_calls[0], tmp_path / "state")
+
+
+class MemoryStoreEnvironment(LibraryEnvironment):
+    def __init__(self, simulator, store, state):
+        super().__init__(simulator, "memory://bucket/prefix")
+        self.store, self.state = store, state
+
+    def downloader(self, **changes):
+        return super().downloader(**{"state": self.state, **changes})
+
+    def verify_options(self, **changes):
+        return VerifyOptions(self.output, installed_layouts(Settings()), self.state, **changes)
+
+    def list_keys(self):
+        return [meta["path"] for page in obstore.list(self.store) for meta in page]
+
+
+async def test_run_recorded_outputs_need_no_call_of_the_store(site, calls):
+    first = await site.run()
+    assert first.outputs(Outcome.COMPLETED) == len(site.expected_files())
+    calls.clear()
+    again = await site.run()
+    assert (again.outputs(Outcome.COMPLETED), again.outputs(Outcome.FAILED)) == (0, 0)
+    assert calls == PROBE
+
+
+async def test_plan_recorded_outputs_need_no_call_of_the_store(site, calls):
+    await site.run()
+    calls.clear()
+    async with site.downloader() as downloader:
+        assert (await downloader.plan()).outputs == []
+    assert not calls
+
+
+async def test_verify_lists_the_objects_once_and_reads_changed_ones(site, calls):
+    await site.run()
+    archives = [key for key in site.list_keys() if key.endswith("task_output.tar.gz")][:4]
+    missing, short, rewritten, damaged = archives
+    content = bytes(obstore.get(site.store, rewritten).bytes())
+    obstore.delete(site.store, missing)
+    obstore.put(site.store, short, b"short")
+    obstore.put(site.store, rewritten, content)  # another version of the same content
+    obstore.put(site.store, damaged, b"x" * obstore.head(site.store, damaged)["size"])
+    calls.clear()
+    found = await verify(site.verify_options())
+    assert {finding.key: finding.state for finding in found.findings} == {
+        missing: FileState.MISSING,
+        short: FileState.WRONG_SIZE,
+        damaged: FileState.WRONG_DIGEST,
+    }
+    assert calls["list"] == 1
+    # The deleted object, the second check of three findings, and the content of two objects in both checks.
+    assert (calls["get_async"], calls["head"]) == (1 + 3, 2 + 1 + 2)
+    assert (await verify(site.verify_options(repair=True))).repaired == 3
+    assert (await site.run()).outputs(Outcome.COMPLETED) == 3
+    assert (await verify(site.verify_options(deep=True))).findings == []
+
+
+async def test_verify_object_published_after_the_list_was_read_is_ok(site, monkeypatch):
+    await site.run()
+    key = next(key for key in site.list_keys() if key.endswith("task_output.tar.gz"))
+    content = bytes(obstore.get(site.store, key).bytes())
+    obstore.delete(site.store, key)
+    listed = obstore.list
+
+    def list_then_publish(*args, **kwargs):
+        yield from listed(*args, **kwargs)
+        obstore.put(site.store, key, content)
+
+    monkeypatch.setattr(obstore, "list", lambda *args, **kwargs: _Pages(list_then_publish(*args, **kwargs)))
+    assert (await verify(site.verify_options())).findings == []
+
+
+class _Pages:
+    def __init__(self, pages):
+        self._pages = pages
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        for page in self._pages:
+            return page
+        raise StopAsyncIteration
