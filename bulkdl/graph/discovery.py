@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
 import structlog
 
+from bulkdl.concurrency import Channel
 from bulkdl.errors import ApiError
 from bulkdl.graph.enumeration_results import EnumerationHandler
 from bulkdl.graph.ledger_view import LedgerView
@@ -81,28 +83,41 @@ class ContainerDiscovery:
                 yield ContainerPage(container.ref.scope, (container,))
 
     async def _list_scope(self, scope: str) -> AsyncGenerator[list[Container], None]:
-        page: list[Container] = []
-        seen = 0
+        """Yield the candidates of a scope in pages: all that are listed so far, at most PAGE_SIZE."""
+        listed: Channel[Container | UnreadableContainer] = Channel(PAGE_SIZE)
+        reader = asyncio.create_task(self._read_scope(scope, listed))
         try:
-            async with aclosing(self._source.list_containers(scope)) as entries:
-                async for entry in entries:
-                    seen += 1
+            while await listed.wait_ready():
+                page: list[Container] = []
+                while len(page) < PAGE_SIZE and (entry := listed.get_nowait()) is not None:
                     self._handler.counts.seen += 1
                     if isinstance(entry, UnreadableContainer):
                         subject = self._labels.describe_container(scope, entry.id or "(unreadable)")
                         self._handler.report_problem(Reason.INVALID_RESPONSE, subject, entry.problem)
                     elif self._is_candidate(entry):
                         page.append(entry)
-                    if len(page) >= PAGE_SIZE:
-                        yield page
-                        page = []
+                if page:
+                    yield page
+            await reader
+        finally:
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+
+    async def _read_scope(self, scope: str, listed: Channel[Container | UnreadableContainer]) -> None:
+        """Put the containers of a scope into *listed*, and close it."""
+        seen = 0
+        try:
+            async with aclosing(self._source.list_containers(scope)) as entries:
+                async for entry in entries:
+                    seen += 1
+                    await listed.put(entry)
         except ApiError as failure:
             subject = self._labels.describe_scope(scope)
             self._handler.report_problem(failure.reason, subject, failure.detail, scope=scope)
         else:
             log.info("scope.enumerated", containers=seen)
-        if page:
-            yield page
+        finally:
+            listed.close()
 
     def _is_candidate(self, container: Container) -> bool:
         """Return whether *container* must be compared with the ledger; count it if it is selected."""

@@ -199,7 +199,7 @@ async def test_listing_stopped_early_ends_its_requests():
             async for _ in entries:
                 break
         sent = len(simulator.requests)
-        async with aclosing(client.orders()) as orders:
+        async with aclosing(client.order_pages()) as orders:
             await anext(orders)
         assert all(record.endpoint == "orders" for record in list(simulator.requests)[sent:])
 

@@ -3,8 +3,9 @@ List the deliveries of an account: collections, and original deliveries that are
 
 Four lists are read concurrently: assets, collections, processing jobs and orders. A collection is yielded
 once the list of assets has reached its original, which has the creation time. Both lists begin with the
-newest entry, so the first downloads start while the lists are still being read. Originals without a
-collection are known only at the end of both lists. All entries wait on disk, not in memory.
+newest entry, so the first downloads start while the lists are still being read. The first response for the
+list of assets is its oldest page, whose originals are used immediately. Originals without a collection are
+known only at the end of both lists. All entries wait on disk, not in memory.
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ class AccountListing:
         self._collections: Channel[Collection | UnreadableEntry] = Channel(2 * BATCH_SIZE)
         self._unreadable: list[UnreadableContainer] = []
         self._progress = WaitQueue()
-        self._batches_read = 0
+        self._oldest: dict[str, Original] = {}
+        self._pages_read = 0
         self._are_originals_read = False
         self._failures: dict[str, ApiError] = {}
 
@@ -81,8 +83,9 @@ class AccountListing:
         try:
             async with aclosing(self._batches()) as batches:
                 async for batch in batches:
-                    for container in await self._collection_containers(batch, origins):
-                        yield container
+                    async with aclosing(self._collection_containers(batch, origins)) as found:
+                        async for container in found:
+                            yield container
             await asyncio.gather(*tasks)
             async with aclosing(self._remaining()) as remaining:
                 async for entry in remaining:
@@ -110,7 +113,8 @@ class AccountListing:
     async def _read_originals(self) -> None:
         query = {"workspaceId": self._workspace_id} if self._workspace_id else {}
         try:
-            await self._store(self._client.originals(query), self._index.add_originals, Original)
+            pages = self._client.original_pages(query, self._preview_originals)
+            await self._store(pages, self._index.add_originals, Original)
         except ApiError as failure:
             if not is_listing_withdrawn(failure):
                 self._fail("assets", failure)
@@ -122,12 +126,18 @@ class AccountListing:
             self._are_originals_read = True
             self._progress.notify_all()
 
+    def _preview_originals(self, entries: Sequence[Original | UnreadableEntry]) -> None:
+        """Use *entries* for collections only. The end of the list shows which of them still exist."""
+        self._oldest = {entry.id: entry for entry in entries if isinstance(entry, Original)}
+        self._note_progress()
+
     async def _read_collections(self) -> None:
         query = {"workspace_id": self._workspace_id} if self._workspace_id else {}
         try:
-            async with aclosing(self._client.collections(query)) as entries:
-                async for entry in entries:
-                    await self._collections.put(entry)
+            async with aclosing(self._client.collection_pages(query)) as pages:
+                async for page in pages:
+                    for entry in page:
+                        await self._collections.put(entry)
         except ApiError as failure:
             self._fail("collections", failure)
         finally:
@@ -135,22 +145,22 @@ class AccountListing:
 
     async def _read_jobs(self) -> None:
         query = {"workspaceId": self._workspace_id} if self._workspace_id else {}
-        await self._read_origins("jobs", self._client.jobs(query), self._index.add_jobs, ProcessingJob)
+        await self._read_origins("jobs", self._client.job_pages(query), self._index.add_jobs, ProcessingJob)
 
     async def _read_orders(self) -> None:
         query = {"workspaceId": self._workspace_id} if self._workspace_id else {}
-        await self._read_origins("orders", self._client.orders(query), self._index.add_orders, Order)
+        await self._read_origins("orders", self._client.order_pages(query), self._index.add_orders, Order)
 
     async def _read_origins(
         self,
         what: str,
-        entries: AsyncGenerator[_Entry | UnreadableEntry, None],
+        pages: AsyncGenerator[Sequence[_Entry | UnreadableEntry], None],
         add: Callable[[list[_Entry]], None],
         kind: type[_Entry],
     ) -> None:
         """Read a list that is needed only for names. Without it, the downloads are complete."""
         try:
-            await self._store(entries, add, kind)
+            await self._store(pages, add, kind)
         except ApiError as failure:
             if failure.reason is Reason.CREDENTIALS:
                 self._fail(what, failure)
@@ -158,24 +168,22 @@ class AccountListing:
 
     async def _store(
         self,
-        entries: AsyncGenerator[_Entry | UnreadableEntry, None],
+        pages: AsyncGenerator[Sequence[_Entry | UnreadableEntry], None],
         add: Callable[[list[_Entry]], None],
         kind: type[_Entry],
     ) -> None:
-        """Add all *entries* to the index, in batches."""
-        async with aclosing(entries):
-            batch: list[_Entry] = []
-            async for entry in entries:
-                if isinstance(entry, kind):
-                    batch.append(entry)
-                elif isinstance(entry, UnreadableEntry):
-                    self._add_unreadable(entry)
-                if len(batch) >= BATCH_SIZE:
-                    await asyncio.to_thread(add, batch)
-                    batch = []
-                    self._batches_read += 1
-                    self._progress.notify_all()
-            await asyncio.to_thread(add, batch)
+        """Add all entries to the index, a page at a time."""
+        async with aclosing(pages):
+            async for page in pages:
+                await asyncio.to_thread(add, [entry for entry in page if isinstance(entry, kind)])
+                for entry in page:
+                    if isinstance(entry, UnreadableEntry):
+                        self._add_unreadable(entry)
+                self._note_progress()
+
+    def _note_progress(self) -> None:
+        self._pages_read += 1
+        self._progress.notify_all()
 
     def _fail(self, what: str, failure: ApiError) -> None:
         _log.warning("list.failed", list=what, reason=failure.reason.value, detail=failure.detail)
@@ -199,10 +207,12 @@ class AccountListing:
 
     async def _collection_containers(
         self, batch: Sequence[Collection | UnreadableEntry], origins: Sequence[asyncio.Task[None]]
-    ) -> list[Container | UnreadableContainer]:
-        unreadable = [entry for entry in batch if isinstance(entry, UnreadableEntry)]
-        for entry in unreadable:
-            _log.warning("entry.unreadable", kind=entry.kind, id=entry.identity, problem=entry.problem)
+    ) -> AsyncGenerator[Container | UnreadableContainer, None]:
+        """Yield the containers of *batch*, each once the list of assets has reached its original."""
+        for entry in batch:
+            if isinstance(entry, UnreadableEntry):
+                _log.warning("entry.unreadable", kind=entry.kind, id=entry.identity, problem=entry.problem)
+                yield UnreadableContainer(entry.identity, entry.problem)
         collections = {
             entry.id: entry
             for entry in batch
@@ -211,13 +221,20 @@ class AccountListing:
         new_ids = await asyncio.to_thread(
             self._index.add_collections, list(collections), _asset_ids(collections.values())
         )
-        selected = [entry for entry in collections.values() if entry.id in new_ids]
-        originals = await self._wait_for_originals(selected)
-        has_all_times = all((entry.asset_id or "") in originals for entry in selected)
-        if self._needs_origins or (self._needs_times and not has_all_times):
-            await asyncio.gather(*origins)
-        containers = await asyncio.to_thread(self._create_containers, selected, originals)
-        return [*(UnreadableContainer(entry.identity, entry.problem) for entry in unreadable), *containers]
+        waiting = [entry for entry in collections.values() if entry.id in new_ids]
+        while waiting:
+            pages_read, is_complete = self._pages_read, self._are_originals_read
+            originals = await self._find_originals(waiting)
+            ready = [entry for entry in waiting if is_complete or _has_original(entry, originals)]
+            if ready:
+                waiting = [entry for entry in waiting if not (is_complete or _has_original(entry, originals))]
+                has_all_times = all((entry.asset_id or "") in originals for entry in ready)
+                if self._needs_origins or (self._needs_times and not has_all_times):
+                    await asyncio.gather(*origins)
+                for container in await asyncio.to_thread(self._create_containers, ready, originals):
+                    yield container
+            else:
+                await self._progress.wait_for(partial(self._has_progressed, pages_read))
 
     def _create_containers(
         self, collections: Sequence[Collection], originals: Mapping[str, Original]
@@ -234,18 +251,14 @@ class AccountListing:
             for entry in collections
         ]
 
-    async def _wait_for_originals(self, collections: Sequence[Collection]) -> dict[str, Original]:
-        """Return the originals of *collections*, after the list of assets has reached them or has ended."""
+    async def _find_originals(self, collections: Sequence[Collection]) -> dict[str, Original]:
+        """Return the originals of *collections* that the list of assets has reached."""
         ids = [entry.asset_id for entry in collections if entry.asset_id is not None]
-        while True:
-            batches_read, is_complete = self._batches_read, self._are_originals_read
-            found = await asyncio.to_thread(self._index.find_originals, ids)
-            if is_complete or len(found) == len(set(ids)):
-                return found
-            await self._progress.wait_for(partial(self._has_progressed, batches_read))
+        oldest = {identity: self._oldest[identity] for identity in ids if identity in self._oldest}
+        return oldest | await asyncio.to_thread(self._index.find_originals, ids)
 
-    def _has_progressed(self, batches_read: int) -> bool:
-        return self._are_originals_read or self._batches_read > batches_read
+    def _has_progressed(self, pages_read: int) -> bool:
+        return self._are_originals_read or self._pages_read > pages_read
 
     def _is_in_workspace(self, workspace_id: str | None) -> bool:
         """Return whether a delivery is in the workspace to list. A server can ignore the filter."""
@@ -265,6 +278,11 @@ class AccountListing:
         """Log jobs that were successful, but whose collection is not listed."""
         for job in await asyncio.to_thread(self._index.find_missing_results, _MAX_MISSING_SHOWN):
             _log.warning("job.result_not_listed", job_id=job.id, status=job.status)
+
+
+def _has_original(collection: Collection, originals: Mapping[str, Original]) -> bool:
+    """Return whether *collection* has its original in *originals*, or has none."""
+    return collection.asset_id is None or collection.asset_id in originals
 
 
 def _asset_ids(collections: Iterable[Collection]) -> list[str]:

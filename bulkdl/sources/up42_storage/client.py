@@ -6,7 +6,7 @@ All requests are for JSON and are retried. The POST requests search or sign, so 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any
 
 import aiohttp
@@ -29,7 +29,7 @@ from bulkdl.sources.up42_storage.models import (
     ProcessingJob,
     UnreadableEntry,
 )
-from bulkdl.sources.up42_storage.pagination import iter_linked_pages, iter_numbered_pages
+from bulkdl.sources.up42_storage.pagination import iter_entries, iter_linked_pages, iter_numbered_pages
 from bulkdl.sources.up42_storage.paths import ApiUrls
 
 _log = get_logger(__name__)
@@ -69,14 +69,17 @@ class StorageClient:
         self._allow_http = allow_http or URL(api_url).scheme == "http"
         self._page_size = page_size
 
-    def originals(
-        self, query: Mapping[str, str] | None = None
-    ) -> AsyncGenerator[Original | UnreadableEntry, None]:
+    def original_pages(
+        self,
+        query: Mapping[str, str] | None = None,
+        on_preview: Callable[[Sequence[Original | UnreadableEntry]], object] | None = None,
+    ) -> AsyncGenerator[Sequence[Original | UnreadableEntry], None]:
         """
-        List the original deliveries of the account, newest first. Entries can occur twice.
+        List the original deliveries of the account, the newest page first. Entries can occur twice.
 
         Args:
             query: Filters of the server, such as ``workspaceId``.
+            on_preview: Called early with the entries of the oldest page; see ``iter_numbered_pages``.
 
         Raises:
             ApiError: The request for a page failed. ``is_listing_withdrawn`` recognises an endpoint that
@@ -88,10 +91,12 @@ class StorageClient:
             result, _ = await self._json.request("GET", url, decode.originals_page)
             return result
 
-        return iter_numbered_pages(page, "assets")
+        return iter_numbered_pages(page, "assets", on_preview)
 
-    def orders(self, query: Mapping[str, str] | None = None) -> AsyncGenerator[Order | UnreadableEntry, None]:
-        """List the orders of the account, newest first. Entries can occur twice."""
+    def order_pages(
+        self, query: Mapping[str, str] | None = None
+    ) -> AsyncGenerator[Sequence[Order | UnreadableEntry], None]:
+        """List the orders of the account, the newest page first. Entries can occur twice."""
 
         async def page(number: int) -> NumberedPage[Order]:
             url = self._urls.orders(number, self._page_size, dict(query or {}))
@@ -100,9 +105,9 @@ class StorageClient:
 
         return iter_numbered_pages(page, "orders")
 
-    def jobs(
+    def job_pages(
         self, query: Mapping[str, str] | None = None
-    ) -> AsyncGenerator[ProcessingJob | UnreadableEntry, None]:
+    ) -> AsyncGenerator[Sequence[ProcessingJob | UnreadableEntry], None]:
         """List the processing jobs of the account. Entries can occur twice."""
 
         async def page(following: NextPage | None) -> LinkedPage[ProcessingJob]:
@@ -116,9 +121,9 @@ class StorageClient:
 
         return iter_linked_pages(page, "processing jobs")
 
-    def collections(
+    def collection_pages(
         self, query: Mapping[str, str] | None = None
-    ) -> AsyncGenerator[Collection | UnreadableEntry, None]:
+    ) -> AsyncGenerator[Sequence[Collection | UnreadableEntry], None]:
         """List the STAC collections of the account. Entries can occur twice."""
 
         async def page(following: NextPage | None) -> LinkedPage[Collection]:
@@ -147,7 +152,7 @@ class StorageClient:
             result, _ = await self._json.request(method, url, read, payload=body)
             return result
 
-        return iter_linked_pages(page, "items")
+        return iter_entries(iter_linked_pages(page, "items"))
 
     def items(self, collection_id: str) -> AsyncGenerator[Item | UnreadableEntry, None]:
         """List the items of one collection. Entries can occur twice."""
@@ -160,7 +165,7 @@ class StorageClient:
             result, _ = await self._json.request("GET", following.url if following else first, read)
             return result
 
-        return iter_linked_pages(page, "items")
+        return iter_entries(iter_linked_pages(page, "items"))
 
     async def collection(self, collection_id: str) -> Collection:
         """Return one STAC collection."""

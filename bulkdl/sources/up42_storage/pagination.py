@@ -16,7 +16,8 @@ Both functions end on a list without an end: a page must contain an entry that i
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from contextlib import aclosing
 from typing import TypeVar
 
 from bulkdl.errors import ApiError
@@ -70,28 +71,44 @@ def _key(entry: object) -> tuple[str, ...]:
     return (str(getattr(entry, "id", "")),)
 
 
-async def iter_numbered_pages(
-    page: Callable[[int], Awaitable[NumberedPage[_Entry]]], what: str
+async def iter_entries(
+    pages: AsyncGenerator[Sequence[_Entry | UnreadableEntry], None],
 ) -> AsyncGenerator[_Entry | UnreadableEntry, None]:
+    """Yield the entries of *pages*."""
+    async with aclosing(pages):
+        async for entries in pages:
+            for entry in entries:
+                yield entry
+
+
+async def iter_numbered_pages(
+    page: Callable[[int], Awaitable[NumberedPage[_Entry]]],
+    what: str,
+    on_preview: Callable[[Sequence[_Entry | UnreadableEntry]], object] | None = None,
+) -> AsyncGenerator[Sequence[_Entry | UnreadableEntry], None]:
     """
-    Yield the entries of all pages, the last page first.
+    Yield the entries of each page, the last page first.
 
     Args:
         what: The name of the list, for log messages.
+        on_preview: Called with the entries of page 0, which are yielded last. They are current, but the
+            list can lose them before it ends.
     """
     first = await page(0)
     if first.total_pages is None:
-        async for entry in _iter_upwards(page, first, what):
-            yield entry
+        async with aclosing(_iter_upwards(page, first, what)) as pages:
+            async for entries in pages:
+                yield entries
         return
+    if on_preview is not None:
+        on_preview(first.entries)
     last = min(first.total_pages, MAX_PAGES) - 1
     number, recent, stale_pages, pages_read = last, RecentEntries(), 0, 0
     while number > 0:
         current = await page(number)
         pages_read += 1
         stale_pages = 0 if recent.count_new(current.entries) else stale_pages + 1
-        for entry in current.entries:
-            yield entry
+        yield current.entries
         if stale_pages == STALE_PAGES:
             _log.warning("list.repeated", list=what, pages=pages_read)
             return
@@ -99,19 +116,17 @@ async def iter_numbered_pages(
         total = number if current.entries or current.total_pages is None else current.total_pages
         number = min(number, max(total, 1)) - 1
     # Entries can have moved to page 0 since it was read.
-    for entry in (await page(0) if last > 0 else first).entries:
-        yield entry
+    yield (await page(0) if last > 0 else first).entries
 
 
 async def _iter_upwards(
     page: Callable[[int], Awaitable[NumberedPage[_Entry]]], first: NumberedPage[_Entry], what: str
-) -> AsyncGenerator[_Entry | UnreadableEntry, None]:
-    """Yield the entries of a list without a total, up to the first empty page."""
+) -> AsyncGenerator[Sequence[_Entry | UnreadableEntry], None]:
+    """Yield the pages of a list without a total, up to the first empty page."""
     content, number, recent, stale_pages = first.entries, 0, RecentEntries(), 0
     while content:
         stale_pages = 0 if recent.count_new(content) else stale_pages + 1
-        for entry in content:
-            yield entry
+        yield content
         number += 1
         if stale_pages == STALE_PAGES or number == MAX_PAGES:
             _log.warning("list.repeated", list=what, pages=number)
@@ -121,9 +136,9 @@ async def _iter_upwards(
 
 async def iter_linked_pages(
     page: Callable[[NextPage | None], Awaitable[LinkedPage[_Entry]]], what: str
-) -> AsyncGenerator[_Entry | UnreadableEntry, None]:
+) -> AsyncGenerator[Sequence[_Entry | UnreadableEntry], None]:
     """
-    Yield the entries of all pages, beginning with the page for None.
+    Yield the entries of each page, beginning with the page for None.
 
     Args:
         what: The name of the list, for log messages.
@@ -141,8 +156,7 @@ async def iter_linked_pages(
             continue
         pages_read += 1
         stale_pages = 0 if recent.count_new(current.entries) else stale_pages + 1
-        for entry in current.entries:
-            yield entry
+        yield current.entries
         following = current.next_page
         if following is None:
             return

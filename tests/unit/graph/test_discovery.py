@@ -1,3 +1,4 @@
+import asyncio
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -81,6 +82,21 @@ async def test_discover_containers_yields_pages_of_limited_size_for_each_project
     source = FakeSource(p=[job(job_id) for job_id in ids], q=[], r=[job("x", "r")])
     assert await pages(discovery(handler, source)) == [("p", ids[:-1]), ("p", ids[-1:]), ("r", ["x"])]
     assert handler.counts.seen == handler.counts.selected == PAGE_SIZE + 2
+
+
+async def test_discover_containers_yields_a_page_while_the_list_waits_for_its_server(handler):
+    is_answered = asyncio.Event()
+
+    class SlowSource(FakeSource):
+        async def list_containers(self, scope):
+            yield job("a")
+            await is_answered.wait()
+            yield job("b")
+
+    async with aclosing(discovery(handler, SlowSource(p=[])).discover_containers()) as found:
+        assert [entry.ref.id for entry in (await anext(found)).containers] == ["a"]
+        is_answered.set()
+        assert [entry.ref.id for entry in (await anext(found)).containers] == ["b"]
 
 
 async def test_discover_containers_two_workers_list_each_project_once(handler):

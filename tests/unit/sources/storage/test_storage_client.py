@@ -6,6 +6,7 @@ from bulkdl.errors import ApiError
 from bulkdl.models import Reason
 from bulkdl.sources.up42_storage.client import is_listing_withdrawn
 from bulkdl.sources.up42_storage.models import UnreadableEntry
+from bulkdl.sources.up42_storage.pagination import iter_entries
 
 API = "https://api.example"
 STAC = f"{API}/v2/assets/stac"
@@ -25,9 +26,13 @@ async def _ids(entries):
     return [entry.id if not isinstance(entry, UnreadableEntry) else None async for entry in entries]
 
 
-async def _failure(entries):
+async def _page_ids(pages):
+    return await _ids(iter_entries(pages))
+
+
+async def _failure(pages):
     with pytest.raises(ApiError) as caught:
-        await _ids(entries)
+        await _page_ids(pages)
     return caught.value
 
 
@@ -37,13 +42,13 @@ async def test_originals_are_read_from_the_last_page_down(storage_kit):
     # "a" is deleted now, so "c" moves to page 0 and "e" to page 1.
     storage_kit.api.get(_assets_url(1), payload=_page("d", "e", total_pages=2))
     storage_kit.api.get(_assets_url(0), payload=_page("b", "c", total_pages=2))
-    ids = await _ids(storage_kit.client(page_size=2).originals())
+    ids = await _page_ids(storage_kit.client(page_size=2).original_pages())
     assert ids == ["e", "d", "e", "b", "c"]
 
 
 async def test_originals_of_one_page_need_one_request(storage_kit):
     storage_kit.api.get(_assets_url(0), payload=_page("a", total_pages=1))
-    assert await _ids(storage_kit.client(page_size=2).originals()) == ["a"]
+    assert await _page_ids(storage_kit.client(page_size=2).original_pages()) == ["a"]
     assert len(storage_kit.sent("GET")) == 1
 
 
@@ -51,27 +56,27 @@ async def test_originals_list_that_shrinks_skips_the_pages_behind_its_end(storag
     storage_kit.api.get(_assets_url(0), payload=_page("a", "b", total_pages=500))
     storage_kit.api.get(_assets_url(499), payload=_page(total_pages=1))
     storage_kit.api.get(_assets_url(0), payload=_page("a", total_pages=1))
-    assert await _ids(storage_kit.client(page_size=2).originals()) == ["a"]
+    assert await _page_ids(storage_kit.client(page_size=2).original_pages()) == ["a"]
 
 
 async def test_originals_without_total_are_read_up_to_the_first_empty_page(storage_kit):
     for number, content in enumerate((["a"], ["b"], [])):
         storage_kit.api.get(_assets_url(number), payload={"content": [{"id": id_} for id_ in content]})
-    assert await _ids(storage_kit.client(page_size=2).originals()) == ["a", "b"]
+    assert await _page_ids(storage_kit.client(page_size=2).original_pages()) == ["a", "b"]
 
 
 async def test_originals_list_without_an_end_stops(storage_kit):
     storage_kit.api.get(_assets_url(0), payload=_page("a", total_pages=10**9))
     for number in range(131_000, 131_072):
         storage_kit.api.get(_assets_url(number), payload=_page("a", total_pages=10**9))
-    assert set(await _ids(storage_kit.client(page_size=2).originals())) == {"a"}
+    assert set(await _page_ids(storage_kit.client(page_size=2).original_pages())) == {"a"}
 
 
 @pytest.mark.parametrize("status", [403, 404, 410])
 async def test_originals_withdrawn_endpoint_is_recognised(storage_kit, status):
     problem = {"title": "Gone", "status": status}
     storage_kit.api.get(_assets_url(0), status=status, payload=problem)
-    failure = await _failure(storage_kit.client(page_size=2).originals())
+    failure = await _failure(storage_kit.client(page_size=2).original_pages())
     assert is_listing_withdrawn(failure)
     assert "Gone" in failure.detail
     assert len(storage_kit.sent("GET")) == 1
@@ -80,7 +85,7 @@ async def test_originals_withdrawn_endpoint_is_recognised(storage_kit, status):
 async def test_originals_404_of_a_gateway_is_retried(storage_kit):
     storage_kit.api.get(_assets_url(0), status=404, body="<html>not found</html>")
     storage_kit.api.get(_assets_url(0), payload=_page("a", total_pages=1))
-    assert await _ids(storage_kit.client(page_size=2).originals()) == ["a"]
+    assert await _page_ids(storage_kit.client(page_size=2).original_pages()) == ["a"]
 
 
 async def test_collections_follow_the_next_link_on_the_origin_of_the_api(storage_kit):
@@ -90,7 +95,7 @@ async def test_collections_follow_the_next_link_on_the_origin_of_the_api(storage
     storage_kit.api.get(
         f"{STAC}/collections?limit=2&token=next:b", payload={"collections": [{"id": "c"}], "links": []}
     )
-    assert await _ids(storage_kit.client(page_size=2).collections()) == ["a", "b", "c"]
+    assert await _page_ids(storage_kit.client(page_size=2).collection_pages()) == ["a", "b", "c"]
     assert all(sent["headers"]["Authorization"] == "Bearer T1" for _, sent in storage_kit.sent("GET"))
 
 
@@ -111,7 +116,7 @@ async def test_collections_follow_the_next_link_on_the_origin_of_the_api(storage
 async def test_collections_next_link_to_another_place_is_rejected(storage_kit, href):
     payload = {"collections": [{"id": "a"}], "links": [{"rel": "next", "href": href}]}
     storage_kit.api.get(f"{STAC}/collections?limit=2", payload=payload, repeat=True)
-    failure = await _failure(storage_kit.client(page_size=2).collections())
+    failure = await _failure(storage_kit.client(page_size=2).collection_pages())
     assert failure.reason is Reason.INVALID_RESPONSE
     assert "next" in failure.detail
     assert {path for path, _ in storage_kit.sent("GET")} == {"/v2/assets/stac/collections?limit=2"}
@@ -128,7 +133,7 @@ async def test_collections_link_that_became_invalid_restarts_the_list_once(stora
         f"{STAC}/collections?limit=2&token=next:b", status=404, payload={"title": "Not Found", "status": 404}
     )
     storage_kit.api.get(f"{STAC}/collections?limit=2", payload=page("a", "c"))
-    assert await _ids(storage_kit.client(page_size=2).collections()) == ["a", "b", "a", "c"]
+    assert await _page_ids(storage_kit.client(page_size=2).collection_pages()) == ["a", "b", "a", "c"]
 
 
 async def test_collections_list_that_repeats_itself_stops(storage_kit):
@@ -136,7 +141,7 @@ async def test_collections_list_that_repeats_itself_stops(storage_kit):
     payload = {"collections": [{"id": "a"}], "links": [{"rel": "next", "href": href}]}
     storage_kit.api.get(f"{STAC}/collections?limit=2", payload=payload)
     storage_kit.api.get(href, payload=payload, repeat=True)
-    assert set(await _ids(storage_kit.client(page_size=2).collections())) == {"a"}
+    assert set(await _page_ids(storage_kit.client(page_size=2).collection_pages())) == {"a"}
 
 
 async def test_search_items_posts_the_body_of_the_next_link(storage_kit):
@@ -158,7 +163,7 @@ async def test_jobs_follow_relative_links(storage_kit):
     storage_kit.api.get(
         f"{API}/v2/processing/jobs?limit=2&page=1", payload={"jobs": [{"jobID": "j2", "results": None}]}
     )
-    jobs = [job async for job in storage_kit.client(page_size=2).jobs()]
+    jobs = [job async for job in iter_entries(storage_kit.client(page_size=2).job_pages())]
     assert [(job.id, job.collection_id, job.status) for job in jobs] == [
         ("j1", "R", "CAPTURED"),
         ("j2", None, ""),

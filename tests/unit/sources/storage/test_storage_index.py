@@ -260,5 +260,5 @@ async def test_search_with_an_unreadable_item_of_a_known_collection_lists_no_oth
 async def test_client_lists_close_cleanly(storage_kit):
     url = "https://api.example/v2/assets?sort=createdAt,asc&size=100&page=0"
     storage_kit.api.get(url, body=json.dumps({"content": [{"id": "a"}, {"id": "b"}], "totalPages": 1}))
-    async with aclosing(storage_kit.client().originals()) as entries:
-        assert (await anext(entries)).id == "a"
+    async with aclosing(storage_kit.client().original_pages()) as pages:
+        assert [entry.id for entry in await anext(pages)] == ["a", "b"]
