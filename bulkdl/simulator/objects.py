@@ -1,8 +1,9 @@
 """
 Implement the storage: archives of tasks, originals and item assets with their paths and metadata.
 
-An object is found by parsing its path. The bucket therefore stores only two bounded caches (structures of
-bodies, and checksums) and the objects that a fault has replaced.
+An object is found by parsing its path. The bucket therefore stores only the objects that a fault has
+replaced. Two bounded caches (structures of bodies, and checksums) are shared by all buckets of the process,
+because equal accounts have equal objects.
 """
 
 from __future__ import annotations
@@ -77,11 +78,14 @@ class _Source:
     content_type: str = "application/octet-stream"
 
 
+_Key = tuple[SimulatedAccount, str, _Version]
+_bodies: OrderedDict[_Key, Blob] = OrderedDict()
+_checksums: OrderedDict[_Key, Checksums] = OrderedDict()
+
+
 class Bucket:
     def __init__(self, account: SimulatedAccount) -> None:
         self.account = account
-        self._bodies: OrderedDict[tuple[str, _Version], Blob] = OrderedDict()
-        self._checksums: OrderedDict[tuple[str, _Version], Checksums] = OrderedDict()
         self._versions: dict[str, _Version] = {}
 
     async def get(self, path: str) -> BucketObject | None:
@@ -140,22 +144,22 @@ class Bucket:
         return None
 
     def _get_body(self, path: str, version: _Version, create: Callable[[_Version], Blob]) -> Blob:
-        key = (path, version)
-        if key not in self._bodies:
-            self._bodies[key] = create(version)
-            _trim(self._bodies, _MAX_CACHED_BODIES)
-        self._bodies.move_to_end(key)
-        return self._bodies[key]
+        key = (self.account, path, version)
+        body = _bodies.get(key)
+        if body is None:
+            body = _bodies[key] = create(version)
+            _trim(_bodies, _MAX_CACHED_BODIES)
+        return body
 
     async def _get_checksums(self, path: str, version: _Version, body: Blob) -> Checksums:
-        key = (path, version)
-        if key not in self._checksums:
+        key = (self.account, path, version)
+        checksums = _checksums.get(key)
+        if checksums is None:
             small = body.size <= _INLINE_BYTES
-            self._checksums[key] = (
-                compute_checksums(body) if small else await asyncio.to_thread(compute_checksums, body)
-            )
-            _trim(self._checksums, _MAX_CACHED_CHECKSUMS)
-        return self._checksums[key]
+            checksums = compute_checksums(body) if small else await asyncio.to_thread(compute_checksums, body)
+            _checksums[key] = checksums
+            _trim(_checksums, _MAX_CACHED_CHECKSUMS)
+        return checksums
 
 
 def has_archive(task: SimulatedTask) -> bool:

@@ -5,9 +5,7 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 from asyncio.subprocess import PIPE
-from pathlib import Path
 
 import pytest
 
@@ -16,20 +14,14 @@ from bulkdl.simulator import SimulatedAccount
 from support.library_runs import LibraryEnvironment, Simulator
 from support.run_processes import ROOT
 
-OTHER_DISK = Path("/dev/shm")  # noqa: S108 - a second file system
 ACCOUNT = SimulatedAccount(projects=1, jobs=4, archive_bytes=1_500_000)
 
 
 @pytest.fixture(params=["one disk", "two disks"])
 def state(request, tmp_path):
     if request.param == "one disk":
-        yield tmp_path / "state"
-        return
-    if not OTHER_DISK.is_dir() or OTHER_DISK.stat().st_dev == tmp_path.stat().st_dev:
-        pytest.skip(f"{OTHER_DISK} is not a second file system")
-    folder = Path(tempfile.mkdtemp(dir=OTHER_DISK))
-    yield folder / "state"
-    shutil.rmtree(folder)
+        return tmp_path / "state"
+    return request.getfixturevalue("other_file_system") / "state"
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from pydantic import SecretStr
 
@@ -32,6 +33,7 @@ from bulkdl.simulator import (
     SimulatorOptions,
 )
 from bulkdl.simulator.faults import Rule
+from bulkdl.simulator.lazy_bytes import Blob, read_all
 from bulkdl.simulator.messages import ReceivedRequest
 from bulkdl.sources.up42_jobs.filters import JobFilters
 from bulkdl.sources.up42_jobs.models import Kind
@@ -54,6 +56,8 @@ SEGMENTED_SETTINGS: Mapping[str, Any] = {
     "segment_if_slower_than": 0,
     "archive_concurrency": 8,
 }
+
+_digests: WeakKeyDictionary[Blob, bytes] = WeakKeyDictionary()
 
 
 class RecordingFaults(Faults):
@@ -157,7 +161,7 @@ class RunEnvironment:
     def needed_bytes(self) -> int:
         """Return the number of bytes of all archives, counting each object once."""
         sizes = {
-            (output.job_id, sha256(output.read()).digest()): output.size_bytes
+            (output.job_id, compute_digest(output)): output.size_bytes
             for output in self.simulator.expected_outputs()
             if output.kind == Kind.ARCHIVE
         }
@@ -214,8 +218,20 @@ def expected_digests(simulator: Simulator) -> dict[str, set[bytes]]:
     """Return the digests of all expected outputs, grouped by job or task."""
     bodies: dict[str, set[bytes]] = {}
     for output in simulator.expected_outputs():
-        bodies.setdefault(output.task_id or output.job_id, set()).add(sha256(output.read()).digest())
+        bodies.setdefault(output.task_id or output.job_id, set()).add(compute_digest(output))
     return bodies
+
+
+def compute_digest(output: ExpectedOutput) -> bytes:
+    """
+    Return the digest of the content of *output*.
+
+    The digest is kept with the body, which is the same object in all tests until a fault replaces it.
+    """
+    body = output.body
+    if body not in _digests:
+        _digests[body] = sha256(read_all(body)).digest()
+    return _digests[body]
 
 
 def find_wrong_files(root: Path, bodies: Mapping[str, set[bytes]]) -> list[str]:

@@ -2,10 +2,7 @@
 
 import io
 import os
-import shutil
-import tempfile
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -14,8 +11,6 @@ from bulkdl.destinations.local.destination import LocalDestination
 from bulkdl.disk import atomic_files
 from bulkdl.models import Durability
 from bulkdl.testing.destinations import DestinationSuite
-
-OTHER_DISK = Path("/dev/shm")  # noqa: S108 - a second file system
 
 
 class LocalSuite(DestinationSuite):
@@ -51,12 +46,8 @@ class TestLocalWithoutLinks(LocalSuite):
 
 class TestLocalOnTwoDisks(LocalSuite):
     @pytest.fixture(autouse=True)
-    def _second_disk(self, tmp_path):
-        if not OTHER_DISK.is_dir() or OTHER_DISK.stat().st_dev == tmp_path.stat().st_dev:
-            pytest.skip(f"{OTHER_DISK} is not a second file system")
-        self.disk = Path(tempfile.mkdtemp(dir=OTHER_DISK))
-        yield
-        shutil.rmtree(self.disk)
+    def _second_disk(self, other_file_system):
+        self.disk = other_file_system
 
     def state_folder(self, folder):
         return self.disk / folder.relative_to(folder.anchor) / "state"

@@ -1,9 +1,5 @@
 """The area where a processor writes: keys, replacement, folders, scratch, disk space."""
 
-import shutil
-import tempfile
-from pathlib import Path
-
 import pytest
 
 from bulkdl.errors import ConfigError, DestinationError, ProcessingError
@@ -180,21 +176,10 @@ async def test_area_releases_its_disk_space_and_keeps_its_state_folder(directory
     assert (directory.root / ".bulkdl/processors/copy/manifest").read_text() == "x"
 
 
-@pytest.fixture
-def state_elsewhere(tmp_path):
-    """A folder on another file system than the output directory."""
-    memory = Path("/dev/shm")  # noqa: S108 - the folder in it has a random name
-    if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
-        pytest.skip("needs a second file system")
-    folder = Path(tempfile.mkdtemp(dir=memory))
-    yield folder
-    shutil.rmtree(folder)
-
-
 async def test_area_with_a_state_directory_on_another_file_system_publishes_files_and_folders(
-    tmp_path, state_elsewhere
+    tmp_path, other_file_system
 ):
-    async with processed_directory(tmp_path / "out", outputs=1, state=state_elsewhere) as directory:
+    async with processed_directory(tmp_path / "out", outputs=1, state=other_file_system) as directory:
         async with open_area(directory) as area:
             area.reserve(1000)
             await area.write("p/j0/t/a", b"a")
@@ -202,7 +187,7 @@ async def test_area_with_a_state_directory_on_another_file_system_publishes_file
             (area.state_folder / "manifest").touch()
         assert directory.derived_files() == {"p/j0/t/a": b"a", "p/j0/t/folder/b": b"b"}
         assert directory.scratch() == []
-        assert area.state_folder == state_elsewhere / "processors" / "copy"
+        assert area.state_folder == other_file_system / "processors" / "copy"
 
 
 @pytest.fixture

@@ -42,3 +42,20 @@ async def test_replaced_object_differs_in_content_and_length() -> None:
 @pytest.mark.parametrize("path", ["/", "/a/b", f"/{BUCKET}/x/x-1/output.tgz", "/a/b/c/d"])
 async def test_get_unknown_path_returns_none(path: str) -> None:
     assert await Bucket(SimulatedAccount()).get(path) is None
+
+
+async def test_buckets_share_the_objects_of_equal_accounts_only() -> None:
+    account = SimulatedAccount(projects=1, jobs=1)
+    job = account.job(0, 0)
+    path = object_path(job, job.tasks[0])
+    first, second = Bucket(account), Bucket(SimulatedAccount(projects=1, jobs=1))
+    assert first.read(path) is second.read(path)
+    first.replace_object(path)
+    assert first.read(path) is not second.read(path)
+    replaced, original = await first.get(path), await second.get(path)
+    assert replaced
+    assert original
+    assert replaced.checksums == compute_checksums(replaced.body) != original.checksums
+    other = Bucket(SimulatedAccount(projects=1, jobs=1, archive_bytes=9_000))
+    assert other.read(path) is not second.read(path)
+    assert other.read(path).size != second.read(path).size
