@@ -16,7 +16,7 @@ from bulkdl.graph.enumeration_results import EnumerationHandler, PlanHandler, Ru
 from bulkdl.graph.ledger_view import LedgerView, RunLedgerView
 from bulkdl.graph.pool_limits import compute_run_limits, get_open_file_limit
 from bulkdl.graph.pools import OutputDownloader, Pools, RunStopped
-from bulkdl.graph.processing import Processing
+from bulkdl.graph.processing import Processing, ProcessingStage
 from bulkdl.graph.run import Run
 from bulkdl.graph.run_context import RunContext
 from bulkdl.graph.run_reports import store_report
@@ -95,7 +95,8 @@ class RunAssembly:
 
         A failure of the destination ends the run and is recorded as a problem.
         """
-        run = self._build_run(context)
+        stage = self._build_processing(context)
+        run = self._build_run(context, stage)
         try:
             await context.ledger.write(
                 partial(
@@ -111,7 +112,7 @@ class RunAssembly:
                 schedule = group.create_task(
                     _apply_bandwidth_schedule(self._bandwidth, self._settings.bwlimit)
                 )
-                await self._execute_stages(run, context)
+                await self._execute_stages(run, stage)
                 schedule.cancel()
         except* RunStopped:
             log.warning("run.stopped")  # the result that stopped the run is recorded
@@ -122,13 +123,19 @@ class RunAssembly:
                 failure.reason, f"output directory {self._storage.destination.location}", failure.detail
             )
 
-    async def _execute_stages(self, run: Run, context: RunContext) -> None:
-        """Execute the downloads and, if there are processors, the stage behind them."""
+    def _build_processing(self, context: RunContext) -> ProcessingStage | None:
+        """Build the stage behind the downloads if there are processors."""
         if self._processing is None:
-            await run.execute()
-            return
+            return None
         stage = self._processing.new_stage(context, context.selections, self._settings)
         context.recorder.subscribe(stage.enqueue)
+        return stage
+
+    @staticmethod
+    async def _execute_stages(run: Run, stage: ProcessingStage | None) -> None:
+        if stage is None:
+            await run.execute()
+            return
         async with asyncio.TaskGroup() as group:
             group.create_task(stage.execute(), name="processing")
             await run.execute()
@@ -138,7 +145,7 @@ class RunAssembly:
         """Store the report of the run; see ``run_reports.store_report``."""
         await store_report(context, context.selections, self._settings, summary)
 
-    def _build_run(self, context: RunContext) -> Run:
+    def _build_run(self, context: RunContext, stage: ProcessingStage | None) -> Run:
         settings = self._settings
         limits = self._limits
         limiters = {kind: ConcurrencyLimiter(limit.start) for kind, limit in limits.items()}
@@ -147,7 +154,13 @@ class RunAssembly:
         }
         transfer_limits = _transfer_limits(settings)
         transfers = {
-            kind: TransferContext(transfer_limits, self.sources.retry_policy, self._bandwidth, limiter)
+            kind: TransferContext(
+                transfer_limits,
+                self.sources.retry_policy,
+                self._bandwidth,
+                limiter,
+                inspector=stage.prepared if stage is not None else None,
+            )
             for kind, limiter in (limiters | large_limiters).items()
         }
         output_downloader = OutputDownloader(context, transfers, self.sources.make_keys)

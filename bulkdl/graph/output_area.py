@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
 import stat
 import threading
 from collections.abc import Callable, Iterable
@@ -16,8 +14,8 @@ from typing import Concatenate, ParamSpec, Protocol, Self, TypeVar
 from bulkdl.concurrency import Executors, check_stop, open_stoppable, run_in, run_stoppable, shield_until_done
 from bulkdl.destinations.interfaces import STATE_FOLDER, CompletedFile
 from bulkdl.disk import atomic_files
-from bulkdl.disk.disk_space import DiskReservations
 from bulkdl.errors import DestinationError, ProcessingError
+from bulkdl.graph.scratch import PreparedOutput, ScratchFolder
 from bulkdl.ledger import derived_queries, maintenance_queries
 from bulkdl.ledger.database import Ledger
 from bulkdl.models import CommittedFile, Digest, Durability, Reason, Validator
@@ -58,30 +56,6 @@ def check_key(key: str) -> str:
     return key
 
 
-def scratch_folder(storage: Storage) -> Path:
-    """
-    Return the folder of all scratch paths.
-
-    It is on the file system of the destination if that has folders, so that content can be renamed.
-    """
-    folders = storage.destination.folders
-    return folders.scratch_folder if folders is not None else storage.state.path / "processing"
-
-
-def _find_reservations(storage: Storage) -> DiskReservations:
-    """Return the reservations of the file system of the scratch folder."""
-    folders = storage.destination.folders
-    return folders.reservations if folders is not None else storage.state.reservations
-
-
-def remove_scratch(storage: Storage) -> None:
-    """Remove the scratch paths of killed runs. Blocks. Call it only while holding the lease."""
-    folder = scratch_folder(storage)
-    with map_os_errors(folder):
-        if folder.exists():
-            shutil.rmtree(folder)
-
-
 class AreaContext(Protocol):
     """What all areas of a run share."""
 
@@ -111,9 +85,16 @@ class StorageArea:
     Args:
         processor: The name of the processor.
         output_id: The ledger row of the output; None for the step at the end of a run.
+        take_prepared: Returns what the processor prepared from the content. The area removes it at the end.
     """
 
-    def __init__(self, context: AreaContext, processor: str, output_id: int | None) -> None:
+    def __init__(
+        self,
+        context: AreaContext,
+        processor: str,
+        output_id: int | None,
+        take_prepared: Callable[[], PreparedOutput | None] = lambda: None,
+    ) -> None:
         storage = context.storage
         self._destination = storage.destination
         self._folders = storage.destination.folders
@@ -123,8 +104,9 @@ class StorageArea:
         self._documents = context.documents
         self._processor = processor
         self._output_id = output_id
-        self._scratch = scratch_folder(storage) / secrets.token_hex(8)
-        self._reservations = _find_reservations(storage)
+        self._scratch = ScratchFolder(storage)
+        self._take_prepared = take_prepared
+        self._prepared: PreparedOutput | None = None
         self._keys: set[str] = set()
         self._own_keys: set[str] | None = None
 
@@ -137,8 +119,15 @@ class StorageArea:
         await shield_until_done(run_in(self._executors.processing, self._clean_up))
 
     def _clean_up(self) -> None:
-        self._reservations.release(self._scratch.name)
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._scratch.remove()
+        if self._prepared is not None:
+            self._prepared.scratch.remove()
+
+    @property
+    def prepared(self) -> object:
+        if self._prepared is None:
+            self._prepared = self._take_prepared()
+        return self._prepared.result if self._prepared is not None else None
 
     @property
     def state_folder(self) -> Path:
@@ -148,9 +137,7 @@ class StorageArea:
         return folder
 
     def new_path(self) -> Path:
-        with map_os_errors(self._scratch):
-            self._scratch.mkdir(parents=True, exist_ok=True)
-        return self._scratch / secrets.token_hex(4)
+        return self._scratch.new_path()
 
     async def write(self, key: str, data: bytes) -> DerivedFile:
         path = self.new_path()
@@ -161,7 +148,7 @@ class StorageArea:
         await self._check_target(key, replace=True)
         size_bytes, digest = await self.run(self._seal, path)
         file = CommittedFile(key, size_bytes, digest, Validator(), None)
-        await self._destination.publish(CompletedFile(path, owner_id=self._scratch.name), file)
+        await self._destination.publish(CompletedFile(path, owner_id=self._scratch.owner_id), file)
         self._keys.add(key)
         return DerivedFile(key, size_bytes, digest)
 
@@ -179,11 +166,10 @@ class StorageArea:
         return DerivedFile(key, size_bytes)
 
     def reserve(self, size_bytes: int) -> None:
-        with map_os_errors(self._state.path):
-            self._reservations.reserve(self._scratch.name, size_bytes)
+        self._scratch.reserve(size_bytes)
 
     def consume(self, size_bytes: int) -> None:
-        self._reservations.consume(self._scratch.name, size_bytes)
+        self._scratch.consume(size_bytes)
 
     async def run(
         self, call: Callable[Concatenate[threading.Event, P], T], *args: P.args, **kwargs: P.kwargs

@@ -24,15 +24,16 @@ from functools import partial
 
 import structlog
 
-from bulkdl.concurrency import Channel, ChannelClosed, Executors, WaitQueue, run_in
+from bulkdl.concurrency import Channel, ChannelClosed, Executors, WaitQueue, run_in, shield_until_done
 from bulkdl.destinations.interfaces import Destination
 from bulkdl.destinations.registry import require_folders
 from bulkdl.failure_policy import ExitCode
 from bulkdl.graph.obsolete_files import remove_obsolete_files
-from bulkdl.graph.output_area import remove_scratch
+from bulkdl.graph.prepared_outputs import PreparedOutputs
 from bulkdl.graph.processing_ledger import completed_output, iter_pending
 from bulkdl.graph.processor_calls import ProcessingContext, ProcessorCalls
 from bulkdl.graph.run_context import LockedRun
+from bulkdl.graph.scratch import remove_scratch
 from bulkdl.graph.unpacked_archives import remove_replaced_archives
 from bulkdl.ledger import derived_queries
 from bulkdl.log import get_logger
@@ -98,12 +99,18 @@ def check_destination(processors: Sequence[Processor], destination: Destination)
 
 
 class ProcessingStage:
-    """Runs *processors* during one run. ``enqueue`` is a subscriber of the recorder."""
+    """
+    Runs *processors* during one run. ``enqueue`` is a subscriber of the recorder.
+
+    Attributes:
+        prepared: Lets the processors work during the inspection of downloads.
+    """
 
     def __init__(self, processors: Sequence[Processor], context: ProcessingContext) -> None:
         self._processors = list(processors)
         self._context = context
-        self._calls = ProcessorCalls(context)
+        self.prepared = PreparedOutputs(context.storage)
+        self._calls = ProcessorCalls(context, self.prepared)
         self._queue: Channel[_Item] = Channel(_QUEUE_LENGTH)
         self._active: set[tuple[str, Output]] = set()
         self._changed = WaitQueue()
@@ -129,17 +136,19 @@ class ProcessingStage:
 
     async def execute(self) -> None:
         """Process outputs until the input has ended and no output is pending, or the run is stopped."""
-        await run_in(self._context.executors.disk, remove_scratch, self._context.storage)
         started_s = time.monotonic()
         opened: list[Processor] = []
         try:
+            await run_in(self._context.executors.disk, remove_scratch, self._context.storage)
             await self._open_all(opened)
+            self.prepared.open(opened)
             async with asyncio.TaskGroup() as group:
                 work = group.create_task(self._work_all(), name="processing")
                 supervisor = group.create_task(self._supervise(work, started_s), name="processing-stop")
                 await asyncio.wait([work])
                 supervisor.cancel()
         finally:
+            await shield_until_done(run_in(self._context.executors.disk, self.prepared.close))
             for processor in opened:
                 await self._close(processor)
         if not self._is_complete and self._context.shutdown.cause is None:

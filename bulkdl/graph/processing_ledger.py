@@ -14,7 +14,7 @@ from typing import BinaryIO
 from bulkdl.concurrency import Executors, check_stop, run_in, run_stoppable, shield_until_done
 from bulkdl.destinations.interfaces import Destination
 from bulkdl.errors import ProcessingError
-from bulkdl.graph.output_area import scratch_folder
+from bulkdl.graph.scratch import scratch_folder
 from bulkdl.ledger import derived_queries
 from bulkdl.ledger.database import Ledger
 from bulkdl.ledger.derived_queries import PendingOutput

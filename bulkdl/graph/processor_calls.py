@@ -11,6 +11,7 @@ from functools import partial
 from bulkdl.concurrency import Executors
 from bulkdl.errors import BulkdlError, DownloadError, LedgerError, ProcessingError
 from bulkdl.graph.output_area import StorageArea, check_key
+from bulkdl.graph.prepared_outputs import PreparedOutputs
 from bulkdl.graph.processing_ledger import LedgerOfFinishedRun, completed_output, open_output
 from bulkdl.graph.recorder import Recorder
 from bulkdl.graph.shutdown import ShutdownController
@@ -60,8 +61,9 @@ class ProcessingContext:
 class ProcessorCalls:
     """Calls processors and records their results in the ledger, the log, the summary and the reporter."""
 
-    def __init__(self, context: ProcessingContext) -> None:
+    def __init__(self, context: ProcessingContext, prepared: PreparedOutputs) -> None:
         self._context = context
+        self._prepared = prepared
 
     async def process(self, processor: Processor, pending: PendingOutput) -> None:
         """Process one output. Only a failure of the ledger is raised."""
@@ -91,7 +93,9 @@ class ProcessorCalls:
         context = self._context
         async with (
             open_output(context.storage, context.executors, completed) as file,
-            self._open_area(processor, row_id) as area,
+            StorageArea(
+                context, processor.name, row_id, partial(self._prepared.take, processor, completed.file)
+            ) as area,
         ):
             rows = _to_rows(await processor.process(file, completed, area))
             await area.sync()
@@ -101,16 +105,12 @@ class ProcessorCalls:
         """Return the derived files; None if there are none, now and in the ledger."""
         context = self._context
         run = LedgerOfFinishedRun(context.run_id, context.ledger, context.storage, context.executors)
-        async with self._open_area(processor, None) as area:
+        async with StorageArea(context, processor.name, None) as area:
             rows = _to_rows(await processor.finish(run, area))
             await area.sync()
         find_keys = partial(derived_queries.find_derived_keys, output_id=None, processor=processor.name)
         earlier_keys = await context.ledger.read(find_keys)
         return rows if rows or earlier_keys else None
-
-    def _open_area(self, processor: Processor, row_id: int | None) -> StorageArea:
-        context = self._context
-        return StorageArea(context, processor.name, row_id)
 
     async def _record(self, row: ProcessedRow, call: _Call, output: Output | None) -> None:
         reason: Reason | None = None

@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import BinaryIO, ClassVar, Concatenate, ParamSpec, Protocol, TypeVar, runtime_checkable
 
 from bulkdl.models import CommittedFile, Digest, Output, Reason
 
@@ -98,6 +98,47 @@ class DerivedFile:
     detail: str = ""
 
 
+class PreparationArea(Protocol):
+    """The place where one call of ``ContentPreparer.prepare`` writes. All methods block."""
+
+    def new_path(self) -> Path:
+        """Return an unused scratch path, for a file or a folder."""
+
+    def reserve(self, size_bytes: int) -> None:
+        """
+        Reserve disk space; see ``OutputArea.reserve``.
+
+        Raises:
+            DestinationError: DISK_FULL; there is not enough space.
+        """
+
+    def consume(self, size_bytes: int) -> None:
+        """Reduce the reservation by bytes that are on disk now."""
+
+
+@runtime_checkable
+class ContentPreparer(Protocol):
+    """
+    Optional methods of a processor that must read the whole content, such as an unpacker.
+
+    A download without a checksum of the server is read completely before it is published. The processor can
+    do its work in the same pass, so that the content is read once.
+    """
+
+    def prepare(self, stream: BinaryIO, completed: CompletedOutput, area: PreparationArea) -> object:
+        """
+        Derive files from the content *stream* of *completed*, which is not published yet. Blocks.
+
+        The call must verify the content as thoroughly as the check of its kind, to its last byte. A call that
+        returns replaces this check. After any exception, the content is checked without the processor. When
+        the run is stopped, the next read of *stream* raises ``ReadStopped``.
+
+        Returns:
+            The value of ``OutputArea.prepared`` for the later call of ``process``, which publishes the files.
+            That call may be missing, for example because the content was not published.
+        """
+
+
 class OutputArea(Protocol):
     """
     The place where one call of a processor writes its derived files.
@@ -108,6 +149,10 @@ class OutputArea(Protocol):
     A key must be a relative path below the destination. It must not be inside the state directory, and must
     not replace the file of an output or a document of the source.
     """
+
+    @property
+    def prepared(self) -> object:
+        """What ``ContentPreparer.prepare`` returned for the same content in this run; None without a call."""
 
     @property
     def state_folder(self) -> Path:

@@ -28,8 +28,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from bulkdl.errors import DownloadError
-from bulkdl.graph.output_area import StorageArea, check_key, remove_scratch
+from bulkdl.graph.output_area import StorageArea, check_key
 from bulkdl.graph.processing_ledger import LedgerOfFinishedRun, completed_output, open_output
+from bulkdl.graph.scratch import remove_scratch
 from bulkdl.ledger import derived_queries
 from bulkdl.ledger.derived_queries import DerivedRow, ProcessedRow
 from bulkdl.models import Output, Result

@@ -17,6 +17,7 @@ from bulkdl.http.rate_limit import RateLimiter
 from bulkdl.http.retry import RetryPolicy, RetryState
 from bulkdl.http.stall import StallDetector
 from bulkdl.models import Reason
+from bulkdl.transfer.interfaces import ContentInspector
 
 BLOCK_BYTES = 1 << 20
 # Bounds of one read with a bandwidth limit: small enough to share the limit, large enough for a high limit.
@@ -159,6 +160,7 @@ class TransferContext:
         bandwidth: Rate limit of body bytes.
         permits: Limit of the connections to the storage.
         rand: Returns a number in [0, 1), which spreads the delays between attempts.
+        inspector: Inspects bodies in place of the check of their kind; None: the check is called.
     """
 
     limits: Limits
@@ -167,6 +169,7 @@ class TransferContext:
     permits: ConcurrencyLimiter
     rand: Callable[[], float] = random.random
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    inspector: ContentInspector | None = None
 
     def new_retry_state(self) -> RetryState:
         """Return the state of a series of attempts, before the first one."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import time
 from dataclasses import replace
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from bulkdl.errors import ApiError, ContentRejectedError, DestinationError, DownloadError, TransferError
 from bulkdl.failure_policy import FAILURE_POLICIES, RetryAction
@@ -221,12 +221,22 @@ class Download:
         limits = self._context.limits
         response_rules.max_body_bytes(self._output.kind, stored.total_bytes, limits.max_bytes)
 
-    async def _validate(self, body: CompleteBody) -> None:
-        checks, size_bytes, data = self._partial.checks, body.size_bytes, body.data
+    async def _validate(self, file: CommittedFile, data: bytes) -> None:
+        checks, size_bytes, inspector = self._partial.checks, file.size_bytes, self._context.inspector
         if len(data) == size_bytes and checks.is_cheap(size_bytes):
             checks.validate(io.BytesIO(data), size_bytes)
-        else:
-            await self._partial.file.read(lambda stream: checks.validate(stream, size_bytes), data)
+            return
+
+        def check(stream: BinaryIO) -> None:
+            checks.validate(stream, size_bytes)
+
+        def read(stream: BinaryIO) -> None:
+            if inspector is None:
+                check(stream)
+            else:
+                inspector.inspect(stream, self._output, file, check)
+
+        await self._partial.file.read(read, data)
 
     async def _commit(self, body: CompleteBody) -> CommittedFile:
         stored, digester = body.object, body.digester
@@ -236,12 +246,12 @@ class Download:
                 Reason.CHECKSUM_MISMATCH,
                 f"checksum mismatch: expected {expected}, actual {digester.digest(expected.algorithm)}",
             )
-        if self._partial.checks.needs_validation(has_digest=bool(stored.digests)):
-            await self._validate(body)
-        committed_file = CommittedFile(
+        file = CommittedFile(
             self._make_key(body.suffix), body.size_bytes, digester.crc32c, stored.validator, stored.source
         )
-        return await self._partial.file.commit(committed_file, body.data)
+        if self._partial.checks.needs_validation(has_digest=bool(stored.digests)):
+            await self._validate(file, body.data)
+        return await self._partial.file.commit(file, body.data)
 
 
 def result_of_failure(output: Output, failure: DownloadError) -> Result:

@@ -9,7 +9,7 @@ from typing import BinaryIO, Protocol, TypeVar
 import aiohttp
 
 from bulkdl.errors import TransferError
-from bulkdl.models import CommittedFile, Extent, Reason, RemoteObject, ResumeState
+from bulkdl.models import CommittedFile, Extent, Output, Reason, RemoteObject, ResumeState
 
 T = TypeVar("T")
 
@@ -115,6 +115,23 @@ class PartialFilePort(Protocol):
 
     def close(self) -> None:
         """Release the reserved disk space at the end of a transfer. The bytes stay."""
+
+
+class ContentInspector(Protocol):
+    """Inspects the bodies that must be read completely before they are committed."""
+
+    def inspect(
+        self, stream: BinaryIO, output: Output, file: CommittedFile, check: Callable[[BinaryIO], None]
+    ) -> None:
+        """
+        Read *stream*, the bytes of *file*, and return if they are complete and intact. Blocks.
+
+        Args:
+            check: The check of the kind, which the inspector can replace by another one of the same strength.
+
+        Raises:
+            TransferError: The bytes are damaged.
+        """
 
 
 class TransferObserver(Protocol):

@@ -1,10 +1,13 @@
 """A directory with a ledger and completed outputs, and the processing stage on it."""
 
 import asyncio
+import io
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
+from bulkdl.archives.inspection import inspect_archive
 from bulkdl.concurrency import Executors
 from bulkdl.graph.processing import ProcessingStage
 from bulkdl.graph.processor_calls import ProcessingContext
@@ -13,7 +16,7 @@ from bulkdl.graph.shutdown import ShutdownController
 from bulkdl.ledger import derived_queries, queries
 from bulkdl.ledger.database import Ledger
 from bulkdl.listings import ContainerListing, PlannedOutput
-from bulkdl.models import CommittedFile, Outcome, Reason, Result, Validator
+from bulkdl.models import CommittedFile, Outcome, Reason, RemoteObject, Result, Validator
 from bulkdl.processors.interfaces import BaseProcessor
 from bulkdl.report.summary import SummaryBuilder
 from bulkdl.settings import Settings
@@ -110,6 +113,62 @@ class ProcessedDirectory:
         await self.recorder.record_result(result)
         return result
 
+    async def download(self, stage, number, content, *, name="task_output.tar.gz", task="t", recorded=None):
+        """
+        Inspect, commit and record the archive of a job, or of its task, as a download does; return the file.
+
+        ``recorded`` is called with the path of the file before the stage gets the result.
+        """
+        output = await self._plan(number, task)
+        file = _downloaded_file("/".join(filter(None, ["p", f"j{number}", task, name])), content)
+        partial_file = self.storage.partial_file(output)
+        committed = await partial_file.load()
+        if not isinstance(committed, CommittedFile):
+            if committed is None or committed.offset != len(content):
+                await partial_file.create(RemoteObject(file.source, file.validator, len(content), ()))
+                await partial_file.write(content)
+            await partial_file.read(
+                lambda stream: stage.prepared.inspect(stream, output, file, inspect_archive)
+            )
+            committed = await partial_file.commit(file)
+        partial_file.close()
+        result = await self.recorder.record(Result(output, Outcome.COMPLETED, Reason.DOWNLOADED, committed))
+        if recorded is not None:
+            recorded(self.destination.locate(committed.key))
+        await stage.enqueue(result)
+        await partial_file.forget()
+        return committed
+
+    async def link(self, stage, number, file, name, task="t"):
+        """Record the archive of a task as a link to ``file``."""
+        linked = replace(file, key=f"p/j{number}/{task}/{name}")
+        result = Result(await self._plan(number, task), Outcome.COMPLETED, Reason.LINKED, linked)
+        await stage.enqueue(await self.recorder.record(result))
+
+    def inspect(self, stage, number, content):
+        """Inspect an archive that is not published afterwards."""
+        output = job_output("p", f"j{number}", "t", Kind.ARCHIVE)
+        file = _downloaded_file(f"p/j{number}/t/task_output.tar.gz", content)
+        file = replace(file, source=f"https://storage.test/{number}")
+        stage.prepared.inspect(io.BytesIO(content), output, file, inspect_archive)
+
+    async def _plan(self, number, task):
+        job = job_container("p", f"j{number}", "SUCCEEDED", "DEFAULT", "a name", AT, AT, "w")
+        output = job_output("p", f"j{number}", task, Kind.ARCHIVE)
+        listing = ContainerListing(job, (PlannedOutput(output),), frozenset({"archive"}), {}, ())
+        await self.ledger.write(partial(queries.plan_container, listing=listing))
+        return output
+
+    @asynccontextmanager
+    async def running(self, stage):
+        """Run *stage* next to the downloads inside the block, and complete it after them."""
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+            group.create_task(stage.execute())
+            while not stage.prepared.is_open:  # noqa: ASYNC110 - the stage has no event for it
+                await asyncio.sleep(0)
+            yield
+            stage.end_input()
+
     def _write(self, file, data):
         if isinstance(self.destination, MemoryDestination):
             self.destination.objects[file.key] = data
@@ -145,6 +204,13 @@ class ProcessedDirectory:
     def scratch(self):
         folder = self.root / ".bulkdl" / "processing"
         return sorted(folder.rglob("*")) if folder.exists() else []
+
+
+def _downloaded_file(key, content):
+    digester = Digester()
+    digester.update(content)
+    validator = Validator("etag", "date", "1")
+    return CommittedFile(key, len(content), digester.crc32c, validator, "https://storage.test/object")
 
 
 @asynccontextmanager

@@ -1,8 +1,9 @@
 """
 Kill the unpacking of an archive at each of its steps, and complete it in another process.
 
-``python unpack_crash.py SCENARIO FOLDER``. A step is a call that changes the disk. The process is killed
-before the step and, with the next number, after it.
+``python unpack_crash.py SCENARIO FOLDER``. SCENARIO is ``create``, ``replace`` (an older folder exists), or
+``download`` (the archive is unpacked while it is inspected, before it is published). A step is a call that
+changes the disk. The process is killed before the step and, with the next number, after it.
 """
 
 from __future__ import annotations
@@ -17,19 +18,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bulkdl.ledger import derived_queries
 from bulkdl.processors.unpack.processor import UnpackProcessor
 from support.archive_bytes import END, member
 from support.crash_steps import kill_at, run_in_child
 from support.processing import ProcessedDirectory, processed_directory
 
 NAME = "task_output.tar.gz"
+ARCHIVE_KEY = f"p/j0/t/{NAME}"
 OLD = {"data.json": b"old", "old/a.tif": b"abc"}
 NEW = {"data.json": b"newer", "new/a.tif": b"abc", "new/b.tif": b"abcdef"}
 _STEPS = ("mkdir", "open", "write", "rename", "replace", "fsync", "unlink", "rmdir", "utime")
 
 
 def pack(files: dict[str, bytes]) -> bytes:
-    return gzip.compress(b"".join(member(f"output/{name}", data) for name, data in files.items()) + END)
+    content = b"".join(member(f"output/{name}", data) for name, data in files.items()) + END
+    return gzip.compress(content, mtime=0)
 
 
 def read_unpacked(root: Path) -> dict[str, bytes] | None:
@@ -42,11 +46,20 @@ def read_unpacked(root: Path) -> dict[str, bytes] | None:
     }
 
 
-async def unpack(root: Path, step: int | None = None) -> None:
+async def unpack(root: Path, scenario: str, step: int | None = None) -> None:
+    """Unpack the archive; for ``download``, inspect and publish it in the same pass unless it is recorded."""
     async with processed_directory(root) as directory:
+        is_recorded = await directory.ledger.read(partial(derived_queries.has_output_at, key=ARCHIVE_KEY))
         if step is not None:
             kill_at(step, _STEPS)
-        summary = await directory.process_all(UnpackProcessor())
+        if scenario == "download":
+            stage = directory.stage(UnpackProcessor())
+            async with directory.running(stage):
+                if not is_recorded:
+                    await directory.download(stage, 0, pack(NEW), name=NAME)
+            summary = directory.summary.build()
+        else:
+            summary = await directory.process_all(UnpackProcessor())
         assert not summary.problems, summary.problems
         assert directory.scratch() == []
 
@@ -58,7 +71,15 @@ async def prepare(root: Path, scenario: str) -> None:
         if scenario == "replace":
             await directory.complete(0, pack(OLD), name=NAME)
             await directory.process_all(UnpackProcessor())
-        await directory.complete(0, pack(NEW), name=NAME)
+        if scenario != "download":
+            await directory.complete(0, pack(NEW), name=NAME)
+
+
+def check_archive(root: Path, scenario: str) -> None:
+    """Check that the archive is complete; a download can be killed before it is published."""
+    archive = root / ARCHIVE_KEY
+    if scenario != "download" or archive.exists():
+        assert archive.read_bytes() == pack(NEW)
 
 
 def run(work: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
@@ -73,14 +94,15 @@ def main(scenario: str, folder: str) -> None:
     step, seen = 0, []
     while True:
         shutil.copytree(template, root, symlinks=True)
-        code = run_in_child(partial(run, unpack, root, step))
+        code = run_in_child(partial(run, unpack, root, scenario, step))
         if code == 0:
             break
         assert code == -signal.SIGKILL, f"step {step}: exit code {code}"
         found = read_unpacked(root)
         assert found in possible, f"step {step}: {found}"
+        check_archive(root, scenario)
         seen.append(found)
-        assert run_in_child(partial(run, unpack, root)) == 0, f"step {step}: the next run failed"
+        assert run_in_child(partial(run, unpack, root, scenario)) == 0, f"step {step}: the next run failed"
         assert read_unpacked(root) == NEW, f"step {step}"
         shutil.rmtree(root)
         step += 1

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import google_crc32c
 
@@ -62,6 +62,21 @@ class SpaceReservation(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class ArchiveContent:
+    """
+    Describes the bytes of an archive.
+
+    Attributes:
+        name: The path or the key, for messages.
+        digest: The checksum, for the manifest.
+    """
+
+    name: str
+    size_bytes: int
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
 class UnpackedArchive:
     """
     The result of one call, not yet under its final name.
@@ -89,12 +104,40 @@ def unpack_archive(
     library: InflateLibrary | None = None,
 ) -> UnpackedArchive:
     """
-    Unpack *archive* into the new folder *work_folder*. Blocks.
+    Unpack *archive* into the new folder *work_folder*; see ``unpack_stream``. Blocks.
 
-    A call that fails or is stopped removes *work_folder*.
+    Raises:
+        ReadStopped: *stop* is set.
+        ProcessingError: As ``unpack_stream``.
+        DestinationError: The archive cannot be read, or the files cannot be written.
+    """
+    with contextlib.ExitStack() as stack:
+        with map_path_errors(archive):
+            content = ArchiveContent(str(archive), archive.stat().st_size, digest)
+            stream = stack.enter_context(open_stoppable(archive, stop))
+        return unpack_stream(
+            stream, content, work_folder, space, stop=stop, limits=limits, sync=sync, library=library
+        )
+
+
+def unpack_stream(
+    stream: BinaryIO,
+    content: ArchiveContent,
+    work_folder: Path,
+    space: SpaceReservation,
+    *,
+    stop: threading.Event | None = None,
+    limits: UnpackLimits | None = None,
+    sync: bool = True,
+    library: InflateLibrary | None = None,
+) -> UnpackedArchive:
+    """
+    Unpack the archive *stream* into the new folder *work_folder*. Blocks.
+
+    The archive is read to its last byte. A call that fails or is stopped removes *work_folder*.
 
     Args:
-        digest: The checksum of the archive, for the manifest.
+        stop: Stops the call; None: only the reads of *stream* stop it.
         sync: Whether the files must be durable when the call returns.
         library: The library that decompresses; None: the fastest that is installed.
 
@@ -102,26 +145,22 @@ def unpack_archive(
         ReadStopped: *stop* is set.
         ProcessingError: CORRUPT_CONTENT, the archive is damaged or truncated; REFUSED_CONTENT, a member is
             unsafe, a limit is exceeded, or the format is not supported.
-        DestinationError: The archive cannot be read, or the files cannot be written.
+        DestinationError: *stream* cannot be read, or the files cannot be written.
     """
     with contextlib.ExitStack() as undo:
         with map_os_errors(work_folder):
             work_folder.mkdir(parents=True)
             undo.callback(shutil.rmtree, work_folder, ignore_errors=True)
-        with map_path_errors(archive):
-            archive_bytes = archive.stat().st_size
-            stream = undo.enter_context(open_stoppable(archive, stop))
-        unpacker = _Unpacker(stop, space, limits or UnpackLimits())
-        with _map_archive_errors(archive, unpacker), map_os_errors(work_folder):
-            members = open_members(stream, archive_bytes, unpacker.limits.max_members, library)
-            unpacked = unpacker.unpack(members, digest, archive_bytes, work_folder, sync=sync)
-        stream.close()
+        unpacker = _Unpacker(stop or threading.Event(), space, limits or UnpackLimits())
+        with _map_archive_errors(content.name, unpacker), map_os_errors(work_folder):
+            members = open_members(stream, content.size_bytes, unpacker.limits.max_members, library)
+            unpacked = unpacker.unpack(members, content, work_folder, sync=sync)
         undo.pop_all()
     return unpacked
 
 
 @contextlib.contextmanager
-def _map_archive_errors(archive: Path, unpacker: _Unpacker) -> Iterator[None]:
+def _map_archive_errors(archive: str, unpacker: _Unpacker) -> Iterator[None]:
     try:
         yield
     except (RejectedMemberError, OversizedHeaderError, UnsupportedArchiveError) as error:
@@ -146,7 +185,7 @@ class _Unpacker:
         self._is_reserved = False
 
     def unpack(
-        self, members: MemberReader, digest: Digest, archive_bytes: int, work_folder: Path, *, sync: bool
+        self, members: MemberReader, content: ArchiveContent, work_folder: Path, *, sync: bool
     ) -> UnpackedArchive:
         tree, manifest = work_folder / "tree", work_folder / "manifest.jsonl"
         if members.total_bytes is not None:
@@ -159,7 +198,7 @@ class _Unpacker:
                 self._write_member(members, member, writer, lines)
             self.shown_name = ""
             folder = WRAPPER_FOLDER if self._is_wrapped and lines.files else ""
-            header = lines.write(manifest, digest, archive_bytes, folder)
+            header = lines.write(manifest, content.digest, content.size_bytes, folder)
             if sync:
                 syscalls.sync_file_system(writer.root_handle)
         return UnpackedArchive(tree / folder, manifest, header)

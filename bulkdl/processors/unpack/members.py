@@ -6,6 +6,7 @@ import io
 import stat
 import tarfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import BinaryIO, Protocol
@@ -164,6 +165,13 @@ class _ZipMembers:
     def __iter__(self) -> Iterator[ArchiveMember]:
         for member in self._reader:
             yield _convert_zip_member(member)
+            self._verify_rest()
+
+    def _verify_rest(self) -> None:
+        """Verify the data of a member that was left out."""
+        with suppress(UnsupportedArchiveError):  # it is encrypted, or its method is not supported
+            while self._reader.read_data(_BLOCK_BYTES):
+                pass
 
 
 def _convert_zip_member(member: ZipMember) -> ArchiveMember:

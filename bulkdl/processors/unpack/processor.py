@@ -14,7 +14,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 from bulkdl.disk import atomic_files
 from bulkdl.errors import DestinationError
@@ -26,9 +26,15 @@ from bulkdl.processors.interfaces import (
     DerivedFile,
     LocalFile,
     OutputArea,
+    PreparationArea,
     ProcessingSkipped,
 )
-from bulkdl.processors.unpack.engine import UnpackedArchive, unpack_archive
+from bulkdl.processors.unpack.engine import (
+    ArchiveContent,
+    UnpackedArchive,
+    unpack_archive,
+    unpack_stream,
+)
 from bulkdl.processors.unpack.manifest import ManifestHeader, UnpackedFile, read_entries, read_header
 from bulkdl.processors.unpack.names import UnpackLimits
 from bulkdl.processors.unpack.verification import find_foreign_file, is_current
@@ -86,6 +92,12 @@ class UnpackProcessor(BaseProcessor):
         """Accept files with the suffix of an archive. The suffix is chosen by the content of the file."""
         return record.file.key.endswith(_SUFFIXES)
 
+    def prepare(self, stream: BinaryIO, completed: CompletedOutput, area: PreparationArea) -> UnpackedArchive:
+        """Unpack an archive that is not published yet; see ``ContentPreparer.prepare``."""
+        file = completed.file
+        content = ArchiveContent(file.key, file.size_bytes, file.digest)
+        return unpack_stream(stream, content, area.new_path(), area, limits=self._limits, sync=False)
+
     async def process(
         self, file: LocalFile, record: CompletedOutput, area: OutputArea
     ) -> Sequence[DerivedFile]:
@@ -98,19 +110,26 @@ class UnpackProcessor(BaseProcessor):
         manifest = area.state_folder / f"{record.file.key}.jsonl"
         folder = file.path.with_name(PurePosixPath(key).name)
         if not await area.run(is_current, folder, manifest, record.file.digest):
-            unpacked = await area.run(
-                unpack_archive,
-                file.path,
-                record.file.digest,
-                area.new_path(),
-                area,
-                limits=self._limits,
-                sync=False,  # the area syncs the folder and the manifest before it publishes the folder
-            )
+            unpacked = await self._unpack(file, record, area)
             await area.run(_check_existing_folder, folder, manifest, unpacked)
             await area.publish_folder(unpacked.folder, key, replace=True)
             await area.run(_publish_manifest, unpacked.manifest, manifest)
         return await area.run(_derived_files, key, manifest)
+
+    async def _unpack(self, file: LocalFile, record: CompletedOutput, area: OutputArea) -> UnpackedArchive:
+        """Return the members that were unpacked during the inspection of the archive, or unpack it."""
+        prepared = area.prepared
+        if isinstance(prepared, UnpackedArchive) and prepared.header.archive == record.file.digest:
+            return prepared
+        return await area.run(
+            unpack_archive,
+            file.path,
+            record.file.digest,
+            area.new_path(),
+            area,
+            limits=self._limits,
+            sync=False,  # the area syncs the folder and the manifest before it publishes the folder
+        )
 
 
 def _has_task_archive(stop: threading.Event, archive: Path) -> bool:

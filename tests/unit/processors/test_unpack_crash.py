@@ -14,7 +14,7 @@ TESTS = Path(__file__).parents[2]
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("scenario", ["create", "replace"])
+@pytest.mark.parametrize("scenario", ["create", "replace", "download"])
 def test_unpack_killed_at_each_step_is_completed_by_the_next_run(tmp_path: Path, scenario: str) -> None:
     completed = subprocess.run(
         [sys.executable, TESTS / "support/unpack_crash.py", scenario, tmp_path],
