@@ -33,12 +33,17 @@ def map_path_errors(path: Path) -> Iterator[None]:
     """Convert an OSError about *path*, the path of one output or document, to DestinationError."""
     try:
         yield
-    except OSError as error:
-        reason = Reason.PATH_BLOCKED if error.errno in _PATH_ERRNOS else reason_of(error)
-        raise DestinationError(reason, f"{path}: {error.strerror or error}") from None
-    except UnicodeEncodeError as error:
+    except (OSError, UnicodeEncodeError) as error:
+        raise path_error(error, path) from None
+
+
+def path_error(error: OSError | UnicodeEncodeError, path: Path | str) -> DestinationError:
+    """Return *error* about *path*, the path of one output or document, as DestinationError."""
+    if isinstance(error, UnicodeEncodeError):
         detail = f"{str(path)!a}: the file system's encoding ({error.encoding}) cannot represent it"
-        raise DestinationError(Reason.PATH_BLOCKED, detail) from None
+        return DestinationError(Reason.PATH_BLOCKED, detail)
+    reason = Reason.PATH_BLOCKED if error.errno in _PATH_ERRNOS else reason_of(error)
+    return DestinationError(reason, f"{path}: {error.strerror or error}")
 
 
 def reason_of(error: OSError) -> Reason:

@@ -104,7 +104,7 @@ class Recorder:
         sizes: dict[tuple[str, bool], list[int]] = {}
         for record in outputs:
             is_absent = record.is_not_available
-            size_bytes = record.file.size_bytes if record.file and record.is_completed else 0
+            size_bytes = 0 if is_absent or record.file is None else record.file.size_bytes
             sizes.setdefault((record.output.kind, is_absent), []).append(size_bytes)
             reason = Reason.NOT_AVAILABLE if is_absent else Reason.UP_TO_DATE
             self._reporter.report(OutputSkipped(record.output, reason))

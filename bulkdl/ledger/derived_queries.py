@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from sqlite3 import Connection, Row
 
-from bulkdl.ledger.rows import OutputRecord, format_now, format_ref, read_output
+from bulkdl.ledger.rows import OutputRecord, format_now, format_ref, read_output, select_outputs
 from bulkdl.models import ContainerRef, Digest, Output
 
 PAGE = 500
@@ -23,9 +23,17 @@ PAGE = 500
 UNPACKER = "unpack"
 """The processor whose files can replace the file of an output."""
 
-_OUTPUTS = (
-    "SELECT containers.source, containers.scope, containers.container_id, outputs.*"
-    " FROM outputs JOIN containers ON containers.id = outputs.container"
+_SELECT_OUTPUTS = select_outputs("outputs.id", "outputs.detail")
+_DERIVED_COLUMNS = (
+    "derived.rowid AS derived_id",
+    "derived.processor",
+    "derived.key AS derived_key",
+    "derived.size_bytes AS derived_bytes",
+    "derived.digest AS derived_digest",
+    "derived.detail AS derived_detail",
+)
+_SELECT_DERIVED = (
+    f"{select_outputs('outputs.id', *_DERIVED_COLUMNS)} JOIN derived ON derived.output = outputs.id"
 )
 
 _IS_PENDING = """
@@ -111,7 +119,8 @@ def list_pending_after(
     if last_id is None:
         return PendingPage((), None)
     rows = connection.execute(
-        f"{_OUTPUTS} WHERE outputs.id > :after AND outputs.id <= :last AND {_IS_PENDING} ORDER BY outputs.id",
+        f"{_SELECT_OUTPUTS} WHERE outputs.id > :after AND outputs.id <= :last AND {_IS_PENDING}"
+        " ORDER BY outputs.id",
         {"after": row_id, "last": last_id, **_processor_values(processor, version, include_failed)},
     )
     return PendingPage(tuple(PendingOutput(row["id"], read_output(row)) for row in rows), last_id)
@@ -122,7 +131,8 @@ def find_pending(
 ) -> PendingOutput | None:
     """Return *output* if it is pending, otherwise None."""
     row = connection.execute(
-        f"{_OUTPUTS} WHERE container_id = :container_id AND scope = :scope AND containers.source = :source"
+        f"{_SELECT_OUTPUTS} WHERE container_id = :container_id AND scope = :scope"
+        " AND containers.source = :source"
         " AND outputs.parent = :parent AND outputs.kind = :kind AND outputs.name = :name"
         f" AND {_IS_PENDING}",
         {
@@ -237,15 +247,7 @@ def list_derived_after(
     """Return the next page of the files that *processor* derived, after *key* of *output_id*."""
     rows = connection.execute(
         f"""
-        {
-            _OUTPUTS.replace(
-                "outputs.*",
-                '''outputs.*, derived.key AS derived_key,
-            derived.size_bytes AS derived_bytes, derived.digest AS derived_digest,
-            derived.detail AS derived_detail''',
-            )
-        }
-        JOIN derived ON derived.output = outputs.id
+        {_SELECT_DERIVED}
         WHERE derived.processor = ? AND derived.key <> '' AND (derived.output, derived.key) > (?, ?)
         ORDER BY derived.output, derived.key LIMIT {PAGE}
         """,
@@ -262,7 +264,9 @@ def _read_derived(row: Row) -> DerivedRow:
 
 def list_outputs_after(connection: Connection, row_id: int) -> list[tuple[int, OutputRecord, str]]:
     """Return the next page of outputs in any state: row ID, record and detail."""
-    rows = connection.execute(f"{_OUTPUTS} WHERE outputs.id > ? ORDER BY outputs.id LIMIT {PAGE}", (row_id,))
+    rows = connection.execute(
+        f"{_SELECT_OUTPUTS} WHERE outputs.id > ? ORDER BY outputs.id LIMIT {PAGE}", (row_id,)
+    )
     return [(row["id"], read_output(row), row["detail"] or "") for row in rows]
 
 
@@ -281,14 +285,8 @@ def list_derived_files_after(connection: Connection, row_id: int) -> list[Derive
     """Return the next page of the files with a checksum that processors derived from outputs."""
     if not _has_table(connection):
         return []
-    columns = (
-        "outputs.*, derived.rowid AS derived_id, derived.processor, derived.key AS derived_key,"
-        " derived.size_bytes AS derived_bytes, derived.digest AS derived_digest,"
-        " derived.detail AS derived_detail"
-    )
     rows = connection.execute(
-        f"{_OUTPUTS.replace('outputs.*', columns)} JOIN derived ON derived.output = outputs.id"
-        " WHERE derived.rowid > ? AND derived.key <> '' AND derived.digest IS NOT NULL"
+        f"{_SELECT_DERIVED} WHERE derived.rowid > ? AND derived.key <> '' AND derived.digest IS NOT NULL"
         f" ORDER BY derived.rowid LIMIT {PAGE}",
         (row_id,),
     )
@@ -349,7 +347,7 @@ def read_unpacked(connection: Connection, container: ContainerRef) -> list[Unpac
 def list_unpacked_outputs_after(connection: Connection, row_id: int) -> list[tuple[int, Output]]:
     """Return the next page of completed outputs with a current result of the unpacker."""
     rows = connection.execute(
-        f"{_OUTPUTS} JOIN derived ON derived.output = outputs.id"
+        f"{_SELECT_OUTPUTS} JOIN derived ON derived.output = outputs.id"
         " WHERE outputs.id > ? AND outputs.state = 'completed' AND derived.processor = ? AND derived.key = ''"
         " AND derived.state <> 'failed' AND derived.digest = outputs.digest"
         f" ORDER BY outputs.id LIMIT {PAGE}",

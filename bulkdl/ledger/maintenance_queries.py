@@ -18,15 +18,13 @@ from bulkdl.ledger.rows import (
     parse_reason,
     read_output,
     read_ref,
+    select_outputs,
 )
 from bulkdl.models import ContainerRef, Reason
 
 PAGE = 500
 
-_OUTPUTS = (
-    "SELECT containers.source, containers.scope, containers.container_id, outputs.*"
-    " FROM outputs JOIN containers ON containers.id = outputs.container"
-)
+_SELECT_OUTPUTS = select_outputs("outputs.id", "outputs.detail", "outputs.attempts")
 
 # The reason of a container that is not final is not a failure.
 _HAS_FAILED_LISTING = f"reason <> '{Reason.CONTAINER_UNFINISHED}'"
@@ -43,7 +41,8 @@ class FileRow:
 def list_completed_after(connection: Connection, row_id: int) -> list[FileRow]:
     """Return the next page of completed outputs."""
     rows = connection.execute(
-        f"{_OUTPUTS} WHERE outputs.id > ? AND outputs.state = 'completed' ORDER BY outputs.id LIMIT {PAGE}",
+        f"{_SELECT_OUTPUTS} WHERE outputs.id > ? AND outputs.state = 'completed'"
+        f" ORDER BY outputs.id LIMIT {PAGE}",
         (row_id,),
     )
     return [FileRow(row["id"], read_output(row)) for row in rows]
@@ -86,7 +85,7 @@ class FailedRow:
 def list_failed_outputs_after(connection: Connection, row_id: int, limit: int = PAGE) -> list[FailedRow]:
     """Return the next page of failed outputs."""
     rows = connection.execute(
-        f"{_OUTPUTS} WHERE outputs.id > ? AND outputs.state = 'failed' ORDER BY outputs.id LIMIT ?",
+        f"{_SELECT_OUTPUTS} WHERE outputs.id > ? AND outputs.state = 'failed' ORDER BY outputs.id LIMIT ?",
         (row_id, limit),
     )
     return [_failed_row(row, read_output(row), row["attempts"]) for row in rows]

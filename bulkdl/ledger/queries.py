@@ -19,6 +19,7 @@ from bulkdl.ledger.rows import (
     parse_timestamp,
     read_container,
     read_output,
+    select_outputs,
 )
 from bulkdl.listings import ContainerListing, PlannedOutput
 from bulkdl.models import CommittedFile, Container, ContainerRef, Output, Reason, Result, Validator
@@ -27,10 +28,7 @@ from bulkdl.source_spec import kind_spec
 # The files of outputs with the same identity that are examined. A user may have deleted some of them.
 _MAX_SAME_FILES = 8
 
-_SELECT_OUTPUTS = """
-SELECT containers.source, containers.scope, containers.container_id, outputs.*
-FROM outputs JOIN containers ON containers.id = outputs.container
-"""
+_SELECT_OUTPUTS = select_outputs()
 
 _UPSERT_CONTAINER = """
 INSERT INTO containers (

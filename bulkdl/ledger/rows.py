@@ -19,6 +19,35 @@ from bulkdl.models import (
     Validator,
 )
 
+# The columns that read_output unpacks, in its order.
+_OUTPUT_COLUMNS = (
+    "containers.source",
+    "containers.scope",
+    "containers.container_id",
+    *(
+        f"outputs.{name}"
+        for name in (
+            "parent",
+            "kind",
+            "name",
+            "state",
+            "reason",
+            "filename",
+            "run_id",
+            "identity",
+            "key",
+            "size_bytes",
+            "digest",
+            "etag",
+            "last_modified",
+            "generation",
+            "object_url",
+            "object_version",
+        )
+    ),
+)
+_REASONS = {reason.value: reason for reason in Reason}
+
 PLANNED = "planned"
 # The state of an output that is not in the ledger yet. It is never written.
 NEW = "new"
@@ -72,7 +101,7 @@ class ContainerRecord:
 
 def parse_reason(text: str | None) -> Reason | None:
     """Return the reason with the name *text*; None for no text."""
-    return Reason(text) if text else None
+    return _REASONS.get(text) or Reason(text) if text else None
 
 
 def parse_timestamp(text: str | None) -> datetime | None:
@@ -123,25 +152,39 @@ def format_ref(ref: ContainerRef) -> dict[str, object]:
     return {"source": ref.source, "scope": ref.scope, "container_id": ref.id}
 
 
+def select_outputs(*columns: str) -> str:
+    """Return the start of a query whose rows ``read_output`` reads. The rows also have *columns*."""
+    selected = ", ".join((*_OUTPUT_COLUMNS, *columns))
+    return f"SELECT {selected} FROM outputs JOIN containers ON containers.id = outputs.container"  # noqa: S608
+
+
 def read_output(row: sqlite3.Row) -> OutputRecord:
-    output = Output(read_ref(row), row["parent"], row["kind"], row["name"])
-    file = None
-    if row["key"] is not None:
-        algorithm, _, value = (row["digest"] or "").partition("=")
-        file = CommittedFile(
-            key=row["key"],
-            size_bytes=row["size_bytes"],
-            digest=Digest(algorithm, value),
-            validator=Validator(row["etag"], row["last_modified"], row["generation"]),
-            source=row["object_url"],
-            version=row["object_version"],
-        )
-    return OutputRecord(
-        output,
-        row["state"],
-        parse_reason(row["reason"]),
-        row["filename"],
-        file,
-        row["run_id"],
-        row["identity"],
+    """Read an output from a row of ``select_outputs``."""
+    # A run reads each recorded output. Access by position takes half the time of access by name.
+    values = row[: len(_OUTPUT_COLUMNS)]
+    source, scope, container_id, parent, kind, name, state, reason, filename, run_id, identity, *file = values
+    output = Output(ContainerRef(source, scope, container_id), parent, kind, name)
+    return OutputRecord(output, state, parse_reason(reason), filename, _read_file(*file), run_id, identity)
+
+
+def _read_file(
+    key: str | None,
+    size_bytes: int,
+    digest: str | None,
+    etag: str | None,
+    last_modified: str | None,
+    generation: str | None,
+    object_url: str,
+    object_version: str | None,
+) -> CommittedFile | None:
+    if key is None:
+        return None
+    algorithm, _, value = (digest or "").partition("=")
+    return CommittedFile(
+        key,
+        size_bytes,
+        Digest(algorithm, value),
+        Validator(etag, last_modified, generation),
+        object_url,
+        object_version,
     )

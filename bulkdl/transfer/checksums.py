@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterable
+from functools import cache
 from typing import BinaryIO, Protocol
 
 import google_crc32c
@@ -116,6 +117,7 @@ def _times(matrix: list[int], vector: int) -> int:
     return product
 
 
+@cache
 def _zero_byte_powers() -> list[list[int]]:
     """Return matrices over GF(2) that append 1, 2, 4, 8 … zero bytes to a message."""
     matrix = [_POLYNOMIAL, *(1 << bit for bit in range(31))]  # one zero bit
@@ -127,12 +129,9 @@ def _zero_byte_powers() -> list[list[int]]:
     return powers
 
 
-_ZEROS = _zero_byte_powers()
-
-
 def combine_crc32c(first: int, second: int, second_bytes: int) -> int:
     """Return the CRC-32C of two adjacent byte ranges, given the CRC-32C of both."""
-    for power in _ZEROS:
+    for power in _zero_byte_powers():
         if not second_bytes:
             break
         if second_bytes & 1:

@@ -38,7 +38,7 @@ from bulkdl.disk.atomic_files import retry_on_open_file_limit
 from bulkdl.disk.disk_space import DiskReservations
 from bulkdl.errors import ConfigError, DestinationError
 from bulkdl.models import CommittedFile, Durability, Reason
-from bulkdl.os_errors import DISK_FULL_ERRNOS, map_os_errors, map_path_errors
+from bulkdl.os_errors import DISK_FULL_ERRNOS, map_os_errors, map_path_errors, path_error
 
 T = TypeVar("T")
 
@@ -117,17 +117,20 @@ class LocalDestination:
 
     def _stat(self, keys: Collection[str]) -> dict[str, ObjectInfo]:
         infos = {}
+        root = os.fspath(self.root)  # a run checks each recorded file; Path would take most of the time
         for key in keys:
-            path = self.locate(key)
+            path = f"{root}/{check_key(key)}"
             try:
-                with map_path_errors(path), suppress(FileNotFoundError):
-                    entry = path.lstat()
-                    if stat.S_ISREG(entry.st_mode):
-                        infos[key] = _object_info(key, entry)
-            except DestinationError as error:
-                if error.reason is Reason.PATH_BLOCKED:
+                entry = os.lstat(path)
+            except FileNotFoundError:
+                continue
+            except (OSError, UnicodeEncodeError) as error:
+                problem = path_error(error, path)
+                if problem.reason is Reason.PATH_BLOCKED:
                     continue
-                raise
+                raise problem from None
+            if stat.S_ISREG(entry.st_mode):
+                infos[key] = _object_info(key, entry)
         return infos
 
     async def publish(self, content: CompletedFile, file: CommittedFile) -> Publication:

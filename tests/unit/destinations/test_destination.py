@@ -4,7 +4,6 @@ import errno
 import os
 import shutil
 from collections import namedtuple
-from pathlib import Path
 
 import pytest
 
@@ -144,7 +143,7 @@ async def test_stat_of_a_failing_disk_is_a_disk_error(storage, monkeypatch):
     def deny(_):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(Path, "lstat", deny)
+    monkeypatch.setattr(os, "lstat", deny)
     with pytest.raises(DestinationError) as raised:
         await storage.destination.stat(["a"])
     assert raised.value.reason is Reason.DISK_ERROR
