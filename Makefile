@@ -63,13 +63,18 @@ $(PEER_ENVIRONMENTS): .venv-%/.installed: tests/%/requirements.lock
 test-peer: install $(PEER_ENVIRONMENTS) ## compare the official clients with bulkdl against the simulator
 	set -e; for peer in $(PEERS); do .venv-$$peer/bin/python -m pytest -q -c tests/$$peer/pytest.ini tests/$$peer; done
 
-.venv-objectstore/.installed: tests/objectstore/requirements.lock
+AZURITE := tests/objectstore/azurite
+
+.venv-objectstore/.installed: tests/objectstore/requirements.lock $(AZURITE)/package-lock.json
 	$(PYTHON) -m venv .venv-objectstore
 	.venv-objectstore/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	mkdir -p .venv-objectstore/azurite
+	cp $(AZURITE)/package.json $(AZURITE)/package-lock.json .venv-objectstore/azurite
+	npm ci --prefix .venv-objectstore/azurite --ignore-scripts --no-fund --no-audit --silent
 	@touch $@
 
 .PHONY: test-objectstore
-test-objectstore: install .venv-objectstore/.installed ## test uploads to a real object store (SeaweedFS)
+test-objectstore: install .venv-objectstore/.installed ## test uploads to real object stores (SeaweedFS, Azurite; needs Node.js)
 	$(BIN)/python -m pytest -q tests/objectstore
 
 LOCK := uv pip compile --universal --python-version 3.11 \
@@ -84,6 +89,7 @@ lock: ## regenerate all lock files from pyproject.toml (needs uv)
 	$(LOCK) tests/browser/requirements.in -o tests/browser/requirements.lock
 	set -e; for peer in $(PEERS); do $(LOCK) tests/$$peer/requirements.in -o tests/$$peer/requirements.lock; done
 	$(LOCK) tests/objectstore/requirements.in -o tests/objectstore/requirements.lock
+	npm install --prefix $(AZURITE) --package-lock-only --omit-lockfile-registry-resolved --no-fund --no-audit --silent
 	$(LOCK) tests/readers/requirements.in -o tests/readers/requirements.lock
 	$(LOCK) tests/robustness/requirements.in -o tests/robustness/requirements.lock
 

@@ -2,12 +2,13 @@
 
 import asyncio
 import io
-import threading
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 import aiohttp
 from aiohttp import web
+
+from support.thread_server import serve_in_thread
 
 _HOP_HEADERS = {"connection", "content-length", "keep-alive", "transfer-encoding"}
 
@@ -71,29 +72,13 @@ class S3Proxy:
 
 @contextmanager
 def run_s3_proxy(store_url):
-    """Yield a proxy in front of *store_url* on a free port. It has a thread, because tests read in theirs."""
-    proxy, started, loops = S3Proxy(store_url), threading.Event(), []
+    """Yield a proxy in front of *store_url* on a free port."""
+    proxy = S3Proxy(store_url)
 
-    async def serve():
-        end = asyncio.Event()
-        loops.append((asyncio.get_running_loop(), end))
-        app = web.Application(client_max_size=1 << 30)
-        app.router.add_route("*", "/{path:.*}", proxy.forward)
-        runner = web.AppRunner(app)
-        await runner.setup()
+    @asynccontextmanager
+    async def open_session():
         async with aiohttp.ClientSession(auto_decompress=False) as proxy._session:
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            proxy.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-            started.set()
-            await end.wait()
-            await runner.cleanup()
+            yield
 
-    thread = threading.Thread(target=asyncio.run, args=(serve(),), name="s3-proxy")
-    thread.start()
-    try:
-        assert started.wait(30), "the proxy did not start"
+    with serve_in_thread(proxy.forward, open_session) as proxy.url:
         yield proxy
-    finally:
-        loop, end = loops[0]
-        loop.call_soon_threadsafe(end.set)
-        thread.join()
