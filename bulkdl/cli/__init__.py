@@ -26,6 +26,7 @@ _M_ARENA_MAX = -8  # a parameter of mallopt in <malloc.h>
 
 COMMANDS = {
     "run": "download all selected outputs that are missing",
+    "serve": "run permanently: on a schedule and after events of UP42",
     "plan": "list the outputs that run would download",
     "status": "show the outputs in the ledger and the failures",
     "verify": "compare the files with the ledger; --repair, --rebuild",

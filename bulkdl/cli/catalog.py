@@ -109,10 +109,14 @@ def write_catalog_of(
     Args:
         choices: See ``CatalogRequest``: *checksums*, *georeferences*.
     """
-    return asyncio.run(_write(settings, formats or default_formats(), choices))
+    write = partial(write_catalog_async, settings, formats or default_formats(), choices)
+    return asyncio.run(run_interruptible(write))
 
 
-async def _write(settings: Settings, formats: tuple[str, ...], choices: Mapping[str, bool]) -> CatalogResult:
+async def write_catalog_async(
+    settings: Settings, formats: tuple[str, ...], choices: Mapping[str, bool]
+) -> CatalogResult:
+    """Write the catalogue in a thread. Cancellation stops the thread and waits for its end."""
     work: Callable[[threading.Event], CatalogResult] = partial(
         create_catalog,
         output=settings.require_output(),
@@ -124,7 +128,7 @@ async def _write(settings: Settings, formats: tuple[str, ...], choices: Mapping[
         georeferences=choices.get("georeferences", False),
     )
     with ThreadPoolExecutor(1, thread_name_prefix="catalog") as executor:
-        return await run_interruptible(partial(run_stoppable, executor, work))
+        return await run_stoppable(executor, work)
 
 
 def show_catalog(result: CatalogResult, settings: Settings, result_format: str) -> None:

@@ -81,6 +81,7 @@ def _document(loaded: LoadedSettings, env: Mapping[str, str]) -> dict[str, Any]:
     kinds = {f"kinds.{kind}.{key}": value for kind, table in tables for key, value in table.items()}
     for key in ("processor_settings", "source_settings"):
         plain[key] = sorted(plain[key])  # an extension may keep secrets there
+    plain["notify"] = str(loaded.settings.notify) or None  # without secrets
     values = {**plain, "shard": format_value(loaded.settings.shard) or None, **kinds, **templates}
     for key in ("only", "scope"):
         values[key] = sorted(values[key])

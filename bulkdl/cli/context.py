@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -31,6 +31,9 @@ from bulkdl.telemetry.console_logging import log_to_console
 from bulkdl.telemetry.consoles import Console, create_stderr_console, has_bars, show_progress
 from bulkdl.telemetry.events import Reporter, Reporters, StatusPageListening
 from bulkdl.telemetry.exporters import ExporterHandle, no_exporters, start_exporters
+
+if TYPE_CHECKING:
+    from bulkdl.telemetry.web import ServiceViews
 
 T = TypeVar("T")
 log = get_logger(__name__)
@@ -132,7 +135,7 @@ async def run_downloader(
     Returns:
         The result of *work*, and the exit code of the first signal, or None without a signal.
     """
-    async with _open_exporters(request) as exporters:
+    async with open_exporters(request) as exporters:
         if exporters.url is not None:
             reporter.report(StatusPageListening(exporters.url))
         try:
@@ -163,7 +166,10 @@ async def run_downloader(
         return result, received.exit_code
 
 
-def _open_exporters(request: RunRequest) -> AbstractAsyncContextManager[ExporterHandle]:
+def open_exporters(
+    request: RunRequest, service: ServiceViews | None = None
+) -> AbstractAsyncContextManager[ExporterHandle]:
+    """Start the exporters that the settings of *request* name; *service* as in ``start_exporters``."""
     settings = request.loaded.settings
     if not request.expose_metrics or (settings.listen is None and settings.metrics_file is None):
         return no_exporters()
@@ -177,6 +183,7 @@ def _open_exporters(request: RunRequest) -> AbstractAsyncContextManager[Exporter
         state=state,
         listen=(address.host, address.port) if address else None,
         metrics_file=settings.metrics_file,
+        service=service,
     )
 
 

@@ -24,6 +24,7 @@ class Group(StrEnum):
     LIMITS = "Limits"
     RETRY = "Retry"
     MONITORING = "Monitoring"
+    SERVICE = "Service"
     GENERAL = "General"
 
 

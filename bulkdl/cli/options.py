@@ -184,17 +184,32 @@ monitoring: Decorator[Any] = _stack(
 )
 
 
-def common(*, network: bool = True, logs: bool = True) -> Decorator[Any]:
+service: Decorator[Any] = _stack(
+    _setting("--every", metavar="DURATION", group=Group.SERVICE),
+    _setting("--at", metavar="HH:MM,…", group=Group.SERVICE, many=True),
+    _setting("--webhook-secret-file", metavar="FILE", group=Group.SERVICE),
+    option(
+        "--allow-unsigned-webhooks",
+        is_flag=True,
+        default=None,
+        help=Settings.model_fields["allow_unsigned_webhooks"].description,
+        group=Group.SERVICE,
+    ),
+)
+
+
+def common(*, network: bool = True, logs: bool = True, progress: bool = True) -> Decorator[Any]:
     """
     Return the options of all commands.
 
     Args:
         network: The command sends requests. Otherwise hide the options for them.
         logs: The command writes logs and shows progress. Otherwise hide the options for them.
+        progress: The command shows progress. Otherwise hide its option.
     """
     return _stack(
         _monitor("--log-format", metavar="auto|console|json", hidden=not logs),
-        _monitor("--progress", metavar="auto|never", hidden=not logs),
+        _monitor("--progress", metavar="auto|never", hidden=not (logs and progress)),
         option("-c", "--config", metavar="FILE", help="config file (TOML)"),
         _setting("--api-url", metavar="URL", group=Group.GENERAL, hidden=not network),
         _setting("--region", metavar="eu|sa", group=Group.GENERAL, hidden=not network),

@@ -39,6 +39,7 @@ _EXCLUDED_SETTINGS = frozenset(
         "workspace",
         "order",
     }
+    | {"every", "at", "webhook_secret_file", "allow_unsigned_webhooks", "notify"}
     | {"only", "scope", "shard", "log_format", "verbose", "progress", "listen", "metrics_file", "proxy"}
 )
 

@@ -18,13 +18,14 @@ from bulkdl.settings.model import Settings
 from bulkdl.settings.parsers import Shard
 from bulkdl.settings.path_templates import PathTemplates
 from bulkdl.settings.source_choice import choose_sources
-from bulkdl.settings.tables import AccountTable, ProjectTable
+from bulkdl.settings.tables import AccountTable, NotifyTable, ProjectTable
 
 __all__ = [
     "AccountCredentials",
     "AccountTable",
     "CredentialSet",
     "LoadedSettings",
+    "NotifyTable",
     "PathTemplates",
     "ProjectTable",
     "Settings",

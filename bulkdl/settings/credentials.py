@@ -140,7 +140,7 @@ def load_account_credentials(settings: Settings, env: Mapping[str, str] = os.env
 
 def _read_table_password(table: AccountTable, number: int, env: Mapping[str, str]) -> SecretStr:
     if table.password_file is not None:
-        return SecretStr(_read_file(f"accounts[{number}].password_file", table.password_file))
+        return SecretStr(read_secret_file(f"accounts[{number}].password_file", table.password_file))
     return SecretStr(_read_named_variable(f"accounts[{number}].password_env", table.password_env or "", env))
 
 
@@ -171,7 +171,7 @@ def _read_account(env: Mapping[str, str]) -> tuple[str, SecretStr] | None:
 
 def _read_table_key(table: ProjectTable, number: int, env: Mapping[str, str]) -> SecretStr | None:
     if table.api_key_file is not None:
-        return SecretStr(_read_file(f"projects[{number}].api_key_file", table.api_key_file))
+        return SecretStr(read_secret_file(f"projects[{number}].api_key_file", table.api_key_file))
     if table.api_key_env is None:
         return None
     return SecretStr(_read_named_variable(f"projects[{number}].api_key_env", table.api_key_env, env))
@@ -197,11 +197,17 @@ def _read_variable(name: str, env: Mapping[str, str]) -> str | None:
     if value and path:
         raise ConfigError(name, f"is set together with {name}_FILE; keep one of them")
     if path:
-        return _read_file(f"{name}_FILE", Path(path))
+        return read_secret_file(f"{name}_FILE", Path(path))
     return value or None
 
 
-def _read_file(where: str, path: Path) -> str:
+def read_secret_file(where: str, path: Path) -> str:
+    """
+    Return the text in the file *path* without white space around it.
+
+    Raises:
+        ConfigError: The file cannot be read, or it is empty. The error names *where*.
+    """
     label = parsers.hide_secret(str(path))
     try:
         path = parsers.parse_path(path)

@@ -28,6 +28,7 @@ def _check_kind(name: str) -> str:
     return name
 
 
+DailyTimes = Annotated[tuple[str, ...], BeforeValidator(parsers.parse_daily_times)]
 DurationS = Annotated[float, BeforeValidator(parsers.parse_duration), Unit.DURATION]
 SizeBytes = Annotated[int, BeforeValidator(parsers.parse_size), Field(ge=0), Unit.SIZE]
 Uuid = Annotated[str, BeforeValidator(parsers.parse_uuid)]

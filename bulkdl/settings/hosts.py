@@ -61,12 +61,34 @@ def check_url(url: str, *, allow_http: bool) -> str:
         raise ValueError(
             "expected a URL without user name and password; set the credentials in their own variables"
         )
-    if parts.scheme == "http" and not allow_http and not _is_loopback(host):
+    if parts.scheme == "http" and not allow_http and not is_loopback(host):
         raise ValueError("expected https://; set allow_http = true only in a trusted network")
     return url.strip().rstrip("/")
 
 
-def _is_loopback(host: str) -> bool:
+def check_secret_url(url: str, *, allow_http: bool) -> None:
+    """
+    Check a URL whose path and query can be secret. The error does not quote it.
+
+    Raises:
+        ValueError: It is not a URL for requests, or it has no TLS.
+    """
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    is_plain = url.isascii() and url.isprintable() and " " not in url
+    if not host or not is_plain or parts.scheme not in ("http", "https") or parts.fragment:
+        raise ValueError("expected a URL such as https://example.org/hook")
+    if parts.username or parts.password:
+        raise ValueError("expected a URL without user name and password; use header_env or header_file")
+    if parts.scheme == "http" and not allow_http and not is_loopback(host):
+        raise ValueError("expected https://; set allow_http = true only in a trusted network")
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether *host* is a name or an address of this machine only."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:

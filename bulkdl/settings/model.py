@@ -37,6 +37,7 @@ from bulkdl.settings import parsers
 from bulkdl.settings.bandwidth_schedule import UNLIMITED, BandwidthSchedule, parse_bandwidth_schedule
 from bulkdl.settings.field_types import (
     Concurrency,
+    DailyTimes,
     DurationS,
     KindName,
     MaybeAddress,
@@ -57,7 +58,7 @@ from bulkdl.settings.hosts import (
 from bulkdl.settings.kinds import SHORTHANDS, KindTable, complete_kinds
 from bulkdl.settings.levels import Level
 from bulkdl.settings.path_templates import PathTemplates
-from bulkdl.settings.tables import AccountTable, ProjectTable
+from bulkdl.settings.tables import AccountTable, NotifyTable, ProjectTable
 from bulkdl.source_spec import AUTO, find_source, kind_names, kind_spec
 
 MIB = 1024 * 1024
@@ -329,6 +330,21 @@ class Settings(BaseModel):
         None, description="write metrics to this file for the node-exporter textfile collector"
     )
 
+    # service
+    every: DurationS = Field(
+        3600.0, ge=1, description="time from the start of a run to the start of the next one"
+    )
+    at: DailyTimes = Field(
+        (), description="start runs only at these times of day (01:30, or 01:30,13:30; local time)"
+    )
+    webhook_secret_file: Path | None = Field(
+        None, description="file with the secret of the webhooks, which signs their events"
+    )
+    allow_unsigned_webhooks: bool = Field(
+        False, description="accept events without a secret on an address that is not loopback"
+    )
+    notify: NotifyTable = Field(NotifyTable(), description="what receives the report at the end of a run")
+
     kinds: dict[KindName, KindTable] = Field(
         default_factory=dict,
         description="one table for each kind of outputs; complete, even if only some keys are given",
@@ -418,7 +434,7 @@ class Settings(BaseModel):
             parsers.parse_time(text, datetime.now(UTC))
         return text and text.strip()
 
-    @field_validator("state", "metrics_file")
+    @field_validator("state", "metrics_file", "webhook_secret_file")
     @classmethod
     def _expand_path(cls, path: Path | None) -> Path | None:
         return path and parsers.parse_path(path)

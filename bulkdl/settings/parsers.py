@@ -140,6 +140,24 @@ def _start_or_end_of(day: date, *, end_of_day: bool) -> datetime:
     return start.replace(hour=23, minute=59, second=59, microsecond=999_999) if end_of_day else start
 
 
+_TIME_OF_DAY = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)", re.ASCII)
+TIMES_EXPECTED = "expected times of day such as 01:30 or 01:30,13:30"
+
+
+def parse_daily_times(value: object) -> tuple[str, ...]:
+    """Return times of day as ``HH:MM``, in order and without duplicates, from a list or from text."""
+    parts = split_list(value)
+    if not isinstance(parts, (list, tuple)):
+        raise ValueError(TIMES_EXPECTED)  # noqa: TRY004 - pydantic converts only ValueError
+    times = set()
+    for part in parts:
+        match = _TIME_OF_DAY.fullmatch(part) if isinstance(part, str) else None
+        if match is None:
+            raise ValueError(TIMES_EXPECTED)
+        times.add(f"{int(match[1]):02}:{match[2]}")
+    return tuple(sorted(times))
+
+
 def parse_shard(value: object, env: Mapping[str, str] = os.environ) -> Shard:
     """
     Parse a shard from ``K/N``. With ``auto``, read K and N from *env*.

@@ -1,13 +1,15 @@
-"""The tables of projects and accounts in a config file. They never contain a secret."""
+"""The tables of projects, accounts and notifications in a config file. They never contain a secret."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from bulkdl.settings.field_types import Uuid
+from bulkdl.settings.field_types import DurationS, Uuid
+from bulkdl.settings.hosts import check_secret_url
 
 
 class ProjectTable(BaseModel):
@@ -40,4 +42,54 @@ class AccountTable(BaseModel):
     def _check_password_source(self) -> Self:
         if (self.password_env is None) == (self.password_file is None):
             raise ValueError("expected one of password_env and password_file")
+        return self
+
+
+class NotifyTable(BaseModel):
+    """
+    The ``[notify]`` table: a command and a URL that receive the report at the end of a run.
+
+    The URL is a secret, because the path of many webhooks is one. ``str`` and ``repr`` show its host only.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    command: tuple[str, ...] = Field(
+        (), repr=False, description="program and arguments; the report is its standard input"
+    )
+    url: SecretStr | None = Field(None, description="URL that receives the report with POST")
+    header: str = Field(
+        "Authorization",
+        pattern=r"^[A-Za-z0-9-]{1,64}$",
+        description="name of the header whose value is in header_env or header_file",
+    )
+    header_env: str | None = Field(
+        None, min_length=1, description="variable that contains the value of the header"
+    )
+    header_file: Path | None = Field(None, description="file that contains the value of the header")
+    allow_http: bool = Field(False, description="accept a URL with http:// that is not on this machine")
+    timeout: DurationS = Field(30.0, gt=0, le=3600, description="time limit of the command and of the POST")
+
+    def __str__(self) -> str:
+        parts = [self.command[0]] if self.command else []
+        if self.url is not None:
+            url = urlsplit(self.url.get_secret_value())
+            parts.append(f"{url.scheme}://{url.netloc}/***")
+        return ",".join(parts)
+
+    @field_validator("command")
+    @classmethod
+    def _check_command(cls, command: tuple[str, ...]) -> tuple[str, ...]:
+        if any("\0" in part for part in command) or (command and not command[0].strip()):
+            raise ValueError("expected a list of a program and its arguments")
+        return command
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if self.header_env is not None and self.header_file is not None:
+            raise ValueError("expected one of header_env and header_file, not both")
+        if self.url is None and (self.header_env is not None or self.header_file is not None):
+            raise ValueError("expected url, because header_env or header_file is set")
+        if self.url is not None:
+            check_secret_url(self.url.get_secret_value(), allow_http=self.allow_http)
         return self

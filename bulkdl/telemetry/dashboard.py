@@ -15,7 +15,7 @@ from typing import Any
 from bulkdl.failure_policy import FAILURE_POLICIES
 from bulkdl.models import ContainerRef, Outcome, Output, Reason
 from bulkdl.redaction import redact
-from bulkdl.source_spec import kind_spec, output_dict, source_labels, source_of_kind
+from bulkdl.source_spec import kind_spec, output_dict, source_labels, source_of_kind, source_spec
 from bulkdl.telemetry.events import (
     ContainerEnumerated,
     ContainerUnfinished,
@@ -69,16 +69,9 @@ class RunStatus:
         self._version = version
         self._clock = clock
         self._now = now
+        self._kinds = kinds
         self._run: RunStarted | None = None
-        self._finished: RunFinished | None = None
-        self._containers: dict[str, Counter[str]] = {}
-        self._depths: Mapping[str, Callable[[], int]] = {}
-        self._totals = RunTotals(kinds)
-        self._transfers: dict[Output, ActiveTransferRow] = {}
-        self._failures: deque[dict[str, Any]] = deque(maxlen=FAILURES_SHOWN)
-        self._failures_total = 0
-        self._retries = 0
-        self._throttles = 0
+        self._reset()
         self._handlers: Mapping[type[Event], Callable[..., None]] = {
             RunStarted: self._run_started,
             RunFinished: self._run_finished,
@@ -92,6 +85,18 @@ class RunStatus:
             RetryScheduled: self._retry_scheduled,
             TransferEnded: self._transfer_ended,
         }
+
+    def _reset(self) -> None:
+        """Remove the data of the previous run of a service."""
+        self._finished: RunFinished | None = None
+        self._containers: dict[str, Counter[str]] = {}
+        self._depths: Mapping[str, Callable[[], int]] = {}
+        self._totals = RunTotals(self._kinds)
+        self._transfers: dict[Output, ActiveTransferRow] = {}
+        self._failures: deque[dict[str, Any]] = deque(maxlen=FAILURES_SHOWN)
+        self._failures_total = 0
+        self._retries = 0
+        self._throttles = 0
 
     def document(self, free_bytes: float | None) -> dict[str, Any]:
         """Return the document as plain values for JSON; its size is bounded."""
@@ -159,6 +164,10 @@ class RunStatus:
             handler(event)
 
     def _run_started(self, event: RunStarted) -> None:
+        if self._run is not None:
+            if event.sources:  # a service can have other sources after a reload
+                self._kinds = [kind for source in event.sources for kind in source_spec(source).kind_names]
+            self._reset()
         self._run = event
         self._containers |= {source: Counter() for source in event.sources}
 

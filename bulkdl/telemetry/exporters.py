@@ -13,8 +13,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bulkdl.telemetry.events import Event, NullReporter, Reporter, Reporters, RunFinished, RunStarted
+
+if TYPE_CHECKING:
+    from bulkdl.telemetry.web import ServiceViews
 
 
 class ExporterHandle:
@@ -64,6 +68,7 @@ async def start_exporters(
     state: Path,
     listen: tuple[str, int] | None,
     metrics_file: Path | None,
+    service: ServiceViews | None = None,
 ) -> AsyncIterator[ExporterHandle]:
     """
     Run the exporters until the context ends.
@@ -74,6 +79,7 @@ async def start_exporters(
         state: The state directory.
         listen: Host and port of the status page and the metrics endpoint.
         metrics_file: File for the textfile collector of node-exporter.
+        service: The service whose runs are shown; None for a single run.
 
     Raises:
         ConfigError: The address or the metrics file cannot be used.
@@ -103,6 +109,6 @@ async def start_exporters(
                 metrics.set_last_run(*last_run)
             on_run_started = writer.start
         if listen is not None:
-            app = create_app(Views(run_status, metrics, readiness, disk))
+            app = create_app(Views(run_status, metrics, readiness, disk, service))
             url = await stack.enter_async_context(serve(app, *listen))
         yield ExporterHandle(reporters, url=url, on_run_started=on_run_started)

@@ -16,9 +16,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from bulkdl.failure_policy import ExitCode
 from bulkdl.models import Reason
 from bulkdl.redaction import redact
-from bulkdl.telemetry.events import STORAGE, Event, ProblemFound, RequestEnded
+from bulkdl.telemetry.events import STORAGE, Event, ProblemFound, RequestEnded, RunFinished
 
 _TIMEOUT_S = 2.0
 _MAX_AGE_S = 2.0
@@ -87,6 +88,8 @@ class Readiness:
             self._is_authenticated |= succeeded and event.endpoint != STORAGE
         elif isinstance(event, ProblemFound) and event.reason is Reason.CREDENTIALS:
             self._auth_error = redact(event.detail)
+        elif isinstance(event, RunFinished) and event.exit_code == ExitCode.CREDENTIALS:
+            self._is_authenticated = False  # a service can lose its permission after earlier runs
 
     def reasons(self, disk_problem: str | None) -> list[str]:
         """Return why the run is not ready; empty if it is ready."""

@@ -8,7 +8,7 @@ describes the metrics. A test compares that page, the alerts and the dashboard w
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -17,7 +17,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from bulkdl.models import ContainerRef, Outcome, Output, Result
-from bulkdl.source_spec import is_listing_placeholder, source_of_kind
+from bulkdl.source_spec import is_listing_placeholder, source_of_kind, source_spec
 from bulkdl.telemetry.events import (
     ContainerEnumerated,
     ContainerUnfinished,
@@ -104,12 +104,9 @@ class Metrics:
         families = self._families
         families.disk_free.set_function(free_bytes)
         families.build_info.labels(version, platform.python_version()).set(1)
-        self._kind_labels = {kind: (source_of_kind(kind) or "", kind) for kind in kinds}
-        for labels in self._kind_labels.values():
-            families.planned.labels(*labels)
-            families.open.labels(*labels)
-            families.in_flight.labels(*labels)
-        self._bytes = {kind: families.bytes.labels(*labels) for kind, labels in self._kind_labels.items()}
+        self._kind_labels: dict[str, tuple[str, str]] = {}
+        self._bytes: dict[str, Counter] = {}
+        self._add_kinds(kinds)
         self._handlers: Mapping[type[Event], Callable[..., None]] = {
             RunStarted: self._run_started,
             QueuesOpened: self._queues_opened,
@@ -125,6 +122,15 @@ class Metrics:
             OutputProcessed: self._output_processed,
             RunFinished: lambda event: self.set_last_run(event.finished_at, event.exit_code),
         }
+
+    def _add_kinds(self, kinds: Iterable[str]) -> None:
+        """Create the series of *kinds*, so that they are zero and not missing."""
+        for kind in kinds:
+            labels = self._kind_labels[kind] = (source_of_kind(kind) or "", kind)
+            self._families.planned.labels(*labels)
+            self._families.open.labels(*labels)
+            self._families.in_flight.labels(*labels)
+            self._bytes[kind] = self._families.bytes.labels(*labels)
 
     def report(self, event: Event) -> None:
         """Count *event*."""
@@ -151,6 +157,9 @@ class Metrics:
         return self.render_textfile() + generate_latest(self._process)
 
     def _run_started(self, event: RunStarted) -> None:
+        kinds = [kind for source in event.sources for kind in source_spec(source).kind_names]
+        self._add_kinds(kind for kind in kinds if kind not in self._kind_labels)
+        self._families.run_info.clear()  # a service has many runs
         self._families.run_info.labels(event.run_id).set(1)
         self._families.run_started.set(event.started_at.timestamp())
 

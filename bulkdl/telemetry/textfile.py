@@ -70,7 +70,9 @@ class TextfileWriter:
             await asyncio.to_thread(self._write)
 
     def start(self) -> None:
-        """Write the file now and periodically."""
+        """Write the file now and periodically. Further calls have no effect."""
+        if self._is_started:
+            return
         self._is_started = True
         self._tick()
 

@@ -2,8 +2,8 @@
 Serve the health endpoints, the metrics and the status page of a run over HTTP.
 
 The server runs in the event loop of the run, so a response of ``/healthz`` proves that the loop responds. The
-server is read-only. It does not expose secrets, but names and IDs of outputs. It listens only if
-``--listen`` is set.
+server is read-only, except for the webhooks of a service. It does not expose secrets, but names and IDs of
+outputs. It listens only if ``--listen`` is set.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import base64
 import hashlib
 import logging
 import math
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -32,6 +32,7 @@ from bulkdl.telemetry.metrics import CONTENT_TYPE, Metrics
 log = get_logger(__name__)
 
 _SHUTDOWN_TIMEOUT_S = 1.0
+_MAX_BODY_BYTES = 1 << 20
 
 
 def _is_server_error(record: logging.LogRecord) -> bool:
@@ -45,6 +46,22 @@ _server_log.addFilter(_is_server_error)
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceViews:
+    """
+    What a service adds to the pages of its runs.
+
+    Attributes:
+        document: Returns the state of the service for the status page.
+        post_handlers: Handlers of POST requests by path.
+        max_body_bytes: Maximum size of the body of a POST request.
+    """
+
+    document: Callable[[], Mapping[str, object]]
+    post_handlers: Mapping[str, Callable[[web.Request], Awaitable[web.StreamResponse]]]
+    max_body_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Views:
     """The request handlers."""
 
@@ -52,6 +69,7 @@ class Views:
     metrics: Metrics
     readiness: Readiness
     disk: DiskProbe
+    service: ServiceViews | None = None
 
     async def healthz(self, _request: web.Request) -> web.Response:
         """Return 200 while the event loop responds."""
@@ -72,7 +90,8 @@ class Views:
         """Return the data of the status page."""
         await self.disk.refresh()
         free = self.disk.free_bytes
-        return _json(self.run_status.document(None if math.isnan(free) else free))
+        document = self.run_status.document(None if math.isnan(free) else free)
+        return _json({**document, "service": self.service and self.service.document()})
 
 
 def create_app(views: Views) -> web.Application:
@@ -85,7 +104,8 @@ def create_app(views: Views) -> web.Application:
     async def add_headers(_request: web.Request, response: web.StreamResponse) -> None:
         response.headers.update(app[_APP_HEADERS])
 
-    app = web.Application()
+    service = views.service
+    app = web.Application(client_max_size=service.max_body_bytes if service else _MAX_BODY_BYTES)
     app[_APP_HEADERS] = _HEADERS | {"Content-Security-Policy": policy}
     app.on_response_prepare.append(add_headers)
     app.router.add_get("/", index)
@@ -93,6 +113,8 @@ def create_app(views: Views) -> web.Application:
     app.router.add_get("/readyz", views.readyz)
     app.router.add_get("/metrics", views.metrics_text)
     app.router.add_get("/status.json", views.status_json)
+    for path, handler in (service.post_handlers if service else {}).items():
+        app.router.add_post(path, handler)
     return app
 
 

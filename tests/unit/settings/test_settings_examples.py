@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from bulkdl.settings import AccountTable, PathTemplates, ProjectTable, Settings, format_setting, load_settings
+from bulkdl.settings import (
+    AccountTable,
+    NotifyTable,
+    PathTemplates,
+    ProjectTable,
+    Settings,
+    format_setting,
+    load_settings,
+)
 from bulkdl.settings.field_types import Unit
 from bulkdl.settings.kinds import KindTable
 
@@ -24,19 +32,28 @@ def test_example_has_exactly_the_keys_of_the_settings():
     assert set(keys["path_templates"]) == set(PathTemplates.model_fields)
     assert {key for table in keys["projects"] for key in table} == set(ProjectTable.model_fields)
     assert {key for table in keys["accounts"] for key in table} == set(AccountTable.model_fields)
+    assert set(keys["notify"]) == set(NotifyTable.model_fields) - {"header_file"}
 
 
 def test_example_uncommented_equals_the_defaults(tmp_path):
     path = tmp_path / "all.toml"
     path.write_text(uncommented(), encoding="utf-8")
     shown, default = load_settings({}, path, {}).settings, Settings()
-    for key in set(Settings.model_fields) - {"projects", "accounts"}:
+    for key in set(Settings.model_fields) - {"projects", "accounts", "notify"}:
         if getattr(default, key) is not None:
             assert getattr(shown, key) == getattr(default, key), key
 
 
 def test_example_unchanged_sets_nothing():
     assert load_settings({}, CONFIG / "example.toml", {}).settings == Settings()
+
+
+def test_example_has_the_descriptions_of_the_notify_table():
+    lines = (CONFIG / "example.toml").read_text(encoding="utf-8").partition("#[notify]\n")[2].splitlines()
+    for key, field in NotifyTable.model_fields.items():
+        if key != "header_file":
+            at = next(number for number, line in enumerate(lines) if line.startswith(f"#{key} = "))
+            assert lines[at - 1] == f"# {field.description}"
 
 
 @pytest.mark.parametrize("model", [Settings, PathTemplates])
@@ -46,6 +63,7 @@ def test_example_has_the_descriptions_of_the_model(model):
         if key in (
             "accounts",
             "kinds",
+            "notify",
             "path_templates",
             "processor_settings",
             "projects",

@@ -66,6 +66,7 @@ def test_load_settings_returns_a_source_for_every_key():
     assert set(loaded.sources.values()) == {"default"}
     assert set(variable_names()) == set(Settings.model_fields) - {
         "kinds",
+        "notify",
         "path_templates",
         "processor_settings",
         "source_settings",

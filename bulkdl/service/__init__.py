@@ -1,0 +1,1 @@
+"""Run downloads permanently: on a schedule and after events of UP42."""
