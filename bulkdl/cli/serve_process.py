@@ -126,7 +126,8 @@ class ServiceProcess:
         await catalog_after_service_run(settings, summary)
 
     def _log_start(self, service: Service) -> None:
-        log.info("serve.started", **_describe(service))
+        state = service.document()
+        log.info("serve.started", schedule=state["schedule"], next_run_at=state["next_run_at"])
         if self._settings.listen is not None and not self._receiver.is_enabled:
             log.warning(
                 "serve.webhooks_disabled",
@@ -155,11 +156,6 @@ class ServiceProcess:
         self._request = request
         self._receiver.secret, self._receiver.is_enabled = secret, _accepts_webhooks(settings)
         service.replace_plan(plan)
-
-
-def _describe(service: Service) -> dict[str, Any]:
-    document = service.document()
-    return {key: document[key] for key in ("schedule", "next_run_at")}
 
 
 def _keep_fixed_settings(request: RunRequest, current: RunRequest) -> RunRequest:

@@ -224,10 +224,13 @@ class Service:
         return summary.exit_code is ExitCode.OK
 
     def _record_failure(self, trigger: Trigger, started_at: datetime, error: Exception) -> None:
-        is_known = isinstance(error, BulkdlError)
-        code = self._exit_code_of(error) if isinstance(error, BulkdlError) else ExitCode.BUG
         text = redact(str(error) or type(error).__name__)
-        log.error("serve.run_failed", exit_code=int(code), detail=text, exc_info=None if is_known else error)
+        if isinstance(error, BulkdlError):
+            code = self._exit_code_of(error)
+            log.error("serve.run_failed", exit_code=int(code), detail=text)
+        else:
+            code = ExitCode.BUG
+            log.exception("serve.run_crashed")
         finished_at = self._now()
         self.history.add(RunRecord.of_failure(trigger, started_at, finished_at, int(code), text))
         self._reporter.report(RunFinished(finished_at, int(code)))
@@ -243,9 +246,14 @@ class Service:
             raise
         finally:
             task, self._after_run = self._after_run, None
-        if not task.cancelled() and (error := task.exception()) is not None:
-            known = isinstance(error, BulkdlError)
-            log.error("serve.after_run_failed", detail=redact(str(error)), exc_info=None if known else error)
+        try:
+            task.result()
+        except asyncio.CancelledError:
+            log.warning("serve.step_stopped")
+        except BulkdlError as error:
+            log.error("serve.step_failed", detail=redact(str(error)))  # noqa: TRY400 - one line
+        except Exception:
+            log.exception("serve.step_crashed")
 
     async def _send_heartbeats(self) -> None:
         """Report to the watchdog of systemd that the event loop responds."""

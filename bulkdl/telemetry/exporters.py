@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from bulkdl.telemetry.events import Event, NullReporter, Reporter, Reporters, RunFinished, RunStarted
 
 if TYPE_CHECKING:
+    from bulkdl.telemetry.metrics import Metrics
     from bulkdl.telemetry.web import ServiceViews
 
 
@@ -78,16 +79,17 @@ async def start_exporters(
         output: The output directory.
         state: The state directory.
         listen: Host and port of the status page and the metrics endpoint.
-        metrics_file: File for the textfile collector of node-exporter.
-        service: The service whose runs are shown; None for a single run.
+        metrics_file: File for the textfile collector.
+        service: The service of the runs; None for one run.
 
     Raises:
         ConfigError: The address or the metrics file cannot be used.
     """
-    from bulkdl.telemetry.dashboard import RunStatus  # noqa: PLC0415 - see the module docstring
+    # See the module docstring for the reason of these imports.
+    from bulkdl.telemetry.dashboard import RunStatus  # noqa: PLC0415
     from bulkdl.telemetry.health import DiskProbe, Readiness  # noqa: PLC0415
     from bulkdl.telemetry.metrics import Metrics  # noqa: PLC0415
-    from bulkdl.telemetry.textfile import TextfileWriter, read_last_run  # noqa: PLC0415
+    from bulkdl.telemetry.textfile import TextfileWriter  # noqa: PLC0415
     from bulkdl.telemetry.web import Views, create_app, serve  # noqa: PLC0415
 
     disk = DiskProbe(output, state)
@@ -99,16 +101,23 @@ async def start_exporters(
         disk.measure()
         return metrics.render_textfile()
 
-    reporters = Reporters(metrics, run_status, readiness)
     async with AsyncExitStack() as stack:
         on_run_started = url = None
         if metrics_file is not None:
-            writer = await stack.enter_async_context(TextfileWriter(metrics_file, render))
-            last_run = await asyncio.to_thread(read_last_run, metrics_file)
-            if last_run is not None:
-                metrics.set_last_run(*last_run)
-            on_run_started = writer.start
+            await asyncio.to_thread(_restore_last_run, metrics, metrics_file)
+            on_run_started = (await stack.enter_async_context(TextfileWriter(metrics_file, render))).start
         if listen is not None:
             app = create_app(Views(run_status, metrics, readiness, disk, service))
             url = await stack.enter_async_context(serve(app, *listen))
-        yield ExporterHandle(reporters, url=url, on_run_started=on_run_started)
+        yield ExporterHandle(
+            Reporters(metrics, run_status, readiness), url=url, on_run_started=on_run_started
+        )
+
+
+def _restore_last_run(metrics: Metrics, metrics_file: Path) -> None:
+    """Set the end of the previous run from the metrics file that it wrote; blocks."""
+    from bulkdl.telemetry.textfile import read_last_run  # noqa: PLC0415
+
+    last_run = read_last_run(metrics_file)
+    if last_run is not None:
+        metrics.set_last_run(*last_run)

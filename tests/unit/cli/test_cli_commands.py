@@ -349,8 +349,11 @@ def test_run_has_a_flag_for_every_setting_except_the_listed_ones():
     }
     without |= {"archive_max_size", "quicklook_max_size", "geojson_max_size", "api_response_max_size"}
     without |= {"segment_min_size", "segment_if_slower_than", "disk_threads", "inspection_threads"}
-    without |= {"processing_threads"}
-    assert set(Settings.model_fields) - without <= params
+    without |= {"processing_threads", "notify"}
+    of_service = {"every", "at", "webhook_secret_file", "allow_unsigned_webhooks"}
+    assert set(Settings.model_fields) - without - of_service <= params
+    of_serve = {param.name for param in cli.get_command(click.Context(cli), "serve").params}
+    assert of_serve == params - {"dry_run"} | of_service
 
 
 @pytest.mark.parametrize(
@@ -370,9 +373,13 @@ def test_run_with_an_unknown_option_names_the_option_that_is_meant(downloader, o
 
 
 def test_help_lists_the_options_of_run_under_headings(downloader):
-    out = invoke("run", "--help").out
     headings = [f"{group}:" for group in Group]
-    assert [line for line in out.splitlines() if line in headings] == headings
+    for command, expected in (
+        ("run", [each for each in headings if each != "Service:"]),
+        ("serve", headings),
+    ):
+        out = invoke(command, "--help").out
+        assert [line for line in out.splitlines() if line in headings] == expected
 
 
 @pytest.mark.parametrize(
