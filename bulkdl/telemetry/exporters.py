@@ -85,8 +85,7 @@ async def start_exporters(
     Raises:
         ConfigError: The address or the metrics file cannot be used.
     """
-    # See the module docstring for the reason of these imports.
-    from bulkdl.telemetry.dashboard import RunStatus  # noqa: PLC0415
+    from bulkdl.telemetry.dashboard import RunStatus  # noqa: PLC0415 - see the module docstring
     from bulkdl.telemetry.health import DiskProbe, Readiness  # noqa: PLC0415
     from bulkdl.telemetry.metrics import Metrics  # noqa: PLC0415
     from bulkdl.telemetry.textfile import TextfileWriter  # noqa: PLC0415
