@@ -21,13 +21,23 @@ async def site(tmp_path):
         yield FilledDirectory(tmp_path, simulator)
 
 
+@pytest.fixture(scope="module")
+def gated_site(tmp_path_factory):
+    return install_gated(tmp_path_factory.mktemp("gated"))
+
+
+@pytest.fixture(scope="module")
+def example_site(tmp_path_factory):
+    return install_example(tmp_path_factory.mktemp("example"))
+
+
 @pytest.fixture
-def gate(site, tmp_path):
+def gate(site, tmp_path, gated_site):
     """The folder of the gate; the processor ``gated`` is installed."""
     folder = tmp_path / "gate"
     folder.mkdir()
     site.env |= {
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(install_gated(tmp_path / "gated"))]),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(gated_site)]),
         "GATE": str(folder),
         "BULKDL_PROCESSORS": "gated",
         "BULKDL_PROCESSING_THREADS": "1",
@@ -55,8 +65,8 @@ async def wait_for_file(path, process):
         await asyncio.sleep(0.01)  # another process creates the file
 
 
-async def test_run_with_an_installed_processor_writes_derived_files_once(site, tmp_path):
-    site.env["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(install_example(tmp_path / "example"))])
+async def test_run_with_an_installed_processor_writes_derived_files_once(site, example_site):
+    site.env["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(example_site)])
     result = await site.bulkdl("run", "--processor", "checksums", "--format", "json")
     assert result.code == 0, result
     keys = outputs(site, "archive", "geojson")
@@ -80,8 +90,8 @@ async def test_run_with_an_installed_processor_writes_derived_files_once(site, t
     assert verified.document["untracked_total"] == 0
 
 
-async def test_run_with_settings_of_a_processor_uses_them(site, tmp_path):
-    site.env["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(install_example(tmp_path / "example"))])
+async def test_run_with_settings_of_a_processor_uses_them(site, tmp_path, example_site):
+    site.env["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(example_site)])
     with (tmp_path / "bulkdl.toml").open("r+") as config:
         text = config.read()
         config.seek(0)

@@ -23,14 +23,14 @@ _SCRIPT = Path(__file__).with_name("fork_server_main.py")
 _PR_SET_CHILD_SUBREAPER = 36
 _LENGTH = struct.Struct("!I")
 _PID = struct.Struct("!i")
-# Each server holds the imported package in memory. Further combinations of options execute the interpreter.
+# Each server holds the imported package in memory. The server that was not used for the longest time ends.
 _MAX_SERVERS = 4
 # The interpreter reads these variables when it starts, and aiohttp the certificates when it is imported, so a
 # server exists for each combination.
 _START_VARIABLES = ("PYTHON", "LC_", "LANG", "MALLOC_", "LD_", "TZ", "SSL_CERT_")
 
-_servers: dict[tuple[str, ...], socket.socket] = {}
-_processes: list["subprocess.Popen[bytes]"] = []
+_Server = tuple[socket.socket, "subprocess.Popen[bytes]"]
+_servers: dict[tuple[str, ...], _Server] = {}  # in the order of their last use
 _execute_child = subprocess.Popen._execute_child  # type: ignore[attr-defined]
 
 
@@ -113,20 +113,25 @@ def _server_for(args: Any, env: Any) -> socket.socket | None:
         f"{name}={value}" for name, value in variables.items() if name.startswith(_START_VARIABLES)
     )
     key = (*flags, *start)
-    if key not in _servers:
+    server = _servers.pop(key, None)
+    if server is None:
         if len(_servers) == _MAX_SERVERS:
-            return None
-        _servers[key] = _start_server(flags[:-1], dict(variables))
-    return _servers[key]
+            _end_server(*_servers.pop(next(iter(_servers))))
+        server = _start_server(flags[:-1], dict(variables))
+    _servers[key] = server
+    return server[0]
 
 
-def _start_server(flags: list[str], env: dict[str, str]) -> socket.socket:
+def _end_server(connection: socket.socket, process: "subprocess.Popen[bytes]") -> None:
+    connection.close()
+    process.wait()
+
+
+def _start_server(flags: list[str], env: dict[str, str]) -> _Server:
     # The server forks twice. The orphan then becomes a child of this process, which can wait for it.
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     ours, theirs = socket.socketpair()
     with theirs:
         command = [sys.executable, *flags, str(_SCRIPT), str(theirs.fileno())]
-        _processes.append(
-            subprocess.Popen(command, env=env, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
-        )
-    return ours
+        process = subprocess.Popen(command, env=env, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+    return ours, process

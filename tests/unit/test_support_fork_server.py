@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,31 @@ def test_process_that_receives_a_signal_ends(number: signal.Signals) -> None:
         assert process.stdout.readline()
         process.send_signal(number)
         assert process.wait() == {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 143}[number]
+
+
+def start_cat(flags: list[str], env: dict[str, str]) -> fork_server._Server:
+    """Start a process that ends, like a server, when its connection is closed."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        return ours, subprocess.Popen(["cat"], stdin=theirs)
+
+
+@pytest.mark.parametrize("start", ["executed"], indirect=True)
+def test_server_that_was_not_used_for_the_longest_time_ends(
+    start: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fork_server, "_servers", {})
+    monkeypatch.setattr(fork_server, "_MAX_SERVERS", 2)
+    monkeypatch.setattr(fork_server, "_start_server", start_cat)
+    processes = []
+    for language in ("a", "b", "a", "c", "a", "b"):
+        fork_server._server_for(BULKDL, {"LANGUAGE": language})
+        processes.append(next(reversed(fork_server._servers.values()))[1])
+    assert processes[0] is processes[2] is processes[4]
+    assert processes[5] is not processes[1]
+    assert [process.returncode for process in processes] == [None, 0, None, 0, None, None]
+    for server in fork_server._servers.values():
+        fork_server._end_server(*server)
 
 
 def test_process_does_not_close_a_file_of_the_caller(tmp_path: Path) -> None:
