@@ -12,15 +12,17 @@ from bulkdl.sources.up42_common.credentials import Account, Credentials, StaticT
 from bulkdl.sources.up42_storage.client import StorageClient
 from bulkdl.sources.up42_storage.delivery_listing import DeliveryLister
 from bulkdl.sources.up42_storage.paths import ApiUrls
+from bulkdl.sources.up42_storage.signed_urls import SignedUrls
 
 
 @dataclass(frozen=True, slots=True)
 class AccountConnection:
-    """The client of one account and the lister that uses it."""
+    """The client of one account, the lister that uses it, and the signed URLs that both share."""
 
     name: str
     client: StorageClient
     lister: DeliveryLister
+    signed_urls: SignedUrls
 
 
 class AccountConnections:
@@ -72,13 +74,14 @@ def _connect(settings: Settings, account: AccountCredentials, sessions: Sessions
         json_limit_bytes=settings.api_response_max_size,
         allow_http=settings.allow_http,
     )
-    return AccountConnection(
-        account.name,
+    signed_urls = SignedUrls(client)
+    lister = DeliveryLister(
         client,
-        DeliveryLister(
-            client, ApiUrls(settings.account_api_url), reserved_names(dict(settings.path_templates))
-        ),
+        ApiUrls(settings.account_api_url),
+        reserved_names(dict(settings.path_templates)),
+        signed_urls,
     )
+    return AccountConnection(account.name, client, lister, signed_urls)
 
 
 def _credentials(account: AccountCredentials) -> Credentials:

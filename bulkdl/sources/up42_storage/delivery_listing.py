@@ -27,6 +27,7 @@ from bulkdl.sources.up42_storage.planning import (
     plan_delivery,
     plan_original,
 )
+from bulkdl.sources.up42_storage.signed_urls import SignedUrls
 from bulkdl.sources.up42_storage.spec import ORIGINAL
 
 _LABEL = "delivery"
@@ -53,14 +54,22 @@ class DeliveryListing:
 class DeliveryLister:
     """Lists deliveries of one account. All workers share an instance."""
 
-    def __init__(self, client: StorageClient, urls: ApiUrls, reserved: frozenset[str] = DOCUMENTS) -> None:
+    def __init__(
+        self,
+        client: StorageClient,
+        urls: ApiUrls,
+        reserved: frozenset[str] = DOCUMENTS,
+        signed_urls: SignedUrls | None = None,
+    ) -> None:
         """
         Create a lister.
 
         Args:
             reserved: The names of the stored documents, in lower case.
+            signed_urls: Keeps the URLs that are requested for names.
         """
         self._client = client
+        self._signed_urls = signed_urls or SignedUrls(client)
         self._reserved = reserved
         self._search = ItemSearch(client)
         self._urls = urls
@@ -145,7 +154,7 @@ class DeliveryLister:
 
     async def _name_from_url(self, asset_id: str) -> str:
         """Return the file name in a signed URL; empty if there is none."""
-        return name_in_url(await self._client.sign(asset_id))
+        return name_in_url(await self._signed_urls.request_early(asset_id))
 
 
 def _has_original(collection: Collection, original: Original | None) -> bool:

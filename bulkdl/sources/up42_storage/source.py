@@ -140,7 +140,7 @@ class StorageSource:
 
     async def _sign(self, workspace_id: str, asset_id: str) -> str:
         async def request(connection: AccountConnection) -> str:
-            return await connection.client.sign(asset_id)
+            return await connection.signed_urls.request(asset_id)
 
         return await self._try_accounts(workspace_id, request)
 
