@@ -24,7 +24,7 @@ install: $(STAMP) ## create .venv from the lock file and install bulkdl
 
 .PHONY: demo
 demo: install ## download a sample account from the built-in simulator
-	$(BIN)/bulkdl demo -o demo --unpack keep --catalog
+	$(BIN)/bulkdl demo -o demo --unpack keep --catalog --failures
 
 .PHONY: test
 test: install ## run the tests without the slow ones (six minutes on two cores)
@@ -143,9 +143,19 @@ test-readers: install .venv-readers/.installed ## read a catalogue with pystac, 
 	  { apt-get -qq update && apt-get -qq install -y --no-install-recommends gdal-bin >/dev/null; }
 	.venv-readers/bin/python -m pytest -q -c tests/readers/pytest.ini tests/readers
 
+# The Python of the QGIS installation; its packages cannot be installed in an environment.
+QGIS_PYTHON ?= /usr/bin/python3
+
+.PHONY: test-qgis
+test-qgis: install ## optional: open a catalogue in QGIS without a display (installs python3-qgis as root, 1 GB)
+	@$(QGIS_PYTHON) -c 'import qgis.core' 2>/dev/null || [ "$$(id -u)" -ne 0 ] || \
+	  { apt-get -qq update && apt-get -qq install -y --no-install-recommends python3-qgis >/dev/null; }
+	QGIS_PYTHON=$(QGIS_PYTHON) $(BIN)/python -m pytest -q -c tests/qgis/pytest.ini tests/qgis
+
 .PHONY: screenshots
-screenshots: demo .venv-browser/.installed ## make the screenshots of docs/results.md (needs Chromium)
+screenshots: demo .venv-browser/.installed ## make the screenshots of docs/results.md (needs Chromium and QGIS)
 	.venv-browser/bin/python docs/screenshots.py demo/index.html docs/images
+	QT_QPA_PLATFORM=offscreen $(QGIS_PYTHON) docs/qgis_screenshot.py demo/catalog docs/images/qgis-outputs.png
 
 .PHONY: docs
 docs: install ## generate the documentation pages that are derived from code
