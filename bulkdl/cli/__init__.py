@@ -33,6 +33,7 @@ COMMANDS = {
     "retry": "download failed outputs again",
     "unpack": "unpack downloaded archives; no network, no credentials",
     "catalog": "write a catalogue of the downloaded outputs; no network, no credentials",
+    "webhooks": "register bulkdl serve at UP42: add, list, test, remove",
     "config": "show the effective settings and their sources",
     "demo": "download from a simulated account on this machine",
     "simulate": "run a local UP42 API for tests",

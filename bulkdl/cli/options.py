@@ -84,6 +84,7 @@ _concurrency = partial(_setting, group=Group.CONCURRENCY)
 _limit = partial(_setting, group=Group.LIMITS)
 _monitor = partial(_setting, group=Group.MONITORING)
 
+workspace: Decorator[Any] = _select("--workspace", metavar="ID", many=True)
 selection: Decorator[Any] = _stack(
     _select("--source", metavar="auto|NAME,…"),
     _ids(
@@ -96,7 +97,7 @@ selection: Decorator[Any] = _stack(
         "--job", metavar="ID", text="only this job, as JOB or PROJECT/JOB; or the results of a processing job"
     ),
     _ids("--collection", metavar="ID", text="only this delivery (STAC collection), source storage"),
-    _select("--workspace", metavar="ID", many=True),
+    workspace,
     _select("--order", metavar="ID", many=True),
     option(
         "-i",
@@ -184,10 +185,11 @@ monitoring: Decorator[Any] = _stack(
 )
 
 
+webhook_secret: Decorator[Any] = _setting("--webhook-secret-file", metavar="FILE", group=Group.SERVICE)
 service: Decorator[Any] = _stack(
     _setting("--every", metavar="DURATION", group=Group.SERVICE),
     _setting("--at", metavar="HH:MM,…", group=Group.SERVICE, many=True),
-    _setting("--webhook-secret-file", metavar="FILE", group=Group.SERVICE),
+    webhook_secret,
     option(
         "--allow-unsigned-webhooks",
         is_flag=True,

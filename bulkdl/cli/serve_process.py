@@ -73,7 +73,7 @@ class ServiceProcess:
         self._reporter: Reporter = NullReporter()
         settings = request.loaded.settings
         self._receiver = WebhookReceiver(
-            self._trigger, _read_webhook_secret(settings), is_enabled=_accepts_webhooks(settings)
+            self._trigger, read_webhook_secret(settings), is_enabled=_accepts_webhooks(settings)
         )
 
     async def execute(self) -> ExitCode:
@@ -143,7 +143,7 @@ class ServiceProcess:
         try:
             request = _keep_fixed_settings(self._read_request(), self._request)
             settings = request.loaded.settings
-            secret = _read_webhook_secret(settings)
+            secret = read_webhook_secret(settings)
             schedule = _create_schedule(settings, service.last_start_s)
             plan = self._create_plan(request, schedule)
         except BulkdlError as error:
@@ -174,7 +174,13 @@ def _create_schedule(settings: Settings, last_start_s: float) -> Schedule:
     return IntervalSchedule(settings.every, text, time.monotonic, last_start_s=last_start_s)
 
 
-def _read_webhook_secret(settings: Settings) -> SecretStr | None:
+def read_webhook_secret(settings: Settings) -> SecretStr | None:
+    """
+    Return the secret of the webhooks, or None without one. Logs do not show it.
+
+    Raises:
+        ConfigError: The file cannot be read.
+    """
     path = settings.webhook_secret_file
     if path is None:
         return None

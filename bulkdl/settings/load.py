@@ -44,7 +44,7 @@ _OTHER_VARIABLES = (
         "DRY_RUN",
         "FAILURES",
     ),
-    *("DEEP", "REPAIR", "REBUILD", "VERIFY_WORKERS", "DEMO_JOBS"),
+    *("DEEP", "REPAIR", "REBUILD", "VERIFY_WORKERS", "DEMO_JOBS", "WEBHOOK_URL"),
 )
 
 

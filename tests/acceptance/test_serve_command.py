@@ -214,3 +214,72 @@ async def test_serve_invalid_option_ends_with_exit_code_2(tmp_path, args, expect
         assert await process.wait_for_exit() == 2
         assert expected in process.log
         assert "Traceback" not in process.log
+
+
+async def test_webhooks_commands_register_test_list_and_remove_the_service(tmp_path):
+    secret_file = tmp_path / "secret"
+    secret_file.write_text(SECRET)
+    async with environment(tmp_path, BULKDL_WEBHOOK_SECRET_FILE=str(secret_file)) as world:
+        process = await world.start(*ARGS, "--every", "30d", "--listen", "127.0.0.1:0", command="serve")
+        url = await listening_url(process) + "webhooks/up42"
+        await wait_for_runs(process, 1)
+
+        added = await webhooks(world, "add", "--url", url)
+        assert {entry["change"] for entry in added} == {"created"}
+        workspaces = {entry["workspace_id"] for entry in added}
+        assert len(added) == len(workspaces) > 0
+        assert all(entry["is_active"] and entry["url"] == url for entry in added)
+
+        again = await webhooks(world, "add", "--url", url)
+        assert [entry["id"] for entry in again] == [entry["id"] for entry in added]
+        assert {entry["change"] for entry in again} == {"changed"}
+        assert len(await webhooks(world, "list")) == len(added)
+        assert await webhooks(world, "list", "--url", url + "x") == []
+
+        tested = await webhooks(world, "test", "--url", url)
+        assert {tuple(entry["tests"].values()) for entry in tested} == {(2, 2)}
+        await wait_for_runs(process, 2)
+        secret_file.write_text("another secret")
+        process.send_signal(signal.SIGHUP)
+        await process.wait_until(lambda: process.find_events("serve.reloaded"))
+        assert (await webhooks(world, "test", "--url", url, code=5))[0]["tests"]["succeeded"] == 0
+
+        assert len(await webhooks(world, "remove", "--url", url, "--workspace", min(workspaces))) == 1
+        removed = await webhooks(world, "remove", "--url", url)
+        assert len(removed) == len(added) - 1
+        assert await webhooks(world, "list") == []
+        process.send_signal()
+        assert await process.wait_for_exit() in (0, 143)
+
+
+async def webhooks(world: CliEnvironment, *args: str, code: int = 0) -> list[dict]:
+    """Run a command of ``bulkdl webhooks`` and return its result."""
+    process = await world.bulkdl(*args, "--format", "json", "--log-format", "json", command="webhooks")
+    assert await process.wait_for_exit() == code, process.log
+    assert SECRET not in process.log + process.out
+    return json.loads(process.out)
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "expected"),
+    [
+        (["add"], 2, "Missing option '--url'"),
+        (["add", "--url", "http://example.com/webhooks/up42"], 2, "--url: expected https://"),
+        (["add", "--url", "example.com"], 2, "--url: expected a URL"),
+        (["add", "--url", "https://u:p@example.com/"], 2, "--url: expected a URL"),
+        (["list", "--workspace", "unknown"], 4, "Workspace unknown not found"),
+        (["delete"], 2, "No such command"),
+    ],
+)
+async def test_webhooks_invalid_argument_is_reported_in_one_line(tmp_path, args, code, expected):
+    async with environment(tmp_path) as world:
+        process = await world.bulkdl(*args, command="webhooks")
+        assert (process.process.returncode, expected in process.log) == (code, True), process.log
+        assert "Traceback" not in process.log
+
+
+async def test_webhooks_refused_login_ends_with_exit_code_7(tmp_path):
+    async with environment(tmp_path) as world:
+        process = await world.bulkdl("list", command="webhooks", UP42_PASSWORD="wrong password")
+        assert process.process.returncode == 7
+        assert "wrong password" not in process.log

@@ -84,14 +84,16 @@ class JsonClient:
         *,
         payload: object = None,
         low_priority: bool = False,
+        is_repeatable: bool = True,
     ) -> tuple[_T, bytes]:
         """
-        Request a JSON document, with retries. Use POST only for requests that change nothing.
+        Request a JSON document, with retries if it can be repeated. A response without content is null.
 
         Args:
             read: Makes the value of the document, given the label of the request.
             payload: The JSON value to send; None sends no body.
             low_priority: Let other requests pass at the rate limit.
+            is_repeatable: Two requests have the same effect as one, for example because they change nothing.
 
         Returns:
             The value, and the unchanged response body.
@@ -112,7 +114,7 @@ class JsonClient:
                         detail = f"{failure.detail} (with a new token)"
                         raise ApiError(Reason.CREDENTIALS, detail) from None
 
-        return await self._request_policy.retry(attempt)
+        return await (self._request_policy.retry(attempt) if is_repeatable else attempt())
 
     async def _attempt(self, prepared: _Request, read: Callable[[object, str], _T]) -> tuple[_T, bytes]:
         url, label = prepared.url, describe_request(prepared.method, prepared.url)
@@ -120,15 +122,15 @@ class JsonClient:
         token = await self._tokens.token()
         headers = {"Accept": "application/json", "Authorization": f"Bearer {token}"}
         with map_http_errors(ApiError, label):
-            if prepared.method == "POST":
+            if prepared.method in ("POST", "PUT"):
                 headers["Content-Type"] = "application/json"
             data = None if prepared.payload is None else json.dumps(prepared.payload).encode()
             request = self._session.request(prepared.method, url, headers=headers, data=data)
             async with await self._request_policy.send(request) as response:
                 retry_after_s = self._request_policy.apply_cooldown(response)
                 body = await read_body(response, self._limit_bytes, label, self._request_policy.timeouts)
-        if response.status == 200:
-            content = await _decode(body, read, label)
+        if response.status == 200 or (prepared.method != "GET" and response.status in (201, 204)):
+            content = await _decode(b"null" if response.status == 204 else body, read, label)
             if not isinstance(content, ApiErrorInfo):
                 return content, body
             error = content

@@ -41,7 +41,12 @@ _ERROR_WITHOUT_LISTING = frozenset({403, 404, 410})
 
 
 class StorageClient:
-    """Today's UP42 API with the credentials of one account."""
+    """
+    Today's UP42 API with the credentials of one account.
+
+    Attributes:
+        json: Sends the requests.
+    """
 
     def __init__(
         self,
@@ -62,7 +67,7 @@ class StorageClient:
             allow_http: Accept signed URLs without TLS even if the API uses TLS.
             page_size: Number of entries to request per page.
         """
-        self._json = JsonClient(
+        self.json = JsonClient(
             session, tokens, request_policy, limit_bytes=json_limit_bytes, parse_error=parse_problem
         )
         self._urls = ApiUrls(api_url)
@@ -88,7 +93,7 @@ class StorageClient:
 
         async def page(number: int) -> NumberedPage[Original]:
             url = self._urls.originals(number, self._page_size, dict(query or {}))
-            result, _ = await self._json.request("GET", url, decode.originals_page)
+            result, _ = await self.json.request("GET", url, decode.originals_page)
             return result
 
         return iter_numbered_pages(page, "assets", on_preview)
@@ -100,7 +105,7 @@ class StorageClient:
 
         async def page(number: int) -> NumberedPage[Order]:
             url = self._urls.orders(number, self._page_size, dict(query or {}))
-            result, _ = await self._json.request("GET", url, decode.orders_page, low_priority=True)
+            result, _ = await self.json.request("GET", url, decode.orders_page, low_priority=True)
             return result
 
         return iter_numbered_pages(page, "orders")
@@ -116,7 +121,7 @@ class StorageClient:
 
             paging = {"limit": str(self._page_size), "sort": "created,desc"}
             url = following.url if following else self._urls.jobs({**(query or {}), **paging})
-            result, _ = await self._json.request("GET", url, read, low_priority=True)
+            result, _ = await self.json.request("GET", url, read, low_priority=True)
             return result
 
         return iter_linked_pages(page, "processing jobs")
@@ -132,7 +137,7 @@ class StorageClient:
 
             paging = {"limit": str(self._page_size)}
             url = following.url if following else self._urls.collections({**(query or {}), **paging})
-            result, _ = await self._json.request("GET", url, read)
+            result, _ = await self.json.request("GET", url, read)
             return result
 
         return iter_linked_pages(page, "collections")
@@ -149,7 +154,7 @@ class StorageClient:
 
             method = "GET" if body is None else "POST"
             url = following.url if following else self._urls.search()
-            result, _ = await self._json.request(method, url, read, payload=body)
+            result, _ = await self.json.request(method, url, read, payload=body)
             return result
 
         return iter_entries(iter_linked_pages(page, "items"))
@@ -162,7 +167,7 @@ class StorageClient:
                 return decode.items_page(document, self._urls, label)
 
             first = self._urls.items(collection_id, {"limit": str(self._page_size)})
-            result, _ = await self._json.request("GET", following.url if following else first, read)
+            result, _ = await self.json.request("GET", following.url if following else first, read)
             return result
 
         return iter_entries(iter_linked_pages(page, "items"))
@@ -173,13 +178,13 @@ class StorageClient:
         def read(document: object, label: str) -> Collection:
             return decode.collection(document, self._urls, label)
 
-        result, _ = await self._json.request("GET", self._urls.collection(collection_id), read)
+        result, _ = await self.json.request("GET", self._urls.collection(collection_id), read)
         _check_id(result.id, collection_id)
         return result
 
     async def original(self, asset_id: str) -> Original:
         """Return one original delivery."""
-        result, _ = await self._json.request("GET", self._urls.original(asset_id), decode.original)
+        result, _ = await self.json.request("GET", self._urls.original(asset_id), decode.original)
         _check_id(result.id, asset_id.lower())
         return result
 
@@ -189,12 +194,12 @@ class StorageClient:
         def read(document: object, label: str) -> ProcessingJob:
             return decode.job(document, self._urls, label)
 
-        result, _ = await self._json.request("GET", self._urls.job(job_id), read)
+        result, _ = await self.json.request("GET", self._urls.job(job_id), read)
         return result
 
     async def order(self, order_id: str) -> Order:
         """Return one order."""
-        result, _ = await self._json.request("GET", self._urls.order(order_id), decode.order)
+        result, _ = await self.json.request("GET", self._urls.order(order_id), decode.order)
         return result
 
     async def sign(self, asset_id: str) -> str:
@@ -204,7 +209,7 @@ class StorageClient:
         Raises:
             ApiError: INSECURE_URL if the URL has no TLS; NOT_FOUND if UP42 does not have the asset.
         """
-        text, _ = await self._json.request("POST", self._urls.download_url(asset_id), decode.signed_url)
+        text, _ = await self.json.request("POST", self._urls.download_url(asset_id), decode.signed_url)
         url = URL(text, encoded=True)
         if url.scheme == "http" and not self._allow_http:
             raise ApiError(Reason.INSECURE_URL, f"asset {asset_id}: http://{get_host(url)}{url.raw_path}")
