@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bulkdl.errors import DownloadError
 from bulkdl.models import Container, Output
@@ -23,6 +23,7 @@ class PlannedOutput:
     output: Output
     filename: str = ""
     identity: str = ""
+    path_values: Mapping[str, str] = field(default_factory=dict, compare=False, hash=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

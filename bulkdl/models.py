@@ -121,6 +121,9 @@ class Container:
         attributes: Other values that the filters of the source compare, by name.
         former_id: The ID of a container that this one replaces, for example an original that was listed alone
             before its delivery existed; empty: none.
+        path_values: The names and dates that path templates use, as they are written in paths. They are
+            determined when the container is listed first, and recorded. A value of a part of the container
+            has the ID of the part behind its key and a slash.
         document: The container as the server returned it; empty if it was read from the ledger.
     """
 
@@ -133,6 +136,7 @@ class Container:
     name: str | None = None
     attributes: Mapping[str, str] = field(hash=False, default_factory=dict)
     former_id: str = field(default="", compare=False)
+    path_values: Mapping[str, str] = field(compare=False, hash=False, default_factory=dict)
     document: Mapping[str, Any] = field(repr=False, compare=False, hash=False, default_factory=dict)
 
 

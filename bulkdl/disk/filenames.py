@@ -38,6 +38,16 @@ def safe_filenames(names: Iterable[str]) -> dict[str, str]:
     }
 
 
+def make_safe_name(name: str, max_bytes: int = MAX_NAME_BYTES) -> str:
+    """
+    Return *name* as one safe part of a path, at most *max_bytes* long and one byte for a reserved name.
+
+    Different names can have the same result, so that something else in the path must be unique.
+    """
+    safe = _shorten(_make_safe(name), max_bytes=max_bytes)
+    return safe if is_valid_filename(safe, platform="universal") else _sanitise(safe)
+
+
 @lru_cache(maxsize=1_024)  # the items of a provider have the same few names
 def _make_safe(name: str) -> str:
     """Return *name* if it is safe on every file system, otherwise its safe characters."""
@@ -83,11 +93,11 @@ def add_hash(safe: str, original: str) -> str:
     return _shorten(safe, f"~{digest}")
 
 
-def _shorten(name: str, mark: str = "") -> str:
-    """Return *name* in at most MAX_NAME_BYTES bytes, with its suffix, and with *mark* before the suffix."""
+def _shorten(name: str, mark: str = "", max_bytes: int = MAX_NAME_BYTES) -> str:
+    """Return *name* in at most *max_bytes* bytes, with its suffix, and with *mark* before the suffix."""
     stem, dot, suffix = name.rpartition(".")
     if not dot or len(suffix.encode()) > 10:
         stem, dot, suffix = name, "", ""
     ending = f"{mark}{dot}{suffix}"
-    max_stem_bytes = MAX_NAME_BYTES - len(ending.encode())
+    max_stem_bytes = max_bytes - len(ending.encode())
     return (stem.encode()[:max_stem_bytes].decode("utf-8", "ignore").strip("._ ") or "unnamed") + ending

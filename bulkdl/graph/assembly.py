@@ -196,6 +196,7 @@ class RunAssembly:
             handler=handler,
             reporter=self._reporter,
             recheck_absent_s=self._settings.recheck_absent_for,
+            value_keys=self.sources.value_keys[selection.source],
         )
         return Enumeration(context)
 

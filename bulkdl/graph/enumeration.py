@@ -57,6 +57,7 @@ class EnumerationContext:
         handler: Receives the missing outputs and the problems.
         recheck_absent_s: Outputs that were not available are requested again for so long after their
             container became final.
+        value_keys: The names and dates in the path templates; see ``Container.path_values``.
     """
 
     selection: Selection
@@ -67,6 +68,7 @@ class EnumerationContext:
     handler: EnumerationHandler
     reporter: Reporter
     recheck_absent_s: float = 0.0
+    value_keys: frozenset[str] = frozenset()
 
 
 class Enumeration:
@@ -125,16 +127,21 @@ class Enumeration:
             list(chain.from_iterable(record.outputs for record in records.values()))
         )
         to_list = []
-        for container in finished:
-            record = await self._forget_if_rerun(container, records.get(container.ref.id))
+        for listed in finished:
+            recorded = records.get(listed.ref.id)
+            container = _with_recorded_values(listed, recorded)
+            record = await self._forget_if_rerun(container, recorded)
             is_known = container.ref.id in records or container.former_id in records
             if self._selection.is_before_watermark(container) and not is_known:
                 continue
-            if must_be_listed(
-                record, self._selection, self._kinds, recheck_absent=self._rechecks_absent(container)
+            rechecks_absent = self._rechecks_absent(container)
+            if (
+                record is None
+                or must_be_listed(record, self._selection, self._kinds, recheck_absent=rechecks_absent)
+                or self._lacks_path_values(container, record, sizes)
             ):
                 to_list.append(ContainerToList(container, record))
-            elif record is not None:
+            else:
                 await self._enqueue_missing(record.outputs, container, sizes)
         await self._pass_to_listing(to_list)
 
@@ -146,6 +153,18 @@ class Enumeration:
         for pending in to_list:
             self._handler.begin_comparison([pending.container])  # it ends when the container has been listed
             await self.pending.put(pending)
+
+    def _lacks_path_values(
+        self, container: Container, record: ContainerRecord, sizes: Mapping[str, int]
+    ) -> bool:
+        """Return whether outputs are missing, and their paths need names that are not recorded."""
+        needed = self._context.value_keys
+        if not needed or needed <= {key.partition("/")[0] for key in container.path_values}:
+            return False
+        recheck_absent = self._rechecks_absent(container)
+        return bool(
+            split_missing(record.outputs, self._selection, sizes, recheck_absent=recheck_absent).missing
+        )
 
     async def _find_sizes(self, outputs: Sequence[OutputRecord]) -> dict[str, int]:
         """
@@ -243,7 +262,7 @@ class Enumeration:
         for failed in listing.failures:
             await self._handler.fail(result_of_failure(failed.output, failed.failure))
         sizes = await self._find_sizes(outputs)
-        await self._enqueue_missing(outputs, container, sizes, is_new_listing=True)
+        await self._enqueue_missing(outputs, listing.container, sizes, is_new_listing=True)
 
     async def _record_listing_failure(
         self, container: Container, failure: DownloadError, subject: str
@@ -281,7 +300,13 @@ class Enumeration:
         is_new_listing: bool = False,
     ) -> None:
         """Pass the missing outputs of *container* to the handler, and count those that are up to date."""
-        plan = split_missing(outputs, self._selection, sizes, recheck_absent=self._rechecks_absent(container))
+        plan = split_missing(
+            outputs,
+            self._selection,
+            sizes,
+            recheck_absent=self._rechecks_absent(container),
+            path_values=container.path_values,
+        )
         if not plan.missing and self._selection.is_before_watermark(container):
             return
         ended = self._find_ended(outputs)
@@ -325,6 +350,13 @@ class Enumeration:
         return (
             {record.output for record in outputs if record.run_id == run_id} if run_id is not None else set()
         )
+
+
+def _with_recorded_values(container: Container, record: ContainerRecord | None) -> Container:
+    """Return *container* with the recorded names in its paths, so that a renamed one keeps its folder."""
+    if record is None or not record.container.path_values:
+        return container
+    return replace(container, path_values=record.container.path_values)
 
 
 def _with_record(planned: PlannedOutput, record: OutputRecord | None) -> OutputRecord:

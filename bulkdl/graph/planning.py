@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
 
 from bulkdl.ledger.rows import NEW, ContainerRecord, OutputRecord
 from bulkdl.listings import PlannedOutput
@@ -78,6 +79,7 @@ def split_missing(
     sizes: Mapping[str, int],
     *,
     recheck_absent: bool = False,
+    path_values: Mapping[str, str] = MappingProxyType({}),
 ) -> PlanResult:
     """
     Divide the selected *outputs* into missing and up to date.
@@ -86,6 +88,7 @@ def split_missing(
         sizes: Sizes of the existing files in bytes, by key. A completed output is missing if its file does
             not exist or has another size.
         recheck_absent: Whether an output that was not available counts as missing.
+        path_values: Those of the container.
     """
     missing, up_to_date = [], []
     is_retry = selection.reasons is not None
@@ -101,7 +104,7 @@ def split_missing(
         elif is_absent and not recheck_absent:
             up_to_date.append(record)
         else:
-            missing.append(PlannedOutput(record.output, record.filename, record.identity))
+            missing.append(PlannedOutput(record.output, record.filename, record.identity, path_values))
     return PlanResult(tuple(missing), tuple(up_to_date))
 
 

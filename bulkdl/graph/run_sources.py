@@ -30,6 +30,7 @@ class RunSources:
         opened: The open sources; empty outside the context.
         retry_policy: The retry policy of API requests and transfers.
         make_keys: Functions from an output to a function from its suffix to its key.
+        value_keys: The names and dates in the path templates.
     """
 
     def __init__(
@@ -45,9 +46,11 @@ class RunSources:
         self._settings = settings
         self._credentials = credentials
         self._types = {source_type.name: source_type for source_type in source_types}
+        layouts = {name: source_layout(each, settings) for name, each in self._types.items()}
         self.make_keys: Mapping[str, Callable[[PlannedOutput], MakeKey]] = {
-            name: source_layout(each, settings).make_key for name, each in self._types.items()
+            name: layout.make_key for name, layout in layouts.items()
         }
+        self.value_keys = {name: layout.value_keys for name, layout in layouts.items()}
         shared = SharedLimits(settings)
         self._sessions = {
             name: _new_sessions(settings, each, connections[name], shared, reporter)

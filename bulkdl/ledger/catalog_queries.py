@@ -16,7 +16,8 @@ from bulkdl.ledger.database import open_read_only
 from bulkdl.ledger.derived_queries import UNPACKER
 
 _CONTAINERS = """
-SELECT id, source, scope, container_id, status, created_at, finished_at, name, reason, detail
+SELECT id, source, scope, container_id, status, created_at, finished_at, name, reason, detail,
+       path_values
 FROM containers ORDER BY scope, source, container_id
 """
 _COLUMNS = """

@@ -103,13 +103,16 @@ _ADD_RUN_SOURCES = (
 _SELECT_CONTAINERS = """
 SELECT id, source, scope, container_id, status, is_final, revision, created_at, finished_at, name, attributes,
        listed_kinds, CASE reason WHEN 'job_unfinished' THEN 'container_unfinished' ELSE reason END AS reason,
-       detail
+       detail, '{}' AS path_values
 FROM main.containers
 """
+_HAS_PATH_VALUES = "SELECT 1 FROM pragma_table_info('containers') WHERE name = 'path_values'"
+_ADD_PATH_VALUES = "ALTER TABLE containers ADD COLUMN path_values TEXT NOT NULL DEFAULT '{}'"
 # By the query that returns no row if the revision is without the statements.
 _ADDITIONS: Mapping[str, tuple[str, ...]] = {
     _HAS_OBJECT_VERSION: (_ADD_OBSOLETE_FILES, _ADD_OBJECT_VERSION),
     _HAS_RUN_SOURCES: _ADD_RUN_SOURCES,
+    _HAS_PATH_VALUES: (_ADD_PATH_VALUES,),
 }
 
 
@@ -140,6 +143,10 @@ def create_views(connection: sqlite3.Connection) -> None:
     if connection.execute(_HAS_RUN_SOURCES).fetchone() is None:
         connection.execute(f"CREATE TEMP VIEW run_sources AS {_SELECT_RUN_SOURCES}")
         connection.execute(f"CREATE TEMP VIEW containers AS {_SELECT_CONTAINERS}")
+    elif connection.execute(_HAS_PATH_VALUES).fetchone() is None:
+        connection.execute(
+            "CREATE TEMP VIEW containers AS SELECT *, '{}' AS path_values FROM main.containers"
+        )
     if connection.execute(_HAS_OBJECT_VERSION).fetchone() is None:
         connection.execute("CREATE TEMP VIEW outputs AS SELECT *, NULL AS object_version FROM main.outputs")
 

@@ -33,17 +33,18 @@ _SELECT_OUTPUTS = select_outputs()
 _UPSERT_CONTAINER = """
 INSERT INTO containers (
     source, scope, container_id, status, is_final, revision, created_at, finished_at, name, attributes,
-    listed_kinds, reason, detail
+    listed_kinds, reason, detail, path_values
 )
 VALUES (
     :source, :scope, :container_id, :status, :is_final, :revision, :created_at, :finished_at, :name,
-    :attributes, :listed_kinds, :reason, :detail
+    :attributes, :listed_kinds, :reason, :detail, :path_values
 )
 ON CONFLICT (container_id, scope, source) DO UPDATE SET
     status = excluded.status, is_final = excluded.is_final, revision = excluded.revision,
     created_at = excluded.created_at, finished_at = excluded.finished_at, name = excluded.name,
     attributes = excluded.attributes, listed_kinds = excluded.listed_kinds,
-    reason = excluded.reason, detail = excluded.detail
+    reason = excluded.reason, detail = excluded.detail,
+    path_values = CASE WHEN excluded.path_values = '{}' THEN path_values ELSE excluded.path_values END
 RETURNING id
 """
 
@@ -184,6 +185,7 @@ def _format_container(container: Container) -> dict[str, object]:
         "finished_at": format_timestamp(container.finished_at),
         "name": container.name,
         "attributes": json.dumps(dict(container.attributes), separators=(",", ":")),
+        "path_values": json.dumps(dict(container.path_values), separators=(",", ":")),
     }
 
 

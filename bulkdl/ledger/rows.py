@@ -130,6 +130,7 @@ def read_container(row: sqlite3.Row, outputs: list[OutputRecord]) -> ContainerRe
         finished_at=parse_timestamp(row["finished_at"]),
         name=row["name"],
         attributes=json.loads(row["attributes"]),
+        path_values=json.loads(row["path_values"]),
     )
     return ContainerRecord(
         container,

@@ -17,6 +17,7 @@ CREATE TABLE containers (
     listed_kinds TEXT NOT NULL DEFAULT '[]',
     reason       TEXT,                     -- why its outputs could not be listed
     detail       TEXT,
+    path_values  TEXT NOT NULL DEFAULT '{}', -- JSON object: names and dates in the paths of its outputs
     UNIQUE (container_id, scope, source)   -- the ID is first: queries also search for it alone
 ) STRICT;
 

@@ -46,7 +46,8 @@ SELECT
          WHEN quicklooks_listed_at IS NULL THEN '["archive","geojson"]'
          ELSE '["archive","geojson","quicklook"]' END AS listed_kinds,
     {_CURRENT_REASON} AS reason,
-    detail
+    detail,
+    '{{{{}}}}' AS path_values
 FROM {{jobs}}
 """  # noqa: S608 - constants
 
@@ -104,6 +105,7 @@ CREATE TABLE containers (
     listed_kinds TEXT NOT NULL DEFAULT '[]',
     reason       TEXT,
     detail       TEXT,
+    path_values  TEXT NOT NULL DEFAULT '{}',
     UNIQUE (container_id, scope, source)
 ) STRICT;
 CREATE TABLE outputs (

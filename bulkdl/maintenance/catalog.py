@@ -8,9 +8,10 @@ publishes the catalogue as a whole.
 from __future__ import annotations
 
 import heapq
+import json
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from bulkdl import __version__
 from bulkdl.destinations.interfaces import STATE_FOLDER
-from bulkdl.errors import ConfigError, DestinationError, LedgerError
+from bulkdl.errors import ApiError, ConfigError, DestinationError, LedgerError
 from bulkdl.ledger import lease
 from bulkdl.ledger.catalog_queries import iter_containers, read_transaction
 from bulkdl.maintenance.status import find_ledgers
@@ -34,6 +35,7 @@ from bulkdl.processors.catalog.facts import CatalogInfo
 from bulkdl.processors.catalog.output_tree import OutputTree
 from bulkdl.processors.catalog.records import DocumentKey, LedgerContainer, LedgerOutput
 from bulkdl.sources.interfaces import SourceLayout
+from bulkdl.sources.path_values import fill_template
 
 _UNPACKER = "unpack"
 
@@ -146,7 +148,7 @@ def _read_container(
         failure=row["reason"] or "",
         failure_detail=row["detail"] or "",
         outputs=tuple(map(_read_output, outputs)),
-        document_key=_find_document_key(ref, layout),
+        document_key=_find_document_key(ref, layout, json.loads(row["path_values"])),
     )
 
 
@@ -176,12 +178,15 @@ def _format_time(text: str | None) -> str:
     return f"{plain.rstrip('0') if '.' in plain else plain}Z"
 
 
-def _find_document_key(ref: ContainerRef, layout: SourceLayout | None) -> DocumentKey | None:
+def _find_document_key(
+    ref: ContainerRef, layout: SourceLayout | None, path_values: Mapping[str, str]
+) -> DocumentKey | None:
     """Return the function from the name of a document and the folder of an item to the key."""
     if layout is None:
         return None
     templates = layout.templates
     fields = {
+        **path_values,
         "project_id": ref.scope,
         "job_id": ref.id,
         "workspace_id": ref.scope,
@@ -191,6 +196,11 @@ def _find_document_key(ref: ContainerRef, layout: SourceLayout | None) -> Docume
 
     def locate(name: str, item_folder: str) -> str:
         template = templates.get(name)
-        return template.format(**fields, item_id=item_folder) if template is not None else ""
+        if template is None:
+            return ""
+        try:
+            return fill_template(template, {**fields, "item_id": item_folder})
+        except ApiError:  # the container was listed with other path templates
+            return ""
 
     return locate

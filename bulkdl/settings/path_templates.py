@@ -2,24 +2,34 @@
 Path templates: the path of each output and each document, relative to the output directory.
 
 The templates are validated together when the settings are read: two outputs cannot have the same path, and
-no path leaves the directory. A template can therefore be filled in with ``str.format``.
+no path leaves the directory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from string import Formatter
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from bulkdl.source_spec import file_suffixes
+from bulkdl.settings.template_collisions import (
+    RESERVED_FOLDERS,
+    can_collide,
+    find_name_problem,
+    find_shapes,
+)
+from bulkdl.settings.template_syntax import NAMES, Placeholder, find_placeholders, parse_template
 
-_JOB = frozenset({"project_id", "job_id"})
-_TASK = _JOB | {"task_id"}
-_COLLECTION = frozenset({"workspace_id", "collection_id"})
+_JOB_ID = frozenset({"project_id", "job_id"})
+_JOB = _JOB_ID | {"project_name", "job_name", "created_at"}
+_TASK = _JOB | {"task_id", "block"}
+_DELIVERY = frozenset(
+    {"workspace_id", "delivery_name", "collection_name", "order_id", "order_name", "created_at"}
+)
+_COLLECTION = _DELIVERY | {"collection_id"}
 _ITEM = _COLLECTION | {"item_id"}
-_ASSET = frozenset({"workspace_id", "asset_id"})
+_ASSET = _DELIVERY | {"asset_id"}
 
 # template → (allowed placeholders, placeholders that are required so that paths differ)
 _PLACEHOLDERS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
@@ -40,22 +50,7 @@ _PLACEHOLDERS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "asset_delivery": (_ASSET, frozenset({"asset_id"})),
     "asset_file": (_ASSET | {"filename"}, frozenset({"asset_id", "filename"})),
 }
-# Sample values for comparing templates: a filename is arbitrary. The files of a delivery never have the names
-# of the items and documents in the same folder, so their filenames have a sample of their own.
-_SAMPLE = {
-    "project_id": "\0p",
-    "job_id": "\0j",
-    "task_id": "\0t",
-    "filename": "\0f",
-    "suffix": "",
-    "workspace_id": "\0w",
-    "collection_id": "\0c",
-    "item_id": "\0i",
-    "asset_id": "\0a",
-}
-_DELIVERY_FILES = frozenset({"original", "item_file", "asset_file"})
-_DELIVERY_FILENAME = "\0g"
-_PLAIN = "expected plain placeholders such as {job_id}"
+_FILENAME = Placeholder("filename")
 
 
 class PathTemplates(BaseModel):
@@ -111,46 +106,58 @@ class PathTemplates(BaseModel):
     @classmethod
     def _check_template(cls, template: str, info: ValidationInfo) -> str:
         allowed, required = _PLACEHOLDERS[str(info.field_name)]
-        found = _placeholders(template)
+        found = {placeholder.name for placeholder in find_placeholders(template)}
         if unknown := sorted(found - allowed):
-            raise ValueError(f"unknown placeholder {_braced(unknown)}; allowed: {_braced(sorted(allowed))}")
+            near = get_close_matches(unknown[0], sorted(allowed), n=1)
+            hint = f"; did you mean {_braced(near)}?" if near else ""
+            raise ValueError(
+                f"unknown placeholder {_braced(unknown)}{hint} (allowed: {_braced(sorted(allowed))})"
+            )
         if missing := sorted(required - found):
             raise ValueError(f"needs {_braced(missing)}; otherwise two outputs would have the same path")
-        if problem := _path_problem(template):
+        if problem := _path_problem(template) or find_name_problem(template):
             raise ValueError(problem)
         return template
 
     @model_validator(mode="after")
     def _check_paths_differ(self) -> Self:
-        paths = {name: _samples(name, template) for name, template in self.model_dump().items()}
-        for name, samples in paths.items():
-            for other, other_samples in paths.items():
-                if name != other and any(_collide(a, b) for a in samples for b in other_samples):
-                    raise ValueError(f"{name} and {other} could give two outputs the same path")
+        templates = self.model_dump()
+        paths = {name: find_shapes(name, template) for name, template in templates.items()}
+        for name, shapes in paths.items():
+            for other, other_shapes in paths.items():
+                if name != other and any(can_collide(a, b) for a in shapes for b in other_shapes):
+                    hint = ""
+                    if any(
+                        each.name in NAMES for each in find_placeholders(templates[name] + templates[other])
+                    ):
+                        hint = "; a name can be any text, so put it into the segment of an ID"
+                    raise ValueError(f"{name} and {other} could give two outputs the same path{hint}")
+        unknown = _find_value_keys(self.asset_delivery) - _find_value_keys(self.asset)
+        if unknown:
+            raise ValueError(
+                f"asset needs {_braced(sorted(unknown))}, as asset_delivery has it: verify --rebuild finds "
+                "delivery.json by the path of asset.json"
+            )
         return self
 
 
-def _placeholders(template: str) -> set[str]:
-    try:
-        fields = list(Formatter().parse(template))
-    except ValueError:
-        raise ValueError(_PLAIN) from None
-    if any(spec or conversion for _, _, spec, conversion in fields):
-        raise ValueError(_PLAIN)
-    return {name for _, name, _, _ in fields if name is not None}
+def _find_value_keys(template: str) -> set[str]:
+    return {each.key for each in find_placeholders(template) if each.is_descriptive}
 
 
 def _path_problem(template: str) -> str | None:
-    segments = template.split("/")
-    if "\\" in template or any(ord(letter) < 32 for letter in template):
+    segments = parse_template(template)
+    texts = ["".join(part for part in segment if isinstance(part, str)) for segment in segments]
+    if any("\\" in text or any(ord(letter) < 32 for letter in text) for text in texts):
         return "expected forward slashes and a path without control characters"
-    if template.startswith("/") or ":" in segments[0]:
+    if not segments[0] or ":" in texts[0]:
         return "expected a path relative to the output directory"
-    if any(segment in ("", ".", "..") for segment in segments):
+    if any(segment in ((), (".",), ("..",)) for segment in segments):
         return "expected a path without empty segments, '.' and '..'"
-    if segments[0].casefold() == ".bulkdl":
-        return "the directory .bulkdl is reserved for the ledger"
-    if "{filename}" in template and segments[-1] != "{filename}":
+    if segments[0] == (texts[0],) and texts[0].casefold() in RESERVED_FOLDERS:
+        owner = "ledger" if texts[0].casefold() == ".bulkdl" else "catalogue"
+        return f"the name {texts[0]} is reserved for the {owner}"
+    if any(_FILENAME in segment for segment in segments) and segments[-1] != (_FILENAME,):
         return "expected {filename} to be the whole last segment"
     return None
 
@@ -158,28 +165,11 @@ def _path_problem(template: str) -> str | None:
 def reserved_names(templates: Mapping[str, str]) -> frozenset[str]:
     """Return the names of the documents of deliveries in lower case, which their files must not have."""
     documents = ("collection", "delivery", "item", "asset", "asset_delivery")
-    names = (templates[name].rpartition("/")[2] for name in documents)
-    return frozenset(name.lower() for name in names if "{" not in name)
+    last = (parse_template(templates[name])[-1] for name in documents)
+    return frozenset(
+        "".join(map(str, each)).lower() for each in last if all(isinstance(p, str) for p in each)
+    )
 
 
-def _samples(name: str, template: str) -> list[tuple[str, ...]]:
-    sample = {**_SAMPLE, "filename": _DELIVERY_FILENAME} if name in _DELIVERY_FILES else _SAMPLE
-    suffixes = file_suffixes() if "{suffix}" in template else ("",)
-    return [
-        tuple(template.format(**{**sample, "suffix": suffix}).casefold().split("/")) for suffix in suffixes
-    ]
-
-
-def _collide(path: tuple[str, ...], other: tuple[str, ...]) -> bool:
-    """Return whether *path* equals *other* or is a directory of it."""
-    if path[-1] == _SAMPLE["filename"] and path[:-1] == other[: len(path) - 1]:
-        return True
-    if path[-1] == _DELIVERY_FILENAME and path[:-1] == other[: len(path) - 1]:
-        in_folder = other[len(path) - 1]
-        is_document = len(other) == len(path) and "\0" not in in_folder  # see reserved_names
-        return not is_document and in_folder != _SAMPLE["item_id"]
-    return path == other[: len(path)]
-
-
-def _braced(names: list[str]) -> str:
+def _braced(names: Iterable[str]) -> str:
     return ", ".join(f"{{{name}}}" for name in names)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol, runtime_checkable
 
@@ -20,6 +20,7 @@ from bulkdl.listings import ContainerListing, PlannedOutput, UnreadableContainer
 from bulkdl.models import Container, ContainerRef, Output
 from bulkdl.settings import CredentialSet, Settings
 from bulkdl.source_spec import SourceSpec
+from bulkdl.sources.path_values import find_value_keys
 from bulkdl.sources.sessions import Sessions
 from bulkdl.transfer.interfaces import RemoteFile
 
@@ -61,11 +62,13 @@ class ContainerKey:
 
     Attributes:
         scope: The scope in the key; None if the path template does not contain it.
+        path_values: The names and dates in the key; see ``Container.path_values``.
     """
 
     key: str
     container_id: str
     scope: str | None
+    path_values: Mapping[str, str] = field(default_factory=dict)
 
 
 class Source(Protocol):
@@ -182,6 +185,11 @@ class SourceLayout:
 
     source_type: SourceType
     templates: Mapping[str, str]
+
+    @property
+    def value_keys(self) -> frozenset[str]:
+        """The keys of the names and dates in the templates; see ``Container.path_values``."""
+        return find_value_keys(self.templates.values())
 
     @property
     def make_key(self) -> Callable[[PlannedOutput], Callable[[str], str]]:

@@ -138,6 +138,16 @@ class Client:
         """
         await self._request(project_path(project_id), decode.get_data)
 
+    async def project_name(self, project_id: str) -> str:
+        """
+        Return the name of a project; empty if it has none.
+
+        Raises:
+            ApiError: The request failed.
+        """
+        name, _ = await self._request(project_path(project_id), decode.project_name)
+        return name
+
     def jobs(self, project_id: str) -> AsyncGenerator[Container | UnreadableContainer, None]:
         """
         List all jobs of a project, the last page first. The next page is requested in advance.

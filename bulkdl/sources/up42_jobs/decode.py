@@ -23,7 +23,7 @@ from bulkdl.sources.up42_common.json_documents import (
     read_document,
 )
 from bulkdl.sources.up42_jobs.models import Task, job_container
-from bulkdl.sources.up42_jobs.schemas import JobDocument, TaskDocument
+from bulkdl.sources.up42_jobs.schemas import JobDocument, ProjectDocument, TaskDocument
 
 
 def get_data(document: object, label: str) -> object:
@@ -33,6 +33,11 @@ def get_data(document: object, label: str) -> object:
     if "data" not in document:
         raise invalid_document(label, "data", "missing")
     return document["data"]
+
+
+def project_name(document: object, label: str) -> str:
+    """Read the name of a project (untrusted); empty if it has none."""
+    return read_document(ProjectDocument, get_data(document, label), label, "data").name or ""
 
 
 def job(document: object, project_id: str, job_id: str, label: str) -> Container:
@@ -80,8 +85,16 @@ def tasks(document: object, label: str) -> list[Task]:
         read_document(TaskDocument, entry, label, f"data[{number}]")
         for number, entry in enumerate(_list_of(document, label))
     ]
-    by_id = {task.id: Task(task.id, task.name, task.status, tuple(task.parent_ids)) for task in documents}
+    by_id = {
+        task.id: Task(task.id, task.name, task.status, tuple(task.parent_ids), _block_name(task))
+        for task in documents
+    }
     return list(by_id.values())
+
+
+def _block_name(task: TaskDocument) -> str:
+    """Return the name of the block of *task*. The name of a task is that of its block and a number."""
+    return (task.block.name if task.block else None) or task.name.partition(":")[0]
 
 
 def quicklooks(document: object, label: str) -> list[str]:

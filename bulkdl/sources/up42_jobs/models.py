@@ -24,12 +24,13 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One task of a job. *parent_ids* are the tasks whose results are its input."""
+    """One task of a job. *parent_ids* are the tasks whose results are its input, *block* is untrusted."""
 
     id: str
     name: str
     status: str
     parent_ids: tuple[str, ...]
+    block: str = ""
 
     @property
     def succeeded(self) -> bool:

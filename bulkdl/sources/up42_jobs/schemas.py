@@ -23,8 +23,22 @@ class JobDocument(Document):
     workflow_id: Text | None = Field(None, alias="workflowId")
 
 
+class ProjectDocument(Document):
+    name: Text | None = None
+
+
 def _default_parents(value: Any) -> Any:
     return [] if value is None else value
+
+
+def _ignore_invalid_block(value: Any) -> Any:
+    # The block is needed only for paths that contain its name.
+    name = value.get("name") if isinstance(value, dict) else None
+    return {"name": name} if isinstance(name, str) else None
+
+
+class BlockDocument(Document):
+    name: Text
 
 
 class TaskDocument(Document):
@@ -32,3 +46,4 @@ class TaskDocument(Document):
     status: Word
     name: Annotated[Text, BeforeValidator(lambda value: "" if value is None else value)] = ""
     parent_ids: Annotated[list[Text], BeforeValidator(_default_parents)] = Field([], alias="parentsIds")
+    block: Annotated[BlockDocument | None, BeforeValidator(_ignore_invalid_block)] = None

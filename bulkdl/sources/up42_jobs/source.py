@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import Any
 
 from yarl import URL
 
@@ -19,10 +17,12 @@ from bulkdl.listings import ContainerListing, ListingFailure, PlannedOutput, Unr
 from bulkdl.models import Container, ContainerRef, Output
 from bulkdl.settings import CredentialSet, Settings, load_credentials
 from bulkdl.sources.interfaces import ContainerKey, ReadDocument, Source, SourceContext
+from bulkdl.sources.path_values import fill_template
 from bulkdl.sources.up42_jobs.clients import ApiClients
-from bulkdl.sources.up42_jobs.documents import read_listing
+from bulkdl.sources.up42_jobs.documents import encode_job, read_listing
 from bulkdl.sources.up42_jobs.endpoints import endpoint_label
 from bulkdl.sources.up42_jobs.models import SOURCE, Kind, Task, job_output
+from bulkdl.sources.up42_jobs.path_values import JobPathValues, add_path_values, document_key, find_values
 from bulkdl.sources.up42_jobs.planning import ALL_KINDS, LISTED_WITH_TASKS, expected_outputs, has_open_task
 from bulkdl.sources.up42_jobs.spec import SPEC
 from bulkdl.transfer.interfaces import RemoteFile
@@ -52,7 +52,8 @@ class JobsSource:
         self._clients = ApiClients(settings, context.credentials, context.sessions)
         self._sessions = context.sessions
         self._headers_timeout_s = settings.headers_timeout
-        self._templates = settings.path_templates
+        self._templates = SOURCE_TYPE.path_templates(settings)
+        self._values = JobPathValues(self._templates.values(), self._request_project_name)
 
     @property
     def scopes(self) -> tuple[str, ...]:
@@ -77,17 +78,21 @@ class JobsSource:
         """
         ref = container.ref
         tasks, document = await self._clients.client(ref.scope).tasks(ref.scope, ref.id)
+        container = await self._values.add_to(container, tasks)
         wants_quicklooks = Kind.QUICKLOOK.value in kinds
-        lists = await self._list_all_quicklooks(ref, tasks) if wants_quicklooks else []
+        lists = await self._list_all_quicklooks(container, tasks) if wants_quicklooks else []
         failures = tuple(entry.failure for entry in lists if entry.failure is not None)
         are_all_listed = wants_quicklooks and not failures
         documents = self._job_documents(container, document)
         documents |= {entry.key: entry.document for entry in lists if entry.document is not None}
         return ContainerListing(
             container,
-            outputs=(
-                *expected_outputs(container, tasks),
-                *chain.from_iterable(entry.outputs for entry in lists),
+            outputs=add_path_values(
+                container.path_values,
+                chain(
+                    expected_outputs(container, tasks),
+                    chain.from_iterable(entry.outputs for entry in lists),
+                ),
             ),
             listed_kinds=ALL_KINDS if are_all_listed else LISTED_WITH_TASKS,
             documents=documents,
@@ -109,16 +114,20 @@ class JobsSource:
             headers_timeout_s=self._headers_timeout_s,
         )
 
-    async def _list_all_quicklooks(self, ref: ContainerRef, tasks: Sequence[Task]) -> list[_QuicklookList]:
+    async def _request_project_name(self, project_id: str) -> str:
+        return await self._clients.client(project_id).project_name(project_id)
+
+    async def _list_all_quicklooks(self, job: Container, tasks: Sequence[Task]) -> list[_QuicklookList]:
         async with asyncio.TaskGroup() as group:
             requests = [
-                group.create_task(self._list_quicklooks(ref, task), name=f"quicklooks-{task.id}")
+                group.create_task(self._list_quicklooks(job, task), name=f"quicklooks-{task.id}")
                 for task in tasks
             ]
         return [request.result() for request in requests]
 
-    async def _list_quicklooks(self, ref: ContainerRef, task: Task) -> _QuicklookList:
-        key = self._templates.task_quicklooks.format(project_id=ref.scope, job_id=ref.id, task_id=task.id)
+    async def _list_quicklooks(self, job: Container, task: Task) -> _QuicklookList:
+        ref = job.ref
+        key = document_key(self._templates["task_quicklooks"], ref, job.path_values, task.id)
         try:
             names, document = await self._clients.client(ref.scope).quicklooks(ref.scope, ref.id, task.id)
         except ApiError as failure:
@@ -131,16 +140,11 @@ class JobsSource:
         return _QuicklookList(key, outputs, document)
 
     def _job_documents(self, job: Container, tasks: bytes) -> dict[str, bytes]:
-        fields = {"project_id": job.ref.scope, "job_id": job.ref.id}
-        documents = {self._templates.job_tasks.format(**fields): tasks}
+        documents = {document_key(self._templates["job_tasks"], job.ref, job.path_values): tasks}
         if job.document:  # a job from the ledger has no document; the stored file remains
-            documents[self._templates.job.format(**fields)] = _in_envelope(job.document)
+            key = document_key(self._templates["job"], job.ref, job.path_values)
+            documents[key] = encode_job(job, self._templates["job"])
         return documents
-
-
-def _in_envelope(document: Mapping[str, Any]) -> bytes:
-    """Return *document*, an entry of a job list, as the response to a request for this job."""
-    return json.dumps({"data": document, "error": None}, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
 class JobsSourceType:
@@ -172,15 +176,10 @@ class JobsSourceType:
         output = planned.output
         names = _TASK_TEMPLATES if output.parent else _JOB_TEMPLATES
         template = templates[names[Kind(output.kind)]]
+        values = find_values(output.container, planned.path_values, output.parent)
 
         def key(suffix: str) -> str:
-            return template.format(
-                project_id=output.container.scope,
-                job_id=output.container.id,
-                task_id=output.parent,
-                filename=planned.filename,
-                suffix=suffix,
-            )
+            return fill_template(template, {**values, "filename": planned.filename, "suffix": suffix})
 
         return key
 

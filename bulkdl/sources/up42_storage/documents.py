@@ -19,6 +19,7 @@ from bulkdl.listings import ContainerListing, PlannedOutput, UnreadableContainer
 from bulkdl.models import Container, Output, Reason
 from bulkdl.settings.path_templates import reserved_names
 from bulkdl.sources.interfaces import ContainerKey, DocumentMissingError, ReadDocument
+from bulkdl.sources.path_values import fill_template
 from bulkdl.sources.up42_common.json_documents import parse_json, read_document
 from bulkdl.sources.up42_storage import decode
 from bulkdl.sources.up42_storage.containers import (
@@ -48,6 +49,7 @@ class DeliveryDocument(BaseModel):
     attributes: dict[str, str] = Field({})
     original_name: str = Field("", description="name of the original, which can be from its signed URL")
     items: dict[str, str] = Field({}, description="folder of each item by its ID")
+    path_values: dict[str, str] = Field({}, description="names and dates in the paths of the delivery")
 
 
 def describe_delivery(
@@ -59,14 +61,16 @@ def describe_delivery(
     Args:
         original_name: The name of the original, which can be from its signed URL; empty if it has none.
     """
-    return DeliveryDocument(
+    document = DeliveryDocument(
         status=container.status,
         created_at=container.created_at,
         name=container.name,
         attributes=dict(container.attributes),
         original_name=original_name,
         items=dict(item_folders),
-    ).model_dump(mode="json")
+        path_values=dict(container.path_values),
+    )
+    return document.model_dump(mode="json", exclude=None if container.path_values else {"path_values"})
 
 
 def parse_key(key: str, fields: Mapping[str, str]) -> ContainerKey:
@@ -89,11 +93,16 @@ def read_listing(
         return _read_original(container, templates, read)
     key = container.key
     stored = read_document(DeliveryDocument, parse_json(read(key), key), key, "delivery")
-    fields = {"workspace_id": container.scope or NO_WORKSPACE, "collection_id": container.container_id}
-    collection_key = templates["collection"].format(**fields)
+    fields = {
+        **stored.path_values,
+        **container.path_values,
+        "workspace_id": container.scope or NO_WORKSPACE,
+        "collection_id": container.container_id,
+    }
+    collection_key = fill_template(templates["collection"], fields)
     collection = decode.collection(parse_json(read(collection_key), collection_key), ANY_HOST, collection_key)
     _check_id(collection_key, collection.id, container.container_id)
-    found = _restore(collection, stored)
+    found = _restore(collection, stored, container.path_values)
     items = list(_read_items(stored.items, fields, templates["item"], read))
     original = original_of(found, collection)
     if original is not None and not original.name and stored.original_name:
@@ -108,8 +117,12 @@ def _read_original(
     key = container.key
     original = decode.original(parse_json(read(key), key), key)
     _check_id(key, ASSET_PREFIX + original.id, container.container_id)
-    fields = {"workspace_id": container.scope or NO_WORKSPACE, "asset_id": original.id}
-    delivery_key = templates["asset_delivery"].format(**fields)
+    fields = {
+        **container.path_values,
+        "workspace_id": container.scope or NO_WORKSPACE,
+        "asset_id": original.id,
+    }
+    delivery_key = fill_template(templates["asset_delivery"], fields)
     found, name = original_container(original, None), ""
     try:
         document = parse_json(read(delivery_key), delivery_key)
@@ -117,18 +130,21 @@ def _read_original(
         pass
     else:
         stored = read_document(DeliveryDocument, document, delivery_key, "delivery")
-        found, name = _with_stored_values(found, stored), stored.original_name
+        found = _with_stored_values(found, stored, container.path_values)
+        name = stored.original_name
     return _listing(found, plan_original(original, name, reserved_names(templates)))
 
 
-def _restore(collection: Collection, stored: DeliveryDocument) -> Container:
+def _restore(collection: Collection, stored: DeliveryDocument, path_values: Mapping[str, str]) -> Container:
     found = collection_container(collection, None, None, None)
     if isinstance(found, UnreadableContainer):
         raise ApiError(Reason.INVALID_RESPONSE, found.problem)
-    return _with_stored_values(found, stored)
+    return _with_stored_values(found, stored, path_values)
 
 
-def _with_stored_values(container: Container, stored: DeliveryDocument) -> Container:
+def _with_stored_values(
+    container: Container, stored: DeliveryDocument, path_values: Mapping[str, str]
+) -> Container:
     created_at: datetime = stored.created_at
     return replace(
         container,
@@ -136,6 +152,7 @@ def _with_stored_values(container: Container, stored: DeliveryDocument) -> Conta
         created_at=created_at,
         name=stored.name or container.name,
         attributes=stored.attributes,
+        path_values={**stored.path_values, **path_values},
     )
 
 
@@ -145,7 +162,7 @@ def _read_items(
     for item_id, folder in folders.items():
         if folder in ("", ".", "..") or "/" in folder or "\\" in folder:
             raise ApiError(Reason.INVALID_RESPONSE, f"the folder of an item is invalid: {folder[:60]!r}")
-        key = template.format(**fields, item_id=folder)
+        key = fill_template(template, {**fields, "item_id": folder})
         item = decode.item(parse_json(read(key), key), ANY_HOST, key)
         _check_id(key, item.id, item_id)
         yield item
@@ -167,4 +184,4 @@ def _listing(container: Container, files: tuple[DeliveryFile, ...]) -> Container
 def plan_output(container: Container, file: DeliveryFile) -> PlannedOutput:
     """Return *file* of *container* as a planned output."""
     output = Output(container.ref, file.item_id, file.kind, file.name)
-    return PlannedOutput(output, file.path, identity=file.asset_id)
+    return PlannedOutput(output, file.path, identity=file.asset_id, path_values=container.path_values)

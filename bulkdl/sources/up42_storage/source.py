@@ -21,6 +21,7 @@ from bulkdl.listings import ContainerListing, ListingFailure, PlannedOutput, Unr
 from bulkdl.models import Container, ContainerRef, Output, Reason
 from bulkdl.settings import CredentialSet, Settings, load_account_credentials
 from bulkdl.sources.interfaces import ContainerKey, ReadDocument, Source, SourceContext
+from bulkdl.sources.path_values import find_value_keys
 from bulkdl.sources.up42_storage import keys
 from bulkdl.sources.up42_storage.account_listing import AccountListing
 from bulkdl.sources.up42_storage.accounts import AccountConnection, AccountConnections
@@ -36,6 +37,8 @@ from bulkdl.transfer.remote_files import SignedUrlSource
 
 _T = TypeVar("_T")
 
+# The lists of jobs and orders contain the values of these placeholders.
+_NAMES_OF_ORIGINS = frozenset({"delivery_name", "order_name"})
 # Another account can have what one account does not have or may not read.
 _OTHER_ACCOUNT = frozenset({Reason.NOT_FOUND, Reason.FORBIDDEN})
 
@@ -48,11 +51,12 @@ class StorageSource:
         self._accounts = AccountConnections(settings, context.credentials, context.sessions)
         self._sessions = context.sessions
         self._headers_timeout_s = settings.headers_timeout
-        self._templates: Mapping[str, str] = dict(settings.path_templates)
+        self._templates = SOURCE_TYPE.path_templates(settings)
+        names = {key.partition(":")[0] for key in find_value_keys(self._templates.values())}
         self._grace = timedelta(seconds=settings.recheck_absent_for)
         self._statuses = frozenset(settings.status)
-        self._needs_origins = bool(settings.name or settings.status)
-        self._needs_times = bool(settings.since or settings.until)
+        self._needs_origins = bool(settings.name or settings.status or names & _NAMES_OF_ORIGINS)
+        self._needs_times = bool(settings.since or settings.until or "created_at" in names)
 
     @property
     def scopes(self) -> tuple[str, ...]:
@@ -104,6 +108,7 @@ class StorageSource:
         Raises:
             ApiError: A request failed.
         """
+        container = replace(container, path_values=keys.create_path_values(self._templates, container))
 
         async def request(connection: AccountConnection) -> DeliveryListing:
             return await connection.lister.list_delivery(container, kinds & frozenset(KINDS))
@@ -120,7 +125,7 @@ class StorageSource:
             outputs=tuple(plan_output(container, file) for file in listing.files),
             listed_kinds=frozenset(KINDS) if is_complete else frozenset({ORIGINAL}),
             documents={
-                keys.document_key(ref, path, self._templates): document
+                keys.document_key(container, path, self._templates): document
                 for path, document in listing.documents.items()
             },
             failures=failures,

@@ -118,6 +118,7 @@ def create_earlier_revision(path):
     connection.execute("DROP TABLE obsolete_files")
     connection.execute("ALTER TABLE outputs DROP COLUMN object_version")
     connection.execute("DROP TABLE run_sources")
+    connection.execute("ALTER TABLE containers DROP COLUMN path_values")
     for column in ("scope", "source"):
         connection.execute(f"ALTER TABLE runs ADD COLUMN {column} TEXT")
     connection.executemany(

@@ -169,6 +169,7 @@ def test_migrated_job_is_a_container_of_the_source_jobs(old, path):
         "name": "name",
         "reason": None,
         "detail": None,
+        "path_values": "{}",
     }
     assert (attributes, kinds) == (
         {"mode": "DEFAULT", "workflow": "w"},
