@@ -108,7 +108,7 @@ FAILURE_POLICIES: dict[Reason, FailurePolicy] = {
     Reason.TOO_LARGE: FailurePolicy(
         RetryAction.GIVE_UP,
         ExitCode.FAILED,
-        "raise the size limit if this size is correct (max_size of the kind, or api_response_max_size)",
+        "raise the size limit if this size is correct (max_size, api_response_max_size, scratch_limit)",
     ),
     Reason.INVALID_RESPONSE: FailurePolicy(
         RetryAction.BACK_OFF,

@@ -160,6 +160,7 @@ def transfer(*, listing_only: bool = False) -> Decorator[Any]:
         partial(_concurrency, "--geojson-concurrency", metavar="N|auto"),
         partial(_concurrency, "--connections", metavar="N"),
         partial(_concurrency, "--list-concurrency", metavar="N"),
+        partial(_setting, "--scratch-limit", metavar="SIZE", group=Group.DESTINATION),
         partial(_concurrency, "--uploads", metavar="N|auto"),
         partial(_concurrency, "--upload-memory", metavar="SIZE"),
         partial(_setting, "--verify-uploads", metavar="size|read|none", group=Group.DESTINATION),

@@ -97,6 +97,7 @@ class Downloader:
             durability=settings.durability,
             executors=executors,
             uploads=upload_options(settings),
+            scratch_limit_bytes=settings.scratch_limit,
         )
         if processors is None:
             processors = load_processors(settings.enabled_processors, settings.processor_settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
@@ -11,6 +12,16 @@ from bulkdl.settings import parsers
 from bulkdl.settings.parsers import Address, Shard
 from bulkdl.settings.proxy import Proxy, parse_proxy
 from bulkdl.source_spec import kind_names
+
+
+def _expand_path(path: Path | None) -> Path | None:
+    return path and parsers.parse_path(path)
+
+
+def _check_file_name(path: Path | None) -> Path | None:
+    if path is not None and not path.name:
+        raise ValueError("expected the path of a file")
+    return path
 
 
 class Unit(Enum):
@@ -35,6 +46,8 @@ Uuid = Annotated[str, BeforeValidator(parsers.parse_uuid)]
 KindName = Annotated[str, AfterValidator(_check_kind)]
 Workers = Annotated[int, Field(ge=1, le=parsers.MAX_CONCURRENCY)]
 Concurrency = Annotated[int | Literal["auto"], BeforeValidator(parsers.parse_concurrency)]
+MaybePath = Annotated[Path | None, AfterValidator(_expand_path)]
+MaybeFile = Annotated[MaybePath, AfterValidator(_check_file_name)]
 MaybeAddress = Annotated[
     Address | None, BeforeValidator(lambda value: value if value is None else parsers.parse_address(value))
 ]

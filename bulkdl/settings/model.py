@@ -41,6 +41,8 @@ from bulkdl.settings.field_types import (
     DurationS,
     KindName,
     MaybeAddress,
+    MaybeFile,
+    MaybePath,
     MaybeProxy,
     MaybeShard,
     SizeBytes,
@@ -112,10 +114,13 @@ class Settings(BaseModel):
         Path | str | None,
         BeforeValidator(lambda value: value if value is None else parsers.parse_destination(value)),
     ] = Field(None, description="output directory, or URL of a destination")
-    state: Path | None = Field(
+    state: MaybePath = Field(
         None,
         description="local directory for the ledger, partial files and reports; by default .bulkdl in the "
         "output directory",
+    )
+    scratch_limit: SizeBytes = Field(
+        0, description="maximum disk usage of partial files; off is the free space of the disk"
     )
     projects: tuple[ProjectTable, ...] = Field((), description="projects and where their API keys are stored")
     accounts: tuple[AccountTable, ...] = Field(
@@ -326,7 +331,7 @@ class Settings(BaseModel):
     listen: MaybeAddress = Field(
         None, description="serve status page, metrics and health checks at HOST:PORT; port 0 is a free port"
     )
-    metrics_file: Path | None = Field(
+    metrics_file: MaybeFile = Field(
         None, description="write metrics to this file for the node-exporter textfile collector"
     )
 
@@ -337,7 +342,7 @@ class Settings(BaseModel):
     at: DailyTimes = Field(
         (), description="start runs only at these times of day (01:30, or 01:30,13:30; local time)"
     )
-    webhook_secret_file: Path | None = Field(
+    webhook_secret_file: MaybePath = Field(
         None, description="file with the secret of the webhooks, which signs their events"
     )
     allow_unsigned_webhooks: bool = Field(
@@ -433,15 +438,3 @@ class Settings(BaseModel):
         if text is not None and text.strip() != parsers.LAST:
             parsers.parse_time(text, datetime.now(UTC))
         return text and text.strip()
-
-    @field_validator("state", "metrics_file", "webhook_secret_file")
-    @classmethod
-    def _expand_path(cls, path: Path | None) -> Path | None:
-        return path and parsers.parse_path(path)
-
-    @field_validator("metrics_file")
-    @classmethod
-    def _check_file_name(cls, path: Path | None) -> Path | None:
-        if path is not None and not path.name:
-            raise ValueError("expected the path of a file")
-        return path

@@ -33,6 +33,7 @@ from bulkdl.destinations.interfaces import CompletedFile, Destination, NotAnObje
 from bulkdl.disk import atomic_files
 from bulkdl.disk.atomic_files import retry_on_open_file_limit
 from bulkdl.disk.disk_space import DiskReservations
+from bulkdl.disk.scratch_limit import ScratchLimit
 from bulkdl.errors import DestinationError
 from bulkdl.models import CommittedFile, Extent, Output, Reason, RemoteObject, ResumeState
 from bulkdl.os_errors import map_os_errors
@@ -55,6 +56,7 @@ class PartialFile:
         folder: The folder of all partial files.
         destination: Publishes the complete file.
         reservations: Reserves disk space on the file system of *folder*.
+        scratch_limit: Limits the disk usage of all partial files.
         executors: Threads for blocking operations.
         sync: Whether ``commit`` makes the file durable before it is published.
     """
@@ -66,6 +68,7 @@ class PartialFile:
         folder: Path,
         destination: Destination,
         reservations: DiskReservations,
+        scratch_limit: ScratchLimit,
         executors: Executors,
         sync: bool = True,
     ) -> None:
@@ -73,6 +76,7 @@ class PartialFile:
         self._folder = folder
         self._destination = destination
         self._reservations = reservations
+        self._scratch_limit = scratch_limit
         self._executors = executors
         self._sync = sync
         self._is_large = kind_spec(output.kind).is_large
@@ -186,6 +190,9 @@ class PartialFile:
         extents = tuple(extent_map.parse_extents(text, remote_object.total_bytes or 0))
         data_path.stat()  # raises FileNotFoundError if the data file is missing
         return ResumeState(remote_object, sum(extent.size_bytes for extent in extents), extents)
+
+    async def acquire_space(self, total_bytes: int | None) -> None:
+        await self._scratch_limit.acquire(self._stem, total_bytes or 0)
 
     async def create(self, remote_object: RemoteObject, *, segmented: bool = False) -> None:
         await self.flush_and_close()
@@ -376,13 +383,17 @@ class PartialFile:
             self._remove()
 
     def close(self) -> None:
+        self._release_disk()
+        self._scratch_limit.release(self._stem)
+
+    def _release_disk(self) -> None:
         self._reservations.release(self._stem)
         self._destination.release(self._stem)
 
     def _remove(self) -> None:
         """Remove the sidecar, then all data files. A crash can leave a data file without a sidecar."""
         self._data_path = None
-        self.close()
+        self._release_disk()
         self._sidecar.unlink(missing_ok=True)
         for path in self._folder.glob(f"{self._stem}-*"):  # data file and extent map
             path.unlink(missing_ok=True)

@@ -26,6 +26,7 @@ from bulkdl.destinations.interfaces import (
 from bulkdl.destinations.registry import create_destination
 from bulkdl.disk import atomic_files
 from bulkdl.disk.disk_space import DiskReservations
+from bulkdl.disk.scratch_limit import ScratchLimit
 from bulkdl.errors import ConfigError, DestinationError
 from bulkdl.models import Durability, Output, Reason
 from bulkdl.os_errors import DISK_FULL_ERRNOS, map_os_errors
@@ -224,11 +225,14 @@ class Storage:
     """
     The destination and the state directory of a run.
 
+    Args:
+        scratch_limit_bytes: Maximum disk usage of all partial files; 0 disables the limit.
+
     Attributes:
         partial_file: Returns the partial file of an output, which is published to the destination.
     """
 
-    def __init__(self, destination: Destination, state: StateDirectory) -> None:
+    def __init__(self, destination: Destination, state: StateDirectory, scratch_limit_bytes: int = 0) -> None:
         self.destination = destination
         self.state = state
         self.partial_file: Callable[[Output], PartialFile] = partial(
@@ -236,6 +240,7 @@ class Storage:
             folder=state.partial_folder,
             destination=destination,
             reservations=state.reservations,
+            scratch_limit=ScratchLimit(state.partial_folder, scratch_limit_bytes),
             executors=state.executors,
             sync=state.durability is Durability.FULL,
         )
@@ -260,12 +265,14 @@ def create_storage(
     durability: Durability = Durability.FULL,
     executors: Executors | None = None,
     uploads: UploadOptions | None = None,
+    scratch_limit_bytes: int = 0,
 ) -> Storage:
     """
     Return the storage for *output*. Nothing is created or changed.
 
     Args:
         state: The state directory; see ``create_state`` for the default.
+        scratch_limit_bytes: Maximum disk usage of all partial files; 0 disables the limit.
         uploads: For a destination that is reached over the network.
 
     Raises:
@@ -273,7 +280,7 @@ def create_storage(
     """
     directory = create_state(output, state, shard=shard, durability=durability, executors=executors)
     options = replace(directory.destination_options, uploads=uploads or UploadOptions())
-    return Storage(create_destination(output, options), directory)
+    return Storage(create_destination(output, options), directory, scratch_limit_bytes)
 
 
 def create_state(

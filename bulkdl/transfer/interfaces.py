@@ -59,6 +59,14 @@ class PartialFilePort(Protocol):
         Bytes that cannot be trusted are removed.
         """
 
+    async def acquire_space(self, total_bytes: int | None) -> None:
+        """
+        Wait until the partial files may have *total_bytes* more (None: unknown), until ``close``.
+
+        Raises:
+            DestinationError: The limit for partial files does not suffice.
+        """
+
     async def create(self, stored: RemoteObject, *, segmented: bool = False) -> None:
         """
         Discard older bytes and make *stored* durable before its first byte is written.

@@ -19,6 +19,7 @@ from bulkdl.models import CommittedFile, Reason, RemoteObject, ResumeState
 from bulkdl.source_spec import HEAD_BYTES, KindSpec
 from bulkdl.transfer import response_rules
 from bulkdl.transfer.checksums import Digester
+from bulkdl.transfer.context import BLOCK_BYTES
 from bulkdl.transfer.interfaces import PartialFilePort, TransferObserver
 
 log = get_logger(__name__)
@@ -93,6 +94,8 @@ class PartialDownload:
     async def begin_body(self, total_bytes: int | None) -> None:
         """Wait until a body of an object of *total_bytes* (None: unknown) may be received."""
         await self._observer.begin_body(total_bytes)
+        if total_bytes is None or total_bytes >= BLOCK_BYTES:  # a smaller body stays in memory
+            await self.file.acquire_space(total_bytes)
 
     def record_received(self, offset_bytes: int, total_bytes: int | None, new_bytes: int) -> None:
         """Count *new_bytes* and notify the observer."""

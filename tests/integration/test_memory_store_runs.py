@@ -4,9 +4,13 @@ import obstore
 import pytest
 
 from bulkdl import Settings
+from bulkdl.destinations.objectstore.upload import Uploader
+from bulkdl.disk import scratch_limit
+from bulkdl.failure_policy import ExitCode
 from bulkdl.maintenance.verify import VerifyOptions, verify
-from bulkdl.models import Outcome
+from bulkdl.models import Outcome, Reason
 from bulkdl.report.verification import FileState
+from bulkdl.simulator import SimulatedAccount
 from bulkdl.sources.registry import installed_layouts
 from support.library_runs import TAME, LibraryEnvironment, library_environment
 from support.memory_store import use_memory_store
@@ -112,3 +116,54 @@ class _Pages:
         for page in self._pages:
             return page
         raise StopAsyncIteration
+
+
+LARGE = SimulatedAccount(projects=1, jobs=3, archive_bytes=(3 << 20, 4 << 20))
+
+
+@pytest.fixture
+async def large_site(store_and_calls, tmp_path):
+    async with library_environment(tmp_path, LARGE) as site:
+        yield MemoryStoreEnvironment(site.simulator, store_and_calls[0], tmp_path / "state")
+
+
+class ScratchMeter:
+    """Measures the partial files before each upload of a file."""
+
+    def __init__(self, monkeypatch, folder):
+        self.most_bytes, self._folder = 0, folder
+        send = Uploader.send
+
+        async def measured(uploader, plan, content, file):
+            files = [path.stat().st_blocks * 512 for path in folder.glob("*.part")]
+            self.most_bytes = max(self.most_bytes, sum(files))
+            return await send(uploader, plan, content, file)
+
+        monkeypatch.setattr(Uploader, "send", measured)
+
+
+async def test_run_full_scratch_waits_for_uploads(large_site, monkeypatch):
+    meter = ScratchMeter(monkeypatch, large_site.state / "parts")
+    summary = await large_site.run(scratch_limit=5 << 20, archive_concurrency=4)
+    assert (summary.failures, summary.outputs(Outcome.FAILED)) == ([], 0)
+    assert summary.outputs(Outcome.COMPLETED) == len(large_site.expected_files())
+    assert 3 << 20 <= meter.most_bytes <= 5 << 20
+
+
+async def test_run_output_larger_than_the_scratch_fails_alone(large_site):
+    summary = await large_site.run(scratch_limit=2 << 20)
+    assert {failure.reason for failure in summary.failures} == {Reason.TOO_LARGE}
+    assert "--scratch-limit is 2097152 bytes" in summary.failures[0].detail
+    assert summary.exit_code is ExitCode.FAILED
+    assert summary.outputs(Outcome.COMPLETED) > 0
+
+
+async def test_run_scratch_filled_by_earlier_runs_ends_with_exit_code_12(large_site, monkeypatch):
+    monkeypatch.setattr(scratch_limit, "_MAX_IDLE_S", 0)
+    parts = large_site.state / "parts"
+    parts.mkdir(parents=True)
+    (parts / "other.json").write_text("{}")
+    (parts / "other-1.part").write_bytes(b"x" * (4 << 20))
+    summary = await large_site.run(scratch_limit=5 << 20)
+    assert summary.exit_code is ExitCode.DISK_FULL
+    assert any("the scratch space is full" in failure.detail for failure in summary.failures)
