@@ -6,12 +6,15 @@ import asyncio
 import errno
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
 
 from bulkdl.destinations.interfaces import Destination, NotAnObjectError, ObjectInfo
 from bulkdl.errors import ApiError, DestinationError, TransferError
 from bulkdl.listings import ContainerListing, PlannedOutput
 from bulkdl.maintenance.file_checks import describe_read_error, digest_of, find_objects
+from bulkdl.maintenance.unpacked_archives import DamagedMemberError, RestoredArchive, UnpackedArchives
 from bulkdl.models import (
     CommittedFile,
     Digest,
@@ -36,20 +39,24 @@ class RebuiltContainer:
     Attributes:
         results: The output files that were verified.
         findings: The output files that are damaged or unreadable.
+        archives: The archives whose unpacked members are complete.
     """
 
     listing: ContainerListing
     results: list[Result] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    archives: list[RestoredArchive] = field(default_factory=list)
 
 
 class ContainerDirectoryReader:
     """Reads the documents and files of containers."""
 
-    def __init__(self, destination: Destination, stop: threading.Event) -> None:
+    def __init__(self, destination: Destination, state_path: Path, stop: threading.Event) -> None:
         """After *stop*, the computation of a digest ends with the current block."""
         self._destination = destination
         self._stop = stop
+        folders = destination.folders
+        self._unpacked = UnpackedArchives(folders, state_path, stop) if folders is not None else None
 
     async def read(self, layout: SourceLayout, container: ContainerKey) -> RebuiltContainer:
         """
@@ -86,6 +93,60 @@ class ContainerDirectoryReader:
         """Add the files of the listed outputs to *rebuilt*; blocks."""
         for planned, keys in candidates:
             self._add_output(planned.output, keys, infos, rebuilt)
+        if self._unpacked is not None:
+            self._add_unpacked(self._unpacked, candidates, rebuilt)
+
+    def _add_unpacked(
+        self,
+        unpacked: UnpackedArchives,
+        candidates: Sequence[tuple[PlannedOutput, Sequence[str]]],
+        rebuilt: RebuiltContainer,
+    ) -> None:
+        """Add the members of archives, and the archives that were deleted after they were unpacked."""
+        for result in rebuilt.results:
+            assert result.file is not None  # noqa: S101 - only files are results
+            with suppress(DamagedMemberError, OSError):  # they are unpacked again
+                archive = unpacked.restore(result.output, result.file.key, result.file.digest)
+                rebuilt.archives += [archive] if archive else []
+        known = {result.output for result in rebuilt.results} | {each.output for each in rebuilt.findings}
+        missing = [(planned, keys) for planned, keys in candidates if planned.output not in known]
+        replaced: dict[str, CommittedFile] = {}  # by identity
+        for planned, keys in missing:
+            archive = self._find_replaced(unpacked, planned.output, keys, rebuilt)
+            if archive is not None:
+                known.add(planned.output)
+                self._add_archive(archive, rebuilt)
+                replaced[planned.identity] = archive.file
+        for planned, keys in missing:
+            same = replaced.get(planned.identity) if planned.identity else None
+            if same is not None and planned.output not in known:
+                key = next(
+                    (key for key in keys if key.endswith(PurePosixPath(same.key).suffixes[-1])), keys[0]
+                )
+                self._add_archive(RestoredArchive(planned.output, replace(same, key=key)), rebuilt)
+
+    def _find_replaced(
+        self, unpacked: UnpackedArchives, output: Output, keys: Sequence[str], rebuilt: RebuiltContainer
+    ) -> RestoredArchive | None:
+        """Return the deleted archive of *output*. Add a finding if one of its members is damaged."""
+        for key in keys:
+            try:
+                archive = unpacked.restore(output, key)
+            except DamagedMemberError as error:
+                rebuilt.findings.append(Finding(error.key, FileState.DAMAGED, str(error), output))
+                return None
+            except OSError as error:
+                detail = error.strerror or str(error)
+                rebuilt.findings.append(Finding(key, FileState.UNREADABLE, detail, output))
+                return None
+            if archive is not None:
+                return archive
+        unpacked.report_missing(keys)
+        return None
+
+    def _add_archive(self, archive: RestoredArchive, rebuilt: RebuiltContainer) -> None:
+        rebuilt.archives.append(archive)
+        rebuilt.results.append(Result(archive.output, Outcome.COMPLETED, Reason.UP_TO_DATE, archive.file))
 
     def _add_output(
         self,

@@ -27,6 +27,7 @@ from bulkdl.log import get_logger
 from bulkdl.maintenance.container_directory import ContainerDirectoryReader, RebuiltContainer
 from bulkdl.maintenance.damaged_ledger import rename_if_damaged
 from bulkdl.maintenance.file_checks import add_finding
+from bulkdl.maintenance.unpacked_archives import record_archives
 from bulkdl.maintenance.verify import (
     NullProgress,
     VerifyOptions,
@@ -35,7 +36,7 @@ from bulkdl.maintenance.verify import (
 )
 from bulkdl.report.verification import FileState, Finding, Verification
 from bulkdl.sources.path_matcher import ParsedKey, PathMatcher
-from bulkdl.state.storage import create_storage
+from bulkdl.state.storage import Storage, create_storage
 
 log = get_logger(__name__)
 
@@ -68,7 +69,7 @@ async def rebuild(
         run_id = f"rebuild-{secrets.token_hex(3)}"
         async with open_locked_ledger(storage, run_id) as ledger:
             rebuilder = Rebuilder(
-                options, storage.destination, ledger, verification, run_id, progress or NullProgress(), stop
+                options, storage, ledger, verification, run_id, progress or NullProgress(), stop
             )
             try:
                 await rebuilder.rebuild_all()
@@ -91,7 +92,7 @@ class Rebuilder:
     def __init__(
         self,
         options: VerifyOptions,
-        destination: Destination,
+        storage: Storage,
         ledger: Ledger,
         verification: Verification,
         run_id: str,
@@ -99,8 +100,8 @@ class Rebuilder:
         stop: threading.Event,
     ) -> None:
         self._options = options
-        self._destination = destination
-        self._reader = ContainerDirectoryReader(destination, stop)
+        self._destination = storage.destination
+        self._reader = ContainerDirectoryReader(storage.destination, storage.state.path, stop)
         self._ledger = ledger
         self._verification = verification
         self._run_id = run_id
@@ -183,3 +184,4 @@ def _is_recorded(connection: Connection, parsed: ParsedKey) -> bool:
 def _write(connection: Connection, rebuilt: RebuiltContainer, run_id: str) -> None:
     queries.plan_container(connection, rebuilt.listing)
     queries.record_results(connection, rebuilt.results, run_id)
+    record_archives(connection, rebuilt.archives)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -79,3 +80,72 @@ async def test_run_with_replace_keeps_an_archive_that_cannot_be_unpacked(site: A
     ended = await site.bulkdl("run", "-q", "--unpack", "replace")
     assert ended.code == 6
     assert damaged in archives_of(site)
+
+
+def remove_ledger(site: FilledDirectory) -> None:
+    for path in site.output.glob(".bulkdl/ledger.sqlite3*"):
+        path.unlink()
+
+
+async def rebuild(site: FilledDirectory) -> Any:
+    return await site.bulkdl("verify", "--rebuild", "--format", "json", "--log-format", "json")
+
+
+async def test_rebuild_restores_deleted_archives_and_their_members(site: Any) -> None:
+    await run(site, "--unpack", "replace")
+    files = sorted(path for path in site.output.rglob("*") if ".bulkdl" not in path.parts)
+    before = (await site.bulkdl("status", "--format", "json")).document
+    remove_ledger(site)
+    rebuilt = await rebuild(site)
+    assert (rebuilt.code, rebuilt.document["untracked_total"]) == (0, 0), rebuilt
+    after = (await site.bulkdl("status", "--format", "json")).document
+    assert after["derived"] == before["derived"]
+    assert (await site.bulkdl("verify", "--deep")).code == 0
+    for options in (["--unpack", "replace"], ["--unpack", "keep"], []):
+        again = await run(site, *options)
+        assert (again["downloaded_bytes"], again["outputs"]["completed"]) == (0, 0)
+    assert archives_of(site) == []
+    assert sorted(path for path in site.output.rglob("*") if ".bulkdl" not in path.parts) == files
+
+
+async def test_rebuild_restores_the_members_of_archives_that_are_there(site: Any) -> None:
+    await run(site, "--unpack", "keep")
+    remove_ledger(site)
+    rebuilt = await rebuild(site)
+    assert (rebuilt.code, rebuilt.document["untracked_total"]) == (0, 0), rebuilt
+    assert (await site.bulkdl("verify", "--deep")).code == 0
+    assert (await run(site, "--unpack", "keep"))["downloaded_bytes"] == 0
+
+
+async def test_rebuild_reports_a_damaged_member_and_a_run_downloads_its_archive(site: Any) -> None:
+    await run(site, "--unpack", "replace")
+    remove_ledger(site)
+    member = folders_of(site)[0] / "data.json"
+    content = member.read_bytes()
+    member.write_bytes(b" " * len(content))
+    rebuilt = await rebuild(site)
+    assert rebuilt.code == 6, rebuilt
+    (finding,) = rebuilt.document["findings"]
+    assert (finding["key"], finding["state"]) == (member.relative_to(site.output).as_posix(), "damaged")
+    assert "checksum mismatch" in finding["detail"]
+    again = await run(site, "--unpack", "replace")
+    assert 0 < again["outputs"]["completed"] <= 2
+    assert member.read_bytes() == content
+    assert archives_of(site) == []
+    assert (await site.bulkdl("verify", "--deep")).code == 0
+
+
+async def test_rebuild_without_manifests_lets_a_run_download_the_archives_again(site: Any) -> None:
+    await run(site, "--unpack", "replace")
+    folders = folders_of(site)
+    shutil.rmtree(site.output / ".bulkdl")
+    rebuilt = await rebuild(site)
+    assert rebuilt.code == 0, rebuilt
+    warned = {event["key"] for event in rebuilt.events if event["event"] == "archive.not_restored"}
+    assert len(warned) == len(folders)
+    assert rebuilt.document["untracked_total"] > len(folders)
+    again = await run(site, "--unpack", "replace")
+    assert again["outputs"]["completed"] >= len(folders)
+    assert folders_of(site) == folders
+    assert archives_of(site) == []
+    assert (await site.bulkdl("verify", "--deep")).code == 0

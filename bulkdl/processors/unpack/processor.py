@@ -78,6 +78,9 @@ def unpacked_folder_key(archive_key: str) -> str | None:
     return str(archive.with_name(_DEFAULT_FOLDER if stem in _DEFAULT_STEMS else f"{stem}_unpacked"))
 
 
+UNPACKED_ELSEWHERE = "the archive is also that of a part of its container, which is unpacked there"
+
+
 class UnpackProcessor(BaseProcessor):
     """Unpacks archives and keeps them."""
 
@@ -103,9 +106,7 @@ class UnpackProcessor(BaseProcessor):
     ) -> Sequence[DerivedFile]:
         """Unpack one archive; see ``Processor.process``."""
         if not record.output.parent and await area.run(_has_task_archive, file.path):
-            raise ProcessingSkipped(
-                "the archive is also that of a part of its container, which is unpacked there"
-            )
+            raise ProcessingSkipped(UNPACKED_ELSEWHERE)
         key = unpacked_key(record)
         manifest = area.state_folder / f"{record.file.key}.jsonl"
         folder = file.path.with_name(PurePosixPath(key).name)
@@ -114,7 +115,7 @@ class UnpackProcessor(BaseProcessor):
             await area.run(_check_existing_folder, folder, manifest, unpacked)
             await area.publish_folder(unpacked.folder, key, replace=True)
             await area.run(_publish_manifest, unpacked.manifest, manifest)
-        return await area.run(_derived_files, key, manifest)
+        return await area.run(list_derived_files, key, manifest)
 
     async def _unpack(self, file: LocalFile, record: CompletedOutput, area: OutputArea) -> UnpackedArchive:
         """Return the members that were unpacked during the inspection of the archive, or unpack it."""
@@ -173,8 +174,8 @@ def _publish_manifest(stop: threading.Event, path: Path, manifest: Path) -> None
         atomic_files.publish(path, manifest)
 
 
-def _derived_files(stop: threading.Event, key: str, manifest: Path) -> list[DerivedFile]:
-    """Return the folder, which counts no bytes, and the files in it."""
+def list_derived_files(stop: threading.Event, key: str, manifest: Path) -> list[DerivedFile]:
+    """Return the folder *key*, which counts no bytes, and the files in it."""
     del stop
     with map_path_errors(manifest):
         header = read_header(manifest)
