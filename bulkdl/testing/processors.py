@@ -157,7 +157,9 @@ class ProcessorSuite:
     def test_process_killed_at_any_await_is_completed_by_the_next_call(self, tmp_path: Path) -> None:
         expected = self._expected(tmp_path / "expected")
         root = tmp_path / "killed"
-        context = multiprocessing.get_context("spawn")
+        # Each child is a fork of a new process that has only imported this module, not of the test process.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__])
         for step in _KILLED_STEPS:
             child = context.Process(target=_process_and_die, args=(type(self), root, step))
             child.start()

@@ -10,7 +10,7 @@ from bulkdl.simulator import Faults, SimulatedAccount, SimulatorOptions
 from bulkdl.sources.up42_jobs.models import job_output
 from bulkdl.sources.up42_jobs.source import SOURCE_TYPE
 from bulkdl.testing.sources import ProviderSite, Scenario, SourceSuite
-from support.simulator_thread import run_simulator
+from support.simulator_thread import run_simulator, run_simulator_process
 
 # The first 14 jobs of a project cover every scenario once.
 ACCOUNT = SimulatedAccount(projects=2, jobs=28, archive_bytes=2_000)
@@ -48,12 +48,16 @@ class TestJobsSource(SourceSuite):
     async def serve(self, scenario):
         options = SimulatorOptions(page_size=PAGE_SIZES.get(scenario, 100))
         faults = Faults.from_rules(*FAULTS.get(scenario, []), seed=7)
-        with run_simulator(ACCOUNTS[scenario], options, faults) as simulator:
+        account = ACCOUNTS[scenario]
+        is_large = scenario is Scenario.LARGE
+        running = (
+            run_simulator_process(account, options) if is_large else run_simulator(account, options, faults)
+        )
+        with running as simulator:
             keys = {project.id: SecretStr(project.api_key) for project in simulator.projects}
             settings = Settings(
                 api_url=simulator.api_url, rate=0, retries=1, retry_base_delay=0, retry_max_delay=0
             )
-            account = simulator.account
             yield ProviderSite(
                 settings,
                 CredentialSet(by_project=keys, project_ids=tuple(keys)),

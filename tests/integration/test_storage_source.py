@@ -13,7 +13,7 @@ from bulkdl.sources.interfaces import DocumentMissingError
 from bulkdl.sources.registry import source_layout
 from bulkdl.sources.up42_storage.source import SOURCE_TYPE
 from bulkdl.testing.sources import ProviderSite, Scenario, SourceSuite
-from support.simulator_thread import run_simulator
+from support.simulator_thread import run_simulator, run_simulator_process
 
 # The first thirty deliveries cover every scenario once. An item of the scenarios has hostile STAC keys.
 STORAGES = {
@@ -71,7 +71,11 @@ class TestStorageSource(SourceSuite):
         account = SimulatedAccount(storage=STORAGES[scenario])
         options = SimulatorOptions(page_size=PAGE_SIZES.get(scenario, 100))
         faults = Faults.from_rules(*FAULTS.get(scenario, []), seed=7)
-        with run_simulator(account, options, faults) as simulator:
+        is_large = scenario is Scenario.LARGE
+        running = (
+            run_simulator_process(account, options) if is_large else run_simulator(account, options, faults)
+        )
+        with running as simulator:
             username, password = simulator.account_credentials
             settings = Settings(
                 source="storage",

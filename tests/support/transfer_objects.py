@@ -10,9 +10,9 @@ POLICY = RetryPolicy(max_attempts=3, base_s=1.0, cap_s=8.0, retry_after_cap_s=30
 
 
 def targz(size):
-    """Return a gzipped tar of about *size* bytes whose content cannot be compressed."""
+    """Return a gzipped tar of about *size* bytes whose content cannot be compressed, and is not."""
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as archive:
+    with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=0) as archive:
         info = tarfile.TarInfo("output/data.bin")
         info.size = size
         archive.addfile(info, io.BytesIO(random.Random(size).randbytes(size)))

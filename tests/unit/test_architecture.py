@@ -7,6 +7,7 @@ Each rule is a function of a directory. The tests at the end apply it to a packa
 import ast
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,13 @@ KINDS = ("archive", "quicklook", "geojson", "original", "asset", "preview", "met
 
 def modules(package: Path) -> Iterator[tuple[Path, ast.Module]]:
     for path in sorted(package.rglob("*.py")):
-        yield path.relative_to(package), ast.parse(path.read_text("utf-8"))
+        yield path.relative_to(package), parse(path.read_text("utf-8"))
+
+
+@cache
+def parse(text: str) -> ast.Module:
+    """Return the tree of a module, which several rules read. No rule changes it."""
+    return ast.parse(text)
 
 
 def find_spawns(tree: ast.Module) -> Iterator[int]:
