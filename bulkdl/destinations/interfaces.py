@@ -184,6 +184,58 @@ class FolderStore(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class StateObject:
+    """
+    A small object of the state folder.
+
+    Attributes:
+        version: What a conditional write compares. Only the destination reads it.
+    """
+
+    data: bytes
+    version: Mapping[str, str]
+
+
+class WriteConflictError(Exception):
+    """A conditional write changed nothing, because the object is not the expected one."""
+
+
+class StateObjects(Protocol):
+    """
+    Small objects below the state folder with conditional writes, and the keys of all objects there.
+
+    Runs on several machines use them for one lease and one sequence of state snapshots.
+    """
+
+    async def read(self, key: str) -> StateObject | None:
+        """
+        Return the object *key*; None if it does not exist.
+
+        Raises:
+            DestinationError: It cannot be read.
+        """
+
+    async def write(self, key: str, data: bytes, expected: StateObject | None) -> StateObject:
+        """
+        Write the object *key* if it still is *expected*; None: if it does not exist.
+
+        Args:
+            data: Must differ from the data of every other write, for example by a random value. After a lost
+                response, the object is read to find out whether it was written.
+
+        Raises:
+            WriteConflictError: The object is not *expected*; it was not changed.
+            DestinationError: The result is not known, or nothing was written.
+        """
+
+    async def list_keys(self, prefix: str) -> list[str]:
+        """Return the keys that begin with *prefix*, a folder with its slash."""
+
+    def set_guard(self, guard: Callable[[], None]) -> None:
+        """Call *guard* before each change of the destination. The change fails with what it raises."""
+
+
 class Destination(Protocol):
     """A place where outputs and derived files are published."""
 
@@ -207,6 +259,15 @@ class Destination(Protocol):
 
         A run then trusts its ledger, which contains size and version of each published object, and examines
         no recorded output. ``verify`` compares the ledger with a list of all objects.
+        """
+
+    @property
+    def state_objects(self) -> StateObjects | None:
+        """
+        Conditional writes of small objects; None if the destination does not have them.
+
+        With them, a run takes a lease in the destination and stores snapshots of its ledger there. A run on
+        a machine without state directory continues with the newest snapshot.
         """
 
     async def open(self) -> None:
@@ -320,6 +381,7 @@ class BaseDestination:
 
     folders: ClassVar[FolderStore | None] = None
     is_remote: ClassVar[bool] = False
+    state_objects: ClassVar[StateObjects | None] = None
 
     async def close(self) -> None:
         """Do nothing: there is no connection."""

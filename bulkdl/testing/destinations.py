@@ -40,6 +40,7 @@ from bulkdl.testing.destination_processes import (
     read_all,
     sample_file,
 )
+from bulkdl.testing.destination_state import DestinationStateTests
 from bulkdl.testing.steps import check
 
 _INVALID_KEYS = ("", ".", "..", "/etc/passwd", "../up", "a/../../up", "a/..", "a\0b")
@@ -55,7 +56,7 @@ _NAMES = (
 )
 
 
-class DestinationSuite(DestinationCrashTests, DestinationFolderTests):
+class DestinationSuite(DestinationCrashTests, DestinationFolderTests, DestinationStateTests):
     """Tests of one destination. A subclass defines ``create`` and ``damage``."""
 
     def test_open_can_be_repeated_after_close(self, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ class MemoryDestination:
     location = "memory://test"
     folders = None
     is_remote = False
+    state_objects = None
 
     def __init__(self):
         self.objects = {}

@@ -29,6 +29,7 @@ from bulkdl.destinations.interfaces import (
     DestinationOptions,
     ObjectInfo,
     Publication,
+    StateObjects,
     check_key,
 )
 from bulkdl.destinations.local.folders import LocalFolders
@@ -52,6 +53,7 @@ class LocalDestination:
     """The output directory *root*."""
 
     is_remote: ClassVar[bool] = False
+    state_objects: ClassVar[StateObjects | None] = None
 
     def __init__(self, root: Path, options: DestinationOptions) -> None:
         self.root = root

@@ -34,6 +34,7 @@ from bulkdl.destinations.objectstore.copies import copy_by_upload
 from bulkdl.destinations.objectstore.failures import STORE_ERRORS, convert_error, to_config_error
 from bulkdl.destinations.objectstore.metadata import normalize_etag, parse_digest
 from bulkdl.destinations.objectstore.reader import ObjectReader
+from bulkdl.destinations.objectstore.state_objects import ObjectStoreState
 from bulkdl.destinations.objectstore.stores import create_store
 from bulkdl.destinations.objectstore.upload import RunningDigest, Uploader, end_within
 from bulkdl.errors import DestinationError
@@ -70,6 +71,7 @@ class ObjectStoreDestination:
         self._executors = options.executors
         self._calls = StoreCalls(location, options.uploads.retry_policy)
         self._uploader = Uploader(store, options.uploads, options.executors)
+        self.state_objects = ObjectStoreState(store, self._calls)
 
     async def open(self) -> None:
         """Check with a list and an upload that the bucket can be read and written."""
@@ -117,8 +119,12 @@ class ObjectStoreDestination:
             return Publication(await self._change(f"{file.key}: upload", upload))
 
     async def _change(self, action: str, call: Callable[[], Awaitable[T]]) -> T:
+        async def guarded() -> T:
+            self.state_objects.guard()
+            return await call()
+
         try:
-            return await self._calls.repeat(action, call)
+            return await self._calls.repeat(action, guarded)
         except DestinationError as error:
             if error.reason not in _TEMPORARY:
                 raise

@@ -64,6 +64,7 @@ class MemoryDestination:
 
     folders = None
     is_remote = False
+    state_objects = None
 
     def __init__(self, url):
         self.location = url

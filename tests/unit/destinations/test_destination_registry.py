@@ -14,6 +14,7 @@ MODULE = """
 class Destination:
     folders = None
     is_remote = False
+    state_objects = None
 
     def __init__(self, url, options):
         self.location, self.options = url, options
