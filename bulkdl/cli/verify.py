@@ -17,6 +17,7 @@ from bulkdl.cli.help import Command, Group
 from bulkdl.cli.render import show_verification
 from bulkdl.cli.signals import run_interruptible
 from bulkdl.errors import ConfigError
+from bulkdl.graph.upload_options import upload_options
 from bulkdl.maintenance.rebuild import rebuild
 from bulkdl.maintenance.verify import VerifyOptions
 from bulkdl.maintenance.verify import verify as compare_with_ledger
@@ -83,6 +84,7 @@ def verify(deep: bool, repair: bool, recreate: bool, workers: int, **params: Any
             deep=deep,
             repair=repair,
             workers=workers,
+            uploads=upload_options(settings),
         )
         work = partial(rebuild if recreate else compare_with_ledger, verify_options, bar)
         verification = asyncio.run(run_interruptible(work))

@@ -87,6 +87,25 @@ class Publication:
 
 
 @dataclass(frozen=True, slots=True)
+class ClientOptions:
+    """
+    How a destination is reached over the network. None: as the variables of the provider say.
+
+    Attributes:
+        endpoint: The URL of a store that is not that of the provider.
+        ca_file: PEM file with certificates that are trusted in addition to those of the system.
+        path_style: Whether the bucket is in the path of a URL instead of its host.
+        allow_http: Whether requests without TLS are allowed beyond this machine.
+    """
+
+    endpoint: str | None = None
+    region: str | None = None
+    ca_file: Path | None = None
+    path_style: bool | None = None
+    allow_http: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class UploadOptions:
     """
     How a destination sends content over the network.
@@ -97,12 +116,14 @@ class UploadOptions:
         verification: What is compared after an upload: ``size`` (and version), ``read`` (the content) or
             ``none``.
         retry_policy: When a failed upload is repeated.
+        client: How the destination is reached.
     """
 
     max_uploads: int = 64
     memory_bytes: int = 256 << 20
     verification: str = "size"
     retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
+    client: ClientOptions = field(default_factory=ClientOptions)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bulkdl.destinations.interfaces import UploadOptions
+from bulkdl.destinations.interfaces import ClientOptions, UploadOptions
 from bulkdl.settings import Settings
 from bulkdl.sources.sessions import retry_policy
 
@@ -16,4 +16,5 @@ def upload_options(settings: Settings) -> UploadOptions:
         memory_bytes=settings.upload_memory,
         verification=settings.verify_uploads,
         retry_policy=retry_policy(settings),
+        client=ClientOptions(**settings.object_store.model_dump()),
     )

@@ -58,7 +58,7 @@ async def rebuild(
     """
     verification = Verification(str(options.output), "rebuild")
     stop = stop or threading.Event()
-    async with create_storage(options.output, options.state) as storage:
+    async with create_storage(options.output, options.state, uploads=options.uploads) as storage:
         has_state = await asyncio.to_thread(storage.state.path.is_dir)
         if not has_state and not await _has_objects(storage.destination):
             raise ConfigError(

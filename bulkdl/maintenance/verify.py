@@ -21,7 +21,7 @@ from sqlite3 import Connection
 from typing import Protocol
 
 from bulkdl.concurrency import Channel
-from bulkdl.destinations.interfaces import ObjectInfo
+from bulkdl.destinations.interfaces import ObjectInfo, UploadOptions
 from bulkdl.errors import LedgerMissingError
 from bulkdl.ledger import derived_queries, maintenance_queries
 from bulkdl.ledger.database import Ledger
@@ -55,6 +55,7 @@ class VerifyOptions:
         deep: Compare checksums, not only sizes.
         repair: Mark missing and invalid files for download.
         workers: Number of files that are read concurrently.
+        uploads: For a destination that is reached over the network.
     """
 
     output: Path | str
@@ -63,6 +64,7 @@ class VerifyOptions:
     deep: bool = False
     repair: bool = False
     workers: int = 4
+    uploads: UploadOptions | None = None
 
 
 class VerifyProgress(Protocol):
@@ -101,7 +103,7 @@ async def verify(
     verification = Verification(str(options.output), "deep" if options.deep else "quick")
     stop = stop or threading.Event()
     async with (
-        create_storage(options.output, options.state) as storage,
+        create_storage(options.output, options.state, uploads=options.uploads) as storage,
         _open_ledger(storage, repair=options.repair) as ledger,
     ):
         try:

@@ -18,7 +18,7 @@ from bulkdl.settings.model import Settings
 from bulkdl.settings.parsers import Shard
 from bulkdl.settings.path_templates import PathTemplates
 from bulkdl.settings.source_choice import choose_sources
-from bulkdl.settings.tables import AccountTable, NotifyTable, ProjectTable
+from bulkdl.settings.tables import AccountTable, NotifyTable, ObjectStoreTable, ProjectTable
 
 __all__ = [
     "AccountCredentials",
@@ -26,6 +26,7 @@ __all__ = [
     "CredentialSet",
     "LoadedSettings",
     "NotifyTable",
+    "ObjectStoreTable",
     "PathTemplates",
     "ProjectTable",
     "Settings",

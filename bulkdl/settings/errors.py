@@ -13,7 +13,7 @@ from bulkdl.settings.kinds import KindTable
 from bulkdl.settings.model import Settings
 from bulkdl.settings.parsers import hide_secret
 from bulkdl.settings.path_templates import PathTemplates
-from bulkdl.settings.tables import AccountTable, NotifyTable, ProjectTable
+from bulkdl.settings.tables import AccountTable, NotifyTable, ObjectStoreTable, ProjectTable
 
 _MAX_SHOWN_CHARS = 60
 # Names of earlier versions and of other tools that do not resemble the setting.
@@ -116,6 +116,7 @@ def _unknown(loc: tuple[int | str, ...]) -> str:
         "projects": ProjectTable,
         "accounts": AccountTable,
         "notify": NotifyTable,
+        "object_store": ObjectStoreTable,
     }
     model = models.get(str(loc[0]), Settings) if len(loc) > 1 else Settings
     near = suggest_setting(str(loc[-1]), tuple(model.model_fields))

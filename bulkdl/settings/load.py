@@ -26,7 +26,16 @@ from bulkdl.settings.tables import AccountTable, ProjectTable
 PREFIX = "BULKDL_"
 # Tables. BULKDL_PROJECT selects projects; the command line reads it.
 _FILE_ONLY = frozenset(
-    {"accounts", "kinds", "notify", "path_templates", "processor_settings", "projects", "source_settings"}
+    {
+        "accounts",
+        "kinds",
+        "notify",
+        "object_store",
+        "path_templates",
+        "processor_settings",
+        "projects",
+        "source_settings",
+    }
 )
 # Flags whose name is not the key with hyphens.
 _FLAGS = {"processors": "--processor"}
@@ -196,6 +205,7 @@ def read_file(path: Path) -> dict[str, Any]:
     _resolve_files(values.get("projects"), "api_key_file", path.parent)
     _resolve_files(values.get("accounts"), "password_file", path.parent)
     _resolve_files([values.get("notify")], "header_file", path.parent)
+    _resolve_files([values.get("object_store")], "ca_file", path.parent)
     return values
 
 

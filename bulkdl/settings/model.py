@@ -60,7 +60,7 @@ from bulkdl.settings.hosts import (
 from bulkdl.settings.kinds import SHORTHANDS, KindTable, complete_kinds
 from bulkdl.settings.levels import Level
 from bulkdl.settings.path_templates import PathTemplates
-from bulkdl.settings.tables import AccountTable, NotifyTable, ProjectTable
+from bulkdl.settings.tables import AccountTable, NotifyTable, ObjectStoreTable, ProjectTable
 from bulkdl.source_spec import AUTO, find_source, kind_names, kind_spec
 
 MIB = 1024 * 1024
@@ -262,6 +262,8 @@ class Settings(BaseModel):
     verify_uploads: Literal["size", "read", "none"] = Field(
         "size", description="check after an upload: size (and version), read (the content), or none"
     )
+
+    object_store: ObjectStoreTable = Field(ObjectStoreTable(), description="how to reach an object store")
 
     # budgets of one run
     max_duration: DurationS = Field(

@@ -45,6 +45,41 @@ class AccountTable(BaseModel):
         return self
 
 
+class ObjectStoreTable(BaseModel):
+    """
+    The ``[object_store]`` table: how to reach an object store.
+
+    Credentials are read from the variables and files of the provider only.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    endpoint: str | None = Field(None, description="URL of a store that is not that of the provider")
+    region: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9-]{1,64}$", description="region of the bucket; only for S3"
+    )
+    ca_file: Path | None = Field(
+        None, description="PEM file with certificates to trust in addition to those of the system"
+    )
+    path_style: bool | None = Field(
+        None, description="whether the bucket is in the path of a URL, not in its host; only for S3"
+    )
+    allow_http: bool = Field(False, description="accept an endpoint with http:// that is not on this machine")
+
+    @field_validator("endpoint")
+    @classmethod
+    def _check_endpoint(cls, url: str | None) -> str | None:
+        parts = urlsplit(url or "https://host")
+        if parts.username is not None or parts.password is not None:
+            raise ValueError("expected a URL without user name and password")
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError("expected a URL like https://store.example.com")
+        return url and url.rstrip("/")
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name}={value}" for name, value in self.model_dump(exclude_defaults=True).items())
+
+
 class NotifyTable(BaseModel):
     """
     The ``[notify]`` table: a command and a URL that receive the report at the end of a run.

@@ -8,10 +8,12 @@ import base64
 import hashlib
 import itertools
 import re
+import ssl
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
+from pathlib import Path
 from urllib.parse import unquote
 from xml.sax.saxutils import escape
 
@@ -20,6 +22,7 @@ from aiohttp import web
 from support.thread_server import serve_in_thread
 
 TOKEN = "GCSTOKEN"
+CA_FILE = Path(__file__).with_name("store_ca.pem")
 _LIST_KEYS = 1000
 
 
@@ -198,8 +201,11 @@ def _error(status, code):
 
 
 @contextmanager
-def run_gcs_fake():
-    """Yield a store with the empty bucket ``outputs``."""
-    fake = GcsFake()
-    with serve_in_thread(fake.handle) as fake.url:
+def run_gcs_fake(*, tls=False):
+    """Yield a store with the empty bucket ``outputs``. With *tls*, only ``CA_FILE`` makes it trusted."""
+    fake, context = GcsFake(), None
+    if tls:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(CA_FILE.with_name("store_server.pem"))
+    with serve_in_thread(fake.handle, ssl=context) as fake.url:
         yield fake

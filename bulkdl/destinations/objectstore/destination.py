@@ -281,5 +281,6 @@ def create_object_store(url: str, options: DestinationOptions) -> ObjectStoreDes
 
     Raises:
         ValueError: The URL or a variable of the provider is invalid.
+        ConfigError: A file cannot be read, or the credentials need another extra.
     """
-    return ObjectStoreDestination(create_store(url), url, options)
+    return ObjectStoreDestination(create_store(url, options.uploads.client), url, options)

@@ -16,6 +16,7 @@ _MAX_DETAIL_CHARS = 300
 _CODE = re.compile(r"<Code>([A-Za-z0-9_.-]{1,80})</Code>")
 _STATUS = re.compile(r"status code: (\d{3})")
 _REGION = re.compile(r"<Region>([a-z0-9-]{1,40})</Region>|expecting '([a-z0-9-]{1,40})'")
+_INVALID_CERTIFICATE = re.compile(r"InvalidCertificate\((?:[\s(]|Other(?:Error)?\b)*(\w+)")
 _URL = re.compile(r"https?://\S+")
 
 _MISSING_BUCKET = {"NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted"}
@@ -60,6 +61,10 @@ class WrongRegionError(DestinationError):
     """The bucket is in another region."""
 
 
+class TlsError(DestinationError):
+    """The certificate of the store is not trusted."""
+
+
 def convert_error(error: Exception, subject: str) -> DestinationError:
     """
     Return the DestinationError for *error*, which a store raised.
@@ -75,6 +80,8 @@ def convert_error(error: Exception, subject: str) -> DestinationError:
         return MissingBucketError(Reason.DISK_ERROR, f"{subject}: the bucket does not exist ({code})")
     if code in _WRONG_REGION or "incorrectly configured region" in text:
         return WrongRegionError(Reason.DISK_ERROR, f"{subject}: {_describe_region(text)}")
+    if certificate := _INVALID_CERTIFICATE.search(text):
+        return TlsError(Reason.DISK_ERROR, f"{subject}: {_describe_tls(certificate[1])}")
     if code in _FULL or status == 507:
         return DestinationError(Reason.DISK_FULL, f"{subject}: the quota is used up ({code or status})")
     if code == "RequestTimeTooSkewed":
@@ -103,7 +110,7 @@ def to_config_error(location: str, error: DestinationError) -> Exception:
             f"--output {location}",
             "the bucket does not exist; create it, or check its name and the endpoint",
         )
-    if isinstance(error, WrongRegionError):
+    if isinstance(error, (WrongRegionError, TlsError)):
         return ConfigError(f"--output {location}", error.detail)
     return error
 
@@ -122,7 +129,7 @@ def _describe(error: Exception, code: str, status: int) -> str:
             f"the store returned {f'HTTP {status}' if status else 'an error'}{f' ({code})' if code else ''}"
         )
     if _NO_CREDENTIALS.search(str(error)):
-        return "no credentials found; set the variables of the provider (AWS profiles are not read)"
+        return "no credentials found; set the variables of the provider, or see docs/object-stores.md"
     return first_line(error)
 
 
@@ -131,3 +138,9 @@ def _describe_region(text: str) -> str:
     region = (match[1] or match[2]) if match else ""
     hint = f"set AWS_REGION={region}" if region else "set AWS_REGION to the region of the bucket"
     return f"the bucket is in another region; {hint}"
+
+
+def _describe_tls(problem: str) -> str:
+    return (
+        f"the certificate of the store is not trusted ({problem}); set object_store.ca_file or SSL_CERT_FILE"
+    )

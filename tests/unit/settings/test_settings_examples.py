@@ -9,6 +9,7 @@ import pytest
 from bulkdl.settings import (
     AccountTable,
     NotifyTable,
+    ObjectStoreTable,
     PathTemplates,
     ProjectTable,
     Settings,
@@ -32,6 +33,7 @@ def test_example_has_exactly_the_keys_of_the_settings():
     assert set(keys["path_templates"]) == set(PathTemplates.model_fields)
     assert {key for table in keys["projects"] for key in table} == set(ProjectTable.model_fields)
     assert {key for table in keys["accounts"] for key in table} == set(AccountTable.model_fields)
+    assert set(keys["object_store"]) == set(ObjectStoreTable.model_fields)
     assert set(keys["notify"]) == set(NotifyTable.model_fields) - {"header_file"}
 
 
@@ -39,7 +41,7 @@ def test_example_uncommented_equals_the_defaults(tmp_path):
     path = tmp_path / "all.toml"
     path.write_text(uncommented(), encoding="utf-8")
     shown, default = load_settings({}, path, {}).settings, Settings()
-    for key in set(Settings.model_fields) - {"projects", "accounts", "notify"}:
+    for key in set(Settings.model_fields) - {"projects", "accounts", "notify", "object_store"}:
         if getattr(default, key) is not None:
             assert getattr(shown, key) == getattr(default, key), key
 
@@ -56,6 +58,15 @@ def test_example_has_the_descriptions_of_the_notify_table():
             assert lines[at - 1] == f"# {field.description}"
 
 
+def test_example_has_the_descriptions_of_the_object_store_table():
+    lines = (
+        (CONFIG / "example.toml").read_text(encoding="utf-8").partition("#[object_store]\n")[2].splitlines()
+    )
+    for key, field in ObjectStoreTable.model_fields.items():
+        at = next(number for number, line in enumerate(lines) if line.startswith(f"#{key} = "))
+        assert lines[at - 1] == f"# {field.description}"
+
+
 @pytest.mark.parametrize("model", [Settings, PathTemplates])
 def test_example_has_the_descriptions_of_the_model(model):
     lines = (CONFIG / "example.toml").read_text(encoding="utf-8").splitlines()
@@ -64,6 +75,7 @@ def test_example_has_the_descriptions_of_the_model(model):
             "accounts",
             "kinds",
             "notify",
+            "object_store",
             "path_templates",
             "processor_settings",
             "projects",

@@ -67,6 +67,7 @@ def test_load_settings_returns_a_source_for_every_key():
     assert set(variable_names()) == set(Settings.model_fields) - {
         "kinds",
         "notify",
+        "object_store",
         "path_templates",
         "processor_settings",
         "source_settings",

@@ -71,7 +71,7 @@ async def test_upload_slots_cancelled_waiter_releases_its_turn():
 )
 def test_create_store_rejects_the_url_or_the_endpoint(url, env, problem):
     with pytest.raises(ValueError, match=problem):
-        create_store(url, env)
+        create_store(url, env=env)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_create_store_rejects_the_url_or_the_endpoint(url, env, problem):
     [{"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, {"AWS_ENDPOINT_URL": "http://x", "AWS_ALLOW_HTTP": "true"}],
 )
 def test_create_store_accepts_http_on_this_machine_or_if_it_is_allowed(env):
-    assert create_store("s3://bucket/some/prefix", env).prefix == "some/prefix"
+    assert create_store("s3://bucket/some/prefix", env=env).prefix == "some/prefix"
 
 
 def test_build_attributes_describe_the_content_and_its_source():
