@@ -22,6 +22,7 @@ from bulkdl.failure_policy import ExitCode
 from bulkdl.graph.downloader import Downloader
 from bulkdl.log import get_logger
 from bulkdl.redaction import register_secret
+from bulkdl.report.summary import Summary
 from bulkdl.selection import Selection
 from bulkdl.settings import CredentialSet, LoadedSettings, Settings, choose_sources, load_settings
 from bulkdl.source_spec import source_spec
@@ -124,6 +125,12 @@ def execute(request: RunRequest, work: Callable[[Downloader], Awaitable[T]]) -> 
     """
     with configure_logging(request.loaded, request.credentials) as reporter:
         return asyncio.run(run_downloader(request, work, reporter))
+
+
+async def run_once(downloader: Downloader, request: RunRequest) -> tuple[Summary, str | None]:
+    """Run the selections of *request*; return the summary and the report."""
+    summary = await downloader.run(request.selections)
+    return summary, downloader.report
 
 
 async def run_downloader(

@@ -12,8 +12,9 @@ from typing import Any
 import click
 
 from bulkdl.cli import options
-from bulkdl.cli.context import RunRequest, execute
+from bulkdl.cli.context import RunRequest, execute, run_once
 from bulkdl.cli.help import Command, Group
+from bulkdl.cli.notification import notify_after, read_notifier
 from bulkdl.cli.render import show_summary, write_json, write_lines
 from bulkdl.cli.run_catalog import catalog_after, require_local_output
 from bulkdl.errors import ConfigError
@@ -48,6 +49,7 @@ def retry(reasons: tuple[str, ...], **params: Any) -> int:
     chosen = [parse_reason(text) for value in reasons for text in value.replace(",", " ").split()]
     request = RunRequest.from_params(params, expose_metrics=True)
     require_local_output(request.loaded.settings)
+    notifier = read_notifier(request.loaded.settings)
     output = request.output
     retried = asyncio.run(
         select_retries(output, request.selections, chosen, state=request.loaded.settings.state)
@@ -56,10 +58,11 @@ def retry(reasons: tuple[str, ...], **params: Any) -> int:
         _report_nothing_to_retry(chosen, retried.other_sources, params["result_format"])
         return 0
     request = replace(request, selections=retried.selections)
-    summary, signal_code = execute(request, lambda downloader: downloader.run(request.selections))
+    (summary, report), signal_code = execute(request, lambda downloader: run_once(downloader, request))
     summary = summary.after_signal(signal_code)
     show_summary(summary, output, params["result_format"])
     catalog_after(request.loaded.settings, summary, params["result_format"], signal_code)
+    notify_after(notifier, request, report, signal_code)
     return int(summary.exit_code)
 
 

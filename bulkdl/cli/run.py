@@ -7,8 +7,9 @@ from typing import Any
 import click
 
 from bulkdl.cli import options
-from bulkdl.cli.context import RunRequest, execute
+from bulkdl.cli.context import RunRequest, execute, run_once
 from bulkdl.cli.help import Command
+from bulkdl.cli.notification import notify_after, read_notifier
 from bulkdl.cli.plan import print_plan
 from bulkdl.cli.render import show_summary
 from bulkdl.cli.run_catalog import catalog_after, require_local_output
@@ -38,8 +39,10 @@ def run(**params: Any) -> int:
         return print_plan(params)
     request = RunRequest.from_params(params, expose_metrics=True)
     require_local_output(request.loaded.settings)
-    summary, signal_code = execute(request, lambda downloader: downloader.run(request.selections))
+    notifier = read_notifier(request.loaded.settings)
+    (summary, report), signal_code = execute(request, lambda downloader: run_once(downloader, request))
     summary = summary.after_signal(signal_code)
     show_summary(summary, request.output, params["result_format"])
     catalog_after(request.loaded.settings, summary, params["result_format"], signal_code)
+    notify_after(notifier, request, report, signal_code)
     return int(summary.exit_code)

@@ -25,6 +25,7 @@ from bulkdl.errors import BulkdlError
 from bulkdl.failure_policy import ExitCode
 from bulkdl.graph.downloader import Downloader
 from bulkdl.log import get_logger
+from bulkdl.notify.notifier import Notifier, create_notifier
 from bulkdl.redaction import redact, register_secret
 from bulkdl.report.summary import Summary
 from bulkdl.service.schedule import DailySchedule, IntervalSchedule, Schedule
@@ -115,15 +116,22 @@ class ServiceProcess:
             Downloader(settings, credentials=request.credentials, reporter=self._reporter),
             schedule,
             partial(read_selections, self._params, settings),
-            partial(self._finish_run, settings),
+            partial(self._finish_run, settings, create_notifier(settings)),
         )
 
-    async def _finish_run(self, settings: Settings, _downloader: Downloader, summary: Summary) -> None:
-        """Print the summary of a run, and write its catalogue."""
+    async def _finish_run(
+        self, settings: Settings, notifier: Notifier | None, downloader: Downloader, summary: Summary
+    ) -> None:
+        """Print the summary of a run, write its catalogue, and send its report."""
         show_summary(summary, settings.require_output(), self._params["result_format"])
         if summary.exit_code is ExitCode.CREDENTIALS:
             self._reload()  # a file with credentials can be new
-        await catalog_after_service_run(settings, summary)
+        try:
+            await catalog_after_service_run(settings, summary)
+        finally:
+            if notifier is not None and downloader.report is not None:
+                is_stopping = self._service is not None and self._service.is_stopping
+                await notifier.send(downloader.report, is_stopping=is_stopping)
 
     def _log_start(self, service: Service) -> None:
         state = service.document()

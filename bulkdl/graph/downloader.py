@@ -67,6 +67,7 @@ class Downloader:
 
     Attributes:
         summary: The summary of the last run; None during a run and after a cancelled run.
+        report: The report of the last run as JSON text; None as *summary*.
 
     Raises:
         ConfigError: The output directory or the credentials are missing.
@@ -82,6 +83,7 @@ class Downloader:
     ) -> None:
         output = settings.require_output()
         self.summary: Summary | None = None
+        self.report: str | None = None
         self._settings = settings
         self._source_names = choose_sources(settings, credentials=credentials)
         self._source_types = [load_source_type(name) for name in self._source_names]
@@ -177,7 +179,7 @@ class Downloader:
             DestinationError: The disk is full or fails.
         """
         operations = self._require_open("run()")
-        self.summary = None
+        self.summary = self.report = None
         run = operations.start(lambda shutdown: self._run(selection, (), shutdown), name="run")
         return await operations.result_of(run)
 
@@ -196,7 +198,7 @@ class Downloader:
         """
         operations = self._require_open("stream()")
         channel: Channel[Result] = Channel(_RESULT_QUEUE_LENGTH)
-        self.summary = None
+        self.summary = self.report = None
         run = operations.start(lambda shutdown: self._run(selection, (channel.put,), shutdown), name="run")
         run.add_done_callback(lambda _run: channel.close())
         try:
@@ -250,7 +252,7 @@ class Downloader:
                 context = replace(opened, selections=await _apply_watermarks(selections, opened.ledger))
                 await self._assembly.execute(context)
                 self.summary = summary.build(stopped_by=shutdown.cause)
-                await self._assembly.store_report(context, self.summary)
+                self.report = await self._assembly.store_report(context, self.summary)
         return self.summary
 
     @asynccontextmanager

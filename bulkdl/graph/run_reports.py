@@ -21,8 +21,8 @@ log = get_logger(__name__)
 
 async def store_report(
     run: LockedRun, selections: SelectionBySource, settings: Settings, summary: Summary
-) -> None:
-    """Store the report of the run; a full disk is logged and does not hide the result."""
+) -> str:
+    """Store the report of the run and return it; a full disk is logged and does not hide the result."""
     document = json_text(run_report(summary, selections.values(), settings), indent=1)
     finish = partial(
         queries.finish_run,
@@ -45,3 +45,4 @@ async def store_report(
         downloaded_bytes=summary.downloaded_bytes,
     )
     run.reporter.report(RunFinished(summary.finished_at, int(summary.exit_code)))
+    return document

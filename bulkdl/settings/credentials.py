@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from bulkdl.errors import ConfigError
 from bulkdl.settings import parsers
 from bulkdl.settings.model import Settings
-from bulkdl.settings.tables import AccountTable, ProjectTable
+from bulkdl.settings.tables import AccountTable, NotifyTable, ProjectTable
 
 _NONE = (
     "none found; set UP42_PROJECT_ID and UP42_PROJECT_API_KEY, or UP42_USERNAME and UP42_PASSWORD, "
@@ -136,6 +136,20 @@ def load_account_credentials(settings: Settings, env: Mapping[str, str] = os.env
     if not accounts:
         raise ConfigError("credentials", _NO_ACCOUNT)
     return CredentialSet(accounts=tuple(accounts))
+
+
+def read_notify_header(table: NotifyTable, env: Mapping[str, str] = os.environ) -> SecretStr | None:
+    """
+    Return the value of the header of notifications; None without one.
+
+    Raises:
+        ConfigError: The variable is not set, or the file cannot be read.
+    """
+    if table.header_file is not None:
+        return SecretStr(read_secret_file("notify.header_file", table.header_file))
+    if table.header_env is None:
+        return None
+    return SecretStr(_read_named_variable("notify.header_env", table.header_env, env))
 
 
 def _read_table_password(table: AccountTable, number: int, env: Mapping[str, str]) -> SecretStr:

@@ -30,6 +30,7 @@ SPAWNERS = {
     "transfer/segments.py": "a partial file is started once; each reader waits for its own write",
     "transfer/segmented.py": "the connections of one archive, in a TaskGroup",
     "testing/steps.py": "a suite cancels a call, and waits for its end",
+    "notify/command.py": "the input and the error output of a command, in a TaskGroup",
     "service/service.py": "the heartbeat for systemd, and the steps after a run that a signal can stop",
     "cli/signals.py": "a signal cancels the work, and the command still reports it",
 }
