@@ -15,9 +15,16 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "bulkdl requires Python 3.11 or newer; set the interpreter: make PYTHON=python3.11 …" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
+
+# Create the environment $(1) from the lock file $(2). Most of its modules are never imported, so pip does not
+# compile them, which takes three quarters of the time.
+define create_environment
+$(PYTHON) -m venv --without-pip $(1)
+$(BIN)/python -m pip --python $(1)/bin/python install --quiet --disable-pip-version-check --no-compile --require-hashes -r $(2)
+endef
 
 .PHONY: install
 install: $(STAMP) ## create .venv from the lock file and install bulkdl
@@ -54,9 +61,8 @@ format: install ## format all files and fix lint findings
 PEERS := peer peer_assets peer_stac
 PEER_ENVIRONMENTS := $(PEERS:%=.venv-%/.installed)
 
-$(PEER_ENVIRONMENTS): .venv-%/.installed: tests/%/requirements.lock
-	$(PYTHON) -m venv .venv-$*
-	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+$(PEER_ENVIRONMENTS): .venv-%/.installed: tests/%/requirements.lock | $(STAMP)
+	$(call create_environment,.venv-$*,$<)
 	@touch $@
 
 .PHONY: test-peer
@@ -65,9 +71,8 @@ test-peer: install $(PEER_ENVIRONMENTS) ## compare the official clients with bul
 
 AZURITE := tests/objectstore/azurite
 
-.venv-objectstore/.installed: tests/objectstore/requirements.lock $(AZURITE)/package-lock.json
-	$(PYTHON) -m venv .venv-objectstore
-	.venv-objectstore/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+.venv-objectstore/.installed: tests/objectstore/requirements.lock $(AZURITE)/package-lock.json | $(STAMP)
+	$(call create_environment,.venv-objectstore,$<)
 	mkdir -p .venv-objectstore/azurite
 	cp $(AZURITE)/package.json $(AZURITE)/package-lock.json .venv-objectstore/azurite
 	npm ci --prefix .venv-objectstore/azurite --ignore-scripts --no-fund --no-audit --silent
@@ -79,6 +84,9 @@ test-objectstore: install .venv-objectstore/.installed ## test uploads to real o
 
 LOCK := uv pip compile --universal --python-version 3.11 \
   --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --quiet
+
+.PHONY: environments
+environments: $(PEER_ENVIRONMENTS) .venv-browser/.installed .venv-readers/.installed .venv-image/.installed ## create the environments of the other tests (make -j 2)
 
 .PHONY: lock
 lock: ## regenerate all lock files from pyproject.toml (needs uv)
@@ -112,18 +120,16 @@ image: ## build the container image with docker, podman or buildah
 	  fi; \
 	done; echo "no working container engine found (tried: $(ENGINE))" >&2; exit 1
 
-.venv-image/.installed: tests/image/requirements.lock
-	$(PYTHON) -m venv .venv-image
-	.venv-image/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+.venv-image/.installed: tests/image/requirements.lock | $(STAMP)
+	$(call create_environment,.venv-image,$<)
 	@touch $@
 
 .PHONY: test-image
 test-image: install .venv-image/.installed ## test the image and the manifests with the real tools (installs them as root)
 	tests/image/run
 
-.venv-browser/.installed: tests/browser/requirements.lock
-	$(PYTHON) -m venv .venv-browser
-	.venv-browser/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+.venv-browser/.installed: tests/browser/requirements.lock | $(STAMP)
+	$(call create_environment,.venv-browser,$<)
 	@touch $@
 
 .PHONY: test-browser
@@ -132,9 +138,8 @@ test-browser: install .venv-browser/.installed ## test the pages in Chromium and
 	  { apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium firefox-esr >/dev/null; }
 	.venv-browser/bin/python -m pytest -q -c tests/browser/pytest.ini tests/browser
 
-.venv-readers/.installed: tests/readers/requirements.lock
-	$(PYTHON) -m venv .venv-readers
-	.venv-readers/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+.venv-readers/.installed: tests/readers/requirements.lock | $(STAMP)
+	$(call create_environment,.venv-readers,$<)
 	@touch $@
 
 .PHONY: test-readers
@@ -161,9 +166,8 @@ screenshots: demo .venv-browser/.installed ## make the screenshots of docs/resul
 docs: install ## generate the documentation pages that are derived from code
 	$(BIN)/python docs/generate.py
 
-.venv-robustness/.installed: tests/robustness/requirements.lock
-	$(PYTHON) -m venv .venv-robustness
-	.venv-robustness/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+.venv-robustness/.installed: tests/robustness/requirements.lock | $(STAMP)
+	$(call create_environment,.venv-robustness,$<)
 	@touch $@
 
 .PHONY: robustness
