@@ -105,6 +105,26 @@ class ClientOptions:
     allow_http: bool = False
 
 
+class UploadMonitor(Protocol):
+    """Limits the bandwidth of uploads, and gets their progress."""
+
+    async def acquire(self, size_bytes: int) -> None:
+        """Wait until *size_bytes* may be sent."""
+
+    def sent(self, key: str, offset_bytes: int, total_bytes: int, new_bytes: int) -> None:
+        """*new_bytes* were passed to the client; *offset_bytes* of *total_bytes* are sent. Does not raise."""
+
+
+class NullUploadMonitor:
+    """Has no limit and ignores the progress."""
+
+    async def acquire(self, size_bytes: int) -> None:
+        """Return at once."""
+
+    def sent(self, key: str, offset_bytes: int, total_bytes: int, new_bytes: int) -> None:
+        """Ignore the progress."""
+
+
 @dataclass(frozen=True, slots=True)
 class UploadOptions:
     """
@@ -117,6 +137,9 @@ class UploadOptions:
             ``none``.
         retry_policy: When a failed upload is repeated.
         client: How the destination is reached.
+        monitor: Limits the bandwidth, and gets the progress.
+        stall_timeout_s: Time without progress after which an upload is repeated. It is longer than the
+            timeout of a request, whose retry does not begin at the first byte again.
     """
 
     max_uploads: int = 64
@@ -124,6 +147,8 @@ class UploadOptions:
     verification: str = "size"
     retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
     client: ClientOptions = field(default_factory=ClientOptions)
+    monitor: UploadMonitor = field(default_factory=NullUploadMonitor)
+    stall_timeout_s: float = 660.0
 
 
 @dataclass(frozen=True, slots=True)

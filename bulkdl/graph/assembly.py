@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import partial
 from types import TracebackType
@@ -56,6 +56,8 @@ class RunAssembly:
         storage: Storage,
         reporter: Reporter,
         processing: Processing | None = None,
+        *,
+        upload_bandwidth: RateLimiter,
     ) -> None:
         specs = [source_type.spec for source_type in source_types]
         limits = compute_run_limits(settings, get_open_file_limit(), specs)
@@ -66,6 +68,7 @@ class RunAssembly:
         self._reporter = reporter
         self._processing = processing
         self._bandwidth = RateLimiter(0, 1)
+        self._upload_bandwidth = upload_bandwidth
 
     async def __aenter__(self) -> Self:
         await self.sources.__aenter__()
@@ -110,7 +113,9 @@ class RunAssembly:
             )
             async with asyncio.TaskGroup() as group:
                 schedule = group.create_task(
-                    _apply_bandwidth_schedule(self._bandwidth, self._settings.bwlimit)
+                    _apply_bandwidth_schedule(
+                        (self._bandwidth, self._upload_bandwidth), self._settings.bwlimit
+                    )
                 )
                 await self._execute_stages(run, stage)
                 schedule.cancel()
@@ -217,9 +222,10 @@ def _transfer_limits(settings: Settings) -> Limits:
     )
 
 
-async def _apply_bandwidth_schedule(bandwidth: RateLimiter, schedule: BandwidthSchedule) -> None:
-    """Set the rate of *bandwidth* to the limit of the current time until cancelled."""
+async def _apply_bandwidth_schedule(limiters: Iterable[RateLimiter], schedule: BandwidthSchedule) -> None:
+    """Set the rate of each of *limiters* to the limit of the current time until cancelled."""
     while True:
         now = datetime.now().astimezone()
-        bandwidth.set_rate(schedule.limit_at(now))
+        for limiter in limiters:
+            limiter.set_rate(schedule.limit_at(now))
         await asyncio.sleep(schedule.next_change_s(now))

@@ -25,7 +25,7 @@ from bulkdl.graph.recorder import Recorder, Subscriber
 from bulkdl.graph.run import enumerate_all
 from bulkdl.graph.run_context import RunContext
 from bulkdl.graph.shutdown import ShutdownController
-from bulkdl.graph.upload_options import upload_options
+from bulkdl.graph.upload_options import RunUploadMonitor, upload_options
 from bulkdl.ledger import queries
 from bulkdl.ledger.database import Ledger
 from bulkdl.ledger.locked import open_locked_ledger
@@ -92,13 +92,14 @@ class Downloader:
         )
         self._reporter = reporter or NullReporter()
         executors = Executors(settings.disk_threads, settings.inspection_threads, settings.processing_threads)
+        self._uploads = RunUploadMonitor(self._reporter)
         self._storage = create_storage(
             output,
             settings.state,
             shard=settings.shard,
             durability=settings.durability,
             executors=executors,
-            uploads=upload_options(settings),
+            uploads=upload_options(settings, self._uploads),
             scratch_limit_bytes=settings.scratch_limit,
         )
         if processors is None:
@@ -138,6 +139,7 @@ class Downloader:
             self._storage,
             self._reporter,
             self._processing,
+            upload_bandwidth=self._uploads.bandwidth,
         )
 
     def _require_open(self, call: str) -> Operations:

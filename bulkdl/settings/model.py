@@ -238,8 +238,8 @@ class Settings(BaseModel):
     burst: int = Field(400, ge=1, le=500, description="API requests that can be sent at once after a pause")
     bwlimit: Annotated[BandwidthSchedule, BeforeValidator(parse_bandwidth_schedule)] = Field(
         UNLIMITED,
-        description="maximum bytes per second of all downloads together (2M, off), or a schedule in local "
-        "time ('08:00,2M 19:00,off')",
+        description="maximum bytes per second of all downloads together, and of all uploads (2M, off), or a "
+        "schedule in local time ('08:00,2M 19:00,off')",
     )
     speed_limit: SizeBytes = Field(
         1024, description="minimum bytes per second; a slower transfer counts as stalled and is retried"

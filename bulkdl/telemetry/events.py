@@ -121,6 +121,16 @@ class TransferAdvanced:
 
 
 @dataclass(frozen=True, slots=True)
+class UploadAdvanced:
+    """*sent_bytes* more bytes of the object *key* were sent; *offset* of *total_bytes* are complete."""
+
+    key: str
+    offset: int
+    total_bytes: int
+    sent_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class RetryScheduled:
     """An attempt failed and the next attempt starts after *delay_s*."""
 
@@ -174,6 +184,7 @@ Event = (
     | EnumerationFinished
     | TransferStarted
     | TransferAdvanced
+    | UploadAdvanced
     | RetryScheduled
     | TransferEnded
     | OutputProcessed

@@ -33,6 +33,7 @@ from bulkdl.telemetry.events import (
     TransferAdvanced,
     TransferEnded,
     TransferStarted,
+    UploadAdvanced,
 )
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -57,6 +58,7 @@ class _Families:
         self.containers = counter("containers", "Containers by state.", "source", "state")
         self.retries = counter("retries", "Retries of outputs.", "reason")
         self.throttles = counter("throttles", "Responses with status 429.")
+        self.uploaded_bytes = counter("uploaded_bytes", "Bytes sent to an object store.")
         self.problems = counter(
             "problems", "Failures of a scope, a container, the directory or a processor.", "source", "reason"
         )
@@ -117,6 +119,7 @@ class Metrics:
             ProblemFound: self._problem_found,
             TransferStarted: lambda event: self._transfer_started(event.output),
             TransferAdvanced: lambda event: self._bytes[event.output.kind].inc(event.downloaded_bytes),
+            UploadAdvanced: lambda event: families.uploaded_bytes.inc(event.sent_bytes),
             RetryScheduled: lambda event: families.retries.labels(event.reason.value).inc(),
             TransferEnded: lambda event: self._transfer_ended(event.result),
             OutputProcessed: self._output_processed,

@@ -119,6 +119,8 @@ class RichProgress:
             format_size(self._totals.downloaded_bytes),
             format_rate(self._totals.speed.rate(now_s)),
         ]
+        if self._totals.uploaded_bytes:
+            parts.append(f"{format_size(self._totals.uploaded_bytes)} uploaded")
         eta_s = self._totals.eta_s(now_s)
         if eta_s is not None:
             parts.append(f"ETA {format_clock(eta_s, decimals=0)}")

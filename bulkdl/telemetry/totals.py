@@ -19,6 +19,7 @@ from bulkdl.telemetry.events import (
     TransferAdvanced,
     TransferEnded,
     TransferStarted,
+    UploadAdvanced,
 )
 
 REFRESH_S = 0.2
@@ -122,6 +123,7 @@ class RunTotals:
         self.kinds = {kind: KindTotals() for kind in kinds}
         self.processors: dict[str, ProcessorTotals] = {}
         self.speed = Speedometer()
+        self.uploaded_bytes = 0
         self.is_listed = False
         self._started_s: float | None = None
 
@@ -136,15 +138,21 @@ class RunTotals:
                 self.is_listed = True
             case TransferStarted() if self._started_s is None:
                 self._started_s = now_s
-            case TransferAdvanced(output=output, downloaded_bytes=downloaded_bytes):
-                totals = self.kinds[output.kind]
-                totals.downloaded_bytes += downloaded_bytes
-                totals.speed.add(now_s, downloaded_bytes)
-                self.speed.add(now_s, downloaded_bytes)
+            case TransferAdvanced() | UploadAdvanced():
+                self._add_bytes(event, now_s)
             case OutputProcessed(processor=processor):
                 self.processors.setdefault(processor, ProcessorTotals()).add(event)
             case TransferEnded(result=result):
                 self.kinds[result.output.kind].add_result(result)
+
+    def _add_bytes(self, event: TransferAdvanced | UploadAdvanced, now_s: float) -> None:
+        if isinstance(event, UploadAdvanced):
+            self.uploaded_bytes += event.sent_bytes
+            return
+        totals = self.kinds[event.output.kind]
+        totals.downloaded_bytes += event.downloaded_bytes
+        totals.speed.add(now_s, event.downloaded_bytes)
+        self.speed.add(now_s, event.downloaded_bytes)
 
     def _add_planned(self, planned_by_kind: Mapping[str, int]) -> None:
         for kind, count in planned_by_kind.items():

@@ -70,6 +70,22 @@ async def test_publish_byte_changed_on_the_wire_is_sent_again(create_storage, pr
     assert len(flipped) == 1
 
 
+@pytest.mark.parametrize("size_bytes", [1000, 20 * MIB])
+async def test_publish_byte_always_changed_on_the_wire_publishes_nothing(create_storage, proxy, size_bytes):
+    def flip(method, path, body):
+        if method != "PUT" or len(body) < 1000:
+            return None
+        return body[:500] + bytes([body[500] ^ 1]) + body[501:]
+
+    proxy.fault = flip
+    async with create_storage() as storage:
+        with pytest.raises(DestinationError, match="BadDigest") as caught:
+            await publish(storage, LARGE[:size_bytes])
+        assert caught.value.reason is Reason.PUBLISH_FAILED
+        assert await read_all(storage) == {}
+    assert proxy.count("POST", "uploads") == proxy.count("DELETE", "uploadId=")
+
+
 async def test_publish_cancelled_removes_the_parts(create_storage, proxy):
     arrived, loop = asyncio.Event(), asyncio.get_running_loop()
 
@@ -146,6 +162,32 @@ async def test_copy_above_the_limit_of_the_store_uploads_again(create_storage, m
         assert await read_all(storage) == {KEY: LARGE, "b/c": LARGE}
         assert info.digest == sample_file(KEY, LARGE).digest
     assert proxy.count("POST", "b/c?uploads") == 1
+
+
+async def test_run_throttled_store_gets_every_object_with_one_cooldown_at_a_time(
+    bucket_url, proxy, tmp_path, caplog
+):
+    changes, first, answered = [], [], []
+
+    def throttle(method, path, body):
+        if method not in ("PUT", "POST") or path.endswith("/probe"):
+            return None
+        changes.append(path)
+        first.append(path) if not first else None
+        if path == first[0] and len(answered) < 4:  # the client gives up, and the cooldown starts
+            answered.append(path)
+            return SLOW_DOWN
+        return SLOW_DOWN if len(changes) % 5 == 0 else None
+
+    proxy.fault = throttle
+    async with bucket_environment(bucket_url, tmp_path) as site:
+        summary = await site.run(retry_base_delay=0.2, retries=7)
+        assert (summary.exit_code, summary.failures, summary.problems) == (ExitCode.OK, [], [])
+        assert site.read_files() == site.expected_files()
+        assert site.storage_bytes() == site.object_bytes()
+    assert len(answered) == 4
+    cooldowns = [record for record in caplog.records if "rate_limit.cooldown" in record.getMessage()]
+    assert cooldowns
 
 
 async def test_run_failed_uploads_are_repeated_without_a_download(bucket_url, proxy, tmp_path):

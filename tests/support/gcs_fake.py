@@ -53,6 +53,7 @@ class GcsFake:
     Attributes:
         buckets: Objects by key, for each bucket.
         requests: Method and path with query of each request.
+        fault: Receives method and path with query. Can wait, and can return a response.
         uploads: The parts of multipart uploads that are neither complete nor removed, by ID.
     """
 
@@ -60,6 +61,7 @@ class GcsFake:
         self.url = ""
         self.buckets = {"outputs": {}}
         self.requests = []
+        self.fault = None
         self.uploads = {}
         self._generations = itertools.count(1)
 
@@ -74,9 +76,14 @@ class GcsFake:
 
     async def handle(self, request):
         self.requests.append((request.method, request.raw_path))
+        body = await request.read()
+        if self.fault is not None and (response := await self.fault(request.method, request.raw_path)):
+            return response
+        return self._respond(request, body)
+
+    def _respond(self, request, body):
         bucket, _, raw_key = request.raw_path.partition("?")[0].lstrip("/").partition("/")
         objects, key, query = self.buckets.get(unquote(bucket)), unquote(raw_key), request.query
-        body = await request.read()
         if request.headers.get("Authorization") != f"Bearer {TOKEN}":
             return _error(401, "AuthenticationRequired")
         if objects is None:

@@ -13,18 +13,19 @@ import base64
 import hashlib
 import io
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import google_crc32c
 import obstore
 from obstore.store import ObjectStore
 
 from bulkdl.concurrency import Executors, WaitQueue, run_stoppable
-from bulkdl.destinations.interfaces import CompletedFile, UploadOptions
+from bulkdl.destinations.interfaces import CompletedFile, UploadMonitor, UploadOptions
 from bulkdl.destinations.objectstore.metadata import build_attributes, normalize_etag
 from bulkdl.errors import DestinationError
 from bulkdl.models import CommittedFile, Digest, Reason
@@ -146,10 +147,13 @@ class _FileBlocks:
     ``stop`` ends the iteration with UploadStopped.
     """
 
-    def __init__(self, path: Path, file: CommittedFile, executors: Executors) -> None:
+    def __init__(self, path: Path, file: CommittedFile, monitor: UploadMonitor, executors: Executors) -> None:
         self._path = path
         self._file = file
+        self._monitor = monitor
         self._executors = executors
+        self.has_stalled = False
+        self._returned_s: float | None = time.monotonic()
         self._stream: io.FileIO | None = None
         self._digest = RunningDigest(file.digest)
         self._left_bytes = file.size_bytes
@@ -159,6 +163,11 @@ class _FileBlocks:
     def stop(self) -> None:
         self._is_stopped = True
 
+    @property
+    def idle_s(self) -> float:
+        """The seconds since the client got a block; 0 while it waits for one."""
+        return 0.0 if self._returned_s is None else time.monotonic() - self._returned_s
+
     def close(self) -> None:
         if self._stream is not None:
             self._stream.close()
@@ -167,13 +176,23 @@ class _FileBlocks:
         return self
 
     async def __anext__(self) -> bytes:
+        self._returned_s = None
+        try:
+            return await self._next_block()
+        finally:
+            self._returned_s = time.monotonic()
+
+    async def _next_block(self) -> bytes:
         if self._is_stopped:
             raise UploadStopped
         if self._is_complete:
             raise StopAsyncIteration
+        await self._monitor.acquire(min(_BLOCK_BYTES, self._left_bytes))
         block = await run_stoppable(self._executors.disk, self._read)  # a cancelled caller waits for the read
         if self._is_stopped:
             raise UploadStopped
+        total_bytes = self._file.size_bytes
+        self._monitor.sent(self._file.key, total_bytes - self._left_bytes, total_bytes, len(block))
         return block
 
     def _read(self, _stop: threading.Event) -> bytes:
@@ -221,8 +240,11 @@ class Uploader:
             digest = RunningDigest(file.digest)
             digest.update(content.data)
             digest.check_sent(file)
-            return await self._send_bytes(content.data, file)
-        with closing(_FileBlocks(content.path, file, self._executors)) as blocks:
+            await self._options.monitor.acquire(len(content.data))
+            version = await self._send_bytes(content.data, file)
+            self._options.monitor.sent(file.key, file.size_bytes, file.size_bytes, file.size_bytes)
+            return version
+        with closing(_FileBlocks(content.path, file, self._options.monitor, self._executors)) as blocks:
             if plan.is_multipart:
                 return await self._send_parts(plan, blocks, file)
             data = b"".join([block async for block in blocks])
@@ -243,7 +265,30 @@ class Uploader:
             chunk_size=plan.chunk_bytes,
             max_concurrency=plan.parallel_parts,
         )
-        return normalize_etag((await end_within(put, blocks.stop))["e_tag"])
+        sending = asyncio.ensure_future(put)
+        watch = asyncio.ensure_future(self._end_if_stalled(sending, blocks))
+        try:
+            return normalize_etag((await end_within(sending, blocks.stop))["e_tag"])
+        except (Exception, asyncio.CancelledError):
+            task = asyncio.current_task()
+            if not blocks.has_stalled or (task is not None and task.cancelling()):
+                raise
+            timeout_s = self._options.stall_timeout_s
+            raise DestinationError(
+                Reason.UNREACHABLE, f"{file.key}: upload: timed out: no progress for {timeout_s:g} seconds"
+            ) from None
+        finally:
+            watch.cancel()
+
+    async def _end_if_stalled(self, sending: asyncio.Future[Any], blocks: _FileBlocks) -> None:
+        """End *sending* if the client asks for no block for too long."""
+        timeout_s = self._options.stall_timeout_s
+        while (left_s := timeout_s - blocks.idle_s) > 0:  # noqa: ASYNC110 - the time depends on the last block
+            await asyncio.sleep(left_s)
+        blocks.has_stalled = True
+        blocks.stop()
+        await asyncio.wait([sending], timeout=_STOP_TIMEOUT_S)
+        sending.cancel()
 
 
 async def end_within(call: Awaitable[T], stop: Callable[[], None], timeout_s: float = _STOP_TIMEOUT_S) -> T:

@@ -24,6 +24,7 @@ from bulkdl.telemetry.events import (
     RunStarted,
     TransferAdvanced,
     TransferStarted,
+    UploadAdvanced,
 )
 from bulkdl.telemetry.metrics import Metrics
 from support.event_samples import ARCHIVE, AT, ended
@@ -70,6 +71,11 @@ def test_metrics_count_bytes_on_progress_and_outputs_at_their_end():
         value(metrics, "outputs_total", source="jobs", kind="quicklook", outcome="failed", reason="stalled")
         == 1
     )
+
+
+def test_metrics_count_uploaded_bytes():
+    metrics = after(UploadAdvanced("a/b", 100, 300, 100), UploadAdvanced("a/b", 300, 300, 200))
+    assert value(metrics, "uploaded_bytes_total") == 300
 
 
 def test_outputs_open_counts_planned_outputs_without_outcome():

@@ -19,6 +19,7 @@ from bulkdl.telemetry.events import (
     RetryScheduled,
     TransferAdvanced,
     TransferStarted,
+    UploadAdvanced,
 )
 from bulkdl.telemetry.progress import MAX_LINES, RichProgress
 from bulkdl.telemetry.totals import REFRESH_S, RunTotals, Speedometer, is_shown
@@ -55,6 +56,13 @@ def archive(number: int) -> Output:
 def test_total_line_counts_outputs_that_are_present_already():
     _, lines = drawn(ContainerEnumerated(job_ref("p", "j"), planned=3, up_to_date=2), ended(PICTURE))
     assert lines[0] == "listing  3/5 outputs  0 B  0 B/s"
+
+
+def test_total_line_shows_uploaded_bytes():
+    _, lines = drawn(
+        UploadAdvanced("a/b", 4 * MIB, 8 * MIB, 4 * MIB), UploadAdvanced("a/b", 5 * MIB, 8 * MIB, MIB)
+    )
+    assert lines[0].endswith("5 MiB uploaded")
 
 
 def test_total_line_shows_a_bar_and_failures_after_listing():
