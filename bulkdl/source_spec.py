@@ -245,6 +245,7 @@ class SourceSpec:
         has_uuids: Whether the IDs of scopes and containers are UUIDs, so that others are typing errors.
         own_filters: The flags of the selection that other sources do not have, without dashes.
         no_scopes: The flag and the problem of a run without scopes, for the message to the user.
+        read_api_url: Returns the base URL of the API that the settings select.
     """
 
     name: str
@@ -256,6 +257,7 @@ class SourceSpec:
     has_uuids: bool = False
     own_filters: tuple[str, ...] = ()
     no_scopes: tuple[str, str] = ("credentials", "name nothing that the source can list")
+    read_api_url: Callable[[Any], str] | None = None
 
     @property
     def kind_names(self) -> tuple[str, ...]:

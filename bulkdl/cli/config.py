@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import click
+from yarl import URL
 
 from bulkdl.cli import options
 from bulkdl.cli.context import read_settings
@@ -21,6 +22,7 @@ from bulkdl.settings import (
     format_setting,
     format_value,
 )
+from bulkdl.source_spec import source_spec
 from bulkdl.sources.registry import load_source_type
 
 _CREDENTIALS = ("UP42_PROJECT_ID", "UP42_PROJECT_API_KEY", "UP42_USERNAME", "UP42_PASSWORD", "UP42_TOKEN")
@@ -45,7 +47,7 @@ def config(**params: Any) -> int:
     if params["result_format"] == "json":
         write_json(_document(loaded, os.environ))
     else:
-        rows = [*_setting_rows(loaded), *_credential_rows(os.environ)]
+        rows = [*_setting_rows(loaded), *_rate_limit_rows(loaded), *_credential_rows(os.environ)]
         write_table(("key", "value", "source"), rows)
     _warn(loaded)
     return 0
@@ -62,6 +64,25 @@ def _values(settings: Settings) -> dict[str, Any]:
     values = {key: getattr(settings, key) for key in Settings.model_fields if key not in _TABLES}
     kinds = {f"kinds.{kind}.{key}": value for kind, table in settings.kinds.items() for key, value in table}
     return values | kinds | {f"path_templates.{key}": value for key, value in settings.path_templates}
+
+
+def _sources_by_origin(settings: Settings) -> dict[str, list[str]]:
+    """Return the selected sources by API origin. The sources of one origin share its rate limit."""
+    found: dict[str, list[str]] = {}
+    for name in settings.source_names:
+        read_api_url = source_spec(name).read_api_url
+        if read_api_url is not None:
+            found.setdefault(str(URL(read_api_url(settings)).origin()), []).append(name)
+    return found
+
+
+def _rate_limit_rows(loaded: LoadedSettings) -> list[tuple[str, str, str]]:
+    rate, burst = loaded.settings.rate, loaded.settings.burst
+    limit = f"{rate:g} requests/s, burst {burst}" if rate else "unlimited"
+    return [
+        (f"rate_limit.{origin}", f"{limit}: {', '.join(names)}", loaded.sources["rate"])
+        for origin, names in _sources_by_origin(loaded.settings).items()
+    ]
 
 
 def _credential_rows(env: Mapping[str, str]) -> list[tuple[str, str, str]]:
@@ -90,6 +111,10 @@ def _document(loaded: LoadedSettings, env: Mapping[str, str]) -> dict[str, Any]:
             key: {"value": redact(value) if isinstance(value, str) else value, "source": loaded.sources[key]}
             for key, value in values.items()
         },
+        "rate_limits": [
+            {"origin": origin, "sources": names, "rate": plain["rate"], "burst": plain["burst"]}
+            for origin, names in _sources_by_origin(loaded.settings).items()
+        ],
         "credentials": {
             name: {"value": value, "source": source} for name, value, source in _credential_rows(env)
         },

@@ -11,8 +11,10 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
+from functools import partial
 
 from bulkdl.http.retry import RetryPolicy
 from bulkdl.log import get_logger
@@ -118,6 +120,37 @@ class RateLimiter:
             except asyncio.CancelledError:
                 self._bucket.refund(amount)
                 raise
+
+
+# A source can request URLs that a server chooses.
+_MAX_ORIGINS = 256
+
+
+class OriginRateLimiters:
+    """
+    One rate limiter for each origin (scheme, host and port). A server limits only the requests to itself.
+
+    The limiters of the origins that were used last are kept.
+
+    Args:
+        rate: Requests per second to one origin; 0 is unlimited.
+        burst: Requests to one origin that can be sent at once after a pause.
+    """
+
+    def __init__(
+        self, rate: float, burst: float, *, clock: Clock = time.monotonic, sleep: Sleep = asyncio.sleep
+    ) -> None:
+        self._new = partial(RateLimiter, rate, burst, clock=clock, sleep=sleep)
+        self._limiters: OrderedDict[str, RateLimiter] = OrderedDict()
+
+    def limiter(self, origin: str) -> RateLimiter:
+        """Return the limiter that all requests to *origin* share."""
+        if origin not in self._limiters:
+            self._limiters[origin] = self._new()
+        self._limiters.move_to_end(origin)
+        if len(self._limiters) > _MAX_ORIGINS:
+            self._limiters.popitem(last=False)
+        return self._limiters[origin]
 
 
 # Maximum time over which the waiting requests are spread when a cooldown ends.

@@ -233,9 +233,12 @@ class Settings(BaseModel):
         80.0,
         ge=0,
         allow_inf_nan=False,
-        description="maximum API requests per second; UP42 allows 100. 0 is unlimited (not for UP42)",
+        description="maximum requests per second to one API origin; UP42 allows 100. "
+        "0 is unlimited (not for UP42)",
     )
-    burst: int = Field(400, ge=1, le=500, description="API requests that can be sent at once after a pause")
+    burst: int = Field(
+        400, ge=1, le=500, description="requests to one API origin that can be sent at once after a pause"
+    )
     bwlimit: Annotated[BandwidthSchedule, BeforeValidator(parse_bandwidth_schedule)] = Field(
         UNLIMITED,
         description="maximum bytes per second of all downloads together, and of all uploads (2M, off), or a "

@@ -17,7 +17,7 @@ from bulkdl import __version__
 from bulkdl.errors import ApiError
 from bulkdl.http.errors import map_http_errors, reason_of_status
 from bulkdl.http.proxies import resolve_proxies
-from bulkdl.http.rate_limit import Cooldown, RateLimiter
+from bulkdl.http.rate_limit import Cooldown, OriginRateLimiters
 from bulkdl.http.retry import RetryPolicy
 from bulkdl.http.sessions import api_session, storage_session
 from bulkdl.log import get_logger
@@ -67,12 +67,12 @@ class SharedLimits:
 
     Attributes:
         cooldown: Cooldown by host.
-        rate_limiter: Rate limit of all API requests together.
+        rate_limiters: Rate limit by origin of the API requests.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.cooldown = Cooldown()
-        self.rate_limiter = RateLimiter(settings.rate, settings.burst)
+        self.rate_limiters = OriginRateLimiters(settings.rate, settings.burst)
 
 
 class Sessions:
@@ -108,7 +108,7 @@ class Sessions:
         self._api_options = api
         self._storage_options = storage
         self.request_policy = RequestPolicy(
-            shared.rate_limiter,
+            shared.rate_limiters,
             self.cooldown,
             self.retry_policy,
             timeouts=Timeouts(settings.headers_timeout, settings.speed_limit, settings.speed_time),

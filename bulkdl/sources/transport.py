@@ -1,8 +1,9 @@
 """
 Send requests to the API within the rate limit, limit the size of responses, and retry.
 
-``RequestPolicy`` holds the rate limit, cooldown, retry policy and timeouts that all API requests of a run
-share. A request waits for the rate limit before it reads the token, so that the token is still fresh.
+``RequestPolicy`` holds the rate limits, cooldown, retry policy and timeouts that all API requests of a run
+share. Each origin has its own rate limit. A request waits for the rate limit before it reads the token, so
+that the token is still fresh.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from yarl import URL
 from bulkdl.errors import ApiError
 from bulkdl.failure_policy import RetryAction
 from bulkdl.http.errors import requested_wait_s
-from bulkdl.http.rate_limit import Cooldown, RateLimiter, Sleep, cooldown_seconds
+from bulkdl.http.rate_limit import Cooldown, OriginRateLimiters, Sleep, cooldown_seconds
 from bulkdl.http.retry import RetryPolicy, RetryState
 from bulkdl.http.stall import StallDetector
 from bulkdl.log import get_logger
@@ -59,9 +60,9 @@ _DEFAULT_TIMEOUTS = Timeouts()
 
 @dataclass(frozen=True, slots=True)
 class RequestPolicy:
-    """The policy that all requests to one API share."""
+    """The policy that all API requests of a run share."""
 
-    rate_limiter: RateLimiter
+    rate_limiters: OriginRateLimiters
     cooldown: Cooldown
     retry_policy: RetryPolicy
     rand: Callable[[], float] = random.random
@@ -76,7 +77,7 @@ class RequestPolicy:
             low_priority: Let other requests pass. For requests that do not lead to further requests.
         """
         await self.cooldown.wait(get_host(url))
-        await self.rate_limiter.acquire(low_priority=low_priority)
+        await self.rate_limiters.limiter(str(url.origin())).acquire(low_priority=low_priority)
         await self.cooldown.wait(get_host(url))  # it may have started during the wait for the rate limit
 
     async def send(self, request: Awaitable[aiohttp.ClientResponse]) -> aiohttp.ClientResponse:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -104,3 +105,20 @@ def test_run_in_a_pipe_prints_no_colours_and_no_bars(tmp_path):
     ended = bulkdl("config", cwd=tmp_path, env={"UP42_TOKEN": CANARY})
     assert "\x1b" not in ended.stdout + ended.stderr
     assert CANARY not in ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("region", "expected"),
+    [
+        ("eu", {"https://api.up42.com": ["jobs", "storage"]}),
+        ("sa", {"https://api.up42.com": ["jobs"], "https://api.sa.up42.com": ["storage"]}),
+    ],
+)
+def test_config_shows_the_rate_limit_of_each_api_origin(tmp_path, region, expected):
+    flags = ("--source", "jobs,storage", "--region", region, "--rate", "20")
+    table = bulkdl("config", *flags, cwd=tmp_path).stdout
+    rows = re.findall(r"rate_limit\.(\S+) +20 requests/s, burst 400: (.+?) +flag --rate", table)
+    assert {origin: names.split(", ") for origin, names in rows} == expected
+    document = json.loads(bulkdl("config", *flags, "--format", "json", cwd=tmp_path).stdout)
+    assert {limit["origin"]: limit["sources"] for limit in document["rate_limits"]} == expected
+    assert {(limit["rate"], limit["burst"]) for limit in document["rate_limits"]} == {(20.0, 400)}

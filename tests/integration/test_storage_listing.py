@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from bulkdl.errors import ApiError
-from bulkdl.http.rate_limit import Cooldown, RateLimiter
+from bulkdl.http.rate_limit import Cooldown, OriginRateLimiters
 from bulkdl.http.retry import RetryPolicy
 from bulkdl.http.sessions import api_session
 from bulkdl.listings import UnreadableContainer
@@ -37,7 +37,7 @@ async def connected(account=None, *, faults=None, password=None, page_size=7, **
     simulator = Simulator(account or SimulatedAccount(), SimulatorOptions(**options), faults=faults)
     async with simulator, api_session(user_agent="bulkdl/test", connect_timeout_s=5, limit=20) as session:
         settings = Settings(api_url=simulator.api_url)
-        policy = RequestPolicy(RateLimiter(0, 0), Cooldown(), RetryPolicy(max_attempts=3, base_s=0.01))
+        policy = RequestPolicy(OriginRateLimiters(0, 0), Cooldown(), RetryPolicy(max_attempts=3, base_s=0.01))
         username, right_password = simulator.account_credentials
         credentials = Account(username, SecretStr(password or right_password))
         tokens = TokenSource(

@@ -80,4 +80,5 @@ SPEC = SourceSpec(
         "--project",
         "is missing: name a project, or set UP42_PROJECT_ID, or add [[projects]] tables",
     ),
+    read_api_url=lambda settings: str(settings.api_url),
 )

@@ -97,4 +97,5 @@ SPEC = SourceSpec(
     has_global_identities=True,
     own_filters=("collection", "workspace", "order"),
     no_scopes=("credentials", "name no account: set UP42_USERNAME, or add [[accounts]] tables"),
+    read_api_url=lambda settings: str(settings.account_api_url),
 )

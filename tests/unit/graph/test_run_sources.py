@@ -50,7 +50,7 @@ async def test_run_sources_share_the_rate_limit_and_the_cooldown():
         assert list(sources.opened) == ["a", "b"]
         a, b = first.context.sessions, second.context.sessions
         assert a.cooldown is b.cooldown
-        assert a.request_policy.rate_limiter is b.request_policy.rate_limiter
+        assert a.request_policy.rate_limiters is b.request_policy.rate_limiters
         assert a.api is not b.api
         assert (a.api.connector.limit, a.storage.connector.limit) == (3, 5)
     assert (first.is_open, second.is_open) == (False, False)

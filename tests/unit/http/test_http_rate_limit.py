@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkdl.http.rate_limit import Cooldown, RateLimiter, TokenBucket, cooldown_seconds, release_delay_s
+from bulkdl.http.rate_limit import (
+    Cooldown,
+    OriginRateLimiters,
+    RateLimiter,
+    TokenBucket,
+    cooldown_seconds,
+    release_delay_s,
+)
 from bulkdl.http.retry import RetryPolicy
 from support.idle import wait_until_idle
 
@@ -57,6 +64,15 @@ def test_take_in_any_window_allows_at_most_burst_and_rate(rate, burst, steps):
         amounts = sum(amount for _, amount in taken[first : last + 1])
         allowed = burst + rate * (taken[last][0] - taken[first][0]) + taken[first][1]
         assert amounts <= allowed * (1 + 1e-6) + 1e-6
+
+
+def test_limiter_is_the_same_for_an_origin_and_kept_while_it_is_used():
+    limiters = OriginRateLimiters(80, 400)
+    used = limiters.limiter("https://api.example")
+    for number in range(1_000):
+        assert limiters.limiter(f"https://{number}.example") is not used
+        assert limiters.limiter("https://api.example") is used
+    assert len(limiters._limiters) < 1_000
 
 
 async def test_acquire_serves_callers_in_order(timeline):

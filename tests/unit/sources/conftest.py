@@ -5,7 +5,7 @@ import pytest
 from aioresponses import aioresponses
 from pydantic import SecretStr
 
-from bulkdl.http.rate_limit import Cooldown, RateLimiter
+from bulkdl.http.rate_limit import Cooldown, OriginRateLimiters
 from bulkdl.http.retry import RetryPolicy
 from bulkdl.sources.transport import RequestPolicy
 from bulkdl.sources.up42_common.auth import TokenSource
@@ -24,9 +24,9 @@ class Kit:
         self.api, self.session, self.timeline = api, session, timeline
         self.policy = RetryPolicy(max_attempts=4, base_s=1.0, cap_s=8.0)
         self.cooldown = Cooldown(clock=timeline.clock, sleep=timeline.sleep, rand=lambda: 0.0)
-        rate_limiter = RateLimiter(100, 500, clock=timeline.clock, sleep=timeline.sleep)
+        rate_limiters = OriginRateLimiters(100, 500, clock=timeline.clock, sleep=timeline.sleep)
         self.request_policy = RequestPolicy(
-            rate_limiter, self.cooldown, self.policy, lambda: 1.0, timeline.sleep
+            rate_limiters, self.cooldown, self.policy, lambda: 1.0, timeline.sleep
         )
 
     def tokens(self, credentials=None, token_url=TOKEN_URL, **options):

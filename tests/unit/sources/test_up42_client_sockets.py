@@ -12,7 +12,7 @@ from aiohttp.test_utils import TestServer
 from pydantic import SecretStr
 
 from bulkdl.errors import ApiError
-from bulkdl.http.rate_limit import Cooldown, RateLimiter
+from bulkdl.http.rate_limit import Cooldown, OriginRateLimiters
 from bulkdl.http.retry import RetryPolicy
 from bulkdl.http.sessions import api_session
 from bulkdl.models import Reason
@@ -39,7 +39,7 @@ async def connected_client(timeline, handler, credentials=STATIC_TOKEN):
     app.router.add_route("*", "/{rest:.*}", handle)
     async with TestServer(app) as server, _session() as session:
         request_policy = RequestPolicy(
-            RateLimiter(0, 0),
+            OriginRateLimiters(0, 0),
             Cooldown(clock=timeline.clock, sleep=timeline.sleep, rand=lambda: 0.0),
             RetryPolicy(max_attempts=2),
             sleep=timeline.sleep,
@@ -159,7 +159,7 @@ async def test_quicklooks_truncated_or_invalid_response_is_retried_and_reported(
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     async with server, _session() as session:
         request_policy = RequestPolicy(
-            RateLimiter(0, 0), Cooldown(), RetryPolicy(max_attempts=2), sleep=timeline.sleep
+            OriginRateLimiters(0, 0), Cooldown(), RetryPolicy(max_attempts=2), sleep=timeline.sleep
         )
         tokens = TokenSource(session, url, StaticToken(SecretStr("T")), request_policy)
         assert (await _failure(Client(session, url, tokens, request_policy))).reason is reason
@@ -170,7 +170,7 @@ async def test_quicklooks_closed_port_is_unreachable(timeline, unused_tcp_port):
     url = f"http://127.0.0.1:{unused_tcp_port}"
     async with _session() as session:
         request_policy = RequestPolicy(
-            RateLimiter(0, 0), Cooldown(), RetryPolicy(max_attempts=3), sleep=timeline.sleep
+            OriginRateLimiters(0, 0), Cooldown(), RetryPolicy(max_attempts=3), sleep=timeline.sleep
         )
         tokens = TokenSource(session, url, StaticToken(SecretStr("T")), request_policy)
         failure = await _failure(Client(session, url, tokens, request_policy))

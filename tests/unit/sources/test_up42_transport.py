@@ -3,7 +3,7 @@ import asyncio
 import pytest
 from yarl import URL
 
-from bulkdl.http.rate_limit import Cooldown, RateLimiter
+from bulkdl.http.rate_limit import Cooldown, OriginRateLimiters
 from bulkdl.http.retry import RetryPolicy
 from bulkdl.sources.transport import RequestPolicy, describe_request, get_host
 
@@ -13,16 +13,16 @@ API_URL = URL("https://api.example/x?Signature=canary")
 def request_policy(timeline, sleep=None):
     sleep = sleep or timeline.sleep
     return RequestPolicy(
-        RateLimiter(1, 1, clock=timeline.clock, sleep=sleep),
+        OriginRateLimiters(1, 1, clock=timeline.clock, sleep=sleep),
         Cooldown(clock=timeline.clock, sleep=timeline.sleep, rand=lambda: 0.0),
         RetryPolicy(),
         sleep=timeline.sleep,
     )
 
 
-async def request_times(policy, timeline, count):
+async def request_times(policy, timeline, count, url=API_URL):
     async def acquire():
-        await policy.acquire(API_URL)
+        await policy.acquire(url)
         return timeline.now
 
     return await asyncio.gather(*(acquire() for _ in range(count)))
@@ -30,6 +30,21 @@ async def request_times(policy, timeline, count):
 
 async def test_acquire_obeys_the_rate_limit(timeline):
     assert await request_times(request_policy(timeline), timeline, 3) == [1000, 1001, 1002]
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://api.example:443/other", [1001, 1002]),
+        ("https://api.example:8443/x", [1000, 1001]),
+        ("http://api.example/x", [1000, 1001]),
+        ("https://api.sa.example/x", [1000, 1001]),
+    ],
+)
+async def test_acquire_limits_the_requests_to_each_origin(timeline, url, expected):
+    policy = request_policy(timeline)
+    assert await request_times(policy, timeline, 1) == [1000]
+    assert await request_times(policy, timeline, 2, URL(url)) == expected
 
 
 async def test_acquire_after_a_cooldown_obeys_the_rate_limit(timeline):
