@@ -108,9 +108,10 @@ async def test_run_with_a_wrong_password_exits_with_7_and_hides_it(account):
     assert account.count_requests() == {"login": 1}
 
 
-async def test_run_without_the_list_of_assets_exits_with_0_and_says_it_once(account):
-    body = '{"title": "Gone", "status": 410}'
-    rule = {"fault": "status", "status": 410, "body": body, "endpoint": "assets"}
+@pytest.mark.parametrize("status", [403, 404, 410])
+async def test_run_without_the_list_of_assets_exits_with_0_and_says_it_once(account, status):
+    body = f'{{"title": "Gone", "status": {status}}}'
+    rule = {"fault": "status", "status": status, "body": body, "endpoint": "assets"}
     account.simulator.faults = Faults.from_rules(rule)
     result = await account.run()
     assert result.code == 0, result

@@ -63,6 +63,7 @@ class AccountListing:
         self._unreadable: list[UnreadableContainer] = []
         self._progress = WaitQueue()
         self._oldest: dict[str, Original] = {}
+        self._has_preview = False
         self._pages_read = 0
         self._are_originals_read = False
         self._failures: dict[str, ApiError] = {}
@@ -116,7 +117,8 @@ class AccountListing:
             pages = self._client.original_pages(query, self._preview_originals)
             await self._store(pages, self._index.add_originals, Original)
         except ApiError as failure:
-            if not is_listing_withdrawn(failure):
+            # A list that was begun is offered: its other pages are missing.
+            if self._has_preview or not is_listing_withdrawn(failure):
                 self._fail("assets", failure)
             else:
                 _log.warning(
@@ -129,6 +131,7 @@ class AccountListing:
     def _preview_originals(self, entries: Sequence[Original | UnreadableEntry]) -> None:
         """Use *entries* for collections only. The end of the list shows which of them still exist."""
         self._oldest = {entry.id: entry for entry in entries if isinstance(entry, Original)}
+        self._has_preview = True
         self._note_progress()
 
     async def _read_collections(self) -> None:

@@ -95,13 +95,13 @@ async def iter_numbered_pages(
             list can lose them before it ends.
     """
     first = await page(0)
+    if on_preview is not None:
+        on_preview(first.entries)
     if first.total_pages is None:
         async with aclosing(_iter_upwards(page, first, what)) as pages:
             async for entries in pages:
                 yield entries
         return
-    if on_preview is not None:
-        on_preview(first.entries)
     last = min(first.total_pages, MAX_PAGES) - 1
     number, recent, stale_pages, pages_read = last, RecentEntries(), 0, 0
     while number > 0:

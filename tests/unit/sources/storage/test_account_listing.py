@@ -4,6 +4,7 @@ from contextlib import aclosing
 import pytest
 from aioresponses import CallbackResult
 
+from bulkdl.errors import ApiError
 from bulkdl.sources.up42_storage.account_listing import AccountListing
 
 API = "https://api.example"
@@ -76,6 +77,18 @@ async def test_listing_does_not_yield_an_original_that_was_deleted_meanwhile(acc
     async with aclosing(account.listing().containers()) as containers:
         found = [container.ref.id async for container in containers]
     assert found == [f"asset-{asset_id(2)}", f"asset-{asset_id(3)}"]
+
+
+@pytest.mark.parametrize("status", [403, 404, 410])
+async def test_listing_that_loses_a_page_of_assets_reports_it(account, status):
+    account.add_assets(0, 1, 2, total_pages=2)
+    account.add_assets(1, total_pages=2, status=status, payload={"title": "Gone", "status": status})
+    account.add_collections(collection("old", 1))
+    containers = account.listing().containers()
+    async with aclosing(containers):
+        assert (await anext(containers)).ref.id == "old"
+        with pytest.raises(ApiError, match="Gone"):
+            await anext(containers)
 
 
 async def test_listing_without_an_original_in_the_list_waits_for_its_end(account):
