@@ -62,7 +62,7 @@ def test_total_line_shows_uploaded_bytes():
     _, lines = drawn(
         UploadAdvanced("a/b", 4 * MIB, 8 * MIB, 4 * MIB), UploadAdvanced("a/b", 5 * MIB, 8 * MIB, MIB)
     )
-    assert lines[0].endswith("5 MiB uploaded")
+    assert lines[0].endswith("  5.0 MiB uploaded")
 
 
 def test_total_line_shows_a_bar_and_failures_after_listing():
