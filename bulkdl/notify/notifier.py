@@ -22,7 +22,7 @@ from bulkdl.notify.errors import NotificationError
 from bulkdl.notify.post import PostTarget, post_report
 from bulkdl.redaction import redact, register_secret
 from bulkdl.settings import Settings
-from bulkdl.settings.credentials import read_notify_header
+from bulkdl.settings.credentials import read_notify_header, remove_credentials
 
 log = get_logger(__name__)
 
@@ -32,8 +32,6 @@ _HINTS = {
     "command": "check [notify] command; the report is its standard input",
     "url": "check [notify] url, header and the receiver",
 }
-# Variables with this prefix can contain credentials, which the command does not need.
-_PRIVATE_PREFIX = "UP42_"
 _MIN_SECRET_CHARS = 20
 
 
@@ -102,7 +100,7 @@ def create_notifier(settings: Settings, env: Mapping[str, str] = os.environ) -> 
     return Notifier(
         table.command,
         target,
-        _public_variables(settings, env),
+        remove_credentials(settings, env),
         resolve_proxies(settings.proxy),
         table.timeout,
     )
@@ -117,18 +115,6 @@ def _hide(target: PostTarget) -> None:
             register_secret(text)
     if target.value is not None:
         register_secret(target.value.get_secret_value())
-
-
-def _public_variables(settings: Settings, env: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment without the credentials of UP42 and of the URL."""
-    private = {settings.notify.header_env}
-    private |= {table.api_key_env for table in settings.projects}
-    private |= {table.password_env for table in settings.accounts}
-    return {
-        name: value
-        for name, value in env.items()
-        if name not in private and not name.startswith(_PRIVATE_PREFIX)
-    }
 
 
 def _is_header_value(value: SecretStr) -> bool:

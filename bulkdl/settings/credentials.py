@@ -28,6 +28,7 @@ _NO_ACCOUNT = (
     "none found; set UP42_USERNAME and UP42_PASSWORD, or UP42_TOKEN (each also with _FILE), or add "
     "[[accounts]] tables to the config file"
 )
+_PREFIX = "UP42_"
 # Name of the account in the environment.
 DEFAULT_ACCOUNT = "account"
 
@@ -150,6 +151,16 @@ def read_notify_header(table: NotifyTable, env: Mapping[str, str] = os.environ) 
     if table.header_env is None:
         return None
     return SecretStr(_read_named_variable("notify.header_env", table.header_env, env))
+
+
+def remove_credentials(settings: Settings, env: Mapping[str, str]) -> dict[str, str]:
+    """Return *env* without the variables that can contain credentials, for a command of the user."""
+    private = {settings.notify.header_env}
+    private |= {table.api_key_env for table in settings.projects}
+    private |= {table.password_env for table in settings.accounts}
+    return {
+        name: value for name, value in env.items() if name not in private and not name.startswith(_PREFIX)
+    }
 
 
 def _read_table_password(table: AccountTable, number: int, env: Mapping[str, str]) -> SecretStr:
