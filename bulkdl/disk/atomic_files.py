@@ -163,11 +163,7 @@ def publish(temp_path: Path, final_path: Path) -> None:
 
 def make_folder(folder: Path) -> None:
     """Create *folder* and its parents, durably."""
-    missing = []
-    while not folder.is_dir():
-        missing.append(folder)
-        folder = folder.parent
-    for level in reversed(missing):
+    for level in _missing_levels(folder):
         level.mkdir(exist_ok=True)
         try:
             sync_folder(level.parent)
@@ -175,6 +171,29 @@ def make_folder(folder: Path) -> None:
             with contextlib.suppress(OSError):
                 level.rmdir()
             raise
+
+
+def _missing_levels(folder: Path) -> list[Path]:
+    """Return *folder* and those of its parents that do not exist, the outermost first."""
+    missing: list[Path] = []
+    while not folder.is_dir():
+        if folder == folder.parent:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
+        missing.append(folder)
+        folder = folder.parent
+    return missing[::-1]
+
+
+def make_root_folder(folder: Path) -> None:
+    """
+    Create *folder* and its parents, durably if their parents are readable.
+
+    Use it for the folders that the user names: a parent that is writable and not readable cannot be synced.
+    """
+    for level in _missing_levels(folder):
+        level.mkdir(exist_ok=True)
+        with contextlib.suppress(OSError):
+            sync_folder(level.parent)
 
 
 def exchange_folders(folder: Path, other: Path) -> bool:

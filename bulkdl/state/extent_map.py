@@ -1,8 +1,9 @@
 """
-Read, write and verify the extent map of a segmented partial file: one line for each received extent.
+Read, write and verify the extent map of a partial file: one line for each received extent.
 
-A line is appended after its bytes are written, so a killed process leaves at most one incomplete line. A
-power cut can lose bytes or lines. Therefore an extent is used only if its bytes still have its checksum.
+Segmented partial files have a map, and partial files of objects without a checksum of the server. A line is
+appended after its bytes are written, so a killed process leaves at most one incomplete line. A power cut can
+lose bytes or lines. Therefore an extent is used only if its bytes still have its checksum.
 """
 
 from __future__ import annotations
@@ -54,6 +55,16 @@ def _drop_overlaps(extents: list[Extent]) -> list[Extent]:
 def verify_extents(stream: BinaryIO, extents: Iterable[Extent]) -> tuple[Extent, ...]:
     """Return the *extents* whose bytes in *stream* have their checksum. Blocks."""
     return tuple(extent for extent in extents if _has_checksum(stream, extent))
+
+
+def verify_prefix(stream: BinaryIO, extents: Iterable[Extent]) -> list[Extent]:
+    """Return the adjacent *extents* from byte 0 on whose bytes in *stream* have their checksum. Blocks."""
+    valid: list[Extent] = []
+    for extent in extents:
+        if extent.start != (valid[-1].end if valid else 0) or not _has_checksum(stream, extent):
+            break
+        valid.append(extent)
+    return valid
 
 
 def _has_checksum(stream: BinaryIO, extent: Extent) -> bool:

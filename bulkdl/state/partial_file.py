@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import secrets
 import threading
 from collections.abc import Callable, Sequence
@@ -39,6 +40,7 @@ from bulkdl.models import CommittedFile, Extent, Output, Reason, RemoteObject, R
 from bulkdl.os_errors import map_os_errors
 from bulkdl.source_spec import kind_spec
 from bulkdl.state import extent_map, sidecar_format
+from bulkdl.state.published_digest import has_published_digest
 
 T = TypeVar("T")
 
@@ -85,6 +87,8 @@ class PartialFile:
         self._has_unknown_length = False
         self._stream: AsyncFileIO | None = None
         self._unsynced_bytes = 0
+        self._has_map = False
+        self._is_durable = False
         self._writing: asyncio.Future[None] | None = None
         self._writes: set[asyncio.Future[Extent]] = set()
 
@@ -111,7 +115,7 @@ class PartialFile:
                 return replace(file, version=info.version)
             if state is None:
                 await self._run_in_thread(self._discard)
-        if state is not None and state.extents:
+        if state is not None and self._has_map and state.offset:
             return await run_stoppable(self._executors.archives, self._check_extents, state)
         return state
 
@@ -120,6 +124,7 @@ class PartialFile:
         Return the object of *file* if the destination has it.
 
         With the data file, the object may be older than the data. Only its digest can prove the opposite.
+        Without it, the object is the data, which a power cut can have changed if it was not synced.
         """
         try:
             info = (await self._destination.stat([file.key])).get(file.key)
@@ -130,14 +135,32 @@ class PartialFile:
         if info is None or info.size_bytes != file.size_bytes:
             return None
         if info.digest is None or info.digest.algorithm != file.digest.algorithm:
-            return None if has_data else info
+            if has_data:
+                return None
+            if self._is_durable or self._destination.is_remote:
+                return info
+            compare = partial(run_stoppable, self._executors.archives, has_published_digest)
+            return info if await compare(self._destination, file) else None
         return info if info.digest == file.digest else None
 
     def _check_extents(self, stop: threading.Event, state: ResumeState) -> ResumeState:
-        """Return *state* with the extents whose bytes have their checksum."""
+        """Return *state* with the bytes that have their checksum; a power cut can have lost others."""
         with map_os_errors(self._folder), open_stoppable(self._data_file, stop) as stream:
-            valid = extent_map.verify_extents(stream, state.extents or ())
+            if state.extents is None:
+                return ResumeState(state.object, self._truncate_to_valid(stream, state.offset))
+            valid = extent_map.verify_extents(stream, state.extents)
         return ResumeState(state.object, sum(extent.size_bytes for extent in valid), valid)
+
+    def _truncate_to_valid(self, stream: BinaryIO, size_bytes: int) -> int:
+        """Truncate the data file before the first invalid extent, and remove later lines from its map."""
+        map_path = _map_path(self._data_file)
+        text = map_path.read_bytes() if map_path.exists() else b""
+        valid = extent_map.verify_prefix(stream, extent_map.parse_extents(text, size_bytes))
+        end = valid[-1].end if valid else 0
+        if end < size_bytes:
+            atomic_files.write_file(map_path, b"".join(map(extent_map.format_extent, valid)), sync=False)
+            os.truncate(self._data_file, end)
+        return end
 
     def _check_access(self, key: str) -> None:
         """Raise PATH_BLOCKED if the object may exist and cannot be examined: a download would be in vain."""
@@ -169,11 +192,15 @@ class PartialFile:
         if not data_path.name.startswith(f"{self._stem}-"):
             raise ValueError("the data file belongs to another partial file")
         file = sidecar_format.parse_committed_file(sidecar) if "committed" in sidecar else None
+        self._is_durable = sidecar_format.is_durable(sidecar)
         if file is not None and not data_path.exists():
             return None, file
         state = self._read_state(sidecar, data_path)
         if state is None:
             return None, None
+        if file is not None:
+            state = replace(state, object=replace(state.object, digests=(file.digest,)))
+        self._has_map = state.extents is not None or not state.object.digests
         self._data_path = data_path
         return state, file
 
@@ -210,10 +237,12 @@ class PartialFile:
             )
             data_path.touch()
             self._data_path = data_path
+            self._has_map = segmented or not remote_object.digests
+            if self._has_map:
+                _map_path(data_path).touch()
             if segmented:
                 # Allocation reports a full disk before any byte is downloaded.
                 atomic_files.allocate(data_path, remote_object.total_bytes or 0)
-                _map_path(data_path).touch()
                 self._reservations.consume(self._stem, _allocated_bytes(data_path))
 
     def _write_sidecar(self, document: dict[str, Any]) -> None:
@@ -263,11 +292,17 @@ class PartialFile:
         if stream is None:
             raise RuntimeError("the partial file is not open for writing")
         await _write_all(stream, block)
+        if self._has_map:
+            await run_in(self._executors.disk, self._append_extent, await stream.tell() - len(block), block)
         self._reservations.consume(self._stem, len(block))
         self._unsynced_bytes += len(block)
         if self._sync and self._unsynced_bytes >= _WRITEBACK_BYTES:
             self._unsynced_bytes = 0
             await run_in(self._executors.disk, syscalls.start_writeback, stream.fileno())
+
+    def _append_extent(self, start: int, block: bytes) -> None:
+        line = extent_map.format_extent(extent_map.create_extent(start, [block]))
+        atomic_files.append_line(_map_path(self._data_file), line)
 
     async def _await_pending_write(self) -> None:
         """
@@ -357,7 +392,8 @@ class PartialFile:
         with map_os_errors(self._folder):
             if self._sync:
                 atomic_files.sync_file(data_path)
-            self._write_sidecar(sidecar_format.committed_document(self._identity, file, data_path.name))
+            describe = partial(sidecar_format.committed_document, is_durable=self._sync)
+            self._write_sidecar(describe(self._identity, file, data_path.name))
 
     def _remove_data(self) -> None:
         """Remove the data file of a published object. The sidecar stays."""

@@ -13,6 +13,8 @@ from typing import Any
 from bulkdl.models import CommittedFile, Digest, RemoteObject, Validator
 
 _VERSION = 1
+DURABLE_KEY = "durable"
+"""The key of a committed file for whether its bytes were durable before the commit."""
 SEGMENTED_KEY = "divided"
 """The key of a sidecar for a segmented data file. The name is part of the file format."""
 
@@ -30,11 +32,19 @@ def object_document(
     return {**header, **asdict(remote_object)}
 
 
-def committed_document(identity: str, file: CommittedFile, data_name: str) -> dict[str, Any]:
-    """Return the sidecar of the data file *data_name*, which is about to be renamed to *file*."""
-    remote_object = RemoteObject(file.source, file.validator, file.size_bytes)
+def committed_document(
+    identity: str, file: CommittedFile, data_name: str, *, is_durable: bool
+) -> dict[str, Any]:
+    """
+    Return the sidecar of the data file *data_name*, which is about to be renamed to *file*.
+
+    Args:
+        is_durable: Whether the data file was synced, so that a power cut cannot change the published file.
+    """
+    remote_object = RemoteObject(file.source, file.validator, file.size_bytes, (file.digest,))
     committed = {"key": file.key, "size_bytes": file.size_bytes, "digest": asdict(file.digest)}
-    return {**object_document(identity, remote_object, data_name), "committed": committed}
+    header = object_document(identity, remote_object, data_name)
+    return {**header, "committed": {**committed, DURABLE_KEY: is_durable}}
 
 
 def parse_object(document: dict[str, Any]) -> RemoteObject:
@@ -52,6 +62,12 @@ def parse_object(document: dict[str, Any]) -> RemoteObject:
         total_bytes=document["total_bytes"],
         digests=tuple(Digest(**digest) for digest in document["digests"]),
     )
+
+
+def is_durable(document: dict[str, Any]) -> bool:
+    """Return whether the committed file of *document* is durable. Sidecars without this record are not."""
+    committed = document.get("committed")
+    return isinstance(committed, dict) and committed.get(DURABLE_KEY) is True
 
 
 def parse_committed_file(document: dict[str, Any]) -> CommittedFile:

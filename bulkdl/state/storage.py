@@ -112,7 +112,7 @@ class StateDirectory:
             DestinationError: DISK_FULL; the file system has no free space or no free inodes.
         """
         try:
-            self.partial_folder.mkdir(parents=True, exist_ok=True)
+            atomic_files.make_root_folder(self.partial_folder)
             probe = self.partial_folder / f"probe-{secrets.token_hex(4)}.tmp"
             probe.touch()
             probe.unlink(missing_ok=True)  # a concurrent run may remove it as a stale temporary file

@@ -84,7 +84,7 @@ class LocalDestination:
 
     def _open(self) -> None:
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
+            atomic_files.make_root_folder(self.root)
             if not self._scratch.is_relative_to(self.root):  # preparing the state directory has tried it
                 with self._staged(self.root) as probe:
                     probe.touch()

@@ -66,7 +66,7 @@ async def test_commit_to_an_occupied_path_fails_with_path_blocked(storage, put, 
         await work(partial)
     assert raised.value.reason is Reason.PATH_BLOCKED
     suffixes = {path.suffix for path in storage.state.partial_folder.iterdir()}
-    assert suffixes == ({".part", ".json"} if form == "part" else set())
+    assert suffixes == ({".part", ".json", ".map"} if form == "part" else set())
 
 
 async def test_commit_after_the_path_is_free_uses_the_existing_bytes(storage):

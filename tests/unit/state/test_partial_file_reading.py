@@ -6,10 +6,11 @@ import threading
 import pytest
 
 from bulkdl import concurrency
-from bulkdl.models import Extent, RemoteObject, ResumeState, Validator
+from bulkdl.models import CommittedFile, Durability, Extent, RemoteObject, ResumeState, Validator
 from bulkdl.sources.up42_jobs.models import Kind, job_output
 from bulkdl.state import extent_map
 from bulkdl.state.storage import create_storage
+from bulkdl.transfer.checksums import Digester
 from support.content_checks import validate_content
 from support.idle import wait_until_idle
 
@@ -121,3 +122,41 @@ async def test_verify_extents_reads_a_large_extent_in_blocks(tmp_path):
         stream.truncate(1000)
     with path.open("rb") as stream:
         assert extent_map.verify_extents(stream, [Extent(0, 1 << 50, 0)]) == ()
+
+
+async def test_load_without_checksum_of_the_server_drops_bytes_after_a_lost_block(storage):
+    """A power cut can lose a block in the middle of the file although the blocks after it are on disk."""
+    described = RemoteObject("https://s/o", Validator('"v1"', "date", "7"), 40_000)
+    partial = storage.partial_file(ARCHIVE)
+    await partial.create(described)
+    for letter in (b"a", b"b", b"c"):
+        await partial.write(letter * 10_000)
+    await partial.flush_and_close()
+    (data_path,) = storage.state.partial_folder.glob("*.part")
+    data_path.write_bytes(b"a" * 10_000 + bytes(10_000) + b"c" * 10_000)
+    later = storage.partial_file(ARCHIVE)
+    assert await later.load() == ResumeState(described, 10_000)
+    await later.write(b"B" * 10_000)
+    await later.flush_and_close()
+    assert data_path.read_bytes() == b"a" * 10_000 + b"B" * 10_000
+    assert await storage.partial_file(ARCHIVE).load() == ResumeState(described, 20_000)
+
+
+@pytest.mark.parametrize("durability", [Durability.BATCH, Durability.NONE])
+async def test_load_after_commit_checks_the_bytes_of_a_file_that_was_not_synced(tmp_path, durability):
+    storage = create_storage(tmp_path / "out", durability=durability)
+    storage.state.prepare()
+    body = b"body" * 5_000
+    digester = Digester()
+    digester.update(body)
+    described = RemoteObject("https://s/o", Validator('"v1"', "date", "7"), len(body), (digester.crc32c,))
+    file = CommittedFile("p/file.tar.gz", len(body), digester.crc32c, described.validator, described.source)
+    partial = storage.partial_file(ARCHIVE)
+    await partial.create(described)
+    await partial.write(body)
+    await partial.commit(file)
+    assert await storage.partial_file(ARCHIVE).load() == file
+    storage.destination.locate(file.key).write_bytes(bytes(len(body)))
+    assert await storage.partial_file(ARCHIVE).load() is None
+    assert list(storage.state.partial_folder.iterdir()) == []
+    await storage.close()
