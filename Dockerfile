@@ -24,10 +24,11 @@ RUN --mount=type=secret,id=pip-conf,target=/etc/pip.conf \
  && python3 -m venv --without-pip /opt/bulkdl \
  && /opt/build/bin/pip install --require-hashes -r requirements-build.lock \
  && /opt/build/bin/pip --python /opt/bulkdl/bin/python3 install --no-compile --require-hashes -r requirements-runtime.lock
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml build_hook.py README.md LICENSE ./
 COPY bulkdl ./bulkdl
+ARG REVISION=unknown
 # Unchecked bytecode: the image is read-only, and file timestamps in it are not reliable.
-RUN /opt/build/bin/pip wheel --no-index --no-deps --no-build-isolation --wheel-dir /wheels . \
+RUN BULKDL_REVISION="${REVISION}" /opt/build/bin/pip wheel --no-index --no-deps --no-build-isolation --wheel-dir /wheels . \
  && /opt/build/bin/pip --python /opt/bulkdl/bin/python3 install --no-compile --no-index --no-deps /wheels/*.whl \
  && /opt/bulkdl/bin/python3 -m compileall -q --invalidation-mode unchecked-hash /opt/bulkdl/lib
 

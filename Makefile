@@ -82,6 +82,16 @@ AZURITE := tests/objectstore/azurite
 test-objectstore: install .venv-objectstore/.installed ## test uploads to real object stores (SeaweedFS, Azurite; needs Node.js)
 	$(BIN)/python -m pytest -q tests/objectstore
 
+# The same source gives the same bytes: the time of the commit is the time of all files.
+.PHONY: dist
+dist: install ## build the sdist and the wheel into dist/
+	rm -rf dist
+	SOURCE_DATE_EPOCH="$$(git log -1 --format=%ct 2>/dev/null || echo 1767225600)" $(BIN)/python -m hatchling build -d dist
+
+.PHONY: test-dist
+test-dist: dist ## install the wheel with each extra into new environments (DIST_PYTHONS="python3.11 python3.13")
+	$(BIN)/python -m pytest -q -c tests/dist/pytest.ini tests/dist
+
 LOCK := uv pip compile --universal --python-version 3.11 \
   --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --quiet
 

@@ -84,12 +84,31 @@ def _import_structlog() -> None:
         del sys.modules["rich"]
 
 
+def _print_version(ctx: click.Context, _parameter: click.Parameter, is_given: bool) -> None:
+    """Print the version, and the revision of the source if the package was built from a known one."""
+    if not is_given or ctx.resilient_parsing:
+        return
+    try:
+        revision: str = import_module("bulkdl.cli._revision").REVISION  # written by build_hook.py
+    except ImportError:
+        revision = ""
+    click.echo(f"bulkdl {__version__}" + (f" ({revision})" if revision else ""))
+    ctx.exit()
+
+
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="Example:  bulkdl run -p 5f0c1a52-7a3a-4c52-9d0e-0f3f1a2b3c4d --since 7d -o outputs",
 )
-@click.version_option(__version__, prog_name="bulkdl", message="%(prog)s %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the version and the revision, and exit.",
+)
 def cli() -> None:
     """
     Download everything that UP42 holds for projects and accounts: resumable, verified, unattended.
