@@ -4,6 +4,7 @@
 bulkdl.filter = (() => {
   const MINUTES_PER_DAY = 1440;
   const ROWS_BITS = 2 ** 21;
+  const MAX_WORDS_IN_MEMORY = 16;
 
   function create(data) {
     const titles = data.titles.text.toLowerCase();
@@ -14,10 +15,19 @@ bulkdl.filter = (() => {
       [name, id, ...data.scopes[scope]].filter(Boolean).join(" ").toLowerCase());
     const blockTexts = data.blocks.map((block) => block.toLowerCase());
     const reasonTexts = data.reasons.map((reason) => bulkdl.text.spaced(reason).toLowerCase());
-    const orders = new Map();
+    const orders = new Map(), words = new Map();
 
-    // The rows with *word* as bytes of 1. The titles are searched in one run, not row by row.
+    // The rows with *word* as bytes of 1. The other words of a text are not searched again while one of them is typed.
     function findWord(word) {
+      const found = words.get(word) ?? searchWord(word);
+      words.delete(word);
+      words.set(word, found);
+      if (words.size > MAX_WORDS_IN_MEMORY) words.delete(words.keys().next().value);
+      return found;
+    }
+
+    // The titles are searched in one run, not row by row.
+    function searchWord(word) {
       const found = new Uint8Array(data.count);
       const [containers, blocks, reasons] = [containerTexts, blockTexts, reasonTexts].map((texts) =>
         Uint8Array.from(texts, (text) => (text.includes(word) ? 1 : 0)));
@@ -35,10 +45,11 @@ bulkdl.filter = (() => {
 
     // The rows with all words as bytes of 1; null without words.
     function findText(text) {
-      const words = text.toLowerCase().split(/\s+/).filter(Boolean);
-      if (!words.length) return null;
-      const [found, ...others] = words.map(findWord);
-      for (const other of others) for (let row = 0; row < data.count; row += 1) found[row] &= other[row];
+      const [first, ...others] = text.toLowerCase().split(/\s+/).filter(Boolean);
+      if (!first) return null;
+      if (!others.length) return findWord(first);
+      const found = findWord(first).slice();
+      for (const other of others.map(findWord)) for (let row = 0; row < data.count; row += 1) found[row] &= other[row];
       return found;
     }
 
@@ -74,6 +85,7 @@ bulkdl.filter = (() => {
       const from = choice.from ? Date.parse(choice.from) / 60000 : -Infinity;
       const until = choice.until ? Date.parse(choice.until) / 60000 + MINUTES_PER_DAY : Infinity;
       const needsDate = Boolean(choice.from || choice.until);
+      const shifts = view ? findShifts(view) : [];
       const order = orderBy(choice.sort);
       const rows = new Uint32Array(data.count);
       let count = 0;
@@ -84,20 +96,25 @@ bulkdl.filter = (() => {
         if (choice.kind >= 0 && (data.kindMask[row] & kinds) === 0) continue;
         const minute = data.minute[row];
         if (needsDate && (minute === data.NO_DATE || minute < from || minute >= until)) continue;
-        if (view && !isInView(row, view)) continue;
+        if (view && !isInView(row, view, shifts)) continue;
         rows[count] = row;
         count += 1;
       }
       return rows.slice(0, count);
     }
 
-    function isInView(row, view) {
-      const { boxes, WORLD } = data;
-      const box = 4 * row;
-      if (boxes[box + 2] < 0 || boxes[box + 1] > view.south || boxes[box + 3] < view.north) return false;
-      // The map shows the world several times.
-      for (let shift = -2 * WORLD; shift <= 2 * WORLD; shift += WORLD) {
-        if (boxes[box] + shift <= view.east && boxes[box + 2] + shift >= view.west) return true;
+    // The map shows the world several times. A footprint begins in the world, and ends in it or in the next one.
+    function findShifts({ west, east }) {
+      const { WORLD } = data;
+      return [-2, -1, 0, 1, 2].map((turn) => turn * WORLD).filter((shift) => shift <= east && 2 * WORLD + shift >= west);
+    }
+
+    function isInView(row, view, shifts) {
+      const { boxes } = data;
+      const box = 4 * row, west = boxes[box], east = boxes[box + 2];
+      if (east < 0 || boxes[box + 1] > view.south || boxes[box + 3] < view.north) return false;
+      for (let turn = 0; turn < shifts.length; turn += 1) {
+        if (west + shifts[turn] <= view.east && east + shifts[turn] >= view.west) return true;
       }
       return false;
     }

@@ -45,7 +45,7 @@
     list.show(rows);
     map.show(rows);
     let placed = 0;
-    for (let place = 0; place < rows.length; place += 1) placed += data.hasPlace(rows[place]) ? 1 : 0;
+    for (let place = 0; place < rows.length; place += 1) placed += data.boxes[4 * rows[place] + 2] >= 0 ? 1 : 0;
     const missing = rows.length - placed;
     byId("count").textContent = `${rows.length === data.count ? plural(data.count, "output")
       : `${formatCount(rows.length)} of ${plural(data.count, "output")}`}${missing ? ` · ${formatCount(missing)} not on the map` : ""}`;

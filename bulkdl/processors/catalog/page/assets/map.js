@@ -32,9 +32,12 @@ bulkdl.map = (() => {
     const context = canvas.getContext("2d", { alpha: false });
     const base = document.createElement("canvas"); // the map without highlights
     const baseContext = base.getContext("2d", { alpha: false });
+    const backdrop = document.createElement("canvas"); // the world without footprints
+    const backdropContext = backdrop.getContext("2d", { alpha: false });
     const pictures = createPictures(data, () => redraw());
     let rows = new Uint32Array(0), selected = -1, hovered = -1, showsPictures = true;
     let colours = {}, view = null, frame = 0, isBaseValid = false, pictureTimer = 0, cells = new Uint8Array(0);
+    let drawnWorld = "", inView = new Uint32Array(0);
 
     function readColours() {
       const style = getComputedStyle(document.documentElement);
@@ -44,6 +47,7 @@ bulkdl.map = (() => {
         graticuleText: get("graticule-text"), label: get("map-label"), accent: get("accent"), halo: get("halo"),
         states: data.states.map((state) => get(state)),
       };
+      drawnWorld = "";
     }
 
     function measure() {
@@ -89,30 +93,47 @@ bulkdl.map = (() => {
       const ratio = Math.min(2, devicePixelRatio || 1);
       const width = Math.round(view.width * ratio), height = Math.round(view.height * ratio);
       if (canvas.width === width && canvas.height === height) return;
-      for (const each of [canvas, base]) [each.width, each.height] = [width, height];
+      for (const each of [canvas, base, backdrop]) [each.width, each.height] = [width, height];
       canvas.style.width = `${view.width}px`;
       canvas.style.height = `${view.height}px`;
+      drawnWorld = "";
+    }
+
+    // The outlines of the countries are most of the work of a frame. A filter does not change them.
+    function drawWorld(ratio) {
+      const position = [view.west, view.north, view.scale].join();
+      if (drawnWorld !== position) {
+        backdropContext.setTransform(ratio, 0, 0, ratio, 0, 0);
+        bulkdl.world.draw(backdropContext, world, view, colours);
+        drawnWorld = position;
+      }
+      baseContext.setTransform(1, 0, 0, 1, 0, 0);
+      baseContext.drawImage(backdrop, 0, 0);
     }
 
     function drawBase() {
       const ratio = base.width / view.width;
+      drawWorld(ratio);
       baseContext.setTransform(ratio, 0, 0, ratio, 0, 0);
-      bulkdl.world.draw(baseContext, world, view, colours);
       const visible = findVisible();
       if (showsPictures) drawPictures(visible);
       drawFootprints(visible);
     }
 
-    // Counts the footprints in view and those that are large enough for a shape.
-    function countInView() {
+    // Writes the rows whose footprints are in view to `inView`. Counts them and those that are large enough for a shape.
+    function collectInView() {
       const { west, north, east, south, scale, shifts } = view, isWide = shifts.length > 1 || shifts[0] !== 0;
+      if (inView.length < rows.length) inView = new Uint32Array(rows.length);
+      const minSize = CROWD_DOT_PX / scale;
       let count = 0, shapes = 0;
       for (let place = 0; place < rows.length; place += 1) {
-        const box = 4 * rows[place];
-        if (boxes[box + 2] < 0 || boxes[box + 1] > south || boxes[box + 3] < north) continue;
-        if (!isWide && (boxes[box] > east || boxes[box + 2] < west)) continue;
+        const row = rows[place], box = 4 * row, boxNorth = boxes[box + 1], boxEast = boxes[box + 2], boxSouth = boxes[box + 3];
+        if (boxEast < 0 || boxNorth > south || boxSouth < north) continue;
+        const boxWest = boxes[box];
+        if (!isWide && (boxWest > east || boxEast < west)) continue;
+        inView[count] = row;
         count += 1;
-        if (Math.max(boxes[box + 2] - boxes[box], boxes[box + 3] - boxes[box + 1]) * scale >= CROWD_DOT_PX) shapes += 1;
+        if (boxEast - boxWest >= minSize || boxSouth - boxNorth >= minSize) shapes += 1;
       }
       return { count, shapes };
     }
@@ -123,14 +144,13 @@ bulkdl.map = (() => {
       const columns = (view.width >> 1) + 1, lines = (view.height >> 1) + 1;
       if (cells.length !== columns * lines) cells = new Uint8Array(columns * lines); else cells.fill(0);
       const dots = data.states.map(() => []), areas = data.states.map(() => []), frames = data.states.map(() => []), large = [];
-      const { scale, west, north, east, south, shifts, width, height } = view, states = data.state;
-      const { count, shapes } = countInView();
+      const { scale, west, north, east, shifts, width, height } = view, states = data.state;
+      const { count, shapes } = collectInView();
       const dotPx = count > CROWD ? CROWD_DOT_PX : DOT_PX;
       const share = shapes > MAX_SHAPES ? 2 ** Math.ceil(Math.log2(shapes / MAX_SHAPES)) - 1 : 0;
-      for (let place = rows.length - 1; place >= 0; place -= 1) {
-        const row = rows[place], box = 4 * row;
+      for (let place = count - 1; place >= 0; place -= 1) {
+        const row = inView[place], box = 4 * row;
         const boxWest = boxes[box], boxNorth = boxes[box + 1], boxEast = boxes[box + 2], boxSouth = boxes[box + 3];
-        if (boxEast < 0 || boxNorth > south || boxSouth < north) continue;
         for (let turn = 0; turn < shifts.length; turn += 1) {
           const shift = shifts[turn];
           // A footprint across the antimeridian is in two worlds.
@@ -309,10 +329,11 @@ bulkdl.map = (() => {
     // they are on both sides of the antimeridian.
     function findStart(list) {
       const used = new Uint8Array(MERIDIANS), bin = WORLD / MERIDIANS;
-      for (const row of list) {
-        const box = 4 * row;
+      for (let index = 0; index < list.length; index += 1) {
+        const box = 4 * list[index];
         if (boxes[box + 2] < 0) continue;
-        for (let place = Math.floor(boxes[box] / bin); place <= Math.floor(boxes[box + 2] / bin); place += 1) used[place % MERIDIANS] = 1;
+        const last = Math.floor(boxes[box + 2] / bin);
+        for (let place = Math.floor(boxes[box] / bin); place <= last; place += 1) used[place % MERIDIANS] = 1;
       }
       let start = 0, widest = 0, width = 0;
       for (let place = 0; place < 2 * MERIDIANS; place += 1) {
@@ -325,8 +346,8 @@ bulkdl.map = (() => {
     function fit(list, options = {}) {
       const start = findStart(list);
       let [west, north, east, south] = [Infinity, Infinity, -Infinity, -Infinity];
-      for (const row of list) {
-        const box = 4 * row;
+      for (let index = 0; index < list.length; index += 1) {
+        const box = 4 * list[index];
         if (boxes[box + 2] < 0) continue;
         const turn = boxes[box] < start ? WORLD : 0;
         west = Math.min(west, boxes[box] + turn);
