@@ -10,16 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
-
-import google_crc32c
 
 from bulkdl import syscalls
 from bulkdl.archives.errors import DamagedArchiveError, OversizedHeaderError, UnsupportedArchiveError
@@ -29,6 +26,12 @@ from bulkdl.errors import ProcessingError
 from bulkdl.models import Digest, Reason
 from bulkdl.os_errors import map_os_errors, map_path_errors
 from bulkdl.processors.unpack.manifest import ManifestHeader, ManifestWriter
+from bulkdl.processors.unpack.member_writer import (
+    BLOCK_BYTES,
+    MIN_BACKGROUND_BYTES,
+    BackgroundWriter,
+    MemberWriter,
+)
 from bulkdl.processors.unpack.members import ArchiveMember, MemberKind, MemberReader, open_members
 from bulkdl.processors.unpack.names import NameClaims, RejectedMemberError, UnpackLimits, split_name
 from bulkdl.processors.unpack.tree_writer import TreeWriter
@@ -36,8 +39,6 @@ from bulkdl.processors.unpack.tree_writer import TreeWriter
 WRAPPER_FOLDER = "output"
 """UP42 puts all files of an archive into this folder. It is not repeated below the unpacked folder."""
 
-_BLOCK_BYTES = 256 << 10
-_WRITEBACK_BYTES = 16 << 20
 _MAX_SHOWN_CHARS = 120
 _MAX_MTIME_S = 1 << 32
 # The file system cannot create a member with this name.
@@ -230,12 +231,12 @@ class _Unpacker:
         with _reject_names():
             handle = writer.create_file(parts)
         try:
-            size_bytes, crc32c, sha256 = self._write_data(members, handle)
+            written = self._write_data(members, member.size_bytes, handle)
             if 0 < member.mtime_s < _MAX_MTIME_S:
                 os.utime(handle, (member.mtime_s, member.mtime_s))
         finally:
             os.close(handle)
-        lines.add_file("/".join(parts), size_bytes, crc32c, sha256)
+        lines.add_file("/".join(parts), written.size_bytes, written.crc32c, written.sha256)
 
     def _reserve(self, written_bytes: int, size_bytes: int) -> None:
         if not self._is_reserved:
@@ -247,21 +248,20 @@ class _Unpacker:
         if max_bytes is not None and size_bytes > max_bytes:
             raise RejectedMemberError(f"the unpacked size exceeds the limit of {max_bytes} bytes")
 
-    def _write_data(self, members: MemberReader, handle: int) -> tuple[int, int, str]:
-        """Write the data of the current member and return its size and checksums."""
-        size_bytes, crc32c, sha256 = 0, 0, hashlib.sha256()
-        synced_bytes = 0
-        while block := members.read_data(_BLOCK_BYTES):
+    def _write_data(self, members: MemberReader, size_bytes: int, handle: int) -> MemberWriter:
+        """Write the data of the current member, of *size_bytes* according to its header."""
+        writer = MemberWriter(handle, self._space.consume)
+        if size_bytes < MIN_BACKGROUND_BYTES:
+            self._copy_data(members, writer.write)
+        else:
+            with BackgroundWriter(writer, self._stop) as background:
+                self._copy_data(members, background.write)
+        return writer
+
+    def _copy_data(self, members: MemberReader, write: Callable[[bytes], None]) -> None:
+        while block := members.read_data(BLOCK_BYTES):
             check_stop(self._stop)
-            crc32c = google_crc32c.extend(crc32c, block)
-            sha256.update(block)
-            _write_all(handle, block)
-            size_bytes += len(block)
-            self._space.consume(len(block))
-            if size_bytes - synced_bytes >= _WRITEBACK_BYTES:
-                syscalls.start_writeback(handle, synced_bytes, size_bytes - synced_bytes)
-                synced_bytes = size_bytes
-        return size_bytes, crc32c, sha256.hexdigest()
+            write(block)
 
 
 @contextlib.contextmanager
@@ -273,9 +273,3 @@ def _reject_names() -> Iterator[None]:
         if error.errno in _NAME_ERRNOS:
             raise RejectedMemberError(f"the file system cannot create it ({error.strerror})") from None
         raise
-
-
-def _write_all(handle: int, block: bytes) -> None:
-    written = os.write(handle, block)
-    while written < len(block):
-        written += os.write(handle, memoryview(block)[written:])

@@ -234,6 +234,65 @@ def test_unpack_archive_with_a_failing_disk_fails_and_leaves_nothing(
     assert list((calls.root / "work").iterdir()) == []
 
 
+@pytest.mark.parametrize("form", sorted(FORMS))
+def test_unpack_large_member_writes_all_blocks_in_order(calls: UnpackCalls, form: str) -> None:
+    """A large member is written in a second thread."""
+    data = b"".join(number.to_bytes(4, "big") * 1024 for number in range(2600))
+    unpacked = calls.unpack(FORMS[form]({"output/scene.tif": data, "output/b": b"after"}))
+    assert read_tree(unpacked.folder) == {"scene.tif": data, "b": b"after"}
+    first = next(read_entries(unpacked.manifest))
+    assert isinstance(first, UnpackedFile)
+    assert (first.sha256, first.size_bytes) == (hashlib.sha256(data).hexdigest(), len(data))
+    assert calls.space.consumed_bytes == len(data) + 5
+    assert [thread.name for thread in threading.enumerate() if "unpack-writer" in thread.name] == []
+
+
+@pytest.mark.parametrize("failing_write", [1, 2, 30, 40])
+def test_unpack_large_member_on_a_full_disk_fails_and_leaves_nothing(
+    calls: UnpackCalls, monkeypatch: pytest.MonkeyPatch, failing_write: int
+) -> None:
+    writes, real = 0, os.write
+
+    def write(handle: int, block: bytes) -> int:
+        nonlocal writes
+        writes += 1
+        if writes >= failing_write:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(handle, block)
+
+    monkeypatch.setattr(os, "write", write)
+    with pytest.raises(DestinationError) as failure:
+        calls.unpack(tar_of({"output/scene.tif": bytes(10 << 20)}))
+    assert failure.value.reason is Reason.DISK_FULL
+    assert writes == failing_write  # nothing is written after the failure
+    assert list((calls.root / "work").iterdir()) == []
+    assert [thread.name for thread in threading.enumerate() if "unpack-writer" in thread.name] == []
+
+
+def test_unpack_truncated_large_member_fails_and_leaves_nothing(calls: UnpackCalls) -> None:
+    data = tar_of({"output/scene.tif": os.urandom(6 << 20)})
+    for size in (1 << 20, 5 << 20, len(data) - 1):
+        assert calls.reason_of(data[:size]) is Reason.CORRUPT_CONTENT
+    assert [thread.name for thread in threading.enumerate() if "unpack-writer" in thread.name] == []
+
+
+def test_unpack_large_member_stopped_while_it_is_written_raises(calls: UnpackCalls) -> None:
+    """The flag can be set after the last block was read: the incomplete file must not count as complete."""
+    stop = threading.Event()
+
+    def consume(size_bytes: int) -> None:
+        if (consumed := sum(seen)) + size_bytes > 10 << 20:
+            stop.set()
+        seen.append(size_bytes)
+        assert consumed <= 11 << 20
+
+    seen: list[int] = []
+    calls.space.consume = consume  # type: ignore[method-assign]
+    with pytest.raises(ReadStopped):
+        calls.unpack(tar_of({"a": bytes((10 << 20) + (512 << 10))}), stop=stop)
+    assert list((calls.root / "work").iterdir()) == []
+
+
 @pytest.mark.parametrize("code", [errno.EEXIST, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ])
 def test_unpack_name_that_the_file_system_cannot_create_is_refused(
     calls: UnpackCalls, monkeypatch: pytest.MonkeyPatch, code: int
