@@ -78,6 +78,12 @@ AZURITE := tests/objectstore/azurite
 	npm ci --prefix .venv-objectstore/azurite --ignore-scripts --no-fund --no-audit --silent
 	@touch $@
 
+# Programs that the benchmark compares uploads with.
+.venv-uploads/.installed: bench/uploads/requirements.lock
+	$(PYTHON) -m venv .venv-uploads
+	.venv-uploads/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
 .PHONY: test-objectstore
 test-objectstore: install .venv-objectstore/.installed ## test uploads to real object stores (SeaweedFS, Azurite; needs Node.js)
 	$(BIN)/python -m pytest -q tests/objectstore
@@ -108,12 +114,13 @@ lock: ## regenerate all lock files from pyproject.toml (needs uv)
 	set -e; for peer in $(PEERS); do $(LOCK) tests/$$peer/requirements.in -o tests/$$peer/requirements.lock; done
 	$(LOCK) tests/objectstore/requirements.in -o tests/objectstore/requirements.lock
 	npm install --prefix $(AZURITE) --package-lock-only --omit-lockfile-registry-resolved --no-fund --no-audit --silent
+	$(LOCK) bench/uploads/requirements.in -o bench/uploads/requirements.lock
 	$(LOCK) tests/readers/requirements.in -o tests/readers/requirements.lock
 	$(LOCK) tests/robustness/requirements.in -o tests/robustness/requirements.lock
 
 .PHONY: clean
 clean: ## remove all generated files and environments
-	rm -rf $(VENV) $(PEERS:%=.venv-%) .venv-image .venv-browser .venv-objectstore .venv-readers .venv-robustness demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PEERS:%=.venv-%) .venv-image .venv-browser .venv-objectstore .venv-uploads .venv-readers .venv-robustness demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ENGINE=podman selects an engine. BUILD_FLAGS are passed to the build, for example --build-arg BASE=….

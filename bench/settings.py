@@ -16,12 +16,18 @@ class BenchSettings:
         outputs: Number of outputs of the backfill.
         scratch: An empty directory on the measured disk.
         profiler: Path of py-spy. None disables profiles.
+        scale: Factor for the sizes of uploads.
     """
 
     pairs: int
     outputs: int
     scratch: Path
     profiler: str | None = None
+    scale: float = 1.0
+
+    def scaled(self, amount: int) -> int:
+        """Return *amount* for a trial with smaller uploads."""
+        return max(1, int(amount * self.scale))
 
     @property
     def peer_python(self) -> Path:

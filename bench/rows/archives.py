@@ -68,7 +68,7 @@ def _compare(
     scratch = settings.create_directory(result.name)
     site = Site(scratch / "site", jobs=len(sizes), rate=rate)
     site.write()
-    originals = [_create_archive(site.root, number, size) for number, size in enumerate(sizes)]
+    originals = [create_archive(site.root, number, size) for number, size in enumerate(sizes)]
     with Nginx(scratch / "nginx", site.root, site.locations(), site.maps()) as origin:
         api_url = origin.https_url if secure else origin.http_url
         trust = {"SSL_CERT_FILE": str(origin.certificate)} if secure else {}
@@ -100,7 +100,7 @@ def _format_speed(program_runs: ProgramRuns, size_bytes: int) -> str:
     return f"{size_bytes / program_runs.median(lambda sample: sample.wall_s) / 1e6:,.0f}"
 
 
-def _create_archive(root: Path, number: int, size_bytes: int) -> Path:
+def create_archive(root: Path, number: int, size_bytes: int) -> Path:
     """Create a tar file of exactly *size_bytes* with one incompressible member."""
     path = root / f"archives/{number:08x}-0.tgz"
     member = tarfile.TarInfo(f"output/{number}.tif")
