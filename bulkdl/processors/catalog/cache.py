@@ -18,6 +18,7 @@ from typing import Any
 from bulkdl.processors.catalog.entries import VERSION
 from bulkdl.processors.catalog.entry_codec import decode_entry, encode_entry
 from bulkdl.processors.catalog.facts import CatalogContainer, CatalogEntry
+from bulkdl.processors.catalog.json_text import encode_compact
 from bulkdl.processors.catalog.output_tree import OutputTree
 from bulkdl.processors.catalog.records import LedgerContainer
 from bulkdl.processors.catalog.unchanged import Summary
@@ -146,16 +147,12 @@ class EntryCache:
             head = source.line[:_FIELDS]
         else:
             entries = [encode_entry(entry) for entry in source.entries]
-            head = [_dump(order), current, _dump(summary.encode()), _dump(entries)]
+            head = [encode_compact(order), current, encode_compact(summary.encode()), encode_compact(entries)]
         self._stream.write(_SEPARATOR.join((*head, *(texts[name] for name in self._formats))) + "\n")
 
     def close(self) -> None:
         self._lines.close()
         self._stream.close()
-
-
-def _dump(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def _iter_lines(path: Path) -> Generator[Any, None, None]:

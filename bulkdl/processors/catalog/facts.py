@@ -11,8 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
+
+from bulkdl.processors.catalog.json_text import encode_readable
 
 Position = tuple[float, float]
 """Longitude and latitude in degrees."""
@@ -98,7 +101,7 @@ class CatalogOutput:
     key: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots, for the cached property
 class CatalogEntry:
     """
     One entry of the catalogue: a feature of a task, an item of a delivery, or an output without features.
@@ -146,6 +149,11 @@ class CatalogEntry:
     properties: Mapping[str, Any] = field(default_factory=dict)
     provider_properties: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    @cached_property
+    def provider_text(self) -> str:
+        """The properties of the provider as JSON text, which several writers store."""
+        return encode_readable(self.provider_properties)
 
     @property
     def kinds(self) -> tuple[str, ...]:

@@ -56,6 +56,15 @@ def suffix_of(name: str) -> str:
     return suffix.lower() if dot and stem else ""
 
 
+def stem_of(path: str) -> str:
+    """Return the name of a file without its suffix, as ``PurePosixPath.stem``, which is slower."""
+    name = path.rpartition("/")[2]
+    if name in ("", "."):
+        return PurePosixPath(path).stem
+    dot = name.rfind(".")
+    return name[:dot] if 0 < dot < len(name) - 1 else name
+
+
 def media_type_of(name: str) -> str:
     """Return the media type of a file name; empty if its suffix is not known."""
     return MEDIA_TYPES.get(suffix_of(name), "")
@@ -72,7 +81,7 @@ def output_file(tree: OutputTree, output: LedgerOutput, name: str, role: str, **
         output.digest,
         member=values.get("member", ""),
         title=values.get("title", ""),
-        raster=read_raster_header(tree.path(output.key))
+        raster=read_raster_header(tree.locate(output.key))
         if suffix_of(output.key) in _RASTER_SUFFIXES
         else None,
     )
@@ -136,7 +145,7 @@ class MemberFiles:
             media_type_of(path),
             member.size_bytes,
             f"sha256={member.sha256}",
-            raster=read_raster_header(self._tree.path(key)) if is_raster else None,
+            raster=read_raster_header(self._tree.locate(key)) if is_raster else None,
         )
 
 

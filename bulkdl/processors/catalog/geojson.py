@@ -6,10 +6,10 @@ Paths are relative to the output directory.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from bulkdl.processors.catalog.facts import CatalogContainer, CatalogEntry, CatalogInfo
+from bulkdl.processors.catalog.json_text import encode_compact
 from bulkdl.processors.catalog.stac_items import geometry_document
 from bulkdl.processors.catalog.unchanged import TextWriter
 
@@ -26,10 +26,7 @@ class GeoJsonWriter(TextWriter):
         self._stream = (info.folder / FILE).open("w", encoding="utf-8", buffering=1 << 18)
 
     def render(self, container: CatalogContainer) -> str:
-        return _BETWEEN_LINES.join(
-            json.dumps(_feature(container, entry), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-            for entry in container.entries
-        )
+        return _BETWEEN_LINES.join(encode_compact(_feature(container, entry)) for entry in container.entries)
 
     def write(self, text: str) -> None:
         if text:

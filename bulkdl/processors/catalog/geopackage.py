@@ -6,7 +6,6 @@ Paths are relative to the folder of the file.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 
@@ -116,7 +115,7 @@ def _output_row(container: CatalogContainer, entry: CatalogEntry, item: str) -> 
         *((raster.width, raster.height, raster.bands) if raster else (None, None, None)),
         *((raster.dtype, raster.epsg) if raster else (None, None)),
         " ".join(entry.notes),
-        json.dumps(entry.provider_properties) if entry.provider_properties else "",
+        entry.provider_text if entry.provider_properties else "",
         item,
     )
 

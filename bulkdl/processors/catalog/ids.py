@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
+from functools import lru_cache
 
 from bulkdl.disk.filenames import add_hash, safe_filenames
 
@@ -19,9 +20,10 @@ _RESERVED = frozenset({"catalog", "collection"})
 _RESERVED_FOLDERS = frozenset({"page"})  # the other folder of the catalogue
 
 
+@lru_cache(maxsize=256)  # the entries of a task begin with its ID
 def slug(text: str) -> str:
     """Return the safe characters of *text*; empty if there are none."""
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    plain = text if text.isascii() else unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     return _UNSAFE.sub("-", plain)[:_MAX_SLUG_CHARS].strip("-._ ")
 
 

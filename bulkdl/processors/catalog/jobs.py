@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bulkdl.processors.catalog.dates import FeatureDate, find_date, format_instant, parse_instant
 from bulkdl.processors.catalog.entry_building import EntryFactory, is_completed, missing_notes, unpack_notes
 from bulkdl.processors.catalog.facts import CatalogEntry, CatalogFile, Footprint
 from bulkdl.processors.catalog.features import Feature, read_features
-from bulkdl.processors.catalog.files import MemberFiles, normalise_path, output_file
+from bulkdl.processors.catalog.files import MemberFiles, normalise_path, output_file, stem_of
 from bulkdl.processors.catalog.geometry import bbox_differs, read_footprint
 from bulkdl.processors.catalog.output_tree import OutputTree, clean
 from bulkdl.processors.catalog.records import LedgerContainer, LedgerOutput
@@ -28,6 +27,7 @@ class _Group:
 
     Attributes:
         task: The entry of the task in ``job_tasks.json``; empty if it is not known.
+        files: The archive and the GeoJSON file, which all features share; empty lists if they are missing.
     """
 
     parent: str
@@ -36,6 +36,7 @@ class _Group:
     geojson: LedgerOutput | None = None
     quicklooks: list[LedgerOutput] = field(default_factory=list)
     others: list[LedgerOutput] = field(default_factory=list)
+    files: dict[str, list[CatalogFile]] = field(default_factory=dict)
 
     def add(self, output: LedgerOutput) -> None:
         if output.kind == _ARCHIVE:
@@ -172,7 +173,7 @@ class _JobEntries:
             provider["up42:bbox"] = feature.bbox
         return self._factory.create(
             main,
-            names=[feature.id, PurePosixPath(feature.data_path).stem, str(number + 1)],
+            names=[feature.id, stem_of(feature.data_path), str(number + 1)],
             outputs=[group.geojson, *picture],
             files=[*files, *_thumbnails(self._tree, picture), *self._metadata(group)],
             feature_id=feature.id,
@@ -221,16 +222,23 @@ class _JobEntries:
         return self._archive(group, member=normalise_path(feature.data_path) or "")
 
     def _archive(self, group: _Group, member: str = "") -> list[CatalogFile]:
-        archive = group.archive
-        if archive is None or not is_completed(archive, self._tree):
-            return []
-        return [output_file(self._tree, archive, "archive", "archive", member=member)]
+        found = self._shared_file(group, group.archive, "archive")
+        return [replace(file, member=member) for file in found] if member else found
 
     def _metadata(self, group: _Group) -> list[CatalogFile]:
-        geojson = group.geojson
-        if geojson is None or not is_completed(geojson, self._tree):
-            return []
-        return [output_file(self._tree, geojson, "metadata", "metadata", media_type="application/geo+json")]
+        return self._shared_file(group, group.geojson, "metadata", "application/geo+json")
+
+    def _shared_file(
+        self, group: _Group, output: LedgerOutput | None, role: str, media_type: str = ""
+    ) -> list[CatalogFile]:
+        """Return the file of *output* if it exists."""
+        if role not in group.files:
+            group.files[role] = (
+                [output_file(self._tree, output, role, role, media_type=media_type)]
+                if output is not None and is_completed(output, self._tree)
+                else []
+            )
+        return group.files[role]
 
     def _create_rest(
         self,
@@ -247,7 +255,7 @@ class _JobEntries:
         for output in group.all:
             if output is group.main or is_completed(output, self._tree):
                 continue
-            stem = PurePosixPath(output.name).stem if output.name else ""
+            stem = stem_of(output.name)
             entries.append(self._factory.create_problem(output, footprints.get(stem, only), **values))
         for output in (
             *pictures.unmatched(),
@@ -270,11 +278,11 @@ class _Pictures:
         self._by_feature: dict[int, list[LedgerOutput]] = {}
         by_name: dict[str, int] = {}
         for position, feature in enumerate(features):
-            for name in (PurePosixPath(feature.data_path).stem, feature.id):
+            for name in (stem_of(feature.data_path), feature.id):
                 if name:
                     by_name[name] = position
         for output in self._completed:
-            stem = PurePosixPath(output.name).stem
+            stem = stem_of(output.name)
             number = by_name.get(stem, by_name.get(output.name))
             if number is None and len(features) <= 1:
                 number = 0

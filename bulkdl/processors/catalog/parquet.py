@@ -18,6 +18,7 @@ from arro3.core import DataType, Field, Schema
 from arro3.io import read_json, write_parquet
 
 from bulkdl.processors.catalog.facts import BBox, CatalogContainer, CatalogEntry, CatalogFile, CatalogInfo
+from bulkdl.processors.catalog.json_text import encode_ascii
 from bulkdl.processors.catalog.stac_items import STAC_VERSION, multihash
 from bulkdl.processors.catalog.unchanged import TextWriter
 from bulkdl.processors.catalog.wkb import encode_multipolygon, encode_polygon
@@ -94,7 +95,7 @@ class ParquetWriter(TextWriter):
 
     def render(self, container: CatalogContainer) -> str:
         return _BETWEEN_ROWS.join(
-            json.dumps(self._row(container, entry), separators=(",", ":"))
+            encode_ascii(self._row(container, entry))
             for entry in container.entries
             if entry.footprint is not None
         )
@@ -137,7 +138,7 @@ class ParquetWriter(TextWriter):
             "up42:block": entry.block,
             "up42:feature_id": entry.feature_id,
             "up42:datetime_source": entry.datetime_source,
-            "up42:properties": json.dumps(entry.provider_properties),
+            "up42:properties": entry.provider_text,
         }
 
     def _links(self, container: CatalogContainer, entry: CatalogEntry) -> list[dict[str, str]]:

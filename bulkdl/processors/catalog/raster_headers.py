@@ -21,6 +21,7 @@ Transform = tuple[float, float, float, float, float, float]
 _FIRST_READ_BYTES = 4096
 _MAX_TAGS, _MAX_VALUES = 512, 4096
 _FORMATS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 11: "f", 12: "d", 16: "Q", 17: "q"}
+_SIZES = {kind: struct.calcsize(f"<{form}") for kind, form in _FORMATS.items()}
 _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _SAMPLES, _SAMPLE_FORMAT = 256, 257, 258, 262, 277, 339
 _SCALE, _TIEPOINTS, _MATRIX, _GEO_KEYS = 33550, 33922, 34264, 34735
 _WANTED = frozenset(
@@ -32,13 +33,18 @@ _IS_POINT = 2
 _EPSG_CODES = range(1024, 32767)
 
 
-def read_raster_header(path: Path) -> RasterHeader | None:
+def read_raster_header(path: str | Path) -> RasterHeader | None:
     """Return the header of the file *path*; None if it is not a readable TIFF file."""
     try:
-        with path.open("rb", buffering=0) as stream:
-            return _Reader(stream.fileno()).read()
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except (OSError, ValueError):
+        return None
+    try:
+        return _Reader(handle).read()
     except (OSError, struct.error, ValueError, OverflowError, KeyError):
         return None
+    finally:
+        os.close(handle)
 
 
 class _Reader:
@@ -78,22 +84,22 @@ class _Reader:
             raise ValueError("too many tags")
         size, at = (20, at + 8) if self._is_big else (12, at + 2)
         entries = self._bytes(at, size * count)
+        entry = struct.Struct(f"{self._order}{'HHQQ' if self._is_big else 'HHII'}")
+        if len(entries) < size * count:
+            raise ValueError("the directory is cut")
         tags: Tags = {}
-        for first in range(0, size * count, size):
-            number, kind = struct.unpack_from(f"{self._order}HH", entries, first)
+        for position, (number, kind, length, at) in enumerate(entry.iter_unpack(entries)):
             if number in _WANTED and kind in _FORMATS:
-                tags[number] = self._values(kind, entries[first + 4 : first + size])
+                inline = position * size + size - (8 if self._is_big else 4)
+                tags[number] = self._values(kind, length, at, entries, inline)
         return tags
 
-    def _values(self, kind: int, rest: bytes) -> tuple[float, ...]:
-        form = "Q" if self._is_big else "I"
-        width = struct.calcsize(form)
-        (count,) = struct.unpack_from(self._order + form, rest)
+    def _values(self, kind: int, count: int, at: int, entries: bytes, inline: int) -> tuple[float, ...]:
+        """Return the values of a tag: at *inline* in *entries* if they fit there, otherwise at *at*."""
         packed = f"{self._order}{min(count, _MAX_VALUES)}{_FORMATS[kind]}"
-        if struct.calcsize(f"<{_FORMATS[kind]}") * count <= width:
-            return struct.unpack_from(packed, rest, width)
-        (at,) = struct.unpack_from(self._order + form, rest, width)
-        return struct.unpack(packed, self._bytes(at, struct.calcsize(packed)))
+        if _SIZES[kind] * count <= (8 if self._is_big else 4):
+            return struct.unpack_from(packed, entries, inline)
+        return struct.unpack(packed, self._bytes(at, _SIZES[kind] * min(count, _MAX_VALUES)))
 
     def _unpack(self, form: str, at: int) -> tuple[int, ...]:
         packed = self._order + form

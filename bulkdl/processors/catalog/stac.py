@@ -6,13 +6,13 @@ All links are relative. The files of unchanged containers are hard links to thos
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 from bulkdl.processors.catalog.facts import BBox, CatalogContainer, CatalogInfo
+from bulkdl.processors.catalog.json_text import encode_compact
 from bulkdl.processors.catalog.stac_items import STAC_VERSION, Json, item_document, item_link, link
 from bulkdl.processors.catalog.unchanged import KeptContainer, Summary, summarize, unite_bboxes
 
@@ -185,7 +185,7 @@ def _container_document(container: CatalogContainer) -> Json:
 
 def write_json(path: str, document: Any) -> None:
     """Write one of many small files. The call avoids the overhead of buffered files and of pathlib."""
-    data = json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    data = encode_compact(document).encode()
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     try:
         view = memoryview(data)

@@ -7,6 +7,7 @@ import secrets
 
 from bulkdl.failure_policy import FAILURE_POLICIES
 from bulkdl.processors.catalog.facts import CatalogContainer, CatalogEntry, CatalogInfo
+from bulkdl.processors.catalog.json_text import encode_ascii
 from bulkdl.processors.catalog.page.columns import PageColumns, describe_container, describe_row
 from bulkdl.processors.catalog.page.details import describe_entry
 from bulkdl.processors.catalog.page.document import dump_json, write_document
@@ -42,7 +43,7 @@ class PageWriter(TextWriter):
         entries = (*failed, *container.entries)
         rows = [describe_container(container), [describe_row(entry) for entry in entries]]
         details = (dump_json(describe_entry(entry)) for entry in entries)
-        return _BETWEEN_PARTS.join((json.dumps(rows, separators=(",", ":")), *details))
+        return _BETWEEN_PARTS.join((encode_ascii(rows), *details))
 
     def write(self, text: str) -> None:
         """Add the rows and the details of a container."""
