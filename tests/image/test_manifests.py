@@ -7,14 +7,19 @@ from pathlib import Path
 import pytest
 import yaml
 
-from support import manifest_rules_network, manifest_rules_pods, manifest_rules_policy
+from support import manifest_rules_network, manifest_rules_pods, manifest_rules_policy, manifest_rules_service
 from support.container_engine import TOOLS, called
-from support.manifests import CONFIG, Documents, complaints, jobs, of_kind
+from support.manifests import CONFIG, Documents, complaints, of_kind, workloads
 
 OVERLAYS = sorted(path.name for path in (CONFIG / "overlays").iterdir())
 # podReplacementPolicy and the limits per index are enabled by default since 1.29, stable in 1.33 and 1.34.
 VERSIONS = ("1.29", "1.33", "1.37")
-RULES = [*manifest_rules_policy.RULES, *manifest_rules_pods.RULES, *manifest_rules_network.RULES]
+RULES = [
+    *manifest_rules_policy.RULES,
+    *manifest_rules_pods.RULES,
+    *manifest_rules_network.RULES,
+    *manifest_rules_service.RULES,
+]
 
 
 @pytest.fixture(scope="module", params=OVERLAYS)
@@ -42,13 +47,13 @@ def test_the_schemas_have_nothing_to_say(rendered, version):
 def test_the_schemas_are_strict(rendered, tmp_path):
     """The validator must reject an invalid manifest."""
     wrong = tmp_path / "wrong.yaml"
-    wrong.write_text(rendered.read_text().replace("podFailurePolicy:", "podFailurePolicies:"))
+    wrong.write_text(rendered.read_text().replace("securityContext:", "securityContexts:"))
     done = called(TOOLS / "kubernetes-validate", "--strict", "-k", VERSIONS[-1], wrong, check=False)
     assert done.returncode != 0
 
 
 def test_every_rule_between_fields_is_kept(documents):
-    assert list(jobs(documents))
+    assert list(workloads(documents))
     assert complaints(RULES, documents) == []
 
 
@@ -60,7 +65,7 @@ def test_a_change_of_the_config_is_a_change_of_its_name(documents):
 
 
 def test_the_image_has_a_registry_and_a_version(documents):
-    for _, spec in jobs(documents):
+    for _, spec in workloads(documents):
         image = spec["template"]["spec"]["containers"][0]["image"]
         name, _, tag = image.rpartition(":")
         assert "/" in name

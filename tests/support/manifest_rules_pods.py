@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bulkdl.cli.run import run as run_command
+from bulkdl.cli.serve import serve as serve_command
 from bulkdl.settings.load import variable_names
 from bulkdl.settings.parsers import SHARD_COUNT
 from support.manifests import (
     ROOT,
-    SECRET,
-    SECRET_KEYS,
+    SECRETS,
     Documents,
+    deployments,
     environment,
     named,
     of_kind,
@@ -34,7 +35,7 @@ def names_lead_somewhere(documents: Documents) -> Iterator[str]:
             elif "persistentVolumeClaim" in volume:
                 claim = volume["persistentVolumeClaim"]["claimName"]
                 yield from _missing(documents, name, "PersistentVolumeClaim", claim)
-            elif volume.get("secret", {}).get("secretName") != SECRET:
+            elif volume.get("secret", {}).get("secretName") not in SECRETS:
                 yield f"{name}: volume {volume['name']} leads nowhere"
         volumes = {volume["name"] for volume in pod["volumes"]}
         mounted = {mount["name"] for mount in container["volumeMounts"]}
@@ -52,14 +53,15 @@ def files_are_where_the_environment_says(documents: Documents) -> Iterator[str]:
         env = environment(container)
         kinds = {volume["name"]: volume for volume in pod["volumes"]}
         mounts = {mount["mountPath"]: kinds[mount["name"]] for mount in container["volumeMounts"]}
+        secret = next(each for each, files in SECRETS.items() if env.keys() & files.keys())
         keys = set()
-        for variable in ("UP42_PROJECT_ID_FILE", "UP42_PROJECT_API_KEY_FILE"):
+        for variable in SECRETS[secret]:
             path = Path(env.get(variable, "/nowhere"))
             keys.add(path.name)
-            if mounts.get(str(path.parent), {}).get("secret", {}).get("secretName") != SECRET:
+            if mounts.get(str(path.parent), {}).get("secret", {}).get("secretName") != secret:
                 yield f"{name}: {variable} is not in the Secret's mount"
-        if keys != SECRET_KEYS:
-            yield f"{name}: the Secret has {sorted(SECRET_KEYS)}, not {sorted(keys)}"
+        if keys != set(SECRETS[secret].values()):
+            yield f"{name}: the Secret has {sorted(SECRETS[secret].values())}, not {sorted(keys)}"
         config = Path(env["BULKDL_CONFIG"])
         if "configMap" not in mounts.get(str(config.parent), {}):
             yield f"{name}: BULKDL_CONFIG is not in the ConfigMap's mount"
@@ -129,15 +131,17 @@ def the_grace_fits(documents: Documents) -> Iterator[str]:
 
 def arguments_and_variables_are_bulkdls(documents: Documents) -> Iterator[str]:
     known = {*variable_names().values(), "BULKDL_CONFIG", SHARD_COUNT}
-    flags = {flag for option in run_command.params for flag in option.opts}
+    services = [name for name, _ in deployments(documents)]
     for name, _, container in pods(documents):
+        command = serve_command if name in services else run_command
+        flags = {flag for option in command.params for flag in option.opts}
         if "command" in container:
             yield f"{name}: the image's entry point is bulkdl itself"
-        if container["args"][0] != "run":
-            yield f"{name}: expected the command run"
+        if container["args"][0] != command.name:
+            yield f"{name}: expected the command {command.name}"
         for argument in container["args"]:
             if argument.startswith("-") and argument not in flags:
-                yield f"{name}: run has no {argument}"
+                yield f"{name}: {command.name} has no {argument}"
         for variable in environment(container):
             if variable.startswith("BULKDL_") and variable not in known:
                 yield f"{name}: {variable} is no setting"

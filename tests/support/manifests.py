@@ -20,10 +20,24 @@ from bulkdl.settings import Settings, load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "config" / "kubernetes"
-OVERLAYS = ("nightly", "backfill")  # the third overlay uses patches, so tests/image reads it with kustomize
+OVERLAYS = (
+    "nightly",
+    "backfill",
+    "serve",
+)  # the fourth overlay uses patches, so tests/image reads it with kustomize
 # Created by hand as described in docs/kubernetes.md, so that manifests contain no keys.
 SECRET = "bulkdl-up42"
 SECRET_KEYS = {"project-id", "api-key"}
+ACCOUNT_SECRET = "bulkdl-account"
+# The files of each Secret by the variables that name them.
+SECRETS = {
+    SECRET: {"UP42_PROJECT_ID_FILE": "project-id", "UP42_PROJECT_API_KEY_FILE": "api-key"},
+    ACCOUNT_SECRET: {
+        "UP42_USERNAME_FILE": "username",
+        "UP42_PASSWORD_FILE": "password",
+        "BULKDL_WEBHOOK_SECRET_FILE": "webhook-secret",
+    },
+}
 
 Document = dict[str, Any]
 Documents = list[Document]
@@ -60,9 +74,21 @@ def jobs(documents: Documents) -> Iterator[tuple[str, Document]]:
         yield document["metadata"]["name"], spec["jobTemplate"]["spec"] if "jobTemplate" in spec else spec
 
 
+def deployments(documents: Documents) -> Iterator[tuple[str, Document]]:
+    """Return name and spec of every Deployment."""
+    for document in of_kind(documents, "Deployment"):
+        yield document["metadata"]["name"], document["spec"]
+
+
+def workloads(documents: Documents) -> Iterator[tuple[str, Document]]:
+    """Return name and spec of everything that creates pods."""
+    yield from jobs(documents)
+    yield from deployments(documents)
+
+
 def pods(documents: Documents) -> Iterator[tuple[str, Document, Document]]:
     """Return name, pod spec and the only container."""
-    for name, spec in jobs(documents):
+    for name, spec in workloads(documents):
         pod = spec["template"]["spec"]
         (container,) = pod["containers"]
         yield name, pod, container
@@ -87,14 +113,17 @@ def complaints(rules: Sequence[Rule], documents: Documents) -> list[str]:
     return [text for rule in rules for text in rule(documents)]
 
 
+_OVERLAY_OF_KIND = {"CronJob": "nightly", "Deployment": "serve", "Service": "serve", "Ingress": "serve"}
+
+
 def complaints_when_broken(rules: Sequence[Rule], path: tuple[Any, ...], value: Any) -> list[str]:
     """
     Return the complaints if the field at *path* (a kind, then keys) has *value*; None removes the field.
 
     A rule that cannot read the changed document has no complaint.
     """
-    documents = copy.deepcopy(read(CONFIG / "overlays" / ("nightly" if path[0] == "CronJob" else "backfill")))
-    (target,) = of_kind(documents, path[0])
+    documents = copy.deepcopy(read(CONFIG / "overlays" / _OVERLAY_OF_KIND.get(path[0], "backfill")))
+    (target, *_) = of_kind(documents, path[0])
     for step in path[1:-1]:
         target = target[step]
     if value is None:

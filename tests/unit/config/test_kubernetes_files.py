@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from bulkdl.settings import Settings, load_settings
-from support.manifests import CONFIG, ROOT, SECRET, SECRET_KEYS
+from support.manifests import CONFIG, ROOT, SECRETS
 
 pytestmark = pytest.mark.kubernetes
 
@@ -34,8 +34,9 @@ def test_config_map_is_valid_and_does_not_set_keys_of_the_pod(path):
     assert settings.projects == ()
 
 
-def test_page_documents_how_to_create_the_secret():
+@pytest.mark.parametrize("secret", SECRETS)
+def test_page_documents_how_to_create_the_secret(secret):
     text = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
-    command = re.search(rf"kubectl .*create secret generic {SECRET}((?: \\\n|.)*)", text)
+    command = re.search(rf"kubectl .*create secret generic {secret}((?: \\\n|.)*)", text)
     assert command is not None
-    assert set(re.findall(r"--from-file=([\w-]+)", command[0])) == SECRET_KEYS
+    assert set(re.findall(r"--from-file=([\w-]+)", command[0])) == set(SECRETS[secret].values())

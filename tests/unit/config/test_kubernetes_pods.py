@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from support.manifest_rules_pods import RULES
-from support.manifests import CONFIG, OVERLAYS, Break, complaints, complaints_when_broken, jobs, read
+from support.manifests import CONFIG, OVERLAYS, Break, complaints, complaints_when_broken, read, workloads
 
 pytestmark = pytest.mark.kubernetes
 
@@ -36,7 +36,7 @@ BREAKS: list[Break] = [
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_manifests_follow_every_rule(overlay):
     documents = read(CONFIG / "overlays" / overlay)
-    assert list(jobs(documents))
+    assert list(workloads(documents))
     assert complaints(RULES, documents) == []
 
 
