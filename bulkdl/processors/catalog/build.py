@@ -190,6 +190,8 @@ class CatalogPass:
         self._request = request
         self._cache = cache
         self._writers = writers
+        # Not determined for each container, because the check of a protocol is slow.
+        self._keeping = {writer for writer in writers if isinstance(writer, KeepingWriter)}
         self._result = CatalogResult(tuple(request.formats))
 
     def run(self, records: Records) -> CatalogResult:
@@ -210,9 +212,8 @@ class CatalogPass:
 
     def _remove_obsolete(self) -> None:
         for scope_id, _, container_id, _ in self._cache.removed:
-            for writer in self._writers:
-                if isinstance(writer, KeepingWriter):
-                    writer.remove(scope_id, container_id)
+            for writer in self._keeping:
+                writer.remove(scope_id, container_id)
         self._cache.removed.clear()
 
     def _add(
@@ -244,7 +245,7 @@ class CatalogPass:
                 if writer.format not in texts:
                     texts[writer.format] = writer.render(kept.container)
                 writer.write(texts[writer.format])
-            elif not (isinstance(writer, KeepingWriter) and writer.keep(kept)):
+            elif writer not in self._keeping or not writer.keep(kept):
                 writer.add(kept.container)
         self._cache.add(order, current, cached.summary, cached, texts)
         self._result.count(cached.summary)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 
 DocumentKey = Callable[[str, str], str]
 """Returns the key of a document: of its name, such as ``job``, and of the folder of an item or ''."""
@@ -37,7 +38,11 @@ class LedgerOutput:
 
     def fields(self) -> tuple[object, ...]:
         """Return all values, to compare them."""
-        return tuple(getattr(self, name) for name in self.__slots__)
+        values: tuple[object, ...] = _get_fields(self)
+        return values
+
+
+_get_fields = attrgetter(*LedgerOutput.__slots__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -106,6 +108,45 @@ def test_second_catalog_after_a_change_equals_a_new_one(tree: CatalogTree, state
     (tree.root / ".bulkdl/catalog/entries.jsonl").unlink()
     write(tree.root)
     assert kept == content(tree.root)
+
+
+def test_catalog_is_unchanged_after_catalogues_that_were_written_at_the_same_time(tree: CatalogTree) -> None:
+    write(tree.root)
+    before = content(tree.root)
+    for _ in range(3):
+        with ThreadPoolExecutor(4) as threads:
+            results = [each.result() for each in [threads.submit(write, tree.root) for _ in range(4)]]
+        assert [result.unchanged for result in results] == [3] * 4
+        assert write(tree.root).unchanged == 3
+        assert content(tree.root) == before
+
+
+def test_catalog_is_unchanged_with_other_formats_or_after_an_interruption(tree: CatalogTree) -> None:
+    write(tree.root, formats=("gpkg",))
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(ReadStopped):
+        write(tree.root, stop=stop)
+    for formats in (("page",), FORMATS, ("stac", "page")):
+        assert write(tree.root, formats=formats).unchanged == 3
+
+
+def test_catalog_of_another_version_is_written_completely(tree: CatalogTree) -> None:
+    """The fingerprints depend on what this version reads of the files."""
+    write(tree.root)
+    cache = tree.root / ".bulkdl/catalog/entries.jsonl"
+    head, *lines = cache.read_text().splitlines(keepends=True)
+    cache.write_text("".join([head.replace("cache 2", "cache 1"), *lines]))
+    assert head.replace("cache 2", "cache 1") != head
+    assert [write(tree.root).unchanged, write(tree.root).unchanged] == [0, 3]
+
+
+def test_catalog_of_documents_with_other_times_is_written_completely(tree: CatalogTree) -> None:
+    """For example after a copy without times: the ledger has no checksums of documents."""
+    write(tree.root)
+    for path in tree.root.glob("*/*/job.json"):
+        os.utime(path, (1, 1))
+    assert [write(tree.root).unchanged, write(tree.root).unchanged] == [0, 3]
 
 
 def test_second_catalog_with_new_jobs_equals_a_new_one(tree: CatalogTree) -> None:
