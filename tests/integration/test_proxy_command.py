@@ -6,8 +6,11 @@ import sys
 
 import pytest
 
+from bulkdl.simulator import SimulatedAccount, Simulator
+from bulkdl.simulator.v2.deliveries import StorageOptions
 from support.connect_proxy import ConnectProxy
 from support.raw_origin import PROJECT, RawOrigin
+from support.storage_account import StorageAccount
 
 QUICK = {"BULKDL_RETRIES": "1", "BULKDL_RETRY_BASE_DELAY": "0.01", "BULKDL_RETRY_MAX_DELAY": "0.02"}
 
@@ -43,6 +46,18 @@ async def test_run_with_a_proxy_sends_api_token_and_storage_requests_through_it(
         assert "canary" not in written
         for path in tmp_path.rglob("*"):
             assert not path.is_file() or b"canary" not in path.read_bytes(), path
+
+
+async def test_storage_run_with_a_proxy_sends_login_api_and_storage_requests_through_it(tmp_path):
+    simulated = SimulatedAccount(storage=StorageOptions(assets=3))
+    async with Simulator(simulated) as simulator, ConnectProxy("me:canary").serving() as relay:
+        account = StorageAccount(tmp_path, simulator)
+        result = await account.run(HTTP_PROXY=relay.url("me:canary"))
+        assert result.code == 0, result
+        assert account.missing_files() == []
+        assert len(relay.requests) == len(simulator.requests)
+        assert set(account.count_requests()) >= {"login", "assets", "search", "download_url", "object"}
+        assert "canary" not in result.out + result.err
 
 
 async def test_run_with_no_proxy_or_off_connects_directly(tmp_path):

@@ -73,7 +73,9 @@ class ConnectProxy:
                 for line in head.split(b"\r\n")[1:]
                 if not line.lower().startswith(b"proxy-authorization")
             ]
-            there_writer.write(b"\r\n".join([f"{method} {path} HTTP/1.1".encode(), *lines]))
+            # One request for each connection: the following requests are not parsed.
+            start = [f"{method} {path} HTTP/1.1".encode(), b"Connection: close"]
+            there_writer.write(b"\r\n".join([*start, *lines]))
         try:
             await asyncio.gather(_pipe(reader, there_writer), _pipe(there_reader, writer))
         finally:
