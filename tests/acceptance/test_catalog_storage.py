@@ -23,6 +23,12 @@ async def test_run_with_catalog_describes_every_asset_of_the_storage(tmp_path):
         account = StorageAccount(tmp_path, simulator)
         result = await account.run("--unpack", "keep", "--catalog")
         assert result.code == 0, result
+    # An archive with several names is unpacked below the item.
+    archives = [
+        path for path in account.files() if path.suffix in (".tgz", ".zip") and path.stat().st_nlink == 1
+    ]
+    assert {path.suffix for path in archives} == {".tgz", ".zip"}
+    assert [path for path in archives if not path.with_name(f"{path.stem}_unpacked").is_dir()] == []
     items = items_of(account.output)
     linked = {
         (path.parent / asset["href"]).resolve() for path, item in items for asset in item["assets"].values()

@@ -40,7 +40,7 @@ from bulkdl.processors.unpack.names import UnpackLimits
 from bulkdl.processors.unpack.verification import find_foreign_file, is_current
 
 NAME = "unpack"
-_SUFFIXES = (".tar.gz", ".tar", ".zip")
+_SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
 _DEFAULT_STEMS = frozenset({"final_output", "task_output"})
 _DEFAULT_FOLDER = "output"
 

@@ -30,7 +30,7 @@ async def directory(tmp_path: Path) -> AsyncIterator[Any]:
 def files_of(directory: ProcessedDirectory) -> dict[str, bytes]:
     """Return all files that are neither archives nor state."""
     found = directory.derived_files()
-    return {key: data for key, data in found.items() if not key.endswith((".tar.gz", ".tar", ".zip"))}
+    return {key: data for key, data in found.items() if not key.endswith((".tar.gz", ".tgz", ".tar", ".zip"))}
 
 
 UNPACKED = {"p/j0/t/output/data.json": b"{}", "p/j0/t/output/a/b.tif": b"abc"}
@@ -63,6 +63,7 @@ async def test_unpack_writes_the_files_and_records_them_with_checksums(directory
         ("task_output.zip", zipped({"output/a": b"abc"}), "output"),
         ("task_output.tar", member("output/a") + END, "output"),
         ("scene.tar.gz", gzip.compress(member("output/a") + END), "scene_unpacked"),
+        ("delivery.tgz", gzip.compress(member("output/a") + END), "delivery_unpacked"),
     ],
 )
 async def test_unpack_chooses_the_folder_by_the_name(
