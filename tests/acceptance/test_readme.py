@@ -129,12 +129,9 @@ def test_commands_in_the_text_exist() -> None:
 
 
 def test_flags_in_the_text_exist() -> None:
-    flags = {
-        name
-        for command in COMMANDS
-        for parameter in getattr(import_module(f"bulkdl.cli.{command}"), command).params
-        for name in parameter.opts
-    }
+    commands = [getattr(import_module(f"bulkdl.cli.{command}"), command) for command in COMMANDS]
+    commands += [each for command in commands for each in getattr(command, "commands", {}).values()]
+    flags = {name for command in commands for parameter in command.params for name in parameter.opts}
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) <= flags
 
 
