@@ -187,6 +187,13 @@ docs: install ## generate the documentation pages that are derived from code
 	$(call create_environment,.venv-robustness,$<)
 	@touch $@
 
+DURATION ?= 1h
+SEED     ?= 1
+
+.PHONY: soak
+soak: install ## run bulkdl serve for DURATION with faults, kills, restarts and clock jumps
+	PYTHONPATH=tests:. $(BIN)/python -m soak.run_soak --duration $(DURATION) --seed $(SEED)
+
 .PHONY: robustness
 robustness: install .venv-peer/.installed .venv-peer_stac/.installed .venv-robustness/.installed ## run bulkdl and other tools against a faulty server; writes docs/robustness.md
 	-@missing=; for tool in curl wget aria2c; do command -v $$tool >/dev/null || missing=yes; done; \
