@@ -1,8 +1,8 @@
 """
 Run ``bulkdl serve`` for a time against an account that grows, with faults, kills, reloads and clock jumps.
 
-``make soak DURATION=1h`` starts it. At the end it checks that nothing is lost or downloaded twice, that memory
-and file descriptors did not grow, and that each run report is valid. It prints the result as JSON.
+``make soak DURATION=1h`` starts it. At the end it checks that nothing is lost or downloaded twice, that
+memory and file descriptors did not grow, and that each run report is valid. It prints the result as JSON.
 """
 
 from __future__ import annotations

@@ -207,7 +207,35 @@ function describeSource({ label, planned, up_to_date, unfinished }) {
     (unfinished ? `, ${formatCount(unfinished)} not finished` : "");
 }
 
+function makeServiceRun(run) {
+  const row = make("div", "failure");
+  const when = make("time", "", formatTimestamp(run.started_at));
+  when.dateTime = run.started_at;
+  const body = make("div");
+  const seconds = (Date.parse(run.finished_at) - Date.parse(run.started_at)) / 1000;
+  const failed = run.failed ? `, ${formatCount(run.failed)} failed` : "";
+  const result = run.run_id ? `${formatCount(run.completed)} completed${failed}, ${formatBytes(run.downloaded_bytes)}` : "could not start";
+  body.append(make("span", run.exit_code ? "reason" : "tag", `exit code ${run.exit_code} `),
+    make("span", "subject", `${result}, ${formatDuration(seconds)}, started by ${run.trigger}`));
+  if (run.problem) body.append(make("p", "detail", run.problem));
+  row.append(when, body);
+  return row;
+}
+
+// The last runs and the next run of bulkdl serve. A single run has no service.
+function showService(service) {
+  byId("service").hidden = !service;
+  if (!service) return;
+  const next = service.next_run_at ? `, next run at ${formatTimestamp(service.next_run_at)}` : "";
+  setText(byId("schedule"), `${service.state}, ${service.schedule}${next}`);
+  const { webhooks } = service;
+  const counts = `${formatCount(webhooks.accepted)} accepted, ${formatCount(webhooks.duplicates)} repeated, ${formatCount(webhooks.rejected)} rejected`;
+  setText(byId("webhooks"), webhooks.is_enabled ? `events of UP42: ${counts}` : "events of UP42 are not accepted: no secret is set");
+  sync(byId("runs"), service.runs, (run) => run.started_at, makeServiceRun, () => {}, "none yet");
+}
+
 function show(status) {
+  showService(status.service);
   showRun(status);
   showOverall(status);
   showTiles(status);
