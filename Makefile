@@ -86,7 +86,7 @@ AZURITE := tests/objectstore/azurite
 
 .PHONY: test-objectstore
 test-objectstore: install .venv-objectstore/.installed ## test uploads to real object stores (SeaweedFS, Azurite; needs Node.js)
-	$(BIN)/python -m pytest -q tests/objectstore
+	$(BIN)/python -m pytest -q -n 2 tests/objectstore
 
 # The same source gives the same bytes: the time of the commit is the time of all files.
 .PHONY: dist

@@ -15,7 +15,7 @@ from bulkdl.sources.registry import installed_layouts
 from support.library_runs import TAME, LibraryEnvironment, library_environment
 from support.memory_store import use_memory_store
 
-PROBE = {"list": 1, "put_async": 1, "get_async": 1}
+PROBE = {"list": 1, "put_async": 1}
 
 
 @pytest.fixture

@@ -186,8 +186,6 @@ async def test_run_reports_uploads_and_limits_their_bandwidth(gcs, tmp_path, mon
     objects = {key: stored.data for key, stored in gcs.buckets["outputs"].items()}
     assert summary.failures == []
     assert {event.key for event in sent} <= {key.removeprefix("x/") for key in objects}
-    assert all(
-        len(objects[f"x/{event.key}"]) == event.total_bytes for event in sent if "probe" not in event.key
-    )
-    assert {burst for burst, _ in limits[1:]} == {1 << 30}  # the first one is the probe
+    assert all(len(objects[f"x/{event.key}"]) == event.total_bytes for event in sent)
+    assert {burst for burst, _ in limits} == {1 << 30}
     assert sum(size for _, size in limits) == sum(event.sent_bytes for event in sent)

@@ -75,12 +75,16 @@ class ObjectStoreDestination:
 
     async def open(self) -> None:
         """Check with a list and an upload that the bucket can be read and written."""
-        data = f"bulkdl {__version__}\n".encode()
         try:
             await self._calls.repeat("list", self._list_first_page)
-            await self._put_bytes(_PROBE_KEY, data)
+            await self._change(f"{_PROBE_KEY}: upload", self._put_probe)
         except DestinationError as error:
             raise to_config_error(self.location, error) from None
+
+    async def _put_probe(self) -> None:
+        data = f"bulkdl {__version__}\n".encode()
+        put = obstore.put_async(self._store, _PROBE_KEY, data, use_multipart=False)
+        await end_within(put, lambda: None)
 
     async def _list_first_page(self) -> None:
         async for _ in obstore.list(self._store, chunk_size=1):
