@@ -160,6 +160,24 @@ def test_unpack_tar_chain_of_links_beyond_the_path_limit_creates_no_link(calls: 
     assert calls.reason_of(data) is REFUSED
 
 
+HARD_LINKS = {
+    "to a symbolic link": header("link", 0, tarfile.SYMTYPE, VICTIM)
+    + header("hard", 0, tarfile.LNKTYPE, "link"),
+    "to a missing file": header("hard", 0, tarfile.LNKTYPE, "missing"),
+    "to a file outside": header("hard", 0, tarfile.LNKTYPE, VICTIM),
+    "to itself": header("hard", 0, tarfile.LNKTYPE, "hard"),
+    "to a later file": header("hard", 0, tarfile.LNKTYPE, "later") + member("later", b"later"),
+}
+
+
+@pytest.mark.parametrize("links", HARD_LINKS.values(), ids=HARD_LINKS)
+def test_unpack_tar_file_with_the_name_of_a_hard_link_stays_inside(calls: UnpackCalls, links: bytes) -> None:
+    """In other readers, a link to a link, and a copy in place of a link, led to files outside."""
+    tree, members = unpack_with_left_out(calls, links + member("hard", b"bad") + END)
+    assert tree["hard"] == b"bad"
+    assert members[-1] == LeftOutMember("hard", "hard link")
+
+
 def test_unpack_zip_symbolic_link_is_left_out(calls: UnpackCalls) -> None:
     target = b"../../victim"
     link = zip_entry(b"link", target, len(target), zlib.crc32(target), method=0, unix_mode=SYMLINK_MODE)
