@@ -435,16 +435,6 @@ class PartialFile:
             path.unlink(missing_ok=True)
 
 
-def find_orphans(names: set[str]) -> set[str]:
-    """Return the *names* in the folder of partial files that no later run can use."""
-    return {name for name in names if name.endswith(".tmp") or _is_orphan(name, names)}
-
-
-def _is_orphan(name: str, names: set[str]) -> bool:
-    stem, _, ending = name.partition("-")
-    return ending.endswith((".part", ".map")) and f"{stem}.json" not in names
-
-
 async def _write_all(stream: AsyncFileIO, block: bytes) -> int:
     view = memoryview(block)
     while view:

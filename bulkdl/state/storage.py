@@ -30,7 +30,7 @@ from bulkdl.disk.scratch_limit import ScratchLimit
 from bulkdl.errors import ConfigError, DestinationError
 from bulkdl.models import Durability, Output, Reason
 from bulkdl.os_errors import DISK_FULL_ERRNOS, map_os_errors
-from bulkdl.state.partial_file import PartialFile, find_orphans
+from bulkdl.state.partial_file import PartialFile
 
 
 class StateDirectory:
@@ -130,7 +130,7 @@ class StateDirectory:
         Call it only while holding the lease.
         """
         with map_os_errors(self.partial_folder):
-            for name in find_orphans({path.name for path in self.partial_folder.iterdir()}):
+            for name in _find_orphans({path.name for path in self.partial_folder.iterdir()}):
                 (self.partial_folder / name).unlink(missing_ok=True)
 
     def check_destination(self) -> None:
@@ -308,3 +308,13 @@ def _state_of_url(url: str, shard: object, env: Mapping[str, str]) -> Path:
     home = Path(env.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser())
     identity = url if shard is None else f"{url} {shard}"
     return home / "bulkdl" / hashlib.sha256(identity.encode()).hexdigest()[:16]
+
+
+def _find_orphans(names: set[str]) -> set[str]:
+    """Return the *names* in the folder of partial files that no later run can use."""
+    return {name for name in names if name.endswith(".tmp") or _is_orphan(name, names)}
+
+
+def _is_orphan(name: str, names: set[str]) -> bool:
+    stem, _, ending = name.partition("-")
+    return ending.endswith((".part", ".map")) and f"{stem}.json" not in names
