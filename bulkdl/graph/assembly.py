@@ -30,7 +30,7 @@ from bulkdl.selection import Selection, SelectionBySource
 from bulkdl.settings import CredentialSet, Settings
 from bulkdl.settings.bandwidth_schedule import BandwidthSchedule
 from bulkdl.source_spec import source_spec
-from bulkdl.sources.interfaces import SourceType
+from bulkdl.sources.interfaces import SelectiveSource, SourceType
 from bulkdl.state.storage import Storage
 from bulkdl.telemetry.events import QueuesOpened, Reporter
 from bulkdl.transfer.context import Limits, TransferContext
@@ -192,10 +192,13 @@ class RunAssembly:
     def _build_enumeration(
         self, selection: Selection, ledger_view: LedgerView, handler: EnumerationHandler
     ) -> Enumeration:
+        source = self.sources.opened[selection.source]
+        if isinstance(source, SelectiveSource):
+            source.prepare_lists(selection)
         context = EnumerationContext(
             selection=selection,
             spec=source_spec(selection.source),
-            source=self.sources.opened[selection.source],
+            source=source,
             storage=self._storage,
             ledger_view=ledger_view,
             handler=handler,

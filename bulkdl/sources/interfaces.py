@@ -18,6 +18,7 @@ from yarl import URL
 from bulkdl.errors import ApiError
 from bulkdl.listings import ContainerListing, PlannedOutput, UnreadableContainer
 from bulkdl.models import Container, ContainerRef, Output
+from bulkdl.selection import Selection
 from bulkdl.settings import CredentialSet, Settings
 from bulkdl.source_spec import SourceSpec
 from bulkdl.sources.path_values import find_value_keys
@@ -112,6 +113,14 @@ class AnnouncedSource(Source, Protocol):
 
     def announce_listings(self, containers: Sequence[Container], kinds: frozenset[str]) -> None:
         """Receive containers for which ``list_outputs`` will be called soon, unless the run is stopped."""
+
+
+@runtime_checkable
+class SelectiveSource(Source, Protocol):
+    """A source that reads its lists in another way for some selections. The method is optional."""
+
+    def prepare_lists(self, selection: Selection) -> None:
+        """Receive the selection of a run or a plan before its containers are listed."""
 
 
 class SourceType(Protocol):

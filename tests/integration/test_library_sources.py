@@ -58,6 +58,16 @@ async def test_run_with_a_selection_is_restricted_to_its_source(both):
     assert {kind for kind, *_ in summary.counts} == {"geojson", "metadata"}
 
 
+async def test_plan_with_a_status_of_the_selection_waits_for_the_list_of_jobs(both):
+    slow = {"fault": "latency", "seconds": 0.5, "endpoint": "processing_jobs"}
+    both.simulator.faults = Faults.from_rules(slow)
+    selection = Selection.of(Settings(status=["SUCCESSFUL"]), source="storage")
+    async with downloader(both) as opened:
+        plan = await opened.plan(selection)
+    # The collection of a job does not contain the status of the job.
+    assert plan.summary.sources["storage"].containers.selected > 0
+
+
 @pytest.mark.parametrize(
     "selections",
     [[], [Selection(), Selection()], Selection.of(Settings(), source="storage")],

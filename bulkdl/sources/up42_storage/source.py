@@ -19,6 +19,7 @@ from yarl import URL
 from bulkdl.errors import ApiError
 from bulkdl.listings import ContainerListing, ListingFailure, PlannedOutput, UnreadableContainer
 from bulkdl.models import Container, ContainerRef, Output, Reason
+from bulkdl.selection import Selection
 from bulkdl.settings import CredentialSet, Settings, load_account_credentials
 from bulkdl.sources.interfaces import ContainerKey, ReadDocument, Source, SourceContext
 from bulkdl.sources.path_values import find_value_keys
@@ -52,16 +53,24 @@ class StorageSource:
         self._sessions = context.sessions
         self._headers_timeout_s = settings.headers_timeout
         self._templates = SOURCE_TYPE.path_templates(settings)
-        names = {key.partition(":")[0] for key in find_value_keys(self._templates.values())}
+        self._values = {key.partition(":")[0] for key in find_value_keys(self._templates.values())}
         self._grace = timedelta(seconds=settings.recheck_absent_for)
-        self._statuses = frozenset(settings.status)
-        self._needs_origins = bool(settings.name or settings.status or names & _NAMES_OF_ORIGINS)
-        self._needs_times = bool(settings.since or settings.until or "created_at" in names)
+        self._statuses: frozenset[str] = frozenset()
+        self._needs_origins = self._needs_times = False
+        self.prepare_lists(Selection.of(settings, source=SOURCE))
 
     @property
     def scopes(self) -> tuple[str, ...]:
         """The names of all accounts."""
         return self._accounts.names
+
+    def prepare_lists(self, selection: Selection) -> None:
+        """Complete the values that *selection* and the path templates use before a delivery is passed on."""
+        is_named = selection.name_glob is not None or bool(self._values & _NAMES_OF_ORIGINS)
+        times = (selection.since_at, selection.until_at, selection.since_last_s)
+        self._statuses = selection.statuses
+        self._needs_origins = is_named or bool(selection.statuses)
+        self._needs_times = any(time is not None for time in times) or "created_at" in self._values
 
     async def list_containers(self, scope: str) -> AsyncGenerator[Container | UnreadableContainer, None]:
         """List the deliveries of the account *scope*, about the newest first."""
