@@ -20,6 +20,7 @@ class Trigger(StrEnum):
 
     SCHEDULE = "schedule"
     WEBHOOK = "webhook"
+    RECHECK = "recheck"
 
 
 @dataclass(frozen=True, slots=True)

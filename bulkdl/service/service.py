@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -32,6 +32,8 @@ log = get_logger(__name__)
 
 # The wall clock can change during a wait, so the schedule is asked again.
 _MAX_WAIT_S = 60.0
+# UP42 can report an order before its results are complete. After such an event, the service looks again.
+RECHECK_DELAYS_S = (60.0, 120.0, 300.0, 600.0, 1800.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,8 @@ class Service:
         self._now = now
         self._wake = asyncio.Event()
         self._has_event = False
+        self._rechecks: Iterator[float] = iter(())
+        self._recheck_s = math.inf
         self._stop_cause: ExitCode | None = None
         self._is_running = False
         self._is_interrupted = False
@@ -145,7 +149,8 @@ class Service:
     def _next_run_at(self) -> str | None:
         if self.is_stopping:
             return None
-        delay_s = 0.0 if self._has_event else self._plan.schedule.remaining_s()
+        recheck_s = max(self._recheck_s - self._clock(), 0.0)
+        delay_s = 0.0 if self._has_event else min(self._plan.schedule.remaining_s(), recheck_s)
         return (self._now() + timedelta(seconds=delay_s)).isoformat(timespec="seconds")
 
     # runs
@@ -196,8 +201,11 @@ class Service:
             remaining_s = self._plan.schedule.remaining_s()
             if remaining_s <= 0:
                 return Trigger.SCHEDULE
+            recheck_s = self._recheck_s - self._clock()
+            if recheck_s <= 0:
+                return Trigger.RECHECK
             with suppress(TimeoutError):
-                async with asyncio.timeout(min(remaining_s, _MAX_WAIT_S)):
+                async with asyncio.timeout(min(remaining_s, recheck_s, _MAX_WAIT_S)):
                     await self._wake.wait()
 
     async def _run(self, trigger: Trigger) -> bool:
@@ -207,6 +215,7 @@ class Service:
         After a run that is not complete, it is opened again, because it remembers rejected credentials.
         """
         self._has_event = False
+        self._recheck_s = math.inf
         self.last_start_s = self._clock()
         self._plan.schedule.record_start(is_scheduled=trigger is Trigger.SCHEDULE)
         self._systemd.status(f"running, started by {trigger}")
@@ -220,8 +229,16 @@ class Service:
         finally:
             self._is_running = False
         self.history.add(RunRecord.of_summary(trigger, summary))
+        self._plan_recheck(trigger, summary)
         await self._process_result(summary)
         return summary.exit_code is ExitCode.OK
+
+    def _plan_recheck(self, trigger: Trigger, summary: Summary) -> None:
+        """Look again soon if the run after an event found deliveries that are not final."""
+        if trigger is Trigger.WEBHOOK:
+            self._rechecks = iter(RECHECK_DELAYS_S)
+        if trigger is not Trigger.SCHEDULE and summary.containers.unfinished:
+            self._recheck_s = self._clock() + next(self._rechecks, math.inf)
 
     def _record_failure(self, trigger: Trigger, started_at: datetime, error: Exception) -> None:
         text = redact(str(error) or type(error).__name__)

@@ -19,7 +19,7 @@ from bulkdl.failure_policy import ExitCode
 from bulkdl.graph.downloader import Downloader
 from bulkdl.ledger.locked import open_locked_ledger
 from bulkdl.service.schedule import IntervalSchedule
-from bulkdl.service.service import Service, ServicePlan
+from bulkdl.service.service import RECHECK_DELAYS_S, Service, ServicePlan
 from bulkdl.service.systemd import SystemdNotifier
 from bulkdl.settings import AccountCredentials, CredentialSet
 from bulkdl.simulator import Faults, SimulatedAccount, Simulator, StorageOptions
@@ -102,7 +102,7 @@ class ServiceWorld:
 
 @asynccontextmanager
 async def running_service(folder: Path, **options: Any) -> AsyncIterator[ServiceWorld]:
-    async with Simulator(ACCOUNT, **options) as simulator:
+    async with Simulator(options.pop("account", ACCOUNT), **options) as simulator:
         world = ServiceWorld(simulator, folder / "out")
         task = asyncio.create_task(world.service.execute())
         try:
@@ -153,6 +153,25 @@ async def test_service_events_during_a_run_start_one_more_run(tmp_path, monkeypa
         assert clock.monotonic() - before_s < 60
         await world.next_run()
         assert clock.monotonic() - before_s > EVERY_S - 60, "the five events cause one run"
+
+
+async def test_service_event_before_the_end_of_an_extraction_is_looked_at_again(tmp_path, monkeypatch):
+    clock = use_virtual_clock(monkeypatch)
+    account = SimulatedAccount(projects=1, jobs=0, storage=StorageOptions(assets=24))
+    async with running_service(tmp_path, account=account) as world:
+        await world.next_run()
+        before_s = clock.monotonic()
+        world.service.trigger()
+        assert (await world.next_run()).containers.unfinished > 0
+        await world.next_run()
+        assert RECHECK_DELAYS_S[0] <= clock.monotonic() - before_s < RECHECK_DELAYS_S[0] + 60
+        world.simulator.settle()
+        assert (await world.next_run()).outputs("completed") > 0
+        assert clock.monotonic() - before_s < sum(RECHECK_DELAYS_S[:2]) + 120
+        await world.next_run()
+        assert clock.monotonic() - before_s > EVERY_S, "nothing is unfinished any more"
+        triggers = [run["trigger"] for run in world.service.document()["runs"]]
+        assert triggers == ["schedule", "recheck", "recheck", "webhook", "schedule"]
 
 
 async def test_service_uses_one_token_for_several_runs_and_releases_the_lease(tmp_path):

@@ -51,6 +51,7 @@ FAULTS: tuple[dict[str, Any], ...] = (
 MAX_GROWTH_KIB = 24 * 1024
 MAX_NEW_DESCRIPTORS = 12
 WARM_UP_RUNS = 5
+RESTART_SHARE = 0.6  # of the duration
 JUMPS_S = (3600, -3600, 86400 * 400, -86400 * 400, 0)
 
 
@@ -95,13 +96,16 @@ class Soak:
         """Let the account grow, and disturb the service, until *end_s* by the monotonic clock."""
         actions: list[tuple[float, Callable[[], Awaitable[None]]]] = [
             (0.30, self._grow),
-            (0.06, self._kill),
-            (0.04, self._restart),
+            (0.03, self._kill),
+            (0.02, self._restart),
             (0.05, self._reload),
             (0.05, self._jump),
             (0.50, self._observe),
         ]
-        while time.monotonic() < end_s:
+        started_s = time.monotonic()
+        while (now_s := time.monotonic()) < end_s:
+            if now_s - started_s > RESTART_SHARE * (end_s - started_s):  # the last process lives long
+                actions = [each for each in actions if each[1] not in (self._kill, self._restart)]
             await asyncio.sleep(self._random.uniform(0.5, 2.0))
             assert self.service.is_alive(), "the service ended by itself; see serve.log"
             (action,) = self._random.choices([each for _, each in actions], [weight for weight, _ in actions])
