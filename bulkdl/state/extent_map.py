@@ -9,6 +9,7 @@ lose bytes or lines. Therefore an extent is used only if its bytes still have it
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import BinaryIO
 
 import google_crc32c
@@ -16,6 +17,11 @@ import google_crc32c
 from bulkdl.models import Extent
 
 _READ_BYTES = 1 << 20
+
+
+def map_path(data_path: Path) -> Path:
+    """Return the path of the extent map of the data file *data_path*."""
+    return data_path.with_suffix(".map")
 
 
 def create_extent(start: int, chunks: Iterable[bytes]) -> Extent:

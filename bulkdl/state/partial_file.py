@@ -153,7 +153,7 @@ class PartialFile:
 
     def _truncate_to_valid(self, stream: BinaryIO, size_bytes: int) -> int:
         """Truncate the data file before the first invalid extent, and remove later lines from its map."""
-        map_path = _map_path(self._data_file)
+        map_path = extent_map.map_path(self._data_file)
         text = map_path.read_bytes() if map_path.exists() else b""
         valid = extent_map.verify_prefix(stream, extent_map.parse_extents(text, size_bytes))
         end = valid[-1].end if valid else 0
@@ -213,7 +213,7 @@ class PartialFile:
         return None if is_too_long else ResumeState(remote_object, size_bytes)
 
     def _read_segmented_state(self, remote_object: RemoteObject, data_path: Path) -> ResumeState:
-        text = _map_path(data_path).read_bytes()
+        text = extent_map.map_path(data_path).read_bytes()
         extents = tuple(extent_map.parse_extents(text, remote_object.total_bytes or 0))
         data_path.stat()  # raises FileNotFoundError if the data file is missing
         return ResumeState(remote_object, sum(extent.size_bytes for extent in extents), extents)
@@ -239,7 +239,7 @@ class PartialFile:
             self._data_path = data_path
             self._has_map = segmented or not remote_object.digests
             if self._has_map:
-                _map_path(data_path).touch()
+                extent_map.map_path(data_path).touch()
             if segmented:
                 # Allocation reports a full disk before any byte is downloaded.
                 atomic_files.allocate(data_path, remote_object.total_bytes or 0)
@@ -302,7 +302,7 @@ class PartialFile:
 
     def _append_extent(self, start: int, block: bytes) -> None:
         line = extent_map.format_extent(extent_map.create_extent(start, [block]))
-        atomic_files.append_line(_map_path(self._data_file), line)
+        atomic_files.append_line(extent_map.map_path(self._data_file), line)
 
     async def _await_pending_write(self) -> None:
         """
@@ -329,7 +329,7 @@ class PartialFile:
         extent = extent_map.create_extent(start, chunks)
         with map_os_errors(self._folder):
             atomic_files.pwrite_chunks(data_path, start, chunks, writeback=self._sync)
-            atomic_files.append_line(_map_path(data_path), extent_map.format_extent(extent))
+            atomic_files.append_line(extent_map.map_path(data_path), extent_map.format_extent(extent))
         self._reservations.consume(self._stem, extent.size_bytes)
         return extent
 
@@ -401,7 +401,7 @@ class PartialFile:
         if data_path is not None:
             with map_os_errors(self._folder):
                 data_path.unlink(missing_ok=True)
-                _map_path(data_path).unlink(missing_ok=True)
+                extent_map.map_path(data_path).unlink(missing_ok=True)
 
     async def forget(self) -> None:
         await self._run_in_thread(self._forget)
@@ -440,10 +440,6 @@ async def _write_all(stream: AsyncFileIO, block: bytes) -> int:
     while view:
         view = view[await stream.write(view) :]
     return len(block)
-
-
-def _map_path(data_path: Path) -> Path:
-    return data_path.with_suffix(".map")
 
 
 def _allocated_bytes(data_path: Path) -> int:
