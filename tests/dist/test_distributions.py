@@ -6,6 +6,7 @@ DIST_PYTHONS selects other interpreters.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -104,12 +105,19 @@ def test_wheel_in_a_new_environment_downloads_the_demo(
     command = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary=:all:")
     run(environment / "bin" / "python", *command, f"{wheel}[{extras}]", cwd=tmp_path)
     bulkdl = environment / "bin" / "bulkdl"
-    revision = run("git", "rev-parse", "HEAD", cwd=ROOT)[:12]
-    assert run(bulkdl, "--version", cwd=tmp_path).split() == ["bulkdl", read_version(), f"({revision})"]
+    expected = ["bulkdl", read_version(), f"({read_revision(wheel)})"]
+    assert run(bulkdl, "--version", cwd=tmp_path).split() == expected
     run(bulkdl, "demo", "-o", "demo", "--catalog", "--unpack", "keep", cwd=tmp_path)
     assert len(list((tmp_path / "demo").rglob("*.tar.gz"))) > 10
     assert (tmp_path / "demo" / "catalog" / "items.parquet").exists() == (extra == "geoparquet")
     run(bulkdl, "verify", "-o", "demo", "--deep", cwd=tmp_path)
+
+
+def read_revision(wheel: Path) -> str:
+    with zipfile.ZipFile(wheel) as archive:
+        revision = archive.read("bulkdl/cli/_revision.py").decode().split('"')[1]
+    assert re.fullmatch("[0-9a-f]{12}", revision)
+    return revision
 
 
 def read_version() -> str:
