@@ -35,6 +35,7 @@ from bulkdl.service.webhooks import MAX_BODY_BYTES, PATH, WebhookReceiver
 from bulkdl.settings import Settings, format_setting
 from bulkdl.settings.credentials import read_secret_file
 from bulkdl.settings.hosts import is_loopback
+from bulkdl.sources.registry import load_credentials, load_source_type
 from bulkdl.telemetry.events import NullReporter, Reporter
 from bulkdl.telemetry.web import ServiceViews
 
@@ -125,7 +126,7 @@ class ServiceProcess:
         """Print the summary of a run, write its catalogue, and send its report."""
         show_summary(summary, settings.require_output(), self._params["result_format"])
         if summary.exit_code is ExitCode.CREDENTIALS:
-            self._reload()  # a file with credentials can be new
+            self._read_credentials_again()
         try:
             await catalog_after_service_run(settings, summary)
         finally:
@@ -142,6 +143,37 @@ class ServiceProcess:
                 hint="set --webhook-secret-file, or --allow-unsigned-webhooks in a trusted network",
             )
 
+    def _read_credentials_again(self) -> None:
+        """Use the credentials in files that were replaced after the start, from the next run on."""
+        service, settings = self._service, self._settings
+        if service is None or service.is_stopping:
+            return
+        try:
+            source_types = [load_source_type(name) for name in settings.source_names]
+            credentials = load_credentials(source_types, settings)
+        except BulkdlError as error:
+            log.warning("serve.credentials_not_read", detail=redact(str(error)))
+            return
+        if credentials != self._request.credentials:
+            self._use(replace(self._request, credentials=credentials), service)
+
+    def _use(self, request: RunRequest, service: Service) -> None:
+        """
+        Use *request* from the next run on.
+
+        Raises:
+            ConfigError: A file with a secret cannot be read, or the plan of a run cannot be created.
+        """
+        settings = request.loaded.settings
+        secret = read_webhook_secret(settings)
+        schedule = _create_schedule(settings, service.last_start_s)
+        plan = self._create_plan(request, schedule)
+        for each in request.credentials.secrets():
+            register_secret(each)
+        self._request = request
+        self._receiver.secret, self._receiver.is_enabled = secret, _accepts_webhooks(settings)
+        service.replace_plan(plan)
+
     def _reload(self) -> None:
         """Read the configuration again. An invalid one is reported, and the current one stays."""
         service = self._service
@@ -149,21 +181,13 @@ class ServiceProcess:
             return
         self._systemd.reloading()
         try:
-            request = _keep_fixed_settings(self._read_request(), self._request)
-            settings = request.loaded.settings
-            secret = read_webhook_secret(settings)
-            schedule = _create_schedule(settings, service.last_start_s)
-            plan = self._create_plan(request, schedule)
+            self._use(_keep_fixed_settings(self._read_request(), self._request), service)
         except BulkdlError as error:
             detail = redact(" ".join(str(error).split()))
             log.error("serve.reload_failed", detail=detail)  # noqa: TRY400 - one line
             self._systemd.ready("the new configuration is invalid; the previous one stays")
-            return
-        for each in request.credentials.secrets():
-            register_secret(each)
-        self._request = request
-        self._receiver.secret, self._receiver.is_enabled = secret, _accepts_webhooks(settings)
-        service.replace_plan(plan)
+        else:
+            self._systemd.ready("the next run uses the new configuration")
 
 
 def _keep_fixed_settings(request: RunRequest, current: RunRequest) -> RunRequest:

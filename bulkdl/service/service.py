@@ -177,7 +177,6 @@ class Service:
         if self._next_plan is not None:
             self._plan, self._next_plan = self._next_plan, None
             log.info("serve.reloaded", schedule=self._plan.schedule.describe())
-            self._systemd.ready("reloaded")
 
     async def _run_until_reopened(self) -> None:
         """Execute runs until the service stops or the downloader has to be opened again."""

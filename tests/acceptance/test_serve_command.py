@@ -283,3 +283,19 @@ async def test_webhooks_refused_login_ends_with_exit_code_7(tmp_path):
         process = await world.bulkdl("list", command="webhooks", UP42_PASSWORD="wrong password")
         assert process.process.returncode == 7
         assert "wrong password" not in process.log
+
+
+async def test_serve_refused_login_is_tried_again_with_the_new_content_of_the_file(tmp_path):
+    password = tmp_path / "password"
+    password.write_text("an old password")
+    login = {"UP42_USERNAME": LOGIN["UP42_USERNAME"], "UP42_PASSWORD_FILE": str(password)}
+    async with cli_environment(tmp_path, ACCOUNT, BULKDL_SOURCE="storage", **login) as world:
+        process = await world.start(*ARGS, "--every", "1s", command="serve")
+        await process.wait_until(lambda: process.out.count("\n") >= 2)
+        assert [json.loads(line)["exit_code"] for line in process.out.splitlines()][:2] == [7, 7]
+        password.write_text(LOGIN["UP42_PASSWORD"])
+        await process.wait_until(lambda: '"exit_code": 0' in process.out)
+        process.send_signal()
+        assert await process.wait_for_exit() in (0, 143)
+        assert process.has_clean_stderr()
+        assert LOGIN["UP42_PASSWORD"] not in process.log + process.out
