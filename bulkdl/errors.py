@@ -7,7 +7,7 @@ catches only the exceptions of this module.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 from bulkdl.models import Reason
 
@@ -138,8 +138,9 @@ class OutputLockedError(BulkdlError):
     """Another run has the lease of this output directory. Exit code 11."""
 
     def __init__(self, path: str, host: str, pid: int, since_at: datetime) -> None:
+        age_s = max(0, round((datetime.now(UTC) - since_at).total_seconds()))
         super().__init__(
-            f"{path}: another run locks this output directory (host {host}, pid {pid}, "
+            f"{path}: another run locks this output directory (host {host}, pid {pid}, for {age_s} s, "
             f"since {since_at.isoformat(timespec='seconds')}); wait for its end, or choose another directory"
         )
         self.host = host

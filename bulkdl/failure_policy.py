@@ -80,6 +80,11 @@ FAILURE_POLICIES: dict[Reason, FailurePolicy] = {
         ExitCode.TEMPORARY,
         f"wait for the process that locks the ledger (a backup, a copy), then {_LATER}",
     ),
+    Reason.LEASE_LOST: FailurePolicy(
+        RetryAction.STOP_RUN,
+        ExitCode.LOCKED,
+        "wait for the end of the other run; if there is none, check the connection to the object store",
+    ),
     Reason.CHECKSUM_MISMATCH: FailurePolicy(
         RetryAction.RESTART,
         ExitCode.INTEGRITY,

@@ -62,6 +62,7 @@ class Reason(StrEnum):
     URL_EXPIRED = "url_expired"
     OBJECT_CHANGED = "object_changed"
     LEDGER_LOCKED = "ledger_locked"
+    LEASE_LOST = "lease_lost"
     TOO_MANY_OPEN_FILES = "too_many_open_files"
     PUBLISH_FAILED = "publish_failed"
     # failed: content verification

@@ -164,6 +164,8 @@ def transfer(*, listing_only: bool = False) -> Decorator[Any]:
         partial(_concurrency, "--uploads", metavar="N|auto"),
         partial(_concurrency, "--upload-memory", metavar="SIZE"),
         partial(_setting, "--verify-uploads", metavar="size|read|none", group=Group.DESTINATION),
+        partial(_setting, "--snapshot-every", metavar="DURATION", group=Group.DESTINATION),
+        partial(_setting, "--lease", metavar="bucket|none", group=Group.DESTINATION),
         partial(_limit, "--rate", metavar="N"),
         partial(_limit, "--burst", metavar="N"),
         partial(_limit, "--bwlimit", metavar="SIZE|SCHEDULE"),

@@ -18,6 +18,7 @@ from bulkdl.cli.notification import notify_after, read_notifier
 from bulkdl.cli.render import show_summary, write_json, write_lines
 from bulkdl.cli.run_catalog import catalog_after, require_local_output
 from bulkdl.errors import ConfigError
+from bulkdl.graph.upload_options import upload_options
 from bulkdl.maintenance.retry import REASONS, select_retries
 from bulkdl.models import Reason
 from bulkdl.report.summary import SummaryBuilder
@@ -51,8 +52,10 @@ def retry(reasons: tuple[str, ...], **params: Any) -> int:
     require_local_output(request.loaded.settings)
     notifier = read_notifier(request.loaded.settings)
     output = request.output
+    settings = request.loaded.settings
+    uploads = upload_options(settings)
     retried = asyncio.run(
-        select_retries(output, request.selections, chosen, state=request.loaded.settings.state)
+        select_retries(output, request.selections, chosen, state=settings.state, uploads=uploads)
     )
     if not retried.selections:
         _report_nothing_to_retry(chosen, retried.other_sources, params["result_format"])

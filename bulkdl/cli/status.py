@@ -13,6 +13,8 @@ from bulkdl.cli.context import read_settings
 from bulkdl.cli.help import Command
 from bulkdl.cli.render import show_status, write_csv, write_json, write_lines
 from bulkdl.cli.streams import output_error
+from bulkdl.destinations.interfaces import UploadOptions
+from bulkdl.graph.upload_options import upload_options
 from bulkdl.maintenance.status import all_failures, failure_dict, read_status
 from bulkdl.report.status import COUNT_COLUMNS, FAILURE_COLUMNS
 from bulkdl.source_spec import OUTPUT_KEYS
@@ -37,11 +39,11 @@ def status(**params: Any) -> int:
     """
     settings = read_settings(params).settings
     output, state = settings.require_output(), settings.state
-    result_format = params["result_format"]
+    result_format, uploads = params["result_format"], upload_options(settings)
     if params["failures"]:
-        asyncio.run(_print_failures(output, state, result_format))
+        asyncio.run(_print_failures(output, state, result_format, uploads))
         return 0
-    content = asyncio.run(read_status(output, state))
+    content = asyncio.run(read_status(output, state, uploads))
     if result_format == "csv":
         write_csv(COUNT_COLUMNS, content.rows())
     else:
@@ -49,10 +51,12 @@ def status(**params: Any) -> int:
     return 0
 
 
-async def _print_failures(output: Path | str, state: Path | None, result_format: str) -> None:
+async def _print_failures(
+    output: Path | str, state: Path | None, result_format: str, uploads: UploadOptions
+) -> None:
     """Print one line per failure while the ledger is read, because there can be a million failures."""
     header = result_format == "csv"
-    async for ledger, failed in all_failures(output, state):
+    async for ledger, failed in all_failures(output, state, uploads):
         row = failure_dict(failed, ledger)
         if result_format == "json":
             write_json(row)

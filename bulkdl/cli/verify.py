@@ -17,7 +17,7 @@ from bulkdl.cli.help import Command, Group
 from bulkdl.cli.render import show_verification
 from bulkdl.cli.signals import run_interruptible
 from bulkdl.errors import ConfigError
-from bulkdl.graph.upload_options import upload_options
+from bulkdl.graph.upload_options import shared_state_options, upload_options
 from bulkdl.maintenance.rebuild import rebuild
 from bulkdl.maintenance.verify import VerifyOptions
 from bulkdl.maintenance.verify import verify as compare_with_ledger
@@ -85,6 +85,8 @@ def verify(deep: bool, repair: bool, recreate: bool, workers: int, **params: Any
             repair=repair,
             workers=workers,
             uploads=upload_options(settings),
+            shared=shared_state_options(settings),
+            shard=settings.shard,
         )
         work = partial(rebuild if recreate else compare_with_ledger, verify_options, bar)
         verification = asyncio.run(run_interruptible(work))

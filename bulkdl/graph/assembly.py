@@ -146,8 +146,8 @@ class RunAssembly:
             await run.execute()
             stage.end_input()
 
-    async def store_report(self, context: RunContext, summary: Summary) -> str:
-        """Store the report of the run and return it; see ``run_reports.store_report``."""
+    async def store_report(self, context: RunContext, summary: Summary) -> tuple[Summary, str]:
+        """Store the report of the run; return it and the summary. See ``run_reports.store_report``."""
         return await store_report(context, context.selections, self._settings, summary)
 
     def _build_run(self, context: RunContext, stage: ProcessingStage | None) -> Run:

@@ -25,7 +25,7 @@ from bulkdl.graph.recorder import Recorder, Subscriber
 from bulkdl.graph.run import enumerate_all
 from bulkdl.graph.run_context import RunContext
 from bulkdl.graph.shutdown import ShutdownController
-from bulkdl.graph.upload_options import RunUploadMonitor, upload_options
+from bulkdl.graph.upload_options import RunUploadMonitor, shared_state_options, upload_options
 from bulkdl.ledger import queries
 from bulkdl.ledger.database import Ledger
 from bulkdl.ledger.locked import open_locked_ledger
@@ -44,6 +44,7 @@ from bulkdl.selection import (
 from bulkdl.settings import CredentialSet, Settings, choose_sources
 from bulkdl.source_spec import source_spec
 from bulkdl.sources.registry import load_credentials, load_source_type
+from bulkdl.state.readable_ledger import open_readable_ledger
 from bulkdl.state.storage import create_storage
 from bulkdl.telemetry.events import NullReporter, Reporter, RunStarted
 
@@ -100,6 +101,7 @@ class Downloader:
             durability=settings.durability,
             executors=executors,
             uploads=upload_options(settings, self._uploads),
+            shared=shared_state_options(settings),
             scratch_limit_bytes=settings.scratch_limit,
         )
         if processors is None:
@@ -230,11 +232,8 @@ class Downloader:
         plan = PlanBuilder(self._new_summary(selections, "plan"), kinds)
         async with AsyncExitStack() as stack:
             ledger_view: LedgerView = EmptyLedgerView()
-            await asyncio.to_thread(self._storage.state.check_destination)
-            path = self._storage.state.ledger_path
-            if await asyncio.to_thread(path.exists):
-                ledger = await Ledger.open(path, read_only=True)
-                stack.push_async_callback(ledger.close)
+            ledger = await stack.enter_async_context(open_readable_ledger(self._storage))
+            if ledger is not None:
                 selections = await _apply_watermarks(selections, ledger)
                 ledger_view = PlanLedgerView(ledger)
             enumerations = self._assembly.build_plan_enumerations(selections, ledger_view, plan)
@@ -253,8 +252,8 @@ class Downloader:
                 self._reporter.report(RunStarted(run_id, datetime.now(UTC), tuple(selections)))
                 context = replace(opened, selections=await _apply_watermarks(selections, opened.ledger))
                 await self._assembly.execute(context)
-                self.summary = summary.build(stopped_by=shutdown.cause)
-                self.report = await self._assembly.store_report(context, self.summary)
+                built = summary.build(stopped_by=shutdown.cause)
+                self.summary, self.report = await self._assembly.store_report(context, built)
         return self.summary
 
     @asynccontextmanager

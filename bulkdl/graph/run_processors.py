@@ -12,13 +12,13 @@ from functools import partial
 import structlog
 
 from bulkdl.concurrency import Executors
-from bulkdl.errors import DestinationError, LedgerMissingError, first_leaf_exception
+from bulkdl.errors import DestinationError, first_leaf_exception
 from bulkdl.failure_policy import ExitCode
 from bulkdl.graph.processing import Processing, check_destination
 from bulkdl.graph.recorder import Recorder
 from bulkdl.graph.run_reports import store_report
 from bulkdl.graph.shutdown import ShutdownController
-from bulkdl.graph.upload_options import upload_options
+from bulkdl.graph.upload_options import shared_state_options, upload_options
 from bulkdl.ledger import queries
 from bulkdl.ledger.database import Ledger
 from bulkdl.ledger.locked import open_locked_ledger
@@ -35,6 +35,7 @@ from bulkdl.selection import (
 )
 from bulkdl.settings import Settings
 from bulkdl.sources.registry import installed_layouts
+from bulkdl.state.readable_ledger import require_ledger
 from bulkdl.state.storage import Storage, create_storage
 from bulkdl.telemetry.events import NullReporter, Reporter, RunStarted
 
@@ -115,11 +116,11 @@ class ProcessorRunner:
             durability=settings.durability,
             executors=executors,
             uploads=upload_options(settings),
+            shared=shared_state_options(settings),
         )
         check_destination(self._processors, storage.destination)
         try:
-            if not await asyncio.to_thread(storage.state.ledger_path.is_file):
-                raise LedgerMissingError(storage.state.setting)
+            await require_ledger(storage)
             return await self._run(_selections(selection, settings), storage, executors)
         except BaseExceptionGroup as errors:
             raise first_leaf_exception(errors) from None
@@ -145,7 +146,7 @@ class ProcessorRunner:
                 stage.end_input()
                 await _execute(run, stage.execute)
                 summary = builder.build(stopped_by=shutdown.cause)
-                await store_report(run, selections, self._settings, summary)
+                summary, _ = await store_report(run, selections, self._settings, summary)
         return summary
 
 

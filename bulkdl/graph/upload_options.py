@@ -1,4 +1,4 @@
-"""The options of a run for uploads to its destination, with their bandwidth limit and their progress."""
+"""The options of a run for its remote destination; bandwidth limit and progress of its uploads."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from bulkdl.destinations.interfaces import ClientOptions, NullUploadMonitor, Upl
 from bulkdl.http.rate_limit import RateLimiter
 from bulkdl.settings import Settings
 from bulkdl.sources.sessions import retry_policy
+from bulkdl.state.shared_state import SharedStateOptions
 from bulkdl.telemetry.events import Reporter, UploadAdvanced
 
 _MAX_UPLOADS = 64
@@ -39,4 +40,13 @@ def upload_options(settings: Settings, monitor: UploadMonitor | None = None) -> 
         retry_policy=retry_policy(settings),
         client=ClientOptions(**settings.object_store.model_dump()),
         monitor=monitor or NullUploadMonitor(),
+    )
+
+
+def shared_state_options(settings: Settings) -> SharedStateOptions:
+    """Return the options of *settings* for the lease and the snapshots."""
+    return SharedStateOptions(
+        has_lease=settings.lease == "bucket",
+        lease_s=settings.lease_time,
+        snapshot_every_s=settings.snapshot_every,
     )

@@ -21,7 +21,7 @@ import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -68,7 +68,12 @@ async def _no_flush(_keys: Collection[str]) -> None:
 
 
 class Ledger:
-    """An open ledger. Create it with ``Ledger.open`` and close it with ``close``."""
+    """
+    An open ledger. Create it with ``Ledger.open`` and close it with ``close``.
+
+    Attributes:
+        changes: Number of writes of this connection, without heartbeats.
+    """
 
     def __init__(
         self,
@@ -83,6 +88,7 @@ class Ledger:
         self._executor = executor
         self._connection = connection
         self._lock_timeout_s = lock_timeout_s
+        self.changes = 0
         self._waiting: list[_Write] = []
         self._unflushed: list[_Write] = []
         self._committing: asyncio.Task[None] | None = None
@@ -145,7 +151,29 @@ class Ledger:
         """Run *query* between two transactions."""
         return await self._in_thread(partial(self._run, query))
 
-    async def write(self, statement: Callable[[sqlite3.Connection], T], *, keys: Collection[str] = ()) -> T:
+    async def replace_content(self, source: Path) -> None:
+        """
+        Replace everything in the ledger with the ledger *source*, in one transaction.
+
+        The lease of this run must be in *source*.
+
+        Raises:
+            DestinationError: The disk is full or fails; the ledger is not changed.
+        """
+
+        def copy(connection: sqlite3.Connection) -> None:
+            with closing(sqlite3.connect(source)) as content:
+                content.backup(connection)
+
+        await self.read(copy)
+
+    async def write(
+        self,
+        statement: Callable[[sqlite3.Connection], T],
+        *,
+        keys: Collection[str] = (),
+        is_heartbeat: bool = False,
+    ) -> T:
         """
         Run *statement* in a transaction, together with other waiting writes; return once it is durable.
 
@@ -153,10 +181,12 @@ class Ledger:
 
         Args:
             keys: Objects that must be durable first, because the statement records them.
+            is_heartbeat: The statement changes only the lease or the row of the snapshot.
 
         Raises:
             DestinationError: The disk is full or fails, or the ledger is locked. *statement* has no effect.
         """
+        self.changes += not is_heartbeat
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         entry = _Write(statement, keys, future)
         is_flushing = self._flushing is not None and not self._flushing.done()
@@ -316,7 +346,7 @@ def _connect(
             uri, uri=True, timeout=timeout_s, isolation_level=None, check_same_thread=False
         )
     except sqlite3.Error as error:
-        raise _convert_error(error, path) from None
+        raise convert_error(error, path) from None
     with ExitStack() as unless_prepared:
         unless_prepared.callback(connection.close)
         _run(path, prepare, connection, lock_timeout_s)
@@ -369,11 +399,12 @@ def _run(
             return call(connection)
         except sqlite3.DatabaseError as error:
             if _code_of(error) not in _LOCK_CODES or time.monotonic() >= end_at:
-                raise _convert_error(error, path) from None
+                raise convert_error(error, path) from None
         time.sleep(_RETRY_DELAY_S)
 
 
-def _convert_error(error: sqlite3.Error, path: Path) -> BulkdlError:
+def convert_error(error: sqlite3.Error, path: Path) -> BulkdlError:
+    """Return the error of this package for *error* of the database *path*."""
     code = _code_of(error)
     extended = getattr(error, "sqlite_errorcode", 0)
     if code == sqlite3.SQLITE_FULL or extended == sqlite3.SQLITE_IOERR_SHMSIZE:

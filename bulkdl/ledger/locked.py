@@ -76,6 +76,24 @@ class LedgerDestination(Protocol):
         """Make the objects *keys* durable."""
 
 
+class SharedLedgerState(Protocol):
+    """The state of a run in a remote destination, as far as the lock and the ledger use it."""
+
+    async def open(
+        self, ledger: Ledger, owner: lease.Owner, sleep: Sleep, *, ignore_snapshot: bool = False
+    ) -> None:
+        """Acquire the lease of the destination, and restore a newer snapshot to *ledger*."""
+
+    async def keep(self, ledger: Ledger, on_lost: LeaseLostCallback | None) -> None:
+        """Renew the lease and publish snapshots until cancelled."""
+
+    async def finish(self, ledger: Ledger) -> None:
+        """Publish a snapshot if *ledger* has changed after the last one."""
+
+    async def close(self) -> None:
+        """Release the lease."""
+
+
 class LockableStorage(Protocol):
     """The storage of a run, as far as the lock and the ledger use it."""
 
@@ -87,6 +105,10 @@ class LockableStorage(Protocol):
     def destination(self) -> LedgerDestination:
         """Where the objects are that the ledger records."""
 
+    @property
+    def shared_state(self) -> SharedLedgerState | None:
+        """The state of the run in the destination, if it has one."""
+
 
 @asynccontextmanager
 async def open_locked_ledger(
@@ -95,11 +117,16 @@ async def open_locked_ledger(
     *,
     on_lost: LeaseLostCallback | None = None,
     sleep: Sleep = asyncio.sleep,
+    ignore_snapshot: bool = False,
 ) -> AsyncIterator[Ledger]:
     """
     Acquire the lease of the state directory, open the destination, and yield the ledger for writing.
 
+    If the destination has shared state, acquire its lease too, and restore a newer snapshot of the ledger. A
+    new snapshot is published before the lease is released, unless the block raises an error.
+
     Args:
+        ignore_snapshot: Do not restore a snapshot. The ledger replaces it.
         on_lost: Called when the lease is lost; by default an error is raised.
         sleep: Waits while a stale lease is observed. It may return early to end the waiting.
 
@@ -127,16 +154,55 @@ async def open_locked_ledger(
             await asyncio.to_thread(_prepare, state)
             await destination.open()
             await asyncio.to_thread(state.record_destination)
-            async with asyncio.TaskGroup() as group:
-                renewal = group.create_task(keep_lease(ledger, owner, location, on_lost), name="lease")
+            async with (
+                _open_shared_state(storage.shared_state, ledger, owner, sleep, ignore_snapshot) as shared,
+                _keep_leases(owner, location, shared, ledger, on_lost),
+            ):
                 yield ledger
-                renewal.cancel()
         except BaseExceptionGroup as errors:
             raise first_leaf_exception(errors) from None
         finally:
             await shield_until_done(_release_lease(ledger, owner, state))
     finally:
         await ledger.close()
+
+
+@asynccontextmanager
+async def _open_shared_state(
+    shared: SharedLedgerState | None,
+    ledger: Ledger,
+    owner: lease.Owner,
+    sleep: Sleep,
+    ignore_snapshot: bool,
+) -> AsyncIterator[SharedLedgerState | None]:
+    if shared is None:
+        yield None
+        return
+    try:
+        await shared.open(ledger, owner, sleep, ignore_snapshot=ignore_snapshot)
+        yield shared
+    finally:
+        await shield_until_done(shared.close())
+
+
+@asynccontextmanager
+async def _keep_leases(
+    owner: lease.Owner,
+    location: str,
+    shared: SharedLedgerState | None,
+    ledger: Ledger,
+    on_lost: LeaseLostCallback | None,
+) -> AsyncIterator[None]:
+    """Renew the leases during the block; then publish the last snapshot."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(keep_lease(ledger, owner, location, on_lost), name="lease")]
+        if shared is not None:
+            tasks.append(group.create_task(shared.keep(ledger, on_lost), name="shared-state"))
+        yield
+        if shared is not None:
+            await shared.finish(ledger)
+        for task in tasks:
+            task.cancel()
 
 
 def _prepare(state: LedgerDirectory) -> None:
@@ -154,7 +220,7 @@ async def _release_lease(ledger: Ledger, owner: lease.Owner, state: LedgerDirect
 
 async def _release(ledger: Ledger, owner: lease.Owner) -> None:
     with suppress(BulkdlError):
-        await ledger.write(partial(lease.release, owner=owner))
+        await ledger.write(partial(lease.release, owner=owner), is_heartbeat=True)
 
 
 async def _acquire_or_release(ledger: Ledger, owner: lease.Owner, location: str, sleep: Sleep) -> None:
@@ -181,11 +247,15 @@ async def acquire_lease(
         OutputLockedError: Another run has the lease, or *sleep* returned early.
     """
     acquire = partial(lease.acquire, owner=owner, path=location)
-    stale = await ledger.write(lambda connection: acquire(connection, now=datetime.now(UTC)))
+    stale = await ledger.write(
+        lambda connection: acquire(connection, now=datetime.now(UTC)), is_heartbeat=True
+    )
     if stale is None:
         return
     await observe(stale, location, sleep=sleep, clock=clock)
-    await ledger.write(lambda connection: acquire(connection, now=datetime.now(UTC), observed=stale))
+    await ledger.write(
+        lambda connection: acquire(connection, now=datetime.now(UTC), observed=stale), is_heartbeat=True
+    )
 
 
 async def observe(
@@ -225,7 +295,9 @@ async def keep_lease(
         await sleep(delay_s)
         started_at = clock()
         try:
-            is_ours = await ledger.write(lambda connection: lease.renew(connection, owner, datetime.now(UTC)))
+            is_ours = await ledger.write(
+                lambda connection: lease.renew(connection, owner, datetime.now(UTC)), is_heartbeat=True
+            )
         except (DestinationError, LedgerError) as error:
             log.warning("lease.heartbeat_failed", detail=str(error))
             if clock() - written_at >= lease.STALE_AFTER_S:

@@ -88,6 +88,16 @@ CREATE TABLE IF NOT EXISTS obsolete_files (
     digest     TEXT
 ) STRICT
 """
+_HAS_SNAPSHOT = "SELECT 1 FROM sqlite_schema WHERE name = 'snapshot'"
+_ADD_SNAPSHOT = """
+CREATE TABLE IF NOT EXISTS snapshot (
+    id          INTEGER PRIMARY KEY CHECK (id = 1),
+    ledger_id   TEXT NOT NULL,
+    generation  INTEGER NOT NULL,
+    key         TEXT,
+    pending_key TEXT
+) STRICT
+"""
 _HAS_RUN_SOURCES = "SELECT 1 FROM sqlite_schema WHERE name = 'run_sources'"
 _SELECT_RUN_SOURCES = """
 SELECT run_id, coalesce(source, 'jobs') AS source, scope, exit_code FROM main.runs WHERE scope IS NOT NULL
@@ -112,6 +122,7 @@ _ADD_PATH_VALUES = "ALTER TABLE containers ADD COLUMN path_values TEXT NOT NULL 
 _ADDITIONS: Mapping[str, tuple[str, ...]] = {
     _HAS_OBJECT_VERSION: (_ADD_OBSOLETE_FILES, _ADD_OBJECT_VERSION),
     _HAS_RUN_SOURCES: _ADD_RUN_SOURCES,
+    _HAS_SNAPSHOT: (_ADD_SNAPSHOT,),
     _HAS_PATH_VALUES: (_ADD_PATH_VALUES,),
 }
 

@@ -90,6 +90,15 @@ CREATE TABLE run_sources (
     PRIMARY KEY (run_id, source)
 ) STRICT;
 
+-- At most one row: the state snapshot of this ledger that is in the destination.
+CREATE TABLE snapshot (
+    id          INTEGER PRIMARY KEY CHECK (id = 1),
+    ledger_id   TEXT NOT NULL,             -- equal for all snapshots of one ledger
+    generation  INTEGER NOT NULL,          -- of the last snapshot that was published or restored; 0: none
+    key         TEXT,                      -- of its object
+    pending_key TEXT                       -- of an object whose publication may have succeeded
+) STRICT;
+
 -- At most one row: the run that writes to this directory now. It has a heartbeat, because file locks are
 -- not reliable on every network file system. Every later version keeps this table as it is: a run acquires
 -- the lease before it migrates the ledger.

@@ -165,6 +165,13 @@ CREATE TABLE run_sources (
     exit_code INTEGER,
     PRIMARY KEY (run_id, source)
 ) STRICT;
+CREATE TABLE snapshot (
+    id          INTEGER PRIMARY KEY CHECK (id = 1),
+    ledger_id   TEXT NOT NULL,
+    generation  INTEGER NOT NULL,
+    key         TEXT,
+    pending_key TEXT
+) STRICT;
 """
 
 # The old tables are renamed without changing references: the foreign key of the new table names the new one.

@@ -36,7 +36,7 @@ from bulkdl.maintenance.verify import (
 )
 from bulkdl.report.verification import FileState, Finding, Verification
 from bulkdl.sources.path_matcher import ParsedKey, PathMatcher
-from bulkdl.state.storage import Storage, create_storage
+from bulkdl.state.storage import Storage
 
 log = get_logger(__name__)
 
@@ -58,7 +58,7 @@ async def rebuild(
     """
     verification = Verification(str(options.output), "rebuild")
     stop = stop or threading.Event()
-    async with create_storage(options.output, options.state, uploads=options.uploads) as storage:
+    async with options.create_storage() as storage:
         has_state = await asyncio.to_thread(storage.state.path.is_dir)
         if not has_state and not await _has_objects(storage.destination):
             raise ConfigError(
@@ -67,7 +67,7 @@ async def rebuild(
             )
         verification.damaged_ledger = await rename_if_damaged(storage)
         run_id = f"rebuild-{secrets.token_hex(3)}"
-        async with open_locked_ledger(storage, run_id) as ledger:
+        async with open_locked_ledger(storage, run_id, ignore_snapshot=True) as ledger:
             rebuilder = Rebuilder(
                 options, storage, ledger, verification, run_id, progress or NullProgress(), stop
             )

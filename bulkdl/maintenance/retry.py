@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from bulkdl.destinations.interfaces import UploadOptions
 from bulkdl.errors import LedgerMissingError
 from bulkdl.failure_policy import FAILURE_POLICIES
 from bulkdl.ledger import maintenance_queries
-from bulkdl.ledger.database import Ledger
 from bulkdl.models import Reason
 from bulkdl.selection import ContainerSelector, Selection
-from bulkdl.state.storage import create_state
+from bulkdl.state.readable_ledger import open_readable_ledger
+from bulkdl.state.storage import create_storage
 
 REASONS = (*FAILURE_POLICIES, Reason.NOT_AVAILABLE)
 """The reasons that can be retried: all failures, and outputs that were not available."""
@@ -40,6 +40,7 @@ async def select_retries(
     reasons: Iterable[Reason] = (),
     *,
     state: Path | None = None,
+    uploads: UploadOptions | None = None,
 ) -> RetrySelection:
     """
     Restrict *selections* to outputs with one of *reasons*.
@@ -49,24 +50,22 @@ async def select_retries(
 
     Args:
         selections: One for each source, all with the same shard.
+        uploads: For a destination that is reached over the network.
 
     Raises:
         LedgerMissingError: There is no ledger.
         LedgerError: The ledger cannot be read.
     """
-    directory = create_state(output, state, shard=selections[0].shard)
-    path = directory.ledger_path
-    if not await asyncio.to_thread(path.is_file):
-        raise LedgerMissingError(directory.setting)
-    await asyncio.to_thread(directory.check_destination)
     selected: frozenset[Reason | None] = frozenset(reasons) or frozenset((*REASONS, None))
-    ledger = await Ledger.open(path, read_only=True)
-    try:
+    async with (
+        create_storage(output, state, shard=selections[0].shard, uploads=uploads) as storage,
+        open_readable_ledger(storage) as ledger,
+    ):
+        if ledger is None:
+            raise LedgerMissingError(storage.state.setting)
         containers = await ledger.read(
             partial(maintenance_queries.find_containers_to_retry, reasons=selected)
         )
-    finally:
-        await ledger.close()
     by_source: dict[str, list[ContainerSelector]] = {}
     for container in containers:
         by_source.setdefault(container.source, []).append(ContainerSelector(container.scope, container.id))

@@ -7,7 +7,8 @@ The functions can be used during a run.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -15,17 +16,18 @@ from pathlib import Path
 from sqlite3 import Connection
 from typing import Any
 
-from bulkdl.destinations.interfaces import LEDGER_NAME, STATE_FOLDER
+from bulkdl.destinations.interfaces import LEDGER_NAME, STATE_FOLDER, UploadOptions
 from bulkdl.errors import LedgerMissingError
 from bulkdl.failure_policy import FAILURE_POLICIES
-from bulkdl.ledger import derived_queries, lease, maintenance_queries, queries
+from bulkdl.ledger import derived_queries, lease, maintenance_queries, queries, snapshot
 from bulkdl.ledger.database import Ledger
 from bulkdl.ledger.maintenance_queries import FailedRow
 from bulkdl.ledger.rows import parse_timestamp
 from bulkdl.report.models import MAX_LISTED, Count, FailureRow
 from bulkdl.report.status import FAILURE_COLUMNS, LeaseOwner, LedgerStatus, Status
 from bulkdl.source_spec import source_labels
-from bulkdl.state.storage import create_state
+from bulkdl.state.readable_ledger import download_snapshots
+from bulkdl.state.storage import create_state, create_storage
 
 
 def find_ledgers(output: Path | str, state: Path | None = None) -> dict[str, Path]:
@@ -52,42 +54,93 @@ def find_ledgers(output: Path | str, state: Path | None = None) -> dict[str, Pat
     return found
 
 
-async def read_status(output: Path | str, state: Path | None = None) -> Status:
+@asynccontextmanager
+async def _find_all_ledgers(
+    output: Path | str, state: Path | None, uploads: UploadOptions | None
+) -> AsyncIterator[dict[str, Path]]:
+    """
+    Yield the ledgers as ``find_ledgers`` returns them, or those of the snapshots in the destination.
+
+    Raises:
+        LedgerMissingError: There is neither a ledger nor a snapshot.
+        LedgerError, DestinationError: A snapshot cannot be read.
+    """
+    try:
+        found = await asyncio.to_thread(find_ledgers, output, state)
+    except LedgerMissingError:
+        if isinstance(output, Path):
+            raise
+        found = {}
+    if isinstance(output, Path) or await _have_content(found.values()):
+        yield found
+        return
+    async with create_storage(output, state, uploads=uploads) as storage:
+        with tempfile.TemporaryDirectory(prefix="bulkdl-") as folder:
+            copies = await download_snapshots(storage, Path(folder))
+            if not (copies or found):
+                raise LedgerMissingError(storage.state.setting)
+            yield copies or found
+
+
+async def _have_content(paths: Iterable[Path]) -> bool:
+    """Return whether a run has recorded anything in one of the ledgers."""
+    for path in paths:
+        async with _open_ledger(path) as ledger:
+            if await ledger.read(snapshot.has_content):
+                return True
+    return False
+
+
+async def read_status(
+    output: Path | str, state: Path | None = None, uploads: UploadOptions | None = None
+) -> Status:
     """
     Count the containers and outputs of all ledgers of *output*; see ``find_ledgers``.
+
+    Without a ledger in the state directory, the snapshots in the destination are read.
+
+    Args:
+        uploads: For a destination that is reached over the network.
 
     Raises:
         LedgerMissingError: There is no ledger.
         LedgerError: A ledger cannot be read.
     """
     status = Status(str(output))
-    for name, path in (await asyncio.to_thread(find_ledgers, output, state)).items():
-        async with _open_ledger(path) as ledger:
-            status.add(await ledger.read(partial(_read_ledger, name=name)))
-            free_rows = MAX_LISTED - len(status.failures)
-            failed = await ledger.read(
-                partial(maintenance_queries.list_failed_outputs_after, row_id=0, limit=free_rows)
-            )
-        status.failures += [row for failed_row in failed if (row := _to_failure_row(failed_row)) is not None]
+    async with _find_all_ledgers(output, state, uploads) as ledgers:
+        for name, path in ledgers.items():
+            async with _open_ledger(path) as ledger:
+                status.add(await ledger.read(partial(_read_ledger, name=name)))
+                free_rows = MAX_LISTED - len(status.failures)
+                failed = await ledger.read(
+                    partial(maintenance_queries.list_failed_outputs_after, row_id=0, limit=free_rows)
+                )
+            rows = map(_to_failure_row, failed)
+            status.failures += [row for row in rows if row is not None]
     return status
 
 
-async def all_failures(output: Path | str, state: Path | None = None) -> AsyncIterator[tuple[str, FailedRow]]:
+async def all_failures(
+    output: Path | str, state: Path | None = None, uploads: UploadOptions | None = None
+) -> AsyncIterator[tuple[str, FailedRow]]:
     """
     Yield the failures of all ledgers with the directory of the ledger: outputs, then containers.
+
+    The arguments are those of ``read_status``.
 
     Raises:
         LedgerMissingError: There is no ledger.
         LedgerError: A ledger cannot be read.
     """
-    for name, path in (await asyncio.to_thread(find_ledgers, output, state)).items():
-        async with _open_ledger(path) as ledger:
-            for page in (
-                maintenance_queries.list_failed_outputs_after,
-                maintenance_queries.list_failed_listings_after,
-            ):
-                async for row in _iter_rows(ledger, page):
-                    yield name, row
+    async with _find_all_ledgers(output, state, uploads) as ledgers:
+        for name, path in ledgers.items():
+            async with _open_ledger(path) as ledger:
+                for page in (
+                    maintenance_queries.list_failed_outputs_after,
+                    maintenance_queries.list_failed_listings_after,
+                ):
+                    async for row in _iter_rows(ledger, page):
+                        yield name, row
 
 
 async def _iter_rows(ledger: Ledger, page: Callable[..., list[FailedRow]]) -> AsyncIterator[FailedRow]:

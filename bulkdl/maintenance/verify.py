@@ -34,8 +34,11 @@ from bulkdl.maintenance.verify_derived import find_replaced_keys, verify_derived
 from bulkdl.models import CommittedFile, Digest
 from bulkdl.processors.catalog.publishing import has_catalogue, is_part_of_catalogue
 from bulkdl.report.verification import FileState, Finding, Verification
+from bulkdl.settings.parsers import Shard
 from bulkdl.sources.interfaces import SourceLayout
 from bulkdl.sources.path_matcher import PathMatcher, is_utf8
+from bulkdl.state.readable_ledger import open_readable_ledger, require_ledger
+from bulkdl.state.shared_state import SharedStateOptions
 from bulkdl.state.storage import Storage, create_storage
 
 log = get_logger(__name__)
@@ -56,6 +59,8 @@ class VerifyOptions:
         repair: Mark missing and invalid files for download.
         workers: Number of files that are read concurrently.
         uploads: For a destination that is reached over the network.
+        shared: For the state in such a destination.
+        shard: The shard whose state it is.
     """
 
     output: Path | str
@@ -65,6 +70,14 @@ class VerifyOptions:
     repair: bool = False
     workers: int = 4
     uploads: UploadOptions | None = None
+    shared: SharedStateOptions | None = None
+    shard: Shard | None = None
+
+    def create_storage(self) -> Storage:
+        """Return the storage of *output*; see ``state.storage.create_storage``."""
+        return create_storage(
+            self.output, self.state, shard=self.shard, uploads=self.uploads, shared=self.shared
+        )
 
 
 class VerifyProgress(Protocol):
@@ -103,7 +116,7 @@ async def verify(
     verification = Verification(str(options.output), "deep" if options.deep else "quick")
     stop = stop or threading.Event()
     async with (
-        create_storage(options.output, options.state, uploads=options.uploads) as storage,
+        options.create_storage() as storage,
         _open_ledger(storage, repair=options.repair) as ledger,
     ):
         try:
@@ -123,20 +136,16 @@ async def verify(
 
 @asynccontextmanager
 async def _open_ledger(storage: Storage, *, repair: bool) -> AsyncIterator[Ledger]:
-    path = storage.state.ledger_path
-    if not await asyncio.to_thread(path.is_file):
-        raise LedgerMissingError(storage.state.setting)
-    await asyncio.to_thread(storage.state.check_destination)
     if repair:
+        await require_ledger(storage)
         run_id = f"verify-{secrets.token_hex(3)}"
         async with open_locked_ledger(storage, run_id) as ledger:
             yield ledger
         return
-    ledger = await Ledger.open(path, read_only=True)
-    try:
-        yield ledger
-    finally:
-        await ledger.close()
+    async with open_readable_ledger(storage) as found:
+        if found is None:
+            raise LedgerMissingError(storage.state.setting)
+        yield found
 
 
 @dataclass(frozen=True, slots=True)

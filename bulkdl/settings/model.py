@@ -265,7 +265,11 @@ class Settings(BaseModel):
     verify_uploads: Literal["size", "read", "none"] = Field(
         "size", description="check after an upload: size (and version), read (the content), or none"
     )
-
+    lease: Literal["bucket", "none"] = Field(
+        "bucket", description="what keeps the runs of two machines apart: bucket (a lease there) or none"
+    )
+    lease_time: DurationS = Field(60.0, ge=1, le=3600, description="validity of a lease after its renewal")
+    snapshot_every: DurationS = Field(300.0, ge=1, description="time between two snapshots in the bucket")
     object_store: ObjectStoreTable = Field(ObjectStoreTable(), description="how to reach an object store")
 
     # budgets of one run

@@ -30,7 +30,9 @@ from bulkdl.disk.scratch_limit import ScratchLimit
 from bulkdl.errors import ConfigError, DestinationError
 from bulkdl.models import Durability, Output, Reason
 from bulkdl.os_errors import DISK_FULL_ERRNOS, map_os_errors
+from bulkdl.settings.parsers import Shard
 from bulkdl.state.partial_file import PartialFile
+from bulkdl.state.shared_state import SharedState, SharedStateOptions
 
 
 class StateDirectory:
@@ -230,11 +232,13 @@ class Storage:
 
     Attributes:
         partial_file: Returns the partial file of an output, which is published to the destination.
+        shared_state: The state of the run that is in the destination; None for a local directory.
     """
 
     def __init__(self, destination: Destination, state: StateDirectory, scratch_limit_bytes: int = 0) -> None:
         self.destination = destination
         self.state = state
+        self.shared_state: SharedState | None = None
         self.partial_file: Callable[[Output], PartialFile] = partial(
             PartialFile,
             folder=state.partial_folder,
@@ -261,10 +265,11 @@ def create_storage(
     output: Path | str,
     state: Path | None = None,
     *,
-    shard: object = None,
+    shard: Shard | None = None,
     durability: Durability = Durability.FULL,
     executors: Executors | None = None,
     uploads: UploadOptions | None = None,
+    shared: SharedStateOptions | None = None,
     scratch_limit_bytes: int = 0,
 ) -> Storage:
     """
@@ -274,20 +279,27 @@ def create_storage(
         state: The state directory; see ``create_state`` for the default.
         scratch_limit_bytes: Maximum disk usage of all partial files; 0 disables the limit.
         uploads: For a destination that is reached over the network.
+        shared: For the state in such a destination.
 
     Raises:
         ConfigError: There is no destination for the URL.
     """
     directory = create_state(output, state, shard=shard, durability=durability, executors=executors)
     options = replace(directory.destination_options, uploads=uploads or UploadOptions())
-    return Storage(create_destination(output, options), directory, scratch_limit_bytes)
+    storage = Storage(create_destination(output, options), directory, scratch_limit_bytes)
+    objects = storage.destination.state_objects
+    if objects is not None:
+        storage.shared_state = SharedState(
+            storage.destination, objects, shard, directory.partial_folder, shared or SharedStateOptions()
+        )
+    return storage
 
 
 def create_state(
     output: Path | str,
     state: Path | None = None,
     *,
-    shard: object = None,
+    shard: Shard | None = None,
     durability: Durability = Durability.FULL,
     executors: Executors | None = None,
     env: Mapping[str, str] = os.environ,
@@ -304,7 +316,7 @@ def create_state(
     return StateDirectory(state, output, durability, executors, setting=setting)
 
 
-def _state_of_url(url: str, shard: object, env: Mapping[str, str]) -> Path:
+def _state_of_url(url: str, shard: Shard | None, env: Mapping[str, str]) -> Path:
     home = Path(env.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser())
     identity = url if shard is None else f"{url} {shard}"
     return home / "bulkdl" / hashlib.sha256(identity.encode()).hexdigest()[:16]

@@ -78,7 +78,7 @@ class DestinationStateTests(DestinationProcesses):
                 try:
                     await change()
                 except DestinationError as error:
-                    check(error.reason is Reason.LEDGER_LOCKED, "the reason differs")
+                    check(error.reason is Reason.LEASE_LOST, "the reason differs")
                 else:
                     check(False, "the guard did not refuse a change")
             check(await read_all(storage) == {"a": b"content"}, "a refused change was made")
@@ -95,4 +95,4 @@ async def _is_written(objects: StateObjects, data: bytes, expected: StateObject 
 
 
 def _refuse() -> None:
-    raise DestinationError(Reason.LEDGER_LOCKED, "refused")
+    raise DestinationError(Reason.LEASE_LOST, "refused")

@@ -22,6 +22,7 @@ SPAWNERS = {
     "destinations/objectstore/upload.py": "an upload is stopped and awaited, never cancelled",
     "ledger/locked.py": "the heartbeat of the lease, in a TaskGroup",
     "ledger/database.py": "group commit: one task writes for all callers, and close() ends it",
+    "state/shared_state.py": "the heartbeat of the lease and the snapshots, in a TaskGroup",
     "state/partial_file.py": "one write runs during the next read",
     "sources/up42_jobs/pagination.py": "the next page is requested while a page is processed",
     "sources/up42_jobs/source.py": "the quicklooks of the tasks of one job, in a TaskGroup",

@@ -73,6 +73,7 @@ def test_highest_ranked_exit_code_without_failures_is_ok():
         ("CREDENTIALS", RetryAction.GIVE_UP, ExitCode.CREDENTIALS),
         ("NOT_FOUND", RetryAction.GIVE_UP, ExitCode.NOT_FOUND),
         ("LEDGER_LOCKED", RetryAction.STOP_RUN, ExitCode.TEMPORARY),
+        ("LEASE_LOST", RetryAction.STOP_RUN, ExitCode.LOCKED),
         ("DISK_FULL", RetryAction.STOP_RUN, ExitCode.DISK_FULL),
         ("DISK_ERROR", RetryAction.STOP_RUN, ExitCode.USAGE),
         ("INTERNAL", RetryAction.GIVE_UP, ExitCode.BUG),

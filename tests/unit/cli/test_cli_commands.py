@@ -349,7 +349,7 @@ def test_run_has_a_flag_for_every_setting_except_the_listed_ones():
     }
     without |= {"archive_max_size", "quicklook_max_size", "geojson_max_size", "api_response_max_size"}
     without |= {"segment_min_size", "segment_if_slower_than", "disk_threads", "inspection_threads"}
-    without |= {"processing_threads", "notify", "object_store"}
+    without |= {"processing_threads", "notify", "object_store", "lease_time"}
     of_service = {"every", "at", "webhook_secret_file", "allow_unsigned_webhooks"}
     assert set(Settings.model_fields) - without - of_service <= params
     of_serve = {param.name for param in cli.get_command(click.Context(cli), "serve").params}

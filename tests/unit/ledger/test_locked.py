@@ -83,7 +83,8 @@ class FlakyLedger:
     def __init__(self, *results):
         self.results = list(results)
 
-    async def write(self, _statement):
+    async def write(self, _statement, *, is_heartbeat):
+        assert is_heartbeat
         if not self.results:
             raise asyncio.CancelledError
         result = self.results.pop(0)
