@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import BinaryIO, ClassVar, Protocol
 
 from bulkdl.concurrency import Executors
+from bulkdl.destinations.state_objects import StateObjects
 from bulkdl.disk.disk_space import DiskReservations
 from bulkdl.http.retry import RetryPolicy
 from bulkdl.models import CommittedFile, Digest, Durability, Validator
@@ -228,58 +229,6 @@ class FolderStore(Protocol):
             ValueError: The key is invalid.
             DestinationError: The folder cannot be deleted.
         """
-
-
-@dataclass(frozen=True, slots=True)
-class StateObject:
-    """
-    A small object of the state folder.
-
-    Attributes:
-        version: What a conditional write compares. Only the destination reads it.
-    """
-
-    data: bytes
-    version: Mapping[str, str]
-
-
-class WriteConflictError(Exception):
-    """A conditional write changed nothing, because the object is not the expected one."""
-
-
-class StateObjects(Protocol):
-    """
-    Small objects below the state folder with conditional writes, and the keys of all objects there.
-
-    Runs on several machines use them for one lease and one sequence of state snapshots.
-    """
-
-    async def read(self, key: str) -> StateObject | None:
-        """
-        Return the object *key*; None if it does not exist.
-
-        Raises:
-            DestinationError: It cannot be read.
-        """
-
-    async def write(self, key: str, data: bytes, expected: StateObject | None) -> StateObject:
-        """
-        Write the object *key* if it still is *expected*; None: if it does not exist.
-
-        Args:
-            data: Must differ from the data of every other write, for example by a random value. After a lost
-                response, the object is read to find out whether it was written.
-
-        Raises:
-            WriteConflictError: The object is not *expected*; it was not changed.
-            DestinationError: The result is not known, or nothing was written.
-        """
-
-    async def list_keys(self, prefix: str) -> list[str]:
-        """Return the keys that begin with *prefix*, a folder with its slash."""
-
-    def set_guard(self, guard: Callable[[], None]) -> None:
-        """Call *guard* before each change of the destination. The change fails with what it raises."""
 
 
 class Destination(Protocol):

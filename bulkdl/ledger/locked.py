@@ -122,8 +122,7 @@ async def open_locked_ledger(
     """
     Acquire the lease of the state directory, open the destination, and yield the ledger for writing.
 
-    If the destination has shared state, acquire its lease too, and restore a newer snapshot of the ledger. A
-    new snapshot is published before the lease is released, unless the block raises an error.
+    With shared state: restore a newer snapshot first, and publish one after the block, unless it raises.
 
     Args:
         ignore_snapshot: Do not restore a snapshot. The ledger replaces it.
@@ -137,18 +136,15 @@ async def open_locked_ledger(
         DestinationError: The ledger cannot be read or written, or another process locks it.
     """
     state, destination = storage.state, storage.destination
-    location = destination.location
     await asyncio.to_thread(state.check_destination)
     await asyncio.to_thread(state.prepare)
+    synchronous = state.durability is not Durability.NONE
     ledger = await Ledger.open(
-        state.ledger_path,
-        flush=destination.flush,
-        synchronous=state.durability is not Durability.NONE,
-        upgrade=False,
+        state.ledger_path, flush=destination.flush, synchronous=synchronous, upgrade=False
     )
     owner = lease.Owner.current(run_id)
     try:
-        await _acquire_or_release(ledger, owner, location, sleep)
+        await _acquire_or_release(ledger, owner, destination.location, sleep)
         try:
             await ledger.upgrade()
             await asyncio.to_thread(_prepare, state)
@@ -156,7 +152,7 @@ async def open_locked_ledger(
             await asyncio.to_thread(state.record_destination)
             async with (
                 _open_shared_state(storage.shared_state, ledger, owner, sleep, ignore_snapshot) as shared,
-                _keep_leases(owner, location, shared, ledger, on_lost),
+                _keep_leases(owner, destination.location, shared, ledger, on_lost),
             ):
                 yield ledger
         except BaseExceptionGroup as errors:

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from bulkdl.destinations.interfaces import StateObject, StateObjects, WriteConflictError
+from bulkdl.destinations.state_objects import StateObject, StateObjects, WriteConflictError
 from bulkdl.errors import BulkdlError, ConfigError, DestinationError, OutputLockedError
 from bulkdl.ledger.lease import Owner
 from bulkdl.log import get_logger

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bulkdl.destinations.interfaces import STATE_FOLDER, Destination, StateObjects, WriteConflictError
+from bulkdl.destinations.interfaces import STATE_FOLDER, Destination
+from bulkdl.destinations.state_objects import StateObjects, WriteConflictError
 from bulkdl.errors import ConfigError, DestinationError, LedgerDamagedError
 from bulkdl.failure_policy import ExitCode
 from bulkdl.ledger.database import Ledger

@@ -18,13 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from bulkdl.destinations.interfaces import (
-    CompletedFile,
-    Destination,
-    StateObject,
-    StateObjects,
-    WriteConflictError,
-)
+from bulkdl.destinations.interfaces import CompletedFile, Destination
+from bulkdl.destinations.state_objects import StateObject, StateObjects, WriteConflictError
 from bulkdl.errors import ConfigError, DestinationError, LedgerDamagedError, LedgerVersionError
 from bulkdl.ledger import snapshot
 from bulkdl.ledger.database import Ledger

@@ -5,13 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from bulkdl.destinations.interfaces import (
-    STATE_FOLDER,
-    CompletedFile,
-    StateObject,
-    StateObjects,
-    WriteConflictError,
-)
+from bulkdl.destinations.interfaces import STATE_FOLDER, CompletedFile
+from bulkdl.destinations.state_objects import StateObject, StateObjects, WriteConflictError
 from bulkdl.errors import DestinationError
 from bulkdl.models import Reason
 from bulkdl.state.storage import Storage

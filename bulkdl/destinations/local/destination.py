@@ -29,11 +29,11 @@ from bulkdl.destinations.interfaces import (
     DestinationOptions,
     ObjectInfo,
     Publication,
-    StateObjects,
     check_key,
 )
 from bulkdl.destinations.local.folders import LocalFolders
 from bulkdl.destinations.local.listing import iter_files, open_regular
+from bulkdl.destinations.state_objects import StateObjects
 from bulkdl.disk import atomic_files
 from bulkdl.disk.atomic_files import retry_on_open_file_limit
 from bulkdl.disk.disk_space import DiskReservations

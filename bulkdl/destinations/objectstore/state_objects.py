@@ -14,9 +14,9 @@ from typing import Any
 import obstore
 from obstore.store import ObjectStore
 
-from bulkdl.destinations.interfaces import StateObject, WriteConflictError
 from bulkdl.destinations.objectstore.calls import StoreCalls
 from bulkdl.destinations.objectstore.failures import STORE_ERRORS
+from bulkdl.destinations.state_objects import StateObject, WriteConflictError
 from bulkdl.errors import DestinationError
 from bulkdl.models import Reason
 
