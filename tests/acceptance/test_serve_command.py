@@ -299,3 +299,30 @@ async def test_serve_refused_login_is_tried_again_with_the_new_content_of_the_fi
         assert await process.wait_for_exit() in (0, 143)
         assert process.has_clean_stderr()
         assert LOGIN["UP42_PASSWORD"] not in process.log + process.out
+
+
+@pytest.mark.parametrize(("args", "status"), [((), 403), (("--allow-unsigned-webhooks",), 204)])
+async def test_serve_unsigned_event_on_a_public_address_needs_the_flag(tmp_path, args, status):
+    async with environment(tmp_path) as world:
+        process = await world.start(*ARGS, "--every", "30d", "--listen", "0.0.0.0:0", *args, command="serve")
+        url = (await listening_url(process)).replace("0.0.0.0", "127.0.0.1")
+        await wait_for_runs(process, 1)
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(url + "webhooks/up42", json={"messageId": "m"}) as response,
+        ):
+            assert response.status == status
+        assert bool(process.find_events("serve.webhooks_disabled")) == (status == 403)
+        if status == 204:
+            assert len(await wait_for_runs(process, 2)) == 2
+        await stop(process)
+
+
+async def test_serve_writes_the_catalogue_after_each_run(tmp_path):
+    async with environment(tmp_path) as world:
+        process = await world.start(*ARGS, "--every", "30d", "--catalog", command="serve")
+        await wait_for_runs(process, 1)
+        (written,) = process.find_events("serve.catalog_written")
+        assert written["entries"] > 0
+        assert (world.root / "index.html").is_file()
+        await stop(process)
