@@ -13,7 +13,7 @@ from bulkdl.cli.context import read_settings
 from bulkdl.cli.help import Command
 from bulkdl.cli.render import show_status, write_csv, write_json, write_lines
 from bulkdl.cli.streams import output_error
-from bulkdl.destinations.interfaces import UploadOptions
+from bulkdl.destinations.network import UploadOptions
 from bulkdl.graph.upload_options import upload_options
 from bulkdl.maintenance.status import all_failures, failure_dict, read_status
 from bulkdl.report.status import COUNT_COLUMNS, FAILURE_COLUMNS

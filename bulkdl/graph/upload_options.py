@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bulkdl.destinations.interfaces import ClientOptions, NullUploadMonitor, UploadMonitor, UploadOptions
+from bulkdl.destinations.network import ClientOptions, NullUploadMonitor, UploadMonitor, UploadOptions
 from bulkdl.http.rate_limit import RateLimiter
 from bulkdl.settings import Settings
 from bulkdl.sources.sessions import retry_policy

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from bulkdl.destinations.interfaces import UploadOptions
+from bulkdl.destinations.network import UploadOptions
 from bulkdl.errors import LedgerMissingError
 from bulkdl.failure_policy import FAILURE_POLICIES
 from bulkdl.ledger import maintenance_queries

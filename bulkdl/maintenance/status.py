@@ -16,7 +16,8 @@ from pathlib import Path
 from sqlite3 import Connection
 from typing import Any
 
-from bulkdl.destinations.interfaces import LEDGER_NAME, STATE_FOLDER, UploadOptions
+from bulkdl.destinations.interfaces import LEDGER_NAME, STATE_FOLDER
+from bulkdl.destinations.network import UploadOptions
 from bulkdl.errors import LedgerMissingError
 from bulkdl.failure_policy import FAILURE_POLICIES
 from bulkdl.ledger import derived_queries, lease, maintenance_queries, queries, snapshot

@@ -21,7 +21,8 @@ from sqlite3 import Connection
 from typing import Protocol
 
 from bulkdl.concurrency import Channel
-from bulkdl.destinations.interfaces import ObjectInfo, UploadOptions
+from bulkdl.destinations.interfaces import ObjectInfo
+from bulkdl.destinations.network import UploadOptions
 from bulkdl.errors import LedgerMissingError
 from bulkdl.ledger import derived_queries, maintenance_queries
 from bulkdl.ledger.database import Ledger

@@ -21,8 +21,8 @@ from bulkdl.destinations.interfaces import (
     STATE_FOLDER,
     Destination,
     DestinationOptions,
-    UploadOptions,
 )
+from bulkdl.destinations.network import UploadOptions
 from bulkdl.destinations.registry import create_destination
 from bulkdl.disk import atomic_files
 from bulkdl.disk.disk_space import DiskReservations

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from bulkdl import Downloader, Settings
-from bulkdl.destinations.interfaces import CompletedFile, NullUploadMonitor, UploadOptions
+from bulkdl.destinations.interfaces import CompletedFile
+from bulkdl.destinations.network import NullUploadMonitor, UploadOptions
 from bulkdl.destinations.objectstore import upload
 from bulkdl.destinations.objectstore.calls import StoreCalls
 from bulkdl.destinations.objectstore.destination import create_object_store

@@ -5,7 +5,8 @@ import os
 
 import pytest
 
-from bulkdl.destinations.interfaces import CompletedFile, UploadOptions
+from bulkdl.destinations.interfaces import CompletedFile
+from bulkdl.destinations.network import UploadOptions
 from bulkdl.destinations.objectstore.destination import create_object_store
 from bulkdl.errors import DestinationError
 from bulkdl.failure_policy import ExitCode

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, ObjectStore, S3Store
 
-from bulkdl.destinations.interfaces import ClientOptions
+from bulkdl.destinations.network import ClientOptions
 from bulkdl.destinations.objectstore.credentials import (
     find_azure_credentials,
     find_gcs_credentials,

@@ -25,7 +25,8 @@ import obstore
 from obstore.store import ObjectStore
 
 from bulkdl.concurrency import Executors, WaitQueue, run_stoppable
-from bulkdl.destinations.interfaces import CompletedFile, UploadMonitor, UploadOptions
+from bulkdl.destinations.interfaces import CompletedFile
+from bulkdl.destinations.network import UploadMonitor, UploadOptions
 from bulkdl.destinations.objectstore.metadata import build_attributes, normalize_etag
 from bulkdl.errors import DestinationError
 from bulkdl.models import CommittedFile, Digest, Reason

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from bulkdl import Settings
-from bulkdl.destinations.interfaces import ClientOptions
+from bulkdl.destinations.network import ClientOptions
 from bulkdl.destinations.objectstore.credentials import (
     find_azure_credentials,
     find_gcs_credentials,

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from bulkdl.destinations.interfaces import UploadOptions
+from bulkdl.destinations.network import UploadOptions
 from bulkdl.destinations.objectstore.metadata import build_attributes, content_type, parse_digest
 from bulkdl.destinations.objectstore.stores import create_store
 from bulkdl.destinations.objectstore.upload import MIB, UploadSlots, plan_upload
