@@ -98,6 +98,19 @@ async def test_lost_file_is_downloaded_into_the_folder_with_the_former_name(down
         assert list_keys(renamed) == keys
 
 
+async def test_retry_downloads_rejected_files_into_the_folders_with_the_former_names(downloaded):
+    keys = list_keys(downloaded)
+    lost = [next(key for key in sorted(keys) if key.endswith(end)) for end in ("task_output.json", ".tiff")]
+    for key in lost:
+        (downloaded.output / key).write_bytes(b"damaged")
+    assert (await downloaded.bulkdl("verify", "--repair")).code == 6
+    async with open_account(downloaded.folder, RENAMED) as renamed:
+        again = await renamed.bulkdl("retry", "--format", "json")
+        assert (again.code, again.document["outputs"]["completed"]) == (0, len(lost)), again
+        assert list_keys(renamed) == keys
+        assert (await renamed.bulkdl("verify", "--deep")).code == 0
+
+
 @pytest.mark.parametrize("account", [ACCOUNT, RENAMED], ids=["same names", "renamed"])
 async def test_rebuild_restores_the_ledger_and_the_next_run_downloads_nothing(downloaded, account):
     keys = list_keys(downloaded)
