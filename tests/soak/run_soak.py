@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ import jsonschema
 from bulkdl.report.run_report import schema
 from bulkdl.settings.parsers import parse_duration
 from bulkdl.simulator import Faults, SimulatedAccount, Simulator, SimulatorOptions, StorageOptions
-from soak.service_process import Clock, ServiceProcess
+from soak.service_process import Clock, Lifetime, ServiceProcess
 from support.environment import clear_environment
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +50,8 @@ FAULTS: tuple[dict[str, Any], ...] = (
 )
 # Growth within one process: caches of the interpreter, and the memory of the largest run.
 MAX_GROWTH_KIB = 24 * 1024
-MAX_NEW_DESCRIPTORS = 12
+MAX_NEW_DESCRIPTORS = 6
+MIN_SAMPLES = 3
 WARM_UP_RUNS = 5
 RESTART_SHARE = 0.6  # of the duration
 JUMPS_S = (3600, -3600, 86400 * 400, -86400 * 400, 0)
@@ -204,19 +206,29 @@ def _digest(data: bytes) -> str:
 
 
 def find_growth(service: ServiceProcess) -> list[str]:
-    """Return the processes whose memory or file descriptors grew after the first runs."""
+    """
+    Return the processes whose memory or file descriptors grew from their first to their last third.
+
+    The number of idle connections differs between runs, so the smallest number of each third counts.
+    """
     found = []
     for number, lifetime in enumerate(service.lifetimes):
-        samples = lifetime.samples
-        base = next((each for each in samples if each.runs >= WARM_UP_RUNS), None)
-        if base is None:
+        samples = [each for each in lifetime.samples if each.runs >= WARM_UP_RUNS]
+        third = len(samples) // 3
+        if third < MIN_SAMPLES:
             continue
-        last = samples[-1]
-        if last.rss_kib - base.rss_kib > MAX_GROWTH_KIB:
-            found.append(f"process {number}: memory grew from {base} to {last}")
-        if last.descriptors - base.descriptors > MAX_NEW_DESCRIPTORS:
-            found.append(f"process {number}: file descriptors grew from {base} to {last}")
+        first, last = samples[:third], samples[-third:]
+        for name, limit in (("rss_kib", MAX_GROWTH_KIB), ("descriptors", MAX_NEW_DESCRIPTORS)):
+            before, after = (min(getattr(each, name) for each in part) for part in (first, last))
+            if after - before > limit:
+                found.append(f"process {number}: {name} grew from {before} to {after}")
     return found
+
+
+def _describe(lifetime: Lifetime) -> dict[str, Any]:
+    """Return the first and the last samples of a process."""
+    samples = [asdict(sample) for sample in lifetime.samples]
+    return {"samples": len(samples), "first": samples[:5], "last": samples[-5:]}
 
 
 async def run(folder: Path, duration_s: float, seed: int) -> int:
@@ -253,6 +265,7 @@ async def run(folder: Path, duration_s: float, seed: int) -> int:
             "files": soak._present().total(),
             "max_rss_kib": max((sample.rss_kib for sample in samples), default=0),
             "max_descriptors": max((sample.descriptors for sample in samples), default=0),
+            "longest_process": _describe(max(soak.service.lifetimes, key=lambda each: len(each.samples))),
             "problems": problems,
         }
         print(json.dumps(result, indent=1))  # noqa: T201 - the result of the script
