@@ -25,6 +25,10 @@ class Reply:
         return web.Response(status=self.status, text=text, content_type="application/xml")
 
 
+class LostResponse:
+    """The store executes the request, and the connection ends before its response."""
+
+
 class S3Proxy:
     """
     A proxy in front of *store_url*.
@@ -32,7 +36,8 @@ class S3Proxy:
     Attributes:
         url: The endpoint for clients.
         requests: Method and path with query of each request.
-        fault: Receives method, path with query and body. Returns None, another body, or a ``Reply``.
+        fault: Receives method, path with query and body. Returns None, another body, a ``Reply`` or a
+            ``LostResponse``.
     """
 
     def __init__(self, store_url):
@@ -50,15 +55,21 @@ class S3Proxy:
             change = await change
         if isinstance(change, Reply):
             return change.to_response()
+        is_lost = isinstance(change, LostResponse)
         headers = {name: text for name, text in request.headers.items() if name.lower() not in _HOP_HEADERS}
         async with self._session.request(
             request.method,
             aiohttp.client.URL(self._store_url + request.raw_path, encoded=True),
             headers=headers,
-            data=io.BytesIO(body if change is None else change),
+            data=io.BytesIO(body if change is None or is_lost else change),
             allow_redirects=False,
             skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent", "Content-Type"),
         ) as response:
+            if is_lost:
+                await response.read()
+                if request.transport is not None:
+                    request.transport.abort()
+                return web.Response()
             kept = [
                 (name, text) for name, text in response.headers.items() if name.lower() not in _HOP_HEADERS
             ]
