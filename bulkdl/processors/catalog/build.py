@@ -124,7 +124,7 @@ def write_catalog(stop: threading.Event, request: CatalogRequest, records: Recor
     place = WorkFolder(request.output, request.work)
     with ExitStack() as closing:
         closing.callback(place.close)
-        place.prepare()
+        place.prepare(stop)
         if PAGE in request.formats:
             place.check_index()
         info = request.info(place.catalog, place.index)

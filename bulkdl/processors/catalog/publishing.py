@@ -3,9 +3,9 @@ Write a catalogue aside and publish it as a whole.
 
 The new catalogue is in a work folder in the state folder of the output directory. Its folder and that of the
 old catalogue exchange their names. A process that is killed leaves only its work folder, which the next
-catalogue removes: the process holds a lock on its work folder, and the lock ends with it. If the file system
-does not support locks, another process may remove the folder of this one. Then this process fails, and the
-published catalogue is complete.
+catalogue removes. One process at a time writes a catalogue of a directory: it holds a lock that ends with it.
+If the file system does not support locks, another process may remove the folder of this one. Then this
+process fails, and the published catalogue is complete.
 """
 
 from __future__ import annotations
@@ -15,13 +15,18 @@ import json
 import os
 import secrets
 import shutil
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from bulkdl.concurrency import check_stop
 from bulkdl.disk import atomic_files
 from bulkdl.errors import DestinationError
+from bulkdl.log import get_logger
 from bulkdl.models import Reason
+
+log = get_logger(__name__)
 
 CATALOG_FOLDER, INDEX, MARKER = "catalog", "index.html", "bulkdl.json"
 GEOREFERENCE_SUFFIX = ".aux.xml"
@@ -30,6 +35,7 @@ _FORMAT = "bulkdl-catalog"
 # The page contains this text in its first bytes.
 GENERATOR = b'<meta name="generator" content="bulkdl'
 _HEAD_BYTES = 4096
+_LOCK_INTERVAL_S = 0.1
 
 
 class WorkFolder:
@@ -61,23 +67,37 @@ class WorkFolder:
     def published_index(self) -> Path:
         return self._output / INDEX
 
-    def prepare(self) -> None:
+    def prepare(self, stop: threading.Event) -> None:
         """
-        Remove the work folders of killed processes, and create the new one.
+        Wait until no other process writes a catalogue of this directory, and create the work folder.
 
         Raises:
             DestinationError: PATH_BLOCKED; the names of the catalogue belong to other files.
             OSError: A folder cannot be written.
+            ReadStopped: *stop* is set.
         """
         self._check_targets()
         self._work.mkdir(parents=True, exist_ok=True)
-        for folder in self._work.glob("new-*"):
-            _remove_if_abandoned(folder)
-        self._folder.mkdir()
-        self._lock = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+        self._lock = os.open(self._work, os.O_RDONLY | os.O_DIRECTORY)
         with suppress(OSError):  # not every file system has locks
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        self.catalog.mkdir()
+            self._acquire_lock(stop)
+        for abandoned in self._work.glob("new-*"):
+            shutil.rmtree(abandoned, ignore_errors=True)
+        self.catalog.mkdir(parents=True)
+
+    def _acquire_lock(self, stop: threading.Event) -> None:
+        is_waiting = False
+        while True:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not is_waiting:
+                    log.info("catalog.waiting", path=str(self._work))
+                is_waiting = True
+                stop.wait(_LOCK_INTERVAL_S)
+                check_stop(stop)
+            else:
+                return
 
     def _check_targets(self) -> None:
         folder = self.published
@@ -154,17 +174,3 @@ def has_catalogue(output: Path | str) -> bool:
 def is_part_of_catalogue(key: str) -> bool:
     """Return whether the file *key* of a directory with a catalogue belongs to it, or is a georeference."""
     return key == INDEX or key.startswith(f"{CATALOG_FOLDER}/") or key.endswith(GEOREFERENCE_SUFFIX)
-
-
-def _remove_if_abandoned(folder: Path) -> None:
-    try:
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:
-        return
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(folder, ignore_errors=True)
-    except OSError:  # another process writes a catalogue
-        return
-    finally:
-        os.close(handle)

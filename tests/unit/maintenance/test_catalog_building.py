@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import sqlite3
@@ -119,6 +120,22 @@ def test_catalog_is_unchanged_after_catalogues_that_were_written_at_the_same_tim
         assert [result.unchanged for result in results] == [3] * 4
         assert write(tree.root).unchanged == 3
         assert content(tree.root) == before
+
+
+def test_catalog_that_waits_for_another_process_can_be_stopped(tree: CatalogTree) -> None:
+    write(tree.root)
+    before = content(tree.root)
+    other = os.open(tree.root / ".bulkdl/catalog", os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    stop = threading.Event()
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(write, tree.root, stop=stop)
+        stop.set()
+        with pytest.raises(ReadStopped):
+            waiting.result()
+    assert content(tree.root) == before
+    os.close(other)
+    assert write(tree.root).unchanged == 3
 
 
 def test_catalog_is_unchanged_with_other_formats_or_after_an_interruption(tree: CatalogTree) -> None:
