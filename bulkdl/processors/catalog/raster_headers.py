@@ -89,7 +89,7 @@ class _Reader:
             raise ValueError("the directory is cut")
         tags: Tags = {}
         for position, (number, kind, length, at) in enumerate(entry.iter_unpack(entries)):
-            if number in _WANTED and kind in _FORMATS:
+            if number in _WANTED and kind in _FORMATS and length:
                 inline = position * size + size - (8 if self._is_big else 4)
                 tags[number] = self._values(kind, length, at, entries, inline)
         return tags

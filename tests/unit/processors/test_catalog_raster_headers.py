@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rasterio import Affine
 
@@ -81,6 +81,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @given(at=st.integers(0, 600), value=st.binary(min_size=1, max_size=8))
+@example(at=14, value=b"\x00")  # a tag without values
 def test_read_raster_header_damaged_file_never_raises(at: int, value: bytes, sample: Path) -> None:
     content = bytearray(sample.read_bytes())
     content[at : at + len(value)] = value
