@@ -35,11 +35,11 @@ demo: install ## download a sample account from the built-in simulator
 
 .PHONY: test
 test: install ## run the tests without the slow ones (six minutes on two cores)
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow"
 
 .PHONY: test-slow
 test-slow: install ## run the slow tests: kills, crash points, signals, shards (many processes)
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m slow
 
 .PHONY: test-kubernetes
 test-kubernetes: install ## run only the tests of the Kubernetes manifests (make test includes them)
