@@ -19,6 +19,9 @@ from bulkdl.settings import LoadedSettings, Settings, choose_sources
 from bulkdl.settings.parsers import parse_path
 from bulkdl.source_spec import AUTO, SourceSpec, kind_names, source_names, source_spec
 
+# The settings that can be filters of one source.
+_FILTERS = ("mode", "name", "only", "order", "scope", "status", "workflow", "workspace")
+
 
 def resolve_sources(params: Mapping[str, Any], loaded: LoadedSettings) -> LoadedSettings:
     """
@@ -28,7 +31,9 @@ def resolve_sources(params: Mapping[str, Any], loaded: LoadedSettings) -> Loaded
         ConfigError: The flags select from different sources, or from a source that is not chosen.
     """
     settings = loaded.settings
-    chosen, specs = choose_sources(settings), _usable_specs()
+    chosen = choose_sources(settings)
+    # The search for sources of other distributions takes a fiftieth of the start of a run.
+    specs = _usable_specs() if _has_filters(params, loaded) else [source_spec(name) for name in chosen]
     restricting = _find_restricting_flags(params, loaded, chosen, specs)
     names = tuple(dict.fromkeys(restricting.values()))
     if len(names) > 1:
@@ -102,6 +107,12 @@ def _find_restricting_flags(
     if owners and job_ids and all("/" in job_id for job_id in job_ids):
         flags["--job"] = owners[0]
     return flags
+
+
+def _has_filters(params: Mapping[str, Any], loaded: LoadedSettings) -> bool:
+    """Return whether a flag or a setting can select outputs of certain sources only."""
+    has_ids = any(value for name, value in params.items() if name.endswith("_ids") or name == "jobs_file")
+    return has_ids or any(loaded.sources.get(name, "default") != "default" for name in _FILTERS)
 
 
 def _is_filter_given(name: str, loaded: LoadedSettings, *, has_several: bool) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from bulkdl.concurrency import ConcurrencyLimiter
 from bulkdl.errors import DestinationError, first_leaf_exception
@@ -16,7 +16,6 @@ from bulkdl.graph.enumeration_results import EnumerationHandler, PlanHandler, Ru
 from bulkdl.graph.ledger_view import LedgerView, RunLedgerView
 from bulkdl.graph.pool_limits import compute_run_limits, get_open_file_limit
 from bulkdl.graph.pools import OutputDownloader, Pools, RunStopped
-from bulkdl.graph.processing import Processing, ProcessingStage
 from bulkdl.graph.run import Run
 from bulkdl.graph.run_context import RunContext
 from bulkdl.graph.run_reports import store_report
@@ -34,6 +33,9 @@ from bulkdl.sources.interfaces import SelectiveSource, SourceType
 from bulkdl.state.storage import Storage
 from bulkdl.telemetry.events import QueuesOpened, Reporter
 from bulkdl.transfer.context import Limits, TransferContext
+
+if TYPE_CHECKING:
+    from bulkdl.graph.processing import Processing, ProcessingStage
 
 log = get_logger(__name__)
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import structlog
 
@@ -20,7 +20,6 @@ from bulkdl.failure_policy import ExitCode
 from bulkdl.graph.assembly import RunAssembly
 from bulkdl.graph.ledger_view import EmptyLedgerView, LedgerView, PlanLedgerView
 from bulkdl.graph.operations import Operations
-from bulkdl.graph.processing import Processing, check_destination
 from bulkdl.graph.recorder import Recorder, Subscriber
 from bulkdl.graph.run import enumerate_all
 from bulkdl.graph.run_context import RunContext
@@ -31,8 +30,6 @@ from bulkdl.ledger.database import Ledger
 from bulkdl.ledger.locked import open_locked_ledger
 from bulkdl.log import get_logger
 from bulkdl.models import Result
-from bulkdl.processors.interfaces import Processor
-from bulkdl.processors.registry import load_processors
 from bulkdl.report.plan import Plan, PlanBuilder
 from bulkdl.report.summary import Summary, SummaryBuilder
 from bulkdl.selection import (
@@ -47,6 +44,10 @@ from bulkdl.sources.registry import load_credentials, load_source_type
 from bulkdl.state.readable_ledger import open_readable_ledger
 from bulkdl.state.storage import create_storage
 from bulkdl.telemetry.events import NullReporter, Reporter, RunStarted
+
+if TYPE_CHECKING:
+    from bulkdl.graph.processing import Processing
+    from bulkdl.processors.interfaces import Processor
 
 log = get_logger(__name__)
 
@@ -104,10 +105,12 @@ class Downloader:
             shared=shared_state_options(settings),
             scratch_limit_bytes=settings.scratch_limit,
         )
-        if processors is None:
-            processors = load_processors(settings.enabled_processors, settings.processor_settings)
-        check_destination(processors, self._storage.destination)
-        self._processing = Processing(processors, executors) if processors else None
+        self._processing: Processing | None = None
+        if settings.enabled_processors or processors:
+            # A run without processors starts faster if it does not import them.
+            from bulkdl.graph.processing import create_processing  # noqa: PLC0415
+
+            self._processing = create_processing(settings, processors, self._storage, executors)
         self._assembly = self._new_assembly()
         self._operations: Operations | None = None
 

@@ -39,10 +39,12 @@ from bulkdl.ledger import derived_queries
 from bulkdl.log import get_logger
 from bulkdl.models import Outcome, Output, Result, UnpackMode
 from bulkdl.processors.interfaces import CompletedOutput, Processor
+from bulkdl.processors.registry import load_processors
 from bulkdl.selection import SelectionBySource, includes_recorded
 from bulkdl.settings import Settings
 from bulkdl.sources.path_matcher import PathMatcher
 from bulkdl.sources.registry import installed_layouts
+from bulkdl.state.storage import Storage
 
 log = get_logger(__name__)
 
@@ -84,6 +86,21 @@ class Processing:
             replaces_archives=settings.unpack is UnpackMode.REPLACE,
         )
         return ProcessingStage(self.processors, context)
+
+
+def create_processing(
+    settings: Settings, processors: Sequence[Processor] | None, storage: Storage, executors: Executors
+) -> Processing | None:
+    """
+    Return the processing with *processors*, by default with those of *settings*; None without processors.
+
+    Raises:
+        ConfigError: A processor cannot be created, or it cannot use the destination.
+    """
+    if processors is None:
+        processors = load_processors(settings.enabled_processors, settings.processor_settings)
+    check_destination(processors, storage.destination)
+    return Processing(processors, executors) if processors else None
 
 
 def check_destination(processors: Sequence[Processor], destination: Destination) -> None:
