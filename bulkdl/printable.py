@@ -65,3 +65,8 @@ def _escape_in_json(match: re.Match[str]) -> str:
     if char == "\n" or unicodedata.category(char) not in _ESCAPED:
         return char  # a line end between two values; inside a string it is already escaped
     return json.dumps(char)[1:-1] if char != "\x7f" else "\\u007f"
+
+
+def storable(name: str) -> str:
+    """Return *name* as valid UTF-8: a byte of a file name that cannot be decoded becomes ``\\xNN``."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

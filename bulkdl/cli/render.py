@@ -10,18 +10,20 @@ import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bulkdl.failure_policy import ExitCode
 from bulkdl.models import Outcome
-from bulkdl.printable import json_text, printable
+from bulkdl.printable import json_text, printable, storable
 from bulkdl.report.models import MAX_LISTED, Count, DerivedCount, FailureRow, Problem
-from bulkdl.report.plan import Plan
-from bulkdl.report.status import Status
 from bulkdl.report.summary import SourceSummary, Summary
-from bulkdl.report.verification import Verification, storable
 from bulkdl.source_spec import source_labels, source_of_kind
 from bulkdl.units import format_clock, format_rate, format_size
+
+if TYPE_CHECKING:
+    from bulkdl.report.plan import Plan
+    from bulkdl.report.status import Status
+    from bulkdl.report.verification import Verification
 
 Row = Sequence[str]
 

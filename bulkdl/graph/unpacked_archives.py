@@ -10,15 +10,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from bulkdl.destinations.interfaces import Destination
 from bulkdl.graph.ledger_view import LedgerView
-from bulkdl.graph.processor_calls import ProcessingContext
 from bulkdl.ledger import derived_queries
 from bulkdl.ledger.derived_queries import UNPACKER, UnpackedArchive
 from bulkdl.ledger.rows import OutputRecord
 from bulkdl.log import get_logger
 from bulkdl.models import ContainerRef
+
+if TYPE_CHECKING:
+    from bulkdl.graph.processor_calls import ProcessingContext
 
 log = get_logger(__name__)
 

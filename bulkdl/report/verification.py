@@ -10,6 +10,7 @@ from typing import Any
 
 from bulkdl.failure_policy import ExitCode
 from bulkdl.models import Output
+from bulkdl.printable import storable
 from bulkdl.report.models import MAX_LISTED, Count
 from bulkdl.source_spec import OUTPUT_KEYS, output_dict, source_of_kind
 
@@ -23,11 +24,6 @@ class FileState(StrEnum):
     WRONG_DIGEST = "wrong_digest"
     DAMAGED = "damaged"
     UNREADABLE = "unreadable"
-
-
-def storable(name: str) -> str:
-    """Return *name* as valid UTF-8: a byte of a file name that cannot be decoded becomes ``\\xNN``."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 _REPAIR = "bulkdl verify --repair marks it, and bulkdl retry downloads it again"
