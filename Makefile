@@ -79,9 +79,8 @@ AZURITE := tests/objectstore/azurite
 	@touch $@
 
 # Programs that the benchmark compares uploads with.
-.venv-uploads/.installed: bench/uploads/requirements.lock
-	$(PYTHON) -m venv .venv-uploads
-	.venv-uploads/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+.venv-uploads/.installed: bench/uploads/requirements.lock | $(STAMP)
+	$(call create_environment,.venv-uploads,$<)
 	@touch $@
 
 .PHONY: test-objectstore
@@ -98,6 +97,7 @@ dist: install ## build the sdist and the wheel into dist/
 test-dist: dist ## install the wheel with each extra into new environments (DIST_PYTHONS="python3.11 python3.13")
 	$(BIN)/python -m pytest -q -c tests/dist/pytest.ini tests/dist
 
+# With pip, which also installs the environment of the image.
 .venv-release/.installed: tests/release/requirements.lock
 	$(PYTHON) -m venv .venv-release
 	.venv-release/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
@@ -130,9 +130,8 @@ sbom: dist .venv-release/.installed ## write the components (CycloneDX) and the 
 	.venv-release/bin/pip-licenses --python $(IMAGE_ENVIRONMENT)/bin/python --from=mixed --order=license --with-urls \
 	  --format=markdown --output-file=build/licences.md
 
-.venv-site/.installed: docs/requirements.lock
-	$(PYTHON) -m venv .venv-site
-	.venv-site/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+.venv-site/.installed: docs/requirements.lock | $(STAMP)
+	$(call create_environment,.venv-site,$<)
 	@touch $@
 
 .PHONY: site

@@ -25,7 +25,7 @@ def read_notifier(settings: Settings) -> Notifier | None:
     Raises:
         ConfigError: The value of its header cannot be read.
     """
-    if not settings.notify.command and settings.notify.url is None:
+    if not settings.notify.is_enabled:
         return None
     from bulkdl.notify.notifier import create_notifier  # noqa: PLC0415 - most runs have none
 

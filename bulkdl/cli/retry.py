@@ -49,10 +49,9 @@ def retry(reasons: tuple[str, ...], **params: Any) -> int:
     """
     chosen = [parse_reason(text) for value in reasons for text in value.replace(",", " ").split()]
     request = RunRequest.from_params(params, expose_metrics=True)
-    require_local_output(request.loaded.settings)
-    notifier = read_notifier(request.loaded.settings)
-    output = request.output
-    settings = request.loaded.settings
+    settings, output = request.loaded.settings, request.output
+    require_local_output(settings)
+    notifier = read_notifier(settings)
     uploads = upload_options(settings)
     retried = asyncio.run(
         select_retries(output, request.selections, chosen, state=settings.state, uploads=uploads)
@@ -64,7 +63,7 @@ def retry(reasons: tuple[str, ...], **params: Any) -> int:
     (summary, report), signal_code = execute(request, lambda downloader: run_once(downloader, request))
     summary = summary.after_signal(signal_code)
     show_summary(summary, output, params["result_format"])
-    catalog_after(request.loaded.settings, summary, params["result_format"], signal_code)
+    catalog_after(settings, summary, params["result_format"], signal_code)
     notify_after(notifier, request, report, signal_code)
     return int(summary.exit_code)
 

@@ -38,11 +38,12 @@ def run(**params: Any) -> int:
     if params["dry_run"]:
         return print_plan(params)
     request = RunRequest.from_params(params, expose_metrics=True)
-    require_local_output(request.loaded.settings)
-    notifier = read_notifier(request.loaded.settings)
+    settings = request.loaded.settings
+    require_local_output(settings)
+    notifier = read_notifier(settings)
     (summary, report), signal_code = execute(request, lambda downloader: run_once(downloader, request))
     summary = summary.after_signal(signal_code)
     show_summary(summary, request.output, params["result_format"])
-    catalog_after(request.loaded.settings, summary, params["result_format"], signal_code)
+    catalog_after(settings, summary, params["result_format"], signal_code)
     notify_after(notifier, request, report, signal_code)
     return int(summary.exit_code)

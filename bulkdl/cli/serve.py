@@ -12,7 +12,7 @@ from bulkdl.cli import options
 from bulkdl.cli.context import RunRequest, configure_logging
 from bulkdl.cli.help import Command
 from bulkdl.cli.run_catalog import require_local_output
-from bulkdl.cli.serve_process import execute_service
+from bulkdl.cli.serve_process import ServiceProcess
 from bulkdl.errors import ConfigError
 
 
@@ -38,7 +38,8 @@ def serve(**params: Any) -> int:
     """
     request = read_service_request(params)
     with configure_logging(request.loaded, request.credentials):
-        code = asyncio.run(execute_service(request, params, lambda: read_service_request(params)))
+        process = ServiceProcess(request, params, lambda: read_service_request(params))
+        code = asyncio.run(process.execute())
     return int(code)
 
 

@@ -45,24 +45,16 @@ log = get_logger(__name__)
 _FIXED = ("output", "state", "shard", "listen", "metrics_file", "log_format", "verbose", "progress")
 
 
-async def execute_service(
-    request: RunRequest, params: Mapping[str, Any], read_request: Callable[[], RunRequest]
-) -> ExitCode:
+class ServiceProcess:
     """
-    Run the service until a signal stops it, and return the exit code of the process.
+    The service of one process, and its configuration.
 
     Args:
         read_request: Reads the inputs again for a reload.
 
     Raises:
-        ConfigError: An input or the address is invalid.
+        ConfigError: A file with a secret cannot be read.
     """
-    process = ServiceProcess(request, params, read_request)
-    return await process.execute()
-
-
-class ServiceProcess:
-    """The service of one process, and its configuration."""
 
     def __init__(
         self, request: RunRequest, params: Mapping[str, Any], read_request: Callable[[], RunRequest]
@@ -79,6 +71,12 @@ class ServiceProcess:
         )
 
     async def execute(self) -> ExitCode:
+        """
+        Run the service until a signal stops it, and return the exit code of the process.
+
+        Raises:
+            ConfigError: An input or the address is invalid.
+        """
         views = ServiceViews(self._document, {PATH: self._receiver.handle}, MAX_BODY_BYTES)
         async with open_exporters(self._request, views) as exporters:
             self._reporter = exporters

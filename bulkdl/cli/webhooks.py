@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 import click
 
@@ -18,9 +17,9 @@ from bulkdl.cli.signals import run_interruptible
 from bulkdl.errors import ConfigError
 from bulkdl.failure_policy import ExitCode
 from bulkdl.redaction import register_secret
-from bulkdl.service.registration import RegisteredWebhook, Registration, open_registration
+from bulkdl.service.registration import Change, RegisteredWebhook, Registration, open_registration
 from bulkdl.settings import Settings, load_account_credentials
-from bulkdl.settings.hosts import is_loopback
+from bulkdl.settings.hosts import is_insecure, split_url
 from bulkdl.sources.up42_storage.webhooks import MAX_SECRET_CHARS
 from bulkdl.telemetry.console_logging import log_to_console
 from bulkdl.telemetry.consoles import create_stderr_console
@@ -109,14 +108,10 @@ def check_public_url(url: str, *, allow_http: bool) -> None:
     Raises:
         ConfigError: It is not a URL with https.
     """
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        host = None
-    if not host or parts.scheme not in ("http", "https") or parts.username or not url.isprintable():
+    parts = split_url(url)
+    if parts is None or parts.username or not url.isprintable():
         raise ConfigError("--url", "expected a URL such as https://bulkdl.example.com/webhooks/up42")
-    if parts.scheme == "http" and not allow_http and not is_loopback(host):
+    if is_insecure(parts) and not allow_http:
         raise ConfigError("--url", "expected https://, which UP42 requires")
 
 
@@ -148,11 +143,10 @@ def _show(found: Sequence[RegisteredWebhook], result_format: str) -> None:
 
 def _row(entry: RegisteredWebhook) -> tuple[str, ...]:
     webhook = entry.webhook
-    state = (
-        entry.change.value
-        if entry.change.value != "found"
-        else ("active" if webhook.is_active else "inactive")
-    )
     if entry.tests is not None:
         state = f"{entry.tests[0]} of {entry.tests[1]} test events accepted"
+    elif entry.change is Change.FOUND:
+        state = "active" if webhook.is_active else "inactive"
+    else:
+        state = entry.change.value
     return entry.account, webhook.workspace_id, webhook.id, webhook.url, ",".join(webhook.events), state

@@ -12,7 +12,7 @@ from bulkdl.http.retry import RetryPolicy
 @dataclass(frozen=True, slots=True)
 class ClientOptions:
     """
-    How a destination is reached over the network. None: as the variables of the provider say.
+    How a destination is reached over the network. None: the variables of the provider apply.
 
     Attributes:
         endpoint: The URL of a store that is not that of the provider.
@@ -62,7 +62,7 @@ class UploadOptions:
         client: How the destination is reached.
         monitor: Limits the bandwidth, and gets the progress.
         stall_timeout_s: Time without progress after which an upload is repeated. It is longer than the
-            timeout of a request, whose retry does not begin at the first byte again.
+            timeout of a request, whose retry does not send the whole file again.
     """
 
     max_uploads: int = 64

@@ -71,7 +71,8 @@ class ListedObjects:
         self._thread.shutdown()
 
     async def stat(self, keys: Collection[str]) -> Mapping[str, ObjectInfo]:
-        found = {row[0]: ObjectInfo(*row) for row in await self._run(self._execute, _FIND, _to_json(keys))}
+        rows = await self._run(self._execute, _FIND, json.dumps(list(keys)))
+        found = {row[0]: ObjectInfo(*row) for row in rows}
         others = [key for key in keys if key not in found]
         return {**found, **await self._destination.stat(others)} if others else found
 
@@ -105,7 +106,3 @@ class ListedObjects:
         if self._database is not None:
             self._database.close()
             self._database = None
-
-
-def _to_json(keys: Collection[str]) -> str:
-    return json.dumps(list(keys))

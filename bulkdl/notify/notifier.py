@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -61,17 +61,15 @@ class Notifier:
         timeout_s = min(self.timeout_s, STOPPING_TIMEOUT_S) if is_stopping else self.timeout_s
         calls: list[Awaitable[None]] = []
         if self.command:
-            work = lambda: run_command(self.command, data, self.env, timeout_s)  # noqa: E731
-            calls.append(_log_failure("command", work))
+            calls.append(_log_failure("command", run_command(self.command, data, self.env, timeout_s)))
         if self.target is not None:
-            target = self.target
-            calls.append(_log_failure("url", lambda: post_report(target, data, self.proxies, timeout_s)))
+            calls.append(_log_failure("url", post_report(self.target, data, self.proxies, timeout_s)))
         await asyncio.gather(*calls)
 
 
-async def _log_failure(kind: str, work: Callable[[], Awaitable[None]]) -> None:
+async def _log_failure(kind: str, delivery: Awaitable[None]) -> None:
     try:
-        await work()
+        await delivery
     except NotificationError as error:
         log.warning("notify.failed", target=kind, detail=redact(str(error)), hint=_HINTS[kind])
     except Exception:
@@ -88,7 +86,7 @@ def create_notifier(settings: Settings, env: Mapping[str, str] = os.environ) -> 
         ConfigError: The value of the header cannot be read.
     """
     table = settings.notify
-    if not table.command and table.url is None:
+    if not table.is_enabled:
         return None
     target = None
     if table.url is not None:

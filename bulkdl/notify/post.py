@@ -18,7 +18,7 @@ from bulkdl.notify.errors import NotificationError
 from bulkdl.redaction import sanitize
 
 _DELAYS_S = (0.0, 1.0, 2.0)  # before each attempt
-_MAX_ANSWER_BYTES = 4096
+_MAX_RESPONSE_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +85,14 @@ async def _post(session: aiohttp.ClientSession, target: PostTarget, report: byte
         async with session.post(
             url, data=io.BytesIO(report), headers=headers, allow_redirects=False
         ) as response:
-            answer = await response.content.read(_MAX_ANSWER_BYTES)
+            body = await response.content.read(_MAX_RESPONSE_BYTES)
             status = response.status
     except aiohttp.ClientError as error:
         raise _TemporaryError(f"{target.host}: {sanitize(str(error)) or type(error).__name__}") from error
     if 200 <= status < 300:
         return
     secrets = [] if target.value is None else [target.value.get_secret_value()]
-    problem = f"{target.host} responded with {status}: {sanitize(answer.decode('utf-8', 'replace'), secrets)}"
+    problem = f"{target.host} responded with {status}: {sanitize(body.decode('utf-8', 'replace'), secrets)}"
     if status == 429 or status >= 500:
         raise _TemporaryError(problem)
-    raise NotificationError(
-        "".join([problem, " (redirects are not followed)" if 300 <= status < 400 else ""])
-    )
+    raise NotificationError(f"{problem} (redirects are not followed)" if 300 <= status < 400 else problem)

@@ -124,7 +124,7 @@ async def open_registration(
     Open the sessions of a registration.
 
     Raises:
-        ConfigError: There are several accounts, and the workspaces do not tell which one is meant.
+        ConfigError: There are several accounts, and *workspaces* do not identify the account.
     """
     if workspaces and len(credentials.accounts) > 1:
         raise ConfigError("--workspace", "needs a config file with one account")

@@ -2,8 +2,8 @@
 Decide when the next run of the service starts: after an interval, or at times of day.
 
 An interval uses the monotonic clock, so a change of the wall clock does not move the next run. Times of day
-use the wall clock and the local time zone. The caller asks again at least once a minute, because the wall
-clock can change during the wait.
+use the wall clock and the local time zone. The caller reads the remaining time again at least once a minute,
+because the wall clock can change during the wait.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ from bulkdl.telemetry.events import Reporter, RunFinished
 
 log = get_logger(__name__)
 
-# The wall clock can change during a wait, so the schedule is asked again.
+# The wall clock can change during a wait, so the service reads the schedule again.
 _MAX_WAIT_S = 60.0
 # UP42 can report an order before its results are complete. After such an event, the service looks again.
 RECHECK_DELAYS_S = (60.0, 120.0, 300.0, 600.0, 1800.0)

@@ -1,8 +1,8 @@
 """
-Tell systemd the state of the service: the protocol of ``sd_notify`` for units with ``Type=notify``.
+Report the state of the service to systemd with the protocol of ``sd_notify`` for units with ``Type=notify``.
 
-A message is one datagram to the Unix socket in ``NOTIFY_SOCKET``. Without this variable nothing is sent. A
-message that cannot be sent is ignored, because the service works without systemd.
+A message is one datagram to the Unix socket in ``NOTIFY_SOCKET``. Without this variable, the service sends no
+message. A message that cannot be sent is ignored, because the service works without systemd.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from ipaddress import ip_address
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 UP42_MAX_RATE = 100.0
 TOKEN_PATH = "/realms/public/protocol/openid-connect/token"  # noqa: S105 - a path
@@ -50,19 +50,14 @@ def check_url(url: str, *, allow_http: bool) -> str:
     Raises:
         ValueError: It is not a URL for requests, or it has no TLS.
     """
-    try:
-        parts = urlsplit(url.strip())
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        host = None
-    if not host or parts.scheme not in ("http", "https") or parts.query or parts.fragment:
+    parts = split_url(url.strip())
+    if parts is None or parts.query or parts.fragment:
         raise ValueError("expected a URL such as https://api.up42.com")
     if parts.username or parts.password:
         raise ValueError(
             "expected a URL without user name and password; set the credentials in their own variables"
         )
-    if parts.scheme == "http" and not allow_http and not is_loopback(host):
-        raise ValueError("expected https://; set allow_http = true only in a trusted network")
+    _require_tls(parts, allow_http=allow_http)
     return url.strip().rstrip("/")
 
 
@@ -73,17 +68,32 @@ def check_secret_url(url: str, *, allow_http: bool) -> None:
     Raises:
         ValueError: It is not a URL for requests, or it has no TLS.
     """
+    parts = split_url(url)
+    is_plain = url.isascii() and url.isprintable() and " " not in url
+    if parts is None or not is_plain or parts.fragment:
+        raise ValueError("expected a URL such as https://example.org/hook")
+    if parts.username or parts.password:
+        raise ValueError("expected a URL without user name and password; use header_env or header_file")
+    _require_tls(parts, allow_http=allow_http)
+
+
+def split_url(url: str) -> SplitResult | None:
+    """Return the parts of a URL for requests; None without a host, or with a scheme other than http(s)."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:
-        host = None
-    is_plain = url.isascii() and url.isprintable() and " " not in url
-    if not host or not is_plain or parts.scheme not in ("http", "https") or parts.fragment:
-        raise ValueError("expected a URL such as https://example.org/hook")
-    if parts.username or parts.password:
-        raise ValueError("expected a URL without user name and password; use header_env or header_file")
-    if parts.scheme == "http" and not allow_http and not is_loopback(host):
+        return None
+    return parts if host and parts.scheme in ("http", "https") else None
+
+
+def is_insecure(parts: SplitResult) -> bool:
+    """Return whether a request to this URL leaves the machine without TLS."""
+    return parts.scheme == "http" and not is_loopback(parts.hostname or "")
+
+
+def _require_tls(parts: SplitResult, *, allow_http: bool) -> None:
+    if is_insecure(parts) and not allow_http:
         raise ValueError("expected https://; set allow_http = true only in a trusted network")
 
 

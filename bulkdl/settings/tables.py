@@ -105,6 +105,11 @@ class NotifyTable(BaseModel):
     allow_http: bool = Field(False, description="accept a URL with http:// that is not on this machine")
     timeout: DurationS = Field(30.0, gt=0, le=3600, description="time limit of the command and of the POST")
 
+    @property
+    def is_enabled(self) -> bool:
+        """Whether the table names a receiver of reports."""
+        return bool(self.command) or self.url is not None
+
     def __str__(self) -> str:
         parts = [self.command[0]] if self.command else []
         if self.url is not None:

@@ -93,20 +93,20 @@ def find_shapes(name: str, template: str) -> list[tuple[Shape, ...]]:
     samples = {**_SAMPLE, "filename": _DELIVERY_FILENAME} if name in _DELIVERY_FILES else _SAMPLE
     suffixes = file_suffixes() if "{suffix}" in template else ("",)
     return [
-        tuple(_shape(segment, {**samples, "suffix": suffix}) for segment in parse_template(template))
+        tuple(_create_shape(segment, {**samples, "suffix": suffix}) for segment in parse_template(template))
         for suffix in suffixes
     ]
 
 
-def _shape(segment: Segment, samples: dict[str, str]) -> Shape:
-    texts = [_sample(part, samples) for part in segment]
+def _create_shape(segment: Segment, samples: dict[str, str]) -> Shape:
+    texts = [_choose_sample(part, samples) for part in segment]
     if None not in texts:
         return Shape("".join(filter(None, texts)))
     first, last = texts.index(None), len(texts) - 1 - texts[::-1].index(None)
     return Shape("".join(filter(None, texts[:first])), "".join(filter(None, texts[last + 1 :])))
 
 
-def _sample(part: str | Placeholder, samples: dict[str, str]) -> str | None:
+def _choose_sample(part: str | Placeholder, samples: dict[str, str]) -> str | None:
     """Return a sample of *part* in lower case; None for a name, which can be any text."""
     if isinstance(part, str):
         return part.casefold()
@@ -141,14 +141,14 @@ def find_name_problem(template: str) -> str | None:
             first, second = (f"{{{part.key}}}" for part in names[:2])
             return f"expected one name in a path segment; separate {first} and {second} with a slash"
         if any(part.name in NAMES for part in names):
-            problem = _length_problem(segment) or _reserved_problem(segment, is_first=number == 0)
+            problem = _find_length_problem(segment) or _find_reserved_problem(segment, is_first=number == 0)
             if problem:
                 return problem
     return None
 
 
-def _length_problem(segment: Segment) -> str | None:
-    lengths = list(_max_lengths(segment))
+def _find_length_problem(segment: Segment) -> str | None:
+    lengths = list(_iter_max_lengths(segment))
     if sum(lengths) <= _MAX_SEGMENT_BYTES:
         return None
     return (
@@ -156,7 +156,7 @@ def _length_problem(segment: Segment) -> str | None:
     )
 
 
-def _max_lengths(segment: Segment) -> Iterator[int]:
+def _iter_max_lengths(segment: Segment) -> Iterator[int]:
     for part in segment:
         if isinstance(part, str):
             yield len(part.encode())
@@ -170,11 +170,11 @@ def _max_lengths(segment: Segment) -> Iterator[int]:
             yield _MAX_ID_BYTES.get(part.name, _OTHER_ID_BYTES)
 
 
-def _reserved_problem(segment: Segment, *, is_first: bool) -> str | None:
+def _find_reserved_problem(segment: Segment, *, is_first: bool) -> str | None:
     """Return the reserved name that a name can complete. A name alone is never reserved."""
     if len(segment) == 1:
         return None
-    shape = _shape(segment, _SAMPLE)
+    shape = _create_shape(segment, _SAMPLE)
     for reserved in sorted((RESERVED_FOLDERS if is_first else frozenset()) | _DEVICES):
         if shape.can_equal(Shape(reserved)):
             return f"could give the reserved name {reserved!r}; use another text next to the placeholder"

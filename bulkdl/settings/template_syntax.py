@@ -68,7 +68,7 @@ def parse_template(template: str) -> tuple[Segment, ...]:
         if name is not None:
             if conversion or (date_format and name not in DATES):
                 raise ValueError(_PLAIN)
-            _append(segments, _placeholders(name, date_format or ""))
+            _append(segments, _parse_placeholder(name, date_format or ""))
     return tuple(map(tuple, segments))
 
 
@@ -84,7 +84,7 @@ def _append(segments: list[list[str | Placeholder]], parts: Sequence[str | Place
             segment.append(part)
 
 
-def _placeholders(name: str, date_format: str) -> list[Placeholder]:
+def _parse_placeholder(name: str, date_format: str) -> list[Placeholder]:
     if name not in DATES:
         return [Placeholder(name)]
     formats = (date_format or _DEFAULT_DATE).split("/")

@@ -18,15 +18,14 @@ from bulkdl.settings.template_syntax import (
 )
 from bulkdl.source_spec import file_suffixes
 from bulkdl.sources.interfaces import ContainerKey, SourceLayout
-from bulkdl.sources.path_values import is_mixed
+from bulkdl.sources.path_values import UUID_PATTERN, is_mixed
 
 # An ID can contain hyphens, and a template can have a hyphen between two IDs.
-_UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-_ID = f"{_UUID}|[A-Za-z0-9_-]+"
+_ID = f"{UUID_PATTERN}|[A-Za-z0-9_-]+"
 _VALUES = {
     "filename": "[^/]+",
     "item_id": "[^/]+",  # a file name that was chosen for an item
-    "collection_id": f"{_UUID}|[A-Za-z0-9._-]+",
+    "collection_id": f"{UUID_PATTERN}|[A-Za-z0-9._-]+",
     "suffix": "|".join(map(re.escape, file_suffixes())),
 }
 
@@ -159,7 +158,7 @@ def _pattern(segments: Sequence[Segment], has_uuids: Sequence[bool]) -> _Pattern
         if part.name in DATES:
             return f"(?P<{group}>{expand_date(part.format, '[0-9]{{{}}}'.format, re.escape)})"
         is_uuid = with_uuids and part.name not in _VALUES.keys() - {"collection_id"}
-        return f"(?P<{group}>{_UUID if is_uuid else _VALUES.get(part.name, _ID)})"
+        return f"(?P<{group}>{UUID_PATTERN if is_uuid else _VALUES.get(part.name, _ID)})"
 
     text = "/".join(
         "".join(write(part, with_uuids=uuids, with_mark=is_mixed(segment) and not uuids) for part in segment)

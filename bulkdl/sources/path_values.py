@@ -30,7 +30,8 @@ from bulkdl.settings.template_syntax import (
 UNNAMED = "unnamed"
 """The value of a name that a container does not have."""
 
-_UUID = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+UUID_PATTERN = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_UUID = re.compile(UUID_PATTERN)
 _NOT_IDS = frozenset({"filename", "suffix", "item_id"})
 
 
@@ -64,15 +65,10 @@ def _create_value(placeholder: Placeholder, field: str | datetime | None) -> str
     if isinstance(field, datetime):
         # The C library can write years before 1000 with fewer digits.
         date = field.astimezone(UTC)
-        template = placeholder.format.replace("%Y", f"{date.year:04d}").replace(
-            "%G", f"{_iso_year(date):04d}"
-        )
+        iso_year = date.isocalendar().year
+        template = placeholder.format.replace("%Y", f"{date.year:04d}").replace("%G", f"{iso_year:04d}")
         return date.strftime(template)
     return create_name(field)
-
-
-def _iso_year(date: datetime) -> int:
-    return date.isocalendar().year
 
 
 def create_name(text: str | None) -> str:
@@ -106,7 +102,7 @@ def _has_names(template: str) -> bool:
 
 
 def _fill_segment(segment: Segment, values: Mapping[str, str]) -> Iterator[str]:
-    mark = _mark(segment, values) if is_mixed(segment) else ""
+    mark = _create_mark(segment, values) if is_mixed(segment) else ""
     for part in segment:
         if isinstance(part, str):
             yield part
@@ -126,7 +122,7 @@ def _is_id(name: str) -> bool:
     return name not in NAMES and name not in DATES and name not in _NOT_IDS
 
 
-def _mark(segment: Segment, values: Mapping[str, str]) -> str:
+def _create_mark(segment: Segment, values: Mapping[str, str]) -> str:
     """
     Return what separates a name from an ID that is not a UUID.
 

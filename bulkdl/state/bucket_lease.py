@@ -168,9 +168,10 @@ class BucketLease:
                 raise self._locked_error(holder)
             newest = await self._objects.read(self._key)
             if newest is None or newest.data != first.data:
-                if parse_holder(newest, self._lease_s) is None:
+                newer = parse_holder(newest, self._lease_s)
+                if newer is None:
                     return newest
-                raise self._locked_error(parse_holder(newest, self._lease_s) or holder)
+                raise self._locked_error(newer)
         log.warning("lease.taken_over", host=holder.host, pid=holder.pid, run=holder.run_id)
         return first
 
@@ -224,18 +225,28 @@ class BucketLease:
                 delay_s = renew_s / _RETRIES
 
     async def _renew(self) -> None:
+        """Renew the lease; see ``_replace`` for the errors."""
+        await self._replace(self._document)
+
+    async def _replace(self, create_data: Callable[[], bytes]) -> None:
         """
-        Renew the lease with a conditional write.
+        Replace the object of this run with a conditional write, after a lost response with a second one.
+
+        Args:
+            create_data: Returns the data of a write. The data of two writes must differ.
 
         Raises:
-            LeaseLostError: Another run has taken it over.
-            DestinationError: It is not known whether the lease was renewed.
+            LeaseLostError: Another run has taken the lease over.
+            DestinationError: It is not known whether the object was replaced.
         """
         try:
-            await self._write(self._current, self._document())
+            await self._write(self._current, create_data())
         except WriteConflictError:
             await self._adopt_sent()
-            await self._write_again(self._document())
+            try:
+                await self._write(self._current, create_data())
+            except WriteConflictError:
+                raise self._lose(None) from None
 
     async def _adopt_sent(self) -> None:
         """Continue with the object of an earlier write whose response was lost."""
@@ -243,12 +254,6 @@ class BucketLease:
         if found is None or found.data not in self._sent:
             raise self._lose(parse_holder(found, self._lease_s))
         self._current = found
-
-    async def _write_again(self, data: bytes) -> None:
-        try:
-            await self._write(self._current, data)
-        except WriteConflictError:
-            raise self._lose(None) from None
 
     def _lose(self, holder: Holder | None) -> LeaseLostError:
         by = f" (host {holder.host}, pid {holder.pid})" if holder else ""
@@ -271,16 +276,12 @@ class BucketLease:
             raise LeaseLostError(self._lost_detail)
 
     async def release(self) -> None:
-        """Release the lease if this run has it. A failure is logged: the lease ends by itself."""
+        """Release the lease if this run has it. A failure is logged: the lease becomes stale."""
         try:
             self.check()
             self._lost_detail = "the lease is released"
             async with asyncio.timeout(_RELEASE_TIMEOUT_S):
-                try:
-                    await self._write(self._current, self._free_document())
-                except WriteConflictError:
-                    await self._adopt_sent()
-                    await self._write_again(self._free_document())
+                await self._replace(self._free_document)
         except (BulkdlError, TimeoutError) as error:
             log.warning("lease.release_failed", detail=str(error) or "timed out")
 

@@ -139,8 +139,8 @@ class PartialFile:
                 return None
             if self._is_durable or self._destination.is_remote:
                 return info
-            compare = partial(run_stoppable, self._executors.archives, has_published_digest)
-            return info if await compare(self._destination, file) else None
+            has_digest = partial(has_published_digest, destination=self._destination, file=file)
+            return info if await run_stoppable(self._executors.archives, has_digest) else None
         return info if info.digest == file.digest else None
 
     def _check_extents(self, stop: threading.Event, state: ResumeState) -> ResumeState:
@@ -392,8 +392,10 @@ class PartialFile:
         with map_os_errors(self._folder):
             if self._sync:
                 atomic_files.sync_file(data_path)
-            describe = partial(sidecar_format.committed_document, is_durable=self._sync)
-            self._write_sidecar(describe(self._identity, file, data_path.name))
+            identity, is_durable = self._identity, self._sync
+            self._write_sidecar(
+                sidecar_format.committed_document(identity, file, data_path.name, is_durable=is_durable)
+            )
 
     def _remove_data(self) -> None:
         """Remove the data file of a published object. The sidecar stays."""

@@ -82,29 +82,23 @@ def _create_s3(bucket: str, prefix: str | None, client: ClientOptions, env: Mapp
 def _create_gcs(
     bucket: str, prefix: str | None, client: ClientOptions, env: Mapping[str, str]
 ) -> ObjectStore:
-    config: dict[str, Any] = {"base_url": client.endpoint} if client.endpoint else {}
-    provider = find_gcs_credentials(env)
-    return GCSStore(
-        bucket,
-        prefix=prefix,
-        config=config,  # type: ignore[arg-type]
-        credential_provider=provider,
-        **_client_arguments(client, env),
-    )
+    arguments = _store_arguments(client, env, "base_url", find_gcs_credentials(env))
+    return GCSStore(bucket, prefix=prefix, **arguments)
 
 
 def _create_azure(
     container: str, prefix: str | None, client: ClientOptions, env: Mapping[str, str]
 ) -> ObjectStore:
-    config: dict[str, Any] = {"endpoint": client.endpoint} if client.endpoint else {}
-    provider = find_azure_credentials(env)
-    return AzureStore(
-        container,
-        prefix=prefix,
-        config=config,  # type: ignore[arg-type]
-        credential_provider=provider,
-        **_client_arguments(client, env),
-    )
+    arguments = _store_arguments(client, env, "endpoint", find_azure_credentials(env))
+    return AzureStore(container, prefix=prefix, **arguments)
+
+
+def _store_arguments(
+    client: ClientOptions, env: Mapping[str, str], endpoint_key: str, credentials: Any
+) -> dict[str, Any]:
+    """Return the arguments of a client that is configured with an endpoint only."""
+    config = {endpoint_key: client.endpoint} if client.endpoint else {}
+    return {"config": config, "credential_provider": credentials, **_client_arguments(client, env)}
 
 
 _FACTORIES: dict[str, Callable[[str, str | None, ClientOptions, Mapping[str, str]], ObjectStore]] = {

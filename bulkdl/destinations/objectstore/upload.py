@@ -282,7 +282,7 @@ class Uploader:
             watch.cancel()
 
     async def _end_if_stalled(self, sending: asyncio.Future[Any], blocks: _FileBlocks) -> None:
-        """End *sending* if the client asks for no block for too long."""
+        """End *sending* if the client requests no block within the stall timeout."""
         timeout_s = self._options.stall_timeout_s
         while (left_s := timeout_s - blocks.idle_s) > 0:  # noqa: ASYNC110 - the time depends on the last block
             await asyncio.sleep(left_s)

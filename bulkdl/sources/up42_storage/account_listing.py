@@ -117,7 +117,7 @@ class AccountListing:
             pages = self._client.original_pages(query, self._preview_originals)
             await self._store(pages, self._index.add_originals, Original)
         except ApiError as failure:
-            # A list that was begun is offered: its other pages are missing.
+            # After its first page, the list is known to exist, so a failure means that pages are missing.
             if self._has_preview or not is_listing_withdrawn(failure):
                 self._fail("assets", failure)
             else:

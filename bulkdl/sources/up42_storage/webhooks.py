@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 from yarl import URL
 
 from bulkdl.errors import ApiError
@@ -39,8 +39,8 @@ class WebhookDocument(Document):
 class DeliveryReportDocument(Document):
     """The result of test events."""
 
-    testsRun: int = 0  # noqa: N815 - the name of UP42
-    testsSucceeded: int = 0  # noqa: N815 - the name of UP42
+    tests_run: int = Field(0, alias="testsRun")
+    tests_succeeded: int = Field(0, alias="testsSucceeded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class WebhookClient:
 
         def read(document: object, label: str) -> tuple[int, int]:
             report = read_document(DeliveryReportDocument, _read_data(document, label), label, "data")
-            return report.testsSucceeded, report.testsRun
+            return report.tests_succeeded, report.tests_run
 
         return await self._send(
             "POST", self._url(webhook.workspace_id, webhook.id, "tests"), read, is_repeatable=False
