@@ -178,12 +178,12 @@ def _read(stored, request):
     since = request.headers.get("If-Unmodified-Since")
     if since is not None and stored.modified_at > parsedate_to_datetime(since):
         return _error(412, "PreconditionFailed")
-    size, asked = len(stored.data), re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("Range", ""))
-    if asked is None:
+    size, byte_range = len(stored.data), re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("Range", ""))
+    if byte_range is None:
         if request.method == "HEAD":
             return web.Response(headers={**headers, "Content-Length": str(size)})
         return web.Response(body=stored.data, headers=headers)
-    start, end = int(asked[1]), min(int(asked[2] or size - 1), size - 1)
+    start, end = int(byte_range[1]), min(int(byte_range[2] or size - 1), size - 1)
     if start >= size:
         return _error(416, "InvalidRange")
     headers["Content-Range"] = f"bytes {start}-{end}/{size}"
