@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -91,7 +92,8 @@ def find_free_ports(count):
     """Return ports that are free, and whose ports for gRPC are free."""
     found = []
     with ExitStack() as stack:
-        for port in range(21_000 + os.getpid() % 5000, 32_000):
+        # Processes that search at the same time must not find the same ports.
+        for port in range(21_000 + secrets.randbelow(10_000), 32_000):
             with suppress(OSError):
                 for number in (port, port + _GRPC_OFFSET):
                     listening = stack.enter_context(socket.socket())
